@@ -1,0 +1,1 @@
+"""Stores segments, one durable file each, and keeps the batch's counts and state; knows nothing above it."""

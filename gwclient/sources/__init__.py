@@ -1,0 +1,1 @@
+"""Where strain comes from: GWOSC, files, simulation."""

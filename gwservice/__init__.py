@@ -1,0 +1,1 @@
+"""What every service of the trio does alike: settings from the environment, log lines, problems over ASGI."""

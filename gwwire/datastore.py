@@ -1,0 +1,74 @@
+"""What the tiers tell each other about the datastore: its state, counts, and the outcome of an order."""
+
+from enum import StrEnum
+
+import msgspec
+
+#: What dslogic says, with status 503 and as plain text, to a segment that meets a frozen datastore.
+FROZEN_TEXT = "Datastore frozen."
+#: What dslogic says, with status 200 and as plain text, to a freeze that has to wait for more data.
+WAITING_TEXT = "Waiting for the buffer to fill."
+
+
+class DatastoreState(StrEnum):
+    """The state of the datastore, as in Dsstat.json."""
+
+    OPERATIONAL = "OPERATIONAL"
+    FROZEN = "FROZEN"
+
+
+class OutcomeCode(StrEnum):
+    """What the buffer did with an order."""
+
+    RES_CREATE = "RES_CREATE"
+    STAT_UPD = "STAT_UPD"
+
+
+class BufferStats(msgspec.Struct, frozen=True):
+    """The batch in hand: `n_itm` segments in files of `buff_size` bytes altogether. Also StatDesc.json."""
+
+    n_itm: int
+    buff_size: int
+
+
+class Description(msgspec.Struct, frozen=True):
+    """The state, and who froze the batch; both strings are empty while OPERATIONAL. Also Dsstat.json."""
+
+    dstatus: DatastoreState
+    user: str = ""
+    token: str = ""
+
+
+class Names(msgspec.Struct, frozen=True):
+    """The file names of the batch in hand, in the order they were stored."""
+
+    nmlist: list[str]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What the buffer did, for programs (`code`) and people (`body`)."""
+
+    code: OutcomeCode
+    body: str
+
+
+class FreezeOrder(msgspec.Struct, frozen=True):
+    """Freeze the batch for `user`.
+
+    `at_least` makes the order conditional: it fails where the batch in hand has fewer bytes by then, because
+    somebody archived the batch that the decision to freeze was taken on.
+    """
+
+    user: str
+    token: str
+    at_least: int = 0
+
+
+class FreezeOutcome(msgspec.Struct, frozen=True):
+    """A frozen batch: its counts, taken in the same step as the freeze, and its holder."""
+
+    code: OutcomeCode
+    body: str
+    n_itm: int
+    buff_size: int
+    holder: str

@@ -1,0 +1,118 @@
+"""Problems: what every service answers when something is wrong (RFC 9457, `application/problem+json`).
+
+A problem has a stable `code` that programs may rely on, and a `detail` for people. Inside a service a problem
+travels as a `ProblemError`; it becomes HTTP in one handler, at the edge.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class ProblemCode(StrEnum):
+    """The stable names of everything that can go wrong."""
+
+    INVALID_JSON = "invalid-json"
+    BAD_REQUEST = "bad-request"
+    INVALID_SEGMENT = "invalid-segment"
+    INVALID_REQUEST = "invalid-request"
+    NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    TOO_LARGE = "too-large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    BUFFER_FROZEN = "buffer-frozen"
+    BATCH_CHANGED = "batch-changed"
+    QUEUE_FULL = "queue-full"
+    VOLUME_FULL = "volume-full"
+    VOLUME_FAILED = "volume-failed"
+    NOT_READY = "not-ready"
+    UPSTREAM_UNREACHABLE = "upstream-unreachable"
+    UPSTREAM_INVALID = "upstream-invalid"
+    UPSTREAM_TIMEOUT = "upstream-timeout"
+    INTERNAL_ERROR = "internal-error"
+
+
+_KINDS: dict[ProblemCode, tuple[int, str]] = {
+    ProblemCode.INVALID_JSON: (400, "The body is not JSON"),
+    ProblemCode.BAD_REQUEST: (400, "The request cannot be understood"),
+    ProblemCode.INVALID_SEGMENT: (422, "The body is not a segment"),
+    ProblemCode.INVALID_REQUEST: (422, "The request does not have the expected fields"),
+    ProblemCode.NOT_FOUND: (404, "There is nothing here"),
+    ProblemCode.METHOD_NOT_ALLOWED: (405, "This route does not take that method"),
+    ProblemCode.TOO_LARGE: (413, "The body is too large"),
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE: (415, "The body has the wrong media type"),
+    ProblemCode.BUFFER_FROZEN: (409, "The batch is frozen"),
+    ProblemCode.BATCH_CHANGED: (409, "The batch changed meanwhile"),
+    ProblemCode.QUEUE_FULL: (503, "The queue is full"),
+    ProblemCode.VOLUME_FULL: (507, "The volume is full"),
+    ProblemCode.VOLUME_FAILED: (503, "The volume failed"),
+    ProblemCode.NOT_READY: (503, "The service is not ready"),
+    ProblemCode.UPSTREAM_UNREACHABLE: (502, "The next tier cannot be reached"),
+    ProblemCode.UPSTREAM_INVALID: (502, "The next tier answered something unexpected"),
+    ProblemCode.UPSTREAM_TIMEOUT: (504, "The next tier did not answer in time"),
+    ProblemCode.INTERNAL_ERROR: (500, "The service failed"),
+}
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The members of a problem document; `field` names the offending part of the request, where there is one."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    field: str | None = None
+
+
+class ProblemError(Exception):
+    """Something is wrong in a way the caller should hear of; subclasses fix the code.
+
+    Attributes:
+        code: the stable name of the problem.
+        detail: one sentence for people.
+        field: the offending part of the request, where there is one.
+        retry_after: seconds after which trying again makes sense, where that is known.
+
+    """
+
+    code: ClassVar[ProblemCode] = ProblemCode.INTERNAL_ERROR
+
+    def __init__(self, detail: str, *, field: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+        self.retry_after = retry_after
+
+    def problem(self) -> Problem:
+        """Give the problem document that tells this error."""
+        return make_problem(self.code, self.detail, field=self.field)
+
+
+def make_problem(code: ProblemCode, detail: str, *, field: str | None = None) -> Problem:
+    """Make the problem document of `code`; its status and title follow from the code."""
+    status, title = _KINDS[code]
+    return Problem(f"urn:glitchflow:problem:{code}", title, status, code, detail, field)
+
+
+def code_of_status(status: int) -> ProblemCode:
+    """Name the problem behind a status that a web framework produced by itself (404, 405, 413 …)."""
+    for code in (
+        ProblemCode.BAD_REQUEST,
+        ProblemCode.NOT_FOUND,
+        ProblemCode.METHOD_NOT_ALLOWED,
+        ProblemCode.TOO_LARGE,
+        ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+        ProblemCode.INVALID_REQUEST,
+    ):
+        if _KINDS[code][0] == status:
+            return code
+    return ProblemCode.INTERNAL_ERROR if status >= 500 else ProblemCode.BAD_REQUEST  # noqa: PLR2004 (HTTP's own border)
+
+
+def encode_problem(problem: Problem) -> bytes:
+    """Encode a problem document as JSON."""
+    return msgspec.json.encode(problem)

@@ -1,0 +1,115 @@
+"""One segment of strain on the wire: decode, validate, encode.
+
+A segment is the JSON object `{"h": [strain…], "t": [t0, dt]}` with an optional `"meta": {…}`. It covers the
+half-open GPS span `[t0, t0 + len(h)·dt)`. This module is the only validator of segments in the house.
+"""
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+
+from gwwire.problems import ProblemCode, ProblemError
+
+
+class InvalidSegment(ProblemError):
+    """The body is JSON but not a segment; `field` names the part that is wrong."""
+
+    code = ProblemCode.INVALID_SEGMENT
+
+
+class MalformedSegment(ProblemError):
+    """The body is not JSON at all (RFC 8259: no NaN, no Infinity, UTF-8 only)."""
+
+    code = ProblemCode.INVALID_JSON
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A run of evenly spaced strain samples.
+
+    Attributes:
+        h: strain, dimensionless, float64, at least one sample, all finite.
+        t: `(t0, dt)`: GPS seconds of the first sample, sample spacing in seconds, dt > 0.
+        meta: what is known of the data beyond the numbers: `channel` ("DET:NAME"), `detector`, `event`, …
+
+    """
+
+    h: Annotated[list[float], msgspec.Meta(min_length=1)]
+    t: tuple[float, Annotated[float, msgspec.Meta(gt=0)]]
+    meta: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def t0(self) -> float:
+        """GPS seconds of the first sample."""
+        return self.t[0]
+
+    @property
+    def dt(self) -> float:
+        """Sample spacing in seconds."""
+        return self.t[1]
+
+    @property
+    def channel(self) -> str | None:
+        """The channel named in `meta`, None where the segment does not say."""
+        if isinstance(self.meta, msgspec.UnsetType):
+            return None
+        return self.meta.get("channel")
+
+
+_decoder = msgspec.json.Decoder(Segment)
+_encoder = msgspec.json.Encoder()
+_LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
+
+
+def decode_segment(body: bytes) -> Segment:
+    """Decode and validate one segment.
+
+    Raises:
+        MalformedSegment: the body is not JSON.
+        InvalidSegment: the body is JSON, but not a segment.
+
+    """
+    try:
+        segment = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise MalformedSegment(f"the body is not JSON: {_lower(str(error))}") from None
+    except UnicodeDecodeError as error:
+        raise MalformedSegment(f"the body is not UTF-8: {error.reason}") from None
+    except RecursionError:
+        raise InvalidSegment("meta is nested too deeply", field="meta") from None
+    if not isinstance(segment.channel, str | None):
+        raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
+    return segment
+
+
+def encode_segment(segment: Segment) -> bytes:
+    """Encode one segment as compact JSON; every float64 survives the round trip bit for bit."""
+    return _encoder.encode(segment)
+
+
+def compact(body: bytes, segment: Segment) -> bytes:
+    """Give the compact JSON of `segment`, which was decoded from `body`.
+
+    A body without white space is compact already and is kept as it came, byte for byte.
+    """
+    if any(space in body for space in (b" ", b"\n", b"\t", b"\r")):
+        return encode_segment(segment)
+    return body
+
+
+def _invalid(message: str) -> InvalidSegment:
+    """Name the field in msgspec's words: 'Expected `float`, got `null` - at `$.h[0]`' is about h."""
+    if location := _LOCATION.search(message):
+        path, reason = location["path"], message[: location.start()]
+    elif named := _NAMED.search(message):
+        path, reason = named["name"], message
+    else:
+        return InvalidSegment(f"the body is no segment: {_lower(message)}")
+    return InvalidSegment(f"{path}: {_lower(reason)}", field=path.partition("[")[0])
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,1 @@
+"""Turns a batch of segments into training-ready spectrograms: arrays in, arrays out, one numerical step per file."""
