@@ -3,12 +3,15 @@
 import logging
 import signal
 import sys
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+import uvicorn
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from gwservice.logs import log_config
+from gwservice.settings import Address
 from gwwire.problems import (
     PROBLEM_TYPE,
     Problem,
@@ -21,6 +24,11 @@ from gwwire.problems import (
 
 log = logging.getLogger(__name__)
 
+#: How long requests under way may take after SIGTERM; the whole end stays within 10 s.
+_GRACE_SECONDS = 8
+#: Longer than any caller keeps an idle connection, so that none is closed at the moment it is used.
+_KEEP_ALIVE_SECONDS = 120
+
 
 class UnsupportedMediaType(ProblemError):
     """The body came with another media type than this route takes."""
@@ -28,11 +36,39 @@ class UnsupportedMediaType(ProblemError):
     code = ProblemCode.UNSUPPORTED_MEDIA_TYPE
 
 
-async def require_json(request: Request) -> None:
-    """Refuse a body that says it is something else than JSON; one that says nothing is believed to be."""
+class TooLarge(ProblemError):
+    """The body is larger than this service takes."""
+
+    code = ProblemCode.TOO_LARGE
+
+
+async def read_json(request: Request) -> bytes:
+    """Read a JSON body, undecoded, up to the `max_body` of the application's state.
+
+    A body that does not say what it is is believed to be JSON.
+
+    Raises:
+        UnsupportedMediaType: the body says it is something else.
+        TooLarge: it is larger than `max_body` bytes; it is not read to its end.
+
+    """
     content_type = request.headers.get("content-type", "application/json")
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType(f"expected application/json, got {content_type}")
+    limit: int = request.app.state.max_body
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes")
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes")
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+#: The parameter of an endpoint that takes a JSON body.
+JsonBody = Annotated[bytes, Depends(read_json)]
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -61,10 +97,6 @@ async def _tell_http_exception(_: Request, error: Any) -> Response:
 
 async def _tell_validation_error(_: Request, error: Any) -> Response:
     first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return problem_response(
-            make_problem(ProblemCode.INVALID_JSON, f"the body is not JSON: {first['ctx']['error']}")
-        )
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     detail = f"{place}: {first['msg']}" if place else first["msg"]
     return problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
@@ -75,10 +107,19 @@ async def _tell_unexpected(request: Request, error: Exception) -> Response:
     return problem_response(make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more"))
 
 
-def exit_cleanly_on_signals() -> None:
-    """Make SIGTERM and SIGINT end this process with status 0 after uvicorn has shut down.
-
-    Uvicorn raises the signal it was stopped with once more when it is done, for whatever handler was there before.
-    """
+def serve(app: FastAPI, address: Address, *, service: str) -> None:
+    """Serve `app` until SIGTERM or SIGINT, finish the requests under way, and exit with status 0."""
+    # Uvicorn raises the signal that stopped it once more when it is done, for whatever handler was there before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    uvicorn.run(
+        app,
+        host=address.host,
+        port=address.port,
+        loop="uvloop",
+        http="httptools",
+        log_config=log_config(service),
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+    )

@@ -4,7 +4,7 @@ import sys
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 #: A number of bytes, written as `1048576`, `50MB` or `50MiB`.
 Size = Annotated[ByteSize, Field(ge=0)]
@@ -33,7 +33,8 @@ def parse_address(text: str | Address) -> Address:
     return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 (a container listens on every interface)
 
 
-ListenAddress = Annotated[Address, BeforeValidator(parse_address)]
+#: NoDecode: pydantic-settings would read a tuple as JSON.
+ListenAddress = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 
 
 def strip_slash(text: str) -> str:

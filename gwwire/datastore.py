@@ -1,8 +1,11 @@
 """What the tiers tell each other about the datastore: its state, counts, and the outcome of an order."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+
+from gwwire.decoding import decode
 
 #: What dslogic says, with status 503 and as plain text, to a segment that meets a frozen datastore.
 FROZEN_TEXT = "Datastore frozen."
@@ -59,9 +62,15 @@ class FreezeOrder(msgspec.Struct, frozen=True):
     somebody archived the batch that the decision to freeze was taken on.
     """
 
-    user: str
+    user: Annotated[str, msgspec.Meta(min_length=1)]
     token: str
-    at_least: int = 0
+    at_least: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class CleanOrder(msgspec.Struct, frozen=True):
+    """Archive the batch; `msg` says why, for the log."""
+
+    msg: str
 
 
 class FreezeOutcome(msgspec.Struct, frozen=True):
@@ -72,3 +81,29 @@ class FreezeOutcome(msgspec.Struct, frozen=True):
     n_itm: int
     buff_size: int
     holder: str
+
+
+_freeze_order = msgspec.json.Decoder(FreezeOrder)
+_clean_order = msgspec.json.Decoder(CleanOrder)
+
+
+def decode_freeze_order(body: bytes) -> FreezeOrder:
+    """Decode and validate an order to freeze.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidRequest: a field is missing or wrong.
+
+    """
+    return decode(_freeze_order, body)
+
+
+def decode_clean_order(body: bytes) -> CleanOrder:
+    """Decode and validate an order to archive.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidRequest: a field is missing or wrong.
+
+    """
+    return decode(_clean_order, body)

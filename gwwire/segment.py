@@ -4,11 +4,11 @@ A segment is the JSON object `{"h": [strain…], "t": [t0, dt]}` with an optiona
 half-open GPS span `[t0, t0 + len(h)·dt)`. This module is the only validator of segments in the house.
 """
 
-import re
 from typing import Annotated, Any
 
 import msgspec
 
+from gwwire.decoding import decode
 from gwwire.problems import ProblemCode, ProblemError
 
 
@@ -16,12 +16,6 @@ class InvalidSegment(ProblemError):
     """The body is JSON but not a segment; `field` names the part that is wrong."""
 
     code = ProblemCode.INVALID_SEGMENT
-
-
-class MalformedSegment(ProblemError):
-    """The body is not JSON at all (RFC 8259: no NaN, no Infinity, UTF-8 only)."""
-
-    code = ProblemCode.INVALID_JSON
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -58,28 +52,17 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 _decoder = msgspec.json.Decoder(Segment)
 _encoder = msgspec.json.Encoder()
-_LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
 
 
 def decode_segment(body: bytes) -> Segment:
     """Decode and validate one segment.
 
     Raises:
-        MalformedSegment: the body is not JSON.
+        MalformedJson: the body is not JSON.
         InvalidSegment: the body is JSON, but not a segment.
 
     """
-    try:
-        segment = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-    except msgspec.DecodeError as error:
-        raise MalformedSegment(f"the body is not JSON: {_lower(str(error))}") from None
-    except UnicodeDecodeError as error:
-        raise MalformedSegment(f"the body is not UTF-8: {error.reason}") from None
-    except RecursionError:
-        raise InvalidSegment("meta is nested too deeply", field="meta") from None
+    segment = decode(_decoder, body, InvalidSegment)
     if not isinstance(segment.channel, str | None):
         raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
     return segment
@@ -98,18 +81,3 @@ def compact(body: bytes, segment: Segment) -> bytes:
     if any(space in body for space in (b" ", b"\n", b"\t", b"\r")):
         return encode_segment(segment)
     return body
-
-
-def _invalid(message: str) -> InvalidSegment:
-    """Name the field in msgspec's words: 'Expected `float`, got `null` - at `$.h[0]`' is about h."""
-    if location := _LOCATION.search(message):
-        path, reason = location["path"], message[: location.start()]
-    elif named := _NAMED.search(message):
-        path, reason = named["name"], message
-    else:
-        return InvalidSegment(f"the body is no segment: {_lower(message)}")
-    return InvalidSegment(f"{path}: {_lower(reason)}", field=path.partition("[")[0])
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -1,0 +1,62 @@
+"""What can go wrong in the buffer; no HTTP here.
+
+ProblemError
+├── MalformedJson, InvalidSegment   the body is no segment (gwwire)
+├── Refused                         nothing is wrong with the buffer
+│   ├── BufferFrozen                  the batch is sealed for its holder
+│   ├── BatchChanged                  the batch an order was meant for is gone
+│   └── QueueFull                     more segments are waiting than WCHSZ allows
+└── VolumeError                     the volume did not do what it was asked
+    ├── VolumeFull                    no space left
+    └── VolumeFailed                  it cannot be written or read
+"""
+
+import errno
+
+from gwwire.problems import ProblemCode, ProblemError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Refused(ProblemError):
+    """An order that the buffer does not carry out, though it could."""
+
+
+class BufferFrozen(Refused):
+    """The batch is frozen; nothing is added to it."""
+
+    code = ProblemCode.BUFFER_FROZEN
+
+
+class BatchChanged(Refused):
+    """The batch in hand is smaller than the one the order was meant for: it was archived meanwhile."""
+
+    code = ProblemCode.BATCH_CHANGED
+
+
+class QueueFull(Refused):
+    """More segments are waiting than the queue takes."""
+
+    code = ProblemCode.QUEUE_FULL
+
+
+class VolumeError(ProblemError):
+    """The volume did not do what it was asked."""
+
+
+class VolumeFull(VolumeError):
+    """There is no space left on the volume."""
+
+    code = ProblemCode.VOLUME_FULL
+
+
+class VolumeFailed(VolumeError):
+    """The volume cannot be written or read."""
+
+    code = ProblemCode.VOLUME_FAILED
+
+
+def volume_error(error: OSError) -> VolumeError:
+    """Tell a full volume from a failing one."""
+    reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    return VolumeFull(reason) if error.errno in _NO_SPACE else VolumeFailed(reason)

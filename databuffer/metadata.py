@@ -1,0 +1,126 @@
+"""The files beside the data that tell about them, in the formats of the original system.
+
+StatDesc.json holds the counts, Dsstat.json the state, LogStream.json a line for each segment of the batch in hand.
+All of them follow from the volume and can be made again from it, except the state and its holder: that is why only
+Dsstat.json is synced to the disk.
+"""
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from databuffer.volume import make_folder, replace_file, volume_errors, write_all
+from gwwire.datastore import BufferStats, Description
+
+T = TypeVar("T")
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """A line of LogStream.json: a segment was stored."""
+
+    level: str
+    id: int
+    size: int
+    name: str
+    time: str
+    message: str
+
+
+def stored_entry(name: str, size: int, unix_ns: int) -> LogEntry:
+    """Give the log line of a segment stored at `unix_ns`."""
+    time = datetime.fromtimestamp(unix_ns // 10**9, UTC).isoformat()
+    return LogEntry("info", 0, size, name, time, "Write file")
+
+
+class Metadata:
+    """StatDesc.json and Dsstat.json."""
+
+    def __init__(self, stats: Path, description: Path) -> None:
+        self._stats = stats
+        self._description = description
+
+    def make_folders(self) -> None:
+        """Make whatever folder is missing."""
+        with volume_errors():
+            make_folder(self._stats.parent)
+            make_folder(self._description.parent)
+
+    def read_stats(self) -> BufferStats | None:
+        """Give the counts, None where the file is missing or cannot be understood."""
+        return _read(self._stats, BufferStats)
+
+    def write_stats(self, stats: BufferStats) -> None:
+        """Replace the counts."""
+        with volume_errors():
+            replace_file(self._stats, msgspec.json.encode(stats), durable=False)
+
+    def read_description(self) -> Description | None:
+        """Give the state, None where the file is missing or cannot be understood."""
+        return _read(self._description, Description)
+
+    def write_description(self, description: Description) -> None:
+        """Replace the state, durably."""
+        with volume_errors():
+            replace_file(self._description, msgspec.json.encode(description), durable=True)
+
+
+class LogStream:
+    """LogStream.json: one JSON line for each segment of the batch in hand."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def make_folders(self) -> None:
+        """Make whatever folder is missing."""
+        with volume_errors():
+            make_folder(self._path.parent)
+
+    @property
+    def name(self) -> str:
+        """The log's file name."""
+        return self._path.name
+
+    def content(self) -> bytes:
+        """Give the log as it is; empty where there is none."""
+        with volume_errors():
+            return self._path.read_bytes() if self._path.exists() else b""
+
+    def entries(self) -> list[LogEntry]:
+        """Give the lines that can be understood."""
+        found = []
+        for line in self.content().splitlines():
+            try:
+                found.append(msgspec.json.decode(line, type=LogEntry))
+            except msgspec.DecodeError:  # a line that a crash cut short
+                continue
+        return found
+
+    def append(self, entries: Iterable[LogEntry]) -> None:
+        """Add lines; all of them or, where that fails, none."""
+        with volume_errors(), self._path.open("ab", buffering=0) as file:
+            length = file.tell()
+            try:
+                write_all(file.fileno(), _lines(entries))
+            except OSError:
+                os.ftruncate(file.fileno(), length)
+                raise
+
+    def replace(self, entries: Iterable[LogEntry]) -> None:
+        """Write the log anew."""
+        with volume_errors():
+            replace_file(self._path, _lines(entries), durable=False)
+
+
+def _lines(entries: Iterable[LogEntry]) -> bytes:
+    return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+
+
+def _read(path: Path, shape: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=shape)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None

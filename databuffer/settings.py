@@ -1,0 +1,33 @@
+"""The buffer's settings: the environment variables of the original system, with its container's tree as default."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from gwservice.settings import Address, ListenAddress, ServiceSettings, Size
+
+FileName = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+
+
+class BufferSettings(ServiceSettings):
+    """Where the buffer keeps its files, and how much it takes at once."""
+
+    ADMROOT: Path = Field(Path("/appdata/adm"), description="folder of the metadata files")
+    ADMFNM: FileName = Field("StatDesc.json", description="file of the batch's counts, in ADMROOT")
+    DSST: FileName = Field("Dsstat.json", description="file of the datastore's state, in ADMROOT")
+    DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the batch in hand, on the volume")
+    DATANM: FileName = Field("gwb", description="what a segment's file name begins with")
+    LOGROOT: Path = Field(Path("/appdata/log"), description="folder of the log of stored segments")
+    LOGSTREAM: FileName = Field("LogStream.json", description="file of the log of stored segments, in LOGROOT")
+    SERVURL: ListenAddress = Field(Address("0.0.0.0", 8080), description="where the buffer listens")  # noqa: S104 (a container listens on every interface)
+    DTVOLROOT: Path = Field(Path("/datavar"), description="mount point of the data volume")
+    WCHSZ: int = Field(256, ge=1, description="segments that may wait to be stored")
+    MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+
+    @model_validator(mode="after")
+    def _data_lie_on_the_volume(self) -> Self:
+        if self.DATAROOT.parent != self.DTVOLROOT:
+            message = f"DATAROOT {self.DATAROOT} is not a folder directly in DTVOLROOT {self.DTVOLROOT}"
+            raise ValueError(message)
+        return self

@@ -1,0 +1,64 @@
+"""The rules as a web application: wiring, and the one place where errors become HTTP."""
+
+import logging
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from dslogic.buffer_client import BufferClient
+from dslogic.routes import routes
+from dslogic.settings import LogicSettings
+from gwservice.logs import configure_logging
+from gwwire.problems import (
+    PROBLEM_TYPE,
+    Problem,
+    ProblemCode,
+    ProblemError,
+    code_of_status,
+    encode_problem,
+    make_problem,
+)
+
+log = logging.getLogger(__name__)
+
+
+def create_app(config_name: str = "default", *, settings: LogicSettings | None = None) -> Flask:
+    """Make the application.
+
+    Args:
+        config_name: `default`: settings from the environment. There is no other, yet.
+        settings: used instead of the environment's, where given.
+
+    """
+    if config_name != "default":
+        raise ValueError(f"there is no configuration named {config_name!r}")
+    configure_logging("dslogic")
+    settings = settings or LogicSettings.load()
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = int(settings.MAX_BODY)
+    app.extensions["settings"] = settings
+    app.extensions["buffer"] = BufferClient(settings)
+    app.register_blueprint(routes)
+    app.register_error_handler(ProblemError, _tell_problem_error)
+    app.register_error_handler(HTTPException, _tell_http_exception)
+    app.register_error_handler(Exception, _tell_unexpected)
+    return app
+
+
+def _answer(problem: Problem) -> Response:
+    return Response(encode_problem(problem), problem.status, content_type=PROBLEM_TYPE)
+
+
+def _tell_problem_error(error: ProblemError) -> Response:
+    return _answer(error.problem())
+
+
+def _tell_http_exception(error: HTTPException) -> Response:
+    response = _answer(make_problem(code_of_status(error.code or 500), error.description or error.name))
+    response.headers.extend(header for header in error.get_headers() if header[0] == "Allow")
+    return response
+
+
+def _tell_unexpected(error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return _answer(make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more"))

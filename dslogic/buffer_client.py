@@ -1,0 +1,96 @@
+"""The only code that calls the buffer."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, TimeoutError  # noqa: A004 (its name)
+
+from dslogic.errors import BufferIncoherent, BufferSilent, BufferUnreachable
+from dslogic.settings import LogicSettings
+from gwwire.datastore import BufferStats, Description, FreezeOrder, Names
+
+T = TypeVar("T")
+
+_JSON = "application/json"
+_CONNECT_SECONDS = 3.0
+_ANSWER_SECONDS = 30.0
+
+
+class Reply(NamedTuple):
+    """What the buffer answered, undecoded."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class BufferClient:
+    """Speaks to the buffer over a pool of connections that all threads of this process share.
+
+    Every method raises BufferUnreachable, BufferSilent or BufferIncoherent where there is no proper answer.
+    A question is asked twice where the connection breaks; an order is not, because it may have been carried out.
+    """
+
+    def __init__(self, settings: LogicSettings, *, connections: int = 64) -> None:
+        self._settings = settings
+        self._pool = urllib3.PoolManager(
+            maxsize=connections,
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_ANSWER_SECONDS),
+            retries=urllib3.Retry(connect=1, read=1, redirect=0, status=0, other=0, backoff_factor=0.1),
+        )
+
+    def stats(self) -> BufferStats:
+        """Give the counts of the batch in hand."""
+        return self._decode(self.get(self._settings.ENDP_STAT), BufferStats)
+
+    def description(self) -> Description:
+        """Give the state and the holder."""
+        return self._decode(self.get(self._settings.ENDP_DESC), Description)
+
+    def names(self) -> list[str]:
+        """Give the file names of the batch in hand."""
+        return self._decode(self.get(self._settings.ENDP_DUMPF), Names).nmlist
+
+    def send(self, segment: bytes, content_type: str) -> Reply:
+        """Store one segment, passed on as it came."""
+        return self._request("POST", self._settings.ENDP_SEND, segment, content_type)
+
+    def freeze(self, order: FreezeOrder) -> Reply:
+        """Freeze the batch."""
+        return self._request("POST", self._settings.ENDP_UPD_DESC, msgspec.json.encode(order), _JSON)
+
+    def clean(self) -> Reply:
+        """Archive the batch."""
+        return self._request("POST", self._settings.ENDP_CLEAN)
+
+    def get(self, endpoint: str) -> Reply:
+        """Read one of the buffer's routes."""
+        return self._request("GET", endpoint)
+
+    def _request(self, method: str, endpoint: str, body: bytes | None = None, content_type: str = _JSON) -> Reply:
+        url = self._settings.DB_BURL + endpoint
+        headers = {"Content-Type": content_type} if body is not None else {}
+        try:
+            response = self._pool.request(method, url, body=body, headers=headers)
+        except HTTPError as error:
+            raise _no_answer(error, self._settings.DB_BURL) from error
+        return Reply(response.status, response.headers, response.data)
+
+    def _decode(self, reply: Reply, shape: type[T]) -> T:
+        try:
+            return msgspec.json.decode(reply.body, type=shape)
+        except msgspec.DecodeError as error:
+            raise BufferIncoherent(f"the buffer answered {reply.status}, which is no {shape.__name__}") from error
+
+
+def _no_answer(error: HTTPError, address: str) -> BufferUnreachable | BufferSilent:
+    cause = error.reason if isinstance(error, MaxRetryError) else error
+    match cause:
+        case ConnectTimeoutError():
+            return BufferUnreachable(f"the buffer at {address} cannot be reached")
+        case TimeoutError():
+            return BufferSilent(f"the buffer at {address} did not answer in {_ANSWER_SECONDS:.0f} s")
+        case _:
+            return BufferUnreachable(f"the connection to the buffer at {address} broke before it answered")

@@ -1,0 +1,27 @@
+"""What can go wrong between dslogic and the buffer.
+
+ProblemError
+├── BufferUnreachable    no connection, or it broke
+├── BufferSilent         no answer in time
+└── BufferIncoherent     an answer that is none of the contract's
+"""
+
+from gwwire.problems import ProblemCode, ProblemError
+
+
+class BufferUnreachable(ProblemError):
+    """The buffer cannot be reached, or the connection broke before it answered."""
+
+    code = ProblemCode.UPSTREAM_UNREACHABLE
+
+
+class BufferSilent(ProblemError):
+    """The buffer did not answer in time; whether it carried out the order is not known."""
+
+    code = ProblemCode.UPSTREAM_TIMEOUT
+
+
+class BufferIncoherent(ProblemError):
+    """The buffer answered something that is not in the contract."""
+
+    code = ProblemCode.UPSTREAM_INVALID

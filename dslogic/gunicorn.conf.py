@@ -1,0 +1,16 @@
+"""How gunicorn runs dslogic: `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`."""
+
+from gwservice.logs import log_config
+
+bind = "0.0.0.0:5000"
+worker_class = "gthread"
+workers = 2
+# A thread waits for the buffer's disk most of its time.
+threads = 32
+# A bad setting then stops the service at start instead of every worker in turn.
+preload_app = True
+# Longer than the gateway keeps an idle connection, so that none is closed at the moment it is used.
+keepalive = 120
+graceful_timeout = 8
+timeout = 60
+logconfig_dict = log_config("dslogic")

@@ -1,0 +1,57 @@
+"""The gateway as a web application: wiring only."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from glitchflow_api.errors import ProblemFromBelow
+from glitchflow_api.logic_client import open_logic_client
+from glitchflow_api.openapi import with_problem_schema
+from glitchflow_api.routes import router
+from glitchflow_api.settings import GatewaySettings
+from gwservice.asgi import add_problem_handlers
+from gwwire.problems import PROBLEM_TYPE
+
+_DESCRIPTION = """
+Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
+
+An answer of `CREATED` means that the segment is on the disk and counted. Whatever goes wrong is told as a problem
+document (RFC 9457) with a stable `code`; `FROZEN` and `WAITING` are no problems, and have status 200.
+"""
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Make the application; its connections to dslogic open when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_logic_client(settings) as logic:
+            app.state.logic = logic
+            yield
+
+    app = FastAPI(
+        title="GlitchFlow Datastore",
+        description=_DESCRIPTION,
+        version=version("glitchflow-datastore"),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+    )
+    app.state.max_body = int(settings.MAX_BODY)
+    app.include_router(router)
+    add_problem_handlers(app)
+    app.add_exception_handler(ProblemFromBelow, _pass_on)
+    app.openapi = partial(_openapi, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return app
+
+
+def _openapi(derive: Any) -> dict[str, Any]:
+    return with_problem_schema(derive())
+
+
+async def _pass_on(_: Request, error: Any) -> Response:
+    headers = {"Retry-After": error.retry_after} if error.retry_after else {}
+    return Response(error.body, error.status, headers, PROBLEM_TYPE)

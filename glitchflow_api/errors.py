@@ -1,0 +1,45 @@
+"""What can go wrong between the gateway and dslogic.
+
+ProblemError
+├── LogicUnreachable    no connection, or it broke
+├── LogicSilent         no answer in time
+└── LogicIncoherent     an answer that is none of the contract's
+ProblemFromBelow        a problem that a lower tier told, to be passed on unchanged
+"""
+
+from gwwire.problems import ProblemCode, ProblemError
+
+
+class LogicUnreachable(ProblemError):
+    """Dslogic cannot be reached, or the connection broke before it answered."""
+
+    code = ProblemCode.UPSTREAM_UNREACHABLE
+
+
+class LogicSilent(ProblemError):
+    """Dslogic did not answer in time; whether it carried out the order is not known."""
+
+    code = ProblemCode.UPSTREAM_TIMEOUT
+
+
+class LogicIncoherent(ProblemError):
+    """Dslogic answered something that is not in the contract."""
+
+    code = ProblemCode.UPSTREAM_INVALID
+
+
+class ProblemFromBelow(Exception):
+    """A lower tier told a problem; the caller gets its words.
+
+    Attributes:
+        status: HTTP status.
+        body: the problem document, undecoded.
+        retry_after: the `Retry-After` header, where there was one.
+
+    """
+
+    def __init__(self, status: int, body: bytes, retry_after: str | None) -> None:
+        super().__init__(body.decode(errors="replace"))
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after

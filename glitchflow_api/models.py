@@ -1,0 +1,137 @@
+"""What the gateway takes and answers, with examples, as its OpenAPI document shows it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Segment(BaseModel):
+    """A run of evenly spaced strain samples, covering `[t0, t0 + len(h)·dt)`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "h": [2.1e-19, 2.3e-19, 1.9e-19],
+                    "t": [1126259462.0, 0.000244140625],
+                    "meta": {"channel": "L1:GWOSC-4KHZ_R1_STRAIN"},
+                }
+            ]
+        },
+    )
+
+    h: Annotated[list[float], Field(min_length=1, description="strain, dimensionless, finite")]
+    t: Annotated[
+        list[float],
+        Field(min_length=2, max_length=2, description="[t0, dt]: GPS seconds of the first sample, sample spacing in s"),
+    ]
+    meta: Annotated[
+        dict[str, Any],
+        Field(description="what else is known: channel (DET:NAME), detector, event, …"),
+    ] = {}
+
+
+class TrainOrder(BaseModel):
+    """Who wants to train."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user": "alice", "token": "a-secret"}]})
+
+    user: Annotated[str, Field(min_length=1, description="becomes the holder of the frozen batch")]
+    token: Annotated[str, Field(description="kept with the batch, for the holder's use")]
+
+
+class CleanOrder(BaseModel):
+    """Why the batch is archived."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"msg": "training of 2026-11-20 is done"}]})
+
+    msg: Annotated[str, Field(description="for the log")]
+
+
+class Stats(BaseModel):
+    """The counts of the batch in hand."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"n_itm": 128, "buff_size": 12582912}]})
+
+    n_itm: Annotated[int, Field(description="segments")]
+    buff_size: Annotated[int, Field(description="bytes of their files altogether")]
+
+
+class NameList(BaseModel):
+    """The files of the batch in hand."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"nmlist": ["gwb1724170688599724923.json"]}]})
+
+    nmlist: Annotated[list[str], Field(description="file names, in the order they were stored")]
+
+
+class State(BaseModel):
+    """The state of the datastore."""
+
+    resp: Literal["OPERATIONAL", "FROZEN"]
+
+
+class StreamAnswer(BaseModel):
+    """What became of a segment: CREATED means durable and counted, FROZEN means not taken."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"resp": "CREATED", "body": "Written gwb1724170688599724923.json for 7130 bytes"},
+                {"resp": "FROZEN", "body": "Datastore frozen."},
+            ]
+        }
+    )
+
+    resp: Literal["CREATED", "FROZEN"]
+    body: str
+
+
+class TrainFrozen(BaseModel):
+    """The batch is frozen; the numbers are the frozen batch's."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"resp": "FROZEN", "n_f": 512, "bt_wrt": 50331648, "holder": "alice"}]}
+    )
+
+    resp: Literal["FROZEN"] = "FROZEN"
+    n_f: Annotated[int, Field(description="segments in the frozen batch")]
+    bt_wrt: Annotated[int, Field(description="bytes of their files altogether")]
+    holder: Annotated[str, Field(description="who froze it; somebody else's freeze stays theirs")]
+
+
+class TrainWaiting(BaseModel):
+    """The batch is too small yet; ask again later."""
+
+    resp: Literal["WAITING"] = "WAITING"
+
+
+class CleanAnswer(BaseModel):
+    """The batch is archived and an empty one is open."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"resp": "CLEANED", "body": "Archived 512 segments, 50331648 bytes in '2026-11-20 23 41'"}]
+        }
+    )
+
+    resp: Literal["CLEANED"] = "CLEANED"
+    body: str
+
+
+class Health(BaseModel):
+    """The answer of the probes."""
+
+    status: str
+
+
+class ProblemDocument(BaseModel):
+    """What is wrong (RFC 9457, `application/problem+json`); `code` is stable, `detail` is for people."""
+
+    type: Annotated[str, Field(examples=["urn:glitchflow:problem:invalid-segment"])]
+    title: Annotated[str, Field(examples=["The body is not a segment"])]
+    status: Annotated[int, Field(examples=[422])]
+    code: Annotated[str, Field(examples=["invalid-segment"])]
+    detail: Annotated[str, Field(examples=["h[0]: expected `float`, got `null`"])]
+    field: Annotated[str | None, Field(examples=["h"])] = None
