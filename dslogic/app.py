@@ -35,7 +35,7 @@ def create_app(config_name: str = "default", *, settings: LogicSettings | None =
     configure_logging("dslogic")
     settings = settings or LogicSettings.load()
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = int(settings.MAX_BODY)
+    app.config["MAX_CONTENT_LENGTH"] = int(settings.MAX_BODY) + 1
     app.extensions["settings"] = settings
     app.extensions["buffer"] = BufferClient(settings)
     app.register_blueprint(routes)

@@ -14,3 +14,5 @@ keepalive = 120
 graceful_timeout = 8
 timeout = 60
 logconfig_dict = log_config("dslogic")
+# Nobody steers gunicorn through a socket here, and a read-only file system has no place for it.
+control_socket_disable = True

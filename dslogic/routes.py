@@ -3,6 +3,7 @@
 from typing import cast
 
 from flask import Blueprint, Response, current_app, render_template, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from dslogic.buffer_client import BufferClient, Reply
 from dslogic.orders import freeze, refused_as
@@ -22,6 +23,14 @@ def _buffer() -> BufferClient:
     return cast("BufferClient", current_app.extensions["buffer"])
 
 
+def _body() -> bytes:
+    """Give the request's body; Werkzeug cuts one of undeclared length off at its limit, which is one byte more."""
+    body = request.get_data(cache=False)
+    if len(body) > _settings().MAX_BODY:
+        raise RequestEntityTooLarge
+    return body
+
+
 def _pass_on(reply: Reply) -> Response:
     """Give the buffer's answer as it came."""
     kept = {name: value for name in ("Content-Type", "Retry-After") if (value := reply.headers.get(name))}
@@ -35,7 +44,7 @@ def _text(text: str, status: int) -> Response:
 @routes.post("/stream")
 def stream() -> Response:
     """Store a segment; a frozen datastore is told as 503 `Datastore frozen.`."""
-    reply = _buffer().send(request.get_data(cache=False), request.headers.get("Content-Type", "application/json"))
+    reply = _buffer().send(_body(), request.headers.get("Content-Type", "application/json"))
     if refused_as(reply, ProblemCode.BUFFER_FROZEN):
         return _text(FROZEN_TEXT, 503)
     return _pass_on(reply)
@@ -44,7 +53,7 @@ def stream() -> Response:
 @routes.post("/freezeds")
 def freeze_datastore() -> Response:
     """Freeze the batch for `{"user", "token"}`, or tell that it has to wait."""
-    reply = freeze(_buffer(), decode_freeze_order(request.get_data()), _settings().MAX_SIZE)
+    reply = freeze(_buffer(), decode_freeze_order(_body()), _settings().MAX_SIZE)
     return _text(WAITING_TEXT, 200) if reply is None else _pass_on(reply)
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from gwservice.settings import BaseUrl, ServiceSettings, Size
+from gwservice.settings import Address, BaseUrl, ListenAddress, ServiceSettings, Size
 
 
 class GatewaySettings(ServiceSettings):
@@ -16,4 +16,5 @@ class GatewaySettings(ServiceSettings):
     DS_FLUSH: str = Field("/flushbuf", description="dslogic's route that archives")
     DS_BURL: BaseUrl = Field("http://127.0.0.1:5000", description="address of dslogic")
     MAX_SIZE: Size | None = Field(None, description="known from the original's manifests; the rule is dslogic's")
+    LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")

@@ -57,4 +57,5 @@ def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
 
 
 def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    """Begin with a small letter, unless the first word is an abbreviation."""
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]

@@ -1,0 +1,9 @@
+#!/bin/sh
+# usage: cleanbuf.sh [MESSAGE]
+# Archives the batch and begins an empty one: {"resp": "CLEANED", "body"}. MESSAGE goes to the log.
+#
+# SRV names the gateway (default http://127.0.0.1:8000). Exit status 22: the gateway told a problem.
+set -eu
+. "$(dirname "$0")/envsetup.sh"
+case "${1:-}" in --help | -h) help_of "$0"; exit ;; esac
+ask_json /cleanbuf --data "{\"msg\": $(json_string "${1:-cleaned by hand}")}"

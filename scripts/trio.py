@@ -1,0 +1,185 @@
+"""The three services as processes of this machine, with their data under one home."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple, Self
+from urllib.error import URLError
+
+_ROOT = Path(__file__).parents[1]
+_HOST = "127.0.0.1"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 12.0
+
+
+class Ports(NamedTuple):
+    """Where the services listen."""
+
+    api: int
+    logic: int
+    buffer: int
+
+
+def free_ports() -> Ports:
+    """Find three ports that nobody listens on right now."""
+    sockets = [socket.create_server((_HOST, 0)) for _ in Ports._fields]
+    ports = Ports(*(each.getsockname()[1] for each in sockets))
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class ServiceDied(Exception):
+    """A service ended by itself; the message says which, and with what status."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: how it is started, and where it can be asked whether it is ready."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    url: str
+
+
+def describe(home: Path, ports: Ports) -> list[Service]:
+    """Describe the trio with its data in the original's tree under `home`; the buffer comes first."""
+    api, logic, buffer = (f"http://{_HOST}:{port}" for port in ports)
+    python = sys.executable
+    return [
+        Service(
+            "databuffer",
+            [python, "-m", "databuffer"],
+            {
+                "SERVURL": f"{_HOST}:{ports.buffer}",
+                "DTVOLROOT": str(home / "datavar"),
+                "DATAROOT": str(home / "datavar" / "data"),
+                "ADMROOT": str(home / "appdata" / "adm"),
+                "LOGROOT": str(home / "appdata" / "log"),
+            },
+            buffer,
+        ),
+        Service(
+            "dslogic",
+            [
+                *(python, "-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py"),
+                *("-b", f"{_HOST}:{ports.logic}", "dslogic.app:create_app('default')"),
+            ],
+            {"DB_BURL": buffer},
+            logic,
+        ),
+        Service(
+            "glitchflow_api",
+            [python, "-m", "glitchflow_api"],
+            {"LISTEN": f"{_HOST}:{ports.api}", "DS_BURL": logic},
+            api,
+        ),
+    ]
+
+
+class Trio:
+    """The three services, started together and stopped together.
+
+    Args:
+        home: where the data lie; made where missing.
+        ports: where the services listen.
+        environment: settings on top of this process's environment.
+        output: where the services' log lines go; None: where this process's go.
+
+    """
+
+    def __init__(
+        self, home: Path, ports: Ports, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    ) -> None:
+        self.home = home.absolute()
+        self.services = describe(self.home, ports)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment = dict(environment or {})
+        self._output = output
+
+    @property
+    def url(self) -> str:
+        """The gateway's address."""
+        return self.services[-1].url
+
+    def start(self) -> None:
+        """Start the services and return when all are ready.
+
+        Raises:
+            ServiceDied: one of them ended, or did not get ready in time.
+
+        """
+        for service in self.services:
+            self.launch(service.name)
+        self.wait_until_ready()
+
+    def launch(self, name: str) -> None:
+        """Start one service, without waiting for it."""
+        service = next(service for service in self.services if service.name == name)
+        # A session of its own: Ctrl-C reaches the supervisor alone, which then stops the services in their order.
+        self.processes[name] = subprocess.Popen(
+            service.command,
+            cwd=_ROOT,
+            env={**os.environ, **service.environment, **self._environment},
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,
+        )
+
+    def wait_until_ready(self) -> None:
+        """Return when the gateway says that every tier is ready.
+
+        Raises:
+            ServiceDied: a service ended, or did not get ready in time.
+
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while not _is_ready(self.url):
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServiceDied(f"the services were not ready after {_START_SECONDS:.0f} s")
+            time.sleep(0.05)
+
+    def check(self) -> None:
+        """Raise ServiceDied where a service has ended."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise ServiceDied(f"{name} ended with status {process.returncode}")
+
+    def stop(self) -> None:
+        """Stop the services, the public door first, so that what was accepted is finished."""
+        for name, process in reversed(self.processes.items()):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                sys.stderr.write(f"{name} did not stop in {_STOP_SECONDS:.0f} s; killing it\n")
+                process.kill()
+                process.wait()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:  # noqa: S310 (an http address of ours)
+            return bool(response.status == 200)  # noqa: PLR2004 (HTTP's own number)
+    except (URLError, OSError):
+        return False
