@@ -1,0 +1,209 @@
+"""The record of a batch, `dataset.h5`: the spectrograms, and what is needed to trust them.
+
+| path | what it is |
+|---|---|
+| `/data` | float32 [N, C, F, T]: normalised energy; 1.0 is a typical noise pixel |
+| `/frequency` | float64 [F], Hz, row 0 is the lowest |
+| `/time_offset` | float64 [T], s since the start of the window |
+| `/gps_start` | float64 [N], GPS s of the first sample of each window |
+| `/channels` | string [C], the names |
+| `/event_id` | string [N], unique in the file: the GPS start with microseconds |
+| `/psd/<channel>` | float64 [K], 1/Hz; attribute `seconds`: the data it comes from; its scale is `/psd_frequency`, Hz |
+| `/runs` | (span [2], channel): the data without a gap that was read |
+| `/rejected` | (span [2], channel, reason): what is not in `/data`; NaN and "" where not known |
+| `/notes` | (span [2], channel, reason): gaps, duplicates, and what is in `/data` but should be looked at |
+| `/sources` | (file name, sha256) of every file of the batch |
+
+The attributes of the file are every parameter by its name, `sample_rate` in Hz, `batch_digest` (defined in
+`preproc.batch.Batch.digest`), and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
+parameters and versions give the same bytes.
+"""
+
+import math
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from preproc.batch import Batch
+from preproc.findings import Finding, Reason
+from preproc.parameters import Parameters
+from preproc.publish import published
+from preproc.runs import Grid, Run
+from preproc.whiten import Spectrum
+
+_TEXT = h5py.string_dtype()
+_SPAN = ("span", np.float64, (2,))
+RUN = np.dtype([_SPAN, ("channel", _TEXT)])
+FINDING = np.dtype([_SPAN, ("channel", _TEXT), ("reason", _TEXT)])
+SOURCE = np.dtype([("file name", _TEXT), ("sha256", _TEXT)])
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The loudest pixel of one window of one channel.
+
+    Attributes:
+        energy: normalised energy.
+        gps: GPS seconds of the pixel's column.
+        frequency: of the pixel's row, in Hz.
+        window: the window's index.
+        channel: the channel's index.
+
+    """
+
+    energy: float
+    gps: float
+    frequency: float
+    window: int
+    channel: int
+
+
+class DatasetWriter:
+    """Fills a dataset: first `write_axes`, then windows as they come, then `write_record`; see `created`."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        self._starts: list[float] = []
+
+    @property
+    def windows(self) -> int:
+        """How many windows there are by now."""
+        return len(self._starts)
+
+    def write_axes(
+        self, channels: Sequence[str], frequency: NDArray[np.float64], time_offset: NDArray[np.float64]
+    ) -> None:
+        """Say what the axes of the windows to come are."""
+        shape = (len(channels), len(frequency), len(time_offset))
+        data = self._file.create_dataset("data", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(1, *shape))
+        data.attrs["unit"] = "normalised energy"
+        self._write_scale("frequency", frequency, "Hz")
+        self._write_scale("time_offset", time_offset, "s")
+        self._file["channels"] = np.array(channels, dtype=_TEXT)
+        for axis, name in enumerate(("gps_start", "channels", "frequency", "time_offset")):
+            data.dims[axis].label = name
+        data.dims[2].attach_scale(self._file["frequency"])
+        data.dims[3].attach_scale(self._file["time_offset"])
+
+    def append(self, gps_start: float, energy: NDArray[np.float32]) -> None:
+        """Add one window, shape [C, F, T]."""
+        data = self._file["data"]
+        data.resize(self.windows + 1, axis=0)
+        data[self.windows] = energy
+        self._starts.append(gps_start)
+
+    def write_spectra(self, spectra: Mapping[str, Spectrum]) -> None:
+        """Write the noise each channel was whitened with."""
+        for channel, spectrum in spectra.items():
+            if "psd_frequency" not in self._file:
+                self._write_scale("psd_frequency", spectrum.frequency, "Hz")
+            density = self._file.create_dataset(f"psd/{channel}", data=spectrum.density)
+            density.attrs["unit"] = "1/Hz"
+            density.attrs["seconds"] = spectrum.seconds
+            density.dims[0].attach_scale(self._file["psd_frequency"])
+
+    def write_record(
+        self,
+        batch: Batch,
+        grid: Grid,
+        runs: Sequence[Run],
+        rejected: Sequence[Finding],
+        notes: Sequence[Finding],
+    ) -> None:
+        """Write what the windows came from, and what did not become one."""
+        self._file["gps_start"] = np.array(self._starts, dtype=np.float64)
+        self._file["event_id"] = np.array([f"{start:.6f}" for start in self._starts], dtype=_TEXT)
+        spans = [((grid.gps(run.start), grid.gps(run.stop)), run.channel) for run in runs]
+        self._file["runs"] = np.array(spans, dtype=RUN)
+        self._file["rejected"] = _table(rejected)
+        self._file["notes"] = _table(notes)
+        self._file["sources"] = np.array([(s.file, s.sha256) for s in sorted(batch.sources)], dtype=SOURCE)
+        self._file.attrs["sample_rate"] = grid.sample_rate
+        self._file.attrs["batch_digest"] = batch.digest
+
+    def write_parameters(self, parameters: Parameters) -> None:
+        """Write every parameter and the versions of what computed with them."""
+        versions = {
+            "version_glitchflow_datastore": version("glitchflow-datastore"),
+            "version_python": platform.python_version(),
+            "version_numpy": np.__version__,
+            "version_scipy": scipy.__version__,
+            "version_h5py": h5py.__version__,
+        }
+        self._file.attrs.update(asdict(parameters) | versions)
+
+    def _write_scale(self, name: str, values: NDArray[np.float64], unit: str) -> None:
+        scale = self._file.create_dataset(name, data=values)
+        scale.attrs["unit"] = unit
+        scale.make_scale(name)
+
+
+@contextmanager
+def created(path: Path) -> Iterator[DatasetWriter]:
+    """Make a dataset that appears at `path` when the block ends well, and not at all otherwise.
+
+    Raises:
+        OutputFailed: it could not be written.
+
+    """
+    with published(path) as partial, h5py.File(partial, "w") as file:
+        yield DatasetWriter(file)
+
+
+def peaks(file: h5py.File) -> Iterator[Peak]:
+    """Give the loudest pixel of every window of every channel; one window at a time is in memory."""
+    frequency, time_offset, starts = file["frequency"][:], file["time_offset"][:], file["gps_start"][:]
+    for window, start in enumerate(starts):
+        for channel, energy in enumerate(file["data"][window]):
+            row, column = np.unravel_index(int(np.argmax(energy)), energy.shape)
+            gps = float(start + time_offset[column])
+            yield Peak(float(energy[row, column]), gps, float(frequency[row]), window, channel)
+
+
+def channels_of(file: h5py.File) -> list[str]:
+    """Give the names of the channels, in the order of the second axis of the data."""
+    return [name.decode() for name in file["channels"][:]]
+
+
+def span_of(file: h5py.File) -> tuple[float, float]:
+    """Give the GPS seconds at which the first run starts and the last one stops."""
+    spans = file["runs"]["span"]
+    return float(spans[:, 0].min()), float(spans[:, 1].max())
+
+
+def runs_of(file: h5py.File) -> dict[str, list[float]]:
+    """Give the lengths in s of the runs of each channel."""
+    runs: dict[str, list[float]] = {}
+    for row in file["runs"][:]:
+        start, stop = row["span"]
+        runs.setdefault(row["channel"].decode(), []).append(float(stop - start))
+    return runs
+
+
+def findings_of(file: h5py.File, table: str) -> list[Finding]:
+    """Give the findings in one of the tables "rejected" and "notes"."""
+    found = []
+    for row in file[table][:]:
+        reason, _, detail = row["reason"].decode().partition(": ")
+        start, stop = row["span"]
+        found.append(Finding(row["channel"].decode(), float(start), float(stop), Reason(reason), detail))
+    return found
+
+
+def _table(findings: Sequence[Finding]) -> NDArray[np.void]:
+    rows = [((found.start, found.stop), found.channel, str(found)) for found in sorted(findings, key=_order)]
+    return np.array(rows, dtype=FINDING)
+
+
+def _order(found: Finding) -> tuple[str, bool, float, str]:
+    """Sort by channel and time; NaN, which has no place of its own, comes last."""
+    unknown = math.isnan(found.start)
+    return found.channel, unknown, 0.0 if unknown else found.start, str(found)

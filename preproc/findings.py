@@ -1,0 +1,78 @@
+"""What was found in a batch besides good data: why something is not in the dataset, or what to know of what is."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The stable names of what can be wrong with data."""
+
+    UNREADABLE = "unreadable file"
+    OTHER_RATE = "other sample rate"
+    OFF_GRID = "off the sample grid"
+    CONFLICT = "conflicting strain"
+    CONSTANT = "constant strain"
+    NO_SPECTRUM = "no power spectrum"
+    NO_COMMON_WINDOW = "no common window"
+    SHORT_RUN = "run too short"
+    FILTER_EDGE = "edge of the whitening filter"
+    NOT_COMMON = "not covered by every channel"
+    REST = "rest of a run"
+    SILENT = "window without signal"
+    DUPLICATE = "duplicate"
+    REPEATED = "same strain at another time"
+    GAP = "gap"
+    SHORT_SPECTRUM = "short power spectrum"
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        channel: the channel it is about, empty where that is not known.
+        start: GPS seconds of the first sample concerned, NaN where that is not known.
+        stop: GPS seconds after the last sample concerned, NaN where that is not known.
+        reason: the kind of thing.
+        detail: what there is to say beyond that, for people.
+
+    """
+
+    channel: str
+    start: float
+    stop: float
+    reason: Reason
+    detail: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """How much time is concerned; 0 where that is not known."""
+        return 0.0 if math.isnan(self.start) else self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """All findings of one reason in one channel, counted."""
+
+    reason: Reason
+    channel: str
+    count: int
+    seconds: float
+    example: str
+
+
+def tally(findings: Iterable[Finding]) -> list[Tally]:
+    """Count findings by channel and reason, the longest first."""
+    groups: dict[tuple[str, Reason], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.channel, finding.reason), []).append(finding)
+    tallies = [
+        Tally(reason, channel, len(group), sum(found.seconds for found in group), group[0].detail)
+        for (channel, reason), group in groups.items()
+    ]
+    return sorted(tallies, key=lambda one: (-one.seconds, one.channel, one.reason))

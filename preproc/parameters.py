@@ -1,0 +1,85 @@
+"""The parameters of one preprocessing run; the defaults are those of the training code."""
+
+import math
+from dataclasses import asdict, dataclass
+
+from preproc.errors import BadParameter
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Everything that decides what a batch becomes.
+
+    Attributes:
+        window: length of a spectrogram in s.
+        stride: distance between the starts of two windows of a run in s, at most `window`.
+        q: quality factor of the transform.
+        fmin: lowest frequency in Hz, the first row.
+        fmax: highest frequency in Hz, the last row.
+        rows: number of frequencies, spaced logarithmically.
+        columns: number of times in a window.
+        mismatch: largest fractional loss of energy between neighbouring tiles.
+        highpass: corner of the highpass in Hz.
+        fduration: length of the whitening filter in s; half of it is lost at each end of a run.
+        psd_fftlength: length of one periodogram of the power spectral density in s.
+
+    Raises:
+        BadParameter: a value is out of its range.
+
+    """
+
+    window: float = 6.0
+    stride: float = 6.0
+    q: float = 12.0
+    fmin: float = 8.0
+    fmax: float = 500.0
+    rows: int = 64
+    columns: int = 256
+    mismatch: float = 0.2
+    highpass: float = 10.0
+    fduration: float = 2.0
+    psd_fftlength: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (math.isfinite(value) and value > 0):
+                raise BadParameter(f"{name} must be a positive number, got {value:g}")
+        self._require(self.stride <= self.window, f"stride {self.stride:g} s is longer than window {self.window:g} s")
+        self._require(self.fmin < self.fmax, f"fmin {self.fmin:g} Hz is not below fmax {self.fmax:g} Hz")
+        # Below sqrt(11) a tile's frequency window would reach below 0 Hz.
+        self._require(self.q > math.sqrt(11), f"q must be above sqrt(11) = 3.32, got {self.q:g}")
+        self._require(
+            self.fmin * self.window >= self.q,
+            f"window {self.window:g} s does not hold q = {self.q:g} cycles of fmin {self.fmin:g} Hz",
+        )
+        self._require(self.mismatch < 1, f"mismatch must be below 1, got {self.mismatch:g}")
+        self._require(self.rows > 1, "rows must be at least 2")
+        self._require(
+            self.fduration < self.psd_fftlength,
+            f"fduration {self.fduration:g} s is not below psd_fftlength {self.psd_fftlength:g} s, "
+            "which the filter is designed from",
+        )
+
+    @property
+    def shortest_run(self) -> float:
+        """Seconds without a gap that give one window: the window and both edges of the whitening filter."""
+        return self.window + self.fduration
+
+    def check_rate(self, sample_rate: float) -> None:
+        """Refuse a sample rate in Hz that cannot carry `fmax` or `highpass`.
+
+        Raises:
+            BadParameter: the highest tile's window would reach beyond the Nyquist frequency.
+
+        """
+        highest = sample_rate / 2 / (1 + math.sqrt(11) / self.q)
+        if self.fmax > highest:
+            raise BadParameter(
+                f"fmax {self.fmax:g} Hz is too high for data at {sample_rate:g} Hz: at most {highest:.4g} Hz"
+            )
+        if self.highpass >= sample_rate / 2:
+            raise BadParameter(f"highpass {self.highpass:g} Hz is too high for data at {sample_rate:g} Hz")
+
+    def _require(self, condition: bool, message: str) -> None:  # noqa: FBT001 (the condition is what the call reads as)
+        if not condition:
+            raise BadParameter(message)

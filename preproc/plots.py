@@ -1,0 +1,138 @@
+"""A contact sheet of a dataset: the loudest windows of each channel, for a person to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
+from numpy.typing import NDArray
+
+from preproc.dataset import Peak, channels_of, peaks, span_of
+from preproc.publish import published
+
+#: The colours end here, always, so that sheets can be compared: noise has a mean of 1.4 and rarely exceeds 15.
+LOUDEST_COLOUR = 25.0
+#: More channels than this make a sheet nobody can look at.
+MOST_CHANNELS = 12
+
+_COLUMNS = 3
+_PANEL_INCHES = (4.6, 2.55)
+_DPI = 130
+_FREQUENCY_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """What the panels share."""
+
+    time_edges: NDArray[np.float64]
+    frequency_edges: NDArray[np.float64]
+    norm: Normalize
+
+
+def draw_contact_sheet(dataset: Path, picture: Path) -> None:
+    """Draw the loudest windows of each channel of a dataset into a PNG.
+
+    Raises:
+        OutputFailed: the picture could not be written.
+
+    """
+    with h5py.File(dataset) as file:
+        figure = _sheet(file)
+    with published(picture) as partial:
+        # Without the date and the program's version, so that the same dataset gives the same bytes.
+        figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
+
+
+def _sheet(file: h5py.File) -> Figure:
+    channels = channels_of(file)[:MOST_CHANNELS]
+    loudest = _loudest_windows(file, len(channels))
+    rows = [row for found in loudest for row in _in_rows(found)]
+    width, height = _PANEL_INCHES
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)
+    figure = Figure(
+        figsize=(width * _COLUMNS + 0.6, height * len(rows) + 1.1), layout=ConstrainedLayoutEngine(**_LAYOUT_PADS)
+    )
+    FigureCanvasAgg(figure)
+    figure.suptitle(_title(file, len(channels)), fontsize=13, linespacing=1.5)
+    axis = _Axis(
+        _edges(file["time_offset"][:]), np.exp(_edges(np.log(file["frequency"][:]))), Normalize(0, LOUDEST_COLOUR)
+    )
+    panels = figure.subplots(len(rows), _COLUMNS, squeeze=False, sharey=True)
+    for line, row in zip(panels, rows, strict=True):
+        for panel, peak in zip(line, row, strict=False):
+            _draw_panel(panel, file, peak, axis)
+        for panel in line[len(row) :]:
+            panel.set_axis_off()
+        line[0].set_ylabel(f"{channels[row[0].channel]}\nFrequency [Hz]", fontsize=9)
+    colours = ScalarMappable(axis.norm, "viridis")
+    bar = figure.colorbar(colours, ax=panels, extend="max", fraction=0.02, pad=0.01, aspect=30)
+    bar.set_label("normalised energy")
+    return figure
+
+
+def _title(file: h5py.File, shown: int) -> str:
+    first, (start, stop) = file["gps_start"][0], span_of(file)
+    windows, channels = file["data"].shape[:2]
+    names = f"{channels} channel{'s' * (channels > 1)}" + (f" ({shown} of them shown)" if shown < channels else "")
+    return (
+        f"The loudest windows of a batch of {windows} · {names} · "
+        f"GPS {start:.10g} to {stop:.10g}\n"
+        f"windows of {file.attrs['window']:g} s from GPS {first:.10g}, {file.attrs['sample_rate']:.10g} Hz, "
+        f"Q = {file.attrs['q']:g} · batch {file.attrs['batch_digest'][:12]}"
+    )
+
+
+def _loudest_windows(file: h5py.File, channels: int) -> list[list[Peak]]:
+    """Give the peaks of each channel's loudest windows, the loudest first."""
+    found: list[list[Peak]] = [[] for _ in range(channels)]
+    for peak in peaks(file):
+        if peak.channel < channels:
+            found[peak.channel].append(peak)
+    panels = 2 * _COLUMNS if channels <= 2 else _COLUMNS  # noqa: PLR2004 (few channels leave room for a second row each)
+    return [sorted(one, key=lambda peak: -peak.energy)[:panels] for one in found]
+
+
+def _in_rows(found: Sequence[Peak]) -> list[Sequence[Peak]]:
+    return [found[at : at + _COLUMNS] for at in range(0, len(found), _COLUMNS)]
+
+
+def _draw_panel(panel: Axes, file: h5py.File, peak: Peak, axis: _Axis) -> None:
+    start = float(file["gps_start"][peak.window])
+    energy = file["data"][peak.window, peak.channel]
+    panel.pcolormesh(axis.time_edges, axis.frequency_edges, energy, norm=axis.norm, cmap="viridis", rasterized=True)
+    panel.set_yscale("log")
+    panel.set_ylim(axis.frequency_edges[0], axis.frequency_edges[-1])
+    panel.yaxis.set_major_locator(FixedLocator(_FREQUENCY_TICKS))
+    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_minor_formatter(NullFormatter())
+    panel.tick_params(labelsize=8)
+    panel.set_xlabel(f"Time [s] from GPS {start:.10g}", fontsize=9)
+    panel.set_title(
+        f"peak {peak.energy:.3g} at GPS {peak.gps:.3f}, {peak.frequency:.0f} Hz", fontsize=9, loc="left", pad=11
+    )
+    _point_at(panel, peak.gps - start, peak.frequency)
+
+
+def _point_at(panel: Axes, offset: float, frequency: float) -> None:
+    """Point at a pixel from outside, where the pointers hide nothing."""
+    for marker, at, transform in (
+        ("v", (offset, 1.03), panel.get_xaxis_transform()),
+        ("<", (1.012, frequency), panel.get_yaxis_transform()),
+    ):
+        panel.plot(*at, marker, color="crimson", markersize=6, clip_on=False, transform=transform)
+
+
+def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the borders between evenly spaced pixels, one more than there are."""
+    step = centres[1] - centres[0]
+    return np.append(centres - step / 2, centres[-1] + step / 2)

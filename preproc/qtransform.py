@@ -1,0 +1,129 @@
+"""The single-Q transform: how much energy a window holds at each time and frequency.
+
+The plane of one Q is tiled after Chatterji, Blackburn, Martin and Katsavounidis, Class. Quantum Grav. 21, S1809 (2004),
+doi:10.1088/0264-9381/21/20/024: frequencies so close that a signal between two of them loses no more than the
+mismatch, each cut out of the spectrum by a bisquare window whose width follows from Q. The choice of tiles (rounded
+to the bins of the Fourier transform) and the interpolation onto a regular grid are those of gwpy, so that the
+spectrograms are what the field is used to.
+
+A window is taken as periodic, as in gwpy: within about Q / (2 pi f) seconds of its ends a tile sees the other end too.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.interpolate import make_interp_spline
+
+from preproc.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One row of tiles: the bins of the window's spectrum it takes, their weights, and how many tiles there are."""
+
+    bins: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    count: int
+
+
+class QTransform:
+    """Turns windows of whitened strain into spectrograms of normalised energy.
+
+    Args:
+        parameters: q, fmin, fmax, rows, columns, mismatch.
+        samples: length of a window.
+        sample_rate: in Hz.
+
+    Raises:
+        BadParameter: the sample rate cannot carry fmax.
+
+    """
+
+    def __init__(self, parameters: Parameters, samples: int, sample_rate: float) -> None:
+        parameters.check_rate(sample_rate)
+        self.parameters = parameters
+        self.samples = samples
+        self.duration = samples / sample_rate
+
+    @property
+    def frequency(self) -> NDArray[np.float64]:
+        """Frequencies of the rows in Hz, lowest first, shape [F]."""
+        p = self.parameters
+        return np.asarray(np.geomspace(p.fmin, p.fmax, p.rows), np.float64)
+
+    @property
+    def time_offset(self) -> NDArray[np.float64]:
+        """Times of the columns in s since the start of the window, shape [T]."""
+        return np.arange(self.parameters.columns, dtype=np.float64) * (self.duration / self.parameters.columns)
+
+    def __call__(self, strain: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Transform windows of whitened strain, shape [..., samples], into energies, shape [..., F, T].
+
+        Each tile's row of energies is divided by its median over the window: 1.0 is a typical noise pixel. A window
+        without any signal (a median of zero) comes out as NaN.
+        """
+        spectrum = fft.rfft(strain, axis=-1)
+        tiles = np.stack([self._row(spectrum, tile) for tile in self._tiles], axis=-2)
+        # A cubic through sharp peaks undershoots, and energy is never negative; NaN stays NaN.
+        return np.maximum(self._frequency_weights @ tiles, 0).astype(np.float32)
+
+    def _row(self, spectrum: NDArray[np.complex128], tile: Tile) -> NDArray[np.float64]:
+        """Energies of one row of tiles at the columns' times, shape [..., T]."""
+        cut = spectrum[..., tile.bins] * tile.weights
+        median = np.median(_energy(cut, tile.count), axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(median > 0, _energy(cut, self.parameters.columns) / median, np.nan)
+
+    @cached_property
+    def _tile_frequencies(self) -> NDArray[np.float64]:
+        """Central frequencies of the rows of tiles in Hz, each on a bin of the window's spectrum."""
+        p = self.parameters
+        cumulative_mismatch = math.log(p.fmax / p.fmin) * math.sqrt(2 + p.q**2) / 2
+        count = max(1, math.ceil(cumulative_mismatch / self._tile_mismatch))
+        step = cumulative_mismatch / count
+        exact = p.fmin * np.exp(2 / math.sqrt(2 + p.q**2) * (np.arange(count) + 0.5) * step)
+        return np.unique(exact // (1 / self.duration) * (1 / self.duration))
+
+    @property
+    def _tile_mismatch(self) -> float:
+        return 2 * math.sqrt(self.parameters.mismatch / 3)
+
+    @cached_property
+    def _tiles(self) -> list[Tile]:
+        return [self._tile(frequency) for frequency in self._tile_frequencies]
+
+    def _tile(self, frequency: float) -> Tile:
+        q_prime = self.parameters.q / math.sqrt(11)
+        half = int(frequency / q_prime * self.duration)
+        index = np.arange(-half, half + 1)
+        weights = (1 - (index / self.duration * q_prime / frequency) ** 2) ** 2
+        # gwpy's tiles sit one bin above their nominal frequency, and with them those of the training code.
+        bins = np.round(index + 1 + frequency * self.duration).astype(np.int64)
+        cumulative_mismatch = self.duration * 2 * math.pi * frequency / self.parameters.q
+        count = 2 ** math.ceil(math.log2(cumulative_mismatch / self._tile_mismatch))
+        return Tile(bins, weights, count)
+
+    @cached_property
+    def _frequency_weights(self) -> NDArray[np.float64]:
+        """The cubic spline from the rows of tiles to the rows of the spectrogram as a matrix, shape [F, tiles]."""
+        known = self._tile_frequencies
+        wanted = np.clip(self.frequency, known[0], known[-1])
+        degree = min(3, len(known) - 1)
+        return np.asarray(make_interp_spline(known, np.eye(len(known)), k=degree)(wanted))
+
+
+def _energy(cut: NDArray[np.complex128], count: int) -> NDArray[np.float64]:
+    """Give the energy of a piece of a spectrum at `count` times evenly over the window, exactly, shape [..., count].
+
+    Where among the other frequencies the piece belongs changes the phase only. A piece with more bins than there are
+    times is folded, which samples its signal without a transform at the full rate.
+    """
+    missing = -cut.shape[-1] % count
+    padded = np.concatenate([cut, np.zeros((*cut.shape[:-1], missing))], axis=-1)
+    folded = padded.reshape(*cut.shape[:-1], -1, count).sum(axis=-2)
+    signal = fft.ifft(folded, axis=-1, norm="forward")
+    return np.asarray(signal.real**2 + signal.imag**2)

@@ -1,0 +1,94 @@
+"""Lay windows over the spans that all channels have in common.
+
+A span is a half-open interval [start, stop) of places on the sample grid; lists of spans are sorted and disjoint.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from preproc.runs import Run
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the windows are.
+
+    Attributes:
+        channels: the channels that share the windows, sorted by name.
+        common: the spans that all of them cover.
+        starts: the first sample of each window, in the order of time.
+        left_out: the channels that have no window in common with the others.
+
+    """
+
+    channels: list[str]
+    common: list[Span]
+    starts: list[int]
+    left_out: list[str]
+
+
+def lay_windows(runs: Mapping[str, Sequence[Run]], length: int, stride: int) -> Layout:
+    """Lay windows of `length` samples, `stride` samples apart, from the start of each common span.
+
+    The channel with the most data decides first. A channel that would leave no window at all is left out, so that a
+    short one cannot remove everything.
+    """
+    spans = {channel: [(run.start, run.stop) for run in found] for channel, found in runs.items()}
+    common: list[Span] | None = None
+    shared, left_out = [], []
+    for channel in sorted(spans, key=lambda name: (-covered(spans[name]), name)):
+        candidate = spans[channel] if common is None else intersect(common, spans[channel])
+        if _starts(candidate, length, stride):
+            shared.append(channel)
+            common = candidate
+        else:
+            left_out.append(channel)
+    common = common or []
+    return Layout(sorted(shared), common, _starts(common, length, stride), sorted(left_out))
+
+
+def intersect(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
+    """Give the spans that both lists cover."""
+    found = []
+    i = j = 0
+    while i < len(one) and j < len(other):
+        start, stop = max(one[i][0], other[j][0]), min(one[i][1], other[j][1])
+        if start < stop:
+            found.append((start, stop))
+        if one[i][1] < other[j][1]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def subtract(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
+    """Give the spans of `one` that `other` does not cover."""
+    if not one:
+        return []
+    first, last = one[0][0], one[-1][1]
+    bounds = [first, *(bound for span in other for bound in span), last]
+    gaps = [(start, stop) for start, stop in zip(bounds[::2], bounds[1::2], strict=True) if start < stop]
+    return intersect(one, gaps)
+
+
+def merge(starts: Sequence[int], length: int) -> list[Span]:
+    """Give the spans that windows cover, which may overlap."""
+    spans: list[Span] = []
+    for start in starts:
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], start + length)
+        else:
+            spans.append((start, start + length))
+    return spans
+
+
+def covered(spans: Sequence[Span]) -> int:
+    """Count the samples in spans."""
+    return sum(stop - start for start, stop in spans)
+
+
+def _starts(spans: Sequence[Span], length: int, stride: int) -> list[int]:
+    return [at for start, stop in spans for at in range(start, stop - length + 1, stride)]
