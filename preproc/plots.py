@@ -58,9 +58,7 @@ def _sheet(file: h5py.File) -> Figure:
     rows = [row for found in loudest for row in _in_rows(found)]
     width, height = _PANEL_INCHES
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)
-    figure = Figure(
-        figsize=(width * _COLUMNS + 0.6, height * len(rows) + 1.1), layout=ConstrainedLayoutEngine(**_LAYOUT_PADS)
-    )
+    figure = Figure(figsize=(width * _COLUMNS + 0.6, height * len(rows) + 1.1), layout=layout)
     FigureCanvasAgg(figure)
     figure.suptitle(_title(file, len(channels)), fontsize=13, linespacing=1.5)
     axis = _Axis(

@@ -40,7 +40,8 @@ def _dataset(file: h5py.File) -> str:
     windows, channels, rows, columns = file["data"].shape
     return (
         f"dataset  {windows} windows of {file.attrs['window']:g} s from GPS {file['gps_start'][0]:.10g}, "
-        f"{channels} channels, {rows} frequencies ({file.attrs['fmin']:g} to {file.attrs['fmax']:g} Hz), {columns} times"
+        f"{channels} channels, {rows} frequencies from {file.attrs['fmin']:g} to {file.attrs['fmax']:g} Hz, "
+        f"{columns} times"
     )
 
 
