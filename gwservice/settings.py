@@ -18,7 +18,7 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str | Address) -> Address:
-    """Read `HOST:PORT`, `:PORT` or `[v6]:PORT`.
+    """Read `HOST:PORT`, `:PORT`, `PORT` or `[v6]:PORT`.
 
     Raises:
         ValueError: the text is none of these.
@@ -66,7 +66,8 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             service = cls.__module__.partition(".")[0]
             for bad in error.errors():
-                name = ".".join(str(part) for part in bad["loc"])
                 reason = bad["msg"].removeprefix("Value error, ")
-                sys.stderr.write(f"{service}: setting {name}={bad['input']!r}: {reason}\n")
+                # A rule between settings has no place of its own; its message names them.
+                place = f"setting {bad['loc'][0]}={bad['input']!r}: " if bad["loc"] else ""
+                sys.stderr.write(f"{service}: {place}{reason}\n")
             sys.exit(2)

@@ -1,0 +1,58 @@
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from scripts.trio import Trio, free_ports
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+StartTrio = Callable[..., Trio]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def original_segments() -> list[Path]:
+    """Segment files written by the original system."""
+    files = sorted((SHARED / "original").glob("gwb*.json"))
+    if not files:
+        pytest.skip("the original system's segment files are not beside the project (../shared/data/original)")
+    return files
+
+
+@pytest.fixture(scope="session")
+def gw150914_files() -> dict[str, Path]:
+    """The strain files of GW150914, by detector."""
+    files = {path.name[0] + "1": path for path in (SHARED / "gwosc").glob("*.hdf5")}
+    if sorted(files) != ["H1", "L1"]:
+        pytest.skip("the GWOSC files of GW150914 are not beside the project (../shared/data/gwosc)")
+    return files
+
+
+def _starter(stack: ExitStack, make_home: Callable[[], Path]) -> StartTrio:
+    def start(environment: Mapping[str, str] | None = None, *, tiers: int = 3, home: Path | None = None) -> Trio:
+        home = home or make_home()
+        home.mkdir(exist_ok=True)
+        output = stack.enter_context((home / "services.log").open("ab"))
+        return stack.enter_context(Trio(home, free_ports(), environment, output=output, tiers=tiers))
+
+    return start
+
+
+@pytest.fixture
+def start_trio(tmp_path: Path) -> Iterator[StartTrio]:
+    """Start the trio, or its lower tiers, with real processes and sockets; stopped when the test ends."""
+    with ExitStack() as stack:
+        yield _starter(stack, lambda: tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def start_shared_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartTrio]:
+    """As `start_trio`, shared by the tests of a module."""
+    with ExitStack() as stack:
+        yield _starter(stack, lambda: tmp_path_factory.mktemp("home"))

@@ -1,0 +1,191 @@
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from databuffer.buffer import Buffer
+from databuffer.settings import BufferSettings
+from gwwire.datastore import BufferStats, DatastoreState, FreezeOrder
+from tests.support.segments import segment_body
+
+pytestmark = pytest.mark.anyio
+OpenBuffer = Callable[[], Awaitable[Buffer]]
+
+
+@pytest.fixture
+async def used(open_buffer: OpenBuffer, settings: BufferSettings) -> BufferSettings:
+    """Leave a volume with three segments, as after a clean stop."""
+    buffer = await open_buffer()
+    for number in range(3):
+        await buffer.append(segment_body(number))
+    await buffer.close()
+    return settings
+
+
+def truth(settings: BufferSettings) -> BufferStats:
+    sizes = [path.stat().st_size for path in settings.DATAROOT.glob("gwb*.json")]
+    return BufferStats(len(sizes), sum(sizes))
+
+
+def check_agreement(buffer: Buffer, settings: BufferSettings) -> None:
+    assert buffer.stats == truth(settings)
+    assert json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes()) == {
+        "n_itm": buffer.stats.n_itm,
+        "buff_size": buffer.stats.buff_size,
+    }
+    logged = [json.loads(line)["name"] for line in (settings.LOGROOT / settings.LOGSTREAM).read_text().splitlines()]
+    assert logged == buffer.names == sorted(path.name for path in settings.DATAROOT.glob("gwb*.json"))
+
+
+def quarantined(settings: BufferSettings) -> set[str]:
+    return {path.name for path in (settings.DTVOLROOT / "quarantine").iterdir()}
+
+
+async def test_an_empty_volume_is_a_fine_place_to_start(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
+    buffer = await open_buffer()
+    assert buffer.stats == BufferStats(0, 0)
+    assert json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes()) == {"n_itm": 0, "buff_size": 0}
+    check_agreement(buffer, settings)
+
+
+async def test_a_clean_stop_needs_no_repair(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = await open_buffer()
+    assert buffer.stats.n_itm == 3
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    await buffer.append(segment_body(4))
+    check_agreement(buffer, used)
+
+
+async def test_a_freeze_survives_a_restart(open_buffer: OpenBuffer, used: BufferSettings) -> None:
+    buffer = await open_buffer()
+    frozen = await buffer.freeze(FreezeOrder("alice", "secret"))
+    await buffer.close()
+    buffer = await open_buffer()
+    assert buffer.description.dstatus is DatastoreState.FROZEN
+    assert await buffer.freeze(FreezeOrder("bob", "")) == frozen
+    check_agreement(buffer, used)
+
+
+@pytest.mark.parametrize("told", [b"", b"{", b"[]", b'{"n_itm":99,"buff_size":1}', b'{"n_itm":"3"}', b"\xff", None])
+async def test_the_directory_is_believed_over_the_counts(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, told: bytes | None
+) -> None:
+    path = used.ADMROOT / used.ADMFNM
+    path.unlink() if told is None else path.write_bytes(told)
+    buffer = await open_buffer()
+    check_agreement(buffer, used)
+    assert "repaired: the counts" in caplog.text
+
+
+@pytest.mark.parametrize("told", [b"", b"{", b'{"dstatus":"MELTED","user":"","token":""}', None])
+async def test_a_state_that_cannot_be_read_is_operational(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, told: bytes | None
+) -> None:
+    path = used.ADMROOT / used.DSST
+    path.unlink() if told is None else path.write_bytes(told)
+    buffer = await open_buffer()
+    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
+    assert "repaired: the state" in caplog.text
+    await buffer.append(segment_body(4))
+    check_agreement(buffer, used)
+
+
+async def test_a_file_stored_right_before_a_crash_is_counted(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    (used.DATAROOT / "gwb9000000000000000000.json").write_bytes(segment_body(4))
+    buffer = await open_buffer()
+    assert buffer.stats.n_itm == 4
+    assert "gwb9000000000000000000.json was not in the log" in caplog.text
+    check_agreement(buffer, used)
+    await buffer.append(segment_body(5))
+    check_agreement(buffer, used)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"h":[1.0,2', b'{"h":[],"t":[0,1]}'])
+async def test_a_file_that_is_no_segment_is_set_aside_with_a_reason(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    (used.DATAROOT / "gwb1.json").write_bytes(content)
+    buffer = await open_buffer()
+    assert buffer.stats.n_itm == 3
+    assert quarantined(used) == {"gwb1.json", "gwb1.json.reason"}
+    assert (used.DTVOLROOT / "quarantine" / "gwb1.json").read_bytes() == content
+    assert "set gwb1.json aside" in caplog.text
+    check_agreement(buffer, used)
+
+
+async def test_a_half_written_file_is_set_aside(open_buffer: OpenBuffer, used: BufferSettings) -> None:
+    for _ in range(2):
+        (used.DTVOLROOT / ".incoming" / "0.json").write_bytes(b'{"h":[1.0')
+        buffer = await open_buffer()
+        await buffer.close()
+    assert list((used.DTVOLROOT / ".incoming").iterdir()) == []
+    assert {"0.json", "0.json 2"} <= quarantined(used)
+    check_agreement(buffer, used)
+
+
+async def test_a_log_line_cut_short_is_mended(open_buffer: OpenBuffer, used: BufferSettings) -> None:
+    log = used.LOGROOT / used.LOGSTREAM
+    log.write_bytes(log.read_bytes()[:-20])
+    buffer = await open_buffer()
+    assert buffer.stats.n_itm == 3
+    check_agreement(buffer, used)
+    await buffer.append(segment_body(4))
+    check_agreement(buffer, used)
+
+
+async def test_a_file_that_vanished_is_told(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = min(used.DATAROOT.iterdir())
+    lost.unlink()
+    buffer = await open_buffer()
+    assert f"{lost.name} was in the log, but is not in the batch" in caplog.text
+    check_agreement(buffer, used)
+
+
+async def test_archiving_interrupted_before_its_rename_leaves_the_batch_in_hand(
+    open_buffer: OpenBuffer, used: BufferSettings
+) -> None:
+    (used.DATAROOT / used.LOGSTREAM).write_bytes(b"a copy\n")
+    buffer = await open_buffer()
+    assert not (used.DATAROOT / used.LOGSTREAM).exists()
+    assert buffer.stats.n_itm == 3
+    check_agreement(buffer, used)
+
+
+async def test_archiving_interrupted_after_its_rename_is_finished(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = await open_buffer()
+    await buffer.freeze(FreezeOrder("alice", "secret"))
+    await buffer.close()
+    archive = used.DTVOLROOT / "2026-11-20 23 41"
+    used.DATAROOT.rename(archive)
+    buffer = await open_buffer()
+    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
+    assert buffer.stats == BufferStats(0, 0)
+    assert len(list(archive.glob("gwb*.json"))) == 3
+    assert "finished archiving" in caplog.text
+    check_agreement(buffer, used)
+
+
+async def test_the_original_systems_volume_is_taken_over(
+    open_buffer: OpenBuffer, settings: BufferSettings, original_segments: list[Path]
+) -> None:
+    settings.DATAROOT.mkdir(parents=True)
+    settings.LOGROOT.mkdir(parents=True)
+    for path in original_segments:
+        (settings.DATAROOT / path.name).write_bytes(path.read_bytes())
+    log = original_segments[0].with_name("LogStream.json")
+    (settings.LOGROOT / settings.LOGSTREAM).write_bytes(log.read_bytes())
+    buffer = await open_buffer()
+    assert buffer.names == [path.name for path in original_segments]
+    check_agreement(buffer, settings)
+    assert await buffer.append(segment_body(1))
+    check_agreement(buffer, settings)

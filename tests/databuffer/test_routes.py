@@ -1,0 +1,125 @@
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from databuffer.app import create_app, create_buffer
+from databuffer.settings import BufferSettings
+from tests.support.segments import BAD_BODIES, JSON, segment_body
+
+
+@pytest.fixture
+def client(settings: BufferSettings) -> Iterator[TestClient]:
+    with TestClient(create_app(create_buffer(settings), max_body=10_000)) as client:
+        yield client
+
+
+def test_every_route_of_the_contract_answers_as_written(client: TestClient) -> None:
+    assert client.get("/stat").json() == {"n_itm": 0, "buff_size": 0}
+    assert client.get("/dstat").json() == {"dstatus": "OPERATIONAL", "user": "", "token": ""}
+    assert client.get("/dumpF").json() == {"nmlist": []}
+    assert client.get("/dumpLogF").json() == []
+
+    sent = client.post("/sendF", content=segment_body(1), headers=JSON)
+    assert sent.status_code == 201
+    assert list(sent.json()) == ["code", "body"]
+    assert sent.json()["code"] == "RES_CREATE"
+    (name,) = client.get("/dumpF").json()["nmlist"]
+    size = client.get("/stat").json()["buff_size"]
+    assert sent.json()["body"] == f"Written {name} for {size} bytes"
+    assert [line["name"] for line in client.get("/dumpLogF").json()] == [name]
+
+    frozen = client.post("/upddsc", json={"user": "alice", "token": "secret"})
+    assert frozen.status_code == 201
+    assert frozen.json()["code"] == "STAT_UPD"
+    assert frozen.json()["body"]
+    assert (frozen.json()["n_itm"], frozen.json()["buff_size"]) == (1, size)
+    assert client.get("/dstat").json() == {"dstatus": "FROZEN", "user": "alice", "token": "secret"}
+
+    refused = client.post("/sendF", content=segment_body(2), headers=JSON)
+    assert refused.status_code == 409
+    assert refused.json()["code"] == "buffer-frozen"
+
+    cleaned = client.post("/cleanall")
+    assert cleaned.status_code == 201
+    assert cleaned.json()["code"] == "STAT_UPD"
+    assert cleaned.json()["body"]
+    assert client.get("/stat").json() == {"n_itm": 0, "buff_size": 0}
+    assert client.post("/cleanall", json={"msg": "again"}).status_code == 201
+
+
+@pytest.mark.parametrize("what", BAD_BODIES)
+def test_a_bad_segment_is_told_what_is_wrong_and_is_neither_stored_nor_counted(client: TestClient, what: str) -> None:
+    body, status, field = BAD_BODIES[what]
+    answer = client.post("/sendF", content=body[:9000], headers=JSON)
+    assert answer.status_code == status or len(body) > 9000
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json().get("field") == field
+    assert client.get("/stat").json() == {"n_itm": 0, "buff_size": 0}
+    assert client.get("/dumpF").json() == {"nmlist": []}
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+def test_another_media_type_is_refused(client: TestClient, content_type: str) -> None:
+    answer = client.post("/sendF", content=segment_body(1), headers={"Content-Type": content_type})
+    assert answer.status_code == 415
+    assert answer.json()["code"] == "unsupported-media-type"
+    assert content_type in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
+def test_json_may_be_spelled_in_its_ways(client: TestClient, content_type: str) -> None:
+    assert client.post("/sendF", content=segment_body(1), headers={"Content-Type": content_type}).status_code == 201
+
+
+def test_a_body_that_says_nothing_of_its_type_is_taken_for_json(client: TestClient) -> None:
+    assert client.post("/sendF", content=segment_body(1)).status_code == 201
+
+
+def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
+    answer = client.post("/sendF", content=segment_body(1, samples=5000), headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too-large"
+
+
+def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(client: TestClient) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1000
+
+    answer = client.post("/sendF", content=endless(), headers=JSON)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        (b"", 400, None),
+        (b"{}", 422, "user"),
+        (b'{"user":"a"}', 422, "token"),
+        (b'{"user":"","token":""}', 422, "user"),
+        (b'{"user":1,"token":""}', 422, "user"),
+        (b'{"user":"a","token":"","at_least":-1}', 422, "at_least"),
+    ],
+)
+def test_a_bad_order_to_freeze_changes_nothing(client: TestClient, body: bytes, status: int, field: str | None) -> None:
+    answer = client.post("/upddsc", content=body, headers=JSON)
+    assert answer.status_code == status
+    assert answer.json().get("field") == field
+    assert client.get("/dstat").json()["dstatus"] == "OPERATIONAL"
+
+
+def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None:
+    assert client.get("/nowhere").json()["code"] == "not-found"
+    assert client.get("/sendF").json()["code"] == "method-not-allowed"
+    assert client.get("/sendF").headers["allow"] == "POST"
+
+
+def test_it_is_ready_while_the_volume_can_be_written(client: TestClient, settings: BufferSettings) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    settings.DATAROOT.rmdir()
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "volume-failed"
+    assert client.get("/healthz").status_code == 200

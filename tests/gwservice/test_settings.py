@@ -1,0 +1,66 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from databuffer.settings import BufferSettings
+from dslogic.settings import LogicSettings
+from glitchflow_api.settings import GatewaySettings
+from gwservice.settings import Address, ServiceSettings, parse_address
+
+
+@pytest.mark.parametrize("settings", [BufferSettings, LogicSettings, GatewaySettings])
+def test_nothing_has_to_be_set(settings: type[ServiceSettings]) -> None:
+    assert settings.load()
+
+
+@pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("50MB", 50_000_000), ("2 KiB", 2048), ("0", 0)])
+def test_a_size_may_be_written_with_a_unit(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    monkeypatch.setenv("MAX_SIZE", text)
+    assert size == LogicSettings.load().MAX_SIZE
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":8080", Address("0.0.0.0", 8080)),
+        ("8080", Address("0.0.0.0", 8080)),
+        ("127.0.0.1:80", Address("127.0.0.1", 80)),
+        ("[::1]:80", Address("::1", 80)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["host", "host:", ":x", ":70000", ":-1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        (["-m", "databuffer"], "SERVURL", "nowhere"),
+        (["-m", "databuffer"], "WCHSZ", "0"),
+        (["-m", "databuffer"], "DATAROOT", "/elsewhere/data"),
+        (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "big"),
+        (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "-1"),
+        (["-m", "glitchflow_api"], "DS_BURL", "dslogic:5000"),
+    ],
+)
+def test_a_bad_value_stops_the_service_at_start_with_one_clear_line(command: list[str], name: str, value: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, *command],
+        check=False,
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode != 0
+    assert len(ended.stderr.splitlines()) == 1
+    assert name in ended.stderr
+    assert value in ended.stderr

@@ -1,0 +1,73 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gwwire.problems import ProblemError
+from gwwire.segment import Segment, compact, decode_segment, encode_segment
+from tests.support.segments import BAD_BODIES
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | finite | st.integers() | st.text(),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(), children, max_size=3),
+    max_leaves=5,
+)
+
+
+def bits(values: list[float]) -> bytes:
+    return struct.pack(f"{len(values)}d", *values)
+
+
+@pytest.mark.parametrize("what", BAD_BODIES)
+def test_a_bad_body_is_refused_with_a_problem_that_names_the_field(what: str) -> None:
+    body, status, field = BAD_BODIES[what]
+    with pytest.raises(ProblemError) as refused:
+        decode_segment(body)
+    problem = refused.value.problem()
+    assert problem.status == status
+    assert problem.field == field
+    assert problem.detail
+
+
+@given(st.lists(finite, min_size=1), finite, st.floats(min_value=5e-324, allow_infinity=False))
+def test_samples_and_times_survive_the_wire_bit_for_bit(h: list[float], t0: float, dt: float) -> None:
+    segment = decode_segment(encode_segment(Segment(h, (t0, dt))))
+    assert bits(segment.h) == bits(h)
+    assert bits([*segment.t]) == bits([t0, dt])
+
+
+@given(st.dictionaries(st.text().filter(lambda key: key != "channel"), json_values, max_size=4))
+def test_meta_survives_the_wire(meta: dict[str, object]) -> None:
+    assert decode_segment(encode_segment(Segment([0.0], (0.0, 1.0), meta))).meta == meta
+
+
+def test_a_segment_tells_its_channel_where_it_knows_it() -> None:
+    assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{"channel":"L1:STRAIN"}}').channel == "L1:STRAIN"
+    assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{}}').channel is None
+    assert decode_segment(b'{"h":[0.0],"t":[0,1]}').channel is None
+
+
+def test_integers_are_numbers() -> None:
+    assert decode_segment(b'{"h":[1,-2],"t":[0,1]}') == Segment([1.0, -2.0], (0.0, 1.0))
+
+
+def test_a_body_without_white_space_is_kept_byte_for_byte() -> None:
+    body = b'{"h":[1,2.50],"t":[0,1]}'
+    assert compact(body, decode_segment(body)) is body
+
+
+def test_white_space_is_dropped() -> None:
+    body = b'{"h": [1.5, 2.5],\n "t": [0, 1], "meta": {"note": "a b"}}'
+    tight = compact(body, decode_segment(body))
+    assert tight == b'{"h":[1.5,2.5],"t":[0.0,1.0],"meta":{"note":"a b"}}'
+
+
+def test_the_original_systems_files_are_segments(original_segments: list[Path]) -> None:
+    for path in original_segments:
+        segment = decode_segment(path.read_bytes())
+        assert segment.h == json.loads(path.read_bytes())["h"]
+        assert segment.dt == 1 / 4096
