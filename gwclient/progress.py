@@ -1,0 +1,81 @@
+"""Shows how a push goes: a bar on a terminal, a few plain lines elsewhere, nothing where a program reads."""
+
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+from gwclient.push import Listener
+from gwclient.segmenting import Piece
+
+#: s between two plain lines, and between two notices of the same kind.
+_PAUSE_S = 5.0
+
+
+class Progress(Listener):
+    """Shows progress on a stream, usually stderr.
+
+    Args:
+        stream: where to write.
+        seconds: how much strain is expected, in s.
+        quiet: show notices only (frozen, refused, trying again), no progress.
+
+    """
+
+    def __init__(self, stream: TextIO, seconds: float, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._seconds = seconds
+        self._done = 0.0
+        self._segments = 0
+        self._quiet = quiet
+        self._last_line = time.monotonic()
+        self._last_notice = -_PAUSE_S
+        self._bar = (
+            tqdm(total=round(seconds, 3), unit="s", unit_scale=True, desc="strain", file=stream, leave=False)
+            if stream.isatty() and not quiet
+            else None
+        )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def acknowledged(self, piece: Piece) -> None:
+        """Move on."""
+        self._done += piece.seconds
+        self._segments += 1
+        if self._bar is not None:
+            self._bar.update(piece.seconds)
+        elif not self._quiet and time.monotonic() - self._last_line > _PAUSE_S:
+            self._last_line = time.monotonic()
+            self.say(f"{self._segments} segments, {self._done:.0f} s of {self._seconds:.0f} s")
+
+    def refused(self, piece: Piece, reason: str) -> None:
+        """Tell of a refusal, where the last one was a while ago."""
+        self._notice(f"segment at GPS {piece.span.start!r} of {piece.span.channel} refused: {reason}")
+
+    def frozen(self, poll: float) -> None:
+        """Tell that it waits."""
+        self.say(f"the datastore is frozen; waiting, asking every {poll:g} s")
+
+    def thawed(self) -> None:
+        """Tell that it goes on."""
+        self.say("the datastore is open again; going on")
+
+    def retrying(self, reason: str, delay: float) -> None:
+        """Tell of a further try, where the last one was a while ago."""
+        self._notice(f"{reason}; trying again in {delay:.1f} s")
+
+    def say(self, line: str) -> None:
+        """Write a line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=self._stream)
+        else:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def _notice(self, line: str) -> None:
+        if time.monotonic() - self._last_notice >= _PAUSE_S:
+            self._last_notice = time.monotonic()
+            self.say(line)

@@ -1,0 +1,88 @@
+"""Simulated strain: noise of each detector's design sensitivity with injected glitches, and the truth about them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from gwclient.errors import InvalidSource
+from gwclient.glitches import Glitch, draw, optimal_snr
+from gwclient.noise import SENSITIVITIES, coloured_noise
+from gwclient.strain import Run
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """What was simulated: enough to make it again, and every glitch in it, in the order of time."""
+
+    seed: int
+    t0: int
+    seconds: float
+    rate: int
+    glitch_rate: float
+    sensitivities: dict[str, str]
+    glitches: list[Glitch]
+
+
+@dataclass(frozen=True)
+class SimulatedSource:
+    """Simulates one run for each detector.
+
+    The strain of a detector follows from (seed, detector, t0) alone: another detector beside it changes nothing,
+    another t0 changes everything.
+
+    Attributes:
+        detectors: of those that `gwclient.noise` knows the design sensitivity of.
+        duration: s, of each detector's run.
+        rate: sample rate, Hz.
+        seed: any integer from 0.
+        t0: GPS seconds of the first sample.
+        glitch_rate: mean number of glitches per second and detector.
+
+    """
+
+    detectors: tuple[str, ...]
+    duration: float
+    rate: int
+    seed: int
+    t0: int
+    glitch_rate: float
+
+    def __post_init__(self) -> None:
+        if unknown := [detector for detector in self.detectors if detector not in SENSITIVITIES]:
+            known = ", ".join(SENSITIVITIES)
+            raise InvalidSource(f"no design sensitivity of {', '.join(unknown)} is known here, only of {known}")
+
+    @property
+    def seconds(self) -> float:
+        """How much strain there will be in s, all detectors together."""
+        return self.duration * len(self.detectors)
+
+    def runs(self) -> Iterator[Run]:
+        """Give one run for each detector."""
+        return map(self._run, self.detectors)
+
+    def truth(self, runs: Sequence[Run]) -> Truth:
+        """Tell what is in the runs that this source gave."""
+        glitches = sorted((glitch for run in runs for glitch in run.glitches), key=lambda glitch: glitch.gps)
+        names = {detector: SENSITIVITIES[detector].name for detector in self.detectors}
+        return Truth(self.seed, self.t0, self.duration, self.rate, self.glitch_rate, names, glitches)
+
+    def _run(self, detector: str) -> Run:
+        sensitivity = SENSITIVITIES[detector]
+        entropy = [self.seed, int.from_bytes(detector.encode()), self.t0]
+        for_noise, for_glitches = (
+            np.random.Generator(np.random.PCG64(seed)) for seed in np.random.SeedSequence(entropy).spawn(2)
+        )
+        strain = coloured_noise(sensitivity, round(self.duration * self.rate), self.rate, for_noise)
+        glitches = []
+        for centre, kind, snr, waveform in draw(for_glitches, self.glitch_rate, self.duration):
+            half = waveform.duration / 2
+            first = math.ceil((centre - half) * self.rate)
+            last = min(math.ceil((centre + half) * self.rate), len(strain))
+            shape = waveform.strain(np.arange(first, last) / self.rate - centre)
+            strain[first:last] += shape * (snr / optimal_snr(shape, self.rate, sensitivity.psd))
+            glitches.append(Glitch(kind, detector, self.t0 + centre, waveform.frequency, snr, waveform.duration))
+        meta = {"detector": detector, "source": "simulation", "seed": self.seed}
+        return Run(strain, float(self.t0), 1 / self.rate, f"{detector}:SIM-STRAIN", meta, tuple(glitches))

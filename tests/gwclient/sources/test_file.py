@@ -1,0 +1,72 @@
+import math
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from gwclient.errors import InvalidSource
+from gwclient.sources.file import FileSource, gwosc_channel
+
+T0 = 1126259446
+RATE = 16
+
+
+def gwosc_file(path: Path, *, t0: int = T0, seconds: int = 4, detector: str = "L1", name: str | None = None) -> Path:
+    with h5py.File(path, "w") as file:
+        strain = file.create_dataset("strain/Strain", data=np.arange(seconds * RATE) * 1e-21)
+        strain.attrs["Xstart"], strain.attrs["Xspacing"] = t0, 1 / RATE
+        file["meta/Detector"] = detector
+        if name:
+            file["strain/GWOSCmeta"] = name
+    return path
+
+
+def test_the_runs_of_many_files_come_ordered_by_t0(tmp_path: Path) -> None:
+    late, early = gwosc_file(tmp_path / "a", t0=T0 + 4), gwosc_file(tmp_path / "b")
+    source = FileSource((late, early))
+    assert [run.t0 for run in source.runs()] == [T0, T0 + 4]
+    assert source.seconds == 8
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "first", "last"),
+    [(T0 + 1, T0 + 2, 16, 32), (T0 + 0.99, T0 + 1.01, 16, 17), (T0 - 9, T0 + 99, 0, 64), (T0 + 1.03, math.inf, 17, 64)],
+)
+def test_a_window_is_half_open_and_exact_to_the_sample(
+    tmp_path: Path, start: float, stop: float, first: int, last: int
+) -> None:
+    (run,) = FileSource((gwosc_file(tmp_path / "a"),), start, stop).runs()
+    assert np.array_equal(run.strain, np.arange(first, last) * 1e-21)
+    assert run.t0 == T0 + first / RATE
+
+
+def test_a_window_without_samples_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSource, match="no file has strain in GPS"):
+        FileSource((gwosc_file(tmp_path / "a"),), 1.0, 2.0).runs()
+
+
+def test_the_channel_is_the_one_the_file_names_else_the_one_of_gwosc(tmp_path: Path) -> None:
+    named = gwosc_file(tmp_path / "a", name="GWOSC-16KHZ_R1_STRAIN", detector="V1")
+    (run,) = FileSource((named,)).runs()
+    assert run.channel == "V1:GWOSC-16KHZ_R1_STRAIN"
+    assert run.meta == {"detector": "V1", "source": "a"}
+    assert gwosc_channel("L1:", "L1", 4096.0) == "L1:GWOSC-4KHZ_R1_STRAIN"
+    assert gwosc_channel("Strain", "H1", 16384.0) == "H1:GWOSC-16KHZ_R1_STRAIN"
+
+
+def test_what_is_no_strain_file_is_named(tmp_path: Path) -> None:
+    text, other = tmp_path / "text.hdf5", tmp_path / "other.hdf5"
+    text.write_text("hello")
+    h5py.File(other, "w").close()
+    for path in (text, other):
+        with pytest.raises(InvalidSource, match=f"{path.name} is not a strain file in the layout of GWOSC"):
+            FileSource((path,)).runs()
+
+
+def test_a_file_without_a_sample_grid_is_refused(tmp_path: Path) -> None:
+    path = gwosc_file(tmp_path / "a")
+    with h5py.File(path, "a") as file:
+        file["strain/Strain"].attrs["Xspacing"] = 0.0
+    with pytest.raises(InvalidSource, match="no sample grid"):
+        FileSource((path,)).runs()

@@ -1,0 +1,374 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from gwclient.cli import main
+from gwwire.problems import ProblemCode
+from gwwire.segment import decode_segment
+from tests.support.gateway import Answering, Slow, StandInGateway
+from tests.support.gwosc_server import GW150914_GPS, GwoscServer
+
+OPEN_DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "gwosc"
+H1_FILE, L1_FILE = (OPEN_DATA / f"{name}_LOSC_4_V2-1126259446-32.hdf5" for name in ("H-H1", "L-L1"))
+
+with_open_data = pytest.mark.skipif(not L1_FILE.exists(), reason=f"the GW150914 files are not in {OPEN_DATA}")
+
+SIMULATE = ("simulate", "--detectors", "H1,L1", "--seconds", "8", "--rate", "1024")
+
+
+class Outcome:
+    """What a command answered."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInGateway]:
+    for name in ("GWID", "DTCID", "INF", "SUP"):
+        monkeypatch.delenv(name, raising=False)
+    with StandInGateway() as gateway:
+        monkeypatch.setenv("SRV", gateway.url)
+        yield gateway
+
+
+@pytest.fixture
+def gwclient(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> Outcome:
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Outcome(stop.value.code, captured.out, captured.err)
+
+    return run
+
+
+def in_a_process(*arguments: str, **environment: str) -> Outcome:
+    done = subprocess.run(
+        [sys.executable, "-m", "gwclient", *arguments],
+        env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def strain_in(path: Path) -> Any:
+    with h5py.File(path) as file:
+        return file["strain/Strain"][()]
+
+
+def received(gateway: StandInGateway, detector: str) -> tuple[list[float], list[float]]:
+    """Give (t0 of each segment, samples) of one detector."""
+    segments = [s for s in gateway.segments if str(s.channel).startswith(detector)]
+    return [s.t0 for s in segments], [h for s in segments for h in s.h]
+
+
+def same_bits(samples: list[float], expected: Any) -> bool:
+    return np.asarray(samples).tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+# ---- open data, by the unmodified gwosc and gwpy
+
+
+@with_open_data
+def test_an_event_is_fetched_and_arrives_bit_for_bit(gateway: StandInGateway) -> None:
+    with GwoscServer(OPEN_DATA) as gwosc:
+        done = in_a_process(
+            "push", "--event", "GW150914", "--detector", "H1,L1", "--start", "-4", "--stop", "4", "--json",
+            GWOSC_SERVER_URL=gwosc.url,
+        )  # fmt: skip
+    assert done.code == 0, done.err
+    first = int(np.floor((GW150914_GPS - 4 - 1126259446) * 4096))
+    for detector, path in (("H1", H1_FILE), ("L1", L1_FILE)):
+        t0s, samples = received(gateway, detector)
+        assert t0s == [1126259446 + first / 4096 + second for second in range(8)]
+        assert same_bits(samples, strain_in(path)[first : first + 8 * 4096])
+    assert done.json["acknowledged"] == 16
+    assert set(done.json["spans"]) == {"H1:GWOSC-4KHZ_R1_STRAIN", "L1:GWOSC-4KHZ_R1_STRAIN"}
+    segment = decode_segment(gateway.bodies[0])
+    assert segment.meta == {
+        "channel": segment.channel, "detector": str(segment.channel)[:2], "event": "GW150914", "source": "gwosc",
+    }  # fmt: skip
+
+
+@with_open_data
+def test_without_arguments_the_window_comes_from_the_environment(gateway: StandInGateway) -> None:
+    with GwoscServer(OPEN_DATA) as gwosc:
+        done = in_a_process(GWID="GW150914", DTCID="L1", INF="-1", SUP="1", SRV=gateway.url, GWOSC_SERVER_URL=gwosc.url)
+    assert done.code == 0, done.err
+    _, samples = received(gateway, "L1")
+    assert len(samples) == 2 * 4096
+    assert done.out.startswith("2 segments (")
+    assert "acknowledged: L1:GWOSC-4KHZ_R1_STRAIN [1126259461.399" in done.out
+
+
+@with_open_data
+def test_data_that_gwosc_does_not_have_are_a_usage_error(gateway: StandInGateway) -> None:
+    window = ("--start", "-4", "--stop", "4")
+    with GwoscServer(OPEN_DATA) as gwosc:
+        unknown = in_a_process("push", "--event", "GW999999", "--detector", "L1", *window, GWOSC_SERVER_URL=gwosc.url)
+        not_there = in_a_process("push", "--event", "GW150914", "--detector", "V1", *window, GWOSC_SERVER_URL=gwosc.url)
+    assert unknown.code == not_there.code == 2
+    assert unknown.err.splitlines()[-1] == "gwclient: GWOSC has no event 'GW999999'"
+    assert not_there.err.splitlines()[-1].startswith(
+        "gwclient: GWOSC has no strain of V1 at 4096 Hz in GPS [1126259458.4,"
+    )
+    assert not gateway.requests
+
+
+def test_an_archive_that_does_not_answer_is_exit_code_3(gateway: StandInGateway) -> None:
+    done = in_a_process(
+        "push", "--event", "GW150914", "--detector", "L1", "--start", "-4", "--stop", "4",
+        GWOSC_SERVER_URL=f"http://127.0.0.1:{unused_port()}",
+    )  # fmt: skip
+    assert done.code == 3
+    assert done.err.splitlines()[-1].startswith("gwclient: GWOSC does not answer: ")
+    assert not gateway.requests
+
+
+# ---- files
+
+
+@with_open_data
+def test_files_arrive_bit_for_bit_each_on_its_channel(gateway: StandInGateway, gwclient: Any) -> None:
+    done = gwclient("push", "--file", str(H1_FILE), "--file", str(L1_FILE))
+    assert done.code == 0
+    for detector, path in (("H1", H1_FILE), ("L1", L1_FILE)):
+        t0s, samples = received(gateway, detector)
+        assert t0s == [1126259446 + second for second in range(32)]
+        assert same_bits(samples, strain_in(path))
+    whole = "[1126259446, 1126259478)"
+    spans = f"H1:GWOSC-4KHZ_R1_STRAIN {whole}, L1:GWOSC-4KHZ_R1_STRAIN {whole}"
+    size = sum(map(len, gateway.bodies))
+    assert done.out == f"64 segments ({size} bytes) acknowledged: {spans}\n"
+    assert {decode_segment(body).meta["source"] for body in gateway.bodies} == {H1_FILE.name, L1_FILE.name}  # type: ignore[index]
+
+
+@with_open_data
+def test_a_window_of_a_file_is_given_in_gps_seconds(gateway: StandInGateway, gwclient: Any) -> None:
+    done = gwclient(
+        "push", "--file", str(L1_FILE), "--start", "1126259450", "--stop", "1126259452.5", "--segment-seconds", "2"
+    )
+    assert done.code == 0
+    t0s, samples = received(gateway, "L1")
+    assert t0s == [1126259450, 1126259452]
+    assert same_bits(samples, strain_in(L1_FILE)[4 * 4096 : 13 * 2048])
+
+
+def test_samples_that_are_missing_are_left_out_and_told(gateway: StandInGateway, gwclient: Any, tmp_path: Path) -> None:
+    strain = np.ones(16)
+    strain[4:6] = np.nan
+    with h5py.File(tmp_path / "gappy.hdf5", "w") as file:
+        file["strain/Strain"] = strain
+        file["strain/Strain"].attrs.update(Xstart=100, Xspacing=0.25)
+        file["meta/Detector"] = "L1"
+        file["strain/GWOSCmeta"] = "TEST_STRAIN"
+    done = gwclient("push", "--file", str(tmp_path / "gappy.hdf5"), "--segment-seconds", "10")
+    assert done.code == 0
+    assert [(segment.t0, len(segment.h)) for segment in gateway.segments] == [(100, 4), (101.5, 10)]
+    assert "left out, no finite samples: L1:TEST_STRAIN [101, 101.5)" in done.out
+
+
+# ---- simulation
+
+
+def test_a_simulation_is_sent_with_the_truth_in_its_segments(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    done = gwclient(*SIMULATE, "--glitch-rate", "1", "--truth", str(tmp_path / "truth.json"), "--json")
+    assert done.code == 0
+    assert done.json["acknowledged"] == 16
+    truth = json.loads((tmp_path / "truth.json").read_text())["glitches"]
+    told = [glitch for body in gateway.bodies for glitch in decode_segment(body).meta.get("glitches", [])]  # type: ignore[union-attr]
+    assert truth
+    assert all(glitch in told for glitch in truth)
+    assert all(glitch in truth for glitch in told)
+
+
+def test_a_simulation_can_be_written_as_a_batch_folder(gateway: StandInGateway, gwclient: Any, tmp_path: Path) -> None:
+    assert gwclient(*SIMULATE).code == 0
+    assert gwclient(*SIMULATE, "--out", str(tmp_path / "batch")).code == 0
+    files = sorted((tmp_path / "batch").glob("gwb*.json"))
+    assert sorted(file.read_bytes() for file in files) == sorted(gateway.bodies)
+    assert json.loads((tmp_path / "batch" / "glitches.json").read_text())["seed"] == 1
+    again = gwclient(*SIMULATE, "--out", str(tmp_path / "batch"))
+    assert again.code == 2
+    assert "already holds a batch" in again.err
+
+
+# ---- what can go wrong while sending
+
+
+def test_a_frozen_datastore_is_exit_code_1_and_says_what_was_not_sent(gateway: StandInGateway, gwclient: Any) -> None:
+    gateway.freeze_at = 6
+    done = gwclient(*SIMULATE, "--concurrency", "1")
+    assert done.code == 1
+    assert done.out.startswith("6 segments (")
+    assert done.err == (
+        "gwclient: the datastore is frozen; 6 of 16 segments acknowledged; "
+        "not acknowledged: H1:SIM-STRAIN [1400000003, 1400000008), L1:SIM-STRAIN [1400000003, 1400000008)\n"
+    )
+
+
+def test_a_frozen_datastore_is_waited_for_when_asked(gateway: StandInGateway, gwclient: Any) -> None:
+    gateway.freeze_at, gateway.thaw_after_asked = 6, 2
+    done = gwclient(*SIMULATE, "--wait", "--poll", "0.05")
+    assert done.code == 0
+    assert len(gateway.bodies) == 16
+    assert "the datastore is frozen; waiting" in done.err
+    assert "open again" in done.err
+
+
+def test_a_refused_segment_is_exit_code_1(gateway: StandInGateway, gwclient: Any) -> None:
+    gateway.faults.append(Answering(ProblemCode.TOO_LARGE))
+    done = gwclient(*SIMULATE, "--json")
+    assert done.code == 1
+    assert (done.json["ending"], done.json["acknowledged"], len(done.json["refused"])) == ("refused", 15, 1)
+    assert "answered 413" in done.json["refused"][0]["reason"]
+
+
+def unused_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("command", [SIMULATE, ("stats",), ("clean",)])
+def test_a_gateway_that_does_not_answer_is_exit_code_3(gwclient: Any, command: tuple[str, ...]) -> None:
+    done = gwclient(*command, "--srv", f"127.0.0.1:{unused_port()}", "--tries", "2")
+    assert done.code == 3
+    assert done.err.splitlines()[-1].startswith("gwclient: no gateway at http://127.0.0.1:")
+
+
+def test_ctrl_c_ends_the_push_with_a_true_account(gateway: StandInGateway) -> None:
+    gateway.faults.extend([Slow(0.1)] * 1000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gwclient", *SIMULATE, "--seconds", "512", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    gateway.on_stored = lambda count: process.send_signal(signal.SIGINT) if count == 20 else None
+    out, err = process.communicate(timeout=60)
+    account = json.loads(out)
+    assert process.returncode == 130
+    assert account["ending"] == "interrupted"
+    assert account["acknowledged"] == len(gateway.bodies) >= 20
+    assert account["acknowledged"] + account["unsent"] == 1024
+    assert err.splitlines()[-1].startswith("gwclient: interrupted; ")
+
+
+# ---- questions and orders
+
+
+def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: Any) -> None:
+    assert gwclient("train", "--user", "ada", "--token", "t").out == "WAITING: the batch is not complete yet\n"
+    assert gwclient("list").out == ""
+    gwclient(*SIMULATE)
+    size = sum(map(len, gateway.bodies))
+    assert gwclient("stats").out == f"16 segments, {size} bytes\n"
+    assert gwclient("desc").out == "OPERATIONAL\n"
+    assert gwclient("list").out.count("\n") == 16
+    frozen = gwclient("train", "--user", "ada", "--token", "t")
+    assert frozen.out == f"FROZEN: 16 segments, {size} bytes, held by ada\n"
+    assert gwclient("desc").out == "FROZEN\n"
+    assert gwclient("clean", "--message", "done").out == "CLEANED: done\n"
+
+
+def test_the_gateways_verbs_answer_in_json(gateway: StandInGateway, gwclient: Any) -> None:
+    assert gwclient("stats", "--json").json == {"n_itm": 0, "buff_size": 0}
+    assert gwclient("list", "--json").json == {"nmlist": []}
+    assert gwclient("desc", "--json").json == {"resp": "OPERATIONAL"}
+    assert gwclient("train", "--user", "ada", "--token", "t", "--json").json == {"resp": "WAITING"}
+    assert gwclient("clean", "--json").json == {"resp": "CLEANED", "body": "cleaned by gwclient"}
+    assert gateway.requests
+
+
+# ---- usage
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("push",),
+        ("push", "--event", "GW150914"),
+        ("push", "--event", "GW150914", "--detector", "L1", "--start", "4", "--stop", "-4"),
+        ("push", "--event", "GW150914", "--detector", "Livingston", "--start", "-4", "--stop", "4"),
+        ("push", "--event", "GW150914", "--detector", "L1,L1", "--start", "-4", "--stop", "4"),
+        ("push", "--event", "GW150914", "--detector", "L1", "--start", "nan", "--stop", "4"),
+        ("push", "--event", "GW150914", "--file", __file__),
+        ("push", "--file", "nowhere.hdf5"),
+        ("push", "--file", __file__),
+        ("push", "--file", __file__, "--detector", "L1"),
+        ("simulate", "--seconds", "0"),
+        ("simulate", "--seconds", "1e9"),
+        ("simulate", "--rate", "1"),
+        ("simulate", "--seed", "-1"),
+        ("simulate", "--detectors", "X9"),
+        ("simulate", "--concurrency", "0"),
+        ("simulate", "--segment-seconds", "-1"),
+        ("simulate", "--tries", "0"),
+        ("simulate", "--out", __file__),
+        ("stats", "--srv", "ftp://gateway"),
+        ("train", "--user", "ada"),
+        ("dance",),
+    ],
+    ids=" ".join,
+)
+def test_an_unreasonable_command_is_exit_code_2_with_one_line_and_sends_nothing(
+    gateway: StandInGateway, gwclient: Any, arguments: tuple[str, ...]
+) -> None:
+    done = gwclient(*arguments)
+    assert done.code == 2
+    assert done.err.startswith("gwclient: ")
+    assert done.err.count("\n") == 1
+    assert not done.out
+    assert not gateway.requests
+
+
+def test_half_a_window_in_the_environment_names_the_other_half(
+    gateway: StandInGateway, gwclient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GWID", "GW150914")
+    monkeypatch.setenv("INF", "-4")
+    done = gwclient()
+    assert done.code == 2
+    assert done.err == "gwclient: the environment names a window, but not its DTCID, SUP\n"
+    assert not gateway.requests
+
+
+def test_without_arguments_and_window_the_help_is_shown(gateway: StandInGateway, gwclient: Any) -> None:
+    done = gwclient()
+    assert done.code == 0
+    assert "Usage: gwclient" in done.out
+    assert not gateway.requests
+
+
+@pytest.mark.parametrize("command", ["push", "simulate", "stats", "desc", "list", "train", "clean"])
+def test_every_command_explains_itself_with_an_example_and_the_exit_codes(gwclient: Any, command: str) -> None:
+    done = gwclient(command, "--help")
+    assert done.code == 0
+    assert f"gwclient {command}" in done.out.partition("Example")[2]
+    assert "130  interrupted" in done.out
+
+
+def test_the_version_is_told(gwclient: Any) -> None:
+    assert gwclient("--version").out.startswith("gwclient, version ")
+
+
+def test_gwpy_is_not_imported_where_it_is_not_needed() -> None:
+    probe = "import sys, gwclient.cli; sys.exit('gwpy' in sys.modules or 'scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0

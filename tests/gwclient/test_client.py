@@ -1,0 +1,220 @@
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gwclient.client import (
+    Cleaned,
+    GlitchflowClient,
+    Retry,
+    State,
+    Streamed,
+    StreamOutcome,
+    Training,
+    TrainOutcome,
+    parse_gateway_url,
+)
+from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwwire.datastore import BufferStats, DatastoreState, Names
+from gwwire.problems import ProblemCode
+from tests.support.gateway import Answering, Dropping, Fault, Slow, StandInGateway
+
+SEGMENT = b'{"h":[1e-21],"t":[1126259446.0,0.000244140625]}'
+QUICK = Retry(tries=4, first=0.001, longest=0.002)
+
+
+@pytest.fixture
+def gateway() -> Iterator[StandInGateway]:
+    with StandInGateway() as gateway:
+        yield gateway
+
+
+def run(gateway: StandInGateway, verb: str, *arguments: object, **options: Any) -> Any:
+    async def work() -> Any:
+        async with GlitchflowClient(gateway.url, **{"retry": QUICK, **options}) as client:
+            return await getattr(client, verb)(*arguments)
+
+    return asyncio.run(work())
+
+
+def test_each_verb_gives_the_gateways_answer(gateway: StandInGateway) -> None:
+    assert run(gateway, "train", "ada", "t") == Training(TrainOutcome.WAITING)
+    assert run(gateway, "stream", SEGMENT) == Streamed(StreamOutcome.CREATED, f"Written for {len(SEGMENT)} bytes")
+    assert run(gateway, "stats") == BufferStats(1, len(SEGMENT))
+    assert run(gateway, "list") == Names(["gwb0000000000000000000.json"])
+    assert run(gateway, "desc") == State(DatastoreState.OPERATIONAL)
+    assert run(gateway, "train", "ada", "t") == Training(TrainOutcome.FROZEN, 1, len(SEGMENT), "ada")
+    assert run(gateway, "stream", SEGMENT).resp is StreamOutcome.FROZEN
+    assert run(gateway, "clean", "done") == Cleaned("CLEANED", "done")
+    assert run(gateway, "stats") == BufferStats(0, 0)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Answering(ProblemCode.QUEUE_FULL),
+        Answering(ProblemCode.UPSTREAM_UNREACHABLE),
+        Answering(ProblemCode.UPSTREAM_TIMEOUT),
+        Dropping(),
+    ],
+    ids=["503", "502", "504", "dropped"],
+)
+def test_what_may_pass_is_tried_again(gateway: StandInGateway, fault: Fault) -> None:
+    gateway.faults.extend([fault, fault])
+    assert run(gateway, "stream", SEGMENT).resp is StreamOutcome.CREATED
+    assert gateway.bodies == [SEGMENT]
+    assert len(gateway.requests) == 3
+
+
+def test_a_slow_answer_is_a_timeout_and_is_tried_again(gateway: StandInGateway) -> None:
+    gateway.faults.append(Slow(5))
+    assert run(gateway, "stream", SEGMENT, timeout=0.3).resp is StreamOutcome.CREATED
+    assert len(gateway.requests) == 2
+
+
+def test_after_the_last_try_the_last_reason_is_told(gateway: StandInGateway) -> None:
+    gateway.faults.extend([Answering(ProblemCode.QUEUE_FULL)] * 4)
+    with pytest.raises(GatewayUnavailable, match=r"answered 503: as the test wants it \(after 4 tries\)"):
+        run(gateway, "stream", SEGMENT)
+    assert not gateway.bodies
+
+
+def test_retry_after_is_obeyed(gateway: StandInGateway) -> None:
+    gateway.faults.append(Answering(ProblemCode.QUEUE_FULL, retry_after="1"))
+    told: list[float] = []
+    run(gateway, "stream", SEGMENT, on_retry=lambda _reason, delay: told.append(delay))
+    assert told == [1.0]
+
+
+def test_retry_after_may_be_a_date_and_nonsense_in_it_is_ignored(gateway: StandInGateway) -> None:
+    past = "Wed, 21 Oct 2015 07:28:00 GMT"
+    gateway.faults.extend(Answering(ProblemCode.QUEUE_FULL, retry_after=text) for text in (past, "soon"))
+    assert run(gateway, "stream", SEGMENT).resp is StreamOutcome.CREATED
+
+
+def test_waits_grow_but_stay_within_bounds() -> None:
+    retry = Retry(tries=20, first=0.5, longest=8.0, obey=60.0)
+    delays = [retry.delay(failures, None) for failures in range(1, 20)]
+    assert all(0.25 <= delay <= 8.0 for delay in delays)
+    assert all(delay >= 4.0 for delay in delays[5:])
+    assert retry.delay(1, 30.0) == 30.0
+    assert retry.delay(1, 1e9) == 60.0
+
+
+@pytest.mark.parametrize("code", [ProblemCode.VOLUME_FULL, ProblemCode.TOO_LARGE, ProblemCode.INVALID_SEGMENT])
+def test_a_refusal_is_final_and_carries_its_code(gateway: StandInGateway, code: ProblemCode) -> None:
+    gateway.faults.append(Answering(code))
+    with pytest.raises(GatewayRefused, match="as the test wants it") as refusal:
+        run(gateway, "stream", SEGMENT)
+    assert refusal.value.code == code
+    assert len(gateway.requests) == 1
+
+
+def test_a_bad_segment_is_refused_in_the_gateways_words(gateway: StandInGateway) -> None:
+    with pytest.raises(GatewayRefused, match="h:") as refusal:
+        run(gateway, "stream", b'{"h":[],"t":[0,1]}')
+    assert refusal.value.status == 422
+
+
+def test_nobody_there_is_said_so() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        async def work() -> None:
+            async with GlitchflowClient(f"127.0.0.1:{port}", retry=QUICK) as client:
+                await client.stats()
+
+        with pytest.raises(
+            GatewayUnavailable, match=rf"no gateway at http://127\.0\.0\.1:{port}.*after 4 tries"
+        ) as error:
+            asyncio.run(work())
+        assert not error.value.seen
+
+
+def test_clean_is_not_repeated_when_its_answer_was_lost(gateway: StandInGateway) -> None:
+    gateway.faults.append(Dropping())
+    with pytest.raises(GatewayUnavailable):
+        run(gateway, "clean", "done")
+    assert gateway.requests == ["/cleanbuf"]
+
+
+def test_clean_is_repeated_when_it_was_not_carried_out(gateway: StandInGateway) -> None:
+    gateway.faults.append(Answering(ProblemCode.QUEUE_FULL))
+    assert run(gateway, "clean", "done").resp == "CLEANED"
+
+
+def answering(make: Any, work: Callable[[str], Awaitable[None]]) -> None:
+    """Run `work(url)` against a server whose only handler is `make`."""
+
+    async def both() -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{anything:.*}", make)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await work(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b'{"resp":"MAYBE"}', b"", b"\xff"])
+def test_an_answer_that_is_not_a_gateways_is_not_taken_for_one(body: bytes) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    async def work(url: str) -> None:
+        async with GlitchflowClient(url, retry=QUICK) as client:
+            await client.stream(SEGMENT)
+
+    with pytest.raises(UnexpectedAnswer, match="does not answer as a gateway"):
+        answering(handler, work)
+
+
+def test_a_refusal_without_a_problem_document_is_told_by_its_status() -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=404, text="<html>nothing</html>", content_type="text/html")
+
+    async def work(url: str) -> None:
+        async with GlitchflowClient(url, retry=QUICK) as client:
+            await client.stats()
+
+    with pytest.raises(GatewayRefused, match="GET /stats answered 404: Not Found"):
+        answering(handler, work)
+
+
+def test_a_session_that_was_given_stays_open(gateway: StandInGateway) -> None:
+    async def work() -> None:
+        async with aiohttp.ClientSession() as session:
+            async with GlitchflowClient(gateway.url, session=session) as client:
+                await client.stats()
+            assert not session.closed
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("gateway:8000", "http://gateway:8000"),
+        ("gateway", "http://gateway"),
+        ("127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("https://gateway/glitchflow/", "https://gateway/glitchflow"),
+        ("[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_a_gateway_may_be_named_without_a_scheme(text: str, url: str) -> None:
+    assert parse_gateway_url(text) == url
+
+
+@pytest.mark.parametrize("text", ["", "ftp://gateway", "http://", "gateway:port", "a b", "http://g:99999", "[::1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an address like"):
+        parse_gateway_url(text)

@@ -1,0 +1,186 @@
+"""A stand-in for the gateway that a test can make fail on purpose: a real server on a free loopback port.
+
+It speaks the gateway's contract and keeps the segments it acknowledges in memory. Faults are given to coming
+`POST /streamdata` requests, one each, in the order they arrive.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from aiohttp import web
+
+from gwwire.problems import PROBLEM_TYPE, ProblemCode, ProblemError, encode_problem, make_problem
+from gwwire.segment import Segment, decode_segment
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A fault: answer with this problem instead."""
+
+    code: ProblemCode
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """A fault: close the connection without an answer; `stored` tells whether the segment was stored before."""
+
+    stored: bool = False
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A fault: take this long."""
+
+    seconds: float
+
+
+Fault = Answering | Dropping | Slow
+
+
+@dataclass
+class StandInGateway:
+    """Use it as `with StandInGateway() as gateway`; `gateway.url` is its address."""
+
+    faults: deque[Fault] = field(default_factory=deque)
+    bodies: list[bytes] = field(default_factory=list)
+    holder: str = ""
+    freeze_at: int | None = None
+    thaw_after_asked: int | None = None
+    requests: list[str] = field(default_factory=list)
+    most_at_a_time: int = 0
+    on_stored: Callable[[int], None] = lambda _count: None
+    url: str = ""
+    _now: int = 0
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments stored, in the order of their t0."""
+        return sorted((decode_segment(body) for body in self.bodies), key=lambda segment: segment.t0)
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=2**26)
+        app.add_routes(
+            [
+                web.post("/streamdata", self._stream),
+                web.get("/stats", self._stats),
+                web.get("/dumpbuf", self._list),
+                web.get("/desc", self._desc),
+                web.post("/train", self._train),
+                web.post("/cleanbuf", self._clean),
+            ]
+        )
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append("/streamdata")
+        self._now += 1
+        self.most_at_a_time = max(self.most_at_a_time, self._now)
+        try:
+            return await self._answer_segment(request, await request.read())
+        finally:
+            self._now -= 1
+
+    async def _answer_segment(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        match self.faults.popleft() if self.faults else None:
+            case Answering(code, retry_after):
+                return _problem(code, "as the test wants it", retry_after)
+            case Dropping(stored):
+                if stored:
+                    self.bodies.append(body)
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case Slow(seconds):
+                await asyncio.sleep(seconds)
+            case None:
+                pass
+        if request.content_type != "application/json":
+            return _problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, f"got {request.content_type}")
+        if self.holder:
+            return _json({"resp": "FROZEN", "body": "Datastore frozen."})
+        return self._store(body)
+
+    def _store(self, body: bytes) -> web.StreamResponse:
+        try:
+            decode_segment(body)
+        except ProblemError as error:
+            return _problem(error.code, error.detail)
+        self.bodies.append(body)
+        self.on_stored(len(self.bodies))
+        if self.freeze_at is not None and len(self.bodies) >= self.freeze_at:
+            self.holder, self.freeze_at = "somebody", None
+        return _json({"resp": "CREATED", "body": f"Written for {len(body)} bytes", "later": "field"})
+
+    async def _stats(self, _: web.Request) -> web.Response:
+        return _json({"n_itm": len(self.bodies), "buff_size": sum(map(len, self.bodies)), "later": 1})
+
+    async def _list(self, _: web.Request) -> web.Response:
+        return _json({"nmlist": [f"gwb{number:019}.json" for number in range(len(self.bodies))]})
+
+    async def _desc(self, _: web.Request) -> web.Response:
+        self.requests.append("/desc")
+        if self.holder and self.thaw_after_asked is not None:
+            self.thaw_after_asked -= 1
+            if self.thaw_after_asked <= 0:
+                self.holder = ""
+        return _json({"resp": "FROZEN" if self.holder else "OPERATIONAL"})
+
+    async def _train(self, request: web.Request) -> web.Response:
+        order = msgspec.json.decode(await request.read(), type=dict[str, str])
+        assert set(order) == {"user", "token"}
+        if not self.bodies:
+            return _json({"resp": "WAITING"})
+        self.holder = self.holder or order["user"]
+        size = sum(map(len, self.bodies))
+        return _json({"resp": "FROZEN", "n_f": len(self.bodies), "bt_wrt": size, "holder": self.holder})
+
+    async def _clean(self, request: web.Request) -> web.Response:
+        self.requests.append("/cleanbuf")
+        match self.faults.popleft() if self.faults else None:
+            case Dropping():
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case Answering(code, retry_after):
+                return _problem(code, "as the test wants it", retry_after)
+            case _:
+                pass
+        order = msgspec.json.decode(await request.read(), type=dict[str, str])
+        self.bodies.clear()
+        self.holder = ""
+        return _json({"resp": "CLEANED", "body": order["msg"]})
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _problem(code: ProblemCode, detail: str, retry_after: str | None = None) -> web.Response:
+    problem = make_problem(code, detail)
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return web.Response(body=encode_problem(problem), status=problem.status, headers=headers, content_type=PROBLEM_TYPE)
