@@ -33,11 +33,13 @@ class BufferClient:
     A question is asked twice where the connection breaks; an order is not, because it may have been carried out.
     """
 
-    def __init__(self, settings: LogicSettings, *, connections: int = 64) -> None:
+    def __init__(
+        self, settings: LogicSettings, *, connections: int = 64, answer_seconds: float = _ANSWER_SECONDS
+    ) -> None:
         self._settings = settings
         self._pool = urllib3.PoolManager(
             maxsize=connections,
-            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_ANSWER_SECONDS),
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=answer_seconds),
             retries=urllib3.Retry(connect=1, read=1, redirect=0, status=0, other=0, backoff_factor=0.1),
         )
 
@@ -91,6 +93,6 @@ def _no_answer(error: HTTPError, address: str) -> BufferUnreachable | BufferSile
         case ConnectTimeoutError():
             return BufferUnreachable(f"the buffer at {address} cannot be reached")
         case TimeoutError():
-            return BufferSilent(f"the buffer at {address} did not answer in {_ANSWER_SECONDS:.0f} s")
+            return BufferSilent(f"the buffer at {address} did not answer in time")
         case _:
             return BufferUnreachable(f"the connection to the buffer at {address} broke before it answered")

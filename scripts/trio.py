@@ -86,28 +86,35 @@ def describe(home: Path, ports: Ports) -> list[Service]:
 
 
 class Trio:
-    """The three services, started together and stopped together.
+    """The three services, or the lower ones of them, started together and stopped together.
 
     Args:
         home: where the data lie; made where missing.
         ports: where the services listen.
         environment: settings on top of this process's environment.
         output: where the services' log lines go; None: where this process's go.
+        tiers: how many of the services, from the buffer up.
 
     """
 
     def __init__(
-        self, home: Path, ports: Ports, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+        self,
+        home: Path,
+        ports: Ports,
+        environment: Mapping[str, str] | None = None,
+        *,
+        output: IO[bytes] | None = None,
+        tiers: int = 3,
     ) -> None:
         self.home = home.absolute()
-        self.services = describe(self.home, ports)
+        self.services = describe(self.home, ports)[:tiers]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = dict(environment or {})
         self._output = output
 
     @property
     def url(self) -> str:
-        """The gateway's address."""
+        """The address of the uppermost service: the gateway's."""
         return self.services[-1].url
 
     def start(self) -> None:
@@ -135,7 +142,7 @@ class Trio:
         )
 
     def wait_until_ready(self) -> None:
-        """Return when the gateway says that every tier is ready.
+        """Return when the uppermost service says that every tier is ready.
 
         Raises:
             ServiceDied: a service ended, or did not get ready in time.

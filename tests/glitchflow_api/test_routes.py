@@ -1,0 +1,191 @@
+"""The gateway against the real dslogic and the real buffer, over real sockets."""
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from aiohttp import ClientTimeout
+from fastapi.testclient import TestClient
+
+from glitchflow_api.app import create_app
+from glitchflow_api.settings import GatewaySettings
+from scripts.trio import Trio, free_ports
+from tests.support.segments import BAD_BODIES, JSON, segment_body
+
+ALICE = {"user": "alice", "token": "secret"}
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio({"MAX_SIZE": "200"}, tiers=2)
+
+
+def client_of(address: str, **settings: object) -> TestClient:
+    return TestClient(create_app(GatewaySettings.model_validate({"DS_BURL": address, **settings})))
+
+
+@pytest.fixture
+def client(trio: Trio) -> Iterator[TestClient]:
+    with client_of(trio.url) as client:
+        yield client
+        client.post("/cleanbuf", json={"msg": "the test is over"})
+
+
+def fill(client: TestClient) -> None:
+    for number in range(4):
+        assert client.post("/streamdata", content=segment_body(number), headers=JSON).json()["resp"] == "CREATED"
+
+
+def test_every_route_of_the_contract_answers_as_written(client: TestClient) -> None:
+    assert client.get("/stats").json() == {"n_itm": 0, "buff_size": 0}
+    assert client.get("/dumpbuf").json() == {"nmlist": []}
+    assert client.get("/desc").json() == {"resp": "OPERATIONAL"}
+
+    waiting = client.post("/train", json=ALICE)
+    assert (waiting.status_code, waiting.json()) == (200, {"resp": "WAITING"})
+
+    created = client.post("/streamdata", content=segment_body(1), headers=JSON)
+    assert created.status_code == 200
+    (name,) = client.get("/dumpbuf").json()["nmlist"]
+    size = client.get("/stats").json()["buff_size"]
+    assert created.json() == {"resp": "CREATED", "body": f"Written {name} for {size} bytes"}
+
+    fill(client)
+    stats = client.get("/stats").json()
+    frozen = client.post("/train", json=ALICE)
+    assert frozen.status_code == 200
+    assert frozen.json() == {"resp": "FROZEN", "n_f": 5, "bt_wrt": stats["buff_size"], "holder": "alice"}
+    assert client.post("/train", json={"user": "bob", "token": ""}).json() == frozen.json()
+    assert client.get("/desc").json() == {"resp": "FROZEN"}
+
+    refused = client.post("/streamdata", content=segment_body(2), headers=JSON)
+    assert (refused.status_code, refused.json()) == (200, {"resp": "FROZEN", "body": "Datastore frozen."})
+    assert client.get("/stats").json() == stats
+
+    cleaned = client.post("/cleanbuf", json={"msg": "done"})
+    assert cleaned.status_code == 200
+    assert cleaned.json()["resp"] == "CLEANED"
+    assert cleaned.json()["body"].startswith("Archived 5 segments")
+    assert client.get("/stats").json() == {"n_itm": 0, "buff_size": 0}
+
+
+def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:
+    page = client.get("/dspage", follow_redirects=False)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "OPERATIONAL" in page.text
+    assert client.get("/static/status.css").headers["content-type"].startswith("text/css")
+    assert client.get("/static/nothing.css").status_code == 404
+    assert client.get("/static/..%2Fbufstat").status_code in {404, 422}
+
+
+@pytest.mark.parametrize("what", BAD_BODIES)
+def test_a_bad_segment_is_told_what_is_wrong_and_is_not_counted(client: TestClient, what: str) -> None:
+    body, status, field = BAD_BODIES[what]
+    answer = client.post("/streamdata", content=body, headers=JSON)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json().get("field") == field
+    assert answer.json()["detail"]
+    assert client.get("/stats").json() == {"n_itm": 0, "buff_size": 0}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "field"),
+    [
+        ("/train", b"", 400, None),
+        ("/train", b"{", 400, None),
+        ("/train", b"[]", 422, None),
+        ("/train", b"{}", 422, "user"),
+        ("/train", b'{"user":"a"}', 422, "token"),
+        ("/train", b'{"user":"","token":"b"}', 422, "user"),
+        ("/train", b'{"user":null,"token":"b"}', 422, "user"),
+        ("/cleanbuf", b"", 400, None),
+        ("/cleanbuf", b"{}", 422, "msg"),
+        ("/cleanbuf", b'{"msg":1}', 422, "msg"),
+    ],
+)
+def test_a_bad_order_changes_nothing(
+    client: TestClient, path: str, body: bytes, status: int, field: str | None
+) -> None:
+    fill(client)
+    answer = client.post(path, content=body, headers=JSON)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json().get("field") == field
+    assert client.get("/stats").json()["n_itm"] == 4
+    assert client.get("/desc").json() == {"resp": "OPERATIONAL"}
+
+
+@pytest.mark.parametrize("path", ["/streamdata", "/train", "/cleanbuf"])
+def test_another_media_type_is_refused(client: TestClient, path: str) -> None:
+    answer = client.post(path, content=segment_body(1), headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 415
+    assert answer.json()["code"] == "unsupported-media-type"
+
+
+@pytest.mark.parametrize("path", ["/streamdata", "/train", "/cleanbuf"])
+def test_a_body_that_is_too_large_is_refused(trio: Trio, path: str) -> None:
+    with client_of(trio.url, MAX_BODY="100") as client:
+        answer = client.post(path, content=b" " * 101, headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too-large"
+
+
+def test_dslogic_down_is_told_as_unreachable() -> None:
+    with client_of(f"http://127.0.0.1:{free_ports().logic}") as client:
+        for answer in (
+            client.post("/streamdata", content=segment_body(1), headers=JSON),
+            client.post("/train", json=ALICE),
+            client.post("/cleanbuf", json={"msg": ""}),
+            *(client.get(path) for path in ("/stats", "/dumpbuf", "/desc", "/dspage", "/readyz")),
+        ):
+            assert answer.status_code == 502
+            assert answer.json()["code"] == "upstream-unreachable"
+        assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_dslogic_that_does_not_answer_is_told_as_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glitchflow_api.logic_client._TIMEOUT", ClientTimeout(total=0.2))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        client_of(f"http://127.0.0.1:{deaf.getsockname()[1]}") as client,
+    ):
+        answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
+    assert answer.status_code == 504
+    assert answer.json()["code"] == "upstream-timeout"
+
+
+def test_something_else_at_dslogics_address_is_told_as_unexpected(trio: Trio) -> None:
+    with client_of(trio.url, DS_STAT="/dumpf", DS_SEND="/freezeds") as client:
+        assert client.get("/stats").json()["code"] == "upstream-invalid"
+        assert client.get("/stats").status_code == 502
+
+
+def test_it_is_ready_while_every_tier_below_is(client: TestClient) -> None:
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_the_buffer_down_is_told_by_the_gateway_in_dslogics_words(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio(tiers=2)
+    trio.processes["databuffer"].terminate()
+    trio.processes["databuffer"].wait()
+    with client_of(trio.url) as client:
+        answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
+        assert answer.status_code == 502
+        assert "the buffer at" in answer.json()["detail"]
+        assert client.get("/readyz").status_code == 502
+
+
+def test_the_documentation_describes_every_route_with_examples(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    for path in ("/stats", "/dumpbuf", "/desc", "/dspage", "/streamdata", "/train", "/cleanbuf", "/healthz", "/readyz"):
+        (operation,) = document["paths"][path].values()
+        assert operation["description"]
+        if "requestBody" in operation:
+            assert operation["requestBody"]["content"]["application/json"]["schema"]["examples"]
+            assert "422" in operation["responses"]
+    schemas = document["components"]["schemas"]
+    for name in ("Stats", "NameList", "StreamAnswer", "TrainFrozen", "CleanAnswer"):
+        assert schemas[name]["examples"], name
+    assert client.get("/docs").status_code == 200

@@ -1,0 +1,102 @@
+"""What must never be false, whatever happens to the processes: nothing acknowledged is lost or counted twice."""
+
+import itertools
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from urllib3.exceptions import HTTPError
+
+from scripts.trio import Trio
+from tests.support.segments import check_counts, numbers_on
+from tests.support.writers import Connection, Crowd, send_to_buffer, send_to_gateway
+
+WRITERS = 16
+ALICE = json.dumps({"user": "alice", "token": "secret"}).encode()
+
+
+def test_pushing_freezing_and_cleaning_at_once_loses_nothing(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio({"MAX_SIZE": "500"})
+    frozen: list[int] = []
+    cleaned: list[str] = []
+
+    def freeze(connection: Connection) -> None:
+        status, answer = connection.post("/train", ALICE)
+        assert status == 200, answer
+        if answer["resp"] == "FROZEN":
+            assert answer["bt_wrt"] >= 500
+            frozen.append(answer["n_f"])
+
+    def clean_buffer(connection: Connection) -> None:
+        status, answer = connection.post("/cleanbuf", b'{"msg":"over and over"}')
+        assert (status, answer["resp"]) == (200, "CLEANED")
+        cleaned.append(answer["body"])
+
+    crowd = Crowd(trio.url)
+    crowd.push(send_to_gateway, itertools.count(), writers=WRITERS)
+    crowd.repeat(freeze, pause=0.01)
+    crowd.repeat(clean_buffer, pause=0.1)
+    with crowd:
+        crowd.wait_for(lambda: len(crowd.acknowledged) > 500 and len(frozen) > 20 and len(cleaned) > 20)
+
+    assert Counter(numbers_on(trio.home / "datavar")) == Counter(crowd.acknowledged)
+    check_counts(trio.home, Connection(trio.url).get("/stats"))
+
+
+def clean(connection: Connection) -> None:
+    status, answer = connection.post("/cleanall")
+    assert status == 201, answer
+
+
+def test_a_killed_buffer_loses_no_acknowledged_segment(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio(tiers=1)
+    randomness = random.Random(1)
+    numbers = itertools.count()
+    acknowledged: list[int] = []
+
+    for round_ in range(8):
+        crowd = Crowd(trio.url, may_break=True)
+        crowd.push(send_to_buffer, numbers, writers=WRITERS)
+        if round_ % 2:  # the kill then falls into an archiving as often as between two
+            crowd.repeat(clean)
+        enough = randomness.randint(1, 150)
+        with crowd:
+            crowd.wait_for(lambda: len(crowd.acknowledged) >= enough)  # noqa: B023 (called in this round)
+            time.sleep(randomness.uniform(0, 0.05))
+            trio.processes["databuffer"].send_signal(signal.SIGKILL)
+            trio.processes["databuffer"].wait()
+        acknowledged += crowd.acknowledged
+        trio.launch("databuffer")
+        trio.wait_until_ready()
+        check_counts(trio.home, Connection(trio.url).get("/stat"))
+
+    stored = Counter(numbers_on(trio.home / "datavar"))
+    assert set(stored.values()) == {1}
+    assert set(acknowledged) <= set(stored)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopping_buffer_finishes_what_it_accepted_and_exits_with_0(
+    start_trio: Callable[..., Trio], stop: signal.Signals
+) -> None:
+    trio = start_trio(tiers=1)
+    process = trio.processes["databuffer"]
+    crowd = Crowd(trio.url, may_break=True)
+    crowd.push(send_to_buffer, itertools.count(), writers=WRITERS)
+    with crowd:
+        crowd.wait_for(lambda: len(crowd.acknowledged) > 50)
+        process.send_signal(stop)
+        assert process.wait(10) == 0
+
+    assert set(crowd.acknowledged) <= set(numbers_on(trio.home / "datavar"))
+    assert list((trio.home / "datavar" / ".incoming").iterdir()) == []
+    with suppress(HTTPError):
+        pytest.fail(f"still answers: {Connection(trio.url).get('/stat')}")
+    trio.launch("databuffer")
+    trio.wait_until_ready()
+    assert "repaired" not in (trio.home / "services.log").read_text()

@@ -1,0 +1,187 @@
+"""The three services as a user meets them: real processes, real sockets."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from scripts.trio import Trio, free_ports
+from tests.support.segments import JSON, check_counts, segment_body
+
+ROOT = Path(__file__).parents[2]
+ALICE = {"user": "alice", "token": "very-secret"}
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio({"MAX_SIZE": "20kB"})
+
+
+def script(trio: Trio, name: str, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["/bin/sh", str(ROOT / "scripts" / name), *arguments],
+        check=False,
+        env={**os.environ, "SRV": trio.url},
+        input=data,
+        capture_output=True,
+        timeout=30,
+    )
+
+
+def test_the_story_of_a_batch_told_by_the_shell_scripts(trio: Trio, original_segments: list[Path]) -> None:
+    assert b'"n_itm":0' in script(trio, "stats.sh").stdout
+    assert b'"nmlist":[]' in script(trio, "dumpbuf.sh").stdout
+    sent = script(trio, "streamdata.sh", *(str(path) for path in original_segments))
+    assert sent.stdout.count(b'"CREATED"') == len(original_segments) == 4
+    assert script(trio, "train.sh", "alice", 'a "quoted\\ token').stdout.count(b'"FROZEN"') == 1
+    assert b'"FROZEN"' in script(trio, "streamdata.sh", data=segment_body(1)).stdout
+    assert b'"FROZEN"' in script(trio, "desc.sh").stdout
+    assert b'"CLEANED"' in script(trio, "cleanbuf.sh", "the story is over").stdout
+    assert b'"OPERATIONAL"' in script(trio, "desc.sh").stdout
+    stored = [path.read_bytes() for path in sorted((trio.home / "datavar").glob("2*/gwb*.json"))]
+    assert stored == [path.read_bytes() for path in original_segments]
+
+
+@pytest.mark.parametrize(
+    "name", ["envsetup.sh", "train.sh", "stats.sh", "desc.sh", "dumpbuf.sh", "streamdata.sh", "cleanbuf.sh"]
+)
+def test_every_script_tells_its_use(trio: Trio, name: str) -> None:
+    helped = script(trio, name, "--help")
+    assert helped.returncode == 0
+    assert name.encode() in helped.stdout
+    assert b"SRV" in helped.stdout
+
+
+def test_a_script_shows_the_problem_and_fails(trio: Trio) -> None:
+    refused = script(trio, "streamdata.sh", data=b'{"h":[]}')
+    assert refused.returncode == 22
+    assert b"invalid-segment" in refused.stdout
+    assert script(trio, "train.sh", "alice").returncode == 2
+    assert script(trio, "streamdata.sh", "/no/such/file").returncode == 2
+
+
+def test_after_every_answer_counts_and_directory_agree(trio: Trio) -> None:
+    with httpx2.Client(base_url=trio.url) as client:
+        for number in range(10):
+            client.post("/streamdata", content=segment_body(number), headers=JSON)
+            check_counts(trio.home, client.get("/stats").json())
+        client.post("/cleanbuf", json={"msg": ""})
+        check_counts(trio.home, client.get("/stats").json())
+
+
+def test_the_token_is_in_no_log(trio: Trio) -> None:
+    with httpx2.Client(base_url=trio.url) as client:
+        for number in range(300):
+            client.post("/streamdata", content=segment_body(number), headers=JSON)
+        assert client.post("/train", json=ALICE).json()["resp"] == "FROZEN"
+        assert "very-secret" not in client.get("/dspage").text
+        client.post("/cleanbuf", json={"msg": ""})
+    assert "very-secret" not in (trio.home / "services.log").read_text()
+    assert "frozen by alice" in (trio.home / "services.log").read_text()
+
+
+def test_every_log_line_has_the_one_format(trio: Trio) -> None:
+    for line in (trio.home / "services.log").read_text().splitlines():
+        time.strptime(line[:19], "%Y-%m-%dT%H:%M:%S")
+        assert line.split()[1] in {"INFO", "WARNING", "ERROR"}
+        assert line.split()[2] in {"databuffer:", "dslogic:", "glitchflow_api:"}
+
+
+def test_the_gateway_runs_under_fastapis_own_command(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio(tiers=2)
+    port = free_ports().api
+    command = [sys.executable, "-m", "fastapi", "run", "glitchflow_api/main.py", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "DS_BURL": trio.url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_for(lambda: client.get("/readyz").status_code == 200)
+            answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
+            assert answer.json()["resp"] == "CREATED"
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except httpx2.TransportError:
+            pass
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Callable[[], tuple[subprocess.Popen[str], str]]:
+    """Start the services as `make run` does; gives the supervisor and the gateway's address."""
+
+    def start() -> tuple[subprocess.Popen[str], str]:
+        ports = free_ports()
+        environment = {
+            "GLITCHFLOW_HOME": str(tmp_path / "home"),
+            "PORT_API": str(ports.api),
+            "PORT_LOGIC": str(ports.logic),
+            "PORT_BUFFER": str(ports.buffer),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scripts.run"],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        url = f"http://127.0.0.1:{ports.api}"
+        wait_for(lambda: httpx2.get(f"{url}/readyz").status_code == 200)
+        return process, url
+
+    return start
+
+
+Supervised = Callable[[], tuple[subprocess.Popen[str], str]]
+
+
+def children_of(process: subprocess.Popen[str]) -> dict[str, int]:
+    """The services' process ids, by name."""
+    found = {}
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        found[command[2]] = int(pid)
+    return found
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_supervisor_stops_all_cleanly(supervised: Supervised, tmp_path: Path, stop: signal.Signals) -> None:
+    process, url = supervised()
+    httpx2.post(f"{url}/streamdata", content=segment_body(1), headers=JSON)
+    services = children_of(process)
+    assert set(services) == {"databuffer", "gunicorn", "glitchflow_api"}
+    process.send_signal(stop)
+    _, output = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in services.values())
+    assert "ERROR" not in output
+    assert len(list((tmp_path / "home" / "datavar" / "data").glob("gwb*.json"))) == 1
+    assert (tmp_path / "home" / "appdata" / "adm" / "StatDesc.json").exists()
+    assert (tmp_path / "home" / "appdata" / "log" / "LogStream.json").exists()
+
+
+@pytest.mark.parametrize("victim", ["databuffer", "gunicorn", "glitchflow_api"])
+def test_a_dying_service_takes_the_rest_down(supervised: Supervised, victim: str) -> None:
+    process, _ = supervised()
+    services = children_of(process)
+    os.kill(services[victim], signal.SIGKILL)
+    _, output = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "ended with status -9" in output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in services.values())
