@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from glitchflow_api.errors import ProblemFromBelow
 from glitchflow_api.logic_client import open_logic_client
-from glitchflow_api.openapi import with_problem_schema
+from glitchflow_api.openapi import with_schemas
 from glitchflow_api.routes import router
 from glitchflow_api.settings import GatewaySettings
 from gwservice.asgi import add_problem_handlers
@@ -49,7 +49,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 
 def _openapi(derive: Any) -> dict[str, Any]:
-    return with_problem_schema(derive())
+    return with_schemas(derive())
 
 
 async def _pass_on(_: Request, error: Any) -> Response:

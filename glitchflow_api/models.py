@@ -1,8 +1,16 @@
 """What the gateway takes and answers, with examples, as its OpenAPI document shows it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class SegmentMeta(BaseModel):
+    """What is known of the data beyond the numbers: detector, event, source, …; whatever is here is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    channel: Annotated[str, Field(description="DET:NAME")] = ""
 
 
 class Segment(BaseModel):
@@ -23,13 +31,10 @@ class Segment(BaseModel):
 
     h: Annotated[list[float], Field(min_length=1, description="strain, dimensionless, finite")]
     t: Annotated[
-        list[float],
-        Field(min_length=2, max_length=2, description="[t0, dt]: GPS seconds of the first sample, sample spacing in s"),
+        tuple[float, Annotated[float, Field(gt=0)]],
+        Field(description="[t0, dt]: GPS seconds of the first sample, sample spacing in s"),
     ]
-    meta: Annotated[
-        dict[str, Any],
-        Field(description="what else is known: channel (DET:NAME), detector, event, …"),
-    ] = {}
+    meta: SegmentMeta = SegmentMeta()
 
 
 class TrainOrder(BaseModel):

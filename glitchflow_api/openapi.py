@@ -3,8 +3,9 @@
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from glitchflow_api.models import ProblemDocument
+from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, TrainOrder
 from gwwire.problems import PROBLEM_TYPE
 
 _PROBLEMS = {
@@ -21,22 +22,30 @@ _PROBLEMS = {
 _FROM_BELOW = (500, 502, 503, 504)
 
 
+# The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
+_MODELS = (Segment, TrainOrder, CleanOrder, ProblemDocument)
+_REFERENCE = "#/components/schemas/{model}"
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the problems of a route: those named, and those every route may meet below."""
-    schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
     return {
-        status: {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": schema}}}
+        status: {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": _reference(ProblemDocument)}}}
         for status in sorted({*statuses, *_FROM_BELOW})
     }
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """Describe a body that the endpoint takes undecoded."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _reference(model)}}}}
 
 
-def with_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the schema that `problems` refers to."""
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas[ProblemDocument.__name__] = ProblemDocument.model_json_schema()
+def with_schemas(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the schemas that `problems` and `json_body` refer to."""
+    _, schemas = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
+    document["components"]["schemas"].update(schemas["$defs"])
     return document
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}

@@ -179,13 +179,14 @@ def test_the_buffer_down_is_told_by_the_gateway_in_dslogics_words(start_trio: Ca
 
 def test_the_documentation_describes_every_route_with_examples(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
     for path in ("/stats", "/dumpbuf", "/desc", "/dspage", "/streamdata", "/train", "/cleanbuf", "/healthz", "/readyz"):
         (operation,) = document["paths"][path].values()
         assert operation["description"]
         if "requestBody" in operation:
-            assert operation["requestBody"]["content"]["application/json"]["schema"]["examples"]
+            reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            assert schemas[reference.rpartition("/")[2]]["examples"]
             assert "422" in operation["responses"]
-    schemas = document["components"]["schemas"]
     for name in ("Stats", "NameList", "StreamAnswer", "TrainFrozen", "CleanAnswer"):
         assert schemas[name]["examples"], name
     assert client.get("/docs").status_code == 200

@@ -1,0 +1,45 @@
+"""The gateway keeps what its own OpenAPI document promises, whatever is sent to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case
+from schemathesis.specs.openapi.schemas import OpenApiSchema
+
+from scripts.trio import Trio
+
+ROUTES = [
+    ("GET", "/stats"),
+    ("GET", "/dumpbuf"),
+    ("GET", "/desc"),
+    ("GET", "/dspage"),
+    ("POST", "/streamdata"),
+    ("POST", "/train"),
+    ("POST", "/cleanbuf"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+]
+
+
+@pytest.fixture(scope="module")
+def promised(start_shared_trio: Callable[..., Trio]) -> OpenApiSchema:
+    trio = start_shared_trio({"MAX_SIZE": "1kB"})
+    return schemathesis.openapi.from_url(f"{trio.url}/openapi.json")
+
+
+def test_the_document_names_every_route_of_the_gateway(promised: OpenApiSchema) -> None:
+    documented = {(method.upper(), path) for path, operations in promised.items() for method in operations}
+    assert documented == set(ROUTES)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_answer_is_one_the_document_describes(promised: OpenApiSchema, method: str, path: str) -> None:
+    @given(case=promised[path][method].as_strategy())
+    @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def check(case: Case[Any]) -> None:
+        case.call_and_validate()
+
+    check()
