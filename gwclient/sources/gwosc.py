@@ -55,17 +55,17 @@ class GwoscSource:
     def _event_gps(self) -> float:
         from gwosc.datasets import event_gps  # noqa: PLC0415 (slow to import, and not needed by other sources)
 
+        logging.getLogger("gwosc").setLevel(logging.CRITICAL)  # what it would log becomes an error below
         try:
             return float(event_gps(self.event))
         except Exception as error:
             raise _translate(error, f"GWOSC has no event {self.event!r}") from error
 
     def _fetch(self, detector: str, start: float, stop: float) -> Run:
-        # gwpy takes seconds to import. It logs and warns about what becomes an error or a report here.
+        # gwpy takes seconds to import, and warns about what becomes an error or a report here.
         with warnings.catch_warnings(action="ignore"):
             from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (see above)
 
-            logging.getLogger("gwosc").setLevel(logging.CRITICAL)
             try:
                 series = TimeSeries.fetch_open_data(detector, start, stop, sample_rate=self.rate)
             except Exception as error:
@@ -84,14 +84,19 @@ def _translate(error: Exception, otherwise: str) -> SourceError:
     """Tell a server that does not answer from data that do not exist."""
     import requests  # noqa: PLC0415 (comes with gwosc)
     import tenacity  # noqa: PLC0415 (comes with gwosc)
+    from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)
 
     for cause in _leaves(error):
-        response = getattr(cause, "response", None)
-        if isinstance(cause, requests.HTTPError) and response is not None and response.status_code < 500:  # noqa: PLR2004 (HTTP's own border)
-            return InvalidSource(otherwise)
-        if isinstance(cause, (OSError, tenacity.RetryError)):
-            return SourceUnreachable(f"GWOSC does not answer: {_one_line(cause)}")
-    return InvalidSource(f"{otherwise}: {_one_line(error)}")
+        match cause:
+            case requests.HTTPError(response=response) if response is not None and response.status_code < 500:  # noqa: PLR2004 (HTTP's own border)
+                return InvalidSource(otherwise)
+            case tenacity.RetryError():
+                return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: it failed again and again")
+            case OSError():
+                return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: {type(cause).__name__}")
+            case _:
+                otherwise = f"{otherwise}: {' '.join(str(cause).split())}"
+    return InvalidSource(otherwise)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -100,7 +105,3 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(member)
     else:
         yield error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -136,7 +136,7 @@ def test_an_archive_that_does_not_answer_is_exit_code_3(gateway: StandInGateway)
         GWOSC_SERVER_URL=f"http://127.0.0.1:{unused_port()}",
     )  # fmt: skip
     assert done.code == 3
-    assert done.err.splitlines()[-1].startswith("gwclient: GWOSC does not answer: ")
+    assert done.err.splitlines()[-1].startswith("gwclient: GWOSC at http://127.0.0.1:")
     assert not gateway.requests
 
 

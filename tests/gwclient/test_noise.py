@@ -1,3 +1,5 @@
+from math import exp
+
 import numpy as np
 import pytest
 from scipy.signal import welch
@@ -23,9 +25,20 @@ def test_a_second_generation_detector_reaches_a_few_times_1e_24_per_root_hertz_a
     assert 2e-24 < float(np.sqrt(psd[0])) < 6e-24
 
 
-def test_the_advanced_ligo_fit_is_the_published_one_at_its_reference_frequency() -> None:
-    psd = SENSITIVITIES["L1"].psd(np.array([215.0]))
-    assert float(psd[0]) == pytest.approx(1e-49 * (1 - 5 + 111 * 0.5 / 1.5), abs=0)
+@pytest.mark.parametrize(
+    ("detector", "frequency", "psd"),
+    [
+        ("L1", 215.0, 1e-49 * (1 - 5 + 111 * 0.5 / 1.5)),
+        (
+            "V1",
+            300.0,
+            (1.259e-24 * (0.07 * exp(-0.142) + 3.1 * exp(-0.466) + 0.4 * exp(-0.304) + 0.09 * exp(1.466))) ** 2,
+        ),
+        ("K1", 100.0, (6.499e-25 * (9.72e-9 * exp(-1.43) + 2.87 * exp(0.14) + 1.25 * exp(0.071))) ** 2),
+    ],
+)
+def test_a_fit_has_its_published_value_at_its_reference_frequency(detector: str, frequency: float, psd: float) -> None:
+    assert float(SENSITIVITIES[detector].psd(np.array([frequency]))[0]) == pytest.approx(psd, abs=0)
 
 
 def test_below_its_low_cut_a_sensitivity_is_flat_and_nowhere_zero() -> None:
