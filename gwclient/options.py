@@ -3,8 +3,8 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, fields
+from functools import reduce, wraps
 from typing import Any
 
 import click
@@ -126,12 +126,11 @@ def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Cal
     """Add options to a command, which receives them as one `kind` under `name`."""
 
     def decorate(command: Command) -> Command:
+        @wraps(command)  # which also hands on the options the command has so far
         def gathered(**values: Any) -> Any:
-            values[name] = kind(**{field: values.pop(field) for field in kind.__dataclass_fields__})
+            values[name] = kind(**{each.name: values.pop(each.name) for each in fields(kind)})
             return command(**values)
 
-        gathered.__name__, gathered.__doc__ = command.__name__, command.__doc__
-        gathered.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]
         return reduce(lambda inner, option: option(inner), reversed(options), gathered)
 
     return decorate
