@@ -1,0 +1,119 @@
+"""`make demo`: the whole story, in a fresh home and on free ports.
+
+Strain is pushed through three real services, the batch is frozen, made into spectrograms, and archived. `KEEP=1`
+leaves the services running afterwards, until Ctrl-C.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from scripts.trio import ServiceDied, Trio, free_ports
+
+_MAX_SIZE = "15MB"
+_PROGRAMS = Path(sys.executable).parent
+
+
+class StoryBroken(Exception):
+    """A command of the story did not end as it should; the message says which."""
+
+
+class Narrator:
+    """Tells the steps of the story, runs their commands, and shows what they say."""
+
+    def __init__(self, gateway: str) -> None:
+        self._environment = {**os.environ, "SRV": gateway}
+        self._began = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """Say what happens next, and when."""
+        print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
+
+    def run(self, *command: str, expect: int = 0, lines: int | None = None) -> None:
+        """Run a command as a user would type it, and show the first `lines` of what it says, or all.
+
+        Raises:
+            StoryBroken: it did not exit with the status `expect`.
+
+        """
+        print(f"         $ {' '.join(command)}", flush=True)
+        program, *arguments = command
+        done = subprocess.run(
+            [str(_PROGRAMS / program), *arguments],
+            check=False,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        said = done.stdout.splitlines()
+        ended_well = done.returncode == expect
+        for line in said[:lines] if ended_well else said:
+            print(f"           {line}", flush=True)
+        if not ended_well:
+            raise StoryBroken(f"{' '.join(command)} ended with status {done.returncode}, not {expect}")
+
+
+def tell_the_story(trio: Trio) -> None:
+    """Push, freeze, preprocess, archive.
+
+    Raises:
+        StoryBroken: a command did not do what the story says.
+
+    """
+    narrator = Narrator(trio.url)
+    outcome = trio.home / "dataset"
+    narrator.tell(f"The trio runs: gateway {trio.url}, a batch is complete from MAX_SIZE={_MAX_SIZE} on.")
+    narrator.tell("Push 64 s of simulated strain of two detectors, one segment a second.")
+    narrator.run("gwclient", "simulate", "--detectors", "H1,L1", "--seconds", "64", "--seed", "1")
+    narrator.run("gwclient", "stats")
+    narrator.tell("Ask for a training batch: too small yet. Push 32 s more, ask again.")
+    narrator.run("gwclient", "train", "--user", "alice", "--token", "demo")
+    narrator.run("gwclient", "simulate", "--seconds", "32", "--t0", "1400000064")
+    narrator.run("gwclient", "train", "--user", "alice", "--token", "demo")
+    narrator.tell("The batch holds still now: what is pushed is refused, and the client says so (status 1).")
+    narrator.run("gwclient", "simulate", "--detectors", "L1", "--seconds", "1", "--t0", "1400000096", expect=1)
+    narrator.tell("Turn the sealed batch into spectrograms.")
+    batch = str(trio.home / "datavar" / "data")
+    narrator.run("python", "-m", "preproc", "run", "--data", batch, "--out", str(outcome), lines=5)
+    narrator.tell("Archive it; the datastore takes data again.")
+    narrator.run("gwclient", "clean")
+    narrator.run("gwclient", "desc")
+    (archive,) = (trio.home / "datavar").glob("2*")
+    narrator.tell("The end. Here it lies, yours to look at:")
+    print(f"         archive   {archive}")
+    print(f"         dataset   {outcome / 'dataset.h5'}")
+    print(f"         picture   {outcome / 'spectrograms.png'}")
+    print("         Real data, where the network answers: gwclient push --event GW150914 --detector L1", flush=True)
+
+
+def main() -> int:
+    """Tell the story once; 0 where every step did what it should."""
+    home = Path(tempfile.mkdtemp(prefix="glitchflow-demo-"))
+    with (home / "services.log").open("ab") as output:
+        try:
+            with Trio(home, free_ports(), {"MAX_SIZE": _MAX_SIZE}, output=output) as trio:
+                tell_the_story(trio)
+                if os.environ.get("KEEP"):
+                    print(f"         Still running (KEEP={os.environ['KEEP']}): {trio.url}/dspage, Ctrl-C stops it.")
+                    keep_running(trio)
+        except (StoryBroken, ServiceDied) as error:
+            print(f"demo: {error}; the services' log is {home / 'services.log'}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def keep_running(trio: Trio) -> None:
+    """Leave the services running until Ctrl-C, or until one dies."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            trio.check()
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
