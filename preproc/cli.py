@@ -60,7 +60,7 @@ def _run(data: Path, out: Path, parameters: Parameters) -> str:
     dataset, picture = out / DATASET, out / PICTURE
     preprocess(data, dataset, parameters, bar if sys.stderr.isatty() else silent)
     draw_contact_sheet(dataset, picture)
-    return f"{summarise(dataset)}\nwritten: {dataset} ({dataset.stat().st_size / 1e6:.1f} MB), {picture}"
+    return f"{summarise(dataset)}\nwritten: {dataset} ({dataset.stat().st_size / 1e6:.2g} MB), {picture}"
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -76,7 +76,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     datart = environment.get("DATART")
     run.add_argument(
-        "--data", type=Path, metavar="DIR", default=datart and Path(datart), help="the batch (default: DATART)"
+        "--data", type=Path, metavar="DIR", default=Path(datart) if datart else None, help="the batch (default: DATART)"
     )
     run.add_argument("--out", type=Path, metavar="DIR", required=True, help="where the result goes, made if missing")
     for field in fields(Parameters):

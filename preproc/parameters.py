@@ -54,6 +54,7 @@ class Parameters:
         )
         self._require(self.mismatch < 1, f"mismatch must be below 1, got {self.mismatch:g}")
         self._require(self.rows > 1, "rows must be at least 2")
+        self._require(self.columns > 1, "columns must be at least 2")
         self._require(
             self.fduration < self.psd_fftlength,
             f"fduration {self.fduration:g} s is not below psd_fftlength {self.psd_fftlength:g} s, "

@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMetho
 from numpy.typing import NDArray
 
 from preproc.dataset import Peak, channels_of, peaks, span_of
+from preproc.gps import gps_text
 from preproc.publish import published
 
 #: The colours end here, always, so that sheets can be compared: noise has a mean of 1.4 and rarely exceeds 15.
@@ -46,13 +47,14 @@ def draw_contact_sheet(dataset: Path, picture: Path) -> None:
 
     """
     with h5py.File(dataset) as file:
-        figure = _sheet(file)
+        figure = contact_sheet(file)
     with published(picture) as partial:
         # Without the date and the program's version, so that the same dataset gives the same bytes.
         figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
 
 
-def _sheet(file: h5py.File) -> Figure:
+def contact_sheet(file: h5py.File) -> Figure:
+    """Draw the loudest windows of each channel of an open dataset."""
     channels = channels_of(file)[:MOST_CHANNELS]
     loudest = _loudest_windows(file, len(channels))
     rows = [row for found in loudest for row in _in_rows(found)]
@@ -83,8 +85,8 @@ def _title(file: h5py.File, shown: int) -> str:
     names = f"{channels} channel{'s' * (channels > 1)}" + (f" ({shown} of them shown)" if shown < channels else "")
     return (
         f"The loudest windows of a batch of {windows} · {names} · "
-        f"GPS {start:.10g} to {stop:.10g}\n"
-        f"windows of {file.attrs['window']:g} s from GPS {first:.10g}, {file.attrs['sample_rate']:.10g} Hz, "
+        f"GPS {gps_text(start)} to {gps_text(stop)}\n"
+        f"windows of {file.attrs['window']:g} s from GPS {gps_text(first)}, {file.attrs['sample_rate']:.10g} Hz, "
         f"Q = {file.attrs['q']:g} · batch {file.attrs['batch_digest'][:12]}"
     )
 
@@ -114,7 +116,7 @@ def _draw_panel(panel: Axes, file: h5py.File, peak: Peak, axis: _Axis) -> None:
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.tick_params(labelsize=8)
-    panel.set_xlabel(f"Time [s] from GPS {start:.10g}", fontsize=9)
+    panel.set_xlabel(f"Time [s] from GPS {gps_text(start)}", fontsize=9)
     panel.set_title(
         f"peak {peak.energy:.3g} at GPS {peak.gps:.3f}, {peak.frequency:.0f} Hz", fontsize=9, loc="left", pad=11
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from preproc.batch import TOLERANCE, Strain
 from preproc.findings import Finding, Reason
+from preproc.gps import gps_text
 
 #: Strain that does not change for so many seconds is a dead channel, not a quiet one.
 CONSTANT_SECONDS = 0.1
@@ -226,7 +227,7 @@ def _repeated(placed: Iterable[_Placed], grid: Grid) -> Iterator[Finding]:
             continue
         earlier = first.setdefault(_fingerprint(one.h), one)
         if earlier.start != one.start:
-            detail = f"{one.file} holds the same samples as {earlier.file} at GPS {grid.gps(earlier.start):.10g}"
+            detail = f"{one.file} holds the same samples as {earlier.file} at GPS {gps_text(grid.gps(earlier.start))}"
             yield grid.finding(one, Reason.REPEATED, detail)
 
 

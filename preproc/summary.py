@@ -7,6 +7,7 @@ import h5py
 
 from preproc.dataset import Peak, channels_of, findings_of, peaks, runs_of, span_of
 from preproc.findings import tally
+from preproc.gps import gps_text
 
 #: So many lines about channels, and about findings of either kind, fit on a screen; the file has them all.
 _MOST_LINES = 8
@@ -33,15 +34,15 @@ def summarise(dataset: Path) -> str:
 def _batch(file: h5py.File) -> str:
     start, stop = span_of(file)
     digest = file.attrs["batch_digest"][:12]
-    return f"batch    {len(file['sources'])} files, GPS {start:.10g} to {stop:.10g}, digest {digest}"
+    return f"batch    {len(file['sources'])} files, GPS {gps_text(start)} to {gps_text(stop)}, digest {digest}"
 
 
 def _dataset(file: h5py.File) -> str:
     windows, channels, rows, columns = file["data"].shape
     return (
-        f"dataset  {windows} windows of {file.attrs['window']:g} s from GPS {file['gps_start'][0]:.10g}, "
-        f"{channels} channels, {rows} frequencies from {file.attrs['fmin']:g} to {file.attrs['fmax']:g} Hz, "
-        f"{columns} times"
+        f"dataset  {windows} windows of {file.attrs['window']:g} s from GPS {gps_text(file['gps_start'][0])}, "
+        f"{channels} channel{'s' * (channels > 1)}, "
+        f"{rows} frequencies from {file.attrs['fmin']:g} to {file.attrs['fmax']:g} Hz, {columns} times"
     )
 
 

@@ -3,12 +3,13 @@
 All of it in float64: strain of 1e-23 squared is far below what float32 can hold.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, signal
+from scipy import fft, ndimage, signal
 
 from preproc.errors import UnusableChannel
 from preproc.parameters import Parameters
@@ -19,6 +20,8 @@ WANTED_SECONDS = 16.0
 LEAST_SECONDS = 8.0
 #: More periodograms than this add no accuracy worth their memory; they are then taken evenly over the batch.
 MOST_PERIODOGRAMS = 128
+# Beyond so many of its bins the spectrum of a Hann window is below 1e-9 of its peak.
+_LOBES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +72,16 @@ def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters
     """Design the zero-phase filter that whitens, an odd number of taps spanning `fduration` seconds.
 
     Its response is one over the amplitude spectral density times that of a Butterworth highpass of order 4, made
-    short by a Hann window on its impulse response; white noise of the spectrum's density comes out with a variance
-    of about 1, less what the highpass takes.
+    short by a Hann window on its impulse response; noise of the spectrum's density comes out with a variance of about
+    1, less what the highpass takes.
     """
     half = round(parameters.fduration * sample_rate / 2)
-    response = np.zeros_like(spectrum.density)
+    density = _blurred(spectrum.density, 4 * half)
+    response = np.zeros_like(density)
     positive = spectrum.frequency > 0
     highpass = 1 / np.sqrt(1 + (parameters.highpass / spectrum.frequency[positive]) ** 8)
-    # The densities go down to 1e-48: scaled first, so that no square root or quotient leaves what floats can hold.
-    response[positive] = highpass / np.sqrt(spectrum.density[positive] * sample_rate / 2)
-    length = 2 * (len(response) - 1)
-    impulse = np.roll(fft.irfft(response, n=length), half)[: 2 * half + 1]
+    response[positive] = highpass / np.sqrt(density[positive] * sample_rate / 2)
+    impulse = np.roll(fft.irfft(response, n=2 * (len(response) - 1)), half)[: 2 * half + 1]
     return np.asarray(impulse * signal.windows.hann(2 * half + 1))
 
 
@@ -107,6 +109,20 @@ def _median(periodograms: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     terms = np.arange(1, (len(periodograms) - 1) // 2 + 1) * 2
     bias = 1 + np.sum(1 / (terms + 1) - 1 / terms)
     return np.asarray(np.median(periodograms, axis=0) / bias)
+
+
+def _blurred(density: NDArray[np.float64], support: int) -> NDArray[np.float64]:
+    """Blur a density to what a filter's power response can resolve, by the spectrum of a Hann window of that length.
+
+    The autocorrelation of a filter is twice as long as the filter: a notch narrower than this would be filled up when
+    the filter is cut to its length, and a line of a thousand times the noise come through.
+    """
+    length = 2 * (len(density) - 1)
+    support = min(support, length)
+    reach = min(math.ceil(_LOBES * length / support), len(density) - 1)
+    lobe = np.abs(fft.rfft(signal.windows.hann(support, sym=False), n=length)[: reach + 1]) ** 2
+    kernel = np.concatenate([lobe[:0:-1], lobe])
+    return np.asarray(ndimage.convolve1d(density, kernel / kernel.sum(), mode="mirror"))
 
 
 def _require_noise(frequency: NDArray[np.float64], density: NDArray[np.float64]) -> None:

@@ -1,0 +1,49 @@
+"""Batches to preprocess: real strain, noise, and the files they come in."""
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gwwire.segment import Segment, encode_segment
+from preproc.batch import Strain
+
+GPS = 1126259446.0
+RATE = 4096.0
+#: The released time of GW150914's merger in the detectors.
+EVENT = 1126259462.42
+Series = NDArray[np.float64]
+
+
+def read_strain(path: Path) -> Series:
+    """Give the strain of a GWOSC file."""
+    with h5py.File(path) as file:
+        return np.asarray(file["strain/Strain"][:], dtype=np.float64)
+
+
+def noise(seconds: float, seed: int = 1, rate: float = RATE) -> Series:
+    """Give white noise as loud as a detector's."""
+    return np.random.default_rng(seed).normal(0, 1e-22, round(seconds * rate))
+
+
+def cut(series: Series, channel: str, *, t0: float = GPS, rate: float = RATE, seconds: float = 1.0) -> list[Strain]:
+    """Cut a series into segments."""
+    size = round(seconds * rate)
+    return [
+        Strain(channel, t0 + at / rate, 1 / rate, series[at : at + size], f"{channel}-{at:09d}")
+        for at in range(0, len(series), size)
+    ]
+
+
+def write_batch(directory: Path, segments: Iterable[Strain], *, seed: int = 0) -> Path:
+    """Write segments as a buffer would, in an order that a seed decides."""
+    directory.mkdir(parents=True, exist_ok=True)
+    order = list(segments)
+    random.Random(seed).shuffle(order)
+    for number, one in enumerate(order):
+        segment = Segment(one.h.tolist(), (one.t0, one.dt), {"channel": one.channel})
+        (directory / f"gwb{1_700_000_000_000_000_000 + number}.json").write_bytes(encode_segment(segment))
+    return directory

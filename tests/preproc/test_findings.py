@@ -1,0 +1,17 @@
+import math
+
+from preproc.findings import Finding, Reason, Tally, tally
+
+
+def test_findings_are_counted_by_channel_and_reason_the_longest_first() -> None:
+    findings = [
+        Finding("H1", 0, 1, Reason.FILTER_EDGE),
+        Finding("", math.nan, math.nan, Reason.UNREADABLE, "gwb1.json: empty"),
+        Finding("H1", 9, 10, Reason.FILTER_EDGE),
+        Finding("L1", 0, 5, Reason.FILTER_EDGE),
+    ]
+    assert tally(findings) == [
+        Tally(Reason.FILTER_EDGE, "L1", 1, 5, ""),
+        Tally(Reason.FILTER_EDGE, "H1", 2, 2, ""),
+        Tally(Reason.UNREADABLE, "", 1, 0, "gwb1.json: empty"),
+    ]

@@ -1,0 +1,223 @@
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from preproc.batch import Strain, read_batch
+from preproc.findings import Finding, Reason
+from preproc.progress import silent
+from preproc.runs import Runs, find_runs, most_sampled_rate
+from tests.preproc.batches import GPS, RATE, cut, noise
+
+DT = 1 / RATE
+REPEATABLE = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+def strain(h: list[float], k: float, file: str, channel: str = "H1:A") -> Strain:
+    return Strain(channel, GPS + k * DT, DT, np.array(h, dtype=np.float64), file)
+
+
+def spans(runs: Runs, channel: str = "H1:A") -> list[tuple[float, list[float]]]:
+    return [(runs.grid.gps(run.start), run.h.tolist()) for run in runs.by_channel.get(channel, [])]
+
+
+def reasons(findings: list[Finding]) -> list[Reason]:
+    return [found.reason for found in findings]
+
+
+def test_touching_segments_make_one_run_in_whatever_order_they_came() -> None:
+    pieces = cut(noise(4), "H1:A", seconds=0.3)
+    (run,) = find_runs(pieces[::-1]).by_channel["H1:A"]
+    assert run.h.tobytes() == noise(4).tobytes()
+    assert find_runs(pieces).grid.gps(run.start) == GPS
+
+
+def test_a_gap_splits_a_run_and_is_told() -> None:
+    runs = find_runs([strain([1, 2], 0, "a"), strain([4, 5], 3, "b")])
+    assert spans(runs) == [(GPS, [1, 2]), (GPS + 3 * DT, [4, 5])]
+    assert runs.notes == [Finding("H1:A", GPS + 2 * DT, GPS + 3 * DT, Reason.GAP)]
+    assert not runs.rejected
+
+
+def test_a_duplicate_is_taken_once_and_told() -> None:
+    runs = find_runs([strain([1, 2], 0, "a"), strain([1, 2], 0, "b"), strain([3], 2, "c")])
+    assert spans(runs) == [(GPS, [1, 2, 3])]
+    assert [str(note) for note in runs.notes] == ["duplicate: b repeats what others hold"]
+
+
+def test_samples_that_overlap_and_agree_are_taken_once() -> None:
+    runs = find_runs([strain([1, 2, 3], 0, "a"), strain([3, 4], 2, "b"), strain([2], 1, "c")])
+    assert spans(runs) == [(GPS, [1, 2, 3, 4])]
+    assert reasons(runs.notes) == [Reason.DUPLICATE, Reason.DUPLICATE]
+
+
+def test_of_two_that_contradict_each_other_neither_is_believed() -> None:
+    segments = [strain([1, 2], 0, "a"), strain([1, 9], 0, "b"), strain([3, 4], 2, "c")]
+    runs = find_runs(segments)
+    assert spans(runs) == [(GPS + 2 * DT, [3, 4])]
+    assert sorted(str(found) for found in runs.rejected) == [
+        "conflicting strain: a and b overlap and differ",
+        "conflicting strain: b and a overlap and differ",
+    ]
+
+
+def test_a_copy_of_a_contradicted_segment_is_not_believed_either() -> None:
+    segments = [strain([1, 2], 0, "a"), strain([1, 2], 0, "b"), strain([8, 9], 1, "c")]
+    runs = find_runs(segments)
+    assert not runs.by_channel
+    assert reasons(runs.rejected) == [Reason.CONFLICT] * 3
+
+
+def test_minus_zero_contradicts_zero() -> None:
+    runs = find_runs([strain([1, 0.0], 0, "a"), strain([1, -0.0], 0, "b")])
+    assert reasons(runs.rejected) == [Reason.CONFLICT] * 2
+
+
+def test_the_same_strain_at_another_time_is_kept_and_told() -> None:
+    runs = find_runs([strain([1, 2], 0, "a"), strain([1, 2], 2, "b")])
+    assert spans(runs) == [(GPS, [1, 2, 1, 2])]
+    assert reasons(runs.notes) == [Reason.REPEATED]
+    assert runs.notes[0].detail == "b holds the same samples as a at GPS 1126259446"
+
+
+def test_channels_are_never_mixed() -> None:
+    runs = find_runs([strain([1, 2], 0, "a"), strain([3, 4], 2, "b", "L1:A"), strain([5, 6], 2, "c")])
+    assert spans(runs) == [(GPS, [1, 2, 5, 6])]
+    assert spans(runs, "L1:A") == [(GPS + 2 * DT, [3, 4])]
+    assert list(runs.by_channel) == ["H1:A", "L1:A"]
+
+
+@pytest.mark.parametrize("off", [0.02, -0.02, 0.5, -0.3])
+def test_a_segment_between_the_samples_is_rejected_and_told(off: float) -> None:
+    runs = find_runs([*cut(noise(1), "H1:A"), strain([1, 2], 5000 + off, "odd")])
+    assert len(runs.by_channel["H1:A"]) == 1
+    (found,) = runs.rejected
+    assert found.reason is Reason.OFF_GRID
+    assert found.detail.startswith(f"odd lies {abs(off):.2g} samples")
+
+
+def test_a_hundredth_of_a_sample_is_rounding() -> None:
+    runs = find_runs([strain([1, 2], 0, "a"), strain([3, 4], 2.005, "b")])
+    assert spans(runs) == [(GPS, [1, 2, 3, 4])]
+
+
+def test_the_grid_is_the_one_most_samples_lie_on() -> None:
+    segments = [strain([9], 0, "early"), strain([1, 2, 3], 10.4, "a"), strain([4, 5, 6], 13.4, "b")]
+    runs = find_runs(segments)
+    assert [h for _, h in spans(runs)] == [[1, 2, 3, 4, 5, 6]]
+    assert runs.grid.gps(runs.by_channel["H1:A"][0].start) == pytest.approx(GPS + 10.4 * DT, abs=1e-6)
+    assert [found.detail.split()[0] for found in runs.rejected] == ["early"]
+
+
+@pytest.mark.parametrize("t0", [0.0, -3.5, -1e-4, 1126259446.0, 1400000000.123])
+@pytest.mark.parametrize("rate", [0.5, 256.0, 4096.0, 10000.0, 16384.0, 65536.0, 16384 / 3])
+def test_any_t0_and_rate_make_one_run_of_what_belongs_together(t0: float, rate: float) -> None:
+    series = noise(1000 / rate, rate=rate)
+    runs = find_runs(cut(series, "H1:A", t0=t0, rate=rate, seconds=7 / rate))
+    (run,) = runs.by_channel["H1:A"]
+    assert run.h.tobytes() == series.tobytes()
+    assert runs.grid.gps(run.start) == pytest.approx(t0, abs=0.01 / rate)
+
+
+def test_constant_strain_ends_a_run_and_is_told() -> None:
+    series = noise(2)
+    series[2000:3000] = 0.0
+    runs = find_runs(cut(series, "H1:A", seconds=0.25))
+    assert [(run.start, run.stop) for run in runs.by_channel["H1:A"]] == [(0, 2000), (3000, 8192)]
+    (found,) = runs.rejected
+    assert str(found) == "constant strain: 0 all the time"
+    assert (found.start, found.stop) == (GPS + 2000 * DT, GPS + 3000 * DT)
+
+
+def test_a_channel_that_is_constant_throughout_has_no_run() -> None:
+    runs = find_runs(cut(np.full(8192, 3e-22), "H1:A"))
+    assert not runs.by_channel
+    assert reasons(runs.rejected) == [Reason.CONSTANT]
+
+
+def test_a_few_equal_samples_are_no_reason_to_split() -> None:
+    series = noise(1)
+    series[100:200] = 1e-22
+    assert len(find_runs(cut(series, "H1:A")).by_channel["H1:A"]) == 1
+
+
+def test_the_rate_with_the_most_samples_is_taken_and_the_others_are_told() -> None:
+    slow = cut(noise(3, rate=16.0), "V1:SLOW", rate=16.0)
+    fast = cut(noise(1), "H1:A")
+    # One sample that claims to last for ages is little data.
+    huge = [Strain("X1:HUGE", 0.0, 1e9, np.array([1.0]), "huge")]
+    kept, rejected = most_sampled_rate([*slow, *huge, *fast])
+    assert kept == fast
+    assert reasons(rejected) == [Reason.OTHER_RATE] * 4
+    assert str(rejected[0]) == "other sample rate: 16 Hz, not 4096"
+
+
+def test_the_original_systems_files_make_two_runs_and_one_suspicion(original_segments: list[Path]) -> None:
+    runs = find_runs(read_batch(original_segments[0].parent, silent).segments)
+    assert [(run.start, run.stop) for run in runs.by_channel["unnamed"]] == [(0, 300), (901, 1801)]
+    assert reasons(runs.notes) == [Reason.REPEATED, Reason.GAP]
+    assert not runs.rejected
+
+
+@st.composite
+def cuttings(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
+    """Give the length of a series and pieces of it: overlapping, repeated, missing, in any order."""
+    length = draw(st.integers(1, 60))
+    span = st.tuples(st.integers(0, length - 1), st.integers(1, 12)).map(lambda p: (p[0], min(p[0] + p[1], length)))
+    pieces = draw(st.lists(span, min_size=1, max_size=25))
+    again = draw(st.lists(st.sampled_from(pieces), max_size=5))
+    return length, draw(st.permutations(pieces + again))
+
+
+def remaining(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Give the stretches that pieces cover, found sample by sample."""
+    have = sorted({k for start, stop in pieces for k in range(start, stop)})
+    breaks = [k for k, after in pairwise(have) if after != k + 1]
+    starts = [have[0], *(after for k, after in pairwise(have) if after != k + 1)]
+    return list(zip(starts, [k + 1 for k in [*breaks, have[-1]]], strict=True))
+
+
+@settings(REPEATABLE, max_examples=300)
+@given(cuttings(), st.sampled_from([0.0, -7.25, GPS]), st.sampled_from([256.0, 4096.0, 16384.0]))
+def test_any_cutting_shuffling_duplicating_and_dropping_gives_exactly_the_runs_that_remain(
+    cutting: tuple[int, list[tuple[int, int]]], t0: float, rate: float
+) -> None:
+    length, pieces = cutting
+    series = np.arange(1.0, length + 1)
+    segments = [
+        Strain("H1:A", t0 + start / rate, 1 / rate, series[start:stop], f"{number:03d}")
+        for number, (start, stop) in enumerate(pieces)
+    ]
+    runs = find_runs(segments)
+    found = [(round((runs.grid.gps(run.start) - t0) * rate), run.h.tolist()) for run in runs.by_channel["H1:A"]]
+    assert found == [(start, series[start:stop].tolist()) for start, stop in remaining(pieces)]
+    assert not runs.rejected
+    overlap = sum(stop - start for start, stop in pieces) - sum(stop - start for start, stop in remaining(pieces))
+    duplicates = [note.seconds for note in runs.notes if note.reason is Reason.DUPLICATE]
+    assert round(sum(duplicates) * rate) == overlap
+
+
+@settings(REPEATABLE, max_examples=100)
+@given(cuttings(), st.data())
+def test_one_wrong_sample_rejects_just_the_segments_that_meet_it(
+    cutting: tuple[int, list[tuple[int, int]]], data: st.DataObject
+) -> None:
+    length, pieces = cutting
+    series = np.arange(1.0, length + 1)
+    segments = [
+        Strain("H1:A", GPS + start * DT, DT, series[start:stop], f"{number:03d}")
+        for number, (start, stop) in enumerate(pieces)
+    ]
+    liar = data.draw(st.integers(0, len(pieces) - 1))
+    wrong = data.draw(st.integers(*pieces[liar]).filter(lambda k: k < pieces[liar][1]))
+    h = segments[liar].h.copy()
+    h[wrong - pieces[liar][0]] = -1.0
+    segments[liar] = replace(segments[liar], h=h)
+    runs = find_runs(segments)
+    met = {n for n, (start, stop) in enumerate(pieces) if start <= wrong < stop and n != liar}
+    expected = met | {liar} if met else set()
+    assert {int(found.detail[:3]) for found in runs.rejected} == expected
