@@ -1,0 +1,39 @@
+"""`make demo`, the first thing a newcomer types."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_demo_tells_the_whole_story_and_leaves_what_it_promises(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "scripts.demo"],
+        check=False,
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert told.returncode == 0, told.stderr
+    words = iter(["128 segments", "WAITING", "64 segments", "FROZEN: 192 segments", "frozen", "dataset", "CLEANED"])
+    expected = next(words)
+    for line in told.stdout.splitlines():
+        if expected in line:
+            expected = next(words, "The end")
+    assert expected == "The end"
+    assert len(told.stdout.splitlines()) < 45
+
+    archive, dataset, picture = (
+        Path(re.search(rf"^\s+{name}\s+(/.+)$", told.stdout, re.MULTILINE)[1])  # type: ignore[index]  # fails if absent
+        for name in ("archive", "dataset", "picture")
+    )
+    assert len(list(archive.glob("gwb*.json"))) == 192
+    with h5py.File(dataset) as file:
+        assert file["data"].shape[1:] == (2, 64, 256)
+    assert picture.read_bytes().startswith(b"\x89PNG")
