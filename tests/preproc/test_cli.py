@@ -53,6 +53,7 @@ def test_the_data_may_be_named_by_the_environment(
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "H1:A  256 Hz, 2 runs, 11 s, power spectrum from 11 s" in printed.out
+    # A stride as long as the window, where nothing is said.
     assert "4 windows of 2 s from GPS 1126259446.5, 1 channel" in printed.out
     assert "noted\n" in printed.out
     assert "H1:A: 1 x gap, 1 s" in printed.out
@@ -65,12 +66,6 @@ def test_every_parameter_can_be_chosen(tmp_path: Path, batch: Path) -> None:
         names = ("window", "stride", "q", "fmin", "fmax", "rows", "columns", "mismatch", "highpass", "fduration")
         assert [file.attrs[name] for name in names] == [2, 1, 10, 9, 80, 16, 32, 0.3, 12, 1]
         assert file.attrs["psd_fftlength"] == 2
-
-
-def test_the_stride_is_the_window_where_nothing_is_said(tmp_path: Path, batch: Path) -> None:
-    assert main(["run", "--data", str(batch), "--out", str(tmp_path), *SMALL]) == 0
-    with h5py.File(tmp_path / "dataset.h5") as file:
-        assert file.attrs["stride"] == 2
 
 
 def test_earlier_results_are_replaced(tmp_path: Path, batch: Path) -> None:

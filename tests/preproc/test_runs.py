@@ -181,7 +181,7 @@ def remaining(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return list(zip(starts, [k + 1 for k in [*breaks, have[-1]]], strict=True))
 
 
-@settings(REPEATABLE, max_examples=300)
+@settings(REPEATABLE, max_examples=150)
 @given(cuttings(), st.sampled_from([0.0, -7.25, GPS]), st.sampled_from([256.0, 4096.0, 16384.0]))
 def test_any_cutting_shuffling_duplicating_and_dropping_gives_exactly_the_runs_that_remain(
     cutting: tuple[int, list[tuple[int, int]]], t0: float, rate: float
@@ -201,7 +201,7 @@ def test_any_cutting_shuffling_duplicating_and_dropping_gives_exactly_the_runs_t
     assert round(sum(duplicates) * rate) == overlap
 
 
-@settings(REPEATABLE, max_examples=100)
+@settings(REPEATABLE, max_examples=60)
 @given(cuttings(), st.data())
 def test_one_wrong_sample_rejects_just_the_segments_that_meet_it(
     cutting: tuple[int, list[tuple[int, int]]], data: st.DataObject
