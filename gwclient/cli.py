@@ -24,7 +24,7 @@ from gwclient.push import Ending, Report, push
 from gwclient.segmenting import in_time_order
 from gwclient.sources import Source
 from gwclient.sources.file import FileSource
-from gwclient.sources.gwosc import GwoscSource
+from gwclient.sources.gwosc import GwoscSource, event_detectors
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run, Span, join_spans
 
@@ -40,6 +40,9 @@ Exit codes:
   3    the gateway, or the source of the data, does not answer
   130  interrupted
 """
+
+#: Seconds before and after an event's GPS time that are pushed where nobody says how many.
+_EVENT_WINDOW = (-4.0, 4.0)
 
 
 @click.group(invoke_without_command=True, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,16 +76,18 @@ def gwclient(context: click.Context) -> None:
 
 @gwclient.command("push", epilog=EXIT_CODES)
 @click.option("--event", help="Fetch open data around this event from GWOSC.")
-@click.option("--detector", type=Detectors(), help="With --event: one or more, as H1,L1.")
+@click.option("--detector", type=Detectors(), help="With --event: one or more, as H1,L1.  [default: all]")
 @click.option("--rate", type=click.Choice(["4096", "16384"]), help="With --event: samples per second.  [default: 4096]")
 @click.option(
     "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read a strain file in GWOSC's HDF5 layout; may be given several times.",
 )  # fmt: skip
 @click.option(
-    "--start", type=Seconds(), help="With --event: seconds relative to its GPS time. With --file: GPS seconds."
+    "--start",
+    type=Seconds(),
+    help="With --event: seconds relative to its GPS time (-4). With --file: GPS seconds.",
 )
-@click.option("--stop", type=Seconds(), help="The same for the end, which is not included.")
+@click.option("--stop", type=Seconds(), help="The same for the end, which is not included (4).")
 @with_sending
 @with_door
 def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
@@ -99,6 +104,7 @@ def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
 
     \b
     Examples:
+      gwclient push --event GW150914
       gwclient push --event GW150914 --detector L1 --start -4 --stop 4
       gwclient push --file H-H1_LOSC_4_V2-1126259446-32.hdf5 --file L-L1_LOSC_4_V2-1126259446-32.hdf5
       gwclient push --file L-L1_LOSC_4_V2-1126259446-32.hdf5 --start 1126259458 --stop 1126259466 --wait
@@ -115,9 +121,10 @@ def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
         source = FileSource(files, -math.inf if start is None else start, math.inf if stop is None else stop)
         _send(source, source.runs(), sending, door)
         return
-    if detector is None or start is None or stop is None:
-        raise click.UsageError("--event needs --detector, --start and --stop")
-    _push_event(GwoscSource(event, detector, start, stop, int(rate or "4096")), sending, door)
+    start, stop = _EVENT_WINDOW[0] if start is None else start, _EVENT_WINDOW[1] if stop is None else stop
+    if not start < stop:
+        raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
+    _push_event(GwoscSource(event, detector or event_detectors(event), start, stop, int(rate or "4096")), sending, door)
 
 
 def _push_event(source: GwoscSource, sending: Sending, door: Door) -> None:

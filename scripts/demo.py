@@ -88,7 +88,7 @@ def tell_the_story(trio: Trio) -> None:
     print(f"         archive   {archive}")
     print(f"         dataset   {outcome / 'dataset.h5'}")
     print(f"         picture   {outcome / 'spectrograms.png'}")
-    print("         Real data, where the network answers: gwclient push --event GW150914 --detector L1", flush=True)
+    print("         Real data, where the network answers: gwclient push --event GW150914", flush=True)
 
 
 def main() -> int:

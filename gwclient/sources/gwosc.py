@@ -17,6 +17,17 @@ from gwclient.sources.file import gwosc_channel
 from gwclient.strain import Run
 
 
+def event_detectors(event: str) -> tuple[str, ...]:
+    """Give the detectors that GWOSC has strain of, around an event.
+
+    Raises:
+        SourceUnreachable: GWOSC does not answer.
+        InvalidSource: there is no such event.
+
+    """
+    return tuple(sorted(_ask_about(event, "event_detectors")))
+
+
 @dataclass(frozen=True)
 class GwoscSource:
     """Fetches the strain of some detectors around an event.
@@ -49,17 +60,8 @@ class GwoscSource:
             InvalidSource: there is no such event, or no such data.
 
         """
-        gps = self._event_gps()
+        gps = _ask_about(self.event, "event_gps")
         return (self._fetch(detector, gps + self.start, gps + self.stop) for detector in self.detectors)
-
-    def _event_gps(self) -> float:
-        from gwosc.datasets import event_gps  # noqa: PLC0415 (slow to import, and not needed by other sources)
-
-        logging.getLogger("gwosc").setLevel(logging.CRITICAL)  # what it would log becomes an error below
-        try:
-            return float(event_gps(self.event))
-        except Exception as error:
-            raise _translate(error, f"GWOSC has no event {self.event!r}") from error
 
     def _fetch(self, detector: str, start: float, stop: float) -> Run:
         # gwpy takes seconds to import, and warns about what becomes an error or a report here.
@@ -78,6 +80,17 @@ class GwoscSource:
         channel = gwosc_channel(str(series.name), detector, 1 / dt)
         meta = {"detector": detector, "event": self.event, "source": "gwosc"}
         return Run(np.asarray(series.value, dtype=np.float64), t0, dt, channel, meta)
+
+
+def _ask_about(event: str, question: str) -> Any:
+    """Ask one of gwosc's questions about an event."""
+    from gwosc import datasets  # noqa: PLC0415 (slow to import, and not needed by other sources)
+
+    logging.getLogger("gwosc").setLevel(logging.CRITICAL)  # what it would log becomes an error below
+    try:
+        return getattr(datasets, question)(event)
+    except Exception as error:
+        raise _translate(error, f"GWOSC has no event {event!r}") from error
 
 
 def _translate(error: Exception, otherwise: str) -> SourceError:
