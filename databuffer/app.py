@@ -6,19 +6,29 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from databuffer.buffer import Buffer
+from databuffer.catalog import Catalog
 from databuffer.metadata import LogStream, Metadata
 from databuffer.routes import router
 from databuffer.settings import BufferSettings
+from databuffer.store import Store
 from databuffer.volume import Volume
 from gwservice.asgi import add_problem_handlers
 
 
+def create_store(settings: BufferSettings) -> Store:
+    """Make the store whose files lie where `settings` say; nothing is touched until it is opened."""
+    return Store(
+        Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM),
+        Metadata(settings.ADMROOT / settings.ADMFNM, settings.ADMROOT / settings.DSST),
+        Catalog(settings.ADMROOT / "catalog.sqlite"),
+        LogStream(settings.LOGROOT / settings.LOGSTREAM),
+        LogStream(settings.LOGROOT / f"next.{settings.LOGSTREAM}"),
+    )
+
+
 def create_buffer(settings: BufferSettings) -> Buffer:
     """Make the buffer that keeps its files where `settings` say."""
-    volume = Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM)
-    metadata = Metadata(settings.ADMROOT / settings.ADMFNM, settings.ADMROOT / settings.DSST)
-    stream = LogStream(settings.LOGROOT / settings.LOGSTREAM)
-    return Buffer(volume, metadata, stream, queue_size=settings.WCHSZ)
+    return Buffer(create_store(settings), queue_size=settings.WCHSZ, on_frozen=settings.ON_FROZEN)
 
 
 def create_app(buffer: Buffer, *, max_body: int) -> FastAPI:

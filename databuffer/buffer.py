@@ -1,24 +1,28 @@
-"""The buffer: append, freeze, flush, stats. The only room that knows the order of things."""
+"""The buffer: append, freeze, thaw, flush, stats. The only room that knows the order of things."""
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from databuffer.arrival import Arrival, receive
+from databuffer.catalog import BatchRow, CataloguedSegment, SegmentFilter, SegmentRow
 from databuffer.committer import Committer
-from databuffer.errors import BatchChanged, BufferFrozen, Refused, VolumeError
-from databuffer.metadata import LogStream, Metadata, stored_entry
-from databuffer.recovery import OPERATIONAL, Recovered, begin_batch, recover
-from databuffer.volume import Volume
-from gwwire.datastore import BufferStats, DatastoreState, Description, FreezeOrder
+from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotFound, NotHolder, Refused, VolumeError
+from databuffer.manifest import read_manifest
+from databuffer.metadata import stored_entry
+from databuffer.recovery import recover
+from databuffer.settings import OnFrozen
+from databuffer.store import OPERATIONAL, OpenBatch, Store
+from gwwire.datastore import BatchState, BufferStats, DatastoreState, Description, FreezeOrder, ThawOrder
 from gwwire.problems import ProblemError
-from gwwire.segment import compact, decode_segment
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -37,10 +41,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A frozen batch: its counts, taken in the same step as the freeze, and who holds it."""
+    """A frozen batch: its counts, taken in the same step as the freeze, who holds it, and its identity."""
 
     stats: BufferStats
     holder: str
+    batch: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -51,91 +57,174 @@ class Archived:
     folder: Path | None
 
 
-class Buffer:
-    """The batch in hand.
+@dataclass(frozen=True)
+class _Staged:
+    """A segment whose bytes are on the disk, but not in a batch yet."""
 
-    Whatever changes it is done by one committer, one step after the other, in a worker thread; what it tells about
-    itself are snapshots replaced at the end of a step, so that no reader waits and none sees half a step.
+    path: Path
+    arrival: Arrival
+    sha256: str
+
+
+class Buffer:
+    """The batch in hand, and the next one while that is frozen.
+
+    Whatever changes them is done by one committer, one step after the other, in a worker thread; what the buffer
+    tells about itself are snapshots replaced at the end of a step, so that no reader waits and none sees half a step.
     """
 
-    def __init__(self, volume: Volume, metadata: Metadata, stream: LogStream, *, queue_size: int) -> None:
-        self._volume = volume
-        self._metadata = metadata
-        self._stream = stream
-        self._committer: Committer[Stored] = Committer(self._store, queue_size)
+    def __init__(self, store: Store, *, queue_size: int, on_frozen: OnFrozen = OnFrozen.REJECT) -> None:
+        self._store = store
+        self._on_frozen = on_frozen
+        self._committer: Committer[Arrival, Stored] = Committer(self._store_in_order, queue_size)
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
-        self._names: list[str] = []
-        self._stats = BufferStats(0, 0)
+        self._hand: OpenBatch | None = None
+        self._next: OpenBatch | None = None
         self._description = OPERATIONAL
         self._last_number = 0
+        self._recovered: frozenset[str] = frozenset()
         self._trusted = False
+        self._suspect = False
+
+    # ---- what it tells
 
     @property
     def stats(self) -> BufferStats:
-        """The counts of the batch in hand."""
-        return self._stats
+        """The counts of the batch in hand, and of the next one where there is one."""
+        hand = self._in_hand.stats
+        if self._next is None:
+            return hand
+        return BufferStats(hand.n_itm, hand.buff_size, self._next.stats.n_itm, self._next.stats.buff_size)
 
     @property
     def description(self) -> Description:
         """The state, and who froze the batch."""
         return self._description
 
-    @property
-    def names(self) -> list[str]:
-        """The file names of the batch in hand, in the order they were stored."""
-        return self._names[: self._stats.n_itm]
+    async def names(self) -> list[str]:
+        """Give the file names of the batch in hand, in the order they were stored."""
+        hand = self._in_hand
+        names = await asyncio.to_thread(self._store.catalog.sizes, hand.id)
+        return list(names)[: hand.stats.n_itm]
 
-    def recover(self) -> None:
-        """Make the volume's papers agree with it, saying in the log what had to be put right.
+    async def log_lines(self) -> list[bytes]:
+        """Give the lines of LogStream.json."""
+        return (await asyncio.to_thread(self._store.hand.log.content)).splitlines()
+
+    async def batches(self) -> list[BatchRow]:
+        """Give all batches, the oldest first."""
+        return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches)]
+
+    async def batch(self, batch: str) -> BatchRow:
+        """Give one batch.
 
         Raises:
-            VolumeError: the volume cannot be used.
+            NotFound: there is none of that id.
 
         """
-        recovered = recover(self._volume, self._metadata, self._stream)
-        for repair in recovered.repairs:
+        row = await asyncio.to_thread(self._store.catalog.batch, batch)
+        if row is None:
+            raise NotFound(f"there is no batch {batch!r}")
+        return self._counted(row)
+
+    async def manifest(self, batch: str) -> Path:
+        """Give the file of a sealed batch's manifest.
+
+        Raises:
+            NotFound: there is no such batch, or it has no manifest because it is open or older than manifests.
+
+        """
+        row = await self.batch(batch)
+        path = self._store.volume.root / row.path / "MANIFEST.json"
+        if row.state is BatchState.OPEN or not path.exists():
+            raise NotFound(f"batch {batch!r} has no manifest; it is {row.state}")
+        return path
+
+    async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
+        """Give the segments asked for, by growing seq."""
+        return await asyncio.to_thread(self._store.catalog.segments, wanted)
+
+    async def segment(self, name: str) -> tuple[CataloguedSegment, Path]:
+        """Give a segment and its file.
+
+        Raises:
+            NotFound: there is no segment of that name.
+
+        """
+        return await asyncio.to_thread(self._find, name)
+
+    async def check(self) -> None:
+        """Raise VolumeError while the volume cannot be used."""
+        await asyncio.to_thread(self._store.volume.check)
+        if self._suspect or not self._trusted:
+            await self._in_order(self._probe)
+
+    # ---- its life
+
+    def recover(self) -> None:
+        """Make everything agree with the volume, saying in the log what had to be put right.
+
+        Raises:
+            VolumeError: the volume cannot be used, or another buffer has it.
+
+        """
+        self._store.open()
+        for repair in recover(self._store):
             log.warning("repaired: %s", repair)
-        self._adopt(recovered)
+        self._description = self._store.metadata.read_description() or OPERATIONAL
+        self._hand = self._store.load(self._store.hand)
+        self._next = self._store.load(self._store.next) if self._store.next.folder.exists() else None
+        for batch in filter(None, (self._hand, self._next)):
+            last = self._store.catalog.last_name(batch.id)
+            self._last_number = max(self._last_number, self._store.volume.number(last or "") or 0)
+        self._recovered = self._store.catalog.recovered()
         self._trusted = True
 
     async def open(self) -> None:
         """Begin to take segments.
 
         Raises:
-            VolumeError: the volume cannot be used.
+            VolumeError: the volume cannot be used, or another buffer has it.
 
         """
         if not self._trusted:
             await asyncio.to_thread(self.recover)
         self._committer.start()
-        stats, state = self._stats, self._description.dstatus
-        log.info("%s, %d segments, %d bytes in %s", state, stats.n_itm, stats.buff_size, self._volume.data)
+        stats, state = self._in_hand.stats, self._description.dstatus
+        log.info("%s, %d segments, %d bytes in %s", state, stats.n_itm, stats.buff_size, self._store.hand.folder)
 
     async def close(self) -> None:
-        """Finish what was accepted, then stop."""
+        """Finish what was accepted, note that everything agrees, and let go of the volume."""
         await self._committer.close()
         self._writers.shutdown()
+        if self._trusted:
+            with suppress(VolumeError):
+                self._store.catalog.note_clean_stop(self._store.trace())
+        self._store.close()
 
-    async def check(self) -> None:
-        """Raise VolumeError while the volume cannot be used."""
-        await asyncio.to_thread(self._volume.check)
-        if not self._trusted:
-            await self._in_order(lambda: None)
+    # ---- orders
 
-    async def append(self, body: bytes) -> Stored:
+    async def append(self, body: bytes, key: str | None = None, *, patient: bool = False) -> Stored:
         """Store one segment; on return its file is durable and counted.
+
+        Args:
+            body: the segment as JSON.
+            key: the Idempotency-Key it came with: the same key and bytes again get the first answer.
+            patient: wait for room in the queue instead of being refused.
 
         Raises:
             MalformedJson, InvalidSegment: the body is no segment.
+            InvalidRequest: the key is none.
             BufferFrozen: the batch is frozen.
+            KeyReused: the key came with other bytes before.
             QueueFull: too many segments are waiting.
             VolumeError: the volume did not take it.
 
         """
-        return await self._committer.append(compact(body, decode_segment(body)))
+        return await self._committer.append(await receive(body, key), patient=patient)
 
     async def freeze(self, order: FreezeOrder) -> Frozen:
-        """Freeze the batch in hand; a batch that is frozen already stays its holder's.
+        """Freeze and seal the batch in hand; a batch that is frozen already stays its holder's.
 
         Raises:
             BatchChanged: there are fewer bytes in hand than the order was meant for.
@@ -144,8 +233,18 @@ class Buffer:
         """
         return await self._in_order(lambda: self._freeze(order))
 
+    async def thaw(self, order: ThawOrder) -> BufferStats:
+        """Open the frozen batch again, for its holder; what the next batch has comes to it.
+
+        Raises:
+            NotHolder: somebody else froze it.
+            VolumeError: the state could not be written.
+
+        """
+        return await self._in_order(lambda: self._thaw(order))
+
     async def flush(self) -> Archived:
-        """Archive the batch in hand and begin an empty one.
+        """Archive the batch in hand; the next one takes its place, or an empty one.
 
         Raises:
             VolumeError: the volume did not let it; the batch is still in hand.
@@ -153,18 +252,15 @@ class Buffer:
         """
         return await self._in_order(self._flush)
 
-    async def log_lines(self) -> list[bytes]:
-        """Give the lines of LogStream.json."""
-        return (await asyncio.to_thread(self._stream.content)).splitlines()
-
     async def _in_order(self, step: Callable[[], T]) -> T:
         return await self._committer.perform(lambda: asyncio.to_thread(self._trustworthy, step))
 
-    async def _store(self, group: Sequence[bytes]) -> Sequence[Stored | ProblemError]:
+    async def _store_in_order(self, group: Sequence[Arrival]) -> Sequence[Stored | ProblemError]:
         return await asyncio.to_thread(self._trustworthy, lambda: self._store_group(group))
 
     def _trustworthy(self, step: Callable[[], T]) -> T:
         """Take a step from a known state; after a step that failed half-way the volume is read anew."""
+        self._store.volume.check_identity()
         if not self._trusted:
             self.recover()
         try:
@@ -174,74 +270,215 @@ class Buffer:
         except Exception:
             self._trusted = False
             with suppress(ProblemError):
+                self._store.volume.check_identity()
                 self.recover()
             raise
 
-    def _adopt(self, recovered: Recovered) -> None:
-        self._names = recovered.names
-        self._stats = recovered.stats
-        self._description = recovered.description
-        if recovered.names:
-            self._last_number = max(self._last_number, self._volume.number(recovered.names[-1]) or 0)
+    def _probe(self) -> None:
+        self._store.volume.probe()
+        self._suspect = False
 
-    def _store_group(self, group: Sequence[bytes]) -> list[Stored | ProblemError]:
-        if self._description.dstatus is DatastoreState.FROZEN:
-            return [BufferFrozen(f"the batch is frozen by {self._description.user}") for _ in group]
-        staged = list(self._writers.map(self._stage, group))
-        whole = [(path, len(content)) for path, content in zip(staged, group, strict=True) if isinstance(path, Path)]
-        published = iter(self._publish(whole))
-        return [next(published) if isinstance(path, Path) else path for path in staged]
+    # ---- segments
 
-    def _stage(self, content: bytes) -> Path | ProblemError:
+    def _store_group(self, group: Sequence[Arrival]) -> list[Stored | ProblemError]:
+        answers: dict[int, Stored | ProblemError] = self._answered_before(group)
+        keys: set[str] = set()
+        fresh: list[int] = []
+        again: list[int] = []
+        for index, arrival in enumerate(group):
+            if index in answers:
+                continue
+            (again if arrival.key in keys else fresh).append(index)
+            if arrival.key is not None:
+                keys.add(arrival.key)
+        answers.update(zip(fresh, self._store_fresh([group[index] for index in fresh]), strict=True))
+        # A key that came twice in one group: the second has to see what became of the first.
+        if again:
+            answers.update(zip(again, self._store_group([group[index] for index in again]), strict=True))
+        return [answers[index] for index in range(len(group))]
+
+    def _answered_before(self, group: Sequence[Arrival]) -> dict[int, Stored | ProblemError]:
+        """Give the answers to segments whose Idempotency-Key is known."""
+        keyed = {index: arrival for index, arrival in enumerate(group) if arrival.key is not None}
+        if not keyed:
+            return {}
+        known = self._store.catalog.by_key(arrival.key for arrival in keyed.values() if arrival.key)
+        answers: dict[int, Stored | ProblemError] = {}
+        for index, arrival in keyed.items():
+            key = arrival.key or ""
+            if key not in known and not self._recovered:
+                continue
+            sha256 = hashlib.sha256(arrival.content).hexdigest()
+            first = known.get(key) or self._claim(sha256, key)
+            if first is not None:
+                answers[index] = Stored(first.name, first.bytes) if first.sha256 == sha256 else _key_reused(arrival)
+        return answers
+
+    def _claim(self, sha256: str, key: str) -> CataloguedSegment | None:
+        """Give a segment that start-up found on the volume to the key that comes with its very bytes.
+
+        It was stored right before a crash and never acknowledged, and this is its sender trying again.
+        """
+        if sha256 not in self._recovered:
+            return None
+        claimed = self._store.catalog.claim(sha256, key)
+        self._recovered = self._store.catalog.recovered()
+        return claimed
+
+    def _store_fresh(self, arrivals: Sequence[Arrival]) -> list[Stored | ProblemError]:
+        batch = self._batch_to_fill()
+        if batch is None:
+            return [BufferFrozen(f"the batch is frozen by {self._description.user}") for _ in arrivals]
+        staged = list(self._writers.map(self._stage, arrivals))
+        published = iter(self._publish(batch, [each for each in staged if isinstance(each, _Staged)]))
+        return [next(published) if isinstance(each, _Staged) else each for each in staged]
+
+    def _batch_to_fill(self) -> OpenBatch | None:
+        """Give the batch that takes segments now, None where none does."""
+        if self._description.dstatus is DatastoreState.OPERATIONAL:
+            return self._in_hand
+        if self._on_frozen is OnFrozen.REJECT:
+            return None
+        if self._next is None:
+            self._next = self._store.begin(self._store.next)
+        return self._next
+
+    def _stage(self, arrival: Arrival) -> _Staged | ProblemError:
         try:
-            return self._volume.stage(content)
+            path = self._store.volume.stage(arrival.content)
         except VolumeError as error:
+            self._suspect = True
             return error
+        return _Staged(path, arrival, hashlib.sha256(arrival.content).hexdigest())
 
-    def _publish(self, staged: Sequence[tuple[Path, int]]) -> list[Stored]:
-        """Name and count staged files in one step: all of them or, where anything fails, none."""
-        stored = [Stored(self._next_name(), size) for _, size in staged]
+    def _publish(self, batch: OpenBatch, staged: Sequence[_Staged]) -> list[Stored]:
+        """Name, catalogue and count staged segments in one step: all of them or, where anything fails, none."""
+        if not staged:
+            return []
+        folder, now = batch.slot.folder, time.time_ns()
+        stored = [Stored(self._next_name(), len(each.arrival.content)) for each in staged]
+        rows = [_row(each, segment.name, now) for each, segment in zip(staged, stored, strict=True)]
         try:
-            for (path, _), segment in zip(staged, stored, strict=True):
-                self._volume.publish(path, segment.name)
-            self._volume.sync()
-            self._count(stored)
+            for each, segment in zip(staged, stored, strict=True):
+                self._store.volume.publish(each.path, folder, segment.name)
+            synced = self._writers.submit(self._store.volume.sync, folder)
+            self._store.catalog.add(batch.id, rows)
+            synced.result()
+            self._count(batch, stored, now)
+            self._suspect = False
         except VolumeError:
-            for path in [*(path for path, _ in staged), *(self._volume.data / segment.name for segment in stored)]:
+            self._suspect = True
+            for path in [*(each.path for each in staged), *(folder / segment.name for segment in stored)]:
                 with suppress(ProblemError):
-                    self._volume.discard(path)
+                    self._store.volume.discard(path)
             raise
         return stored
 
-    def _count(self, stored: Sequence[Stored]) -> None:
+    def _count(self, batch: OpenBatch, stored: Sequence[Stored], now: int) -> None:
         stats = BufferStats(
-            self._stats.n_itm + len(stored),
-            self._stats.buff_size + sum(segment.size for segment in stored),
+            batch.stats.n_itm + len(stored),
+            batch.stats.buff_size + sum(segment.size for segment in stored),
         )
-        self._stream.append(stored_entry(segment.name, segment.size, time.time_ns()) for segment in stored)
-        self._metadata.write_stats(stats)
-        self._names.extend(segment.name for segment in stored)
-        self._stats = stats
+        batch.slot.log.append(stored_entry(segment.name, segment.size, now) for segment in stored)
+        if batch.slot is self._store.hand:
+            self._store.metadata.write_stats(stats)
+            self._hand = replace(batch, stats=stats)
+        else:
+            self._next = replace(batch, stats=stats)
 
     def _next_name(self) -> str:
         self._last_number = max(self._last_number + 1, time.time_ns())
-        return self._volume.name(self._last_number)
+        return self._store.volume.name(self._last_number)
+
+    # ---- batches
 
     def _freeze(self, order: FreezeOrder) -> Frozen:
+        hand = self._in_hand
+        if self._description.dstatus is DatastoreState.FROZEN:
+            manifest = read_manifest(hand.slot.folder)
+            return Frozen(hand.stats, self._description.user, hand.id, manifest.digest)
+        if hand.stats.buff_size < order.at_least:
+            raise BatchChanged(f"the batch has {hand.stats.buff_size} bytes, not {order.at_least} any more")
+        manifest = self._store.seal(hand, order.user, time.time_ns())
+        description = Description(DatastoreState.FROZEN, order.user, order.token)
+        self._store.metadata.write_description(description)
+        self._description = description
+        log.info("frozen by %s: %d segments, %d bytes", order.user, hand.stats.n_itm, hand.stats.buff_size)
+        return Frozen(hand.stats, order.user, hand.id, manifest.digest)
+
+    def _thaw(self, order: ThawOrder) -> BufferStats:
         if self._description.dstatus is DatastoreState.OPERATIONAL:
-            if self._stats.buff_size < order.at_least:
-                raise BatchChanged(f"the batch has {self._stats.buff_size} bytes, not {order.at_least} any more")
-            description = Description(DatastoreState.FROZEN, order.user, order.token)
-            self._metadata.write_description(description)
-            self._description = description
-            log.info("frozen by %s: %d segments, %d bytes", order.user, self._stats.n_itm, self._stats.buff_size)
-        return Frozen(self._stats, self._description.user)
+            return self._in_hand.stats
+        held = (self._description.user, self._description.token)
+        if not all(map(_same, held, (order.user, order.token))):
+            raise NotHolder(f"the batch is held by {self._description.user}; user or token is not theirs")
+        self._store.metadata.write_description(OPERATIONAL)
+        self._store.unseal(self._in_hand)
+        if self._next is not None:
+            self._hand, self._next = self._store.merge(), None
+            self._store.metadata.write_stats(self._in_hand.stats)
+        self._description = OPERATIONAL
+        log.info("thawed by %s: %d segments, %d bytes", order.user, self.stats.n_itm, self.stats.buff_size)
+        return self._in_hand.stats
 
     def _flush(self) -> Archived:
-        stats, folder = self._stats, None
-        if stats.n_itm:
-            folder = self._volume.archive(datetime.now(UTC), {self._stream.name: self._stream.content()})
-        begin_batch(self._volume, self._metadata, self._stream)
-        self._names, self._stats, self._description = [], BufferStats(0, 0), OPERATIONAL
+        hand, now = self._in_hand, time.time_ns()
+        folder = None
+        if hand.stats.n_itm:
+            frozen = self._description.dstatus is DatastoreState.FROZEN
+            manifest = read_manifest(hand.slot.folder) if frozen else self._store.seal(hand, "", now)
+            folder = self._store.archive(hand, manifest, now)
+        else:
+            self._store.drop_empty(hand)
+        self._hand, self._next, self._description = self._store.advance(), None, OPERATIONAL
+        stats = hand.stats
         log.info("archived %d segments, %d bytes%s", stats.n_itm, stats.buff_size, f" in {folder}" if folder else "")
         return Archived(stats, folder)
+
+    def _find(self, name: str) -> tuple[CataloguedSegment, Path]:
+        # An archiving may move the file between the two looks; the second then finds it.
+        for _ in range(2):
+            segment = self._store.catalog.segment(name)
+            batch = self._store.catalog.batch(segment.batch) if segment else None
+            if segment is None or batch is None:
+                break
+            path = self._store.volume.root / batch.path / name
+            if path.exists():
+                return segment, path
+        raise NotFound(f"there is no segment {name!r}")
+
+    def _counted(self, row: BatchRow) -> BatchRow:
+        """Give what the catalog says of an open batch with the counts of this moment."""
+        for batch in filter(None, (self._hand, self._next)):
+            if batch.id == row.id:
+                return replace(row, n_itm=batch.stats.n_itm, buff_size=batch.stats.buff_size)
+        return row
+
+    @property
+    def _in_hand(self) -> OpenBatch:
+        if self._hand is None:
+            raise RuntimeError("the buffer was not opened")
+        return self._hand
+
+
+def _row(staged: _Staged, name: str, now: int) -> SegmentRow:
+    arrival = staged.arrival
+    return SegmentRow(
+        name=name,
+        bytes=len(arrival.content),
+        sha256=staged.sha256,
+        channel=arrival.channel,
+        t0=arrival.t0,
+        dt=arrival.dt,
+        n=arrival.n,
+        stored=now,
+        key=arrival.key,
+    )
+
+
+def _key_reused(arrival: Arrival) -> KeyReused:
+    return KeyReused(f"Idempotency-Key {arrival.key!r} came with other bytes before", field="Idempotency-Key")
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())

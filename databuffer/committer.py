@@ -13,16 +13,17 @@ from typing import Any, Generic, TypeVar
 from databuffer.errors import QueueFull
 from gwwire.problems import ProblemError
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 T = TypeVar("T")
 
-#: What becomes of a group: a result or an error for each segment, in their order.
-StoreGroup = Callable[[Sequence[bytes]], Awaitable[Sequence[Result | ProblemError]]]
+#: What becomes of a group: a result or an error for each of its segments, in their order.
+StoreGroup = Callable[[Sequence[Item]], Awaitable[Sequence[Result | ProblemError]]]
 
 
 @dataclass(frozen=True)
 class _Append:
-    content: bytes
+    content: Any
     answer: asyncio.Future[Any]
 
 
@@ -32,7 +33,7 @@ class _Step:
     answer: asyncio.Future[Any]
 
 
-class Committer(Generic[Result]):
+class Committer(Generic[Item, Result]):
     """Carries out what is asked of the buffer, in the order it was asked.
 
     Args:
@@ -41,12 +42,13 @@ class Committer(Generic[Result]):
 
     """
 
-    def __init__(self, store: StoreGroup[Result], capacity: int) -> None:
+    def __init__(self, store: StoreGroup[Item, Result], capacity: int) -> None:
         self._store = store
         self._capacity = capacity
         self._waiting: deque[_Append | _Step] = deque()
         self._appends_waiting = 0
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -61,14 +63,17 @@ class Committer(Generic[Result]):
         if self._task is not None:
             await self._task
 
-    async def append(self, content: bytes) -> Result:
-        """Store one segment; returns when it is stored.
+    async def append(self, content: Item, *, patient: bool = False) -> Result:
+        """Store one segment; returns when it is stored. `patient`: wait for room in the queue.
 
         Raises:
             QueueFull: too many segments are waiting; nothing was done.
             ProblemError: the segment was not stored.
 
         """
+        while patient and self._appends_waiting >= self._capacity:
+            self._room.clear()
+            await self._room.wait()
         if self._appends_waiting >= self._capacity:
             raise QueueFull(f"{self._capacity} segments are waiting to be stored already", retry_after=1)
         self._appends_waiting += 1
@@ -103,6 +108,7 @@ class Committer(Generic[Result]):
             self._waiting.popleft()
             group.append(order)
         self._appends_waiting -= len(group)
+        self._room.set()
         return group
 
     async def _store_group(self, group: list[_Append]) -> None:

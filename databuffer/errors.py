@@ -2,9 +2,12 @@
 
 ProblemError
 ├── MalformedJson, InvalidSegment   the body is no segment (gwwire)
+├── NotFound                        there is no such batch or segment
 ├── Refused                         nothing is wrong with the buffer
 │   ├── BufferFrozen                  the batch is sealed for its holder
 │   ├── BatchChanged                  the batch an order was meant for is gone
+│   ├── NotHolder                     somebody else froze the batch
+│   ├── KeyReused                     the Idempotency-Key came with other bytes before
 │   └── QueueFull                     more segments are waiting than WCHSZ allows
 └── VolumeError                     the volume did not do what it was asked
     ├── VolumeFull                    no space left
@@ -32,6 +35,24 @@ class BatchChanged(Refused):
     """The batch in hand is smaller than the one the order was meant for: it was archived meanwhile."""
 
     code = ProblemCode.BATCH_CHANGED
+
+
+class NotHolder(Refused):
+    """Only the one who froze the batch may thaw it."""
+
+    code = ProblemCode.NOT_HOLDER
+
+
+class KeyReused(Refused):
+    """The Idempotency-Key was used for other bytes before."""
+
+    code = ProblemCode.KEY_REUSED
+
+
+class NotFound(ProblemError):
+    """There is no such batch or segment."""
+
+    code = ProblemCode.NOT_FOUND
 
 
 class QueueFull(Refused):

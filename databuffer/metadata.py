@@ -7,6 +7,7 @@ Dsstat.json is synced to the disk.
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -84,6 +85,11 @@ class LogStream:
         """The log's file name."""
         return self._path.name
 
+    def size(self) -> int:
+        """Give the log's size in bytes; 0 where there is none."""
+        with volume_errors():
+            return self._path.stat().st_size if self._path.exists() else 0
+
     def content(self) -> bytes:
         """Give the log as it is; empty where there is none."""
         with volume_errors():
@@ -108,6 +114,16 @@ class LogStream:
             except OSError:
                 os.ftruncate(file.fileno(), length)
                 raise
+
+    def take_over(self, other: "LogStream") -> None:
+        """Become what `other` is; `other` is gone then. Where it is gone already, stay as this is."""
+        with volume_errors(), suppress(FileNotFoundError):
+            other._path.rename(self._path)  # noqa: SLF001 (of the same class)
+
+    def remove(self) -> None:
+        """Remove the file."""
+        with volume_errors():
+            self._path.unlink(missing_ok=True)
 
     def replace(self, entries: Iterable[LogEntry]) -> None:
         """Write the log anew."""

@@ -1,129 +1,307 @@
-"""Start-up: make the volume and what is told about it agree.
+"""What does not agree on a volume, and how to put it right.
 
-The data folder is the truth; counts and log are made to follow it. Nothing that was stored is thrown away: what
-cannot be trusted is set aside in `quarantine/` with the reason.
+The folders are the truth; catalog, log and counts are made to follow. Nothing that was stored is thrown away: what
+cannot be trusted is set aside in `quarantine/` with the reason. Start-up looks only where something changed since the
+last clean stop; `fsck` looks at every byte.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
-from databuffer.metadata import LogEntry, LogStream, Metadata, stored_entry
-from databuffer.volume import Volume, volume_errors
-from gwwire.datastore import BufferStats, DatastoreState, Description
+from databuffer.catalog import BatchRow, SegmentFilter, SegmentRow
+from databuffer.clock import unix_ns
+from databuffer.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
+from databuffer.metadata import stored_entry
+from databuffer.store import OPERATIONAL, Slot, Store
+from gwwire.datastore import BatchState, DatastoreState, Manifest, ManifestEntry
 from gwwire.problems import ProblemError
-from gwwire.segment import decode_segment
 
-OPERATIONAL = Description(DatastoreState.OPERATIONAL)
+log = logging.getLogger(__name__)
+
+_PORTION = 1000
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """The batch in hand as the volume has it, and a line for each thing that had to be put right."""
+class Finding:
+    """Something that does not agree, and what puts it right."""
 
-    names: list[str]
-    stats: BufferStats
-    description: Description
-    repairs: list[str] = field(default_factory=list)
+    what: str
+    repair: Callable[[], object]
 
 
-def recover(volume: Volume, metadata: Metadata, log: LogStream) -> Recovered:
-    """Make volume, counts, state and log agree.
+def recover(store: Store) -> list[str]:
+    """Put everything right that does not agree; gives a line for each thing that was not as it should be.
 
     Raises:
         VolumeError: the volume did not let it.
 
     """
-    repairs: list[str] = []
-    metadata.make_folders()
-    log.make_folders()
-    if not volume.data.exists():
-        repairs += _tell_interrupted_archiving(metadata)
-        begin_batch(volume, metadata, log)
-    volume.make_folders()
-    repairs += _set_aside_leftovers(volume, log)
-    repairs += _match_log(volume, log)
-    sizes = volume.sizes()
-    stats = BufferStats(len(sizes), sum(sizes.values()))
-    repairs += _match_stats(metadata, stats)
-    description = metadata.read_description()
-    if description is None:
-        description = OPERATIONAL
-        metadata.write_description(description)
-        repairs.append("the state could not be read; it is OPERATIONAL now")
-    return Recovered(list(sizes), stats, description, repairs)
+    unchanged = store.catalog.take_clean_stop() == store.trace()
+    repairs = []
+    for finding in examine(store, unchanged=unchanged):
+        finding.repair()
+        repairs.append(finding.what)
+    return repairs
 
 
-def begin_batch(volume: Volume, metadata: Metadata, log: LogStream) -> None:
-    """Begin an empty batch.
+def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) -> Iterator[Finding]:
+    """Look for what does not agree; each finding is looked for after those before it were repaired, if they were.
 
-    The data folder is made last: its absence is what tells a start-up that archiving was interrupted here.
+    Args:
+        store: an open store.
+        unchanged: no file has come or gone since a clean stop, so files and rows need not be compared.
+        thorough: read every byte, of archives too.
+
+    Raises:
+        VolumeError: the volume cannot be read.
+
     """
-    log.replace(())
-    metadata.write_stats(BufferStats(0, 0))
-    metadata.write_description(OPERATIONAL)
-    volume.make_folders()
+    if not unchanged:
+        yield from _archives_and_catalog(store)
+    yield from _missing_hand(store)
+    if not store.hand.folder.exists():
+        return
+    yield from _leftovers(store)
+    yield from _state(store)
+    for slot in (store.hand, store.next):
+        if slot.folder.exists() and not unchanged:
+            yield from _files_and_rows(store, slot, thorough=thorough)
+            yield from _files_and_log(store, slot)
+    if not unchanged:
+        yield from _nowhere(store)
+    yield from _seals(store)
+    yield from _counts(store)
+    if thorough:
+        yield from _altered_archives(store)
 
 
-def _tell_interrupted_archiving(metadata: Metadata) -> Iterable[str]:
-    stats = metadata.read_stats()
-    if stats is not None and stats.n_itm:
-        yield f"the batch of {stats.n_itm} segments is not in hand any more: finished archiving it"
+# ---- archives
 
 
-def _set_aside_leftovers(volume: Volume, log: LogStream) -> Iterable[str]:
-    with volume_errors():
-        leftovers = sorted(volume.incoming.iterdir())
-    for path in leftovers:
-        volume.set_aside(path, "was being written when the buffer stopped; never acknowledged")
-        yield f"set {path.name} aside, which was being written when the buffer stopped"
-    copied_log = volume.data / log.name
+def _archives_and_catalog(store: Store) -> Iterator[Finding]:
+    known = {row.path: row for row in store.catalog.batches() if row.state is BatchState.ARCHIVED}
+    folders = {folder.name: folder for folder in store.volume.archives()}
+    for name in sorted(folders.keys() - known.keys()):
+        yield Finding(f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name]))
+    for name in sorted(known.keys() - folders.keys()):
+        yield Finding(
+            f"archive {name!r} is in the catalog, but not on the volume",
+            partial(store.catalog.drop_batch, known[name].id),
+        )
+
+
+def _import_archive(store: Store, folder: Path) -> None:
+    manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    row = store.catalog.batch(manifest.batch) if manifest else None
+    if manifest and row and row.state is not BatchState.ARCHIVED:
+        # It was archived right before a crash: its segments are in the catalog already, with their keys.
+        store.catalog.put_batch(_archive_row(row.id, folder, manifest.segments, manifest))
+        return
+    batch = f"a{folder.name.replace(' ', '-')}" if row or not manifest else manifest.batch
+    segments = manifest.segments if manifest else list(_readable_entries(store, folder))
+    store.catalog.drop_batch(batch)
+    store.catalog.put_batch(_archive_row(batch, folder, segments, manifest))
+    _add_rows(store, batch, segments)
+
+
+def _archive_row(batch: str, folder: Path, segments: list[ManifestEntry], manifest: Manifest | None) -> BatchRow:
+    archived = datetime.strptime(folder.name[:16], "%Y-%m-%d %H %M").replace(tzinfo=UTC)
+    archived_ns = int(archived.timestamp()) * 10**9
+    return BatchRow(
+        id=batch,
+        state=BatchState.ARCHIVED,
+        opened=unix_ns(manifest.opened) if manifest else archived_ns,
+        path=folder.name,
+        frozen=unix_ns(manifest.sealed) if manifest else None,
+        archived=archived_ns,
+        holder=manifest.holder if manifest else "",
+        n_itm=len(segments),
+        buff_size=sum(segment.size for segment in segments),
+        digest=manifest.digest if manifest else batch_digest((each.name, each.sha256) for each in segments),
+    )
+
+
+def _readable_entries(store: Store, folder: Path) -> Iterator[ManifestEntry]:
+    for name in store.volume.sizes(folder):
+        try:
+            yield entry_of(name, store.volume.read(folder / name))
+        except ProblemError as problem:
+            log.warning("%s is no segment and is left out of the catalog: %s", folder / name, problem.detail)
+
+
+def _altered_archives(store: Store) -> Iterator[Finding]:
+    for folder in store.volume.archives():
+        if not (folder / MANIFEST).exists():
+            continue
+        for difference in differences(folder, read_manifest(folder)):
+            # What is in an archive is for people to decide; nothing is done about it here.
+            yield Finding(f"archive {folder.name!r}: {difference}", _leave)
+
+
+def _leave() -> None:
+    """Do nothing: this has to be looked at by somebody."""
+
+
+# ---- the batch in hand and the next one
+
+
+def _missing_hand(store: Store) -> Iterator[Finding]:
+    if store.hand.folder.exists():
+        return
+    if store.metadata.read_description() is None and store.metadata.read_stats() is None:
+        store.advance()  # an empty volume is a fine place to start
+        return
+    yield Finding("the batch in hand is not there: it was being archived; finished that", store.advance)
+
+
+def _leftovers(store: Store) -> Iterator[Finding]:
+    for path in sorted(store.volume.incoming.iterdir()):
+        yield Finding(
+            f"{path.name} was being written when the buffer stopped; set aside",
+            partial(store.volume.set_aside, path, "was being written when the buffer stopped; never acknowledged"),
+        )
+    copied_log = store.hand.folder / store.hand.log.name
     if copied_log.exists():
-        volume.discard(copied_log)
-        yield "archiving had stopped before it moved anything; the batch is still in hand"
+        yield Finding(
+            "archiving had stopped before it moved anything; the batch is still in hand",
+            partial(store.volume.discard, copied_log),
+        )
 
 
-def _match_log(volume: Volume, log: LogStream) -> Iterable[str]:
-    """Give each file its line; a file without one was stored right before a crash and is looked into first."""
-    entries = {entry.name: entry for entry in log.entries()}
-    sizes = volume.sizes()
-    matching = {name: entry for name, entry in entries.items() if name in sizes}
-    for name in sizes.keys() - entries.keys():
-        reason = _distrust(volume, name)
-        if reason is None:
-            matching[name] = stored_entry(name, sizes[name], volume.number(name) or 0)
-            yield f"{name} was not in the log; it is now"
-        else:
-            volume.set_aside(volume.data / name, reason)
-            yield f"set {name} aside: {reason}"
-    for name in sorted(entries.keys() - sizes.keys()):
-        yield f"{name} was in the log, but is not in the batch"
-    if log.content().count(b"\n") != len(matching) or entries.keys() != matching.keys():
-        log.replace(_in_order(volume, matching))
+def _state(store: Store) -> Iterator[Finding]:
+    if store.metadata.read_description() is None:
+        yield Finding(
+            "the state could not be read; it is OPERATIONAL now", partial(store.metadata.write_description, OPERATIONAL)
+        )
+    for slot in (store.hand, store.next):
+        mark = store.volume.mark(slot.folder)
+        if slot.folder.exists() and mark is None:
+            yield Finding(f"the batch in {slot.folder.name} had no name", partial(store.mark_anew, slot))
+        elif mark and slot.folder.exists() and store.catalog.batch(mark.id) is None:
+            row = BatchRow(mark.id, BatchState.OPEN, mark.opened, slot.folder.name)
+            yield Finding(
+                f"the batch in {slot.folder.name} was not in the catalog", partial(store.catalog.put_batch, row)
+            )
 
 
-def _in_order(volume: Volume, entries: dict[str, LogEntry]) -> list[LogEntry]:
-    return [entries[name] for name in sorted(entries, key=lambda name: volume.number(name) or 0)]
+def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Finding]:
+    mark = store.volume.mark(slot.folder)
+    rows = store.catalog.sizes(mark.id) if mark else {}
+    files = store.volume.sizes(slot.folder)
+    for name in [name for name in files if name in rows and files[name] != rows[name]]:
+        yield _untrustworthy(store, slot, name, f"has {files[name]} bytes, not the {rows[name]} that were stored")
+    if thorough:
+        yield from _altered_files(store, slot, files)
+    new = []
+    for name in [name for name in files if name not in rows]:
+        try:
+            new.append(entry_of(name, store.volume.read(slot.folder / name)))
+        except ProblemError as problem:
+            yield _untrustworthy(store, slot, name, problem.detail)
+    if new:
+        named = ", ".join(entry.name for entry in new[:3]) + (", …" if len(new) > 3 else "")  # noqa: PLR2004 (some)
+        yield Finding(
+            f"{len(new)} segments were not in the catalog: {named}",
+            lambda: _add_rows(store, store.load(slot).id, new, recovered=True),
+        )
+    lost = sorted(rows.keys() - files.keys())
+    if lost and mark:
+        yield Finding(
+            f"{len(lost)} segments are in the catalog, but not in {slot.folder.name}: {', '.join(lost[:3])}",
+            partial(store.catalog.remove, mark.id, lost),
+        )
 
 
-def _distrust(volume: Volume, name: str) -> str | None:
-    with volume_errors():
-        content = (volume.data / name).read_bytes()
-    try:
-        decode_segment(content)
-    except ProblemError as problem:
-        return problem.detail
-    return None
+def _nowhere(store: Store) -> Iterator[Finding]:
+    there = {mark.id for slot in (store.hand, store.next) if (mark := store.volume.mark(slot.folder))}
+    for row in store.catalog.batches():
+        if row.state is not BatchState.ARCHIVED and row.id not in there:
+            yield Finding(f"batch {row.id} is nowhere on the volume", partial(store.catalog.drop_batch, row.id))
 
 
-def _match_stats(metadata: Metadata, stats: BufferStats) -> Iterable[str]:
-    told = metadata.read_stats()
+def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[Finding]:
+    mark = store.volume.mark(slot.folder)
+    for row in store.catalog.segments(SegmentFilter(batch=mark.id if mark else "", limit=-1)):
+        if files.get(row.name) != row.bytes:
+            continue
+        try:
+            altered = entry_of(row.name, store.volume.read(slot.folder / row.name)).sha256 != row.sha256
+        except ProblemError:
+            altered = True
+        if altered:
+            yield _untrustworthy(store, slot, row.name, "its bytes are not those that were stored")
+
+
+def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
+    def repair() -> None:
+        store.volume.set_aside(slot.folder / name, reason)
+        store.catalog.remove(store.load(slot).id, [name])
+
+    return Finding(f"{name}: {reason}; set aside", repair)
+
+
+def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
+    for start in range(0, len(entries), _PORTION):
+        rows = [_row(store, entry, recovered=recovered) for entry in entries[start : start + _PORTION]]
+        store.catalog.add(batch, rows)
+        if start and start % (10 * _PORTION) == 0:
+            log.info("read %d of %d segments into the catalog", start, len(entries))
+
+
+def _row(store: Store, entry: ManifestEntry, *, recovered: bool) -> SegmentRow:
+    return SegmentRow(
+        name=entry.name,
+        bytes=entry.size,
+        sha256=entry.sha256,
+        channel=entry.channel,
+        t0=entry.t0,
+        dt=entry.dt,
+        n=entry.n,
+        stored=store.volume.number(entry.name) or 0,
+        recovered=recovered,
+    )
+
+
+def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
+    sizes = store.volume.sizes(slot.folder)
+    entries = {entry.name: entry for entry in slot.log.entries()}
+    if list(entries) == list(sizes) and slot.log.content().count(b"\n") == len(entries):
+        return
+    matching = [
+        entries.get(name) or stored_entry(name, size, store.volume.number(name) or 0) for name, size in sizes.items()
+    ]
+    yield Finding(
+        f"{slot.log.name} did not tell the segments of {slot.folder.name}", partial(slot.log.replace, matching)
+    )
+
+
+def _seals(store: Store) -> Iterator[Finding]:
+    """The state in Dsstat.json is what was decided; whatever goes with it is made to follow."""
+    description = store.metadata.read_description() or OPERATIONAL
+    hand, sealed = store.load(store.hand), (store.hand.folder / MANIFEST).exists()
+    if description.dstatus is DatastoreState.FROZEN:
+        if not sealed:
+            yield Finding(
+                "the frozen batch had no manifest", lambda: store.seal(hand, description.user, time.time_ns())
+            )
+        return
+    if sealed:
+        yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, hand))
+    if store.next.folder.exists():
+        yield Finding("the batch was being thawed; the next one's segments are in it now", store.merge)
+
+
+def _counts(store: Store) -> Iterator[Finding]:
+    stats, told = store.load(store.hand).stats, store.metadata.read_stats()
     if told == stats:
         return
-    metadata.write_stats(stats)
-    if told is None:
-        yield f"the counts could not be read; there are {stats.n_itm} segments, {stats.buff_size} bytes"
-    else:
-        yield (
-            f"the counts said {told.n_itm} segments, {told.buff_size} bytes; "
-            f"there are {stats.n_itm} segments, {stats.buff_size} bytes"
-        )
+    said = f"said {told.n_itm} segments, {told.buff_size} bytes" if told else "could not be read"
+    yield Finding(
+        f"the counts {said}; there are {stats.n_itm} segments, {stats.buff_size} bytes",
+        partial(store.metadata.write_stats, stats),
+    )

@@ -3,11 +3,26 @@
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import FileResponse
 
 from databuffer.buffer import Buffer
-from gwservice.asgi import JsonBody
-from gwwire.datastore import FreezeOutcome, Names, Outcome, OutcomeCode, decode_freeze_order
+from databuffer.catalog import BatchRow, CataloguedSegment, SegmentFilter
+from databuffer.clock import utc_text
+from databuffer.ndjson import store_lines
+from gwservice.asgi import NDJSON, DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
+from gwwire.datastore import (
+    Batch,
+    Batches,
+    FreezeOutcome,
+    Names,
+    Outcome,
+    OutcomeCode,
+    SegmentPage,
+    SegmentRecord,
+    decode_freeze_order,
+    decode_thaw_order,
+)
 
 router = APIRouter()
 
@@ -24,9 +39,12 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
+# ---- the original contract
+
+
 @router.get("/stat", summary="Counts of the batch in hand")
 async def stat(buffer: Storage) -> Response:
-    """Give `{"n_itm", "buff_size"}`."""
+    """Give `{"n_itm", "buff_size"}`, and those of the next batch where segments go there."""
     return _json(buffer.stats)
 
 
@@ -39,7 +57,7 @@ async def dstat(buffer: Storage) -> Response:
 @router.get("/dumpF", summary="Files of the batch in hand")
 async def dump_files(buffer: Storage) -> Response:
     """Give `{"nmlist": [names]}`, in the order they were stored."""
-    return _json(Names(buffer.names))
+    return _json(Names(await buffer.names()))
 
 
 @router.get("/dumpLogF", summary="Log of the batch in hand")
@@ -48,25 +66,42 @@ async def dump_log(buffer: Storage) -> Response:
     return Response(b"[" + b",".join(await buffer.log_lines()) + b"]", media_type="application/json")
 
 
-@router.post("/sendF", summary="Store a segment", status_code=201)
-async def send_file(body: JsonBody, buffer: Storage) -> Response:
-    """Store one segment, durably, and answer when that is done."""
-    stored = await buffer.append(body)
+@router.post("/sendF", summary="Store a segment, or many", status_code=201)
+async def send_file(request: Request, buffer: Storage) -> Response:
+    """Store segments, durably, and answer when that is done: one as JSON, or many as NDJSON, a line each."""
+    key = request.headers.get("idempotency-key")
+    if media_type(request) == NDJSON:
+        lines = store_lines(buffer, request.stream(), key=key, max_line=request.app.state.max_body)
+        return await DuplexResponse.of(lines)
+    stored = await buffer.append(await read_json(request), key)
     return _json(Outcome(OutcomeCode.RES_CREATE, f"Written {stored.name} for {stored.size} bytes"), 201)
+
+
+@router.options("/sendF", include_in_schema=False)
+async def send_file_options() -> Response:
+    """Tell what may be sent."""
+    return offer_ndjson()
 
 
 @router.post("/upddsc", summary="Freeze the batch", status_code=201)
 async def update_description(order: JsonBody, buffer: Storage) -> Response:
     """Freeze the batch for `{"user", "token"}`; a frozen one stays its holder's."""
     frozen = await buffer.freeze(decode_freeze_order(order))
-    body = f"Frozen by {frozen.holder}: {frozen.stats.n_itm} segments, {frozen.stats.buff_size} bytes"
-    outcome = FreezeOutcome(OutcomeCode.STAT_UPD, body, frozen.stats.n_itm, frozen.stats.buff_size, frozen.holder)
+    outcome = FreezeOutcome(
+        OutcomeCode.STAT_UPD,
+        f"Frozen by {frozen.holder}: {frozen.stats.n_itm} segments, {frozen.stats.buff_size} bytes",
+        frozen.stats.n_itm,
+        frozen.stats.buff_size,
+        frozen.holder,
+        frozen.batch,
+        frozen.digest,
+    )
     return _json(outcome, 201)
 
 
 @router.post("/cleanall", summary="Archive the batch", status_code=201)
 async def clean_all(buffer: Storage) -> Response:
-    """Move the batch into the folder `DAY HOUR MIN` and begin an empty one."""
+    """Move the batch into the folder `DAY HOUR MIN`; the next one, or an empty one, takes its place."""
     archived = await buffer.flush()
     body = (
         f"Archived {archived.stats.n_itm} segments, {archived.stats.buff_size} bytes in {archived.folder.name!r}"
@@ -74,6 +109,67 @@ async def clean_all(buffer: Storage) -> Response:
         else "There was nothing to archive"
     )
     return _json(Outcome(OutcomeCode.STAT_UPD, body), 201)
+
+
+# ---- batches and segments
+
+
+@router.post("/thaw", summary="Open the frozen batch again", status_code=201)
+async def thaw(order: JsonBody, buffer: Storage) -> Response:
+    """Open the frozen batch again for its holder, `{"user", "token"}`; nothing is archived."""
+    stats = await buffer.thaw(decode_thaw_order(order))
+    return _json(Outcome(OutcomeCode.STAT_UPD, f"Thawed: {stats.n_itm} segments, {stats.buff_size} bytes"), 201)
+
+
+@router.get("/batches", summary="All batches")
+async def batches(buffer: Storage) -> Response:
+    """Give `{"batches": […]}`, the oldest first."""
+    return _json(Batches([_batch(row) for row in await buffer.batches()]))
+
+
+@router.get("/batches/{batch}", summary="One batch")
+async def one_batch(batch: str, buffer: Storage) -> Response:
+    """Give a batch by its id."""
+    return _json(_batch(await buffer.batch(batch)))
+
+
+@router.get("/batches/{batch}/manifest", summary="What a sealed batch holds")
+async def batch_manifest(batch: str, buffer: Storage) -> Response:
+    """Give MANIFEST.json of a sealed batch."""
+    return FileResponse(await buffer.manifest(batch), media_type="application/json")
+
+
+@router.get("/segments", summary="Stored segments, a page at a time")
+async def list_segments(  # noqa: PLR0913, PLR0917 (one for each thing that can be asked for)
+    buffer: Storage,
+    batch: str | None = None,
+    channel: str | None = None,
+    start: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    stop: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Response:
+    """Give segments of a batch, a channel, a half-open GPS span, in the order they were stored.
+
+    The next page begins after the seq `after` of this one: none is told twice and none left out, whatever is stored
+    meanwhile.
+    """
+    found = await buffer.segments(SegmentFilter(batch, channel, start, stop, after, limit + 1))
+    page = found[:limit]
+    return _json(SegmentPage([_record(row) for row in page], page[-1].seq if page else after, len(found) > limit))
+
+
+@router.get("/segments/{name}", summary="A segment's file")
+async def segment_file(name: str, request: Request, buffer: Storage) -> Response:
+    """Give a segment as it was stored, with its SHA-256 as ETag; ranges are served."""
+    segment, path = await buffer.segment(name)
+    etag = f'"{segment.sha256}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": etag})
+    return FileResponse(path, media_type="application/json", headers={"ETag": etag})
+
+
+# ---- probes
 
 
 @router.get("/healthz", summary="Is the process alive?")
@@ -87,3 +183,24 @@ async def ready(buffer: Storage) -> dict[str, str]:
     """Answer 200 while the volume can be written to."""
     await buffer.check()
     return {"status": "ready"}
+
+
+def _batch(row: BatchRow) -> Batch:
+    return Batch(
+        id=row.id,
+        state=row.state,
+        opened=utc_text(row.opened),
+        frozen=utc_text(row.frozen) if row.frozen else None,
+        archived=utc_text(row.archived) if row.archived else None,
+        holder=row.holder,
+        n_itm=row.n_itm,
+        buff_size=row.buff_size,
+        path=row.path,
+        digest=row.digest,
+    )
+
+
+def _record(row: CataloguedSegment) -> SegmentRecord:
+    return SegmentRecord(
+        row.seq, row.name, row.batch, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n, utc_text(row.stored)
+    )

@@ -1,5 +1,6 @@
 """The buffer's settings: the environment variables of the original system, with its container's tree as default."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -8,6 +9,13 @@ from pydantic import Field, model_validator
 from gwservice.settings import Address, ListenAddress, ServiceSettings, Size
 
 FileName = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+
+
+class OnFrozen(StrEnum):
+    """What becomes of a segment that meets a frozen batch."""
+
+    REJECT = "reject"
+    ROTATE = "rotate"
 
 
 class BufferSettings(ServiceSettings):
@@ -23,6 +31,9 @@ class BufferSettings(ServiceSettings):
     SERVURL: ListenAddress = Field(Address("0.0.0.0", 8080), description="where the buffer listens")  # noqa: S104 (a container listens on every interface)
     DTVOLROOT: Path = Field(Path("/datavar"), description="mount point of the data volume")
     WCHSZ: int = Field(256, ge=1, description="segments that may wait to be stored")
+    ON_FROZEN: OnFrozen = Field(
+        OnFrozen.REJECT, description="a segment that meets a frozen batch: `reject`, or `rotate` into the next one"
+    )
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
 
     @model_validator(mode="after")

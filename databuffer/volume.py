@@ -4,16 +4,23 @@ Every move is a rename, because `.incoming/`, the batch in hand, its archives an
 system. A file in the data folder is whole or not there.
 """
 
+import errno
+import fcntl
 import itertools
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from databuffer.errors import volume_error
+import msgspec
 
+from databuffer.errors import VolumeFailed, volume_error
+
+_ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
+_PROBE_SIZE = 64 * 1024
 _FILE_MODE = 0o644
 _FOLDER_MODE = 0o755
 
@@ -74,6 +81,19 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+class BatchMark(msgspec.Struct, frozen=True):
+    """Which batch a folder holds: its id, and when it was opened, in nanoseconds of Unix time."""
+
+    id: str
+    opened: int
+
+
+def new_mark() -> BatchMark:
+    """Name a batch that opens now."""
+    opened = time.time_ns()
+    return BatchMark(f"b{opened}", opened)
+
+
 class Volume:
     """The data volume.
 
@@ -82,28 +102,80 @@ class Volume:
         data: the folder of the batch in hand, directly in `root`.
         prefix: what the names of segment files begin with.
 
+    Attributes:
+        next: the folder of the batch that is filled while the one in hand is frozen.
+
     """
 
     def __init__(self, root: Path, data: Path, prefix: str) -> None:
         self.root = root
         self.data = data
+        self.next = root / "next"
         self.incoming = root / ".incoming"
         self.quarantine = root / "quarantine"
         self._prefix = prefix
         self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")
         self._staged = itertools.count()
+        self._lock: int | None = None
+
+    # ---- the volume as a whole
 
     def make_folders(self) -> None:
-        """Make whatever folder is missing."""
+        """Make whatever folder is missing, but for those of batches."""
         with volume_errors():
-            for folder in (self.root, self.incoming, self.quarantine, self.data):
+            for folder in (self.root, self.incoming, self.quarantine):
                 make_folder(folder)
 
+    def lock(self) -> None:
+        """Keep every other buffer off this volume as long as this process lives.
+
+        Raises:
+            VolumeFailed: another buffer has it.
+
+        """
+        if self._lock is not None:
+            return
+        with volume_errors():
+            make_folder(self.root)
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(descriptor, 200).decode(errors="replace").strip()
+                os.close(descriptor)
+                raise VolumeFailed(f"another buffer ({holder}) works on {self.root}") from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let another buffer have the volume."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / ".lock"
+
+    def check_identity(self) -> None:
+        """Raise VolumeFailed where this is not the volume that was locked: it was unmounted, or replaced."""
+        with volume_errors():
+            if self._lock is not None and not os.path.samestat(os.fstat(self._lock), self._lock_file.stat()):
+                raise FileNotFoundError(errno.ENOENT, "the volume was replaced", str(self.root))
+
     def check(self) -> None:
-        """Raise VolumeFailed where the batch's folder is not there or cannot be written to."""
+        """Raise VolumeFailed where the batch in hand is not there, or cannot be written to."""
+        self.check_identity()
         with volume_errors():
             if not os.access(self.data, os.W_OK | os.X_OK):
-                raise PermissionError(f"{self.data} cannot be written to")
+                raise PermissionError(errno.EACCES, "cannot be written to", str(self.data))
+
+    def probe(self) -> None:
+        """Write and sync a small file, to see whether the volume works again."""
+        self.discard(self.stage(bytes(_PROBE_SIZE)))
+
+    # ---- segment files
 
     def name(self, number: int) -> str:
         """Give the file name of the segment stored at `number` nanoseconds of Unix time."""
@@ -126,24 +198,29 @@ class Volume:
                 raise
         return path
 
-    def publish(self, staged: Path, name: str) -> None:
-        """Move a staged file into the batch; it is durable after the next `sync`."""
+    def publish(self, staged: Path, folder: Path, name: str) -> None:
+        """Move a staged file into a batch; it is durable after the next `sync`."""
         with volume_errors():
-            staged.rename(self.data / name)
+            staged.rename(folder / name)
 
-    def sync(self) -> None:
-        """Make the batch's names durable."""
+    def sync(self, folder: Path) -> None:
+        """Make a folder's names durable."""
         with volume_errors():
-            sync_folder(self.data)
+            sync_folder(folder)
+
+    def read(self, path: Path) -> bytes:
+        """Give a file's bytes."""
+        with volume_errors():
+            return path.read_bytes()
 
     def discard(self, path: Path) -> None:
-        """Remove a file that was never acknowledged."""
+        """Remove a file that was never acknowledged, or can be made again."""
         with volume_errors():
             path.unlink(missing_ok=True)
 
-    def sizes(self) -> dict[str, int]:
-        """Give the segment files of the batch and their sizes in bytes, in the order they were stored."""
-        with volume_errors(), os.scandir(self.data) as entries:
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Give the segment files of a folder and their sizes in bytes, in the order they were stored."""
+        with volume_errors(), os.scandir(folder) as entries:
             found = [
                 (number, entry.name, entry.stat().st_size)
                 for entry in entries
@@ -151,32 +228,84 @@ class Volume:
             ]
         return {name: size for _, name, size in sorted(found)}
 
-    def archive(self, when: datetime, papers: dict[str, bytes]) -> Path:
-        """Move the batch into the folder `DAY HOUR MIN`, with its papers beside its segments.
-
-        The move is one rename of the whole folder: there is no moment at which half of a batch is archived.
-        The data folder is gone afterwards; `make_folders` makes the next batch's.
-        """
-        with volume_errors():
-            for name, content in papers.items():
-                write_file(self.data / name, content, durable=True)
-            sync_folder(self.data)
-            folder = self._free_name(f"{when:%Y-%m-%d %H %M}")
-            self.data.rename(folder)
-            sync_folder(self.root)
-        return folder
-
     def set_aside(self, path: Path, reason: str) -> Path:
         """Move a file that cannot be trusted into `quarantine/`, with the reason beside it."""
         with volume_errors():
-            target = self._free_name(path.name, self.quarantine)
+            target = self._free_name(self.quarantine, path.name)
             write_file(target.with_name(f"{target.name}.reason"), f"{path}: {reason}\n".encode(), durable=True)
             path.rename(target)
             sync_folder(self.quarantine)
             sync_folder(path.parent)
         return target
 
-    def _free_name(self, name: str, parent: Path | None = None) -> Path:
-        parent = parent or self.root
+    # ---- batches
+
+    def mark(self, folder: Path) -> BatchMark | None:
+        """Tell which batch a folder holds, None where nobody noted it."""
+        with volume_errors():
+            try:
+                return msgspec.json.decode(self._mark_file(folder).read_bytes(), type=BatchMark)
+            except (FileNotFoundError, msgspec.DecodeError):
+                return None
+
+    def set_mark(self, folder: Path, mark: BatchMark) -> None:
+        """Note, durably, which batch a folder holds."""
+        with volume_errors():
+            replace_file(self._mark_file(folder), msgspec.json.encode(mark), durable=True)
+
+    def open_folder(self, folder: Path) -> None:
+        """Make the folder of an empty batch."""
+        with volume_errors():
+            make_folder(folder)
+
+    def put_paper(self, folder: Path, name: str, content: bytes) -> None:
+        """Write a paper beside a batch's segments, durably."""
+        with volume_errors():
+            replace_file(folder / name, content, durable=True)
+
+    def archive(self, when: datetime) -> Path:
+        """Move the batch in hand into the folder `DAY HOUR MIN`.
+
+        The move is one rename of the whole folder: there is no moment at which half of a batch is archived.
+        """
+        with volume_errors():
+            folder = self._free_name(self.root, f"{when:%Y-%m-%d %H %M}")
+            self.data.rename(folder)
+            sync_folder(self.root)
+        return folder
+
+    def archives(self) -> list[Path]:
+        """Give the folders of archived batches, the oldest first."""
+        with volume_errors():
+            return sorted(path for path in self.root.iterdir() if _ARCHIVE_NAME.fullmatch(path.name) and path.is_dir())
+
+    def advance(self) -> None:
+        """Make the next batch the one in hand; the data folder has to be gone or empty."""
+        with volume_errors():
+            with suppress(FileNotFoundError):
+                self._mark_file(self.next).rename(self._mark_file(self.data))
+            self.next.rename(self.data)
+            sync_folder(self.root)
+
+    def merge_next(self) -> None:
+        """Move the next batch's segments into the one in hand, and its folder away."""
+        with volume_errors():
+            for name in self.sizes(self.next):
+                (self.next / name).rename(self.data / name)
+            sync_folder(self.data)
+            self.next.rmdir()
+            self._mark_file(self.next).unlink(missing_ok=True)
+            sync_folder(self.root)
+
+    def trace(self) -> str:
+        """Give what changes whenever a file comes to or leaves the batches or the volume's root."""
+        with volume_errors():
+            folders = [folder for folder in (self.root, self.data, self.next) if folder.is_dir()]
+            return " ".join(f"{folder.name}:{folder.stat().st_mtime_ns}" for folder in folders)
+
+    def _mark_file(self, folder: Path) -> Path:
+        return self.root / f".{folder.name}.batch.json"
+
+    def _free_name(self, parent: Path, name: str) -> Path:
         candidates = itertools.chain((name,), (f"{name} {count}" for count in itertools.count(2)))
         return next(path for candidate in candidates if not (path := parent / candidate).exists())

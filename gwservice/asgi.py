@@ -3,12 +3,15 @@
 import logging
 import signal
 import sys
-from typing import Annotated, Any
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Self
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from gwservice.logs import log_config
 from gwservice.settings import Address
@@ -42,19 +45,25 @@ class TooLarge(ProblemError):
     code = ProblemCode.TOO_LARGE
 
 
+NDJSON = "application/x-ndjson"
+_JSON = "application/json"
+
+
+def media_type(request: Request) -> str:
+    """Give the media type of the request's body; one that does not say what it is is believed to be JSON."""
+    return request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
+
+
 async def read_json(request: Request) -> bytes:
     """Read a JSON body, undecoded, up to the `max_body` of the application's state.
-
-    A body that does not say what it is is believed to be JSON.
 
     Raises:
         UnsupportedMediaType: the body says it is something else.
         TooLarge: it is larger than `max_body` bytes; it is not read to its end.
 
     """
-    content_type = request.headers.get("content-type", "application/json")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType(f"expected application/json, got {content_type}")
+    if media_type(request) != _JSON:
+        raise UnsupportedMediaType(f"expected {_JSON}, got {request.headers['content-type']}")
     limit: int = request.app.state.max_body
     if int(request.headers.get("content-length", 0)) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
@@ -65,6 +74,41 @@ async def read_json(request: Request) -> bytes:
             raise TooLarge(f"the body is larger than {limit} bytes")
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def offer_ndjson() -> Response:
+    """Answer OPTIONS: what a POST to this route may carry."""
+    return Response(status_code=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": f"{_JSON}, {NDJSON}"})
+
+
+class DuplexResponse(Response):
+    """An answer that is given while the request is still being read.
+
+    Starlette's own StreamingResponse reads the request meanwhile, to notice a client that goes away; here the
+    answer's source reads it. What goes wrong before the first part is told as a problem of its own.
+    """
+
+    def __init__(self, parts: AsyncIterator[bytes], first: bytes, content_type: str) -> None:
+        super().__init__(media_type=content_type)
+        del self.headers["content-length"]
+        self._parts = parts
+        self._first = first
+
+    @classmethod
+    async def of(cls, parts: AsyncIterator[bytes], content_type: str = NDJSON) -> Self:
+        """Make the answer once its first part is there."""
+        return cls(parts, await anext(parts, b""), content_type)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (its source receives)
+        """Send the first part, then the others as they come."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self._first, "more_body": True})
+        try:
+            async for part in self._parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        except ClientDisconnect:
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 #: The parameter of an endpoint that takes a JSON body.

@@ -20,6 +20,14 @@ class DatastoreState(StrEnum):
     FROZEN = "FROZEN"
 
 
+class BatchState(StrEnum):
+    """The life of a batch."""
+
+    OPEN = "OPEN"
+    FROZEN = "FROZEN"
+    ARCHIVED = "ARCHIVED"
+
+
 class OutcomeCode(StrEnum):
     """What the buffer did with an order."""
 
@@ -27,11 +35,16 @@ class OutcomeCode(StrEnum):
     STAT_UPD = "STAT_UPD"
 
 
-class BufferStats(msgspec.Struct, frozen=True):
-    """The batch in hand: `n_itm` segments in files of `buff_size` bytes altogether. Also StatDesc.json."""
+class BufferStats(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The batch in hand: `n_itm` segments in files of `buff_size` bytes altogether. Also StatDesc.json.
+
+    `next_n_itm` and `next_buff_size` count the next batch, while segments are taken into it beside a frozen one.
+    """
 
     n_itm: int
     buff_size: int
+    next_n_itm: int | None = None
+    next_buff_size: int | None = None
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -81,9 +94,98 @@ class FreezeOutcome(msgspec.Struct, frozen=True):
     n_itm: int
     buff_size: int
     holder: str
+    batch: str
+    digest: str
+
+
+class ThawOrder(msgspec.Struct, frozen=True):
+    """Open the frozen batch again, for its holder."""
+
+    user: Annotated[str, msgspec.Meta(min_length=1)]
+    token: str
+
+
+class StreamAnswer(msgspec.Struct, frozen=True):
+    """What became of one of many segments in a request; what is wrong with one is told as a Problem instead."""
+
+    resp: str
+    body: str
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A batch; times are UTC (RFC 3339), `path` is relative to the volume.
+
+    `digest` is the identity of a sealed batch: the SHA-256 of its `sha256sum` listing, sorted by name.
+    """
+
+    id: str
+    state: BatchState
+    opened: str
+    frozen: str | None
+    archived: str | None
+    holder: str
+    n_itm: int
+    buff_size: int
+    path: str
+    digest: str | None
+
+
+class Batches(msgspec.Struct, frozen=True):
+    """All batches, the oldest first."""
+
+    batches: list[Batch]
+
+
+class ManifestEntry(msgspec.Struct, frozen=True):
+    """A sealed segment: its file, and what it holds."""
+
+    name: str
+    size: int
+    sha256: str
+    channel: str | None
+    t0: float
+    dt: float
+    n: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """MANIFEST.json: everything that is in a sealed batch."""
+
+    batch: str
+    opened: str
+    sealed: str
+    holder: str
+    n_itm: int
+    buff_size: int
+    digest: str
+    segments: list[ManifestEntry]
+
+
+class SegmentRecord(msgspec.Struct, frozen=True):
+    """A stored segment; `seq` grows strictly in the order segments were stored."""
+
+    seq: int
+    name: str
+    batch: str
+    bytes: int
+    sha256: str
+    channel: str | None
+    t0: float
+    dt: float
+    n: int
+    stored: str
+
+
+class SegmentPage(msgspec.Struct, frozen=True):
+    """A page of segments; the next one begins after the seq `after`, and `more` says that there is one by now."""
+
+    segments: list[SegmentRecord]
+    after: int
+    more: bool
 
 
 _freeze_order = msgspec.json.Decoder(FreezeOrder)
+_thaw_order = msgspec.json.Decoder(ThawOrder)
 _clean_order = msgspec.json.Decoder(CleanOrder)
 
 
@@ -107,3 +209,14 @@ def decode_clean_order(body: bytes) -> CleanOrder:
 
     """
     return decode(_clean_order, body)
+
+
+def decode_thaw_order(body: bytes) -> ThawOrder:
+    """Decode and validate an order to thaw.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidRequest: a field is missing or wrong.
+
+    """
+    return decode(_thaw_order, body)

@@ -25,6 +25,8 @@ class ProblemCode(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     BUFFER_FROZEN = "buffer-frozen"
     BATCH_CHANGED = "batch-changed"
+    NOT_HOLDER = "not-holder"
+    KEY_REUSED = "idempotency-key-reused"
     QUEUE_FULL = "queue-full"
     VOLUME_FULL = "volume-full"
     VOLUME_FAILED = "volume-failed"
@@ -46,6 +48,8 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: (415, "The body has the wrong media type"),
     ProblemCode.BUFFER_FROZEN: (409, "The batch is frozen"),
     ProblemCode.BATCH_CHANGED: (409, "The batch changed meanwhile"),
+    ProblemCode.NOT_HOLDER: (403, "The batch is held by somebody else"),
+    ProblemCode.KEY_REUSED: (422, "The Idempotency-Key was used for other bytes"),
     ProblemCode.QUEUE_FULL: (503, "The queue is full"),
     ProblemCode.VOLUME_FULL: (507, "The volume is full"),
     ProblemCode.VOLUME_FAILED: (503, "The volume failed"),

@@ -30,7 +30,7 @@ def written_stats(settings: BufferSettings) -> BufferStats:
 
 
 def files(settings: BufferSettings) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in settings.DATAROOT.iterdir()}
+    return {path.name: path.read_bytes() for path in settings.DATAROOT.iterdir() if path.name != "MANIFEST.json"}
 
 
 def archives(settings: BufferSettings) -> list[Path]:
@@ -66,7 +66,7 @@ async def test_counts_told_counts_written_and_files_agree_after_every_answer(
 
 async def test_names_come_in_the_order_of_storing(buffer: Buffer, settings: BufferSettings) -> None:
     stored = [(await buffer.append(segment_body(number))).name for number in range(5)]
-    assert buffer.names == stored == sorted(stored)
+    assert await buffer.names() == stored == sorted(stored)
     assert set(stored) == set(files(settings))
 
 
@@ -172,7 +172,9 @@ async def test_archiving_moves_the_batch_with_its_log_and_begins_an_empty_one(
     (folder,) = archives(settings)
     assert archived.folder == folder
     datetime.strptime(folder.name, "%Y-%m-%d %H %M").replace(tzinfo=UTC)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**before, settings.LOGSTREAM: log}
+    manifest = (folder / "MANIFEST.json").read_bytes()
+    papers = {settings.LOGSTREAM: log, "MANIFEST.json": manifest}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**before, **papers}
     assert files(settings) == {}
     assert (settings.LOGROOT / settings.LOGSTREAM).read_bytes() == b""
     assert buffer.stats == BufferStats(0, 0) == written_stats(settings)

@@ -1,0 +1,334 @@
+"""The index of segments and batches: SQLite in WAL mode, derived from the volume and rebuilt from it where lost.
+
+One writer at a time writes to it, in the order segments are stored; `seq` grows strictly in that order. A commit is
+not synced to the disk: what a power cut takes from the catalog, start-up finds on the volume.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
+from gwwire.datastore import BatchState, BufferStats
+
+_TABLES = sa.MetaData()
+
+_BATCHES = sa.Table(
+    "batches",
+    _TABLES,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("opened", sa.Integer, nullable=False),
+    sa.Column("frozen", sa.Integer),
+    sa.Column("archived", sa.Integer),
+    sa.Column("holder", sa.String, nullable=False, default=""),
+    sa.Column("n_itm", sa.Integer, nullable=False, default=0),
+    sa.Column("buff_size", sa.Integer, nullable=False, default=0),
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("digest", sa.String),
+)
+_SEGMENTS = sa.Table(
+    "segments",
+    _TABLES,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("batch", sa.String, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("channel", sa.String),
+    sa.Column("t0", sa.Float, nullable=False),
+    sa.Column("dt", sa.Float, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("stored", sa.Integer, nullable=False),
+    sa.Column("key", sa.String),
+    sa.Column("recovered", sa.Boolean, nullable=False, default=False),
+    sa.UniqueConstraint("batch", "name"),
+    sa.Index("segments_by_batch", "batch", "seq"),
+    sa.Index("segments_by_name", "name"),
+    sa.Index("segments_by_channel", "channel", "t0"),
+    sa.Index("segments_by_key", "key", unique=True, sqlite_where=sa.text("key IS NOT NULL")),
+    sa.Index("segments_recovered", "sha256", sqlite_where=sa.text("recovered")),
+    sqlite_autoincrement=True,
+)
+_CLEAN_STOP = sa.Table("clean_stop", _TABLES, sa.Column("traces", sa.String, nullable=False))
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch; times in nanoseconds of Unix time, `path` relative to the volume's root."""
+
+    id: str
+    state: BatchState
+    opened: int
+    path: str
+    frozen: int | None = None
+    archived: int | None = None
+    holder: str = ""
+    n_itm: int = 0
+    buff_size: int = 0
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """A segment of a batch; `stored` in nanoseconds of Unix time, `key` the Idempotency-Key it came with.
+
+    `recovered` marks one that start-up found on the volume: nobody knows with which key it came, if any.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    channel: str | None
+    t0: float
+    dt: float
+    n: int
+    stored: int
+    key: str | None = None
+    recovered: bool = False
+
+
+@dataclass(frozen=True)
+class CataloguedSegment(SegmentRow):
+    """A segment with its place in the catalog."""
+
+    seq: int = 0
+    batch: str = ""
+
+
+@dataclass(frozen=True)
+class SegmentFilter:
+    """Which segments are asked for; spans are half-open GPS spans, `after` is a seq."""
+
+    batch: str | None = None
+    channel: str | None = None
+    start: float | None = None
+    stop: float | None = None
+    after: int = 0
+    limit: int = 1000
+
+
+@contextmanager
+def catalog_errors() -> Iterator[None]:
+    """Turn the database's errors into the buffer's own; the one place where that happens."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise _catalog_error(error) from error
+
+
+def _catalog_error(error: DatabaseError) -> VolumeError:
+    reason = f"the catalog: {error.orig}"
+    full = isinstance(error, OperationalError) and getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    return VolumeFull(reason) if full else VolumeFailed(reason)
+
+
+class Catalog:
+    """The catalog in the file `path`; every method is one transaction, and raises VolumeError where it fails."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = sa.create_engine(f"sqlite:///{path}")
+        sa.event.listen(self._engine, "connect", _configure)
+
+    def open(self) -> bool:
+        """Open the catalog, or begin an empty one; says whether it had to begin one.
+
+        A file that is no database any more is moved out of the way: the volume knows all that was in it.
+        """
+        begun = not self.path.exists()
+        try:
+            with catalog_errors():
+                _TABLES.create_all(self._engine)
+        except VolumeError as error:
+            if not isinstance(error.__cause__, DatabaseError) or isinstance(error.__cause__, OperationalError):
+                raise
+            self._move_aside()
+            begun = True
+            with catalog_errors():
+                _TABLES.create_all(self._engine)
+        return begun
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def _move_aside(self) -> None:
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            file = self.path.with_name(self.path.name + suffix)
+            if file.exists():
+                file.rename(file.with_name(f"{file.name}.unreadable"))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with catalog_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with catalog_errors(), self._engine.connect() as connection:
+            yield connection
+
+    # ---- batches
+
+    def put_batch(self, batch: BatchRow) -> None:
+        """Add a batch, or replace what was known of it."""
+        with self._writing() as connection:
+            connection.execute(sa.insert(_BATCHES).prefix_with("OR REPLACE"), asdict(batch))
+
+    def drop_batch(self, batch: str) -> None:
+        """Forget a batch and its segments."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(_SEGMENTS).where(_SEGMENTS.c.batch == batch))
+            connection.execute(sa.delete(_BATCHES).where(_BATCHES.c.id == batch))
+
+    def batches(self) -> list[BatchRow]:
+        """Give all batches, the oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(_BATCHES).order_by(_BATCHES.c.opened, _BATCHES.c.id))
+            return [_batch(row) for row in rows]
+
+    def batch(self, batch: str) -> BatchRow | None:
+        """Give one batch, None where there is none of that id."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(_BATCHES).where(_BATCHES.c.id == batch)).first()
+            return None if row is None else _batch(row)
+
+    def merge(self, source: str, target: str) -> None:
+        """Make the segments of one open batch those of another, and forget the first."""
+        with self._writing() as connection:
+            connection.execute(sa.update(_SEGMENTS).where(_SEGMENTS.c.batch == source).values(batch=target))
+            connection.execute(sa.delete(_BATCHES).where(_BATCHES.c.id == source))
+
+    # ---- segments
+
+    def add(self, batch: str, segments: Sequence[SegmentRow]) -> None:
+        """Add segments, in the order they were stored."""
+        if not segments:
+            return
+        with self._writing() as connection:
+            connection.execute(sa.insert(_SEGMENTS), [{**asdict(segment), "batch": batch} for segment in segments])
+
+    def remove(self, batch: str, names: Iterable[str]) -> None:
+        """Forget segments of a batch."""
+        with self._writing() as connection:
+            for some in _portions(sorted(names)):
+                named = sa.and_(_SEGMENTS.c.batch == batch, _SEGMENTS.c.name.in_(some))
+                connection.execute(sa.delete(_SEGMENTS).where(named))
+
+    def count(self, batch: str) -> BufferStats:
+        """Count the segments of a batch and their bytes."""
+        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_SEGMENTS.c.bytes), 0))
+        with self._reading() as connection:
+            n_itm, buff_size = connection.execute(query.where(_SEGMENTS.c.batch == batch)).one()
+            return BufferStats(n_itm, buff_size)
+
+    def sizes(self, batch: str) -> dict[str, int]:
+        """Give the names and sizes of a batch's segments, in the order they were stored."""
+        query = sa.select(_SEGMENTS.c.name, _SEGMENTS.c.bytes).where(_SEGMENTS.c.batch == batch)
+        with self._reading() as connection:
+            return {name: size for name, size in connection.execute(query.order_by(_SEGMENTS.c.seq))}  # noqa: C416 (rows, not pairs)
+
+    def last_name(self, batch: str) -> str | None:
+        """Give the name of the segment stored last."""
+        query = sa.select(_SEGMENTS.c.name).where(_SEGMENTS.c.batch == batch).order_by(_SEGMENTS.c.seq.desc())
+        with self._reading() as connection:
+            name: str | None = connection.execute(query.limit(1)).scalar()
+            return name
+
+    def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
+        """Give the segments asked for, by growing seq, `limit` at most."""
+        with self._reading() as connection:
+            return [_segment(row) for row in connection.execute(_query(wanted))]
+
+    def segment(self, name: str) -> CataloguedSegment | None:
+        """Give the segment of that name, the newest where several batches have one."""
+        query = sa.select(_SEGMENTS).where(_SEGMENTS.c.name == name).order_by(_SEGMENTS.c.seq.desc())
+        with self._reading() as connection:
+            row = connection.execute(query.limit(1)).first()
+            return None if row is None else _segment(row)
+
+    # ---- idempotency
+
+    def by_key(self, keys: Iterable[str]) -> dict[str, CataloguedSegment]:
+        """Give the segments that came with these keys."""
+        found = {}
+        with self._reading() as connection:
+            for some in _portions(sorted(keys)):
+                for row in connection.execute(sa.select(_SEGMENTS).where(_SEGMENTS.c.key.in_(some))):
+                    found[row.key] = _segment(row)
+        return found
+
+    def claim(self, sha256: str, key: str) -> CataloguedSegment | None:
+        """Give a recovered segment with these bytes to the key that asks for it; None where there is none."""
+        mine = sa.and_(_SEGMENTS.c.recovered, _SEGMENTS.c.sha256 == sha256)
+        with self._writing() as connection:
+            row = connection.execute(sa.select(_SEGMENTS).where(mine).order_by(_SEGMENTS.c.seq).limit(1)).first()
+            if row is None:
+                return None
+            claimed = sa.update(_SEGMENTS).where(_SEGMENTS.c.seq == row.seq).values(key=key, recovered=False)
+            connection.execute(claimed)
+            return _segment(row)
+
+    def recovered(self) -> frozenset[str]:
+        """Give the SHA-256 of the recovered segments that nobody has claimed."""
+        with self._reading() as connection:
+            return frozenset(connection.execute(sa.select(_SEGMENTS.c.sha256).where(_SEGMENTS.c.recovered)).scalars())
+
+    # ---- clean stop
+
+    def note_clean_stop(self, traces: str) -> None:
+        """Note that everything agrees, and by what traces on the volume that can be seen to be still so."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(_CLEAN_STOP))
+            connection.execute(sa.insert(_CLEAN_STOP), {"traces": traces})
+
+    def take_clean_stop(self) -> str | None:
+        """Give the note of the last clean stop, and tear it up; None after a crash."""
+        with self._writing() as connection:
+            traces: str | None = connection.execute(sa.select(_CLEAN_STOP.c.traces)).scalar()
+            connection.execute(sa.delete(_CLEAN_STOP))
+            return traces
+
+
+def _configure(connection: sqlite3.Connection, _: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _query(wanted: SegmentFilter) -> sa.Select[Any]:
+    columns = _SEGMENTS.c
+    query = sa.select(_SEGMENTS).where(columns.seq > wanted.after)
+    if wanted.batch is not None:
+        query = query.where(columns.batch == wanted.batch)
+    if wanted.channel is not None:
+        query = query.where(columns.channel == wanted.channel)
+    if wanted.start is not None:
+        query = query.where(columns.t0 + columns.n * columns.dt > wanted.start)
+    if wanted.stop is not None:
+        query = query.where(columns.t0 < wanted.stop)
+    return query.order_by(columns.seq).limit(wanted.limit)
+
+
+def _batch(row: sa.Row[Any]) -> BatchRow:
+    values = row._asdict()
+    return BatchRow(**{**values, "state": BatchState(values["state"])})
+
+
+def _segment(row: sa.Row[Any]) -> CataloguedSegment:
+    return CataloguedSegment(**row._asdict())
+
+
+def _portions(names: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """Give portions that SQLite takes as parameters of one statement."""
+    for start in range(0, len(names), size):
+        yield names[start : start + size]

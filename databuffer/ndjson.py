@@ -1,0 +1,93 @@
+"""Many segments in one request: a line each, stored as they come, answered line by line in the same order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from databuffer.buffer import Buffer
+from databuffer.errors import BufferFrozen
+from gwservice.asgi import TooLarge
+from gwwire.datastore import FROZEN_TEXT, StreamAnswer
+from gwwire.problems import ProblemError, encode_problem
+
+#: Segments of one request that are on their way at a time: enough to fill a group, too few to fill the queue.
+_IN_FLIGHT = 64
+
+_FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
+
+
+async def store_lines(
+    buffer: Buffer, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int
+) -> AsyncIterator[bytes]:
+    """Store a segment a line, and give the answers as lines.
+
+    The request is read on while answers wait to be fetched: a client that sends everything before it reads must not
+    be waited for.
+
+    Args:
+        buffer: where to.
+        chunks: the body, in pieces of any size.
+        key: the request's Idempotency-Key; line i has the key `KEY/i`.
+        max_line: bytes of the longest line that is taken.
+
+    """
+    answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+    in_flight = asyncio.Semaphore(_IN_FLIGHT)
+
+    async def read() -> None:
+        try:
+            index = 0
+            async for line in split_lines(chunks, max_line):
+                await in_flight.acquire()
+                task = asyncio.create_task(_store_line(buffer, line, None if key is None else f"{key}/{index}"))
+                task.add_done_callback(lambda _: in_flight.release())
+                answers.put_nowait(task)
+                index += 1
+        finally:
+            answers.put_nowait(None)
+
+    reader = asyncio.create_task(read())
+    try:
+        while (answer := await answers.get()) is not None:
+            yield await answer
+        await reader
+    finally:
+        reader.cancel()
+
+
+async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncIterator[bytes | TooLarge]:
+    """Give the lines of a body without their ends, empty ones left out; a line that is too long is told instead."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        *complete, rest = chunk.split(b"\n")
+        for end in complete:
+            line = b"".join([*parts, end]) if size + len(end) <= max_line else _too_large(max_line)
+            parts, size = [], 0
+            if line:
+                yield line
+        size += len(rest)
+        # What is too long is not kept; its end is still waited for.
+        parts = [*parts, rest] if size <= max_line else []
+    if size > max_line:
+        yield _too_large(max_line)
+    elif size:
+        yield b"".join(parts)
+
+
+async def _store_line(buffer: Buffer, line: bytes | TooLarge, key: str | None) -> bytes:
+    try:
+        if isinstance(line, TooLarge):
+            raise line
+        stored = await buffer.append(line, key, patient=True)
+    except BufferFrozen:
+        return _FROZEN
+    except ProblemError as error:
+        return encode_problem(error.problem()) + b"\n"
+    body = f"Written {stored.name} for {stored.size} bytes"
+    return msgspec.json.encode(StreamAnswer("CREATED", body)) + b"\n"
+
+
+def _too_large(max_line: int) -> TooLarge:
+    return TooLarge(f"the line is larger than {max_line} bytes")

@@ -1,0 +1,203 @@
+"""Volume, papers and catalog together: steps that touch more than one of them, in the order that survives a crash."""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from databuffer.catalog import BatchRow, Catalog, SegmentFilter
+from databuffer.clock import utc_text
+from databuffer.manifest import MANIFEST, encode_manifest, seal
+from databuffer.metadata import LogStream, Metadata
+from databuffer.volume import BatchMark, Volume, new_mark
+from gwwire.datastore import (
+    BatchState,
+    BufferStats,
+    DatastoreState,
+    Description,
+    Manifest,
+    ManifestEntry,
+)
+
+log = logging.getLogger(__name__)
+
+OPERATIONAL = Description(DatastoreState.OPERATIONAL)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where a batch is filled: its folder, and its log."""
+
+    folder: Path
+    log: LogStream
+
+
+@dataclass(frozen=True)
+class OpenBatch:
+    """A batch that is not archived: where it is, and what it counts."""
+
+    slot: Slot
+    mark: BatchMark
+    stats: BufferStats
+
+    @property
+    def id(self) -> str:
+        """The batch's id."""
+        return self.mark.id
+
+
+class Store:
+    """The buffer's files.
+
+    Attributes:
+        hand: where the batch in hand is.
+        next: where the batch is that is filled while the one in hand is frozen.
+
+    """
+
+    def __init__(
+        self, volume: Volume, metadata: Metadata, catalog: Catalog, stream: LogStream, next_stream: LogStream
+    ) -> None:
+        self.volume = volume
+        self.metadata = metadata
+        self.catalog = catalog
+        self.hand = Slot(volume.data, stream)
+        self.next = Slot(volume.next, next_stream)
+
+    def open(self) -> None:
+        """Lock the volume, make the folders that hold no batch, and open the catalog.
+
+        Raises:
+            VolumeError: another buffer has the volume, or it cannot be used.
+
+        """
+        self.volume.lock()
+        self.volume.make_folders()
+        self.metadata.make_folders()
+        for slot in (self.hand, self.next):
+            slot.log.make_folders()
+        if self.catalog.open():
+            log.info("the catalog is new; what is on the volume is read into it")
+
+    def close(self) -> None:
+        """Let another buffer have the volume."""
+        self.catalog.close()
+        self.volume.unlock()
+
+    def trace(self) -> str:
+        """Give what changes whenever a file comes, goes, or a log changes: two alike mean that nothing did."""
+        logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in (self.hand, self.next))
+        return f"{self.volume.trace()} {logs}"
+
+    def load(self, slot: Slot) -> OpenBatch:
+        """Give the batch in a slot, as the catalog counts it."""
+        mark = self.volume.mark(slot.folder) or self.mark_anew(slot)
+        return OpenBatch(slot, mark, self.catalog.count(mark.id))
+
+    def begin(self, slot: Slot) -> OpenBatch:
+        """Begin an empty batch. Its folder is made last: only then is it there for a start-up."""
+        mark = self.mark_anew(slot)
+        slot.log.replace(())
+        self.volume.open_folder(slot.folder)
+        return OpenBatch(slot, mark, BufferStats(0, 0))
+
+    def mark_anew(self, slot: Slot) -> BatchMark:
+        """Name the batch in a slot."""
+        mark = new_mark()
+        self.volume.set_mark(slot.folder, mark)
+        self.catalog.put_batch(BatchRow(mark.id, BatchState.OPEN, mark.opened, slot.folder.name))
+        return mark
+
+    def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
+        """Write the manifest of a batch beside its segments."""
+        manifest = seal(
+            batch=batch.id,
+            opened=utc_text(batch.mark.opened),
+            sealed=utc_text(now),
+            holder=holder,
+            segments=self._entries(batch.id),
+        )
+        self.volume.put_paper(batch.slot.folder, MANIFEST, encode_manifest(manifest))
+        self.catalog.put_batch(_sealed_row(batch, manifest, now))
+        return manifest
+
+    def unseal(self, batch: OpenBatch) -> None:
+        """Take the manifest of a batch away: it is open again."""
+        self.volume.discard(batch.slot.folder / MANIFEST)
+        self.catalog.put_batch(BatchRow(batch.id, BatchState.OPEN, batch.mark.opened, batch.slot.folder.name))
+
+    def archive(self, batch: OpenBatch, manifest: Manifest, now: int) -> Path:
+        """Move the batch in hand away, with its manifest and its log. `advance` has to follow."""
+        self.volume.put_paper(batch.slot.folder, batch.slot.log.name, batch.slot.log.content())
+        folder = self.volume.archive(datetime.fromtimestamp(now // 10**9, UTC))
+        row = self.catalog.batch(batch.id) or _sealed_row(batch, manifest, now)
+        self.catalog.put_batch(archived_row(row, folder, manifest, now))
+        return folder
+
+    def drop_empty(self, batch: OpenBatch) -> None:
+        """Forget an empty batch in hand, and take its manifest away. `advance` has to follow."""
+        self.volume.discard(batch.slot.folder / MANIFEST)
+        self.catalog.drop_batch(batch.id)
+
+    def advance(self) -> OpenBatch:
+        """Make the next batch the one in hand, or begin an empty one, once the data folder is gone or empty.
+
+        The data folder appears last: its absence tells a start-up that this step has to be done again.
+        """
+        self.metadata.write_description(OPERATIONAL)
+        if not self.next.folder.exists():
+            self.metadata.write_stats(BufferStats(0, 0))
+            return self.begin(self.hand)
+        self.hand.log.take_over(self.next.log)
+        mark = self.volume.mark(self.next.folder) or self.volume.mark(self.hand.folder) or self.mark_anew(self.next)
+        stats = self.catalog.count(mark.id)
+        self.metadata.write_stats(stats)
+        self.catalog.put_batch(BatchRow(mark.id, BatchState.OPEN, mark.opened, self.hand.folder.name))
+        self.volume.advance()
+        return OpenBatch(self.hand, mark, stats)
+
+    def merge(self) -> OpenBatch:
+        """Move the next batch's segments into the one in hand."""
+        hand, following = self.load(self.hand), self.load(self.next)
+        self.volume.merge_next()
+        self.catalog.merge(following.id, hand.id)
+        hand.slot.log.append(following.slot.log.entries())
+        following.slot.log.remove()
+        return self.load(self.hand)
+
+    def _entries(self, batch: str) -> list[ManifestEntry]:
+        everything = SegmentFilter(batch=batch, limit=-1)
+        return [
+            ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
+            for row in self.catalog.segments(everything)
+        ]
+
+
+def archived_row(row: BatchRow, folder: Path, manifest: Manifest, now: int) -> BatchRow:
+    """Describe a batch that lies in an archive's folder."""
+    return BatchRow(
+        id=row.id,
+        state=BatchState.ARCHIVED,
+        opened=row.opened,
+        path=folder.name,
+        frozen=row.frozen,
+        archived=now,
+        holder=manifest.holder,
+        n_itm=manifest.n_itm,
+        buff_size=manifest.buff_size,
+        digest=manifest.digest,
+    )
+
+
+def _sealed_row(batch: OpenBatch, manifest: Manifest, now: int) -> BatchRow:
+    return BatchRow(
+        id=batch.id,
+        state=BatchState.FROZEN,
+        opened=batch.mark.opened,
+        path=batch.slot.folder.name,
+        frozen=now,
+        holder=manifest.holder,
+        n_itm=manifest.n_itm,
+        buff_size=manifest.buff_size,
+        digest=manifest.digest,
+    )
