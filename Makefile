@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format clean
+.PHONY: help setup run demo bench test check format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ run: $(READY) ## run the trio in the foreground; data under GLITCHFLOW_HOME (def
 
 demo: $(READY) ## the whole story in some twenty lines, in a fresh temporary home (KEEP=1 leaves it running)
 	@exec $(BIN)/python -m scripts.demo
+
+bench: $(READY) ## measure each tier against the disk, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
+	@exec $(BIN)/python -m scripts.bench $(ARGS)
 
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest

@@ -1,0 +1,148 @@
+"""What a segment, a question and a start cost while more and more segments are stored."""
+
+import http.client
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from scripts.benchmark.bodies import segment_bodies
+from scripts.benchmark.doors import BUFFER, Cell, Door, DoorShut, clean, doors_of, measure, meter
+from scripts.benchmark.floor import measure_floor
+from scripts.benchmark.load import Order, percentile, run_load
+from scripts.trio import Trio
+
+#: The smallest segments of the sweep: it is their number that is looked into.
+SAMPLES = 300
+CONNECTIONS = 16
+#: Segments of one measurement; they stay stored.
+MEASURED = 990
+#: How often /stats is asked.
+QUESTIONS = 300
+_LEVELS = (10, 1_000, 10_000, 100_000)
+_FILL_CONNECTIONS = 64
+_FILL_STEP = 2_000
+_FLOOR_SECONDS = 1.0
+_START_SECONDS = 300.0
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Level:
+    """What it is like with so many segments stored.
+
+    Attributes:
+        stored: segments in the batch before the measurement.
+        floor: segments per second with no server, measured right before.
+        cell: pushing through the gateway.
+        stats_p50, stats_p99: seconds a GET /stats takes at the gateway, one at a time.
+        start_seconds: from starting the buffer, after a clean stop, until it is ready.
+        resident: bytes in memory, by process, before that stop.
+
+    """
+
+    stored: int
+    floor: float
+    cell: Cell
+    stats_p50: float
+    stats_p99: float
+    start_seconds: float
+    resident: dict[str, int]
+
+
+def levels_up_to(most: int) -> list[int]:
+    """Give the numbers of stored segments to look at; `most` is the last."""
+    return [*(level for level in _LEVELS if level < most), most]
+
+
+def measure_levels(trio: Trio, most: int, home: Path) -> Iterator[Level]:
+    """Fill the batch up to each level, and measure there.
+
+    Raises:
+        DoorShut, GeneratorFailed, OSError: it cannot go on.
+
+    """
+    gateway, buffer = doors_of(trio)
+    run_load(_order(gateway, CONNECTIONS, MEASURED))
+    clean(gateway)
+    bodies = segment_bodies(SAMPLES)
+    stored = 0
+    for level in levels_up_to(most):
+        _fill(buffer, level - stored)
+        stored = max(stored, level)
+        floor = measure_floor(home, bodies, _FLOOR_SECONDS)
+        gateway, buffer = doors_of(trio)  # the buffer is another process after each level
+        cell = measure(gateway, _order(gateway, CONNECTIONS, MEASURED))
+        latencies = _ask(gateway.url, "/stats")
+        resident = {name: used.resident for name, used in meter(gateway).items()}
+        start_seconds = _restart_buffer(trio, buffer.url)
+        yield Level(
+            stored,
+            floor,
+            cell,
+            percentile(latencies, 0.5),
+            percentile(latencies, 0.99),
+            start_seconds,
+            resident,
+        )
+        stored += cell.load.created
+
+
+def _order(door: Door, connections: int, segments: int) -> Order:
+    return Order(door.url + door.push, "single", SAMPLES, connections, _START_SECONDS, segments)
+
+
+def _fill(buffer: Door, segments: int) -> None:
+    with tqdm(total=max(0, segments), unit="segment", desc="filling", leave=False, disable=None) as progress:
+        while progress.n < progress.total:
+            step = min(_FILL_STEP, progress.total - progress.n)
+            load = run_load(_order(buffer, _FILL_CONNECTIONS, step))
+            if load.created != step:
+                raise DoorShut(f"the {BUFFER} took {load.created} of {step} segments: {load.complaint}")
+            progress.update(step)
+
+
+def _ask(url: str, path: str) -> list[float]:
+    """Ask the same again and again over one connection; give the latencies in s, ascending."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_START_SECONDS)
+    latencies = []
+    for _ in range(QUESTIONS):
+        asked = time.perf_counter()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        latencies.append(time.perf_counter() - asked)
+        if answer.status != http.HTTPStatus.OK:
+            raise DoorShut(f"GET {path} answered {answer.status}")
+    connection.close()
+    return sorted(latencies)
+
+
+def _restart_buffer(trio: Trio, url: str) -> float:
+    process = trio.processes["databuffer"]
+    process.send_signal(signal.SIGTERM)
+    if process.wait(_START_SECONDS):
+        raise DoorShut(f"the {BUFFER} ended with status {process.returncode}")
+    began = time.perf_counter()
+    trio.launch("databuffer")
+    while not _is_ready(url):
+        trio.check()
+        if time.perf_counter() - began > _START_SECONDS:
+            raise DoorShut(f"the {BUFFER} was not ready after {_START_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)
+    return time.perf_counter() - began
+
+
+def _is_ready(url: str) -> bool:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_START_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

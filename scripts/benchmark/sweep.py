@@ -1,0 +1,86 @@
+"""The sweep: every door and mode at every size and number of connections, with the floor measured in between."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from scripts.benchmark.bodies import segment_bodies
+from scripts.benchmark.doors import Cell, Door, clean, measure, offers_ndjson
+from scripts.benchmark.floor import measure_floor
+from scripts.benchmark.load import Mode, Order, run_load
+
+#: A measurement ends after so many segments or bytes, should a disk be so fast.
+_MOST_SEGMENTS = 50_000
+_MOST_BYTES = 2_000_000_000
+_BYTES_PER_SAMPLE = 23.4
+#: Before the first measurement: connections between the tiers are open, and code is warm.
+_WARM_UP_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: sizes in samples, numbers of connections, seconds for each measurement and for a floor."""
+
+    samples: Sequence[int]
+    connections: Sequence[int]
+    seconds: float
+    floor_seconds: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """The measurements of one size and one number of connections, between two floors in segments per second."""
+
+    samples: int
+    connections: int
+    floor_before: float
+    floor_after: float
+    cells: list[Cell]
+
+    @property
+    def floor(self) -> float:
+        """What the measurements are compared with: the mean of the two."""
+        return (self.floor_before + self.floor_after) / 2
+
+
+def routes_of(doors: Sequence[Door]) -> list[tuple[Door, Mode]]:
+    """Give each door with each mode that it takes."""
+    return [(door, mode) for door in doors for mode in _modes(door)]
+
+
+def _modes(door: Door) -> list[Mode]:
+    return ["single", "NDJSON"] if offers_ndjson(door) else ["single"]
+
+
+def sweep(plan: Plan, doors: Sequence[Door], home: Path) -> Iterator[Block]:
+    """Measure block by block, with a progress bar.
+
+    Raises:
+        DoorShut, GeneratorFailed, ProcessLookupError, OSError: it cannot go on.
+
+    """
+    routes = routes_of(doors)
+    for door, mode in routes:
+        run_load(_order(door, mode, min(plan.samples), max(plan.connections), min(_WARM_UP_SECONDS, plan.seconds)))
+        clean(door)
+    total = len(plan.samples) * len(plan.connections) * len(routes)
+    with tqdm(total=total, unit="cell", leave=False, disable=None) as progress:
+        for samples in plan.samples:
+            bodies = segment_bodies(samples)
+            floor = measure_floor(home, bodies, plan.floor_seconds)
+            for connections in plan.connections:
+                before, cells = floor, []
+                for door, mode in routes:
+                    progress.set_description(f"{samples} samples, {connections} connections, {door.name} {mode}")
+                    cells.append(measure(door, _order(door, mode, samples, connections, plan.seconds)))
+                    clean(door)
+                    progress.update()
+                floor = measure_floor(home, bodies, plan.floor_seconds)
+                yield Block(samples, connections, before, floor, cells)
+
+
+def _order(door: Door, mode: Mode, samples: int, connections: int, seconds: float) -> Order:
+    segments = min(_MOST_SEGMENTS, int(_MOST_BYTES / (_BYTES_PER_SAMPLE * samples)) + 1)
+    return Order(door.url + door.push, mode, samples, connections, seconds, segments)
