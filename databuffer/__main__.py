@@ -1,28 +1,88 @@
-"""`python -m databuffer`: settings → app → uvicorn."""
+"""`python -m databuffer`: serves; `fsck` looks a volume over, `verify` checks an archive."""
 
+import argparse
+import logging
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from databuffer.app import create_app, create_buffer
+from databuffer.app import create_app, create_buffer, create_store
+from databuffer.errors import VolumeError
+from databuffer.manifest import differences, read_manifest
+from databuffer.recovery import examine
 from databuffer.settings import BufferSettings
 from gwservice.asgi import serve
 from gwservice.logs import configure_logging
-from gwwire.problems import ProblemError
+
+_EPILOG = """
+Without a command, the buffer serves until SIGTERM or SIGINT and exits with status 0 after finishing what was accepted.
+Exit status of fsck and verify: 0 all is as it should be (or was put right), 1 something is not, 2 the command makes
+no sense.
+"""
 
 
-def main() -> None:
-    """Run the buffer until SIGTERM or SIGINT; exits with status 0 after finishing what was accepted.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve, or look after what is stored."""
+    parser = argparse.ArgumentParser("python -m databuffer", description=__doc__, epilog=_EPILOG)
+    commands = parser.add_subparsers(dest="command")
+    check = commands.add_parser("fsck", help="read every byte of the environment's volume; tell what does not agree")
+    check.add_argument("--repair", action="store_true", help="put right what can be put right")
+    verify = commands.add_parser("verify", help="check a sealed batch against its manifest; needs only its folder")
+    verify.add_argument("folder", type=Path, metavar="DIR")
+    chosen = parser.parse_args(arguments)
+    try:
+        match chosen.command:
+            case "fsck":
+                return _fsck(repair=chosen.repair)
+            case "verify":
+                return _verify(chosen.folder)
+            case _:
+                return _serve()
+    except VolumeError as error:
+        sys.stderr.write(f"databuffer: {chosen.command or 'cannot start'}: {error.detail}\n")
+        return 1
 
-    A volume that cannot be used is told in one line, with status 1.
-    """
+
+def _serve() -> int:
     settings = BufferSettings.load()
     configure_logging("databuffer")
     buffer = create_buffer(settings)
-    try:
-        buffer.recover()
-    except ProblemError as error:
-        sys.exit(f"databuffer: cannot start: {error.detail}")
+    buffer.recover()
     serve(create_app(buffer, max_body=int(settings.MAX_BODY)), settings.SERVURL, service="databuffer")
+    return 0
+
+
+def _fsck(*, repair: bool) -> int:
+    """Look everything over; the lock keeps a running buffer's volume out of this."""
+    logging.basicConfig(format="%(message)s")
+    store = create_store(BufferSettings.load())
+    store.open()
+    found = unrepaired = 0
+    try:
+        for finding in examine(store, thorough=True):
+            found += 1
+            unrepaired += not (repair and finding.repairable)
+            if repair:
+                finding.repair()
+            print(f"{'repaired: ' if repair and finding.repairable else ''}{finding.what}")  # noqa: T201 (what the command is for)
+    finally:
+        store.close()
+    print("everything agrees" if not found else f"{found} findings, {unrepaired} of them not repaired")  # noqa: T201 (see above)
+    return 1 if unrepaired else 0
+
+
+def _verify(folder: Path) -> int:
+    manifest = read_manifest(folder)
+    found = list(differences(folder, manifest))
+    for difference in found:
+        print(difference)  # noqa: T201 (what the command is for)
+    print(  # noqa: T201 (see above)
+        f"{folder}: {len(found)} differences"
+        if found
+        else f"{folder}: {manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
+    )
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

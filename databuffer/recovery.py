@@ -28,10 +28,11 @@ _PORTION = 1000
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that does not agree, and what puts it right."""
+    """Something that does not agree, and what puts it right; not `repairable`: somebody has to look at it."""
 
     what: str
-    repair: Callable[[], object]
+    repair: Callable[[], object] = lambda: None
+    repairable: bool = True
 
 
 def recover(store: Store) -> list[str]:
@@ -139,12 +140,7 @@ def _altered_archives(store: Store) -> Iterator[Finding]:
         if not (folder / MANIFEST).exists():
             continue
         for difference in differences(folder, read_manifest(folder)):
-            # What is in an archive is for people to decide; nothing is done about it here.
-            yield Finding(f"archive {folder.name!r}: {difference}", _leave)
-
-
-def _leave() -> None:
-    """Do nothing: this has to be looked at by somebody."""
+            yield Finding(f"archive {folder.name!r}: {difference}", repairable=False)
 
 
 # ---- the batch in hand and the next one

@@ -1,6 +1,7 @@
 """The only code that calls the buffer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -13,7 +14,7 @@ from gwwire.datastore import BufferStats, Description, FreezeOrder, Names
 
 T = TypeVar("T")
 
-_JSON = "application/json"
+_JSON = {"Content-Type": "application/json"}
 _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 30.0
 
@@ -55,30 +56,53 @@ class BufferClient:
         """Give the file names of the batch in hand."""
         return self._decode(self.get(self._settings.ENDP_DUMPF), Names).nmlist
 
-    def send(self, segment: bytes, content_type: str) -> Reply:
+    def send(self, segment: bytes, headers: Mapping[str, str]) -> Reply:
         """Store one segment, passed on as it came."""
-        return self._request("POST", self._settings.ENDP_SEND, segment, content_type)
+        return self._request("POST", self._settings.ENDP_SEND, segment, headers)
+
+    def send_lines(self, chunks: Iterator[bytes], headers: Mapping[str, str]) -> Reply | Iterator[bytes]:
+        """Store many segments, passed on as they come; gives the lines of the answer, or the reply that refuses all."""
+        response = self._open("POST", self._settings.ENDP_SEND, chunks, headers, preload=False)
+        if response.status != HTTPStatus.OK:
+            return Reply(response.status, response.headers, response.data)
+        return response.stream()
 
     def freeze(self, order: FreezeOrder) -> Reply:
         """Freeze the batch."""
         return self._request("POST", self._settings.ENDP_UPD_DESC, msgspec.json.encode(order), _JSON)
 
+    def thaw(self, order: bytes) -> Reply:
+        """Open the frozen batch again, for its holder; the order is passed on as it came."""
+        return self._request("POST", self._settings.ENDP_THAW, order, _JSON)
+
     def clean(self) -> Reply:
         """Archive the batch."""
         return self._request("POST", self._settings.ENDP_CLEAN)
 
-    def get(self, endpoint: str) -> Reply:
+    def get(self, endpoint: str, query: str = "", headers: Mapping[str, str] | None = None) -> Reply:
         """Read one of the buffer's routes."""
-        return self._request("GET", endpoint)
+        return self._request("GET", f"{endpoint}?{query}" if query else endpoint, None, headers or {})
 
-    def _request(self, method: str, endpoint: str, body: bytes | None = None, content_type: str = _JSON) -> Reply:
-        url = self._settings.DB_BURL + endpoint
-        headers = {"Content-Type": content_type} if body is not None else {}
+    def _request(
+        self, method: str, endpoint: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        response = self._open(method, endpoint, body, headers or {})
+        return Reply(response.status, response.headers, response.data)
+
+    def _open(
+        self,
+        method: str,
+        endpoint: str,
+        body: bytes | Iterator[bytes] | None,
+        headers: Mapping[str, str],
+        *,
+        preload: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
         try:
-            response = self._pool.request(method, url, body=body, headers=headers)
+            url = self._settings.DB_BURL + endpoint
+            return self._pool.request(method, url, body=body, headers=headers, preload_content=preload)
         except HTTPError as error:
             raise _no_answer(error, self._settings.DB_BURL) from error
-        return Reply(response.status, response.headers, response.data)
 
     def _decode(self, reply: Reply, shape: type[T]) -> T:
         try:

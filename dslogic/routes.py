@@ -1,8 +1,11 @@
 """The rules' endpoints: parse, call, answer."""
 
+from collections.abc import Iterable, Mapping
 from typing import cast
+from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app, render_template, request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from dslogic.buffer_client import BufferClient, Reply
@@ -13,6 +16,12 @@ from gwwire.datastore import FROZEN_TEXT, WAITING_TEXT, decode_freeze_order
 from gwwire.problems import ProblemCode
 
 routes = Blueprint("routes", __name__)
+
+NDJSON = "application/x-ndjson"
+_CHUNK = 256 * 1024
+_SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
+_QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")
+_ANSWER_HEADERS = ("Content-Type", "Retry-After", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range")
 
 
 def _settings() -> LogicSettings:
@@ -33,21 +42,75 @@ def _body() -> bytes:
 
 def _pass_on(reply: Reply) -> Response:
     """Give the buffer's answer as it came."""
-    kept = {name: value for name in ("Content-Type", "Retry-After") if (value := reply.headers.get(name))}
-    return Response(reply.body, reply.status, kept)
+    return Response(reply.body, reply.status, _named(reply.headers, _ANSWER_HEADERS))
+
+
+def _named(headers: Mapping[str, str] | Headers, names: Iterable[str]) -> dict[str, str]:
+    return {name: value for name in names if (value := headers.get(name)) is not None}
 
 
 def _text(text: str, status: int) -> Response:
     return Response(text, status, mimetype="text/plain")
 
 
+def _read_from_buffer(endpoint: str) -> Response:
+    """Pass a question on to the buffer, with its query and what it says of caching and ranges."""
+    query = request.query_string.decode("ascii", errors="replace")
+    return _pass_on(_buffer().get(endpoint, query, _named(request.headers, _QUESTION_HEADERS)))
+
+
 @routes.post("/stream")
 def stream() -> Response:
-    """Store a segment; a frozen datastore is told as 503 `Datastore frozen.`."""
-    reply = _buffer().send(_body(), request.headers.get("Content-Type", "application/json"))
+    """Store a segment, or many; a frozen datastore is told to one alone as 503 `Datastore frozen.`."""
+    headers = _named(request.headers, _SENDING_HEADERS)
+    if request.mimetype == NDJSON:
+        return _stream_lines(headers)
+    reply = _buffer().send(_body(), headers)
     if refused_as(reply, ProblemCode.BUFFER_FROZEN):
         return _text(FROZEN_TEXT, 503)
     return _pass_on(reply)
+
+
+def _stream_lines(headers: dict[str, str]) -> Response:
+    request.max_content_length = None  # the limit is each line's, and the buffer's to watch
+    answer = _buffer().send_lines(iter(lambda: request.stream.read(_CHUNK), b""), headers)
+    return _pass_on(answer) if isinstance(answer, Reply) else Response(answer, content_type=NDJSON)
+
+
+@routes.route("/stream", methods=["OPTIONS"])
+def stream_options() -> Response:
+    """Tell what may be sent."""
+    return Response(status=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": f"application/json, {NDJSON}"})
+
+
+@routes.post("/thawds")
+def thaw_datastore() -> Response:
+    """Open the frozen batch again, for its holder."""
+    return _pass_on(_buffer().thaw(_body()))
+
+
+@routes.get("/batches")
+def batches() -> Response:
+    """Give the buffer's batches."""
+    return _read_from_buffer(_settings().ENDP_BATCHES)
+
+
+@routes.get("/batches/<path:rest>")
+def batch(rest: str) -> Response:
+    """Give one of the buffer's batches, or its manifest."""
+    return _read_from_buffer(f"{_settings().ENDP_BATCHES}/{quote(rest)}")
+
+
+@routes.get("/segments")
+def segments() -> Response:
+    """Give the buffer's segments, a page at a time."""
+    return _read_from_buffer(_settings().ENDP_SEGMENTS)
+
+
+@routes.get("/segments/<name>")
+def segment(name: str) -> Response:
+    """Give a segment's file."""
+    return _read_from_buffer(f"{_settings().ENDP_SEGMENTS}/{quote(name, safe='')}")
 
 
 @routes.post("/freezeds")

@@ -61,6 +61,8 @@ class Stats(BaseModel):
 
     n_itm: Annotated[int, Field(description="segments")]
     buff_size: Annotated[int, Field(description="bytes of their files altogether")]
+    next_n_itm: Annotated[int | None, Field(description="segments of the next batch, while one is frozen")] = None
+    next_buff_size: Annotated[int | None, Field(description="bytes of the next batch")] = None
 
 
 class NameList(BaseModel):
@@ -97,19 +99,52 @@ class TrainFrozen(BaseModel):
     """The batch is frozen; the numbers are the frozen batch's."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"resp": "FROZEN", "n_f": 512, "bt_wrt": 50331648, "holder": "alice"}]}
+        json_schema_extra={
+            "examples": [
+                {
+                    "resp": "FROZEN",
+                    "n_f": 512,
+                    "bt_wrt": 50331648,
+                    "holder": "alice",
+                    "batch": "b1795224029597668971",
+                    "digest": "5211e97b2ad7…",
+                }
+            ]
+        }
     )
 
     resp: Literal["FROZEN"] = "FROZEN"
     n_f: Annotated[int, Field(description="segments in the frozen batch")]
     bt_wrt: Annotated[int, Field(description="bytes of their files altogether")]
     holder: Annotated[str, Field(description="who froze it; somebody else's freeze stays theirs")]
+    batch: Annotated[str, Field(description="the batch's id, for /batches")]
+    digest: Annotated[str, Field(description="the batch's identity: SHA-256 of its `sha256sum` listing")]
 
 
 class TrainWaiting(BaseModel):
     """The batch is too small yet; ask again later."""
 
     resp: Literal["WAITING"] = "WAITING"
+
+
+class ThawAnswer(BaseModel):
+    """The batch is open again."""
+
+    resp: Literal["OPERATIONAL"] = "OPERATIONAL"
+    body: str
+
+
+class SegmentQuery(BaseModel):
+    """Which segments are asked for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    batch: Annotated[str | None, Field(description="of this batch")] = None
+    channel: Annotated[str | None, Field(description="of this channel, DET:NAME")] = None
+    start: Annotated[float | None, Field(allow_inf_nan=False, description="that end after this GPS time, s")] = None
+    stop: Annotated[float | None, Field(allow_inf_nan=False, description="that begin before this GPS time, s")] = None
+    after: Annotated[int, Field(ge=0, lt=2**63, description="stored after this seq")] = 0
+    limit: Annotated[int, Field(ge=1, le=10_000, description="at most so many")] = 1000
 
 
 class CleanAnswer(BaseModel):

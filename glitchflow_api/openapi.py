@@ -2,14 +2,19 @@
 
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, TrainOrder
+from gwservice.asgi import NDJSON
+from gwwire.datastore import Batch, Batches, Manifest, SegmentPage
 from gwwire.problems import PROBLEM_TYPE
 
 _PROBLEMS = {
     400: "the body is not JSON",
+    403: "the batch is held by somebody else",
+    404: "there is no such batch or segment",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
     422: "a field is missing or wrong; `field` names it",
@@ -24,6 +29,7 @@ _FROM_BELOW = (500, 502, 503, 504)
 
 # The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
 _MODELS = (Segment, TrainOrder, CleanOrder, ProblemDocument)
+_PASSED_UP = (Batches, Batch, Manifest, SegmentPage)
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -40,10 +46,36 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _reference(model)}}}}
 
 
+def segment_bodies() -> dict[str, Any]:
+    """Describe the bodies of /streamdata: a segment, or many of them, a line each."""
+    body = json_body(Segment)
+    body["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "a segment a line"}}
+    body["parameters"] = [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "makes trying again safe: the same key and bytes get the first answer",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        }
+    ]
+    return body
+
+
+def described(shape: type, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer that is passed up undecoded, and the problems of its route."""
+    schema = {"$ref": _REFERENCE.format(model=shape.__name__)}
+    answer = {
+        "description": (shape.__doc__ or "").partition("\n")[0],
+        "content": {"application/json": {"schema": schema}},
+    }
+    return {200: answer, **problems(*statuses)}
+
+
 def with_schemas(document: dict[str, Any]) -> dict[str, Any]:
     """Add the schemas that `problems` and `json_body` refer to."""
     _, schemas = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
-    document["components"]["schemas"].update(schemas["$defs"])
+    _, passed_up = msgspec.json.schema_components(_PASSED_UP, ref_template="#/components/schemas/{name}")
+    document["components"]["schemas"].update(schemas["$defs"] | passed_up)
     return document
 
 

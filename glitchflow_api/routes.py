@@ -1,27 +1,30 @@
 """The gateway's endpoints: parse, call, answer."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from glitchflow_api.logic_client import LogicClient
+from glitchflow_api.logic_client import LogicClient, Reply
 from glitchflow_api.models import (
     CleanAnswer,
     CleanOrder,
     Health,
     NameList,
     Segment,
+    SegmentQuery,
     State,
     Stats,
     StreamAnswer,
+    ThawAnswer,
     TrainFrozen,
     TrainOrder,
     TrainWaiting,
 )
-from glitchflow_api.openapi import json_body, problems
-from gwservice.asgi import JsonBody
-from gwwire.datastore import FROZEN_TEXT, decode_clean_order
+from glitchflow_api.openapi import described, json_body, problems, segment_bodies
+from gwservice.asgi import NDJSON, DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
+from gwwire.datastore import FROZEN_TEXT, Batch, Batches, Manifest, SegmentPage, decode_clean_order
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -33,13 +36,19 @@ def _logic(request: Request) -> LogicClient:
 
 
 Logic = Annotated[LogicClient, Depends(_logic)]
+BatchId = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="as in the list of batches")]
+SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="a file name")]
+
+_SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
+_QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")
+_ANSWER_HEADERS = ("Content-Type", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range")
 
 
-@router.get("/stats", tags=["batch"], responses=problems())
+@router.get("/stats", tags=["batch"], responses=problems(), response_model_exclude_none=True)
 async def stats(logic: Logic) -> Stats:
     """Count the batch in hand."""
     counts = await logic.stats()
-    return Stats(n_itm=counts.n_itm, buff_size=counts.buff_size)
+    return Stats.model_validate(counts, from_attributes=True)
 
 
 @router.get("/dumpbuf", tags=["batch"], responses=problems())
@@ -57,18 +66,33 @@ async def desc(logic: Logic) -> State:
 @router.post(
     "/streamdata",
     tags=["data"],
-    openapi_extra=json_body(Segment),
+    openapi_extra=segment_bodies(),
     responses=problems(400, 413, 415, 422, 507),
+    response_model=StreamAnswer,
 )
-async def streamdata(body: JsonBody, logic: Logic) -> StreamAnswer:
-    """Store one segment.
+async def streamdata(request: Request, logic: Logic) -> Response | StreamAnswer:
+    """Store one segment, or many.
 
-    CREATED means that the segment is on the disk and counted; FROZEN means that it was not taken.
+    CREATED means that the segment is on the disk and counted; FROZEN means that it was not taken. Many come as
+    NDJSON, a segment a line, and are answered line by line in the same order: with the same answers, or a problem for
+    a line that is no segment.
+
+    With an `Idempotency-Key`, the same key and bytes again get the first answer, and nothing is stored twice; the key
+    of line i of many is `KEY/i`.
     """
-    outcome = await logic.stream(body)
+    headers = _named(request.headers, _SENDING_HEADERS)
+    if media_type(request) == NDJSON:
+        return await DuplexResponse.of(logic.stream_lines(request.stream(), headers))
+    outcome = await logic.stream(await read_json(request), headers)
     if outcome is None:
         return StreamAnswer(resp="FROZEN", body=FROZEN_TEXT)
     return StreamAnswer(resp="CREATED", body=outcome.body)
+
+
+@router.options("/streamdata", include_in_schema=False)
+async def streamdata_options() -> Response:
+    """Tell what may be sent."""
+    return offer_ndjson()
 
 
 @router.post(
@@ -85,7 +109,24 @@ async def train(body: JsonBody, logic: Logic) -> TrainFrozen | TrainWaiting:
     frozen = await logic.freeze(body)
     if frozen is None:
         return TrainWaiting()
-    return TrainFrozen(n_f=frozen.n_itm, bt_wrt=frozen.buff_size, holder=frozen.holder)
+    return TrainFrozen(
+        n_f=frozen.n_itm,
+        bt_wrt=frozen.buff_size,
+        holder=frozen.holder,
+        batch=frozen.batch,
+        digest=frozen.digest,
+    )
+
+
+@router.post(
+    "/thaw",
+    tags=["batch"],
+    openapi_extra=json_body(TrainOrder),
+    responses=problems(400, 403, 413, 415, 422, 507),
+)
+async def thaw(body: JsonBody, logic: Logic) -> ThawAnswer:
+    """Open the frozen batch again, for the one who froze it; nothing is archived."""
+    return ThawAnswer(body=(await logic.thaw(body)).body)
 
 
 @router.post(
@@ -102,18 +143,58 @@ async def cleanbuf(body: JsonBody, logic: Logic) -> CleanAnswer:
     return CleanAnswer(body=outcome.body)
 
 
+@router.get("/batches", tags=["archive"], responses=described(Batches), response_class=Response)
+async def batches(logic: Logic) -> Response:
+    """List all batches, the oldest first: the archived ones, the one in hand, and the next one where there is one."""
+    return _pass_up(await logic.batches())
+
+
+@router.get("/batches/{batch}", tags=["archive"], responses=described(Batch, 404), response_class=Response)
+async def one_batch(batch: BatchId, logic: Logic) -> Response:
+    """Tell about one batch."""
+    return _pass_up(await logic.batches(f"/{batch}"))
+
+
+@router.get("/batches/{batch}/manifest", tags=["archive"], responses=described(Manifest, 404), response_class=Response)
+async def batch_manifest(batch: BatchId, logic: Logic) -> Response:
+    """Give the manifest of a sealed batch: every segment with its checksum."""
+    return _pass_up(await logic.batches(f"/{batch}/manifest"))
+
+
+@router.get("/segments", tags=["archive"], responses=described(SegmentPage, 422), response_class=Response)
+async def segments(wanted: Annotated[SegmentQuery, Query()], logic: Logic) -> Response:
+    """List stored segments, in the order they were stored, a page at a time.
+
+    The next page begins after the `after` of this one: none is told twice and none left out, whatever is stored
+    meanwhile.
+    """
+    return _pass_up(await logic.segments(wanted.model_dump(exclude_none=True)))
+
+
+@router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404), response_class=Response)
+async def segment_file(name: SegmentName, request: Request, logic: Logic) -> Response:
+    """Give a segment as it was stored. Its ETag is its SHA-256; ranges are served."""
+    return _pass_up(await logic.segment(name, _named(request.headers, _QUESTION_HEADERS)))
+
+
+def _pass_up(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, _named(reply.headers, _ANSWER_HEADERS))
+
+
+def _named(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: value for name in names if (value := headers.get(name)) is not None}
+
+
 @router.get("/dspage", tags=["page"], responses=problems(), response_class=Response)
 async def dspage(logic: Logic) -> Response:
     """Show the status page."""
-    page = await logic.get("/")
-    return Response(page.body, media_type=page.content_type)
+    return _pass_up(await logic.get("/"))
 
 
 @router.get("/static/{name}", include_in_schema=False)
 async def static(name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")], logic: Logic) -> Response:
     """Give a part of the status page."""
-    part = await logic.get(f"/static/{name}")
-    return Response(part.body, media_type=part.content_type)
+    return _pass_up(await logic.get(f"/static/{name}"))
 
 
 @router.get("/healthz", tags=["probes"])
