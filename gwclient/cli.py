@@ -15,7 +15,8 @@ import click
 import msgspec
 
 from gwclient.account import for_people, for_programs, tell_done, tell_failure
-from gwclient.client import GlitchflowClient, TrainOutcome
+from gwclient.answers import TrainOutcome
+from gwclient.client import GlitchflowClient
 from gwclient.errors import FolderError, GatewayRefused, GwclientError, InvalidSource
 from gwclient.folder import prepare_folder, write_batch, write_whole
 from gwclient.options import Detectors, Door, Seconds, Sending, with_door, with_sending
@@ -109,7 +110,7 @@ def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient push --file H-H1_LOSC_4_V2-1126259446-32.hdf5 --file L-L1_LOSC_4_V2-1126259446-32.hdf5
       gwclient push --file L-L1_LOSC_4_V2-1126259446-32.hdf5 --start 1126259458 --stop 1126259466 --wait
 
-    A segment whose answer was lost is sent again, so that it may be stored twice; preprocessing drops the second.
+    A segment whose answer was lost is sent again under the same key, by which the gateway stores it once.
     """  # noqa: D301 (see above)
     if (event is None) == (not files):
         raise click.UsageError("name either --event or --file")

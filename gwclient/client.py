@@ -1,82 +1,45 @@
 """The gateway's verbs as coroutines; the only code that speaks HTTP to it."""
 
 import asyncio
+import io
 import random
-import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from importlib.metadata import version
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import LineTooLong
 
-from gwclient.errors import GatewayError, GatewayRefused, GatewayUnavailable, UnexpectedAnswer
-from gwwire.datastore import BufferStats, DatastoreState, Names
+from gwclient.answers import (
+    Cleaned,
+    LineAnswer,
+    ProblemAnswer,
+    State,
+    Streamed,
+    Training,
+    decode_answer,
+    decode_line,
+    decode_problem,
+    error_of,
+    parse_retry_after,
+)
+from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
+from gwwire.datastore import BufferStats, Names
 from gwwire.problems import PROBLEM_TYPE
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
-#: Statuses that say "not now".
-_TRANSIENT = frozenset({429, 502, 503, 504})
-#: Statuses that also say "I did nothing".
-_UNTOUCHED = frozenset({429, 503})
-
-
-class StreamOutcome(StrEnum):
-    """What became of a segment."""
-
-    CREATED = "CREATED"
-    FROZEN = "FROZEN"
-
-
-class TrainOutcome(StrEnum):
-    """What became of the wish to train."""
-
-    FROZEN = "FROZEN"
-    WAITING = "WAITING"
-
-
-class Streamed(msgspec.Struct, frozen=True):
-    """The answer to a segment: `body` is for people."""
-
-    resp: StreamOutcome
-    body: str = ""
-
-
-class State(msgspec.Struct, frozen=True):
-    """The datastore's state."""
-
-    resp: DatastoreState
-
-
-class Training(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to the wish to train: when FROZEN, the batch's `n_f` segments, `bt_wrt` bytes, and its holder."""
-
-    resp: TrainOutcome
-    n_f: int | None = None
-    bt_wrt: int | None = None
-    holder: str | None = None
-
-
-class Cleaned(msgspec.Struct, frozen=True):
-    """The answer to the order to archive the batch; `resp` is CLEANED."""
-
-    resp: str
-    body: str = ""
-
-
-class _ProblemAnswer(msgspec.Struct, frozen=True):
-    """As much of a problem document as is needed to tell it; nothing in it is taken for granted."""
-
-    title: str = ""
-    detail: str = ""
-    code: str = ""
-    field: str | None = None
+_JSON = "application/json"
+#: Many segments in one request: a line each, and as many lines in the answer (https://github.com/ndjson/ndjson-spec).
+_NDJSON = "application/x-ndjson"
+_STREAM = "/streamdata"
+_OK = 200
 
 
 @dataclass(frozen=True)
@@ -121,8 +84,10 @@ class GlitchflowClient:
     """Speaks to one gateway; use it as `async with GlitchflowClient("http://127.0.0.1:8000") as client`.
 
     What may pass is tried again: no connection, a lost answer, a timeout, 429, 502, 503, 504. A lost answer may mean
-    that the order was carried out. A segment is therefore stored at least once, sometimes twice (preprocessing drops
-    the second); `clean`, which must not be carried out twice, is tried again only where it was not seen.
+    that the order was carried out. A segment therefore carries the same key at each try
+    (draft-ietf-httpapi-idempotency-key-header), by which the gateway stores it once, as long as the batch it went into
+    is not archived. A gateway that does not know the key stores it at least once, sometimes twice. `clean`, which must
+    not be carried out twice, is tried again only where it was not seen.
 
     Args:
         base_url: see `parse_gateway_url`.
@@ -164,15 +129,54 @@ class GlitchflowClient:
             await self._owned.close()
             self._session = self._owned = None
 
-    async def stream(self, body: bytes) -> Streamed:
+    async def stream(self, body: bytes, *, key: str | None = None) -> Streamed:
         """Send one segment, as JSON; only CREATED means that it is stored.
 
+        Args:
+            body: the segment.
+            key: what its key is, for a caller who may send it again: up to 255 visible ASCII characters.
+
         Raises:
-            GatewayRefused: the segment is not one, is too large, or the volume is full.
+            GatewayRefused: the segment is not one, is too large, the volume is full, or other bytes have the key.
             GatewayUnavailable: every try failed.
 
         """
-        return await self._ask("POST", "/streamdata", Streamed, body)
+        return await self._ask("POST", _STREAM, Streamed, body, key=key or uuid4().hex)
+
+    async def takes_many(self) -> bool:
+        """Ask whether the gateway offers to take many segments in one request."""
+        return await self._insist(self._takes_many)
+
+    async def stream_many(
+        self,
+        bodies: Sequence[bytes],
+        *,
+        key: str | None = None,
+        on_answer: Callable[[int, LineAnswer], None] | None = None,
+    ) -> Sequence[LineAnswer]:
+        """Send many segments in one request, to a gateway that `takes_many`.
+
+        Args:
+            bodies: the segments, each as JSON without line breaks.
+            key: as for `stream`; segment `i`, from 0, then is the same to the gateway as one sent alone with the
+                key `{key}/{i}`.
+            on_answer: hears the index and the answer of each segment as it comes. After a lost connection all
+                come again; what was CREATED is CREATED again, any other answer may change.
+
+        Returns:
+            The answer to each segment, in their order; one that is wrong does not spoil the others.
+
+        Raises:
+            GatewayRefused: the request as a whole is refused.
+            GatewayUnavailable: every try failed.
+            ValueError: a body is empty or has line breaks.
+
+        """
+        if any(not body or b"\n" in body for body in bodies):
+            raise ValueError("each segment has to be JSON in one line")
+        key = key or uuid4().hex
+        hear = on_answer or (lambda _index, _answer: None)
+        return await self._insist(lambda: self._stream_many(bodies, key, hear)) if bodies else []
 
     async def stats(self) -> BufferStats:
         """Ask for the number of segments and bytes in the batch in hand."""
@@ -195,13 +199,29 @@ class GlitchflowClient:
         body = msgspec.json.encode({"msg": message})
         return await self._ask("POST", "/cleanbuf", Cleaned, body, repeatable=False)
 
-    async def _ask(
-        self, verb: str, path: str, kind: type[Answer], body: bytes | None = None, *, repeatable: bool = True
-    ) -> Answer:
+    async def _ask(  # noqa: PLR0913 (the last two are what sets two of the verbs apart)
+        self,
+        verb: str,
+        path: str,
+        kind: type[T],
+        body: bytes | None = None,
+        *,
+        key: str | None = None,
+        repeatable: bool = True,
+    ) -> T:
+        headers = {} if body is None else _headers(_JSON, key)
+
+        async def once() -> T:
+            async with self._request(verb, path, body, headers) as response:
+                return decode_answer(await _read_good(response), kind, str(response.url))
+
+        return await self._insist(once, repeatable=repeatable)
+
+    async def _insist(self, once: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         failures = 0
         while True:
             try:
-                return await self._ask_once(verb, path, kind, body)
+                return await once()
             except GatewayUnavailable as failure:
                 failures += 1
                 if failures >= self._retry.tries or (failure.seen and not repeatable):
@@ -212,17 +232,61 @@ class GlitchflowClient:
                 self._on_retry(str(failure), delay)
                 await asyncio.sleep(delay)
 
-    async def _ask_once(self, verb: str, path: str, kind: type[Answer], body: bytes | None) -> Answer:
+    async def _takes_many(self) -> bool:
+        async with self._request("OPTIONS", _STREAM) as response:
+            error = _error(response, await response.read())
+        if isinstance(error, GatewayUnavailable):
+            raise error
+        offers = ",".join(response.headers.getall("Accept-Post", [])).lower().split(",")
+        return response.ok and _NDJSON in [offer.partition(";")[0].strip() for offer in offers]
+
+    async def _stream_many(
+        self, bodies: Sequence[bytes], key: str, hear: Callable[[int, LineAnswer], None]
+    ) -> Sequence[LineAnswer]:
+        answers: list[LineAnswer] = []
+        async with aclosing(self._answer_lines(bodies, key)) as lines:
+            async for line in lines:
+                if len(answers) == len(bodies):
+                    raise UnexpectedAnswer(f"{self.base_url} gives more than {len(bodies)} answers to as many segments")
+                answers.append(decode_line(line, f"POST {_STREAM}", self.base_url + _STREAM))
+                hear(len(answers) - 1, answers[-1])
+        if len(answers) < len(bodies):
+            raise GatewayUnavailable(f"{self.base_url} answered {len(answers)} of {len(bodies)} segments")
+        return answers
+
+    async def _answer_lines(self, bodies: Sequence[bytes], key: str) -> AsyncGenerator[bytes, None]:
+        """Send once, and give the answer's lines as they come; one that was cut off is none.
+
+        A generator, so that what the hearer of a line raises is not taken for a failing connection.
+        """
+        text = b"".join(body + b"\n" for body in bodies)
+        async with self._request("POST", _STREAM, text, _headers(_NDJSON, key)) as response:
+            if response.status != _OK:
+                raise _error(response, await response.read())
+            if response.content_type != _NDJSON:
+                raise UnexpectedAnswer(f"{response.url} does not answer as a gateway: {response.content_type}")
+            async for line in response.content:
+                if line.endswith(b"\n"):
+                    yield line
+
+    @asynccontextmanager
+    async def _request(
+        self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask once; what aiohttp and the system raise until the answer is read becomes the client's own."""
         if self._session is None:
             raise RuntimeError("use it as `async with GlitchflowClient(…) as client`")
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        # aiohttp would write plain bytes in one go, however many, and hold up everything else meanwhile.
+        data = None if body is None else io.BytesIO(body)
         try:
             async with self._session.request(
-                verb, self.base_url + path, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+                verb, self.base_url + path, data=data, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as response:
-                answer = await response.read()
+                yield response
         except aiohttp.InvalidURL as error:
             raise UnexpectedAnswer(f"{self.base_url} is not an address") from error
+        except LineTooLong as error:
+            raise UnexpectedAnswer(f"{self.base_url} does not answer as a gateway: a line without end") from error
         except aiohttp.ClientConnectorError as error:
             reason = error.strerror or error
             raise GatewayUnavailable(f"no gateway at {self.base_url}: {reason}", seen=False) from error
@@ -231,34 +295,24 @@ class GlitchflowClient:
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise GatewayUnavailable(f"{self.base_url} closed the connection: {reason}") from error
-        if response.status != 200:  # noqa: PLR2004 (the contract's only good status)
-            raise _refusal(response, answer)
-        try:
-            return msgspec.json.decode(answer, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UnexpectedAnswer(f"{response.url} does not answer as a gateway: {error}") from error
 
 
-def _refusal(response: aiohttp.ClientResponse, body: bytes) -> GatewayError:
-    problem = _ProblemAnswer()
-    if response.content_type == PROBLEM_TYPE:
-        try:
-            problem = msgspec.json.decode(body, type=_ProblemAnswer)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            problem = _ProblemAnswer()
-    reason = problem.detail or problem.title or response.reason or "no reason given"
-    message = f"{response.method} {response.url.path} answered {response.status}: {reason}"
-    if response.status in _TRANSIENT:
-        wait = _retry_after(response.headers.get("Retry-After", ""))
-        return GatewayUnavailable(message, retry_after=wait, seen=response.status not in _UNTOUCHED)
-    return GatewayRefused(message, status=response.status, code=problem.code, field=problem.field)
+def _headers(media_type: str, key: str | None) -> dict[str, str]:
+    return {"Content-Type": media_type} | ({} if key is None else {"Idempotency-Key": key})
 
 
-def _retry_after(header: str) -> float | None:
-    """Read the header's two forms, seconds and an HTTP date; anything else says nothing."""
-    if header.isdecimal():
-        return float(header)
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
+async def _read_good(response: aiohttp.ClientResponse) -> bytes:
+    body = await response.read()
+    if response.status != _OK:
+        raise _error(response, body)
+    return body
+
+
+def _error(response: aiohttp.ClientResponse, body: bytes) -> GatewayError:
+    return error_of(
+        f"{response.method} {response.url.path}",
+        response.status,
+        decode_problem(body) if response.content_type == PROBLEM_TYPE else ProblemAnswer(),
+        reason=response.reason or "",
+        retry_after=parse_retry_after(response.headers.get("Retry-After", "")),
+    )

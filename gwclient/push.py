@@ -1,12 +1,15 @@
 """Sends pieces of strain to the gateway, many at a time, and keeps the account of what was acknowledged."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gwclient.client import GlitchflowClient, StreamOutcome
+from gwclient.answers import LineAnswer, Streamed, StreamOutcome
+from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GwclientError
+from gwclient.grouping import MOST_LINES, Group, Grouping, Parcel
 from gwclient.segmenting import Piece
 from gwclient.strain import Span
 from gwwire.datastore import DatastoreState
@@ -85,11 +88,15 @@ async def push(  # noqa: PLR0913 (each has a good default)
 ) -> Report:
     """Send pieces until all are acknowledged, or it makes no sense to go on.
 
+    Where the gateway offers to take many segments in one request, they travel in groups; where not, one by one. Either
+    way each keeps its key until the push ends, so that the gateway stores it once however often it is sent
+    (see `GlitchflowClient`).
+
     Args:
         client: an open client; it decides what is tried again, and how often.
         pieces: what to send. They are pulled one by one, and pulled to the end even if sending ends
             before, to know what was not sent.
-        concurrency: how many to have on their way at a time.
+        concurrency: how many to have on their way at a time, in however many requests.
         wait: while the datastore is frozen, ask every `poll` s until it is open, and go on.
         poll: s.
         grace: s that what is on its way has to arrive once the push ends before its time.
@@ -100,7 +107,7 @@ async def push(  # noqa: PLR0913 (each has a good default)
         The account of it. Errors are told there and not raised, for they must not hide what was acknowledged.
 
     """
-    return await _Push(client, iter(pieces), wait, poll, listener or Listener(), stop or asyncio.Event()).run(
+    return await _Push(client, Grouping(pieces), wait, poll, listener or Listener(), stop or asyncio.Event()).run(
         concurrency, grace
     )
 
@@ -108,69 +115,112 @@ async def push(  # noqa: PLR0913 (each has a good default)
 @dataclass
 class _Push:
     client: GlitchflowClient
-    pieces: Iterator[Piece]
+    grouping: Grouping
     wait: bool
     poll: float
     listener: Listener
     stop: asyncio.Event
     report: Report = field(default_factory=Report)
-    on_their_way: dict[int, Piece] = field(default_factory=dict)
+    on_their_way: dict[str, Parcel] = field(default_factory=dict)
     thaw: asyncio.Task[None] | None = None
 
     async def run(self, concurrency: int, grace: float) -> Report:
-        workers = [asyncio.create_task(self._work()) for _ in range(concurrency)]
-        working = asyncio.create_task(asyncio.wait(workers))
+        sending = asyncio.create_task(self._send(concurrency))
         stopping = asyncio.create_task(self.stop.wait())
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait({working}, timeout=grace)
-        for task in (*workers, stopping, *([self.thaw] if self.thaw else [])):
+        await asyncio.wait({sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({sending}, timeout=grace)
+        for task in (sending, stopping, *([self.thaw] if self.thaw else [])):
             task.cancel()
-        outcomes = await asyncio.gather(*workers, return_exceptions=True)
+        [outcome] = await asyncio.gather(sending, return_exceptions=True)
         self._close_account()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return self.report
+
+    async def _send(self, concurrency: int) -> None:
+        try:
+            shares = _shares(concurrency) if await self.client.takes_many() else [1] * concurrency
+        except GwclientError as error:
+            self._end(Ending.FAILED, error)
+            return
+        outcomes = await asyncio.gather(*map(self._work, shares), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
-        return self.report
 
-    async def _work(self) -> None:
+    async def _work(self, share: int) -> None:
+        """Send one request after the other, each with up to `share` segments."""
         try:
-            while not self.stop.is_set() and (piece := next(self.pieces, None)) is not None:
-                self.on_their_way[id(piece)] = piece
-                await self._deliver(piece)
+            while not self.stop.is_set() and (group := self.grouping.take(share)) is not None:
+                self.on_their_way |= {parcel.key: parcel for parcel in group.parcels}
+                await self._deliver(group)
         except GwclientError as error:
             self._end(Ending.FAILED, error)
 
-    async def _deliver(self, piece: Piece) -> None:
-        body = piece.body()
+    async def _deliver(self, group: Group) -> None:
+        if len(group.parcels) > 1:
+            await self._deliver_together(group)
+        for parcel in group.parcels:
+            if parcel.key in self.on_their_way:
+                await self._deliver_alone(parcel)
+
+    async def _deliver_together(self, group: Group) -> None:
+        """Send the group once; what is not settled by then is still on its way."""
+
+        def hear(i: int, answer: LineAnswer) -> None:
+            # At once: what is stored is stored, whatever becomes of the rest of the answer.
+            parcel = group.parcels[i]
+            if parcel.key in self.on_their_way and _is_created(answer):
+                self._acknowledge(parcel)
+
+        bodies = [parcel.body for parcel in group.parcels]
+        try:
+            answers = await self.client.stream_many(bodies, key=group.key, on_answer=hear)
+        except GatewayRefused:
+            # It is about the request, its size most likely. Alone, each segment gets an answer of its own.
+            self.grouping.shrink(group)
+            return
+        left = [each for each in zip(group.parcels, answers, strict=True) if each[0].key in self.on_their_way]
+        for parcel, answer in left:
+            if isinstance(answer, GatewayRefused):
+                self._refuse(parcel, answer)
+        if any(isinstance(answer, Streamed) for _, answer in left):
+            await self._meet_freeze()
+
+    async def _deliver_alone(self, parcel: Parcel) -> None:
         while not self.stop.is_set():
             try:
-                answer = await self.client.stream(body)
+                answer = await self.client.stream(parcel.body, key=parcel.key)
             except GatewayRefused as refusal:
-                self._refuse(piece, refusal)
+                self._refuse(parcel, refusal)
                 return
-            if answer.resp is StreamOutcome.CREATED:
-                self._acknowledge(piece, len(body))
+            if _is_created(answer):
+                self._acknowledge(parcel)
                 return
-            if not self.wait:
-                self._end(Ending.FROZEN)
-                return
-            await self._until_open()
+            await self._meet_freeze()
 
-    def _acknowledge(self, piece: Piece, size: int) -> None:
-        del self.on_their_way[id(piece)]
-        self.report.acknowledged.append(piece.span)
-        self.report.bytes += size
-        self.listener.acknowledged(piece)
+    def _acknowledge(self, parcel: Parcel) -> None:
+        del self.on_their_way[parcel.key]
+        self.report.acknowledged.append(parcel.piece.span)
+        self.report.bytes += len(parcel.body)
+        self.listener.acknowledged(parcel.piece)
 
-    def _refuse(self, piece: Piece, refusal: GatewayRefused) -> None:
-        del self.on_their_way[id(piece)]
-        self.report.refusals.append(Refusal(piece.span, str(refusal)))
-        self.listener.refused(piece, str(refusal))
+    def _refuse(self, parcel: Parcel, refusal: GatewayRefused) -> None:
+        del self.on_their_way[parcel.key]
+        self.report.refusals.append(Refusal(parcel.piece.span, str(refusal)))
+        self.listener.refused(parcel.piece, str(refusal))
         if refusal.status not in _OF_ONE_SEGMENT:
             self._end(Ending.REFUSED, refusal)
 
+    async def _meet_freeze(self) -> None:
+        """End the push, or wait with all the others that met the freeze."""
+        if self.wait:
+            await self._until_open()
+        else:
+            self._end(Ending.FROZEN)
+
     async def _until_open(self) -> None:
-        """Wait with all the others that met the freeze, while one of them asks."""
+        """Wait, while one of those who wait asks."""
         if self.thaw is None or self.thaw.done():
             self.thaw = asyncio.create_task(self._ask_until_open())
         await asyncio.shield(self.thaw)
@@ -199,12 +249,22 @@ class _Push:
     def _close_account(self) -> None:
         if self.stop.is_set() and self.report.ending is Ending.COMPLETE:
             self.report.ending = Ending.INTERRUPTED
-        self.report.unsent = [piece.span for piece in self.on_their_way.values()]
+        self.report.unsent = [parcel.piece.span for parcel in self.on_their_way.values()]
         try:
-            self.report.unsent += [piece.span for piece in self.pieces]
+            self.report.unsent.extend(piece.span for piece in self.grouping.rest())
         except GwclientError as error:
             self._end(Ending.FAILED, error)
         if self.report.refusals and self.report.ending is Ending.COMPLETE:
             self.report.ending = Ending.REFUSED
         if self.report.ending is Ending.INTERRUPTED and not self.report.unsent:
             self.report.ending = Ending.REFUSED if self.report.refusals else Ending.COMPLETE
+
+
+def _is_created(answer: LineAnswer) -> bool:
+    return isinstance(answer, Streamed) and answer.resp is StreamOutcome.CREATED
+
+
+def _shares(concurrency: int) -> list[int]:
+    """Share out the segments that may be on their way: among two requests at least, so that one can be prepared."""
+    requests = min(concurrency, max(2, math.ceil(concurrency / MOST_LINES)))
+    return [concurrency // requests + (i < concurrency % requests) for i in range(requests)]

@@ -231,7 +231,7 @@ def test_a_frozen_datastore_is_waited_for_when_asked(gateway: StandInGateway, gw
 
 
 def test_a_refused_segment_is_exit_code_1(gateway: StandInGateway, gwclient: Any) -> None:
-    gateway.faults.append(Answering(ProblemCode.TOO_LARGE))
+    gateway.faults.append(Answering(ProblemCode.TOO_LARGE, lines=(1,)))
     done = gwclient(*SIMULATE, "--json")
     assert done.code == 1
     assert (done.json["ending"], done.json["acknowledged"], len(done.json["refused"])) == ("refused", 15, 1)

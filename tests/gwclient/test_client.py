@@ -7,17 +7,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gwclient.client import (
-    Cleaned,
-    GlitchflowClient,
-    Retry,
-    State,
-    Streamed,
-    StreamOutcome,
-    Training,
-    TrainOutcome,
-    parse_gateway_url,
-)
+from gwclient.answers import Cleaned, LineAnswer, State, Streamed, StreamOutcome, Training, TrainOutcome
+from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
 from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
 from gwwire.datastore import BufferStats, DatastoreState, Names
 from gwwire.problems import ProblemCode
@@ -33,10 +24,12 @@ def gateway() -> Iterator[StandInGateway]:
         yield gateway
 
 
-def run(gateway: StandInGateway, verb: str, *arguments: object, **options: Any) -> Any:
+def run(
+    gateway: StandInGateway, verb: str, *arguments: object, timeout: float = 30, on_retry: Any = None, **options: Any
+) -> Any:
     async def work() -> Any:
-        async with GlitchflowClient(gateway.url, **{"retry": QUICK, **options}) as client:
-            return await getattr(client, verb)(*arguments)
+        async with GlitchflowClient(gateway.url, retry=QUICK, timeout=timeout, on_retry=on_retry) as client:
+            return await getattr(client, verb)(*arguments, **options)
 
     return asyncio.run(work())
 
@@ -176,6 +169,153 @@ def test_an_answer_that_is_not_a_gateways_is_not_taken_for_one(body: bytes) -> N
 
     with pytest.raises(UnexpectedAnswer, match="does not answer as a gateway"):
         answering(handler, work)
+
+
+# ---- many segments in one request
+
+
+def test_many_segments_are_answered_one_by_one_in_their_order(gateway: StandInGateway) -> None:
+    gateway.freeze_at = 2
+    answers = run(gateway, "stream_many", [SEGMENT, b'{"h":[],"t":[0,1]}', SEGMENT, SEGMENT], key="k")
+    assert [getattr(answer, "resp", None) for answer in answers] == ["CREATED", None, "CREATED", "FROZEN"]
+    assert isinstance(answers[1], GatewayRefused)
+    assert (answers[1].status, answers[1].field) == (422, "h")
+    assert gateway.keys == ["k/0", "k/1", "k/2", "k/3"]
+    assert gateway.bodies == [SEGMENT, SEGMENT]
+
+
+@pytest.mark.parametrize("fault", [Dropping(stored=True), Dropping(stored=True, answers=2), Dropping(answers=1)])
+def test_answers_that_were_lost_are_asked_for_again_and_nothing_is_stored_twice(
+    gateway: StandInGateway, fault: Fault
+) -> None:
+    gateway.faults.extend([fault, fault])
+    heard: list[tuple[int, LineAnswer]] = []
+    answers = run(gateway, "stream_many", [SEGMENT] * 3, on_answer=lambda i, answer: heard.append((i, answer)))
+    assert len(gateway.bodies) == 3
+    assert len(gateway.sizes) == 3
+    assert len(set(gateway.keys)) == 3
+    assert heard[-3:] == list(enumerate(answers))
+    assert {answer.resp for answer in answers} == {StreamOutcome.CREATED}
+
+
+def test_the_same_key_with_other_bytes_is_refused(gateway: StandInGateway) -> None:
+    run(gateway, "stream_many", [SEGMENT, SEGMENT], key="k")
+    with pytest.raises(GatewayRefused) as refusal:
+        run(gateway, "stream", SEGMENT + b" ", key="k/1")
+    assert (refusal.value.status, refusal.value.code) == (422, ProblemCode.KEY_REUSED)
+    assert run(gateway, "stream", SEGMENT, key="k/1").resp is StreamOutcome.CREATED
+    assert len(gateway.bodies) == 2
+
+
+def test_a_segment_has_a_key_even_if_nobody_gives_it_one(gateway: StandInGateway) -> None:
+    gateway.faults.append(Dropping(stored=True))
+    for _ in range(2):
+        run(gateway, "stream", SEGMENT)
+    assert len(gateway.keys) == 3
+    assert len(set(gateway.keys)) == len(gateway.bodies) == 2
+
+
+def test_a_request_of_many_segments_is_tried_again_or_refused_as_a_whole(gateway: StandInGateway) -> None:
+    gateway.faults.extend([Answering(ProblemCode.QUEUE_FULL), Answering(ProblemCode.TOO_LARGE)])
+    with pytest.raises(GatewayRefused, match="answered 413"):
+        run(gateway, "stream_many", [SEGMENT, SEGMENT])
+    assert gateway.sizes == [2, 2]
+    assert not gateway.bodies
+
+
+def test_no_segments_are_no_request(gateway: StandInGateway) -> None:
+    assert run(gateway, "stream_many", []) == []
+    assert not gateway.requests
+
+
+@pytest.mark.parametrize("body", [b"", b'{"h":[1e-21],\n"t":[0,1]}'])
+def test_what_is_not_one_line_is_not_sent_as_one(gateway: StandInGateway, body: bytes) -> None:
+    with pytest.raises(ValueError, match="JSON in one line"):
+        run(gateway, "stream_many", [SEGMENT, body])
+    assert not gateway.requests
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type", "words"),
+    [
+        (b'{"resp":"CREATED"}\n' * 3, "application/x-ndjson", "more than 2 answers"),
+        (b'{"resp":"CREATED"}\n' * 2, "application/json", "does not answer as a gateway: application/json"),
+        (b"<html>\n", "application/x-ndjson", "does not answer as a gateway"),
+        (b" " * 2**20 + b"\n", "application/x-ndjson", "a line without end"),
+    ],
+    ids=["more", "other type", "no JSON", "endless"],
+)
+def test_lines_that_are_not_a_gateways_are_not_taken_for_answers(text: bytes, content_type: str, words: str) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=text, content_type=content_type)
+
+    async def work(url: str) -> None:
+        async with GlitchflowClient(url, retry=QUICK) as client:
+            await client.stream_many([SEGMENT, SEGMENT])
+
+    with pytest.raises(UnexpectedAnswer, match=words):
+        answering(handler, work)
+
+
+@pytest.mark.parametrize("text", [b"", b'{"resp":"CREATED"}\n', b'{"resp":"CREATED"}\n{"resp":"CREATED"}'])
+def test_an_answer_that_ends_too_soon_is_a_lost_answer(text: bytes) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=text, content_type="application/x-ndjson")
+
+    async def work(url: str) -> None:
+        async with GlitchflowClient(url, retry=QUICK) as client:
+            await client.stream_many([SEGMENT, SEGMENT])
+
+    with pytest.raises(GatewayUnavailable, match=r"answered [01] of 2 segments \(after 4 tries\)"):
+        answering(handler, work)
+
+
+def test_a_large_request_does_not_warn_and_arrives_whole(gateway: StandInGateway) -> None:
+    large = b'{"h":[' + b"1e-21," * 300_000 + b'0],"t":[0,1]}'
+    run(gateway, "stream", large)
+    run(gateway, "stream_many", [large, large])
+    assert gateway.bodies == [large] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "offer", "offered"),
+    [
+        (204, "application/x-ndjson", True),
+        (200, "application/json, Application/X-NDJSON; charset=utf-8", True),
+        (200, "application/json", False),
+        (200, "", False),
+        (404, "application/x-ndjson", False),
+        (405, "", False),
+        (500, "application/x-ndjson", False),
+    ],
+)
+def test_many_segments_are_offered_by_a_header_of_a_good_answer(status: int, offer: str, offered: bool) -> None:  # noqa: FBT001 (a column of the table)
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(f"{request.method} {request.path}")
+        return web.Response(status=status, headers={"Accept-Post": offer} if offer else {})
+
+    async def work(url: str) -> None:
+        async with GlitchflowClient(url, retry=QUICK) as client:
+            assert await client.takes_many() is offered
+
+    answering(handler, work)
+    assert asked == ["OPTIONS /streamdata"]
+
+
+def test_a_gateway_that_is_busy_is_asked_again_for_its_offer() -> None:
+    statuses = [503, 502, 204]
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=statuses.pop(0), headers={"Accept-Post": "application/x-ndjson"})
+
+    async def work(url: str) -> None:
+        async with GlitchflowClient(url, retry=QUICK) as client:
+            assert await client.takes_many()
+
+    answering(handler, work)
+    assert not statuses
 
 
 def test_a_refusal_without_a_problem_document_is_told_by_its_status() -> None:

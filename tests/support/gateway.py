@@ -1,7 +1,8 @@
 """A stand-in for the gateway that a test can make fail on purpose: a real server on a free loopback port.
 
-It speaks the gateway's contract and keeps the segments it acknowledges in memory. Faults are given to coming
-`POST /streamdata` requests, one each, in the order they arrive.
+It speaks the gateway's contract and keeps the segments it acknowledges in memory. It takes many segments in one request
+where `ndjson` says so, and stores a segment that comes again under its key once where `knows_keys` says so. Faults are
+given to coming `POST /streamdata` requests, one each, in the order they arrive.
 """
 
 import asyncio
@@ -15,23 +16,30 @@ from typing import Self
 import msgspec
 from aiohttp import web
 
-from gwwire.problems import PROBLEM_TYPE, ProblemCode, ProblemError, encode_problem, make_problem
+from gwwire.problems import PROBLEM_TYPE, Problem, ProblemCode, ProblemError, encode_problem, make_problem
 from gwwire.segment import Segment, decode_segment
+
+NDJSON = "application/x-ndjson"
 
 
 @dataclass(frozen=True)
 class Answering:
-    """A fault: answer with this problem instead."""
+    """A fault: answer with this problem instead; only to these of many segments, where there are any named."""
 
     code: ProblemCode
     retry_after: str | None = None
+    lines: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dropping:
-    """A fault: close the connection without an answer; `stored` tells whether the segment was stored before."""
+    """A fault: close the connection after so many answers.
+
+    `stored` tells whether the segments that are not answered were stored before.
+    """
 
     stored: bool = False
+    answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,22 +50,31 @@ class Slow:
 
 
 Fault = Answering | Dropping | Slow
+Outcome = dict[str, str] | Problem
 
 
 @dataclass
 class StandInGateway:
-    """Use it as `with StandInGateway() as gateway`; `gateway.url` is its address."""
+    """Use it as `with StandInGateway() as gateway`; `gateway.url` is its address.
 
+    `keys` are those of all segments that came, in their order; `sizes` the number of segments in each request.
+    """
+
+    ndjson: bool = True
+    knows_keys: bool = True
     faults: deque[Fault] = field(default_factory=deque)
     bodies: list[bytes] = field(default_factory=list)
     holder: str = ""
     freeze_at: int | None = None
     thaw_after_asked: int | None = None
     requests: list[str] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     most_at_a_time: int = 0
     on_stored: Callable[[int], None] = lambda _count: None
     url: str = ""
     _now: int = 0
+    _first: dict[str, tuple[bytes, Outcome]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -83,6 +100,7 @@ class StandInGateway:
         app = web.Application(client_max_size=2**26)
         app.add_routes(
             [
+                web.options("/streamdata", self._offer),
                 web.post("/streamdata", self._stream),
                 web.get("/stats", self._stats),
                 web.get("/dumpbuf", self._list),
@@ -96,45 +114,75 @@ class StandInGateway:
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
+    async def _offer(self, _: web.Request) -> web.Response:
+        self.requests.append("OPTIONS /streamdata")
+        if not self.ndjson:
+            return _problem(make_problem(ProblemCode.METHOD_NOT_ALLOWED, "there is no OPTIONS here"))
+        return web.Response(status=204, headers={"Accept-Post": f"application/json, {NDJSON}"})
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         self.requests.append("/streamdata")
-        self._now += 1
+        key = request.headers.get("Idempotency-Key")
+        body = await request.read()
+        if many := request.content_type == NDJSON:
+            assert body.endswith(b"\n")
+            segments = [(f"{key}/{i}" if key else None, line) for i, line in enumerate(body.splitlines())]
+        else:
+            segments = [(key, body)]
+        self.keys.extend(key for key, _ in segments)
+        self.sizes.append(len(segments))
+        self._now += len(segments)
         self.most_at_a_time = max(self.most_at_a_time, self._now)
         try:
-            return await self._answer_segment(request, await request.read())
+            return await self._answer(request, segments, many=many)
         finally:
-            self._now -= 1
+            self._now -= len(segments)
 
-    async def _answer_segment(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, segments: list[tuple[str | None, bytes]], *, many: bool
+    ) -> web.StreamResponse:
+        instead: dict[int, Outcome] = {}
         match self.faults.popleft() if self.faults else None:
+            case Answering(code, _, lines) if lines:
+                instead = dict.fromkeys(lines, make_problem(code, "as the test wants it"))
             case Answering(code, retry_after):
-                return _problem(code, "as the test wants it", retry_after)
-            case Dropping(stored):
-                if stored:
-                    self.bodies.append(body)
-                assert request.transport is not None
-                request.transport.abort()
-                return web.Response()
+                return _problem(make_problem(code, "as the test wants it"), retry_after)
+            case Dropping(stored, answers):
+                outcomes = [self._take(*each) for each in (segments if stored else segments[:answers])]
+                return await _drop(request, outcomes[:answers])
             case Slow(seconds):
                 await asyncio.sleep(seconds)
             case None:
                 pass
-        if request.content_type != "application/json":
-            return _problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, f"got {request.content_type}")
-        if self.holder:
-            return _json({"resp": "FROZEN", "body": "Datastore frozen."})
-        return self._store(body)
+        if request.content_type not in ({NDJSON} if many and self.ndjson else {"application/json"}):
+            return _problem(make_problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, f"got {request.content_type}"))
+        outcomes = [instead[i] if i in instead else self._take(*each) for i, each in enumerate(segments)]
+        if many:
+            return web.Response(body=b"".join(map(_line, outcomes)), content_type=NDJSON)
+        [outcome] = outcomes
+        return _problem(outcome) if isinstance(outcome, Problem) else _json(outcome)
 
-    def _store(self, body: bytes) -> web.StreamResponse:
+    def _take(self, key: str | None, body: bytes) -> Outcome:
+        if key in self._first:
+            first, outcome = self._first[key]
+            return outcome if first == body else make_problem(ProblemCode.KEY_REUSED, "other bytes came with it")
+        if self.holder:
+            return {"resp": "FROZEN", "body": "Datastore frozen."}
+        outcome = self._store(body)
+        if key and self.knows_keys and not isinstance(outcome, Problem):
+            self._first[key] = body, outcome
+        return outcome
+
+    def _store(self, body: bytes) -> Outcome:
         try:
             decode_segment(body)
         except ProblemError as error:
-            return _problem(error.code, error.detail)
+            return error.problem()
         self.bodies.append(body)
         self.on_stored(len(self.bodies))
         if self.freeze_at is not None and len(self.bodies) >= self.freeze_at:
             self.holder, self.freeze_at = "somebody", None
-        return _json({"resp": "CREATED", "body": f"Written for {len(body)} bytes", "later": "field"})
+        return {"resp": "CREATED", "body": f"Written for {len(body)} bytes", "later": "field"}
 
     async def _stats(self, _: web.Request) -> web.Response:
         return _json({"n_itm": len(self.bodies), "buff_size": sum(map(len, self.bodies)), "later": 1})
@@ -159,19 +207,18 @@ class StandInGateway:
         size = sum(map(len, self.bodies))
         return _json({"resp": "FROZEN", "n_f": len(self.bodies), "bt_wrt": size, "holder": self.holder})
 
-    async def _clean(self, request: web.Request) -> web.Response:
+    async def _clean(self, request: web.Request) -> web.StreamResponse:
         self.requests.append("/cleanbuf")
         match self.faults.popleft() if self.faults else None:
             case Dropping():
-                assert request.transport is not None
-                request.transport.abort()
-                return web.Response()
+                return await _drop(request, [])
             case Answering(code, retry_after):
-                return _problem(code, "as the test wants it", retry_after)
+                return _problem(make_problem(code, "as the test wants it"), retry_after)
             case _:
                 pass
         order = msgspec.json.decode(await request.read(), type=dict[str, str])
         self.bodies.clear()
+        self._first.clear()
         self.holder = ""
         return _json({"resp": "CLEANED", "body": order["msg"]})
 
@@ -180,7 +227,21 @@ def _json(value: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
 
 
-def _problem(code: ProblemCode, detail: str, retry_after: str | None = None) -> web.Response:
-    problem = make_problem(code, detail)
+def _line(outcome: Outcome) -> bytes:
+    return msgspec.json.encode(outcome) + b"\n"
+
+
+def _problem(problem: Problem, retry_after: str | None = None) -> web.Response:
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     return web.Response(body=encode_problem(problem), status=problem.status, headers=headers, content_type=PROBLEM_TYPE)
+
+
+async def _drop(request: web.Request, outcomes: list[Outcome]) -> web.StreamResponse:
+    """Close the connection after so many answers, in the middle of the next one where there are any."""
+    response = web.StreamResponse(headers={"Content-Type": NDJSON})
+    if outcomes:
+        await response.prepare(request)
+        await response.write(b"".join(map(_line, outcomes)) + b'{"resp":"CREA')
+    assert request.transport is not None
+    request.transport.abort()
+    return response

@@ -1,0 +1,148 @@
+"""What the gateway answers: from bytes to typed shapes, or to the error that they amount to."""
+
+import time
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwwire.datastore import DatastoreState
+
+Answer = TypeVar("Answer")
+
+#: Statuses that say "not now".
+_TRANSIENT = frozenset({429, 502, 503, 504})
+#: Statuses that also say "I did nothing".
+_UNTOUCHED = frozenset({429, 503})
+
+
+class StreamOutcome(StrEnum):
+    """What became of a segment."""
+
+    CREATED = "CREATED"
+    FROZEN = "FROZEN"
+
+
+class TrainOutcome(StrEnum):
+    """What became of the wish to train."""
+
+    FROZEN = "FROZEN"
+    WAITING = "WAITING"
+
+
+class Streamed(msgspec.Struct, frozen=True):
+    """The answer to a segment: `body` is for people."""
+
+    resp: StreamOutcome
+    body: str = ""
+
+
+class State(msgspec.Struct, frozen=True):
+    """The datastore's state."""
+
+    resp: DatastoreState
+
+
+class Training(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to the wish to train: when FROZEN, the batch's `n_f` segments, `bt_wrt` bytes, and its holder."""
+
+    resp: TrainOutcome
+    n_f: int | None = None
+    bt_wrt: int | None = None
+    holder: str | None = None
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """The answer to the order to archive the batch; `resp` is CLEANED."""
+
+    resp: str
+    body: str = ""
+
+
+class ProblemAnswer(msgspec.Struct, frozen=True):
+    """As much of a problem document as is needed to tell it; nothing in it is taken for granted."""
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    field: str | None = None
+
+
+class _Line(ProblemAnswer, frozen=True):
+    """What became of one of many segments: `resp` and `body`, or a problem with its `status`."""
+
+    resp: StreamOutcome | None = None
+    body: str = ""
+    status: int | None = None
+
+
+#: What became of one of many segments; an error here is about that segment alone, and is not raised.
+LineAnswer = Streamed | GatewayRefused | GatewayUnavailable
+
+
+def decode_answer(body: bytes, kind: type[Answer], source: str) -> Answer:
+    """Decode the answer that came from `source`.
+
+    Raises:
+        UnexpectedAnswer: it is not one that a gateway gives.
+
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnexpectedAnswer(f"{source} does not answer as a gateway: {error}") from error
+
+
+def decode_line(line: bytes, question: str, source: str) -> LineAnswer:
+    """Decode the answer to one of many segments, which were sent with `question` to `source`.
+
+    Raises:
+        UnexpectedAnswer: it is not one that a gateway gives.
+
+    """
+    answer = decode_answer(line, _Line, source)
+    if answer.resp is not None:
+        return Streamed(answer.resp, answer.body)
+    if answer.status is None:
+        raise UnexpectedAnswer(f"{source} does not answer as a gateway: a line without resp and status")
+    return error_of(question, answer.status, answer)
+
+
+def decode_problem(body: bytes) -> ProblemAnswer:
+    """Decode a problem document; one that cannot be read is an empty one."""
+    try:
+        return msgspec.json.decode(body, type=ProblemAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ProblemAnswer()
+
+
+def error_of(
+    question: str, status: int, problem: ProblemAnswer, *, reason: str = "", retry_after: float | None = None
+) -> GatewayRefused | GatewayUnavailable:
+    """Give the error that a status other than 200 amounts to: whether asking again makes sense.
+
+    Args:
+        question: what was asked, as `POST /streamdata`.
+        status: the HTTP status.
+        problem: the problem document that came with it.
+        reason: what to tell where the document is empty.
+        retry_after: s that the gateway asks to wait.
+
+    """
+    told = problem.detail or problem.title or reason or "no reason given"
+    message = f"{question} answered {status}: {told}"
+    if status in _TRANSIENT:
+        return GatewayUnavailable(message, retry_after=retry_after, seen=status not in _UNTOUCHED)
+    return GatewayRefused(message, status=status, code=problem.code, field=problem.field)
+
+
+def parse_retry_after(header: str) -> float | None:
+    """Read the header's two forms, seconds and an HTTP date; anything else says nothing."""
+    if header.isdecimal():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,33 @@
+import pytest
+
+from gwclient.answers import Streamed, StreamOutcome, decode_line
+from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwwire.problems import ProblemCode, encode_problem, make_problem
+
+
+def decode(line: bytes) -> object:
+    return decode_line(line, "POST /streamdata", "http://gateway/streamdata")
+
+
+def test_a_line_is_the_answer_that_a_segment_alone_would_get() -> None:
+    assert decode(b'{"resp":"CREATED","body":"Written"}') == Streamed(StreamOutcome.CREATED, "Written")
+    assert decode(b'{"resp":"FROZEN","body":"frozen","later":1}') == Streamed(StreamOutcome.FROZEN, "frozen")
+
+
+@pytest.mark.parametrize("code", [ProblemCode.VOLUME_FULL, ProblemCode.INVALID_SEGMENT, ProblemCode.KEY_REUSED])
+def test_a_line_may_be_a_refusal(code: ProblemCode) -> None:
+    refusal = decode(encode_problem(make_problem(code, "so it is", field="h")))
+    assert isinstance(refusal, GatewayRefused)
+    assert (refusal.code, refusal.field) == (code, "h")
+    assert str(refusal) == f"POST /streamdata answered {refusal.status}: so it is"
+
+
+@pytest.mark.parametrize("code", [ProblemCode.QUEUE_FULL, ProblemCode.UPSTREAM_TIMEOUT, ProblemCode.VOLUME_FAILED])
+def test_a_line_may_say_not_now(code: ProblemCode) -> None:
+    assert isinstance(decode(encode_problem(make_problem(code, "later"))), GatewayUnavailable)
+
+
+@pytest.mark.parametrize("line", [b"{}", b"[]", b'{"resp":"MAYBE"}', b'{"title":"no status"}', b"<html>", b"\xff"])
+def test_a_line_that_is_no_answer_is_not_taken_for_one(line: bytes) -> None:
+    with pytest.raises(UnexpectedAnswer, match="http://gateway/streamdata does not answer as a gateway"):
+        decode(line)
