@@ -10,7 +10,7 @@ from databuffer.buffer import Buffer
 from databuffer.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.clock import utc_text
 from databuffer.ndjson import store_lines
-from gwservice.asgi import NDJSON, DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
+from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
 from gwwire.datastore import (
     Batch,
     Batches,
@@ -23,6 +23,7 @@ from gwwire.datastore import (
     decode_freeze_order,
     decode_thaw_order,
 )
+from gwwire.segment import NDJSON
 
 router = APIRouter()
 

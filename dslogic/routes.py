@@ -14,10 +14,10 @@ from dslogic.page import status_page
 from dslogic.settings import LogicSettings
 from gwwire.datastore import FROZEN_TEXT, WAITING_TEXT, decode_freeze_order
 from gwwire.problems import ProblemCode
+from gwwire.segment import NDJSON
 
 routes = Blueprint("routes", __name__)
 
-NDJSON = "application/x-ndjson"
 _CHUNK = 256 * 1024
 _SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
 _QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")

@@ -7,9 +7,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, TrainOrder
-from gwservice.asgi import NDJSON
 from gwwire.datastore import Batch, Batches, Manifest, SegmentPage
 from gwwire.problems import PROBLEM_TYPE
+from gwwire.segment import NDJSON
 
 _PROBLEMS = {
     400: "the body is not JSON",

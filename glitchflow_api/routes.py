@@ -23,8 +23,9 @@ from glitchflow_api.models import (
     TrainWaiting,
 )
 from glitchflow_api.openapi import described, json_body, problems, segment_bodies
-from gwservice.asgi import NDJSON, DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
+from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
 from gwwire.datastore import FROZEN_TEXT, Batch, Batches, Manifest, SegmentPage, decode_clean_order
+from gwwire.segment import NDJSON
 
 router = APIRouter()
 log = logging.getLogger(__name__)

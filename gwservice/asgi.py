@@ -24,6 +24,7 @@ from gwwire.problems import (
     encode_problem,
     make_problem,
 )
+from gwwire.segment import NDJSON
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,6 @@ class TooLarge(ProblemError):
     code = ProblemCode.TOO_LARGE
 
 
-NDJSON = "application/x-ndjson"
 _JSON = "application/json"
 
 

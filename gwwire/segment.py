@@ -11,6 +11,9 @@ import msgspec
 from gwwire.decoding import decode
 from gwwire.problems import ProblemCode, ProblemError
 
+#: The media type of many segments, a line each.
+NDJSON = "application/x-ndjson"
+
 
 class InvalidSegment(ProblemError):
     """The body is JSON but not a segment; `field` names the part that is wrong."""

@@ -1,0 +1,356 @@
+"""Batches: sealed, verified, rotated, thawed, catalogued."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from databuffer.__main__ import main
+from databuffer.app import create_buffer
+from databuffer.buffer import Buffer
+from databuffer.catalog import SegmentFilter
+from databuffer.errors import BufferFrozen, NotFound, NotHolder, VolumeFailed
+from databuffer.settings import BufferSettings, OnFrozen
+from gwwire.datastore import BatchState, BufferStats, DatastoreState, FreezeOrder, ThawOrder
+from tests.support.segments import segment_body
+
+pytestmark = pytest.mark.anyio
+OpenBuffer = Callable[[], Awaitable[Buffer]]
+
+ALICE = FreezeOrder("alice", "secret")
+
+
+@pytest.fixture
+async def rotating(settings: BufferSettings) -> AsyncIterator[Buffer]:
+    buffer = create_buffer(settings.model_copy(update={"ON_FROZEN": OnFrozen.ROTATE}))
+    await buffer.open()
+    yield buffer
+    await buffer.close()
+
+
+@pytest.fixture
+def environment(settings: BufferSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the commands find the volume of `settings`."""
+    for name in ("DTVOLROOT", "DATAROOT", "ADMROOT", "LOGROOT"):
+        monkeypatch.setenv(name, str(getattr(settings, name)))
+
+
+async def fill(buffer: Buffer, count: int = 3) -> None:
+    for number in range(count):
+        meta = f'"meta":{{"channel":"{"HL"[number % 2]}1:STRAIN"}}'
+        await buffer.append(f'{{"h":[{number}.0,0.5],"t":[{100 + number},0.5],{meta}}}'.encode())
+
+
+def manifest_in(folder: Path) -> Any:
+    return json.loads((folder / "MANIFEST.json").read_bytes())
+
+
+async def test_freezing_seals_the_batch_with_a_manifest_of_every_segment(
+    buffer: Buffer, settings: BufferSettings
+) -> None:
+    await fill(buffer)
+    frozen = await buffer.freeze(ALICE)
+    manifest = manifest_in(settings.DATAROOT)
+    assert (manifest["batch"], manifest["digest"], manifest["holder"]) == (frozen.batch, frozen.digest, "alice")
+    assert (manifest["n_itm"], manifest["buff_size"]) == (3, buffer.stats.buff_size)
+    for number, entry in enumerate(manifest["segments"]):
+        content = (settings.DATAROOT / entry["name"]).read_bytes()
+        assert entry["size"] == len(content)
+        assert entry["sha256"] == hashlib.sha256(content).hexdigest()
+        assert (entry["channel"], entry["t0"], entry["dt"], entry["n"]) == (
+            f"{'HL'[number % 2]}1:STRAIN",
+            100 + number,
+            0.5,
+            2,
+        )
+
+
+async def test_the_digest_can_be_checked_with_coreutils_alone(buffer: Buffer, settings: BufferSettings) -> None:
+    await fill(buffer)
+    frozen = await buffer.freeze(ALICE)
+    command = "LC_ALL=C sha256sum gwb*.json | sha256sum"
+    listed = subprocess.run(command, shell=True, cwd=settings.DATAROOT, check=True, capture_output=True, text=True)  # noqa: ASYNC221, S602 (a fixed command)
+    assert listed.stdout.split()[0] == frozen.digest
+
+
+async def test_an_archive_is_sealed_even_if_nobody_froze_it(buffer: Buffer) -> None:
+    await fill(buffer)
+    archived = await buffer.flush()
+    assert archived.folder
+    assert manifest_in(archived.folder)["n_itm"] == 3
+    assert main(["verify", str(archived.folder)]) == 0
+
+
+def drop(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+
+
+def alter(folder: Path, name: str) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes().replace(b"0.5", b"0.6"))
+
+
+def cut_short(folder: Path, name: str) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes()[:-3])
+
+
+def add(folder: Path, name: str) -> None:
+    shutil.copy(folder / name, folder / "gwb1.json")
+
+
+def forge(folder: Path, _: str) -> None:
+    path = folder / "MANIFEST.json"
+    path.write_text(path.read_text().replace('"digest": "', '"digest": "0'))
+
+
+@pytest.mark.parametrize("harm", [drop, alter, cut_short, add, forge])
+async def test_verify_notices_whatever_is_done_to_an_archive(
+    buffer: Buffer, capsys: pytest.CaptureFixture[str], harm: Callable[[Path, str], None]
+) -> None:
+    await fill(buffer)
+    folder = (await buffer.flush()).folder
+    assert folder
+    assert main(["verify", str(folder)]) == 0
+    name = manifest_in(folder)["segments"][1]["name"]
+    harm(folder, name)
+    assert main(["verify", str(folder)]) == 1
+    told = capsys.readouterr().out
+    assert {"add": "gwb1.json", "forge": "digest"}.get(harm.__name__, name) in told
+
+
+async def test_verify_needs_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tmp_path)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+async def test_the_holder_can_thaw_and_nobody_else(buffer: Buffer, settings: BufferSettings) -> None:
+    await fill(buffer)
+    await buffer.freeze(ALICE)
+    for user, token in (("bob", "secret"), ("alice", "guess")):
+        with pytest.raises(NotHolder):
+            await buffer.thaw(ThawOrder(user, token))
+    assert buffer.description.user == "alice"
+    thawed = await buffer.thaw(ThawOrder("alice", "secret"))
+    assert thawed.n_itm == 3
+    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
+    assert not (settings.DATAROOT / "MANIFEST.json").exists()
+    await fill(buffer, 1)
+    assert buffer.stats.n_itm == 4
+    assert await buffer.thaw(ThawOrder("anybody", "")) == buffer.stats
+
+
+async def test_rotating_a_freeze_costs_no_data(rotating: Buffer, settings: BufferSettings) -> None:
+    await fill(rotating, 3)
+    frozen = await rotating.freeze(ALICE)
+    await fill(rotating, 2)
+    stats = rotating.stats
+    assert (stats.n_itm, stats.next_n_itm) == (3, 2)
+    assert stats.next_buff_size == sum(path.stat().st_size for path in (settings.DTVOLROOT / "next").iterdir())
+    assert len(await rotating.names()) == 3
+    assert manifest_in(settings.DATAROOT)["digest"] == frozen.digest
+
+    archived = await rotating.flush()
+    assert archived.folder
+    assert len(list(archived.folder.glob("gwb*.json"))) == 3
+    assert rotating.stats == BufferStats(2, stats.next_buff_size or 0)
+    assert len(list(settings.DATAROOT.iterdir())) == 2
+    assert not (settings.DTVOLROOT / "next").exists()
+    assert [json.loads(line)["name"] for line in await rotating.log_lines()] == await rotating.names()
+    await fill(rotating, 1)
+    assert rotating.stats.n_itm == 3
+
+
+async def test_thawing_brings_the_next_batchs_segments_into_the_one_in_hand(
+    rotating: Buffer, settings: BufferSettings
+) -> None:
+    await fill(rotating, 3)
+    await rotating.freeze(ALICE)
+    await fill(rotating, 2)
+    await rotating.thaw(ThawOrder("alice", "secret"))
+    assert rotating.stats.n_itm == 5 == len(list(settings.DATAROOT.iterdir()))
+    assert rotating.stats.next_n_itm is None
+    assert len(await rotating.names()) == 5 == len(await rotating.log_lines())
+    assert not (settings.DTVOLROOT / "next").exists()
+
+
+async def test_rotating_survives_a_restart(rotating: Buffer, settings: BufferSettings) -> None:
+    await fill(rotating, 3)
+    await rotating.freeze(ALICE)
+    await fill(rotating, 2)
+    stats = rotating.stats
+    await rotating.close()
+    again = create_buffer(settings)
+    await again.open()
+    assert again.stats == stats
+    with pytest.raises(BufferFrozen):
+        await fill(again, 1)
+    await again.flush()
+    assert again.stats.n_itm == 2
+    await again.close()
+    rotating.recover()
+
+
+async def test_batches_are_listed_from_open_to_archived(buffer: Buffer) -> None:
+    await fill(buffer)
+    (opened,) = await buffer.batches()
+    assert (opened.state, opened.n_itm, opened.path) == (BatchState.OPEN, 3, "data")
+    with pytest.raises(NotFound, match="OPEN"):
+        await buffer.manifest(opened.id)
+    frozen = await buffer.freeze(ALICE)
+    assert (await buffer.batch(opened.id)).digest == frozen.digest
+    archived = await buffer.flush()
+    assert archived.folder
+    first, second = await buffer.batches()
+    assert (first.id, first.state, first.path, first.holder) == (
+        opened.id,
+        BatchState.ARCHIVED,
+        archived.folder.name,
+        "alice",
+    )
+    assert (second.state, second.n_itm) == (BatchState.OPEN, 0)
+    assert await buffer.manifest(first.id) == archived.folder / "MANIFEST.json"
+    with pytest.raises(NotFound):
+        await buffer.batch("b0")
+
+
+async def test_segments_are_found_by_batch_channel_and_span(buffer: Buffer) -> None:
+    await fill(buffer, 4)
+    first = (await buffer.batches())[0].id
+    await buffer.flush()
+    await fill(buffer, 2)
+
+    async def found(**wanted: Any) -> list[float]:
+        return [row.t0 for row in await buffer.segments(SegmentFilter(**wanted))]
+
+    assert await found() == [100, 101, 102, 103, 100, 101]
+    assert await found(batch=first) == [100, 101, 102, 103]
+    assert await found(channel="L1:STRAIN") == [101, 103, 101]
+    assert await found(batch=first, start=101, stop=103) == [101, 102]
+    assert await found(batch=first, start=100.999, stop=102.001) == [100, 101, 102]
+    rows = await buffer.segments(SegmentFilter(limit=4))
+    assert await found(after=rows[-1].seq) == [100, 101]
+    assert [row.seq for row in rows] == sorted({row.seq for row in rows})
+
+
+async def test_a_segments_file_is_found_wherever_its_batch_is(buffer: Buffer) -> None:
+    stored = await buffer.append(segment_body(7))
+    segment, path = await buffer.segment(stored.name)
+    content = path.read_bytes()
+    assert segment.sha256 == hashlib.sha256(content).hexdigest()
+    await buffer.flush()
+    assert (await buffer.segment(stored.name))[1].read_bytes() == content
+    with pytest.raises(NotFound):
+        await buffer.segment("gwb1.json")
+
+
+async def test_a_lost_catalog_is_made_again_from_the_volume(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
+    buffer = await open_buffer()
+    await fill(buffer, 3)
+    await buffer.flush()
+    await fill(buffer, 2)
+    batches, segments = await buffer.batches(), await buffer.segments(SegmentFilter())
+    await buffer.close()
+    for path in settings.ADMROOT.glob("catalog.sqlite*"):
+        path.unlink()
+    buffer = await open_buffer()
+    again = await buffer.batches()
+    assert [(row.id, row.state, row.n_itm, row.path, row.digest) for row in again] == [
+        (row.id, row.state, row.n_itm, row.path, row.digest) for row in batches
+    ]
+    assert [
+        (row.name, row.batch, row.sha256, row.channel, row.t0, row.dt, row.n)
+        for row in await buffer.segments(SegmentFilter())
+    ] == [(row.name, row.batch, row.sha256, row.channel, row.t0, row.dt, row.n) for row in segments]
+
+
+async def test_a_catalog_that_is_no_database_any_more_is_made_again(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await fill(buffer, 3)
+    await buffer.close()
+    for path in settings.ADMROOT.glob("catalog.sqlite*"):
+        path.write_bytes(b"these are no pages of a database" * 200)
+    buffer = await open_buffer()
+    assert len(await buffer.segments(SegmentFilter())) == 3 == buffer.stats.n_itm
+
+
+async def test_an_archive_that_was_carried_away_is_forgotten(open_buffer: OpenBuffer) -> None:
+    buffer = await open_buffer()
+    await fill(buffer)
+    folder = (await buffer.flush()).folder
+    assert folder
+    await buffer.close()
+    shutil.rmtree(folder)
+    buffer = await open_buffer()
+    assert [row.state for row in await buffer.batches()] == [BatchState.OPEN]
+    assert await buffer.segments(SegmentFilter()) == []
+
+
+@pytest.mark.usefixtures("environment")
+async def test_a_second_buffer_on_the_same_volume_refuses_to_start(buffer: Buffer, settings: BufferSettings) -> None:
+    with pytest.raises(VolumeFailed, match="another buffer"):
+        await create_buffer(settings).open()
+    command = [sys.executable, "-m", "databuffer"]
+    started = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221 (nothing else runs here)
+        [sys.executable, "-m", "databuffer"], check=False, capture_output=True, text=True, timeout=30
+    )  # noqa: ASYNC221 (nothing else runs here)
+    assert started.returncode == 1
+    assert len(started.stderr.splitlines()) == 1
+    assert "another buffer (process" in started.stderr
+    await fill(buffer, 1)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_fsck_finds_nothing_on_a_sound_volume(
+    open_buffer: OpenBuffer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = await open_buffer()
+    await fill(buffer)
+    await buffer.flush()
+    await fill(buffer)
+    await buffer.close()
+    assert main(["fsck"]) == 0
+    assert capsys.readouterr().out == "everything agrees\n"
+
+
+@pytest.mark.usefixtures("environment")
+async def test_fsck_tells_and_repairs_what_does_not_agree(
+    open_buffer: OpenBuffer, settings: BufferSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = await open_buffer()
+    await fill(buffer, 6)
+    await buffer.close()
+    lost, altered, short, *_ = sorted(settings.DATAROOT.iterdir())
+    lost.unlink()
+    altered.write_bytes(altered.read_bytes().replace(b"0.5", b"0.6"))
+    short.write_bytes(short.read_bytes()[:-5])
+    (settings.DATAROOT / "gwb1.json").write_bytes(b'{"h":[1.0],"t":[0,1]}')
+    (settings.DTVOLROOT / ".incoming" / "0.json").write_bytes(b"half")
+    (settings.ADMROOT / settings.ADMFNM).write_bytes(b"")
+    (settings.ADMROOT / settings.DSST).unlink()
+
+    assert main(["fsck"]) == 1
+    told = capsys.readouterr().out
+    for word in (lost.name, altered.name, short.name, "gwb1.json", "0.json", "counts", "state"):
+        assert word in told
+    assert altered.exists()
+
+    assert main(["fsck", "--repair"]) == 0
+    assert main(["fsck"]) == 0
+    quarantined = {path.name for path in (settings.DTVOLROOT / "quarantine").iterdir()}
+    assert {altered.name, short.name, "0.json", f"{altered.name}.reason"} <= quarantined
+    buffer = await open_buffer()
+    assert buffer.stats.n_itm == 4 == len(list(settings.DATAROOT.iterdir()))
+
+
+@pytest.mark.usefixtures("environment", "buffer")
+async def test_fsck_leaves_a_running_buffers_volume_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fsck", "--repair"]) == 1
+    assert "another buffer" in capsys.readouterr().err

@@ -1,0 +1,106 @@
+"""Many segments in one request."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from databuffer.app import create_app, create_buffer
+from databuffer.ndjson import split_lines
+from databuffer.settings import BufferSettings
+from gwservice.asgi import TooLarge
+from tests.support.segments import BAD_BODIES, segment_body
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def client(settings: BufferSettings) -> Iterator[TestClient]:
+    with TestClient(create_app(create_buffer(settings), max_body=10_000)) as client:
+        yield client
+
+
+def answers(body: bytes) -> list[Any]:
+    return [json.loads(line) for line in body.splitlines()]
+
+
+def test_every_line_is_stored_and_answered_in_order(client: TestClient) -> None:
+    lines = [segment_body(number) for number in range(200)]
+    answer = client.post("/sendF", content=b"\n".join(lines) + b"\n", headers=NDJSON)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    told = answers(answer.content)
+    assert [each["resp"] for each in told] == ["CREATED"] * 200
+    assert client.get("/stat").json()["n_itm"] == 200
+    for number, each in enumerate(told):
+        name = each["body"].split()[1]
+        assert client.get(f"/segments/{name}").json()["h"][0] == number
+
+
+def test_a_bad_line_does_not_spoil_the_rest(client: TestClient) -> None:
+    bad = {what: body for what, (body, _, _) in BAD_BODIES.items() if body and b"\n" not in body and len(body) < 10_000}
+    lines = [line for body in bad.values() for line in (body, segment_body(1))]
+    told = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
+    assert [each.get("resp") for each in told] == [None, "CREATED"] * len(bad)
+    for what, each in zip(bad, told[::2], strict=True):
+        _, status, field = BAD_BODIES[what]
+        assert (each["status"], each.get("field")) == (status, field), what
+    assert client.get("/stat").json()["n_itm"] == len(bad)
+
+
+def test_a_line_that_is_too_long_is_told_and_passed_over(client: TestClient) -> None:
+    lines = [segment_body(1), segment_body(2, samples=2000), segment_body(3)]
+    told = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
+    assert [each.get("resp") or each["code"] for each in told] == ["CREATED", "too-large", "CREATED"]
+
+
+def test_a_frozen_batch_is_told_for_each_line(client: TestClient) -> None:
+    client.post("/sendF", content=segment_body(1), headers=NDJSON)
+    client.post("/upddsc", json={"user": "alice", "token": ""})
+    told = answers(client.post("/sendF", content=segment_body(1) + b"\n" + segment_body(2), headers=NDJSON).content)
+    assert told == [{"resp": "FROZEN", "body": "Datastore frozen."}] * 2
+    assert client.get("/stat").json()["n_itm"] == 1
+
+
+def test_the_requests_key_makes_one_for_each_line(client: TestClient) -> None:
+    body = b"\n".join(segment_body(number) for number in range(10))
+    first = client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Key": "a-key"})
+    again = client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Key": "a-key"})
+    assert answers(first.content) == answers(again.content)
+    assert client.get("/stat").json()["n_itm"] == 10
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", b"\n\r\n\n"])
+def test_no_line_is_no_answer(client: TestClient, body: bytes) -> None:
+    answer = client.post("/sendF", content=body, headers=NDJSON)
+    assert answer.status_code == 200
+    assert [each for each in answers(answer.content) if "resp" in each] == []
+    assert client.get("/stat").json()["n_itm"] == 0
+
+
+def test_the_server_offers_it(client: TestClient) -> None:
+    answer = client.options("/sendF")
+    assert answer.status_code == 204
+    assert "application/x-ndjson" in answer.headers["accept-post"]
+
+
+lines_of_text = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b" ")), max_size=8)
+
+
+@pytest.mark.anyio
+@given(lines=lines_of_text, cuts=st.lists(st.integers(0, 200), max_size=8), ended=st.booleans())
+async def test_lines_are_the_same_wherever_the_body_is_cut(lines: list[bytes], cuts: list[int], ended: bool) -> None:  # noqa: FBT001 (drawn)
+    body = b"\n".join(lines) + (b"\n" if ended else b"")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        ends = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+        for start, stop in pairwise(ends):
+            yield body[start:stop]
+
+    found = ["too large" if isinstance(line, TooLarge) else line async for line in split_lines(chunks(), 20)]
+    assert found == ["too large" if len(line) > 20 else line for line in lines if line]
