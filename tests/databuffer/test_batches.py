@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +298,6 @@ async def test_a_second_buffer_on_the_same_volume_refuses_to_start(buffer: Buffe
         await create_buffer(settings).open()
     command = [sys.executable, "-m", "databuffer"]
     started = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221 (nothing else runs here)
-        [sys.executable, "-m", "databuffer"], check=False, capture_output=True, text=True, timeout=30
-    )  # noqa: ASYNC221 (nothing else runs here)
     assert started.returncode == 1
     assert len(started.stderr.splitlines()) == 1
     assert "another buffer (process" in started.stderr
