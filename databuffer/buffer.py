@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,8 +27,8 @@ from gwwire.problems import ProblemError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: Writes in flight at once: the file system batches its journal, so that many durable writes cost little more than one.
-_WRITERS = 16
+#: Threads that write: the file system batches its journal, so that many durable writes cost little more than one.
+_WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,18 @@ class Archived:
 
 
 @dataclass(frozen=True)
-class _Staged:
-    """A segment whose bytes are on the disk, but not in a batch yet."""
+class _Prepared:
+    """A segment whose turn to be stored has not come yet.
 
-    path: Path
+    Attributes:
+        sha256: of its bytes.
+        staged: where its bytes are on the disk already; why they could not be written; None: nobody has tried.
+
+    """
+
     arrival: Arrival
     sha256: str
+    staged: Path | VolumeError | None
 
 
 class Buffer:
@@ -76,7 +82,9 @@ class Buffer:
     def __init__(self, store: Store, *, queue_size: int, on_frozen: OnFrozen = OnFrozen.REJECT) -> None:
         self._store = store
         self._on_frozen = on_frozen
-        self._committer: Committer[Arrival, Stored] = Committer(self._store_in_order, queue_size)
+        self._committer: Committer[Arrival, _Prepared, Stored] = Committer(
+            self._prepare_ahead, self._store_in_order, queue_size
+        )
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
         self._hand: OpenBatch | None = None
         self._next: OpenBatch | None = None
@@ -255,8 +263,11 @@ class Buffer:
     async def _in_order(self, step: Callable[[], T]) -> T:
         return await self._committer.perform(lambda: asyncio.to_thread(self._trustworthy, step))
 
-    async def _store_in_order(self, group: Sequence[Arrival]) -> Sequence[Stored | ProblemError]:
-        return await asyncio.to_thread(self._trustworthy, lambda: self._store_group(group))
+    async def _prepare_ahead(self, group: Sequence[Arrival]) -> Sequence[_Prepared]:
+        return await asyncio.to_thread(self._prepare_group, group)
+
+    async def _store_in_order(self, group: Sequence[_Prepared]) -> Sequence[Stored | ProblemError]:
+        return await asyncio.to_thread(self._store_or_discard, group)
 
     def _trustworthy(self, step: Callable[[], T]) -> T:
         """Take a step from a known state; after a step that failed half-way the volume is read anew."""
@@ -280,38 +291,64 @@ class Buffer:
 
     # ---- segments
 
-    def _store_group(self, group: Sequence[Arrival]) -> list[Stored | ProblemError]:
+    def _prepare_group(self, group: Sequence[Arrival]) -> list[_Prepared]:
+        """Write the segments' bytes to the disk, unless it is plain that they will not be taken."""
+        if self._description.dstatus is DatastoreState.FROZEN and self._on_frozen is OnFrozen.REJECT:
+            return [_Prepared(arrival, _checksum(arrival), None) for arrival in group]
+        shares = [group[start::_WRITERS] for start in range(min(_WRITERS, len(group)))]
+        staged = [iter(share) for share in self._writers.map(self._stage, shares)]
+        return [next(staged[index % _WRITERS]) for index in range(len(group))]
+
+    def _stage(self, arrivals: Sequence[Arrival]) -> list[_Prepared]:
+        staged = self._store.volume.stage([arrival.content for arrival in arrivals])
+        if any(isinstance(each, VolumeError) for each in staged):
+            self._suspect = True
+        return [_Prepared(arrival, _checksum(arrival), each) for arrival, each in zip(arrivals, staged, strict=True)]
+
+    def _store_or_discard(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
+        try:
+            return self._trustworthy(lambda: self._store_group(group))
+        except Exception:
+            self._discard(group)
+            raise
+
+    def _discard(self, group: Iterable[_Prepared]) -> None:
+        """Remove what was written of segments that were not stored; what cannot be removed, a start-up sets aside."""
+        for each in group:
+            if isinstance(each.staged, Path):
+                with suppress(VolumeError):
+                    self._store.volume.discard(each.staged)
+
+    def _store_group(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
         answers: dict[int, Stored | ProblemError] = self._answered_before(group)
+        self._discard(group[index] for index in answers)
         keys: set[str] = set()
         fresh: list[int] = []
         again: list[int] = []
-        for index, arrival in enumerate(group):
+        for index, key in enumerate(each.arrival.key for each in group):
             if index in answers:
                 continue
-            (again if arrival.key in keys else fresh).append(index)
-            if arrival.key is not None:
-                keys.add(arrival.key)
+            (again if key in keys else fresh).append(index)
+            if key is not None:
+                keys.add(key)
         answers.update(zip(fresh, self._store_fresh([group[index] for index in fresh]), strict=True))
         # A key that came twice in one group: the second has to see what became of the first.
         if again:
             answers.update(zip(again, self._store_group([group[index] for index in again]), strict=True))
         return [answers[index] for index in range(len(group))]
 
-    def _answered_before(self, group: Sequence[Arrival]) -> dict[int, Stored | ProblemError]:
+    def _answered_before(self, group: Sequence[_Prepared]) -> dict[int, Stored | ProblemError]:
         """Give the answers to segments whose Idempotency-Key is known."""
-        keyed = {index: arrival for index, arrival in enumerate(group) if arrival.key is not None}
+        keyed = {index: each.arrival.key for index, each in enumerate(group) if each.arrival.key is not None}
         if not keyed:
             return {}
-        known = self._store.catalog.by_key(arrival.key for arrival in keyed.values() if arrival.key)
+        known = self._store.catalog.by_key(keyed.values())
         answers: dict[int, Stored | ProblemError] = {}
-        for index, arrival in keyed.items():
-            key = arrival.key or ""
-            if key not in known and not self._recovered:
-                continue
-            sha256 = hashlib.sha256(arrival.content).hexdigest()
+        for index, key in keyed.items():
+            sha256 = group[index].sha256
             first = known.get(key) or self._claim(sha256, key)
             if first is not None:
-                answers[index] = Stored(first.name, first.bytes) if first.sha256 == sha256 else _key_reused(arrival)
+                answers[index] = Stored(first.name, first.bytes) if first.sha256 == sha256 else _key_reused(key)
         return answers
 
     def _claim(self, sha256: str, key: str) -> CataloguedSegment | None:
@@ -325,13 +362,15 @@ class Buffer:
         self._recovered = self._store.catalog.recovered()
         return claimed
 
-    def _store_fresh(self, arrivals: Sequence[Arrival]) -> list[Stored | ProblemError]:
+    def _store_fresh(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
         batch = self._batch_to_fill()
         if batch is None:
-            return [BufferFrozen(f"the batch is frozen by {self._description.user}") for _ in arrivals]
-        staged = list(self._writers.map(self._stage, arrivals))
-        published = iter(self._publish(batch, [each for each in staged if isinstance(each, _Staged)]))
-        return [next(published) if isinstance(each, _Staged) else each for each in staged]
+            self._discard(group)
+            return [BufferFrozen(f"the batch is frozen by {self._description.user}") for _ in group]
+        # What met a frozen batch when it was prepared, and an open one now, is not written yet.
+        written = [each if each.staged else self._stage([each.arrival])[0] for each in group]
+        published = iter(self._publish(batch, [each for each in written if isinstance(each.staged, Path)]))
+        return [each.staged if isinstance(each.staged, VolumeError) else next(published) for each in written]
 
     def _batch_to_fill(self) -> OpenBatch | None:
         """Give the batch that takes segments now, None where none does."""
@@ -343,24 +382,17 @@ class Buffer:
             self._next = self._store.begin(self._store.next)
         return self._next
 
-    def _stage(self, arrival: Arrival) -> _Staged | ProblemError:
-        try:
-            path = self._store.volume.stage(arrival.content)
-        except VolumeError as error:
-            self._suspect = True
-            return error
-        return _Staged(path, arrival, hashlib.sha256(arrival.content).hexdigest())
-
-    def _publish(self, batch: OpenBatch, staged: Sequence[_Staged]) -> list[Stored]:
-        """Name, catalogue and count staged segments in one step: all of them or, where anything fails, none."""
-        if not staged:
+    def _publish(self, batch: OpenBatch, written: Sequence[_Prepared]) -> list[Stored]:
+        """Name, catalogue and count written segments in one step: all of them or, where anything fails, none."""
+        if not written:
             return []
         folder, now = batch.slot.folder, time.time_ns()
-        stored = [Stored(self._next_name(), len(each.arrival.content)) for each in staged]
-        rows = [_row(each, segment.name, now) for each, segment in zip(staged, stored, strict=True)]
+        stored = [Stored(self._next_name(), len(each.arrival.content)) for each in written]
+        rows = [_row(each, segment.name, now) for each, segment in zip(written, stored, strict=True)]
         try:
-            for each, segment in zip(staged, stored, strict=True):
-                self._store.volume.publish(each.path, folder, segment.name)
+            for each, segment in zip(written, stored, strict=True):
+                assert isinstance(each.staged, Path)  # noqa: S101 (what was written lies somewhere)
+                self._store.volume.publish(each.staged, folder, segment.name)
             synced = self._writers.submit(self._store.volume.sync, folder)
             self._store.catalog.add(batch.id, rows)
             synced.result()
@@ -368,9 +400,9 @@ class Buffer:
             self._suspect = False
         except VolumeError:
             self._suspect = True
-            for path in [*(each.path for each in staged), *(folder / segment.name for segment in stored)]:
-                with suppress(ProblemError):
-                    self._store.volume.discard(path)
+            for segment in stored:
+                with suppress(VolumeError):
+                    self._store.volume.discard(folder / segment.name)
             raise
         return stored
 
@@ -461,12 +493,16 @@ class Buffer:
         return self._hand
 
 
-def _row(staged: _Staged, name: str, now: int) -> SegmentRow:
-    arrival = staged.arrival
+def _checksum(arrival: Arrival) -> str:
+    return hashlib.sha256(arrival.content).hexdigest()
+
+
+def _row(prepared: _Prepared, name: str, now: int) -> SegmentRow:
+    arrival = prepared.arrival
     return SegmentRow(
         name=name,
         bytes=len(arrival.content),
-        sha256=staged.sha256,
+        sha256=prepared.sha256,
         channel=arrival.channel,
         t0=arrival.t0,
         dt=arrival.dt,
@@ -476,8 +512,8 @@ def _row(staged: _Staged, name: str, now: int) -> SegmentRow:
     )
 
 
-def _key_reused(arrival: Arrival) -> KeyReused:
-    return KeyReused(f"Idempotency-Key {arrival.key!r} came with other bytes before", field="Idempotency-Key")
+def _key_reused(key: str) -> KeyReused:
+    return KeyReused(f"Idempotency-Key {key!r} came with other bytes before", field="Idempotency-Key")
 
 
 def _same(one: str, other: str) -> bool:

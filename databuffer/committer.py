@@ -1,6 +1,7 @@
 """One order of things: segments, freezes and flushes wait in one queue and are carried out one after the other.
 
-Segments that wait next to each other are carried out as one group, so that they share one durable step.
+Segments that wait next to each other are carried out as one group, so that they share one durable step. While a group
+is stored, the one after it is prepared already: two pairs of hands, one order.
 """
 
 import asyncio
@@ -14,11 +15,14 @@ from databuffer.errors import QueueFull
 from gwwire.problems import ProblemError
 
 Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
 T = TypeVar("T")
 
-#: What becomes of a group: a result or an error for each of its segments, in their order.
-StoreGroup = Callable[[Sequence[Item]], Awaitable[Sequence[Result | ProblemError]]]
+#: What can be done for a group before its turn has come.
+PrepareGroup = Callable[[Sequence[Item]], Awaitable[Sequence[Prepared]]]
+#: What becomes of a prepared group: a result or an error for each of its segments, in their order.
+StoreGroup = Callable[[Sequence[Prepared]], Awaitable[Sequence[Result | ProblemError]]]
 
 
 @dataclass(frozen=True)
@@ -33,35 +37,48 @@ class _Step:
     answer: asyncio.Future[Any]
 
 
-class Committer(Generic[Item, Result]):
+@dataclass(frozen=True)
+class _Group:
+    appends: list[_Append]
+    prepared: Sequence[Any]
+
+
+class Committer(Generic[Item, Prepared, Result]):
     """Carries out what is asked of the buffer, in the order it was asked.
 
     Args:
-        store: stores a group of segments.
+        prepare: prepares a group of segments, while the one before it may still be stored.
+        store: stores a prepared group.
         capacity: how many segments may wait.
 
     """
 
-    def __init__(self, store: StoreGroup[Item, Result], capacity: int) -> None:
+    def __init__(
+        self, prepare: PrepareGroup[Item, Prepared], store: StoreGroup[Prepared, Result], capacity: int
+    ) -> None:
+        self._prepare = prepare
         self._store = store
         self._capacity = capacity
         self._waiting: deque[_Append | _Step] = deque()
         self._appends_waiting = 0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
+        self._ready: asyncio.Queue[_Group | _Step | None] = asyncio.Queue(maxsize=1)
         self._closing = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin carrying out orders."""
-        self._task = asyncio.create_task(self._run(), name="committer")
+        self._tasks = [
+            asyncio.create_task(self._prepare_all(), name="preparer"),
+            asyncio.create_task(self._carry_out_all(), name="committer"),
+        ]
 
     async def close(self) -> None:
         """Carry out what is waiting, then stop."""
         self._closing = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
+        await asyncio.gather(*self._tasks)
 
     async def append(self, content: Item, *, patient: bool = False) -> Result:
         """Store one segment; returns when it is stored. `patient`: wait for room in the queue.
@@ -91,18 +108,20 @@ class Committer(Generic[Item, Result]):
         self._waiting.append(order)
         self._wake.set()
 
-    async def _run(self) -> None:
+    async def _prepare_all(self) -> None:
         while self._waiting or not self._closing:
             if not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-                continue
-            if group := self._take_group():
-                await self._store_group(group)
+            elif appends := self._take_appends():
+                await self._prepare_group(appends)
             else:
-                await self._perform_step()
+                order = self._waiting.popleft()
+                assert isinstance(order, _Step)  # noqa: S101 (what is no append is a step)
+                await self._ready.put(order)
+        await self._ready.put(None)
 
-    def _take_group(self) -> list[_Append]:
+    def _take_appends(self) -> list[_Append]:
         group = []
         while self._waiting and isinstance(order := self._waiting[0], _Append):
             self._waiting.popleft()
@@ -111,26 +130,38 @@ class Committer(Generic[Item, Result]):
         self._room.set()
         return group
 
-    async def _store_group(self, group: list[_Append]) -> None:
+    async def _prepare_group(self, appends: list[_Append]) -> None:
         try:
-            results = await self._store([order.content for order in group])
+            prepared = await self._prepare([order.content for order in appends])
         except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
-            for order in group:
-                _fail(order.answer, error)
+            _fail(appends, error)
+        else:
+            await self._ready.put(_Group(appends, prepared))
+
+    async def _carry_out_all(self) -> None:
+        while (order := await self._ready.get()) is not None:
+            if isinstance(order, _Group):
+                await self._store_group(order)
+            else:
+                await self._perform_step(order)
+
+    async def _store_group(self, group: _Group) -> None:
+        try:
+            results = await self._store(group.prepared)
+        except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
+            _fail(group.appends, error)
             return
-        for order, result in zip(group, results, strict=True):
+        for order, result in zip(group.appends, results, strict=True):
             if isinstance(result, ProblemError):
-                _fail(order.answer, result)
+                _fail([order], result)
             else:
                 _answer(order.answer, result)
 
-    async def _perform_step(self) -> None:
-        order = self._waiting.popleft()
-        assert isinstance(order, _Step)  # noqa: S101 (what is no append is a step)
+    async def _perform_step(self, step: _Step) -> None:
         try:
-            _answer(order.answer, await order.perform())
+            _answer(step.answer, await step.perform())
         except Exception as error:  # noqa: BLE001 (whatever it is, the one who waits must hear of it)
-            _fail(order.answer, error)
+            _fail([step], error)
 
 
 def _answer(future: asyncio.Future[T], result: T) -> None:
@@ -138,6 +169,7 @@ def _answer(future: asyncio.Future[T], result: T) -> None:
         future.set_result(result)
 
 
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    with suppress(asyncio.InvalidStateError):
-        future.set_exception(error)
+def _fail(orders: Sequence[_Append | _Step], error: Exception) -> None:
+    for order in orders:
+        with suppress(asyncio.InvalidStateError):
+            order.answer.set_exception(error)

@@ -156,7 +156,7 @@ def _missing_hand(store: Store) -> Iterator[Finding]:
 
 
 def _leftovers(store: Store) -> Iterator[Finding]:
-    for path in sorted(store.volume.incoming.iterdir()):
+    for path in store.volume.leftovers():
         yield Finding(
             f"{path.name} was being written when the buffer stopped; set aside",
             partial(store.volume.set_aside, path, "was being written when the buffer stopped; never acknowledged"),

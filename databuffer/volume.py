@@ -10,14 +10,14 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from databuffer.errors import VolumeFailed, volume_error
+from databuffer.errors import VolumeError, VolumeFailed, volume_error
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 _PROBE_SIZE = 64 * 1024
@@ -115,6 +115,8 @@ class Volume:
         self.quarantine = root / "quarantine"
         self._prefix = prefix
         self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")
+        # Tells the files this process is writing from those that an earlier one left.
+        self._run = f"run{time.time_ns()}"
         self._staged = itertools.count()
         self._lock: int | None = None
 
@@ -172,8 +174,11 @@ class Volume:
                 raise PermissionError(errno.EACCES, "cannot be written to", str(self.data))
 
     def probe(self) -> None:
-        """Write and sync a small file, to see whether the volume works again."""
-        self.discard(self.stage(bytes(_PROBE_SIZE)))
+        """Write and sync a file, to see whether the volume works again; raises VolumeError while it does not."""
+        (staged,) = self.stage([bytes(_PROBE_SIZE)])
+        if isinstance(staged, VolumeError):
+            raise staged
+        self.discard(staged)
 
     # ---- segment files
 
@@ -186,17 +191,45 @@ class Volume:
         match = self._segment_name.fullmatch(name)
         return int(match[1]) if match else None
 
-    def stage(self, content: bytes) -> Path:
-        """Write a file beside the batch, durably."""
-        path = self.incoming / f"{next(self._staged)}.json"
+    def stage(self, contents: Sequence[bytes]) -> list[Path | VolumeError]:
+        """Write files beside the batch, durably; gives each one's path, or why it could not be written.
+
+        All are written before the first is synced: the file system then has all of them to put into one journal entry.
+        """
+        written = [self._write_staged(content) for content in contents]
+        return [self._sync_staged(*each) if isinstance(each, tuple) else each for each in written]
+
+    def leftovers(self) -> list[Path]:
+        """Give the staged files of earlier processes."""
         with volume_errors():
-            try:
-                write_file(path, content, durable=True)
-            except OSError:
-                with suppress(OSError):
-                    path.unlink()
-                raise
+            return sorted(path for path in self.incoming.iterdir() if not path.name.startswith(self._run))
+
+    def _write_staged(self, content: bytes) -> tuple[Path, int] | VolumeError:
+        path = self.incoming / f"{self._run}-{next(self._staged)}.json"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+        except OSError as error:
+            return volume_error(error)
+        try:
+            os.fchmod(descriptor, _FILE_MODE)
+            write_all(descriptor, content)
+        except OSError as error:
+            return self._give_up(path, descriptor, error)
+        return path, descriptor
+
+    def _sync_staged(self, path: Path, descriptor: int) -> Path | VolumeError:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            return self._give_up(path, descriptor, error)
+        os.close(descriptor)
         return path
+
+    def _give_up(self, path: Path, descriptor: int, error: OSError) -> VolumeError:
+        os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
+        return volume_error(error)
 
     def publish(self, staged: Path, folder: Path, name: str) -> None:
         """Move a staged file into a batch; it is durable after the next `sync`."""
