@@ -21,7 +21,7 @@ from scripts.benchmark.load import GeneratorFailed
 from scripts.benchmark.machine import describe_machine, describe_versions
 from scripts.benchmark.meters import Usage
 from scripts.benchmark.report import Circumstances, load_section, stored_section, write_section
-from scripts.benchmark.stored import Level, measure_levels
+from scripts.benchmark.stored import Filling, Level, measure_levels
 from scripts.benchmark.sweep import Block, Plan, sweep
 from scripts.benchmark.tables import LevelTable, LoadTable
 from scripts.trio import ServiceDied, Trio, free_ports
@@ -159,10 +159,12 @@ def run_sweep(options: argparse.Namespace, home: Path) -> tuple[list[Block], dic
 
 def run_stored(options: argparse.Namespace, home: Path) -> list[Level]:
     """Measure with more and more segments stored, telling the numbers as they come."""
+    # 10 and 990 are 1,000: one level begins where the measurement at the one before has ended.
+    filling = Filling(options.stored, 100, 0.3) if options.quick else Filling(options.stored, 990, 1.0)
     table, levels = LevelTable(), []
     _tell(*table.head())
     with _running_trio(home) as trio:
-        for level in measure_levels(trio, options.stored, home):
+        for level in measure_levels(filling, trio, home):
             _tell(table.line(level))
             levels.append(level)
     return levels

@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.benchmark.bodies import lines_per_request, mean_size, segment_bodies
 from scripts.benchmark.goals import level_goals, load_goals
 from scripts.benchmark.meters import Usage
-from scripts.benchmark.stored import CONNECTIONS, MEASURED, QUESTIONS, SAMPLES, Level
+from scripts.benchmark.stored import CONNECTIONS, QUESTIONS, SAMPLES, Level
 from scripts.benchmark.sweep import Block
 from scripts.benchmark.tables import LevelTable, LoadTable, memory_lines
 
@@ -83,9 +83,9 @@ def stored_section(levels: Sequence[Level], circumstances: Circumstances) -> lis
     """Tell a filling."""
     table = LevelTable()
     text = (
-        f"At each level {MEASURED} segments of {SAMPLES} samples go through the gateway, one a request, over "
-        f"{CONNECTIONS} connections; then /stats is asked {QUESTIONS} times, one at a time; then the buffer is stopped "
-        "and started, and the time until it is ready is taken. The floor is measured before each level."
+        f"At each level {levels[0].cell.load.requests} segments of {SAMPLES} samples go through the gateway, one a "
+        f"request, over {CONNECTIONS} connections; then /stats is asked {QUESTIONS} times, one at a time; then the "
+        "buffer is stopped and started, and the time until it is ready is taken. Floors are measured before each level."
     )
     return [
         *circumstances.lines(),

@@ -19,16 +19,22 @@ from scripts.trio import Trio
 #: The smallest segments of the sweep: it is their number that is looked into.
 SAMPLES = 300
 CONNECTIONS = 16
-#: Segments of one measurement; they stay stored.
-MEASURED = 990
 #: How often /stats is asked.
 QUESTIONS = 300
 _LEVELS = (10, 1_000, 10_000, 100_000)
 _FILL_CONNECTIONS = 64
 _FILL_STEP = 2_000
-_FLOOR_SECONDS = 1.0
 _START_SECONDS = 300.0
 _POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What is measured: up to how many stored, with how many segments a level (they stay), seconds for a floor."""
+
+    most: int
+    measured: int
+    floor_seconds: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def levels_up_to(most: int) -> list[int]:
     return [*(level for level in _LEVELS if level < most), most]
 
 
-def measure_levels(trio: Trio, most: int, home: Path) -> Iterator[Level]:
+def measure_levels(filling: Filling, trio: Trio, home: Path) -> Iterator[Level]:
     """Fill the batch up to each level, and measure there.
 
     Raises:
@@ -67,16 +73,16 @@ def measure_levels(trio: Trio, most: int, home: Path) -> Iterator[Level]:
 
     """
     gateway, buffer = doors_of(trio)
-    run_load(_order(gateway, CONNECTIONS, MEASURED))
+    run_load(_order(gateway, CONNECTIONS, filling.measured))
     clean(gateway)
     bodies = segment_bodies(SAMPLES)
     stored = 0
-    for level in levels_up_to(most):
+    for level in levels_up_to(filling.most):
         _fill(buffer, level - stored)
         stored = max(stored, level)
-        floor = measure_floor(home, bodies, _FLOOR_SECONDS)
+        floor = measure_floor(home, bodies, filling.floor_seconds)
         gateway, buffer = doors_of(trio)  # the buffer is another process after each level
-        cell = measure(gateway, _order(gateway, CONNECTIONS, MEASURED))
+        cell = measure(gateway, _order(gateway, CONNECTIONS, filling.measured))
         latencies = _ask(gateway.url, "/stats")
         resident = {name: used.resident for name, used in meter(gateway).items()}
         start_seconds = _restart_buffer(trio, buffer.url)
@@ -98,8 +104,8 @@ def _order(door: Door, connections: int, segments: int) -> Order:
 
 def _fill(buffer: Door, segments: int) -> None:
     with tqdm(total=max(0, segments), unit="segment", desc="filling", leave=False, disable=None) as progress:
-        while progress.n < progress.total:
-            step = min(_FILL_STEP, progress.total - progress.n)
+        for filled in range(0, segments, _FILL_STEP):
+            step = min(_FILL_STEP, segments - filled)
             load = run_load(_order(buffer, _FILL_CONNECTIONS, step))
             if load.created != step:
                 raise DoorShut(f"the {BUFFER} took {load.created} of {step} segments: {load.complaint}")
