@@ -15,6 +15,7 @@ from pathlib import Path
 
 from databuffer.catalog import BatchRow, SegmentFilter, SegmentRow
 from databuffer.clock import unix_ns
+from databuffer.errors import VolumeFailed
 from databuffer.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
 from databuffer.metadata import stored_entry
 from databuffer.store import OPERATIONAL, Slot, Store
@@ -279,17 +280,26 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
 def _seals(store: Store) -> Iterator[Finding]:
     """The state in Dsstat.json is what was decided; whatever goes with it is made to follow."""
     description = store.metadata.read_description() or OPERATIONAL
-    hand, sealed = store.load(store.hand), (store.hand.folder / MANIFEST).exists()
+    hand, manifest = store.load(store.hand), _readable_manifest(store.hand.folder)
     if description.dstatus is DatastoreState.FROZEN:
-        if not sealed:
+        if manifest is None or manifest.batch != hand.id:
             yield Finding(
                 "the frozen batch had no manifest", lambda: store.seal(hand, description.user, time.time_ns())
             )
+        elif (row := store.catalog.batch(hand.id)) and row.state is BatchState.OPEN:
+            yield Finding("the catalog did not know that the batch is frozen", partial(store.note_seal, hand, manifest))
         return
-    if sealed:
+    if (store.hand.folder / MANIFEST).exists():
         yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, hand))
     if store.next.folder.exists():
         yield Finding("the batch was being thawed; the next one's segments are in it now", store.merge)
+
+
+def _readable_manifest(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except VolumeFailed:
+        return None
 
 
 def _counts(store: Store) -> Iterator[Finding]:

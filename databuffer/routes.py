@@ -28,7 +28,7 @@ from gwwire.segment import NDJSON
 router = APIRouter()
 
 
-def _buffer(request: Request) -> Buffer:
+async def _buffer(request: Request) -> Buffer:  # async: FastAPI would send a plain function to a thread
     buffer: Buffer = request.app.state.buffer
     return buffer
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from databuffer.catalog import BatchRow, Catalog, SegmentFilter
-from databuffer.clock import utc_text
+from databuffer.clock import unix_ns, utc_text
 from databuffer.manifest import MANIFEST, encode_manifest, seal
 from databuffer.metadata import LogStream, Metadata
 from databuffer.volume import BatchMark, Volume, new_mark
@@ -120,6 +120,10 @@ class Store:
         self.volume.put_paper(batch.slot.folder, MANIFEST, encode_manifest(manifest))
         self.catalog.put_batch(_sealed_row(batch, manifest, now))
         return manifest
+
+    def note_seal(self, batch: OpenBatch, manifest: Manifest) -> None:
+        """Tell the catalog of a batch that was sealed before."""
+        self.catalog.put_batch(_sealed_row(batch, manifest, unix_ns(manifest.sealed)))
 
     def unseal(self, batch: OpenBatch) -> None:
         """Take the manifest of a batch away: it is open again."""

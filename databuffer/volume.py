@@ -142,13 +142,16 @@ class Volume:
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
                 holder = os.read(descriptor, 200).decode(errors="replace").strip()
                 os.close(descriptor)
+                if not isinstance(error, BlockingIOError):
+                    raise
                 raise VolumeFailed(f"another buffer ({holder}) works on {self.root}") from None
+        self._lock = descriptor
+        with suppress(OSError):  # the lock holds without a name in it, on a full volume too
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-        self._lock = descriptor
 
     def unlock(self) -> None:
         """Let another buffer have the volume."""
@@ -292,9 +295,11 @@ class Volume:
             make_folder(folder)
 
     def put_paper(self, folder: Path, name: str, content: bytes) -> None:
-        """Write a paper beside a batch's segments, durably."""
+        """Write a paper beside a batch's segments, durably; a half-written one never lies among them."""
+        staged = self.stage(content)
         with volume_errors():
-            replace_file(folder / name, content, durable=True)
+            staged.rename(folder / name)
+            sync_folder(folder)
 
     def archive(self, when: datetime) -> Path:
         """Move the batch in hand into the folder `DAY HOUR MIN`.

@@ -31,7 +31,7 @@ router = APIRouter()
 log = logging.getLogger(__name__)
 
 
-def _logic(request: Request) -> LogicClient:
+async def _logic(request: Request) -> LogicClient:  # async: FastAPI would send a plain function to a thread
     client: LogicClient = request.app.state.logic
     return client
 
