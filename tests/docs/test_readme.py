@@ -44,9 +44,9 @@ def test_the_lower_tiers_routes_are_named() -> None:
         f"{method} {rule.rule}"
         for rule in create_app(settings=LogicSettings.load()).url_map.iter_rules()
         for method in (rule.methods or set()) & {"GET", "POST"}
-        if not rule.rule.startswith("/static")
     }
-    assert told == served_by(buffer_routes) | logic
+    served = served_by(buffer_routes) | logic
+    assert told == {route for route in served if not re.search("/(static|batches|segments)", route)}
 
 
 @pytest.mark.parametrize(
