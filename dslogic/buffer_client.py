@@ -1,5 +1,7 @@
 """The only code that calls the buffer."""
 
+import errno
+import logging
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
@@ -13,6 +15,7 @@ from dslogic.settings import LogicSettings
 from gwwire.datastore import BufferStats, Description, FreezeOrder, Names
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _JSON = {"Content-Type": "application/json"}
 _CONNECT_SECONDS = 3.0
@@ -65,7 +68,7 @@ class BufferClient:
         response = self._open("POST", self._settings.ENDP_SEND, chunks, headers, preload=False)
         if response.status != HTTPStatus.OK:
             return Reply(response.status, response.headers, response.data)
-        return response.stream()
+        return _parts(response)
 
     def freeze(self, order: FreezeOrder) -> Reply:
         """Freeze the batch."""
@@ -109,6 +112,17 @@ class BufferClient:
             return msgspec.json.decode(reply.body, type=shape)
         except msgspec.DecodeError as error:
             raise BufferIncoherent(f"the buffer answered {reply.status}, which is no {shape.__name__}") from error
+
+
+def _parts(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Give an answer as it comes; where it breaks off, so does the connection that it is passed on over."""
+    try:
+        yield from response.stream()
+    except HTTPError as error:
+        log.error("the buffer's answer broke off: %s", error)  # noqa: TRY400 (its name says it all)
+        # What gunicorn takes for a client that went away: it closes the connection without the answer's end, and the
+        # client knows that answers are missing.
+        raise BrokenPipeError(errno.EPIPE, "the buffer's answer broke off") from error
 
 
 def _no_answer(error: HTTPError, address: str) -> BufferUnreachable | BufferSilent:

@@ -59,7 +59,7 @@ def _read_from_buffer(endpoint: str) -> Response:
     return _pass_on(_buffer().get(endpoint, query, _named(request.headers, _QUESTION_HEADERS)))
 
 
-@routes.post("/stream")
+@routes.post("/stream", provide_automatic_options=False)
 def stream() -> Response:
     """Store a segment, or many; a frozen datastore is told to one alone as 503 `Datastore frozen.`."""
     headers = _named(request.headers, _SENDING_HEADERS)

@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
@@ -95,9 +95,12 @@ class DuplexResponse(Response):
         self._first = first
 
     @classmethod
-    async def of(cls, parts: AsyncIterator[bytes], content_type: str = NDJSON) -> Self:
+    async def of(cls, parts: AsyncIterator[bytes], content_type: str = NDJSON) -> Response:
         """Make the answer once its first part is there."""
-        return cls(parts, await anext(parts, b""), content_type)
+        try:
+            return cls(parts, await anext(parts, b""), content_type)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (its source receives)
         """Send the first part, then the others as they come."""
@@ -107,6 +110,11 @@ class DuplexResponse(Response):
             async for part in self._parts:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
         except ClientDisconnect:
+            return
+        except ProblemError as error:
+            # The answer has begun and cannot become a problem any more. Left without its end, it makes the server
+            # break the connection, and the client knows that answers are missing.
+            log.error("an answer broke off: %s", error.detail)  # noqa: TRY400 (the detail says it all)
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
