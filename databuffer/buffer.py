@@ -163,9 +163,11 @@ class Buffer:
 
     async def check(self) -> None:
         """Raise VolumeError while the volume cannot be used."""
+        if not self._trusted:
+            await self._in_order(lambda: None)
         await asyncio.to_thread(self._store.volume.check)
-        if self._suspect or not self._trusted:
-            await self._in_order(self._probe)
+        if self._suspect:
+            await self._committer.perform(lambda: asyncio.to_thread(self._probe))
 
     # ---- its life
 
@@ -320,21 +322,30 @@ class Buffer:
                     self._store.volume.discard(each.staged)
 
     def _store_group(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
-        answers: dict[int, Stored | ProblemError] = self._answered_before(group)
+        """Store segments turn by turn: one whose key came before has to see what became of the first."""
+        answers: dict[int, Stored | ProblemError] = {}
+        waiting = list(range(len(group)))
+        while waiting:
+            turn, later = _one_of_each_key(group, waiting)
+            try:
+                stored = self._store_turn([group[index] for index in turn])
+            except VolumeError as error:
+                if not answers:
+                    raise
+                # The turns before are stored and stay so; what is left is refused, and the volume read anew.
+                self._trusted = False
+                self._discard(group[index] for index in waiting)
+                answers.update(dict.fromkeys(waiting, error))
+                break
+            answers.update(zip(turn, stored, strict=True))
+            waiting = later
+        return [answers[index] for index in range(len(group))]
+
+    def _store_turn(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
+        answers = self._answered_before(group)
         self._discard(group[index] for index in answers)
-        keys: set[str] = set()
-        fresh: list[int] = []
-        again: list[int] = []
-        for index, key in enumerate(each.arrival.key for each in group):
-            if index in answers:
-                continue
-            (again if key in keys else fresh).append(index)
-            if key is not None:
-                keys.add(key)
+        fresh = [index for index in range(len(group)) if index not in answers]
         answers.update(zip(fresh, self._store_fresh([group[index] for index in fresh]), strict=True))
-        # A key that came twice in one group: the second has to see what became of the first.
-        if again:
-            answers.update(zip(again, self._store_group([group[index] for index in again]), strict=True))
         return [answers[index] for index in range(len(group))]
 
     def _answered_before(self, group: Sequence[_Prepared]) -> dict[int, Stored | ProblemError]:
@@ -370,6 +381,7 @@ class Buffer:
         # What met a frozen batch when it was prepared, and an open one now, is not written yet.
         written = [each if each.staged else self._stage([each.arrival])[0] for each in group]
         published = iter(self._publish(batch, [each for each in written if isinstance(each.staged, Path)]))
+        self._suspect = self._suspect or any(isinstance(each.staged, VolumeError) for each in written)
         return [each.staged if isinstance(each.staged, VolumeError) else next(published) for each in written]
 
     def _batch_to_fill(self) -> OpenBatch | None:
@@ -491,6 +503,19 @@ class Buffer:
         if self._hand is None:
             raise RuntimeError("the buffer was not opened")
         return self._hand
+
+
+def _one_of_each_key(group: Sequence[_Prepared], indices: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Split `indices` into the first of each key, with all that have none, and those that come after them."""
+    keys: set[str] = set()
+    first: list[int] = []
+    later: list[int] = []
+    for index in indices:
+        key = group[index].arrival.key
+        (later if key in keys else first).append(index)
+        if key is not None:
+            keys.add(key)
+    return first, later
 
 
 def _checksum(arrival: Arrival) -> str:

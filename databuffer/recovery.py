@@ -70,6 +70,7 @@ def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) ->
         return
     yield from _leftovers(store)
     yield from _state(store)
+    yield from _thawing(store)
     for slot in (store.hand, store.next):
         if slot.folder.exists() and not unchanged:
             yield from _files_and_rows(store, slot, thorough=thorough)
@@ -98,17 +99,20 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
 
 
 def _import_archive(store: Store, folder: Path) -> None:
-    manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    manifest = _readable_manifest(folder)
     row = store.catalog.batch(manifest.batch) if manifest else None
     if manifest and row and row.state is not BatchState.ARCHIVED:
-        # It was archived right before a crash: its segments are in the catalog already, with their keys.
+        # It was archived right before a crash: its segments are in the catalog already, with their keys; but for those
+        # that a power cut took from the catalog.
+        known = store.catalog.sizes(row.id)
+        _add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
         store.catalog.put_batch(_archive_row(row.id, folder, manifest.segments, manifest))
         return
     batch = f"a{folder.name.replace(' ', '-')}" if row or not manifest else manifest.batch
     segments = manifest.segments if manifest else list(_readable_entries(store, folder))
     store.catalog.drop_batch(batch)
-    store.catalog.put_batch(_archive_row(batch, folder, segments, manifest))
     _add_rows(store, batch, segments)
+    store.catalog.put_batch(_archive_row(batch, folder, segments, manifest))
 
 
 def _archive_row(batch: str, folder: Path, segments: list[ManifestEntry], manifest: Manifest | None) -> BatchRow:
@@ -186,6 +190,13 @@ def _state(store: Store) -> Iterator[Finding]:
             )
 
 
+def _thawing(store: Store) -> Iterator[Finding]:
+    """A thaw is finished before files and rows are compared: its segments keep their keys and places in the order."""
+    description = store.metadata.read_description() or OPERATIONAL
+    if description.dstatus is DatastoreState.OPERATIONAL and store.next.folder.exists():
+        yield Finding("the batch was being thawed; the next one's segments are in it now", store.merge)
+
+
 def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Finding]:
     mark = store.volume.mark(slot.folder)
     rows = store.catalog.sizes(mark.id) if mark else {}
@@ -215,7 +226,8 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
 
 
 def _nowhere(store: Store) -> Iterator[Finding]:
-    there = {mark.id for slot in (store.hand, store.next) if (mark := store.volume.mark(slot.folder))}
+    slots = [slot for slot in (store.hand, store.next) if slot.folder.exists()]
+    there = {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
     for row in store.catalog.batches():
         if row.state is not BatchState.ARCHIVED and row.id not in there:
             yield Finding(f"batch {row.id} is nowhere on the volume", partial(store.catalog.drop_batch, row.id))
@@ -281,18 +293,18 @@ def _seals(store: Store) -> Iterator[Finding]:
     """The state in Dsstat.json is what was decided; whatever goes with it is made to follow."""
     description = store.metadata.read_description() or OPERATIONAL
     hand, manifest = store.load(store.hand), _readable_manifest(store.hand.folder)
+    row = store.catalog.batch(hand.id)
+    open_row = row is not None and row.state is BatchState.OPEN
     if description.dstatus is DatastoreState.FROZEN:
         if manifest is None or manifest.batch != hand.id:
             yield Finding(
                 "the frozen batch had no manifest", lambda: store.seal(hand, description.user, time.time_ns())
             )
-        elif (row := store.catalog.batch(hand.id)) and row.state is BatchState.OPEN:
+        elif open_row:
             yield Finding("the catalog did not know that the batch is frozen", partial(store.note_seal, hand, manifest))
         return
-    if (store.hand.folder / MANIFEST).exists():
+    if (store.hand.folder / MANIFEST).exists() or not open_row:
         yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, hand))
-    if store.next.folder.exists():
-        yield Finding("the batch was being thawed; the next one's segments are in it now", store.merge)
 
 
 def _readable_manifest(folder: Path) -> Manifest | None:

@@ -139,12 +139,13 @@ class Store:
         return folder
 
     def drop_empty(self, batch: OpenBatch) -> None:
-        """Forget an empty batch in hand, and take its manifest away. `advance` has to follow."""
+        """Forget an empty batch in hand, and take its folder away. `advance` has to follow."""
         self.volume.discard(batch.slot.folder / MANIFEST)
         self.catalog.drop_batch(batch.id)
+        self.volume.close_empty()
 
     def advance(self) -> OpenBatch:
-        """Make the next batch the one in hand, or begin an empty one, once the data folder is gone or empty.
+        """Make the next batch the one in hand, or begin an empty one, once the data folder is gone.
 
         The data folder appears last: its absence tells a start-up that this step has to be done again.
         """
@@ -161,12 +162,16 @@ class Store:
         return OpenBatch(self.hand, mark, stats)
 
     def merge(self) -> OpenBatch:
-        """Move the next batch's segments into the one in hand."""
+        """Move the next batch's segments into the one in hand.
+
+        The next batch's folder disappears last: its presence tells a start-up that this step has to be done again.
+        """
         hand, following = self.load(self.hand), self.load(self.next)
         self.volume.merge_next()
         self.catalog.merge(following.id, hand.id)
         hand.slot.log.append(following.slot.log.entries())
         following.slot.log.remove()
+        self.volume.close_next()
         return self.load(self.hand)
 
     def _entries(self, batch: str) -> list[ManifestEntry]:

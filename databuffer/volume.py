@@ -178,10 +178,7 @@ class Volume:
 
     def probe(self) -> None:
         """Write and sync a file, to see whether the volume works again; raises VolumeError while it does not."""
-        (staged,) = self.stage([bytes(_PROBE_SIZE)])
-        if isinstance(staged, VolumeError):
-            raise staged
-        self.discard(staged)
+        self.discard(self._stage_one(bytes(_PROBE_SIZE)))
 
     # ---- segment files
 
@@ -201,6 +198,12 @@ class Volume:
         """
         written = [self._write_staged(content) for content in contents]
         return [self._sync_staged(*each) if isinstance(each, tuple) else each for each in written]
+
+    def _stage_one(self, content: bytes) -> Path:
+        (staged,) = self.stage([content])
+        if isinstance(staged, VolumeError):
+            raise staged
+        return staged
 
     def leftovers(self) -> list[Path]:
         """Give the staged files of earlier processes."""
@@ -296,10 +299,14 @@ class Volume:
 
     def put_paper(self, folder: Path, name: str, content: bytes) -> None:
         """Write a paper beside a batch's segments, durably; a half-written one never lies among them."""
-        staged = self.stage(content)
-        with volume_errors():
-            staged.rename(folder / name)
-            sync_folder(folder)
+        staged = self._stage_one(content)
+        try:
+            self.publish(staged, folder, name)
+            self.sync(folder)
+        except VolumeError:
+            with suppress(VolumeError):
+                self.discard(staged)
+            raise
 
     def archive(self, when: datetime) -> Path:
         """Move the batch in hand into the folder `DAY HOUR MIN`.
@@ -318,7 +325,7 @@ class Volume:
             return sorted(path for path in self.root.iterdir() if _ARCHIVE_NAME.fullmatch(path.name) and path.is_dir())
 
     def advance(self) -> None:
-        """Make the next batch the one in hand; the data folder has to be gone or empty."""
+        """Make the next batch the one in hand; the data folder has to be gone."""
         with volume_errors():
             with suppress(FileNotFoundError):
                 self._mark_file(self.next).rename(self._mark_file(self.data))
@@ -326,13 +333,25 @@ class Volume:
             sync_folder(self.root)
 
     def merge_next(self) -> None:
-        """Move the next batch's segments into the one in hand, and its folder away."""
+        """Move the next batch's files into the one in hand. `close_next` has to follow."""
         with volume_errors():
-            for name in self.sizes(self.next):
-                (self.next / name).rename(self.data / name)
+            for path in sorted(self.next.iterdir()):
+                path.rename(self.data / path.name)
             sync_folder(self.data)
+
+    def close_next(self) -> None:
+        """Move the empty folder of the next batch away."""
+        with volume_errors():
             self.next.rmdir()
             self._mark_file(self.next).unlink(missing_ok=True)
+            sync_folder(self.root)
+
+    def close_empty(self) -> None:
+        """Move the folder of an empty batch in hand away; what lies in it and is no segment is set aside."""
+        with volume_errors():
+            for path in sorted(self.data.iterdir()):
+                self.set_aside(path, "lay in an empty batch, and is no segment")
+            self.data.rmdir()
             sync_folder(self.root)
 
     def trace(self) -> str:
