@@ -31,6 +31,10 @@ _REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _ENDLESS = {"MAX_SIZE": "1000TB"}
 _PLAN = Plan(samples=(300, 4096, 16384), connections=(1, 16, 64), seconds=3.0, floor_seconds=1.5)
 _QUICK = Plan(samples=(300, 4096, 16384), connections=(16,), seconds=0.3, floor_seconds=0.3)
+#: What keeps a benchmark from going on.
+_HINDRANCES = (DoorShut, GeneratorFailed, ServiceDied, OSError)
+#: Lines of the services' log that are shown then.
+_LAST_LINES = 20
 #: Of one measurement; longer ones say no more.
 _MOST_SECONDS = 600
 
@@ -129,8 +133,14 @@ def _fresh_home(parent: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _running_trio(home: Path) -> Iterator[Trio]:
-    with (home / "services.log").open("ab") as output, Trio(home, free_ports(), _ENDLESS, output=output) as trio:
-        yield trio
+    log = home / "services.log"
+    try:
+        with log.open("ab") as output, Trio(home, free_ports(), _ENDLESS, output=output) as trio:
+            yield trio
+    except _HINDRANCES:
+        # The log goes with the home; what it said last is why.
+        sys.stderr.write("".join(log.read_text().splitlines(keepends=True)[-_LAST_LINES:]))
+        raise
 
 
 def _tell(*lines: str) -> None:
@@ -208,7 +218,7 @@ def main(arguments: Sequence[str]) -> int:
                 blocks, usages = run_sweep(options, home)
                 name, section = "load", load_section(blocks, usages, list(dict(options.pid)), circumstances)
                 cells = [cell for block in blocks for cell in block.cells]
-    except (DoorShut, GeneratorFailed, ServiceDied, OSError) as error:
+    except _HINDRANCES as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
