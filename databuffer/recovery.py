@@ -8,7 +8,7 @@ last clean stop; `fsck` looks at every byte.
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -180,14 +180,24 @@ def _state(store: Store) -> Iterator[Finding]:
             "the state could not be read; it is OPERATIONAL now", partial(store.metadata.write_description, OPERATIONAL)
         )
     for slot in (store.hand, store.next):
-        mark = store.volume.mark(slot.folder)
-        if slot.folder.exists() and mark is None:
-            yield Finding(f"the batch in {slot.folder.name} had no name", partial(store.mark_anew, slot))
-        elif mark and slot.folder.exists() and store.catalog.batch(mark.id) is None:
-            row = BatchRow(mark.id, BatchState.OPEN, mark.opened, slot.folder.name)
-            yield Finding(
-                f"the batch in {slot.folder.name} was not in the catalog", partial(store.catalog.put_batch, row)
-            )
+        if slot.folder.exists():
+            yield from _name_and_row(store, slot)
+
+
+def _name_and_row(store: Store, slot: Slot) -> Iterator[Finding]:
+    place, mark = slot.folder.name, store.volume.mark(slot.folder)
+    if mark is None:
+        yield Finding(f"the batch in {place} had no name", partial(store.mark_anew, slot))
+        return
+    row = store.catalog.batch(mark.id)
+    if row is None:
+        new = BatchRow(mark.id, BatchState.OPEN, mark.opened, place)
+        yield Finding(f"the batch in {place} was not in the catalog", partial(store.catalog.put_batch, new))
+    elif row.path != place:
+        moved = replace(row, path=place)
+        yield Finding(
+            f"the batch in {place} was in {row.path} for the catalog", partial(store.catalog.put_batch, moved)
+        )
 
 
 def _thawing(store: Store) -> Iterator[Finding]:
