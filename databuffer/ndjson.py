@@ -61,15 +61,17 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:
-        *complete, rest = chunk.split(b"\n")
-        for end in complete:
-            line = b"".join([*parts, end]) if size + len(end) <= max_line else _too_large(max_line)
-            parts, size = [], 0
-            if line:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            parts.append(chunk[start:end])
+            if size + end - start > max_line:
+                yield _too_large(max_line)
+            elif line := b"".join(parts):
                 yield line
-        size += len(rest)
+            parts, size, start = [], 0, end + 1
+        size += len(chunk) - start
         # What is too long is not kept; its end is still waited for.
-        parts = [*parts, rest] if size <= max_line else []
+        parts = [*parts, chunk[start:]] if size <= max_line else []
     if size > max_line:
         yield _too_large(max_line)
     elif size:

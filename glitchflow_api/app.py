@@ -10,8 +10,8 @@ from fastapi import FastAPI, Request, Response
 
 from glitchflow_api.errors import ProblemFromBelow
 from glitchflow_api.logic_client import open_logic_client
-from glitchflow_api.openapi import with_schemas
-from glitchflow_api.routes import router
+from glitchflow_api.openapi import describe_streamdata, with_schemas
+from glitchflow_api.routes import data_route, router, streamdata
 from glitchflow_api.settings import GatewaySettings
 from gwservice.asgi import add_problem_handlers
 from gwwire.problems import PROBLEM_TYPE
@@ -41,6 +41,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.max_body = int(settings.MAX_BODY)
+    app.router.routes.append(data_route)
     app.include_router(router)
     add_problem_handlers(app)
     app.add_exception_handler(ProblemFromBelow, _pass_on)
@@ -49,7 +50,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 
 def _openapi(derive: Any) -> dict[str, Any]:
-    return with_schemas(derive())
+    document = with_schemas(derive())
+    document["paths"]["/streamdata"] = describe_streamdata(streamdata.__doc__ or "")
+    return document
 
 
 async def _pass_on(_: Request, error: Any) -> Response:

@@ -1,12 +1,13 @@
 """The parts of the OpenAPI document that FastAPI cannot derive from an endpoint that takes its body undecoded."""
 
+import inspect
 from typing import Any
 
 import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, TrainOrder
+from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, StreamAnswer, TrainOrder
 from gwwire.datastore import Batch, Batches, Manifest, SegmentPage
 from gwwire.problems import PROBLEM_TYPE
 from gwwire.segment import NDJSON
@@ -27,8 +28,15 @@ _PROBLEMS = {
 _FROM_BELOW = (500, 502, 503, 504)
 
 
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "makes trying again safe: the same key and bytes get the first answer",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
 # The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
-_MODELS = (Segment, TrainOrder, CleanOrder, ProblemDocument)
+_MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, ProblemDocument)
 _PASSED_UP = (Batches, Batch, Manifest, SegmentPage)
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -46,19 +54,24 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _reference(model)}}}}
 
 
-def segment_bodies() -> dict[str, Any]:
-    """Describe the bodies of /streamdata: a segment, or many of them, a line each."""
+def describe_streamdata(description: str) -> dict[str, Any]:
+    """Describe /streamdata, which is no route of FastAPI's; `description` is the endpoint's docstring."""
     body = json_body(Segment)
     body["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "a segment a line"}}
-    body["parameters"] = [
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "description": "makes trying again safe: the same key and bytes get the first answer",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-        }
-    ]
-    return body
+    answer = {
+        "application/json": {"schema": _reference(StreamAnswer)},
+        NDJSON: {"schema": {"type": "string", "description": "a StreamAnswer or a ProblemDocument a line"}},
+    }
+    responses = {200: {"description": "what became of it", "content": answer}, **problems(400, 413, 415, 422, 507)}
+    operation = {
+        "tags": ["data"],
+        "summary": "Streamdata",
+        "description": inspect.cleandoc(description),
+        "operationId": "streamdata",
+        "parameters": [_IDEMPOTENCY_KEY],
+        "responses": {str(status): response for status, response in responses.items()},
+    }
+    return {"post": {**operation, **body}}
 
 
 def described(shape: type, *statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -112,7 +112,7 @@ def test_a_bad_order_to_freeze_changes_nothing(client: TestClient, body: bytes, 
 def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None:
     assert client.get("/nowhere").json()["code"] == "not-found"
     assert client.get("/sendF").json()["code"] == "method-not-allowed"
-    assert client.get("/sendF").headers["allow"] == "POST"
+    assert "POST" in client.get("/sendF").headers["allow"]
 
 
 def test_it_is_ready_while_the_volume_can_be_written(client: TestClient, settings: BufferSettings) -> None:
