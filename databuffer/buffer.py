@@ -92,7 +92,7 @@ class Buffer:
         self._last_number = 0
         self._recovered: frozenset[str] = frozenset()
         self._trusted = False
-        self._suspect = False
+        self._suspect = True  # nobody has written anything yet
 
     # ---- what it tells
 
@@ -288,7 +288,7 @@ class Buffer:
             raise
 
     def _probe(self) -> None:
-        self._store.volume.probe()
+        self._store.probe()
         self._suspect = False
 
     # ---- segments

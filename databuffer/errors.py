@@ -18,7 +18,7 @@ import errno
 
 from gwwire.problems import ProblemCode, ProblemError
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refused(ProblemError):
@@ -80,4 +80,4 @@ class VolumeFailed(VolumeError):
 def volume_error(error: OSError) -> VolumeError:
     """Tell a full volume from a failing one."""
     reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-    return VolumeFull(reason) if error.errno in _NO_SPACE else VolumeFailed(reason)
+    return VolumeFull(reason) if error.errno in NO_SPACE else VolumeFailed(reason)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.volume import make_folder, replace_file, volume_errors, write_all
+from databuffer.volume import make_folder, probe_folder, replace_file, volume_errors, write_all
 from gwwire.datastore import BufferStats, Description
 
 T = TypeVar("T")
@@ -50,6 +50,12 @@ class Metadata:
             make_folder(self._stats.parent)
             make_folder(self._description.parent)
 
+    def probe(self) -> None:
+        """Raise VolumeError where nothing can be written beside these files."""
+        with volume_errors():
+            for folder in {self._stats.parent, self._description.parent}:
+                probe_folder(folder)
+
     def read_stats(self) -> BufferStats | None:
         """Give the counts, None where the file is missing or cannot be understood."""
         return _read(self._stats, BufferStats)
@@ -79,6 +85,11 @@ class LogStream:
         """Make whatever folder is missing."""
         with volume_errors():
             make_folder(self._path.parent)
+
+    def probe(self) -> None:
+        """Raise VolumeError where nothing can be written beside the log."""
+        with volume_errors():
+            probe_folder(self._path.parent)
 
     @property
     def name(self) -> str:

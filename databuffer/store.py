@@ -84,6 +84,12 @@ class Store:
         self.catalog.close()
         self.volume.unlock()
 
+    def probe(self) -> None:
+        """Raise VolumeError where one of the places that a segment needs cannot be written to."""
+        self.volume.probe()
+        self.metadata.probe()
+        self.hand.log.probe()
+
     def trace(self) -> str:
         """Give what changes whenever a file comes, goes, or a log changes: two alike mean that nothing did."""
         logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in (self.hand, self.next))

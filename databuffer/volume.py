@@ -7,6 +7,7 @@ system. A file in the data folder is whole or not there.
 import errno
 import fcntl
 import itertools
+import logging
 import os
 import re
 import time
@@ -17,7 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from databuffer.errors import VolumeError, VolumeFailed, volume_error
+from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed, volume_error
+
+log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 _PROBE_SIZE = 64 * 1024
@@ -69,6 +72,15 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     temporary.rename(path)
     if durable:
         sync_folder(path.parent)
+
+
+def probe_folder(folder: Path) -> None:
+    """Write and sync a file in a folder, to see whether that works, and remove it."""
+    path = folder / ".probe"
+    try:
+        write_file(path, bytes(_PROBE_SIZE), durable=True)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -178,7 +190,8 @@ class Volume:
 
     def probe(self) -> None:
         """Write and sync a file, to see whether the volume works again; raises VolumeError while it does not."""
-        self.discard(self._stage_one(bytes(_PROBE_SIZE)))
+        with volume_errors():
+            probe_folder(self.root)
 
     # ---- segment files
 
@@ -271,7 +284,12 @@ class Volume:
         """Move a file that cannot be trusted into `quarantine/`, with the reason beside it."""
         with volume_errors():
             target = self._free_name(self.quarantine, path.name)
-            write_file(target.with_name(f"{target.name}.reason"), f"{path}: {reason}\n".encode(), durable=True)
+            try:
+                write_file(target.with_name(f"{target.name}.reason"), f"{path}: {reason}\n".encode(), durable=True)
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                log.warning("there is no room for the reason that %s was set aside: %s", target, reason)
             path.rename(target)
             sync_folder(self.quarantine)
             sync_folder(path.parent)
