@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo bench test check format clean
+.PHONY: help setup run demo bench torture test check format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: $(READY) ## the whole story in some twenty lines, in a fresh temporary hom
 
 bench: $(READY) ## measure each tier against the disk, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
 	@exec $(BIN)/python -m scripts.bench $(ARGS)
+
+torture: $(READY) ## kill a buffer under 16 writers ROUNDS times (default 100); nothing acknowledged may be lost
+	@exec $(BIN)/python -m scripts.torture --rounds $(or $(ROUNDS),100)
 
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest

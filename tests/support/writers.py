@@ -25,8 +25,12 @@ class Connection:
     def get(self, path: str) -> Any:
         return self._pool.request("GET", self._url + path).json()
 
-    def post(self, path: str, body: bytes = b"{}") -> tuple[int, Any]:
-        answer = self._pool.request("POST", self._url + path, body=body, headers=JSON)
+    def status(self, path: str) -> int:
+        return self._pool.request("GET", self._url + path).status
+
+    def post(self, path: str, body: bytes = b"{}", key: str | None = None) -> tuple[int, Any]:
+        headers = JSON if key is None else {**JSON, "Idempotency-Key": key}
+        answer = self._pool.request("POST", self._url + path, body=body, headers=headers)
         return answer.status, json.loads(answer.data)
 
 
@@ -99,4 +103,4 @@ class Crowd:
         self._over.set()
         for thread in self._threads:
             thread.join()
-        assert self._failures == []
+        assert not self._failures, self._failures

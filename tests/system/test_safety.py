@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import random
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,38 +44,6 @@ def test_pushing_freezing_and_cleaning_at_once_loses_nothing(start_trio: Callabl
 
     assert Counter(numbers_on(trio.home / "datavar")) == Counter(crowd.acknowledged)
     check_counts(trio.home, Connection(trio.url).get("/stats"))
-
-
-def clean(connection: Connection) -> None:
-    status, answer = connection.post("/cleanall")
-    assert status == 201, answer
-
-
-def test_a_killed_buffer_loses_no_acknowledged_segment(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio(tiers=1)
-    randomness = random.Random(1)
-    numbers = itertools.count()
-    acknowledged: list[int] = []
-
-    for round_ in range(8):
-        crowd = Crowd(trio.url, may_break=True)
-        crowd.push(send_to_buffer, numbers, writers=WRITERS)
-        if round_ % 2:  # the kill then falls into an archiving as often as between two
-            crowd.repeat(clean)
-        enough = randomness.randint(1, 150)
-        with crowd:
-            crowd.wait_for(lambda: len(crowd.acknowledged) >= enough)  # noqa: B023 (called in this round)
-            time.sleep(randomness.uniform(0, 0.05))
-            trio.processes["databuffer"].send_signal(signal.SIGKILL)
-            trio.processes["databuffer"].wait()
-        acknowledged += crowd.acknowledged
-        trio.launch("databuffer")
-        trio.wait_until_ready()
-        check_counts(trio.home, Connection(trio.url).get("/stat"))
-
-    stored = Counter(numbers_on(trio.home / "datavar"))
-    assert set(stored.values()) == {1}
-    assert set(acknowledged) <= set(stored)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,153 @@
+"""A disk that says no, or a process that dies, at the k-th thing it is asked.
+
+Whatever changes the volume and its papers goes through a few functions of `os`, and whatever changes the catalog is a
+transaction. Each of these is a call that can fail, with its effect done or not, or that the process does not survive.
+"""
+
+import errno
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pytest
+import sqlalchemy as sa
+
+from databuffer.catalog import Catalog
+from databuffer.errors import volume_error
+
+_CALLS = ("open", "write", "pwrite", "fsync", "rename", "unlink", "mkdir", "rmdir", "ftruncate", "scandir", "listdir")
+
+
+class Crash(BaseException):
+    """The process is dead; no code of its own runs any more."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong.
+
+    Attributes:
+        call: which call goes wrong, counted from 0.
+        number: the errno it fails with; None: the process dies.
+        late: the call has its effect all the same; half of it, where it writes.
+        times: how many calls in a row go wrong.
+
+    """
+
+    call: int
+    number: int | None = errno.EIO
+    late: bool = False
+    times: int = 1
+
+
+class FaultyVolume:
+    """Use it as `with FaultyVolume() as faults`: the system calls of this process are counted, and may fail.
+
+    Attributes:
+        crashed: the process is dead; every further call only says so again.
+        struck: a fault has been felt since it was armed.
+
+    """
+
+    def __init__(self) -> None:
+        self._fault: Fault | None = None
+        self._calls = 0
+        self._lock = threading.Lock()
+        self._patch = pytest.MonkeyPatch()
+        self.crashed = False
+        self.struck = False
+
+    def __enter__(self) -> Self:
+        for name in _CALLS:
+            self._patch.setattr(os, name, self._breakable(getattr(os, name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+    def arm(self, fault: Fault | None) -> None:
+        """Let `fault` happen, counted from now on."""
+        with self._lock:
+            self._fault, self._calls, self.crashed, self.struck = fault, 0, False, False
+
+    def heal(self) -> None:
+        """Let everything work again, in a new process where the old one died."""
+        with self._lock:
+            self._fault, self.crashed = None, False
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Count what is done inside as one call."""
+        fault = self._next_fault()
+        if fault and not fault.late:
+            with self._as_volume_error():
+                self._strike(fault)
+        yield
+        if fault:
+            with self._as_volume_error():
+                self._strike(fault)
+
+    def _breakable(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)
+        def call(*args: Any, **options: Any) -> Any:
+            fault = self._next_fault()
+            if fault is None:
+                return real(*args, **options)
+            if fault.late:
+                _do_what_cannot_be_told(real, *args, **options)
+            self._strike(fault)
+            raise AssertionError
+
+        return call
+
+    def _next_fault(self) -> Fault | None:
+        with self._lock:
+            if self.crashed:
+                raise Crash
+            call, fault = self._calls, self._fault
+            self._calls += 1
+            return fault if fault and fault.call <= call < fault.call + fault.times else None
+
+    def _strike(self, fault: Fault) -> None:
+        self.struck = True
+        if fault.number is None:
+            self.crashed = True
+            raise Crash
+        raise OSError(fault.number, os.strerror(fault.number))
+
+    @contextmanager
+    def _as_volume_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise volume_error(error) from error
+
+
+class FaultyCatalog(Catalog):
+    """A catalog whose transactions are calls that may fail."""
+
+    def __init__(self, catalog: Catalog, faults: FaultyVolume) -> None:
+        super().__init__(catalog.path)
+        self._faults = faults
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._faults.transaction(), super()._writing() as connection:
+            yield connection
+
+
+def _do_what_cannot_be_told(real: Callable[..., Any], *args: Any, **options: Any) -> None:
+    match real.__name__:
+        case "write" | "pwrite":
+            descriptor, content, *place = args
+            real(descriptor, content[: len(content) // 2], *place)
+        case "scandir":
+            real(*args, **options).close()
+        case "open":
+            os.close(real(*args, **options))
+        case _:
+            real(*args, **options)

@@ -1,0 +1,18 @@
+"""A buffer that is killed at any moment has lost nothing, and starts again by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.torture import Torture
+
+ROUNDS = 25
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_buffer_loses_nothing_acknowledged_and_stores_no_retry_twice(tmp_path: Path) -> None:
+    torture = Torture(tmp_path / "home", seed=1)
+    for _ in range(ROUNDS):
+        torture.kill_once()
+    torture.finish()
+    assert len(torture.ledger.acknowledged) > ROUNDS

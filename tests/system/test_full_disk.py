@@ -1,0 +1,158 @@
+"""A disk that is really full: small file systems under a real buffer's folders."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from urllib3.exceptions import HTTPError
+
+from scripts.trio import Trio
+from tests.support.segments import check_counts, numbers_on, segment_body, segment_files
+from tests.support.writers import Connection
+
+SAMPLES = 2000
+ALICE = b'{"user":"alice","token":"secret"}'
+MakeSmall = Callable[[Path], None]
+
+
+@pytest.fixture
+def make_small() -> Iterator[MakeSmall]:
+    """Give a function that mounts a file system of 4 MiB on a folder; skips where that is not allowed."""
+    with ExitStack() as stack:
+
+        def mount(folder: Path) -> None:
+            folder.mkdir(parents=True)
+            command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]  # only root may
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+            except FileNotFoundError:
+                pytest.skip("there is no mount command here")
+            if done.returncode:
+                pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+            stack.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
+
+        yield mount
+
+
+def fill(folder: Path, *, leave: int = 0) -> Path:
+    """Write a file until the folder's file system is full but for `leave` bytes."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)) == 4096:
+            if os.statvfs(folder).f_bavail == 0:
+                break
+    os.truncate(ballast, max(0, ballast.stat().st_size - leave))
+    return ballast
+
+
+def wait_for(trio: Trio, path: str) -> None:
+    """Wait until the buffer answers; its own limit of time is pytest's."""
+    while True:
+        trio.check()
+        try:
+            Connection(trio.url).get(path)
+        except HTTPError:
+            time.sleep(0.02)
+        else:
+            return
+
+
+def push(connection: Connection, number: int) -> int:
+    status, _ = connection.post("/sendF", segment_body(number, samples=SAMPLES))
+    return status
+
+
+def readiness(connection: Connection) -> int:
+    return connection.status("/readyz")
+
+
+def push_until_refused(connection: Connection, first: int) -> list[int]:
+    """Push until the disk says no; gives the numbers that were acknowledged."""
+    acknowledged: list[int] = []
+    for number in range(first, first + 10_000):
+        status, problem = connection.post("/sendF", segment_body(number, samples=SAMPLES))
+        if status != 201:
+            assert (status, problem["code"]) == (507, "volume-full")
+            return acknowledged
+        acknowledged.append(number)
+    raise AssertionError("the disk never was full")
+
+
+@pytest.mark.parametrize("place", ["datavar", "appdata/adm", "appdata/log"])
+def test_a_full_disk_costs_what_does_not_fit_and_nothing_else(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, place: str
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / place)
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    acknowledged = [0, 1, 2]
+    assert [push(connection, number) for number in acknowledged] == [201, 201, 201]
+
+    ballast = fill(home / place, leave=200_000 if place == "datavar" else 0)
+    acknowledged += push_until_refused(connection, 3)
+    for _ in range(3):
+        assert push(connection, 20_000) == 507
+        assert readiness(connection) == 507
+    assert connection.get("/dstat")["dstatus"] == "OPERATIONAL"
+    assert numbers_on(home / "datavar") == acknowledged
+    check_counts(home, connection.get("/stat"))
+    assert list((home / "datavar" / ".incoming").iterdir()) == []
+
+    ballast.unlink()
+    assert readiness(connection) == 200
+    assert push(connection, 30_000) == 201
+    assert numbers_on(home / "datavar") == [*acknowledged, 30_000]
+    check_counts(home, connection.get("/stat"))
+    assert connection.post("/upddsc", ALICE)[0] == 201
+    assert connection.post("/cleanall")[0] == 201
+    assert "Traceback" not in (home / "services.log").read_text()
+
+
+def test_a_full_volume_lets_no_batch_be_frozen_by_halves(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    assert push(connection, 1) == 201
+    ballast = fill(home / "datavar")
+    assert connection.post("/upddsc", ALICE)[0] == 507
+    assert connection.post("/cleanall")[0] == 507
+    assert connection.get("/dstat")["dstatus"] == "OPERATIONAL"
+    assert [path.parent for path in segment_files(home / "datavar")] == [home / "datavar" / "data"]
+    ballast.unlink()
+    assert push(connection, 2) == 201
+    status, frozen = connection.post("/upddsc", ALICE)
+    assert (status, frozen["n_itm"]) == (201, 2)
+
+
+def test_a_buffer_killed_on_a_full_volume_starts_there_and_is_ready_when_there_is_room(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    trio = start_trio(tiers=1, home=home)
+    assert push(Connection(trio.url), 1) == 201
+    trio.processes["databuffer"].send_signal(signal.SIGKILL)
+    trio.processes["databuffer"].wait()
+    (home / "datavar" / ".incoming" / "cut-short.json").write_bytes(b'{"h":[1.0,')
+    ballast = fill(home / "datavar")
+
+    trio.launch("databuffer")
+    wait_for(trio, "/healthz")
+    connection = Connection(trio.url)
+    assert readiness(connection) == 507
+    assert push(connection, 2) == 507
+    check_counts(home, connection.get("/stat"))
+    assert (home / "datavar" / "quarantine" / "cut-short.json").read_bytes() == b'{"h":[1.0,'
+    ballast.unlink()
+    assert readiness(connection) == 200
+    assert push(connection, 3) == 201
+    assert numbers_on(home / "datavar") == [1, 3]
