@@ -49,7 +49,7 @@ class FaultyVolume:
 
     Attributes:
         crashed: the process is dead; every further call only says so again.
-        struck: a fault has been felt since it was armed.
+        strikes: how often a fault was felt.
 
     """
 
@@ -59,7 +59,8 @@ class FaultyVolume:
         self._lock = threading.Lock()
         self._patch = pytest.MonkeyPatch()
         self.crashed = False
-        self.struck = False
+        self.strikes = 0
+        self._strikes_before = 0
 
     def __enter__(self) -> Self:
         for name in _CALLS:
@@ -72,7 +73,13 @@ class FaultyVolume:
     def arm(self, fault: Fault | None) -> None:
         """Let `fault` happen, counted from now on."""
         with self._lock:
-            self._fault, self._calls, self.crashed, self.struck = fault, 0, False, False
+            self._fault, self._calls, self.crashed = fault, 0, False
+            self._strikes_before = self.strikes
+
+    @property
+    def struck(self) -> bool:
+        """Whether a fault was felt since one was armed."""
+        return self.strikes > self._strikes_before
 
     def heal(self) -> None:
         """Let everything work again, in a new process where the old one died."""
@@ -113,7 +120,7 @@ class FaultyVolume:
             return fault if fault and fault.call <= call < fault.call + fault.times else None
 
     def _strike(self, fault: Fault) -> None:
-        self.struck = True
+        self.strikes += 1
         if fault.number is None:
             self.crashed = True
             raise Crash

@@ -1,0 +1,368 @@
+"""A buffer beside its model: orders come, calls fail, the process dies, and both have to hold the same after each."""
+
+import asyncio
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from databuffer.app import create_store
+from databuffer.buffer import Archived, Buffer, Frozen, Stored
+from databuffer.catalog import BatchRow, SegmentFilter
+from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotHolder, QueueFull, VolumeError
+from databuffer.manifest import batch_digest, differences, read_manifest
+from databuffer.settings import BufferSettings, OnFrozen
+from databuffer.store import Store
+from gwwire.datastore import BatchState, BufferStats, FreezeOrder, ThawOrder
+from gwwire.problems import ProblemError
+from tests.support.faulty_volume import Crash, Fault, FaultyCatalog, FaultyVolume
+from tests.support.model import Files, Layout, Model
+from tests.support.segments import BAD_BODIES, segment_body
+
+ALICE, BOB = FreezeOrder("alice", "secret"), FreezeOrder("bob", "other")
+QUEUE = 4
+
+#: Few bodies and few keys, so that the same ones come again and again.
+bodies = st.integers(0, 4).map(lambda number: segment_body(number, samples=3).replace(b" ", b""))
+keys = st.none() | st.sampled_from(["k1", "k2", "k3"])
+users = st.sampled_from([ALICE, BOB])
+faults = st.none() | st.builds(
+    Fault,
+    call=st.integers(0, 24),
+    number=st.sampled_from([None, None, errno.ENOSPC, errno.EIO, errno.EROFS]),
+    late=st.booleans(),
+    times=st.sampled_from([1, 1, 2, 1000]),
+)
+
+
+class Lost(Enum):
+    """What a crash takes along."""
+
+    NOTHING = auto()
+    CATALOG = auto()
+    UNSYNCED = auto()
+
+
+Outcome = Any
+Order = Callable[[Buffer], Coroutine[Any, Any, Any]]
+
+
+class BufferMachine(RuleBasedStateMachine):
+    on_frozen: ClassVar[OnFrozen]
+
+    def __init__(self) -> None:
+        super().__init__()
+        memory = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it)
+        self.home = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+        self.settings = BufferSettings(
+            DTVOLROOT=self.home / "datavar",
+            DATAROOT=self.home / "datavar" / "data",
+            ADMROOT=self.home / "adm",
+            LOGROOT=self.home / "log",
+        )
+        self.model = Model()
+        self.seqs: dict[str, int] = {}
+        self.runner = asyncio.Runner()
+        self.runner.get_loop().set_exception_handler(lambda *_: None)  # what a crash leaves unfinished is no news
+        self.faults = FaultyVolume().__enter__()
+
+    def teardown(self) -> None:
+        self.faults.heal()
+        self._await(self.buffer.close())
+        self.faults.__exit__()
+        self.runner.close()
+        shutil.rmtree(self.home)
+
+    # ---- what may come
+
+    @initialize()
+    def start_on_an_empty_volume(self) -> None:
+        self._open()
+        self._check([Layout()])
+
+    @rule(body=bodies, key=keys, fault=faults)
+    def append(self, body: bytes, key: str | None, fault: Fault | None) -> None:
+        self._append([(key, body)], fault)
+
+    @rule(sent=st.lists(st.tuples(keys, bodies), min_size=2, max_size=QUEUE + 2), fault=faults)
+    def append_at_once(self, sent: list[tuple[str | None, bytes]], fault: Fault | None) -> None:
+        self._append(sent, fault)
+
+    @rule(body=st.sampled_from([bad for bad, *_ in BAD_BODIES.values()]), key=keys)
+    def append_what_is_no_segment(self, body: bytes, key: str | None) -> None:
+        [outcome] = self._carry_out([lambda buffer: buffer.append(body, key)], None)
+        assert isinstance(outcome, ProblemError)
+        assert not isinstance(outcome, VolumeError)
+        self._check([self.model.layout])
+
+    @rule(user=users, fault=faults)
+    def freeze(self, user: FreezeOrder, fault: Fault | None) -> None:
+        before = self.model.layout
+        [outcome] = self._carry_out([lambda buffer: buffer.freeze(user)], fault)
+        if isinstance(outcome, Frozen):
+            assert outcome.stats == _stats(before.hand)
+            assert outcome.holder == (before.holder or user).user
+            assert outcome.digest == _digest(before.hand)
+        self._check(_possible(outcome, before, before.frozen(user)))
+
+    @rule(user=users)
+    def freeze_more_than_there_is(self, user: FreezeOrder) -> None:
+        order = FreezeOrder(user.user, user.token, self.model.layout.size + 1)
+        [outcome] = self._carry_out([lambda buffer: buffer.freeze(order)], None)
+        assert isinstance(outcome, Frozen if self.model.layout.holder else BatchChanged)
+        self._check([self.model.layout])
+
+    @rule(user=users, fault=faults)
+    def thaw(self, user: FreezeOrder, fault: Fault | None) -> None:
+        before = self.model.layout
+        [outcome] = self._carry_out([lambda buffer: buffer.thaw(ThawOrder(user.user, user.token))], fault)
+        if before.holder not in {None, user}:
+            assert isinstance(outcome, NotHolder | VolumeError | Crash)
+            self._check([before])
+            return
+        if isinstance(outcome, BufferStats):
+            assert outcome == _stats(before.open_files)
+        self._check(_possible(outcome, before, before.thawed()))
+
+    @rule(fault=faults)
+    def flush(self, fault: Fault | None) -> None:
+        before = self.model.layout
+        [outcome] = self._carry_out([lambda buffer: buffer.flush()], fault)
+        if isinstance(outcome, Archived):
+            assert outcome.stats == _stats(before.hand)
+            assert (outcome.folder is None) == (not before.hand)
+        self._check(_possible(outcome, before, before.flushed()))
+
+    @rule(fault=faults, lost=st.booleans())
+    def stop_and_start(self, fault: Fault | None, *, lost: bool) -> None:
+        self._carry_out([lambda buffer: buffer.close()], fault)
+        self._drop()
+        if lost:
+            self._delete_catalog()
+        self._open(fault)
+        self._check([self.model.layout])
+
+    @rule(fault=faults, lost=st.sampled_from(Lost))
+    def crash_and_start(self, fault: Fault | None, lost: Lost) -> None:
+        self._drop()
+        match lost:
+            case Lost.CATALOG:
+                self._delete_catalog()
+            case Lost.UNSYNCED:
+                self._lose_power()
+        self._open(fault)
+        self._check([self.model.layout])
+
+    # ---- how it is done
+
+    def _append(self, sent: Sequence[tuple[str | None, bytes]], fault: Fault | None) -> None:
+        def order(key: str | None, body: bytes) -> Order:
+            return lambda buffer: buffer.append(body, key)
+
+        outcomes = self._carry_out([order(*each) for each in sent], fault)
+        told = list(zip(sent, outcomes, strict=True))
+        known = set(self.model.keys)
+        self.model.unanswered += [each for each, outcome in told if isinstance(outcome, VolumeError | Crash)]
+        for (key, body), outcome in told:
+            if isinstance(outcome, Stored):
+                assert outcome.size == len(body)
+                self.model.acknowledge(outcome.name, body, key)
+        for (key, body), outcome in told:
+            self._check_refusal(key, body, outcome, many=len(sent) > QUEUE)
+            assert not (isinstance(outcome, BufferFrozen) and key in known)
+        self._check([self.model.layout])
+
+    def _check_refusal(self, key: str | None, body: bytes, outcome: Outcome, *, many: bool) -> None:
+        match outcome:
+            case KeyReused():
+                assert self.model.may_be_reused(key, body)
+            case BufferFrozen():
+                assert self.model.layout.holder
+                assert self.on_frozen is OnFrozen.REJECT
+            case QueueFull():
+                assert many
+            case VolumeError():
+                assert self.faults.struck
+            case _:
+                assert isinstance(outcome, Stored | Crash)
+
+    def _carry_out(self, orders: Sequence[Order], fault: Fault | None) -> list[Outcome]:
+        """Give what became of orders that come at once: a result, a refusal, or a Crash where nobody answered."""
+
+        async def answers() -> list[Outcome]:
+            tasks = [asyncio.create_task(order(self.buffer)) for order in orders]
+            while not self.faults.crashed and not all(task.done() for task in tasks):
+                await asyncio.wait(tasks, timeout=0.01)
+            for task in tasks:
+                task.cancel()
+            return [_outcome(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
+
+        self.faults.arm(fault)
+        outcomes: list[Outcome] = self._await(answers())
+        assert self.faults.struck or not any(isinstance(each, VolumeError | Crash) for each in outcomes)
+        if self.faults.crashed:
+            self._drop()
+            self._open()
+        return outcomes
+
+    def _open(self, fault: Fault | None = None) -> None:
+        """Start until it works; what may fail at first is over in the end."""
+        for each in (fault, None):
+            self._make()
+            self.faults.arm(each)
+            try:
+                self._await(self.buffer.open())
+            except (VolumeError, Crash):
+                assert self.faults.struck
+            else:
+                if not self.faults.crashed:
+                    return
+            self._drop()
+        pytest.fail("the buffer does not start on a volume that works")
+
+    def _make(self) -> None:
+        self.executor = ThreadPoolExecutor(2)
+        self.runner.get_loop().set_default_executor(self.executor)
+        self.store: Store = create_store(self.settings)
+        self.store.catalog = FaultyCatalog(self.store.catalog, self.faults)
+        self.snapshot = self.store.catalog.path.read_bytes() if self.store.catalog.path.exists() else b""
+        self.buffer = Buffer(self.store, queue_size=QUEUE, on_frozen=self.on_frozen)
+
+    def _drop(self) -> None:
+        """Let the process be gone: its threads, its lock, its connections."""
+
+        async def cancel_all() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self._await(cancel_all())
+        self.executor.shutdown()
+        self.buffer._writers.shutdown()  # noqa: SLF001 (a process that dies takes its threads along)
+        self.faults.heal()
+        self.store.close()
+
+    def _lose_power(self) -> None:
+        """Lose what was never synced: the catalog is an old one, the counts are empty, the log is cut short."""
+        self._delete_catalog()
+        if self.snapshot:
+            self.store.catalog.path.write_bytes(self.snapshot)
+        (self.settings.ADMROOT / self.settings.ADMFNM).write_bytes(b"")
+        log = self.settings.LOGROOT / self.settings.LOGSTREAM
+        log.write_bytes(log.read_bytes()[:-20])
+
+    def _delete_catalog(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            path = self.store.catalog.path
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        self.model.lose_catalog()
+        self.seqs = {}
+
+    def _await(self, awaitable: Awaitable[Outcome]) -> Outcome:
+        async def wait() -> Outcome:
+            return await awaitable
+
+        return self.runner.run(wait())
+
+    # ---- what must be so
+
+    def _check(self, possible: list[Layout]) -> None:
+        """Compare with the model, once nothing fails any more and the buffer says that it is ready."""
+        self.faults.heal()
+        self._await(self.buffer.check())
+        observed = self._observe()
+        self.model.settle(observed, possible)
+        self._check_papers(observed)
+        self._check_catalog(observed)
+
+    def _observe(self) -> Layout:
+        archives = tuple(_files(folder) for folder in self.store.volume.archives())
+        description = json.loads((self.settings.ADMROOT / self.settings.DSST).read_bytes())
+        assert description == json.loads(json.dumps(_plain(self.buffer.description)))
+        frozen = description["dstatus"] == "FROZEN"
+        holder = FreezeOrder(description["user"], description["token"]) if frozen else None
+        return Layout(_files(self.store.volume.data), _files(self.store.volume.next), archives, holder)
+
+    def _check_papers(self, there: Layout) -> None:
+        stats, with_next = _stats(there.hand), self.store.volume.next.exists()
+        following = _stats(there.next)
+        told = BufferStats(stats.n_itm, stats.buff_size, following.n_itm, following.buff_size) if with_next else stats
+        assert self.buffer.stats == told
+        written = json.loads((self.settings.ADMROOT / self.settings.ADMFNM).read_bytes())
+        assert written == {"n_itm": stats.n_itm, "buff_size": stats.buff_size}
+        assert there.holder or not with_next, "there is a next batch beside one that is not frozen"
+        logged = [json.loads(line)["name"] for line in self._await(self.buffer.log_lines())]
+        assert logged == list(there.hand) == self._await(self.buffer.names())
+        assert self.store.volume.leftovers() == []
+        extra = {path.name for path in self.store.volume.data.iterdir()} - there.hand.keys()
+        assert extra == ({"MANIFEST.json"} if there.holder else set())
+        for folder in [self.store.volume.data] * bool(there.holder) + self.store.volume.archives():
+            assert list(differences(folder, read_manifest(folder))) == []
+
+    def _check_catalog(self, there: Layout) -> None:
+        volume = self.store.volume
+        state = BatchState.FROZEN if there.holder else BatchState.OPEN
+        folders: dict[str, tuple[BatchState, Files]] = {
+            folder.name: (BatchState.ARCHIVED, _files(folder)) for folder in volume.archives()
+        }
+        folders[volume.data.name] = state, there.hand
+        if volume.next.exists():
+            folders[volume.next.name] = BatchState.OPEN, there.next
+        rows: dict[str, BatchRow] = {row.path: row for row in self._await(self.buffer.batches())}
+        assert {path: (row.state, row.n_itm, row.buff_size) for path, row in rows.items()} == {
+            path: (state, len(files), sum(map(len, files.values()))) for path, (state, files) in folders.items()
+        }
+        for path, row in rows.items():
+            assert row.digest == (None if row.state is BatchState.OPEN else _digest(folders[path][1]))
+        segments = self._await(self.buffer.segments(SegmentFilter(limit=-1)))
+        by_batch = {row.id: path for path, row in rows.items()}
+        assert sorted((by_batch[row.batch], row.name, row.bytes) for row in segments) == sorted(
+            (path, name, len(content)) for path, (_, files) in folders.items() for name, content in files.items()
+        )
+        self._check_order({row.name: row.seq for row in segments})
+
+    def _check_order(self, seqs: dict[str, int]) -> None:
+        assert list(seqs.values()) == sorted(seqs.values())
+        assert {name: seqs[name] for name in self.seqs} == self.seqs, "a segment changed its place in the order"
+        newest = max(self.seqs.values(), default=0)
+        assert all(seq > newest for name, seq in seqs.items() if name not in self.seqs)
+        self.seqs = seqs
+
+
+def _possible(outcome: Outcome, before: Layout, after: Layout) -> list[Layout]:
+    return [before, after] if isinstance(outcome, VolumeError | Crash) else [after]
+
+
+def _outcome(each: Outcome) -> Outcome:
+    if isinstance(each, asyncio.CancelledError):
+        return Crash()
+    if isinstance(each, BaseException) and not isinstance(each, ProblemError | Crash):
+        raise each
+    return each
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("gwb*.json"))}
+
+
+def _stats(files: Files) -> BufferStats:
+    return BufferStats(len(files), sum(map(len, files.values())))
+
+
+def _digest(files: Files) -> str:
+    return batch_digest((name, hashlib.sha256(content).hexdigest()) for name, content in files.items())
+
+
+def _plain(description: Any) -> dict[str, str]:
+    return {field: getattr(description, field) for field in description.__struct_fields__}
