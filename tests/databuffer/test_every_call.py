@@ -82,6 +82,11 @@ def flush(machine: BufferMachine, fault: Fault | None) -> None:
     machine.flush(fault=fault)
 
 
+def append_and_flush(machine: BufferMachine, fault: Fault | None) -> None:
+    append(machine, fault)
+    flush(machine, fault)
+
+
 def start(machine: BufferMachine, fault: Fault | None) -> None:
     machine.crash_and_start(fault=fault, lost=Lost.UNSYNCED)
 
@@ -135,7 +140,7 @@ def test_an_order_cut_short_at_any_call_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("lost", Lost)
-@pytest.mark.parametrize(("begin", "act"), ORDERS, ids=ids)
+@pytest.mark.parametrize(("begin", "act"), [*ORDERS, (begin_a_batch, append_and_flush)])
 def test_what_an_order_did_outlives_what_a_crash_takes_along(
     begin: Callable[[BufferMachine], None], act: Act, lost: Lost
 ) -> None:
