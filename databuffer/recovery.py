@@ -18,7 +18,7 @@ from databuffer.clock import unix_ns
 from databuffer.errors import VolumeFailed
 from databuffer.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
 from databuffer.metadata import stored_entry
-from databuffer.store import OPERATIONAL, Slot, Store
+from databuffer.store import OPERATIONAL, Slot, Store, open_row
 from gwwire.datastore import BatchState, DatastoreState, Manifest, ManifestEntry
 from gwwire.problems import ProblemError
 
@@ -191,7 +191,7 @@ def _name_and_row(store: Store, slot: Slot) -> Iterator[Finding]:
         return
     row = store.catalog.batch(mark.id)
     if row is None:
-        new = BatchRow(mark.id, BatchState.OPEN, mark.opened, place)
+        new = open_row(mark, slot.folder)
         yield Finding(f"the batch in {place} was not in the catalog", partial(store.catalog.put_batch, new))
     elif row.path != place:
         moved = replace(row, path=place)

@@ -111,7 +111,7 @@ class Store:
         """Name the batch in a slot."""
         mark = new_mark()
         self.volume.set_mark(slot.folder, mark)
-        self.catalog.put_batch(BatchRow(mark.id, BatchState.OPEN, mark.opened, slot.folder.name))
+        self.catalog.put_batch(open_row(mark, slot.folder))
         return mark
 
     def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
@@ -134,14 +134,14 @@ class Store:
     def unseal(self, batch: OpenBatch) -> None:
         """Take the manifest of a batch away: it is open again."""
         self.volume.discard(batch.slot.folder / MANIFEST)
-        self.catalog.put_batch(BatchRow(batch.id, BatchState.OPEN, batch.mark.opened, batch.slot.folder.name))
+        self.catalog.put_batch(open_row(batch.mark, batch.slot.folder))
 
     def archive(self, batch: OpenBatch, manifest: Manifest, now: int) -> Path:
         """Move the batch in hand away, with its manifest and its log. `advance` has to follow."""
         self.volume.put_paper(batch.slot.folder, batch.slot.log.name, batch.slot.log.content())
         folder = self.volume.archive(datetime.fromtimestamp(now // 10**9, UTC))
         row = self.catalog.batch(batch.id) or _sealed_row(batch, manifest, now)
-        self.catalog.put_batch(archived_row(row, folder, manifest, now))
+        self.catalog.put_batch(_archived_row(row, folder, manifest, now))
         return folder
 
     def drop_empty(self, batch: OpenBatch) -> None:
@@ -163,7 +163,7 @@ class Store:
         mark = self.volume.mark(self.next.folder) or self.volume.mark(self.hand.folder) or self.mark_anew(self.next)
         stats = self.catalog.count(mark.id)
         self.metadata.write_stats(stats)
-        self.catalog.put_batch(BatchRow(mark.id, BatchState.OPEN, mark.opened, self.hand.folder.name))
+        self.catalog.put_batch(open_row(mark, self.hand.folder))
         self.volume.advance()
         return OpenBatch(self.hand, mark, stats)
 
@@ -188,8 +188,12 @@ class Store:
         ]
 
 
-def archived_row(row: BatchRow, folder: Path, manifest: Manifest, now: int) -> BatchRow:
-    """Describe a batch that lies in an archive's folder."""
+def open_row(mark: BatchMark, folder: Path) -> BatchRow:
+    """Describe an open batch for the catalog."""
+    return BatchRow(mark.id, BatchState.OPEN, mark.opened, folder.name)
+
+
+def _archived_row(row: BatchRow, folder: Path, manifest: Manifest, now: int) -> BatchRow:
     return BatchRow(
         id=row.id,
         state=BatchState.ARCHIVED,

@@ -53,12 +53,22 @@ def write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def write_file(path: Path, content: bytes, *, durable: bool) -> None:
-    """Write a new file, readable by everybody; `durable`: its bytes are on the disk on return."""
+def create_file(path: Path, content: bytes) -> int:
+    """Write a new file, readable whatever the umask; gives its open descriptor, to be synced and closed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
     try:
-        os.fchmod(descriptor, _FILE_MODE)  # whatever the umask: preprocessing reads as another user
+        os.fchmod(descriptor, _FILE_MODE)
         write_all(descriptor, content)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_file(path: Path, content: bytes, *, durable: bool) -> None:
+    """Write a new file; `durable`: its bytes are on the disk on return."""
+    descriptor = create_file(path, content)
+    try:
         if durable:
             os.fsync(descriptor)
     finally:
@@ -226,26 +236,20 @@ class Volume:
     def _write_staged(self, content: bytes) -> tuple[Path, int] | VolumeError:
         path = self.incoming / f"{self._run}-{next(self._staged)}.json"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+            return path, create_file(path, content)
         except OSError as error:
-            return volume_error(error)
-        try:
-            os.fchmod(descriptor, _FILE_MODE)
-            write_all(descriptor, content)
-        except OSError as error:
-            return self._give_up(path, descriptor, error)
-        return path, descriptor
+            return self._give_up(path, error)
 
     def _sync_staged(self, path: Path, descriptor: int) -> Path | VolumeError:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            return self._give_up(path, descriptor, error)
-        os.close(descriptor)
+            return self._give_up(path, error)
+        finally:
+            os.close(descriptor)
         return path
 
-    def _give_up(self, path: Path, descriptor: int, error: OSError) -> VolumeError:
-        os.close(descriptor)
+    def _give_up(self, path: Path, error: OSError) -> VolumeError:
         with suppress(OSError):
             path.unlink()
         return volume_error(error)

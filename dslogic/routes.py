@@ -1,17 +1,16 @@
 """The rules' endpoints: parse, call, answer."""
 
-from collections.abc import Iterable, Mapping
 from typing import cast
 from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app, render_template, request
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from dslogic.buffer_client import BufferClient, Reply
 from dslogic.orders import freeze, refused_as
 from dslogic.page import status_page
 from dslogic.settings import LogicSettings
+from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, SENDING_HEADERS, pick
 from gwwire.datastore import FROZEN_TEXT, WAITING_TEXT, decode_freeze_order
 from gwwire.problems import ProblemCode
 from gwwire.segment import NDJSON
@@ -19,9 +18,6 @@ from gwwire.segment import NDJSON
 routes = Blueprint("routes", __name__)
 
 _CHUNK = 256 * 1024
-_SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
-_QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")
-_ANSWER_HEADERS = ("Content-Type", "Retry-After", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range")
 
 
 def _settings() -> LogicSettings:
@@ -42,11 +38,7 @@ def _body() -> bytes:
 
 def _pass_on(reply: Reply) -> Response:
     """Give the buffer's answer as it came."""
-    return Response(reply.body, reply.status, _named(reply.headers, _ANSWER_HEADERS))
-
-
-def _named(headers: Mapping[str, str] | Headers, names: Iterable[str]) -> dict[str, str]:
-    return {name: value for name in names if (value := headers.get(name)) is not None}
+    return Response(reply.body, reply.status, pick(reply.headers, ANSWER_HEADERS))
 
 
 def _text(text: str, status: int) -> Response:
@@ -56,13 +48,13 @@ def _text(text: str, status: int) -> Response:
 def _read_from_buffer(endpoint: str) -> Response:
     """Pass a question on to the buffer, with its query and what it says of caching and ranges."""
     query = request.query_string.decode("ascii", errors="replace")
-    return _pass_on(_buffer().get(endpoint, query, _named(request.headers, _QUESTION_HEADERS)))
+    return _pass_on(_buffer().get(endpoint, query, pick(request.headers, QUESTION_HEADERS)))
 
 
 @routes.post("/stream", provide_automatic_options=False)
 def stream() -> Response:
     """Store a segment, or many; a frozen datastore is told to one alone as 503 `Datastore frozen.`."""
-    headers = _named(request.headers, _SENDING_HEADERS)
+    headers = pick(request.headers, SENDING_HEADERS)
     if request.mimetype == NDJSON:
         return _stream_lines(headers)
     reply = _buffer().send(_body(), headers)
@@ -80,7 +72,7 @@ def _stream_lines(headers: dict[str, str]) -> Response:
 @routes.route("/stream", methods=["OPTIONS"])
 def stream_options() -> Response:
     """Tell what may be sent."""
-    return Response(status=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": f"application/json, {NDJSON}"})
+    return Response(status=204, headers=SEGMENT_OFFER)
 
 
 @routes.post("/thawds")

@@ -1,7 +1,6 @@
 """The gateway's endpoints: parse, call, answer."""
 
 import logging
-from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -24,6 +23,7 @@ from glitchflow_api.models import (
 )
 from glitchflow_api.openapi import described, json_body, problems
 from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
+from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SENDING_HEADERS, pick
 from gwwire.datastore import FROZEN_TEXT, Batch, Batches, Manifest, SegmentPage, StreamAnswer, decode_clean_order
 from gwwire.segment import NDJSON, Segment
 
@@ -39,10 +39,6 @@ async def _logic(request: Request) -> LogicClient:  # async: FastAPI would send 
 Logic = Annotated[LogicClient, Depends(_logic)]
 BatchId = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="as in the list of batches")]
 SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="a file name")]
-
-_SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
-_QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")
-_ANSWER_HEADERS = ("Content-Type", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range")
 
 
 @router.get("/stats", tags=["batch"], responses=problems(), response_model_exclude_none=True)
@@ -79,7 +75,7 @@ async def streamdata(request: Request) -> Response:
     if request.method == "OPTIONS":
         return offer_ndjson()
     logic = await _logic(request)
-    headers = _named(request.headers, _SENDING_HEADERS)
+    headers = pick(request.headers, SENDING_HEADERS)
     if media_type(request) == NDJSON:
         return await DuplexResponse.of(logic.stream_lines(request.stream(), headers))
     outcome = await logic.stream(await read_json(request), headers)
@@ -169,15 +165,11 @@ async def segments(wanted: Annotated[SegmentQuery, Query()], logic: Logic) -> Re
 @router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404), response_class=Response)
 async def segment_file(name: SegmentName, request: Request, logic: Logic) -> Response:
     """Give a segment as it was stored. Its ETag is its SHA-256; ranges are served."""
-    return _pass_up(await logic.segment(name, _named(request.headers, _QUESTION_HEADERS)))
+    return _pass_up(await logic.segment(name, pick(request.headers, QUESTION_HEADERS)))
 
 
 def _pass_up(reply: Reply) -> Response:
-    return Response(reply.body, reply.status, _named(reply.headers, _ANSWER_HEADERS))
-
-
-def _named(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    return {name: value for name in names if (value := headers.get(name)) is not None}
+    return Response(reply.body, reply.status, pick(reply.headers, ANSWER_HEADERS))
 
 
 @router.get("/dspage", tags=["page"], responses=problems(), response_class=Response)

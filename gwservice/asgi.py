@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from gwservice.logs import log_config
+from gwservice.passing import SEGMENT_OFFER
 from gwservice.settings import Address
 from gwwire.problems import (
     PROBLEM_TYPE,
@@ -78,7 +79,7 @@ async def read_json(request: Request) -> bytes:
 
 def offer_ndjson() -> Response:
     """Answer OPTIONS: what a POST to this route may carry."""
-    return Response(status_code=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": f"{_JSON}, {NDJSON}"})
+    return Response(status_code=204, headers=SEGMENT_OFFER)
 
 
 class DuplexResponse(Response):

@@ -1,0 +1,25 @@
+"""Which headers travel with what a tier passes on, down and up, and what a route that takes segments offers."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from gwwire.segment import NDJSON
+
+SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
+QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")
+ANSWER_HEADERS = ("Content-Type", "Retry-After", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range")
+
+#: The headers of an answer to OPTIONS: what a POST may carry.
+SEGMENT_OFFER = {"Allow": "OPTIONS, POST", "Accept-Post": f"application/json, {NDJSON}"}
+
+
+class Headers(Protocol):
+    """What every framework's headers can do."""
+
+    def get(self, key: str, /) -> str | None:
+        """Give a header, None where there is none of that name."""
+
+
+def pick(headers: Headers, names: Iterable[str]) -> dict[str, str]:
+    """Give the named headers that are there."""
+    return {name: value for name in names if (value := headers.get(name)) is not None}
