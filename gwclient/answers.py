@@ -46,12 +46,17 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Training(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to the wish to train: when FROZEN, the batch's `n_f` segments, `bt_wrt` bytes, and its holder."""
+    """The answer to the wish to train: when FROZEN, the batch's `n_f` segments, `bt_wrt` bytes, and its holder.
+
+    `batch` is the batch's id and `digest` its identity, from gateways that tell them.
+    """
 
     resp: TrainOutcome
     n_f: int | None = None
     bt_wrt: int | None = None
     holder: str | None = None
+    batch: str | None = None
+    digest: str | None = None
 
 
 class Cleaned(msgspec.Struct, frozen=True):
@@ -59,6 +64,21 @@ class Cleaned(msgspec.Struct, frozen=True):
 
     resp: str
     body: str = ""
+
+
+class Thawed(msgspec.Struct, frozen=True):
+    """The answer to the order to open the frozen batch again; `resp` is OPERATIONAL."""
+
+    resp: DatastoreState
+    body: str = ""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who works on a frozen batch, and until when (Unix seconds); both None where nobody does."""
+
+    batch: str
+    worker: str | None
+    expires: float | None
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True):

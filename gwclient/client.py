@@ -1,6 +1,7 @@
 """The gateway's verbs as coroutines; the only code that speaks HTTP to it."""
 
 import asyncio
+import hashlib
 import io
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
 import aiohttp
@@ -17,11 +18,13 @@ import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
 from gwclient.answers import (
+    Claim,
     Cleaned,
     LineAnswer,
     ProblemAnswer,
     State,
     Streamed,
+    Thawed,
     Training,
     decode_answer,
     decode_line,
@@ -30,7 +33,7 @@ from gwclient.answers import (
     parse_retry_after,
 )
 from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
-from gwwire.datastore import BufferStats, Names
+from gwwire.datastore import Batch, Batches, BufferStats, Manifest, Names, SegmentPage, SegmentRecord
 from gwwire.problems import PROBLEM_TYPE
 
 T = TypeVar("T")
@@ -40,6 +43,7 @@ _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
 _STREAM = "/streamdata"
 _OK = 200
+_SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,112 @@ class GlitchflowClient:
         """Have the batch archived and the datastore opened again."""
         body = msgspec.json.encode({"msg": message})
         return await self._ask("POST", "/cleanbuf", Cleaned, body, repeatable=False)
+
+    async def thaw(self, user: str, token: str) -> Thawed:
+        """Open the frozen batch again, for the one who froze it; nothing is archived.
+
+        Raises:
+            GatewayRefused: the batch is somebody else's (403).
+
+        """
+        return await self._ask("POST", "/thaw", Thawed, msgspec.json.encode({"user": user, "token": token}))
+
+    async def batches(self) -> Sequence[Batch]:
+        """Ask for all batches, the oldest first: archived, frozen, open."""
+        return (await self._ask("GET", "/batches", Batches)).batches
+
+    async def batch(self, batch: str) -> Batch:
+        """Ask about one batch, by its id.
+
+        Raises:
+            GatewayRefused: there is no such batch (404).
+
+        """
+        return await self._ask("GET", f"/batches/{quote(batch, safe='')}", Batch)
+
+    async def manifest(self, batch: str) -> Manifest:
+        """Ask for the manifest of a sealed (frozen or archived) batch: every segment with its SHA-256.
+
+        Raises:
+            GatewayRefused: there is no such batch, or it is still open (404).
+
+        """
+        return await self._ask("GET", f"/batches/{quote(batch, safe='')}/manifest", Manifest)
+
+    async def segments(  # noqa: PLR0913 (what the route can be asked, each optional)
+        self,
+        *,
+        batch: str | None = None,
+        channel: str | None = None,
+        start: float | None = None,
+        stop: float | None = None,
+        after: int = 0,
+        page: int = 1000,
+    ) -> AsyncGenerator[SegmentRecord, None]:
+        """Give the stored segments, in the order they were stored, asking for a page at a time.
+
+        None is given twice and none left out, whatever is stored meanwhile.
+
+        Args:
+            batch: only of this batch (id).
+            channel: only of this channel, `DET:NAME`.
+            start: GPS seconds; only those that end after it.
+            stop: GPS seconds; only those that begin before it.
+            after: only those stored after this seq.
+            page: how many to ask for at a time, up to 10,000.
+
+        """
+        named = {"batch": batch, "channel": channel, "start": start, "stop": stop}
+        wanted = {name: value for name, value in named.items() if value is not None}
+        more = True
+        while more:
+            question = urlencode({**wanted, "after": after, "limit": page})
+            answer = await self._ask("GET", f"/segments?{question}", SegmentPage)
+            for record in answer.segments:
+                yield record
+            after, more = answer.after, answer.more
+
+    async def segment(self, name: str) -> bytes:
+        """Ask for a stored segment, by its file name; gives its JSON, byte for byte as it was stored.
+
+        The bytes are checked against the SHA-256 that the gateway gives as ETag; others are asked for again.
+
+        Raises:
+            GatewayRefused: there is no such segment (404).
+            GatewayUnavailable: every try failed, or brought other bytes.
+
+        """
+
+        async def once() -> bytes:
+            async with self._request("GET", f"/segments/{quote(name, safe='')}") as response:
+                body = await _read_good(response)
+                told = response.headers.get("ETag", "").strip('"')
+            if len(told) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != told:
+                raise GatewayUnavailable(f"{name} came with other bytes than its SHA-256 {told[:12]}… says")
+            return body
+
+        return await self._insist(once)
+
+    async def claim(self, batch: str, worker: str, lease: float) -> Claim:
+        """Take a frozen batch for `worker`, for `lease` s; the same worker asking again renews the lease.
+
+        Raises:
+            GatewayRefused: another worker has it (409, code `batch-claimed`), it is not frozen (409,
+                `batch-not-frozen`), or there is no such batch (404).
+
+        """
+        order = msgspec.json.encode({"worker": worker, "lease": lease})
+        return await self._ask("POST", f"/batches/{quote(batch, safe='')}/claim", Claim, order)
+
+    async def release(self, batch: str, worker: str) -> Claim:
+        """Give a claimed batch back; doing so again changes nothing.
+
+        Raises:
+            GatewayRefused: another worker has it (409, code `batch-claimed`), or there is no such batch (404).
+
+        """
+        order = msgspec.json.encode({"worker": worker})
+        return await self._ask("POST", f"/batches/{quote(batch, safe='')}/release", Claim, order)
 
     async def _ask(  # noqa: PLR0913 (the last two are what sets two of the verbs apart)
         self,
