@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +14,25 @@ from pathlib import Path
 from typing import TypeVar
 
 from databuffer.arrival import Arrival, receive
-from databuffer.catalog import BatchRow, CataloguedSegment, SegmentFilter, SegmentRow
+from databuffer.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
 from databuffer.committer import Committer
-from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotFound, NotHolder, Refused, VolumeError
+from databuffer.errors import (
+    BatchChanged,
+    BatchClaimed,
+    BatchNotFrozen,
+    BufferFrozen,
+    KeyReused,
+    NotFound,
+    NotHolder,
+    Refused,
+    VolumeError,
+)
 from databuffer.manifest import read_manifest
 from databuffer.metadata import stored_entry
 from databuffer.recovery import recover
 from databuffer.settings import OnFrozen
 from databuffer.store import OPERATIONAL, OpenBatch, Store
-from gwwire.datastore import BatchState, BufferStats, DatastoreState, Description, FreezeOrder, ThawOrder
+from gwwire.datastore import BatchState, BufferStats, ClaimOrder, DatastoreState, Description, FreezeOrder, ThawOrder
 from gwwire.problems import ProblemError
 
 T = TypeVar("T")
@@ -262,6 +273,31 @@ class Buffer:
         """
         return await self._in_order(self._flush)
 
+    async def claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
+        """Give a frozen batch to one worker until its lease ends; the same worker asking again renews it.
+
+        Raises:
+            NotFound: there is no such batch.
+            BatchNotFrozen: it does not hold still.
+            BatchClaimed: another worker has it.
+            VolumeError: the claim could not be written.
+
+        """
+        await self.batch(batch)
+        return await self._in_order(lambda: self._claim_batch(batch, order))
+
+    async def release(self, batch: str, worker: str) -> None:
+        """End a worker's claim to a batch; one that has none is told so only while another worker has it.
+
+        Raises:
+            NotFound: there is no such batch.
+            BatchClaimed: another worker has it.
+            VolumeError: it could not be written.
+
+        """
+        await self.batch(batch)
+        await self._in_order(lambda: self._release_batch(batch, worker))
+
     async def _in_order(self, step: Callable[[], T]) -> T:
         return await self._committer.perform(lambda: asyncio.to_thread(self._trustworthy, step))
 
@@ -465,6 +501,21 @@ class Buffer:
         log.info("thawed by %s: %d segments, %d bytes", order.user, self.stats.n_itm, self.stats.buff_size)
         return self._in_hand.stats
 
+    def _claim_batch(self, batch: str, order: ClaimOrder) -> ClaimRow:
+        if self._description.dstatus is not DatastoreState.FROZEN or batch != self._in_hand.id:
+            raise BatchNotFrozen(f"batch {batch!r} is not frozen")
+        now = time.time_ns()
+        claim = self._store.catalog.claim_batch(ClaimRow(batch, order.worker, now + order.lease * 10**9), now)
+        if claim.worker != order.worker:
+            raise _claimed(claim, now)
+        return claim
+
+    def _release_batch(self, batch: str, worker: str) -> None:
+        now = time.time_ns()
+        claim = self._store.catalog.release_batch(batch, worker, now)
+        if claim is not None:
+            raise _claimed(claim, now)
+
     def _flush(self) -> Archived:
         hand, now = self._in_hand, time.time_ns()
         folder = None
@@ -539,6 +590,11 @@ def _row(prepared: _Prepared, name: str, now: int) -> SegmentRow:
 
 def _key_reused(key: str) -> KeyReused:
     return KeyReused(f"Idempotency-Key {key!r} came with other bytes before", field="Idempotency-Key")
+
+
+def _claimed(claim: ClaimRow, now: int) -> BatchClaimed:
+    seconds = math.ceil((claim.expires - now) / 10**9)
+    return BatchClaimed(f"worker {claim.worker!r} has batch {claim.batch!r} for {seconds} s", retry_after=seconds)
 
 
 def _same(one: str, other: str) -> bool:

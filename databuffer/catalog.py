@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
@@ -55,6 +56,13 @@ _SEGMENTS = sa.Table(
     sa.Index("segments_by_key", "key", unique=True, sqlite_where=sa.text("key IS NOT NULL")),
     sa.Index("segments_recovered", "sha256", sqlite_where=sa.text("recovered")),
     sqlite_autoincrement=True,
+)
+_CLAIMS = sa.Table(
+    "claims",
+    _TABLES,
+    sa.Column("batch", sa.String, primary_key=True),
+    sa.Column("worker", sa.String, nullable=False),
+    sa.Column("expires", sa.Integer, nullable=False),
 )
 _CLEAN_STOP = sa.Table("clean_stop", _TABLES, sa.Column("traces", sa.String, nullable=False))
 
@@ -100,6 +108,15 @@ class CataloguedSegment(SegmentRow):
 
     seq: int = 0
     batch: str = ""
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A worker's claim to a frozen batch; `expires` in nanoseconds of Unix time."""
+
+    batch: str
+    worker: str
+    expires: int
 
 
 @dataclass(frozen=True)
@@ -206,6 +223,29 @@ class Catalog:
         with self._writing() as connection:
             connection.execute(sa.update(_SEGMENTS).where(_SEGMENTS.c.batch == source).values(batch=target))
             connection.execute(sa.delete(_BATCHES).where(_BATCHES.c.id == source))
+
+    # ---- claims
+
+    def claim_batch(self, wanted: ClaimRow, now: int) -> ClaimRow:
+        """Enter a claim unless another worker's is running; gives the claim that holds afterwards."""
+        entered = sqlite_insert(_CLAIMS).values(asdict(wanted))
+        entered = entered.on_conflict_do_update(
+            index_elements=["batch"],
+            set_={"worker": entered.excluded.worker, "expires": entered.excluded.expires},
+            where=(_CLAIMS.c.worker == entered.excluded.worker) | (_CLAIMS.c.expires <= now),
+        )
+        with self._writing() as connection:
+            connection.execute(entered)
+            row = connection.execute(sa.select(_CLAIMS).where(_CLAIMS.c.batch == wanted.batch)).one()
+            return ClaimRow(**row._asdict())
+
+    def release_batch(self, batch: str, worker: str, now: int) -> ClaimRow | None:
+        """Take back a worker's claim, and any that has ended; gives another worker's where that is running."""
+        over = (_CLAIMS.c.worker == worker) | (_CLAIMS.c.expires <= now)
+        with self._writing() as connection:
+            connection.execute(sa.delete(_CLAIMS).where(_CLAIMS.c.batch == batch, over))
+            row = connection.execute(sa.select(_CLAIMS).where(_CLAIMS.c.batch == batch)).first()
+            return None if row is None else ClaimRow(**row._asdict())
 
     # ---- segments
 

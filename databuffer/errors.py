@@ -6,6 +6,8 @@ ProblemError
 ├── Refused                         nothing is wrong with the buffer
 │   ├── BufferFrozen                  the batch is sealed for its holder
 │   ├── BatchChanged                  the batch an order was meant for is gone
+│   ├── BatchNotFrozen                only a frozen batch can be claimed
+│   ├── BatchClaimed                  another worker has the batch
 │   ├── NotHolder                     somebody else froze the batch
 │   ├── KeyReused                     the Idempotency-Key came with other bytes before
 │   └── QueueFull                     more segments are waiting than WCHSZ allows
@@ -35,6 +37,18 @@ class BatchChanged(Refused):
     """The batch in hand is smaller than the one the order was meant for: it was archived meanwhile."""
 
     code = ProblemCode.BATCH_CHANGED
+
+
+class BatchNotFrozen(Refused):
+    """Only a frozen batch holds still for a worker."""
+
+    code = ProblemCode.BATCH_NOT_FROZEN
+
+
+class BatchClaimed(Refused):
+    """Another worker has the batch until its lease ends."""
+
+    code = ProblemCode.BATCH_CLAIMED
 
 
 class NotHolder(Refused):

@@ -15,13 +15,16 @@ from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, r
 from gwwire.datastore import (
     Batch,
     Batches,
+    Claim,
     FreezeOutcome,
     Names,
     Outcome,
     OutcomeCode,
     SegmentPage,
     SegmentRecord,
+    decode_claim_order,
     decode_freeze_order,
+    decode_release_order,
     decode_thaw_order,
 )
 from gwwire.segment import NDJSON
@@ -145,6 +148,20 @@ async def one_batch(batch: str, buffer: Storage) -> Response:
 async def batch_manifest(batch: str, buffer: Storage) -> Response:
     """Give MANIFEST.json of a sealed batch."""
     return FileResponse(await buffer.manifest(batch), media_type="application/json")
+
+
+@router.post("/batches/{batch}/claim", summary="Claim a frozen batch")
+async def claim_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
+    """Give a frozen batch to `{"worker"}` alone for `lease` seconds; the same worker asking again renews it."""
+    claim = await buffer.claim(batch, decode_claim_order(order))
+    return _json(Claim(claim.batch, claim.worker, claim.expires / 10**9))
+
+
+@router.post("/batches/{batch}/release", summary="End a claim")
+async def release_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
+    """End the claim of `{"worker"}`."""
+    await buffer.release(batch, decode_release_order(order).worker)
+    return _json(Claim(batch))
 
 
 @router.get("/segments", summary="Stored segments, a page at a time")

@@ -105,6 +105,27 @@ class ThawOrder(msgspec.Struct, frozen=True):
     token: str
 
 
+class ClaimOrder(msgspec.Struct, frozen=True):
+    """Give a frozen batch to `worker` alone, for `lease` seconds from now; the same worker asking again renews it."""
+
+    worker: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    lease: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
+
+
+class ReleaseOrder(msgspec.Struct, frozen=True):
+    """Take a batch back from `worker`, who is done with it."""
+
+    worker: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who works on a batch, and until when (Unix seconds) nobody else may; both None where nobody does."""
+
+    batch: str
+    worker: str | None = None
+    expires: float | None = None
+
+
 class StreamAnswer(msgspec.Struct, frozen=True):
     """What became of one of many segments in a request; what is wrong with one is told as a Problem instead."""
 
@@ -186,6 +207,8 @@ class SegmentPage(msgspec.Struct, frozen=True):
 
 _freeze_order = msgspec.json.Decoder(FreezeOrder)
 _thaw_order = msgspec.json.Decoder(ThawOrder)
+_claim_order = msgspec.json.Decoder(ClaimOrder)
+_release_order = msgspec.json.Decoder(ReleaseOrder)
 _clean_order = msgspec.json.Decoder(CleanOrder)
 
 
@@ -220,3 +243,25 @@ def decode_thaw_order(body: bytes) -> ThawOrder:
 
     """
     return decode(_thaw_order, body)
+
+
+def decode_claim_order(body: bytes) -> ClaimOrder:
+    """Decode and validate a worker's claim to a batch.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidRequest: a field is missing or wrong.
+
+    """
+    return decode(_claim_order, body)
+
+
+def decode_release_order(body: bytes) -> ReleaseOrder:
+    """Decode and validate the end of a claim.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidRequest: a field is missing or wrong.
+
+    """
+    return decode(_release_order, body)

@@ -25,6 +25,8 @@ class ProblemCode(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     BUFFER_FROZEN = "buffer-frozen"
     BATCH_CHANGED = "batch-changed"
+    BATCH_CLAIMED = "batch-claimed"
+    BATCH_NOT_FROZEN = "batch-not-frozen"
     NOT_HOLDER = "not-holder"
     KEY_REUSED = "idempotency-key-reused"
     QUEUE_FULL = "queue-full"
@@ -48,6 +50,8 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: (415, "The body has the wrong media type"),
     ProblemCode.BUFFER_FROZEN: (409, "The batch is frozen"),
     ProblemCode.BATCH_CHANGED: (409, "The batch changed meanwhile"),
+    ProblemCode.BATCH_CLAIMED: (409, "Another worker has the batch"),
+    ProblemCode.BATCH_NOT_FROZEN: (409, "The batch is not frozen"),
     ProblemCode.NOT_HOLDER: (403, "The batch is held by somebody else"),
     ProblemCode.KEY_REUSED: (422, "The Idempotency-Key was used for other bytes"),
     ProblemCode.QUEUE_FULL: (503, "The queue is full"),
