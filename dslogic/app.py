@@ -6,6 +6,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from dslogic.buffer_client import BufferClient
+from dslogic.datapath import DataPath
 from dslogic.routes import routes
 from dslogic.settings import LogicSettings
 from gwservice.logs import configure_logging
@@ -22,12 +23,15 @@ from gwwire.problems import (
 log = logging.getLogger(__name__)
 
 
-def create_app(config_name: str = "default", *, settings: LogicSettings | None = None) -> Flask:
+def create_app(
+    config_name: str = "default", *, settings: LogicSettings | None = None, buffer: BufferClient | None = None
+) -> Flask:
     """Make the application.
 
     Args:
         config_name: `default`: settings from the environment. There is no other, yet.
         settings: used instead of the environment's, where given.
+        buffer: how the buffer is called, where not as the settings say.
 
     """
     if config_name != "default":
@@ -37,7 +41,8 @@ def create_app(config_name: str = "default", *, settings: LogicSettings | None =
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = int(settings.MAX_BODY) + 1
     app.extensions["settings"] = settings
-    app.extensions["buffer"] = BufferClient(settings)
+    app.extensions["buffer"] = buffer = buffer or BufferClient(settings)
+    app.wsgi_app = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))  # type: ignore[method-assign]  # Flask's documented way
     app.register_blueprint(routes)
     app.register_error_handler(ProblemError, _tell_problem_error)
     app.register_error_handler(HTTPException, _tell_http_exception)

@@ -1,9 +1,11 @@
-"""What can go wrong between dslogic and the buffer.
+"""What can go wrong between dslogic and the buffer, and with what dslogic is sent.
 
 ProblemError
 ├── BufferUnreachable    no connection, or it broke
 ├── BufferSilent         no answer in time
-└── BufferIncoherent     an answer that is none of the contract's
+├── BufferIncoherent     an answer that is none of the contract's
+├── BodyTooLarge         a body of more than MAX_BODY bytes
+└── BodyCutShort         a body whose sender went away
 """
 
 from gwwire.problems import ProblemCode, ProblemError
@@ -25,3 +27,15 @@ class BufferIncoherent(ProblemError):
     """The buffer answered something that is not in the contract."""
 
     code = ProblemCode.UPSTREAM_INVALID
+
+
+class BodyTooLarge(ProblemError):
+    """The body is larger than this service takes."""
+
+    code = ProblemCode.TOO_LARGE
+
+
+class BodyCutShort(ProblemError):
+    """The body ended before it should."""
+
+    code = ProblemCode.BAD_REQUEST

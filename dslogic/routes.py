@@ -6,18 +6,15 @@ from urllib.parse import quote
 from flask import Blueprint, Response, current_app, render_template, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from dslogic import datapath
 from dslogic.buffer_client import BufferClient, Reply
-from dslogic.orders import freeze, refused_as
+from dslogic.orders import freeze
 from dslogic.page import status_page
 from dslogic.settings import LogicSettings
-from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, SENDING_HEADERS, pick
-from gwwire.datastore import FROZEN_TEXT, WAITING_TEXT, decode_freeze_order
-from gwwire.problems import ProblemCode
-from gwwire.segment import NDJSON
+from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, pick
+from gwwire.datastore import WAITING_TEXT, decode_freeze_order
 
 routes = Blueprint("routes", __name__)
-
-_CHUNK = 256 * 1024
 
 
 def _settings() -> LogicSettings:
@@ -51,27 +48,9 @@ def _read_from_buffer(endpoint: str) -> Response:
     return _pass_on(_buffer().get(endpoint, query, pick(request.headers, QUESTION_HEADERS)))
 
 
-@routes.post("/stream", provide_automatic_options=False)
-def stream() -> Response:
-    """Store a segment, or many; a frozen datastore is told to one alone as 503 `Datastore frozen.`."""
-    headers = pick(request.headers, SENDING_HEADERS)
-    if request.mimetype == NDJSON:
-        return _stream_lines(headers)
-    reply = _buffer().send(_body(), headers)
-    if refused_as(reply, ProblemCode.BUFFER_FROZEN):
-        return _text(FROZEN_TEXT, 503)
-    return _pass_on(reply)
-
-
-def _stream_lines(headers: dict[str, str]) -> Response:
-    request.max_content_length = None  # the limit is each line's, and the buffer's to watch
-    answer = _buffer().send_lines(iter(lambda: request.stream.read(_CHUNK), b""), headers)
-    return _pass_on(answer) if isinstance(answer, Reply) else Response(answer, content_type=NDJSON)
-
-
-@routes.route("/stream", methods=["OPTIONS"])
+@routes.route(datapath.PATH, methods=["POST", "OPTIONS"], provide_automatic_options=False)
 def stream_options() -> Response:
-    """Tell what may be sent."""
+    """Tell what may be sent; what is POSTed never comes here, see `datapath`."""
     return Response(status=204, headers=SEGMENT_OFFER)
 
 

@@ -159,8 +159,7 @@ def test_a_buffer_that_is_down_is_told_as_unreachable(make_client: MakeClient) -
 def test_a_buffer_that_does_not_answer_is_told_as_silent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         settings = LogicSettings.model_validate({"DB_BURL": f"http://127.0.0.1:{deaf.getsockname()[1]}"})
-        app = create_app(settings=settings)
-        app.extensions["buffer"] = BufferClient(settings, answer_seconds=0.2)
+        app = create_app(settings=settings, buffer=BufferClient(settings, answer_seconds=0.2))
         answer = app.test_client().post("/stream", data=segment_body(1), headers=JSON)
         assert answer.status_code == 504
         assert json.loads(answer.data)["code"] == "upstream-timeout"

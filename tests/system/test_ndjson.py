@@ -3,6 +3,7 @@
 import itertools
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import httpx2
@@ -35,17 +36,25 @@ def test_every_tier_offers_and_takes_many_segments_and_answers_in_order(trio: Tr
 
 def test_a_long_request_is_stored_while_it_is_sent(trio: Trio) -> None:
     before = httpx2.get(f"{trio.url}/stats").json()["n_itm"]
-    stored_meanwhile = []
+    stored_meanwhile: list[int] = []
+
+    def counts_until_one_is_positive() -> Iterator[int]:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            yield (count := httpx2.get(f"{trio.url}/stats").json()["n_itm"] - before)
+            if count > 0:
+                return
+            time.sleep(0.05)
 
     def body() -> Iterator[bytes]:
         for number in range(600):
             yield segment_body(number, samples=300) + b"\n"
             if number == 500:
-                stored_meanwhile.append(httpx2.get(f"{trio.url}/stats").json()["n_itm"] - before)
+                stored_meanwhile.extend(counts_until_one_is_positive())
 
     answer = httpx2.post(f"{trio.url}/streamdata", content=body(), headers=NDJSON, timeout=30)
     assert [json.loads(line)["resp"] for line in answer.text.splitlines()] == ["CREATED"] * 600
-    assert stored_meanwhile[0] > 0
+    assert stored_meanwhile[-1] > 0
     check_counts(trio.home, httpx2.get(f"{trio.url}/stats").json())
 
 
