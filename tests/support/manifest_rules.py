@@ -1,0 +1,468 @@
+"""What must hold for the objects of an overlay: each rule gives a sentence for each object that breaks it."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from databuffer.settings import BufferSettings
+from dslogic.settings import LogicSettings
+from glitchflow_api.settings import GatewaySettings
+from gwservice import asgi
+from gwservice.settings import ServiceSettings
+from tests.support.manifests import ROOT, Manifests, Object, Workload, called
+
+Rule = Callable[[Manifests], Iterator[str]]
+
+UID = 10001
+#: What the manifests name and do not hold: whoever runs the pipeline makes it.
+SECRETS = {"glitchflow-holder": {"user", "token"}}
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "databuffer": BufferSettings,
+    "dslogic": LogicSettings,
+    "glitchflow-api": GatewaySettings,
+}
+#: Containers that are no services read these; each is in the source of its package.
+CLIENT_SETTINGS = {"gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP"}, "preproc": {"DATART"}}
+_GUNICORN = ROOT / "dslogic" / "gunicorn.conf.py"
+_UNITS = {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+def gunicorn_settings() -> dict[str, Any]:
+    """Give what dslogic tells gunicorn."""
+    told: dict[str, Any] = {}
+    exec(compile(_GUNICORN.read_text(), _GUNICORN.name, "exec"), told)  # noqa: S102 (as gunicorn itself reads it)
+    return told
+
+
+def quantity(text: str) -> float:
+    """Read a Kubernetes quantity."""
+    number, unit = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", text).groups()  # type: ignore[union-attr]  # a bad one fails
+    return float(number) * _UNITS[unit]
+
+
+def every_container(found: Manifests) -> Iterator[tuple[Workload, Object, str]]:
+    """Give each container with its workload and what to call it."""
+    for work in found.workloads():
+        for container in work.containers:
+            yield work, container, f"{called(work.owner)}, container {container['name']}"
+
+
+# ---- what a pod may do
+
+
+def pods_are_restricted(found: Manifests) -> Iterator[str]:
+    """Every pod fits PodSecurity `restricted`, as the images' user."""
+    for work in found.workloads():
+        pod = work.spec.get("securityContext", {})
+        wanted = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID}
+        for key, value in wanted.items():
+            if pod.get(key) != value:
+                yield f"{called(work.owner)}: {key} is {pod.get(key)}, not {value}"
+        if pod.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            yield f"{called(work.owner)}: the seccomp profile is not RuntimeDefault"
+        for key in ("hostNetwork", "hostPID", "hostIPC"):
+            if work.spec.get(key):
+                yield f"{called(work.owner)}: {key}"
+        for volume in work.spec.get("volumes", []):
+            if not volume.keys() <= {"name", "persistentVolumeClaim", "emptyDir", "configMap", "secret", "projected"}:
+                yield f"{called(work.owner)}: volume {volume['name']} is of a kind that `restricted` forbids"
+
+
+def containers_are_confined(found: Manifests) -> Iterator[str]:
+    """No container gains anything, or writes to its own file system but for /tmp."""
+    wanted = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    for _, container, name in every_container(found):
+        if container.get("securityContext") != wanted:
+            yield f"{name}: the security context is {container.get('securityContext')}"
+        if "/tmp" not in {mount["mountPath"] for mount in container.get("volumeMounts", [])}:  # noqa: S108 (the container's)
+            yield f"{name}: nothing is mounted at /tmp"
+
+
+def temporary_folders_are_bounded(found: Manifests) -> Iterator[str]:
+    """An emptyDir has a size."""
+    for work in found.workloads():
+        for volume in work.spec.get("volumes", []):
+            if "emptyDir" in volume and "sizeLimit" not in (volume["emptyDir"] or {}):
+                yield f"{called(work.owner)}: emptyDir {volume['name']} has no sizeLimit"
+
+
+def nobody_gets_a_token(found: Manifests) -> Iterator[str]:
+    """Every pod has an account of its own, and neither mounts a token."""
+    for work in found.workloads():
+        account = work.spec.get("serviceAccountName")
+        if account not in found.names("ServiceAccount"):
+            yield f"{called(work.owner)}: there is no ServiceAccount {account}"
+        if work.spec.get("automountServiceAccountToken") is not False:
+            yield f"{called(work.owner)}: a token is mounted"
+    for account in found.of("ServiceAccount"):
+        if account.get("automountServiceAccountToken") is not False:
+            yield f"{called(account)}: tokens are mounted"
+
+
+def resources_are_stated(found: Manifests) -> Iterator[str]:
+    """Every container says what it needs and what it may use at most, in Kubernetes' own spelling."""
+    for _, container, name in every_container(found):
+        stated = container.get("resources", {})
+        for kind in ("cpu", "memory", "ephemeral-storage"):
+            least, most = (stated.get(key, {}).get(kind) for key in ("requests", "limits"))
+            if least is None or most is None:
+                yield f"{name}: {kind} has no request or no limit"
+            elif quantity(least) > quantity(most):
+                yield f"{name}: {kind} requested {least} is more than its limit {most}"
+            # The server writes 1000m as 1: `kubectl apply` would see a change each time.
+            for amount in (least or "0", most or "0"):
+                if re.fullmatch(r"\d*000m|\d*\.\d+", amount) or not isinstance(amount, str):
+                    yield f"{name}: {kind} {amount} is not in canonical form"
+
+
+def images_are_pinned(found: Manifests) -> Iterator[str]:
+    """Every image is the project's own, of the project's version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for _, container, name in every_container(found):
+        if not re.fullmatch(
+            rf"glitchflow/(databuffer|dslogic|glitchflow_api|gwclient|preproc):{re.escape(version)}", container["image"]
+        ):
+            yield f"{name}: image {container['image']} is not one of version {version}"
+        if container.get("imagePullPolicy") != "IfNotPresent":
+            yield f"{name}: imagePullPolicy {container.get('imagePullPolicy')}"
+
+
+# ---- how it lives and ends
+
+
+def probes_differ_in_meaning(found: Manifests) -> Iterator[str]:
+    """A service has three probes; only readiness looks beyond the process, and liveness is the slowest to judge."""
+    for work, container, name in every_container(found):
+        if not work.serves:
+            continue
+        probes = {kind: container.get(f"{kind}Probe", {}) for kind in ("startup", "readiness", "liveness")}
+        asked = {kind: probe.get("httpGet", {}).get("path", "") for kind, probe in probes.items()}
+        if asked["startup"] != "/healthz":
+            yield f"{name}: the startup probe does not ask /healthz"
+        if asked["readiness"] != "/readyz":
+            yield f"{name}: the readiness probe does not ask /readyz"
+        if "tcpSocket" not in probes["liveness"] and asked["liveness"] != "/healthz":
+            yield f"{name}: the liveness probe asks for more than the process"
+        if probes["liveness"].get("periodSeconds", 0) * probes["liveness"].get("failureThreshold", 0) < 60:
+            yield f"{name}: it is killed within a minute"
+        yield from _probe_targets(container, probes, name)
+
+
+def _probe_targets(container: Object, probes: dict[str, Object], name: str) -> Iterator[str]:
+    for kind, probe in probes.items():
+        port = (probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port")
+        if port not in {one["name"] for one in container["ports"]}:
+            yield f"{name}: the {kind} probe asks port {port}, which the container does not name"
+        if probe.get("timeoutSeconds", 1) < 5:
+            yield f"{name}: the {kind} probe waits less than 5 s; a loaded machine answers late"
+
+
+def each_end_is_graceful(found: Manifests) -> Iterator[str]:
+    """There is time for preStop, for requests under way, and to spare; what has a peer leaves the peer its traffic."""
+    grace = {"dslogic": gunicorn_settings()["graceful_timeout"]}
+    for work, container, name in every_container(found):
+        if not work.serves:
+            continue
+        sleeps = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        needed = sleeps + grace.get(container["name"], asgi._GRACE_SECONDS)  # noqa: SLF001 (the number itself is meant)
+        if work.spec.get("terminationGracePeriodSeconds", 30) < needed + 10:
+            yield f"{name}: it needs {needed} s to end, and 10 s to spare"
+        if work.owner["kind"] == "Deployment" and not sleeps:
+            yield f"{name}: it leaves before its peers know"
+
+
+def one_writer_writes(found: Manifests) -> Iterator[str]:
+    """The buffer is a StatefulSet of one, which nothing scales; nobody else can write to its volumes."""
+    for work in found.workloads():
+        own = work.labels.get("app.kubernetes.io/name") == "databuffer"
+        if own and (work.owner["kind"] != "StatefulSet" or work.owner["spec"].get("replicas") != 1):
+            yield f"{called(work.owner)}: the buffer is no StatefulSet of one"
+        if own and work.owner["spec"].get("podManagementPolicy") != "Parallel":
+            yield f"{called(work.owner)}: an update that never gets ready could not be mended by another"
+        claims = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in work.spec.get("volumes", [])
+            if "persistentVolumeClaim" in volume
+        }
+        for container in work.containers:
+            for mount in container.get("volumeMounts", []):
+                if claims.get(mount["name"], "dataset") != "dataset" and not own and not mount.get("readOnly"):
+                    yield f"{called(work.owner)}: container {container['name']} may write to {claims[mount['name']]}"
+    for scaler in found.of("HorizontalPodAutoscaler"):
+        if scaler["spec"]["scaleTargetRef"]["kind"] != "Deployment":
+            yield f"{called(scaler)}: it scales a {scaler['spec']['scaleTargetRef']['kind']}"
+
+
+def volumes_can_be_shared(found: Manifests) -> Iterator[str]:
+    """Whoever mounts the buffer's ReadWriteOnce volume comes to the buffer's node; SQLite keeps off NFS."""
+    modes = {claim["metadata"]["name"]: claim["spec"]["accessModes"] for claim in found.of("PersistentVolumeClaim")}
+    for name in ("databuff-adm", "databuff-log"):
+        if name in modes and modes[name] != ["ReadWriteOnce"]:
+            yield f"PersistentVolumeClaim/{name}: {modes[name]}"
+    for work in found.workloads():
+        if work.owner["kind"] == "StatefulSet":
+            continue
+        together = work.spec.get("affinity", {}).get("podAffinity", {})
+        near = any(
+            term["labelSelector"]["matchLabels"] == {"app.kubernetes.io/name": "databuffer"}
+            and term["topologyKey"] == "kubernetes.io/hostname"
+            for term in together.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+        )
+        for volume in work.spec.get("volumes", []):
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if claim == "gwdata" and modes[claim] == ["ReadWriteOnce"] and not near:
+                yield f"{called(work.owner)}: {claim} is on the buffer's node, and the pod may be elsewhere"
+
+
+def drains_pass(found: Manifests) -> Iterator[str]:
+    """Each workload that serves has one budget, and it always lets a pod go; nothing blocks a drain."""
+    for work in found.workloads():
+        if not work.serves:
+            continue
+        budgets = [
+            budget
+            for budget in found.of("PodDisruptionBudget")
+            if budget["spec"]["selector"]["matchLabels"].items() <= work.labels.items()
+        ]
+        if [budget["spec"].get("maxUnavailable") for budget in budgets] != [1]:
+            yield f"{called(work.owner)}: not exactly one budget with maxUnavailable 1"
+
+
+def stateless_tiers_scale_and_spread(found: Manifests) -> Iterator[str]:
+    """A Deployment is scaled by an autoscaler or by `replicas`, never both; updates take nobody away; pods spread."""
+    scaled = {scaler["spec"]["scaleTargetRef"]["name"] for scaler in found.of("HorizontalPodAutoscaler")}
+    for deployment in found.of("Deployment"):
+        spec = deployment["spec"]
+        if ("replicas" in spec) == (deployment["metadata"]["name"] in scaled):
+            yield f"{called(deployment)}: scaled by both, or by nobody"
+        if spec["strategy"]["rollingUpdate"] != {"maxSurge": 1, "maxUnavailable": 0}:
+            yield f"{called(deployment)}: an update takes pods away before others are ready"
+        spread = spec["template"]["spec"].get("topologySpreadConstraints", [])
+        if [one["topologyKey"] for one in spread] != ["kubernetes.io/hostname"]:
+            yield f"{called(deployment)}: its pods do not spread over the nodes"
+        elif any(one["labelSelector"]["matchLabels"] != spec["selector"]["matchLabels"] for one in spread):
+            yield f"{called(deployment)}: it spreads over somebody else's pods"
+    for scaler in found.of("HorizontalPodAutoscaler"):
+        if scaler["spec"]["scaleTargetRef"]["name"] not in found.names("Deployment"):
+            yield f"{called(scaler)}: it scales nothing"
+        if not 2 <= scaler["spec"]["minReplicas"] < scaler["spec"]["maxReplicas"]:
+            yield f"{called(scaler)}: from {scaler['spec']['minReplicas']} to {scaler['spec']['maxReplicas']}"
+
+
+def jobs_take_turns(found: Manifests) -> Iterator[str]:
+    """No two Jobs of a kind at a time; a pod that is taken away is not a failure; finished Jobs go away."""
+    for job in found.of("CronJob"):
+        spec = job["spec"]
+        if spec.get("concurrencyPolicy") != "Forbid":
+            yield f"{called(job)}: two may run at a time"
+        inner = spec["jobTemplate"]["spec"]
+        disrupted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+        if disrupted not in inner.get("podFailurePolicy", {}).get("rules", []):
+            yield f"{called(job)}: a drained pod counts as failed"
+        if inner["template"]["spec"].get("restartPolicy") != "Never":
+            yield f"{called(job)}: restartPolicy is not Never, which podFailurePolicy needs"
+        if "ttlSecondsAfterFinished" not in inner:
+            yield f"{called(job)}: finished Jobs stay forever"
+
+
+# ---- how the objects fit each other
+
+
+def objects_are_labelled(found: Manifests) -> Iterator[str]:
+    """Every object is part of glitchflow; what belongs to a service says so, its pods too."""
+    shared = {"Namespace", "NetworkPolicy", "ConfigMap"}
+    for thing in found.objects:
+        wanted = {"app.kubernetes.io/part-of"}
+        if thing["kind"] not in shared:
+            wanted |= {"app.kubernetes.io/name", "app.kubernetes.io/component"}
+        missing = wanted - thing["metadata"].get("labels", {}).keys()
+        if missing:
+            yield f"{called(thing)}: no label {', '.join(sorted(missing))}"
+    for work in found.workloads():
+        missing = {f"app.kubernetes.io/{part}" for part in ("name", "component", "part-of")} - work.labels.keys()
+        if missing:
+            yield f"{called(work.owner)}: its pods have no label {', '.join(sorted(missing))}"
+
+
+def names_do_not_clash(found: Manifests) -> Iterator[str]:
+    """Everything is in the one namespace, once."""
+    seen = set()
+    for thing in found.objects:
+        if thing["kind"] != "Namespace" and thing["metadata"].get("namespace") != "glitchflow":
+            yield f"{called(thing)}: it is in namespace {thing['metadata'].get('namespace')}"
+        if called(thing) in seen:
+            yield f"{called(thing)}: there are two"
+        seen.add(called(thing))
+        if thing["kind"] == "Secret":
+            yield f"{called(thing)}: a secret does not belong in a repository"
+
+
+def selectors_select(found: Manifests) -> Iterator[str]:
+    """Selectors of controllers, services and budgets meet the pods of exactly one workload."""
+    pods = [(work.owner, work.labels) for work in found.workloads()]
+    for thing in found.of("Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
+        selector = thing["spec"]["selector"]
+        wanted = selector.get("matchLabels", selector)
+        met = [owner for owner, labels in pods if wanted.items() <= labels.items()]
+        if len(met) != 1:
+            yield f"{called(thing)}: it selects {[called(owner) for owner in met]}"
+        elif thing["kind"] in {"Deployment", "StatefulSet"} and met[0] is not thing:
+            yield f"{called(thing)}: it selects the pods of {called(met[0])}"
+
+
+def ports_match(found: Manifests) -> Iterator[str]:
+    """Container and service mean the port the process listens on."""
+    listens = {
+        "databuffer": BufferSettings().SERVURL.port,
+        "dslogic": int(gunicorn_settings()["bind"].rpartition(":")[2]),
+        "glitchflow-api": GatewaySettings().LISTEN.port,
+    }
+    for work, container, name in every_container(found):
+        if work.serves and [port["containerPort"] for port in container["ports"]] != [listens[container["name"]]]:
+            yield f"{name}: its ports are {container['ports']}, it listens on {listens[container['name']]}"
+    for service in found.of("Service"):
+        (work,) = (one for one in found.workloads() if service["spec"]["selector"].items() <= one.labels.items())
+        known = {port["name"]: port["containerPort"] for one in work.containers for port in one.get("ports", [])}
+        for port in service["spec"]["ports"]:
+            if known.get(port["targetPort"]) != port["port"]:
+                yield f"{called(service)}: port {port['port']} leads to {port['targetPort']}"
+
+
+def doors_lead_to_services(found: Manifests) -> Iterator[str]:
+    """The StatefulSet's service is there; the ingress leads to the gateway and nowhere else."""
+    for state in found.of("StatefulSet"):
+        if state["spec"]["serviceName"] not in found.names("Service"):
+            yield f"{called(state)}: there is no Service {state['spec']['serviceName']}"
+    for ingress in found.of("Ingress"):
+        paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+        for backend in (path["backend"]["service"] for path in paths):
+            ports = [port["name"] for port in found.one("Service", "gflapi")["spec"]["ports"]]
+            if backend["name"] != "gflapi" or backend["port"].get("name") not in ports:
+                yield f"{called(ingress)}: it leads to {backend}"
+
+
+def references_resolve(found: Manifests) -> Iterator[str]:
+    """Whatever a pod names exists, and whatever exists is named; a Secret is one the documentation has made."""
+    named: dict[str, set[str]] = {"ConfigMap": set(), "PersistentVolumeClaim": set()}
+    for work, container, name in every_container(found):
+        for source in container.get("envFrom", []):
+            named["ConfigMap"].add(source["configMapRef"]["name"])
+        for variable in container.get("env", []):
+            secret = variable.get("valueFrom", {}).get("secretKeyRef")
+            if secret and secret["key"] not in SECRETS.get(secret["name"], set()):
+                yield f"{name}: nobody makes key {secret['key']} of Secret {secret['name']}"
+        volumes = {volume["name"]: volume for volume in work.spec.get("volumes", [])}
+        mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+        if not mounted <= volumes.keys():
+            yield f"{name}: there is no volume {mounted - volumes.keys()}"
+        for volume in volumes.values():
+            if "persistentVolumeClaim" in volume:
+                named["PersistentVolumeClaim"].add(volume["persistentVolumeClaim"]["claimName"])
+    for kind, names in named.items():
+        if names != found.names(kind):
+            yield f"{kind}: named {sorted(names)}, made {sorted(found.names(kind))}"
+
+
+# ---- settings
+
+
+def _config(found: Manifests, container: Object) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        settings |= found.one("ConfigMap", source["configMapRef"]["name"])["data"]
+    return settings
+
+
+def settings_are_known(found: Manifests) -> Iterator[str]:
+    """Every key of a ConfigMap is a setting of whoever gets it, and its value is one that the service starts with."""
+    for _, container, name in every_container(found):
+        given = _config(found, container)
+        service = SETTINGS.get(container["name"])
+        package = container["image"].partition(":")[0].rpartition("/")[2]
+        known = service.model_fields.keys() if service else CLIENT_SETTINGS[package]
+        if unknown := given.keys() - known:
+            yield f"{name}: it does not know {', '.join(sorted(unknown))}"
+        elif service:
+            try:
+                service.model_validate(given)
+            except ValueError as error:
+                yield f"{name}: it would not start: {error}"
+
+
+def config_maps_change_their_names(found: Manifests) -> Iterator[str]:
+    """A ConfigMap carries a hash of what it says, so that a change rolls its pods."""
+    for config in found.of("ConfigMap"):
+        if not re.search(r"-[a-z0-9]{10}$", config["metadata"]["name"]):
+            yield f"{called(config)}: no hash"
+
+
+def addresses_lead_somewhere(found: Manifests) -> Iterator[str]:
+    """The addresses in the settings are Services of this overlay, and their ports."""
+    wanted = {"DB_BURL": "databuff", "DS_BURL": "dslogic", "SRV": "gflapi"}
+    for _, container, name in every_container(found):
+        for key, value in _config(found, container).items():
+            if key not in wanted:
+                continue
+            # The client alone (base/gwclient) is rendered without what it talks to.
+            ports = [one["port"] for one in {"gflapi": [{"port": 8000}]}.get(wanted[key], [])]
+            if wanted[key] in found.names("Service"):
+                ports = [one["port"] for one in found.one("Service", wanted[key])["spec"]["ports"]]
+            if value not in {f"http://{wanted[key]}:{port}" for port in ports}:
+                yield f"{name}: {key} is {value}"
+
+
+def folders_are_mounted(found: Manifests) -> Iterator[str]:
+    """What the buffer keeps lies on volumes that outlive it; preproc reads the batch from where the buffer puts it."""
+    for _, container, name in every_container(found):
+        if container["name"] == "databuffer":
+            given = BufferSettings.model_validate(_config(found, container))
+            mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            wanted = {str(given.DTVOLROOT): "data", str(given.ADMROOT): "adm", str(given.LOGROOT): "log"}
+            if not wanted.items() <= mounts.items():
+                yield f"{name}: it keeps things in {sorted(wanted)}, mounted are {sorted(mounts)}"
+        elif "DATART" in (given_here := _config(found, container)):
+            mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+            if str(Path(given_here["DATART"]).parent) not in mounted:
+                yield f"{name}: DATART {given_here['DATART']} is not on a mounted volume"
+
+
+def namespace_enforces(found: Manifests) -> Iterator[str]:
+    """The namespace refuses pods that are not `restricted`."""
+    for space in found.of("Namespace"):
+        for mode in ("enforce", "audit", "warn"):
+            if space["metadata"]["labels"].get(f"pod-security.kubernetes.io/{mode}") != "restricted":
+                yield f"{called(space)}: {mode} is not restricted"
+
+
+RULES: list[Rule] = [
+    pods_are_restricted,
+    containers_are_confined,
+    temporary_folders_are_bounded,
+    nobody_gets_a_token,
+    resources_are_stated,
+    images_are_pinned,
+    probes_differ_in_meaning,
+    each_end_is_graceful,
+    one_writer_writes,
+    volumes_can_be_shared,
+    drains_pass,
+    stateless_tiers_scale_and_spread,
+    jobs_take_turns,
+    objects_are_labelled,
+    names_do_not_clash,
+    selectors_select,
+    ports_match,
+    doors_lead_to_services,
+    references_resolve,
+    settings_are_known,
+    config_maps_change_their_names,
+    addresses_lead_somewhere,
+    folders_are_mounted,
+    namespace_enforces,
+]

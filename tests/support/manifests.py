@@ -1,0 +1,122 @@
+"""The manifests as a cluster would get them: rendered by kubectl's own kustomize, and indexed."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "k8s"
+
+#: What a site applies, and what it may apply besides.
+OVERLAYS = ("overlays/local", "overlays/cluster", "overlays/dev")
+RENDERED = (*OVERLAYS, "base/gwclient")
+
+#: Components and `labels` need kustomize 5, which kubectl has had since 1.27 (Debian 12's is older).
+_OLDEST_KUSTOMIZE = 5
+
+Object = dict[str, Any]
+
+
+@cache
+def why_not_rendered() -> str | None:
+    """Say why nothing can be rendered here; None: it can."""
+    if shutil.which("kubectl") is None:
+        return "kubectl is not installed, so no manifest can be rendered"
+    told = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=False)  # noqa: S607 (whatever kubectl there is)
+    version = json.loads(told.stdout or "{}").get("kustomizeVersion", "none")
+    found = re.match(r"v(\d+)", version)
+    if found is None or int(found[1]) < _OLDEST_KUSTOMIZE:
+        return f"kubectl's kustomize is {version}, and version {_OLDEST_KUSTOMIZE} is needed to render the manifests"
+    return None
+
+
+def render(folder: Path) -> list[Object]:
+    """Give the objects `kubectl apply -k` would send.
+
+    Raises:
+        subprocess.CalledProcessError: kustomize refuses; its output says why.
+
+    """
+    told = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)  # noqa: S607 (see above)
+    if told.returncode:
+        raise AssertionError(f"{folder} does not render: {told.stderr}")
+    return [document for document in yaml.safe_load_all(told.stdout) if document]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An object that runs pods, and how its pods look."""
+
+    owner: Object
+    template: Object
+
+    @property
+    def spec(self) -> Object:
+        """The pod's specification."""
+        spec: Object = self.template["spec"]
+        return spec
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The pod's labels."""
+        labels: dict[str, str] = self.template["metadata"].get("labels", {})
+        return labels
+
+    @property
+    def containers(self) -> list[Object]:
+        """All containers, the initial ones first."""
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+    @property
+    def serves(self) -> bool:
+        """Whether it stays and answers requests."""
+        return any(container.get("ports") for container in self.spec["containers"])
+
+
+def called(thing: Object) -> str:
+    """Name an object as a message should."""
+    return f"{thing['kind']}/{thing['metadata']['name']}"
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """The objects of one overlay."""
+
+    objects: list[Object]
+
+    def of(self, *kinds: str) -> list[Object]:
+        """Give the objects of these kinds."""
+        return [thing for thing in self.objects if thing["kind"] in kinds]
+
+    def names(self, kind: str) -> set[str]:
+        """Give the names of the objects of a kind."""
+        return {thing["metadata"]["name"] for thing in self.of(kind)}
+
+    def one(self, kind: str, name: str) -> Object:
+        """Give an object; it must be there."""
+        return next(thing for thing in self.of(kind) if thing["metadata"]["name"] == name)
+
+    def workloads(self) -> Iterator[Workload]:
+        """Give whatever runs pods."""
+        for thing in self.objects:
+            match thing["kind"]:
+                case "Pod":
+                    yield Workload(thing, thing)
+                case "Deployment" | "StatefulSet" | "Job":
+                    yield Workload(thing, thing["spec"]["template"])
+                case "CronJob":
+                    yield Workload(thing, thing["spec"]["jobTemplate"]["spec"]["template"])
+
+
+@cache
+def manifests(folder: str) -> Manifests:
+    """Render a folder of k8s/, once; nobody may change what this gives."""
+    return Manifests(render(K8S / folder))
