@@ -1,20 +1,20 @@
 """The gateway as a web application: wiring only."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from glitchflow_api.datapath import PATH, DataPath, pass_problem_on, store
 from glitchflow_api.errors import ProblemFromBelow
-from glitchflow_api.logic_client import open_logic_client
+from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.openapi import describe_streamdata, with_schemas
-from glitchflow_api.routes import data_route, router, streamdata
+from glitchflow_api.routes import data_route, router
 from glitchflow_api.settings import GatewaySettings
 from gwservice.asgi import add_problem_handlers
-from gwwire.problems import PROBLEM_TYPE
 
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
@@ -24,13 +24,18 @@ document (RFC 9457) with a stable `code`; `FROZEN` and `WAITING` are no problems
 """
 
 
-def create_app(settings: GatewaySettings) -> FastAPI:
-    """Make the application; its connections to dslogic open when it starts."""
+def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -> FastAPI:
+    """Make the application.
+
+    Args:
+        settings: where dslogic is, and the limits.
+        logic: how dslogic is called, where not as the settings say.
+
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_logic_client(settings) as logic:
-            app.state.logic = logic
+        with closing(logic or LogicClient(settings)) as app.state.logic:
             yield
 
     app = FastAPI(
@@ -41,6 +46,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.max_body = int(settings.MAX_BODY)
+    app.add_middleware(DataPath)
     app.router.routes.append(data_route)
     app.include_router(router)
     add_problem_handlers(app)
@@ -51,10 +57,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 def _openapi(derive: Any) -> dict[str, Any]:
     document = with_schemas(derive())
-    document["paths"]["/streamdata"] = describe_streamdata(streamdata.__doc__ or "")
+    document["paths"][PATH] = describe_streamdata(store.__doc__ or "")
     return document
 
 
 async def _pass_on(_: Request, error: Any) -> Response:
-    headers = {"Retry-After": error.retry_after} if error.retry_after else {}
-    return Response(error.body, error.status, headers, PROBLEM_TYPE)
+    return pass_problem_on(error)

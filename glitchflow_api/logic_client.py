@@ -1,17 +1,18 @@
 """The only code that calls dslogic."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import msgspec
-from yarl import URL
 
-from glitchflow_api.errors import LogicIncoherent, LogicSilent, LogicUnreachable, ProblemFromBelow
+from glitchflow_api.connections import Connections
+from glitchflow_api.errors import LogicIncoherent, LogicUnreachable, ProblemFromBelow
 from glitchflow_api.settings import GatewaySettings
+from gwservice.http1 import Answer
+from gwservice.passing import Headers
 from gwwire.datastore import FROZEN_TEXT, BufferStats, Description, FreezeOutcome, Names, Outcome
 from gwwire.problems import PROBLEM_TYPE
 
@@ -20,31 +21,34 @@ T = TypeVar("T")
 _JSON = {"Content-Type": "application/json"}
 _CONNECTIONS = 128
 #: dslogic waits 30 s for the buffer's answer, and says so; the gateway waits a little longer to hear it.
-_TIMEOUT = aiohttp.ClientTimeout(total=75, sock_connect=3)
-#: For a body that comes and an answer that goes as long as somebody sends: only silence ends it.
-_PATIENT = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=75)
-#: Shorter than dslogic keeps an idle connection, so that none is closed at the moment it is used.
-_IDLE_SECONDS = 30
+_ANSWER_SECONDS = 75.0
 
 
 class Reply(NamedTuple):
     """What dslogic answered, undecoded."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Headers
     body: bytes
 
 
 class LogicClient:
-    """Speaks to dslogic over one pool of connections.
+    """Speaks to dslogic over connections that all requests share.
 
     Every method raises LogicUnreachable, LogicSilent or LogicIncoherent where there is no proper answer, and
-    ProblemFromBelow where the answer is a problem.
+    ProblemFromBelow where the answer is a problem. A question is asked twice where the connection breaks; an order is
+    not, because it may have been carried out.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, settings: GatewaySettings) -> None:
-        self._session = session
+    def __init__(
+        self, settings: GatewaySettings, *, connections: int = _CONNECTIONS, answer_seconds: float = _ANSWER_SECONDS
+    ) -> None:
         self._settings = settings
+        self._connections = Connections(settings.DS_BURL, connections, answer_seconds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.close()
 
     async def stats(self) -> BufferStats:
         """Give the counts of the batch in hand."""
@@ -65,13 +69,15 @@ class LogicClient:
             return None
         return _decode(_expect(reply, HTTPStatus.CREATED), Outcome)
 
-    async def stream_lines(self, chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+    async def stream_lines(self, chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncGenerator[bytes]:
         """Store many segments, passed on as they come; gives the lines of the answer as they come."""
-        async with self._asking("POST", self._settings.DS_SEND, chunks, headers, _PATIENT) as response:
-            if response.status != HTTPStatus.OK:
-                raise LogicIncoherent(f"dslogic answered {response.status} instead of 200")
-            async for part in response.content.iter_any():
-                yield part
+        async with aclosing(self._connections.converse(self._settings.DS_SEND, headers, chunks)) as answers:
+            async for answer in answers:
+                if answer.status == HTTPStatus.OK:
+                    if part := answer.take():
+                        yield part
+                elif answer.complete:
+                    raise LogicIncoherent(f"dslogic answered {_reply(answer).status} instead of 200")
 
     async def freeze(self, order: bytes) -> FreezeOutcome | None:
         """Freeze the batch; None: it has to wait for more data."""
@@ -100,50 +106,30 @@ class LogicClient:
 
     async def segment(self, name: str, headers: Mapping[str, str]) -> Reply:
         """Read a segment's file, or a range of it."""
-        return await self._request("GET", f"{self._settings.DS_SEGMENTS}/{quote(name, safe='')}", None, headers)
+        return await self._request("GET", f"{self._settings.DS_SEGMENTS}/{quote(name, safe='')}", b"", headers)
 
     async def get(self, path: str) -> Reply:
         """Read one of dslogic's routes."""
         return _expect(await self._request("GET", path), HTTPStatus.OK)
 
     async def _request(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Reply:
-        async with self._asking(method, path, body, headers or {}, _TIMEOUT) as response:
-            return Reply(response.status, response.headers, await response.read())
-
-    @asynccontextmanager
-    async def _asking(
-        self,
-        method: str,
-        path: str,
-        body: bytes | AsyncIterator[bytes] | None,
-        headers: Mapping[str, str],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (what aiohttp takes)
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        # Already encoded: what is quoted in a path must reach dslogic as it is.
-        url = URL(self._settings.DS_BURL + path, encoded=True)
-        address = self._settings.DS_BURL
         try:
-            async with self._session.request(method, url, data=body, headers=headers, timeout=timeout) as response:
-                if response.content_type == PROBLEM_TYPE:
-                    retry_after = response.headers.get("Retry-After")
-                    raise ProblemFromBelow(response.status, await response.read(), retry_after)
-                yield response
-        except TimeoutError as error:
-            raise LogicSilent(f"dslogic at {address} did not answer in time") from error
-        except aiohttp.ClientConnectorError as error:
-            raise LogicUnreachable(f"dslogic at {address} cannot be reached") from error
-        except aiohttp.ClientError as error:
-            raise LogicUnreachable(f"the connection to dslogic at {address} broke before it answered") from error
+            answer = await self._connections.ask(method, path, headers or {}, body)
+        except LogicUnreachable:
+            if method != "GET":
+                raise
+            answer = await self._connections.ask(method, path, headers or {}, body)
+        return _reply(answer)
 
 
-@asynccontextmanager
-async def open_logic_client(settings: GatewaySettings) -> AsyncIterator[LogicClient]:
-    """Give a client, and close its connections afterwards."""
-    connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_IDLE_SECONDS)
-    async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
-        yield LogicClient(session, settings)
+def _reply(answer: Answer) -> Reply:
+    """Give a complete answer that is no problem."""
+    reply = Reply(answer.status, answer.headers, answer.take())
+    if (reply.headers.get("Content-Type") or "").partition(";")[0].strip().lower() == PROBLEM_TYPE:
+        raise ProblemFromBelow(reply.status, reply.body, reply.headers.get("Retry-After"))
+    return reply
 
 
 def _expect(reply: Reply, status: HTTPStatus) -> Reply:

@@ -3,10 +3,10 @@
 import logging
 from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.routing import Route
 
+from glitchflow_api import datapath
 from glitchflow_api.logic_client import LogicClient, Reply
 from glitchflow_api.models import (
     CleanAnswer,
@@ -22,10 +22,10 @@ from glitchflow_api.models import (
     TrainWaiting,
 )
 from glitchflow_api.openapi import described, json_body, problems
-from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, read_json
-from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SENDING_HEADERS, pick
-from gwwire.datastore import FROZEN_TEXT, Batch, Batches, Manifest, SegmentPage, StreamAnswer, decode_clean_order
-from gwwire.segment import NDJSON, Segment
+from gwservice.asgi import JsonBody, offer_ndjson
+from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, pick
+from gwwire.datastore import Batch, Batches, Manifest, SegmentPage, decode_clean_order
+from gwwire.segment import Segment
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -60,30 +60,12 @@ async def desc(logic: Logic) -> State:
     return State(resp=(await logic.description()).dstatus.value)
 
 
-async def streamdata(request: Request) -> Response:
-    """Store one segment, or many.
-
-    CREATED means that the segment is on the disk and counted; FROZEN means that it was not taken. Many come as
-    NDJSON, a segment a line, and are answered line by line in the same order: with the same answers, or a problem for
-    a line that is no segment.
-
-    With an `Idempotency-Key`, the same key and bytes again get the first answer, and nothing is stored twice; the key
-    of line i of many is `KEY/i`.
-    """
-    # Nearly every request comes here. It is a plain route of Starlette's: FastAPI's machinery, which derives arguments
-    # and checks answers, takes longer than all else that the gateway does for a segment.
-    if request.method == "OPTIONS":
-        return offer_ndjson()
-    logic = await _logic(request)
-    headers = pick(request.headers, SENDING_HEADERS)
-    if media_type(request) == NDJSON:
-        return await DuplexResponse.of(logic.stream_lines(request.stream(), headers))
-    outcome = await logic.stream(await read_json(request), headers)
-    answer = StreamAnswer("FROZEN", FROZEN_TEXT) if outcome is None else StreamAnswer("CREATED", outcome.body)
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+async def _offer(_: Request) -> Response:
+    return offer_ndjson()
 
 
-data_route = Route("/streamdata", streamdata, methods=["POST", "OPTIONS"])
+#: What is POSTed never comes here, see `datapath`.
+data_route = Route(datapath.PATH, _offer, methods=["POST", "OPTIONS"])
 
 
 @router.post(

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 FORBIDDEN = {
     "databuffer": {"flask", "gunicorn", "numpy", "aiohttp", "gwpy", "fastapi-cli"},
     "dslogic": {"fastapi", "starlette", "uvicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
-    "api": {"flask", "gunicorn", "numpy", "sqlalchemy", "gwpy"},
+    "api": {"flask", "gunicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "client": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy"},
     "preproc": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy", "gwpy", "aiohttp"},
 }

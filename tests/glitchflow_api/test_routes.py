@@ -4,10 +4,10 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from aiohttp import ClientTimeout
 from fastapi.testclient import TestClient
 
 from glitchflow_api.app import create_app
+from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.settings import GatewaySettings
 from scripts.trio import Trio, free_ports
 from tests.support.segments import BAD_BODIES, JSON, segment_body
@@ -146,13 +146,11 @@ def test_dslogic_down_is_told_as_unreachable() -> None:
         assert client.get("/healthz").json() == {"status": "ok"}
 
 
-def test_dslogic_that_does_not_answer_is_told_as_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glitchflow_api.logic_client._TIMEOUT", ClientTimeout(total=0.2))
-    with (
-        socket.create_server(("127.0.0.1", 0)) as deaf,
-        client_of(f"http://127.0.0.1:{deaf.getsockname()[1]}") as client,
-    ):
-        answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
+def test_dslogic_that_does_not_answer_is_told_as_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        settings = GatewaySettings.model_validate({"DS_BURL": f"http://127.0.0.1:{deaf.getsockname()[1]}"})
+        with TestClient(create_app(settings, logic=LogicClient(settings, answer_seconds=0.2))) as client:
+            answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
     assert answer.status_code == 504
     assert answer.json()["code"] == "upstream-timeout"
 

@@ -1,0 +1,64 @@
+"""The way of the data, before FastAPI's routes: nearly every request POSTs to /streamdata, and is only passed on."""
+
+import msgspec
+from fastapi import Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from glitchflow_api.errors import ProblemFromBelow
+from glitchflow_api.logic_client import LogicClient
+from gwservice.asgi import DuplexResponse, media_type, problem_response, read_json
+from gwservice.passing import SENDING_HEADERS, pick
+from gwwire.datastore import FROZEN_TEXT, StreamAnswer
+from gwwire.problems import PROBLEM_TYPE, ProblemError
+from gwwire.segment import NDJSON
+
+PATH = "/streamdata"
+
+
+class DataPath:
+    """A middleware that takes what is POSTed to /streamdata, and leaves all else to the application behind it.
+
+    FastAPI's machinery, which finds a route, derives arguments and checks answers, takes longer than all else that
+    the gateway does for a segment. A middleware that is added after this one is in front of it.
+    """
+
+    def __init__(self, behind: ASGIApp) -> None:
+        self._behind = behind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            await self._behind(scope, receive, send)
+            return
+        try:
+            answer = await store(Request(scope, receive))
+        except ProblemError as error:
+            answer = problem_response(error.problem(), error.retry_after)
+        except ProblemFromBelow as error:
+            answer = pass_problem_on(error)
+        await answer(scope, receive, send)
+
+
+async def store(request: Request) -> Response:
+    """Store one segment, or many.
+
+    CREATED means that the segment is on the disk and counted; FROZEN means that it was not taken. Many come as
+    NDJSON, a segment a line, and are answered line by line in the same order: with the same answers, or a problem for
+    a line that is no segment.
+
+    With an `Idempotency-Key`, the same key and bytes again get the first answer, and nothing is stored twice; the key
+    of line i of many is `KEY/i`.
+    """
+    logic: LogicClient = request.app.state.logic
+    headers = pick(request.headers, SENDING_HEADERS)
+    if media_type(request) == NDJSON:
+        return await DuplexResponse.of(logic.stream_lines(request.stream(), headers))
+    outcome = await logic.stream(await read_json(request), headers)
+    answer = StreamAnswer("FROZEN", FROZEN_TEXT) if outcome is None else StreamAnswer("CREATED", outcome.body)
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def pass_problem_on(error: ProblemFromBelow) -> Response:
+    """Tell a lower tier's problem in its words."""
+    headers = {"Retry-After": error.retry_after} if error.retry_after else {}
+    return Response(error.body, error.status, headers, PROBLEM_TYPE)
