@@ -1,0 +1,182 @@
+"""Train, preprocess, clean: the datastore's pipeline as a DAG for Airflow 3.
+
+    wait_for_data ─▶ ask_for_batch ─▶ decide ─┬─ FROZEN ──▶ preprocess ─▶ clean
+                                              └─ WAITING ─▶ not_yet
+
+A run asks once. While the batch is too small the answer is WAITING, the run ends, and the next one asks again. A
+frozen batch stays its holder's, so a run that is tried again gets the same batch; it is archived only after its dataset
+is there.
+
+It needs the providers `apache-airflow-providers-http` and `apache-airflow-providers-cncf-kubernetes`, and two
+connections:
+
+    airflow connections add glitchflow --conn-type http --conn-host http://gflapi.glitchflow.svc:8000
+    airflow connections add glitchflow_holder --conn-type generic --conn-login airflow --conn-password TOKEN
+
+The workers must be allowed to make pods in the datastore's namespace; `kubernetes_default` says how they reach the
+cluster.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.http.operators.http import HttpOperator
+from airflow.providers.http.sensors.http import HttpSensor
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import dag, task
+
+GATEWAY = "glitchflow"
+JSON = {"Content-Type": "application/json"}
+
+#: The pod of k8s/base/preproc/job.yaml. The data volume is read only, and on the buffer's node where it can be on one
+#: only; without that limit (ReadWriteMany) take the affinity away.
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": "preproc-airflow",
+        "namespace": "glitchflow",
+        "labels": {
+            "app.kubernetes.io/name": "preproc",
+            "app.kubernetes.io/component": "client",
+            "app.kubernetes.io/part-of": "glitchflow",
+        },
+    },
+    "spec": {
+        "serviceAccountName": "preproc",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "fsGroup": 10001,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "affinity": {
+            "podAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "databuffer"}},
+                    }
+                ]
+            }
+        },
+        "containers": [
+            {
+                "name": "base",  # the name by which the operator knows it
+                "image": "glitchflow/preproc:0.1.0",
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["python", "-m", "preproc"],
+                "env": [{"name": "MPLCONFIGDIR", "value": "/tmp/matplotlib"}],  # noqa: S108 (the container's)
+                "resources": {
+                    "requests": {"cpu": "1", "memory": "512Mi", "ephemeral-storage": "64Mi"},
+                    "limits": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "1Gi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    {"name": "data", "mountPath": "/datavar", "readOnly": True},
+                    {"name": "dataset", "mountPath": "/dataset"},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (the container's)
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "data", "persistentVolumeClaim": {"claimName": "gwdata"}},
+            {"name": "dataset", "persistentVolumeClaim": {"claimName": "dataset"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}},
+        ],
+    },
+}
+
+
+def has_segments(response: Any) -> bool:
+    """Tell whether anything is stored: the answer of GET /stats counts a segment at least."""
+    return bool(response.json()["n_itm"] > 0)
+
+
+def next_step(answer: dict[str, Any], holder: str) -> str:
+    """Give the task that follows an answer of POST /train.
+
+    A batch that somebody else froze is theirs: it is neither processed nor archived here.
+
+    Raises:
+        ValueError: the answer is neither FROZEN nor WAITING.
+
+    """
+    match answer:
+        case {"resp": "FROZEN", "holder": owner}:
+            return "preprocess" if owner == holder else "not_yet"
+        case {"resp": "WAITING"}:
+            return "not_yet"
+        case _:
+            message = f"neither FROZEN nor WAITING: {answer}"
+            raise ValueError(message)
+
+
+@dag(
+    schedule=timedelta(minutes=5),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 3, "retry_delay": timedelta(seconds=30)},
+    tags=["glitchflow"],
+    doc_md=__doc__,
+)
+def trainpipe() -> None:
+    """Wire the tasks."""
+    wait_for_data = HttpSensor(
+        task_id="wait_for_data",
+        http_conn_id=GATEWAY,
+        endpoint="stats",
+        response_check=has_segments,
+        mode="reschedule",
+        poke_interval=30,
+        timeout=timedelta(days=1),
+    )
+    ask_for_batch = HttpOperator(
+        task_id="ask_for_batch",
+        http_conn_id=GATEWAY,
+        method="POST",
+        endpoint="train",
+        headers=JSON,
+        data="{{ {'user': conn.glitchflow_holder.login, 'token': conn.glitchflow_holder.password} | tojson }}",
+        response_filter=lambda response: response.json(),
+    )
+
+    @task.branch(task_id="decide")
+    def decide(answer: dict[str, Any], holder: str) -> str:
+        return next_step(answer, holder)
+
+    preprocess = KubernetesPodOperator(
+        task_id="preprocess",
+        pod_template_dict=POD,
+        arguments=["run", "--data", "/datavar/data", "--out", "/dataset/{{ ti.xcom_pull('ask_for_batch')['batch'] }}"],
+        # A worker that is restarted finds the pod it began again.
+        reattach_on_restart=True,
+        on_finish_action="delete_succeeded_pod",
+        get_logs=True,
+    )
+    clean = HttpOperator(
+        task_id="clean",
+        http_conn_id=GATEWAY,
+        method="POST",
+        endpoint="cleanbuf",
+        headers=JSON,
+        data="{{ {'msg': 'trainpipe ' ~ run_id} | tojson }}",
+    )
+    wait_for_data >> ask_for_batch
+    decided = decide(ask_for_batch.output, "{{ conn.glitchflow_holder.login }}")
+    decided >> [preprocess, EmptyOperator(task_id="not_yet")]
+    preprocess >> clean
+
+
+trainpipe()

@@ -1,0 +1,176 @@
+"""The DAG: read as it is written where Airflow is not installed, imported where it is."""
+
+import ast
+import copy
+import importlib.util
+import itertools
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from preproc.cli import main as preproc
+from tests.support import manifest_rules as rules
+from tests.support.manifests import ROOT, Manifests, manifests, why_not_rendered
+
+FILE = ROOT / "examples" / "airflow" / "trainpipe.py"
+TREE = ast.parse(FILE.read_text())
+EDGES = {
+    ("wait_for_data", "ask_for_batch"),
+    ("ask_for_batch", "decide"),
+    ("decide", "preprocess"),
+    ("decide", "not_yet"),
+    ("preprocess", "clean"),
+}
+
+
+def function(name: str) -> ast.FunctionDef:
+    return next(node for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def constant(name: str) -> Any:
+    node = next(
+        node
+        for node in TREE.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
+    )
+    return ast.literal_eval(node.value)
+
+
+def operators() -> dict[str, tuple[str, dict[str, ast.expr]]]:
+    """Give each operator's class and arguments by its task_id."""
+    calls = [node for node in ast.walk(function("trainpipe")) if isinstance(node, ast.Call)]
+    found = {}
+    for call in calls:
+        told = {word.arg: word.value for word in call.keywords if word.arg}
+        if isinstance(call.func, ast.Name) and "task_id" in told:
+            found[ast.literal_eval(told["task_id"])] = (call.func.id, told)
+    return found
+
+
+def pure(name: str) -> Any:
+    """Give a function of the file that needs nothing of Airflow."""
+    module = ast.Module([function(name)], type_ignores=[])
+    space: dict[str, Any] = {"Any": Any}
+    exec(compile(module, FILE.name, "exec"), space)  # noqa: S102 (the file cannot be imported without Airflow)
+    return space[name]
+
+
+def named_edges() -> set[tuple[str, str]]:
+    """Give what `a >> b` in the file says, by task_id."""
+    names = {task: task for task in operators()} | {"decided": "decide"}
+
+    def tasks(node: ast.expr) -> list[str]:
+        match node:
+            case ast.Name(name):
+                return [names[name]]
+            case ast.List(elements):
+                return [task for element in elements for task in tasks(element)]
+            case ast.Call(keywords=[ast.keyword(arg="task_id", value=ast.Constant(str(task)))]):
+                return [task]
+            case _:
+                raise AssertionError(ast.dump(node))
+
+    shifts = [node for node in ast.walk(function("trainpipe")) if isinstance(node, ast.BinOp)]
+    told = {edge for node in shifts for edge in itertools.product(tasks(node.left), tasks(node.right))}
+    uses = [
+        node for node in ast.walk(function("trainpipe")) if ast.unparse(node).startswith("decide(ask_for_batch.output")
+    ]
+    return told | ({("ask_for_batch", "decide")} if uses else set())
+
+
+def test_the_tasks_are_wired_as_the_pipeline_goes() -> None:
+    assert {task: kind for task, (kind, _) in operators().items()} == {
+        "wait_for_data": "HttpSensor",
+        "ask_for_batch": "HttpOperator",
+        "preprocess": "KubernetesPodOperator",
+        "clean": "HttpOperator",
+        "not_yet": "EmptyOperator",
+    }
+    assert named_edges() == EDGES
+
+
+def test_the_routes_are_the_gateways() -> None:
+    asked = {task: ast.literal_eval(told["endpoint"]) for task, (_, told) in operators().items() if "endpoint" in told}
+    assert asked == {"wait_for_data": "stats", "ask_for_batch": "train", "clean": "cleanbuf"}
+
+
+def test_one_run_at_a_time_and_none_for_the_past() -> None:
+    (decorator,) = function("trainpipe").decorator_list
+    assert isinstance(decorator, ast.Call)
+    told = {word.arg: ast.unparse(word.value) for word in decorator.keywords}
+    assert (told["max_active_runs"], told["catchup"]) == ("1", "False")
+
+
+@pytest.mark.parametrize(
+    ("answer", "task"),
+    [
+        ({"resp": "FROZEN", "n_f": 9, "bt_wrt": 99, "holder": "airflow", "batch": "b1"}, "preprocess"),
+        ({"resp": "FROZEN", "n_f": 9, "bt_wrt": 99, "holder": "alice", "batch": "b1"}, "not_yet"),
+        ({"resp": "WAITING"}, "not_yet"),
+    ],
+)
+def test_only_a_batch_of_its_own_is_preprocessed(answer: dict[str, Any], task: str) -> None:
+    assert pure("next_step")(answer, "airflow") == task
+
+
+def test_what_is_neither_frozen_nor_waiting_fails_the_task() -> None:
+    with pytest.raises(ValueError, match="neither"):
+        pure("next_step")({"resp": "CLEANED"}, "airflow")
+
+
+@pytest.mark.parametrize(("segments", "there"), [(0, False), (1, True)])
+def test_the_sensor_waits_for_a_segment(segments: int, there: bool) -> None:  # noqa: FBT001 (what is expected)
+    answer = SimpleNamespace(json=lambda: {"n_itm": segments, "buff_size": 0})
+    assert pure("has_segments")(answer) is there
+
+
+def test_its_pod_is_valid_and_keeps_the_rules_of_every_pod() -> None:
+    pod = constant("POD")
+    kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    found = Manifests([pod])
+    for rule in (
+        rules.pods_are_restricted,
+        rules.containers_are_confined,
+        rules.temporary_folders_are_bounded,
+        rules.resources_are_stated,
+        rules.images_are_pinned,
+        rules.one_writer_writes,
+    ):
+        assert not list(rule(found)), rule.__name__
+
+
+@pytest.mark.skipif(bool(why_not_rendered()), reason=str(why_not_rendered()))
+def test_its_pod_is_the_one_of_the_manifests() -> None:
+    job = manifests("overlays/local").one("CronJob", "preproc")["spec"]["jobTemplate"]["spec"]["template"]
+    wanted, own = copy.deepcopy(job), constant("POD")
+    assert own["metadata"]["labels"] == wanted["metadata"]["labels"]
+    for pod in (wanted, own):
+        (container,) = pod["spec"]["containers"]
+        for differs in ("name", "command", "env", "envFrom"):
+            container.pop(differs, None)
+        pod["spec"].pop("terminationGracePeriodSeconds", None)
+    assert own["spec"] == wanted["spec"]
+
+
+def test_its_command_is_one_preproc_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _, told = operators()["preprocess"]
+    arguments = ast.literal_eval(told["arguments"])
+    assert arguments[:3] == ["run", "--data", "/datavar/data"]
+    assert shlex.split(" ".join(constant("POD")["spec"]["containers"][0]["command"])) == ["python", "-m", "preproc"]
+    assert preproc(["run", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 1
+    assert "usage:" not in capsys.readouterr().err
+
+
+def test_airflow_imports_it() -> None:
+    pytest.importorskip("airflow.sdk", reason="Airflow is not installed: the DAG was only read, not imported")
+    spec = importlib.util.spec_from_file_location("trainpipe", FILE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    dag = module.trainpipe()
+    assert {(task.task_id, later) for task in dag.tasks for later in task.downstream_task_ids} == EDGES
