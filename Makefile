@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo bench torture test check format clean
+.PHONY: help setup run demo bench torture images up down clean-volumes test test-containers check format clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with everything the project needs, pinned by constraints.txt
 
@@ -36,8 +36,23 @@ bench: $(READY) ## measure each tier against the disk, into docs/benchmarks.md (
 torture: $(READY) ## kill a buffer under 16 writers ROUNDS times (default 100); nothing acknowledged may be lost
 	@exec $(BIN)/python -m scripts.torture --rounds $(or $(ROUNDS),100)
 
+images: ## build the container images (ARGS=databuffer: only that one); IMAGE_PREFIX, IMAGE_TAG, BASE
+	@exec $(PYTHON) -m scripts.images $(ARGS)
+
+up: ## run the trio in containers, building what is missing, and wait until it is healthy; PORT_API, MAX_SIZE
+	@exec $(PYTHON) -m scripts.stack up
+
+down: ## stop those containers; the data stay on their volumes
+	@exec $(PYTHON) -m scripts.stack down
+
+clean-volumes: ## delete those volumes, once you have typed yes
+	@exec $(PYTHON) -m scripts.stack clean-volumes
+
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest
+
+test-containers: $(READY) ## build the images and prove them, and docker-compose.yml, on this machine's container engine
+	$(BIN)/python -m pytest tests/containers
 
 check: $(READY) ## lint, types, import rules
 	$(BIN)/ruff check .

@@ -1,0 +1,195 @@
+"""`make images`: build the images of the services, of the client and of preprocessing.
+
+IMAGE_PREFIX (glitchflow) and IMAGE_TAG (the version) name them, BASE (python:3.13-slim) is what they start from. pip in
+a build asks where pip on this machine asks: its index and its proxies are handed on, as far as a build can reach them.
+BUILD_NETWORK=host where an engine's own network does not lead out.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+#: The folders with a Dockerfile; their names are the images'.
+IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
+
+_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "default-timeout")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+class BuildFailed(Exception):
+    """An image could not be built; the message says which."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the images are called: `PREFIX/IMAGE:TAG`."""
+
+    prefix: str
+    tag: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Naming":
+        """Read IMAGE_PREFIX and IMAGE_TAG."""
+        return cls(environment.get("IMAGE_PREFIX") or "glitchflow", environment.get("IMAGE_TAG") or version())
+
+    def of(self, image: str) -> str:
+        """Give the full name of an image."""
+        return f"{self.prefix}/{image}:{self.tag}"
+
+
+def version() -> str:
+    """Give the project's version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
+
+
+def engine() -> str:
+    """Give the program that builds.
+
+    Raises:
+        BuildFailed: there is none, or its engine does not answer.
+
+    """
+    docker = shutil.which("docker")
+    if docker is None:
+        raise BuildFailed("there is no docker on this machine")
+    asked = subprocess.run([docker, "info"], check=False, capture_output=True, text=True)
+    if asked.returncode:
+        raise BuildFailed(f"the container engine does not answer: {asked.stderr.strip().splitlines()[-1]}")
+    return docker
+
+
+def pip_arguments(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give pip's settings for a build, as build arguments; what names a file of this machine is of no use there."""
+    settings = _configured() | {
+        name: environment[variable] for name in _PIP_SETTINGS if (variable := _variable(name)) in environment
+    }
+    reachable = {name: " ".join(word for word in value.split() if _reachable(word)) for name, value in settings.items()}
+    return {_variable(name): value for name, value in reachable.items() if value}
+
+
+def _variable(setting: str) -> str:
+    return f"PIP_{setting.upper().replace('-', '_')}"
+
+
+def _reachable(word: str) -> bool:
+    return not word.startswith(("file:", "/", "."))
+
+
+def _configured() -> dict[str, str]:
+    """Read pip's configuration, whichever file it lies in; nothing where there is no pip."""
+    pip = shutil.which("pip3") or shutil.which("pip")
+    if pip is None:
+        return {}
+    told = subprocess.run([pip, "config", "list"], check=False, capture_output=True, text=True).stdout
+    lines = re.findall(r"^(?:global|install)\.([a-z-]+)='(.*)'$", told, re.MULTILINE)
+    return {name: value.replace(r"\n", " ") for name, value in lines if name in _PIP_SETTINGS}
+
+
+def build_arguments(environment: Mapping[str, str], naming: Naming) -> dict[str, str]:
+    """Give what every Dockerfile is told."""
+    told = {"VERSION": naming.tag, "REVISION": _revision(), "SOURCE": _source()}
+    base = {"BASE": environment["BASE"]} if environment.get("BASE") else {}
+    proxies = {name: environment[name] for name in _PROXIES if environment.get(name)}
+    return {name: value for name, value in {**told, **base, **proxies, **pip_arguments(environment)}.items() if value}
+
+
+def _git(*arguments: str) -> str:
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    return subprocess.run([git, *arguments], cwd=ROOT, check=False, capture_output=True, text=True).stdout.strip()
+
+
+def _revision() -> str:
+    revision = _git("rev-parse", "HEAD")
+    return f"{revision}-dirty" if revision and _git("status", "--porcelain") else revision
+
+
+def _source() -> str:
+    """Give the address of the project, where its origin is one that others can open; never with credentials."""
+    return (
+        re.sub(r"//[^/@]*@", "//", origin)
+        if (origin := _git("remote", "get-url", "origin")).startswith("https:")
+        else ""
+    )
+
+
+def build(docker: str, image: str, naming: Naming, environment: Mapping[str, str]) -> None:
+    """Build one image; what the engine says goes to this process's output.
+
+    Raises:
+        BuildFailed: the engine said no.
+
+    """
+    arguments = build_arguments(environment, naming)
+    done = subprocess.run(
+        [
+            *(docker, "build", "--file", f"{image}/Dockerfile", "--tag", naming.of(image)),
+            *("--network", environment.get("BUILD_NETWORK") or "default"),
+            # Names only: the values, which may hold credentials, travel in the environment and in no list of processes.
+            *(word for name in arguments for word in ("--build-arg", name)),
+            ".",
+        ],
+        cwd=ROOT,
+        check=False,
+        env={**environment, **arguments},
+    )
+    if done.returncode:
+        raise BuildFailed(f"{naming.of(image)} could not be built")
+
+
+def size(docker: str, image: str) -> int:
+    """Give the bytes of an image, its base's included."""
+    command = [docker, "image", "inspect", "--format", "{{.Size}}", image]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def exists(docker: str, image: str) -> bool:
+    """Tell whether the engine has an image of that name."""
+    return not subprocess.run([docker, "image", "inspect", image], check=False, capture_output=True).returncode
+
+
+def build_all(images: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Build these images, and tell their sizes.
+
+    Raises:
+        BuildFailed: there is no engine, or it said no.
+
+    """
+    docker, naming = engine(), Naming.from_environment(environment)
+    base = environment.get("BASE") or "python:3.13-slim"
+    summary = []
+    for number, image in enumerate(images, 1):
+        print(f"==> {number}/{len(images)} {naming.of(image)}", flush=True)
+        began = time.monotonic()
+        build(docker, image, naming, environment)
+        over = size(docker, naming.of(image)) - size(docker, base) if exists(docker, base) else 0
+        summary.append(f"{naming.of(image):40} {over / 1e6:6.1f} MB over {base}, {time.monotonic() - began:.0f} s")
+    print("\n".join(summary), flush=True)
+
+
+def main() -> int:
+    """Build the images named on the command line, or all of them."""
+    chosen = sys.argv[1:] or IMAGES
+    if unknown := [image for image in chosen if image not in IMAGES]:
+        print(f"images: there is no {unknown[0]}; there are {', '.join(IMAGES)}", file=sys.stderr)
+        return 2
+    try:
+        build_all(chosen, os.environ)
+    except BuildFailed as failed:
+        print(f"images: {failed}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""`make up`, `make down` and `make clean-volumes`: the services of docker-compose.yml on this machine.
+
+    python -m scripts.stack up|down|clean-volumes
+
+`down` keeps the data; `clean-volumes` takes them away, once somebody has typed `yes`.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+from scripts.images import IMAGES, ROOT, BuildFailed, Naming, build_all, engine, exists
+
+_SERVICES = ("databuff", "dslogic", "gflapi")
+#: The images of those; the client's and preprocessing's are built when they are wanted.
+_NEEDED = IMAGES[:3]
+_START_SECONDS = 120.0
+
+
+class StackFailed(Exception):
+    """The services could not be brought where they were wanted; the message says why."""
+
+
+class Stack:
+    """The services of docker-compose.yml, as a project of that name.
+
+    Args:
+        project: where not given, what Compose itself would call it: COMPOSE_PROJECT_NAME, or the folder's name.
+
+    """
+
+    def __init__(self, project: str | None = None) -> None:
+        folder = re.sub("[^-_a-z0-9]", "", ROOT.name.lower()).lstrip("-_")
+        self.project = project or os.environ.get("COMPOSE_PROJECT_NAME") or folder
+        self._docker = engine()
+        self.compose = [*_find_compose(self._docker), "--project-name", self.project]
+
+    def up(self) -> str:
+        """Start the services, building what is missing, and return when all are healthy.
+
+        Returns:
+            The gateway's address.
+
+        Raises:
+            BuildFailed: an image was missing and could not be built.
+            StackFailed: they could not be started, or did not get healthy in time; their last words are told.
+
+        """
+        naming = Naming.from_environment(os.environ)
+        if missing := [image for image in _NEEDED if not exists(self._docker, naming.of(image))]:
+            build_all(missing, os.environ)
+        if self._run("up", "--detach", "--no-build", *_SERVICES):
+            self._tell_last_words()
+            raise StackFailed("the services could not be started")
+        self.wait_until_healthy()
+        return self.url
+
+    @property
+    def url(self) -> str:
+        """The gateway's address."""
+        return f"http://{self._ask('port', 'gflapi', '8000').strip()}"
+
+    def wait_until_healthy(self) -> None:
+        """Return when every service's container is healthy.
+
+        Raises:
+            StackFailed: that took too long.
+
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while set((states := self.health()).values()) != {"healthy"}:
+            if time.monotonic() > deadline:
+                self._tell_last_words()
+                raise StackFailed(f"not healthy after {_START_SECONDS:.0f} s: {states}")
+            time.sleep(0.5)
+
+    def down(self, *, volumes: bool = False) -> None:
+        """Stop the services and take their containers away; the volumes too, where that is said.
+
+        Raises:
+            StackFailed: something could not be taken away.
+
+        """
+        if self._run("down", *(["--volumes"] if volumes else [])):
+            raise StackFailed("not everything could be taken away")
+
+    def volumes(self) -> list[str]:
+        """Give the names of the project's volumes."""
+        mine = f"label=com.docker.compose.project={self.project}"
+        return _output(self._docker, "volume", "ls", "--quiet", "--filter", mine).split()
+
+    def container(self, service: str) -> str:
+        """Give the id of a service's container, running or not; empty where there is none."""
+        labels = {"project": self.project, "service": service, "oneoff": "False"}
+        filters = (
+            word for name, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{name}={value}")
+        )
+        return _output(self._docker, "ps", "--all", "--quiet", "--no-trunc", *filters).strip()
+
+    def health(self) -> dict[str, str]:
+        """Give the health of each service; where its container does not run, what it does instead."""
+        return {service: self._health(self.container(service)) for service in _SERVICES}
+
+    def _health(self, container: str) -> str:
+        if not container:
+            return "missing"
+        state = json.loads(_output(self._docker, "inspect", "--format", "{{json .State}}", container))
+        return str(state["Health"]["Status"] if state["Running"] else state["Status"])
+
+    def _tell_last_words(self) -> None:
+        self._run("ps")
+        self._run("logs", "--tail", "20")
+
+    def _ask(self, *arguments: str) -> str:
+        return _output(*self.compose, *arguments)
+
+    def _run(self, *arguments: str) -> int:
+        # All profiles: what was started by hand beside the services goes with them.
+        environment = {**os.environ, "COMPOSE_PROFILES": "client,preproc"}
+        return subprocess.run([*self.compose, *arguments], cwd=ROOT, check=False, env=environment).returncode
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def _find_compose(docker: str) -> list[str]:
+    """Give the command of Compose v2 where there is one, of docker-compose otherwise."""
+    if not subprocess.run([docker, "compose", "version"], check=False, capture_output=True).returncode:
+        return [docker, "compose"]
+    if program := shutil.which("docker-compose"):
+        return [program]
+    raise StackFailed("there is neither `docker compose` nor docker-compose on this machine")
+
+
+def _up(stack: Stack) -> None:
+    url = stack.up()
+    print(f"ready at {url}, page at {url}/dspage; data on the volume {stack.project}_data")
+
+
+def _down(stack: Stack) -> None:
+    stack.down()
+    print(f"stopped; the data stay on {', '.join(stack.volumes()) or 'no volume'}")
+
+
+def _clean_volumes(stack: Stack) -> None:
+    volumes = stack.volumes()
+    if not volumes:
+        print("there is no volume to take away")
+        return
+    print(f"This deletes {', '.join(volumes)}: every segment, archive and dataset on them, for good.")
+    print("Type yes to go on: ", end="", flush=True)
+    if sys.stdin.readline().strip() != "yes":
+        raise StackFailed("nothing was deleted")
+    stack.down(volumes=True)
+    print("deleted")
+
+
+_ORDERS = {"up": _up, "down": _down, "clean-volumes": _clean_volumes}
+
+
+def main() -> int:
+    """Carry out the order on the command line."""
+    if len(sys.argv) != 2 or sys.argv[1] not in _ORDERS:  # noqa: PLR2004 (the program and one order)
+        print(f"usage: python -m scripts.stack {'|'.join(_ORDERS)}", file=sys.stderr)
+        return 2
+    try:
+        _ORDERS[sys.argv[1]](Stack())
+    except (BuildFailed, StackFailed) as failed:
+        print(f"{sys.argv[1]}: {failed}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
