@@ -1,0 +1,184 @@
+"""`make test-cluster CLUSTER=name`: the manifests and images on a real Kubernetes, and what a cluster does to them.
+
+Works in two namespaces of its own, which it removes: glitchflow-test-XXXXXX, and one for a stranger. Settings:
+
+  CLUSTER       the kubectl context to use; it must be the current one, so that none is met by mistake
+  IMAGE_PREFIX  registry and path of the images (default: glitchflow)
+  IMAGE_TAG     their tag (default: the project's version)
+  KEEP          set: leave the namespaces for a look
+
+Exit status: 0 every step passed, 1 a step failed, 2 refused to begin.
+"""
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scripts.cluster_test.errors import ClusterTestError, KubectlFailed, Refused
+from scripts.cluster_test.kubectl import Kubectl
+from scripts.cluster_test.overlay import write_overlay
+from scripts.cluster_test.report import Result, Row, section, table, write_section
+from scripts.cluster_test.steps import FIRST, STEPS, Step, Trial
+
+_ROOT = Path(__file__).parents[2]
+_DOCUMENT = _ROOT / "docs" / "cluster-test.md"
+_REMOVAL_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is tested, and where."""
+
+    context: str
+    prefix: str
+    tag: str
+    keep: bool
+
+
+def read_plan(environment: Mapping[str, str], current_context: str) -> Plan:
+    """Read the settings.
+
+    Raises:
+        Refused: no context was named, or another one than the current.
+
+    """
+    named = environment.get("CLUSTER", "")
+    if not named:
+        raise Refused(f"name the cluster: CLUSTER=CONTEXT (the current context is {current_context or 'none'})")
+    if named != current_context:
+        raise Refused(f"CLUSTER={named} is not the current context, which is {current_context or 'none'}")
+    version = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return Plan(
+        named,
+        environment.get("IMAGE_PREFIX", "").rstrip("/") or "glitchflow",
+        environment.get("IMAGE_TAG", "") or version,
+        bool(environment.get("KEEP")),
+    )
+
+
+def current_context() -> str:
+    """Ask kubectl which context is current; an empty text: none."""
+    try:
+        told = subprocess.run(
+            ["kubectl", "config", "current-context"],  # noqa: S607 (whatever kubectl there is)
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Refused("kubectl is not installed") from None
+    return told.stdout.strip()
+
+
+def run_steps(trial: Trial, steps: Mapping[str, Step]) -> Iterator[Row]:
+    """Take the steps one after the other; one that fails does not stop the others."""
+    for name, step in steps.items():
+        print(f"{name} ...", flush=True)
+        begun = time.monotonic()
+        try:
+            result, seen = Result.PASSED, step(trial)
+        except ClusterTestError as error:
+            result, seen = Result.FAILED, str(error)
+        except Exception as error:  # noqa: BLE001 (an answer of another shape than expected is a failed step, not the end of the test)
+            result, seen = Result.FAILED, repr(error)
+        row = Row(name, result, seen, time.monotonic() - begun)
+        print(f"  {row.result} after {row.seconds:.0f} s: {row.seen}", flush=True)
+        yield row
+
+
+def run_all(trial: Trial) -> list[Row]:
+    """Take all steps; where the first ones fail, the others are not run."""
+    rows = list(run_steps(trial, FIRST))
+    if all(row.result is Result.PASSED for row in rows):
+        return rows + list(run_steps(trial, STEPS))
+    return rows + [Row(name, Result.NOT_RUN, "the trio is not there", 0) for name in STEPS]
+
+
+def _claim_namespaces(trial: Trial) -> None:
+    """Make the stranger's; the other comes with the overlay, and must not be there yet."""
+    space = trial.kubectl.namespace
+    if trial.kubectl.run("get", "namespace", space, "--ignore-not-found", "--output=name").strip():
+        raise Refused(f"there is a namespace {space} already")
+    trial.outside.run("create", "namespace", trial.outside.namespace)
+
+
+def _remove_namespaces(trial: Trial) -> None:
+    for kubectl in (trial.kubectl, trial.outside):
+        done = kubectl.try_run("delete", "namespace", kubectl.namespace, "--ignore-not-found", seconds=_REMOVAL_SECONDS)
+        if done.returncode:
+            sys.stderr.write(f"namespace {kubectl.namespace} is still there: {done.stderr}\n")
+
+
+def _tell_what_went_wrong(trial: Trial) -> None:
+    """Show pods, events and last words, before they are removed."""
+    for question in (
+        ["get", "pods", "--output=wide"],
+        ["get", "events", "--sort-by=.lastTimestamp"],
+        *(["logs", f"--selector=app.kubernetes.io/name={name}", "--tail=20"] for name in ("databuffer", "dslogic")),
+        ["logs", "--selector=app.kubernetes.io/name=glitchflow-api", "--tail=20"],
+    ):
+        done = trial.kubectl.try_run(*question)
+        sys.stderr.write(f"--- kubectl {' '.join(question)}\n{done.stdout[-4000:]}{done.stderr}\n")
+
+
+def _circumstances(trial: Trial, plan: Plan) -> list[str]:
+    nodes: list[dict[str, Any]] = trial.kubectl.read("get", "nodes")["items"]
+    kinds = sorted(
+        {f"{node['status']['nodeInfo']['osImage']}, {node['status']['nodeInfo']['kubeletVersion']}" for node in nodes}
+    )
+    return [
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `make test-cluster`, images {plan.prefix}/*:{plan.tag}",
+        f"{len(nodes)} {'nodes' if len(nodes) > 1 else 'node'}: {'; '.join(kinds)}",
+    ]
+
+
+def run(plan: Plan, folder: Path) -> int:
+    """Test, tell, and leave nothing behind; gives the exit status."""
+    space = f"glitchflow-test-{secrets.token_hex(3)}"
+    trial = Trial(
+        Kubectl(plan.context, space),
+        Kubectl(plan.context, f"{space}-outside"),
+        folder,
+        f"{plan.prefix}/gwclient:{plan.tag}",
+    )
+    write_overlay(folder, space, plan.prefix, plan.tag)
+    print(f"context {plan.context}, namespace {space}, images {plan.prefix}/*:{plan.tag}", flush=True)
+    _claim_namespaces(trial)
+    try:
+        rows = run_all(trial)
+        passed = all(row.result is Result.PASSED for row in rows)
+        if not passed:
+            _tell_what_went_wrong(trial)
+        print("\n".join(table(rows)))
+        write_section(_DOCUMENT, section(_circumstances(trial, plan), rows))
+    finally:
+        if not plan.keep:
+            _remove_namespaces(trial)
+    return 0 if passed else 1
+
+
+def main() -> int:
+    """Read the settings, refuse or test."""
+    try:
+        plan = read_plan(os.environ, current_context())
+        with tempfile.TemporaryDirectory(prefix="cluster-test-") as folder:
+            return run(plan, Path(folder))
+    except Refused as refused:
+        sys.stderr.write(f"test-cluster: {refused}\n")
+        return 2
+    except KubectlFailed as failed:
+        sys.stderr.write(f"test-cluster: {failed}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

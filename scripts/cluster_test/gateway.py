@@ -1,0 +1,109 @@
+"""Asks a gateway as anybody would, with nothing but the standard library."""
+
+import hashlib
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.cluster_test.errors import StepFailed
+
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    media_type: str
+    body: bytes
+
+    def json(self) -> Any:
+        """Decode the body.
+
+        Raises:
+            StepFailed: it is no JSON.
+
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise StepFailed(f"an answer with status {self.status} is no JSON: {self.body[:100]!r}") from None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A stored segment, as the datastore lists it."""
+
+    name: str
+    sha256: str
+    channel: str | None
+    t0: float
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway at an address."""
+
+    url: str
+
+    def ask(self, route: str, body: bytes | None = None, media_type: str = "application/json") -> Answer:
+        """Ask GET, or POST where there is a body; every status is an answer.
+
+        Raises:
+            StepFailed: there was none.
+
+        """
+        request = urllib.request.Request(self.url + route, body, {"Content-Type": media_type} if body else {})  # noqa: S310 (an address of our own)
+        try:
+            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 (see above)
+                return Answer(answer.status, answer.headers.get_content_type(), answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers.get_content_type(), error.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise StepFailed(f"{route}: no answer: {error}") from error
+
+    def get(self, route: str) -> Any:
+        """Ask a question that must be answered with 200 and JSON."""
+        answer = self.ask(route)
+        if answer.status != http.client.OK:
+            raise StepFailed(f"GET {route}: status {answer.status}: {answer.body[:200]!r}")
+        return answer.json()
+
+    def post(self, route: str, order: Any) -> Any:
+        """Give an order that must be answered with 200 and JSON."""
+        answer = self.ask(route, json.dumps(order).encode())
+        if answer.status != http.client.OK:
+            raise StepFailed(f"POST {route}: status {answer.status}: {answer.body[:200]!r}")
+        return answer.json()
+
+    def wait_ready(self, seconds: float = 180.0) -> None:
+        """Wait until every tier can do its work."""
+        end = time.monotonic() + seconds
+        while (answer := self.ask("/readyz")).status != http.client.OK:
+            if time.monotonic() > end:
+                raise StepFailed(f"not ready after {seconds:.0f} s: {answer.body[:200]!r}")
+            time.sleep(1)
+
+    def segments(self, query: str = "") -> list[Stored]:
+        """Give all stored segments, of the archive too, page after page."""
+        found, after = [], 0
+        while True:
+            page = self.get(f"/segments?after={after}&limit=1000{query}")
+            found += [Stored(one["name"], one["sha256"], one["channel"], one["t0"]) for one in page["segments"]]
+            if not page["more"]:
+                return found
+            after = page["after"]
+
+    def damaged(self, segments: list[Stored]) -> list[str]:
+        """Read every byte of these segments; give the names of those that are not what was stored."""
+        return [
+            one.name
+            for one in segments
+            if hashlib.sha256(self.ask(f"/segments/{one.name}").body).hexdigest() != one.sha256
+        ]

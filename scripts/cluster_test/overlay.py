@@ -1,0 +1,73 @@
+"""The overlay under test: `local` in a namespace of its own, from the images that were named, with a small batch."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+_K8S = Path(__file__).parents[2] / "k8s"
+IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
+#: A batch is complete with some 90 segments of a second at 1024 Hz.
+MAX_SIZE = "2MB"
+
+
+def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[str, Any]:
+    """Give the kustomization that lies in `folder`; kustomize takes relative paths only.
+
+    Args:
+        folder: where it will lie.
+        namespace: instead of `glitchflow`.
+        prefix: registry and path of the images, without the last `/`.
+        tag: of the images.
+
+    """
+    here = folder.resolve()
+
+    def leading_to(part: str) -> str:
+        return os.path.relpath(_K8S / part, here)
+
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": [leading_to("overlays/local"), leading_to("base/gwclient")],
+        "components": [leading_to("pipeline")],
+        "images": [{"name": f"glitchflow/{name}", "newName": f"{prefix}/{name}", "newTag": tag} for name in IMAGES],
+        "configMapGenerator": [
+            {"name": "dslogic-settings", "behavior": "merge", "literals": [f"MAX_SIZE={MAX_SIZE}"]},
+        ],
+        "secretGenerator": [
+            # Worth nothing: it lives as long as the namespace.
+            {
+                "name": "glitchflow-holder",
+                "literals": ["user=pipeline", "token=of-this-test"],
+                "options": {"disableNameSuffixHash": True},
+            },
+        ],
+        "patches": [
+            # Five of each fit on a small machine: what is tested is not how fast it is.
+            {
+                "target": {"kind": "Deployment|StatefulSet"},
+                "patch": json.dumps(
+                    [
+                        {
+                            "op": "replace",
+                            "path": "/spec/template/spec/containers/0/resources/requests",
+                            "value": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "16Mi"},
+                        }
+                    ]
+                ),
+            },
+            # The pipeline is run when its turn comes, not by the clock.
+            {
+                "target": {"kind": "CronJob", "name": "pipeline"},
+                "patch": json.dumps([{"op": "add", "path": "/spec/suspend", "value": True}]),
+            },
+        ],
+    }
+
+
+def write_overlay(folder: Path, namespace: str, prefix: str, tag: str) -> None:
+    """Write the kustomization into `folder`, as JSON, which is YAML too."""
+    content = kustomization(folder, namespace, prefix, tag)
+    (folder / "kustomization.yaml").write_text(json.dumps(content, indent=2))
