@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from gwclient.push import Ending, Report
-from gwclient.strain import Span, join_spans
+from gwclient.strain import LeftOut, Span, join_spans
 
 
-def for_programs(report: Report, skipped: Sequence[Span]) -> dict[str, Any]:
+def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
     """Give the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel.
 
     Args:
         report: the account.
-        skipped: spans without finite samples, which nobody tried to send.
+        skipped: spans that nobody tried to send, and why.
 
     """
     return {
@@ -23,16 +23,21 @@ def for_programs(report: Report, skipped: Sequence[Span]) -> dict[str, Any]:
         "refused": [{**refusal.span._asdict(), "reason": refusal.reason} for refusal in report.refusals],
         "unsent": len(report.unsent),
         "unsent_spans": join_spans(report.unsent),
-        "skipped_spans": join_spans(skipped),
+        "before": len(report.before),
+        "skipped_spans": join_spans(each.span for each in skipped),
+        "left_out": [{**each.span._asdict(), "reason": each.reason} for each in skipped],
         "error": None if report.ending is Ending.COMPLETE else tell_failure(report),
     }
 
 
-def for_people(report: Report, skipped: Sequence[Span]) -> str:
-    """Give what was acknowledged, and what was left out, in a line each."""
+def for_people(report: Report, skipped: Sequence[LeftOut]) -> str:
+    """Give what was acknowledged, now and before, and what was left out and why, in a line each."""
     lines = [tell_done(report, "acknowledged")]
-    if skipped:
-        lines.append(f"left out, no finite samples: {_tell_spans(skipped)}")
+    if report.before:
+        lines.append(f"{_count(len(report.before))} acknowledged before: {_tell_spans(report.before)}")
+    for reason in dict.fromkeys(each.reason for each in skipped):
+        spans = [each.span for each in skipped if each.reason == reason]
+        lines.append(f"left out, {reason}: {_tell_spans(spans)}")
     return "\n".join(lines)
 
 

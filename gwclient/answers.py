@@ -81,6 +81,25 @@ class Claim(msgspec.Struct, frozen=True):
     expires: float | None
 
 
+class Info(msgspec.Struct, frozen=True):
+    """The version, in an OpenAPI document."""
+
+    version: str
+
+
+class OpenApi(msgspec.Struct, frozen=True):
+    """As much of the gateway's OpenAPI document as is needed."""
+
+    info: Info
+
+
+class About(msgspec.Struct, frozen=True):
+    """What a gateway says about itself: its version, and the time of day there, in Unix seconds."""
+
+    version: str
+    time: float | None
+
+
 class ProblemAnswer(msgspec.Struct, frozen=True):
     """As much of a problem document as is needed to tell it; nothing in it is taken for granted."""
 
@@ -162,7 +181,13 @@ def parse_retry_after(header: str) -> float | None:
     """Read the header's two forms, seconds and an HTTP date; anything else says nothing."""
     if header.isdecimal():
         return float(header)
+    told = parse_date(header)
+    return None if told is None else max(0.0, told - time.time())
+
+
+def parse_date(header: str) -> float | None:
+    """Read an HTTP date, as Unix seconds; anything else says nothing."""
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        return parsedate_to_datetime(header).timestamp()
     except ValueError:
         return None

@@ -18,9 +18,11 @@ import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
 from gwclient.answers import (
+    About,
     Claim,
     Cleaned,
     LineAnswer,
+    OpenApi,
     ProblemAnswer,
     State,
     Streamed,
@@ -30,6 +32,7 @@ from gwclient.answers import (
     decode_line,
     decode_problem,
     error_of,
+    parse_date,
     parse_retry_after,
 )
 from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
@@ -98,17 +101,19 @@ class GlitchflowClient:
         session: an open session to use; it is not closed. Without it the client opens and closes its own.
         retry: how long to insist.
         timeout: s for one try.
+        api_key: goes along as `Authorization: Bearer`, where the gateway asks for one.
         on_retry: is told the reason and the s to wait before each further try.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each has a good default)
         self,
         base_url: str,
         *,
         session: aiohttp.ClientSession | None = None,
         retry: Retry | None = None,
         timeout: float = 30.0,
+        api_key: str | None = None,
         on_retry: Callable[[str, float], None] | None = None,
     ) -> None:
         self.base_url = parse_gateway_url(base_url)
@@ -116,6 +121,7 @@ class GlitchflowClient:
         self._owned: aiohttp.ClientSession | None = None
         self._retry = retry or Retry()
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
+        self._authorization = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._on_retry = on_retry or (lambda _reason, _delay: None)
 
     async def __aenter__(self) -> Self:
@@ -181,6 +187,26 @@ class GlitchflowClient:
         key = key or uuid4().hex
         hear = on_answer or (lambda _index, _answer: None)
         return await self._insist(lambda: self._stream_many(bodies, key, hear)) if bodies else []
+
+    async def ready(self) -> None:
+        """Ask whether every tier can do its work.
+
+        Raises:
+            GatewayUnavailable: one cannot.
+
+        """
+        await self._ask("GET", "/readyz", msgspec.Raw)
+
+    async def about(self) -> About:
+        """Ask for the gateway's version, and the time of day at its machine."""
+
+        async def once() -> About:
+            async with self._request("GET", "/openapi.json") as response:
+                body = await _read_good(response)
+                told = parse_date(response.headers.get("Date", ""))
+                return About(decode_answer(body, OpenApi, str(response.url)).info.version, told)
+
+        return await self._insist(once)
 
     async def stats(self) -> BufferStats:
         """Ask for the number of segments and bytes in the batch in hand."""
@@ -388,6 +414,7 @@ class GlitchflowClient:
             raise RuntimeError("use it as `async with GlitchflowClient(…) as client`")
         # aiohttp would write plain bytes in one go, however many, and hold up everything else meanwhile.
         data = None if body is None else io.BytesIO(body)
+        headers = {**(headers or {}), **self._authorization}
         try:
             async with self._session.request(
                 verb, self.base_url + path, data=data, headers=headers, timeout=self._timeout, allow_redirects=False

@@ -8,7 +8,11 @@ GwclientError
 ├── SourceError
 │   ├── SourceUnreachable     the archive of open data does not answer
 │   └── InvalidSource         there is no such event, no such data, or the file is not what it should be
-└── FolderError               a batch folder cannot be written
+├── FolderError               a folder or file of results cannot be written
+├── CursorError               a cursor cannot be read, or somebody else is sending the same
+│   └── NoStateFolder         there is no folder to keep cursors in
+├── SpoolError                what waits cannot be kept on the disk
+└── NotAsExpected             the datastore is not in the state, or has not the data, that was asked for
 """
 
 
@@ -69,4 +73,20 @@ class InvalidSource(SourceError):
 
 
 class FolderError(GwclientError):
-    """A folder of segment files cannot be written."""
+    """A folder or file of results cannot be written."""
+
+
+class CursorError(GwclientError):
+    """What was acknowledged of a source cannot be read or kept."""
+
+
+class NoStateFolder(CursorError):
+    """The folder that cursors are kept in cannot be written."""
+
+
+class SpoolError(GwclientError):
+    """What waits to be sent cannot be kept on the disk."""
+
+
+class NotAsExpected(GwclientError):
+    """The gateway answers well, but what it tells is not what was asked for."""

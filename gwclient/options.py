@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce, wraps
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import click
 
 from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
+from gwclient.segmenting import Length
 
 Command = Callable[..., Any]
 
@@ -67,6 +69,46 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+class Bits(click.ParamType[tuple[str, ...]]):
+    """Names of data-quality bits, with commas between them; `none` for none."""
+
+    name = "BITS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Give the names."""
+        if isinstance(value, tuple):
+            return value
+        bits = tuple(part.strip().upper() for part in value.split(","))
+        if bits == ("NONE",):
+            return ()
+        if not all(re.fullmatch(r"\w+", bit) for bit in bits):
+            self.fail(f"{value!r} names no data-quality bits; they are named like DATA, CBC_CAT1", param, ctx)
+        return bits
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, as 500MB or 2GiB."""
+
+    name = "SIZE"
+    _UNITS: ClassVar = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}} | {
+        f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Give the number of bytes."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
+        if match is None or match[2].upper() not in self._UNITS:
+            self.fail(f"{value!r} is no size; sizes are written like 500MB", param, ctx)
+        return int(float(match[1]) * self._UNITS[match[2].upper()])
+
+
+@dataclass
+class Debugging:
+    """Whether errors are told with their traceback."""
+
+    on: bool = False
+
+
 @dataclass(frozen=True)
 class Door:
     """How to reach the gateway, and whether a person or a program reads the answer."""
@@ -75,11 +117,21 @@ class Door:
     tries: int = Retry.tries
     timeout: float = 30.0
     as_json: bool = False
+    key_file: Path | None = None
 
     def client(self, on_retry: Callable[[str, float], None] | None = None) -> GlitchflowClient:
         """Give a client for that gateway, not yet open."""
         retry = Retry(tries=self.tries)
-        return GlitchflowClient(self.srv, retry=retry, timeout=self.timeout, on_retry=on_retry)
+        return GlitchflowClient(self.srv, retry=retry, timeout=self.timeout, on_retry=on_retry, api_key=self._api_key())
+
+    def _api_key(self) -> str | None:
+        try:
+            key = self.key_file.read_text().strip() if self.key_file else None
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"the API key cannot be read from {self.key_file}: {error}") from error
+        if key is not None and not re.fullmatch(r"[!-~]+", key):
+            raise click.UsageError(f"{self.key_file} holds no API key: one line of visible characters")
+        return key
 
 
 @dataclass(frozen=True)
@@ -88,8 +140,20 @@ class Sending:
 
     concurrency: int = 16
     segment_seconds: float = 1.0
+    segment_samples: int | None = None
     wait: bool = False
     poll: float = 3.0
+    restart: bool = False
+
+    @property
+    def length(self) -> Length:
+        """How long a segment is."""
+        return Length(self.segment_seconds, self.segment_samples)
+
+
+def _set_debugging(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click calls it so)
+    if value and (debugging := ctx.find_object(Debugging)):
+        debugging.on = True
 
 
 _DOOR_OPTIONS = (
@@ -104,6 +168,13 @@ _DOOR_OPTIONS = (
     click.option(
         "--timeout", type=Seconds(0.1, 3600), default=30.0, show_default=True, help="How long one try may take."
     ),
+    click.option(
+        "--key-file", type=click.Path(dir_okay=False, path_type=Path), envvar="GLITCHFLOW_KEY_FILE", show_envvar=True,
+        help="A file with the API key, where the gateway asks for one.",
+    ),
+    click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_set_debugging, help="Show where an error comes from."
+    ),
     click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object, for programs."),
 )  # fmt: skip
 
@@ -115,10 +186,14 @@ _SENDING_OPTIONS = (
     click.option(
         "--segment-seconds", type=Seconds(0.01, 64), default=1.0, show_default=True, help="The length of a segment."
     ),
+    click.option(
+        "--segment-samples", type=click.IntRange(1, 2**20), help="The same in samples, instead of seconds."
+    ),
     click.option("--wait", is_flag=True, help="While the datastore is frozen, wait and go on when it opens."),
     click.option(
         "--poll", type=Seconds(0.05, 3600), default=3.0, show_default=True, help="How often to ask with --wait."
     ),
+    click.option("--restart", is_flag=True, help="Forget what was acknowledged before, and send all of it again."),
 )  # fmt: skip
 
 

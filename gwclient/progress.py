@@ -5,8 +5,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from gwclient.grouping import Sendable
 from gwclient.push import Listener
-from gwclient.segmenting import Piece
 
 #: s between two plain lines, and between two notices of the same kind.
 _PAUSE_S = 5.0
@@ -17,12 +17,12 @@ class Progress(Listener):
 
     Args:
         stream: where to write.
-        seconds: how much strain is expected, in s.
+        seconds: how much strain is expected, in s; None where nobody knows.
         quiet: show notices only (frozen, refused, trying again), no progress.
 
     """
 
-    def __init__(self, stream: TextIO, seconds: float, *, quiet: bool = False) -> None:
+    def __init__(self, stream: TextIO, seconds: float | None, *, quiet: bool = False) -> None:
         self._stream = stream
         self._seconds = seconds
         self._done = 0.0
@@ -31,7 +31,9 @@ class Progress(Listener):
         self._last_line = time.monotonic()
         self._last_notice = -_PAUSE_S
         self._bar = (
-            tqdm(total=round(seconds, 3), unit="s", unit_scale=True, desc="strain", file=stream, leave=False)
+            tqdm(
+                total=seconds and round(seconds, 3), unit="s", unit_scale=True, desc="strain", file=stream, leave=False
+            )
             if stream.isatty() and not quiet
             else None
         )
@@ -41,7 +43,7 @@ class Progress(Listener):
         if self._bar is not None:
             self._bar.close()
 
-    def acknowledged(self, piece: Piece) -> None:
+    def acknowledged(self, piece: Sendable) -> None:
         """Move on."""
         self._done += piece.seconds
         self._segments += 1
@@ -49,9 +51,10 @@ class Progress(Listener):
             self._bar.update(piece.seconds)
         elif not self._quiet and time.monotonic() - self._last_line > _PAUSE_S:
             self._last_line = time.monotonic()
-            self.say(f"{self._segments} segments, {self._done:.0f} s of {self._seconds:.0f} s")
+            of_all = "" if self._seconds is None else f" of {self._seconds:.0f} s"
+            self.say(f"{self._segments} segments, {self._done:.0f} s{of_all}")
 
-    def refused(self, piece: Piece, reason: str) -> None:
+    def refused(self, piece: Sendable, reason: str) -> None:
         """Tell of a refusal, where the last one was a while ago."""
         self._notice(f"segment at GPS {piece.span.start!r} of {piece.span.channel} refused: {reason}")
 
@@ -66,6 +69,13 @@ class Progress(Listener):
     def retrying(self, reason: str, delay: float) -> None:
         """Tell of a further try, where the last one was a while ago."""
         self._notice(f"{reason}; trying again in {delay:.1f} s")
+
+    def note(self, words: str) -> bool:
+        """Show some words beside the bar; False where there is none."""
+        if self._bar is None:
+            return False
+        self._bar.set_postfix_str(words)
+        return True
 
     def say(self, line: str) -> None:
         """Write a line without breaking the bar."""

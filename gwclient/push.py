@@ -1,19 +1,19 @@
 """Sends pieces of strain to the gateway, many at a time, and keeps the account of what was acknowledged."""
 
 import asyncio
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gwclient.answers import LineAnswer, Streamed, StreamOutcome
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GwclientError
-from gwclient.grouping import MOST_LINES, Group, Grouping, Parcel
-from gwclient.segmenting import Piece
+from gwclient.grouping import BLOCK, Group, Grouping, Parcel, Sendable
 from gwclient.strain import Span
 from gwwire.datastore import DatastoreState
 
+#: s until a live source that had nothing is asked again.
+_PAUSE_S = 0.02
 #: Refusals that are about one segment: others may still be welcome.
 _OF_ONE_SEGMENT = frozenset({400, 413, 422})
 
@@ -47,6 +47,7 @@ class Report:
         refusals: segments refused for good.
         unsent: spans that were not acknowledged for any other reason; the gateway may still have stored
             those that were on their way when the push ended.
+        before: spans that were acknowledged in an earlier push, and were not sent again.
         error: what made it end FAILED, or REFUSED before every piece was tried.
 
     """
@@ -56,16 +57,17 @@ class Report:
     bytes: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     unsent: list[Span] = field(default_factory=list)
+    before: list[Span] = field(default_factory=list)
     error: GwclientError | None = None
 
 
 class Listener:
     """Hears how a push goes; this one does nothing with it."""
 
-    def acknowledged(self, piece: Piece) -> None:
+    def acknowledged(self, piece: Sendable) -> None:
         """Hear that a piece is stored."""
 
-    def refused(self, piece: Piece, reason: str) -> None:
+    def refused(self, piece: Sendable, reason: str) -> None:
         """Hear that a piece was refused for good."""
 
     def frozen(self, poll: float) -> None:
@@ -75,9 +77,32 @@ class Listener:
         """Hear that the datastore is open again."""
 
 
+class Wrapping(Listener):
+    """Hears how a push goes, and tells another listener."""
+
+    def __init__(self, other: Listener) -> None:
+        self._other = other
+
+    def acknowledged(self, piece: Sendable) -> None:
+        """Hear that a piece is stored."""
+        self._other.acknowledged(piece)
+
+    def refused(self, piece: Sendable, reason: str) -> None:
+        """Hear that a piece was refused for good."""
+        self._other.refused(piece, reason)
+
+    def frozen(self, poll: float) -> None:
+        """Hear that the datastore is frozen, and is asked again every `poll` s."""
+        self._other.frozen(poll)
+
+    def thawed(self) -> None:
+        """Hear that the datastore is open again."""
+        self._other.thawed()
+
+
 async def push(  # noqa: PLR0913 (each has a good default)
     client: GlitchflowClient,
-    pieces: Iterable[Piece],
+    pieces: Iterable[Sendable | None],
     *,
     concurrency: int = 16,
     wait: bool = False,
@@ -85,12 +110,15 @@ async def push(  # noqa: PLR0913 (each has a good default)
     grace: float = 5.0,
     listener: Listener | None = None,
     stop: asyncio.Event | None = None,
+    is_done: Callable[[Span], bool] = lambda _: False,
+    salt: str = "",
+    live: bool = False,
 ) -> Report:
     """Send pieces until all are acknowledged, or it makes no sense to go on.
 
     Where the gateway offers to take many segments in one request, they travel in groups; where not, one by one. Either
-    way each keeps its key until the push ends, so that the gateway stores it once however often it is sent
-    (see `GlitchflowClient`).
+    way the key of each follows from the bytes of its block, so that the gateway stores it once however often it is
+    sent, in another push too (see `GlitchflowClient`).
 
     Args:
         client: an open client; it decides what is tried again, and how often.
@@ -102,12 +130,17 @@ async def push(  # noqa: PLR0913 (each has a good default)
         grace: s that what is on its way has to arrive once the push ends before its time.
         listener: hears how it goes.
         stop: set it to end the push.
+        is_done: whether a span was acknowledged before; it is not sent again.
+        salt: give another one, and the same strain is another to the gateway.
+        live: the source gives its pieces as they come about, and None while there are none; each has a key that
+            follows from its own bytes.
 
     Returns:
         The account of it. Errors are told there and not raised, for they must not hide what was acknowledged.
 
     """
-    return await _Push(client, Grouping(pieces), wait, poll, listener or Listener(), stop or asyncio.Event()).run(
+    grouping = Grouping(pieces, block=1 if live else BLOCK, is_done=is_done, salt=salt)
+    return await _Push(client, grouping, wait, poll, listener or Listener(), stop or asyncio.Event()).run(
         concurrency, grace
     )
 
@@ -152,6 +185,8 @@ class _Push:
         """Send one request after the other, each with up to `share` segments."""
         try:
             while not self.stop.is_set() and (group := self.grouping.take(share)) is not None:
+                if not group.parcels:
+                    await self._stopped_within(_PAUSE_S)
                 self.on_their_way |= {parcel.key: parcel for parcel in group.parcels}
                 await self._deliver(group)
         except GwclientError as error:
@@ -206,11 +241,12 @@ class _Push:
         self.listener.acknowledged(parcel.piece)
 
     def _refuse(self, parcel: Parcel, refusal: GatewayRefused) -> None:
+        if refusal.status not in _OF_ONE_SEGMENT:
+            self._end(Ending.REFUSED, refusal)  # nothing is wrong with the segment
+            return
         del self.on_their_way[parcel.key]
         self.report.refusals.append(Refusal(parcel.piece.span, str(refusal)))
         self.listener.refused(parcel.piece, str(refusal))
-        if refusal.status not in _OF_ONE_SEGMENT:
-            self._end(Ending.REFUSED, refusal)
 
     async def _meet_freeze(self) -> None:
         """End the push, or wait with all the others that met the freeze."""
@@ -249,6 +285,7 @@ class _Push:
     def _close_account(self) -> None:
         if self.stop.is_set() and self.report.ending is Ending.COMPLETE:
             self.report.ending = Ending.INTERRUPTED
+        self.report.before = self.grouping.done_before
         self.report.unsent = [parcel.piece.span for parcel in self.on_their_way.values()]
         try:
             self.report.unsent.extend(piece.span for piece in self.grouping.rest())
@@ -265,6 +302,5 @@ def _is_created(answer: LineAnswer) -> bool:
 
 
 def _shares(concurrency: int) -> list[int]:
-    """Share out the segments that may be on their way: among two requests at least, so that one can be prepared."""
-    requests = min(concurrency, max(2, math.ceil(concurrency / MOST_LINES)))
-    return [concurrency // requests + (i < concurrency % requests) for i in range(requests)]
+    """Share out the segments that may be on their way among requests: a block in each, else a segment in each."""
+    return [BLOCK] * (concurrency // BLOCK) if concurrency >= BLOCK else [1] * concurrency

@@ -1,14 +1,17 @@
-"""Cuts runs of strain into segments: every finite sample exactly once, each segment's t0 on the sample grid."""
+"""Cuts runs of strain into segments: every good sample exactly once, each segment's t0 on the sample grid.
+
+A sample is good where it is finite and nothing excludes it.
+"""
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from gwclient.strain import Run, Span
+from gwclient.strain import Exclusion, LeftOut, Run, Span
 from gwwire.segment import Segment, encode_segment
 
 
@@ -30,6 +33,11 @@ class Piece:
         """How much strain this is, in s."""
         return (self.last - self.first) * self.run.dt
 
+    @property
+    def samples(self) -> int:
+        """How many samples these are."""
+        return self.last - self.first
+
     def segment(self) -> Segment:
         """Give the segment as it goes over the wire."""
         h = self.run.strain[self.first : self.last].tolist()
@@ -39,42 +47,82 @@ class Piece:
         """Give the segment's compact JSON."""
         return encode_segment(self.segment())
 
-    def _meta(self) -> dict[str, Any]:
-        meta = {"channel": self.run.channel, **self.run.meta}
+    def _meta(self) -> dict[str, Any] | msgspec.UnsetType:
+        channel = {"channel": self.run.channel} if self.run.channel else {}
+        meta: dict[str, Any] = {**channel, **self.run.meta}
         _, start, stop = self.span
+        if self.run.quality is not None:
+            meta["quality"] = self.run.quality.holding(start, stop)
         if glitches := [glitch for glitch in self.run.glitches if glitch.overlaps(start, stop)]:
             meta["glitches"] = msgspec.to_builtins(glitches)
-        return meta
+        return meta or msgspec.UNSET
 
 
-def cut(run: Run, seconds: float) -> Iterator[Piece]:
-    """Cut a run into pieces of `seconds`; the last one before a gap, or before the end, may be shorter."""
-    length = max(1, round(seconds / run.dt))
-    for start, stop in _stretches(np.isfinite(run.strain)):
-        for first in range(start, stop, length):
-            yield Piece(run, first, min(first + length, stop))
+@dataclass(frozen=True)
+class Length:
+    """How long a segment is: in s, or in samples where they are given."""
+
+    seconds: float = 1.0
+    samples: int | None = None
+
+    def of(self, dt: float) -> int:
+        """Give the number of samples, spaced by `dt` s, in a segment; at least one."""
+        return self.samples or max(1, round(self.seconds / dt))
 
 
-def gaps(run: Run) -> list[Span]:
-    """Give the spans of a run whose samples are not finite; no segment covers them."""
-    return [Span(run.channel, run.gps(i), run.gps(j)) for i, j in _stretches(~np.isfinite(run.strain))]
+def cut(run: Run, length: Length | float) -> Iterator[Piece]:
+    """Cut a run into pieces of a length (a number is seconds).
+
+    The last one before what is left out, or before the end, may be shorter.
+    """
+    samples = (length if isinstance(length, Length) else Length(length)).of(run.dt)
+    for start, stop in _stretches(_good(run)):
+        for first in range(start, stop, samples):
+            yield Piece(run, first, min(first + samples, stop))
 
 
-def in_time_order(runs: Iterable[Run], seconds: float, on_gap: Callable[[Span], object]) -> Iterator[Piece]:
+def left_out(run: Run) -> list[LeftOut]:
+    """Give the spans of a run that no segment covers, and why, in the order of time; they never overlap."""
+    told = np.zeros(len(run.strain), dtype=np.bool_)
+    found: list[Exclusion] = []
+    not_finite = [Exclusion(*stretch, "no finite samples") for stretch in _stretches(~np.isfinite(run.strain))]
+    for first, last, reason in (*run.exclusions, *not_finite):
+        found += [Exclusion(first + i, first + j, reason) for i, j in _stretches(~told[first:last])]
+        told[first:last] = True
+    return [LeftOut(Span(run.channel, run.gps(i), run.gps(j)), reason) for i, j, reason in sorted(found)]
+
+
+def without(run: Run, spans: Sequence[tuple[float, float]], reason: str) -> Run:
+    """Give the run with some GPS spans excluded, each half-open."""
+    ranges = [(run.first_sample(start), run.first_sample(stop)) for start, stop in spans]
+    excluded = tuple(Exclusion(first, last, reason) for first, last in ranges if first < last)
+    return replace(run, exclusions=(*excluded, *run.exclusions)) if excluded else run
+
+
+def in_time_order(
+    runs: Iterable[Run], length: Length | float, on_left_out: Callable[[LeftOut], object]
+) -> Iterator[Piece]:
     """Cut many runs, given in the order of their t0, and give the pieces of all of them in the order of time.
 
     A batch that is frozen halfway then holds the same span of every detector. No more runs are held
-    at a time than overlap. `on_gap` hears of every span that is left out.
+    at a time than overlap. `on_left_out` hears of every span that is not sent.
     """
     waiting: list[tuple[float, int, Piece, Iterator[Piece]]] = []
     for number, run in enumerate(runs):
         while waiting and waiting[0][0] < run.t0:
             yield _advance(waiting)
-        for gap in gaps(run):
-            on_gap(gap)
-        _enqueue(waiting, number, cut(run, seconds))
+        for each in left_out(run):
+            on_left_out(each)
+        _enqueue(waiting, number, cut(run, length))
     while waiting:
         yield _advance(waiting)
+
+
+def _good(run: Run) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    good: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(run.strain)
+    for first, last, _ in run.exclusions:
+        good[first:last] = False
+    return good
 
 
 def _advance(waiting: list[tuple[float, int, Piece, Iterator[Piece]]]) -> Piece:

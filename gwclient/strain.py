@@ -1,5 +1,6 @@
 """What every source gives and segmenting takes: runs of strain, and the GPS spans they cover."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,6 +20,48 @@ class Span(NamedTuple):
     stop: float
 
 
+class LeftOut(NamedTuple):
+    """A span that is not sent, and why."""
+
+    span: Span
+    reason: str
+
+
+class Exclusion(NamedTuple):
+    """The samples [first, last) of a run, which are not to be sent, and why."""
+
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Data-quality bits beside strain, as the file has them.
+
+    Attributes:
+        names: the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass.
+        mask: shape [intervals], unsigned integers.
+        t0: GPS seconds of the first interval.
+        dt: the length of an interval, s.
+
+    """
+
+    names: tuple[str, ...]
+    mask: NDArray[np.unsignedinteger[Any]]
+    t0: float
+    dt: float
+
+    def holding(self, start: float, stop: float) -> list[str]:
+        """Give the names of the bits that are set all through [start, stop), in GPS seconds."""
+        first = math.floor((start - self.t0) / self.dt)
+        last = math.ceil((stop - self.t0) / self.dt)
+        if not 0 <= first < last <= len(self.mask):
+            return []
+        common = int(np.bitwise_and.reduce(self.mask[first:last]))
+        return [name for bit, name in enumerate(self.names) if common >> bit & 1]
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """Evenly spaced strain of one channel; samples that are not finite are samples that are not there.
@@ -27,9 +70,11 @@ class Run:
         strain: strain, dimensionless, float64, shape [samples].
         t0: GPS seconds of the first sample.
         dt: sample spacing, s.
-        channel: the channel, `DET:NAME`.
+        channel: the channel, `DET:NAME`; empty where it is not known.
         meta: what is known of the whole run; goes into the meta of each of its segments.
         glitches: the glitches injected into it; each goes into the meta of the segments it overlaps.
+        exclusions: samples that are not to be sent; where they overlap, the first one counts.
+        quality: what is known of the data's quality; the bits set all through a segment go into its meta.
 
     """
 
@@ -39,6 +84,12 @@ class Run:
     channel: str
     meta: Mapping[str, Any] = field(default_factory=dict)
     glitches: tuple[Glitch, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    quality: Quality | None = None
+
+    def first_sample(self, gps: float) -> int:
+        """Give the index of the first sample at or after a GPS time; from 0 to the number of samples."""
+        return first_sample(gps, self.t0, self.dt, len(self.strain))
 
     def gps(self, k: int) -> float:
         """GPS seconds of sample `k`: the float64 closest to it on the sample grid, however long the run is."""
@@ -49,6 +100,13 @@ def sample_period(dt: float) -> Fraction:
     """Give the sample spacing in s as it is meant: 1/rate where the float is the closest one to that."""
     rate = round(1 / dt)
     return Fraction(1, rate) if rate and 1 / rate == dt else Fraction(dt)
+
+
+def first_sample(gps: float, t0: float, dt: float, count: int) -> int:
+    """Give the index of the first of `count` samples, from `t0` on, that is at or after `gps`; else `count`."""
+    if math.isinf(gps):
+        return count if gps > 0 else 0
+    return min(max(math.ceil((Fraction(gps) - Fraction(t0)) / sample_period(dt)), 0), count)
 
 
 def join_spans(spans: Iterable[Span]) -> dict[str, list[tuple[float, float]]]:

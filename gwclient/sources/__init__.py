@@ -7,11 +7,16 @@ from gwclient.strain import Run
 
 
 class Source(Protocol):
-    """Something that has strain."""
+    """Something that has strain, with its channel, sample grid and quality, and gives the same each time."""
 
     @property
     def seconds(self) -> float:
         """How much strain there will be in s, all channels together."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What is asked of which source, in one line: what was acknowledged of it is kept under this name."""
         ...
 
     def runs(self) -> Iterator[Run]:

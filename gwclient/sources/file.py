@@ -1,51 +1,67 @@
-"""Strain from files in the layout of the Gravitational Wave Open Science Center (GWOSC), HDF5."""
+"""Strain from files: GWOSC's HDF5 layout, and frames."""
 
+import hashlib
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from gwclient.errors import InvalidSource
-from gwclient.strain import Run, sample_period
+from gwclient.sources.frames import read_frames
+from gwclient.sources.hdf5 import read_hdf5
+from gwclient.sources.names import FRAME_SUFFIXES
+from gwclient.sources.recording import Recording, gwosc_channel
+from gwclient.strain import Exclusion, Quality, Run, first_sample, sample_period
 
-_CHANNEL = re.compile(r"[A-Z]\d:\S+")
+__all__ = ["FileSource", "gwosc_channel"]
+
+#: The data-quality bits that have to be set where nobody says which, and the file has them.
+DEFAULT_BITS = ("DATA",)
 
 
 @dataclass(frozen=True)
-class _Header:
-    path: Path
-    detector: str
-    channel: str
-    t0: float
-    dt: float
+class _Part:
+    """The samples [first, last) of a recording: those in the window that no earlier file has."""
+
+    recording: Recording
     first: int
     last: int
+    told_before: Exclusion | None
 
     @property
-    def count(self) -> int:
-        return self.last - self.first
+    def t0(self) -> float:
+        return _on_grid(self.recording, self.first)
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Reads GWOSC strain files, one run from each.
+    """Reads strain files, one run from each channel of each.
+
+    Where two files of a channel overlap, the samples are taken from the one that begins first.
 
     Attributes:
         paths: the files, in any order.
         start: GPS seconds; samples before it are left out.
         stop: GPS seconds; samples from it on are left out.
+        bits: data-quality bits that have to be set; None: DATA, where the file has it.
+        channels: names or patterns of channels wanted from frames, which have many.
+        meta: what is known of all of it, as the event; goes into the meta of each segment.
+        name: what its cursor is kept under; the files' paths where not given.
 
     """
 
     paths: tuple[Path, ...]
     start: float = -math.inf
     stop: float = math.inf
+    bits: tuple[str, ...] | None = None
+    channels: tuple[str, ...] = ()
+    meta: tuple[tuple[str, str], ...] = ()
+    name: str = ""
 
     @property
     def seconds(self) -> float:
@@ -55,73 +71,110 @@ class FileSource:
             InvalidSource: a file is not what it should be.
 
         """
-        return sum(header.count * header.dt for header in self._headers)
+        return sum((part.last - part.first) * part.recording.dt for part in self._parts)
+
+    @property
+    def identity(self) -> str:
+        """The files."""
+        return self.name or "files " + ", ".join(sorted(str(path.resolve()) for path in self.paths))
 
     def runs(self) -> Iterator[Run]:
-        """Read one run from each file that has samples in [start, stop), ordered by t0, one file at a time.
+        """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time.
 
         Raises:
             InvalidSource: a file is not what it should be, or none has samples there.
 
         """
-        if not any(header.count for header in self._headers):
+        if not self._parts:
             raise InvalidSource(f"no file has strain in GPS [{self.start!r}, {self.stop!r})")
-        return (_read_run(header) for header in self._headers if header.count)
+        return map(self._run, self._parts)
 
     @cached_property
-    def _headers(self) -> list[_Header]:
-        headers = [_read_header(path, self.start, self.stop) for path in self.paths]
-        return sorted(headers, key=lambda header: header.t0)
+    def _parts(self) -> list[_Part]:
+        recordings = [each for path in self.paths for each in _recordings(path, self.channels)]
+        recordings.sort(key=lambda each: (each.channel, each.dt, each.t0))
+        parts: list[_Part] = []
+        for _, of_channel in groupby(recordings, key=lambda each: (each.channel, each.dt)):
+            covered = self.start
+            for recording in of_channel:
+                first = first_sample(self.start, recording.t0, recording.dt, recording.count)
+                last = first_sample(self.stop, recording.t0, recording.dt, recording.count)
+                unread = first_sample(covered, recording.t0, recording.dt, recording.count)
+                covered = max(covered, _on_grid(recording, last))
+                if unread < last:
+                    told = Exclusion(0, unread - first, "in another file too") if unread > first else None
+                    parts.append(_Part(recording, first, last, told))
+        return sorted(parts, key=lambda part: part.t0)
+
+    def _run(self, part: _Part) -> Run:
+        recording = part.recording
+        strain = recording.read(part.first, part.last)
+        exclusions = [] if part.told_before is None else [part.told_before]
+        if recording.quality is not None:
+            exclusions += vetoes(recording.quality, self._bits_of(recording), part.t0, recording.dt, len(strain))
+        elif self.bits:
+            raise InvalidSource(f"{recording.path} has no data-quality bits to choose from")
+        meta = {
+            "detector": recording.detector,
+            **dict(self.meta),
+            "source": recording.path.name,
+            "source_sha256": _sha256(recording.path),
+        }
+        quality = recording.quality
+        return Run(
+            strain, part.t0, recording.dt, recording.channel, meta, exclusions=tuple(exclusions), quality=quality
+        )
+
+    def _bits_of(self, recording: Recording) -> tuple[str, ...]:
+        names = recording.quality.names if recording.quality else ()
+        if self.bits is None:
+            return tuple(bit for bit in DEFAULT_BITS if bit in names)
+        if unknown := [bit for bit in self.bits if bit not in names]:
+            raise InvalidSource(
+                f"{recording.path} has no data-quality bit {', '.join(unknown)}, only {', '.join(names)}"
+            )
+        return self.bits
 
 
-def gwosc_channel(name: str, detector: str, rate: float) -> str:
-    """Give the channel that open data come from: the one the data name, else the one GWOSC's convention names.
+def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: int) -> list[Exclusion]:
+    """Give the samples for which a wanted bit is not set, or nothing is known of it.
 
     Args:
-        name: what the data call themselves; the oldest files only say "Strain".
-        detector: as "L1".
-        rate: sample rate, Hz.
+        quality: the bits.
+        bits: names of those that have to be set.
+        t0: GPS seconds of the first sample.
+        dt: sample spacing, s.
+        count: the number of samples.
 
     """
-    if _CHANNEL.fullmatch(name) and name.endswith("STRAIN"):
-        return name
-    return f"{detector}:GWOSC-{round(rate / 1024)}KHZ_R1_STRAIN"
+    if not bits:
+        return []
+    wanted = sum(1 << quality.names.index(bit) for bit in bits)
+    missing = wanted & ~quality.mask.astype(np.int64)
+    edges = [quality.t0 + i * quality.dt for i in range(len(missing) + 1)]
+    at = [first_sample(edge, t0, dt, count) for edge in edges]
+    found = [Exclusion(0, at[0], "no data quality is known"), Exclusion(at[-1], count, "no data quality is known")]
+    for value, group in groupby(range(len(missing)), key=lambda i: int(missing[i])):
+        intervals = list(group)
+        if value:
+            names = [name for bit, name in enumerate(quality.names) if value >> bit & 1]
+            found.append(Exclusion(at[intervals[0]], at[intervals[-1] + 1], f"{' and '.join(names)} not set"))
+    return sorted(each for each in found if each.first < each.last)
 
 
-def _read_header(path: Path, start: float, stop: float) -> _Header:
+def _recordings(path: Path, channels: Sequence[str]) -> list[Recording]:
+    if path.suffix in FRAME_SUFFIXES:
+        return read_frames(path, channels)
+    return read_hdf5(path)
+
+
+def _on_grid(recording: Recording, k: int) -> float:
+    return float(Fraction(recording.t0) + k * sample_period(recording.dt))
+
+
+def _sha256(path: Path) -> str:
     try:
-        with h5py.File(path, "r") as file:
-            strain = file["strain/Strain"]
-            t0, dt = float(strain.attrs["Xstart"]), float(strain.attrs["Xspacing"])
-            detector = file["meta/Detector"][()].decode()
-            name = file["strain/GWOSCmeta"][()].decode() if "strain/GWOSCmeta" in file else ""
-            count = len(strain)
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InvalidSource(f"{path} is not a strain file in the layout of GWOSC: {_one_line(error)}") from error
-    if not (math.isfinite(t0) and math.isfinite(dt) and dt > 0):
-        raise InvalidSource(f"{path}: Xstart {t0!r} and Xspacing {dt!r} are no sample grid")
-    channel = gwosc_channel(f"{detector}:{name}", detector, 1 / dt)
-    first, last = (_first_sample(gps, t0, dt, count) for gps in (start, stop))
-    return _Header(path, detector, channel, t0, dt, first, max(first, last))
-
-
-def _first_sample(gps: float, t0: float, dt: float, count: int) -> int:
-    """Give the index of the first sample at or after `gps`, within the file."""
-    if math.isinf(gps):
-        return count if gps > 0 else 0
-    return min(max(math.ceil((Fraction(gps) - Fraction(t0)) / sample_period(dt)), 0), count)
-
-
-def _read_run(header: _Header) -> Run:
-    try:
-        with h5py.File(header.path, "r") as file:
-            strain = np.asarray(file["strain/Strain"][header.first : header.last], dtype=np.float64)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InvalidSource(f"{header.path} cannot be read: {_one_line(error)}") from error
-    t0 = float(Fraction(header.t0) + header.first * sample_period(header.dt))
-    meta = {"detector": header.detector, "source": header.path.name}
-    return Run(strain, t0, header.dt, header.channel, meta)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidSource(f"{path} cannot be read: {error.strerror}") from error

@@ -1,19 +1,21 @@
-"""Open data around an event, from the Gravitational Wave Open Science Center (GWOSC), by gwosc and gwpy.
+"""Open data from the Gravitational Wave Open Science Center (GWOSC): found by gwosc, fetched into a cache, then read.
 
 GWOSC_SERVER_URL names another server than https://gwosc.org. Work with the data should acknowledge GWOSC
 (https://gwosc.org/acknowledgement).
 """
 
 import logging
-import warnings
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from gwclient.errors import InvalidSource, SourceError, SourceUnreachable
-from gwclient.sources.file import gwosc_channel
+from gwclient.sources.download import Downloads
+from gwclient.sources.file import FileSource
+from gwclient.sources.names import FileName
+from gwclient.sources.recording import one_line
 from gwclient.strain import Run
 
 
@@ -25,72 +27,122 @@ def event_detectors(event: str) -> tuple[str, ...]:
         InvalidSource: there is no such event.
 
     """
-    return tuple(sorted(_ask_about(event, "event_detectors")))
+    return tuple(sorted(_ask("datasets", "event_detectors", event, otherwise=_no_event(event))))
+
+
+def event_gps(event: str) -> float:
+    """Give an event's GPS time in s.
+
+    Raises:
+        SourceUnreachable: GWOSC does not answer.
+        InvalidSource: there is no such event.
+
+    """
+    return float(_ask("datasets", "event_gps", event, otherwise=_no_event(event)))
 
 
 @dataclass(frozen=True)
 class GwoscSource:
-    """Fetches the strain of some detectors around an event.
+    """Fetches the files with the strain of some detectors in a GPS interval, and reads that.
 
     Attributes:
-        event: as "GW150914".
-        detectors: as ("H1", "L1").
-        start: s, relative to the event's GPS time.
-        stop: s, relative to the event's GPS time; the window is half-open.
+        detectors: as ("H1", "L1"): whatever the release has.
+        start: GPS seconds.
+        stop: GPS seconds; the window is half-open.
+        downloads: fetches the files, and keeps them.
         rate: sample rate, Hz; GWOSC has 4096 and 16384.
+        event: what it is all about, for the meta of each segment.
+        bits: data-quality bits that have to be set; None: DATA.
 
     """
 
-    event: str
     detectors: tuple[str, ...]
     start: float
     stop: float
+    downloads: Downloads
     rate: int = 4096
+    event: str = ""
+    bits: tuple[str, ...] | None = None
 
     @property
     def seconds(self) -> float:
-        """How much strain there will be in s, all detectors together."""
-        return (self.stop - self.start) * len(self.detectors)
+        """How much strain there will be in s, all detectors together.
+
+        Raises:
+            SourceError: as `runs`.
+
+        """
+        return self._files.seconds
+
+    @property
+    def identity(self) -> str:
+        """The event or window, the detectors and the rate."""
+        about = f"{self.event} " if self.event else ""
+        return f"gwosc {about}[{self.start!r}, {self.stop!r}) of {','.join(self.detectors)} at {self.rate} Hz"
 
     def runs(self) -> Iterator[Run]:
-        """Fetch one run for each detector; its t0 is that of the series that came, not of the request.
+        """Fetch what is not in the cache, and give the runs; each t0 is that of the file's own grid.
 
         Raises:
             SourceUnreachable: GWOSC does not answer.
-            InvalidSource: there is no such event, or no such data.
+            InvalidSource: there are no such data, or what came is no strain file.
 
         """
-        gps = _ask_about(self.event, "event_gps")
-        return (self._fetch(detector, gps + self.start, gps + self.stop) for detector in self.detectors)
+        return self._files.runs()
 
-    def _fetch(self, detector: str, start: float, stop: float) -> Run:
-        # gwpy takes seconds to import, and warns about what becomes an error or a report here.
-        with warnings.catch_warnings(action="ignore"):
-            from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (see above)
+    @cached_property
+    def _files(self) -> FileSource:
+        paths = [self.downloads.fetch(url) for detector in self.detectors for url in self._urls(detector)]
+        meta = (("event", self.event),) if self.event else ()
+        files = FileSource(tuple(paths), self.start, self.stop, self.bits, (), meta, self.identity)
+        try:
+            files.seconds  # noqa: B018 (reads the head of each file)
+        except InvalidSource:
+            self.downloads.forget(paths)  # so that the next try fetches them again
+            raise
+        return files
 
-            try:
-                series = TimeSeries.fetch_open_data(detector, start, stop, sample_rate=self.rate)
-            except Exception as error:
-                missing = f"GWOSC has no strain of {detector} at {self.rate} Hz in GPS [{start!r}, {stop!r})"
-                raise _translate(error, missing) from error
-        return self._as_run(detector, series)
-
-    def _as_run(self, detector: str, series: Any) -> Run:
-        t0, dt = float(series.t0.value), float(series.dt.value)
-        channel = gwosc_channel(str(series.name), detector, 1 / dt)
-        meta = {"detector": detector, "event": self.event, "source": "gwosc"}
-        return Run(np.asarray(series.value, dtype=np.float64), t0, dt, channel, meta)
+    def _urls(self, detector: str) -> list[str]:
+        missing = f"GWOSC has no strain of {detector} at {self.rate} Hz in GPS [{self.start!r}, {self.stop!r})"
+        window = math.floor(self.start), math.ceil(self.stop)
+        urls = _ask("locate", "get_urls", detector, *window, sample_rate=self.rate, otherwise=missing)
+        return choose(urls, self.start, self.stop)
 
 
-def _ask_about(event: str, question: str) -> Any:
-    """Ask one of gwosc's questions about an event."""
-    from gwosc import datasets  # noqa: PLC0415 (slow to import, and not needed by other sources)
+def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
+    """Choose the files to fetch for the GPS span [start, stop), with as little beside it as can be.
+
+    A file that holds all the rest is chosen, the shortest of them; else the one that reaches furthest. What no file
+    has is left open.
+    """
+    named = [(name, url) for url in urls if (name := FileName.parse(url.rpartition("/")[2]))]
+    left = sorted((name.start, name.stop, url) for name, url in named if name.start < stop and start < name.stop)
+    chosen: list[str] = []
+    at = start
+    while left and at < stop:
+        at = max(at, left[0][0])
+        here = [each for each in left if each[0] <= at]
+        whole = [each for each in here if each[1] >= stop]
+        best = min(whole, key=lambda each: each[1] - each[0]) if whole else max(here, key=lambda each: each[1])
+        chosen.append(best[2])
+        at = best[1]
+        left = [each for each in left if each[1] > at]
+    return chosen
+
+
+def _no_event(event: str) -> str:
+    return f"GWOSC has no event {event!r}"
+
+
+def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options: Any) -> Any:
+    """Ask one of gwosc's questions; `otherwise` is what to say where GWOSC answers that there is nothing."""
+    from gwosc import datasets, locate  # noqa: PLC0415 (slow to import, and not needed by other sources)
 
     logging.getLogger("gwosc").setLevel(logging.CRITICAL)  # what it would log becomes an error below
     try:
-        return getattr(datasets, question)(event)
+        return getattr({"datasets": datasets, "locate": locate}[module], question)(*arguments, **options)
     except Exception as error:
-        raise _translate(error, f"GWOSC has no event {event!r}") from error
+        raise _translate(error, otherwise) from error
 
 
 def _translate(error: Exception, otherwise: str) -> SourceError:
@@ -99,22 +151,12 @@ def _translate(error: Exception, otherwise: str) -> SourceError:
     import tenacity  # noqa: PLC0415 (comes with gwosc)
     from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)
 
-    for cause in _leaves(error):
-        match cause:
-            case requests.HTTPError(response=response) if response is not None and response.status_code < 500:  # noqa: PLR2004 (HTTP's own border)
-                return InvalidSource(otherwise)
-            case tenacity.RetryError():
-                return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: it failed again and again")
-            case OSError():
-                return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: {type(cause).__name__}")
-            case _:
-                otherwise = f"{otherwise}: {' '.join(str(cause).split())}"
-    return InvalidSource(otherwise)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            yield from _leaves(member)
-    else:
-        yield error
+    match error:
+        case requests.HTTPError(response=response) if response is not None and response.status_code < 500:  # noqa: PLR2004 (HTTP's own border)
+            return InvalidSource(otherwise)
+        case tenacity.RetryError():
+            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: it failed again and again")
+        case OSError():
+            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: {type(error).__name__}")
+        case _:
+            return InvalidSource(f"{otherwise}: {one_line(error)}")

@@ -59,6 +59,12 @@ class SimulatedSource:
         """How much strain there will be in s, all detectors together."""
         return self.duration * len(self.detectors)
 
+    @property
+    def identity(self) -> str:
+        """The parameters: the same ones give the same strain."""
+        what = f"{','.join(self.detectors)} {self.duration!r} s at {self.rate} Hz from GPS {self.t0}"
+        return f"simulation of {what}, seed {self.seed}, {self.glitch_rate!r} glitches/s"
+
     def runs(self) -> Iterator[Run]:
         """Give one run for each detector."""
         return map(self._run, self.detectors)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from gwclient.cli import gwclient as cli
 from gwclient.cli import main
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
@@ -89,7 +91,7 @@ def test_an_events_name_is_enough_for_all_its_detectors_to_arrive_bit_for_bit(ga
     with GwoscServer(OPEN_DATA) as gwosc:
         done = in_a_process("push", "--event", "GW150914", "--json", GWOSC_SERVER_URL=gwosc.url)
     assert done.code == 0, done.err
-    first = int(np.floor((GW150914_GPS - 4 - 1126259446) * 4096))
+    first = int(np.ceil((GW150914_GPS - 4 - 1126259446) * 4096))
     for detector, path in (("H1", H1_FILE), ("L1", L1_FILE)):
         t0s, samples = received(gateway, detector)
         assert t0s == [1126259446 + first / 4096 + second for second in range(8)]
@@ -97,9 +99,15 @@ def test_an_events_name_is_enough_for_all_its_detectors_to_arrive_bit_for_bit(ga
     assert done.json["acknowledged"] == 16
     assert set(done.json["spans"]) == {"H1:GWOSC-4KHZ_R1_STRAIN", "L1:GWOSC-4KHZ_R1_STRAIN"}
     segment = decode_segment(gateway.bodies[0])
+    path = {"H1": H1_FILE, "L1": L1_FILE}[str(segment.channel)[:2]]
     assert segment.meta == {
-        "channel": segment.channel, "detector": str(segment.channel)[:2], "event": "GW150914", "source": "gwosc",
-    }  # fmt: skip
+        "channel": segment.channel,
+        "detector": str(segment.channel)[:2],
+        "event": "GW150914",
+        "source": path.name,
+        "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "quality": ["DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_CAT2", "BURST_CAT3"],
+    }
 
 
 @with_open_data
@@ -110,7 +118,7 @@ def test_without_arguments_the_window_comes_from_the_environment(gateway: StandI
     _, samples = received(gateway, "L1")
     assert len(samples) == 2 * 4096
     assert done.out.startswith("2 segments (")
-    assert "acknowledged: L1:GWOSC-4KHZ_R1_STRAIN [1126259461.399" in done.out
+    assert "acknowledged: L1:GWOSC-4KHZ_R1_STRAIN [1126259461.400" in done.out
 
 
 @with_open_data
@@ -310,6 +318,23 @@ def test_the_gateways_verbs_answer_in_json(gateway: StandInGateway, gwclient: An
         ("push", "--file", "nowhere.hdf5"),
         ("push", "--file", __file__),
         ("push", "--file", __file__, "--detector", "L1"),
+        ("push", "--gps", "1126259446", "1126259478"),
+        ("push", "--gps", "1126259478", "1126259446", "--detector", "L1"),
+        ("push", "--stdin", "--dq", "DATA"),
+        ("push", "--stdin", "--file", __file__),
+        ("push", "--event", "GW150914", "--channel", "L1:X"),
+        ("push", "--file", __file__, "--dq", "no bits"),
+        ("push", "--folder", "nowhere"),
+        ("push", "--file", __file__, "--key-file", "nowhere"),
+        ("replay", "nowhere.hdf5"),
+        ("replay", __file__, "--rate", "0"),
+        ("replay", __file__, "--spool-size", "much"),
+        ("get",),
+        ("get", "gwb1.json", "--batch", "b1"),
+        ("get", "--channel", "L1:X", "--start", "5", "--stop", "4"),
+        ("watch", "--full", "much"),
+        ("train", "--user", "ada", "--token", "t", "--poll", "0"),
+        ("claim", "b1"),
         ("simulate", "--seconds", "0"),
         ("simulate", "--seconds", "1e9"),
         ("simulate", "--rate", "1"),
@@ -354,7 +379,7 @@ def test_without_arguments_and_window_the_help_is_shown(gateway: StandInGateway,
     assert not gateway.requests
 
 
-@pytest.mark.parametrize("command", ["push", "simulate", "stats", "desc", "list", "train", "clean"])
+@pytest.mark.parametrize("command", sorted(cli.commands))
 def test_every_command_explains_itself_with_an_example_and_the_exit_codes(gwclient: Any, command: str) -> None:
     done = gwclient(command, "--help")
     assert done.code == 0

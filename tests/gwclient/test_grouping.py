@@ -1,20 +1,19 @@
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gwclient.errors import InvalidSource
-from gwclient.grouping import Grouping
+from gwclient.grouping import BLOCK, Grouping
 from gwclient.segmenting import Piece, cut
 from gwclient.strain import Run
 
-#: s; no group of these tests is cut short because the machine was busy.
-PATIENT = 60.0
-
 
 def some_pieces(pieces: int, samples: int = 4) -> Iterator[Piece]:
-    return cut(Run(np.full(pieces * samples, 1.2345678901234567e-21), 1e9, 1 / samples, "L1:STRAIN"), 1)
+    strain = np.full(pieces * samples, 1.2345678901234567e-21)
+    return cut(Run(strain, 1e9, 1 / samples, "L1:STRAIN"), 1)
 
 
 def failing_after(pieces: int) -> Iterator[Piece]:
@@ -22,75 +21,93 @@ def failing_after(pieces: int) -> Iterator[Piece]:
     raise InvalidSource("the second file is broken")
 
 
-def take_all(grouping: Grouping, most: int) -> list[list[str]]:
+def take_all(grouping: Grouping, most: int = BLOCK) -> list[list[str]]:
     """Give the keys of the parcels in each group."""
     groups = iter(lambda: grouping.take(most), None)
     return [[parcel.key for parcel in group.parcels] for group in groups if group]
 
 
-def test_pieces_are_packed_in_their_order_up_to_the_number_asked_for() -> None:
-    pieces = list(some_pieces(7))
-    grouping = Grouping(pieces, PATIENT)
-    groups = [grouping.take(3), grouping.take(3), grouping.take(3)]
+def test_pieces_are_packed_in_their_order_a_block_at_a_time() -> None:
+    pieces = list(some_pieces(2 * BLOCK + 3))
+    grouping = Grouping(pieces)
+    groups = [grouping.take(BLOCK), grouping.take(BLOCK), grouping.take(BLOCK)]
     assert [[parcel.piece for parcel in group.parcels] for group in groups if group] == [
-        pieces[:3], pieces[3:6], pieces[6:],
+        pieces[:BLOCK], pieces[BLOCK : 2 * BLOCK], pieces[2 * BLOCK :],
     ]  # fmt: skip
-    assert [parcel.body for parcel in groups[0].parcels] == [piece.body() for piece in pieces[:3]]  # type: ignore[union-attr]
-    assert grouping.take(3) is None
+    assert [parcel.body for parcel in groups[0].parcels] == [piece.body() for piece in pieces[:BLOCK]]  # type: ignore[union-attr]
+    assert grouping.take(BLOCK) is None
 
 
-def test_a_key_says_the_place_in_the_push_and_in_the_request() -> None:
-    first, second = take_all(Grouping(some_pieces(4), PATIENT), 3)
-    push = second[0].removesuffix("-3")
-    assert len(push) == 32
-    assert first == [f"{push}-0/0", f"{push}-0/1", f"{push}-0/2"]
-    assert second == [f"{push}-3"]
+@given(pieces=st.integers(1, 40), most=st.integers(1, 2 * BLOCK), done=st.sets(st.integers(0, 39)))
+def test_a_piece_has_the_same_key_however_it_travels_and_whatever_was_done_before(
+    pieces: int, most: int, done: set[int]
+) -> None:
+    keys = [key for group in take_all(Grouping(some_pieces(pieces))) for key in group]
+    acknowledged = {1e9 + i for i in done}
+    resumed = Grouping(some_pieces(pieces), is_done=lambda span: span.start in acknowledged)
+    assert [key for group in take_all(resumed, most) for key in group] == [
+        key for i, key in enumerate(keys) if i not in done
+    ]
+    assert len(resumed.done_before) == len([i for i in done if i < pieces])
 
 
-def test_no_key_is_given_twice() -> None:
-    keys = [key for most in (1, 2, 3) for group in take_all(Grouping(some_pieces(20), PATIENT), most) for key in group]
-    assert len(set(keys)) == len(keys) == 60
+def test_line_i_of_a_request_has_the_key_of_its_piece() -> None:
+    grouping = Grouping(some_pieces(BLOCK + 1))
+    whole, alone = grouping.take(BLOCK), grouping.take(BLOCK)
+    assert whole
+    assert alone
+    assert [parcel.key for parcel in whole.parcels] == [f"{whole.key}/{i}" for i in range(BLOCK)]
+    assert [parcel.key for parcel in alone.parcels] == [f"{alone.key}/0"]
 
 
-def test_a_group_is_full_with_4_megabytes() -> None:
-    grouping = Grouping(some_pieces(6, 65536), PATIENT)
-    group = grouping.take(32)
+def test_no_key_is_given_to_other_bytes() -> None:
+    keys = [key for group in take_all(Grouping(some_pieces(100))) for key in group]
+    assert len(set(keys)) == 100
+    other = [key for group in take_all(Grouping(some_pieces(100, samples=5))) for key in group]
+    assert not set(keys) & set(other)
+
+
+def test_with_another_salt_the_same_pieces_have_other_keys() -> None:
+    keys = take_all(Grouping(some_pieces(3)))
+    assert take_all(Grouping(some_pieces(3), salt="again")) != keys
+    assert take_all(Grouping(some_pieces(3))) == keys
+
+
+def test_a_block_of_large_pieces_is_small() -> None:
+    group = Grouping(some_pieces(6, 65536)).take(BLOCK)
     assert group
-    assert group.size >= 4 * 2**20 > group.size - len(group.parcels[-1].body)
+    assert [piece.piece.samples for piece in group.parcels] == [65536] * 3
 
 
-def test_a_slow_source_is_not_waited_for() -> None:
-    def slowly() -> Iterator[Piece]:
-        for piece in some_pieces(3):
-            time.sleep(0.02)
-            yield piece
+def test_a_live_source_that_has_nothing_yet_gives_an_empty_group() -> None:
+    first, second = some_pieces(2)
+    grouping = Grouping([first, None, second], block=1)
+    taken = [grouping.take(BLOCK) for _ in range(4)]
+    assert [[parcel.piece for parcel in group.parcels] if group else None for group in taken] == [
+        [first], [], [second], None,
+    ]  # fmt: skip
 
-    assert [len(group) for group in take_all(Grouping(slowly(), patience=0.01), 32)] == [1, 1, 1]
-    assert [len(group) for group in take_all(Grouping(slowly(), PATIENT), 32)] == [3]
 
-
-def test_groups_become_smaller_until_they_are_small_enough() -> None:
-    grouping = Grouping(some_pieces(100), PATIENT)
-    sizes = []
-    while group := grouping.take(16):
-        sizes.append(len(group.parcels))
-        if len(group.parcels) > 3:
-            grouping.shrink(group)
-    assert sizes[:4] == [16, 8, 4, 2]
-    assert sum(sizes) == 100
+def test_a_block_that_was_too_large_for_a_request_is_not_tried_again() -> None:
+    grouping = Grouping(some_pieces(3 * BLOCK))
+    first = grouping.take(BLOCK)
+    assert first
+    grouping.shrink(first)
+    sizes = [len(group) for group in take_all(grouping)]
+    assert sizes == [1] * (2 * BLOCK)
 
 
 def test_a_source_that_fails_is_told_of_only_when_what_it_gave_is_taken() -> None:
-    grouping = Grouping(failing_after(5), PATIENT)
-    assert [len(group.parcels) for group in (grouping.take(4), grouping.take(4)) if group] == [4, 1]
+    grouping = Grouping(failing_after(BLOCK + 1))
+    assert [len(group.parcels) for group in (grouping.take(BLOCK), grouping.take(BLOCK)) if group] == [BLOCK, 1]
     with pytest.raises(InvalidSource, match="second file"):
-        grouping.take(4)
+        grouping.take(BLOCK)
 
 
 def test_what_was_not_taken_is_given_before_the_failure_is_told() -> None:
-    grouping = Grouping(failing_after(5), PATIENT)
-    grouping.take(2)
-    rest: list[Piece] = []
+    grouping = Grouping(failing_after(BLOCK + 3))
+    grouping.take(2)  # a whole block is more than that: its first piece alone
+    rest = []
     with pytest.raises(InvalidSource, match="second file"):
         rest.extend(grouping.rest())
-    assert [piece.span.start - 1e9 for piece in rest] == [2, 3, 4]
+    assert [piece.span.start - 1e9 for piece in rest] == list(range(1, BLOCK + 3))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwclient.glitches import Glitch
-from gwclient.segmenting import Piece, cut, gaps, in_time_order
-from gwclient.strain import Run, Span, join_spans
+from gwclient.segmenting import Length, Piece, cut, in_time_order, left_out, without
+from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, join_spans
 from gwwire.segment import decode_segment
 
 T0 = 1126259446.0
@@ -44,10 +44,74 @@ def test_every_finite_sample_is_in_exactly_one_segment_at_its_own_gps_time(
 @given(present=st.lists(st.booleans(), min_size=1, max_size=100))
 def test_segments_and_gaps_together_cover_the_run_and_never_overlap(present: list[bool]) -> None:
     run = a_run(np.where(present, 1.0, np.nan), rate=16)
-    spans = sorted([piece.span for piece in cut(run, 0.5)] + gaps(run))
+    spans = sorted([piece.span for piece in cut(run, 0.5)] + [each.span for each in left_out(run)])
     assert spans[0].start == T0
     assert spans[-1].stop == T0 + len(present) / 16
     assert all(left.stop == right.start for left, right in pairwise(spans))
+
+
+@given(
+    present=st.lists(st.booleans(), min_size=1, max_size=120),
+    exclusions=st.lists(
+        st.builds(
+            lambda first, n, reason: Exclusion(first, first + n, reason),
+            st.integers(0, 119),
+            st.integers(0, 40),
+            st.sampled_from(["DATA not set", "CBC_CAT1 not set"]),
+        ),
+        max_size=4,
+    ),
+    samples=st.integers(1, 30),
+)
+def test_every_sample_is_either_in_one_segment_or_left_out_for_one_reason(
+    present: list[bool], exclusions: list[Exclusion], samples: int
+) -> None:
+    inside = tuple(
+        Exclusion(e.first, min(e.last, len(present)), e.reason) for e in exclusions if e.first < len(present)
+    )
+    run = a_run(np.where(present, 1.0, np.nan), rate=16, exclusions=inside)
+    pieces = list(cut(run, Length(samples=samples)))
+    sent = [k for piece in pieces for k in range(piece.first, piece.last)]
+    told = {
+        k: each.reason
+        for each in left_out(run)
+        for k in range(round((each.span.start - T0) * 16), round((each.span.stop - T0) * 16))
+    }
+    assert sorted([*sent, *told]) == list(range(len(present)))
+    for k in sent:
+        assert present[k]
+        assert not any(e.first <= k < e.last for e in inside)
+    for k, reason in told.items():
+        excluded_by = [e.reason for e in inside if e.first <= k < e.last]
+        assert reason == (excluded_by or ["no finite samples"])[0]
+    assert all(piece.last - piece.first <= samples for piece in pieces)
+    assert all(Fraction(piece.segment().t0) == Fraction(T0) + Fraction(piece.first, 16) for piece in pieces)
+
+
+@given(seconds=st.integers(1, 20), acknowledged=st.sets(st.integers(0, 19)), length=st.integers(1, 40))
+def test_what_was_acknowledged_in_segments_of_another_length_is_in_no_segment(
+    seconds: int, acknowledged: set[int], length: int
+) -> None:
+    run = a_run(np.arange(seconds * 16.0), rate=16)
+    spans = [(T0 + second, T0 + second + 1) for second in acknowledged]
+    missing = without(run, spans, "acknowledged before")
+    sent = [k for piece in cut(missing, Length(samples=length)) for k in range(piece.first, piece.last)]
+    assert sent == [k for k in range(seconds * 16) if k // 16 not in acknowledged]
+
+
+def test_a_length_is_in_seconds_or_in_samples() -> None:
+    run = a_run(np.zeros(10), rate=4)
+    assert [piece.samples for piece in cut(run, Length(seconds=2))] == [8, 2]
+    assert [piece.samples for piece in cut(run, Length(samples=3))] == [3, 3, 3, 1]
+    assert [piece.samples for piece in cut(run, 0.001)] == [1] * 10
+
+
+def test_a_segments_quality_is_what_holds_all_through_it() -> None:
+    quality = Quality(("DATA", "CBC_CAT1", "CBC_CAT2"), np.array([7, 3, 1], dtype=np.uint32), T0, 1.0)
+    run = a_run(np.zeros(12), rate=4, quality=quality)
+    metas = [decode_segment(piece.body()).meta for piece in cut(run, 1.5)]
+    assert [meta["quality"] for meta in metas] == [["DATA", "CBC_CAT1"], ["DATA"]]  # type: ignore[index]
+    assert quality.holding(T0 - 1, T0 + 1) == []
 
 
 def test_the_last_short_segment_is_kept() -> None:
@@ -59,7 +123,7 @@ def test_a_nan_splits_the_run_and_is_reported_as_a_gps_span() -> None:
     strain[5:7] = np.nan
     run = a_run(strain, rate=4)
     assert [(piece.first, piece.last) for piece in cut(run, 100)] == [(0, 5), (7, 16)]
-    assert gaps(run) == [Span("L1:STRAIN", T0 + 1.25, T0 + 1.75)]
+    assert left_out(run) == [LeftOut(Span("L1:STRAIN", T0 + 1.25, T0 + 1.75), "no finite samples")]
 
 
 def test_t0_does_not_drift_over_a_long_run_of_a_rate_that_floats_cannot_divide() -> None:

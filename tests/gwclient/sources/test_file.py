@@ -1,3 +1,4 @@
+import hashlib
 import math
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_the_channel_is_the_one_the_file_names_else_the_one_of_gwosc(tmp_path: P
     named = gwosc_file(tmp_path / "a", name="GWOSC-16KHZ_R1_STRAIN", detector="V1")
     (run,) = FileSource((named,)).runs()
     assert run.channel == "V1:GWOSC-16KHZ_R1_STRAIN"
-    assert run.meta == {"detector": "V1", "source": "a"}
+    digest = hashlib.sha256(named.read_bytes()).hexdigest()
+    assert run.meta == {"detector": "V1", "source": "a", "source_sha256": digest}
+    assert gwosc_channel("V1:Hrec_hoft_16384Hz", "V1", 16384.0) == "V1:Hrec_hoft_16384Hz"
     assert gwosc_channel("L1:", "L1", 4096.0) == "L1:GWOSC-4KHZ_R1_STRAIN"
     assert gwosc_channel("Strain", "H1", 16384.0) == "H1:GWOSC-16KHZ_R1_STRAIN"
 

@@ -1,0 +1,128 @@
+"""What can be ordered of the gateway: to freeze, thaw and archive the batch, and who works on it."""
+
+import asyncio
+import time
+
+import click
+
+from gwclient.answers import Claim, Training, TrainOutcome
+from gwclient.client import GlitchflowClient
+from gwclient.commands.talking import ask, tell
+from gwclient.errors import NotAsExpected
+from gwclient.exits import EXIT_CODES
+from gwclient.options import Door, Seconds, with_door
+
+_user = click.option("--user", required=True, help="Who holds the batch.")
+_token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
+
+
+@click.command(epilog=EXIT_CODES)
+@_user
+@_token
+@click.option("--wait", is_flag=True, help="Ask again and again until the batch is frozen for this user.")
+@click.option("--poll", type=Seconds(0.05, 3600), default=10.0, show_default=True, help="How often to ask with --wait.")
+@click.option("--deadline", type=Seconds(0.05), help="With --wait: seconds after which to give up (exit code 1).")
+@with_door
+def train(  # noqa: PLR0913, PLR0917 (one for each option)
+    user: str,
+    token: str,
+    wait: bool,  # noqa: FBT001 (click calls it by name)
+    poll: float,
+    deadline: float | None,
+    door: Door,
+) -> None:
+    """Ask for the batch in hand to be frozen for training: FROZEN, or WAITING for more data.
+
+    \b
+    Examples:
+      gwclient train --user ada --token s3cret
+      gwclient train --user ada --token s3cret --wait --poll 10 --deadline 3600 --json
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+
+    async def work(client: GlitchflowClient) -> Training:
+        return await (_until_frozen(client, user, token, poll, deadline) if wait else client.train(user, token))
+
+    answer = ask(door, work)
+    if answer.resp is TrainOutcome.WAITING:
+        words = "WAITING: the batch is not complete yet"
+    else:
+        holder = f", held by {answer.holder}" if answer.holder else ""
+        words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
+    tell(door, answer, words)
+
+
+async def _until_frozen(
+    client: GlitchflowClient, user: str, token: str, poll: float, deadline: float | None
+) -> Training:
+    """Ask until the batch is frozen for the user; a batch that somebody else holds is waited out."""
+    began = time.monotonic()
+    told = ""
+    while True:
+        answer = await client.train(user, token)
+        if answer.resp is TrainOutcome.FROZEN and answer.holder in {user, None}:
+            return answer
+        why = f"{answer.holder} holds the batch" if answer.holder else "the batch is not complete yet"
+        if deadline is not None and time.monotonic() - began + poll > deadline:
+            raise NotAsExpected(f"{why}, and the deadline of {deadline:g} s is over")
+        if why != told:
+            told = why
+            click.echo(f"{why}; asking every {poll:g} s", err=True)
+        await asyncio.sleep(poll)
+
+
+@click.command(epilog=EXIT_CODES)
+@_user
+@_token
+@with_door
+def thaw(user: str, token: str, door: Door) -> None:
+    """Open the frozen batch again, for its holder; nothing is archived.
+
+    Example: gwclient thaw --user ada --token s3cret
+    """
+    answer = ask(door, lambda client: client.thaw(user, token))
+    tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
+@with_door
+def clean(message: str, door: Door) -> None:
+    """Have the batch in hand archived, and the datastore opened again.
+
+    Example: gwclient clean --message "epoch 12 done"
+    """
+    answer = ask(door, lambda client: client.clean(message))
+    tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("batch")
+@click.option("--worker", required=True, help="Who works on it.")
+@click.option("--lease", type=Seconds(1, 86400), default=600.0, show_default=True, help="For how many seconds.")
+@with_door
+def claim(batch: str, worker: str, lease: float, door: Door) -> None:
+    """Take a frozen batch to work on, so that no other worker does; asking again renews the lease.
+
+    Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
+    """
+    answer = ask(door, lambda client: client.claim(batch, worker, lease))
+    tell(door, answer, _tell_claim(answer))
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("batch")
+@click.option("--worker", required=True, help="Who has worked on it.")
+@with_door
+def release(batch: str, worker: str, door: Door) -> None:
+    """Give a claimed batch back.
+
+    Example: gwclient release b1795224029597668971 --worker preproc-1
+    """
+    answer = ask(door, lambda client: client.release(batch, worker))
+    tell(door, answer, _tell_claim(answer))
+
+
+def _tell_claim(claim: Claim) -> str:
+    if claim.worker is None or claim.expires is None:
+        return f"{claim.batch} is nobody's"
+    return f"{claim.batch} is {claim.worker}'s for {max(0.0, claim.expires - time.time()):.0f} s"

@@ -1,0 +1,273 @@
+"""`gwclient push` and `gwclient simulate`: strain to the gateway."""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from gwclient.account import tell_done
+from gwclient.client import Retry
+from gwclient.commands.sending import send_live, send_source
+from gwclient.commands.talking import tell
+from gwclient.exits import EXIT_CODES
+from gwclient.folder import prepare_folder, write_batch, write_whole
+from gwclient.options import Bits, Detectors, Door, Seconds, Sending, with_door, with_sending
+from gwclient.progress import Progress
+from gwclient.push import Report
+from gwclient.segmenting import in_time_order
+from gwclient.sources.download import Downloads
+from gwclient.sources.file import FileSource
+from gwclient.sources.gwosc import GwoscSource, event_detectors, event_gps
+from gwclient.sources.lines import pieces_of_lines, read_lines
+from gwclient.sources.names import strain_files
+from gwclient.sources.simulate import SimulatedSource
+from gwclient.strain import Run, join_spans
+
+#: Seconds before and after an event's GPS time that are pushed where nobody says how many.
+_EVENT_WINDOW = (-4.0, 4.0)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is wanted of whatever source."""
+
+    event: str | None
+    gps: tuple[float, float] | None
+    detector: tuple[str, ...]
+    rate: int | None
+    files: tuple[Path, ...]
+    folder: Path | None
+    stdin: bool
+    channels: tuple[str, ...]
+    bits: tuple[str, ...] | None
+    start: float | None
+    stop: float | None
+
+    def __post_init__(self) -> None:
+        named = [self.event is not None, self.gps is not None, bool(self.files), self.folder is not None, self.stdin]
+        if sum(named) != 1:
+            raise click.UsageError("name one of --event, --gps, --file, --folder and --stdin")
+        if not self.open_data and (self.detector or self.rate):
+            raise click.UsageError("--detector and --rate go with --event and --gps; a file says itself what it holds")
+        if not (self.files or self.folder) and self.channels:
+            raise click.UsageError("--channel goes with --file and --folder")
+        if self.stdin and self.bits is not None:
+            raise click.UsageError("segments on standard input have no data-quality bits for --dq to choose from")
+        if (self.gps or self.stdin) and (self.start is not None or self.stop is not None):
+            raise click.UsageError("--start and --stop go with --event, --file and --folder")
+        if self.gps and not self.detector:
+            raise click.UsageError("--gps needs a --detector, as H1,L1")
+        start, stop = self.window
+        if not start < stop:
+            raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
+
+    @property
+    def open_data(self) -> bool:
+        return self.event is not None or self.gps is not None
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """The window: relative to the event's GPS time, or in GPS seconds."""
+        if self.gps:
+            return self.gps
+        start, stop = (-math.inf, math.inf) if self.event is None else _EVENT_WINDOW
+        return start if self.start is None else self.start, stop if self.stop is None else self.stop
+
+
+@click.command("push", epilog=EXIT_CODES)
+@click.option("--event", help="Fetch open data around this event from GWOSC.")
+@click.option("--gps", nargs=2, type=Seconds(), metavar="START STOP", help="Fetch open data of this GPS interval.")
+@click.option(
+    "--detector", type=Detectors(), default=(), help="Of open data: one or more, as H1,L1.  [default: all of the event]"
+)
+@click.option("--rate", type=click.Choice(["4096", "16384"]), help="Of open data: samples per second.  [default: 4096]")
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read a strain file: GWOSC's HDF5, or frames (.gwf); may be given several times.",
+)  # fmt: skip
+@click.option(
+    "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Read the strain files of a folder that are named OBS-TYPE-GPSSTART-DURATION.",
+)  # fmt: skip
+@click.option("--stdin", is_flag=True, help="Send the segments that come on standard input, one JSON object a line.")
+@click.option(
+    "--channel", "channels", multiple=True,
+    help="Of frames: a channel or pattern, as L1:*STRAIN; may be given several times.  [default: what is strain]",
+)  # fmt: skip
+@click.option(
+    "--dq", type=Bits(),
+    help="Data-quality bits that have to be set, as DATA,CBC_CAT1; none: take all.  [default: DATA]",
+)  # fmt: skip
+@click.option(
+    "--start",
+    type=Seconds(),
+    help="With --event: seconds relative to its GPS time (-4). With files: GPS seconds.",
+)
+@click.option("--stop", type=Seconds(), help="The same for the end, which is not included (4).")
+@with_sending
+@with_door
+def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
+    event: str | None,
+    gps: tuple[float, float] | None,
+    detector: tuple[str, ...],
+    rate: str | None,
+    files: tuple[Path, ...],
+    folder: Path | None,
+    stdin: bool,  # noqa: FBT001 (click calls it by name)
+    channels: tuple[str, ...],
+    dq: tuple[str, ...] | None,
+    start: float | None,
+    stop: float | None,
+    sending: Sending,
+    door: Door,
+) -> None:
+    """Push recorded strain: open data, files, a folder of files, or segments from standard input.
+
+    \b
+    Examples:
+      gwclient push --event GW150914
+      gwclient push --event GW150914 --detector L1 --start -4 --stop 4 --dq DATA,CBC_CAT1
+      gwclient push --gps 1126259446 1126259478 --detector H1,L1
+      gwclient push --file H-H1_LOSC_4_V2-1126259446-32.hdf5 --file L-L1_LOSC_4_V2-1126259446-32.hdf5
+      gwclient push --folder frames/ --channel 'L1:*STRAIN' --start 1126259458 --stop 1126259466 --wait
+      gwclient push --stdin < segments.ndjson
+
+    Samples that are not finite, or fail the data-quality bits, are left out, and told with their GPS spans. What was
+    acknowledged is kept in a cursor file (under XDG_STATE_HOME): run the same command again after an interruption, and
+    only what is missing is sent. A segment whose answer was lost is sent again under the same key, by which the gateway
+    stores it once.
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    wanted = _Wanted(event, gps, detector, int(rate) if rate else None, files, folder, stdin, channels, dq, start, stop)
+    if wanted.stdin:
+        send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), sending.length), sending, door)
+    elif wanted.open_data:
+        source = _open_data(wanted, door)
+        runs = list(source.runs())
+        _tell_shortage(source, runs)
+        send_source(source, iter(runs), sending, door)
+    else:
+        files_source = _files(wanted)
+        send_source(files_source, files_source.runs(), sending, door)
+
+
+def _open_data(wanted: _Wanted, door: Door) -> GwoscSource:
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    if not door.as_json:
+        about = wanted.event or "GPS [{!r}, {!r})".format(*wanted.window)
+        say(f"fetching {about} of {', '.join(wanted.detector) or 'all detectors'} from GWOSC")
+    gps = 0.0 if wanted.event is None else event_gps(wanted.event)
+    start, stop = wanted.window
+    detectors = wanted.detector or event_detectors(wanted.event or "")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwclient"
+    downloads = Downloads(cache, Retry(tries=door.tries), door.timeout, say)
+    return GwoscSource(
+        detectors, gps + start, gps + stop, downloads, wanted.rate or 4096, wanted.event or "", wanted.bits
+    )
+
+
+def _tell_shortage(source: GwoscSource, runs: Sequence[Run]) -> None:
+    """Tell the spans of the window that GWOSC has no file for."""
+    for channel in dict.fromkeys(run.channel for run in runs):
+        of_channel = [run for run in runs if run.channel == channel]
+        edges = [
+            source.start,
+            *(edge for run in of_channel for edge in (run.t0, run.gps(len(run.strain)))),
+            source.stop,
+        ]
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            if stop - start >= of_channel[0].dt:
+                click.echo(f"GWOSC has nothing of {channel} in GPS [{start!r}, {stop!r})", err=True)
+
+
+def _files(wanted: _Wanted) -> FileSource:
+    paths, name = wanted.files, ""
+    if wanted.folder:
+        found, unnamed = strain_files(wanted.folder, *wanted.window)
+        if unnamed:
+            some = f"{unnamed[0]} and {len(unnamed) - 1} more" if len(unnamed) > 1 else unnamed[0]
+            click.echo(f"left out, not named as OBS-TYPE-GPSSTART-DURATION: {some}", err=True)
+        paths, name = tuple(found), f"folder {wanted.folder.resolve()}"
+    return FileSource(paths, *wanted.window, wanted.bits, wanted.channels, name=name)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.option(
+    "--detectors", type=Detectors(), default="H1,L1", show_default=True, help="Of H1, L1, V1, K1.",
+)  # fmt: skip
+@click.option("--seconds", type=Seconds(0.1, 4096), default=64.0, show_default=True, help="Of each detector.")
+@click.option("--rate", type=click.IntRange(1024, 16384), default=4096, show_default=True, help="Samples per second.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed and t0, same strain.")
+@click.option("--t0", type=click.IntRange(0, 10**10), default=1_400_000_000, show_default=True, help="GPS seconds.")
+@click.option(
+    "--glitch-rate", type=click.FloatRange(0, 10), default=0.1, show_default=True,
+    help="Mean number of injected glitches per second and detector.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Write a batch folder, with the truth in glitches.json, and send nothing.",
+)  # fmt: skip
+@click.option("--truth", type=click.Path(dir_okay=False, path_type=Path), help="Write the truth to this file.")
+@with_sending
+@with_door
+def simulate(  # noqa: PLR0913, PLR0917 (one for each option)
+    detectors: tuple[str, ...],
+    seconds: float,
+    rate: int,
+    seed: int,
+    t0: int,
+    glitch_rate: float,
+    out: Path | None,
+    truth: Path | None,
+    sending: Sending,
+    door: Door,
+) -> None:
+    """Push simulated strain: noise of the detectors' design sensitivity with injected glitches.
+
+    Blips, sine-Gaussians and scattered-light arches fall at random times; each segment's meta names those in it.
+
+    \b
+    Examples:
+      gwclient simulate --detectors H1,L1 --seconds 64 --rate 4096 --seed 1
+      gwclient simulate --detectors H1,L1,V1 --t0 1400000064 --truth glitches.json --wait
+      gwclient simulate --seconds 32 --out batch/
+    """  # noqa: D301 (see above)
+    source = SimulatedSource(detectors, seconds, rate, seed, t0, glitch_rate)
+    if out is not None:
+        prepare_folder(out)
+    runs = list(source.runs())
+    telling = msgspec.json.format(msgspec.json.encode(source.truth(runs)))
+    if truth is not None:
+        write_whole(truth, telling)
+    if out is None:
+        send_source(source, iter(runs), sending, door)
+    else:
+        _write(out, source, runs, telling, sending, door)
+
+
+def _write(  # noqa: PLR0913, PLR0917 (all of what a batch folder is made from)
+    folder: Path, source: SimulatedSource, runs: Sequence[Run], truth: bytes, sending: Sending, door: Door
+) -> None:
+    report = Report()
+    progress = Progress(sys.stderr, source.seconds, quiet=door.as_json)
+
+    def on_written(piece: Any, size: int) -> None:
+        report.acknowledged.append(piece.span)
+        report.bytes += size
+        progress.acknowledged(piece)
+
+    try:
+        write_batch(folder, in_time_order(runs, sending.length, lambda _: None), on_written)
+    finally:
+        progress.close()
+    write_whole(folder / "glitches.json", truth)
+    written = {"written": len(report.acknowledged), "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
+    words = f"{tell_done(report, f'written to {folder}')}\nthe truth is in {folder / 'glitches.json'}"
+    tell(door, {**written, "folder": str(folder)}, words)

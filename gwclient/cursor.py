@@ -1,0 +1,177 @@
+"""What was acknowledged of a source, kept in a file, so that an interrupted push goes on where it was.
+
+A cursor belongs to one source and one gateway. It is advanced only after an acknowledgement and replaced as a whole, so
+that it never says more than is true; what it does not say yet is sent again under the same Idempotency-Key.
+"""
+
+import fcntl
+import hashlib
+import re
+import time
+from bisect import bisect_right
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Self
+from uuid import uuid4
+
+import msgspec
+
+from gwclient.errors import CursorError, FolderError, NoStateFolder
+from gwclient.folder import write_whole
+from gwclient.segmenting import Length
+from gwclient.strain import Span, join_spans
+
+#: s between two replacements of the file.
+_PAUSE_S = 0.5
+
+Spans = dict[str, list[tuple[float, float]]]
+
+
+class _State(msgspec.Struct):
+    """The file: `acknowledged` in segments of the present length, `settled` in others before that."""
+
+    source: str
+    gateway: str
+    length: str
+    datastore: str = ""
+    salt: str = ""
+    acknowledged: Spans = {}
+    settled: Spans = {}
+
+
+def state_folder(environment: Mapping[str, str]) -> Path:
+    """Give the folder that cursors are kept in (XDG Base Directory Specification)."""
+    home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "gwclient"
+
+
+class Cursor:
+    """What was acknowledged of one source by one gateway; use `open`, and `close` it.
+
+    Attributes:
+        path: the file.
+
+    """
+
+    def __init__(self, path: Path, state: _State, lock: IO[bytes]) -> None:
+        self.path = path
+        self._state = state
+        self._lock = lock
+        self._pending: list[Span] = []
+        self._saved = time.monotonic()
+
+    @classmethod
+    def open(cls, folder: Path, source: str, gateway: str, length: Length, *, restart: bool = False) -> Self:
+        """Open the cursor of a source.
+
+        Args:
+            folder: where cursors are kept; made where it is missing.
+            source: the source's identity.
+            gateway: the gateway's address.
+            length: how the source is cut this time.
+            restart: forget what was acknowledged, and send the same strain as another.
+
+        Raises:
+            CursorError: the folder cannot be written, the file cannot be read, or another process is using it.
+
+        """
+        digest = hashlib.sha256(f"{gateway}\n{source}".encode()).hexdigest()[:16]
+        words = re.sub(r"\W+", "-", source.rpartition("/")[2])[:40].strip("-")
+        path = folder / f"{words}-{digest}.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = path.with_suffix(".lock").open("wb")
+        except OSError as error:
+            raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise CursorError(f"another process is sending this source right now ({path})") from error
+        fresh = _State(source, gateway, str(length), salt=uuid4().hex if restart else "")
+        try:
+            state = fresh if restart else _read(path) or fresh
+        except CursorError:
+            lock.close()
+            raise
+        if state.length != str(length):
+            settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))
+            state = msgspec.structs.replace(state, length=str(length), acknowledged={}, settled=settled)
+        return cls(path, state, lock)
+
+    @property
+    def datastore(self) -> str:
+        """The id of a batch of the datastore that acknowledged; empty where that is not known."""
+        return self._state.datastore
+
+    @property
+    def salt(self) -> str:
+        """What sets the keys of this sending apart from those of one that was forgotten."""
+        return self._state.salt
+
+    @property
+    def settled(self) -> Spans:
+        """What was acknowledged in segments of another length, by channel; no segment may touch it."""
+        return self._state.settled
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was acknowledged yet."""
+        return not (self._state.acknowledged or self._state.settled)
+
+    def covers(self, span: Span) -> bool:
+        """Whether a span was acknowledged, as part of a whole segment of the present length."""
+        spans = self._state.acknowledged.get(span.channel, [])
+        i = bisect_right(spans, (span.start, float("inf"))) - 1
+        return i >= 0 and spans[i][0] <= span.start and span.stop <= spans[i][1]
+
+    def belong_to(self, datastore: str) -> None:
+        """Begin to keep what a datastore acknowledges, and forget what another one did."""
+        fresh = _State(self._state.source, self._state.gateway, self._state.length, datastore, self._state.salt)
+        self._state = fresh
+
+    def acknowledge(self, span: Span) -> None:
+        """Add a span; it is in the file within half a second, or when the cursor is closed.
+
+        Raises:
+            CursorError: the file cannot be written.
+
+        """
+        self._pending.append(span)
+        if time.monotonic() - self._saved > _PAUSE_S:
+            self.save()
+
+    def save(self) -> None:
+        """Replace the file.
+
+        Raises:
+            CursorError: it cannot be written.
+
+        """
+        joined = join_spans(_flat(self._state.acknowledged) + self._pending)
+        self._state.acknowledged, self._pending = joined, []
+        try:
+            write_whole(self.path, msgspec.json.encode(self._state))
+        except FolderError as error:
+            raise CursorError(str(error)) from error
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Save, and let others use the source."""
+        try:
+            self.save()
+        finally:
+            self._lock.close()
+
+
+def _read(path: Path) -> _State | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_State)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CursorError(f"{path} cannot be read as a cursor ({error}); --restart forgets it") from error
+
+
+def _flat(spans: Spans) -> list[Span]:
+    return [Span(channel, start, stop) for channel, of_channel in spans.items() for start, stop in of_channel]

@@ -1,0 +1,60 @@
+"""Segments from standard input, one JSON object a line (NDJSON), as they come."""
+
+import math
+import os
+import select
+from collections.abc import Iterator
+
+import numpy as np
+
+from gwclient.errors import InvalidSource
+from gwclient.segmenting import Length, Piece, cut
+from gwclient.strain import Run
+from gwwire.problems import ProblemError
+from gwwire.segment import decode_segment
+
+_CHUNK = 2**18
+
+
+def read_lines(descriptor: int) -> Iterator[bytes | None]:
+    """Give the lines that come over a file descriptor, without their ends; None whenever none has come yet.
+
+    It never blocks, so that whoever asks can do something else meanwhile.
+    """
+    rest = b""
+    while True:
+        ready, _, _ = select.select([descriptor], [], [], 0)
+        if not ready:
+            yield None
+            continue
+        chunk = os.read(descriptor, _CHUNK)
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line.strip())
+        if not chunk:
+            if rest.strip():
+                yield rest
+            return
+
+
+def pieces_of_lines(lines: Iterator[bytes | None], length: Length) -> Iterator[Piece | None]:
+    """Give the segments in the lines; one longer than `length` is cut.
+
+    Raises:
+        InvalidSource: a line is no segment; the message says which, and why.
+
+    """
+    number = 0
+    for line in lines:
+        if line is None:
+            yield None
+            continue
+        number += 1
+        try:
+            segment = decode_segment(line)
+        except ProblemError as error:
+            raise InvalidSource(f"line {number} of standard input is no segment: {error.detail}") from error
+        if not math.isfinite(1 / segment.dt):
+            raise InvalidSource(f"line {number} of standard input is no segment: dt {segment.dt!r} is too small")
+        meta = dict(segment.meta) if isinstance(segment.meta, dict) else {}
+        channel = meta.pop("channel", None) or ""
+        yield from cut(Run(np.array(segment.h), segment.t0, segment.dt, channel, meta), length)

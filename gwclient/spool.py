@@ -1,0 +1,129 @@
+"""Segments that wait on the disk until the gateway has acknowledged them; bounded, and still there after a crash."""
+
+import fcntl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gwclient.errors import FolderError, SpoolError
+from gwclient.folder import write_whole
+from gwclient.grouping import Sendable
+from gwclient.strain import Span, sample_period
+from gwwire.problems import ProblemError
+from gwwire.segment import decode_segment
+
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """A segment that waits."""
+
+    span: Span
+    samples: int
+    seconds: float
+    number: int
+    size: int
+    path: Path
+
+    def body(self) -> bytes:
+        """Give the segment's compact JSON.
+
+        Raises:
+            SpoolError: somebody took the file away.
+
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise SpoolError(f"{self.path} cannot be read: {error.strerror}") from error
+
+
+class Spool:
+    """A folder of segments, a file each, in the order they came.
+
+    Args:
+        folder: where they wait; made where it is missing. What an earlier process left there waits still.
+        most: bytes that may wait.
+
+    Raises:
+        SpoolError: the folder cannot be used, or another process uses it.
+
+    """
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder = folder
+        self._most = most
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._waiting = {each.number: each for each in map(_read, sorted(folder.glob("[0-9]*.json")))}
+        except BlockingIOError as error:
+            raise SpoolError(f"another process is using the spool {folder}") from error
+        except OSError as error:
+            raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
+        self._next = max(self._waiting, default=-1) + 1
+        self.size = sum(each.size for each in self._waiting.values())
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def spans(self) -> list[Span]:
+        """The spans that wait."""
+        return [each.span for each in self._waiting.values()]
+
+    def put(self, piece: Sendable) -> bool:
+        """Let a piece wait; False where the spool is full, and the piece is not taken.
+
+        Raises:
+            SpoolError: it cannot be written.
+
+        """
+        body = piece.body()
+        if self.size + len(body) > self._most:
+            return False
+        path = self._folder / f"{self._next:0{_DIGITS}d}.json"
+        try:
+            write_whole(path, body)
+        except FolderError as error:
+            raise SpoolError(str(error)) from error
+        entry = Spooled(piece.span, piece.samples, piece.seconds, self._next, len(body), path)
+        self._waiting[self._next] = entry
+        self._next += 1
+        self.size += len(body)
+        return True
+
+    def remove(self, entry: Sendable) -> None:
+        """Take out what need not wait any more."""
+        if isinstance(entry, Spooled) and self._waiting.pop(entry.number, None) is not None:
+            entry.path.unlink(missing_ok=True)
+            self.size -= entry.size
+
+    def pending(self) -> Iterator[Spooled | None]:
+        """Give all that waits, in order, and what comes meanwhile; None while there is nothing. It never ends."""
+        last = -1
+        while True:
+            following = next((number for number in self._waiting if number > last), None)
+            if following is None:
+                yield None
+            else:
+                last = following
+                yield self._waiting[following]
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        self._lock.close()
+
+
+def _read(path: Path) -> Spooled:
+    body = path.read_bytes()
+    try:
+        segment = decode_segment(body)
+    except ProblemError as error:
+        raise SpoolError(f"{path} in the spool is no segment: {error.detail}") from error
+    n = len(segment.h)
+    seconds = float(n * sample_period(segment.dt))
+    span = Span(segment.channel or "", segment.t0, segment.t0 + seconds)
+    return Spooled(span, n, seconds, int(path.stem), len(body), path)
