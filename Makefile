@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo bench torture images up down clean-volumes test test-containers check format clean
+.PHONY: help setup run demo bench torture images up down clean-volumes test test-manifests test-containers test-cluster check format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +51,14 @@ clean-volumes: ## delete those volumes, once you have typed yes
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest
 
+test-manifests: $(READY) ## render every overlay of k8s/, validate it, and hold it to the rules (`make test` does so too)
+	$(BIN)/python -m pytest tests/k8s
+
 test-containers: $(READY) ## build the images and prove them, and docker-compose.yml, on this machine's container engine
 	$(BIN)/python -m pytest tests/containers
+
+test-cluster: $(READY) ## take manifests and images to a real Kubernetes: CLUSTER=CONTEXT, IMAGE_PREFIX, IMAGE_TAG, KEEP=1
+	@exec $(BIN)/python -m scripts.cluster_test
 
 check: $(READY) ## lint, types, import rules
 	$(BIN)/ruff check .
