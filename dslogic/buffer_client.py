@@ -80,6 +80,10 @@ class BufferClient:
         """Archive the batch."""
         return self._request("POST", self._settings.ENDP_CLEAN)
 
+    def order_batch(self, rest: str, order: bytes) -> Reply:
+        """Give a worker's order about a batch (`/ID/claim`, `/ID/release`), passed on as it came."""
+        return self._request("POST", self._settings.ENDP_BATCHES + rest, order, _JSON)
+
     def get(self, endpoint: str, query: str = "", headers: Mapping[str, str] | None = None) -> Reply:
         """Read one of the buffer's routes."""
         return self._request("GET", f"{endpoint}?{query}" if query else endpoint, b"", headers)

@@ -72,6 +72,12 @@ def batch(rest: str) -> Response:
     return _read_from_buffer(f"{_settings().ENDP_BATCHES}/{quote(rest)}")
 
 
+@routes.post("/batches/<batch>/<any(claim, release):order>")
+def order_batch(batch: str, order: str) -> Response:
+    """Let a worker claim a frozen batch, or release it."""
+    return _pass_on(_buffer().order_batch(f"/{quote(batch, safe='')}/{order}", _body()))
+
+
 @routes.get("/segments")
 def segments() -> Response:
     """Give the buffer's segments, a page at a time."""

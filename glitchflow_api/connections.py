@@ -92,7 +92,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of the answer."""
+        """Take a part of the answer; what comes unasked spoils the connection."""
+        if self.answer.complete:
+            self.usable = False
+            return
         if self.paced:
             self._transport.pause_reading()
         try:

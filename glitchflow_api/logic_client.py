@@ -100,6 +100,11 @@ class LogicClient:
         """Read about the batches, one of them (`/ID`), or its manifest (`/ID/manifest`)."""
         return await self.get(self._settings.DS_BATCHES + quote(rest))
 
+    async def order_batch(self, rest: str, order: bytes) -> Reply:
+        """Give a worker's order about a batch (`/ID/claim`, `/ID/release`), passed on as it came."""
+        reply = await self._request("POST", self._settings.DS_BATCHES + quote(rest), order, _JSON)
+        return _expect(reply, HTTPStatus.OK)
+
     async def segments(self, query: Mapping[str, Any]) -> Reply:
         """Read a page of segments."""
         return await self.get(f"{self._settings.DS_SEGMENTS}?{urlencode(query)}")

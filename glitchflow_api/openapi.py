@@ -4,11 +4,10 @@ import inspect
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, StreamAnswer, TrainOrder
-from gwwire.datastore import Batch, Batches, Manifest, SegmentPage
+from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage
 from gwwire.problems import PROBLEM_TYPE
 from gwwire.segment import NDJSON
 
@@ -16,6 +15,7 @@ _PROBLEMS = {
     400: "the body is not JSON",
     403: "the batch is held by somebody else",
     404: "there is no such batch or segment",
+    409: "the batch is not frozen, or another worker has it",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
     422: "a field is missing or wrong; `field` names it",
@@ -37,7 +37,7 @@ _IDEMPOTENCY_KEY = {
 
 # The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
 _MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, ProblemDocument)
-_PASSED_UP = (Batches, Batch, Manifest, SegmentPage)
+_PASSED_ON = (Batches, Batch, Manifest, SegmentPage, ClaimOrder, ReleaseOrder, Claim)
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -49,7 +49,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
+def json_body(model: type) -> dict[str, Any]:
     """Describe a body that the endpoint takes undecoded."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _reference(model)}}}}
 
@@ -87,10 +87,10 @@ def described(shape: type, *statuses: int) -> dict[int | str, dict[str, Any]]:
 def with_schemas(document: dict[str, Any]) -> dict[str, Any]:
     """Add the schemas that `problems` and `json_body` refer to."""
     _, schemas = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
-    _, passed_up = msgspec.json.schema_components(_PASSED_UP, ref_template="#/components/schemas/{name}")
-    document["components"]["schemas"].update(schemas["$defs"] | passed_up)
+    _, passed_on = msgspec.json.schema_components(_PASSED_ON, ref_template="#/components/schemas/{name}")
+    document["components"]["schemas"].update(schemas["$defs"] | passed_on)
     return document
 
 
-def _reference(model: type[BaseModel]) -> dict[str, str]:
+def _reference(model: type) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=model.__name__)}

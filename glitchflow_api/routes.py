@@ -24,7 +24,7 @@ from glitchflow_api.models import (
 from glitchflow_api.openapi import described, json_body, problems
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, pick
-from gwwire.datastore import Batch, Batches, Manifest, SegmentPage, decode_clean_order
+from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_clean_order
 from gwwire.segment import Segment
 
 router = APIRouter()
@@ -132,6 +132,34 @@ async def one_batch(batch: BatchId, logic: Logic) -> Response:
 async def batch_manifest(batch: BatchId, logic: Logic) -> Response:
     """Give the manifest of a sealed batch: every segment with its checksum."""
     return _pass_up(await logic.batches(f"/{batch}/manifest"))
+
+
+@router.post(
+    "/batches/{batch}/claim",
+    tags=["work"],
+    openapi_extra=json_body(ClaimOrder),
+    responses=described(Claim, 400, 404, 409, 413, 415, 422, 507),
+    response_class=Response,
+)
+async def claim_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Response:
+    """Give a frozen batch to one worker, so that no two work on it at the same time.
+
+    The claim ends with its lease, or with a release. The same worker asking again renews it; another one is told who
+    has the batch, and after how many seconds to ask again.
+    """
+    return _pass_up(await logic.order_batch(f"/{batch}/claim", body))
+
+
+@router.post(
+    "/batches/{batch}/release",
+    tags=["work"],
+    openapi_extra=json_body(ReleaseOrder),
+    responses=described(Claim, 400, 404, 409, 413, 415, 422, 507),
+    response_class=Response,
+)
+async def release_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Response:
+    """End a worker's claim."""
+    return _pass_up(await logic.order_batch(f"/{batch}/release", body))
 
 
 @router.get("/segments", tags=["archive"], responses=described(SegmentPage, 422), response_class=Response)

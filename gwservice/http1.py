@@ -13,7 +13,7 @@ _FINAL = 200
 
 
 class MalformedAnswer(Exception):
-    """What came is no HTTP answer, or more than one; the connection is of no use any more."""
+    """What came is no HTTP answer; the connection is of no use any more."""
 
 
 class Place(NamedTuple):
@@ -100,16 +100,18 @@ class Answer:
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Take what came over the connection.
+        """Take what came over the connection; what follows a complete answer spoils the connection, not the answer.
 
         Raises:
-            MalformedAnswer: it is no HTTP, or it goes on after the answer's end.
+            MalformedAnswer: it is no HTTP.
 
         """
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise MalformedAnswer(str(error)) from error
+            if not self.complete:
+                raise MalformedAnswer(str(error)) from error
+            self.lasting = False
 
     def end(self) -> None:
         """Take the end of the connection: also the answer's, where it did not say how long it is.
