@@ -73,14 +73,6 @@ class Thawed(msgspec.Struct, frozen=True):
     body: str = ""
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """Who works on a frozen batch, and until when (Unix seconds); both None where nobody does."""
-
-    batch: str
-    worker: str | None
-    expires: float | None
-
-
 class Info(msgspec.Struct, frozen=True):
     """The version, in an OpenAPI document."""
 

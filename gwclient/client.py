@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -19,7 +20,6 @@ from aiohttp.http_exceptions import LineTooLong
 
 from gwclient.answers import (
     About,
-    Claim,
     Cleaned,
     LineAnswer,
     OpenApi,
@@ -36,7 +36,18 @@ from gwclient.answers import (
     parse_retry_after,
 )
 from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
-from gwwire.datastore import Batch, Batches, BufferStats, Manifest, Names, SegmentPage, SegmentRecord
+from gwwire.datastore import (
+    Batch,
+    Batches,
+    BufferStats,
+    Claim,
+    ClaimOrder,
+    Manifest,
+    Names,
+    ReleaseOrder,
+    SegmentPage,
+    SegmentRecord,
+)
 from gwwire.problems import PROBLEM_TYPE
 
 T = TypeVar("T")
@@ -315,14 +326,16 @@ class GlitchflowClient:
         return await self._insist(once)
 
     async def claim(self, batch: str, worker: str, lease: float) -> Claim:
-        """Take a frozen batch for `worker`, for `lease` s; the same worker asking again renews the lease.
+        """Take a frozen batch for `worker`, for `lease` s from now; the same worker asking again renews the lease.
+
+        The gateway counts whole seconds: a lease is rounded up to them.
 
         Raises:
             GatewayRefused: another worker has it (409, code `batch-claimed`), it is not frozen (409,
                 `batch-not-frozen`), or there is no such batch (404).
 
         """
-        order = msgspec.json.encode({"worker": worker, "lease": lease})
+        order = msgspec.json.encode(ClaimOrder(worker, math.ceil(lease)))
         return await self._ask("POST", f"/batches/{quote(batch, safe='')}/claim", Claim, order)
 
     async def release(self, batch: str, worker: str) -> Claim:
@@ -332,7 +345,7 @@ class GlitchflowClient:
             GatewayRefused: another worker has it (409, code `batch-claimed`), or there is no such batch (404).
 
         """
-        order = msgspec.json.encode({"worker": worker})
+        order = msgspec.json.encode(ReleaseOrder(worker))
         return await self._ask("POST", f"/batches/{quote(batch, safe='')}/release", Claim, order)
 
     async def _ask(  # noqa: PLR0913 (the last two are what sets two of the verbs apart)

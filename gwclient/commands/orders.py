@@ -5,12 +5,13 @@ import time
 
 import click
 
-from gwclient.answers import Claim, Training, TrainOutcome
+from gwclient.answers import Training, TrainOutcome
 from gwclient.client import GlitchflowClient
 from gwclient.commands.talking import ask, tell
 from gwclient.errors import NotAsExpected
 from gwclient.exits import EXIT_CODES
 from gwclient.options import Door, Seconds, with_door
+from gwwire.datastore import Claim
 
 _user = click.option("--user", required=True, help="Who holds the batch.")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
@@ -98,9 +99,9 @@ def clean(message: str, door: Door) -> None:
 @click.command(epilog=EXIT_CODES)
 @click.argument("batch")
 @click.option("--worker", required=True, help="Who works on it.")
-@click.option("--lease", type=Seconds(1, 86400), default=600.0, show_default=True, help="For how many seconds.")
+@click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="For how many seconds.")
 @with_door
-def claim(batch: str, worker: str, lease: float, door: Door) -> None:
+def claim(batch: str, worker: str, lease: int, door: Door) -> None:
     """Take a frozen batch to work on, so that no other worker does; asking again renews the lease.
 
     Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600

@@ -26,7 +26,7 @@ from gwclient.replaying import replay as send_at_pace
 from gwclient.segmenting import in_time_order, without
 from gwclient.sources.file import FileSource
 from gwclient.spool import Spool
-from gwclient.strain import LeftOut, join_spans
+from gwclient.strain import LeftOut, Span, join_spans
 
 #: s between two looks at the lag.
 _LOOK_S = 1.0
@@ -73,6 +73,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
     identity = f"replay of {source.identity}"
     digest = hashlib.sha256(f"{door.srv}\n{identity}".encode()).hexdigest()[:16]
     skipped: list[LeftOut] = []
+    acknowledged_before: list[Span] = []
     before = "sent, or in the spool, before"
     with (
         cursor_of(identity, sending, door) as cursor,
@@ -86,10 +87,15 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                 for run in source.runs()
             )
             cut = in_time_order(missing, sending.length, skipped.append)
-            return (piece for piece in cut if not cursor.covers(piece.span))
+            for piece in cut:
+                if cursor.covers(piece.span):
+                    acknowledged_before.append(piece.span)
+                else:
+                    yield piece
 
         pace = Pace(rate)
         report = asyncio.run(_replay(pieces, source.seconds, spool, pace, cursor, sending, door))
+    report.before = acknowledged_before
     _tell(report, pace, skipped, door)
 
 

@@ -43,7 +43,7 @@ def some_run(seconds: int = 32, channel: str = "L1:STRAIN") -> Run:
     return Run(strain, T0, 1 / RATE, channel, {"detector": channel[:2]})
 
 
-def send(gateway: StandInGateway, pieces: Iterable[Piece], *, retry: Retry = QUICK, **options: Any) -> Report:
+def send(gateway: StandInGateway, pieces: Iterable[Piece | None], *, retry: Retry = QUICK, **options: Any) -> Report:
     async def work() -> Report:
         async with GlitchflowClient(gateway.url, retry=retry) as client:
             return await push(client, pieces, **{"poll": 0.05, "grace": 1.0, **options})
