@@ -1,53 +1,77 @@
-"""Read a batch of segments from a directory of `gwb*.json` files; other files are not looked at."""
+"""Read a batch of segments from a directory of `gwb*.json` files; other files are not looked at.
+
+The strain itself is never held as a whole: what a file holds is described when the batch is read, and the samples are
+read again where they are needed. A batch may therefore be larger than the memory.
+"""
 
 import hashlib
 import math
 import re
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.problems import ProblemError
 from gwwire.segment import Segment, decode_segment
 from preproc.errors import UnusableBatch
-from preproc.findings import Finding, Reason
+from preproc.findings import Finding, Reason, about_file
 from preproc.progress import Progress
 
 PATTERN = "gwb*.json"
+#: What a sealed batch says of itself, beside its segments.
+MANIFEST = "MANIFEST.json"
 #: How far off the sample grid a segment may lie, in samples. Float64 holds GPS seconds to 0.002 samples at 16384 Hz.
 TOLERANCE = 0.01
+#: Strain that does not change for so many seconds is a dead channel, not a quiet one.
+CONSTANT_SECONDS = 0.1
 #: The name of the one channel that all segments without a channel in `meta` belong to.
 UNNAMED = "unnamed"
 
 # The name becomes the name of an HDF5 object, where "/" separates groups and "." is the group itself.
 _CHANNEL_NAME = re.compile(r"(?!\.+$)[^/\x00-\x1f\x7f]+")
+_NOT_FINITE = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
+#: Segments are read in the order of time, again and again by neighbouring windows; so many bytes of them are kept.
+_CACHED_BYTES = 64_000_000
+
+#: Gives the samples of a file by its name.
+Load = Callable[[str], NDArray[np.float64]]
 
 
-@dataclass(frozen=True, eq=False)
-class Strain:
-    """The samples of one file.
+@dataclass(frozen=True)
+class Piece:
+    """What is known of the samples of one file, without the samples.
 
     Attributes:
         channel: whose strain it is.
         t0: GPS seconds of the first sample.
         dt: sample spacing in s.
-        h: strain, dimensionless, float64, shape [samples].
-        file: the name of the file it was read from.
+        samples: how many there are.
+        file: the name of the file.
+        fingerprint: SHA-256 of the samples' bits.
+        constant: stretches of equal samples as (first, one after the last, value): the first and the last stretch,
+            however short, and every one of at least `CONSTANT_SECONDS`.
 
     """
 
     channel: str
     t0: float
     dt: float
-    h: NDArray[np.float64]
+    samples: int
     file: str
+    fingerprint: bytes
+    constant: tuple[tuple[int, int, float], ...]
 
     @property
     def stop(self) -> float:
         """GPS seconds after the last sample."""
-        return self.t0 + len(self.h) * self.dt
+        return self.t0 + self.samples * self.dt
 
 
 @dataclass(frozen=True, order=True)
@@ -60,38 +84,81 @@ class Source:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a directory holds: usable segments, the files they came from, and what could not be read."""
+    """What a directory holds: usable segments, the files they came from, and what could not be used.
 
-    segments: list[Strain]
-    sources: list[Source]
-    rejected: list[Finding]
+    Attributes:
+        load: gives the samples of one of the `pieces` by its file name, dimensionless, float64.
+        pieces: the usable segments.
+        sources: every file that was read.
+        rejected: what cannot be used.
+        notes: what else does not agree with the manifest.
+        manifest: what the batch says of itself, where it is sealed.
+
+    """
+
+    load: Load
+    pieces: list[Piece] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    rejected: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    manifest: Manifest | None = None
 
     @property
     def digest(self) -> str:
-        """One SHA-256 that stands for the content of all files.
+        """One SHA-256 that stands for the content of all files; see `digest_of`."""
+        return digest_of(self.sources)
 
-        It is taken over the lines `SHA256  NAME`, each ended by a newline, sorted by the file's name: what
-        `cd DIR && LC_ALL=C sha256sum gwb*.json | sha256sum` prints.
-        """
-        lines = "".join(f"{source.sha256}  {source.file}\n" for source in sorted(self.sources))
-        return hashlib.sha256(lines.encode()).hexdigest()
+
+def digest_of(sources: list[Source]) -> str:
+    """Give the one SHA-256 that stands for the content of all files.
+
+    It is taken over the lines `SHA256  NAME`, each ended by a newline, sorted by the file's name: what
+    `cd DIR && LC_ALL=C sha256sum gwb*.json | sha256sum` prints, and the digest in the manifest of a sealed batch.
+    """
+    lines = "".join(f"{source.sha256}  {source.file}\n" for source in sorted(sources))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def digest_directory(directory: Path, progress: Progress) -> str:
+    """Give the digest of the segment files of a directory, without looking into them.
+
+    Raises:
+        UnusableBatch: there is no such directory or no segment file.
+
+    """
+    sources = []
+    for path in progress(list_files(directory), "comparing"):
+        # One that cannot be opened is none of the sources of a batch that is read, either.
+        with suppress(OSError):
+            sources.append(Source(path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
+    return digest_of(sources)
 
 
 def read_batch(directory: Path, progress: Progress) -> Batch:
-    """Read every segment file of a directory; one that cannot be read is reported among the rejected.
+    """Describe every segment file of a directory; one that cannot be used is reported among the rejected.
+
+    Where there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
+    and not used.
 
     Args:
         directory: where the files are.
         progress: wraps the files to be read, to show how far it is.
 
     Raises:
-        UnusableBatch: there is no such directory, no segment file, or none that can be read.
+        UnusableBatch: there is no such directory, no segment file, or none that can be used.
 
     """
-    batch = Batch([], [], [])
-    for path in progress(_list_files(directory), "reading"):
-        _read_file(path, batch)
-    if not batch.segments:
+    paths = list_files(directory)
+    manifest = _read_manifest(directory / MANIFEST)
+    listed = None if manifest is None else {entry.name: entry for entry in manifest.segments}
+    loader = _Loader(directory)
+    batch = Batch(loader, manifest=manifest)
+    for path in progress(paths, "reading"):
+        _read_file(path, listed, batch)
+    loader.sha256.update((source.file, source.sha256) for source in batch.sources)
+    for name in sorted((listed or {}).keys() - {path.name for path in paths}):
+        batch.rejected.append(_missing((listed or {})[name]))
+    if not batch.pieces:
         first = batch.rejected[0]
         raise UnusableBatch(
             f"none of the {len(batch.rejected)} segment files in {directory} can be used: {first.detail}"
@@ -99,7 +166,24 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     return batch
 
 
-def _list_files(directory: Path) -> list[Path]:
+def describe(channel: str, t0: float, dt: float, h: NDArray[np.float64], file: str) -> Piece:
+    """Describe the samples of one file."""
+    fingerprint = hashlib.sha256(h.tobytes()).digest()
+    return Piece(channel, t0, dt, len(h), file, fingerprint, _constant(h, constant_samples(dt)))
+
+
+def constant_samples(dt: float) -> int:
+    """Give how many equal samples make a constant stretch."""
+    return max(2, math.ceil(CONSTANT_SECONDS / dt))
+
+
+def list_files(directory: Path) -> list[Path]:
+    """List the segment files of a directory by name.
+
+    Raises:
+        UnusableBatch: there is no such directory or no segment file.
+
+    """
     try:
         names = sorted(path.name for path in directory.iterdir() if path.match(PATTERN))
     except OSError as error:
@@ -109,35 +193,98 @@ def _list_files(directory: Path) -> list[Path]:
     return [directory / name for name in names]
 
 
-def _read_file(path: Path, batch: Batch) -> None:
+class _Loader:
+    """Reads the samples of files, and keeps the latest of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._kept: OrderedDict[str, NDArray[np.float64]] = OrderedDict()
+        self._bytes = 0
+        self.sha256: dict[str, str] = {}
+
+    def __call__(self, file: str) -> NDArray[np.float64]:
+        if file in self._kept:
+            self._kept.move_to_end(file)
+            return self._kept[file]
+        h = self._kept[file] = self._read(file)
+        self._bytes += h.nbytes
+        while self._bytes > _CACHED_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return h
+
+    def _read(self, file: str) -> NDArray[np.float64]:
+        try:
+            body = (self._directory / file).read_bytes()
+        except OSError as error:
+            raise UnusableBatch(f"cannot read {file} a second time: {error.strerror}") from error
+        if hashlib.sha256(body).hexdigest() != self.sha256[file]:
+            raise UnusableBatch(f"{file} changed while the batch was read")
+        return np.array(decode_segment(body).h, dtype=np.float64)
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnusableBatch(f"cannot read the manifest {path}: {error}") from error
+
+
+def _missing(entry: ManifestEntry) -> Finding:
+    stop = entry.t0 + entry.n * entry.dt
+    return Finding(entry.channel or UNNAMED, entry.t0, stop, Reason.MISSING, f"{entry.name} is in the manifest only")
+
+
+def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Batch) -> None:
     try:
         body = path.read_bytes()
     except OSError as error:
-        batch.rejected.append(_unreadable(path.name, str(error.strerror)))
+        batch.rejected.append(about_file(path.name, Reason.UNREADABLE, str(error.strerror)))
         return
-    batch.sources.append(Source(path.name, hashlib.sha256(body).hexdigest()))
+    sha256 = hashlib.sha256(body).hexdigest()
+    batch.sources.append(Source(path.name, sha256))
+    if listed is not None and path.name not in listed:
+        batch.rejected.append(about_file(path.name, Reason.UNLISTED, "the manifest does not know it"))
+    elif listed is not None and listed[path.name].sha256 != sha256:
+        batch.rejected.append(about_file(path.name, Reason.ALTERED, "its SHA-256 is not the manifest's"))
+    else:
+        _sort_in(path.name, body, batch)
+
+
+def _sort_in(file: str, body: bytes, batch: Batch) -> None:
     try:
         segment = decode_segment(body)
     except ProblemError as error:
-        batch.rejected.append(_unreadable(path.name, error.detail))
+        reason = Reason.NOT_FINITE if _NOT_FINITE.search(body) else Reason.UNREADABLE
+        batch.rejected.append(about_file(file, reason, error.detail))
         return
-    _sort_in(segment, path.name, batch)
-
-
-def _sort_in(segment: Segment, file: str, batch: Batch) -> None:
     h = np.array(segment.h, dtype=np.float64)
-    strain = Strain(segment.channel or UNNAMED, segment.t0, segment.dt, h, file)
-    if not _CHANNEL_NAME.fullmatch(strain.channel):
-        batch.rejected.append(_unreadable(file, f"meta.channel: {strain.channel!r} cannot be the name of a channel"))
+    problem = _problem(segment, h, file)
+    if problem is not None:
+        batch.rejected.append(problem)
+        return
+    batch.pieces.append(describe(segment.channel or UNNAMED, segment.t0, segment.dt, h, file))
+
+
+def _problem(segment: Segment, h: NDArray[np.float64], file: str) -> Finding | None:
+    channel = segment.channel or UNNAMED
+    stop = segment.t0 + len(h) * segment.dt
+    if not _CHANNEL_NAME.fullmatch(channel):
+        why = f"meta.channel: {channel!r} cannot be the name of a channel"
+        return about_file(file, Reason.UNREADABLE, why)
     # The validator refuses these today; one NaN that got past it would make a channel's whole spectrum NaN.
-    elif not (np.isfinite(h).all() and math.isfinite(strain.stop) and math.isfinite(1 / strain.dt)):
-        batch.rejected.append(_unreadable(file, "not every number is finite"))
-    elif math.ulp(strain.t0) / 2 > TOLERANCE * strain.dt:
-        detail = f"{file}: at t0 = {strain.t0:g} s steps of {strain.dt:g} s are below what a float can tell apart"
-        batch.rejected.append(Finding(strain.channel, strain.t0, strain.stop, Reason.OFF_GRID, detail))
-    else:
-        batch.segments.append(strain)
+    if not (np.isfinite(h).all() and math.isfinite(stop) and math.isfinite(1 / segment.dt)):
+        return about_file(file, Reason.NOT_FINITE, "not every number is finite")
+    if math.ulp(segment.t0) / 2 > TOLERANCE * segment.dt:
+        detail = f"{file}: at t0 = {segment.t0:g} s steps of {segment.dt:g} s are below what a float can tell apart"
+        return Finding(channel, segment.t0, stop, Reason.OFF_GRID, detail)
+    return None
 
 
-def _unreadable(file: str, why: str) -> Finding:
-    return Finding("", math.nan, math.nan, Reason.UNREADABLE, f"{file}: {why}")
+def _constant(h: NDArray[np.float64], least: int) -> tuple[tuple[int, int, float], ...]:
+    changes = np.flatnonzero(h[1:] != h[:-1]) + 1
+    bounds = np.concatenate([[0], changes, [len(h)]])
+    kept = np.diff(bounds) >= least
+    kept[[0, -1]] = True
+    return tuple((int(bounds[i]), int(bounds[i + 1]), float(h[bounds[i]])) for i in np.flatnonzero(kept))

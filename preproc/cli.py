@@ -1,28 +1,40 @@
 """The command line of preprocessing: the only place that prints or exits.
 
-Exit codes: 0 done, 1 could not (one line on standard error says why), 2 the command makes no sense as written.
+Exit codes: 0 done (or nothing to do), 1 could not (one line on standard error says why), 2 the command makes no sense
+as written, 130 interrupted.
 """
 
 import argparse
+import asyncio
+import math
 import os
+import secrets
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from preproc.errors import BadParameter, PreprocError
+from preproc.executors import Executor, here, in_processes, on_dask
+from preproc.parameter_file import read_parameters
 from preproc.parameters import Parameters
-from preproc.pipeline import preprocess
-from preproc.plots import draw_contact_sheet
-from preproc.progress import bar, silent
+from preproc.plots import draw_window
+from preproc.progress import Progress, bar, silent
+from preproc.qt import torch_is_installed
+from preproc.run import ANNALISA, DATASET, PICTURE, QT, Request, fulfil
+from preproc.source import DirectorySource, Source
 from preproc.summary import summarise
 
-DATASET = "dataset.h5"
-PICTURE = "spectrograms.png"
+_EXIT_CODES = "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 130 interrupted."
+_GATEWAY = "http://127.0.0.1:8000"
+_EXPORTS = {"qt": QT, "annalisa": ANNALISA}
 
 _HELP = {
     "window": "length of a spectrogram in s",
     "stride": "distance between two windows in s (default: the window's length)",
+    "padding": "strain in s around a window that the transform sees",
     "q": "quality factor of the transform",
     "fmin": "lowest frequency in Hz",
     "fmax": "highest frequency in Hz",
@@ -32,6 +44,13 @@ _HELP = {
     "highpass": "corner of the highpass in Hz",
     "fduration": "length of the whitening filter in s",
     "psd_fftlength": "length of a periodogram of the power spectrum in s",
+    "psd_nfft": "the same in samples",
+    "psd_hop_length": "samples between two periodograms (default: half of one)",
+    "train_proportion": "share of the windows to train with",
+    "validation_proportion": "share of the windows to validate with; the rest is to test with",
+    "split_block": "s of windows that stay together when they are split",
+    "guard": "s between windows of different parts of the split",
+    "rnd_seed": "decides which blocks go where",
 }
 
 
@@ -39,63 +58,199 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; give the exit code."""
     parser = _parser(os.environ)
     options = parser.parse_args(arguments)
-    if options.data is None:
-        parser.error("--data DIR is required where DATART is not set")
-    if options.out.resolve() == options.data.resolve():
-        parser.error("--out must not be the directory of the data, which stays as it is")
     try:
-        parameters = _parameters(options)
+        command: Callable[[], int] = options.prepare(options)
     except BadParameter as error:
-        parser.error(str(error))
+        options.parser.error(str(error))
     try:
-        print(_run(options.data, options.out, parameters))  # noqa: T201 (the result of the command)
+        return command()
     except PreprocError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted")
+        _fail("interrupted")
+        return 130
+
+
+def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
+    if options.data is None and options.batch is None:
+        raise BadParameter("--data DIR or --batch ID is required where DATART is not set")
+    source: Source
+    if options.batch is not None:
+        from preproc.gateway import GatewaySource  # noqa: PLC0415 (a directory needs no HTTP client)
+
+        source = GatewaySource(options.gateway, options.batch)
+    else:
+        if options.out.resolve() == options.data.resolve():
+            raise BadParameter("--out must not be the directory of the data, which stays as it is")
+        source = DirectorySource(options.data)
+    request = Request(source, options.out, _parameters(options), _exports(options), options.target)
+    return partial(_run, request, _executor(options), options.window_png)
+
+
+def _run(request: Request, executor: Executor, windows: Sequence[int]) -> int:
+    changed = fulfil(request, _progress(), executor)
+    dataset = request.out / DATASET
+    for window in windows:
+        draw_window(dataset, window, request.out / f"window-{window}.png")
+    if changed:
+        products = ", ".join(str(request.out / name) for name in (PICTURE, *sorted(request.exports)))
+        _say(f"{summarise(dataset)}\nwritten: {dataset} ({dataset.stat().st_size / 1e6:.2g} MB), {products}")
+    else:
+        _say(f"nothing to do: {request.out} holds the result of this batch with these parameters")
     return 0
 
 
-def _run(data: Path, out: Path, parameters: Parameters) -> str:
-    dataset, picture = out / DATASET, out / PICTURE
-    preprocess(data, dataset, parameters, bar if sys.stderr.isatty() else silent)
-    draw_contact_sheet(dataset, picture)
-    return f"{summarise(dataset)}\nwritten: {dataset} ({dataset.stat().st_size / 1e6:.2g} MB), {picture}"
+def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
+    from preproc.watch import Watch, Worker  # noqa: PLC0415 (the other commands need no HTTP client)
+
+    plan = Watch(
+        url=options.gateway,
+        out=options.out,
+        worker=options.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        parameters=_parameters(options),
+        exports=_exports(options),
+        target=options.target,
+        lease=options.lease,
+        poll=options.poll,
+        clean=options.clean,
+        once=options.once,
+    )
+    worker = Worker(plan, _progress(), _executor(options), _say)
+    return lambda: asyncio.run(worker.work()) or 0
+
+
+def _prepare_plot(options: argparse.Namespace) -> Callable[[], int]:
+    return partial(_plot, options.dataset, options.windows, options.out or options.dataset.parent)
+
+
+def _plot(dataset: Path, windows: Sequence[int], out: Path) -> int:
+    for window in windows:
+        picture = out / f"window-{window}.png"
+        draw_window(dataset, window, picture)
+        _say(str(picture))
+    return 0
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m preproc", description="Turn a batch of strain segments into spectrograms for training."
+        prog="python -m preproc", description="Turn batches of strain segments into spectrograms for training."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
-        help="make a dataset of a directory of segment files",
-        description=f"Make {DATASET} and {PICTURE} of a directory of gwb*.json files.",
-        epilog="Exit codes: 0 done, 1 could not, 2 the command makes no sense as written.",
+        help="make a dataset of a batch",
+        description=f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch.",
+        epilog=_EXIT_CODES,
     )
     datart = environment.get("DATART")
-    run.add_argument(
+    where = run.add_mutually_exclusive_group()
+    where.add_argument(
         "--data", type=Path, metavar="DIR", default=Path(datart) if datart else None, help="the batch (default: DATART)"
     )
-    run.add_argument("--out", type=Path, metavar="DIR", required=True, help="where the result goes, made if missing")
-    for field in fields(Parameters):
-        default = None if field.name == "stride" else field.default
-        run.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
-            default=default,
-            metavar="N",
-            help=_HELP[field.name] + ("" if default is None else f" (default: {default:g})"),
-        )
+    where.add_argument("--batch", metavar="ID", help="the batch, from the gateway")
+    run.add_argument(
+        "--window-png", type=int, metavar="N", action="append", default=[], help="draw this window alone, too"
+    )
+    _add_shared(run, environment, _prepare_run)
+    watch = commands.add_parser(
+        "watch",
+        help="make a dataset of each batch that is frozen",
+        description="Wait until the datastore is FROZEN, claim the batch, make its dataset in OUT/ID, and again.",
+        epilog=_EXIT_CODES,
+    )
+    watch.add_argument("--clean", action="store_true", help="have a batch archived once its dataset is published")
+    watch.add_argument("--once", action="store_true", help="end after a batch")
+    watch.add_argument("--worker", metavar="NAME", help="the name to claim with, a worker's own (default: made up)")
+    watch.add_argument(
+        "--lease", type=_seconds, default=60.0, metavar="S", help="s a claim lasts unless renewed (default: 60)"
+    )
+    watch.add_argument("--poll", type=_seconds, default=5.0, metavar="S", help="s between two looks (default: 5)")
+    _add_shared(watch, environment, _prepare_watch)
+    plot = commands.add_parser("plot", help="draw single windows of a dataset", epilog=_EXIT_CODES)
+    plot.add_argument("dataset", type=Path, metavar="DATASET", help=f"a {DATASET}")
+    plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window, the first is 0")
+    plot.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: beside the dataset)")
+    plot.set_defaults(prepare=_prepare_plot, parser=plot)
     return parser
 
 
+def _add_shared(
+    parser: argparse.ArgumentParser,
+    environment: Mapping[str, str],
+    prepare: Callable[[argparse.Namespace], Callable[[], int]],
+) -> None:
+    """Add what both commands that make datasets take."""
+    parser.set_defaults(prepare=prepare, parser=parser)
+    add = parser.add_argument
+    add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help="its address (default: SRV)")
+    add("--out", type=Path, metavar="DIR", required=True, help="where the result goes, made if missing")
+    add("--jobs", type=_positive, metavar="N", default=1, help="processes that compute (default: 1)")
+    add("--scheduler", metavar="URL", help="compute on the Dask cluster of this scheduler, like tcp://host:8786")
+    add(
+        "--export",
+        choices=[*_EXPORTS, "none"],
+        action="append",
+        help=f"also make {QT} (default where torch is installed), or a folder of strain for ANNALISA",
+    )
+    add("--target", metavar="CHANNEL", help=f"the channel that comes first in {QT} (default: the first by name)")
+    add("--parameters", type=Path, metavar="FILE", help="YAML with the parameters, in the training code's names")
+    for field in fields(Parameters):
+        default = None if field.name == "stride" else field.default
+        add(
+            f"--{field.name.replace('_', '-')}",
+            type=float if field.type is float else int,
+            metavar="N",
+            help=_HELP[field.name] + ("" if default is None else f" (default: {default:g})"),
+        )
+
+
 def _parameters(options: argparse.Namespace) -> Parameters:
-    chosen = {field.name: getattr(options, field.name) for field in fields(Parameters)}
-    if chosen["stride"] is None:
-        chosen["stride"] = chosen["window"]
-    return Parameters(**chosen)
+    """Take the parameters of the file, and over them those of the command line."""
+    chosen = {} if options.parameters is None else read_parameters(options.parameters)
+    named = {field.name: getattr(options, field.name) for field in fields(Parameters)}
+    chosen |= {name: value for name, value in named.items() if value is not None}
+    if "window" in chosen:
+        chosen.setdefault("stride", chosen["window"])
+        chosen.setdefault("padding", min(Parameters.padding, chosen["window"] / 2))
+    return Parameters(**chosen)  # type: ignore[arg-type]  # the file's reader and argparse see to the kinds
+
+
+def _exports(options: argparse.Namespace) -> frozenset[str]:
+    chosen = options.export
+    if chosen is None:
+        return frozenset({QT}) if torch_is_installed() else frozenset()
+    return frozenset(_EXPORTS[name] for name in chosen if name != "none")
+
+
+def _executor(options: argparse.Namespace) -> Executor:
+    if options.scheduler is not None:
+        return on_dask(options.scheduler)
+    return here if options.jobs == 1 else in_processes(options.jobs)
+
+
+def _progress() -> Progress:
+    return bar if sys.stderr.isatty() else silent
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 (the result of the command)
 
 
 def _fail(message: str) -> int:

@@ -6,37 +6,39 @@
 | `/frequency` | float64 [F], Hz, row 0 is the lowest |
 | `/time_offset` | float64 [T], s since the start of the window |
 | `/gps_start` | float64 [N], GPS s of the first sample of each window |
+| `/split` | string [N]: train, validation, test, or guard where a window is too near to another part |
 | `/channels` | string [C], the names |
 | `/event_id` | string [N], unique in the file: the GPS start with microseconds |
 | `/psd/<channel>` | float64 [K], 1/Hz; attribute `seconds`: the data it comes from; its scale is `/psd_frequency`, Hz |
+| `/psd_spans` | (span [2], channel): what each power spectrum was estimated from |
 | `/runs` | (span [2], channel): the data without a gap that was read |
 | `/rejected` | (span [2], channel, reason): what is not in `/data`; NaN and "" where not known |
 | `/notes` | (span [2], channel, reason): gaps, duplicates, and what is in `/data` but should be looked at |
 | `/sources` | (file name, sha256) of every file of the batch |
 
 The attributes of the file are every parameter by its name, `sample_rate` in Hz, `batch_digest` (defined in
-`preproc.batch.Batch.digest`), and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
+`preproc.batch.digest_of`), `batch_id` and `manifest_digest` where the batch is sealed, `job` (a SHA-256 of batch,
+parameters and versions) and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
 parameters and versions give the same bytes.
 """
 
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from preproc.batch import Batch
 from preproc.findings import Finding, Reason
+from preproc.job import versions
 from preproc.parameters import Parameters
 from preproc.publish import published
 from preproc.runs import Grid, Run
+from preproc.split import Part
 from preproc.whiten import Spectrum
 
 _TEXT = h5py.string_dtype()
@@ -71,12 +73,8 @@ class DatasetWriter:
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
-        self._starts: list[float] = []
-
-    @property
-    def windows(self) -> int:
-        """How many windows there are by now."""
-        return len(self._starts)
+        #: GPS seconds at which the windows start that are there by now.
+        self.starts: list[float] = []
 
     def write_axes(
         self, channels: Sequence[str], frequency: NDArray[np.float64], time_offset: NDArray[np.float64]
@@ -93,15 +91,15 @@ class DatasetWriter:
         data.dims[2].attach_scale(self._file["frequency"])
         data.dims[3].attach_scale(self._file["time_offset"])
 
-    def append(self, gps_start: float, energy: NDArray[np.float32]) -> None:
-        """Add one window, shape [C, F, T]."""
+    def append(self, gps_starts: Sequence[float], energy: NDArray[np.float32]) -> None:
+        """Add windows, shape [W, C, F, T]."""
         data = self._file["data"]
-        data.resize(self.windows + 1, axis=0)
-        data[self.windows] = energy
-        self._starts.append(gps_start)
+        data.resize(len(self.starts) + len(gps_starts), axis=0)
+        data[len(self.starts) :] = energy
+        self.starts.extend(gps_starts)
 
-    def write_spectra(self, spectra: Mapping[str, Spectrum]) -> None:
-        """Write the noise each channel was whitened with."""
+    def write_spectra(self, spectra: Mapping[str, Spectrum], grid: Grid) -> None:
+        """Write the noise each channel was whitened with, and what it was estimated from."""
         for channel, spectrum in spectra.items():
             if "psd_frequency" not in self._file:
                 self._write_scale("psd_frequency", spectrum.frequency, "Hz")
@@ -109,6 +107,12 @@ class DatasetWriter:
             density.attrs["unit"] = "1/Hz"
             density.attrs["seconds"] = spectrum.seconds
             density.dims[0].attach_scale(self._file["psd_frequency"])
+        spans = [((grid.gps(a), grid.gps(b)), channel) for channel, one in spectra.items() for a, b in one.spans]
+        self._file["psd_spans"] = np.array(spans, dtype=RUN)
+
+    def write_split(self, parts: Sequence[Part]) -> None:
+        """Write what each window is for."""
+        self._file["split"] = np.array([part.value for part in parts], dtype=_TEXT)
 
     def write_record(
         self,
@@ -119,8 +123,8 @@ class DatasetWriter:
         notes: Sequence[Finding],
     ) -> None:
         """Write what the windows came from, and what did not become one."""
-        self._file["gps_start"] = np.array(self._starts, dtype=np.float64)
-        self._file["event_id"] = np.array([f"{start:.6f}" for start in self._starts], dtype=_TEXT)
+        self._file["gps_start"] = np.array(self.starts, dtype=np.float64)
+        self._file["event_id"] = np.array([f"{start:.6f}" for start in self.starts], dtype=_TEXT)
         spans = [((grid.gps(run.start), grid.gps(run.stop)), run.channel) for run in runs]
         self._file["runs"] = np.array(spans, dtype=RUN)
         self._file["rejected"] = _table(rejected)
@@ -128,17 +132,14 @@ class DatasetWriter:
         self._file["sources"] = np.array([(s.file, s.sha256) for s in sorted(batch.sources)], dtype=SOURCE)
         self._file.attrs["sample_rate"] = grid.sample_rate
         self._file.attrs["batch_digest"] = batch.digest
+        if batch.manifest is not None:
+            self._file.attrs["batch_id"] = batch.manifest.batch
+            self._file.attrs["manifest_digest"] = batch.manifest.digest
 
-    def write_parameters(self, parameters: Parameters) -> None:
+    def write_parameters(self, parameters: Parameters, job: str) -> None:
         """Write every parameter and the versions of what computed with them."""
-        versions = {
-            "version_glitchflow_datastore": version("glitchflow-datastore"),
-            "version_python": platform.python_version(),
-            "version_numpy": np.__version__,
-            "version_scipy": scipy.__version__,
-            "version_h5py": h5py.__version__,
-        }
-        self._file.attrs.update(asdict(parameters) | versions)
+        named = {f"version_{name}": text for name, text in versions().items()}
+        self._file.attrs.update(parameters.given() | named | {"job": job})
 
     def _write_scale(self, name: str, values: NDArray[np.float64], unit: str) -> None:
         scale = self._file.create_dataset(name, data=values)
@@ -158,6 +159,16 @@ def created(path: Path) -> Iterator[DatasetWriter]:
         yield DatasetWriter(file)
 
 
+def job_of(path: Path) -> str | None:
+    """Give the key of the job that a dataset is the result of, None where there is no dataset that can be read."""
+    try:
+        with h5py.File(path) as file:
+            job = file.attrs.get("job")
+    except OSError:
+        return None
+    return job if isinstance(job, str) else None
+
+
 def peaks(file: h5py.File) -> Iterator[Peak]:
     """Give the loudest pixel of every window of every channel; one window at a time is in memory."""
     frequency, time_offset, starts = file["frequency"][:], file["time_offset"][:], file["gps_start"][:]
@@ -171,6 +182,11 @@ def peaks(file: h5py.File) -> Iterator[Peak]:
 def channels_of(file: h5py.File) -> list[str]:
     """Give the names of the channels, in the order of the second axis of the data."""
     return [name.decode() for name in file["channels"][:]]
+
+
+def split_of(file: h5py.File) -> list[Part]:
+    """Give the part that each window belongs to."""
+    return [Part(name.decode()) for name in file["split"][:]]
 
 
 def span_of(file: h5py.File) -> tuple[float, float]:

@@ -2,9 +2,14 @@
 
 PreprocError
 ├── BadParameter        a parameter makes no sense, by itself or together with another
-├── UnusableBatch       the directory holds no segment that can be used
+├── UnusableBatch       there is no segment that can be used, or the batch is not what it says it is
 ├── UnusableChannel     a channel cannot be whitened; the others may still go on
 ├── NoWindow            what was read does not fill a single window
+├── WorkersFailed       the processes or the cluster that compute spectrograms failed
+├── ExtraMissing        what was asked for needs software that is not installed
+├── FolderBusy          another run works in the same output folder
+├── LeaseLost           another worker has the batch now
+├── GatewayFailed       the batch cannot be had from the gateway
 └── OutputFailed        the result could not be written
 """
 
@@ -18,7 +23,7 @@ class BadParameter(PreprocError):
 
 
 class UnusableBatch(PreprocError):
-    """The directory holds no segment that can be used."""
+    """There is no segment that can be used, or the batch is not what it says it is."""
 
 
 class UnusableChannel(PreprocError):
@@ -27,6 +32,26 @@ class UnusableChannel(PreprocError):
 
 class NoWindow(PreprocError):
     """What was read does not fill a single window."""
+
+
+class WorkersFailed(PreprocError):
+    """The processes or the cluster that compute spectrograms failed."""
+
+
+class ExtraMissing(PreprocError):
+    """What was asked for needs software that is not installed."""
+
+
+class FolderBusy(PreprocError):
+    """Another run works in the same output folder."""
+
+
+class LeaseLost(PreprocError):
+    """Another worker has the batch now."""
+
+
+class GatewayFailed(PreprocError):
+    """The batch cannot be had from the gateway."""
 
 
 class OutputFailed(PreprocError):

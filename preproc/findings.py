@@ -10,6 +10,10 @@ class Reason(StrEnum):
     """The stable names of what can be wrong with data."""
 
     UNREADABLE = "unreadable file"
+    NOT_FINITE = "not finite"
+    MISSING = "missing file"
+    ALTERED = "altered file"
+    UNLISTED = "not in the manifest"
     OTHER_RATE = "other sample rate"
     OFF_GRID = "off the sample grid"
     CONFLICT = "conflicting strain"
@@ -22,9 +26,13 @@ class Reason(StrEnum):
     REST = "rest of a run"
     SILENT = "window without signal"
     DUPLICATE = "duplicate"
+    OVERLAP = "overlap"
     REPEATED = "same strain at another time"
     GAP = "gap"
     SHORT_SPECTRUM = "short power spectrum"
+    LOUD = "left out of the power spectrum"
+    NO_PADDING = "window without padding"
+    FEW_BLOCKS = "few blocks to split"
 
 
 @dataclass(frozen=True, order=True)
@@ -64,6 +72,11 @@ class Tally:
     count: int
     seconds: float
     example: str
+
+
+def about_file(file: str, reason: Reason, why: str) -> Finding:
+    """Say something about a file of which neither channel nor time is known."""
+    return Finding("", math.nan, math.nan, reason, f"{file}: {why}")
 
 
 def tally(findings: Iterable[Finding]) -> list[Tally]:

@@ -1,6 +1,7 @@
 """The way from a directory of segments to a dataset: read, sort, whiten, lay windows, transform, write."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,118 +9,208 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preproc.batch import read_batch
-from preproc.dataset import created
+from preproc.dataset import DatasetWriter, created
 from preproc.errors import NoWindow, UnusableChannel
+from preproc.executors import Executor, here
 from preproc.findings import Finding, Reason, tally
+from preproc.job import WINDOWS_IN_BLOCK, Job, job_key
 from preproc.parameters import Parameters
 from preproc.progress import Progress
-from preproc.qtransform import QTransform
-from preproc.runs import Grid, Run, Runs, find_runs, most_sampled_rate
-from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum, whiten
+from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_rate
+from preproc.spectrograms import Place, Transformation, grouped, place_windows, tasks
+from preproc.split import block_count, split_windows, wanted_parts
+from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum
 from preproc.windows import Layout, Span, intersect, lay_windows, merge, subtract
-
-#: So many windows are transformed at a time: enough to keep the FFTs busy, few enough for the cache.
-_WINDOWS_AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
-class Whitened:
-    """Whitened runs of each channel, the noise they were whitened with, and what was lost on the way."""
+class Conditioned:
+    """The spans that can be whitened in each channel, with what, and what was lost on the way."""
 
     spectra: dict[str, Spectrum] = field(default_factory=dict)
+    taps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     runs: dict[str, list[Run]] = field(default_factory=dict)
     rejected: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
 
 
-def preprocess(data: Path, output: Path, parameters: Parameters, progress: Progress) -> None:
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which windows there will be, and what they are made of.
+
+    Attributes:
+        grid: the sample grid of all channels.
+        layout: where the windows are.
+        places: where the strain of each window is taken from.
+        reader: reads it.
+        transformation: what is done with it.
+
+    """
+
+    grid: Grid
+    layout: Layout
+    places: list[Place]
+    reader: StrainReader
+    transformation: Transformation
+
+    @property
+    def blocks(self) -> list[Sequence[Place]]:
+        """The windows in the portions that are kept while the work is not finished."""
+        return [self.places[at : at + WINDOWS_IN_BLOCK] for at in range(0, len(self.places), WINDOWS_IN_BLOCK)]
+
+    @property
+    def length(self) -> int:
+        """Samples in a window."""
+        return self.transformation.padded.samples
+
+
+def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three ways in which it is watched)
+    data: Path,
+    output: Path,
+    parameters: Parameters,
+    progress: Progress,
+    executor: Executor = here,
+    before_publishing: Callable[[], None] = lambda: None,
+) -> None:
     """Make the dataset `output` of the segments in the directory `data`.
+
+    What an earlier run that was cut short has done is not done again.
+
+    Args:
+        data: the directory.
+        output: the file to write.
+        parameters: what decides the dataset.
+        progress: shows how far it is.
+        executor: computes the spectrograms.
+        before_publishing: is called when all is computed; what it raises keeps the dataset from being published.
 
     Raises:
         UnusableBatch: there is nothing to read.
         NoWindow: what there is does not fill a window.
         BadParameter: the parameters do not fit the data.
+        WorkersFailed: the executor failed.
         OutputFailed: the dataset could not be written.
 
     """
     batch = read_batch(data, progress)
-    segments, other_rate = most_sampled_rate(batch.segments)
-    runs = find_runs(segments)
+    segments, other_rate = most_sampled_rate(batch.pieces)
+    runs = find_runs(segments, batch.load)
     rate = runs.grid.sample_rate
+    parameters.check_rate(rate)
     length, stride = round(parameters.window * rate), max(1, round(parameters.stride * rate))
-    transform = QTransform(parameters, length, rate)
-    whitened = whiten_channels(runs, parameters, progress)
-    layout = lay_windows(whitened.runs, length, stride)
-    rejected = [*batch.rejected, *other_rate, *runs.rejected, *whitened.rejected]
+    reader = StrainReader(runs.pieces, batch.load)
+    conditioned = condition(runs, reader, parameters, progress)
+    layout = lay_windows(conditioned.runs, length, stride)
+    rejected = [*batch.rejected, *other_rate, *runs.rejected, *conditioned.rejected]
     if not layout.starts:
         raise NoWindow(_why_no_window(runs, rejected, parameters))
-    rejected += _outside(layout, whitened.runs, runs.grid, length)
+    rejected += _outside(layout, conditioned.runs, runs.grid, length)
+    taps = np.array([conditioned.taps[name] for name in layout.channels])
+    transformation = Transformation(parameters, length, rate, taps)
+    places = place_windows(layout.starts, layout.channels, conditioned.runs, transformation)
+    plan = Plan(runs.grid, layout, places, reader, transformation)
+    job = Job(output.parent, job_key(batch.digest, parameters))
+    job.begin()
+    _transform(plan, job, executor, progress)
     with created(output) as dataset:
-        dataset.write_axes(layout.channels, transform.frequency, transform.time_offset)
-        for start, energy in _spectrograms(layout, whitened.runs, transform, progress):
-            if np.isfinite(energy).all():
-                dataset.append(runs.grid.gps(start), energy)
-            else:
-                rejected += _silent(layout, start, runs.grid, length)
-        if not dataset.windows:
+        dataset.write_axes(layout.channels, transformation.padded.frequency, transformation.padded.time_offset)
+        for number, block in enumerate(progress(plan.blocks, "writing")):
+            rejected += _append(plan, dataset, block, job.load(number))
+        if not dataset.starts:
             raise NoWindow(_why_no_window(runs, rejected, parameters))
-        dataset.write_spectra(whitened.spectra)
-        dataset.write_parameters(parameters)
+        notes = [*batch.notes, *runs.notes, *conditioned.notes, *_without_padding(plan)]
+        dataset.write_split(split_windows(dataset.starts, parameters))
+        notes += _few_blocks(dataset.starts, parameters)
+        dataset.write_spectra(conditioned.spectra, runs.grid)
+        dataset.write_parameters(parameters, job.key)
         every_run = [run for found in runs.by_channel.values() for run in found]
-        dataset.write_record(batch, runs.grid, every_run, rejected, [*runs.notes, *whitened.notes])
+        dataset.write_record(batch, runs.grid, every_run, rejected, notes)
+        before_publishing()
+    job.forget()
 
 
-def whiten_channels(runs: Runs, parameters: Parameters, progress: Progress) -> Whitened:
-    """Whiten every channel that can be; the runs of the others are rejected with the reason."""
-    result = Whitened()
+def condition(runs: Runs, reader: StrainReader, parameters: Parameters, progress: Progress) -> Conditioned:
+    """Design the filter of every channel that can be whitened; the runs of the others are rejected with the reason."""
+    result = Conditioned()
     for channel in progress(list(runs.by_channel), "whitening"):
         found = runs.by_channel[channel]
         try:
-            spectrum = estimate_spectrum(found, runs.grid.sample_rate, parameters)
+            spectrum = estimate_spectrum(found, reader, runs.grid.sample_rate, parameters)
         except UnusableChannel as error:
             result.rejected.extend(runs.grid.finding(run, Reason.NO_SPECTRUM, str(error)) for run in found)
             continue
         result.spectra[channel] = spectrum
-        if spectrum.seconds < WANTED_SECONDS:
-            detail = f"estimated from {spectrum.seconds:.4g} s, {WANTED_SECONDS:g} s or more are better"
-            start, stop = runs.grid.gps(found[0].start), runs.grid.gps(found[-1].stop)
-            result.notes.append(Finding(channel, start, stop, Reason.SHORT_SPECTRUM, detail))
-        _whiten_runs(found, spectrum, runs.grid, parameters, result)
+        result.notes.extend(_about_spectrum(spectrum, found, runs.grid))
+        result.taps[channel] = design_filter(spectrum, runs.grid.sample_rate, parameters)
+        _take_off_edges(found, len(result.taps[channel]) // 2, runs.grid, parameters, result)
     return result
 
 
-def _whiten_runs(runs: Sequence[Run], spectrum: Spectrum, grid: Grid, parameters: Parameters, result: Whitened) -> None:
-    taps = design_filter(spectrum, grid.sample_rate, parameters)
-    least = round(parameters.window * grid.sample_rate) + len(taps) - 1
+def _about_spectrum(spectrum: Spectrum, runs: Sequence[Run], grid: Grid) -> Iterator[Finding]:
+    channel = runs[0].channel
+    if spectrum.seconds < WANTED_SECONDS:
+        detail = f"estimated from {spectrum.seconds:.4g} s, {WANTED_SECONDS:g} s or more are better"
+        yield Finding(channel, grid.gps(runs[0].start), grid.gps(runs[-1].stop), Reason.SHORT_SPECTRUM, detail)
+    yield from _findings(spectrum.loud, channel, grid, Reason.LOUD, "much louder than the rest")
+
+
+def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Parameters, result: Conditioned) -> None:
+    least = round(parameters.window * grid.sample_rate) + 2 * reach
     for run in runs:
-        if len(run.h) < least:
-            detail = f"{len(run.h) * grid.dt:.4g} s, a window and the filter take {least * grid.dt:.4g} s"
+        if run.samples < least:
+            detail = f"{run.samples * grid.dt:.4g} s, a window and the filter take {least * grid.dt:.4g} s"
             result.rejected.append(grid.finding(run, Reason.SHORT_RUN, detail))
             continue
-        white = whiten(run, taps)
+        white = Run(run.channel, run.start + reach, run.stop - reach)
         result.runs.setdefault(run.channel, []).append(white)
-        for edge in (run.cut(run.start, white.start), run.cut(white.stop, run.stop)):
+        for edge in (Run(run.channel, run.start, white.start), Run(run.channel, white.stop, run.stop)):
             result.rejected.append(grid.finding(edge, Reason.FILTER_EDGE))
 
 
-def _spectrograms(
-    layout: Layout, runs: Mapping[str, Sequence[Run]], transform: QTransform, progress: Progress
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Give the first sample of each window and its spectrograms, shape [C, F, T]."""
-    groups = [layout.starts[at : at + _WINDOWS_AT_A_TIME] for at in range(0, len(layout.starts), _WINDOWS_AT_A_TIME)]
-    for starts in progress(groups, "transforming"):
-        strain = [[_samples(runs[name], start, transform.samples) for name in layout.channels] for start in starts]
-        yield from zip(starts, transform(np.array(strain)), strict=True)
+def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> None:
+    """Transform every block that is not done yet."""
+    blocks = [(number, block) for number, block in enumerate(plan.blocks) if not job.has(number)]
+    work = (
+        task for _, block in blocks for task in tasks(block, plan.layout.channels, plan.reader, plan.transformation)
+    )
+    counts = [(number, len(list(grouped(block)))) for number, block in blocks]
+    steps = [(number, at == count - 1) for number, count in counts for at in range(count)]
+    parts: list[NDArray[np.float32]] = []
+    with closing(executor(plan.transformation, work)) as results:
+        for number, last in progress(steps, "transforming"):
+            parts.append(next(results))
+            if last:
+                job.save(number, np.concatenate(parts))
+                parts.clear()
 
 
-def _samples(runs: Sequence[Run], start: int, length: int) -> NDArray[np.float64]:
-    run = next(run for run in runs if run.start <= start and start + length <= run.stop)
-    return run.cut(start, start + length).h
+def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy: NDArray[np.float32]) -> list[Finding]:
+    """Write the windows of a block, and give a finding for each that has no signal."""
+    good = [bool(np.isfinite(one).all()) for one in energy]
+    gps = [plan.grid.gps(place.start) for place in places]
+    dataset.append([start for start, fine in zip(gps, good, strict=True) if fine], energy[good])
+    silent = [place.start for place, fine in zip(places, good, strict=True) if not fine]
+    spans = [(start, start + plan.length) for start in silent]
+    return _in_all_channels(plan, spans, Reason.SILENT)
 
 
-def _silent(layout: Layout, start: int, grid: Grid, length: int) -> list[Finding]:
-    span = grid.gps(start), grid.gps(start + length)
-    return [Finding(channel, *span, Reason.SILENT) for channel in layout.channels]
+def _without_padding(plan: Plan) -> list[Finding]:
+    spans = merge([place.start for place in plan.places if not place.padded], plan.length)
+    return _in_all_channels(
+        plan, spans, Reason.NO_PADDING, "the run is too short; a tile at one end of the window sees the other end too"
+    )
+
+
+def _in_all_channels(plan: Plan, spans: Sequence[Span], reason: Reason, detail: str = "") -> list[Finding]:
+    return [found for channel in plan.layout.channels for found in _findings(spans, channel, plan.grid, reason, detail)]
+
+
+def _few_blocks(starts: Sequence[float], parameters: Parameters) -> list[Finding]:
+    blocks, wanted = block_count(starts, parameters), len(wanted_parts(parameters))
+    if blocks >= wanted:
+        return []
+    detail = f"{blocks} of {parameters.split_block:g} s for {wanted} parts: not every part has a window"
+    return [Finding("", starts[0], starts[-1] + parameters.window, Reason.FEW_BLOCKS, detail)]
 
 
 def _outside(layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid, length: int) -> list[Finding]:
@@ -147,9 +238,9 @@ def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Paramete
     every_run = [run for found in runs.by_channel.values() for run in found]
     if not every_run:
         return f"no strain that can be used: {reasons}"
-    longest = max(every_run, key=lambda run: len(run.h))
+    longest = max(every_run, key=lambda run: run.samples)
     return (
         f"no window could be made: the longest of {len(every_run)} runs without a gap is "
-        f"{len(longest.h) * runs.grid.dt:.4g} s ({longest.channel}), {parameters.shortest_run:g} s are needed; "
+        f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {parameters.shortest_run:g} s are needed; "
         f"{reasons}"
     )

@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMetho
 from numpy.typing import NDArray
 
 from preproc.dataset import Peak, channels_of, peaks, span_of
+from preproc.errors import BadParameter
 from preproc.gps import gps_text
 from preproc.publish import published
 
@@ -53,6 +54,60 @@ def draw_contact_sheet(dataset: Path, picture: Path) -> None:
         figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
 
 
+def draw_window(dataset: Path, window: int, picture: Path) -> None:
+    """Draw one window of a dataset, a panel for each channel, into a PNG.
+
+    Raises:
+        BadParameter: there is no such window.
+        OutputFailed: the picture could not be written.
+
+    """
+    with h5py.File(dataset) as file:
+        count = len(file["data"])
+        if not 0 <= window < count:
+            raise BadParameter(f"there is no window {window}: {dataset} has {count}, the first is 0")
+        figure = _window_sheet(file, window)
+    with published(picture) as partial:
+        figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
+
+
+def draw_spectra(file: h5py.File) -> Figure:
+    """Draw the noise that each channel of an open dataset was whitened with."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    frequency = file["psd_frequency"][:]
+    for channel, density in file["psd"].items():
+        panel.loglog(frequency[1:], np.sqrt(density[1:]), linewidth=0.8, label=channel)
+    panel.set_xlim(file.attrs["fmin"] / 2, frequency[-1])
+    panel.set_xlabel("Frequency [Hz]")
+    panel.set_ylabel("Amplitude spectral density [1/√Hz]")
+    panel.legend(fontsize=8)
+    panel.grid(visible=True, alpha=0.3)
+    return figure
+
+
+def _window_sheet(file: h5py.File, window: int) -> Figure:
+    channels = channels_of(file)
+    found = [peak for peak in peaks(file) if peak.window == window]
+    width, height = _PANEL_INCHES
+    figure = Figure(figsize=(2 * width, height * len(channels) + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    name = file["event_id"][window].decode()
+    figure.suptitle(f"window {window} · event {name} · {file['split'][window].decode()}", fontsize=11)
+    axis = _axis(file)
+    for line, peak in zip(figure.subplots(len(channels), 1, squeeze=False), found, strict=True):
+        _draw_panel(line[0], file, peak, axis)
+        line[0].set_ylabel(f"{channels[peak.channel]}\nFrequency [Hz]", fontsize=9)
+        figure.colorbar(ScalarMappable(axis.norm, "viridis"), ax=line[0], extend="max", label="normalised energy")
+    return figure
+
+
+def _axis(file: h5py.File) -> _Axis:
+    frequency_edges = np.exp(_edges(np.log(file["frequency"][:])))
+    return _Axis(_edges(file["time_offset"][:]), frequency_edges, Normalize(0, LOUDEST_COLOUR))
+
+
 def contact_sheet(file: h5py.File) -> Figure:
     """Draw the loudest windows of each channel of an open dataset."""
     channels = channels_of(file)[:MOST_CHANNELS]
@@ -63,9 +118,7 @@ def contact_sheet(file: h5py.File) -> Figure:
     figure = Figure(figsize=(width * _COLUMNS + 0.6, height * len(rows) + 1.1), layout=layout)
     FigureCanvasAgg(figure)
     figure.suptitle(_title(file, len(channels)), fontsize=13, linespacing=1.5)
-    axis = _Axis(
-        _edges(file["time_offset"][:]), np.exp(_edges(np.log(file["frequency"][:]))), Normalize(0, LOUDEST_COLOUR)
-    )
+    axis = _axis(file)
     panels = figure.subplots(len(rows), _COLUMNS, squeeze=False, sharey=True)
     for line, row in zip(panels, rows, strict=True):
         for panel, peak in zip(line, row, strict=False):

@@ -6,7 +6,8 @@ mismatch, each cut out of the spectrum by a bisquare window whose width follows 
 to the bins of the Fourier transform) and the interpolation onto a regular grid are those of gwpy, so that the
 spectrograms are what the field is used to.
 
-A window is taken as periodic, as in gwpy: within about Q / (2 pi f) seconds of its ends a tile sees the other end too.
+What is transformed is taken as periodic, as in gwpy: within about Q / (2 pi f) seconds of its ends a tile sees the
+other end too. A window is therefore transformed with strain around it, as with gwpy's `outseg`, and cut out afterwards.
 """
 
 import math
@@ -34,9 +35,13 @@ class QTransform:
     """Turns windows of whitened strain into spectrograms of normalised energy.
 
     Args:
-        parameters: q, fmin, fmax, rows, columns, mismatch.
+        parameters: q, fmin, fmax, rows, columns, mismatch, padding.
         samples: length of a window.
         sample_rate: in Hz.
+
+    Attributes:
+        span: samples that are transformed for one window: the window and the padding at both ends.
+        padding: samples of padding at each end where the window lies in the middle.
 
     Raises:
         BadParameter: the sample rate cannot carry fmax.
@@ -47,7 +52,17 @@ class QTransform:
         parameters.check_rate(sample_rate)
         self.parameters = parameters
         self.samples = samples
-        self.duration = samples / sample_rate
+        self.window = samples / sample_rate
+        self._columns = parameters.columns + 2 * self._padding_columns()
+        self.span = samples * self._columns // parameters.columns
+        self.padding = (self.span - samples) // 2
+        self.duration = self.span / sample_rate
+
+    def _padding_columns(self) -> int:
+        """The columns of padding at each end: so many that both ends together are a whole number of samples."""
+        p = self.parameters
+        step = p.columns // math.gcd(2 * self.samples, p.columns)
+        return math.ceil(p.padding / self.window * p.columns / step) * step
 
     @property
     def frequency(self) -> NDArray[np.float64]:
@@ -58,25 +73,34 @@ class QTransform:
     @property
     def time_offset(self) -> NDArray[np.float64]:
         """Times of the columns in s since the start of the window, shape [T]."""
-        return np.arange(self.parameters.columns, dtype=np.float64) * (self.duration / self.parameters.columns)
+        return np.arange(self.parameters.columns, dtype=np.float64) * (self.window / self.parameters.columns)
 
-    def __call__(self, strain: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Transform windows of whitened strain, shape [..., samples], into energies, shape [..., F, T].
+    def __call__(self, strain: NDArray[np.float64], offset: NDArray[np.int64] | int = 0) -> NDArray[np.float32]:
+        """Transform windows of whitened strain into energies, shape [..., F, T].
 
-        Each tile's row of energies is divided by its median over the window: 1.0 is a typical noise pixel. A window
+        Each tile's row of energies is divided by its median over the strain: 1.0 is a typical noise pixel. A window
         without any signal (a median of zero) comes out as NaN.
+
+        Args:
+            strain: the windows with the strain around them, shape [..., span].
+            offset: where in it each window begins, in samples, shape [...].
+
         """
         spectrum = fft.rfft(strain, axis=-1)
-        tiles = np.stack([self._row(spectrum, tile) for tile in self._tiles], axis=-2)
+        # Bins next to each other turn against each other by this much from the strain's start to the window's.
+        bins = np.arange(max(len(tile.bins) for tile in self._tiles))
+        turn = np.exp(2j * math.pi / self.span * bins * np.asarray(offset)[..., np.newaxis])
+        tiles = np.stack([self._row(spectrum, tile, turn) for tile in self._tiles], axis=-2)
         # A cubic through sharp peaks undershoots, and energy is never negative; NaN stays NaN.
         return np.maximum(self._frequency_weights @ tiles, 0).astype(np.float32)
 
-    def _row(self, spectrum: NDArray[np.complex128], tile: Tile) -> NDArray[np.float64]:
+    def _row(self, spectrum: NDArray[np.complex128], tile: Tile, turn: NDArray[np.complex128]) -> NDArray[np.float64]:
         """Energies of one row of tiles at the columns' times, shape [..., T]."""
         cut = spectrum[..., tile.bins] * tile.weights
         median = np.median(_energy(cut, tile.count), axis=-1, keepdims=True)
+        energy = _energy(cut * turn[..., : len(tile.bins)], self._columns)[..., : self.parameters.columns]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(median > 0, _energy(cut, self.parameters.columns) / median, np.nan)
+            return np.where(median > 0, energy / median, np.nan)
 
     @cached_property
     def _tile_frequencies(self) -> NDArray[np.float64]:

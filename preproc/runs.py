@@ -4,21 +4,18 @@ Nothing is filled and nothing is averaged. What the runs are depends on the samp
 cut into segments or in which order these arrived.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preproc.batch import TOLERANCE, Strain
+from preproc.batch import TOLERANCE, Load, Piece, constant_samples
 from preproc.findings import Finding, Reason
 from preproc.gps import gps_text
-
-#: Strain that does not change for so many seconds is a dead channel, not a quiet one.
-CONSTANT_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,41 +34,46 @@ class Grid:
         """GPS seconds of sample k."""
         return self.origin + k * self.dt
 
-    def finding(self, run: "Run", reason: Reason, detail: str = "") -> Finding:
-        """Say something about the span of a run."""
-        return Finding(run.channel, self.gps(run.start), self.gps(run.stop), reason, detail)
+    def finding(self, span: "Run | Placed", reason: Reason, detail: str = "") -> Finding:
+        """Say something about a span of a channel."""
+        return Finding(span.channel, self.gps(span.start), self.gps(span.stop), reason, detail)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Run:
-    """Contiguous samples of one channel.
-
-    Attributes:
-        channel: whose strain it is.
-        start: the first sample's place on the grid.
-        h: strain, shape [samples].
-
-    """
+    """Contiguous samples of one channel: the places [start, stop) on the grid."""
 
     channel: str
     start: int
-    h: NDArray[np.float64]
+    stop: int
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A segment on the grid: its samples are at the places [start, stop)."""
+
+    piece: Piece
+    start: int
+
+    @property
+    def channel(self) -> str:
+        """Whose strain it is."""
+        return self.piece.channel
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return self.piece.file
 
     @property
     def stop(self) -> int:
         """The place on the grid after the last sample."""
-        return self.start + len(self.h)
-
-    def cut(self, start: int, stop: int) -> "Run":
-        """Give the samples of [start, stop), both on the grid and within the run."""
-        return Run(self.channel, start, self.h[start - self.start : stop - self.start])
-
-
-@dataclass(frozen=True, eq=False)
-class _Placed(Run):
-    """The samples of one file, on the grid."""
-
-    file: str
+        return self.start + self.piece.samples
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Runs:
     Attributes:
         grid: the sample grid they share.
         by_channel: the runs of each channel, in the order of time; channels sorted by name.
+        pieces: the segments that hold the samples of each channel's runs, each reaching further than the one before.
         rejected: what is not in the runs.
         notes: duplicates, gaps, and what is in the runs but looks suspicious.
 
@@ -88,15 +91,43 @@ class Runs:
 
     grid: Grid
     by_channel: dict[str, list[Run]]
+    pieces: dict[str, list[Placed]]
     rejected: list[Finding]
     notes: list[Finding]
 
 
-def most_sampled_rate(segments: Sequence[Strain]) -> tuple[list[Strain], list[Finding]]:
+class StrainReader:
+    """Reads samples of runs from the segments that hold them.
+
+    Args:
+        pieces: see `Runs.pieces`.
+        load: gives the samples of a segment.
+
+    """
+
+    def __init__(self, pieces: Mapping[str, Sequence[Placed]], load: Load) -> None:
+        self._pieces = pieces
+        self._stops = {channel: [one.stop for one in placed] for channel, placed in pieces.items()}
+        self._load = load
+
+    def read(self, channel: str, start: int, stop: int) -> NDArray[np.float64]:
+        """Give the samples of a channel at the places [start, stop), which lie within one run."""
+        h = np.empty(stop - start)
+        pieces = self._pieces[channel]
+        index, at = bisect_right(self._stops[channel], start), start
+        while at < stop:
+            one = pieces[index]
+            until = min(stop, one.stop)
+            h[at - start : until - start] = self._load(one.file)[at - one.start : until - one.start]
+            index, at = index + 1, until
+        return h
+
+
+def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Finding]]:
     """Give the segments of the sample spacing with the most samples, and a finding for each of the others."""
     samples: dict[float, int] = {}
     for segment in segments:
-        samples[segment.dt] = samples.get(segment.dt, 0) + len(segment.h)
+        samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
     dt = max(samples, key=lambda dt: (samples[dt], -dt))
     rejected = [
         Finding(
@@ -108,7 +139,7 @@ def most_sampled_rate(segments: Sequence[Strain]) -> tuple[list[Strain], list[Fi
     return [segment for segment in segments if segment.dt == dt], rejected
 
 
-def find_runs(segments: Sequence[Strain]) -> Runs:
+def find_runs(segments: Sequence[Piece], load: Load) -> Runs:
     """Join segments of one sample spacing into the runs of each channel.
 
     Two segments that overlap must agree in every bit of the samples they share, which are then taken once; where
@@ -116,18 +147,18 @@ def find_runs(segments: Sequence[Strain]) -> Runs:
     """
     grid = find_grid(segments)
     placed, rejected = _place(segments, grid)
-    runs = Runs(grid, {}, rejected, [])
+    runs = Runs(grid, {}, {}, rejected, [])
     for channel, group in groupby(placed, key=lambda one: one.channel):
-        _sort_channel(channel, list(group), runs)
+        _sort_channel(channel, list(group), runs, load)
     return runs
 
 
-def find_grid(segments: Sequence[Strain]) -> Grid:
+def find_grid(segments: Sequence[Piece]) -> Grid:
     """Find the grid that most samples lie on; where that is a tie, the one nearest to the full GPS seconds."""
     dt = segments[0].dt
     second = math.floor(min(segment.t0 for segment in segments))
     position = (np.array([segment.t0 for segment in segments]) - second) / dt
-    samples = np.array([len(segment.h) for segment in segments])
+    samples = np.array([segment.samples for segment in segments])
     phases = np.unique(np.round(np.append(position - np.rint(position), 0.0), 3))
     phases = phases[np.argsort(np.abs(phases), kind="stable")]
     votes = [samples[_off_grid(position - phase) <= TOLERANCE].sum() for phase in phases]
@@ -138,32 +169,34 @@ def _off_grid(position: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.abs(position - np.rint(position)))
 
 
-def _place(segments: Sequence[Strain], grid: Grid) -> tuple[list[_Placed], list[Finding]]:
+def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Finding]]:
     """Put segments on the grid, sorted by channel, place, length and name."""
     position = (np.array([segment.t0 for segment in segments]) - grid.origin) / grid.dt
     placed, rejected = [], []
     for segment, at, off in zip(segments, position, _off_grid(position), strict=True):
         if off <= TOLERANCE:
-            placed.append(_Placed(segment.channel, round(at), segment.h, segment.file))
+            placed.append(Placed(segment, round(at)))
         else:
             detail = f"{segment.file} lies {off:.2g} samples beside the grid of most others"
             rejected.append(Finding(segment.channel, segment.t0, segment.stop, Reason.OFF_GRID, detail))
-    placed.sort(key=lambda one: (one.channel, one.start, -len(one.h), one.file))
+    placed.sort(key=lambda one: (one.channel, one.start, -one.piece.samples, one.file))
     return placed, rejected
 
 
-def _sort_channel(channel: str, placed: list[_Placed], runs: Runs) -> None:
-    agreeing, conflicts = _split_conflicts(placed)
+def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) -> None:
+    agreeing, conflicts = _split_conflicts(placed, load)
     for one, other in conflicts:
         runs.rejected.append(runs.grid.finding(one, Reason.CONFLICT, f"{one.file} and {other.file} overlap and differ"))
     runs.notes.extend(_repeated(agreeing, runs.grid))
+    runs.pieces[channel] = _cover(agreeing, runs)
+    constant = _constant(agreeing, constant_samples(runs.grid.dt))
     found: list[Run] = []
-    for piece in _joined(agreeing, runs):
-        for run, constant in _split_constant(piece, math.ceil(CONSTANT_SECONDS / runs.grid.dt)):
-            if constant:
-                runs.rejected.append(runs.grid.finding(run, Reason.CONSTANT, f"{run.h[0]:g} all the time"))
-            else:
+    for piece in _joined(channel, runs.pieces[channel]):
+        for run, value in _split_constant(piece, constant):
+            if value is None:
                 found.append(run)
+            else:
+                runs.rejected.append(runs.grid.finding(run, Reason.CONSTANT, f"{value:g} all the time"))
     if found:
         runs.by_channel[channel] = found
     runs.notes.extend(
@@ -172,32 +205,35 @@ def _sort_channel(channel: str, placed: list[_Placed], runs: Runs) -> None:
     )
 
 
-def _split_conflicts(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[tuple[_Placed, _Placed]]]:
+def _split_conflicts(placed: Sequence[Placed], load: Load) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
     """Part the segments that agree with all others from those that do not, each of these with one it differs from."""
-    conflicts: dict[str, tuple[_Placed, _Placed]] = {}
-    active: list[_Placed] = []
+    conflicts: dict[str, tuple[Placed, Placed]] = {}
+    active: list[Placed] = []
     for one in placed:
         active = [other for other in active if other.stop > one.start]
+        copied = False
         for other in active:
-            if not _agree(other, one):
+            if _same(one, other):
+                copied = True
+            elif not _agree(other, one, load):
                 conflicts.setdefault(one.file, (one, other))
                 conflicts.setdefault(other.file, (other, one))
         # A copy meets whatever its original meets; without it many copies do not cost their square.
-        if not any(_same_span(one, other) and _agree(one, other) for other in active):
+        if not copied:
             active.append(one)
     return _with_copies(placed, conflicts)
 
 
 def _with_copies(
-    placed: Sequence[_Placed], conflicts: dict[str, tuple[_Placed, _Placed]]
-) -> tuple[list[_Placed], list[tuple[_Placed, _Placed]]]:
+    placed: Sequence[Placed], conflicts: dict[str, tuple[Placed, Placed]]
+) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
     """Let the copies of a conflicting segment share its fate."""
-    tainted: dict[tuple[int, bytes], tuple[_Placed, _Placed]] = {}
+    tainted: dict[tuple[int, bytes], tuple[Placed, Placed]] = {}
     for one, other in conflicts.values():
-        tainted.setdefault((one.start, _fingerprint(one.h)), (one, other))
+        tainted.setdefault((one.start, one.piece.fingerprint), (one, other))
     agreeing, conflicting = [], []
     for one in placed:
-        pair = tainted.get((one.start, _fingerprint(one.h))) if tainted else None
+        pair = tainted.get((one.start, one.piece.fingerprint))
         if pair is None:
             agreeing.append(one)
         else:
@@ -205,66 +241,80 @@ def _with_copies(
     return agreeing, conflicting
 
 
-def _same_span(one: Run, other: Run) -> bool:
-    return one.start == other.start and one.stop == other.stop
+def _same(one: Placed, other: Placed) -> bool:
+    return one.start == other.start and one.piece.fingerprint == other.piece.fingerprint
 
 
-def _agree(one: Run, other: Run) -> bool:
-    """Tell whether two runs that overlap are the same, bit for bit, where they do."""
+def _agree(one: Placed, other: Placed, load: Load) -> bool:
+    """Tell whether two segments that overlap are the same, bit for bit, where they do."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
-    return one.cut(start, stop).h.tobytes() == other.cut(start, stop).h.tobytes()
+    shared = [load(each.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
+    return shared[0] == shared[1]
 
 
-def _fingerprint(h: NDArray[np.float64]) -> bytes:
-    return hashlib.sha256(h.tobytes()).digest()
-
-
-def _repeated(placed: Iterable[_Placed], grid: Grid) -> Iterator[Finding]:
+def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
     """Find segments whose samples came before, at another time: measured noise never repeats itself."""
-    first: dict[bytes, _Placed] = {}
+    first: dict[bytes, Placed] = {}
     for one in placed:
-        if np.ptp(one.h) == 0:
+        if one.piece.constant[0][:2] == (0, one.piece.samples):
             continue
-        earlier = first.setdefault(_fingerprint(one.h), one)
+        earlier = first.setdefault(one.piece.fingerprint, one)
         if earlier.start != one.start:
             detail = f"{one.file} holds the same samples as {earlier.file} at GPS {gps_text(grid.gps(earlier.start))}"
             yield grid.finding(one, Reason.REPEATED, detail)
 
 
-def _joined(placed: Sequence[_Placed], runs: Runs) -> Iterator[Run]:
-    """Join what touches or overlaps, every sample once."""
-    pieces: list[_Placed] = []
+def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
+    """Take of segments sorted by start those that reach further than the ones before; note what they share."""
+    cover: list[Placed] = []
     for one in placed:
-        if pieces and one.start > pieces[-1].stop:
-            yield _join(pieces)
-            pieces = []
-        if pieces and one.start < pieces[-1].stop:
-            shared = one.cut(one.start, min(one.stop, pieces[-1].stop))
-            runs.notes.append(runs.grid.finding(shared, Reason.DUPLICATE, f"{one.file} repeats what others hold"))
-        if not pieces or one.stop > pieces[-1].stop:
-            pieces.append(one)
-    if pieces:
-        yield _join(pieces)
+        if cover and one.start < cover[-1].stop:
+            stop = min(one.stop, cover[-1].stop)
+            reason = Reason.DUPLICATE if stop == one.stop else Reason.OVERLAP
+            shared = Run(one.channel, one.start, stop)
+            runs.notes.append(runs.grid.finding(shared, reason, f"{one.file} repeats what others hold"))
+        if not cover or one.stop > cover[-1].stop:
+            cover.append(one)
+    return cover
 
 
-def _join(pieces: Sequence[_Placed]) -> Run:
-    """Join segments sorted by start, each of which reaches further than the one before."""
-    starts = [pieces[0].start, *(piece.stop for piece in pieces[:-1])]
-    h = np.concatenate([piece.cut(start, piece.stop).h for start, piece in zip(starts, pieces, strict=True)])
-    return Run(pieces[0].channel, pieces[0].start, h)
+def _joined(channel: str, cover: Sequence[Placed]) -> Iterator[Run]:
+    """Join what touches or overlaps."""
+    start = stop = None
+    for one in cover:
+        if start is None or stop is None:
+            start = one.start
+        elif one.start > stop:
+            yield Run(channel, start, stop)
+            start = one.start
+        stop = one.stop
+    if start is not None and stop is not None:
+        yield Run(channel, start, stop)
 
 
-def _split_constant(run: Run, least: int) -> Iterator[tuple[Run, bool]]:
-    """Split a run at its stretches of at least `least` equal samples; True marks such a stretch."""
-    changes = np.flatnonzero(np.diff(run.h)) + 1
-    bounds = np.concatenate([[0], changes, [len(run.h)]])
-    long = np.flatnonzero(np.diff(bounds) >= max(2, least))
+def _constant(placed: Sequence[Placed], least: int) -> list[tuple[int, int, float]]:
+    """Give the stretches of at least `least` equal samples, which may go on from one segment to the next."""
+    stretches = sorted(
+        (one.start + start, one.start + stop, value) for one in placed for start, stop, value in one.piece.constant
+    )
+    merged: list[tuple[int, int, float]] = []
+    for start, stop, value in stretches:
+        if merged and start <= merged[-1][1] and value == merged[-1][2]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]), value)
+        else:
+            merged.append((start, stop, value))
+    return [one for one in merged if one[1] - one[0] >= least]
+
+
+def _split_constant(run: Run, constant: Sequence[tuple[int, int, float]]) -> Iterator[tuple[Run, float | None]]:
+    """Split a run at its constant stretches, which are given with their value."""
     done = run.start
-    for index in long:
-        start, stop = run.start + int(bounds[index]), run.start + int(bounds[index + 1])
+    for start, stop, value in constant:
+        if not run.start <= start < run.stop:
+            continue
         if start > done:
-            yield run.cut(done, start), False
-        yield run.cut(start, stop), True
+            yield Run(run.channel, done, start), None
+        yield Run(run.channel, start, stop), value
         done = stop
     if done < run.stop:
-        yield run.cut(done, run.stop), False
+        yield Run(run.channel, done, run.stop), None

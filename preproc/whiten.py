@@ -1,4 +1,4 @@
-"""Whiten strain: estimate a channel's noise once, design one filter from it, filter every run with it.
+"""Whiten strain: estimate a channel's noise once, design one filter from it, filter every window with it.
 
 All of it in float64: strain of 1e-23 squared is far below what float32 can hold.
 """
@@ -13,13 +13,18 @@ from scipy import fft, ndimage, signal
 
 from preproc.errors import UnusableChannel
 from preproc.parameters import Parameters
-from preproc.runs import Run
+from preproc.runs import Run, StrainReader
+from preproc.windows import Span, covered, merge
 
 #: Seconds of data a power spectrum should have, and must have.
 WANTED_SECONDS = 16.0
 LEAST_SECONDS = 8.0
 #: More periodograms than this add no accuracy worth their memory; they are then taken evenly over the batch.
 MOST_PERIODOGRAMS = 128
+#: A periodogram with so many times the power of the median, averaged over frequency, is no sample of the noise.
+LOUD = 3.0
+# With fewer periodograms nobody can tell which of them is the loud one.
+_ENOUGH_TO_COMPARE = 4
 # Beyond so many of its bins the spectrum of a Hann window is below 1e-9 of its peak.
 _LOBES = 8
 
@@ -31,41 +36,50 @@ class Spectrum:
     Attributes:
         frequency: in Hz, shape [K].
         density: in 1/Hz, shape [K].
-        seconds: how much data it was estimated from.
+        spans: what it was estimated from, on the sample grid.
+        loud: what was left out because it is too loud to be noise, on the sample grid.
+        seconds: how much data `spans` are.
 
     """
 
     frequency: NDArray[np.float64]
     density: NDArray[np.float64]
+    spans: list[Span]
+    loud: list[Span]
     seconds: float
 
 
-def estimate_spectrum(runs: Sequence[Run], sample_rate: float, parameters: Parameters) -> Spectrum:
+def estimate_spectrum(
+    runs: Sequence[Run], reader: StrainReader, sample_rate: float, parameters: Parameters
+) -> Spectrum:
     """Estimate the noise of a channel from all of its runs, never across a gap.
 
     The median of Hann-windowed periodograms that overlap by half, corrected for the bias of the median, is not moved
-    by a glitch: Allen, Anderson, Brady, Brown and Creighton, Phys. Rev. D 85, 122006 (2012), appendix B.
+    by a glitch: Allen, Anderson, Brady, Brown and Creighton, Phys. Rev. D 85, 122006 (2012), appendix B. Periodograms
+    that are much louder than it (`LOUD`) are then left out all the same, and it is taken once more.
 
     Raises:
         UnusableChannel: less than `LEAST_SECONDS` in runs as long as a periodogram, or no noise at some frequency.
 
     """
-    length = 2 * round(parameters.psd_fftlength * sample_rate / 2)
+    length = parameters.spectrum_samples(sample_rate)
     if length == 0:
         raise UnusableChannel(f"{sample_rate:g} Hz are too slow for periodograms of {parameters.psd_fftlength:g} s")
-    step = length // 2
-    pieces = [piece for run in runs for piece in _pieces(run, length, step)]
-    seconds = sum(_covered(run, length, step) for run in runs) / sample_rate
-    least = max(LEAST_SECONDS, parameters.psd_fftlength)
-    if seconds < least:
-        raise UnusableChannel(
-            f"{seconds:.4g} s in runs of at least {parameters.psd_fftlength:g} s, a power spectrum needs {least:g} s"
-        )
-    chosen = np.linspace(0, len(pieces) - 1, min(len(pieces), MOST_PERIODOGRAMS)).round().astype(int)
-    density = _median([_periodogram(pieces[index], sample_rate) for index in chosen])
+    step = parameters.psd_hop_length or length // 2
+    starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
+    _require_seconds(covered(merge(starts, length)) / sample_rate, length / sample_rate)
+    chosen = np.linspace(0, len(starts) - 1, min(len(starts), MOST_PERIODOGRAMS)).round().astype(int)
+    starts = [starts[index] for index in chosen]
+    channel = runs[0].channel
+    periodograms = np.array([_periodogram(reader.read(channel, at, at + length), sample_rate) for at in starts])
     frequency = fft.rfftfreq(length, 1 / sample_rate)
+    quiet = _quiet(periodograms, frequency >= parameters.highpass)
+    kept = [at for at, one in zip(starts, quiet, strict=True) if one]
+    loud = [at for at, one in zip(starts, quiet, strict=True) if not one]
+    density = _median(periodograms[quiet])
     _require_noise(frequency, density)
-    return Spectrum(frequency, density, seconds)
+    spans = merge(kept, length)
+    return Spectrum(frequency, density, spans, merge(loud, length), covered(spans) / sample_rate)
 
 
 def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters) -> NDArray[np.float64]:
@@ -75,37 +89,63 @@ def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters
     short by a Hann window on its impulse response; noise of the spectrum's density comes out with a variance of about
     1, less what the highpass takes.
     """
-    half = round(parameters.fduration * sample_rate / 2)
+    # A filter as long as the periodograms themselves would need one tap more than there is.
+    half = min(round(parameters.fduration * sample_rate / 2), len(spectrum.density) - 2)
     density = _blurred(spectrum.density, 4 * half)
     response = np.zeros_like(density)
     positive = spectrum.frequency > 0
     highpass = 1 / np.sqrt(1 + (parameters.highpass / spectrum.frequency[positive]) ** 8)
     response[positive] = highpass / np.sqrt(density[positive] * sample_rate / 2)
     impulse = np.roll(fft.irfft(response, n=2 * (len(response) - 1)), half)[: 2 * half + 1]
-    return np.asarray(impulse * signal.windows.hann(2 * half + 1))
+    window = signal.windows.hann(2 * half + 1)
+    taps = impulse * window
+    # Symmetric taps with a sum of zero take out every constant and every linear trend: this is the detrending.
+    return np.asarray(taps - window * (taps.sum() / window.sum()))
 
 
-def whiten(run: Run, taps: NDArray[np.float64]) -> Run:
-    """Detrend and filter a run; what the filter's edges touch, half its length at each end, is dropped."""
-    half = len(taps) // 2
-    detrended = signal.detrend(run.h, type="linear")
-    return Run(run.channel, run.start + half, signal.oaconvolve(detrended, taps, mode="valid"))
+def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Filter strain, and drop what the filter's edges touch: half its length at each end.
+
+    Args:
+        h: strain, shape [..., n].
+        taps: filters of an odd length m, shape [m], or [C, m] for h of shape [..., C, n].
+
+    Returns:
+        Whitened strain, shape [..., n - m + 1]; what each of its samples is follows from the m samples around it.
+
+    """
+    samples, reach = h.shape[-1], taps.shape[-1] - 1
+    size = fft.next_fast_len(samples, real=True)
+    # The end of a circular convolution wraps around into its first samples only, and these are dropped.
+    filtered = fft.irfft(fft.rfft(h, size) * fft.rfft(taps, size), size)
+    return np.asarray(filtered[..., reach:samples])
 
 
-def _pieces(run: Run, length: int, step: int) -> list[NDArray[np.float64]]:
-    return [run.h[at : at + length] for at in range(0, len(run.h) - length + 1, step)]
+def _require_seconds(seconds: float, periodogram: float) -> None:
+    least = max(LEAST_SECONDS, periodogram)
+    if seconds < least:
+        raise UnusableChannel(
+            f"{seconds:.4g} s in runs of at least {periodogram:g} s, a power spectrum needs {least:g} s"
+        )
 
 
-def _covered(run: Run, length: int, step: int) -> int:
-    """Count the samples of a run that at least one periodogram sees."""
-    return (len(run.h) - length) // step * step + length if len(run.h) >= length else 0
+def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which periodograms are samples of the noise; at least half of them are."""
+    everything = np.ones(len(periodograms), dtype=bool)
+    if len(periodograms) < _ENOUGH_TO_COMPARE:
+        return everything
+    median = np.median(periodograms[:, band], axis=0)
+    if not (median > 0).all():
+        return everything
+    loudness = (periodograms[:, band] / median).mean(axis=1)
+    return np.asarray(loudness <= LOUD * np.median(loudness))
 
 
 def _periodogram(h: NDArray[np.float64], sample_rate: float) -> NDArray[np.float64]:
     return np.asarray(signal.periodogram(h, sample_rate, window="hann", detrend="linear", scaling="density")[1])
 
 
-def _median(periodograms: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _median(periodograms: NDArray[np.float64]) -> NDArray[np.float64]:
     terms = np.arange(1, (len(periodograms) - 1) // 2 + 1) * 2
     bias = 1 + np.sum(1 / (terms + 1) - 1 / terms)
     return np.asarray(np.median(periodograms, axis=0) / bias)

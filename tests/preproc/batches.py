@@ -1,7 +1,8 @@
 """Batches to preprocess: real strain, noise, and the files they come in."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -9,13 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwwire.segment import Segment, encode_segment
-from preproc.batch import Strain
+from preproc.batch import Load, Piece, describe
+from preproc.findings import Finding
+from preproc.runs import Run, Runs, StrainReader, find_runs
 
 GPS = 1126259446.0
 RATE = 4096.0
 #: The released time of GW150914's merger in the detectors.
 EVENT = 1126259462.42
 Series = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Strain:
+    """A segment that is not written to a file yet."""
+
+    channel: str
+    t0: float
+    dt: float
+    h: Series
+    file: str
 
 
 def read_strain(path: Path) -> Series:
@@ -36,6 +50,41 @@ def cut(series: Series, channel: str, *, t0: float = GPS, rate: float = RATE, se
         Strain(channel, t0 + at / rate, 1 / rate, series[at : at + size], f"{channel}-{at:09d}")
         for at in range(0, len(series), size)
     ]
+
+
+def described(segments: Sequence[Strain]) -> tuple[list[Piece], Load]:
+    """Give what is known of segments, and what loads their samples, without any file."""
+    held = {one.file: one.h for one in segments}
+    return [describe(one.channel, one.t0, one.dt, one.h, one.file) for one in segments], held.__getitem__
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs of segments, and their samples."""
+
+    runs: Runs
+    reader: StrainReader
+
+    @property
+    def rejected(self) -> list[Finding]:
+        return self.runs.rejected
+
+    @property
+    def notes(self) -> list[Finding]:
+        return self.runs.notes
+
+    def of(self, channel: str = "H1:A") -> list[Run]:
+        return self.runs.by_channel.get(channel, [])
+
+    def h(self, run: Run) -> Series:
+        return self.reader.read(run.channel, run.start, run.stop)
+
+
+def find(segments: Iterable[Strain]) -> Found:
+    """Find the runs of segments."""
+    pieces, load = described(list(segments))
+    runs = find_runs(pieces, load)
+    return Found(runs, StrainReader(runs.pieces, load))
 
 
 def write_batch(directory: Path, segments: Iterable[Strain], *, seed: int = 0) -> Path:

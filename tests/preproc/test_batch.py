@@ -3,10 +3,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from preproc.batch import UNNAMED, read_batch
+from gwwire.datastore import Manifest, ManifestEntry
+from preproc.batch import MANIFEST, UNNAMED, digest_directory, read_batch
 from preproc.errors import UnusableBatch
 from preproc.findings import Reason
 from preproc.progress import silent
@@ -22,15 +24,16 @@ def write(directory: Path, **bodies: bytes) -> Path:
 
 
 def test_a_segment_without_a_channel_belongs_to_the_unnamed_one(tmp_path: Path) -> None:
-    (segment,) = read_batch(write(tmp_path, a=SEGMENT), silent).segments
-    assert (segment.channel, segment.t0, segment.dt, segment.stop) == (UNNAMED, 100.0, 0.25, 100.75)
-    assert segment.h.tolist() == [1e-21, 2e-21, -3e-21]
-    assert segment.h.dtype == np.float64
+    batch = read_batch(write(tmp_path, a=SEGMENT), silent)
+    (piece,) = batch.pieces
+    assert (piece.channel, piece.t0, piece.dt, piece.stop) == (UNNAMED, 100.0, 0.25, 100.75)
+    assert batch.load("gwba.json").tolist() == [1e-21, 2e-21, -3e-21]
+    assert batch.load("gwba.json").dtype == np.float64
 
 
 def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
     write(tmp_path, a=SEGMENT)
-    for name in ("LogStream.json", "MANIFEST.json", "gwb1.txt", ".gwb1.json"):
+    for name in ("LogStream.json", "gwb1.txt", ".gwb1.json"):
         (tmp_path / name).write_bytes(b"no segment")
     batch = read_batch(tmp_path, silent)
     assert [source.file for source in batch.sources] == ["gwba.json"]
@@ -41,7 +44,6 @@ def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
     ("body", "reason"),
     [
         (b"", "not JSON"),
-        (b'{"h":[1,NaN],"t":[0,1]}', "not JSON"),
         (b'{"h":[],"t":[0,1]}', "h: expected"),
         (b'{"h":[1,null],"t":[0,1]}', "h[1]"),
         (b'{"h":[1],"t":[0,0]}', "t[1]"),
@@ -57,11 +59,69 @@ def test_a_file_that_is_no_segment_is_rejected_by_name_and_the_rest_goes_on(
 ) -> None:
     batch = read_batch(write(tmp_path, bad=body, good=SEGMENT), silent)
     (rejected,) = batch.rejected
-    assert rejected.reason is Reason.UNREADABLE
+    assert rejected.reason is (Reason.NOT_FINITE if reason == "finite" else Reason.UNREADABLE)
     assert rejected.detail.startswith("gwbbad.json: ")
     assert reason in rejected.detail
-    assert [segment.file for segment in batch.segments] == ["gwbgood.json"]
+    assert [piece.file for piece in batch.pieces] == ["gwbgood.json"]
     assert len(batch.sources) == 2
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b" NaN"])
+def test_a_number_that_is_none_is_told_apart_from_a_broken_file(tmp_path: Path, number: bytes) -> None:
+    batch = read_batch(write(tmp_path, bad=b'{"h":[1,' + number + b'],"t":[0,1]}', good=SEGMENT), silent)
+    assert [found.reason for found in batch.rejected] == [Reason.NOT_FINITE]
+
+
+def seal(directory: Path) -> Manifest:
+    """Write the manifest of a folder of segments."""
+    batch = read_batch(directory, silent)
+    entries = [
+        ManifestEntry(piece.file, 0, source.sha256, piece.channel, piece.t0, piece.dt, piece.samples)
+        for piece, source in zip(batch.pieces, batch.sources, strict=True)
+    ]
+    manifest = Manifest("b1", "", "", "me", len(entries), 0, batch.digest, entries)
+    (directory / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    return manifest
+
+
+def test_a_sealed_batch_that_is_whole_has_its_manifests_digest(tmp_path: Path) -> None:
+    write_batch(tmp_path, cut(noise(3), "H1:A"))
+    manifest = seal(tmp_path)
+    batch = read_batch(tmp_path, silent)
+    assert batch.manifest == manifest
+    assert batch.digest == manifest.digest == digest_directory(tmp_path, silent)
+    assert not batch.rejected
+
+
+def test_what_does_not_agree_with_the_manifest_is_not_used_and_told(tmp_path: Path) -> None:
+    write(tmp_path, a=SEGMENT, b=SEGMENT, c=SEGMENT)
+    seal(tmp_path)
+    write(tmp_path, b=SEGMENT + b" ", d=SEGMENT)
+    (tmp_path / "gwbc.json").unlink()
+    batch = read_batch(tmp_path, silent)
+    assert [piece.file for piece in batch.pieces] == ["gwba.json"]
+    assert [(found.detail.split(":")[0].split()[0], found.reason) for found in batch.rejected] == [
+        ("gwbb.json", Reason.ALTERED),
+        ("gwbd.json", Reason.UNLISTED),
+        ("gwbc.json", Reason.MISSING),
+    ]
+    assert (batch.rejected[2].start, batch.rejected[2].stop) == (100, 100.75)
+
+
+def test_a_manifest_that_cannot_be_read_is_no_manifest_to_trust(tmp_path: Path) -> None:
+    (write(tmp_path, a=SEGMENT) / MANIFEST).write_text("{}")
+    with pytest.raises(UnusableBatch, match=r"cannot read the manifest .*MANIFEST\.json"):
+        read_batch(tmp_path, silent)
+
+
+def test_a_file_that_changes_while_the_batch_is_read_is_noticed(tmp_path: Path) -> None:
+    batch = read_batch(write(tmp_path, a=SEGMENT, b=SEGMENT), silent)
+    write(tmp_path, a=SEGMENT.replace(b"1e-21", b"9e-21"))
+    (tmp_path / "gwbb.json").unlink()
+    with pytest.raises(UnusableBatch, match=r"gwba\.json changed while the batch was read"):
+        batch.load("gwba.json")
+    with pytest.raises(UnusableBatch, match=r"cannot read gwbb\.json a second time"):
+        batch.load("gwbb.json")
 
 
 def test_a_file_that_cannot_be_opened_is_rejected_by_name(tmp_path: Path) -> None:
@@ -114,6 +174,6 @@ def test_the_digest_follows_every_byte_and_name(tmp_path: Path) -> None:
 
 def test_the_original_systems_files_are_read_as_they_are(original_segments: list[Path]) -> None:
     batch = read_batch(original_segments[0].parent, silent)
-    assert [len(segment.h) for segment in batch.segments] == [300] * 4
-    assert {(segment.channel, segment.dt) for segment in batch.segments} == {(UNNAMED, 1 / 4096)}
+    assert [piece.samples for piece in batch.pieces] == [300] * 4
+    assert {(piece.channel, piece.dt) for piece in batch.pieces} == {(UNNAMED, 1 / 4096)}
     assert not batch.rejected

@@ -5,15 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from preproc.cli import main
+from preproc.job import WINDOWS_IN_BLOCK, working_in
+from preproc.spectrograms import Task, Transformation
 from tests.preproc.batches import EVENT, GPS, cut, noise, read_strain, write_batch
 
-SMALL = ["--window=2", "--fmax=80", "--rows=16", "--columns=32", "--fduration=1", "--psd-fftlength=2"]
+SMALL = ["--window=2", "--fmax=80", "--rows=16", "--columns=32", "--fduration=1", "--psd-fftlength=2", "--export=none"]
 PREPROC = [sys.executable, "-m", "preproc", "run"]
 
 
@@ -41,7 +46,9 @@ def test_gw150914_comes_out_of_the_command_line(tmp_path: Path, gw150914_files: 
     assert 80 < float(loudest[3]) < 300
     assert "5 windows of 6 s from GPS 1126259447, 2 channels" in done.stdout
     assert "L1:GWOSC-4KHZ_R1_STRAIN: 2 x edge of the whitening filter, 2 s" in done.stdout
-    assert sorted(path.name for path in out.iterdir()) == ["dataset.h5", "spectrograms.png"]
+    assert {path.name for path in out.iterdir()} - {"QT.pt"} == {
+        *("dataset.h5", "spectrograms.png", "report.html", "report.json")
+    }
     assert len(done.stdout.splitlines()) <= 25
 
 
@@ -92,7 +99,7 @@ def test_what_could_not_be_done_is_one_line_and_exit_code_1(
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["run", "--out", "x"], "--data DIR is required where DATART is not set"),
+        (["run", "--out", "x"], "--data DIR or --batch ID is required where DATART is not set"),
         (["run", "--data", "x"], "the following arguments are required: --out"),
         (["run", "--data", "x", "--out", "./x"], "--out must not be the directory of the data"),
         (["run", "--data", "x", "--out", "y", "--q", "high"], "argument --q: invalid float value: 'high'"),
@@ -133,16 +140,109 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_asked_to_stop_it_leaves_nothing_half_done(tmp_path: Path) -> None:
-    # A batch that takes seconds to transform, a window at each sample.
-    batch = write_batch(tmp_path / "batch", cut(noise(60, rate=256.0), "H1:A", rate=256.0, seconds=60))
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """A command that takes seconds, with a window at every fourth sample, and the folder that comes of it."""
+    folder = tmp_path_factory.mktemp("long")
+    batch = write_batch(folder / "batch", cut(noise(10, rate=256.0), "H1:A", rate=256.0, seconds=10))
+    options = ["--data", str(batch), *SMALL, "--stride=0.0156"]
+    assert main(["run", *options, "--out", str(folder / "out")]) == 0
+    return options, folder / "out"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "jobs"), [(signal.SIGTERM, 130, 1), (signal.SIGINT, 130, 2), (signal.SIGKILL, -9, 2)]
+)
+def test_cut_short_it_leaves_nothing_half_done_and_goes_on_where_it_was(
+    tmp_path: Path, long_run: tuple[list[str], Path], sent: signal.Signals, code: int, jobs: int
+) -> None:
+    options, whole = long_run
     out = tmp_path / "out"
-    command = [*PREPROC, "--data", str(batch), "--out", str(out), *SMALL, "--stride=0.004"]
+    command = [*PREPROC, *options, f"--jobs={jobs}", "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not (out.exists() and list(out.iterdir())):
+        while not list(out.glob(".job/block-*.npy")):
             assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+            time.sleep(0.002)
+        process.send_signal(sent)
         _, told = process.communicate()
-    assert (process.returncode, told) == (1, "preproc: interrupted\n")
-    assert not list(out.iterdir())
+    assert process.returncode == code
+    assert code == -9 or told == "preproc: interrupted\n"
+    assert [path.name for path in out.iterdir()] == [".job"]
+    done = len(list(out.glob(".job/block-*.npy")))
+    transformed = count_transformed(lambda: main(["run", *options, "--out", str(out)]))
+    with h5py.File(whole / "dataset.h5") as dataset:
+        assert transformed == len(dataset["data"]) - WINDOWS_IN_BLOCK * done
+    assert (out / "dataset.h5").read_bytes() == (whole / "dataset.h5").read_bytes()
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def count_transformed(work: Callable[[], int]) -> int:
+    """Count the windows that are transformed by what is done."""
+    counted = 0
+    transform = Transformation.__call__
+
+    def counting(self: Transformation, task: Task) -> NDArray[np.float32]:
+        nonlocal counted
+        counted += len(task.strain)
+        return transform(self, task)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transformation, "__call__", counting)
+        assert work() == 0
+    return counted
+
+
+def test_done_again_with_the_same_input_and_parameters_it_does_nothing_and_says_so(
+    tmp_path: Path, batch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
+    assert main(command) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    capsys.readouterr()
+    assert count_transformed(lambda: main(command)) == 0
+    assert capsys.readouterr().out.startswith("nothing to do: ")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_another_parameter_or_another_file_makes_it_anew(tmp_path: Path, batch: Path) -> None:
+    command = ["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
+    assert main(command) == 0
+    assert count_transformed(lambda: main([*command, "--q=10"])) == 4
+    (batch / "gwb9.json").write_text('{"h":[1e-22],"t":[0,0.00390625],"meta":{"channel":"H1:A"}}')
+    assert count_transformed(lambda: main([*command, "--q=10"])) == 4
+
+
+def test_a_product_that_is_missing_is_made_without_the_work_before_it(tmp_path: Path, batch: Path) -> None:
+    command = ["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
+    assert main(command) == 0
+    (tmp_path / "out" / "spectrograms.png").unlink()
+    assert count_transformed(lambda: main([*command, "--export=annalisa"])) == 0
+    assert (tmp_path / "out" / "spectrograms.png").exists()
+    assert len(list((tmp_path / "out" / "annalisa").glob("*.h5"))) == 4
+
+
+def test_two_runs_never_work_in_the_same_folder(
+    tmp_path: Path, batch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with working_in(tmp_path / "out"):
+        assert main(["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]) == 1
+    assert capsys.readouterr().err == f"preproc: another run works in {tmp_path / 'out'}\n"
+
+
+def test_parameters_come_from_a_file_and_the_command_line_goes_before_it(tmp_path: Path, batch: Path) -> None:
+    file = tmp_path / "preproc.yaml"
+    file.write_text("dataset_proc: {parameters: {q: 10, frange: [9, 70]}}\nwhiten: {truncation_window_size: 1}\n")
+    options = ["--parameters", str(file), "--fmax=75", *(one for one in SMALL if one != "--fmax=80")]
+    assert main(["run", "--data", str(batch), "--out", str(tmp_path / "out"), *options]) == 0
+    with h5py.File(tmp_path / "out" / "dataset.h5") as dataset:
+        assert [dataset.attrs[name] for name in ("q", "fmin", "fmax", "fduration")] == [10, 9, 75, 1]
+
+
+def test_single_windows_are_drawn_on_request(tmp_path: Path, batch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["run", "--data", str(batch), "--out", str(out), *SMALL, "--window-png=1"]) == 0
+    assert main(["plot", str(out / "dataset.h5"), "0", "3", "--out", str(tmp_path)]) == 0
+    pictures = [out / "window-1.png", tmp_path / "window-0.png", tmp_path / "window-3.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    assert main(["plot", str(out / "dataset.h5"), "4"]) == 1
+    assert "there is no window 4" in capsys.readouterr().err

@@ -19,8 +19,12 @@ from preproc.parameters import Parameters
         ({"fmin": 500}, "fmin 500 Hz is not below fmax 500 Hz"),
         ({"q": 3.3}, "q must be above"),
         ({"mismatch": 1}, "mismatch must be below 1"),
-        ({"fduration": 4}, "fduration 4 s is not below psd_fftlength 4 s"),
-        ({"window": 1, "stride": 1}, "window 1 s does not hold q = 12 cycles of fmin 8 Hz"),
+        ({"fduration": 4.5}, "fduration 4.5 s is longer than psd_fftlength 4 s"),
+        ({"padding": -1}, "padding must be a number not below zero, got -1"),
+        ({"padding": 3.5}, r"padding 3\.5 s is longer than half a window of 6 s"),
+        ({"psd_nfft": 0}, "psd_nfft must be a positive number"),
+        ({"train_proportion": 0.95}, r"train_proportion and validation_proportion are 1\.05 together, more than 1"),
+        ({"window": 1, "stride": 1, "padding": 0}, "window 1 s does not hold q = 12 cycles of fmin 8 Hz"),
     ],
 )
 def test_a_parameter_that_makes_no_sense_is_named(chosen: dict[str, Any], message: str) -> None:
@@ -37,3 +41,12 @@ def test_a_rate_too_low_for_the_highest_frequency_is_refused_with_what_would_do(
 def test_a_highpass_above_the_nyquist_frequency_is_refused() -> None:
     with pytest.raises(BadParameter, match="highpass 600 Hz is too high for data at 1024 Hz"):
         Parameters(fmax=400, highpass=600).check_rate(1024)
+
+
+def test_a_periodogram_in_samples_is_checked_where_the_rate_is_known() -> None:
+    parameters = Parameters(fmax=300, psd_nfft=8192)
+    parameters.check_rate(4096)
+    assert parameters.spectrum_samples(4096) == 8192
+    assert Parameters().spectrum_samples(4096) == 16384
+    with pytest.raises(BadParameter, match=r"fduration 2 s is longer than psd_nfft 8192 at 8192 Hz"):
+        parameters.check_rate(8192)

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from preproc import pipeline
-from preproc.batch import Strain, read_batch
+from preproc import batch
+from preproc.batch import read_batch
 from preproc.dataset import findings_of, peaks
 from preproc.errors import BadParameter, NoWindow, OutputFailed, UnusableBatch
 from preproc.findings import Finding, Reason
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.progress import silent
-from preproc.runs import Run
-from preproc.whiten import whiten
-from tests.preproc.batches import EVENT, GPS, RATE, cut, noise, read_strain, write_batch
+from tests.preproc.batches import EVENT, GPS, RATE, Strain, cut, noise, read_strain, write_batch
 
 #: Small windows of slow data, where the numbers do not matter but the way of the data does.
 RATE_SLOW = 256.0
@@ -96,12 +95,12 @@ def test_the_record_says_all_there_is_to_know(tmp_path: Path) -> None:
     assert result["gps_start"].tolist() == [GPS + 0.5 + 2 * n for n in range(9)]
     assert result["event_id"][0] == b"1126259446.500000"
     assert len(set(result["event_id"])) == 9
-    batch = read_batch(tmp_path / "batch0", silent)
-    assert result["sources"] == [(source.file, source.sha256) for source in batch.sources]
+    read = read_batch(tmp_path / "batch0", silent)
+    assert result["sources"] == [(source.file, source.sha256) for source in read.sources]
     attributes = result["attributes"]
-    assert attributes["batch_digest"] == batch.digest
+    assert attributes["batch_digest"] == read.digest
     assert attributes["sample_rate"] == RATE_SLOW
-    assert {name: attributes[name] for name in vars(SMALL)} == vars(SMALL)
+    assert {name: attributes[name] for name in SMALL.given()} == SMALL.given()
     assert attributes["version_numpy"] == np.__version__
     with h5py.File(tmp_path / "dataset.h5") as file:
         density = file["psd/H1:A"]
@@ -122,7 +121,7 @@ def test_every_second_of_a_channel_is_in_a_window_or_rejected_with_a_reason(tmp_
     assert seconds(result["rejected"], Reason.SHORT_RUN, "H1:A") == 1
     assert seconds(result["rejected"], Reason.FILTER_EDGE, "H1:A") == 3
     assert seconds(result["rejected"], Reason.NOT_COMMON, "L1:A") > 3
-    assert [note.reason for note in result["notes"]] == [Reason.GAP] * 3
+    assert [note.reason for note in result["notes"] if note.channel] == [Reason.GAP] * 3
 
 
 def test_a_window_never_holds_samples_from_both_sides_of_a_gap(tmp_path: Path) -> None:
@@ -168,7 +167,7 @@ def test_a_channel_too_short_for_a_spectrum_is_rejected_with_what_it_had(tmp_pat
 def test_a_short_spectrum_is_noted(tmp_path: Path) -> None:
     result = run(tmp_path, slow(10, "H1:A"))
     assert result["psd"]["H1:A"][1]["seconds"] == 10
-    assert [str(note) for note in result["notes"]] == [
+    assert [str(note) for note in result["notes"] if note.channel] == [
         "short power spectrum: estimated from 10 s, 16 s or more are better"
     ]
 
@@ -186,30 +185,41 @@ def test_another_rate_and_an_unreadable_file_are_told(tmp_path: Path) -> None:
     assert "gwb0.json" in [name for name, _ in result["sources"]]
 
 
-def test_almost_nothing_still_gives_numbers(tmp_path: Path) -> None:
+def test_a_window_without_any_signal_is_rejected_and_the_others_stay(tmp_path: Path) -> None:
     # Ticks every 0.09 s are no constant strain, but squared they are nothing.
     h = noise(30, rate=RATE_SLOW)
     h[10 * 256 : 20 * 256] = 0
     h[10 * 256 : 20 * 256 : 23] = 1e-220
     result = run(tmp_path, cut(h, "H1:A", rate=RATE_SLOW))
-    assert len(result["data"]) == 14
+    silent_windows = [found for found in result["rejected"] if found.reason is Reason.SILENT]
+    assert 0 < len(silent_windows) < 6
+    assert all(GPS + 9 < found.start < found.stop < GPS + 21 for found in silent_windows)
+    assert len(result["data"]) == 14 - len(silent_windows)
     assert np.isfinite(result["data"]).all()
 
 
-def test_a_window_without_any_signal_is_rejected_and_the_others_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def whiten_to_nothing(one: Run, taps: NDArray[np.float64]) -> Run:
-        white = whiten(one, taps)
-        white.h[512:1024] = 0
-        return white
+def test_windows_in_runs_too_short_for_padding_are_told(tmp_path: Path) -> None:
+    result = run(tmp_path, [*slow(20, "H1:A"), *slow(3, "H1:A", start=24)])
+    (note,) = [note for note in result["notes"] if note.reason is Reason.NO_PADDING]
+    assert (note.start, note.stop) == (GPS + 24.5, GPS + 26.5)
 
-    # No strain is known that whitens to exactly nothing; should there be one, no NaN may reach the data.
-    monkeypatch.setattr(pipeline, "whiten", whiten_to_nothing)
-    result = run(tmp_path, slow(20, "H1:A"))
-    assert (result["gps_start"] - GPS).tolist() == [0.5, *(4.5 + 2 * n for n in range(7))]
-    assert seconds(result["rejected"], Reason.SILENT, "H1:A") == 2
-    assert np.isfinite(result["data"]).all()
+
+def test_memory_is_bounded_however_large_the_batch_is(tmp_path: Path) -> None:
+    def most_memory(seconds: int) -> int:
+        segments = cut(noise(seconds, rate=RATE_SLOW), "H1:A", rate=RATE_SLOW, seconds=20)
+        folder = write_batch(tmp_path / f"batch{seconds}", segments)
+        tracemalloc.start()
+        preprocess(folder, tmp_path / f"{seconds}.h5", SMALL, silent)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "_CACHED_BYTES", 100_000)
+        most_memory(50)  # what is imported and cached once
+        small, large = most_memory(200), most_memory(800)
+    strain = 800 * 256 * 8
+    assert large - small < strain / 3
 
 
 @pytest.mark.parametrize("t0", [0.0, -1000.25])
@@ -254,7 +264,7 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "dataset.h5").mkdir()
     with pytest.raises(OutputFailed, match=r"cannot write .*dataset\.h5: Is a directory"):
         run(tmp_path, slow(20, "H1:A"))
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 def test_sixteen_kilohertz_are_as_good_as_four(tmp_path: Path) -> None:

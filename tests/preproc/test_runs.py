@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preproc.batch import Strain, read_batch
+from preproc.batch import read_batch
 from preproc.findings import Finding, Reason
 from preproc.progress import silent
-from preproc.runs import Runs, find_runs, most_sampled_rate
-from tests.preproc.batches import GPS, RATE, cut, noise
+from preproc.runs import find_runs, most_sampled_rate
+from tests.preproc.batches import GPS, RATE, Found, Strain, cut, described, find, noise
 
 DT = 1 / RATE
 REPEATABLE = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -21,8 +21,8 @@ def strain(h: list[float], k: float, file: str, channel: str = "H1:A") -> Strain
     return Strain(channel, GPS + k * DT, DT, np.array(h, dtype=np.float64), file)
 
 
-def spans(runs: Runs, channel: str = "H1:A") -> list[tuple[float, list[float]]]:
-    return [(runs.grid.gps(run.start), run.h.tolist()) for run in runs.by_channel.get(channel, [])]
+def spans(found: Found, channel: str = "H1:A") -> list[tuple[float, list[float]]]:
+    return [(found.runs.grid.gps(run.start), found.h(run).tolist()) for run in found.of(channel)]
 
 
 def reasons(findings: list[Finding]) -> list[Reason]:
@@ -31,33 +31,34 @@ def reasons(findings: list[Finding]) -> list[Reason]:
 
 def test_touching_segments_make_one_run_in_whatever_order_they_came() -> None:
     pieces = cut(noise(4), "H1:A", seconds=0.3)
-    (run,) = find_runs(pieces[::-1]).by_channel["H1:A"]
-    assert run.h.tobytes() == noise(4).tobytes()
-    assert find_runs(pieces).grid.gps(run.start) == GPS
+    runs = find(pieces[::-1])
+    (run,) = runs.of()
+    assert runs.h(run).tobytes() == noise(4).tobytes()
+    assert runs.runs.grid.gps(run.start) == GPS
 
 
 def test_a_gap_splits_a_run_and_is_told() -> None:
-    runs = find_runs([strain([1, 2], 0, "a"), strain([4, 5], 3, "b")])
+    runs = find([strain([1, 2], 0, "a"), strain([4, 5], 3, "b")])
     assert spans(runs) == [(GPS, [1, 2]), (GPS + 3 * DT, [4, 5])]
     assert runs.notes == [Finding("H1:A", GPS + 2 * DT, GPS + 3 * DT, Reason.GAP)]
     assert not runs.rejected
 
 
 def test_a_duplicate_is_taken_once_and_told() -> None:
-    runs = find_runs([strain([1, 2], 0, "a"), strain([1, 2], 0, "b"), strain([3], 2, "c")])
+    runs = find([strain([1, 2], 0, "a"), strain([1, 2], 0, "b"), strain([3], 2, "c")])
     assert spans(runs) == [(GPS, [1, 2, 3])]
     assert [str(note) for note in runs.notes] == ["duplicate: b repeats what others hold"]
 
 
 def test_samples_that_overlap_and_agree_are_taken_once() -> None:
-    runs = find_runs([strain([1, 2, 3], 0, "a"), strain([3, 4], 2, "b"), strain([2], 1, "c")])
+    runs = find([strain([1, 2, 3], 0, "a"), strain([3, 4], 2, "b"), strain([2], 1, "c")])
     assert spans(runs) == [(GPS, [1, 2, 3, 4])]
-    assert reasons(runs.notes) == [Reason.DUPLICATE, Reason.DUPLICATE]
+    assert reasons(runs.notes) == [Reason.DUPLICATE, Reason.OVERLAP]
 
 
 def test_of_two_that_contradict_each_other_neither_is_believed() -> None:
     segments = [strain([1, 2], 0, "a"), strain([1, 9], 0, "b"), strain([3, 4], 2, "c")]
-    runs = find_runs(segments)
+    runs = find(segments)
     assert spans(runs) == [(GPS + 2 * DT, [3, 4])]
     assert sorted(str(found) for found in runs.rejected) == [
         "conflicting strain: a and b overlap and differ",
@@ -67,49 +68,49 @@ def test_of_two_that_contradict_each_other_neither_is_believed() -> None:
 
 def test_a_copy_of_a_contradicted_segment_is_not_believed_either() -> None:
     segments = [strain([1, 2], 0, "a"), strain([1, 2], 0, "b"), strain([8, 9], 1, "c")]
-    runs = find_runs(segments)
-    assert not runs.by_channel
+    runs = find(segments)
+    assert not runs.runs.by_channel
     assert reasons(runs.rejected) == [Reason.CONFLICT] * 3
 
 
 def test_minus_zero_contradicts_zero() -> None:
-    runs = find_runs([strain([1, 0.0], 0, "a"), strain([1, -0.0], 0, "b")])
+    runs = find([strain([1, 0.0], 0, "a"), strain([1, -0.0], 0, "b")])
     assert reasons(runs.rejected) == [Reason.CONFLICT] * 2
 
 
 def test_the_same_strain_at_another_time_is_kept_and_told() -> None:
-    runs = find_runs([strain([1, 2], 0, "a"), strain([1, 2], 2, "b")])
+    runs = find([strain([1, 2], 0, "a"), strain([1, 2], 2, "b")])
     assert spans(runs) == [(GPS, [1, 2, 1, 2])]
     assert reasons(runs.notes) == [Reason.REPEATED]
     assert runs.notes[0].detail == "b holds the same samples as a at GPS 1126259446"
 
 
 def test_channels_are_never_mixed() -> None:
-    runs = find_runs([strain([1, 2], 0, "a"), strain([3, 4], 2, "b", "L1:A"), strain([5, 6], 2, "c")])
+    runs = find([strain([1, 2], 0, "a"), strain([3, 4], 2, "b", "L1:A"), strain([5, 6], 2, "c")])
     assert spans(runs) == [(GPS, [1, 2, 5, 6])]
     assert spans(runs, "L1:A") == [(GPS + 2 * DT, [3, 4])]
-    assert list(runs.by_channel) == ["H1:A", "L1:A"]
+    assert list(runs.runs.by_channel) == ["H1:A", "L1:A"]
 
 
 @pytest.mark.parametrize("off", [0.02, -0.02, 0.5, -0.3])
 def test_a_segment_between_the_samples_is_rejected_and_told(off: float) -> None:
-    runs = find_runs([*cut(noise(1), "H1:A"), strain([1, 2], 5000 + off, "odd")])
-    assert len(runs.by_channel["H1:A"]) == 1
+    runs = find([*cut(noise(1), "H1:A"), strain([1, 2], 5000 + off, "odd")])
+    assert len(runs.of()) == 1
     (found,) = runs.rejected
     assert found.reason is Reason.OFF_GRID
     assert found.detail.startswith(f"odd lies {abs(off):.2g} samples")
 
 
 def test_a_hundredth_of_a_sample_is_rounding() -> None:
-    runs = find_runs([strain([1, 2], 0, "a"), strain([3, 4], 2.005, "b")])
+    runs = find([strain([1, 2], 0, "a"), strain([3, 4], 2.005, "b")])
     assert spans(runs) == [(GPS, [1, 2, 3, 4])]
 
 
 def test_the_grid_is_the_one_most_samples_lie_on() -> None:
     segments = [strain([9], 0, "early"), strain([1, 2, 3], 10.4, "a"), strain([4, 5, 6], 13.4, "b")]
-    runs = find_runs(segments)
+    runs = find(segments)
     assert [h for _, h in spans(runs)] == [[1, 2, 3, 4, 5, 6]]
-    assert runs.grid.gps(runs.by_channel["H1:A"][0].start) == pytest.approx(GPS + 10.4 * DT, abs=1e-6)
+    assert runs.runs.grid.gps(runs.of()[0].start) == pytest.approx(GPS + 10.4 * DT, abs=1e-6)
     assert [found.detail.split()[0] for found in runs.rejected] == ["early"]
 
 
@@ -117,32 +118,32 @@ def test_the_grid_is_the_one_most_samples_lie_on() -> None:
 @pytest.mark.parametrize("rate", [0.5, 256.0, 4096.0, 10000.0, 16384.0, 65536.0, 16384 / 3])
 def test_any_t0_and_rate_make_one_run_of_what_belongs_together(t0: float, rate: float) -> None:
     series = noise(1000 / rate, rate=rate)
-    runs = find_runs(cut(series, "H1:A", t0=t0, rate=rate, seconds=7 / rate))
-    (run,) = runs.by_channel["H1:A"]
-    assert run.h.tobytes() == series.tobytes()
-    assert runs.grid.gps(run.start) == pytest.approx(t0, abs=0.01 / rate)
+    runs = find(cut(series, "H1:A", t0=t0, rate=rate, seconds=7 / rate))
+    (run,) = runs.of()
+    assert runs.h(run).tobytes() == series.tobytes()
+    assert runs.runs.grid.gps(run.start) == pytest.approx(t0, abs=0.01 / rate)
 
 
 def test_constant_strain_ends_a_run_and_is_told() -> None:
     series = noise(2)
     series[2000:3000] = 0.0
-    runs = find_runs(cut(series, "H1:A", seconds=0.25))
-    assert [(run.start, run.stop) for run in runs.by_channel["H1:A"]] == [(0, 2000), (3000, 8192)]
+    runs = find(cut(series, "H1:A", seconds=0.25))
+    assert [(run.start, run.stop) for run in runs.of()] == [(0, 2000), (3000, 8192)]
     (found,) = runs.rejected
     assert str(found) == "constant strain: 0 all the time"
     assert (found.start, found.stop) == (GPS + 2000 * DT, GPS + 3000 * DT)
 
 
 def test_a_channel_that_is_constant_throughout_has_no_run() -> None:
-    runs = find_runs(cut(np.full(8192, 3e-22), "H1:A"))
-    assert not runs.by_channel
+    runs = find(cut(np.full(8192, 3e-22), "H1:A"))
+    assert not runs.runs.by_channel
     assert reasons(runs.rejected) == [Reason.CONSTANT]
 
 
 def test_a_few_equal_samples_are_no_reason_to_split() -> None:
     series = noise(1)
     series[100:200] = 1e-22
-    assert len(find_runs(cut(series, "H1:A")).by_channel["H1:A"]) == 1
+    assert len(find(cut(series, "H1:A")).of()) == 1
 
 
 def test_the_rate_with_the_most_samples_is_taken_and_the_others_are_told() -> None:
@@ -150,14 +151,15 @@ def test_the_rate_with_the_most_samples_is_taken_and_the_others_are_told() -> No
     fast = cut(noise(1), "H1:A")
     # One sample that claims to last for ages is little data.
     huge = [Strain("X1:HUGE", 0.0, 1e9, np.array([1.0]), "huge")]
-    kept, rejected = most_sampled_rate([*slow, *huge, *fast])
-    assert kept == fast
+    kept, rejected = most_sampled_rate(described([*slow, *huge, *fast])[0])
+    assert [piece.file for piece in kept] == [one.file for one in fast]
     assert reasons(rejected) == [Reason.OTHER_RATE] * 4
     assert str(rejected[0]) == "other sample rate: 16 Hz, not 4096"
 
 
 def test_the_original_systems_files_make_two_runs_and_one_suspicion(original_segments: list[Path]) -> None:
-    runs = find_runs(read_batch(original_segments[0].parent, silent).segments)
+    batch = read_batch(original_segments[0].parent, silent)
+    runs = find_runs(batch.pieces, batch.load)
     assert [(run.start, run.stop) for run in runs.by_channel["unnamed"]] == [(0, 300), (901, 1801)]
     assert reasons(runs.notes) == [Reason.REPEATED, Reason.GAP]
     assert not runs.rejected
@@ -192,12 +194,12 @@ def test_any_cutting_shuffling_duplicating_and_dropping_gives_exactly_the_runs_t
         Strain("H1:A", t0 + start / rate, 1 / rate, series[start:stop], f"{number:03d}")
         for number, (start, stop) in enumerate(pieces)
     ]
-    runs = find_runs(segments)
-    found = [(round((runs.grid.gps(run.start) - t0) * rate), run.h.tolist()) for run in runs.by_channel["H1:A"]]
+    runs = find(segments)
+    found = [(round((runs.runs.grid.gps(run.start) - t0) * rate), runs.h(run).tolist()) for run in runs.of()]
     assert found == [(start, series[start:stop].tolist()) for start, stop in remaining(pieces)]
     assert not runs.rejected
     overlap = sum(stop - start for start, stop in pieces) - sum(stop - start for start, stop in remaining(pieces))
-    duplicates = [note.seconds for note in runs.notes if note.reason is Reason.DUPLICATE]
+    duplicates = [note.seconds for note in runs.notes if note.reason in {Reason.DUPLICATE, Reason.OVERLAP}]
     assert round(sum(duplicates) * rate) == overlap
 
 
@@ -217,7 +219,7 @@ def test_one_wrong_sample_rejects_just_the_segments_that_meet_it(
     h = segments[liar].h.copy()
     h[wrong - pieces[liar][0]] = -1.0
     segments[liar] = replace(segments[liar], h=h)
-    runs = find_runs(segments)
+    runs = find(segments)
     met = {n for n, (start, stop) in enumerate(pieces) if start <= wrong < stop and n != liar}
     expected = met | {liar} if met else set()
     assert {int(found.detail[:3]) for found in runs.rejected} == expected

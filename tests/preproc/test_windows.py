@@ -1,4 +1,3 @@
-import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +8,7 @@ REPEATABLE = settings(deadline=None, derandomize=True, suppress_health_check=[He
 
 
 def runs(channel: str, *spans: Span) -> list[Run]:
-    return [Run(channel, start, np.zeros(stop - start)) for start, stop in spans]
+    return [Run(channel, start, stop) for start, stop in spans]
 
 
 def test_windows_follow_each_other_from_the_start_of_each_run() -> None:

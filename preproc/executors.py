@@ -1,0 +1,149 @@
+"""Where tasks are computed: here, in processes of this machine, or by the workers of a Dask cluster.
+
+Each takes the work and the tasks, and gives the results in the order of the tasks. Few tasks are under way at a time,
+so that memory stays bounded however many there are.
+"""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from multiprocessing.connection import wait
+from typing import Any, Protocol
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from preproc.errors import ExtraMissing, WorkersFailed
+from preproc.spectrograms import Task
+
+Spectrograms = NDArray[np.float32]
+Work = Callable[[Task], Spectrograms]
+#: Tasks under way for each worker: one is computed, the next one is there already.
+_AHEAD = 2
+_SCHEDULER_SECONDS = 20
+
+
+class Executor(Protocol):
+    """Computes tasks; ending the iteration early stops what is under way."""
+
+    def __call__(self, work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
+        """Give the results in the order of the tasks."""
+
+
+def here(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
+    """Compute in this process."""
+    yield from map(work, tasks)
+
+
+def in_processes(jobs: int) -> Executor:
+    """Compute in so many processes of this machine."""
+
+    def run(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (work,))
+        try:
+            yield from _in_order(lambda task: pool.submit(_compute, task), tasks, _AHEAD * jobs)
+        except BrokenProcessPool as error:
+            raise WorkersFailed("a process that computes spectrograms died; was the memory full?") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return run
+
+
+def on_dask(address: str) -> Executor:
+    """Compute on the workers of the Dask cluster whose scheduler listens at `address`, like `tcp://host:8786`."""
+
+    def run(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
+        try:
+            distributed = importlib.import_module("distributed")
+        except ImportError as error:
+            raise ExtraMissing("--scheduler needs the extra dask: pip install 'glitchflow-datastore[dask]'") from error
+        try:
+            with distributed.Client(address, timeout=_SCHEDULER_SECONDS, set_as_default=False) as client:
+                submit, threads = _shared(client, address, work)
+                yield from _in_order(submit, tasks, _AHEAD * threads)
+        except (OSError, distributed.KilledWorker, distributed.CancelledError) as error:
+            raise WorkersFailed(f"the Dask cluster at {address} failed: {' '.join(str(error).split())}") from error
+
+    return run
+
+
+def _shared(client: Any, address: str, work: Work) -> tuple[Callable[[Task], "Pending"], int]:
+    """Hand the work to every worker once; give what submits a task, and how many may be under way."""
+    ours, theirs = _versions(), client.run(_versions)
+    if not theirs:
+        raise WorkersFailed(f"the Dask cluster at {address} has no workers")
+    for worker, found in theirs.items():
+        if found != ours:
+            raise WorkersFailed(f"the Dask worker {worker} has {found}, here is {ours}: results would differ")
+    shared = client.scatter(work, broadcast=True, hash=False)
+    threads = sum(client.nthreads().values())
+    return lambda task: client.submit(_apply, shared, task, pure=False), threads
+
+
+def _in_order(submit: Callable[[Task], "Pending"], tasks: Iterable[Task], ahead: int) -> Generator[Spectrograms]:
+    pending: deque[Pending] = deque()
+    try:
+        for task in tasks:
+            pending.append(submit(task))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for one in pending:
+            one.cancel()
+
+
+class Pending(Protocol):
+    """A result to come."""
+
+    def result(self) -> Spectrograms:
+        """Wait for it."""
+
+    def cancel(self) -> object:
+        """Do without it."""
+
+
+_work: Work | None = None
+
+
+def _begin(work: Work) -> None:
+    """Prepare a process of the pool."""
+    global _work  # noqa: PLW0603 (what a process of a pool keeps between two tasks can only be global)
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+    os._exit(1)
+
+
+def _compute(task: Task) -> Spectrograms:
+    if _work is None:
+        raise RuntimeError("the process was not prepared")
+    return _work(task)
+
+
+def _apply(work: Work, task: Task) -> Spectrograms:
+    return work(task)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "glitchflow-datastore": version("glitchflow-datastore"),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }

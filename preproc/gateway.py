@@ -1,0 +1,99 @@
+"""A sealed batch of the gateway: brought segment by segment, each checked against the manifest."""
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from gwclient.client import GlitchflowClient
+from gwclient.errors import GatewayError
+from gwwire.datastore import Manifest, ManifestEntry
+from preproc.batch import MANIFEST
+from preproc.errors import GatewayFailed
+from preproc.progress import Progress
+from preproc.publish import published
+
+#: So many segments are on their way at a time.
+_AT_A_TIME = 16
+_FOLDER = ".batch"
+
+
+class GatewaySource:
+    """A frozen or archived batch by its id.
+
+    What was brought already is not asked for again, so that a run that was cut short goes on where it was.
+
+    Args:
+        url: the address of the gateway.
+        batch: the id of the batch.
+
+    """
+
+    def __init__(self, url: str, batch: str) -> None:
+        self._url = url
+        self._batch = batch
+
+    def digest(self, _progress: Progress, /) -> str:
+        """Ask for the manifest.
+
+        Raises:
+            GatewayFailed: there is no such batch, it is not sealed, or nobody answers.
+
+        """
+        return asyncio.run(self._ask_manifest()).digest
+
+    def directory(self, out: Path, progress: Progress, /) -> Path:
+        """Bring the segments into a folder of `out`.
+
+        Raises:
+            GatewayFailed: a segment cannot be had as the manifest says it is.
+            OutputFailed: it cannot be kept.
+
+        """
+        folder = out / _FOLDER / self._batch
+        asyncio.run(self._bring(folder, progress))
+        return folder
+
+    def forget(self, out: Path, /) -> None:
+        """Remove the folder."""
+        shutil.rmtree(out / _FOLDER, ignore_errors=True)
+
+    async def _ask_manifest(self) -> Manifest:
+        try:
+            async with GlitchflowClient(self._url) as client:
+                return await client.manifest(self._batch)
+        except (GatewayError, ValueError) as error:
+            raise GatewayFailed(f"batch {self._batch}: {error}") from error
+
+    async def _bring(self, folder: Path, progress: Progress) -> None:
+        manifest = await self._ask_manifest()
+        entries = manifest.segments
+        groups = [entries[at : at + _AT_A_TIME] for at in range(0, len(entries), _AT_A_TIME)]
+        try:
+            async with GlitchflowClient(self._url) as client:
+                for group in progress(groups, "fetching"):
+                    await _bring_group(client, group, folder)
+        except GatewayError as error:
+            raise GatewayFailed(f"batch {self._batch}: {error}") from error
+        with published(folder / MANIFEST) as partial:
+            partial.write_bytes(msgspec.json.encode(manifest))
+
+
+async def _bring_group(client: GlitchflowClient, entries: Sequence[ManifestEntry], folder: Path) -> None:
+    missing = [entry for entry in entries if not _is_there(folder / entry.name, entry)]
+    bodies = await asyncio.gather(*(client.segment(entry.name) for entry in missing))
+    for entry, body in zip(missing, bodies, strict=True):
+        if hashlib.sha256(body).hexdigest() != entry.sha256:
+            raise GatewayFailed(f"{entry.name} has not the SHA-256 that the manifest of its batch gives")
+        with published(folder / entry.name) as partial:
+            partial.write_bytes(body)
+
+
+def _is_there(path: Path, entry: ManifestEntry) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
+    except FileNotFoundError:
+        return False

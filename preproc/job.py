@@ -1,0 +1,126 @@
+"""What a run has done so far, in a folder beside its result, so that one that was cut short can go on.
+
+Each block of windows is a file of its own, whole or not there. The blocks belong to a key that stands for the input and
+everything that decides the result; with another key they are thrown away.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from preproc.errors import FolderBusy, OutputFailed
+from preproc.parameters import Parameters
+from preproc.publish import published
+
+#: So many windows make a block: seconds of work, and no more memory than a task of it takes.
+WINDOWS_IN_BLOCK = 32
+_FOLDER = ".job"
+_KEY = "key"
+
+
+def job_key(digest: str, parameters: Parameters) -> str:
+    """Give what stands for the input and everything that decides the result: a SHA-256."""
+    deciding = {"batch": digest, "parameters": parameters.given(), "versions": versions()}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of all software that takes part."""
+    return {
+        "glitchflow_datastore": version("glitchflow-datastore"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "h5py": h5py.__version__,
+    }
+
+
+@contextmanager
+def working_in(out: Path) -> Iterator[None]:
+    """Keep every other run out of an output folder, which is made if missing; a run that dies lets go of it.
+
+    Raises:
+        FolderBusy: another run works in it.
+        OutputFailed: it cannot be made.
+
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error
+    try:
+        _lock(handle, out)
+        yield
+    finally:
+        os.close(handle)
+        # A run that failed at once leaves no empty folder behind.
+        with suppress(OSError):
+            out.rmdir()
+
+
+def _lock(handle: int, out: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FolderBusy(f"another run works in {out}") from None
+    except OSError:
+        # Some network file systems know no such locks; there, each run has to be given a folder of its own.
+        return
+
+
+class Job:
+    """The blocks of one run.
+
+    Args:
+        out: the folder of the result; the blocks are in a folder inside.
+        key: see `job_key`.
+
+    """
+
+    def __init__(self, out: Path, key: str) -> None:
+        self._folder = out / _FOLDER
+        self.key = key
+
+    def begin(self) -> None:
+        """Keep the blocks there are, if they are this job's."""
+        key = self._folder / _KEY
+        try:
+            if not key.exists() or key.read_text() != self.key:
+                self.forget()
+                with published(key) as partial:
+                    partial.write_text(self.key)
+        except OSError as error:
+            raise OutputFailed(f"cannot write {key}: {error.strerror}") from error
+
+    def has(self, block: int) -> bool:
+        """Tell whether a block is done."""
+        return self._path(block).exists()
+
+    def save(self, block: int, energy: NDArray[np.float32]) -> None:
+        """Keep a block: its spectrograms, shape [W, C, F, T]."""
+        with published(self._path(block)) as partial, partial.open("wb") as file:
+            np.save(file, energy, allow_pickle=False)
+
+    def load(self, block: int) -> NDArray[np.float32]:
+        """Give a block that is done."""
+        return np.asarray(np.load(self._path(block), allow_pickle=False), dtype=np.float32)
+
+    def forget(self) -> None:
+        """Throw the blocks away."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, block: int) -> Path:
+        return self._folder / f"block-{block:06d}.npy"

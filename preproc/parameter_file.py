@@ -1,0 +1,157 @@
+"""Read parameters from a YAML file that uses the training code's names.
+
+`process.yaml` and `whiten.yaml` of GlitchFlow, written one below the other into one file, are such a file:
+
+```yaml
+dataset_proc:
+  parameters: {q: 12, frange: [8, 500], num_t_bins: 257, num_f_bins: 64, qslicemin: 0, qslicemax: -1}
+whiten:
+  {psd_nfft: 8192, truncation_window_size: 2}
+```
+
+A key takes effect, or belongs to something that is not done here (a GPU's batch size), or must have the one value that
+is done here (`average_type: median`). Anything else is refused by name, so that no wish is lost in silence.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from preproc.errors import BadParameter
+from preproc.parameters import Parameters
+
+#: The training code's names of what has another name here, by section.
+RENAMED = {
+    "process": {"num_f_bins": "rows", "length_in_s": "window"},
+    "whiten": {"truncation_window_size": "fduration", "psd_win_length": "psd_nfft"},
+}
+#: Which parameters each section holds; the rest of the file's sections are the training code's too.
+SECTIONS = {
+    "process": {"window", "stride", "padding", "q", "fmin", "fmax", "rows", "columns", "mismatch"},
+    "whiten": {"highpass", "fduration", "psd_fftlength", "psd_nfft", "psd_hop_length"},
+    "split": {"train_proportion", "validation_proportion", "split_block", "guard", "rnd_seed"},
+}
+#: What has one value only: what is done here.
+FIXED: dict[str, dict[str, Any]] = {
+    "process": {
+        "logf": True,
+        "qtile": False,
+        "energy_mode": True,
+        "phase_mode": False,
+        "psd": None,
+        "window_param": None,
+    },
+    "whiten": {
+        "average_type": "median",
+        "psd_window_type": "hann",
+        "truncation_window_type": "hann",
+        "detrend": True,
+        "convolve_method": "overlapsave",
+    },
+}
+#: What has no effect here: resolutions that the numbers of bins overrule, and settings of other methods.
+IDLE = {
+    "process": {"num_batch", "shuffle", "fres", "tres", "whiten", "tau", "beta"},
+    "whiten": {
+        *("stft_nfft", "stft_win_length", "stft_hop_length", "stft_window_type", "center", "normalized"),
+        *("normalization", "moving_avg_window_ratio", "epsilon", "exclude_border", "border_fraction"),
+        *("border_mitigation", "pad_mode", "design_synth_window", "psd_planck_epsilon", "psd_kaiser_beta"),
+        *("truncation_planck_epsilon", "truncation_kaiser_beta"),
+    },
+}
+_KINDS = {field.name: float if field.type is float else int for field in fields(Parameters)}
+_PAIR = 2
+
+
+def read_parameters(path: Path) -> dict[str, float]:
+    """Read the parameters that a file names, by their names in `Parameters`.
+
+    Raises:
+        BadParameter: the file cannot be read, or says something that cannot be done.
+
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadParameter(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadParameter(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return _read_sections(content)
+    except BadParameter as error:
+        raise BadParameter(f"{path}: {error}") from error
+
+
+def _read_sections(content: object) -> dict[str, float]:
+    parameters: dict[str, float] = {}
+    for name, section in _mapping(content or {}, "the file").items():
+        if name in {"dataset_proc", "process"}:
+            inner = _mapping(section, name)
+            parameters |= _read_section("process", _mapping(inner.get("parameters", inner), f"{name}.parameters"))
+        elif name in SECTIONS:
+            parameters |= _read_section(name, _mapping(section, name))
+        else:
+            raise BadParameter(f"{name} is no section; known are dataset_proc, whiten and split")
+    return parameters
+
+
+def _read_section(section: str, content: Mapping[str, Any]) -> dict[str, float]:
+    parameters: dict[str, float] = {}
+    content = dict(content)
+    if section == "process":
+        parameters |= _read_range(content) | _read_columns(content)
+    for key, value in content.items():
+        name = RENAMED.get(section, {}).get(key, key)
+        if name in SECTIONS[section]:
+            number = _number(_KINDS[name], f"{section}: {key}", value)
+            if parameters.setdefault(name, number) != number:
+                raise BadParameter(f"{section}: {key} is {number:g}, but another key says {parameters[name]:g}")
+        elif key in FIXED.get(section, {}):
+            _require_fixed(section, key, value)
+        elif key not in IDLE.get(section, set()):
+            raise BadParameter(f"{section}: {key} is not known")
+    return parameters
+
+
+def _read_range(content: dict[str, Any]) -> dict[str, float]:
+    """Take `frange: [fmin, fmax]` out of a section."""
+    if "frange" not in content:
+        return {}
+    pair = content.pop("frange")
+    if not isinstance(pair, list) or len(pair) != _PAIR:
+        raise BadParameter(f"process: frange must be [lowest, highest] in Hz, got {pair!r}")
+    return {name: _number(float, "process: frange", value) for name, value in zip(("fmin", "fmax"), pair, strict=True)}
+
+
+def _read_columns(content: dict[str, Any]) -> dict[str, float]:
+    """Take the number of times out of a section: `num_t_bins`, of which the slice is kept."""
+    first, last = content.pop("qslicemin", 0), content.pop("qslicemax", -1 if "num_t_bins" in content else None)
+    if first not in {0, None}:
+        raise BadParameter(f"process: qslicemin {first!r} would cut off the start of a window; only 0 is done")
+    if "num_t_bins" not in content:
+        return {}
+    bins = int(_number(int, "process: num_t_bins", content.pop("num_t_bins")))
+    last = None if last is None else int(_number(int, "process: qslicemax", last))
+    return {"columns": len(range(bins)[:last])}
+
+
+def _number(kind: Callable[[float], float], name: str, value: object) -> float:
+    whole = not isinstance(value, bool) and isinstance(value, int)
+    if whole or (kind is float and isinstance(value, float)):
+        return kind(value)  # type: ignore[arg-type]  # mypy does not follow the name `whole`
+    raise BadParameter(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
+
+
+def _require_fixed(section: str, key: str, value: object) -> None:
+    only = FIXED[section][key]
+    if value != only:
+        raise BadParameter(f"{section}: {key} {value!r} is not done here, only {only!r}")
+
+
+def _mapping(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadParameter(f"{name} must hold keys and values, got {value!r}")
+    return value

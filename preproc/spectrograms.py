@@ -1,0 +1,123 @@
+"""From strain to spectrograms: what is computed wherever a worker is, the same on each."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preproc.parameters import Parameters
+from preproc.qtransform import QTransform
+from preproc.runs import Run, StrainReader
+from preproc.whiten import whiten
+from preproc.windows import Span
+
+#: So many windows are transformed at a time: enough to keep the FFTs busy, few enough for the cache.
+WINDOWS_AT_A_TIME = 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the strain for one window is taken from.
+
+    Attributes:
+        start: the window's first sample on the grid.
+        padded: whether every channel has strain around the window.
+        taken: the span of whitened strain that is transformed, for each channel.
+
+    """
+
+    start: int
+    padded: bool
+    taken: tuple[Span, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Windows to be transformed together.
+
+    Attributes:
+        strain: what was measured, with the samples that the filter needs at both ends, shape [W, C, n].
+        offset: where in the whitened strain each window begins, shape [W, C].
+        padded: whether there is strain around the windows.
+
+    """
+
+    strain: NDArray[np.float64]
+    offset: NDArray[np.int64]
+    padded: bool
+
+
+class Transformation:
+    """Whitens and transforms; a worker needs this and a `Task`, and nothing else.
+
+    A window's spectrograms follow from its own samples alone: they do not depend on what else is in the batch, nor on
+    which windows are transformed together, or where.
+
+    Args:
+        parameters: see `QTransform`.
+        samples: length of a window.
+        sample_rate: in Hz.
+        taps: the whitening filter of each channel, shape [C, m].
+
+    """
+
+    def __init__(self, parameters: Parameters, samples: int, sample_rate: float, taps: NDArray[np.float64]) -> None:
+        self.padded = QTransform(parameters, samples, sample_rate)
+        self.bare = QTransform(replace(parameters, padding=0.0), samples, sample_rate)
+        self.taps = taps
+        #: How many samples the filter takes at each end.
+        self.reach = taps.shape[-1] // 2
+
+    def __call__(self, task: Task) -> NDArray[np.float32]:
+        """Give normalised energies, shape [W, C, F, T]; NaN where there is no signal at all."""
+        transform = self.padded if task.padded else self.bare
+        return transform(whiten(task.strain, self.taps), task.offset)
+
+
+def place_windows(
+    starts: Iterable[int], channels: Sequence[str], whitened: Mapping[str, Sequence[Run]], transform: Transformation
+) -> list[Place]:
+    """Decide for each window what strain around it is transformed.
+
+    The padding is the same at both ends, except near the end of a run, where the span moves inwards. A run that is
+    shorter than window and padding leaves its windows without any.
+    """
+    return [_place(start, channels, whitened, transform) for start in starts]
+
+
+def _place(
+    start: int, channels: Sequence[str], whitened: Mapping[str, Sequence[Run]], transform: Transformation
+) -> Place:
+    span, samples = transform.padded.span, transform.padded.samples
+    runs = [next(run for run in whitened[name] if run.start <= start < run.stop) for name in channels]
+    if any(run.samples < span for run in runs):
+        return Place(start, padded=False, taken=tuple((start, start + samples) for _ in channels))
+    firsts = [min(max(start - transform.padded.padding, run.start), run.stop - span) for run in runs]
+    return Place(start, padded=True, taken=tuple((first, first + span) for first in firsts))
+
+
+def tasks(
+    places: Sequence[Place], channels: Sequence[str], reader: StrainReader, transform: Transformation
+) -> Iterator[Task]:
+    """Read the strain of windows, some at a time; the windows of one task are next to each other in `places`."""
+    for group in grouped(places):
+        strain = [
+            [
+                reader.read(name, first - transform.reach, stop + transform.reach)
+                for name, (first, stop) in zip(channels, place.taken, strict=True)
+            ]
+            for place in group
+        ]
+        offset = [[place.start - first for first, _ in place.taken] for place in group]
+        yield Task(np.array(strain), np.array(offset), group[0].padded)
+
+
+def grouped(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
+    """Put together what one task takes."""
+    first = 0
+    for at in range(1, len(places) + 1):
+        full = at - first == WINDOWS_AT_A_TIME
+        if at == len(places) or full or places[at].padded != places[first].padded:
+            yield places[first:at]
+            first = at

@@ -1,0 +1,90 @@
+"""Split windows into those to train, to validate and to test with, such that no part knows the other's data.
+
+Neighbouring windows are alike: their noise is, and a glitch may lie across both. So whole blocks of time are dealt
+out, not windows, and windows too near to a window of another part belong to none.
+"""
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
+
+from preproc.parameters import Parameters
+
+
+class Part(StrEnum):
+    """What a window is for."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    GUARD = "guard"
+
+
+def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]:
+    """Give the part of each window.
+
+    Blocks of `split_block` seconds of windows are shuffled with `rnd_seed` and dealt out in the proportions wanted, as
+    near as whole blocks come to them; each part that is wanted gets one at least, where there are enough. Of two
+    windows of different parts that are less than `guard` seconds apart, the later one becomes `Part.GUARD`.
+
+    Args:
+        starts: GPS seconds at which the windows start, in the order of time.
+        parameters: `window`, `split_block`, `guard`, `train_proportion`, `validation_proportion`, `rnd_seed`.
+
+    """
+    if not starts:
+        return []
+    blocks = _blocks(starts, max(parameters.split_block, parameters.window))
+    parts = _deal(blocks[-1] + 1, parameters)
+    found: list[Part] = []
+    before: tuple[float, Part] | None = None
+    for start, block in zip(starts, blocks, strict=True):
+        part = parts[block]
+        if before is not None and before[1] != part and start < before[0] + parameters.guard:
+            found.append(Part.GUARD)
+            continue
+        found.append(part)
+        before = start + parameters.window, part
+    return found
+
+
+def block_count(starts: Sequence[float], parameters: Parameters) -> int:
+    """Give the number of blocks that there are to deal out."""
+    return _blocks(starts, max(parameters.split_block, parameters.window))[-1] + 1
+
+
+def wanted_parts(parameters: Parameters) -> dict[Part, float]:
+    """Give the proportion of each part that is wanted."""
+    test = 1 - parameters.train_proportion - parameters.validation_proportion
+    wanted = {
+        Part.TRAIN: parameters.train_proportion,
+        Part.VALIDATION: parameters.validation_proportion,
+        Part.TEST: test if not math.isclose(test, 0, abs_tol=1e-9) else 0.0,
+    }
+    return {part: share for part, share in wanted.items() if share > 0}
+
+
+def _blocks(starts: Sequence[float], seconds: float) -> list[int]:
+    """Number the blocks: each begins with a window and takes what starts within its seconds."""
+    blocks, first, number = [], starts[0], 0
+    for start in starts:
+        if start >= first + seconds:
+            first, number = start, number + 1
+        blocks.append(number)
+    return blocks
+
+
+def _deal(blocks: int, parameters: Parameters) -> list[Part]:
+    wanted = wanted_parts(parameters)
+    counts = {
+        part: max(1, math.floor(share * blocks)) if blocks >= len(wanted) else 0 for part, share in wanted.items()
+    }
+    while sum(counts.values()) < blocks:
+        counts[max(wanted, key=lambda part: wanted[part] * blocks - counts[part])] += 1
+    while sum(counts.values()) > blocks:
+        counts[max(wanted, key=lambda part: counts[part] - wanted[part] * blocks)] -= 1
+    dealt = [part for part, count in counts.items() for _ in range(count)]
+    order = np.random.default_rng(parameters.rnd_seed).permutation(blocks)
+    return [dealt[place] for place in order]

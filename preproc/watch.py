@@ -1,0 +1,223 @@
+"""Work as a service: take each batch that is frozen, process it, publish the dataset.
+
+A batch is claimed first, so that no two workers process it at the same time; the claim is a lease that is renewed
+while the work goes on. A worker that is killed leaves nothing half done: its lease runs out, and whoever claims the
+batch next goes on with what is in the output folder, or begins anew in one of its own.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gwclient.client import GlitchflowClient, Retry
+from gwclient.errors import GatewayError, GatewayRefused
+from gwwire.datastore import BatchState
+from preproc.errors import GatewayFailed, LeaseLost, PreprocError
+from preproc.executors import Executor
+from preproc.gateway import GatewaySource
+from preproc.parameters import Parameters
+from preproc.progress import Item, Progress
+from preproc.run import Request, fulfil
+
+#: What a claim is refused with while it is somebody else's, or when the batch is no longer frozen.
+_NOT_OURS = {"batch-claimed", "batch-not-frozen", "not-found"}
+#: A lease is renewed so many times before it would end.
+_RENEWALS = 3
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a worker does.
+
+    Attributes:
+        url: the address of the gateway.
+        out: where the datasets go, each in a folder named after its batch.
+        worker: the name that claims are made with; no two workers may have the same.
+        parameters: what decides a dataset.
+        exports: see `Request`.
+        target: see `Request`.
+        lease: s that a claim lasts without being renewed.
+        poll: s between two questions whether a batch is frozen.
+        clean: whether to have a batch archived once its dataset is published.
+        once: whether to end after a batch.
+
+    """
+
+    url: str
+    out: Path
+    worker: str
+    parameters: Parameters
+    exports: frozenset[str] = frozenset()
+    target: str | None = None
+    lease: float = 60.0
+    poll: float = 5.0
+    clean: bool = False
+    once: bool = False
+
+
+@dataclass
+class Lease:
+    """A claim on a batch, which is ours until `deadline` on the monotonic clock."""
+
+    batch: str
+    deadline: float
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise where the batch may be somebody else's.
+
+        Raises:
+            LeaseLost: the lease was refused, or not renewed in time.
+
+        """
+        if self.lost.is_set() or time.monotonic() >= self.deadline:
+            raise LeaseLost(f"the claim on batch {self.batch} ran out; another worker may have it now")
+
+    def guard(self, progress: Progress) -> Progress:
+        """Give a progress that ends the work at the next step once the lease is lost."""
+
+        def guarded(items: Sequence[Item], step: str, /) -> Iterable[Item]:
+            for item in progress(items, step):
+                self.check()
+                yield item
+
+        return guarded
+
+
+class Worker:
+    """Takes frozen batches one after the other.
+
+    Args:
+        plan: what to do.
+        progress: shows how far it is.
+        executor: computes the spectrograms.
+        tell: is told, in one line each, what happens.
+
+    """
+
+    def __init__(self, plan: Watch, progress: Progress, executor: Executor, tell: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._executor = executor
+        self._tell = tell
+        self._told = ""
+        #: Batches that there is nothing more to do with, as long as this worker lives.
+        self._settled: set[str] = set()
+
+    async def work(self) -> None:
+        """Process frozen batches until cancelled, or until the first is done where the plan says so.
+
+        Raises:
+            PreprocError: a batch cannot be processed, and the plan is to do just one.
+
+        """
+        async with GlitchflowClient(self._plan.url) as client:
+            while True:
+                done = await self._look(client)
+                if done and self._plan.once:
+                    return
+                await asyncio.sleep(self._plan.poll)
+
+    async def _look(self, client: GlitchflowClient) -> bool:
+        """Process the frozen batch if there is one to be had; tell whether one was."""
+        try:
+            frozen = [batch for batch in await client.batches() if batch.state is BatchState.FROZEN]
+            for batch in frozen:
+                if batch.id not in self._settled:
+                    return await self._take(client, batch.id)
+        except GatewayError as error:
+            self._say(str(error))
+        else:
+            self._say("waiting for the datastore to be frozen")
+        return False
+
+    async def _take(self, client: GlitchflowClient, batch: str) -> bool:
+        plan = self._plan
+        lease = Lease(batch, time.monotonic() + plan.lease)
+        try:
+            await client.claim(batch, plan.worker, plan.lease)
+        except GatewayRefused as error:
+            if error.code not in _NOT_OURS:
+                raise
+            self._say(f"batch {batch} is not to be had: {error}")
+            return False
+        self._say(f"batch {batch} claimed by {plan.worker}")
+        try:
+            changed = await self._process(lease)
+        except (LeaseLost, GatewayFailed) as error:
+            self._say(str(error))
+            return False
+        except PreprocError as error:
+            await self._release(client, batch)
+            if plan.once:
+                raise
+            # It would fail again; it stays frozen for a person to look at.
+            self._settled.add(batch)
+            self._say(f"batch {batch} cannot be processed: {error}")
+            return False
+        where = plan.out / batch
+        self._say(f"batch {batch} {'published' if changed else 'was published already'}: {where}")
+        await self._leave(client, batch)
+        return True
+
+    async def _process(self, lease: Lease) -> bool:
+        """Work in a thread, while the lease is renewed here."""
+        plan = self._plan
+        request = Request(
+            GatewaySource(plan.url, lease.batch), plan.out / lease.batch, plan.parameters, plan.exports, plan.target
+        )
+        work = asyncio.create_task(
+            asyncio.to_thread(fulfil, request, lease.guard(self._progress), self._executor, lease.check)
+        )
+        renewing = asyncio.create_task(_renew(plan, lease))
+        try:
+            changed = await asyncio.shield(work)
+            lease.check()
+        finally:
+            # Where this was cancelled, the thread ends at its next step.
+            lease.lost.set()
+            renewing.cancel()
+            with suppress(PreprocError):
+                await work
+        return changed
+
+    async def _leave(self, client: GlitchflowClient, batch: str) -> None:
+        """Have the batch archived, or give it back."""
+        if not self._plan.clean:
+            self._settled.add(batch)
+            await self._release(client, batch)
+        elif (await client.batch(batch)).state is BatchState.FROZEN:
+            cleaned = await client.clean(f"preproc: the dataset of batch {batch} is published")
+            self._say(f"batch {batch} archived: {cleaned.body or cleaned.resp}")
+
+    async def _release(self, client: GlitchflowClient, batch: str) -> None:
+        try:
+            await client.release(batch, self._plan.worker)
+        except GatewayError as error:
+            self._say(f"batch {batch} stays claimed until its lease runs out: {error}")
+
+    def _say(self, line: str) -> None:
+        if line != self._told:
+            self._tell(line)
+            self._told = line
+
+
+async def _renew(plan: Watch, lease: Lease) -> None:
+    pause = plan.lease / _RENEWALS
+    async with GlitchflowClient(plan.url, retry=Retry(tries=1), timeout=pause) as client:
+        while not lease.lost.is_set():
+            await asyncio.sleep(pause)
+            asked = time.monotonic()
+            try:
+                await client.claim(lease.batch, plan.worker, plan.lease)
+            except GatewayRefused:
+                lease.lost.set()
+            except GatewayError:
+                # Nobody answers: the lease still runs, until its deadline.
+                continue
+            else:
+                lease.deadline = asked + plan.lease
