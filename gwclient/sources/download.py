@@ -12,7 +12,7 @@ from gwclient.client import Retry
 from gwclient.errors import InvalidSource, SourceError, SourceUnreachable
 from gwclient.sources.recording import one_line
 
-_CHUNK = 2**20
+_CHUNK = 2**16
 _PARTIAL, _RANGE_WRONG, _TOO_MANY, _SERVER = 206, 416, 429, 500
 #: s between two lines about a file that takes its time.
 _PAUSE_S = 5.0

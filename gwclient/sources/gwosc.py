@@ -103,10 +103,26 @@ class GwoscSource:
         return files
 
     def _urls(self, detector: str) -> list[str]:
-        missing = f"GWOSC has no strain of {detector} at {self.rate} Hz in GPS [{self.start!r}, {self.stop!r})"
         window = math.floor(self.start), math.ceil(self.stop)
-        urls = _ask("locate", "get_urls", detector, *window, sample_rate=self.rate, otherwise=missing)
-        return choose(urls, self.start, self.stop)
+        missing = f"GWOSC has no strain of {detector} at {self.rate} Hz in GPS [{self.start!r}, {self.stop!r})"
+
+        def of_whole_window() -> list[str]:
+            urls: list[str] = _ask("locate", "get_urls", detector, *window, sample_rate=self.rate, otherwise=missing)
+            return urls
+
+        def of_parts() -> list[str]:
+            options: dict[str, Any] = {"sample_rate": self.rate, "otherwise": missing}
+            runs = _ask("datasets", "find_datasets", detector, type="run", segment=window, otherwise=missing)
+            return [url for run in runs for url in _ask("locate", "get_run_urls", run, detector, *window, **options)]
+
+        try:
+            urls = of_whole_window()
+        except InvalidSource:  # gwosc answers nothing where a second is missing
+            urls = of_parts()
+        chosen = choose(urls, self.start, self.stop)
+        if not chosen:
+            raise InvalidSource(missing)
+        return chosen
 
 
 def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:

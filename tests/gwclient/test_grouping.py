@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwclient.errors import InvalidSource
-from gwclient.grouping import BLOCK, Grouping
+from gwclient.grouping import BLOCK, Grouping, Sendable
 from gwclient.segmenting import Piece, cut
 from gwclient.strain import Run
 
@@ -107,7 +107,7 @@ def test_a_source_that_fails_is_told_of_only_when_what_it_gave_is_taken() -> Non
 def test_what_was_not_taken_is_given_before_the_failure_is_told() -> None:
     grouping = Grouping(failing_after(BLOCK + 3))
     grouping.take(2)  # a whole block is more than that: its first piece alone
-    rest = []
+    rest: list[Sendable] = []
     with pytest.raises(InvalidSource, match="second file"):
         rest.extend(grouping.rest())
     assert [piece.span.start - 1e9 for piece in rest] == list(range(1, BLOCK + 3))

@@ -8,6 +8,7 @@ import pytest
 
 from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidSource
+from gwclient.grouping import Sendable
 from gwclient.push import Ending, Listener, Report, push
 from gwclient.segmenting import Piece, cut
 from gwclient.strain import Run, join_spans
@@ -246,7 +247,7 @@ def test_a_gateway_that_is_not_there_ends_the_push_with_everything_unsent() -> N
 
 def test_a_listener_that_fails_is_not_taken_for_a_failing_gateway(gateway: StandInGateway) -> None:
     class Broken(Listener):
-        def acknowledged(self, piece: Piece) -> None:
+        def acknowledged(self, piece: Sendable) -> None:
             raise BrokenPipeError(f"nobody hears of {piece.span}")
 
     with pytest.raises(BrokenPipeError, match="nobody hears"):

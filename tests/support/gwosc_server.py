@@ -1,10 +1,13 @@
 """A stand-in for gwosc.org: serves strain files by the routes that gwosc 0.8 and gwpy 4 use.
 
 It is meant for the unmodified libraries: start the program under test with GWOSC_SERVER_URL set to `url`
-(gwosc reads it once, when it is imported).
+(gwosc reads it once, when it is imported). It can fail on purpose: faults are given to coming requests, one each, in
+the order they arrive, for the targets that begin as a fault says.
 """
 
 import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -15,18 +18,53 @@ import msgspec
 
 #: What GWOSC says of the first event.
 GW150914_GPS = 1126259462.4
+_RUN = {"name": "O1", "gps_start": 1126051217, "gps_end": 1137254417, "detectors": ["H1", "L1"]}
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A fault: answer with this status instead."""
+
+    status: int
+    retry_after: str | None = None
+    target: str = "/"
+
+
+@dataclass(frozen=True)
+class Truncating:
+    """A fault: close the connection after so many bytes of the body."""
+
+    bytes: int
+    target: str = "/files/"
+
+
+@dataclass(frozen=True)
+class Stalling:
+    """A fault: send so many bytes, and then nothing for a while."""
+
+    bytes: int
+    seconds: float
+    target: str = "/files/"
+
+
+Fault = Answering | Truncating | Stalling
 
 
 class GwoscServer:
     """Serves the GW150914 files of a folder, named by LIGO-T050017 (`L-L1_LOSC_4_V2-1126259446-32.hdf5`).
 
-    Use it as `with GwoscServer(folder) as gwosc`; `gwosc.url` is its address. While `down`, it answers 503.
+    Use it as `with GwoscServer(folder) as gwosc`; `gwosc.url` is its address. While `down`, it answers 503. It serves
+    ranges, unless told otherwise. `requests` has the targets that were asked for, `ranges` the ranges.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, faults: Iterable[Fault] = (), *, ranges: bool = True) -> None:
         self.files = {path.name: path for path in sorted(folder.glob("*.hdf5"))}
         self.requests: list[str] = []
+        self.ranges: list[str] = []
+        self.faults = list(faults)
         self.down = False
+        self._serves_ranges = ranges
+        self._ended = threading.Event()
 
     def __enter__(self) -> Self:
         server = self
@@ -34,12 +72,28 @@ class GwoscServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.requests.append(self.path)
+                fault = server.next_fault(self.path)
+                if isinstance(fault, Answering):
+                    self.send_response(fault.status)
+                    if fault.retry_after:
+                        self.send_header("Retry-After", fault.retry_after)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 status, kind, body = server.answer(self.path)
+                status, body = server.cut(self.headers.get("Range"), status, body)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if fault is None:
+                    self.wfile.write(body)
+                    return
+                self.wfile.write(body[: fault.bytes])
+                self.wfile.flush()
+                if isinstance(fault, Stalling):
+                    server.wait(fault.seconds)
+                self.close_connection = True
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -53,9 +107,30 @@ class GwoscServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join(10)
+
+    def next_fault(self, target: str) -> Fault | None:
+        """Give the first fault that is meant for a target, and forget it."""
+        for fault in self.faults:
+            if target.startswith(fault.target):
+                self.faults.remove(fault)
+                return fault
+        return None
+
+    def wait(self, seconds: float) -> None:
+        """Wait so many s, or until the server ends."""
+        self._ended.wait(seconds)
+
+    def cut(self, wanted: str | None, status: int, body: bytes) -> tuple[int, bytes]:
+        """Give status and body for a range, as `bytes=100-`."""
+        if wanted is None or status != 200 or not self._serves_ranges:
+            return status, body
+        self.ranges.append(wanted)
+        first = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        return (206, body[first:]) if first < len(body) else (416, b"")
 
     def answer(self, target: str) -> tuple[int, str, bytes]:
         """Give status, media type and body for a request target."""
@@ -70,7 +145,7 @@ class GwoscServer:
             return 404, "application/json", b'{"detail":"Not found."}'
         return 200, "application/json", msgspec.json.encode(answer)
 
-    def _api(self, route: str, query: dict[str, str]) -> dict[str, Any] | None:
+    def _api(self, route: str, query: dict[str, str]) -> dict[str, Any] | None:  # noqa: PLR0911 (a route each)
         event = self._event()
         names = (event["name"], event["shortName"])
         match route.split("/"):
@@ -82,7 +157,12 @@ class GwoscServer:
             case ["event-versions", name, "strain-files"] if name in names:
                 return _page([file for file in self._strain_files() if _matches(file, query)])
             case ["runs"]:
-                return _page([])
+                return _page([_RUN])
+            case ["runs", "O1"]:
+                return _RUN
+            case ["runs", "O1", "strain-files"]:
+                inside = [file for file in self._strain_files() if _matches(file, query) and _overlaps(file, query)]
+                return _page([{**file, "hdf5_url": file["download_url"]} for file in inside])
             case _:
                 return None
 
@@ -121,6 +201,11 @@ def _matches(file: dict[str, Any], query: dict[str, str]) -> bool:
         and query.get("sample-rate", str(file["sample_rate_kHz"])) == str(file["sample_rate_kHz"])
         and query.get("file-format", "hdf") == "hdf"
     )
+
+
+def _overlaps(file: dict[str, Any], query: dict[str, str]) -> bool:
+    start, stop = file["gps_start"], file["gps_start"] + file["duration"]
+    return float(query["start"]) < stop and start < float(query["stop"])
 
 
 def _page(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from gwclient.client import Retry
+from gwclient.errors import InvalidSource, SourceError, SourceUnreachable
+from gwclient.sources.download import Downloads
+from tests.support.gwosc_server import Answering, Fault, GwoscServer, Stalling, Truncating
+
+NAME = "L-L1_LOSC_4_V2-1126259446-32.hdf5"
+CONTENT = bytes(range(256)) * 2000
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / NAME).write_bytes(CONTENT)
+    return folder
+
+
+def downloads(tmp_path: Path, told: list[str], tries: int = 4) -> Downloads:
+    return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=0.3, tell=told.append)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Answering(503), "answered 503; trying again in 0.0 s"),
+        (Answering(429, "1"), "answered 429; trying again in 1.0 s"),
+        (Truncating(300_000), "was cut off, or does not answer"),
+        (Stalling(300_000, 30), "was cut off, or does not answer"),
+    ],
+    ids=["503", "429", "truncated", "slow"],
+)
+@pytest.mark.parametrize("ranges", [True, False], ids=["with ranges", "without ranges"])
+def test_what_may_pass_costs_nothing_but_time(
+    tmp_path: Path,
+    served: Path,
+    fault: Fault,
+    words: str,
+    ranges: bool,  # noqa: FBT001 (pytest calls it by name)
+) -> None:
+    told: list[str] = []
+    with GwoscServer(served, [fault], ranges=ranges) as server:
+        path = downloads(tmp_path, told).fetch(f"{server.url}/files/{NAME}")
+    assert path.read_bytes() == CONTENT
+    assert [line for line in told if words in line] == told
+    assert len(server.ranges) == (ranges and not isinstance(fault, Answering))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        (Answering(404), InvalidSource, "answered 404: Not Found"),
+        (Answering(503), SourceUnreachable, r"answered 503 \(after 2 tries\)"),
+        (Answering(429, "0"), SourceUnreachable, r"answered 429 \(after 2 tries\)"),
+        (Truncating(200_000), SourceUnreachable, r"was cut off, or does not answer: .*\(after 2 tries\)"),
+        (Stalling(200_000, 30), SourceUnreachable, r"was cut off, or does not answer: .*\(after 2 tries\)"),
+    ],
+    ids=["404", "503", "429", "truncated", "slow"],
+)
+def test_what_does_not_pass_is_one_line_and_the_next_time_goes_on(
+    tmp_path: Path, served: Path, fault: Fault, error: type[SourceError], words: str
+) -> None:
+    with GwoscServer(served, [fault] * 2) as server:
+        url = f"{server.url}/files/{NAME}"
+        with pytest.raises(error, match=words) as failure:
+            downloads(tmp_path, [], tries=2).fetch(url)
+        assert "\n" not in str(failure.value)
+        server.faults.clear()
+        assert downloads(tmp_path, []).fetch(url).read_bytes() == CONTENT
+        expected = 2 if isinstance(fault, Truncating | Stalling) else 0
+        assert len(server.ranges) == expected
+
+
+def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
+    with GwoscServer(tmp_path) as server:
+        url = f"{server.url}/files/{NAME}"
+    with pytest.raises(SourceUnreachable, match=r"does not answer: .*refused.* \(after 2 tries\)"):
+        downloads(tmp_path, [], tries=2).fetch(url)
+
+
+def test_what_is_in_the_cache_is_not_fetched_again_until_it_is_forgotten(tmp_path: Path, served: Path) -> None:
+    with GwoscServer(served) as server:
+        cache = downloads(tmp_path, [])
+        path = cache.fetch(f"{server.url}/files/{NAME}")
+        assert cache.fetch(f"{server.url}/files/{NAME}") == path
+        assert len(server.requests) == 1
+        cache.forget([path])
+        cache.fetch(f"{server.url}/files/{NAME}")
+        assert len(server.requests) == 2
+
+
+def test_a_file_that_changed_meanwhile_is_begun_anew(tmp_path: Path, served: Path) -> None:
+    with GwoscServer(served, [Truncating(400_000)] * 2) as server:
+        url = f"{server.url}/files/{NAME}"
+        with pytest.raises(SourceUnreachable):
+            downloads(tmp_path, [], tries=1).fetch(url)
+        (served / NAME).write_bytes(CONTENT[:1000])
+        server.faults.clear()
+        assert downloads(tmp_path, []).fetch(url).read_bytes() == CONTENT[:1000]
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, served: Path) -> None:
+    (tmp_path / "cache").write_text("not a folder")
+    with GwoscServer(served) as server, pytest.raises(InvalidSource, match="cannot be written"):
+        downloads(tmp_path, []).fetch(f"{server.url}/files/{NAME}")
