@@ -55,7 +55,9 @@ class Connection:
         left = memoryview(data)
         while left and not self.answer.complete:
             if self._has_news():
+                self._socket.settimeout(0)  # what has come may be TLS's own, and no part of the answer
                 self.receive()
+                self._socket.settimeout(self._seconds)
                 continue
             try:
                 left = left[self._socket.send(left) :]
@@ -72,6 +74,8 @@ class Connection:
                 self.answer.feed(data)
             else:
                 self.answer.end()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
         except TimeoutError as error:
             raise self._silent() from error
         except (OSError, MalformedAnswer) as error:

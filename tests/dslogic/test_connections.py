@@ -1,8 +1,12 @@
 """The connections to the buffer, against servers that behave in every way a server can."""
 
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -207,3 +211,21 @@ def test_a_body_of_any_number_of_chunks_comes_to_an_end(count: int) -> None:
         answers = list(connections_to(server).converse("/sendF", {}, lines(count)))
         assert answers[-1].complete
         assert server.requests[0].endswith(b"0\r\n\r\n")
+
+
+def test_it_is_spoken_over_tls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    place = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command, *place], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with raw_server(answers_always, tls=context) as server:
+        to = connections_to(server)
+        assert post(to, bytes(4 * MEGABYTE)) == b"ok"
+        assert [answer.take() for answer in to.converse("/sendF", {}, lines(8))][-1] == b"ok"
+        assert post(to) == b"ok"
+        del to

@@ -1,6 +1,7 @@
 """A server that does to its callers what a test wants: it speaks bytes, one script for each connection."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,10 +85,11 @@ class RawServer:
 
 
 @contextmanager
-def raw_server(*scripts: Script) -> Iterator[RawServer]:
+def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
     """Serve one connection after another, each by its script; a connection too many is refused."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = RawServer(f"http://127.0.0.1:{listener.getsockname()[1]}", ended=[threading.Event() for _ in scripts])
+        scheme = "https://localhost" if tls else "http://127.0.0.1"
+        server = RawServer(f"{scheme}:{listener.getsockname()[1]}", ended=[threading.Event() for _ in scripts])
 
         live: list[socket.socket] = []
 
@@ -95,6 +97,7 @@ def raw_server(*scripts: Script) -> Iterator[RawServer]:
             for script, ended in zip(scripts, server.ended, strict=True):
                 try:
                     connection, _ = listener.accept()
+                    connection = tls.wrap_socket(connection, server_side=True) if tls else connection
                 except OSError:  # the test is over
                     return
                 live.append(connection)
