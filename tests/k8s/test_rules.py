@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import manifest_rules as rules
 from tests.support.manifest_rules import RULES, Rule
-from tests.support.manifests import RENDERED, Manifests, Object, manifests, why_not_rendered
+from tests.support.manifests import RENDERED, Manifests, Object, applied, manifests, why_not_rendered
 
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
@@ -16,7 +16,7 @@ if reason := why_not_rendered():
 @pytest.mark.parametrize("folder", RENDERED)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_object_keeps_the_rule(rule: Rule, folder: str) -> None:
-    assert not list(rule(manifests(folder)))
+    assert not list(rule(applied(folder)))
 
 
 def put(thing: object, path: str, value: object) -> None:

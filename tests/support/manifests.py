@@ -17,7 +17,7 @@ K8S = ROOT / "k8s"
 
 #: What a site applies, and what it may apply besides.
 OVERLAYS = ("overlays/local", "overlays/cluster", "overlays/dev")
-RENDERED = (*OVERLAYS, "base/gwclient")
+RENDERED = (*OVERLAYS, "base/gwclient", "maintenance")
 
 #: Components and `labels` need kustomize 5, which kubectl has had since 1.27 (Debian 12's is older).
 _OLDEST_KUSTOMIZE = 5
@@ -120,3 +120,9 @@ class Manifests:
 def manifests(folder: str) -> Manifests:
     """Render a folder of k8s/, once; nobody may change what this gives."""
     return Manifests(render(K8S / folder))
+
+
+def applied(folder: str) -> Manifests:
+    """Give what is in the cluster once a folder is applied: an overlay, or what stands beside one."""
+    own = manifests(folder)
+    return own if folder in OVERLAYS else Manifests(manifests(OVERLAYS[0]).objects + own.objects)
