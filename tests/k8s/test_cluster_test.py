@@ -214,9 +214,10 @@ def test_without_the_trio_no_other_step_is_run(tmp_path: Path, monkeypatch: pyte
 # ---- it asks a real gateway
 
 
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[Trio]:
-    with (tmp_path / "log").open("wb") as log, Trio(tmp_path, free_ports(), output=log) as running:
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
+    home = tmp_path_factory.mktemp("trio")
+    with (home / "log").open("wb") as log, Trio(home, free_ports(), output=log) as running:
         yield running
 
 
