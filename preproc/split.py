@@ -84,7 +84,8 @@ def _deal(blocks: int, parameters: Parameters) -> list[Part]:
     while sum(counts.values()) < blocks:
         counts[max(wanted, key=lambda part: wanted[part] * blocks - counts[part])] += 1
     while sum(counts.values()) > blocks:
-        counts[max(wanted, key=lambda part: counts[part] - wanted[part] * blocks)] -= 1
+        # What is more than its share only because it gets one at least, keeps it.
+        counts[max((part for part in wanted if counts[part] > 1), key=lambda part: counts[part])] -= 1
     dealt = [part for part, count in counts.items() for _ in range(count)]
     order = np.random.default_rng(parameters.rnd_seed).permutation(blocks)
     return [dealt[place] for place in order]
