@@ -1,10 +1,12 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,164 @@ def test_samples_that_are_missing_are_left_out_and_told(gateway: StandInGateway,
     assert done.code == 0
     assert [(segment.t0, len(segment.h)) for segment in gateway.segments] == [(100, 4), (101.5, 10)]
     assert "left out, no finite samples: L1:TEST_STRAIN [101, 101.5)" in done.out
+
+
+@with_open_data
+def test_quality_bits_are_chosen_by_name_and_what_fails_them_is_left_out_and_told(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / L1_FILE.name
+    shutil.copy(L1_FILE, path)
+    with h5py.File(path, "a") as file:
+        file["quality/simple/DQmask"][10:12] = 127 & ~(1 << 1)  # CBC_CAT1
+        file["quality/simple/DQmask"][20] = 0
+        file["strain/Strain"][20 * 4096 : 21 * 4096] = np.nan
+    done = gwclient("push", "--file", str(path), "--dq", "DATA,CBC_CAT1", "--segment-seconds", "4", "--json")
+    assert done.code == 0
+    channel = "L1:GWOSC-4KHZ_R1_STRAIN"
+    assert [
+        (each["start"] - 1126259446, each["stop"] - 1126259446, each["reason"]) for each in done.json["left_out"]
+    ] == [
+        (10, 12, "CBC_CAT1 not set"),
+        (20, 21, "DATA and CBC_CAT1 not set"),
+    ]
+    assert done.json["spans"] == {channel: [[1126259446 + a, 1126259446 + b] for a, b in ((0, 10), (12, 20), (21, 32))]}
+    strain = strain_in(L1_FILE)
+    _, samples = received(gateway, "L1")
+    kept = [strain[a * 4096 : b * 4096] for a, b in ((0, 10), (12, 20), (21, 32))]
+    assert same_bits(samples, np.concatenate(kept))
+    assert [len(segment.h) // 4096 for segment in gateway.segments] == [4, 4, 2, 4, 4, 4, 4, 3]
+    unknown = gwclient("push", "--file", str(path), "--dq", "CBC_CAT9")
+    assert unknown.code == 2
+    assert "has no data-quality bit CBC_CAT9, only DATA, CBC_CAT1" in unknown.err
+
+
+# ---- standard input
+
+
+def test_segments_on_standard_input_are_sent_as_they_come(gateway: StandInGateway) -> None:
+    lines = [
+        b'{"h":[1e-21,2e-21],"t":[100.0,0.25],"meta":{"channel":"L1:X","run":7}}',
+        b'{"h":[3e-21],"t":[100.5,0.25]}',
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "gwclient", "push", "--stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        for number, line in enumerate(lines, 1):
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+            deadline = time.monotonic() + 30
+            while len(gateway.bodies) < number:  # though more is to come
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        process.stdin.close()
+        assert process.stdout.read().startswith(b"2 segments (")
+    assert process.returncode == 0
+    assert gateway.bodies == lines
+
+
+def test_a_line_that_is_no_segment_is_named_and_what_came_before_is_stored(gateway: StandInGateway) -> None:
+    lines = '{"h":[1e-21],"t":[100.0,0.25]}\n\n{"h":[null],"t":[100.0,0.25]}\n'
+    done = subprocess.run(
+        [sys.executable, "-m", "gwclient", "push", "--stdin"], input=lines, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("gwclient: line 2 of standard input is no segment: h[0]")
+    assert len(gateway.bodies) == 1
+
+
+def test_ctrl_c_ends_the_waiting_for_standard_input(gateway: StandInGateway) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "gwclient", "push", "--stdin"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin
+        process.stdin.write(b'{"h":[1e-21],"t":[100.0,0.25]}\n')
+        process.stdin.flush()
+        gateway_has_it = time.monotonic() + 30
+        while not gateway.bodies:
+            assert time.monotonic() < gateway_has_it
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert out.startswith(b"1 segment (")
+
+
+# ---- folders
+
+
+@with_open_data
+def test_a_folders_files_are_chosen_by_their_names_and_new_ones_are_sent_the_next_time(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "deeper").mkdir()
+    shutil.copy(H1_FILE, tmp_path / "deeper")
+    (tmp_path / "notes.txt").write_text("not strain")
+    (tmp_path / "strain.hdf5").write_text("no span in its name, and never opened")
+    (tmp_path / "L-L1_LOSC_4_V2-1000000000-32.hdf5").write_text("outside of the window, and never opened")
+    window = ("--start", "1126259450", "--stop", "1126259454")
+    done = gwclient("push", "--folder", str(tmp_path), *window)
+    assert done.code == 0
+    assert "left out, not named as OBS-TYPE-GPSSTART-DURATION: strain.hdf5" in done.err
+    shutil.copy(L1_FILE, tmp_path)
+    again = gwclient("push", "--folder", str(tmp_path), *window, "--json")
+    assert (again.json["acknowledged"], again.json["before"]) == (4, 4)
+    for detector, path in (("H1", H1_FILE), ("L1", L1_FILE)):
+        _, samples = received(gateway, detector)
+        assert same_bits(samples, strain_in(path)[4 * 4096 : 8 * 4096])
+    nothing = gwclient("push", "--folder", str(tmp_path), "--start", "5", "--stop", "6")
+    assert nothing.code == 2
+
+
+# ---- cursors
+
+
+def test_another_datastore_at_the_same_address_gets_everything(gateway: StandInGateway, gwclient: Any) -> None:
+    assert gwclient(*SIMULATE, "--json").json["acknowledged"] == 16
+    assert gwclient(*SIMULATE, "--json").json["before"] == 16
+    gateway.batch = "b2"
+    gateway.bodies.clear()
+    gateway.forget_keys()
+    done = gwclient(*SIMULATE, "--json")
+    assert "is not the datastore that acknowledged before" in done.err
+    assert done.json["acknowledged"] == len(gateway.bodies) == 16
+
+
+def test_in_segments_of_another_length_only_what_is_missing_is_sent(gateway: StandInGateway, gwclient: Any) -> None:
+    gateway.freeze_at = 6
+    assert gwclient(*SIMULATE, "--concurrency", "1").code == 1
+    gateway.holder = ""
+    done = gwclient(*SIMULATE, "--segment-samples", "3000", "--json")
+    assert done.code == 0
+    places = [(s.channel, s.t0 + k / 1024) for s in gateway.segments for k in range(len(s.h))]
+    assert len(places) == len(set(places)) == 2 * 8 * 1024
+
+
+def test_a_cursor_that_cannot_be_read_says_how_to_go_on(
+    gateway: StandInGateway, gwclient: Any, fresh_home: Path
+) -> None:
+    assert gwclient(*SIMULATE).code == 0
+    sent = len(gateway.requests)
+    (cursor,) = (fresh_home / "state" / "gwclient").glob("*.json")
+    cursor.write_text("{")
+    broken = gwclient(*SIMULATE)
+    assert broken.code == 2
+    assert broken.err.count("\n") == 1
+    assert "--restart forgets it" in broken.err
+    assert len(gateway.requests) == sent
+    assert gwclient(*SIMULATE, "--restart").code == 0
+
+
+def test_without_a_place_for_cursors_it_says_so_and_sends(
+    gateway: StandInGateway, gwclient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", __file__)
+    done = gwclient(*SIMULATE)
+    assert done.code == 0
+    assert "cannot be kept in" in done.err
+    assert len(gateway.bodies) == 16
 
 
 # ---- simulation

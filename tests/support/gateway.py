@@ -57,6 +57,7 @@ Outcome = dict[str, str] | Problem
 class StandInGateway:
     """Use it as `with StandInGateway() as gateway`; `gateway.url` is its address.
 
+    `batch` is the id of the batch in hand: with another one it is another datastore.
     `keys` are those of all segments that came, in their order; `sizes` the number of segments in each request.
     """
 
@@ -73,6 +74,7 @@ class StandInGateway:
     most_at_a_time: int = 0
     on_stored: Callable[[int], None] = lambda _count: None
     url: str = ""
+    batch: str = "b1"
     _now: int = 0
     _first: dict[str, tuple[bytes, Outcome]] = field(default_factory=dict)
 
@@ -96,6 +98,10 @@ class StandInGateway:
         """The segments stored, in the order of their t0."""
         return sorted((decode_segment(body) for body in self.bodies), key=lambda segment: segment.t0)
 
+    def forget_keys(self) -> None:
+        """Be a datastore to which no segment has come yet."""
+        self._first.clear()
+
     async def _start(self) -> None:
         app = web.Application(client_max_size=2**26)
         app.add_routes(
@@ -107,6 +113,7 @@ class StandInGateway:
                 web.get("/desc", self._desc),
                 web.post("/train", self._train),
                 web.post("/cleanbuf", self._clean),
+                web.get("/batches", self._batches),
             ]
         )
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -194,6 +201,12 @@ class StandInGateway:
 
     async def _stats(self, _: web.Request) -> web.Response:
         return _json({"n_itm": len(self.bodies), "buff_size": sum(map(len, self.bodies)), "later": 1})
+
+    async def _batches(self, _: web.Request) -> web.Response:
+        counts = {"n_itm": len(self.bodies), "buff_size": sum(map(len, self.bodies))}
+        times = {"opened": "2026-11-20T23:41:00Z", "frozen": None, "archived": None}
+        batch = {"id": self.batch, "state": "OPEN", **times, "holder": "", **counts, "path": "data", "digest": None}
+        return _json({"batches": [batch]})
 
     async def _list(self, _: web.Request) -> web.Response:
         return _json({"nmlist": [f"gwb{number:019}.json" for number in range(len(self.bodies))]})

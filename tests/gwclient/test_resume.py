@@ -1,0 +1,106 @@
+"""A push that is cut short, and goes on: against the real trio."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gwclient.sources.simulate import SimulatedSource
+from scripts.trio import Trio
+
+SECONDS = 200
+SIMULATE = ("simulate", "--detectors", "H1,L1", "--seconds", str(SECONDS), "--rate", "1024", "--concurrency", "8")
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio({"MAX_SIZE": "1kB"})
+
+
+def start(trio: Trio, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "gwclient", *arguments, "--json"],
+        env=os.environ | {"SRV": trio.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> Any:
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+def stored(trio: Trio) -> list[Path]:
+    return list((trio.home / "datavar" / "data").glob("gwb*.json"))
+
+
+def interrupt(trio: Trio, process: subprocess.Popen[str], after: int, how: signal.Signals) -> int:
+    """Send a signal when so many more segments are stored; give the exit status."""
+    target, deadline = len(stored(trio)) + after, time.monotonic() + 60
+    while len(stored(trio)) < target:
+        assert process.poll() is None, "it ended before it was interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(how)
+    process.communicate(timeout=30)
+    return process.returncode
+
+
+def check_stored_once(trio: Trio, seed: int) -> None:
+    """Every sample of the simulation is stored, bit for bit, in one segment and no other."""
+    segments = [json.loads(path.read_bytes()) for path in stored(trio)]
+    mine = [segment for segment in segments if segment["meta"].get("seed") == seed]
+    places = Counter((segment["meta"]["channel"], segment["t"][0]) for segment in mine)
+    assert set(places.values()) == {1}
+    assert len(places) == 2 * SECONDS
+    for run in SimulatedSource(("H1", "L1"), float(SECONDS), 1024, seed, 1_400_000_000, 0.1).runs():
+        of_channel = sorted((s["t"][0], s["h"]) for s in mine if s["meta"]["channel"] == run.channel)
+        assert np.concatenate([h for _, h in of_channel]).tobytes() == run.strain.tobytes()
+
+
+def test_killed_again_and_again_it_sends_what_is_missing_and_nothing_twice(trio: Trio) -> None:
+    push = (*SIMULATE, "--seed", "11")
+    for after in (1, 57, 90):
+        assert interrupt(trio, start(trio, *push), after, signal.SIGKILL) == -signal.SIGKILL
+    account = finish(start(trio, *push))
+    assert account["acknowledged"] + account["before"] == 2 * SECONDS
+    assert account["before"] > 0
+    check_stored_once(trio, 11)
+    again = finish(start(trio, *push))
+    assert (again["acknowledged"], again["before"]) == (0, 2 * SECONDS)
+
+
+def test_after_ctrl_c_exactly_what_is_missing_is_sent(trio: Trio) -> None:
+    push = (*SIMULATE, "--seed", "12")
+    assert interrupt(trio, start(trio, *push), 100, signal.SIGINT) == 130
+    there = sum(b'"seed":12' in path.read_bytes() for path in stored(trio))
+    account = finish(start(trio, *push))
+    assert (account["before"], account["acknowledged"]) == (there, 2 * SECONDS - there)
+    check_stored_once(trio, 12)
+
+
+def test_a_cursor_that_was_lost_costs_time_and_stores_nothing_twice(trio: Trio, fresh_home: Path) -> None:
+    push = (*SIMULATE, "--seed", "13")
+    interrupt(trio, start(trio, *push), 60, signal.SIGKILL)
+    for path in (fresh_home / "state" / "gwclient").iterdir():
+        path.unlink()
+    assert finish(start(trio, *push))["acknowledged"] == 2 * SECONDS
+    check_stored_once(trio, 13)
+
+
+def test_restart_forgets_what_was_acknowledged(trio: Trio) -> None:
+    push = ("simulate", "--detectors", "L1", "--seconds", "3", "--rate", "1024", "--seed", "14")
+    assert finish(start(trio, *push))["acknowledged"] == 3
+    assert finish(start(trio, *push))["acknowledged"] == 0
+    before = len(stored(trio))
+    assert finish(start(trio, *push, "--restart"))["acknowledged"] == 3
+    assert len(stored(trio)) == before + 3
