@@ -112,10 +112,14 @@ def _claim_namespaces(trial: Trial) -> None:
 
 
 def _remove_namespaces(trial: Trial) -> None:
-    for kubectl in (trial.kubectl, trial.outside):
-        done = kubectl.try_run("delete", "namespace", kubectl.namespace, "--ignore-not-found", seconds=_REMOVAL_SECONDS)
-        if done.returncode:
-            sys.stderr.write(f"namespace {kubectl.namespace} is still there: {done.stderr}\n")
+    """Ask for both to be removed first, then wait: what hinders one does not keep the other."""
+    spaces = [trial.kubectl.namespace, trial.outside.namespace]
+    trial.kubectl.try_run("delete", "namespace", *spaces, "--ignore-not-found", "--wait=false")
+    limit = f"--timeout={_REMOVAL_SECONDS:.0f}s"
+    waiting = ["wait", "--for=delete", *(f"namespace/{space}" for space in spaces), limit]
+    done = trial.kubectl.try_run(*waiting, seconds=2 * _REMOVAL_SECONDS + 30)
+    if done.returncode:
+        sys.stderr.write(f"namespaces {' and '.join(spaces)} are not gone: {done.stderr.strip()}\n")
 
 
 def _tell_what_went_wrong(trial: Trial) -> None:

@@ -238,8 +238,7 @@ def only_the_gateway_is_open(trial: Trial) -> str:
 
 
 def _a_pod(trial: Trial, tier: Tier) -> str:
-    pods = [pod for pod in trial.kubectl.pods(tier.name) if "deletionTimestamp" not in pod["metadata"]]
-    return str(pods[0]["metadata"]["name"])
+    return str(_staying(trial, tier)[0]["metadata"]["name"])
 
 
 def _stranger(trial: Trial) -> dict[str, Any]:
@@ -297,12 +296,17 @@ def evicted(trial: Trial, tier: Tier) -> str:
     """Evict a tier's pods one after the other, as a drain does: by the Eviction API, which heeds the budgets."""
 
     def evict() -> None:
-        for pod in trial.kubectl.pods(tier.name):
+        for pod in _staying(trial, tier):
             _evict(trial, pod["metadata"]["name"])
             _wait_gone(trial, tier, pod["metadata"]["uid"])
             trial.kubectl.wait_rollout(tier.workload)
 
     return _while_pushing(trial, evict)
+
+
+def _staying(trial: Trial, tier: Tier) -> list[dict[str, Any]]:
+    """Give a tier's pods without those that are on their way out."""
+    return [pod for pod in trial.kubectl.pods(tier.name) if "deletionTimestamp" not in pod["metadata"]]
 
 
 def _evict(trial: Trial, pod: str, seconds: float = 180.0) -> None:
@@ -332,7 +336,7 @@ def the_writer_is_lost(trial: Trial) -> str:
     """Take the buffer's pod away without asking it, as the control plane does with those of a node declared lost."""
 
     def lose() -> None:
-        (pod,) = trial.kubectl.pods(BUFFER)
+        (pod,) = _staying(trial, WRITER)
         trial.kubectl.run("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
         _wait_gone(trial, WRITER, pod["metadata"]["uid"])
 
