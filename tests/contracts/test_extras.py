@@ -11,7 +11,7 @@ FORBIDDEN = {
     "dslogic": {"fastapi", "starlette", "uvicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "api": {"flask", "gunicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "client": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy"},
-    "preproc": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy", "gwpy", "aiohttp"},
+    "preproc": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy", "gwpy", "distributed", "torch"},
 }
 
 
