@@ -88,6 +88,30 @@ def test_the_cluster_overlay_lets_preprocessing_run_on_any_node() -> None:
     assert "affinity" not in found.one("CronJob", "preproc")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
+def test_the_pipeline_preprocesses_as_a_job_by_hand_does() -> None:
+    found = manifests("overlays/dev")
+    pods = [
+        found.one("CronJob", name)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        for name in ("preproc", "pipeline")
+    ]
+    by_hand, piped = (
+        next(one for one in [*pod.get("initContainers", []), *pod["containers"]] if one["name"] == "preproc")
+        for pod in pods
+    )
+    for part in ("image", "env", "resources", "securityContext", "volumeMounts"):
+        assert by_hand[part] == piped[part], part
+    for part in ("volumes", "affinity", "securityContext"):
+        assert pods[0][part] == pods[1][part], part
+    (config,) = (one for one in found.of("ConfigMap") if one["metadata"]["name"].startswith("preproc-settings"))
+    assert piped["command"] == [*by_hand["command"][:4], "--data", config["data"]["DATART"], *by_hand["command"][4:]]
+
+
+def test_a_batch_is_archived_only_after_its_dataset_is_there() -> None:
+    pod = manifests("overlays/dev").one("CronJob", "pipeline")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert [one["name"] for one in pod["initContainers"]] == ["train", "preproc"]
+    assert [one["command"][:2] for one in pod["containers"]] == [["gwclient", "clean"]]
+
+
 def test_the_local_overlay_needs_no_storage_class_and_no_metrics() -> None:
     found = manifests("overlays/local")
     assert not any("storageClassName" in claim["spec"] for claim in found.of("PersistentVolumeClaim"))
