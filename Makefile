@@ -31,7 +31,8 @@ demo: $(READY) ## the whole story in some twenty lines, in a fresh temporary hom
 	@exec $(BIN)/python -m scripts.demo
 
 bench: $(READY) ## measure each tier against the disk, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
-	@exec $(BIN)/python -m scripts.bench $(ARGS)
+	@$(BIN)/python -m scripts.bench $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m scripts.benchmark.spectrograms)
 
 torture: $(READY) ## kill a buffer under 16 writers ROUNDS times (default 100); nothing acknowledged may be lost
 	@exec $(BIN)/python -m scripts.torture --rounds $(or $(ROUNDS),100)
