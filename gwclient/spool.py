@@ -57,12 +57,17 @@ class Spool:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / ".lock").open("wb")
+        except OSError as error:
+            raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._waiting = {each.number: each for each in map(_read, sorted(folder.glob("[0-9]*.json")))}
         except BlockingIOError as error:
+            self._lock.close()
             raise SpoolError(f"another process is using the spool {folder}") from error
-        except OSError as error:
-            raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
+        except SpoolError:
+            self._lock.close()
+            raise
         self._next = max(self._waiting, default=-1) + 1
         self.size = sum(each.size for each in self._waiting.values())
 
@@ -118,9 +123,11 @@ class Spool:
 
 
 def _read(path: Path) -> Spooled:
-    body = path.read_bytes()
     try:
+        body = path.read_bytes()
         segment = decode_segment(body)
+    except OSError as error:
+        raise SpoolError(f"{path} in the spool cannot be read: {error.strerror}") from error
     except ProblemError as error:
         raise SpoolError(f"{path} in the spool is no segment: {error.detail}") from error
     n = len(segment.h)

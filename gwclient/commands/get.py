@@ -113,6 +113,7 @@ async def _get_lines(client: GlitchflowClient, records: Sequence[SegmentRecord],
     with _open_lines(out) as file:
         async for _, body in _bodies(client, records):
             file.write(body + b"\n")
+        file.flush()
 
 
 async def _get_one(client: GlitchflowClient, name: str, out: Path, door: Door) -> None:
@@ -185,6 +186,7 @@ def _for_programs(dropped: Sequence[LeftOut]) -> list[dict[str, Any]]:
 def _write_lines_to(out: Path, bodies: Sequence[bytes]) -> None:
     with _open_lines(out) as file:
         file.writelines(body + b"\n" for body in bodies)
+        file.flush()
 
 
 def _open_lines(out: Path) -> AbstractContextManager[IO[bytes]]:

@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -460,6 +462,89 @@ def test_the_gateways_verbs_answer_in_json(gateway: StandInGateway, gwclient: An
     assert gwclient("train", "--user", "ada", "--token", "t", "--json").json == {"resp": "WAITING"}
     assert gwclient("clean", "--json").json == {"resp": "CLEANED", "body": "cleaned by gwclient"}
     assert gateway.requests
+
+
+# ---- doctor
+
+
+def verdicts(done: Outcome) -> dict[str, str]:
+    return {finding["check"]: finding["verdict"] for finding in done.json}
+
+
+def test_a_doctor_names_what_a_simple_gateway_lacks_and_what_is_wrong(gateway: StandInGateway, gwclient: Any) -> None:
+    done = gwclient("doctor", "--json", "--tries", "1")
+    assert done.code == 1
+    assert verdicts(done) == {
+        "client": "ok", "frames": "ok", "cursors": "ok", "address": "note", "authorization": "ok",
+        "readiness": "wrong", "streaming": "ok",
+    }  # fmt: skip
+    assert "OPTIONS /streamdata" in gateway.requests
+    assert "wrong readiness: GET /readyz answered 404" in gwclient("doctor", "--tries", "1").out
+
+
+def test_a_doctor_says_that_nobody_answers(gwclient: Any) -> None:
+    done = gwclient("doctor", "--srv", f"127.0.0.1:{unused_port()}", "--tries", "1")
+    assert done.code == 3
+    assert "wrong address: no gateway at http://127.0.0.1:" in done.out
+    assert "name another with --srv or SRV, or start it" in done.out
+
+
+def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, tmp_path: Path) -> None:
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization"))
+            body = b'{"info":{"version":"9.9"}}' if self.path == "/openapi.json" else b"{}"
+            self.send_response_only(200 if self.path == "/openapi.json" else 401)
+            self.send_header("Date", "Sat, 21 Nov 2026 00:00:00 GMT")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_OPTIONS = do_GET  # noqa: N815 (the name is http.server's)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (tmp_path / "key").write_text("gfk_secret\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        srv = ("--srv", f"127.0.0.1:{server.server_port}", "--tries", "1")
+        told = gwclient("doctor", *srv, "--json")
+        keyed = gwclient("doctor", *srv, "--key-file", str(tmp_path / "key"))
+        server.shutdown()
+        thread.join()
+    assert {name: verdicts(told)[name] for name in ("version", "clock", "authorization")} == {
+        "version": "note", "clock": "wrong", "authorization": "wrong",
+    }  # fmt: skip
+    assert "give a key with --key-file" in keyed.out
+    assert set(asked) == {None, "Bearer gfk_secret"}
+    assert "gfk_secret" not in keyed.out + keyed.err
+
+
+# ---- errors and shells
+
+
+def test_with_debug_the_line_comes_after_its_traceback(gwclient: Any) -> None:
+    away = ("stats", "--srv", f"127.0.0.1:{unused_port()}", "--tries", "1")
+    assert gwclient(*away).err.count("\n") == 1
+    debugged = gwclient(*away, "--debug").err
+    assert debugged.startswith("Traceback")
+    assert debugged.splitlines()[-1].startswith("gwclient: no gateway at")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands(gwclient: Any, shell: str) -> None:
+    assert f"_GWCLIENT_COMPLETE={shell}_complete" in gwclient("completion", shell).out
+    words = {"COMP_WORDS": "gwclient pu", "COMP_CWORD": "1", "_GWCLIENT_COMPLETE": "bash_complete"}
+    program = "from gwclient.cli import main; main()"
+    if shell == "bash":
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | words, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == "plain,push\n"
 
 
 # ---- usage

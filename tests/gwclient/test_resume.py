@@ -104,3 +104,26 @@ def test_restart_forgets_what_was_acknowledged(trio: Trio) -> None:
     before = len(stored(trio))
     assert finish(start(trio, *push, "--restart"))["acknowledged"] == 3
     assert len(stored(trio)) == before + 3
+
+
+def test_a_replay_that_is_killed_goes_on_with_its_spool_and_stores_nothing_twice(
+    start_trio: Callable[..., Trio], gw150914_files: dict[str, Path]
+) -> None:
+    trio = start_trio({"MAX_SIZE": "1kB"})
+    replay = ("replay", *map(str, gw150914_files.values()), "--rate", "20", "--poll", "0.1")
+    for after in (4, 9):
+        assert interrupt(trio, start(trio, *replay), after, signal.SIGKILL) == -signal.SIGKILL
+    frozen = start(trio, "train", "--user", "ada", "--token", "t")
+    finish(frozen)
+    process = start(trio, *replay)
+    there = len(stored(trio))
+    time.sleep(1.5)
+    assert len(stored(trio)) == there  # frozen: what comes about waits
+    finish(start(trio, "thaw", "--user", "ada", "--token", "t"))
+    account = finish(process)
+    assert not account["dropped_spans"]
+    segments = [json.loads(path.read_bytes()) for path in stored(trio)]
+    places = Counter((segment["meta"]["channel"], segment["t"][0]) for segment in segments)
+    assert set(places.values()) == {1}
+    assert len(places) == 64
+    assert finish(start(trio, *replay))["before"] == 64

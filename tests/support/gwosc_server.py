@@ -205,7 +205,7 @@ def _matches(file: dict[str, Any], query: dict[str, str]) -> bool:
 
 def _overlaps(file: dict[str, Any], query: dict[str, str]) -> bool:
     start, stop = file["gps_start"], file["gps_start"] + file["duration"]
-    return float(query["start"]) < stop and start < float(query["stop"])
+    return bool(float(query["start"]) < stop and start < float(query["stop"]))
 
 
 def _page(results: list[dict[str, Any]]) -> dict[str, Any]:

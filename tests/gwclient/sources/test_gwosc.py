@@ -16,7 +16,7 @@ import pytest
 from gwclient.sources.gwosc import choose
 from gwwire.segment import decode_segment
 from tests.support.gateway import StandInGateway
-from tests.support.gwosc_server import Answering, GwoscServer, Truncating
+from tests.support.gwosc_server import Answering, Fault, GwoscServer, Truncating
 
 T0 = 1126259446
 #: The part of a whole push that is needed to see that it was complete.
@@ -46,7 +46,7 @@ def arrived(gateway: StandInGateway, path: Path, seconds: int) -> bool:
     with h5py.File(path) as file:
         expected = file["strain/Strain"][: seconds * 4096]
     samples = [h for segment in gateway.segments for h in segment.h]
-    return np.asarray(samples).tobytes() == expected.tobytes()
+    return bool(np.asarray(samples).tobytes() == expected.tobytes())
 
 
 def test_a_gps_interval_is_fetched_once_and_arrives_bit_for_bit(
@@ -75,7 +75,7 @@ def test_what_gwosc_does_not_have_of_a_window_is_told(gateway: StandInGateway, o
 def test_what_does_not_pass_is_one_line_and_the_next_time_goes_on(
     gateway: StandInGateway, open_data: Path, gw150914_files: dict[str, Path]
 ) -> None:
-    faults = [Answering(503, target="/api/"), Truncating(500_000), Truncating(100_000)]
+    faults: list[Fault] = [Answering(503, target="/api/"), Truncating(500_000), Truncating(100_000)]
     with GwoscServer(open_data, faults) as gwosc:
         failed = gwclient(gateway, gwosc.url, *WINDOW, tries=2)
         assert failed.returncode == 3
