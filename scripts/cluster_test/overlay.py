@@ -7,7 +7,7 @@ from typing import Any
 
 _K8S = Path(__file__).parents[2] / "k8s"
 IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
-#: A batch is complete with some 90 segments of a second at 1024 Hz.
+#: A batch is complete with some 45 segments of a second at 2048 Hz.
 MAX_SIZE = "2MB"
 
 

@@ -19,7 +19,8 @@ Runner = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 CHANNEL = "H1:SIM-STRAIN"
 #: Seconds of strain, and so segments, of one call of the client.
 ROUND = 40
-_RATE = 1024
+#: Preprocessing goes up to 500 Hz, and needs some room above.
+_RATE = 2048
 
 
 def push_command(t0: int) -> list[str]:

@@ -1,0 +1,87 @@
+"""The pipeline's own commands, one after the other as its pod runs them, against a real trio."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.cluster_test.contract import check_contract
+from scripts.cluster_test.gateway import Gateway
+from scripts.cluster_test.overlay import MAX_SIZE
+from scripts.cluster_test.pushing import ROUND, push_command
+from scripts.trio import Trio, free_ports
+from tests.support.manifests import manifests, why_not_rendered
+
+if reason := why_not_rendered():
+    pytest.skip(reason, allow_module_level=True)
+
+SECRET = {"user": "pipeline", "token": "of-this-test"}
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Iterator[Trio]:
+    settings = {"MAX_SIZE": MAX_SIZE}
+    with (tmp_path / "log").open("wb") as log, Trio(tmp_path, free_ports(), settings, output=log) as running:
+        yield running
+
+
+def containers() -> list[dict[str, Any]]:
+    pod = manifests("overlays/dev").one("CronJob", "pipeline")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return [*pod["initContainers"], *pod["containers"]]
+
+
+def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a container's command as its pod would, with its volumes under the trio's home."""
+    given = {"JOB_NAME": "pipeline-1"}
+    for variable in container["env"]:
+        if "secretKeyRef" in variable.get("valueFrom", {}):
+            given[variable["name"]] = SECRET[variable["valueFrom"]["secretKeyRef"]["key"]]
+    told = [re.sub(r"\$\((\w+)\)", lambda found: given[found[1]], word) for word in container["command"]]
+    program, *arguments = [re.sub("^/(datavar|dataset)/", rf"{trio.home}/\1/", word) for word in told]
+    return subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments, *more],
+        env={**os.environ, **given, "SRV": trio.url, "MPLCONFIGDIR": str(trio.home)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def push(trio: Trio) -> int:
+    """Push what `make test-cluster` pushes before its Jobs run; gives the number of segments."""
+    check_contract(Gateway(trio.url))
+    rounds = (push_command(1_400_000_000 + number * ROUND) for number in range(3))
+    for program, *arguments in rounds:
+        command = [str(Path(sys.executable).with_name(program)), *arguments, "--srv", trio.url]
+        subprocess.run(command, check=True, capture_output=True)
+    return 1 + 3 * ROUND
+
+
+def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(trio: Trio) -> None:
+    train, preproc, clean = containers()
+    pushed = push(trio)
+    for container in (train, preproc, train, preproc, clean):  # the first pod was lost after preprocessing
+        done = run(container, trio)
+        assert done.returncode == 0, done.stderr
+    assert (trio.home / "dataset" / "pipeline-1" / "dataset.h5").is_file()
+    gateway = Gateway(trio.url)
+    assert gateway.get("/desc") == {"resp": "OPERATIONAL"}
+    archived, opened = gateway.get("/batches")["batches"]
+    assert (archived["state"], archived["holder"], archived["n_itm"]) == ("ARCHIVED", "pipeline", pushed)
+    assert (opened["state"], opened["n_itm"]) == ("OPEN", 0)
+
+
+def test_somebody_elses_batch_is_waited_for_and_left_alone(trio: Trio) -> None:
+    train, *_ = containers()
+    push(trio)
+    gateway = Gateway(trio.url)
+    assert gateway.post("/train", {"user": "alice", "token": "hers"})["resp"] == "FROZEN"
+    waited = run(train, trio, "--deadline", "1", "--poll", "0.5")
+    assert waited.returncode == 1, waited.stderr
+    assert gateway.get("/batches")["batches"][-1]["holder"] == "alice"
