@@ -1,0 +1,50 @@
+"""Images built, services up under a project of their own, a client beside them; all but the images go away again."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.images import IMAGES, BuildFailed, Naming, build_all, engine
+from scripts.stack import Stack
+from scripts.trio import free_ports
+from tests.support.containers import Container, docker
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    """Build the images; gives the full name of each."""
+    try:
+        engine()
+    except BuildFailed as missing:
+        pytest.skip(f"the containers are NOT tested: {missing}")
+    build_all(IMAGES, os.environ)
+    naming = Naming.from_environment(os.environ)
+    return {image: naming.of(image) for image in IMAGES}
+
+
+@pytest.fixture(scope="session")
+def stack(images: dict[str, str]) -> Iterator[Stack]:
+    """Bring the services up as `make up` does, on a free port; a batch is complete from 1 MB on."""
+    assert images
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PORT_API", str(free_ports().api))
+        environment.setenv("MAX_SIZE", "1MB")
+        stack = Stack(f"glitchflow-test-{os.getpid()}")
+        try:
+            stack.up()
+            yield stack
+        finally:
+            stack.down(volumes=True)
+
+
+@pytest.fixture(scope="session")
+def client(stack: Stack) -> Iterator[Container]:
+    """A client's container, in which commands are run."""
+    name = f"{stack.project}-client"
+    subprocess.run(
+        [*stack.compose, "run", "--detach", "--no-deps", "--name", name, "client", "sleep", "infinity"], check=True
+    )
+    yield Container(name)
+    docker("rm", "--force", name)
