@@ -148,6 +148,9 @@ class Worker:
         self._say(f"batch {batch} claimed by {plan.worker}")
         try:
             changed = await self._process(lease)
+        except asyncio.CancelledError:
+            await self._release(client, batch)
+            raise
         except (LeaseLost, GatewayFailed) as error:
             self._say(str(error))
             return False

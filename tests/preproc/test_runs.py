@@ -11,7 +11,7 @@ from preproc.batch import read_batch
 from preproc.findings import Finding, Reason
 from preproc.progress import silent
 from preproc.runs import find_runs, most_sampled_rate
-from tests.preproc.batches import GPS, RATE, Found, Strain, cut, described, find, noise
+from tests.preproc.batches import GPS, RATE, Found, Strain, cut, described, find, noise, read_strain
 
 DT = 1 / RATE
 REPEATABLE = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -223,3 +223,50 @@ def test_one_wrong_sample_rejects_just_the_segments_that_meet_it(
     met = {n for n, (start, stop) in enumerate(pieces) if start <= wrong < stop and n != liar}
     expected = met | {liar} if met else set()
     assert {int(found.detail[:3]) for found in runs.rejected} == expected
+
+
+@st.composite
+def stuttering(draw: st.DrawFn) -> list[float]:
+    """Give a series that stands still here and there, at 25 Hz: three equal samples are a constant stretch."""
+    stretches = draw(st.lists(st.tuples(st.sampled_from([0.0, 1.0, 2.0]), st.integers(1, 5)), min_size=1, max_size=12))
+    return [value for value, length in stretches for _ in range(length)]
+
+
+@settings(REPEATABLE, max_examples=150)
+@given(stuttering(), st.data())
+def test_constant_stretches_are_found_however_the_series_is_cut(series: list[float], data: st.DataObject) -> None:
+    dt = 0.04
+    span = st.tuples(st.integers(0, len(series) - 1), st.integers(1, 8))
+    pieces = [(0, 1), *data.draw(st.lists(span, max_size=12))]
+    pieces += [(k, 1) for k in range(len(series)) if not any(start <= k < start + n for start, n in pieces)]
+    order = data.draw(st.permutations(pieces))
+
+    def told(cutting: list[tuple[int, int]]) -> tuple[list[tuple[float, list[float]]], list[tuple[float, float]]]:
+        found = find(
+            [
+                Strain("H1:A", GPS + start * dt, dt, np.array(series[start : start + n]), f"{number:03d}")
+                for number, (start, n) in enumerate(cutting)
+            ]
+        )
+        constant = [(one.start, one.stop) for one in found.rejected if one.reason is Reason.CONSTANT]
+        return spans(found), constant
+
+    whole = told([(0, len(series))])
+    assert told(order) == whole
+    lengths = [len(h) for _, h in whole[0]]
+    assert sum(lengths) + sum(round((stop - start) / dt) for start, stop in whole[1]) == len(series)
+
+
+@pytest.mark.parametrize("detector", ["H1", "L1"])
+def test_real_strain_comes_back_bit_for_bit_with_the_gaps_that_were_cut_into_it(
+    gw150914_files: dict[str, Path], detector: str
+) -> None:
+    h = read_strain(gw150914_files[detector])
+    pieces = [one for one in cut(h, "H1:A", seconds=0.75) if not 10 <= one.t0 - GPS < 12]
+    runs = find(pieces[::-1] + pieces[5:9])
+    assert [(run.start / RATE, run.stop / RATE) for run in runs.of()] == [(0, 10.5), (12, 32)]
+    for run in runs.of():
+        assert runs.h(run).tobytes() == h[run.start : run.stop].tobytes()
+    assert [note.reason for note in runs.notes].count(Reason.DUPLICATE) == 4
+    assert [(note.start - GPS, note.stop - GPS) for note in runs.notes if note.reason is Reason.GAP] == [(10.5, 12)]
+    assert not runs.rejected

@@ -200,6 +200,31 @@ async def take_over(url: str, batch: str) -> None:
                 return
 
 
+def test_a_worker_that_is_asked_to_stop_at_work_gives_the_batch_back(trio: Trio, frozen: str, tmp_path: Path) -> None:
+    with start_worker(trio, tmp_path, "--stride=0.004") as worker:
+        while not list((tmp_path / frozen).glob(".job/block-*.npy")):
+            assert worker.poll() is None
+            time.sleep(0.01)
+        worker.send_signal(signal.SIGTERM)
+        _, errors = worker.communicate(timeout=60)
+    assert (worker.returncode, errors) == (130, "preproc: interrupted\n")
+    assert asyncio.run(holder_of(trio.url, frozen)) is None
+    assert [path.name for path in (tmp_path / frozen).glob("*") if not path.name.startswith(".")] == []
+
+
+def test_a_batch_that_cannot_be_processed_stays_frozen_and_is_told(trio: Trio, tmp_path: Path) -> None:
+    batch = asyncio.run(freeze(trio.url, cut(noise(4, rate=256.0), "H1:A", rate=256.0)))
+    try:
+        with start_worker(trio, tmp_path, "--once", "--clean") as worker:
+            _, errors = worker.communicate(timeout=60)
+        assert worker.returncode == 1
+        assert errors.startswith("preproc: no window could be made: the longest of 1 runs without a gap is 4 s")
+        assert asyncio.run(state_of(trio.url, batch)) is BatchState.FROZEN
+        assert asyncio.run(holder_of(trio.url, batch)) is None
+    finally:
+        asyncio.run(clean(trio.url))
+
+
 def test_a_worker_that_is_asked_to_stop_while_it_waits_ends_at_once(trio: Trio, tmp_path: Path) -> None:
     with start_worker(trio, tmp_path) as worker:
         assert worker.stdout is not None
