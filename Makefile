@@ -32,6 +32,7 @@ demo: $(READY) ## the whole story in some twenty lines, in a fresh temporary hom
 
 bench: $(READY) ## measure each tier against the disk, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
 	@$(BIN)/python -m scripts.bench $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m scripts.benchmark.client)
 	@$(if $(ARGS),,$(BIN)/python -m scripts.benchmark.spectrograms)
 
 torture: $(READY) ## kill a buffer under 16 writers ROUNDS times (default 100); nothing acknowledged may be lost
