@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from databuffer.buffer import Buffer
 from databuffer.catalog import Catalog
 from databuffer.metadata import LogStream, Metadata
-from databuffer.routes import data_route, router
+from databuffer.routes import SegmentDoor, data_route, router
 from databuffer.settings import BufferSettings
 from databuffer.store import Store
 from databuffer.volume import Volume
@@ -51,5 +51,6 @@ def create_app(buffer: Buffer, *, max_body: int) -> FastAPI:
     app.state.max_body = max_body
     app.router.routes.append(data_route)
     app.include_router(router)
+    app.add_middleware(SegmentDoor)
     add_problem_handlers(app)
     return app

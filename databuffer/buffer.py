@@ -1,7 +1,6 @@
 """The buffer: append, freeze, thaw, flush, stats. The only room that knows the order of things."""
 
 import asyncio
-import hashlib
 import hmac
 import logging
 import math
@@ -13,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from databuffer.arrival import Arrival, receive
 from databuffer.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
 from databuffer.committer import Committer
 from databuffer.errors import (
@@ -31,15 +29,17 @@ from databuffer.manifest import read_manifest
 from databuffer.metadata import stored_entry
 from databuffer.recovery import recover
 from databuffer.settings import OnFrozen
+from databuffer.staging import Outcome, Staged, stage
 from databuffer.store import OPERATIONAL, OpenBatch, Store
+from databuffer.writers import Writers
 from gwwire.datastore import BatchState, BufferStats, ClaimOrder, DatastoreState, Description, FreezeOrder, ThawOrder
+from gwwire.decoding import InvalidRequest
 from gwwire.problems import ProblemError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: Threads that write: the file system batches its journal, so that many durable writes cost little more than one.
-_WRITERS = 8
+_LONGEST_KEY = 255
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,30 @@ class Archived:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _Arrival:
     """A segment whose turn to be stored has not come yet.
 
     Attributes:
-        sha256: of its bytes.
-        staged: where its bytes are on the disk already; why they could not be written; None: nobody has tried.
+        body: the segment as it came, where it is not being written because the batch was frozen.
+        path: where it is being written.
+        key: the Idempotency-Key it came with.
+        ready: what becomes of it before its turn.
 
     """
 
-    arrival: Arrival
-    sha256: str
-    staged: Path | VolumeError | None
+    body: bytes
+    path: Path | None
+    key: str | None
+    ready: asyncio.Future[Outcome]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A valid segment whose turn has come."""
+
+    staged: Staged
+    body: bytes
+    key: str | None
 
 
 class Buffer:
@@ -93,10 +105,9 @@ class Buffer:
     def __init__(self, store: Store, *, queue_size: int, on_frozen: OnFrozen = OnFrozen.REJECT) -> None:
         self._store = store
         self._on_frozen = on_frozen
-        self._committer: Committer[Arrival, _Prepared, Stored] = Committer(
-            self._prepare_ahead, self._store_in_order, queue_size
-        )
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
+        self._committer: Committer[_Arrival, Stored] = Committer(self._store_in_order, queue_size)
+        self._writers = Writers()
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="syncer")
         self._hand: OpenBatch | None = None
         self._next: OpenBatch | None = None
         self._description = OPERATIONAL
@@ -217,7 +228,8 @@ class Buffer:
     async def close(self) -> None:
         """Finish what was accepted, note that everything agrees, and let go of the volume."""
         await self._committer.close()
-        self._writers.shutdown()
+        self._writers.close()
+        self._syncer.shutdown()
         if self._trusted:
             with suppress(VolumeError):
                 self._store.catalog.note_clean_stop(self._store.trace())
@@ -225,13 +237,12 @@ class Buffer:
 
     # ---- orders
 
-    async def append(self, body: bytes, key: str | None = None, *, patient: bool = False) -> Stored:
+    async def append(self, body: bytes, key: str | None = None) -> Stored:
         """Store one segment; on return its file is durable and counted.
 
         Args:
             body: the segment as JSON.
             key: the Idempotency-Key it came with: the same key and bytes again get the first answer.
-            patient: wait for room in the queue instead of being refused.
 
         Raises:
             MalformedJson, InvalidSegment: the body is no segment.
@@ -242,7 +253,21 @@ class Buffer:
             VolumeError: the volume did not take it.
 
         """
-        return await self._committer.append(await receive(body, key), patient=patient)
+        _check_key(key)
+        return await self._accept(body, key)
+
+    async def accept(self, body: bytes, key: str | None = None) -> asyncio.Future[Stored]:
+        """Give one segment its place in the order of things, once there is room for it.
+
+        What is returned can be awaited as `append` can, and is done by itself.
+
+        Raises:
+            InvalidRequest: the key is none.
+
+        """
+        _check_key(key)
+        await self._committer.wait_for_room()
+        return self._accept(body, key)
 
     async def freeze(self, order: FreezeOrder) -> Frozen:
         """Freeze and seal the batch in hand; a batch that is frozen already stays its holder's.
@@ -301,11 +326,11 @@ class Buffer:
     async def _in_order(self, step: Callable[[], T]) -> T:
         return await self._committer.perform(lambda: asyncio.to_thread(self._trustworthy, step))
 
-    async def _prepare_ahead(self, group: Sequence[Arrival]) -> Sequence[_Prepared]:
-        return await asyncio.to_thread(self._prepare_group, group)
+    def _accept(self, body: bytes, key: str | None) -> asyncio.Future[Stored]:
+        return self._committer.append(lambda: self._begin(body, key), len(body))
 
-    async def _store_in_order(self, group: Sequence[_Prepared]) -> Sequence[Stored | ProblemError]:
-        return await asyncio.to_thread(self._store_or_discard, group)
+    async def _store_in_order(self, group: Sequence[_Arrival]) -> Sequence[Stored | ProblemError]:
+        return await asyncio.to_thread(self._store_arrivals, group)
 
     def _trustworthy(self, step: Callable[[], T]) -> T:
         """Take a step from a known state; after a step that failed half-way the volume is read anew."""
@@ -329,33 +354,45 @@ class Buffer:
 
     # ---- segments
 
-    def _prepare_group(self, group: Sequence[Arrival]) -> list[_Prepared]:
-        """Write the segments' bytes to the disk, unless it is plain that they will not be taken."""
+    def _begin(self, body: bytes, key: str | None) -> _Arrival:
+        """Have a segment's bytes written to the disk, unless it is plain that they will not be taken."""
         if self._description.dstatus is DatastoreState.FROZEN and self._on_frozen is OnFrozen.REJECT:
-            return [_Prepared(arrival, _checksum(arrival), None) for arrival in group]
-        shares = [group[start::_WRITERS] for start in range(min(_WRITERS, len(group)))]
-        staged = [iter(share) for share in self._writers.map(self._stage, shares)]
-        return [next(staged[index % _WRITERS]) for index in range(len(group))]
+            return _Arrival(body, None, key, self._writers.stage(body, None))
+        path = self._store.volume.staging_path()
+        return _Arrival(b"", path, key, self._writers.stage(body, path))
 
-    def _stage(self, arrivals: Sequence[Arrival]) -> list[_Prepared]:
-        staged = self._store.volume.stage([arrival.content for arrival in arrivals])
-        if any(isinstance(each, VolumeError) for each in staged):
-            self._suspect = True
-        return [_Prepared(arrival, _checksum(arrival), each) for arrival, each in zip(arrivals, staged, strict=True)]
-
-    def _store_or_discard(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
+    def _store_arrivals(self, arrivals: Sequence[_Arrival]) -> list[Stored | ProblemError]:
+        """Store those that are segments, and tell the others what is wrong with them."""
         try:
-            return self._trustworthy(lambda: self._store_group(group))
+            outcomes = [arrival.ready.result() for arrival in arrivals]
+            prepared = [
+                _Prepared(outcome, arrival.body, arrival.key)
+                for arrival, outcome in zip(arrivals, outcomes, strict=True)
+                if isinstance(outcome, Staged)
+            ]
+            stored = iter(self._store_prepared(prepared))
+            return [next(stored) if isinstance(outcome, Staged) else outcome for outcome in outcomes]
         except Exception:
-            self._discard(group)
+            self._discard(arrival.path for arrival in arrivals)
             raise
 
-    def _discard(self, group: Iterable[_Prepared]) -> None:
+    def _store_prepared(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
+        if not group:
+            return []
+        if any(isinstance(each.staged.place, VolumeError) for each in group):
+            self._suspect = True
+        try:
+            return self._trustworthy(lambda: self._store_group(group))
+        except ProblemError as error:
+            self._discard(each.staged.place for each in group)
+            return [error] * len(group)
+
+    def _discard(self, places: Iterable[Path | VolumeError | None]) -> None:
         """Remove what was written of segments that were not stored; what cannot be removed, a start-up sets aside."""
-        for each in group:
-            if isinstance(each.staged, Path):
+        for place in places:
+            if isinstance(place, Path):
                 with suppress(VolumeError):
-                    self._store.volume.discard(each.staged)
+                    self._store.volume.discard(place)
 
     def _store_group(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
         """Store segments turn by turn: one whose key came before has to see what became of the first."""
@@ -370,7 +407,7 @@ class Buffer:
                     raise
                 # The turns before are stored and stay so; what is left is refused, and the volume read anew.
                 self._trusted = False
-                self._discard(group[index] for index in waiting)
+                self._discard(group[index].staged.place for index in waiting)
                 answers.update(dict.fromkeys(waiting, error))
                 break
             answers.update(zip(turn, stored, strict=True))
@@ -379,20 +416,20 @@ class Buffer:
 
     def _store_turn(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
         answers = self._answered_before(group)
-        self._discard(group[index] for index in answers)
+        self._discard(group[index].staged.place for index in answers)
         fresh = [index for index in range(len(group)) if index not in answers]
         answers.update(zip(fresh, self._store_fresh([group[index] for index in fresh]), strict=True))
         return [answers[index] for index in range(len(group))]
 
     def _answered_before(self, group: Sequence[_Prepared]) -> dict[int, Stored | ProblemError]:
         """Give the answers to segments whose Idempotency-Key is known."""
-        keyed = {index: each.arrival.key for index, each in enumerate(group) if each.arrival.key is not None}
+        keyed = {index: each.key for index, each in enumerate(group) if each.key is not None}
         if not keyed:
             return {}
         known = self._store.catalog.by_key(keyed.values())
         answers: dict[int, Stored | ProblemError] = {}
         for index, key in keyed.items():
-            sha256 = group[index].sha256
+            sha256 = group[index].staged.sha256
             first = known.get(key) or self._claim(sha256, key)
             if first is not None:
                 answers[index] = Stored(first.name, first.bytes) if first.sha256 == sha256 else _key_reused(key)
@@ -412,13 +449,20 @@ class Buffer:
     def _store_fresh(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
         batch = self._batch_to_fill()
         if batch is None:
-            self._discard(group)
+            self._discard(each.staged.place for each in group)
             return [BufferFrozen(f"the batch is frozen by {self._description.user}") for _ in group]
-        # What met a frozen batch when it was prepared, and an open one now, is not written yet.
-        written = [each if each.staged else self._stage([each.arrival])[0] for each in group]
-        published = iter(self._publish(batch, [each for each in written if isinstance(each.staged, Path)]))
-        self._suspect = self._suspect or any(isinstance(each.staged, VolumeError) for each in written)
-        return [each.staged if isinstance(each.staged, VolumeError) else next(published) for each in written]
+        # What met a frozen batch when it came, and an open one now, is not written yet.
+        written = [each if each.staged.place else self._write(each) for each in group]
+        published = iter(self._publish(batch, [each for each in written if isinstance(each.staged.place, Path)]))
+        self._suspect = self._suspect or any(isinstance(each.staged.place, VolumeError) for each in written)
+        return [
+            each.staged.place if isinstance(each.staged.place, VolumeError) else next(published) for each in written
+        ]
+
+    def _write(self, segment: _Prepared) -> _Prepared:
+        [staged] = stage([(segment.body, self._store.volume.staging_path())])
+        assert isinstance(staged, Staged)  # noqa: S101 (it was a segment before)
+        return replace(segment, staged=staged)
 
     def _batch_to_fill(self) -> OpenBatch | None:
         """Give the batch that takes segments now, None where none does."""
@@ -435,22 +479,21 @@ class Buffer:
         if not written:
             return []
         folder, now = batch.slot.folder, time.time_ns()
-        stored = [Stored(self._next_name(), len(each.arrival.content)) for each in written]
+        stored = [Stored(self._next_name(), each.staged.size) for each in written]
         rows = [_row(each, segment.name, now) for each, segment in zip(written, stored, strict=True)]
         try:
             for each, segment in zip(written, stored, strict=True):
-                assert isinstance(each.staged, Path)  # noqa: S101 (what was written lies somewhere)
-                self._store.volume.publish(each.staged, folder, segment.name)
-            synced = self._writers.submit(self._store.volume.sync, folder)
+                assert isinstance(each.staged.place, Path)  # noqa: S101 (what was written lies somewhere)
+                self._store.volume.publish(each.staged.place, folder, segment.name)
+            synced = self._syncer.submit(self._store.volume.sync, folder)
             self._store.catalog.add(batch.id, rows)
             synced.result()
             self._count(batch, stored, now)
             self._suspect = False
         except VolumeError:
             self._suspect = True
-            for segment in stored:
-                with suppress(VolumeError):
-                    self._store.volume.discard(folder / segment.name)
+            self._discard(each.staged.place for each in written)
+            self._discard(folder / segment.name for segment in stored)
             raise
         return stored
 
@@ -562,30 +605,32 @@ def _one_of_each_key(group: Sequence[_Prepared], indices: Sequence[int]) -> tupl
     first: list[int] = []
     later: list[int] = []
     for index in indices:
-        key = group[index].arrival.key
+        key = group[index].key
         (later if key in keys else first).append(index)
         if key is not None:
             keys.add(key)
     return first, later
 
 
-def _checksum(arrival: Arrival) -> str:
-    return hashlib.sha256(arrival.content).hexdigest()
-
-
 def _row(prepared: _Prepared, name: str, now: int) -> SegmentRow:
-    arrival = prepared.arrival
+    staged = prepared.staged
     return SegmentRow(
         name=name,
-        bytes=len(arrival.content),
-        sha256=prepared.sha256,
-        channel=arrival.channel,
-        t0=arrival.t0,
-        dt=arrival.dt,
-        n=arrival.n,
+        bytes=staged.size,
+        sha256=staged.sha256,
+        channel=staged.channel,
+        t0=staged.t0,
+        dt=staged.dt,
+        n=staged.n,
         stored=now,
-        key=arrival.key,
+        key=prepared.key,
     )
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+        message = f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable ASCII characters"
+        raise InvalidRequest(message, field="Idempotency-Key")
 
 
 def _key_reused(key: str) -> KeyReused:

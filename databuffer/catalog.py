@@ -7,7 +7,7 @@ not synced to the disk: what a power cut takes from the catalog, start-up finds 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,7 @@ class Catalog:
     def put_batch(self, batch: BatchRow) -> None:
         """Add a batch, or replace what was known of it."""
         with self._writing() as connection:
-            connection.execute(sa.insert(_BATCHES).prefix_with("OR REPLACE"), asdict(batch))
+            connection.execute(sa.insert(_BATCHES).prefix_with("OR REPLACE"), vars(batch))
 
     def drop_batch(self, batch: str) -> None:
         """Forget a batch and its segments."""
@@ -228,7 +228,7 @@ class Catalog:
 
     def claim_batch(self, wanted: ClaimRow, now: int) -> ClaimRow:
         """Enter a claim unless another worker's is running; gives the claim that holds afterwards."""
-        entered = sqlite_insert(_CLAIMS).values(asdict(wanted))
+        entered = sqlite_insert(_CLAIMS).values(vars(wanted))
         entered = entered.on_conflict_do_update(
             index_elements=["batch"],
             set_={"worker": entered.excluded.worker, "expires": entered.excluded.expires},
@@ -254,7 +254,7 @@ class Catalog:
         if not segments:
             return
         with self._writing() as connection:
-            connection.execute(sa.insert(_SEGMENTS), [{**asdict(segment), "batch": batch} for segment in segments])
+            connection.execute(sa.insert(_SEGMENTS), [{**vars(segment), "batch": batch} for segment in segments])
 
     def remove(self, batch: str, names: Iterable[str]) -> None:
         """Forget segments of a batch."""

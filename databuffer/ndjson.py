@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from databuffer.buffer import Buffer
+from databuffer.buffer import Buffer, Stored
 from databuffer.errors import BufferFrozen
 from gwservice.asgi import TooLarge
 from gwwire.datastore import FROZEN_TEXT, StreamAnswer
@@ -32,7 +32,7 @@ async def store_lines(
         max_line: bytes of the longest line that is taken.
 
     """
-    answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
+    answers: asyncio.Queue[asyncio.Future[Stored] | ProblemError | None] = asyncio.Queue()
     in_flight = asyncio.Semaphore(_IN_FLIGHT)
 
     async def read() -> None:
@@ -40,9 +40,12 @@ async def store_lines(
             index = 0
             async for line in split_lines(chunks, max_line):
                 await in_flight.acquire()
-                task = asyncio.create_task(_store_line(buffer, line, None if key is None else f"{key}/{index}"))
-                task.add_done_callback(lambda _: in_flight.release())
-                answers.put_nowait(task)
+                answer = await _accept(buffer, line, None if key is None else f"{key}/{index}")
+                if isinstance(answer, ProblemError):
+                    in_flight.release()
+                else:
+                    answer.add_done_callback(lambda _: in_flight.release())
+                answers.put_nowait(answer)
                 index += 1
         finally:
             answers.put_nowait(None)
@@ -50,7 +53,7 @@ async def store_lines(
     reader = asyncio.create_task(read())
     try:
         while (answer := await answers.get()) is not None:
-            yield await answer
+            yield await _tell(answer)
         await reader
     finally:
         reader.cancel()
@@ -78,11 +81,20 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
         yield b"".join(parts)
 
 
-async def _store_line(buffer: Buffer, line: bytes | TooLarge, key: str | None) -> bytes:
+async def _accept(buffer: Buffer, line: bytes | TooLarge, key: str | None) -> asyncio.Future[Stored] | ProblemError:
+    if isinstance(line, TooLarge):
+        return line
     try:
-        if isinstance(line, TooLarge):
-            raise line
-        stored = await buffer.append(line, key, patient=True)
+        return await buffer.accept(line, key)
+    except ProblemError as error:
+        return error
+
+
+async def _tell(answer: asyncio.Future[Stored] | ProblemError) -> bytes:
+    try:
+        if isinstance(answer, ProblemError):
+            raise answer
+        stored = await answer
     except BufferFrozen:
         return _FROZEN
     except ProblemError as error:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -214,50 +214,19 @@ class Volume:
         match = self._segment_name.fullmatch(name)
         return int(match[1]) if match else None
 
-    def stage(self, contents: Sequence[bytes]) -> list[Path | VolumeError]:
-        """Write files beside the batch, durably; gives each one's path, or why it could not be written.
-
-        All are written before the first is synced: the file system then has all of them to put into one journal entry.
-        """
-        written = [self._write_staged(content) for content in contents]
-        return [self._sync_staged(*each) if isinstance(each, tuple) else each for each in written]
-
-    def _stage_one(self, content: bytes) -> Path:
-        (staged,) = self.stage([content])
-        if isinstance(staged, VolumeError):
-            raise staged
-        return staged
+    def staging_path(self) -> Path:
+        """Give a new file's path, beside the batches."""
+        return self.incoming / f"{self._run}-{next(self._staged)}.json"
 
     def leftovers(self) -> list[Path]:
         """Give the staged files of earlier processes."""
         with volume_errors():
             return sorted(path for path in self.incoming.iterdir() if not path.name.startswith(self._run))
 
-    def _write_staged(self, content: bytes) -> tuple[Path, int] | VolumeError:
-        path = self.incoming / f"{self._run}-{next(self._staged)}.json"
-        try:
-            return path, create_file(path, content)
-        except OSError as error:
-            return self._give_up(path, error)
-
-    def _sync_staged(self, path: Path, descriptor: int) -> Path | VolumeError:
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            return self._give_up(path, error)
-        finally:
-            os.close(descriptor)
-        return path
-
-    def _give_up(self, path: Path, error: OSError) -> VolumeError:
-        with suppress(OSError):
-            path.unlink()
-        return volume_error(error)
-
     def publish(self, staged: Path, folder: Path, name: str) -> None:
         """Move a staged file into a batch; it is durable after the next `sync`."""
         with volume_errors():
-            staged.rename(folder / name)
+            os.rename(staged, f"{folder}/{name}")  # noqa: PTH104 (a Path a segment would cost more than the call)
 
     def sync(self, folder: Path) -> None:
         """Make a folder's names durable."""
@@ -321,8 +290,10 @@ class Volume:
 
     def put_paper(self, folder: Path, name: str, content: bytes) -> None:
         """Write a paper beside a batch's segments, durably; a half-written one never lies among them."""
-        staged = self._stage_one(content)
+        staged = self.staging_path()
         try:
+            with volume_errors():
+                write_file(staged, content, durable=True)
             self.publish(staged, folder, name)
             self.sync(folder)
         except VolumeError:

@@ -15,6 +15,7 @@ from databuffer.errors import BatchChanged, BufferFrozen, QueueFull, VolumeFaile
 from databuffer.settings import BufferSettings
 from gwwire.datastore import BufferStats, DatastoreState, Description, FreezeOrder
 from gwwire.problems import ProblemError
+from gwwire.segment import InvalidSegment
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -274,3 +275,10 @@ async def test_a_volume_that_is_gone_makes_the_buffer_not_ready(buffer: Buffer, 
         await buffer.check()
     settings.DATAROOT.mkdir()
     await buffer.check()
+
+
+async def test_what_is_no_segment_is_told_so_though_the_volume_fails(buffer: Buffer, settings: BufferSettings) -> None:
+    await asyncio.to_thread(settings.DTVOLROOT.rename, settings.DTVOLROOT.with_name("elsewhere"))
+    sent = (segment_body(1), b'{"h":[],"t":[0,1]}', segment_body(2))
+    outcomes = await asyncio.gather(*map(buffer.append, sent), return_exceptions=True)
+    assert [type(each) for each in outcomes] == [VolumeFailed, InvalidSegment, VolumeFailed]

@@ -249,7 +249,8 @@ class BufferMachine(RuleBasedStateMachine):
 
         self._await(cancel_all())
         self.executor.shutdown()
-        self.buffer._writers.shutdown()  # noqa: SLF001 (a process that dies takes its threads along)
+        self.buffer._writers.close()  # noqa: SLF001 (a process that dies takes its threads along)
+        self.buffer._syncer.shutdown()  # noqa: SLF001 (the same)
         self.faults.heal()
         self.store.close()
 
