@@ -23,10 +23,10 @@ if reason := why_not_rendered():
 SECRET = {"user": "pipeline", "token": "of-this-test"}
 
 
-@pytest.fixture
-def trio(tmp_path: Path) -> Iterator[Trio]:
-    settings = {"MAX_SIZE": MAX_SIZE}
-    with (tmp_path / "log").open("wb") as log, Trio(tmp_path, free_ports(), settings, output=log) as running:
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
+    home, settings = tmp_path_factory.mktemp("trio"), {"MAX_SIZE": MAX_SIZE}
+    with (home / "log").open("wb") as log, Trio(home, free_ports(), settings, output=log) as running:
         yield running
 
 
@@ -79,9 +79,10 @@ def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(tr
 
 def test_somebody_elses_batch_is_waited_for_and_left_alone(trio: Trio) -> None:
     train, *_ = containers()
-    push(trio)
     gateway = Gateway(trio.url)
+    gateway.post("/streamdata", {"h": [1.234567890123456e-21] * 100_000, "t": [0.0, 2**-14]})
     assert gateway.post("/train", {"user": "alice", "token": "hers"})["resp"] == "FROZEN"
     waited = run(train, trio, "--deadline", "1", "--poll", "0.5")
     assert waited.returncode == 1, waited.stderr
     assert gateway.get("/batches")["batches"][-1]["holder"] == "alice"
+    gateway.post("/cleanbuf", {"msg": "alice is done"})
