@@ -27,8 +27,18 @@ and all its processes, in seconds per 1000 segments: 1.00 is one millisecond a s
 processes of a service, so that pages they share count in each. MB are 10⁶ bytes. A measurement with a segment that was
 not acknowledged is marked INVALID.
 """
-_SECTIONS = {"load": "Under load", "stored": "With many segments stored", "preproc": "Spectrograms"}
-_COMMANDS = {"load": "make bench", "stored": "make bench ARGS='--stored 100000'", "preproc": "make bench"}
+_SECTIONS = {
+    "load": "Under load",
+    "stored": "With many segments stored",
+    "client": "The client",
+    "preproc": "Spectrograms",
+}
+_COMMANDS = {
+    "load": "make bench",
+    "stored": "make bench ARGS='--stored 100000'",
+    "client": "make bench",
+    "preproc": "make bench",
+}
 
 
 @dataclass(frozen=True)
