@@ -70,7 +70,7 @@ def test_segments_come_page_by_page_and_each_once(trio: Trio) -> None:
     whole = ask(trio, all_of)
     paged = ask(trio, lambda client: all_of(client, page=7))
     assert [each.seq for each in paged] == [each.seq for each in whole]
-    assert len({each.name for each in paged}) == 64
+    assert len({each.name for each in paged}) == len(paged) >= 64
     window = ask(trio, lambda client: all_of(client, channel=L1, start=T0 + 4.0, stop=T0 + 6.5))
     assert sorted(each.t0 for each in window) == [T0 + 4, T0 + 5, T0 + 6]
 
@@ -141,8 +141,7 @@ def test_what_is_not_there_is_told(gwclient: Callable[..., Result]) -> None:
     assert str(done.exception) == "the datastore has no such segment"
 
 
-def test_a_gap_makes_another_file_and_what_overlaps_is_told(start_trio: Callable[..., Trio], tmp_path: Path) -> None:
-    trio = start_trio()
+def test_a_gap_makes_another_file_and_what_overlaps_is_told(trio: Trio, tmp_path: Path) -> None:
     spans = [(100.0, 4), (101.0, 4), (103.0, 4), (103.5, 4), (100.0, 4)]
     lines = [
         json.dumps({"h": [1e-21 * (k + n) for k in range(count)], "t": [t0, 0.25], "meta": {"channel": "V1:Hrec"}})

@@ -17,7 +17,7 @@ import pytest
 from gwclient.sources.simulate import SimulatedSource
 from scripts.trio import Trio
 
-SECONDS = 200
+SECONDS = 120
 SIMULATE = ("simulate", "--detectors", "H1,L1", "--seconds", str(SECONDS), "--rate", "1024", "--concurrency", "8")
 
 
@@ -69,7 +69,7 @@ def check_stored_once(trio: Trio, seed: int) -> None:
 
 def test_killed_again_and_again_it_sends_what_is_missing_and_nothing_twice(trio: Trio) -> None:
     push = (*SIMULATE, "--seed", "11")
-    for after in (1, 57, 90):
+    for after in (1, 37, 60):
         assert interrupt(trio, start(trio, *push), after, signal.SIGKILL) == -signal.SIGKILL
     account = finish(start(trio, *push))
     assert account["acknowledged"] + account["before"] == 2 * SECONDS
@@ -107,9 +107,8 @@ def test_restart_forgets_what_was_acknowledged(trio: Trio) -> None:
 
 
 def test_a_replay_that_is_killed_goes_on_with_its_spool_and_stores_nothing_twice(
-    start_trio: Callable[..., Trio], gw150914_files: dict[str, Path]
+    trio: Trio, gw150914_files: dict[str, Path]
 ) -> None:
-    trio = start_trio({"MAX_SIZE": "1kB"})
     replay = ("replay", *map(str, gw150914_files.values()), "--rate", "20", "--poll", "0.1")
     for after in (4, 9):
         assert interrupt(trio, start(trio, *replay), after, signal.SIGKILL) == -signal.SIGKILL
@@ -123,7 +122,8 @@ def test_a_replay_that_is_killed_goes_on_with_its_spool_and_stores_nothing_twice
     account = finish(process)
     assert not account["dropped_spans"]
     segments = [json.loads(path.read_bytes()) for path in stored(trio)]
-    places = Counter((segment["meta"]["channel"], segment["t"][0]) for segment in segments)
+    mine = [segment for segment in segments if "GWOSC" in segment["meta"]["channel"]]
+    places = Counter((segment["meta"]["channel"], segment["t"][0]) for segment in mine)
     assert set(places.values()) == {1}
     assert len(places) == 64
     assert finish(start(trio, *replay))["before"] == 64
