@@ -30,7 +30,8 @@ class Parameters:
         train_proportion: share of the windows to train with.
         validation_proportion: share of the windows to validate with; the rest is to test with.
         split_block: s of windows that stay together when they are split.
-        guard: s that windows of different parts of the split are apart, at least.
+        guard: s that windows of different parts of the split are apart, at least; with twice the padding and the
+            filter's length, no part has seen strain of another.
         rnd_seed: decides which blocks go where.
 
     Raises:
@@ -55,7 +56,7 @@ class Parameters:
     train_proportion: float = 0.8
     validation_proportion: float = 0.1
     split_block: float = 60.0
-    guard: float = 2.0
+    guard: float = 4.0
     rnd_seed: int = 42
 
     def __post_init__(self) -> None:

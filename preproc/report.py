@@ -85,7 +85,8 @@ def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Seq
     """
     told = describe_dataset(dataset) | {"products": [*products, PAGE]}
     with h5py.File(dataset) as file:
-        page = _page(told, _rejected_and_notes(file), [contact_sheet.read_bytes(), _png(draw_spectra(file))])
+        pictures = {"the loudest windows": contact_sheet.read_bytes(), "the spectra": _png(draw_spectra(file))}
+        page = _page(told, _rejected_and_notes(file), pictures)
     with published(folder / PAGE) as partial:
         partial.write_text(page)
     with published(folder / REPORT) as partial:
@@ -153,7 +154,7 @@ def _rejected_and_notes(file: h5py.File) -> list[tuple[str, list[Finding]]]:
     return [("Not in the dataset", findings_of(file, "rejected")), ("Noted", findings_of(file, "notes"))]
 
 
-def _page(told: Mapping[str, Any], findings: Iterable[tuple[str, list[Finding]]], pictures: Iterable[bytes]) -> str:
+def _page(told: Mapping[str, Any], findings: Iterable[tuple[str, list[Finding]]], pictures: Mapping[str, bytes]) -> str:
     batch = told["batch"]
     start, stop = (gps_text(gps) for gps in batch["span"])
     facts = {
@@ -169,10 +170,7 @@ def _page(told: Mapping[str, Any], findings: Iterable[tuple[str, list[Finding]]]
     parts = [
         "<h1>Preprocessing report</h1>",
         _table((), facts.items()),
-        *(
-            f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(picture).decode()}"></p>'
-            for picture in pictures
-        ),
+        *(_picture(alt, body) for alt, body in pictures.items()),
         "<h2>Channels</h2>",
         _table(
             ("channel", "runs", "seconds", "power spectrum from [s]", "loudest [energy]", "at GPS", "at [Hz]"),
@@ -189,6 +187,10 @@ def _page(told: Mapping[str, Any], findings: Iterable[tuple[str, list[Finding]]]
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
     )
+
+
+def _picture(alt: str, body: bytes) -> str:
+    return f'<p><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(body).decode()}"></p>'
 
 
 def _channel_row(channel: Mapping[str, Any]) -> list[object]:
