@@ -5,9 +5,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gwclient.errors import InvalidSource
-from gwclient.sources.file import FileSource, gwosc_channel
+from gwclient.segmenting import cut, left_out
+from gwclient.sources.file import FileSource, gwosc_channel, vetoes
+from gwclient.sources.names import FileName
+from gwclient.strain import Quality
 
 T0 = 1126259446
 RATE = 16
@@ -73,3 +78,58 @@ def test_a_file_without_a_sample_grid_is_refused(tmp_path: Path) -> None:
         file["strain/Strain"].attrs["Xspacing"] = 0.0
     with pytest.raises(InvalidSource, match="no sample grid"):
         FileSource((path,)).runs()
+
+
+def test_where_files_of_a_channel_overlap_each_sample_is_sent_once_and_it_is_told(tmp_path: Path) -> None:
+    paths = [
+        gwosc_file(tmp_path / "a", t0=T0, seconds=4),
+        gwosc_file(tmp_path / "b", t0=T0 + 2, seconds=4),
+        gwosc_file(tmp_path / "c", t0=T0 + 1, seconds=2),
+        gwosc_file(tmp_path / "d", t0=T0, seconds=2, detector="H1"),
+    ]
+    runs = list(FileSource(tuple(paths)).runs())
+    sent = [(run.channel, run.gps(k)) for run in runs for piece in cut(run, 1) for k in range(piece.first, piece.last)]
+    assert len(sent) == len(set(sent)) == (6 + 2) * RATE
+    told = [(each.span.start - T0, each.span.stop - T0, each.reason) for run in runs for each in left_out(run)]
+    assert told == [(2, 4, "in another file too")]
+
+
+@given(
+    mask=st.lists(st.integers(0, 7), min_size=1, max_size=8),
+    offset=st.integers(-20, 20),
+    count=st.integers(1, 100),
+    bits=st.sets(st.sampled_from(["A", "B", "C"])),
+)
+def test_a_sample_is_vetoed_exactly_where_a_wanted_bit_is_not_known_to_be_set(
+    mask: list[int], offset: int, count: int, bits: set[str]
+) -> None:
+    quality = Quality(("A", "B", "C"), np.array(mask, dtype=np.uint32), float(T0), 1.0)
+    t0 = T0 + offset / RATE
+    found = vetoes(quality, sorted(bits), t0, 1 / RATE, count)
+    vetoed = {k for each in found for k in range(each.first, each.last)}
+    wanted = sum(1 << "ABC".index(bit) for bit in bits)
+    for k in range(count):
+        second = (offset + k) // RATE
+        known = mask[second] if 0 <= second < len(mask) else None
+        assert (k in vetoed) == (bool(bits) and (known is None or known & wanted != wanted))
+
+
+def test_bits_cannot_be_chosen_where_a_file_has_none(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSource, match="has no data-quality bits to choose from"):
+        list(FileSource((gwosc_file(tmp_path / "a"),), bits=("DATA",)).runs())
+
+
+@pytest.mark.parametrize(
+    ("name", "span"),
+    [
+        ("L-L1_LOSC_4_V2-1126259446-32.hdf5", (1126259446, 1126259478)),
+        ("HLV-HLV_TEST-100-7.gwf", (100, 107)),
+        ("L-L1-LOSC-100-7.gwf", None),
+        ("l-x-1-2.gwf", None),
+        ("strain.hdf5", None),
+        ("L-L1_X-100.hdf5", None),
+    ],
+)
+def test_a_name_after_t050017_tells_the_span(name: str, span: tuple[int, int] | None) -> None:
+    parsed = FileName.parse(name)
+    assert (parsed and (parsed.start, parsed.stop)) == span
