@@ -20,6 +20,10 @@ Exit status of fsck and verify: 0 all is as it should be (or was put right), 1 s
 no sense.
 """
 
+#: A thread that comes back from a short system call waits for the interpreter so long where another one computes; the
+#: default of 5 ms, several times a segment, would be most of what a sender waits.
+_SWITCH_SECONDS = 0.0005
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve, or look after what is stored."""
@@ -44,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve() -> int:
+    sys.setswitchinterval(_SWITCH_SECONDS)
     settings = BufferSettings.load()
     configure_logging("databuffer")
     buffer = create_buffer(settings)
