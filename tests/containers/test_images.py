@@ -16,7 +16,7 @@ from tests.support.containers import CONFINED, Container, docker, inspect, wait_
 pytestmark = pytest.mark.timeout(900)
 
 #: MB over the base image, at most.
-LIMITS = {"databuffer": 70, "dslogic": 60, "glitchflow_api": 70, "gwclient": 370, "preproc": 275}
+LIMITS = {"databuffer": 70, "dslogic": 60, "glitchflow_api": 70, "gwclient": 380, "preproc": 290}
 
 SERVICES: dict[str, tuple[type[ServiceSettings], str]] = {
     "databuffer": (BufferSettings, ":8080"),
@@ -26,6 +26,15 @@ SERVICES: dict[str, tuple[type[ServiceSettings], str]] = {
 
 #: Where an image speaks to another tier by default: as the Kubernetes and the Compose services are called.
 ADDRESSES = {"DB_BURL": "http://databuff:8080", "DS_BURL": "http://dslogic:5000"}
+
+#: The rooms that an image holds beside its own and the wire shapes.
+NEIGHBOURS: dict[str, set[str]] = {
+    "databuffer": {"gwservice"},
+    "dslogic": {"gwservice"},
+    "glitchflow_api": {"gwservice"},
+    "gwclient": set(),
+    "preproc": {"gwclient"},
+}
 
 LOOK_AROUND = """
 import importlib.util, json, pathlib, sys
@@ -54,7 +63,7 @@ def start(images: dict[str, str]) -> Iterator[Start]:
     def run(image: str, *command: str) -> Container:
         name = f"glitchflow-test-{os.getpid()}-{uuid4().hex[:8]}"
         started.append(name)
-        docker("run", "--detach", "--name", name, *CONFINED, images[image], *command)
+        docker("run", "--detach", "--name", name, *CONFINED, "--health-interval=1s", images[image], *command)
         return Container(name)
 
     yield run
@@ -105,8 +114,18 @@ def test_an_image_holds_its_own_room_compiled_and_no_build_tools(images: dict[st
     assert seen["sources"] > 100
     assert seen["stale"] == []
     assert not {"pip", "setuptools", "wheel"} & set(seen["packages"])
-    shared = {"gwwire", "gwservice"} if image in SERVICES else {"gwwire"}
-    assert set(seen["rooms"]) & {*IMAGES, "gwservice", "gwwire"} == {image, *shared}
+    assert set(seen["rooms"]) & {*IMAGES, "gwservice", "gwwire"} == {image, "gwwire", *NEIGHBOURS[image]}
+
+
+@pytest.mark.parametrize(
+    ("image", "modules"),
+    [
+        ("gwclient", "gwclient.cli, gwpy.timeseries, gwosc.datasets, gwosc.locate"),
+        ("preproc", "preproc.cli, preproc.plots, scipy.signal, h5py, matplotlib.pyplot"),
+    ],
+)
+def test_what_was_trimmed_away_is_not_missed(images: dict[str, str], image: str, modules: str) -> None:
+    docker("run", "--rm", *CONFINED, images[image], "python", "-W", "error::ImportWarning", "-c", f"import {modules}")
 
 
 @pytest.mark.parametrize("image", SERVICES)
