@@ -3,13 +3,14 @@
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from gwclient.assembling import Stretch
 from gwclient.errors import FolderError
@@ -17,6 +18,7 @@ from gwclient.errors import FolderError
 #: GPS seconds from which on UTC is another second behind GPS time (IERS Bulletin C); how far it is before the first.
 _LEAPS = (820108814, 914803215, 1025136016, 1119744017, 1167264018)
 _LEAPS_BEFORE = 13
+_MASK_BITS = 32
 _GPS_EPOCH = datetime(1980, 1, 6, tzinfo=UTC)
 
 
@@ -48,6 +50,34 @@ def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
         raise FolderError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:
+    """Put the data-quality bits beside the strain: a bit is set where it holds in all segments of that second.
+
+    More bits than a mask has are none that GWOSC's layout can tell, and are left out.
+
+    Args:
+        strain: the dataset that `writing` gave.
+        stretch: the stretch.
+        told: the names of the bits that hold all through each of its segments, in their order.
+
+    """
+    names = list(dict.fromkeys(name for of_segment in told for name in of_segment))
+    if len(names) > _MASK_BITS:
+        return
+    start = math.floor(stretch.t0)
+    seconds = math.ceil(stretch.t0 + stretch.count * stretch.dt) - start
+    mask = np.full(seconds, (1 << len(names)) - 1, dtype=np.uint32)
+    for placed, holding in zip(stretch.placed, told, strict=True):
+        begin = stretch.t0 + placed.at * stretch.dt - start
+        end = begin + (placed.last - placed.first) * stretch.dt
+        mask[math.floor(begin) : math.ceil(end)] &= sum(1 << names.index(name) for name in holding)
+    group = strain.file.create_group("quality/simple")
+    group["DQmask"] = mask
+    group["DQmask"].attrs.update(Xstart=start, Xspacing=1.0, Npoints=seconds, Bits=len(names))
+    group["DQShortnames"] = np.array([name.encode() for name in names])
+    group["DQDescriptions"] = np.array([f"passes {name}".encode() for name in names])
 
 
 def _lay_out(file: h5py.File, stretch: Stretch) -> Any:

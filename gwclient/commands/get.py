@@ -18,7 +18,7 @@ from gwclient.client import GlitchflowClient
 from gwclient.commands.talking import tell
 from gwclient.errors import FolderError, NotAsExpected, UnexpectedAnswer
 from gwclient.exits import EXIT_CODES
-from gwclient.gwosc_file import file_name, writing
+from gwclient.gwosc_file import file_name, write_quality, writing
 from gwclient.options import Door, Seconds, with_door
 from gwclient.strain import LeftOut
 from gwwire.datastore import SegmentRecord
@@ -139,11 +139,16 @@ async def _get_files(
         for path, stretch in zip(paths, stretches, strict=True):
             with writing(path, stretch) as strain:
                 placed = iter(stretch.placed)
+                quality: list[Sequence[str]] = []
                 async for record, body in _bodies(client, [each.record for each in stretch.placed]):
                     place = next(placed)
-                    h = np.array(_decode(record.name, body).h)
+                    segment = _decode(record.name, body)
+                    h = np.array(segment.h)
+                    quality += _quality_of(segment)
                     strain[place.at : place.at + place.last - place.first] = h[place.first : place.last]
                     bar.update()
+                if len(quality) == len(stretch.placed) and any(quality):
+                    write_quality(strain, stretch, quality)
     words = [_tell_file(*each) for each in zip(paths, stretches, strict=True)]
     words += [
         f"left out, {each.reason}: {each.span.channel} [{each.span.start!r}, {each.span.stop!r})" for each in dropped
@@ -159,6 +164,13 @@ async def _bodies(
         some = records[i : i + _AHEAD]
         for record, body in zip(some, await asyncio.gather(*(client.segment(each.name) for each in some)), strict=True):
             yield record, body
+
+
+def _quality_of(segment: Segment) -> list[Sequence[str]]:
+    """Give the names of the data-quality bits that hold all through a segment; nothing where it does not say."""
+    told = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
+    known = isinstance(told, list) and all(isinstance(name, str) for name in told)
+    return [told] if known and told is not None else []
 
 
 def _decode(name: str, body: bytes) -> Segment:

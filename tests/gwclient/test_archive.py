@@ -18,6 +18,7 @@ from gwclient.cli import gwclient as cli
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused
 from gwclient.options import Debugging
+from gwclient.segmenting import left_out
 from gwclient.sources.file import FileSource
 from gwwire.datastore import BatchState
 from gwwire.segment import decode_segment
@@ -97,6 +98,10 @@ def test_a_batch_comes_back_as_gwosc_files_bit_for_bit(
         assert (run.channel, run.t0, run.dt) == (f"{detector}:GWOSC-4KHZ_R1_STRAIN", T0, 1 / 4096)
         with h5py.File(back) as file:
             assert file["meta/UTCstart"][()] == b"2015-09-14T09:50:29"
+            assert list(file["quality/simple/DQmask"][()]) == [127] * 32
+            assert list(file["quality/simple/DQShortnames"][()]) == [
+                b"DATA", b"CBC_CAT1", b"CBC_CAT2", b"CBC_CAT3", b"BURST_CAT1", b"BURST_CAT2", b"BURST_CAT3",
+            ]  # fmt: skip
             assert (file["meta/GPSstart"][()], file["meta/Duration"][()]) == (T0, 32)
 
 
@@ -119,8 +124,9 @@ def test_a_span_is_exact_to_the_sample(
     (path,) = map(Path, json.loads(done.output)["files"])
     expected = strain_of(gw150914_files["L1"])[4 * 4096 + 1024 : 5 * 4096 + 2048]
     assert strain_of(path).tobytes() == expected.tobytes()
-    (run,) = FileSource((path,)).runs()
+    (run,) = FileSource((path,), bits=("CBC_CAT3",)).runs()
     assert run.t0 == T0 + 4.25
+    assert not left_out(run)
 
 
 def test_segments_come_back_as_ndjson(trio: Trio, gwclient: Callable[..., Result], tmp_path: Path) -> None:
