@@ -78,9 +78,11 @@ def on_dask(address: str) -> Executor:
 
 def _shared(client: Any, address: str, work: Work) -> tuple[Callable[[Task], "Pending"], int]:
     """Hand the work to every worker once; give what submits a task, and how many may be under way."""
+    try:
+        client.wait_for_workers(1, timeout=_SCHEDULER_SECONDS)
+    except TimeoutError as error:
+        raise WorkersFailed(f"the Dask cluster at {address} has no workers") from error
     ours, theirs = _versions(), client.run(_versions)
-    if not theirs:
-        raise WorkersFailed(f"the Dask cluster at {address} has no workers")
     for worker, found in theirs.items():
         if found != ours:
             raise WorkersFailed(f"the Dask worker {worker} has {found}, here is {ours}: results would differ")

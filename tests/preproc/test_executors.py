@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from preproc import executors
-from preproc.cli import main
 from preproc.errors import ExtraMissing, WorkersFailed
 from preproc.executors import here, in_processes, on_dask
 from preproc.parameters import Parameters
+from preproc.pipeline import preprocess
+from preproc.progress import silent
 from preproc.spectrograms import Task, Transformation
 from tests.preproc.batches import cut, noise, write_batch
 
-PARAMETERS = Parameters(window=2, stride=2, fmax=80, rows=16, columns=32)
-SMALL = ["--window=2", "--fmax=80", "--rows=16", "--columns=32", "--fduration=1", "--psd-fftlength=2", "--export=none"]
+PARAMETERS = Parameters(window=2, stride=2, fmax=80, rows=16, columns=32, fduration=1, psd_fftlength=2)
 
 
 @pytest.fixture
@@ -95,9 +95,9 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_a_dask_cluster_gives_the_identical_dataset(tmp_path: Path, scheduler: str) -> None:
     segments = [*cut(noise(40, rate=256.0), "H1:A", rate=256.0), *cut(noise(40, 2, 256.0), "L1:A", rate=256.0)]
-    command = ["run", "--data", str(write_batch(tmp_path / "batch", segments)), *SMALL]
-    assert main([*command, "--out", str(tmp_path / "here")]) == 0
-    assert main([*command, "--out", str(tmp_path / "there"), "--scheduler", scheduler]) == 0
+    batch = write_batch(tmp_path / "batch", segments)
+    for name, executor in (("here", here), ("there", on_dask(scheduler))):
+        preprocess(batch, tmp_path / name / "dataset.h5", PARAMETERS, silent, executor)
     one, other = ((tmp_path / name / "dataset.h5").read_bytes() for name in ("here", "there"))
     assert one == other
 

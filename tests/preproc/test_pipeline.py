@@ -215,10 +215,10 @@ def test_memory_is_bounded_however_large_the_batch_is(tmp_path: Path) -> None:
         return most
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "_CACHED_BYTES", 100_000)
+        patch.setattr(batch, "_CACHED_BYTES", 50_000)
         most_memory(50)  # what is imported and cached once
-        small, large = most_memory(200), most_memory(800)
-    strain = 800 * 256 * 8
+        small, large = most_memory(100), most_memory(400)
+    strain = 400 * 256 * 8
     assert large - small < strain / 3
 
 

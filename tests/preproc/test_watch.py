@@ -18,12 +18,15 @@ from gwwire.segment import Segment, encode_segment
 from preproc.cli import main
 from preproc.errors import GatewayFailed
 from preproc.gateway import GatewaySource
+from preproc.parameters import Parameters
+from preproc.pipeline import preprocess
 from preproc.progress import silent
 from scripts.trio import Trio
 from tests.conftest import StartTrio
 from tests.preproc.batches import Strain, cut, noise
 
 SMALL = ["--window=2", "--fmax=80", "--rows=16", "--columns=32", "--fduration=1", "--psd-fftlength=2", "--export=none"]
+PARAMETERS = Parameters(window=2, stride=2, fmax=80, rows=16, columns=32, fduration=1, psd_fftlength=2)
 SEGMENTS = [*cut(noise(16, rate=256.0), "H1:A", rate=256.0), *cut(noise(16, 2, 256.0), "L1:A", rate=256.0)]
 
 
@@ -73,7 +76,7 @@ def test_a_batch_of_the_gateway_comes_out_as_from_its_folder(trio: Trio, frozen:
     command = ["run", "--batch", frozen, "--gateway", trio.url, "--out", str(tmp_path / "there"), *SMALL]
     assert main(command) == 0
     volume = trio.home / "datavar" / "data"
-    assert main(["run", "--data", str(volume), "--out", str(tmp_path / "here"), *SMALL]) == 0
+    preprocess(volume, tmp_path / "here" / "dataset.h5", PARAMETERS, silent)
     with h5py.File(tmp_path / "there" / "dataset.h5") as one, h5py.File(tmp_path / "here" / "dataset.h5") as other:
         assert one["data"][:].tobytes() == other["data"][:].tobytes()
         assert one.attrs["batch_id"] == frozen
