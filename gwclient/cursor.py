@@ -6,6 +6,7 @@ that it never says more than is true; what it does not say yet is sent again und
 
 import fcntl
 import hashlib
+import math
 import re
 import time
 from bisect import bisect_right
@@ -58,7 +59,7 @@ class Cursor:
         self._state = state
         self._lock = lock
         self._pending: list[Span] = []
-        self._saved = time.monotonic()
+        self._saved = -math.inf
 
     @classmethod
     def open(cls, folder: Path, source: str, gateway: str, length: Length, *, restart: bool = False) -> Self:
@@ -131,7 +132,7 @@ class Cursor:
         self._state = fresh
 
     def acknowledge(self, span: Span) -> None:
-        """Add a span; it is in the file within half a second, or when the cursor is closed.
+        """Add a span; the file is replaced at most every half a second, and when the cursor is closed.
 
         Raises:
             CursorError: the file cannot be written.
