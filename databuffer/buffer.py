@@ -548,7 +548,7 @@ class Buffer:
         if self._description.dstatus is not DatastoreState.FROZEN or batch != self._in_hand.id:
             raise BatchNotFrozen(f"batch {batch!r} is not frozen")
         now = time.time_ns()
-        claim = self._store.catalog.claim_batch(ClaimRow(batch, order.worker, now + order.lease * 10**9), now)
+        claim = self._store.catalog.claim_batch(ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now)
         if claim.worker != order.worker:
             raise _claimed(claim, now)
         return claim

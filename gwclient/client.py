@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import io
-import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -328,14 +327,12 @@ class GlitchflowClient:
     async def claim(self, batch: str, worker: str, lease: float) -> Claim:
         """Take a frozen batch for `worker`, for `lease` s from now; the same worker asking again renews the lease.
 
-        The gateway counts whole seconds: a lease is rounded up to them.
-
         Raises:
             GatewayRefused: another worker has it (409, code `batch-claimed`), it is not frozen (409,
                 `batch-not-frozen`), or there is no such batch (404).
 
         """
-        order = msgspec.json.encode(ClaimOrder(worker, math.ceil(lease)))
+        order = msgspec.json.encode(ClaimOrder(worker, lease))
         return await self._ask("POST", f"/batches/{quote(batch, safe='')}/claim", Claim, order)
 
     async def release(self, batch: str, worker: str) -> Claim:

@@ -109,7 +109,7 @@ class ClaimOrder(msgspec.Struct, frozen=True):
     """Give a frozen batch to `worker` alone, for `lease` seconds from now; the same worker asking again renews it."""
 
     worker: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    lease: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 600
+    lease: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 600
 
 
 class ReleaseOrder(msgspec.Struct, frozen=True):

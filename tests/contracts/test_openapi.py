@@ -23,6 +23,8 @@ ROUTES = [
     ("GET", "/batches"),
     ("GET", "/batches/{batch}"),
     ("GET", "/batches/{batch}/manifest"),
+    ("POST", "/batches/{batch}/claim"),
+    ("POST", "/batches/{batch}/release"),
     ("GET", "/segments"),
     ("GET", "/segments/{name}"),
     ("GET", "/healthz"),
