@@ -9,7 +9,9 @@ import pytest
 from scripts.images import IMAGES, BuildFailed, Naming, build_all, engine
 from scripts.stack import Stack
 from scripts.trio import free_ports
-from tests.support.containers import Container, docker
+from tests.support.containers import Container, docker, inspect
+
+SERVICES = ("databuff", "dslogic", "gflapi")
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +27,11 @@ def images() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def stack(images: dict[str, str]) -> Iterator[Stack]:
-    """Bring the services up as `make up` does, on a free port; a batch is complete from 1 MB on."""
+def first_up(images: dict[str, str]) -> Iterator[tuple[Stack, list[str]]]:
+    """Bring the services up as `make up` does, on a free port; a batch is complete from 1 MB on.
+
+    Gives with them when each service started, the lowest first, before any test started one anew.
+    """
     assert images
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PORT_API", str(free_ports().api))
@@ -34,9 +39,14 @@ def stack(images: dict[str, str]) -> Iterator[Stack]:
         stack = Stack(f"glitchflow-test-{os.getpid()}")
         try:
             stack.up()
-            yield stack
+            yield stack, [inspect(stack.container(service))["State"]["StartedAt"] for service in SERVICES]
         finally:
             stack.down(volumes=True)
+
+
+@pytest.fixture(scope="session")
+def stack(first_up: tuple[Stack, list[str]]) -> Stack:
+    return first_up[0]
 
 
 @pytest.fixture(scope="session")

@@ -101,10 +101,10 @@ def test_each_tier_reaches_the_next_one_only(stack: Stack, client: Container) ->
     assert not any(gateway.python(KNOCK, "8080", "databuff", *addresses(buffer)))
 
 
-def test_the_services_start_in_the_order_of_their_health(stack: Stack) -> None:
-    started = [inspect(stack.container(service))["State"] for service in ("databuff", "dslogic", "gflapi")]
+def test_the_services_start_in_the_order_of_their_health(first_up: tuple[Stack, list[str]]) -> None:
+    stack, beginnings = first_up
+    stack.wait_until_healthy()
     assert stack.health() == {"databuff": "healthy", "dslogic": "healthy", "gflapi": "healthy"}
-    beginnings = [state["StartedAt"] for state in started]
     assert beginnings == sorted(beginnings)
 
 
