@@ -17,16 +17,17 @@ from gwwire.datastore import (
     Batch,
     Batches,
     Claim,
+    ClaimOrder,
+    FreezeOrder,
     FreezeOutcome,
     Names,
     Outcome,
     OutcomeCode,
+    ReleaseOrder,
     SegmentPage,
     SegmentRecord,
-    decode_claim_order,
-    decode_freeze_order,
-    decode_release_order,
-    decode_thaw_order,
+    ThawOrder,
+    decode_order,
 )
 from gwwire.problems import ProblemError
 from gwwire.segment import NDJSON
@@ -117,7 +118,7 @@ async def dump_log(buffer: Storage) -> Response:
 @router.post("/upddsc", summary="Freeze the batch", status_code=201)
 async def update_description(order: JsonBody, buffer: Storage) -> Response:
     """Freeze the batch for `{"user", "token"}`; a frozen one stays its holder's."""
-    frozen = await buffer.freeze(decode_freeze_order(order))
+    frozen = await buffer.freeze(decode_order(FreezeOrder, order))
     outcome = FreezeOutcome(
         OutcomeCode.STAT_UPD,
         f"Frozen by {frozen.holder}: {frozen.stats.n_itm} segments, {frozen.stats.buff_size} bytes",
@@ -148,7 +149,7 @@ async def clean_all(buffer: Storage) -> Response:
 @router.post("/thaw", summary="Open the frozen batch again", status_code=201)
 async def thaw(order: JsonBody, buffer: Storage) -> Response:
     """Open the frozen batch again for its holder, `{"user", "token"}`; nothing is archived."""
-    stats = await buffer.thaw(decode_thaw_order(order))
+    stats = await buffer.thaw(decode_order(ThawOrder, order))
     return _json(Outcome(OutcomeCode.STAT_UPD, f"Thawed: {stats.n_itm} segments, {stats.buff_size} bytes"), 201)
 
 
@@ -173,14 +174,14 @@ async def batch_manifest(batch: str, buffer: Storage) -> Response:
 @router.post("/batches/{batch}/claim", summary="Claim a frozen batch")
 async def claim_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
     """Give a frozen batch to `{"worker"}` alone for `lease` seconds; the same worker asking again renews it."""
-    claim = await buffer.claim(batch, decode_claim_order(order))
+    claim = await buffer.claim(batch, decode_order(ClaimOrder, order))
     return _json(Claim(claim.batch, claim.worker, claim.expires / 10**9))
 
 
 @router.post("/batches/{batch}/release", summary="End a claim")
 async def release_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
     """End the claim of `{"worker"}`."""
-    await buffer.release(batch, decode_release_order(order).worker)
+    await buffer.release(batch, decode_order(ReleaseOrder, order).worker)
     return _json(Claim(batch))
 
 

@@ -12,7 +12,7 @@ from dslogic.orders import freeze
 from dslogic.page import status_page
 from dslogic.settings import LogicSettings
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, pick
-from gwwire.datastore import WAITING_TEXT, decode_freeze_order
+from gwwire.datastore import WAITING_TEXT, FreezeOrder, decode_order
 
 routes = Blueprint("routes", __name__)
 
@@ -93,7 +93,7 @@ def segment(name: str) -> Response:
 @routes.post("/freezeds")
 def freeze_datastore() -> Response:
     """Freeze the batch for `{"user", "token"}`, or tell that it has to wait."""
-    reply = freeze(_buffer(), decode_freeze_order(_body()), _settings().MAX_SIZE)
+    reply = freeze(_buffer(), decode_order(FreezeOrder, _body()), _settings().MAX_SIZE)
     return _text(WAITING_TEXT, 200) if reply is None else _pass_on(reply)
 
 

@@ -24,7 +24,8 @@ from glitchflow_api.models import (
 from glitchflow_api.openapi import described, json_body, problems
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, pick
-from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_clean_order
+from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_order
+from gwwire.datastore import CleanOrder as WireCleanOrder
 from gwwire.segment import Segment
 
 router = APIRouter()
@@ -110,7 +111,7 @@ async def thaw(body: JsonBody, logic: Logic) -> ThawAnswer:
 )
 async def cleanbuf(body: JsonBody, logic: Logic) -> CleanAnswer:
     """Archive the batch and begin an empty one."""
-    order = decode_clean_order(body)
+    order = decode_order(WireCleanOrder, body)
     outcome = await logic.flush()
     log.info("cleaned (%r): %s", order.msg, outcome.body)
     return CleanAnswer(body=outcome.body)

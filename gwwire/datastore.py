@@ -1,11 +1,13 @@
 """What the tiers tell each other about the datastore: its state, counts, and the outcome of an order."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from gwwire.decoding import decode
+
+Order = TypeVar("Order", bound=msgspec.Struct)
 
 #: What dslogic says, with status 503 and as plain text, to a segment that meets a frozen datastore.
 FROZEN_TEXT = "Datastore frozen."
@@ -205,63 +207,18 @@ class SegmentPage(msgspec.Struct, frozen=True):
     more: bool
 
 
-_freeze_order = msgspec.json.Decoder(FreezeOrder)
-_thaw_order = msgspec.json.Decoder(ThawOrder)
-_claim_order = msgspec.json.Decoder(ClaimOrder)
-_release_order = msgspec.json.Decoder(ReleaseOrder)
-_clean_order = msgspec.json.Decoder(CleanOrder)
+_ORDERS: dict[type, msgspec.json.Decoder[Any]] = {
+    shape: msgspec.json.Decoder(shape) for shape in (FreezeOrder, ThawOrder, CleanOrder, ClaimOrder, ReleaseOrder)
+}
 
 
-def decode_freeze_order(body: bytes) -> FreezeOrder:
-    """Decode and validate an order to freeze.
+def decode_order(shape: type[Order], body: bytes) -> Order:
+    """Decode and validate an order of the kind `shape`.
 
     Raises:
         MalformedJson: the body is not JSON.
         InvalidRequest: a field is missing or wrong.
 
     """
-    return decode(_freeze_order, body)
-
-
-def decode_clean_order(body: bytes) -> CleanOrder:
-    """Decode and validate an order to archive.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        InvalidRequest: a field is missing or wrong.
-
-    """
-    return decode(_clean_order, body)
-
-
-def decode_thaw_order(body: bytes) -> ThawOrder:
-    """Decode and validate an order to thaw.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        InvalidRequest: a field is missing or wrong.
-
-    """
-    return decode(_thaw_order, body)
-
-
-def decode_claim_order(body: bytes) -> ClaimOrder:
-    """Decode and validate a worker's claim to a batch.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        InvalidRequest: a field is missing or wrong.
-
-    """
-    return decode(_claim_order, body)
-
-
-def decode_release_order(body: bytes) -> ReleaseOrder:
-    """Decode and validate the end of a claim.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        InvalidRequest: a field is missing or wrong.
-
-    """
-    return decode(_release_order, body)
+    order: Order = decode(_ORDERS[shape], body)
+    return order
