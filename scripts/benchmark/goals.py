@@ -82,8 +82,9 @@ def _ratio_goal(blocks: Sequence[Block], door: str, mode: Mode, wanted: float) -
     block, cell = found
     if cell.load.refused:
         return Goal(text, _invalid(cell), reached=False)
-    ratio = cell.rate / block.floor
-    return Goal(text, f"{ratio:.2f} x ({cell.rate:,.0f} of {block.floor:,.0f} segments/s)", ratio >= wanted)
+    ratio, bare = cell.rate / block.floor, block.bare / block.floor
+    told = f"{ratio:.2f} x ({cell.rate:,.0f} of {block.floor:,.0f} segments/s; the bare work: {bare:.2f} x)"
+    return Goal(text, told, ratio >= wanted)
 
 
 def _latency_goal(blocks: Sequence[Block]) -> Goal:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from scripts.benchmark.bare import measure_bare
 from scripts.benchmark.bodies import segment_bodies
 from scripts.benchmark.doors import Cell, Door, clean, measure, offers_ndjson
 from scripts.benchmark.floor import measure_floor
@@ -31,12 +32,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Block:
-    """The measurements of one size and one number of connections, between two floors in segments per second."""
+    """The measurements of one size and one number of connections, between two floors in segments per second.
+
+    `bare` is the bare work of that size, in segments per second; measured once, before its first block.
+    """
 
     samples: int
     connections: int
     floor_before: float
     floor_after: float
+    bare: float
     cells: list[Cell]
 
     @property
@@ -69,6 +74,7 @@ def sweep(plan: Plan, doors: Sequence[Door], home: Path) -> Iterator[Block]:
     with tqdm(total=total, unit="cell", leave=False, disable=None) as progress:
         for samples in plan.samples:
             bodies = segment_bodies(samples)
+            bare = measure_bare(home, samples, plan.floor_seconds)
             floor = measure_floor(home, bodies, plan.floor_seconds)
             for connections in plan.connections:
                 before, cells = floor, []
@@ -78,7 +84,7 @@ def sweep(plan: Plan, doors: Sequence[Door], home: Path) -> Iterator[Block]:
                     clean(door)
                     progress.update()
                 floor = measure_floor(home, bodies, plan.floor_seconds)
-                yield Block(samples, connections, before, floor, cells)
+                yield Block(samples, connections, before, floor, bare, cells)
 
 
 def _order(door: Door, mode: Mode, samples: int, connections: int, seconds: float) -> Order:

@@ -73,11 +73,12 @@ def test_goals_are_judged_against_the_mean_of_the_floors() -> None:
         cell(GATEWAY, "NDJSON", 700, refused=1),
         cell(BUFFER, "single", 499),
     ]
-    blocks = [Block(4096, 16, floor_before=900, floor_after=1100, cells=cells)]
+    blocks = [Block(4096, 16, floor_before=900, floor_after=1100, bare=600, cells=cells)]
     usages = {BUFFER: Usage(0, 1, 250_000_000)}
+    bare = "the bare work: 0.60 x"
     assert [goal.line() for goal in load_goals(blocks, usages)] == [
-        "- **NOT REACHED**: buffer, single, at least 0.5 x floor; measured 0.50 x (499 of 1,000 segments/s)",
-        "- **reached**: gateway, single, at least 0.3 x floor; measured 0.30 x (300 of 1,000 segments/s)",
+        f"- **NOT REACHED**: buffer, single, at least 0.5 x floor; measured 0.50 x (499 of 1,000 segments/s; {bare})",
+        f"- **reached**: gateway, single, at least 0.3 x floor; measured 0.30 x (300 of 1,000 segments/s; {bare})",
         "- **NOT REACHED**: gateway, NDJSON, at least 0.7 x floor; measured nothing valid: 1 segments were refused",
         "- **NOT REACHED**: p99 at the gateway, single, under 150 ms; measured 151 ms",
         "- **NOT REACHED**: resident memory of each service under 250 MB throughout; measured buffer 250 MB",
