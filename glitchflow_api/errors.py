@@ -1,9 +1,10 @@
-"""What can go wrong between the gateway and dslogic.
+"""What can go wrong in the gateway, most of it between it and dslogic.
 
 ProblemError
 ├── LogicUnreachable    no connection, or it broke
 ├── LogicSilent         no answer in time
-└── LogicIncoherent     an answer that is none of the contract's
+├── LogicIncoherent     an answer that is none of the contract's
+└── NoSuchProblem       a page about a problem that there is not
 ProblemFromBelow        a problem that a lower tier told, to be passed on unchanged
 """
 
@@ -26,6 +27,12 @@ class LogicIncoherent(ProblemError):
     """Dslogic answered something that is not in the contract."""
 
     code = ProblemCode.UPSTREAM_INVALID
+
+
+class NoSuchProblem(ProblemError):
+    """No problem has that code."""
+
+    code = ProblemCode.NOT_FOUND
 
 
 class ProblemFromBelow(Exception):

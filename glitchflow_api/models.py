@@ -169,7 +169,7 @@ class Health(BaseModel):
 class ProblemDocument(BaseModel):
     """What is wrong (RFC 9457, `application/problem+json`); `code` is stable, `detail` is for people."""
 
-    type: Annotated[str, Field(examples=["urn:glitchflow:problem:invalid-segment"])]
+    type: Annotated[str, Field(examples=["/problems/invalid-segment"])]
     title: Annotated[str, Field(examples=["The body is not a segment"])]
     status: Annotated[int, Field(examples=[422])]
     code: Annotated[str, Field(examples=["invalid-segment"])]

@@ -14,7 +14,7 @@ from gwwire.segment import NDJSON
 _PROBLEMS = {
     400: "the body is not JSON",
     403: "the batch is held by somebody else",
-    404: "there is no such batch or segment",
+    404: "there is no such batch, segment or problem",
     409: "the batch is not frozen, or another worker has it",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
@@ -43,10 +43,17 @@ _REFERENCE = "#/components/schemas/{model}"
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the problems of a route: those named, and those every route may meet below."""
-    return {
-        status: {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": _reference(ProblemDocument)}}}
-        for status in sorted({*statuses, *_FROM_BELOW})
-    }
+    return {status: _problem(status) for status in sorted({*statuses, *_FROM_BELOW})}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": _reference(ProblemDocument)}}}
+
+
+def text(description: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer in plain text that the gateway gives by itself, and the problems of its route."""
+    answer = {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return {200: answer, **{status: _problem(status) for status in statuses}}
 
 
 def json_body(model: type) -> dict[str, Any]:

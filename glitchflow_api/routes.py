@@ -4,6 +4,7 @@ import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from starlette.routing import Route
 
 from glitchflow_api import datapath
@@ -21,7 +22,8 @@ from glitchflow_api.models import (
     TrainOrder,
     TrainWaiting,
 )
-from glitchflow_api.openapi import described, json_body, problems
+from glitchflow_api.openapi import described, json_body, problems, text
+from glitchflow_api.problem_pages import problem_section, problems_page
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, pick
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_order
@@ -193,6 +195,20 @@ async def dspage(logic: Logic) -> Response:
 async def static(name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")], logic: Logic) -> Response:
     """Give a part of the status page."""
     return _pass_up(await logic.get(f"/static/{name}"))
+
+
+@router.get("/problems", tags=["page"], responses=text("the page, as Markdown"), response_class=PlainTextResponse)
+async def problem_pages() -> str:
+    """Tell about every problem: what happened, whose fault it is, what to do."""
+    return problems_page()
+
+
+@router.get(
+    "/problems/{code}", tags=["page"], responses=text("the section, as Markdown", 404), response_class=PlainTextResponse
+)
+async def problem_page(code: Annotated[str, Path(examples=["queue-full"])]) -> str:
+    """Tell about one problem; the `type` of a problem document leads here."""
+    return problem_section(code)
 
 
 @router.get("/healthz", tags=["probes"])

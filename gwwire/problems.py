@@ -10,6 +10,8 @@ from typing import ClassVar
 import msgspec
 
 PROBLEM_TYPE = "application/problem+json"
+#: Where the gateway tells about problems; a problem's `type` is this and its code (docs/problems.md).
+PROBLEM_PAGES = "/problems"
 
 
 class ProblemCode(StrEnum):
@@ -32,7 +34,6 @@ class ProblemCode(StrEnum):
     QUEUE_FULL = "queue-full"
     VOLUME_FULL = "volume-full"
     VOLUME_FAILED = "volume-failed"
-    NOT_READY = "not-ready"
     UPSTREAM_UNREACHABLE = "upstream-unreachable"
     UPSTREAM_INVALID = "upstream-invalid"
     UPSTREAM_TIMEOUT = "upstream-timeout"
@@ -57,7 +58,6 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
     ProblemCode.QUEUE_FULL: (503, "The queue is full"),
     ProblemCode.VOLUME_FULL: (507, "The volume is full"),
     ProblemCode.VOLUME_FAILED: (503, "The volume failed"),
-    ProblemCode.NOT_READY: (503, "The service is not ready"),
     ProblemCode.UPSTREAM_UNREACHABLE: (502, "The next tier cannot be reached"),
     ProblemCode.UPSTREAM_INVALID: (502, "The next tier answered something unexpected"),
     ProblemCode.UPSTREAM_TIMEOUT: (504, "The next tier did not answer in time"),
@@ -103,7 +103,7 @@ class ProblemError(Exception):
 def make_problem(code: ProblemCode, detail: str, *, field: str | None = None) -> Problem:
     """Make the problem document of `code`; its status and title follow from the code."""
     status, title = _KINDS[code]
-    return Problem(f"urn:glitchflow:problem:{code}", title, status, code, detail, field)
+    return Problem(f"{PROBLEM_PAGES}/{code}", title, status, code, detail, field)
 
 
 def code_of_status(status: int) -> ProblemCode:

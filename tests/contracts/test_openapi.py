@@ -27,6 +27,8 @@ ROUTES = [
     ("POST", "/batches/{batch}/release"),
     ("GET", "/segments"),
     ("GET", "/segments/{name}"),
+    ("GET", "/problems"),
+    ("GET", "/problems/{code}"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
 ]

@@ -70,6 +70,17 @@ def test_every_route_of_the_contract_answers_as_written(client: TestClient) -> N
     assert client.get("/stats").json() == {"n_itm": 0, "buff_size": 0}
 
 
+def test_the_type_of_a_problem_leads_to_what_is_written_about_it(client: TestClient) -> None:
+    problem = client.post("/streamdata", content=b"{", headers=JSON).json()
+    page = client.get(problem["type"])
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/plain; charset=utf-8"
+    assert page.text.startswith(f"## {problem['code']}\n\n**{problem['status']} {problem['title']}.**")
+    assert page.text in client.get("/problems").text
+    unknown = client.get("/problems/no-such-problem")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not-found")
+
+
 def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:
     page = client.get("/dspage", follow_redirects=False)
     assert page.status_code == 200

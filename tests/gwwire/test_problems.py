@@ -10,7 +10,7 @@ def test_every_problem_has_a_status_and_says_its_code(code: ProblemCode) -> None
     document = json.loads(encode_problem(make_problem(code, "what happened")))
     assert 400 <= document["status"] < 600
     assert document["code"] == code.value
-    assert document["type"].endswith(code.value)
+    assert document["type"] == f"/problems/{code.value}"
     assert document["title"]
     assert document["detail"] == "what happened"
     assert "field" not in document
