@@ -25,6 +25,7 @@ from databuffer.errors import (
     Refused,
     VolumeError,
 )
+from databuffer.fingerprint import fingerprint, matches
 from databuffer.manifest import read_manifest
 from databuffer.metadata import stored_entry
 from databuffer.recovery import recover
@@ -287,7 +288,10 @@ class Buffer:
             VolumeError: the state could not be written.
 
         """
-        return await self._in_order(lambda: self._thaw(order))
+        # Looked at beside the order of things: whoever guesses tokens must not hold up the segments.
+        held = self._description
+        theirs = await asyncio.to_thread(_is_holder, held, order)
+        return await self._in_order(lambda: self._thaw(order, held, theirs=theirs))
 
     async def flush(self) -> Archived:
         """Archive the batch in hand; the next one takes its place, or an empty one.
@@ -523,17 +527,18 @@ class Buffer:
         if hand.stats.buff_size < order.at_least:
             raise BatchChanged(f"the batch has {hand.stats.buff_size} bytes, not {order.at_least} any more")
         manifest = self._store.seal(hand, order.user, time.time_ns())
-        description = Description(DatastoreState.FROZEN, order.user, order.token)
+        description = Description(DatastoreState.FROZEN, order.user, fingerprint(order.token))
         self._store.metadata.write_description(description)
         self._description = description
         log.info("frozen by %s: %d segments, %d bytes", order.user, hand.stats.n_itm, hand.stats.buff_size)
         return Frozen(hand.stats, order.user, hand.id, manifest.digest)
 
-    def _thaw(self, order: ThawOrder) -> BufferStats:
+    def _thaw(self, order: ThawOrder, held: Description, *, theirs: bool) -> BufferStats:
         if self._description.dstatus is DatastoreState.OPERATIONAL:
             return self._in_hand.stats
-        held = (self._description.user, self._description.token)
-        if not all(map(_same, held, (order.user, order.token))):
+        if self._description != held:  # frozen anew while the token was looked at
+            theirs = _is_holder(self._description, order)
+        if not theirs:
             raise NotHolder(f"the batch is held by {self._description.user}; user or token is not theirs")
         self._store.metadata.write_description(OPERATIONAL)
         self._store.unseal(self._in_hand)
@@ -642,5 +647,5 @@ def _claimed(claim: ClaimRow, now: int) -> BatchClaimed:
     return BatchClaimed(f"worker {claim.worker!r} has batch {claim.batch!r} for {seconds} s", retry_after=seconds)
 
 
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+def _is_holder(held: Description, order: ThawOrder) -> bool:
+    return hmac.compare_digest(held.user.encode(), order.user.encode()) and matches(held.token, order.token)

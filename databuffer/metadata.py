@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.volume import make_folder, probe_folder, replace_file, volume_errors, write_all
+from databuffer.volume import make_folder, probe_folder, replace_file, unfinished, volume_errors, write_all
 from gwwire.datastore import BufferStats, Description
 
 T = TypeVar("T")
@@ -49,6 +49,11 @@ class Metadata:
         with volume_errors():
             make_folder(self._stats.parent)
             make_folder(self._description.parent)
+
+    def drop_unfinished(self) -> None:
+        """Remove a state that a crash left half-written; one of an earlier version has the holder's token in it."""
+        with volume_errors():
+            unfinished(self._description).unlink(missing_ok=True)
 
     def probe(self) -> None:
         """Raise VolumeError where nothing can be written beside these files."""

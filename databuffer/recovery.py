@@ -13,9 +13,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from databuffer.catalog import BatchRow, SegmentFilter, SegmentRow
 from databuffer.clock import unix_ns
 from databuffer.errors import VolumeFailed
+from databuffer.fingerprint import fingerprint, is_fingerprint
 from databuffer.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
 from databuffer.metadata import stored_entry
 from databuffer.store import OPERATIONAL, Slot, Store, open_row
@@ -179,9 +182,22 @@ def _state(store: Store) -> Iterator[Finding]:
         yield Finding(
             "the state could not be read; it is OPERATIONAL now", partial(store.metadata.write_description, OPERATIONAL)
         )
+    yield from _clear_token(store)
     for slot in (store.hand, store.next):
         if slot.folder.exists():
             yield from _name_and_row(store, slot)
+
+
+def _clear_token(store: Store) -> Iterator[Finding]:
+    """Earlier versions kept the holder's token itself."""
+    description = store.metadata.read_description() or OPERATIONAL
+    if description.dstatus is DatastoreState.FROZEN and not is_fingerprint(description.token):
+        yield Finding(
+            "the holder's token was stored in clear; its fingerprint is kept now",
+            lambda: store.metadata.write_description(
+                msgspec.structs.replace(description, token=fingerprint(description.token))
+            ),
+        )
 
 
 def _name_and_row(store: Store, slot: Slot) -> Iterator[Finding]:

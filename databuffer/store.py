@@ -74,6 +74,7 @@ class Store:
         self.volume.lock()
         self.volume.make_folders()
         self.metadata.make_folders()
+        self.metadata.drop_unfinished()
         for slot in (self.hand, self.next):
             slot.log.make_folders()
         if self.catalog.open():

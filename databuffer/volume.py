@@ -77,11 +77,16 @@ def write_file(path: Path, content: bytes, *, durable: bool) -> None:
 
 def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     """Replace a file in one step: a reader sees the old content or the new."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = unfinished(path)
     write_file(temporary, content, durable=durable)
     temporary.rename(path)
     if durable:
         sync_folder(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """Give where the new content of a file is before it replaces the old."""
+    return path.with_name(f".{path.name}.new")
 
 
 def probe_folder(folder: Path) -> None:

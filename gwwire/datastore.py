@@ -50,7 +50,10 @@ class BufferStats(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Description(msgspec.Struct, frozen=True):
-    """The state, and who froze the batch; both strings are empty while OPERATIONAL. Also Dsstat.json."""
+    """The state, and who froze the batch; both strings are empty while OPERATIONAL. Also Dsstat.json.
+
+    `token` is not the holder's token, which is kept nowhere, but its fingerprint.
+    """
 
     dstatus: DatastoreState
     user: str = ""

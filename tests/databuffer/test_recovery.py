@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from databuffer.buffer import Buffer
+from databuffer.errors import NotHolder
 from databuffer.settings import BufferSettings
-from gwwire.datastore import BufferStats, DatastoreState, FreezeOrder
+from gwwire.datastore import BufferStats, DatastoreState, FreezeOrder, ThawOrder
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -189,3 +190,24 @@ async def test_the_original_systems_volume_is_taken_over(
     await check_agreement(buffer, settings)
     assert await buffer.append(segment_body(1))
     await check_agreement(buffer, settings)
+
+
+async def test_a_clear_token_of_an_earlier_version_is_gone_after_the_start_and_still_thaws(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = await open_buffer()
+    await buffer.freeze(FreezeOrder("alice", "original-token"))
+    await buffer.close()
+    state = used.ADMROOT / used.DSST
+    state.write_bytes(b'{"dstatus":"FROZEN","user":"alice","token":"original-token"}')
+    state.with_name(f".{state.name}.new").write_bytes(state.read_bytes())
+    buffer = await open_buffer()
+    assert "repaired: the holder's token was stored in clear" in caplog.text
+    everything = [path for path in used.ADMROOT.parents[1].rglob("*") if path.is_file()]
+    assert state in everything
+    assert not any(b"original-token" in path.read_bytes() for path in everything)
+    assert "original-token" not in caplog.text
+    with pytest.raises(NotHolder):
+        await buffer.thaw(ThawOrder("alice", state.read_text()))
+    await buffer.thaw(ThawOrder("alice", "original-token"))
+    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
