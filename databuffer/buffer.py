@@ -31,16 +31,20 @@ from databuffer.metadata import stored_entry
 from databuffer.recovery import recover
 from databuffer.settings import OnFrozen
 from databuffer.staging import Outcome, Staged, stage
-from databuffer.store import OPERATIONAL, OpenBatch, Store
+from databuffer.store import OPERATIONAL, OpenBatch, Seal, Store
+from databuffer.tally import counted, joined
 from databuffer.writers import Writers
 from gwwire.datastore import BatchState, BufferStats, ClaimOrder, DatastoreState, Description, FreezeOrder, ThawOrder
 from gwwire.decoding import InvalidRequest
+from gwwire.overview import ClaimOverview, ErrorOverview, NextOverview, Overview
 from gwwire.problems import ProblemError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _LONGEST_KEY = 255
+_CHANNELS_TOLD = 500
+_READY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Buffer:
     def __init__(self, store: Store, *, queue_size: int, on_frozen: OnFrozen = OnFrozen.REJECT) -> None:
         self._store = store
         self._on_frozen = on_frozen
+        self._queue_size = queue_size
         self._committer: Committer[_Arrival, Stored] = Committer(self._store_in_order, queue_size)
         self._writers = Writers()
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="syncer")
@@ -113,6 +118,11 @@ class Buffer:
         self._next: OpenBatch | None = None
         self._description = OPERATIONAL
         self._last_number = 0
+        self._last_seq = 0
+        self._last_error: ErrorOverview | None = None
+        self._claimed_by: ClaimRow | None = None
+        self._archived = 0
+        self._quarantined = 0
         self._recovered: frozenset[str] = frozenset()
         self._trusted = False
         self._suspect = True  # nobody has written anything yet
@@ -131,6 +141,39 @@ class Buffer:
     def description(self) -> Description:
         """The state, and who froze the batch."""
         return self._description
+
+    async def overview(self) -> Overview:
+        """Tell everything at a glance; it costs the same however many segments are stored."""
+        ready = await self._is_ready()
+        free, size = await asyncio.to_thread(self._space)
+        now, hand, following, description = time.time(), self._in_hand, self._next, self._description
+        frozen = description.dstatus is DatastoreState.FROZEN
+        tally = joined(hand.tally, following.tally) if following else hand.tally
+        told = sorted(tally.values(), key=lambda channel: channel.latest, reverse=True)[:_CHANNELS_TOLD]
+        claim = self._claimed_by if frozen else None
+        return Overview(
+            time=now,
+            state=description.dstatus,
+            since=(hand.seal.at if hand.seal else hand.mark.opened) / 10**9,
+            holder=description.user if frozen else None,
+            batch=hand.id,
+            digest=hand.seal.digest if hand.seal else None,
+            n_itm=hand.stats.n_itm,
+            buff_size=hand.stats.buff_size,
+            seq=self._last_seq,
+            queue=self._committer.waiting,
+            queue_size=self._queue_size,
+            next=NextOverview(following.id, following.stats.n_itm, following.stats.buff_size) if following else None,
+            claim=ClaimOverview(claim.worker, claim.expires / 10**9) if claim and claim.expires > now * 10**9 else None,
+            channels=sorted(told, key=lambda channel: channel.channel or ""),
+            more_channels=len(tally) - len(told),
+            archived=self._archived,
+            quarantined=self._quarantined,
+            free=free,
+            size=size,
+            last_error=self._last_error,
+            ready=ready,
+        )
 
     async def names(self) -> list[str]:
         """Give the file names of the batch in hand, in the order they were stored."""
@@ -211,6 +254,10 @@ class Buffer:
             last = self._store.catalog.last_name(batch.id)
             self._last_number = max(self._last_number, self._store.volume.number(last or "") or 0)
         self._recovered = self._store.catalog.recovered()
+        self._last_seq = self._store.catalog.last_seq()
+        self._claimed_by = self._store.catalog.claim_on(self._in_hand.id)
+        self._archived = self._store.catalog.archived()
+        self._quarantined = self._store.volume.quarantined()
         self._trusted = True
 
     async def open(self) -> None:
@@ -328,7 +375,11 @@ class Buffer:
         await self._in_order(lambda: self._release_batch(batch, worker))
 
     async def _in_order(self, step: Callable[[], T]) -> T:
-        return await self._committer.perform(lambda: asyncio.to_thread(self._trustworthy, step))
+        try:
+            return await self._committer.perform(lambda: asyncio.to_thread(self._trustworthy, step))
+        except VolumeError as error:
+            self._note(error)
+            raise
 
     def _accept(self, body: bytes, key: str | None) -> asyncio.Future[Stored]:
         return self._committer.append(lambda: self._begin(body, key), len(body))
@@ -352,6 +403,23 @@ class Buffer:
                 self.recover()
             raise
 
+    async def _is_ready(self) -> bool:
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self.check()
+        except (VolumeError, TimeoutError):
+            return False
+        return True
+
+    def _space(self) -> tuple[int | None, int | None]:
+        try:
+            return self._store.volume.space()
+        except VolumeError:
+            return None, None
+
+    def _note(self, error: VolumeError) -> None:
+        self._last_error = ErrorOverview(time.time(), error.code, error.detail)
+
     def _probe(self) -> None:
         self._store.probe()
         self._suspect = False
@@ -374,7 +442,10 @@ class Buffer:
                 for arrival, outcome in zip(arrivals, outcomes, strict=True)
                 if isinstance(outcome, Staged)
             ]
-            stored = iter(self._store_prepared(prepared))
+            results = self._store_prepared(prepared)
+            if errors := [result for result in results if isinstance(result, VolumeError)]:
+                self._note(errors[-1])
+            stored = iter(results)
             return [next(stored) if isinstance(outcome, Staged) else outcome for outcome in outcomes]
         except Exception:
             self._discard(arrival.path for arrival in arrivals)
@@ -492,7 +563,7 @@ class Buffer:
             synced = self._syncer.submit(self._store.volume.sync, folder)
             self._store.catalog.add(batch.id, rows)
             synced.result()
-            self._count(batch, stored, now)
+            self._count(batch, rows, now)
             self._suspect = False
         except VolumeError:
             self._suspect = True
@@ -501,17 +572,19 @@ class Buffer:
             raise
         return stored
 
-    def _count(self, batch: OpenBatch, stored: Sequence[Stored], now: int) -> None:
+    def _count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int) -> None:
         stats = BufferStats(
-            batch.stats.n_itm + len(stored),
-            batch.stats.buff_size + sum(segment.size for segment in stored),
+            batch.stats.n_itm + len(rows),
+            batch.stats.buff_size + sum(row.bytes for row in rows),
         )
-        batch.slot.log.append(stored_entry(segment.name, segment.size, now) for segment in stored)
+        batch.slot.log.append(stored_entry(row.name, row.bytes, now) for row in rows)
+        grown = replace(batch, stats=stats, tally=counted(batch.tally, rows))
         if batch.slot is self._store.hand:
             self._store.metadata.write_stats(stats)
-            self._hand = replace(batch, stats=stats)
+            self._hand = grown
         else:
-            self._next = replace(batch, stats=stats)
+            self._next = grown
+        self._last_seq += len(rows)  # the catalog counts them without a gap
 
     def _next_name(self) -> str:
         self._last_number = max(self._last_number + 1, time.time_ns())
@@ -526,10 +599,11 @@ class Buffer:
             return Frozen(hand.stats, self._description.user, hand.id, manifest.digest)
         if hand.stats.buff_size < order.at_least:
             raise BatchChanged(f"the batch has {hand.stats.buff_size} bytes, not {order.at_least} any more")
-        manifest = self._store.seal(hand, order.user, time.time_ns())
+        now = time.time_ns()
+        manifest = self._store.seal(hand, order.user, now)
         description = Description(DatastoreState.FROZEN, order.user, fingerprint(order.token))
         self._store.metadata.write_description(description)
-        self._description = description
+        self._hand, self._description = replace(hand, seal=Seal(now, manifest.digest)), description
         log.info("frozen by %s: %d segments, %d bytes", order.user, hand.stats.n_itm, hand.stats.buff_size)
         return Frozen(hand.stats, order.user, hand.id, manifest.digest)
 
@@ -542,10 +616,11 @@ class Buffer:
             raise NotHolder(f"the batch is held by {self._description.user}; user or token is not theirs")
         self._store.metadata.write_description(OPERATIONAL)
         self._store.unseal(self._in_hand)
+        hand = replace(self._in_hand, seal=None)
         if self._next is not None:
-            self._hand, self._next = self._store.merge(), None
-            self._store.metadata.write_stats(self._in_hand.stats)
-        self._description = OPERATIONAL
+            hand = self._store.merge()
+            self._store.metadata.write_stats(hand.stats)
+        self._hand, self._next, self._description = hand, None, OPERATIONAL
         log.info("thawed by %s: %d segments, %d bytes", order.user, self.stats.n_itm, self.stats.buff_size)
         return self._in_hand.stats
 
@@ -556,6 +631,7 @@ class Buffer:
         claim = self._store.catalog.claim_batch(ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now)
         if claim.worker != order.worker:
             raise _claimed(claim, now)
+        self._claimed_by = claim
         return claim
 
     def _release_batch(self, batch: str, worker: str) -> None:
@@ -563,6 +639,8 @@ class Buffer:
         claim = self._store.catalog.release_batch(batch, worker, now)
         if claim is not None:
             raise _claimed(claim, now)
+        if self._claimed_by and self._claimed_by.batch == batch:
+            self._claimed_by = None
 
     def _flush(self) -> Archived:
         hand, now = self._in_hand, time.time_ns()
@@ -573,7 +651,10 @@ class Buffer:
             folder = self._store.archive(hand, manifest, now)
         else:
             self._store.drop_empty(hand)
+            self._quarantined = self._store.volume.quarantined()
         self._hand, self._next, self._description = self._store.advance(), None, OPERATIONAL
+        self._claimed_by = None
+        self._archived += folder is not None
         stats = hand.stats
         log.info("archived %d segments, %d bytes%s", stats.n_itm, stats.buff_size, f" in {folder}" if folder else "")
         return Archived(stats, folder)

@@ -16,7 +16,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
-from gwwire.datastore import BatchState, BufferStats
+from gwwire.datastore import BatchState
+from gwwire.overview import ChannelOverview
 
 _TABLES = sa.MetaData()
 
@@ -65,6 +66,17 @@ _CLAIMS = sa.Table(
     sa.Column("expires", sa.Integer, nullable=False),
 )
 _CLEAN_STOP = sa.Table("clean_stop", _TABLES, sa.Column("traces", sa.String, nullable=False))
+
+_LAST_SEQ = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'segments'")
+#: The columns are the fields of a ChannelOverview.
+_TALLY = sa.text("""
+    SELECT found.channel, found.segments, found.bytes, found.seconds, found.start, found.stop, latest.name
+    FROM (
+        SELECT channel, count(*) AS segments, sum(bytes) AS bytes, sum(n * dt) AS seconds,
+               min(t0) AS start, max(t0 + n * dt) AS stop, max(seq) AS seq
+        FROM segments WHERE batch = :batch GROUP BY channel
+    ) AS found JOIN segments AS latest ON latest.seq = found.seq
+""")
 
 
 @dataclass(frozen=True)
@@ -212,6 +224,12 @@ class Catalog:
             rows = connection.execute(sa.select(_BATCHES).order_by(_BATCHES.c.opened, _BATCHES.c.id))
             return [_batch(row) for row in rows]
 
+    def archived(self) -> int:
+        """Count the archived batches."""
+        query = sa.select(sa.func.count()).where(_BATCHES.c.state == BatchState.ARCHIVED)
+        with self._reading() as connection:
+            return connection.execute(query).scalar_one()
+
     def batch(self, batch: str) -> BatchRow | None:
         """Give one batch, None where there is none of that id."""
         with self._reading() as connection:
@@ -247,6 +265,12 @@ class Catalog:
             row = connection.execute(sa.select(_CLAIMS).where(_CLAIMS.c.batch == batch)).first()
             return None if row is None else ClaimRow(**row._asdict())
 
+    def claim_on(self, batch: str) -> ClaimRow | None:
+        """Give the last claim to a batch, which may have ended."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(_CLAIMS).where(_CLAIMS.c.batch == batch)).first()
+            return None if row is None else ClaimRow(**row._asdict())
+
     # ---- segments
 
     def add(self, batch: str, segments: Sequence[SegmentRow]) -> None:
@@ -263,12 +287,16 @@ class Catalog:
                 named = sa.and_(_SEGMENTS.c.batch == batch, _SEGMENTS.c.name.in_(some))
                 connection.execute(sa.delete(_SEGMENTS).where(named))
 
-    def count(self, batch: str) -> BufferStats:
-        """Count the segments of a batch and their bytes."""
-        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_SEGMENTS.c.bytes), 0))
+    def tally(self, batch: str) -> dict[str | None, ChannelOverview]:
+        """Count the segments of a batch, channel by channel."""
         with self._reading() as connection:
-            n_itm, buff_size = connection.execute(query.where(_SEGMENTS.c.batch == batch)).one()
-            return BufferStats(n_itm, buff_size)
+            rows = connection.execute(_TALLY, {"batch": batch})
+            return {row.channel: ChannelOverview(*row) for row in rows}
+
+    def last_seq(self) -> int:
+        """Give the largest seq that a segment ever had."""
+        with self._reading() as connection:
+            return connection.execute(_LAST_SEQ).scalar() or 0
 
     def sizes(self, batch: str) -> dict[str, int]:
         """Give the names and sizes of a batch's segments, in the order they were stored."""

@@ -68,6 +68,11 @@ class Committer(Generic[Item, Result]):
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many segments wait."""
+        return self._appends_waiting
+
     def start(self) -> None:
         """Begin carrying out orders."""
         self._task = asyncio.create_task(self._carry_out_all(), name="committer")

@@ -103,6 +103,12 @@ async def dstat(buffer: Storage) -> Response:
     return _json(buffer.description)
 
 
+@router.get("/overview", summary="Everything at a glance")
+async def overview(buffer: Storage) -> Response:
+    """Give state, counts, channels, room and health in one answer, at a cost that does not grow with what is stored."""
+    return _json(await buffer.overview())
+
+
 @router.get("/dumpF", summary="Files of the batch in hand")
 async def dump_files(buffer: Storage) -> Response:
     """Give `{"nmlist": [names]}`, in the order they were stored."""

@@ -9,6 +9,7 @@ from databuffer.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.clock import unix_ns, utc_text
 from databuffer.manifest import MANIFEST, encode_manifest, seal
 from databuffer.metadata import LogStream, Metadata
+from databuffer.tally import Tally
 from databuffer.volume import BatchMark, Volume, new_mark
 from gwwire.datastore import (
     BatchState,
@@ -33,12 +34,22 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Seal:
+    """When a batch was frozen, in nanoseconds of Unix time, and its digest."""
+
+    at: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class OpenBatch:
-    """A batch that is not archived: where it is, and what it counts."""
+    """A batch that is not archived: where it is, what it counts, and its seal where it is frozen."""
 
     slot: Slot
     mark: BatchMark
     stats: BufferStats
+    tally: Tally
+    seal: Seal | None = None
 
     @property
     def id(self) -> str:
@@ -99,14 +110,16 @@ class Store:
     def load(self, slot: Slot) -> OpenBatch:
         """Give the batch in a slot, as the catalog counts it."""
         mark = self.volume.mark(slot.folder) or self.mark_anew(slot)
-        return OpenBatch(slot, mark, self.catalog.count(mark.id))
+        row = self.catalog.batch(mark.id)
+        seal = Seal(row.frozen, row.digest) if row and row.frozen and row.digest else None
+        return self._counted(slot, mark, seal)
 
     def begin(self, slot: Slot) -> OpenBatch:
         """Begin an empty batch. Its folder is made last: only then is it there for a start-up."""
         mark = self.mark_anew(slot)
         slot.log.replace(())
         self.volume.open_folder(slot.folder)
-        return OpenBatch(slot, mark, BufferStats(0, 0))
+        return OpenBatch(slot, mark, BufferStats(0, 0), {})
 
     def mark_anew(self, slot: Slot) -> BatchMark:
         """Name the batch in a slot."""
@@ -162,11 +175,11 @@ class Store:
             return self.begin(self.hand)
         self.hand.log.take_over(self.next.log)
         mark = self.volume.mark(self.next.folder) or self.volume.mark(self.hand.folder) or self.mark_anew(self.next)
-        stats = self.catalog.count(mark.id)
-        self.metadata.write_stats(stats)
+        batch = self._counted(self.hand, mark)
+        self.metadata.write_stats(batch.stats)
         self.catalog.put_batch(open_row(mark, self.hand.folder))
         self.volume.advance()
-        return OpenBatch(self.hand, mark, stats)
+        return batch
 
     def merge(self) -> OpenBatch:
         """Move the next batch's segments into the one in hand.
@@ -180,6 +193,11 @@ class Store:
         following.slot.log.remove()
         self.volume.close_next()
         return self.load(self.hand)
+
+    def _counted(self, slot: Slot, mark: BatchMark, seal: Seal | None = None) -> OpenBatch:
+        tally = self.catalog.tally(mark.id)
+        n_itm, buff_size = (sum(each.segments for each in tally.values()), sum(each.bytes for each in tally.values()))
+        return OpenBatch(slot, mark, BufferStats(n_itm, buff_size), tally, seal)
 
     def _entries(self, batch: str) -> list[ManifestEntry]:
         everything = SegmentFilter(batch=batch, limit=-1)

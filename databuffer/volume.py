@@ -208,6 +208,17 @@ class Volume:
         with volume_errors():
             probe_folder(self.root)
 
+    def space(self) -> tuple[int, int]:
+        """Give the bytes that are free for this process, and those of the whole file system."""
+        with volume_errors():
+            found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+    def quarantined(self) -> int:
+        """Count the files that were set aside."""
+        with volume_errors():
+            return sum(path.suffix != ".reason" for path in self.quarantine.iterdir())
+
     # ---- segment files
 
     def name(self, number: int) -> str:

@@ -7,6 +7,7 @@ from werkzeug.exceptions import HTTPException
 
 from dslogic.buffer_client import BufferClient
 from dslogic.datapath import DataPath
+from dslogic.overview import OverviewKeeper
 from dslogic.routes import routes
 from dslogic.settings import LogicSettings
 from gwservice.logs import configure_logging
@@ -42,6 +43,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = int(settings.MAX_BODY) + 1
     app.extensions["settings"] = settings
     app.extensions["buffer"] = buffer = buffer or BufferClient(settings)
+    app.extensions["overview"] = OverviewKeeper(buffer, int(settings.MAX_SIZE))
     app.wsgi_app = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))  # type: ignore[method-assign]  # Flask's documented way
     app.register_blueprint(routes)
     app.register_error_handler(ProblemError, _tell_problem_error)

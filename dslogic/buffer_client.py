@@ -14,6 +14,7 @@ from dslogic.settings import LogicSettings
 from gwservice.http1 import Answer
 from gwservice.passing import Headers
 from gwwire.datastore import BufferStats, Description, FreezeOrder, Names
+from gwwire.overview import Overview
 
 T = TypeVar("T")
 
@@ -49,6 +50,10 @@ class BufferClient:
     def description(self) -> Description:
         """Give the state and the holder."""
         return self._decode(self.get(self._settings.ENDP_DESC), Description)
+
+    def overview(self) -> Overview:
+        """Give everything at a glance."""
+        return self._decode(self.get(self._settings.ENDP_OVERVIEW), Overview)
 
     def names(self) -> list[str]:
         """Give the file names of the batch in hand."""

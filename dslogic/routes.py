@@ -3,12 +3,14 @@
 from typing import cast
 from urllib.parse import quote
 
+import msgspec
 from flask import Blueprint, Response, current_app, render_template, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from dslogic import datapath
 from dslogic.buffer_client import BufferClient, Reply
 from dslogic.orders import freeze
+from dslogic.overview import OverviewKeeper
 from dslogic.page import status_page
 from dslogic.settings import LogicSettings
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, pick
@@ -101,6 +103,13 @@ def freeze_datastore() -> Response:
 def flush_buffer() -> Response:
     """Archive the batch."""
     return _pass_on(_buffer().clean())
+
+
+@routes.get("/overview")
+def overview() -> Response:
+    """Give the buffer's overview with MAX_SIZE; it may be half a second old."""
+    keeper = cast("OverviewKeeper", current_app.extensions["overview"])
+    return Response(msgspec.json.encode(keeper.overview()), content_type="application/json")
 
 
 @routes.get("/bufstat")

@@ -96,6 +96,10 @@ class LogicClient:
         reply = await self._request("POST", self._settings.DS_THAW, order, _JSON)
         return _decode(_expect(reply, HTTPStatus.CREATED), Outcome)
 
+    async def overview(self) -> Reply:
+        """Read everything at a glance."""
+        return await self.get(self._settings.DS_OVERVIEW)
+
     async def batches(self, rest: str = "") -> Reply:
         """Read about the batches, one of them (`/ID`), or its manifest (`/ID/manifest`)."""
         return await self.get(self._settings.DS_BATCHES + quote(rest))

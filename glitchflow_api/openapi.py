@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, StreamAnswer, TrainOrder
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage
+from gwwire.overview import Overview
 from gwwire.problems import PROBLEM_TYPE
 from gwwire.segment import NDJSON
 
@@ -37,7 +38,7 @@ _IDEMPOTENCY_KEY = {
 
 # The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
 _MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, ProblemDocument)
-_PASSED_ON = (Batches, Batch, Manifest, SegmentPage, ClaimOrder, ReleaseOrder, Claim)
+_PASSED_ON = (Batches, Batch, Manifest, SegmentPage, ClaimOrder, ReleaseOrder, Claim, Overview)
 _REFERENCE = "#/components/schemas/{model}"
 
 

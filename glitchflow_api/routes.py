@@ -28,6 +28,7 @@ from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, pick
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_order
 from gwwire.datastore import CleanOrder as WireCleanOrder
+from gwwire.overview import Overview
 from gwwire.segment import Segment
 
 router = APIRouter()
@@ -61,6 +62,12 @@ async def dumpbuf(logic: Logic) -> NameList:
 async def desc(logic: Logic) -> State:
     """Tell the state of the datastore."""
     return State(resp=(await logic.description()).dstatus.value)
+
+
+@router.get("/overview", tags=["page"], responses=described(Overview), response_class=Response)
+async def overview(logic: Logic) -> Response:
+    """Tell everything at a glance: state, fill, channels, room, health; it costs the same however much is stored."""
+    return _pass_up(await logic.overview())
 
 
 async def _offer(_: Request) -> Response:

@@ -15,6 +15,7 @@ class GatewaySettings(ServiceSettings):
     DS_FREEZE: str = Field("/freezeds", description="dslogic's route that freezes")
     DS_FLUSH: str = Field("/flushbuf", description="dslogic's route that archives")
     DS_THAW: str = Field("/thawds", description="dslogic's route that opens a frozen batch again")
+    DS_OVERVIEW: str = Field("/overview", description="dslogic's route for everything at a glance")
     DS_BATCHES: str = Field("/batches", description="dslogic's route for the batches")
     DS_SEGMENTS: str = Field("/segments", description="dslogic's route for the segments")
     DS_BURL: BaseUrl = Field("http://127.0.0.1:5000", description="address of dslogic")

@@ -20,6 +20,7 @@ ROUTES = [
     ("POST", "/train"),
     ("POST", "/thaw"),
     ("POST", "/cleanbuf"),
+    ("GET", "/overview"),
     ("GET", "/batches"),
     ("GET", "/batches/{batch}"),
     ("GET", "/batches/{batch}/manifest"),

@@ -1,6 +1,7 @@
 """The gateway against the real dslogic and the real buffer, over real sockets."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -79,6 +80,17 @@ def test_the_type_of_a_problem_leads_to_what_is_written_about_it(client: TestCli
     assert page.text in client.get("/problems").text
     unknown = client.get("/problems/no-such-problem")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not-found")
+
+
+def test_the_overview_tells_what_is_stored_and_how_much_a_batch_takes(client: TestClient) -> None:
+    fill(client)
+    time.sleep(0.6)  # it may be half a second old
+    told = client.get("/overview").json()
+    stats = client.get("/stats").json()
+    assert (told["n_itm"], told["buff_size"], told["max_size"]) == (4, stats["buff_size"], 200)
+    [channel] = told["channels"]
+    assert (channel["channel"], channel["segments"], channel["start"]) == (None, 4, 1e9)
+    assert channel["latest"] == client.get("/dumpbuf").json()["nmlist"][-1]
 
 
 def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:

@@ -25,7 +25,9 @@ from databuffer.manifest import batch_digest, differences, read_manifest
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.store import Store
 from gwwire.datastore import BatchState, BufferStats, FreezeOrder, ThawOrder
+from gwwire.overview import ChannelOverview
 from gwwire.problems import ProblemError
+from gwwire.segment import Segment, decode_segment
 from tests.support.faulty_volume import Crash, Fault, FaultyCatalog, FaultyVolume
 from tests.support.model import Files, Layout, Model
 from tests.support.segments import BAD_BODIES, segment_body
@@ -34,7 +36,7 @@ ALICE, BOB = FreezeOrder("alice", "secret"), FreezeOrder("bob", "other")
 QUEUE = 4
 
 #: Few bodies and few keys, so that the same ones come again and again.
-bodies = st.integers(0, 4).map(lambda number: segment_body(number, samples=3).replace(b" ", b""))
+bodies = st.integers(0, 4).map(lambda number: _body(number, channel=(None, "H1:A", "L1:A")[number % 3]))
 keys = st.none() | st.sampled_from(["k1", "k2", "k3"])
 users = st.sampled_from([ALICE, BOB])
 faults = st.none() | st.builds(
@@ -289,6 +291,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.model.settle(observed, possible)
         self._check_papers(observed)
         self._check_catalog(observed)
+        self._check_overview(observed)
 
     def _observe(self) -> Layout:
         archives = tuple(_files(folder) for folder in self.store.volume.archives())
@@ -336,12 +339,59 @@ class BufferMachine(RuleBasedStateMachine):
         )
         self._check_order({row.name: row.seq for row in segments})
 
+    def _check_overview(self, there: Layout) -> None:
+        overview = self._await(self.buffer.overview())
+        assert overview.ready
+        assert overview.queue == 0
+        assert (overview.holder, overview.state == "FROZEN") == (there.holder and there.holder.user, bool(there.holder))
+        rows: dict[str, BatchRow] = {row.path: row for row in self._await(self.buffer.batches())}
+        hand, following = rows["data"], rows.get("next")
+        assert (overview.batch, overview.n_itm, overview.buff_size) == (hand.id, hand.n_itm, hand.buff_size)
+        assert overview.digest == hand.digest
+        assert overview.since == (hand.frozen or hand.opened) / 10**9
+        assert (overview.next is None) == (following is None)
+        if overview.next and following:
+            told = overview.next
+            assert (told.batch, told.n_itm, told.buff_size) == (following.id, following.n_itm, following.buff_size)
+        assert max(self.seqs.values(), default=0) <= overview.seq == self.store.catalog.last_seq()
+        assert overview.archived == len(there.archives)
+        reasons = list(self.store.volume.quarantine.glob("*.reason"))
+        assert overview.quarantined == len(list(self.store.volume.quarantine.iterdir())) - len(reasons)
+        assert overview.channels == _channels(self.store.volume.data, self.store.volume.next)
+
     def _check_order(self, seqs: dict[str, int]) -> None:
         assert list(seqs.values()) == sorted(seqs.values())
         assert {name: seqs[name] for name in self.seqs} == self.seqs, "a segment changed its place in the order"
         newest = max(self.seqs.values(), default=0)
         assert all(seq > newest for name, seq in seqs.items() if name not in self.seqs)
         self.seqs = seqs
+
+
+def _body(number: int, channel: str | None) -> bytes:
+    body = json.loads(segment_body(number, samples=3, t0=10.0 * number))
+    meta = {"meta": {"channel": channel}} if channel else {}
+    return json.dumps({**body, **meta}, separators=(",", ":")).encode()
+
+
+def _channels(*folders: Path) -> list[ChannelOverview]:
+    """What is in the folders, channel by channel; their spans are exact in binary, so that sums can be compared."""
+    found: dict[str, list[tuple[Segment, str, int]]] = {}
+    for folder in folders:
+        for name, content in _files(folder).items():
+            segment = decode_segment(content)
+            found.setdefault(segment.channel or "", []).append((segment, name, len(content)))
+    return [
+        ChannelOverview(
+            channel or None,
+            len(of_it),
+            sum(size for _, _, size in of_it),
+            sum(len(segment.h) * segment.dt for segment, _, _ in of_it),
+            min(segment.t0 for segment, _, _ in of_it),
+            max(segment.t0 + len(segment.h) * segment.dt for segment, _, _ in of_it),
+            max(name for _, name, _ in of_it),
+        )
+        for channel, of_it in sorted(found.items())
+    ]
 
 
 def _possible(outcome: Outcome, before: Layout, after: Layout) -> list[Layout]:

@@ -1,0 +1,139 @@
+"""What the buffer tells at a glance; that its counts are right whatever happens is the state machine's to see."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from databuffer.app import create_buffer
+from databuffer.buffer import Buffer
+from databuffer.catalog import SegmentRow
+from databuffer.errors import VolumeFull
+from databuffer.settings import BufferSettings, OnFrozen
+from databuffer.tally import counted, joined
+from gwwire.datastore import ClaimOrder, FreezeOrder, ThawOrder
+from gwwire.overview import ChannelOverview, ClaimOverview
+from tests.support.faulty_volume import Fault, FaultyVolume
+from tests.support.segments import segment_body
+
+pytestmark = pytest.mark.anyio
+OpenBuffer = Callable[[], Awaitable[Buffer]]
+ALICE = FreezeOrder("alice", "secret")
+
+
+def row(name: str, channel: str | None, t0: float) -> SegmentRow:
+    return SegmentRow(name, 10, "", channel, t0, 0.5, 4, 0)
+
+
+async def test_an_empty_datastore_has_an_overview(buffer: Buffer) -> None:
+    overview = await buffer.overview()
+    assert (overview.state, overview.holder, overview.digest) == ("OPERATIONAL", None, None)
+    assert (overview.n_itm, overview.buff_size, overview.seq, overview.channels) == (0, 0, 0, [])
+    assert overview.ready
+    assert overview.free
+    assert overview.size
+    assert overview.free < overview.size
+
+
+async def test_a_frozen_batch_tells_since_when_by_whom_and_who_works_on_it(open_buffer: OpenBuffer) -> None:
+    buffer = await open_buffer()
+    await buffer.append(segment_body(1))
+    opened = (await buffer.overview()).since
+    before = time.time()
+    frozen = await buffer.freeze(ALICE)
+    claim = await buffer.claim(frozen.batch, ClaimOrder("node-1", 60))
+    told = await buffer.overview()
+    assert (told.holder, told.digest) == ("alice", frozen.digest)
+    assert opened < before <= told.since <= told.time
+    assert told.claim == ClaimOverview("node-1", claim.expires / 10**9)
+    await buffer.close()
+    again = await (await open_buffer()).overview()
+    assert (again.since, again.claim, again.digest, again.seq) == (told.since, told.claim, told.digest, told.seq)
+
+
+async def test_a_claim_is_not_told_any_more_when_it_has_ended(buffer: Buffer) -> None:
+    await buffer.append(segment_body(1))
+    batch = (await buffer.freeze(ALICE)).batch
+    await buffer.claim(batch, ClaimOrder("node-1"))
+    await buffer.release(batch, "node-1")
+    assert (await buffer.overview()).claim is None
+    await buffer.claim(batch, ClaimOrder("node-1"))
+    await buffer.thaw(ThawOrder(ALICE.user, ALICE.token))
+    assert (await buffer.overview()).claim is None
+
+
+async def test_seqs_go_on_over_batches_and_restarts(open_buffer: OpenBuffer) -> None:
+    buffer = await open_buffer()
+    await buffer.append(segment_body(1))
+    first = await buffer.overview()
+    await buffer.flush()
+    assert (await buffer.overview()).seq == first.seq
+    await buffer.close()
+    buffer = await open_buffer()
+    await buffer.append(segment_body(2))
+    told = await buffer.overview()
+    assert told.seq == first.seq + 1
+    assert told.archived == 1
+    assert told.batch != first.batch
+
+
+async def test_the_next_batchs_channels_are_told_with_those_of_the_batch_in_hand(settings: BufferSettings) -> None:
+    buffer = create_buffer(settings.model_copy(update={"ON_FROZEN": OnFrozen.ROTATE}))
+    await buffer.open()
+    await buffer.append(segment_body(1, t0=10.0))
+    await buffer.freeze(ALICE)
+    later = await buffer.append(segment_body(2, t0=0.0))
+    told = await buffer.overview()
+    await buffer.close()
+    assert told.next
+    assert (told.n_itm, told.next.n_itm) == (1, 1)
+    [channel] = told.channels
+    assert (channel.segments, channel.start, channel.latest) == (2, 0.0, later.name)
+
+
+async def test_what_the_volume_refused_last_is_told(buffer: Buffer) -> None:
+    with FaultyVolume() as faults:
+        faults.arm(Fault(call=0, number=28, times=1000))
+        with pytest.raises(VolumeFull):
+            await buffer.append(segment_body(1))
+        during = await buffer.overview()
+        faults.heal()
+        after = await buffer.overview()
+    assert not during.ready
+    assert after.ready
+    assert after.last_error
+    assert after.last_error.code == "volume-full"
+    assert "No space left" in after.last_error.detail
+    assert after.time - 60 < after.last_error.at <= after.time
+
+
+async def test_a_volume_that_went_away_leaves_an_overview(buffer: Buffer, settings: BufferSettings) -> None:
+    await buffer.append(segment_body(1))
+    away = settings.DTVOLROOT.with_name("away")
+    await asyncio.to_thread(settings.DTVOLROOT.rename, away)
+    told = await buffer.overview()
+    await asyncio.to_thread(away.rename, settings.DTVOLROOT)
+    assert (told.n_itm, told.ready, told.free, told.size) == (1, False, None, None)
+    assert (await buffer.overview()).ready
+
+
+async def test_of_very_many_channels_those_that_got_a_segment_last_are_told(buffer: Buffer) -> None:
+    for number in range(503):
+        body = f'{{"h":[1.0],"t":[0,1],"meta":{{"channel":"H1:{number:03}"}}}}'
+        last = await buffer.accept(body.encode())
+    await last
+    told = await buffer.overview()
+    assert [channel.channel for channel in told.channels] == [f"H1:{number:03}" for number in range(3, 503)]
+    assert told.more_channels == 3
+
+
+def test_a_tally_counts_channel_by_channel() -> None:
+    tally = counted({}, [row("a", "H1:A", 10), row("b", None, 0), row("c", "H1:A", 4)])
+    assert tally == {
+        "H1:A": ChannelOverview("H1:A", 2, 20, 4.0, 4, 12, "c"),
+        None: ChannelOverview(None, 1, 10, 2.0, 0, 2, "b"),
+    }
+    both = joined(tally, counted({}, [row("d", "H1:A", 20), row("e", "L1:A", 5)]))
+    assert both["H1:A"] == ChannelOverview("H1:A", 3, 30, 6.0, 4, 22, "d")
+    assert both.keys() == {"H1:A", "L1:A", None}
