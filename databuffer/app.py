@@ -13,6 +13,7 @@ from databuffer.settings import BufferSettings
 from databuffer.store import Store
 from databuffer.volume import Volume
 from gwservice.asgi import add_problem_handlers
+from gwservice.observed_asgi import Observed
 
 
 def create_store(settings: BufferSettings) -> Store:
@@ -52,5 +53,6 @@ def create_app(buffer: Buffer, *, max_body: int) -> FastAPI:
     app.router.routes.append(data_route)
     app.include_router(router)
     app.add_middleware(SegmentDoor)
+    app.add_middleware(Observed, data_path=data_route.path)
     add_problem_handlers(app)
     return app

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -246,7 +247,7 @@ class Buffer:
         """
         self._store.open()
         for repair in recover(self._store):
-            log.warning("repaired: %s", repair)
+            log.warning("repaired: %s", repair, extra={"event": "repair"})
         self._description = self._store.metadata.read_description() or OPERATIONAL
         self._hand = self._store.load(self._store.hand)
         self._next = self._store.load(self._store.next) if self._store.next.folder.exists() else None
@@ -271,7 +272,8 @@ class Buffer:
             await asyncio.to_thread(self.recover)
         self._committer.start()
         stats, state = self._in_hand.stats, self._description.dstatus
-        log.info("%s, %d segments, %d bytes in %s", state, stats.n_itm, stats.buff_size, self._store.hand.folder)
+        told = {"event": "open", "state": state, **_counts(self._in_hand)}
+        log.info("%s, %s in %s", state, _size(stats), self._store.hand.folder, extra=told)
 
     async def close(self) -> None:
         """Finish what was accepted, note that everything agrees, and let go of the volume."""
@@ -375,8 +377,9 @@ class Buffer:
         await self._in_order(lambda: self._release_batch(batch, worker))
 
     async def _in_order(self, step: Callable[[], T]) -> T:
+        asking = copy_context()  # the committer's own does not know whose order it carries out
         try:
-            return await self._committer.perform(lambda: asyncio.to_thread(self._trustworthy, step))
+            return await self._committer.perform(lambda: asyncio.to_thread(asking.run, self._trustworthy, step))
         except VolumeError as error:
             self._note(error)
             raise
@@ -604,7 +607,8 @@ class Buffer:
         description = Description(DatastoreState.FROZEN, order.user, fingerprint(order.token))
         self._store.metadata.write_description(description)
         self._hand, self._description = replace(hand, seal=Seal(now, manifest.digest)), description
-        log.info("frozen by %s: %d segments, %d bytes", order.user, hand.stats.n_itm, hand.stats.buff_size)
+        told = {"event": "freeze", "user": order.user, "digest": manifest.digest, **_counts(hand)}
+        log.info("frozen by %s: %s", order.user, _size(hand.stats), extra=told)
         return Frozen(hand.stats, order.user, hand.id, manifest.digest)
 
     def _thaw(self, order: ThawOrder, held: Description, *, theirs: bool) -> BufferStats:
@@ -621,8 +625,9 @@ class Buffer:
             hand = self._store.merge()
             self._store.metadata.write_stats(hand.stats)
         self._hand, self._next, self._description = hand, None, OPERATIONAL
-        log.info("thawed by %s: %d segments, %d bytes", order.user, self.stats.n_itm, self.stats.buff_size)
-        return self._in_hand.stats
+        told = {"event": "thaw", "user": order.user, **_counts(hand)}
+        log.info("thawed by %s: %s", order.user, _size(hand.stats), extra=told)
+        return hand.stats
 
     def _claim_batch(self, batch: str, order: ClaimOrder) -> ClaimRow:
         if self._description.dstatus is not DatastoreState.FROZEN or batch != self._in_hand.id:
@@ -632,6 +637,8 @@ class Buffer:
         if claim.worker != order.worker:
             raise _claimed(claim, now)
         self._claimed_by = claim
+        told = {"event": "claim", "batch": batch, "worker": order.worker, "lease": order.lease}
+        log.info("batch %s claimed by %s for %g s", batch, order.worker, order.lease, extra=told)
         return claim
 
     def _release_batch(self, batch: str, worker: str) -> None:
@@ -641,6 +648,7 @@ class Buffer:
             raise _claimed(claim, now)
         if self._claimed_by and self._claimed_by.batch == batch:
             self._claimed_by = None
+        log.info("batch %s released by %s", batch, worker, extra={"event": "release", "batch": batch, "worker": worker})
 
     def _flush(self) -> Archived:
         hand, now = self._in_hand, time.time_ns()
@@ -655,9 +663,9 @@ class Buffer:
         self._hand, self._next, self._description = self._store.advance(), None, OPERATIONAL
         self._claimed_by = None
         self._archived += folder is not None
-        stats = hand.stats
-        log.info("archived %d segments, %d bytes%s", stats.n_itm, stats.buff_size, f" in {folder}" if folder else "")
-        return Archived(stats, folder)
+        told = {"event": "flush", "folder": folder and folder.name, **_counts(hand)}
+        log.info("archived %s%s", _size(hand.stats), f" in {folder}" if folder else "", extra=told)
+        return Archived(hand.stats, folder)
 
     def _find(self, name: str) -> tuple[CataloguedSegment, Path]:
         # An archiving may move the file between the two looks; the second then finds it.
@@ -683,6 +691,14 @@ class Buffer:
         if self._hand is None:
             raise RuntimeError("the buffer was not opened")
         return self._hand
+
+
+def _size(stats: BufferStats) -> str:
+    return f"{stats.n_itm} segments, {stats.buff_size} bytes"
+
+
+def _counts(batch: OpenBatch) -> dict[str, str | int]:
+    return {"batch": batch.id, "n_itm": batch.stats.n_itm, "buff_size": batch.stats.buff_size}
 
 
 def _one_of_each_key(group: Sequence[_Prepared], indices: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -1,16 +1,16 @@
 """The rules as a web application: wiring, and the one place where errors become HTTP."""
 
-import logging
-
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from dslogic.buffer_client import BufferClient
-from dslogic.datapath import DataPath
+from dslogic.datapath import PATH, DataPath
 from dslogic.overview import OverviewKeeper
 from dslogic.routes import routes
 from dslogic.settings import LogicSettings
+from gwservice.correlation import note_problem
 from gwservice.logs import configure_logging
+from gwservice.observed_wsgi import Observed
 from gwwire.problems import (
     PROBLEM_TYPE,
     Problem,
@@ -20,8 +20,6 @@ from gwwire.problems import (
     encode_problem,
     make_problem,
 )
-
-log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -44,7 +42,8 @@ def create_app(
     app.extensions["settings"] = settings
     app.extensions["buffer"] = buffer = buffer or BufferClient(settings)
     app.extensions["overview"] = OverviewKeeper(buffer, int(settings.MAX_SIZE))
-    app.wsgi_app = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))  # type: ignore[method-assign]  # Flask's documented way
+    data_path = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))
+    app.wsgi_app = Observed(data_path, PATH)  # type: ignore[method-assign]  # Flask's documented way
     app.register_blueprint(routes)
     app.register_error_handler(ProblemError, _tell_problem_error)
     app.register_error_handler(HTTPException, _tell_http_exception)
@@ -52,7 +51,8 @@ def create_app(
     return app
 
 
-def _answer(problem: Problem) -> Response:
+def _answer(problem: Problem, error: Exception | None = None) -> Response:
+    note_problem(problem, error)
     return Response(encode_problem(problem), problem.status, content_type=PROBLEM_TYPE)
 
 
@@ -67,5 +67,4 @@ def _tell_http_exception(error: HTTPException) -> Response:
 
 
 def _tell_unexpected(error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
-    return _answer(make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more"))
+    return _answer(make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more"), error)

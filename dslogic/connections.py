@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 from dslogic.errors import BufferSilent, BufferUnreachable
+from gwservice.correlation import with_onward
 from gwservice.http1 import LAST_CHUNK, Answer, MalformedAnswer, Place, framed
 
 _CONNECT_SECONDS = 3.0
@@ -133,7 +134,7 @@ class Connections:
 
         """
         with self._one() as connection:
-            connection.send(self._place.head(method, target, headers, len(body)) + body)
+            connection.send(self._place.head(method, target, with_onward(headers), len(body)) + body)
             connection.finish()
             return connection.answer
 
@@ -147,7 +148,7 @@ class Connections:
         """
         with self._one() as connection:
             answer = connection.answer
-            connection.send(self._place.head("POST", target, headers, None))
+            connection.send(self._place.head("POST", target, with_onward(headers), None))
             for chunk in chunks:
                 connection.send(framed(chunk))
                 if answer.complete:

@@ -13,9 +13,10 @@ from werkzeug.datastructures import EnvironHeaders
 from dslogic.buffer_client import BufferClient, Reply
 from dslogic.errors import BodyCutShort, BodyTooLarge
 from dslogic.orders import refused_as
+from gwservice.correlation import note_frozen, note_passed_on, note_problem
 from gwservice.passing import ANSWER_HEADERS, SENDING_HEADERS, pick
 from gwwire.datastore import FROZEN_TEXT
-from gwwire.problems import PROBLEM_TYPE, ProblemCode, ProblemError, encode_problem, make_problem
+from gwwire.problems import PROBLEM_TYPE, Problem, ProblemCode, ProblemError, encode_problem, make_problem
 from gwwire.segment import NDJSON
 
 log = logging.getLogger(__name__)
@@ -50,11 +51,10 @@ class DataPath:
         try:
             told = self._store(environ)
         except ProblemError as error:
-            told = Told(error.problem().status, {"Content-Type": PROBLEM_TYPE}, [encode_problem(error.problem())])
-        except Exception:
-            log.exception("a request failed")
-            problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more")
-            told = Told(problem.status, {"Content-Type": PROBLEM_TYPE}, [encode_problem(problem)])
+            told = _problem(error.problem())
+        except Exception as error:  # noqa: BLE001 (the log tells it)
+            internal = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more")
+            told = _problem(internal, error)
         start_response(f"{told.status} {responses.get(told.status, 'Unknown')}", list(told.headers.items()))
         return told.body
 
@@ -67,6 +67,7 @@ class DataPath:
             return _passed_on(answer) if isinstance(answer, Reply) else _lines(answer)
         reply = self._buffer.send(_whole(environ, self._max_body), headers)
         if refused_as(reply, ProblemCode.BUFFER_FROZEN):
+            note_frozen()
             return _sized(HTTPStatus.SERVICE_UNAVAILABLE, {"Content-Type": "text/plain; charset=utf-8"}, _FROZEN)
         return _passed_on(reply)
 
@@ -74,7 +75,13 @@ class DataPath:
 _FROZEN = FROZEN_TEXT.encode()
 
 
+def _problem(problem: Problem, error: Exception | None = None) -> Told:
+    note_problem(problem, error)
+    return Told(problem.status, {"Content-Type": PROBLEM_TYPE}, [encode_problem(problem)])
+
+
 def _passed_on(reply: Reply) -> Told:
+    note_passed_on(reply.headers.get("Content-Type"), reply.body)
     return _sized(reply.status, pick(reply.headers, ANSWER_HEADERS), reply.body)
 
 

@@ -13,6 +13,7 @@ from dslogic.orders import freeze
 from dslogic.overview import OverviewKeeper
 from dslogic.page import status_page
 from dslogic.settings import LogicSettings
+from gwservice.correlation import note_passed_on
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, pick
 from gwwire.datastore import WAITING_TEXT, FreezeOrder, decode_order
 
@@ -37,6 +38,7 @@ def _body() -> bytes:
 
 def _pass_on(reply: Reply) -> Response:
     """Give the buffer's answer as it came."""
+    note_passed_on(reply.headers.get("Content-Type"), reply.body)
     return Response(reply.body, reply.status, pick(reply.headers, ANSWER_HEADERS))
 
 

@@ -15,6 +15,7 @@ from glitchflow_api.openapi import describe_streamdata, with_schemas
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.settings import GatewaySettings
 from gwservice.asgi import add_problem_handlers
+from gwservice.observed_asgi import Observed
 
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
@@ -47,6 +48,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     )
     app.state.max_body = int(settings.MAX_BODY)
     app.add_middleware(DataPath)
+    app.add_middleware(Observed, data_path=PATH)  # the last one added is the outermost
     app.router.routes.append(data_route)
     app.include_router(router)
     add_problem_handlers(app)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from glitchflow_api.errors import LogicSilent, LogicUnreachable
+from gwservice.correlation import with_onward
 from gwservice.http1 import LAST_CHUNK, Answer, MalformedAnswer, Place, framed
 
 _CONNECT_SECONDS = 3.0
@@ -151,7 +152,7 @@ class Connections:
         """
         try:
             async with asyncio.timeout(self._seconds), self._one() as connection:
-                connection.send(self._place.head(method, target, headers, len(body)), body)
+                connection.send(self._place.head(method, target, with_onward(headers), len(body)), body)
                 while not connection.answer.complete:
                     await connection.news()
                 return connection.answer
@@ -170,7 +171,7 @@ class Connections:
         """
         async with self._one() as connection:
             connection.paced = True
-            connection.send(self._place.head("POST", target, headers, None))
+            connection.send(self._place.head("POST", target, with_onward(headers), None))
             sending = asyncio.create_task(connection.send_by_and_by(chunks))
             try:
                 while not connection.answer.complete:

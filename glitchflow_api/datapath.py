@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from glitchflow_api.errors import ProblemFromBelow
 from glitchflow_api.logic_client import LogicClient
 from gwservice.asgi import DuplexResponse, media_type, problem_response, read_json
+from gwservice.correlation import note_frozen, note_passed_on
 from gwservice.passing import SENDING_HEADERS, pick
 from gwwire.datastore import FROZEN_TEXT, StreamAnswer
 from gwwire.problems import PROBLEM_TYPE, ProblemError
@@ -54,11 +55,16 @@ async def store(request: Request) -> Response:
     if media_type(request) == NDJSON:
         return await DuplexResponse.of(logic.stream_lines(request.stream(), headers))
     outcome = await logic.stream(await read_json(request), headers)
-    answer = StreamAnswer("FROZEN", FROZEN_TEXT) if outcome is None else StreamAnswer("CREATED", outcome.body)
+    if outcome is None:
+        note_frozen()
+        answer = StreamAnswer("FROZEN", FROZEN_TEXT)
+    else:
+        answer = StreamAnswer("CREATED", outcome.body)
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def pass_problem_on(error: ProblemFromBelow) -> Response:
     """Tell a lower tier's problem in its words."""
+    note_passed_on(PROBLEM_TYPE, error.body)
     headers = {"Retry-After": error.retry_after} if error.retry_after else {}
     return Response(error.body, error.status, headers, PROBLEM_TYPE)

@@ -122,7 +122,7 @@ async def cleanbuf(body: JsonBody, logic: Logic) -> CleanAnswer:
     """Archive the batch and begin an empty one."""
     order = decode_order(WireCleanOrder, body)
     outcome = await logic.flush()
-    log.info("cleaned (%r): %s", order.msg, outcome.body)
+    log.info("cleaned (%r): %s", order.msg, outcome.body, extra={"event": "flush"})
     return CleanAnswer(body=outcome.body)
 
 

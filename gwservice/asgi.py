@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from gwservice.correlation import note_problem
 from gwservice.logs import log_config
 from gwservice.passing import SEGMENT_OFFER
 from gwservice.settings import Address
@@ -125,15 +126,17 @@ JsonBody = Annotated[bytes, Depends(read_json)]
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make `app` answer every error as a problem document."""
+    """Make `app` answer every error that is somebody's doing as a problem document."""
     app.add_exception_handler(ProblemError, _tell_problem_error)
     app.add_exception_handler(HTTPException, _tell_http_exception)
     app.add_exception_handler(RequestValidationError, _tell_validation_error)
-    app.add_exception_handler(Exception, _tell_unexpected)
 
 
-def problem_response(problem: Problem, retry_after: int | None = None) -> Response:
-    """Give the HTTP answer that carries a problem."""
+def problem_response(
+    problem: Problem, retry_after: int | None = None, *, error: BaseException | None = None
+) -> Response:
+    """Give the HTTP answer that carries a problem; `error`: what nobody expected, for the log."""
+    note_problem(problem, error)
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return Response(encode_problem(problem), problem.status, headers, PROBLEM_TYPE)
 
@@ -153,11 +156,6 @@ async def _tell_validation_error(_: Request, error: Any) -> Response:
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     detail = f"{place}: {first['msg']}" if place else first["msg"]
     return problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
-
-
-async def _tell_unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem_response(make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more"))
 
 
 def serve(app: FastAPI, address: Address, *, service: str) -> None:

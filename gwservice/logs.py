@@ -1,17 +1,83 @@
-"""One log line format for every process of the trio: `2026-11-20T23:41:07.123Z INFO databuffer: message`."""
+"""One log for every process of the trio: a line per event on standard error, with the same fields everywhere.
+
+As JSON, for programs: `{"time", "level", "service", "logger", "message"}`, then `request_id` and `trace_id` where the
+line belongs to a request, what the event itself tells (`event`, `batch`, `code` …), and `exception`. As text, for a
+terminal: `2026-11-20T23:41:07.123Z INFO databuffer: message [request_id]`.
+"""
 
 import logging
 import logging.config
+import os
+import sys
 import time
+from enum import StrEnum
 from typing import Any
 
+import msgspec
 
-class LineFormatter(logging.Formatter):
-    """Time in UTC with milliseconds, level, service, message."""
+from gwservice.correlation import in_hand
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+#: What every record has; the others are what an event tells about itself.
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class TextFormatter(logging.Formatter):
+    """Time in UTC with milliseconds, level, service, message, request."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"%(asctime)s %(levelname)s {service}: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        """Write all but the exception."""
+        request = in_hand()
+        return super().formatMessage(record) + (f" [{request.id}]" if request else "")
+
+
+class JsonFormatter(logging.Formatter):
+    """An object a line; what an event tells is never allowed to hide what every line tells."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "service": self._service,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request := in_hand():
+            line["request_id"] = request.id
+            if request.trace_id:
+                line["trace_id"] = request.trace_id
+        for name, value in vars(record).items():
+            if name not in _PLAIN:
+                line.setdefault(name, value)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def _formatter(service: str) -> logging.Formatter:
+    # Read here, because gunicorn logs before there are settings; those say what is wrong with a bad value.
+    wanted = os.environ.get("LOG_FORMAT") or (LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON)
+    return TextFormatter(service) if wanted == LogFormat.TEXT else JsonFormatter(service)
 
 
 def log_config(service: str) -> dict[str, Any]:
@@ -19,9 +85,7 @@ def log_config(service: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "line": {"()": LineFormatter, "format": f"%(asctime)s %(levelname)s {service}: %(message)s"},
-        },
+        "formatters": {"line": {"()": _formatter, "service": service}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
         "root": {"level": "INFO", "handlers": ["stderr"]},
         "loggers": {
@@ -41,4 +105,5 @@ def log_config(service: str) -> dict[str, Any]:
 
 def configure_logging(service: str) -> None:
     """Make this process log in the one format."""
+    logging.captureWarnings(capture=True)
     logging.config.dictConfig(log_config(service))

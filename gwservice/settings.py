@@ -6,6 +6,8 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gwservice.logs import LogFormat
+
 #: A number of bytes, written as `1048576`, `50MB` or `50MiB`.
 Size = Annotated[ByteSize, Field(ge=0)]
 
@@ -57,6 +59,8 @@ class ServiceSettings(BaseSettings):
     """The base of each service's settings: names are the environment variables, to the letter."""
 
     model_config = SettingsConfigDict(case_sensitive=True, frozen=True, extra="forbid", validate_default=True)
+
+    LOG_FORMAT: LogFormat | None = Field(None, description="log lines as `json` or `text`; unset: text for a terminal")
 
     @classmethod
     def load(cls) -> Self:

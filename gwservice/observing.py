@@ -1,0 +1,37 @@
+"""What is told of every request at the moment its answer begins, in every service alike."""
+
+import logging
+
+from gwservice.correlation import FROZEN, RequestInHand
+
+log = logging.getLogger(__name__)
+
+#: The route of a request that none of the service's routes takes: what was asked for is no label.
+UNKNOWN_ROUTE = "other"
+_FAILURES = 500
+#: Asked every few seconds, by those who know what to do when it is not ready.
+_PROBE = "/readyz"
+
+
+def tell_end(request: RequestInHand, method: str, route: str, status: int, seconds: float) -> None:
+    """Tell of a request that is answered; one that failed gets a line in the log, unless it is a probe.
+
+    Args:
+        request: what is known of it.
+        method: of HTTP.
+        route: the template of its path.
+        status: of the answer.
+        seconds: from its head until the answer began.
+
+    """
+    outcome = request.outcome or f"{status // 100}xx"
+    if status >= _FAILURES and outcome != FROZEN and route != _PROBE:
+        told = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
+        log.error(
+            "%s %s failed: %s",
+            method,
+            route,
+            request.detail or outcome,
+            extra=told | {"seconds": round(seconds, 6)},
+            exc_info=request.error,
+        )

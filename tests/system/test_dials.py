@@ -1,0 +1,88 @@
+"""What an operator sees of the trio: its log lines and the names of requests in them."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from scripts.trio import Trio
+from tests.support.segments import JSON, segment_body
+
+ALICE = {"user": "alice", "token": "a-token-like-no-other"}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+TIERS = ["glitchflow_api", "dslogic", "databuffer"]
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio({"MAX_SIZE": "100"})
+
+
+@pytest.fixture(scope="module")
+def client(trio: Trio) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=trio.url, headers={"X-Request-ID": "the-story", "traceparent": TRACEPARENT}) as client:
+        yield client
+
+
+def log_lines(home: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (home / "services.log").read_text().splitlines()]
+
+
+def test_the_order_to_freeze_is_a_line_of_the_buffers_with_the_name_that_the_client_gave(
+    trio: Trio, client: httpx2.Client
+) -> None:
+    for number in range(5):
+        assert client.post("/streamdata", content=segment_body(number), headers=JSON).status_code == 200
+    for path, order in (("/train", ALICE), ("/thaw", ALICE), ("/train", ALICE), ("/cleanbuf", {"msg": "done"})):
+        answer = client.post(path, json=order)
+        assert (answer.status_code, answer.headers["x-request-id"]) == (200, "the-story")
+    told = [line for line in log_lines(trio.home) if line.get("request_id") == "the-story"]
+    events = [(line["service"], line["event"]) for line in told]
+    assert events == [
+        ("databuffer", "freeze"),
+        ("databuffer", "thaw"),
+        ("databuffer", "freeze"),
+        ("databuffer", "flush"),
+        ("glitchflow_api", "flush"),
+    ]
+    assert {line["trace_id"] for line in told} == {TRACE}
+    assert told[0]["n_itm"] == 5
+    assert "segments" in told[0]["message"]
+
+
+def test_every_line_has_the_same_fields(trio: Trio) -> None:
+    for line in log_lines(trio.home):
+        assert line.keys() >= {"time", "level", "service", "logger", "message"}
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+        assert line["service"] in TIERS
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/stats", 200), ("POST", "/streamdata", 400), ("GET", "/batches/none", 404)]
+)
+def test_every_answer_has_a_name_of_its_own(trio: Trio, method: str, path: str, status: int) -> None:
+    answers = [httpx2.request(method, trio.url + path, headers=JSON) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {status}
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
+    assert all(len(answer.headers.get_list("x-request-id")) == 1 for answer in answers)
+
+
+def test_a_failed_request_is_one_line_in_each_tier_that_failed_under_one_name(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio()
+    buffer = trio.processes["databuffer"]
+    buffer.terminate()
+    buffer.wait()
+    answer = httpx2.post(f"{trio.url}/streamdata", content=segment_body(1), headers=JSON)
+    assert answer.status_code == 502
+    name = answer.headers["x-request-id"]
+    failed = [line for line in log_lines(trio.home) if line.get("request_id") == name]
+    assert sorted(line["service"] for line in failed) == ["dslogic", "glitchflow_api"]
+    for line in failed:
+        assert (line["event"], line["outcome"], line["status"]) == ("request-failed", "upstream-unreachable", 502)
+        assert line["route"] in {"/streamdata", "/stream"}
+        assert "cannot be reached" in line["message"]
