@@ -1,17 +1,26 @@
-"""`python -m glitchflow_api`: the gateway under uvicorn with uvloop and httptools, in the trio's log format."""
+"""`python -m glitchflow_api`: the gateway under uvicorn with uvloop and httptools; `keys` looks after API keys."""
 
-from glitchflow_api.app import create_app
+import sys
+
+from glitchflow_api import keys
 from glitchflow_api.settings import GatewaySettings
+from glitchflow_api.start import start
 from gwservice.asgi import serve
-from gwservice.logs import configure_logging
 
 
-def main() -> None:
-    """Run the gateway until SIGTERM or SIGINT; exits with status 0."""
-    settings = GatewaySettings.load()
-    configure_logging("glitchflow_api")
-    serve(create_app(settings), settings.LISTEN, service="glitchflow_api")
+def main() -> int:
+    """Run the gateway until SIGTERM or SIGINT, or carry out one command about keys."""
+    match sys.argv[1:]:
+        case ["keys", *arguments]:
+            return keys.main(arguments, "python -m glitchflow_api keys")
+        case []:
+            settings = GatewaySettings.load()
+            serve(start(settings), settings.LISTEN, service="glitchflow_api")
+            return 0
+        case _:
+            sys.stderr.write("usage: python -m glitchflow_api [keys ...]\n")
+            return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

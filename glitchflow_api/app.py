@@ -4,16 +4,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, assert_never
 
 from fastapi import FastAPI, Request, Response
 
+from glitchflow_api.access import Authenticator, NoAuthentication
+from glitchflow_api.api_keys import ApiKeys
 from glitchflow_api.datapath import PATH, DataPath, pass_problem_on, store
 from glitchflow_api.errors import ProblemFromBelow
+from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.openapi import describe_streamdata, with_schemas
+from glitchflow_api.openapi import describe_streamdata, with_access, with_schemas
 from glitchflow_api.routes import data_route, router
-from glitchflow_api.settings import GatewaySettings
+from glitchflow_api.sessions import router as sessions
+from glitchflow_api.settings import AuthMode, GatewaySettings
 from gwservice.asgi import add_problem_handlers
 from gwservice.observed_asgi import Observed
 
@@ -32,7 +36,11 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         settings: where dslogic is, and the limits.
         logic: how dslogic is called, where not as the settings say.
 
+    Raises:
+        FileBroken: the keys that callers are known by cannot be read.
+
     """
+    authenticator = create_authenticator(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,20 +55,45 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         lifespan=lifespan,
     )
     app.state.max_body = int(settings.MAX_BODY)
+    app.state.auth = settings.AUTH
+    app.state.authenticator = authenticator
     app.add_middleware(DataPath)
+    app.add_middleware(Gate, authenticator=authenticator)
     app.add_middleware(Observed, data_path=PATH)  # the last one added is the outermost
     app.router.routes.append(data_route)
     app.include_router(router)
+    app.include_router(sessions)
     add_problem_handlers(app)
     app.add_exception_handler(ProblemFromBelow, _pass_on)
-    app.openapi = partial(_openapi, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    app.openapi = partial(_openapi, app.openapi, settings.AUTH)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
 
-def _openapi(derive: Any) -> dict[str, Any]:
+def create_authenticator(settings: GatewaySettings) -> Authenticator:
+    """Make what knows callers by their credentials.
+
+    Raises:
+        FileBroken: the keys cannot be read.
+
+    """
+    match settings.AUTH:
+        case AuthMode.OFF:
+            return NoAuthentication()
+        case AuthMode.KEYS:
+            return ApiKeys(settings.KEYS_FILE)
+        case AuthMode.JWT:
+            # Here, so that only who checks tokens loads what it takes.
+            from glitchflow_api.issuer_keys import issuer_keys  # noqa: PLC0415
+            from glitchflow_api.tokens import Tokens  # noqa: PLC0415
+
+            return Tokens(settings, issuer_keys(settings.JWT_JWKS))
+    assert_never(settings.AUTH)
+
+
+def _openapi(derive: Any, auth: AuthMode) -> dict[str, Any]:
     document = with_schemas(derive())
     document["paths"][PATH] = describe_streamdata(store.__doc__ or "")
-    return document
+    return with_access(document, auth)
 
 
 async def _pass_on(_: Request, error: Any) -> Response:

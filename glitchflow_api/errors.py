@@ -1,6 +1,10 @@
 """What can go wrong in the gateway, most of it between it and dslogic.
 
 ProblemError
+├── Unauthorized        no credential, or one that is not valid
+├── Forbidden           the credential does not allow it
+├── NotCaller           the order names another user than the caller
+├── IssuerAway          the keys to check tokens with are not there yet
 ├── LogicUnreachable    no connection, or it broke
 ├── LogicSilent         no answer in time
 ├── LogicIncoherent     an answer that is none of the contract's
@@ -9,6 +13,30 @@ ProblemFromBelow        a problem that a lower tier told, to be passed on unchan
 """
 
 from gwwire.problems import ProblemCode, ProblemError
+
+
+class Unauthorized(ProblemError):
+    """There is no credential, or it is not valid."""
+
+    code = ProblemCode.UNAUTHORIZED
+
+
+class Forbidden(ProblemError):
+    """The credential is valid, and does not allow what is asked."""
+
+    code = ProblemCode.FORBIDDEN
+
+
+class NotCaller(ProblemError):
+    """The order is in the name of another user than the caller."""
+
+    code = ProblemCode.NOT_CALLER
+
+
+class IssuerAway(ProblemError):
+    """The token cannot be checked now: its issuer's keys could not be fetched yet."""
+
+    code = ProblemCode.ISSUER_UNREACHABLE
 
 
 class LogicUnreachable(ProblemError):

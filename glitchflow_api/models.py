@@ -4,6 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from glitchflow_api.access import Scope
+from glitchflow_api.settings import AuthMode
+
 
 class SegmentMeta(BaseModel):
     """What is known of the data beyond the numbers: detector, event, source, …; whatever is here is kept."""
@@ -158,6 +161,31 @@ class CleanAnswer(BaseModel):
 
     resp: Literal["CLEANED"] = "CLEANED"
     body: str
+
+
+class Whoami(BaseModel):
+    """Who the caller is, as their credential says."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"auth": "keys", "name": "alice", "group": "detchar", "scopes": ["read", "train"]}]
+        }
+    )
+
+    auth: Annotated[AuthMode, Field(description="how callers are known")]
+    name: Annotated[str | None, Field(description="the user; null where nobody is known")]
+    group: Annotated[str | None, Field(description="whose quota it counts for")]
+    scopes: Annotated[list[Scope], Field(description="what is allowed; `admin` comes with all others")]
+
+
+class SessionOrder(BaseModel):
+    """What a browser shall keep in its cookie."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"key": "gf_0123456789ab_a-key-as-glitchflow-keys-showed-it"}]}
+    )
+
+    key: Annotated[str, Field(description="an API key, or a token")]
 
 
 class Health(BaseModel):

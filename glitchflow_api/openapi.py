@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from pydantic.json_schema import models_json_schema
 
-from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, StreamAnswer, TrainOrder
+from glitchflow_api.access import COOKIE, scope_needed
+from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, SessionOrder, StreamAnswer, TrainOrder
+from glitchflow_api.settings import AuthMode
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage
 from gwwire.overview import Overview
 from gwwire.problems import PROBLEM_TYPE
@@ -14,7 +16,8 @@ from gwwire.segment import NDJSON
 
 _PROBLEMS = {
     400: "the body is not JSON",
-    403: "the batch is held by somebody else",
+    401: "a valid credential is needed",
+    403: "the credential does not allow it, the user or the batch is somebody else's, or another site's page asks",
     404: "there is no such batch, segment or problem",
     409: "the batch is not frozen, or another worker has it",
     413: "the body is larger than MAX_BODY",
@@ -36,8 +39,13 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
+_CREDENTIALS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a token; the scope it needs is named"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "the same, kept by POST /session"},
+}
+
 # The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
-_MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, ProblemDocument)
+_MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, SessionOrder, ProblemDocument)
 _PASSED_ON = (Batches, Batch, Manifest, SegmentPage, ClaimOrder, ReleaseOrder, Claim, Overview)
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -97,6 +105,21 @@ def with_schemas(document: dict[str, Any]) -> dict[str, Any]:
     _, schemas = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
     _, passed_on = msgspec.json.schema_components(_PASSED_ON, ref_template="#/components/schemas/{name}")
     document["components"]["schemas"].update(schemas["$defs"] | passed_on)
+    return document
+
+
+def with_access(document: dict[str, Any], auth: AuthMode) -> dict[str, Any]:
+    """Add what the gate asks of each operation and may answer instead of it."""
+    if auth is not AuthMode.OFF:
+        document["components"]["securitySchemes"] = _CREDENTIALS
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            needed = None if auth is AuthMode.OFF else scope_needed(method.upper(), path)
+            if needed:
+                operation["security"] = [{name: [needed]} for name in _CREDENTIALS]
+                operation["responses"]["401"] = _problem(401)
+            if needed or method != "get":
+                operation["responses"]["403"] = _problem(403)
     return document
 
 

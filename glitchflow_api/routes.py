@@ -24,6 +24,7 @@ from glitchflow_api.models import (
 )
 from glitchflow_api.openapi import described, json_body, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
+from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, pick
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_order
@@ -84,11 +85,12 @@ data_route = Route(datapath.PATH, _offer, methods=["POST", "OPTIONS"])
     openapi_extra=json_body(TrainOrder),
     responses=problems(400, 413, 415, 422, 507),
 )
-async def train(body: JsonBody, logic: Logic) -> TrainFrozen | TrainWaiting:
+async def train(body: JsonBody, caller: CurrentCaller, logic: Logic) -> TrainFrozen | TrainWaiting:
     """Freeze the batch for training, once it is large enough.
 
     A freeze is idempotent for its holder; a batch that somebody else froze stays theirs, and `holder` says so.
     """
+    refuse_other_user(caller, body)
     frozen = await logic.freeze(body)
     if frozen is None:
         return TrainWaiting()
@@ -107,8 +109,9 @@ async def train(body: JsonBody, logic: Logic) -> TrainFrozen | TrainWaiting:
     openapi_extra=json_body(TrainOrder),
     responses=problems(400, 403, 413, 415, 422, 507),
 )
-async def thaw(body: JsonBody, logic: Logic) -> ThawAnswer:
+async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> ThawAnswer:
     """Open the frozen batch again, for the one who froze it; nothing is archived."""
+    refuse_other_user(caller, body)
     return ThawAnswer(body=(await logic.thaw(body)).body)
 
 

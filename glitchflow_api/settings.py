@@ -1,8 +1,50 @@
-"""The gateway's settings: the environment variables of the original system."""
+"""The gateway's settings: the environment variables of the original system, and those of its doors."""
 
-from pydantic import Field
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
 
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode
+
+from glitchflow_api.access import Scope
 from gwservice.settings import Address, BaseUrl, ListenAddress, ServiceSettings, Size
+
+
+class AuthMode(StrEnum):
+    """How callers are known."""
+
+    OFF = "off"
+    KEYS = "keys"
+    JWT = "jwt"
+
+
+ScopeMap = Mapping[str, frozenset[Scope]]
+
+
+def parse_scope_map(text: str | ScopeMap) -> ScopeMap:
+    """Read `storage.read:/=read storage.modify:/=stream storage.modify:/=clean`.
+
+    Raises:
+        ValueError: it is something else.
+
+    """
+    if not isinstance(text, str):
+        return text
+    granted: dict[str, frozenset[Scope]] = {}
+    for pair in text.split():
+        told, sign, scope = pair.rpartition("=")
+        if not sign or scope not in set(Scope):
+            message = f"{pair!r} is not SCOPE-OF-THE-TOKEN=SCOPE, with a SCOPE of {', '.join(Scope)}"
+            raise ValueError(message)
+        granted[told] = granted.get(told, frozenset()) | {Scope(scope)}
+    return granted
+
+
+_WLCG_SCOPES = """
+storage.read:/=read storage.create:/=stream storage.modify:/=stream storage.modify:/=clean compute.create=train
+"""
 
 
 class GatewaySettings(ServiceSettings):
@@ -22,3 +64,20 @@ class GatewaySettings(ServiceSettings):
     MAX_SIZE: Size | None = Field(None, description="known from the original's manifests; the rule is dslogic's")
     LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    AUTH: AuthMode = Field(AuthMode.OFF, description="how callers are known: `off` (not at all), `keys` or `jwt`")
+    KEYS_FILE: Path = Field(Path("/etc/glitchflow/keys.json"), description="the API keys, with AUTH=keys")
+    JWT_ISSUER: str = Field("", description="whose tokens are taken, with AUTH=jwt: their `iss`")
+    JWT_AUDIENCE: str = Field("", description="their `aud`; with commas between, one of several")
+    JWT_JWKS: str = Field("", description="the issuer's public keys: a URL, or a file")
+    JWT_SCOPES: Annotated[ScopeMap, NoDecode, BeforeValidator(parse_scope_map)] = Field(
+        parse_scope_map(_WLCG_SCOPES), description="what a token's scopes allow here; each is compared as a whole"
+    )
+    JWT_GROUP: str = Field("wlcg.groups", description="the claim with the caller's group; of several, the first")
+
+    @model_validator(mode="after")
+    def _jwt_is_complete(self) -> Self:
+        missing = [name for name in ("JWT_ISSUER", "JWT_AUDIENCE", "JWT_JWKS") if not getattr(self, name)]
+        if self.AUTH is AuthMode.JWT and missing:
+            message = f"AUTH=jwt needs {', '.join(missing)}"
+            raise ValueError(message)
+        return self

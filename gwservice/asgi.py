@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import uvicorn
@@ -138,6 +139,8 @@ def problem_response(
     """Give the HTTP answer that carries a problem; `error`: what nobody expected, for the log."""
     note_problem(problem, error)
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     return Response(encode_problem(problem), problem.status, headers, PROBLEM_TYPE)
 
 

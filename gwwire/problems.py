@@ -37,6 +37,11 @@ class ProblemCode(StrEnum):
     UPSTREAM_UNREACHABLE = "upstream-unreachable"
     UPSTREAM_INVALID = "upstream-invalid"
     UPSTREAM_TIMEOUT = "upstream-timeout"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_CALLER = "not-caller"
+    CROSS_SITE = "cross-site"
+    ISSUER_UNREACHABLE = "issuer-unreachable"
     INTERNAL_ERROR = "internal-error"
 
 
@@ -61,6 +66,11 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
     ProblemCode.UPSTREAM_UNREACHABLE: (502, "The next tier cannot be reached"),
     ProblemCode.UPSTREAM_INVALID: (502, "The next tier answered something unexpected"),
     ProblemCode.UPSTREAM_TIMEOUT: (504, "The next tier did not answer in time"),
+    ProblemCode.UNAUTHORIZED: (401, "A valid credential is needed"),
+    ProblemCode.FORBIDDEN: (403, "The credential does not allow this"),
+    ProblemCode.NOT_CALLER: (403, "The user is somebody else"),
+    ProblemCode.CROSS_SITE: (403, "Another site's page sent the request"),
+    ProblemCode.ISSUER_UNREACHABLE: (503, "The issuer's keys cannot be had"),
     ProblemCode.INTERNAL_ERROR: (500, "The service failed"),
 }
 

@@ -30,6 +30,9 @@ ROUTES = [
     ("GET", "/segments/{name}"),
     ("GET", "/problems"),
     ("GET", "/problems/{code}"),
+    ("GET", "/whoami"),
+    ("POST", "/session"),
+    ("DELETE", "/session"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
 ]

@@ -1,0 +1,127 @@
+"""`glitchflow-keys`, or `python -m glitchflow_api keys`: makes, lists and revokes API keys in a key file."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from glitchflow_api.access import Scope
+from glitchflow_api.key_file import KeyRecord, Keys, change_keys, make_key, parse_keys
+from glitchflow_api.settings import GatewaySettings
+
+_EPILOG = """
+A new key goes to standard output, once: only its hash is kept. A gateway with AUTH=keys reads the file again by itself
+when it changes. Exit status: 0 done, 1 could not, 2 the command makes no sense.
+"""
+_UNITS = {"h": 3600, "d": 86400}
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "glitchflow-keys") -> int:
+    """Carry out one command."""
+    chosen = _parser(program).parse_args(arguments)
+    path = chosen.file or GatewaySettings.load().KEYS_FILE
+    try:
+        match chosen.command:
+            case "create":
+                _create(path, chosen)
+            case "list":
+                _list(path, as_json=chosen.json)
+            case "revoke":
+                _revoke(path, chosen.key)
+    except OSError as error:
+        sys.stderr.write(f"{program}: {path}: {error.strerror}\n")
+        return 1
+    except ValueError as error:
+        sys.stderr.write(f"{program}: {path}: {error}\n")
+        return 1
+    return 0
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(program, description=__doc__, epilog=_EPILOG)
+    parser.add_argument("--file", type=Path, metavar="PATH", help="the key file (default: the setting KEYS_FILE)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a key and show it; makes the file where there is none")
+    create.add_argument("name", help="whose it is: the `user` that its holder may give to /train")
+    create.add_argument("--scopes", type=_scopes, required=True, help=f"with commas between: {', '.join(Scope)}")
+    create.add_argument("--group", help="whose quota it counts for")
+    create.add_argument("--expires", type=_time, metavar="TIME", help="12h, 90d, or 2027-01-31 (UTC); default: never")
+    told = commands.add_parser("list", help="tell the keys that are there")
+    told.add_argument("--json", action="store_true", help="for programs")
+    revoke = commands.add_parser("revoke", help="end a key")
+    revoke.add_argument("key", metavar="ID", help="its id, or a name for all of its keys")
+    return parser
+
+
+def _scopes(text: str) -> list[Scope]:
+    return sorted({Scope(part.strip()) for part in text.split(",")}, key=list(Scope).index)
+
+
+def _time(text: str) -> datetime:
+    now = datetime.now(UTC).replace(microsecond=0)
+    if match := re.fullmatch(r"(\d{1,6})([hd])", text):
+        return now + timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    time = datetime.fromisoformat(text)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    if time <= now:
+        raise ValueError(text)
+    return time
+
+
+def _create(path: Path, chosen: argparse.Namespace) -> None:
+    key, record = make_key(chosen.name, chosen.scopes, group=chosen.group, expires=chosen.expires)
+    change_keys(path, lambda keys: keys.update({record.id: record}))
+    sys.stderr.write(f"{path}: key {record.id} of {record.name} ({', '.join(record.scopes)}); it is shown only now:\n")
+    sys.stdout.write(f"{key}\n")
+
+
+def _list(path: Path, *, as_json: bool) -> None:
+    keys = parse_keys(path.read_bytes()).values()
+    if as_json:
+        sys.stdout.write(json.dumps([_told(record) for record in keys]) + "\n")
+        return
+    rows = [("ID", "NAME", "GROUP", "SCOPES", "CREATED", "STATE"), *(_row(record) for record in keys)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+
+
+def _told(record: KeyRecord) -> dict[str, object]:
+    told = msgspec.to_builtins(record)
+    del told["hash"]
+    ended = record.invalid_since()
+    return {"group": None, "expires": None, "revoked": None, **told, "valid": ended is None}
+
+
+def _row(record: KeyRecord) -> tuple[str, ...]:
+    match record.invalid_since(), record.expires:
+        case (why, since), _:
+            state = f"{why} {since:%Y-%m-%d %H:%M}"
+        case None, None:
+            state = "valid"
+        case None, until:
+            state = f"valid until {until:%Y-%m-%d %H:%M}"
+    return record.id, record.name, record.group or "-", ",".join(record.scopes), f"{record.created:%Y-%m-%d}", state
+
+
+def _revoke(path: Path, wanted: str) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+
+    def revoke(keys: Keys) -> None:
+        chosen = [record for record in keys.values() if wanted in {record.id, record.name} and not record.revoked]
+        if not chosen:
+            raise ValueError(f"there is no key of that id or name that is not revoked: {wanted}")
+        for record in chosen:
+            keys[record.id] = msgspec.structs.replace(record, revoked=now)
+            sys.stderr.write(f"{path}: key {record.id} of {record.name} is revoked\n")
+
+    change_keys(path, revoke)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

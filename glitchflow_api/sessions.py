@@ -1,0 +1,96 @@
+"""Who the caller is, and how a browser becomes one: it keeps the credential in a cookie that no script can read."""
+
+import re
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+
+from glitchflow_api.access import COOKIE, Authenticator, Caller, Scope
+from glitchflow_api.errors import NotCaller, Unauthorized
+from glitchflow_api.models import SessionOrder, Whoami
+from glitchflow_api.openapi import json_body, problems
+from gwservice.asgi import JsonBody
+from gwwire.datastore import ThawOrder, decode_order
+from gwwire.decoding import decode
+
+router = APIRouter(tags=["access"])
+
+#: What RFC 6750 allows a credential to be made of; all of it may stand in a cookie.
+_CREDENTIAL = re.compile(r"[\w.~+/-]+=*", re.ASCII)
+
+
+class SessionRequest(msgspec.Struct, frozen=True):
+    """What POST /session takes."""
+
+    key: str
+
+
+_DECODER = msgspec.json.Decoder(SessionRequest)
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+CurrentCaller = Annotated[Caller, Depends(_caller)]
+
+
+def refuse_other_user(caller: Caller, order: bytes) -> None:
+    """Let an order pass that names its caller as the `user`; `admin` may give it in any name.
+
+    Raises:
+        NotCaller: it names somebody else.
+        ProblemError: it is no order.
+
+    """
+    if Scope.ADMIN in caller.scopes:
+        return
+    user = decode_order(ThawOrder, order).user
+    if user != caller.name:
+        raise NotCaller(f"the user is {user!r}, and the credential is of {caller.name!r}", field="user")
+
+
+@router.get("/whoami")
+async def whoami(request: Request, caller: CurrentCaller) -> Whoami:
+    """Tell who the caller is, and what they may do: no scopes where nobody is known by the credential."""
+    scopes = [scope for scope in Scope if scope in caller.scopes]
+    return Whoami(auth=request.app.state.auth, name=caller.name, group=caller.group, scopes=scopes)
+
+
+@router.post(
+    "/session",
+    status_code=204,
+    openapi_extra=json_body(SessionOrder),
+    responses=problems(400, 401, 413, 415, 422),
+)
+async def begin_session(request: Request, body: JsonBody) -> Response:
+    """Keep a credential in a cookie, for a browser; it ends with the browser, or with DELETE."""
+    key = decode(_DECODER, body).key
+    if not _CREDENTIAL.fullmatch(key):
+        raise Unauthorized("the credential is neither an API key nor a token")
+    authenticator: Authenticator = request.app.state.authenticator
+    await authenticator.identify(key)
+    return _with_cookie(request, key, None)
+
+
+@router.delete("/session", status_code=204)
+async def end_session(request: Request) -> Response:
+    """Forget the credential."""
+    return _with_cookie(request, "", 0)
+
+
+def _with_cookie(request: Request, value: str, max_age: int | None) -> Response:
+    forwarded = request.headers.get("X-Forwarded-Proto", request.url.scheme)
+    response = Response(status_code=204)
+    response.set_cookie(
+        COOKIE,
+        value,
+        max_age,
+        path="/",
+        secure=forwarded.partition(",")[0].strip() == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return response

@@ -1,0 +1,308 @@
+"""Who may come in: every route of the gateway with every credential there may be."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from starlette.routing import BaseRoute, Route
+
+from glitchflow_api.access import Scope
+from glitchflow_api.app import create_app
+from glitchflow_api.key_file import KeyRecord, change_keys, make_key
+from glitchflow_api.settings import GatewaySettings
+from scripts.trio import free_ports
+
+#: What each route needs, as SECURITY.md tells it; "open" is for everybody.
+NEEDED = {
+    "GET /stats": "read",
+    "GET /dumpbuf": "read",
+    "GET /desc": "read",
+    "GET /batches": "read",
+    "GET /batches/{batch}": "read",
+    "GET /batches/{batch}/manifest": "read",
+    "GET /segments": "read",
+    "GET /segments/{name}": "read",
+    "GET /overview": "read",
+    "GET /coverage": "read",
+    "GET /events": "read",
+    "GET /log": "read",
+    "GET /metrics": "read",
+    "POST /streamdata": "stream",
+    "POST /train": "train",
+    "POST /thaw": "train",
+    "POST /batches/{batch}/claim": "train",
+    "POST /batches/{batch}/release": "train",
+    "POST /cleanbuf": "clean",
+    "POST /batches/{batch}/verify": "clean",
+    "OPTIONS /streamdata": "open",
+    "GET /dspage": "open",
+    "GET /static/{name}": "open",
+    "GET /whoami": "open",
+    "POST /session": "open",
+    "DELETE /session": "open",
+    "GET /healthz": "open",
+    "GET /readyz": "open",
+    "GET /problems": "open",
+    "GET /problems/{code}": "open",
+    "GET /docs": "open",
+    "GET /docs/oauth2-redirect": "open",
+    "GET /redoc": "open",
+    "GET /openapi.json": "open",
+}
+
+
+def add_key(path: Path, scopes: list[Scope], name: str = "alice", **more: object) -> tuple[str, KeyRecord]:
+    key, record = make_key(name, scopes, group="detchar")
+    change_keys(path, lambda keys: keys.update({record.id: record}))
+    if more:
+        told = json.loads(path.read_text())
+        told["keys"][-1].update(more)
+        path.write_text(json.dumps(told))
+    return key, record
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "keys.json"
+
+
+@pytest.fixture(scope="module")
+def keys(keys_file: Path) -> Mapping[str, str]:
+    """A key for each scope, one for none of them, and some that are not valid any more."""
+    past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    made = {scope.value: add_key(keys_file, [scope])[0] for scope in Scope}
+    return {
+        **made,
+        "revoked": add_key(keys_file, [Scope.ADMIN], revoked=past)[0],
+        "expired": add_key(keys_file, [Scope.ADMIN], expires=past)[0],
+        "wrong": made["admin"][:-1] + ("A" if made["admin"][-1] != "A" else "B"),
+        "unknown": make_key("mallory", [Scope.ADMIN])[0],
+        "no key": "gf_x",
+        "not even text": "\xff\xfe",
+    }
+
+
+@pytest.fixture(scope="module")
+def app(keys_file: Path, keys: Mapping[str, str]) -> FastAPI:
+    assert keys
+    # Nobody listens below: what passes the gate is told so with 502, and changes nothing.
+    below = f"http://127.0.0.1:{free_ports().logic}"
+    return create_app(GatewaySettings.model_validate({"DS_BURL": below, "AUTH": "keys", "KEYS_FILE": keys_file}))
+
+
+@pytest.fixture(scope="module")
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+def served(app: FastAPI) -> set[str]:
+    """Give every route the application has, also those of included routers and those that are not documented."""
+    routes: list[BaseRoute] = []
+    for route in app.routes:
+        routes += getattr(route, "original_router", app).routes if not isinstance(route, Route) else [route]
+    assert all(isinstance(route, Route) for route in routes)
+    methods = [(method, route) for route in routes if isinstance(route, Route) for method in route.methods or ()]
+    return {f"{method} {route.path}" for method, route in methods if method != "HEAD"}
+
+
+Headers = dict[bytes, bytes]
+
+
+def bearer(key: str) -> Headers:
+    return {b"Authorization": f"Bearer {key}".encode("latin-1")}
+
+
+def ask(client: TestClient, route: str, headers: Headers) -> tuple[int, dict[str, object]]:
+    method, path = route.split()
+    answer = client.request(method, re.sub(r"{\w+}", "b1", path), headers=headers, content=b"{}")
+    problem = answer.headers["content-type"] == "application/problem+json" if answer.content else False
+    return answer.status_code, answer.json() if problem else {}
+
+
+def test_every_route_of_the_gateway_is_in_the_table(app: FastAPI) -> None:
+    assert served(app) <= set(NEEDED)
+
+
+@pytest.mark.parametrize("route", NEEDED)
+def test_a_route_is_open_to_those_who_have_its_scope_and_to_nobody_else(
+    client: TestClient, keys: Mapping[str, str], route: str
+) -> None:
+    needed = NEEDED[route]
+    for name, key in keys.items():
+        status, problem = ask(client, route, bearer(key))
+        if name in {needed, "admin"} or (needed == "open" and route != "POST /session"):
+            assert status not in {401, 403}, (name, problem)
+        elif needed == "open":
+            assert (status, problem["code"]) == (422, "invalid-request")
+        elif name in set(Scope):
+            assert (status, problem["code"]) == (403, "forbidden"), name
+            assert f"`{needed}`" in str(problem["detail"])
+        else:
+            assert (status, problem["code"]) == (401, "unauthorized"), name
+    status, problem = ask(client, route, {})
+    assert (status == 401) == (needed != "open")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/", "//stats", "/streamdata/..", "/STATS", "/batches/b1/burn", "/%73tats", "/stats%2F.."]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "QUERY"])
+def test_a_path_spelled_otherwise_opens_nothing(
+    client: TestClient, keys: Mapping[str, str], method: str, path: str
+) -> None:
+    assert client.request(method, f"http://testserver{path}").status_code == 401
+    answer = client.request(method, f"http://testserver{path}", headers=bearer(keys["train"]))
+    assert answer.status_code == 403
+
+
+def test_a_refusal_says_how_to_come_in(client: TestClient) -> None:
+    answer = client.get("/stats")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("header", ["bearer {}", "BEARER  {}", "Bearer {} "])
+def test_the_scheme_may_be_written_in_any_way(client: TestClient, keys: Mapping[str, str], header: str) -> None:
+    told = client.get("/whoami", headers={"Authorization": header.format(keys["read"])}).json()
+    assert told["scopes"] == ["read"]
+
+
+@pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "", "{}", "Digest {}"])
+def test_another_scheme_is_no_credential(client: TestClient, keys: Mapping[str, str], header: str) -> None:
+    assert client.get("/stats", headers={"Authorization": header.format(keys["read"])}).status_code == 401
+
+
+def test_whoami_tells_who_has_the_key_and_never_refuses(client: TestClient, keys: Mapping[str, str]) -> None:
+    whoami = {name: client.get("/whoami", headers=bearer(key)) for name, key in keys.items()}
+    assert {answer.status_code for answer in whoami.values()} == {200}
+    assert whoami["train"].json() == {"auth": "keys", "name": "alice", "group": "detchar", "scopes": ["train"]}
+    assert whoami["admin"].json()["scopes"] == list(Scope)
+    nobody: dict[str, object] = {"auth": "keys", "name": None, "group": None, "scopes": []}
+    assert client.get("/whoami").json() == whoami["revoked"].json() == whoami["not even text"].json() == nobody
+
+
+def test_with_auth_off_anybody_may_do_everything(keys: Mapping[str, str]) -> None:
+    below = f"http://127.0.0.1:{free_ports().logic}"
+    with TestClient(create_app(GatewaySettings.model_validate({"DS_BURL": below}))) as client:
+        for headers in (Headers(), bearer(keys["revoked"])):
+            told = client.get("/whoami", headers=headers).json()
+            assert told == {"auth": "off", "name": None, "group": None, "scopes": list(Scope)}
+            assert client.get("/stats", headers=headers).status_code == 502
+        order = json.dumps({"user": "whoever", "token": ""})
+        assert client.post("/train", content=order).status_code == 502
+        assert client.post("/cleanbuf", json={"msg": ""}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+
+
+# ---- in whose name
+
+
+@pytest.mark.parametrize("route", ["/train", "/thaw"])
+def test_a_caller_gives_orders_in_their_own_name_only(client: TestClient, keys: Mapping[str, str], route: str) -> None:
+    own = client.post(route, json={"user": "alice", "token": "t"}, headers=bearer(keys["train"]))
+    assert own.status_code == 502  # it went on, to nobody
+    other = client.post(route, json={"user": "bob", "token": "t"}, headers=bearer(keys["train"]))
+    assert (other.status_code, other.json()["code"], other.json()["field"]) == (403, "not-caller", "user")
+    for body, status in ((b"", 400), (b"[]", 422), (b'{"token":"t"}', 422), (b'{"user":null,"token":"t"}', 422)):
+        assert client.post(route, content=body, headers=bearer(keys["train"])).status_code == status
+    anyone = client.post(route, json={"user": "bob", "token": "t"}, headers=bearer(keys["admin"]))
+    assert anyone.status_code == 502
+
+
+# ---- the cookie
+
+
+def test_a_browser_keeps_the_key_in_a_cookie_that_no_script_reads(app: FastAPI, keys: Mapping[str, str]) -> None:
+    with TestClient(app) as browser:
+        begun = browser.post("/session", json={"key": keys["read"]})
+        assert begun.status_code == 204
+        assert {part.strip() for part in begun.headers["set-cookie"].split(";")} == {
+            f"glitchflow={keys['read']}",
+            "HttpOnly",
+            "Path=/",
+            "SameSite=strict",
+        }
+        assert browser.get("/whoami").json()["scopes"] == ["read"]
+        assert browser.get("/stats").status_code == 502
+        # What a program says counts more than what the browser adds by itself.
+        assert browser.get("/whoami", headers=bearer(keys["clean"])).json()["scopes"] == ["clean"]
+        assert browser.get("/whoami", headers=bearer(keys["wrong"])).json()["scopes"] == []
+        assert browser.get("/whoami", headers={"Authorization": "Basic YTpi"}).json()["scopes"] == ["read"]
+        ended = browser.delete("/session")
+        assert ended.status_code == 204
+        assert "Max-Age=0" in ended.headers["set-cookie"]
+        assert browser.get("/whoami").json()["scopes"] == []
+
+
+def test_over_https_the_cookie_is_for_https_only(app: FastAPI, keys: Mapping[str, str]) -> None:
+    order = {"key": keys["read"]}
+    with TestClient(app, base_url="https://testserver") as browser:
+        assert "; Secure" in browser.post("/session", json=order).headers["set-cookie"]
+    with TestClient(app) as behind_a_proxy:
+        forwarded = behind_a_proxy.post("/session", json=order, headers={"X-Forwarded-Proto": "https"})
+        assert "; Secure" in forwarded.headers["set-cookie"]
+
+
+@pytest.mark.parametrize("name", ["wrong", "revoked", "expired", "unknown", "no key"])
+def test_a_key_that_is_not_valid_begins_no_session(client: TestClient, keys: Mapping[str, str], name: str) -> None:
+    answer = client.post("/session", json={"key": keys[name]})
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("key", ["a; Domain=evil.org", "a\r\nSet-Cookie: b=c", "", "a b", "é"])
+def test_what_is_no_credential_gets_into_no_cookie_even_with_auth_off(key: str) -> None:
+    with TestClient(create_app(GatewaySettings())) as client:
+        answer = client.post("/session", json={"key": key})
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_strange_cookie_beside_it_hides_nothing(client: TestClient, keys: Mapping[str, str]) -> None:
+    cookie = f'other="x; y=[1,2]; glitchflow={keys["read"]}; z'
+    assert client.get("/whoami", headers={"Cookie": cookie}).json()["scopes"] == ["read"]
+
+
+# ---- other sites
+
+
+@pytest.mark.parametrize("route", [route for route in NEEDED if not route.startswith(("GET", "OPTIONS"))])
+def test_another_sites_page_gives_no_orders_whatever_key_the_browser_adds(
+    client: TestClient, keys: Mapping[str, str], route: str
+) -> None:
+    for headers in ({b"Sec-Fetch-Site": b"cross-site"}, {b"Origin": b"https://evil.example.org"}):
+        status, problem = ask(client, route, {**headers, b"Cookie": f"glitchflow={keys['admin']}".encode()})
+        assert (status, problem["code"]) == (403, "cross-site")
+
+
+# ---- while it runs
+
+
+def test_a_new_key_is_known_and_a_revoked_one_refused_while_the_gateway_runs(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    first, record = add_key(path, [Scope.READ])
+    with TestClient(create_app(GatewaySettings.model_validate({"AUTH": "keys", "KEYS_FILE": path}))) as client:
+        state = client.app.state.authenticator._file  # type: ignore[attr-defined]  # noqa: SLF001 (not to wait a second for each look)
+        state._look_seconds = 0  # noqa: SLF001
+
+        def scopes(key: str) -> list[str]:
+            told: list[str] = client.get("/whoami", headers=bearer(key)).json()["scopes"]
+            return told
+
+        assert scopes(first) == ["read"]
+        second, _ = add_key(path, [Scope.CLEAN])
+        assert (scopes(first), scopes(second)) == (["read"], ["clean"])
+        text = path.read_text()
+        path.write_text(text[:-10])
+        assert (scopes(first), scopes(second)) == (["read"], ["clean"])
+        revoked = {**json.loads(text)["keys"][0], "revoked": "2026-11-20T00:00:00Z"}
+        path.write_text(json.dumps({"keys": [revoked, json.loads(text)["keys"][1]]}))
+        assert (scopes(first), scopes(second)) == ([], ["clean"])
+        assert client.get("/stats", headers=bearer(first)).json()["detail"] == (
+            f"the API key {record.id} is revoked since 2026-11-20 00:00:00 UTC"
+        )
