@@ -12,6 +12,7 @@ from databuffer.manifest import differences, read_manifest
 from databuffer.recovery import examine
 from databuffer.settings import BufferSettings
 from gwservice.asgi import serve
+from gwservice.hop import HopSecret
 from gwservice.logs import configure_logging
 
 _EPILOG = """
@@ -51,9 +52,11 @@ def _serve() -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     settings = BufferSettings.load()
     configure_logging("databuffer")
+    secret = HopSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
     buffer = create_buffer(settings)
     buffer.recover()
-    serve(create_app(buffer, max_body=int(settings.MAX_BODY)), settings.SERVURL, service="databuffer")
+    app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
+    serve(app, settings.SERVURL, service="databuffer")
     return 0
 
 

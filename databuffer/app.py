@@ -13,6 +13,8 @@ from databuffer.settings import BufferSettings
 from databuffer.store import Store
 from databuffer.volume import Volume
 from gwservice.asgi import add_problem_handlers
+from gwservice.door_asgi import CallerDoor
+from gwservice.hop import HopSecret
 from gwservice.observed_asgi import Observed
 
 
@@ -32,12 +34,13 @@ def create_buffer(settings: BufferSettings) -> Buffer:
     return Buffer(create_store(settings), queue_size=settings.WCHSZ, on_frozen=settings.ON_FROZEN)
 
 
-def create_app(buffer: Buffer, *, max_body: int) -> FastAPI:
+def create_app(buffer: Buffer, *, max_body: int, secret: HopSecret | None = None) -> FastAPI:
     """Make the application; the buffer opens when it starts and finishes its work when it stops.
 
     Args:
         buffer: what the endpoints talk to.
         max_body: bytes of the largest request body.
+        secret: what callers must present; None: everybody is answered.
 
     """
 
@@ -53,6 +56,8 @@ def create_app(buffer: Buffer, *, max_body: int) -> FastAPI:
     app.router.routes.append(data_route)
     app.include_router(router)
     app.add_middleware(SegmentDoor)
+    if secret:
+        app.add_middleware(CallerDoor, secret=secret)
     app.add_middleware(Observed, data_path=data_route.path)
     add_problem_handlers(app)
     return app

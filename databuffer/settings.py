@@ -36,6 +36,10 @@ class BufferSettings(ServiceSettings):
     )
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
 
+    CALLER_SECRET_FILE: Path | None = Field(
+        None, description="file with the secret that dslogic must present; without one, everybody is answered"
+    )
+
     @model_validator(mode="after")
     def _data_lie_on_the_volume(self) -> Self:
         if self.DATAROOT.parent != self.DTVOLROOT:

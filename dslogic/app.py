@@ -1,5 +1,7 @@
 """The rules as a web application: wiring, and the one place where errors become HTTP."""
 
+from wsgiref.types import WSGIApplication
+
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
@@ -9,6 +11,8 @@ from dslogic.overview import OverviewKeeper
 from dslogic.routes import routes
 from dslogic.settings import LogicSettings
 from gwservice.correlation import note_problem
+from gwservice.door_wsgi import CallerDoor
+from gwservice.hop import HopSecret
 from gwservice.logs import configure_logging
 from gwservice.observed_wsgi import Observed
 from gwwire.problems import (
@@ -42,8 +46,10 @@ def create_app(
     app.extensions["settings"] = settings
     app.extensions["buffer"] = buffer = buffer or BufferClient(settings)
     app.extensions["overview"] = OverviewKeeper(buffer, int(settings.MAX_SIZE))
-    data_path = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))
-    app.wsgi_app = Observed(data_path, PATH)  # type: ignore[method-assign]  # Flask's documented way
+    application: WSGIApplication = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))
+    if secret := HopSecret.load(settings.CALLER_SECRET_FILE, "dslogic", "CALLER_SECRET_FILE"):
+        application = CallerDoor(application, secret)
+    app.wsgi_app = Observed(application, PATH)  # type: ignore[method-assign]  # Flask's documented way
     app.register_blueprint(routes)
     app.register_error_handler(ProblemError, _tell_problem_error)
     app.register_error_handler(HTTPException, _tell_http_exception)

@@ -11,6 +11,7 @@ import msgspec
 from dslogic.connections import Connections
 from dslogic.errors import BufferIncoherent, BufferUnreachable
 from dslogic.settings import LogicSettings
+from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
 from gwservice.passing import Headers
 from gwwire.datastore import BufferStats, Description, FreezeOrder, Names
@@ -42,6 +43,7 @@ class BufferClient:
     ) -> None:
         self._settings = settings
         self._connections = Connections(settings.DB_BURL, connections, answer_seconds)
+        self._secret = HopSecret.load(settings.BUFFER_SECRET_FILE, "dslogic", "BUFFER_SECRET_FILE")
 
     def stats(self) -> BufferStats:
         """Give the counts of the batch in hand."""
@@ -68,8 +70,9 @@ class BufferClient:
 
         The lines come while the segments are still sent: only who takes them sends the rest.
         """
-        answers = self._connections.converse(self._settings.ENDP_SEND, headers, chunks)
+        answers = self._connections.converse(self._settings.ENDP_SEND, self._with_secret(headers), chunks)
         first = next(answers)
+        _expect_admission(first)
         parts = _parts(first, answers)
         return parts if first.status == HTTPStatus.OK else Reply(first.status, first.headers, b"".join(parts))
 
@@ -96,19 +99,30 @@ class BufferClient:
     def _request(
         self, method: str, endpoint: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Reply:
+        headers = self._with_secret(headers or {})
         try:
-            answer = self._connections.ask(method, endpoint, headers or {}, body)
+            answer = self._connections.ask(method, endpoint, headers, body)
         except BufferUnreachable:
             if method != "GET":
                 raise
-            answer = self._connections.ask(method, endpoint, headers or {}, body)
+            answer = self._connections.ask(method, endpoint, headers, body)
+        _expect_admission(answer)
         return Reply(answer.status, answer.headers, answer.take())
+
+    def _with_secret(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        return {**headers, **self._secret.headers} if self._secret else headers
 
     def _decode(self, reply: Reply, shape: type[T]) -> T:
         try:
             return msgspec.json.decode(reply.body, type=shape)
         except msgspec.DecodeError as error:
             raise BufferIncoherent(f"the buffer answered {reply.status}, which is no {shape.__name__}") from error
+
+
+def _expect_admission(answer: Answer) -> None:
+    """Keep a refusal of this tier from looking like one of whoever asked it."""
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        raise BufferIncoherent("the buffer refuses dslogic: BUFFER_SECRET_FILE is not its CALLER_SECRET_FILE")
 
 
 def _parts(first: Answer, further: Generator[Answer]) -> Iterator[bytes]:

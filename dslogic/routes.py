@@ -151,6 +151,7 @@ def health() -> dict[str, str]:
 
 
 @routes.get("/readyz")
-def ready() -> Response:
-    """Answer as the buffer does: the rules are of no use without it."""
-    return _pass_on(_buffer().get("/readyz"))
+def ready() -> dict[str, str]:
+    """Answer while the buffer answers this tier. A full volume is told better by the buffer than by a closed door."""
+    _buffer().stats()
+    return {"status": "ready"}

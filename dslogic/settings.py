@@ -1,5 +1,7 @@
 """The rules' settings: the environment variables of the original system."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from gwservice.settings import BaseUrl, ServiceSettings, Size
@@ -22,3 +24,7 @@ class LogicSettings(ServiceSettings):
     DB_BURL: BaseUrl = Field("http://127.0.0.1:8080", description="address of the buffer")
     MAX_SIZE: Size = Field(Size(50_000_000), description="bytes from which on a batch may be frozen")
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    CALLER_SECRET_FILE: Path | None = Field(
+        None, description="file with the secret that the gateway must present; without one, everybody is answered"
+    )
+    BUFFER_SECRET_FILE: Path | None = Field(None, description="file with the secret to present to the buffer")

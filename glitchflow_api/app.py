@@ -41,10 +41,11 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
 
     """
     authenticator = create_authenticator(settings)
+    client = logic or LogicClient(settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with closing(logic or LogicClient(settings)) as app.state.logic:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with closing(client):
             yield
 
     app = FastAPI(
@@ -54,6 +55,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
     )
+    app.state.logic = client
     app.state.max_body = int(settings.MAX_BODY)
     app.state.auth = settings.AUTH
     app.state.authenticator = authenticator

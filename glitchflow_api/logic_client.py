@@ -11,6 +11,7 @@ import msgspec
 from glitchflow_api.connections import Connections
 from glitchflow_api.errors import LogicIncoherent, LogicUnreachable, ProblemFromBelow
 from glitchflow_api.settings import GatewaySettings
+from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
 from gwservice.passing import Headers
 from gwwire.datastore import FROZEN_TEXT, BufferStats, Description, FreezeOutcome, Names, Outcome
@@ -45,6 +46,7 @@ class LogicClient:
     ) -> None:
         self._settings = settings
         self._connections = Connections(settings.DS_BURL, connections, answer_seconds)
+        self._secret = HopSecret.load(settings.LOGIC_SECRET_FILE, "glitchflow_api", "LOGIC_SECRET_FILE")
 
     def close(self) -> None:
         """Close the connections."""
@@ -71,6 +73,7 @@ class LogicClient:
 
     async def stream_lines(self, chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncGenerator[bytes]:
         """Store many segments, passed on as they come; gives the lines of the answer as they come."""
+        headers = self._with_secret(headers)
         async with aclosing(self._connections.converse(self._settings.DS_SEND, headers, chunks)) as answers:
             async for answer in answers:
                 if answer.status == HTTPStatus.OK:
@@ -124,18 +127,24 @@ class LogicClient:
     async def _request(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Reply:
+        headers = self._with_secret(headers or {})
         try:
-            answer = await self._connections.ask(method, path, headers or {}, body)
+            answer = await self._connections.ask(method, path, headers, body)
         except LogicUnreachable:
             if method != "GET":
                 raise
-            answer = await self._connections.ask(method, path, headers or {}, body)
+            answer = await self._connections.ask(method, path, headers, body)
         return _reply(answer)
+
+    def _with_secret(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        return {**headers, **self._secret.headers} if self._secret else headers
 
 
 def _reply(answer: Answer) -> Reply:
     """Give a complete answer that is no problem."""
     reply = Reply(answer.status, answer.headers, answer.take())
+    if reply.status == HTTPStatus.UNAUTHORIZED:  # it is not the client whom dslogic refuses
+        raise LogicIncoherent("dslogic refuses the gateway: LOGIC_SECRET_FILE is not its CALLER_SECRET_FILE")
     if (reply.headers.get("Content-Type") or "").partition(";")[0].strip().lower() == PROBLEM_TYPE:
         raise ProblemFromBelow(reply.status, reply.body, reply.headers.get("Retry-After"))
     return reply

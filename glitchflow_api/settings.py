@@ -64,6 +64,7 @@ class GatewaySettings(ServiceSettings):
     MAX_SIZE: Size | None = Field(None, description="known from the original's manifests; the rule is dslogic's")
     LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    LOGIC_SECRET_FILE: Path | None = Field(None, description="file with the secret to present to dslogic")
     AUTH: AuthMode = Field(AuthMode.OFF, description="how callers are known: `off` (not at all), `keys` or `jwt`")
     KEYS_FILE: Path = Field(Path("/etc/glitchflow/keys.json"), description="the API keys, with AUTH=keys")
     JWT_ISSUER: str = Field("", description="whose tokens are taken, with AUTH=jwt: their `iss`")

@@ -199,10 +199,10 @@ class GlitchflowClient:
         return await self._insist(lambda: self._stream_many(bodies, key, hear)) if bodies else []
 
     async def ready(self) -> None:
-        """Ask whether every tier can do its work.
+        """Ask whether every tier answers the one above it.
 
         Raises:
-            GatewayUnavailable: one cannot.
+            GatewayUnavailable: one does not.
 
         """
         await self._ask("GET", "/readyz", msgspec.Raw)

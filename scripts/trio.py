@@ -92,17 +92,19 @@ class Trio:
         home: where the data lie; made where missing.
         ports: where the services listen.
         environment: settings on top of this process's environment.
+        each: settings of single services on top of that, by their names.
         output: where the services' log lines go; None: where this process's go.
         tiers: how many of the services, from the buffer up.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all but the first two have defaults)
         self,
         home: Path,
         ports: Ports,
         environment: Mapping[str, str] | None = None,
         *,
+        each: Mapping[str, Mapping[str, str]] | None = None,
         output: IO[bytes] | None = None,
         tiers: int = 3,
     ) -> None:
@@ -110,6 +112,7 @@ class Trio:
         self.services = describe(self.home, ports)[:tiers]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = dict(environment or {})
+        self._each = each or {}
         self._output = output
 
     @property
@@ -135,7 +138,7 @@ class Trio:
         self.processes[name] = subprocess.Popen(
             service.command,
             cwd=_ROOT,
-            env={**os.environ, **service.environment, **self._environment},
+            env={**os.environ, **service.environment, **self._environment, **self._each.get(name, {})},
             stdout=self._output,
             stderr=self._output,
             start_new_session=True,

@@ -35,11 +35,17 @@ def gw150914_files() -> dict[str, Path]:
 
 
 def _starter(stack: ExitStack, make_home: Callable[[], Path]) -> StartTrio:
-    def start(environment: Mapping[str, str] | None = None, *, tiers: int = 3, home: Path | None = None) -> Trio:
+    def start(
+        environment: Mapping[str, str] | None = None,
+        *,
+        each: Mapping[str, Mapping[str, str]] | None = None,
+        tiers: int = 3,
+        home: Path | None = None,
+    ) -> Trio:
         home = home or make_home()
         home.mkdir(exist_ok=True)
         output = stack.enter_context((home / "services.log").open("ab"))
-        return stack.enter_context(Trio(home, free_ports(), environment, output=output, tiers=tiers))
+        return stack.enter_context(Trio(home, free_ports(), environment, each=each, output=output, tiers=tiers))
 
     return start
 

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from flask.testing import FlaskClient
 
@@ -175,16 +176,19 @@ def test_something_else_at_the_buffers_address_is_told_as_unexpected(make_client
     assert json.loads(answer.data)["code"] == "upstream-invalid"
 
 
-def test_it_is_ready_as_long_as_the_buffer_is(client: FlaskClient, trio: Trio) -> None:
-    assert client.get("/readyz").status_code == 200
+def test_it_stays_ready_while_the_buffer_can_say_what_is_wrong_with_its_volume(client: FlaskClient, trio: Trio) -> None:
+    assert client.get("/readyz").get_json() == {"status": "ready"}
     data = Path(trio.home / "datavar" / "data")
     data.rename(data.with_name("moved"))
     try:
-        assert client.get("/readyz").status_code == 503
-        assert client.get("/healthz").status_code == 200
+        assert httpx2.get(f"{trio.url}/readyz").status_code == 503
+        assert client.get("/readyz").status_code == 200
+        assert (
+            client.post("/stream", data=segment_body(1), headers=JSON).get_json(force=True)["code"] == "volume-failed"
+        )
     finally:
         data.with_name("moved").rename(data)
-    assert client.get("/readyz").status_code == 200
+    assert client.post("/stream", data=segment_body(1), headers=JSON).status_code == 201
 
 
 def test_unknown_routes_and_methods_are_problems_too(client: FlaskClient) -> None:

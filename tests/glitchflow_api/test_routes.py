@@ -184,7 +184,7 @@ def test_something_else_at_dslogics_address_is_told_as_unexpected(trio: Trio) ->
         assert client.get("/stats").status_code == 502
 
 
-def test_it_is_ready_while_every_tier_below_is(client: TestClient) -> None:
+def test_it_is_ready_while_every_tier_below_answers(client: TestClient) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
