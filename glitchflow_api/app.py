@@ -12,6 +12,7 @@ from glitchflow_api.access import Authenticator, NoAuthentication
 from glitchflow_api.api_keys import ApiKeys
 from glitchflow_api.datapath import PATH, DataPath, pass_problem_on, store
 from glitchflow_api.errors import ProblemFromBelow
+from glitchflow_api.events import Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.openapi import describe_streamdata, with_access, with_schemas
@@ -20,6 +21,7 @@ from glitchflow_api.sessions import router as sessions
 from glitchflow_api.settings import AuthMode, GatewaySettings
 from gwservice.asgi import add_problem_handlers
 from gwservice.observed_asgi import Observed
+from gwservice.stopping import calling_when_stopped
 
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
@@ -42,10 +44,11 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     """
     authenticator = create_authenticator(settings)
     client = logic or LogicClient(settings)
+    hub = Hub(client, interval=settings.EVENTS_INTERVAL, most=settings.EVENTS_LISTENERS)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with closing(client):
+        with closing(client), calling_when_stopped(hub.close):
             yield
 
     app = FastAPI(
@@ -55,7 +58,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
     )
-    app.state.logic = client
+    app.state.logic, app.state.events = client, hub
     app.state.max_body = int(settings.MAX_BODY)
     app.state.auth = settings.AUTH
     app.state.authenticator = authenticator

@@ -8,7 +8,8 @@ ProblemError
 ├── LogicUnreachable    no connection, or it broke
 ├── LogicSilent         no answer in time
 ├── LogicIncoherent     an answer that is none of the contract's
-└── NoSuchProblem       a page about a problem that there is not
+├── NoSuchProblem       a page about a problem that there is not
+└── TooManyListeners    as many listen to /events as may
 ProblemFromBelow        a problem that a lower tier told, to be passed on unchanged
 """
 
@@ -61,6 +62,12 @@ class NoSuchProblem(ProblemError):
     """No problem has that code."""
 
     code = ProblemCode.NOT_FOUND
+
+
+class TooManyListeners(ProblemError):
+    """As many listen as this process takes."""
+
+    code = ProblemCode.TOO_MANY_CONNECTIONS
 
 
 class ProblemFromBelow(Exception):

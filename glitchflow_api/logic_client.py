@@ -14,7 +14,8 @@ from glitchflow_api.settings import GatewaySettings
 from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
 from gwservice.passing import Headers
-from gwwire.datastore import FROZEN_TEXT, BufferStats, Description, FreezeOutcome, Names, Outcome
+from gwwire.datastore import FROZEN_TEXT, BufferStats, Description, FreezeOutcome, Names, Outcome, SegmentPage
+from gwwire.overview import Overview
 from gwwire.problems import PROBLEM_TYPE
 
 T = TypeVar("T")
@@ -99,9 +100,9 @@ class LogicClient:
         reply = await self._request("POST", self._settings.DS_THAW, order, _JSON)
         return _decode(_expect(reply, HTTPStatus.CREATED), Outcome)
 
-    async def overview(self) -> Reply:
-        """Read everything at a glance."""
-        return await self.get(self._settings.DS_OVERVIEW)
+    async def overview(self) -> Overview:
+        """Give everything at a glance."""
+        return _decode(await self.get(self._settings.DS_OVERVIEW), Overview)
 
     async def batches(self, rest: str = "") -> Reply:
         """Read about the batches, one of them (`/ID`), or its manifest (`/ID/manifest`)."""
@@ -115,6 +116,10 @@ class LogicClient:
     async def segments(self, query: Mapping[str, Any]) -> Reply:
         """Read a page of segments."""
         return await self.get(f"{self._settings.DS_SEGMENTS}?{urlencode(query)}")
+
+    async def segments_after(self, seq: int, limit: int) -> SegmentPage:
+        """Give the segments stored after a seq, `limit` at most."""
+        return _decode(await self.segments({"after": seq, "limit": limit}), SegmentPage)
 
     async def segment(self, name: str, headers: Mapping[str, str]) -> Reply:
         """Read a segment's file, or a range of it."""

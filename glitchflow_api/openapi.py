@@ -7,6 +7,7 @@ import msgspec
 from pydantic.json_schema import models_json_schema
 
 from glitchflow_api.access import COOKIE, scope_needed
+from glitchflow_api.events import EVENT_STREAM
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, SessionOrder, StreamAnswer, TrainOrder
 from glitchflow_api.settings import AuthMode
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage
@@ -98,6 +99,13 @@ def described(shape: type, *statuses: int) -> dict[int | str, dict[str, Any]]:
         "content": {"application/json": {"schema": schema}},
     }
     return {200: answer, **problems(*statuses)}
+
+
+def described_stream() -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of server-sent events, and the problems that come instead of it."""
+    schema = {"type": "string", "description": "events `overview`, `segments`, `problem`; their data are JSON"}
+    answer = {"description": "what happens, without an end", "content": {EVENT_STREAM: {"schema": schema}}}
+    return {200: answer, **problems(422)}
 
 
 def with_schemas(document: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 import logging
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+import msgspec
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Route
 
 from glitchflow_api import datapath
+from glitchflow_api.events import EventStream, Hub
 from glitchflow_api.logic_client import LogicClient, Reply
 from glitchflow_api.models import (
     CleanAnswer,
@@ -22,7 +24,7 @@ from glitchflow_api.models import (
     TrainOrder,
     TrainWaiting,
 )
-from glitchflow_api.openapi import described, json_body, problems, text
+from glitchflow_api.openapi import described, described_stream, json_body, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
@@ -42,6 +44,7 @@ async def _logic(request: Request) -> LogicClient:  # async: FastAPI would send 
 
 
 Logic = Annotated[LogicClient, Depends(_logic)]
+LastEventId = Annotated[int | None, Header(ge=0, lt=2**63, description="seq of the last event that was heard")]
 BatchId = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="as in the list of batches")]
 SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="a file name")]
 
@@ -68,7 +71,19 @@ async def desc(logic: Logic) -> State:
 @router.get("/overview", tags=["page"], responses=described(Overview), response_class=Response)
 async def overview(logic: Logic) -> Response:
     """Tell everything at a glance: state, fill, channels, room, health; it costs the same however much is stored."""
-    return _pass_up(await logic.overview())
+    return Response(msgspec.json.encode(await logic.overview()), media_type="application/json")
+
+
+@router.get("/events", tags=["page"], responses=described_stream(), response_class=Response)
+async def events(request: Request, last_event_id: LastEventId = None) -> Response:
+    """Tell what happens, as it happens: `overview` when something changed, `segments` that were stored, `problem`.
+
+    The id of an event is a seq: who comes again with the last one as `Last-Event-ID` hears of the segments since. An
+    event has 200 segments at most, the last ones; `more` says that there are others in between, to be read from
+    /segments. After a `problem` nothing is known until the next `overview`.
+    """
+    hub: Hub = request.app.state.events
+    return EventStream(hub, hub.join(last_event_id))
 
 
 async def _offer(_: Request) -> Response:

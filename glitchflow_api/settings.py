@@ -62,6 +62,8 @@ class GatewaySettings(ServiceSettings):
     DS_SEGMENTS: str = Field("/segments", description="dslogic's route for the segments")
     DS_BURL: BaseUrl = Field("http://127.0.0.1:5000", description="address of dslogic")
     MAX_SIZE: Size | None = Field(None, description="known from the original's manifests; the rule is dslogic's")
+    EVENTS_INTERVAL: float = Field(1.0, gt=0, le=60, description="seconds between two looks, while somebody listens")
+    EVENTS_LISTENERS: int = Field(200, ge=1, description="how many may listen to /events")
     LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
     LOGIC_SECRET_FILE: Path | None = Field(None, description="file with the secret to present to dslogic")

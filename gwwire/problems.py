@@ -32,6 +32,7 @@ class ProblemCode(StrEnum):
     NOT_HOLDER = "not-holder"
     KEY_REUSED = "idempotency-key-reused"
     QUEUE_FULL = "queue-full"
+    TOO_MANY_CONNECTIONS = "too-many-connections"
     VOLUME_FULL = "volume-full"
     VOLUME_FAILED = "volume-failed"
     UPSTREAM_UNREACHABLE = "upstream-unreachable"
@@ -61,6 +62,7 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
     ProblemCode.NOT_HOLDER: (403, "The batch is held by somebody else"),
     ProblemCode.KEY_REUSED: (422, "The Idempotency-Key was used for other bytes"),
     ProblemCode.QUEUE_FULL: (503, "The queue is full"),
+    ProblemCode.TOO_MANY_CONNECTIONS: (503, "The service has too many connections"),
     ProblemCode.VOLUME_FULL: (507, "The volume is full"),
     ProblemCode.VOLUME_FAILED: (503, "The volume failed"),
     ProblemCode.UPSTREAM_UNREACHABLE: (502, "The next tier cannot be reached"),

@@ -21,6 +21,7 @@ ROUTES = [
     ("POST", "/thaw"),
     ("POST", "/cleanbuf"),
     ("GET", "/overview"),
+    ("GET", "/events"),
     ("GET", "/batches"),
     ("GET", "/batches/{batch}"),
     ("GET", "/batches/{batch}/manifest"),
@@ -49,7 +50,8 @@ def test_the_document_names_every_route_of_the_gateway(promised: OpenApiSchema) 
     assert documented == set(ROUTES)
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+# An answer of /events has no end; that it is as described is seen where there are listeners.
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] != "/events"])
 def test_every_answer_is_one_the_document_describes(promised: OpenApiSchema, method: str, path: str) -> None:
     @given(case=promised[path][method].as_strategy())
     @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -1,0 +1,241 @@
+"""What happens in the datastore, told as it happens (server-sent events) to any number of pages by one who looks.
+
+However many listen, dslogic is asked about once a second, and only while somebody listens. A listener that does not
+take what it is sent is dropped, and so is every one when the service stops; all of them come again by themselves and
+say with `Last-Event-ID` what they heard last.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import msgspec
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from glitchflow_api.errors import LogicSilent, ProblemFromBelow, TooManyListeners
+from glitchflow_api.logic_client import LogicClient
+from gwwire.datastore import SegmentRecord
+from gwwire.overview import Overview
+from gwwire.problems import ProblemCode, ProblemError, encode_problem, make_problem
+
+log = logging.getLogger(__name__)
+
+EVENT_STREAM = "text/event-stream"
+
+#: Segments of one event. Where more came, these are the last ones, and the event says so.
+_MOST_SEGMENTS = 200
+#: Events that wait for a listener; one that lets more wait is dropped.
+_MOST_WAITING = 16
+#: How long a listener may take nothing at all before it is dropped; less than a service may take to stop.
+_SLOW_SECONDS = 5.0
+#: An overview is told again when something changed, and after so long in any case.
+_REPEAT_SECONDS = 10.0
+_HEARTBEAT_SECONDS = 15.0
+#: A listener comes again after so long, and is let in if it may still be.
+_LIFE_SECONDS = 3600.0
+_ANSWER_SECONDS = 5.0
+_RETRY_MILLISECONDS = 2000
+
+
+class SegmentNews(msgspec.Struct, frozen=True):
+    """Segments stored since the last event; `more`: these are the last of them, the others are in /segments."""
+
+    items: list[SegmentRecord]
+    more: bool
+
+
+class Listener:
+    """One who listens.
+
+    Attributes:
+        told: the seq up to which it was told of segments; None: of none, it hears of those to come.
+
+    """
+
+    def __init__(self, told: int | None) -> None:
+        self.told = told
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_WAITING)
+
+    def tell(self, event: bytes) -> None:
+        """Let it hear an event, or drop it where it has not heard so many before."""
+        try:
+            self._waiting.put_nowait(event if self.told is None else b"id: %d\n%b" % (self.told, event))
+        except asyncio.QueueFull:
+            self.end()
+
+    def end(self) -> None:
+        """Let it hear nothing more."""
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
+        self._waiting.put_nowait(None)
+
+    async def hear(self) -> bytes | None:
+        """Give the next event, or a sign of life where there is none for long; None: there are no more."""
+        try:
+            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                return await self._waiting.get()
+        except TimeoutError:
+            return b":\n\n"
+
+
+class Hub:
+    """Looks at the datastore while somebody listens, and tells those who do.
+
+    Args:
+        logic: who is asked.
+        interval: seconds between two looks.
+        most: how many may listen.
+
+    """
+
+    def __init__(self, logic: LogicClient, *, interval: float, most: int) -> None:
+        self._logic = logic
+        self._interval = interval
+        self._most = most
+        self._listeners: set[Listener] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._seq: int | None = None
+        self._last = b""
+        self._known: Overview | None = None
+        self._repeat_at = 0.0
+        self._closed = False
+
+    def join(self, told: int | None) -> Listener:
+        """Let somebody listen who was told of segments up to the seq `told`; what is known is told at once.
+
+        Raises:
+            TooManyListeners: there is no room for another one.
+
+        """
+        if len(self._listeners) >= self._most or self._closed:
+            raise TooManyListeners(f"{len(self._listeners)} listen already", retry_after=10)
+        listener = Listener(told)
+        self._listeners.add(listener)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_on(), name="events")
+        elif self._last:
+            self._keep_up(listener)
+            listener.tell(self._last)
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Let somebody go; with the last one, looking ends."""
+        self._listeners.discard(listener)
+        if not self._listeners and self._looking:
+            self._looking.cancel()
+            self._looking, self._seq, self._last, self._known = None, None, b"", None
+
+    def close(self) -> None:
+        """Let everybody go."""
+        self._closed = True
+        for listener in self._listeners:
+            listener.end()
+
+    async def _look_on(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await self._look()
+            except TimeoutError:
+                self._tell_problem(encode_problem(LogicSilent("dslogic did not answer in time").problem()))
+            except ProblemError as error:
+                self._tell_problem(encode_problem(error.problem()))
+            except ProblemFromBelow as error:
+                self._tell_problem(error.body)
+            except Exception:
+                log.exception("looking at the datastore failed")
+                problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more")
+                self._tell_problem(encode_problem(problem))
+            await asyncio.sleep(self._interval)
+
+    async def _look(self) -> None:
+        overview = await self._logic.overview()
+        self._seq = overview.seq
+        for listener in self._listeners:
+            self._keep_up(listener)
+        await self._tell_segments(self._seq)
+        self._last = _event("overview", msgspec.json.encode(overview))
+        # What changes all the time is no news.
+        news, now = msgspec.structs.replace(overview, time=0, free=None, queue=0), asyncio.get_running_loop().time()
+        if news != self._known or now >= self._repeat_at:
+            self._known, self._repeat_at = news, now + _REPEAT_SECONDS
+            self._tell_all(self._last)
+
+    async def _tell_segments(self, seq: int) -> None:
+        """Bring everybody up to `seq`; those who are as far as each other get the same event."""
+        events = {}
+        for told in {listener.told for listener in self._listeners}:
+            if told is not None and told < seq:
+                events[told] = _event("segments", msgspec.json.encode(await self._news(told, seq)))
+        for listener in self._listeners:
+            if listener.told in events:
+                event, listener.told = events[listener.told], seq
+                listener.tell(event)
+
+    async def _news(self, told: int, seq: int) -> SegmentNews:
+        after = max(told, seq - _MOST_SEGMENTS)
+        page = await self._logic.segments_after(after, _MOST_SEGMENTS)
+        return SegmentNews([segment for segment in page.segments if segment.seq <= seq], after > told)
+
+    def _keep_up(self, listener: Listener) -> None:
+        """Begin with what is to come; so does one who was told of what a lost catalog took along."""
+        if self._seq is not None and (listener.told is None or listener.told > self._seq):
+            listener.told = self._seq
+
+    def _tell_problem(self, problem: bytes) -> None:
+        event = _event("problem", problem)
+        if event != self._last:
+            self._last, self._known = event, None
+            self._tell_all(event)
+
+    def _tell_all(self, event: bytes) -> None:
+        for listener in self._listeners:
+            listener.tell(event)
+
+
+class EventStream(Response):
+    """An answer that goes on until its reader goes away, takes nothing any more, or is let go."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(self, hub: Hub, listener: Listener) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._hub = hub
+        self._listener = listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's shape)
+        """Send the events as they come."""
+        leaving = asyncio.create_task(self._end_when_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            with suppress(TimeoutError):
+                await self._send_events(send)
+        finally:
+            leaving.cancel()
+            self._hub.leave(self._listener)
+
+    async def _send_events(self, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + _LIFE_SECONDS
+        event: bytes | None = b"retry: %d\n\n" % _RETRY_MILLISECONDS
+        while event is not None and clock() < until:
+            await _send_part(send, event, more=True)
+            event = await self._listener.hear()
+        await _send_part(send, b"", more=False)
+
+    async def _end_when_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._listener.end()
+
+
+async def _send_part(send: Send, part: bytes, *, more: bool) -> None:
+    async with asyncio.timeout(_SLOW_SECONDS):
+        await send({"type": "http.response.body", "body": part, "more_body": more})
+
+
+def _event(name: str, data: bytes) -> bytes:
+    lines = b"".join(b"data: %b\n" % line for line in data.splitlines())
+    return b"event: %b\n%b\n" % (name.encode(), lines)

@@ -1,0 +1,200 @@
+"""What happens in the datastore, told to who listens, by a real gateway over real connections."""
+
+import asyncio
+import itertools
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from glitchflow_api.events import EVENT_STREAM, Hub, Listener
+from glitchflow_api.logic_client import LogicClient
+from glitchflow_api.settings import GatewaySettings
+from gwwire.overview import Overview
+from scripts.trio import Trio
+from tests.support.event_stream import EventStream, Listening
+from tests.support.segments import JSON, segment_body
+
+FAST = {"MAX_SIZE": "200", "EVENTS_INTERVAL": "0.1", "EVENTS_LISTENERS": "4"}
+
+
+@pytest.fixture(scope="module")
+def shared_trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio(FAST)
+
+
+@pytest.fixture
+def trio(shared_trio: Trio) -> Iterator[Trio]:
+    yield shared_trio
+    post(shared_trio, "/cleanbuf", {"msg": "the test is over"})
+
+
+def post(trio: Trio, path: str, body: object) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = JSON if content.count(b"\n") == 0 else {"Content-Type": "application/x-ndjson"}
+    request = urllib.request.Request(trio.url + path, content, headers)  # noqa: S310 (an http address of ours)
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 (see above)
+        return bytes(answer.read())
+
+
+def store(trio: Trio, count: int) -> None:
+    lines = b"".join(segment_body(number) + b"\n" for number in range(count))
+    assert post(trio, "/streamdata", lines + b"\n").count(b"CREATED") == count
+
+
+def newest(trio: Trio, count: int) -> int:
+    """The seq of the last of `count` segments, once it is heard of."""
+    with EventStream(trio.url) as events:
+        return int(events.until("overview", n_itm=count).data["seq"])
+
+
+def test_who_comes_hears_at_once_how_things_are_and_then_what_happens(trio: Trio) -> None:
+    with EventStream(trio.url) as events:
+        assert events.status == 200
+        assert events.headers["Content-Type"].startswith(EVENT_STREAM)
+        assert events.headers["Cache-Control"] == "no-store"
+        assert events.next().kind == "overview"
+        store(trio, 1)
+        first = events.until("overview", n_itm=1)
+        assert first.id == first.data["seq"]
+
+        store(trio, 3)
+        heard: list[dict[str, object]] = []
+        while len(heard) < 3:
+            news = events.next("segments")
+            heard += news.data["items"]
+            assert news.id == heard[-1]["seq"]
+            assert not news.data["more"]
+        assert [segment["seq"] for segment in heard] == [first.data["seq"] + number for number in (1, 2, 3)]
+        assert heard == json.loads(urllib.request.urlopen(f"{trio.url}/segments?after={first.id}").read())["segments"]  # noqa: S310 (an address of ours)
+        assert events.until("overview", n_itm=4).id == heard[-1]["seq"]
+
+        post(trio, "/train", {"user": "alice", "token": "secret"})
+        assert events.until("overview", state="FROZEN").data["holder"] == "alice"
+        post(trio, "/cleanbuf", {"msg": "done"})
+        emptied = events.until("overview", state="OPERATIONAL")
+        assert emptied.data["n_itm"] == 0
+        assert emptied.id == heard[-1]["seq"]
+
+
+def test_who_comes_again_hears_of_the_segments_since(trio: Trio) -> None:
+    store(trio, 1)
+    last = newest(trio, 1)
+    store(trio, 2)
+    with EventStream(trio.url, last) as events:
+        assert [segment["seq"] for segment in events.next("segments").data["items"]] == [last + 1, last + 2]
+
+
+def test_who_was_away_for_long_hears_of_the_last_segments_and_that_there_are_more(trio: Trio) -> None:
+    store(trio, 230)
+    last = newest(trio, 230)
+    with EventStream(trio.url, last - 230) as events:
+        news = events.next("segments")
+        assert news.data["more"]
+        assert [segment["seq"] for segment in news.data["items"]] == list(range(last - 199, last + 1))
+        assert news.id == last
+
+
+def test_who_knows_of_segments_that_are_not_there_hears_of_those_to_come(trio: Trio) -> None:
+    store(trio, 1)
+    last = newest(trio, 1)
+    with EventStream(trio.url, 10**9) as events:
+        assert events.next("overview")
+        store(trio, 1)
+        assert events.next("segments").data["items"][0]["seq"] == last + 1
+
+
+def test_more_than_may_listen_are_told_to_come_again(trio: Trio) -> None:
+    streams = [EventStream(trio.url) for _ in range(4)]
+    try:
+        for stream in streams:
+            assert stream.next("overview")
+        with EventStream(trio.url) as refused:
+            assert refused.status == 503
+            assert refused.headers["Retry-After"]
+            assert json.loads(refused.rest())["code"] == "too-many-connections"
+        streams.pop().__exit__(None, None, None)
+        while True:  # the gateway has to notice that one went away
+            with EventStream(trio.url) as events:
+                if events.status == 200:
+                    break
+    finally:
+        for stream in streams:
+            stream.__exit__(None, None, None)
+
+
+def test_a_strange_last_event_id_is_refused(trio: Trio) -> None:
+    with EventStream(trio.url, -1) as events:
+        assert events.status == 422
+
+
+def test_a_tier_that_is_away_is_told_once_and_its_return_too(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio(FAST)
+    store(trio, 1)
+    with EventStream(trio.url) as events:
+        before = events.next("overview").data
+        trio.processes["dslogic"].terminate()
+        trio.processes["dslogic"].wait()
+        assert events.next("problem").data["code"] == "upstream-unreachable"
+        with EventStream(trio.url) as late:
+            assert late.next().kind == "problem"
+        trio.launch("dslogic")
+        after = events.next()
+        assert after.kind == "overview"
+        assert (after.data["batch"], after.data["seq"]) == (before["batch"], before["seq"])
+
+
+def test_who_listens_does_not_keep_the_gateway_from_stopping(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio(FAST)
+    listening = []
+    for _ in range(3):
+        stream = EventStream(trio.url)
+        stream.next("overview")
+        listening.append(Listening(stream))
+    gateway = trio.processes["glitchflow_api"]
+    gateway.terminate()
+    assert gateway.wait(5) == 0  # shorter than what answers under way are given
+    for each in listening:
+        each.join()
+        assert each.whole
+
+
+@pytest.mark.anyio
+async def test_however_many_listen_dslogic_is_asked_by_one_and_only_while_somebody_does(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    ask = LogicClient.overview
+
+    async def count(client: LogicClient) -> Overview:
+        asked.append(time.monotonic())
+        return await ask(client)
+
+    monkeypatch.setattr(LogicClient, "overview", count)
+    client = LogicClient(GatewaySettings.model_validate({"DS_BURL": trio.services[1].url}))
+    hub = Hub(client, interval=0.05, most=100)
+    listeners = [hub.join(None) for _ in range(100)]
+    heard = await asyncio.gather(*(listener.hear() for listener in listeners))
+    assert len(set(heard)) == 1
+    while len(asked) < 4:  # noqa: ASYNC110 (it is counted by who knows of no events)
+        await asyncio.sleep(0.01)
+    assert min(later - earlier for earlier, later in itertools.pairwise(asked)) >= 0.05
+    for listener in listeners:
+        hub.leave(listener)
+    until_now = len(asked)
+    await asyncio.sleep(0.2)
+    assert len(asked) == until_now
+    client.close()
+
+
+@pytest.mark.anyio
+async def test_who_does_not_take_what_is_told_is_dropped() -> None:
+    listener = Listener(7)
+    for _ in range(16):
+        listener.tell(b"event: overview\ndata: {}\n\n")
+    assert await listener.hear() == b"id: 7\nevent: overview\ndata: {}\n\n"
+    listener.tell(b"")
+    listener.tell(b"")
+    assert await listener.hear() is None
