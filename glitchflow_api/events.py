@@ -8,6 +8,7 @@ say with `Last-Event-ID` what they heard last.
 import asyncio
 import logging
 from contextlib import suppress
+from contextvars import Context
 
 import msgspec
 from fastapi import Response
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from glitchflow_api.errors import LogicSilent, ProblemFromBelow, TooManyListeners
 from glitchflow_api.logic_client import LogicClient
+from gwservice.correlation import RequestInHand, take_in_hand
 from gwwire.datastore import SegmentRecord
 from gwwire.overview import Overview
 from gwwire.problems import ProblemCode, ProblemError, encode_problem, make_problem
@@ -113,7 +115,8 @@ class Hub:
         listener = Listener(told)
         self._listeners.add(listener)
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_on(), name="events")
+            # In a context of its own: looking is nobody's request.
+            self._looking = asyncio.create_task(self._look_on(), name="events", context=Context())
         elif self._last:
             self._keep_up(listener)
             listener.tell(self._last)
@@ -134,6 +137,7 @@ class Hub:
 
     async def _look_on(self) -> None:
         while True:
+            take_in_hand(RequestInHand(None))
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await self._look()
