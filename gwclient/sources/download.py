@@ -1,5 +1,10 @@
-"""Fetches files into a cache: whole or not there, tried again where that may help, going on where it was cut off."""
+"""Fetches files into a cache: whole or not there, tried again where that may help, going on where it was cut off.
 
+What came of a file lies in `FILE.part`, and in `FILE.version` what its server called that version of it: the rest is
+asked for on the condition that it still is that one. What nobody used for 30 days is taken out of the cache.
+"""
+
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,6 +19,7 @@ from gwclient.sources.recording import one_line
 
 _CHUNK = 2**16
 _PARTIAL, _RANGE_WRONG, _TOO_MANY, _SERVER = 206, 416, 429, 500
+_KEPT_UNUSED_S = 30 * 86400.0
 #: s between two lines about a file that takes its time.
 _PAUSE_S = 5.0
 
@@ -45,13 +51,15 @@ class Downloads:
         """
         parts = urlsplit(url)
         path = self.folder / parts.netloc.replace(":", "_") / parts.path.rpartition("/")[2]
-        if path.exists():
-            return path
-        unfinished = path.with_name(path.name + ".part")
+        unfinished = _Unfinished(path.with_name(path.name + ".part"), path.with_name(path.name + ".version"))
         try:
+            if path.exists():
+                os.utime(path)
+                return path
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_unused()
             self._insist(url, unfinished)
-            unfinished.replace(path)
+            unfinished.become(path)
         except OSError as error:
             raise InvalidSource(f"{path} cannot be written: {error.strerror or error}") from error
         return path
@@ -61,11 +69,17 @@ class Downloads:
         for path in paths:
             path.unlink(missing_ok=True)
 
-    def _insist(self, url: str, path: Path) -> None:
+    def _remove_unused(self) -> None:
+        """Take out what nobody used for long; what is in use was touched when it was."""
+        for path in self.folder.glob("*/*"):
+            if time.time() - path.stat().st_mtime > _KEPT_UNUSED_S:
+                path.unlink(missing_ok=True)
+
+    def _insist(self, url: str, unfinished: "_Unfinished") -> None:
         failures = 0
         while True:
             try:
-                self._fetch_rest(url, path)
+                self._fetch_rest(url, unfinished)
             except _TryAgain as failure:
                 failures += 1
                 if failures >= self.retry.tries:
@@ -76,19 +90,17 @@ class Downloads:
             else:
                 return
 
-    def _fetch_rest(self, url: str, path: Path) -> None:
+    def _fetch_rest(self, url: str, unfinished: "_Unfinished") -> None:
         """Fetch what is missing of a file."""
         import requests  # noqa: PLC0415 (comes with gwosc, and is not needed by other sources)
 
-        there = path.stat().st_size if path.exists() else 0
-        headers = {"Range": f"bytes={there}-"} if there else {}
         try:
-            with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            with requests.get(url, headers=unfinished.condition(), stream=True, timeout=self.timeout) as response:
                 if response.status_code == _RANGE_WRONG:
-                    path.unlink()
+                    unfinished.part.unlink()
                     raise _TryAgain(f"{url} is not as it was")
                 _check(url, response)
-                with path.open("ab" if response.status_code == _PARTIAL else "wb") as file:
+                with unfinished.open(response) as file:
                     self._copy(response, file)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _TryAgain(f"{url} was cut off, or does not answer: {_reason(error)}") from error
@@ -104,6 +116,41 @@ class Downloads:
             if time.monotonic() - told > _PAUSE_S:
                 told = time.monotonic()
                 self.tell(f"fetching {response.url}: {file.tell() / 1e6:.0f} of {size / 1e6:.0f} MB")
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """What came of a file, and which version of it that is."""
+
+    part: Path
+    version: Path
+
+    def condition(self) -> dict[str, str]:
+        """Give the headers that ask for the rest of this version, or for all of another; none where all is missing."""
+        try:
+            there, version = self.part.stat().st_size, self.version.read_text()
+        except FileNotFoundError:
+            return {}
+        return {"Range": f"bytes={there}-", "If-Range": version} if there and version else {}
+
+    def open(self, response: Any) -> IO[bytes]:
+        """Open the part for what is coming: to go on, or to begin anew."""
+        if response.status_code == _PARTIAL:
+            return self.part.open("ab")
+        file = self.part.open("wb")
+        self.version.write_text(_version(response.headers))
+        return file
+
+    def become(self, path: Path) -> None:
+        """Be the whole file."""
+        self.part.replace(path)
+        self.version.unlink(missing_ok=True)
+
+
+def _version(headers: Any) -> str:
+    """Give what names a version byte for byte; a weak ETag does not."""
+    tag: str = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
 
 class _TryAgain(SourceError):

@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "aiohttp", "gunicorn", "flask", "urllib3", "msgspec")
+_PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "aiohttp", "gunicorn", "flask", "msgspec")
 
 
 def describe_machine(home: Path) -> str:

@@ -8,6 +8,7 @@ the order they arrive, for the targets that begin as a fault says.
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -54,16 +55,19 @@ class GwoscServer:
     """Serves the GW150914 files of a folder, named by LIGO-T050017 (`L-L1_LOSC_4_V2-1126259446-32.hdf5`).
 
     Use it as `with GwoscServer(folder) as gwosc`; `gwosc.url` is its address. While `down`, it answers 503. It serves
-    ranges, unless told otherwise. `requests` has the targets that were asked for, `ranges` the ranges.
+    ranges and ETags, unless told otherwise. `requests` has the targets that were asked for, `ranges` the ranges.
     """
 
-    def __init__(self, folder: Path, faults: Iterable[Fault] = (), *, ranges: bool = True) -> None:
+    def __init__(
+        self, folder: Path, faults: Iterable[Fault] = (), *, ranges: bool = True, versions: bool = True
+    ) -> None:
         self.files = {path.name: path for path in sorted(folder.glob("*.hdf5"))}
         self.requests: list[str] = []
         self.ranges: list[str] = []
         self.faults = list(faults)
         self.down = False
         self._serves_ranges = ranges
+        self._knows_versions = versions
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
@@ -81,8 +85,12 @@ class GwoscServer:
                     self.end_headers()
                     return
                 status, kind, body = server.answer(self.path)
-                status, body = server.cut(self.headers.get("Range"), status, body)
+                version = server.version(body)
+                unchanged = self.headers.get("If-Range", version) == version
+                status, body = server.cut(self.headers.get("Range") if unchanged else None, status, body)
                 self.send_response(status)
+                if version:
+                    self.send_header("ETag", version)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -123,6 +131,10 @@ class GwoscServer:
     def wait(self, seconds: float) -> None:
         """Wait so many s, or until the server ends."""
         self._ended.wait(seconds)
+
+    def version(self, body: bytes) -> str:
+        """Give the ETag of a body, where there is one."""
+        return f'"{sha256(body).hexdigest()}"' if self._knows_versions else ""
 
     def cut(self, wanted: str | None, status: int, body: bytes) -> tuple[int, bytes]:
         """Give status and body for a range, as `bytes=100-`."""

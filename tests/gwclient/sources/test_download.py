@@ -1,3 +1,5 @@
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -92,14 +94,35 @@ def test_what_is_in_the_cache_is_not_fetched_again_until_it_is_forgotten(tmp_pat
         assert len(server.requests) == 2
 
 
-def test_a_file_that_changed_meanwhile_is_begun_anew(tmp_path: Path, served: Path) -> None:
-    with GwoscServer(served, [Truncating(400_000)] * 2) as server:
+@pytest.mark.parametrize("changed", [CONTENT[:1000], CONTENT[::-1]], ids=["shorter", "as long"])
+def test_a_file_that_changed_meanwhile_is_begun_anew(tmp_path: Path, served: Path, changed: bytes) -> None:
+    with GwoscServer(served, [Truncating(400_000)]) as server:
         url = f"{server.url}/files/{NAME}"
         with pytest.raises(SourceUnreachable):
             downloads(tmp_path, [], tries=1).fetch(url)
-        (served / NAME).write_bytes(CONTENT[:1000])
-        server.faults.clear()
-        assert downloads(tmp_path, []).fetch(url).read_bytes() == CONTENT[:1000]
+        (served / NAME).write_bytes(changed)
+        path = downloads(tmp_path, []).fetch(url)
+    assert path.read_bytes() == changed
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_whose_version_nobody_names_is_begun_anew(tmp_path: Path, served: Path) -> None:
+    with GwoscServer(served, [Truncating(400_000)], versions=False) as server:
+        assert downloads(tmp_path, []).fetch(f"{server.url}/files/{NAME}").read_bytes() == CONTENT
+    assert server.ranges == []
+
+
+def test_what_nobody_used_for_a_month_is_taken_out_of_the_cache(tmp_path: Path, served: Path) -> None:
+    for name in ("unused.hdf5", "new.hdf5"):
+        (served / name).write_bytes(CONTENT)
+    with GwoscServer(served) as server:
+        cache = downloads(tmp_path, [])
+        used, unused = (cache.fetch(f"{server.url}/files/{name}") for name in (NAME, "unused.hdf5"))
+        for path in (used, unused):
+            os.utime(path, (0, time.time() - 31 * 86400))
+        assert cache.fetch(f"{server.url}/files/{NAME}") == used
+        new = cache.fetch(f"{server.url}/files/new.hdf5")
+    assert set(used.parent.iterdir()) == {used, new}
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, served: Path) -> None:
