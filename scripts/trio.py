@@ -1,6 +1,7 @@
 """The three services as processes of this machine, with their data under one home."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, Self
@@ -15,6 +17,8 @@ from urllib.error import URLError
 
 _ROOT = Path(__file__).parents[1]
 _HOST = "127.0.0.1"
+_PORTS = range(10_000, 32_768)
+_random = random.SystemRandom()  # another sequence in every process
 _START_SECONDS = 30.0
 _STOP_SECONDS = 12.0
 
@@ -28,8 +32,15 @@ class Ports(NamedTuple):
 
 
 def free_ports() -> Ports:
-    """Find three ports that nobody listens on right now."""
-    sockets = [socket.create_server((_HOST, 0)) for _ in Ports._fields]
+    """Find three ports that nobody listens on right now.
+
+    They lie below those that the system gives to connections and to whoever asks for any port, and are drawn at random:
+    between now and the start of a service nobody else is given them.
+    """
+    sockets: list[socket.socket] = []
+    while len(sockets) < len(Ports._fields):
+        with suppress(OSError):
+            sockets.append(socket.create_server((_HOST, _random.choice(_PORTS))))
     ports = Ports(*(each.getsockname()[1] for each in sockets))
     for each in sockets:
         each.close()

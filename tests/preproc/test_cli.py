@@ -1,6 +1,7 @@
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,24 @@ SMALL = ["--window=2", "--fmax=80", "--rows=16", "--columns=32", "--fduration=1"
 PREPROC = [sys.executable, "-m", "preproc", "run"]
 
 
-@pytest.fixture
-def batch(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     segments = [one for one in cut(noise(12, rate=256.0), "H1:A", rate=256.0) if one.t0 != GPS + 8]
-    return write_batch(tmp_path / "batch", segments)
+    return write_batch(tmp_path_factory.mktemp("batch"), segments)
+
+
+@pytest.fixture(scope="module")
+def made(batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What comes of the batch."""
+    out = tmp_path_factory.mktemp("made")
+    assert main(["run", "--data", str(batch), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+@pytest.fixture
+def finished(made: Path, tmp_path: Path) -> Path:
+    """A folder of the test's own, in which a run has finished."""
+    return shutil.copytree(made, tmp_path / "out")
 
 
 def test_gw150914_comes_out_of_the_command_line(tmp_path: Path, gw150914_files: dict[str, Path]) -> None:
@@ -193,32 +208,28 @@ def count_transformed(work: Callable[[], int]) -> int:
 
 
 def test_done_again_with_the_same_input_and_parameters_it_does_nothing_and_says_so(
-    tmp_path: Path, batch: Path, capsys: pytest.CaptureFixture[str]
+    batch: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
-    assert main(command) == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    capsys.readouterr()
-    assert count_transformed(lambda: main(command)) == 0
+    before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
+    assert count_transformed(lambda: main(["run", "--data", str(batch), "--out", str(finished), *SMALL])) == 0
     assert capsys.readouterr().out.startswith("nothing to do: ")
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
-def test_another_parameter_or_another_file_makes_it_anew(tmp_path: Path, batch: Path) -> None:
-    command = ["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
-    assert main(command) == 0
-    assert count_transformed(lambda: main([*command, "--q=10"])) == 4
-    (batch / "gwb9.json").write_text('{"h":[1e-22],"t":[0,0.00390625],"meta":{"channel":"H1:A"}}')
-    assert count_transformed(lambda: main([*command, "--q=10"])) == 4
+def test_another_parameter_or_another_file_makes_it_anew(tmp_path: Path, batch: Path, finished: Path) -> None:
+    assert count_transformed(lambda: main(["run", "--data", str(batch), "--out", str(finished), *SMALL, "--q=10"])) == 4
+    larger = shutil.copytree(batch, tmp_path / "larger")
+    (larger / "gwb9.json").write_text('{"h":[1e-22],"t":[0,0.00390625],"meta":{"channel":"H1:A"}}')
+    options = ["--data", str(larger), "--out", str(finished), *SMALL, "--q=10"]
+    assert count_transformed(lambda: main(["run", *options])) == 4
 
 
-def test_a_product_that_is_missing_is_made_without_the_work_before_it(tmp_path: Path, batch: Path) -> None:
-    command = ["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
-    assert main(command) == 0
-    (tmp_path / "out" / "spectrograms.png").unlink()
-    assert count_transformed(lambda: main([*command, "--export=annalisa"])) == 0
-    assert (tmp_path / "out" / "spectrograms.png").exists()
-    assert len(list((tmp_path / "out" / "annalisa").glob("*.h5"))) == 4
+def test_a_product_that_is_missing_is_made_without_the_work_before_it(batch: Path, finished: Path) -> None:
+    (finished / "spectrograms.png").unlink()
+    options = ["--data", str(batch), "--out", str(finished), *SMALL, "--export=annalisa"]
+    assert count_transformed(lambda: main(["run", *options])) == 0
+    assert (finished / "spectrograms.png").exists()
+    assert len(list((finished / "annalisa").glob("*.h5"))) == 4
 
 
 def test_two_runs_never_work_in_the_same_folder(
@@ -238,8 +249,10 @@ def test_parameters_come_from_a_file_and_the_command_line_goes_before_it(tmp_pat
         assert [dataset.attrs[name] for name in ("q", "fmin", "fmax", "fduration")] == [10, 9, 75, 1]
 
 
-def test_single_windows_are_drawn_on_request(tmp_path: Path, batch: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
+def test_single_windows_are_drawn_on_request(
+    tmp_path: Path, batch: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = finished
     assert main(["run", "--data", str(batch), "--out", str(out), *SMALL, "--window-png=1"]) == 0
     assert main(["plot", str(out / "dataset.h5"), "0", "3", "--out", str(tmp_path)]) == 0
     pictures = [out / "window-1.png", tmp_path / "window-0.png", tmp_path / "window-3.png"]
