@@ -21,7 +21,7 @@ _SECRET_BYTES = 32
 _KEY = re.compile(rf"{_PREFIX}_([0-9a-f]{{12}})_[\w-]{{43}}", re.ASCII)
 
 #: What may stand in the path of a URL, a header, and a line of the log without more ado.
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]{0,63}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]{0,63}\Z")]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -32,10 +32,10 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     key has 256 random bits, so there is nothing to guess, and a check costs a microsecond.
     """
 
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$")]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12}\Z")]
     name: Name
     scopes: Annotated[list[Scope], msgspec.Meta(min_length=1)]
-    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     created: Time
     group: Name | None = None
     expires: Time | None = None

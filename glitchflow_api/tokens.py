@@ -3,6 +3,7 @@
 import hashlib
 import re
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jwt
@@ -37,10 +38,12 @@ class Tokens:
     Args:
         settings: the issuer, the audience, and what scopes mean.
         keys: the issuer's keys.
+        clock: seconds since 1970.
 
     """
 
-    def __init__(self, settings: GatewaySettings, keys: IssuerKeys) -> None:
+    def __init__(self, settings: GatewaySettings, keys: IssuerKeys, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._issuer = settings.JWT_ISSUER
         self._audience = [name.strip() for name in settings.JWT_AUDIENCE.split(",")]
         self._scopes = settings.JWT_SCOPES
@@ -65,10 +68,10 @@ class Tokens:
             self._believed.clear()
         digest = hashlib.sha256(credential.encode()).digest()
         known = self._believed.get(digest)
-        if known is None or known.until <= time.time():
+        if known is None or known.until <= self._clock():
             claims = await self._check(credential, keys)
             known = _Believed(
-                self._caller(claims), min(time.time() + _BELIEVED_SECONDS, float(claims["exp"]) + _LEEWAY)
+                self._caller(claims), min(self._clock() + _BELIEVED_SECONDS, float(claims["exp"]) + _LEEWAY)
             )
             self._believe(digest, known)
         return known.caller

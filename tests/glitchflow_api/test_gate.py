@@ -16,44 +16,7 @@ from glitchflow_api.app import create_app
 from glitchflow_api.key_file import KeyRecord, change_keys, make_key
 from glitchflow_api.settings import GatewaySettings
 from scripts.trio import free_ports
-
-#: What each route needs, as SECURITY.md tells it; "open" is for everybody.
-NEEDED = {
-    "GET /stats": "read",
-    "GET /dumpbuf": "read",
-    "GET /desc": "read",
-    "GET /batches": "read",
-    "GET /batches/{batch}": "read",
-    "GET /batches/{batch}/manifest": "read",
-    "GET /segments": "read",
-    "GET /segments/{name}": "read",
-    "GET /overview": "read",
-    "GET /coverage": "read",
-    "GET /events": "read",
-    "GET /log": "read",
-    "GET /metrics": "read",
-    "POST /streamdata": "stream",
-    "POST /train": "train",
-    "POST /thaw": "train",
-    "POST /batches/{batch}/claim": "train",
-    "POST /batches/{batch}/release": "train",
-    "POST /cleanbuf": "clean",
-    "POST /batches/{batch}/verify": "clean",
-    "OPTIONS /streamdata": "open",
-    "GET /dspage": "open",
-    "GET /static/{name}": "open",
-    "GET /whoami": "open",
-    "POST /session": "open",
-    "DELETE /session": "open",
-    "GET /healthz": "open",
-    "GET /readyz": "open",
-    "GET /problems": "open",
-    "GET /problems/{code}": "open",
-    "GET /docs": "open",
-    "GET /docs/oauth2-redirect": "open",
-    "GET /redoc": "open",
-    "GET /openapi.json": "open",
-}
+from tests.support.scopes import NEEDED
 
 
 def add_key(path: Path, scopes: list[Scope], name: str = "alice", **more: object) -> tuple[str, KeyRecord]:

@@ -1,0 +1,63 @@
+"""SECURITY.md says who may do what; the gateway does it."""
+
+import re
+from pathlib import Path
+
+from glitchflow_api.access import EVERYTHING, Scope, implied, scope_needed
+from tests.support.scopes import NEEDED
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "SECURITY.md").read_text()
+
+
+def section(title: str) -> str:
+    return re.split(r"\n## ", TEXT.partition(f"## {title}\n")[2])[0]
+
+
+def told_scopes() -> dict[str, set[tuple[str, str]]]:
+    """Read the table: `GET /stats, /dumpbuf; POST /session` for each scope."""
+    told: dict[str, set[tuple[str, str]]] = {}
+    for line in section("Scopes").partition("###")[0].splitlines():
+        if (row := re.fullmatch(r"\| `?(\w+)`? \| (.*) \|", line)) and row[1] != "scope":
+            told[row[1]] = {
+                (method, path)
+                for part in row[2].split("; ")
+                for method, paths in [part.partition(" ")[::2]]
+                for path in (paths.split(", ") if paths else ["*"])
+            }
+    return told
+
+
+def test_each_route_needs_the_scope_that_the_table_says() -> None:
+    told = told_scopes()
+    assert told.keys() == {"read", "stream", "train", "clean", "none"}
+    for scope, routes in told.items():
+        for method, path in routes - {("OPTIONS", "*")}:
+            assert scope_needed(method, path) == (None if scope == "none" else scope), (method, path)
+    assert ("OPTIONS", "*") in told["none"]
+    assert scope_needed("OPTIONS", "/anything") is None
+
+
+def test_the_table_and_the_tests_of_the_gate_tell_of_the_same_routes() -> None:
+    table = {
+        f"{method} {path}": scope.replace("none", "open") for scope, of in told_scopes().items() for method, path in of
+    }
+    del table["OPTIONS *"]
+    assert table == {route: scope for route, scope in NEEDED.items() if not route.startswith("OPTIONS")}
+
+
+def test_what_is_in_no_line_needs_admin_and_admin_has_all() -> None:
+    assert scope_needed("POST", "/anything") == scope_needed("GET", "/anything") == Scope.ADMIN
+    assert implied(frozenset({Scope.ADMIN})) == EVERYTHING
+    for scope in set(Scope) - {Scope.ADMIN}:
+        assert implied(frozenset({scope})) == {scope}
+
+
+def test_what_a_stolen_credential_can_do_is_told_for_every_scope() -> None:
+    stolen = section("Scopes").partition("### What a stolen credential can do")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", stolen, re.MULTILINE)) == set(Scope)
+
+
+def test_every_hop_and_what_is_left_out_are_told() -> None:
+    titles = set(re.findall(r"^## (.*)$", TEXT, re.MULTILINE))
+    assert {"Reporting", "Who is trusted at which hop", "Between the tiers", "Limits", "Out of scope"} <= titles

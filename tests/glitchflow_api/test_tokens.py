@@ -1,0 +1,457 @@
+"""Tokens against a real issuer: its keys come over HTTP, and every signature is real."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from fastapi.testclient import TestClient
+from jwt.utils import base64url_encode
+
+from glitchflow_api.access import EVERYTHING, Caller, Scope
+from glitchflow_api.app import create_app
+from glitchflow_api.errors import IssuerAway, Unauthorized
+from glitchflow_api.issuer_keys import KeysOfFile, KeysOfUrl, parse_jwks
+from glitchflow_api.settings import GatewaySettings
+from glitchflow_api.tokens import Tokens
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer, claims, public_jwk, rsa_key, token
+
+pytestmark = pytest.mark.anyio
+
+ALICE = Caller("alice", "/detchar", frozenset({Scope.READ, Scope.STREAM}))
+
+
+@pytest.fixture(scope="module")
+def key() -> rsa.RSAPrivateKey:
+    return rsa_key()
+
+
+@pytest.fixture(scope="module")
+def other() -> rsa.RSAPrivateKey:
+    return rsa_key()
+
+
+@pytest.fixture
+def issuer(key: rsa.RSAPrivateKey) -> Iterator[Issuer]:
+    with Issuer() as issuer:
+        issuer.publish(public_jwk(key, "k1", alg="RS256", use="sig"))
+        yield issuer
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def settings(**more: Any) -> GatewaySettings:
+    told = {"AUTH": "jwt", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "JWT_JWKS": "https://x", **more}
+    return GatewaySettings.model_validate(told)
+
+
+def tokens(issuer: Issuer, clock: Clock | None = None, **more: Any) -> Tokens:
+    return Tokens(settings(**more), KeysOfUrl(issuer.url, clock=clock or time.monotonic))
+
+
+async def refusal(known: Tokens, credential: str | None) -> str:
+    with pytest.raises(Unauthorized) as refused:
+        await known.identify(credential)
+    return refused.value.detail
+
+
+# ---- what a token says
+
+
+async def test_a_good_token_tells_who_the_caller_is_and_what_they_may_do(
+    issuer: Issuer, key: rsa.RSAPrivateKey
+) -> None:
+    assert await tokens(issuer).identify(token(key)) == ALICE
+
+
+@pytest.mark.parametrize(
+    ("scope", "allowed"),
+    [
+        ("storage.read:/", {"read"}),
+        ("storage.modify:/", {"stream", "clean"}),
+        ("compute.create storage.read:/ openid profile", {"train", "read"}),
+        ("storage.read:/ligo storage.create:/data", set()),
+        ("read stream admin", set()),
+        ("", set()),
+        (None, set()),
+        (17, set()),
+    ],
+)
+async def test_scopes_mean_what_the_setting_says_and_nothing_more(
+    issuer: Issuer, key: rsa.RSAPrivateKey, scope: Any, allowed: set[str]
+) -> None:
+    assert (await tokens(issuer).identify(token(key, scope=scope))).scopes == allowed
+
+
+async def test_a_site_chooses_what_scopes_mean(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    known = tokens(issuer, JWT_SCOPES="read:/=read write:/=stream glitchflow.operator=admin")
+    assert (await known.identify(token(key, scope="read:/ write:/ storage.read:/"))).scopes == {"read", "stream"}
+    assert (await known.identify(token(key, scope="glitchflow.operator"))).scopes == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("told", "group"),
+    [
+        (["/a", "/b"], "/a"),
+        ("daq", "daq"),
+        ([], None),
+        (None, None),
+        (7, None),
+        ("a\r\nX-Evil: 1", None),
+        ([["a"]], None),
+    ],
+)
+async def test_the_group_is_the_first_one_that_can_stand_in_a_header(
+    issuer: Issuer, key: rsa.RSAPrivateKey, told: Any, group: str | None
+) -> None:
+    assert (await tokens(issuer).identify(token(key, **{"wlcg.groups": told}))).group == group
+    assert (await tokens(issuer, JWT_GROUP="team").identify(token(key, team=told))).group == group
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "make"),
+    [
+        ("RS512", rsa_key),
+        ("PS256", rsa_key),
+        ("ES256", lambda: ec.generate_private_key(ec.SECP256R1())),
+        ("ES384", lambda: ec.generate_private_key(ec.SECP384R1())),
+        ("EdDSA", ed25519.Ed25519PrivateKey.generate),
+    ],
+)
+async def test_every_usual_kind_of_signature_is_taken(issuer: Issuer, algorithm: str, make: Any) -> None:
+    key = make()
+    issuer.publish(public_jwk(key, "k1", alg=algorithm))
+    assert await tokens(issuer).identify(token(key, algorithm=algorithm)) == ALICE
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"exp": int(time.time()) - 60}, "expired"),
+        ({"exp": None}, "exp"),
+        ({"exp": "soon"}, "exp"),
+        ({"nbf": int(time.time()) + 600}, "not yet valid"),
+        ({"aud": "https://another.example.org"}, "[Aa]udience"),
+        ({"aud": None}, "aud"),
+        ({"aud": [AUDIENCE + "/", "x"]}, "[Aa]udience"),
+        ({"iss": "https://evil.example.org"}, "[Ii]ssuer"),
+        ({"iss": None}, "iss"),
+        ({"sub": None}, "sub"),
+        ({"sub": 5}, "[Ss]ubject"),
+    ],
+)
+async def test_a_token_that_is_not_for_us_or_not_for_now_is_refused(
+    issuer: Issuer, key: rsa.RSAPrivateKey, more: dict[str, Any], why: str
+) -> None:
+    detail = await refusal(tokens(issuer), token(key, **more))
+    assert re.search(why, detail), detail
+
+
+async def test_clocks_may_differ_a_little(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    now = int(time.time())
+    assert await tokens(issuer).identify(token(key, exp=now - 3, nbf=now + 3, iat=now + 3)) == ALICE
+
+
+async def test_one_of_several_audiences_is_enough(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    known = tokens(issuer, JWT_AUDIENCE=f"{AUDIENCE}, https://wlcg.cern.ch/jwt/v1/any")
+    assert await known.identify(token(key, aud="https://wlcg.cern.ch/jwt/v1/any")) == ALICE
+    assert await known.identify(token(key, aud=["other", AUDIENCE])) == ALICE
+
+
+async def test_a_signature_of_another_key_is_refused(
+    issuer: Issuer, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
+) -> None:
+    assert "Signature" in await refusal(tokens(issuer), token(other))
+    good = token(key)
+    head, body, signature = good.split(".")
+    forged = base64url_encode(json.dumps(claims(sub="root")).encode()).decode()
+    assert await refusal(tokens(issuer), f"{head}.{forged}.{signature}")
+    assert await refusal(tokens(issuer), f"{head}.{body}.")
+
+
+async def test_no_algorithm_at_all_is_refused(issuer: Issuer) -> None:
+    unsigned = jwt.encode(claims(), "", "none", headers={"kid": "k1"})
+    assert "alg" in await refusal(tokens(issuer), unsigned)
+    for name in ("None", "NONE", ""):
+        head = base64url_encode(json.dumps({"alg": name, "kid": "k1", "typ": "JWT"}).encode()).decode()
+        assert await refusal(tokens(issuer), f"{head}.{unsigned.split('.')[1]}.")
+
+
+async def test_the_public_key_does_not_pass_for_a_shared_secret(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    """The old confusion: sign with HMAC, and take what everybody knows, the public key, as the secret."""
+    public = key.public_key()
+    spellings = [
+        public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+        public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
+        public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.PKCS1),
+        json.dumps(public_jwk(key, "k1")).encode(),
+    ]
+    head = base64url_encode(json.dumps({"alg": "HS256", "kid": "k1", "typ": "JWT"}).encode())
+    signed = head + b"." + base64url_encode(json.dumps(claims()).encode())
+    for secret in spellings:
+        signature = base64url_encode(hmac.new(secret, signed, hashlib.sha256).digest())
+        assert "alg" in await refusal(tokens(issuer), (signed + b"." + signature).decode())
+
+
+async def test_a_shared_secret_in_the_issuers_keys_is_not_used(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    secret = b"a secret of thirty-two bytes, no"
+    shared = {"kty": "oct", "kid": "k2", "k": base64url_encode(secret).decode(), "alg": "HS256"}
+    issuer.publish(public_jwk(key, "k1"), shared, public_jwk(key, "k3", use="enc"))
+    known = tokens(issuer)
+    assert await known.identify(token(key)) == ALICE
+    for kid in ("k2", "k3"):
+        assert "not the issuer's" in await refusal(known, token(secret, kid, "HS256"))
+    with pytest.raises(ValueError, match="no JWKS with a key for one of"):
+        parse_jwks(json.dumps({"keys": [shared]}).encode())
+
+
+async def test_a_key_is_for_the_algorithm_it_is_for(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    assert await refusal(tokens(issuer), token(key, algorithm="PS256"))
+
+
+async def test_a_key_that_is_too_short_is_not_trusted(issuer: Issuer) -> None:
+    short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 (that it is too short is what this is about)
+    issuer.publish(public_jwk(short, "k1"))
+    with pytest.warns(jwt.warnings.InsecureKeyLengthWarning):
+        signed = token(short)
+    assert await refusal(tokens(issuer), signed)
+
+
+@pytest.mark.parametrize(
+    "credential", [None, "", ".", "..", "a.b.c", "x" * 10_000, "\xff", "eyJhbGciOiJSUzI1NiJ9.e30.", "e30.e30.e30"]
+)
+async def test_what_is_no_token_is_refused(issuer: Issuer, credential: str | None) -> None:
+    assert await refusal(tokens(issuer), credential)
+
+
+async def test_a_token_that_names_no_key_means_the_only_one(
+    issuer: Issuer, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
+) -> None:
+    assert await tokens(issuer).identify(token(key, None)) == ALICE
+    issuer.publish(public_jwk(key, "k1"), public_jwk(other, "k2"))
+    assert await refusal(tokens(issuer), token(key, None))
+
+
+# ---- while keys change
+
+
+async def test_a_new_key_is_fetched_when_the_first_token_signed_with_it_comes(
+    issuer: Issuer, clock: Clock, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
+) -> None:
+    known = tokens(issuer, clock)
+    assert await known.identify(token(key)) == ALICE
+    assert issuer.asked == 1
+    issuer.publish(public_jwk(key, "k1"), public_jwk(other, "k2"))
+    clock.now += 31
+    assert await known.identify(token(other, "k2")) == ALICE
+    assert await known.identify(token(key)) == ALICE
+    assert issuer.asked == 2
+
+
+async def test_tokens_with_keys_nobody_knows_do_not_have_the_issuer_asked_each_time(
+    issuer: Issuer, clock: Clock, other: rsa.RSAPrivateKey, key: rsa.RSAPrivateKey
+) -> None:
+    known = tokens(issuer, clock)
+    for number in range(50):
+        assert "not the issuer's" in await refusal(known, token(other, f"unknown-{number}"))
+        assert await known.identify(token(key)) == ALICE
+    assert issuer.asked == 1
+    clock.now += 31
+    for number in range(50):
+        assert await refusal(known, token(other, f"unknown-{number}"))
+    assert issuer.asked == 2
+
+
+async def test_a_key_taken_back_is_refused_once_the_keys_are_renewed(
+    issuer: Issuer, clock: Clock, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
+) -> None:
+    known, signed = tokens(issuer, clock), token(key)
+    assert await known.identify(signed) == ALICE
+    issuer.publish(public_jwk(other, "k2"))
+    clock.now += 601
+    assert await known.identify(signed) == ALICE  # which has them renewed, and does not wait
+    with anyio.fail_after(10):
+        while issuer.asked < 2 or await _passes(known, signed):  # noqa: ASYNC110 (what is waited for is another thread's)
+            await asyncio.sleep(0.01)
+    assert "not the issuer's" in await refusal(known, signed)
+
+
+async def _passes(known: Tokens, signed: str) -> bool:
+    try:
+        await known.identify(signed)
+    except Unauthorized:
+        return False
+    return True
+
+
+async def test_an_issuer_that_goes_away_leaves_its_keys_in_force(
+    issuer: Issuer, clock: Clock, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = tokens(issuer, clock)
+    assert await known.identify(token(key)) == ALICE
+    issuer.document = None
+    clock.now += 601
+    assert await refusal(known, token(other, "k2"))
+    assert issuer.url in caplog.text
+    assert await known.identify(token(key, iat=1)) == ALICE
+
+
+async def test_an_issuer_that_was_never_there_is_told_as_away_and_asked_again_later(
+    issuer: Issuer, clock: Clock, key: rsa.RSAPrivateKey
+) -> None:
+    document, issuer.document = issuer.document, None
+    known = tokens(issuer, clock)
+    for _ in range(3):
+        with pytest.raises(IssuerAway) as away:
+            await known.identify(token(key))
+        assert away.value.retry_after == 30
+    assert issuer.asked == 1
+    issuer.document = document
+    clock.now += 30
+    assert await known.identify(token(key)) == ALICE
+
+
+@pytest.mark.parametrize("document", [{}, {"keys": []}, {"keys": [{"kty": "RSA"}]}, [], "keys", {"keys": "k1"}])
+async def test_what_is_no_set_of_keys_is_told_in_the_log(
+    issuer: Issuer, key: rsa.RSAPrivateKey, document: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer.document = document
+    with pytest.raises(IssuerAway):
+        await tokens(issuer).identify(token(key))
+    assert "JWKS" in caplog.text
+
+
+async def test_while_keys_are_fetched_everything_else_goes_on_and_they_are_fetched_once(
+    issuer: Issuer, key: rsa.RSAPrivateKey
+) -> None:
+    issuer.delay = 60
+    known = tokens(issuer)
+    waiting = [asyncio.create_task(known.identify(token(key))) for _ in range(5)]
+    with anyio.fail_after(10):
+        while not issuer.asked:  # noqa: ASYNC110 (what is waited for is another thread's)
+            await asyncio.sleep(0.01)  # the loop is not blocked, or this would not come back in time
+    waiting.pop().cancel()  # who leaves does not end it for the others
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in waiting)
+    issuer.released.set()
+    assert await asyncio.gather(*waiting) == [ALICE] * 4
+    assert issuer.asked == 1
+
+
+async def test_keys_in_a_file_are_read_again_when_it_changes(
+    tmp_path: Path, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
+) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [public_jwk(key, "k1")]}))
+    keys = KeysOfFile(path)
+    keys._file._look_seconds = 0  # noqa: SLF001 (not to wait a second)
+    known = Tokens(settings(), keys)
+    assert await known.identify(token(key)) == ALICE
+    path.write_text(json.dumps({"keys": [public_jwk(other, "k2")]}))
+    assert await known.identify(token(other, "k2")) == ALICE
+    assert await refusal(known, token(key))
+
+
+# ---- what is believed
+
+
+class Counting(Tokens):
+    """Counts how often a token is checked indeed."""
+
+    checks = 0
+
+    async def _check(self, *arguments: Any) -> dict[str, Any]:
+        self.checks += 1
+        return await super()._check(*arguments)
+
+
+async def test_a_checked_token_is_believed_for_a_minute_or_until_it_expires(
+    issuer: Issuer, clock: Clock, key: rsa.RSAPrivateKey
+) -> None:
+    clock.now = time.time()
+    known = Counting(settings(), KeysOfUrl(issuer.url), clock=clock)
+    short, long = token(key, exp=int(clock.now) + 30), token(key, exp=int(clock.now) + 600)
+
+    async def ask_all() -> int:
+        before = known.checks
+        for signed in (short, long) * 3:
+            assert await known.identify(signed) == ALICE
+        return known.checks - before
+
+    assert await ask_all() == 2
+    assert await ask_all() == 0
+    clock.now += 45
+    assert await ask_all() == 3  # of the short one, which may not be believed any more
+    clock.now += 20
+    assert await ask_all() == 4
+
+
+async def test_what_was_refused_is_checked_again_each_time(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    known = Counting(settings(), KeysOfUrl(issuer.url))
+    for _ in range(3):
+        assert await refusal(known, token(key)[:-8] + "AAAAAAAA")
+    assert known.checks == 3
+
+
+async def test_what_is_believed_stays_small(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    known = tokens(issuer)
+    signed = [token(key, jti=str(number)) for number in range(6)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("glitchflow_api.tokens._MOST_BELIEVED", 3)
+        for each in signed:
+            await known.identify(each)
+    assert len(known._believed) == 3  # noqa: SLF001 (that it is bounded shows nowhere else)
+
+
+# ---- at the gateway
+
+
+def test_the_gateway_takes_tokens_of_its_issuer(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    with TestClient(create_app(settings(JWT_JWKS=issuer.url))) as client:
+        signed = token(key)
+        told = client.get("/whoami", headers={"Authorization": f"Bearer {signed}"}).json()
+        assert told == {"auth": "jwt", "name": "alice", "group": "/detchar", "scopes": ["read", "stream"]}
+        assert client.post("/cleanbuf", headers={"Authorization": f"Bearer {signed}"}).json()["code"] == "forbidden"
+        assert client.get("/stats").json()["code"] == "unauthorized"
+        assert client.post("/session", json={"key": signed}).status_code == 204
+        assert client.get("/whoami").json()["name"] == "alice"
+
+
+def test_an_issuer_that_is_away_is_our_fault_and_closes_no_open_route(
+    issuer: Issuer, key: rsa.RSAPrivateKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer.document = None
+    headers = {"Authorization": f"Bearer {token(key)}"}
+    with TestClient(create_app(settings(JWT_JWKS=issuer.url))) as client, caplog.at_level(logging.ERROR):
+        answer = client.get("/stats", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (503, "issuer-unreachable")
+        assert 1 <= int(answer.headers["retry-after"]) <= 30
+        assert client.get("/whoami", headers=headers).json()["scopes"] == []
+        assert client.get("/healthz", headers=headers).status_code == 200
