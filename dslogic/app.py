@@ -5,9 +5,11 @@ from wsgiref.types import WSGIApplication
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
+from dslogic.assets import Assets
 from dslogic.buffer_client import BufferClient
 from dslogic.datapath import PATH, DataPath
 from dslogic.overview import OverviewKeeper
+from dslogic.page import page
 from dslogic.routes import routes
 from dslogic.settings import LogicSettings
 from gwservice.correlation import note_problem
@@ -41,9 +43,10 @@ def create_app(
         raise ValueError(f"there is no configuration named {config_name!r}")
     configure_logging("dslogic")
     settings = settings or LogicSettings.load()
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = int(settings.MAX_BODY) + 1
     app.extensions["settings"] = settings
+    app.extensions["assets"] = Assets()
     app.extensions["buffer"] = buffer = buffer or BufferClient(settings)
     app.extensions["overview"] = OverviewKeeper(buffer, int(settings.MAX_SIZE))
     application: WSGIApplication = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))
@@ -51,6 +54,7 @@ def create_app(
         application = CallerDoor(application, secret)
     app.wsgi_app = Observed(application, PATH)  # type: ignore[method-assign]  # Flask's documented way
     app.register_blueprint(routes)
+    app.register_blueprint(page)
     app.register_error_handler(ProblemError, _tell_problem_error)
     app.register_error_handler(HTTPException, _tell_http_exception)
     app.register_error_handler(Exception, _tell_unexpected)

@@ -1,32 +1,80 @@
-"""What the status page shows; the holder's token is not among it."""
+"""The page: a shell without data, which the browser fills, and its static files."""
 
-from typing import Any
+from typing import cast
 
-from dslogic.buffer_client import BufferClient
-from dslogic.rules import fill
+from flask import Blueprint, Response, current_app, json, render_template, request
+from werkzeug.exceptions import NotFound
 
-#: The page lists the newest files only: nobody reads a hundred thousand names.
-_FILES_SHOWN = 200
+from dslogic.assets import Assets
+
+page = Blueprint("page", __name__)
+
+#: How long a browser keeps a file whose address changes with its content.
+_FOR_GOOD = "public, max-age=31536000, immutable"
+#: Everything comes from here; plots are drawn into images of their own, as data.
+_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+#: What the page asks, by the door it came through; relative to the page, so that it works behind any prefix.
+_ROUTES = {
+    "gateway": {
+        "events": "events",
+        "overview": "overview",
+        "coverage": "coverage",
+        "segments": "segments",
+        "batches": "batches",
+        "log": "log",
+        "whoami": "whoami",
+        "session": "session",
+        "freeze": "train",
+        "thaw": "thaw",
+        "clean": "cleanbuf",
+    },
+    "dslogic": {
+        "overview": "overview",
+        "coverage": "coverage",
+        "segments": "segments",
+        "batches": "batches",
+        "log": "dumpflog",
+        "freeze": "freezeds",
+        "thaw": "thawds",
+        "clean": "flushbuf",
+    },
+}
 
 
-def status_page(buffer: BufferClient, max_size: int) -> dict[str, Any]:
-    """Give the values of the page's template."""
-    stats, description, names = buffer.stats(), buffer.description(), buffer.names()
-    return {
-        "state": description.dstatus,
-        "holder": description.user,
-        "n_itm": stats.n_itm,
-        "buff_size": readable_size(stats.buff_size),
-        "max_size": readable_size(max_size),
-        "percent": round(100 * fill(stats, max_size)),
-        "newest": names[: -_FILES_SHOWN - 1 : -1],
-    }
+def _assets() -> Assets:
+    return cast("Assets", current_app.extensions["assets"])
 
 
-def readable_size(size: float) -> str:
-    """Write a number of bytes with three digits or so: `7.13 kB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":  # noqa: PLR2004 (decimal units)
-            break
-        size /= 1000
-    return f"{size:.4g} {unit}"
+@page.get("/")
+def shell() -> Response:
+    """Give the page; `?at=gateway` has it ask the gateway's routes instead of dslogic's own."""
+    routes = _ROUTES["gateway" if request.args.get("at") == "gateway" else "dslogic"]
+    response = Response(render_template("page.html", asset=_assets().url, routes=json.dumps(routes)))
+    response.headers.update({**_HEADERS, "Cache-Control": "no-cache"})
+    return response
+
+
+@page.get("/static/<version>/<name>")
+def static_file(version: str, name: str) -> Response:
+    """Give a static file, compressed where the browser takes that.
+
+    A page that an older version gave may ask for its files here: it gets today's, which nobody keeps.
+    """
+    asset = _assets().find(name)
+    if asset is None:
+        raise NotFound(f"there is no {name}")
+    current = version == asset.version
+    headers = {**_HEADERS, "Cache-Control": _FOR_GOOD if current else "no-store", "Vary": "Accept-Encoding"}
+    if "gzip" not in request.accept_encodings:
+        return Response(asset.content, headers=headers, content_type=asset.media_type)
+    headers["Content-Encoding"] = "gzip"
+    return Response(asset.compressed, headers=headers, content_type=asset.media_type)

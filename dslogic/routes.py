@@ -4,14 +4,13 @@ from typing import cast
 from urllib.parse import quote
 
 import msgspec
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from dslogic import datapath
 from dslogic.buffer_client import BufferClient, Reply
 from dslogic.orders import freeze
 from dslogic.overview import OverviewKeeper
-from dslogic.page import status_page
 from dslogic.settings import LogicSettings
 from gwservice.correlation import note_passed_on
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, pick
@@ -136,12 +135,6 @@ def dump_files() -> Response:
 def dump_log() -> Response:
     """Give the buffer's log."""
     return _pass_on(_buffer().get(_settings().ENDP_DUMP))
-
-
-@routes.get("/")
-def page() -> str:
-    """Show the status page."""
-    return render_template("status.html", **status_page(_buffer(), _settings().MAX_SIZE))
 
 
 @routes.get("/healthz")

@@ -20,8 +20,3 @@ def smallest_meant(stats: BufferStats) -> int:
     A batch only grows until it is archived, and an empty one is never meant.
     """
     return max(1, stats.buff_size)
-
-
-def fill(stats: BufferStats, max_size: int) -> float:
-    """Give how full the batch is against `max_size`, 1 at most."""
-    return 1.0 if stats.buff_size >= max_size else stats.buff_size / max_size

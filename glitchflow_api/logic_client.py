@@ -125,9 +125,9 @@ class LogicClient:
         """Read a segment's file, or a range of it."""
         return await self._request("GET", f"{self._settings.DS_SEGMENTS}/{quote(name, safe='')}", b"", headers)
 
-    async def get(self, path: str) -> Reply:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         """Read one of dslogic's routes."""
-        return _expect(await self._request("GET", path), HTTPStatus.OK)
+        return _expect(await self._request("GET", path, headers=headers), HTTPStatus.OK)
 
     async def _request(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None

@@ -28,7 +28,7 @@ from glitchflow_api.openapi import described, described_stream, json_body, probl
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
-from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, pick
+from gwservice.passing import ANSWER_HEADERS, PAGE_HEADERS, QUESTION_HEADERS, pick
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_order
 from gwwire.datastore import CleanOrder as WireCleanOrder
 from gwwire.overview import Overview
@@ -210,16 +210,25 @@ def _pass_up(reply: Reply) -> Response:
     return Response(reply.body, reply.status, pick(reply.headers, ANSWER_HEADERS))
 
 
+def _pass_page_up(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, pick(reply.headers, PAGE_HEADERS))
+
+
 @router.get("/dspage", tags=["page"], responses=problems(), response_class=Response)
 async def dspage(logic: Logic) -> Response:
-    """Show the status page."""
-    return _pass_up(await logic.get("/"))
+    """Show the status page: a shell without data, which asks the routes above."""
+    return _pass_page_up(await logic.get("/?at=gateway"))
 
 
-@router.get("/static/{name}", include_in_schema=False)
-async def static(name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")], logic: Logic) -> Response:
+@router.get("/static/{version}/{name}", include_in_schema=False)
+async def static(
+    version: Annotated[str, Path(pattern=r"^\w+$")],
+    name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")],
+    request: Request,
+    logic: Logic,
+) -> Response:
     """Give a part of the status page."""
-    return _pass_up(await logic.get(f"/static/{name}"))
+    return _pass_page_up(await logic.get(f"/static/{version}/{name}", pick(request.headers, ["Accept-Encoding"])))
 
 
 @router.get("/problems", tags=["page"], responses=text("the page, as Markdown"), response_class=PlainTextResponse)

@@ -8,6 +8,11 @@ from gwwire.segment import NDJSON
 SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
 QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")
 ANSWER_HEADERS = ("Content-Type", "Retry-After", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range")
+#: Those of the page and its files: how they are kept, and what a browser may do with them.
+PAGE_HEADERS = (
+    *("Content-Type", "Content-Encoding", "Cache-Control", "Vary"),
+    *("Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy"),
+)
 
 #: The headers of an answer to OPTIONS: what a POST may carry.
 SEGMENT_OFFER = {"Allow": "OPTIONS, POST", "Accept-Post": f"application/json, {NDJSON}"}

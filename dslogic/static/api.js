@@ -1,0 +1,53 @@
+// The datastore's routes, as the page's door has them; every address is relative to the page.
+
+const routes = JSON.parse(document.body.dataset.routes);
+
+/** What the datastore says when it does not do what it was asked: a problem document, or no answer at all (status 0). */
+export class Refusal extends Error {
+  constructor(status, problem, retryAfter = null) {
+    super(problem.detail || problem.title || `the datastore answered ${status}`);
+    this.status = status;
+    this.code = problem.code ?? "";
+    this.retryAfter = retryAfter;
+  }
+}
+
+export const offers = (route) => route in routes;
+
+/** Give the address of a route; `rest` is appended, query values that are null or empty are left out. */
+export function address(route, rest = "", query = {}) {
+  const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value != null && value !== ""));
+  const url = new URL(routes[route] + rest, document.baseURI);
+  url.search = asked.toString();
+  return url.href;
+}
+
+export async function request(url, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(url, { credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, { detail: "The datastore cannot be reached." });
+  }
+  if (answer.ok) return answer;
+  throw new Refusal(answer.status, await problemOf(answer), Number(answer.headers.get("Retry-After")) || null);
+}
+
+async function problemOf(answer) {
+  try {
+    return await answer.json();
+  } catch {
+    return {};
+  }
+}
+
+export const read = async (route, query = {}, rest = "") => (await request(address(route, rest, query))).json();
+
+/** Give an order; gives what was answered, decoded where it is JSON. */
+export async function order(route, body, rest = "", method = "POST") {
+  const headers = { "Content-Type": "application/json" };
+  const answer = await request(address(route, rest), { method, headers, body: body && JSON.stringify(body) });
+  const text = await answer.text();
+  return answer.headers.get("Content-Type")?.includes("json") ? JSON.parse(text) : text;
+}

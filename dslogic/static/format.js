@@ -1,0 +1,78 @@
+// Numbers for people, and GPS time.
+
+/** Unix time of the GPS epoch, 1980-01-06T00:00:00Z. */
+const GPS_EPOCH = 315_964_800;
+
+/**
+ * GPS seconds at which each leap second since the epoch had been counted, the first of 1981-07-01, the last of
+ * 2017-01-01 (IERS Bulletin C 52). Bulletins to 72 announced no other.
+ */
+const LEAPS = [
+  46_828_801, 78_364_802, 109_900_803, 173_059_204, 252_028_805, 315_187_206, 346_723_207, 393_984_008, 425_520_009,
+  457_056_010, 504_489_611, 551_750_412, 599_184_013, 820_108_814, 914_803_215, 1_025_136_016, 1_119_744_017,
+  1_167_264_018,
+];
+
+/** Give the Unix time of a GPS time, both in s. */
+export function unixOfGps(gps) {
+  return gps + GPS_EPOCH - LEAPS.filter((leap) => gps >= leap).length;
+}
+
+/** Give the GPS time of a Unix time, both in s; within a leap second, which Unix time leaves out, the later one. */
+export function gpsOfUnix(unix) {
+  const seconds = unix - GPS_EPOCH;
+  return seconds + LEAPS.filter((leap, before) => seconds + before + 1 >= leap).length;
+}
+
+/** Write a Unix time as UTC: `2026-11-21 07:36:59`, with so many decimals of the second. */
+export function utcText(unix, decimals = 0) {
+  const scale = 10 ** decimals;
+  const date = new Date(Math.floor(unix * scale + 1e-6) / scale * 1000);
+  if (Number.isNaN(date.getTime())) return "beyond the calendar";
+  return date.toISOString().replace("T", " ").slice(0, decimals ? 20 + decimals : 19);
+}
+
+export const utcOfGps = (gps, decimals = 0) => utcText(unixOfGps(gps), decimals);
+
+/** Write a GPS time to the millisecond, without what is zero. */
+export const gpsText = (gps) => String(Number(gps.toFixed(3)));
+
+/** Write an RFC 3339 time as UTC for people. */
+export const stampText = (stamp) => (stamp ? utcText(Date.parse(stamp) / 1000) : "—");
+
+export const countText = (count) => count.toLocaleString("en");
+
+/** Give the number and its unit, three digits or so: ["7.13", "kB"]. */
+export function sizeParts(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  let size = bytes;
+  let unit = 0;
+  while (size >= 999.5 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return [unit === 0 ? String(Math.round(size)) : size.toPrecision(3), units[unit]];
+}
+
+export const sizeText = (bytes) => sizeParts(bytes).join(" ");
+
+/** Write a duration with its two largest units: `2 d 4 h`, `3 min 20 s`, `0.5 s`. */
+export function durationText(seconds) {
+  if (seconds < 0) return `−${durationText(-seconds)}`;
+  if (seconds < 10) return `${Number(seconds.toFixed(seconds < 1 ? 3 : 1))} s`;
+  const whole = Math.round(seconds);
+  const parts = [
+    [Math.floor(whole / 31_557_600), "y"],
+    [Math.floor((whole % 31_557_600) / 86_400), "d"],
+    [Math.floor((whole % 86_400) / 3600), "h"],
+    [Math.floor((whole % 3600) / 60), "min"],
+    [whole % 60, "s"],
+  ];
+  const first = parts.findIndex(([value]) => value > 0);
+  return parts.slice(first, first + 2).filter(([value]) => value > 0).map(([value, unit]) => `${value} ${unit}`).join(" ");
+}
+
+export const plural = (count, word) => `${countText(count)} ${word}${count === 1 ? "" : "s"}`;
+
+/** What a segment without a channel is called. */
+export const channelText = (channel) => channel ?? "no channel";

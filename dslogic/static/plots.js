@@ -1,0 +1,107 @@
+// Drawing with plotly: loaded once, after the first paint, and drawn in the page's own colours.
+
+let library;
+
+/** Load the library; the page is readable long before it is here. */
+export function loadPlotly() {
+  library ??= new Promise((resolve, reject) => {
+    // The library carries a map's style sheet, inline, which the policy forbids; whoever has this id is left alone.
+    const map = document.createElement("meta");
+    map.id = "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53";
+    const script = document.createElement("script");
+    script.src = document.body.dataset.plotly;
+    script.addEventListener("load", () => resolve(window.Plotly));
+    script.addEventListener("error", () => {
+      library = undefined;
+      reject(new Error("The plotting library could not be loaded."));
+    });
+    document.head.append(map, script);
+  });
+  return library;
+}
+
+const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+/** Give the colour of the channel at this place of the list. */
+export const channelColour = (place) => token(`channel-${(place % 6) + 1}`);
+
+export const accent = () => token("accent");
+
+/** The colours of energy over the median, from nothing to loud. */
+export const heat = () => [0, 0.2, 0.4, 0.6, 0.8, 1].map((stop, place) => [stop, token(`heat-${place}`)]);
+
+const CONFIG = { displayModeBar: false, responsive: false, showTips: false, doubleClick: "reset", displaylogo: false };
+
+function axis(own = {}) {
+  return {
+    gridcolor: token("line"),
+    linecolor: token("line-strong"),
+    zerolinecolor: token("line"),
+    tickcolor: token("line-strong"),
+    tickfont: { color: token("muted"), size: 12 },
+    automargin: true,
+    ...own,
+    ...(own.title && { title: { text: own.title, font: { color: token("muted"), size: 12 }, standoff: 8 } }),
+  };
+}
+
+/**
+ * A plot in a container: drawn again when its data, its size or the colour scheme change, and never while it is hidden.
+ *
+ * Args: the container; and a function that gives {data, layout} with the colours of the moment, or null for no plot.
+ */
+export class Plot {
+  #describe;
+  #due = false;
+  #visible = false;
+
+  constructor(container, describe) {
+    this.container = container;
+    this.#describe = describe;
+    new ResizeObserver(() => this.draw()).observe(container);
+    new IntersectionObserver(([entry]) => {
+      this.#visible = entry.isIntersecting;
+      if (this.#visible && this.#due) this.draw();
+    }, { rootMargin: "200px" }).observe(container);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+  }
+
+  /** Draw what is to be seen now, once for all reasons to draw until the next frame. */
+  draw() {
+    const already = this.#due;
+    this.#due = true;
+    if (this.#visible && !(already && this.frame)) {
+      this.frame = requestAnimationFrame(() => this.#drawNow());
+    }
+  }
+
+  async #drawNow() {
+    const plotly = await loadPlotly();
+    this.frame = 0;
+    this.#due = false;
+    const { clientWidth: width, clientHeight: height } = this.container;
+    const wanted = width && height ? this.#describe({ width, narrow: width < 560 }) : null;
+    if (!wanted) return;
+    const { xaxis, yaxis, yaxis2, ...rest } = wanted.layout;
+    const layout = {
+      width,
+      height,
+      margin: { l: 56, r: 12, t: 8, b: 44 },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: token("text-font"), color: token("ink"), size: 12 },
+      hoverlabel: { font: { family: token("text-font"), size: 12 } },
+      showlegend: false,
+      dragmode: "zoom",
+      xaxis: axis(xaxis),
+      yaxis: axis(yaxis),
+      ...(yaxis2 && { yaxis2: axis(yaxis2) }),
+      ...rest,
+    };
+    await plotly.react(this.container, wanted.data, layout, CONFIG);
+    if (!this.container.dataset.drawn) {
+      this.container.dataset.drawn = "yes";
+      this.container.dispatchEvent(new CustomEvent("drawn"));
+    }
+  }
+}

@@ -1,0 +1,169 @@
+// Strain and its spectrogram: the latest of a channel, and any segment's.
+
+import { address } from "./api.js";
+import { byId, element, fillSelect, show, write } from "./dom.js";
+import { channelText, durationText, gpsText, utcOfGps } from "./format.js";
+import { Plot, accent, heat } from "./plots.js";
+
+/** The latest strain is drawn over so many seconds and segments, as far as they follow each other. */
+const WINDOW_SECONDS = 8;
+const WINDOW_SEGMENTS = 16;
+const ROWS_KEPT = 64;
+const REDRAW_MS = 1000;
+/** Energy from which on the colour is the loudest, in dB over the median. */
+const LOUD = 25;
+
+const worker = new Worker(new URL("strain_worker.js", import.meta.url), { type: "module" });
+const waiting = new Map();
+let asked = 0;
+
+worker.addEventListener("message", ({ data: { id, drawn, failure } }) => {
+  const { resolve, reject } = waiting.get(id);
+  waiting.delete(id);
+  if (drawn) resolve(drawn);
+  else reject(new Error(failure));
+});
+
+function draw(names) {
+  asked += 1;
+  const urls = names.map((name) => address("segments", `/${encodeURIComponent(name)}`));
+  worker.postMessage({ id: asked, urls });
+  return new Promise((resolve, reject) => waiting.set(asked, { resolve, reject }));
+}
+
+/** A strain plot above its spectrogram, in a container. */
+export class StrainView {
+  #drawn = null;
+  #plots;
+
+  constructor(container, label) {
+    const line = element("div", { class: "plot strain-line", role: "img", "aria-label": `Strain of ${label}` });
+    const map = element("div", { class: "plot strain-map", role: "img", "aria-label": `Spectrogram of ${label}` });
+    const legend = element("p", { class: "legend" }, "0 dB", element("span", { class: "heat", "aria-hidden": "true" }), `${LOUD} dB over the median of each frequency`);
+    container.append(line, map, legend);
+    this.#plots = [new Plot(line, () => this.#line()), new Plot(map, () => this.#map())];
+  }
+
+  /** Draw the segments of these names, which follow each other; gives what was drawn. */
+  async show(names) {
+    this.#drawn = await draw(names);
+    for (const plot of this.#plots) plot.draw();
+    return this.#drawn;
+  }
+
+  #span() {
+    return [0, this.#drawn.samples * this.#drawn.dt];
+  }
+
+  #line() {
+    if (!this.#drawn) return null;
+    return {
+      data: [{ type: "scatter", mode: "lines", ...this.#drawn.line, line: { color: accent(), width: 1 }, hovertemplate: "%{x:.4f} s<br>%{y:.4e}<extra></extra>" }],
+      layout: {
+        margin: { l: 64, r: 12, t: 22, b: 20 },
+        xaxis: { range: this.#span(), showticklabels: false },
+        yaxis: { title: "strain", exponentformat: "power", showexponent: "all", nticks: 5, automargin: false },
+      },
+    };
+  }
+
+  #map() {
+    if (!this.#drawn?.spectrum) return null;
+    const { times, frequencies, decibels } = this.#drawn.spectrum;
+    return {
+      data: [{
+        type: "heatmap",
+        x: times,
+        y: frequencies.slice(1), // there is no logarithm of 0 Hz
+        z: decibels.slice(1),
+        zmin: 0,
+        zmax: LOUD,
+        colorscale: heat(),
+        showscale: false,
+        hovertemplate: "%{x:.3f} s<br>%{y:.0f} Hz<br>%{z:.1f} dB<extra></extra>",
+      }],
+      layout: {
+        margin: { l: 64, r: 12, t: 4, b: 46 },
+        xaxis: { range: this.#span(), title: `s from GPS ${gpsText(this.#drawn.t0)}`, showgrid: false },
+        yaxis: {
+          title: "Hz",
+          type: "log",
+          range: [Math.log10(frequencies[1]), Math.log10(frequencies.at(-1))],
+          tickvals: [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192],
+          showgrid: false,
+          automargin: false,
+        },
+      },
+    };
+  }
+}
+
+/** The panel of the latest strain; follows what is stored. */
+export class LatestStrain {
+  #rows = new Map(); // by channel: the newest rows, by t0
+  #view = new StrainView(byId("strain-view"), "the latest segments");
+  #choice = byId("strain-channel");
+  #shown = "";
+  #busy = false;
+  #timer = null;
+
+  constructor() {
+    this.#choice.addEventListener("change", () => this.#draw());
+  }
+
+  add(rows) {
+    for (const row of rows) {
+      const key = JSON.stringify(row.channel);
+      const known = this.#rows.get(key) ?? [];
+      known.push(row);
+      this.#rows.set(key, known);
+    }
+    for (const [key, known] of this.#rows) {
+      known.sort((a, b) => a.t0 - b.t0 || a.seq - b.seq);
+      this.#rows.set(key, known.slice(-ROWS_KEPT));
+    }
+    const options = [...this.#rows.keys()].map((key) => ({ value: key, text: channelText(JSON.parse(key)) }));
+    fillSelect(this.#choice, options.sort((a, b) => a.text.localeCompare(b.text)));
+    this.#choice.disabled = !options.length;
+    this.#timer ??= setTimeout(() => this.#draw(), this.#shown ? REDRAW_MS : 0);
+  }
+
+  async #draw() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    const rows = latestWindow(this.#rows.get(this.#choice.value) ?? []);
+    const wanted = rows.map(({ name }) => name).join(" ");
+    if (!rows.length || wanted === this.#shown) return;
+    if (this.#busy) {
+      this.#timer = setTimeout(() => this.#draw(), REDRAW_MS);
+      return;
+    }
+    this.#busy = true;
+    try {
+      show("strain-view");
+      show("strain-empty", false);
+      const drawn = await this.#view.show(rows.map(({ name }) => name));
+      this.#shown = wanted;
+      const rate = Math.round(1 / drawn.dt);
+      write("strain-note", `${durationText(drawn.samples * drawn.dt)} at ${rate} Hz, from ${utcOfGps(drawn.t0)} UTC`);
+    } catch (error) {
+      write("strain-note", error.message);
+    } finally {
+      this.#busy = false;
+    }
+  }
+}
+
+/** Give the newest rows that follow each other without a gap, as many as are drawn at a time. */
+export function latestWindow(rows) {
+  const window = rows.slice(-1);
+  for (const row of rows.slice(0, -1).reverse()) {
+    const [next] = window;
+    const end = row.t0 + row.n * row.dt;
+    if (row.dt !== next.dt || Math.abs(end - next.t0) > next.dt / 2) break;
+    const seconds = window.reduce((sum, each) => sum + each.n * each.dt, row.n * row.dt);
+    if (seconds > WINDOW_SECONDS + row.dt / 2 || window.length === WINDOW_SEGMENTS) break;
+    window.unshift(row);
+  }
+  return window;
+}
