@@ -216,7 +216,7 @@ class Buffer:
         return path
 
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
-        """Give the segments asked for, by growing seq."""
+        """Give the segments asked for, by growing seq; with `before` by falling seq."""
         return await asyncio.to_thread(self._store.catalog.segments, wanted)
 
     async def segment(self, name: str) -> tuple[CataloguedSegment, Path]:

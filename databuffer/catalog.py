@@ -133,7 +133,10 @@ class ClaimRow:
 
 @dataclass(frozen=True)
 class SegmentFilter:
-    """Which segments are asked for; spans are half-open GPS spans, `after` is a seq."""
+    """Which segments are asked for; spans are half-open GPS spans, `after` and `before` are seqs.
+
+    With `before`, the newest come first.
+    """
 
     batch: str | None = None
     channel: str | None = None
@@ -141,6 +144,7 @@ class SegmentFilter:
     stop: float | None = None
     after: int = 0
     limit: int = 1000
+    before: int | None = None
 
 
 @contextmanager
@@ -312,7 +316,7 @@ class Catalog:
             return name
 
     def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
-        """Give the segments asked for, by growing seq, `limit` at most."""
+        """Give the segments asked for, by growing seq (with `before` by falling seq), `limit` at most."""
         with self._reading() as connection:
             return [_segment(row) for row in connection.execute(_query(wanted))]
 
@@ -384,7 +388,9 @@ def _query(wanted: SegmentFilter) -> sa.Select[Any]:
         query = query.where(columns.t0 + columns.n * columns.dt > wanted.start)
     if wanted.stop is not None:
         query = query.where(columns.t0 < wanted.stop)
-    return query.order_by(columns.seq).limit(wanted.limit)
+    if wanted.before is None:
+        return query.order_by(columns.seq).limit(wanted.limit)
+    return query.where(columns.seq < wanted.before).order_by(columns.seq.desc()).limit(wanted.limit)
 
 
 def _batch(row: sa.Row[Any]) -> BatchRow:

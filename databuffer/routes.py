@@ -200,15 +200,17 @@ async def list_segments(  # noqa: PLR0913, PLR0917 (one for each thing that can 
     stop: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    before: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> Response:
     """Give segments of a batch, a channel, a half-open GPS span, in the order they were stored.
 
     The next page begins after the seq `after` of this one: none is told twice and none left out, whatever is stored
-    meanwhile.
+    meanwhile. With `before`, a seq, the newest come first, and the next page begins before the last of this one.
     """
-    found = await buffer.segments(SegmentFilter(batch, channel, start, stop, after, limit + 1))
+    found = await buffer.segments(SegmentFilter(batch, channel, start, stop, after, limit + 1, before))
     page = found[:limit]
-    return _json(SegmentPage([_record(row) for row in page], page[-1].seq if page else after, len(found) > limit))
+    newest = max((row.seq for row in page), default=after)
+    return _json(SegmentPage([_record(row) for row in page], newest, len(found) > limit))
 
 
 @router.get("/segments/{name}", summary="A segment's file")

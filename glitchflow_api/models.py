@@ -147,6 +147,9 @@ class SegmentQuery(BaseModel):
     start: Annotated[float | None, Field(allow_inf_nan=False, description="that end after this GPS time, s")] = None
     stop: Annotated[float | None, Field(allow_inf_nan=False, description="that begin before this GPS time, s")] = None
     after: Annotated[int, Field(ge=0, lt=2**63, description="stored after this seq")] = 0
+    before: Annotated[
+        int | None, Field(ge=0, lt=2**63, description="stored before this seq, and then the newest first")
+    ] = None
     limit: Annotated[int, Field(ge=1, le=10_000, description="at most so many")] = 1000
 
 

@@ -195,7 +195,7 @@ async def segments(wanted: Annotated[SegmentQuery, Query()], logic: Logic) -> Re
     """List stored segments, in the order they were stored, a page at a time.
 
     The next page begins after the `after` of this one: none is told twice and none left out, whatever is stored
-    meanwhile.
+    meanwhile. With `before` the newest come first, and the next page begins before the last of this one.
     """
     return _pass_up(await logic.segments(wanted.model_dump(exclude_none=True)))
 

@@ -56,10 +56,9 @@ export function sizeParts(bytes) {
 
 export const sizeText = (bytes) => sizeParts(bytes).join(" ");
 
-/** Write a duration with its two largest units: `2 d 4 h`, `3 min 20 s`, `0.5 s`. */
-export function durationText(seconds) {
-  if (seconds < 0) return `−${durationText(-seconds)}`;
-  if (seconds < 10) return `${Number(seconds.toFixed(seconds < 1 ? 3 : 1))} s`;
+/** Give a duration by its two largest units: [["3", "min"], ["20", "s"]]. */
+export function durationParts(seconds) {
+  if (seconds < 10) return [[String(Number(seconds.toFixed(seconds < 1 ? 3 : 1))), "s"]];
   const whole = Math.round(seconds);
   const parts = [
     [Math.floor(whole / 31_557_600), "y"],
@@ -69,8 +68,14 @@ export function durationText(seconds) {
     [whole % 60, "s"],
   ];
   const first = parts.findIndex(([value]) => value > 0);
-  return parts.slice(first, first + 2).filter(([value]) => value > 0).map(([value, unit]) => `${value} ${unit}`).join(" ");
+  return parts.slice(first, first + 2).filter(([value]) => value > 0).map(([value, unit]) => [String(value), unit]);
 }
+
+/** Write a duration: `2 d 4 h`, `3 min 20 s`, `0.5 s`. */
+export const durationText = (seconds) => durationParts(seconds).map((part) => part.join(" ")).join(" ");
+
+/** Write a power of ten: `10⁻²¹`. */
+export const powerText = (exponent) => `10${[...String(exponent)].map((digit) => (digit === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])).join("")}`;
 
 export const plural = (count, word) => `${countText(count)} ${word}${count === 1 ? "" : "s"}`;
 

@@ -31,8 +31,8 @@ export class Ingest {
 
   /** Take an overview: what its batches have more than before has arrived since. */
   take(overview) {
+    this.tick(overview);
     const batches = new Map([[overview.batch, overview], ...(overview.next ? [[overview.next.batch, overview.next]] : [])]);
-    this.#now = overview.time;
     this.#since ??= overview.time;
     if (this.#known) {
       const arrived = { time: overview.time, bytes: 0, segments: 0 };
@@ -47,6 +47,13 @@ export class Ingest {
     const oldest = this.#now - MINUTES * 60 - BIN_SECONDS;
     while (this.#arrivals.length && this.#arrivals[0].time < oldest) this.#arrivals.shift();
     this.#plot.draw();
+  }
+
+  /** Go on to the time of an overview. */
+  tick({ time }) {
+    const moved = Math.floor(time / BIN_SECONDS) > Math.floor(this.#now / BIN_SECONDS);
+    this.#now = time;
+    if (moved) this.#plot.draw();
   }
 
   /** Give bytes and segments per second, of the last minute or what the page has seen of it. */

@@ -2,7 +2,7 @@
 
 import { byId, element, row, show, write } from "./dom.js";
 import {
-  channelText, countText, durationText, gpsOfUnix, gpsText, plural, sizeParts, sizeText, utcOfGps, utcText,
+  channelText, countText, durationParts, durationText, gpsOfUnix, gpsText, plural, sizeParts, sizeText, utcOfGps, utcText,
 } from "./format.js";
 import { channelColour } from "./plots.js";
 
@@ -13,9 +13,10 @@ const NEARLY_FULL = 0.05;
 
 const WORDS = { OPERATIONAL: "Operational", FROZEN: "Frozen" };
 
-let clock = null; // how far the datastore's clock is from the browser's, in s
+let clock = 0; // how far the datastore's clock is from the browser's, in s
 
-const now = () => Date.now() / 1000 + (clock ?? 0);
+/** Give the datastore's time, Unix s. */
+const now = () => Date.now() / 1000 + clock;
 
 /** Show the time, by the datastore's clock once it is known: a wall screen's own may be off. */
 export function showClock() {
@@ -23,8 +24,15 @@ export function showClock() {
   write("utc-now", utcText(now()));
 }
 
+/** Go by the clock of an overview that has just come. */
+export function setClock({ time }) {
+  clock = time - Date.now() / 1000;
+}
+
+/** Give an overview as it is now, if nothing but the time has changed. */
+export const asOfNow = (overview) => ({ ...overview, time: now() });
+
 export function showOverview(overview, rate) {
-  clock = overview.time - Date.now() / 1000;
   showClock();
   showState(overview);
   showFill(overview, rate);
@@ -65,36 +73,37 @@ function fillText(state, full, seconds) {
   return seconds === null ? "" : `full in ${durationText(Math.ceil(seconds))} at this rate`;
 }
 
-function showCards({ n_itm: count, buff_size: size, channels, time, queue, queue_size: places, free, size: volume, batch, archived }, rate) {
-  const mine = channels.filter((each) => !each.batch || each.batch === batch);
-  const seconds = mine.reduce((sum, each) => sum + each.seconds, 0);
+function showCards(overview, rate) {
+  const { n_itm: count, channels, more_channels: more, time, queue, queue_size: places, free, size: volume, archived } = overview;
+  const seconds = channels.reduce((sum, each) => sum + each.seconds, 0);
   const newest = Math.max(...channels.map(({ stop }) => stop));
-  figure("n-segments", [countText(count)], `${plural(archived, "batch").replace(/batchs$/, "batches")} archived`);
-  figure("n-seconds", split(durationText(seconds)), `in ${plural(channels.length, "channel")}`);
   const lag = gpsOfUnix(time) - newest;
-  figure("lag", channels.length ? split(durationText(Math.max(0, Math.round(lag)))) : ["—"], channels.length ? `newest sample at GPS ${gpsText(newest)}` : "no strain yet");
-  byId("lag").classList.toggle("attention", channels.length > 0 && lag > LATE_SECONDS && rate.segments > 0);
   const [speed, unit] = sizeParts(rate.bytes);
-  figure("rate", [speed, `${unit}/s`], `${rate.segments < 10 ? rate.segments.toFixed(1) : countText(Math.round(rate.segments))} segments/s over a minute`);
-  figure("queue", [countText(queue)], `of ${plural(places, "place")}`);
-  figure("free", sizeParts(free), `of ${sizeText(volume)}`);
-  byId("free").classList.toggle("attention", free < NEARLY_FULL * volume);
-  void size;
+  figure("n-segments", [[countText(count)]], archived === 1 ? "1 batch is archived" : `${countText(archived)} batches are archived`);
+  figure("n-seconds", durationParts(seconds), `in ${plural(channels.length, "channel")}${more ? `, ${countText(more)} more not counted` : ""}`);
+  figure("lag", channels.length ? durationParts(Math.max(0, Math.round(lag))) : [["—"]], channels.length ? `newest: GPS ${gpsText(newest)}` : "no strain yet");
+  byId("lag").classList.toggle("attention", channels.length > 0 && lag > LATE_SECONDS && rate.segments > 0);
+  figure("rate", [[speed, `${unit}/s`]], `${rate.segments < 10 ? rate.segments.toFixed(1) : countText(Math.round(rate.segments))} segments/s`);
+  figure("queue", [[countText(queue)]], `of ${plural(places, "place")}`);
+  figure("free", free === null ? [["—"]] : [sizeParts(free)], free === null ? "the volume does not answer" : `of ${sizeText(volume)}`);
+  byId("free").classList.toggle("attention", nearlyFull(overview));
 }
 
-/** Split a duration into its number and the rest, which is set smaller. */
-const split = (text) => [text.slice(0, text.indexOf(" ")), text.slice(text.indexOf(" ") + 1)];
+const nearlyFull = ({ free, size }) => free !== null && free < NEARLY_FULL * size;
 
-function figure(id, [number, unit = ""], hint) {
+/** Write numbers, each with its unit set smaller. */
+function figure(id, parts, hint) {
   const target = byId(id);
-  const text = unit ? `${number} ${unit}` : number;
-  if (target.textContent !== text) target.replaceChildren(number, ...(unit ? [" ", element("small", {}, unit)] : []));
+  const text = parts.flat().join(" ");
+  if (target.textContent !== text) {
+    target.replaceChildren(...parts.flatMap(([number, unit], place) => [place ? " " : "", number, ...(unit ? [" ", element("small", {}, unit)] : [])]));
+  }
   write(`${id}-hint`, hint);
 }
 
 function showChannels({ channels, time }) {
   show("channels-region", channels.length > 0);
-  const sorted = [...channels].sort((a, b) => (a.channel ?? "no channel").localeCompare(b.channel ?? "no channel"));
+  const sorted = [...channels].sort((a, b) => channelText(a.channel).localeCompare(channelText(b.channel)));
   const rows = sorted.map((each, place) => row([
     channelCell(each.channel, place),
     { text: countText(each.segments), numeric: true },
@@ -115,11 +124,11 @@ function channelCell(channel, place) {
 }
 
 function showNotices(overview) {
-  const { next, claim, last_error: error, quarantined, ready, free, size, time } = overview;
+  const { next, claim, last_error: error, quarantined, ready, free, time } = overview;
   const told = [];
   if (ready === false) told.push(["bad", "Not ready", "The buffer cannot store segments now; its log says why."]);
   if (error) told.push(["bad", `Last error, ${durationText(Math.max(0, Math.floor(time - error.at)))} ago`, `${error.code}: ${error.detail}`]);
-  if (size && free < NEARLY_FULL * size) told.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
+  if (nearlyFull(overview)) told.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
   if (quarantined) told.push(["warn", "Quarantine", `${plural(quarantined, "file")} could not be trusted and ${quarantined === 1 ? "is" : "are"} set aside.`]);
   if (next) told.push(["calm", "Next batch", `${plural(next.n_itm, "segment")}, ${sizeText(next.buff_size)} have come since the freeze; they take its place when it is archived.`]);
   if (claim) told.push(["calm", "Claimed", `${claim.worker} works on the batch, until ${utcText(claim.expires)} UTC at least.`]);

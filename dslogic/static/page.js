@@ -9,7 +9,7 @@ import { durationText } from "./format.js";
 import { Ingest } from "./ingest.js";
 import { follow, tryNow } from "./live.js";
 import { LogTail } from "./log.js";
-import { showClock, showOverview, showStale } from "./overview.js";
+import { asOfNow, setClock, showClock, showOverview, showStale } from "./overview.js";
 import { SegmentList } from "./segments.js";
 import { askWho, authenticated, may, onCaller } from "./session.js";
 import { LatestStrain } from "./strain.js";
@@ -20,6 +20,7 @@ const EARLIER = 500;
 const ingest = new Ingest(byId("ingest-plot"));
 const parts = { coverage: new Coverage(), strain: new LatestStrain(), segments: new SegmentList(), batches: new BatchList(), log: new LogTail() };
 let begun = false;
+let latest = null; // the newest overview, while there is a connection
 
 async function begin() {
   if (begun) return;
@@ -36,6 +37,8 @@ async function begin() {
 
 const listener = {
   overview(overview) {
+    latest = overview;
+    setClock(overview);
     ingest.take(overview);
     showOverview(overview, ingest.rate());
     showActions(overview);
@@ -51,6 +54,7 @@ const listener = {
     showStale(false);
   },
   lost(refusal, wait) {
+    latest = null;
     tellLink("lost", "Not connected");
     showStale(true);
     const [title, text, signs] = explained(refusal);
@@ -80,7 +84,16 @@ onCaller(() => {
   if (!authenticated() || may("read")) tryNow();
 });
 
+/** Have what depends on the time go on between two overviews. */
+function tick() {
+  showClock();
+  if (!latest) return;
+  const overview = asOfNow(latest);
+  ingest.tick(overview);
+  showOverview(overview, ingest.rate());
+}
+
 showClock();
-setInterval(showClock, 1000);
+setInterval(tick, 1000);
 askWho();
 follow(listener);

@@ -5,7 +5,7 @@ import { byId, closable, element, fillSelect, row, show, write } from "./dom.js"
 import { channelText, countText, durationText, gpsText, sizeText, stampText, utcOfGps } from "./format.js";
 import { StrainView } from "./strain.js";
 
-const ROWS = 50;
+const ROWS = 25;
 
 /** The list; new segments appear in it as long as its newest page is shown. */
 export class SegmentList {

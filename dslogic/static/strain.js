@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { byId, element, fillSelect, show, write } from "./dom.js";
-import { channelText, durationText, gpsText, utcOfGps } from "./format.js";
+import { channelText, durationText, gpsText, powerText, utcOfGps } from "./format.js";
 import { Plot, accent, heat } from "./plots.js";
 
 /** The latest strain is drawn over so many seconds and segments, as far as they follow each other. */
@@ -57,12 +57,21 @@ export class StrainView {
 
   #line() {
     if (!this.#drawn) return null;
+    const { x, y } = this.#drawn.line;
+    const exponent = exponentOf(y);
     return {
-      data: [{ type: "scatter", mode: "lines", ...this.#drawn.line, line: { color: accent(), width: 1 }, hovertemplate: "%{x:.4f} s<br>%{y:.4e}<extra></extra>" }],
+      data: [{
+        type: "scatter",
+        mode: "lines",
+        x,
+        y: y.map((sample) => sample / 10 ** exponent),
+        line: { color: accent(), width: 1 },
+        hovertemplate: `%{x:.4f} s<br>%{y:.4f} · ${powerText(exponent)}<extra></extra>`,
+      }],
       layout: {
-        margin: { l: 64, r: 12, t: 22, b: 20 },
+        margin: { l: 64, r: 12, t: 8, b: 20 },
         xaxis: { range: this.#span(), showticklabels: false },
-        yaxis: { title: "strain", exponentformat: "power", showexponent: "all", nticks: 5, automargin: false },
+        yaxis: { title: exponent ? `strain [${powerText(exponent)}]` : "strain", nticks: 5, automargin: false },
       },
     };
   }
@@ -96,6 +105,12 @@ export class StrainView {
       },
     };
   }
+}
+
+/** Give the power of ten that the largest of these numbers has. */
+function exponentOf(numbers) {
+  const largest = numbers.reduce((most, number) => Math.max(most, Math.abs(number)), 0);
+  return largest ? Math.floor(Math.log10(largest)) : 0;
 }
 
 /** The panel of the latest strain; follows what is stored. */
