@@ -13,7 +13,8 @@ const ROWS = 500;
 /**
  * Follow the datastore for as long as the page is open.
  *
- * `listener` has overview(overview), segments(rows, more), connected(), and lost(refusal, waitMs). The stream is read
+ * `listener` has overview(overview), segments(rows, more), problem(problem document), connected(), and
+ * lost(refusal, waitMs). The stream is read
  * by fetch and not by EventSource, which neither tells why it was refused nor lets its waits be chosen.
  */
 export async function follow(listener) {
@@ -24,7 +25,8 @@ export async function follow(listener) {
         failures = 0;
         listener.connected();
       });
-      throw new Refusal(0, { detail: "The datastore ended the stream." });
+      // It ended as it should: the gateway stops, or lets listeners come anew from time to time.
+      await wake(FIRST_WAIT_MS);
     } catch (error) {
       const wait = waitOf(failures, error.retryAfter);
       listener.lost(error, wait);
@@ -106,6 +108,7 @@ class Stream {
     const data = JSON.parse(fields.data.join("\n"));
     if (fields.event === "overview") this.#listener.overview(data);
     if (fields.event === "segments") this.#listener.segments(data.items, data.more);
+    if (fields.event === "problem") this.#listener.problem(data);
   }
 }
 

@@ -37,6 +37,7 @@ async function begin() {
 
 const listener = {
   overview(overview) {
+    if (!latest) settle();
     latest = overview;
     setClock(overview);
     ingest.take(overview);
@@ -50,21 +51,31 @@ const listener = {
   },
   connected() {
     tellLink("live", "Live");
-    show("banner", false);
-    showStale(false);
+    settle();
+  },
+  problem(problem) {
+    warn(["The datastore does not answer.", problem.detail, false], "What you see is from before.");
   },
   lost(refusal, wait) {
-    latest = null;
     tellLink("lost", "Not connected");
-    showStale(true);
-    const [title, text, signs] = explained(refusal);
-    write("banner-title", title);
-    write("banner-text", `${text} Trying again in ${durationText(Math.max(1, Math.round(wait / 1000)))}.`);
-    show("banner-action", signs);
-    show("banner");
+    warn(explained(refusal), `Trying again in ${durationText(Math.max(1, Math.round(wait / 1000)))}.`);
     if (refusal.status === 401) askWho();
   },
 };
+
+function settle() {
+  show("banner", false);
+  showStale(false);
+}
+
+function warn([title, text, signs], outlook) {
+  latest = null;
+  showStale(true);
+  write("banner-title", title);
+  write("banner-text", `${text} ${outlook}`);
+  show("banner-action", signs);
+  show("banner");
+}
 
 function tellLink(link, text) {
   byId("link").dataset.link = link;
