@@ -81,7 +81,7 @@ def static_file(version: str, name: str) -> Response:
         raise NotFound(f"there is no {name}")
     current = version == asset.version
     headers = {**_HEADERS, "Cache-Control": _FOR_GOOD if current else "no-store", "Vary": "Accept-Encoding"}
-    if "gzip" not in request.accept_encodings:
+    if not request.accept_encodings.quality("gzip"):
         return Response(asset.content, headers=headers, content_type=asset.media_type)
     headers["Content-Encoding"] = "gzip"
     return Response(asset.compressed, headers=headers, content_type=asset.media_type)

@@ -16,6 +16,8 @@ from py_compile import PycInvalidationMode
 _FOLDERS = {"__pycache__", "tests", "test", "include"}
 #: Imported by its own package, in spite of its name.
 _KEPT = {"astropy/tests"}
+#: Opened for these files alone: all that is wanted of plotly is the JavaScript in its wheel, which the page draws with.
+_ONLY: dict[str, set[str]] = {"plotly": {"package_data/plotly.min.js"}, "_plotly_utils": set(), "narwhals": set()}
 _ENDINGS = {".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cpp", ".h", ".hpp", ".f", ".f90", ".a", ".pyc"}
 
 
@@ -25,7 +27,10 @@ def superfluous(root: Path) -> Iterator[Path]:
         if path.is_symlink():
             continue
         if path.is_dir():
-            if path.name in _FOLDERS and f"{path.parent.name}/{path.name}" not in _KEPT:
+            if path.parent.name == "site-packages" and path.name in _ONLY:
+                kept = {path / file for file in _ONLY[path.name]}
+                yield from (file for file in path.rglob("*") if file.is_file() and file not in kept)
+            elif path.name in _FOLDERS and f"{path.parent.name}/{path.name}" not in _KEPT:
                 yield path
             else:
                 yield from superfluous(path)
