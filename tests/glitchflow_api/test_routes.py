@@ -1,8 +1,11 @@
 """The gateway against the real dslogic and the real buffer, over real sockets."""
 
+import json
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from html import unescape
 
 import pytest
 from fastapi.testclient import TestClient
@@ -97,10 +100,16 @@ def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:
     page = client.get("/dspage", follow_redirects=False)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
-    assert "OPERATIONAL" in page.text
-    assert client.get("/static/status.css").headers["content-type"].startswith("text/css")
-    assert client.get("/static/nothing.css").status_code == 404
-    assert client.get("/static/..%2Fbufstat").status_code in {404, 422}
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert {"events", "whoami"} <= json.loads(unescape(re.findall('data-routes="([^"]+)"', page.text)[0])).keys()
+    for file in re.findall('(?:src|href)="(static/[^"]+)"', page.text):
+        answer = client.get(f"/{file}")
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-encoding"] == "gzip"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/static/0/nothing.css").status_code == 404
+    assert client.get("/static/0/..%2Fbufstat").status_code in {404, 422}
 
 
 @pytest.mark.parametrize("what", BAD_BODIES)
