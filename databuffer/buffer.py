@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from databuffer import meters
 from databuffer.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
 from databuffer.committer import Committer
 from databuffer.errors import (
@@ -23,6 +24,7 @@ from databuffer.errors import (
     KeyReused,
     NotFound,
     NotHolder,
+    QueueFull,
     Refused,
     VolumeError,
 )
@@ -246,7 +248,9 @@ class Buffer:
 
         """
         self._store.open()
+        meters.RECOVERIES.inc()
         for repair in recover(self._store):
+            meters.REPAIRS.inc()
             log.warning("repaired: %s", repair, extra={"event": "repair"})
         self._description = self._store.metadata.read_description() or OPERATIONAL
         self._hand = self._store.load(self._store.hand)
@@ -385,10 +389,17 @@ class Buffer:
             raise
 
     def _accept(self, body: bytes, key: str | None) -> asyncio.Future[Stored]:
-        return self._committer.append(lambda: self._begin(body, key), len(body))
+        try:
+            return self._committer.append(lambda: self._begin(body, key), len(body))
+        except QueueFull as error:
+            meters.count_refused(error)
+            raise
 
     async def _store_in_order(self, group: Sequence[_Arrival]) -> Sequence[Stored | ProblemError]:
-        return await asyncio.to_thread(self._store_arrivals, group)
+        began = time.perf_counter()
+        results = await asyncio.to_thread(self._store_arrivals, group)
+        meters.count_group(results, time.perf_counter() - began)
+        return results
 
     def _trustworthy(self, step: Callable[[], T]) -> T:
         """Take a step from a known state; after a step that failed half-way the volume is read anew."""
@@ -576,10 +587,8 @@ class Buffer:
         return stored
 
     def _count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int) -> None:
-        stats = BufferStats(
-            batch.stats.n_itm + len(rows),
-            batch.stats.buff_size + sum(row.bytes for row in rows),
-        )
+        size = sum(row.bytes for row in rows)
+        stats = BufferStats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
         batch.slot.log.append(stored_entry(row.name, row.bytes, now) for row in rows)
         grown = replace(batch, stats=stats, tally=counted(batch.tally, rows))
         if batch.slot is self._store.hand:
@@ -587,6 +596,7 @@ class Buffer:
             self._hand = grown
         else:
             self._next = grown
+        meters.count_stored(len(rows), size)
         self._last_seq += len(rows)  # the catalog counts them without a gap
 
     def _next_name(self) -> str:

@@ -11,8 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from databuffer.buffer import Buffer
 from databuffer.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.clock import utc_text
+from databuffer.meters import at_this_moment
 from databuffer.ndjson import store_lines
 from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, problem_response, read_json
+from gwservice.metrics import CONTENT_TYPE, exposition
 from gwwire.datastore import (
     Batch,
     Batches,
@@ -223,7 +225,13 @@ async def segment_file(name: str, request: Request, buffer: Storage) -> Response
     return FileResponse(path, media_type="application/json", headers={"ETag": etag})
 
 
-# ---- probes
+# ---- for operators
+
+
+@router.get("/metrics", summary="Numbers for Prometheus")
+async def metrics(buffer: Storage) -> Response:
+    """Give what was counted since the start, and what is at this moment."""
+    return Response(exposition(at_this_moment(await buffer.overview())), media_type=CONTENT_TYPE)
 
 
 @router.get("/healthz", summary="Is the process alive?")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from databuffer.errors import VolumeError, volume_error
+from databuffer.meters import FSYNC_SEGMENT
 from databuffer.volume import create_file
 from gwwire.problems import ProblemError
 from gwwire.segment import compact, decode_segment
@@ -73,7 +74,8 @@ def _begin(body: bytes, path: Path | None) -> Outcome | tuple[Staged, Path, int]
 
 def _sync(staged: Staged, path: Path, descriptor: int) -> Staged:
     try:
-        os.fsync(descriptor)
+        with FSYNC_SEGMENT.time():
+            os.fsync(descriptor)
     except OSError as error:
         return _give_up(staged, path, error)
     finally:

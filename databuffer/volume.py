@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed, volume_error
+from databuffer.meters import FSYNC_FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +247,7 @@ class Volume:
 
     def sync(self, folder: Path) -> None:
         """Make a folder's names durable."""
-        with volume_errors():
+        with volume_errors(), FSYNC_FOLDER.time():
             sync_folder(folder)
 
     def read(self, path: Path) -> bytes:

@@ -1,10 +1,39 @@
 """How gunicorn runs dslogic: `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`."""
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 from gwservice.logs import log_config
+
+# Where the workers keep what they count, each in files of its own, so that any of them can tell it all. It has to be
+# known before anything is counted, and is inherited by what replaces this process.
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="dslogic-metrics-")
+_counts = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+_counts.mkdir(parents=True, exist_ok=True)
+
+
+def on_starting(_: Any) -> None:
+    """Forget what an earlier run counted."""
+    for path in _counts.glob("*.db"):
+        path.unlink()
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """Tell what a worker counted in its life together with what the others count, and nothing of what it was doing."""
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 (it looks for the folder above)
+
+    mark_process_dead(worker.pid)
+
+
+def on_exit(_: Any) -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_counts, ignore_errors=True)
 
 
 class NoAccessLog(Logger):

@@ -13,6 +13,7 @@ from dslogic.orders import freeze
 from dslogic.overview import OverviewKeeper
 from dslogic.settings import LogicSettings
 from gwservice.correlation import note_passed_on
+from gwservice.metrics import CONTENT_TYPE, exposition, gauge
 from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, pick
 from gwwire.datastore import WAITING_TEXT, FreezeOrder, decode_order
 
@@ -135,6 +136,13 @@ def dump_files() -> Response:
 def dump_log() -> Response:
     """Give the buffer's log."""
     return _pass_on(_buffer().get(_settings().ENDP_DUMP))
+
+
+@routes.get("/metrics")
+def metrics() -> Response:
+    """Give the numbers of all worker processes for Prometheus."""
+    full = gauge("glitchflow_batch_full_bytes", "Bytes from which on a batch may be frozen.", _settings().MAX_SIZE)
+    return Response(exposition([full]), content_type=CONTENT_TYPE)
 
 
 @routes.get("/healthz")

@@ -28,6 +28,7 @@ from glitchflow_api.openapi import described, described_stream, json_body, probl
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
+from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.passing import ANSWER_HEADERS, PAGE_HEADERS, QUESTION_HEADERS, pick
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_order
 from gwwire.datastore import CleanOrder as WireCleanOrder
@@ -243,6 +244,12 @@ async def problem_pages() -> str:
 async def problem_page(code: Annotated[str, Path(examples=["queue-full"])]) -> str:
     """Tell about one problem; the `type` of a problem document leads here."""
     return problem_section(code)
+
+
+@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+async def metrics() -> Response:
+    """Give the gateway's numbers for Prometheus; the tiers below have their own."""
+    return Response(exposition(), media_type=CONTENT_TYPE)
 
 
 @router.get("/healthz", tags=["probes"])

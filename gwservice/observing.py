@@ -3,6 +3,7 @@
 import logging
 
 from gwservice.correlation import FROZEN, RequestInHand
+from gwservice.metrics import count_request
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +15,7 @@ _PROBE = "/readyz"
 
 
 def tell_end(request: RequestInHand, method: str, route: str, status: int, seconds: float) -> None:
-    """Tell of a request that is answered; one that failed gets a line in the log, unless it is a probe.
+    """Count a request that is answered; one that failed gets a line in the log, unless it is a probe.
 
     Args:
         request: what is known of it.
@@ -25,6 +26,7 @@ def tell_end(request: RequestInHand, method: str, route: str, status: int, secon
 
     """
     outcome = request.outcome or f"{status // 100}xx"
+    count_request(method, route, outcome, seconds)
     if status >= _FAILURES and outcome != FROZEN and route != _PROBE:
         told = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
         log.error(

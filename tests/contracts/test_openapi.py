@@ -34,6 +34,7 @@ ROUTES = [
     ("GET", "/whoami"),
     ("POST", "/session"),
     ("DELETE", "/session"),
+    ("GET", "/metrics"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
 ]

@@ -1,7 +1,10 @@
-"""What an operator sees of the trio: its log lines and the names of requests in them."""
+"""What an operator sees of the trio: its log lines, the names of requests in them, and its numbers."""
 
 import json
+import os
 import re
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import httpx2
 import pytest
 
 from scripts.trio import Trio
+from tests.support.scrape import Scrape, scrape
 from tests.support.segments import JSON, segment_body
 
 ALICE = {"user": "alice", "token": "a-token-like-no-other"}
@@ -86,3 +90,60 @@ def test_a_failed_request_is_one_line_in_each_tier_that_failed_under_one_name(st
         assert (line["event"], line["outcome"], line["status"]) == ("request-failed", "upstream-unreachable", 502)
         assert line["route"] in {"/streamdata", "/stream"}
         assert "cannot be reached" in line["message"]
+
+
+def everything(trio: Trio) -> Scrape:
+    return scrape(*(service.url for service in trio.services))
+
+
+def test_a_segment_is_counted_in_every_tier_by_the_route_it_took(trio: Trio) -> None:
+    before = everything(trio)
+    for number in range(10):
+        httpx2.post(f"{trio.url}/streamdata", content=segment_body(number), headers=JSON).raise_for_status()
+    after = everything(trio)
+    for route in ("/streamdata", "/stream", "/sendF"):
+        which = {"method": "POST", "route": route, "outcome": "2xx"}
+        counts = [told.value("glitchflow_http_requests_total", **which) for told in (before, after)]
+        assert counts[1] - counts[0] == 10
+    stored = [told.value("glitchflow_stored_segments_total") for told in (before, after)]
+    assert stored[1] - stored[0] == 10
+    assert after.value("glitchflow_batch_segments", batch="hand") == 10
+    assert after.value("glitchflow_batch_full_bytes") == 100
+
+
+def test_what_is_asked_for_becomes_no_label(trio: Trio) -> None:
+    for path in ("/nothing-of-the-kind", "/batches/nobodys-batch", "/segments/nobodys-segment"):
+        assert httpx2.get(trio.url + path).status_code == 404
+    httpx2.request("BREW", f"{trio.url}/stats")
+    told = everything(trio)
+    labels = {value for sample in told.samples for value in sample.labels.values()}
+    assert not [label for label in labels if "nobody" in label or "of-the-kind" in label or "BREW" in label]
+    assert told.value("glitchflow_http_requests_total", route="/batches/{batch}", outcome="not-found") >= 2
+    assert told.value("glitchflow_http_requests_total", route="other", outcome="not-found") >= 1
+
+
+def test_a_worker_of_dslogic_that_ends_takes_nothing_it_counted_along(start_trio: Callable[..., Trio]) -> None:
+    trio = start_trio(tiers=2)
+    for number in range(20):
+        httpx2.post(f"{trio.url}/stream", content=segment_body(number), headers=JSON).raise_for_status()
+    master = trio.processes["dslogic"].pid
+    workers = [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    trio.wait_until_ready()
+    httpx2.post(f"{trio.url}/stream", content=segment_body(1), headers=JSON).raise_for_status()
+    assert scrape(trio.url).value("glitchflow_http_requests_total", route="/stream", outcome="2xx") == 21
+
+
+def test_dslogic_leaves_none_of_its_counts_behind(start_trio: Callable[..., Trio], tmp_path: Path) -> None:
+    counts = tmp_path / "counts"
+    trio = start_trio({"PROMETHEUS_MULTIPROC_DIR": str(counts)}, tiers=2)
+    httpx2.post(f"{trio.url}/stream", content=segment_body(1), headers=JSON).raise_for_status()
+    assert list(counts.glob("counter_*.db"))
+    trio.stop()
+    assert not counts.exists()

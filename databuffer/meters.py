@@ -1,0 +1,93 @@
+"""The numbers that tell an operator how the buffer does its work.
+
+What happens is counted where it happens; what is, is told from the overview when somebody asks.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import Metric
+
+from gwservice.metrics import gauge, labelled
+from gwwire.datastore import DatastoreState
+from gwwire.overview import Overview
+from gwwire.problems import ProblemError
+
+#: Unix time of the GPS epoch, less the leap seconds since then (the last one was in 2016).
+_GPS_EPOCH = 315_964_800 - 18
+#: Channels whose lag is told: those that got a segment last. A channel is a name that senders make up.
+_CHANNELS = 64
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+GROUP_SEGMENTS = Histogram(
+    "glitchflow_commit_group_segments",
+    "Segments that shared one durable step.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+GROUP_SECONDS = Histogram(
+    "glitchflow_commit_duration_seconds",
+    "Time to name, catalogue and count a group whose segments are written.",
+    buckets=_SECONDS,
+)
+_FSYNC = Histogram(
+    "glitchflow_fsync_duration_seconds",
+    "Time until the disk has what it was given: a segment's file, or the batch's folder.",
+    ("what",),
+    buckets=_SECONDS,
+)
+FSYNC_SEGMENT, FSYNC_FOLDER = _FSYNC.labels("segment"), _FSYNC.labels("folder")
+_STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
+_STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
+_REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
+RECOVERIES = Counter("glitchflow_recoveries", "Times the volume was read anew: at a start, and after a failed step.")
+REPAIRS = Counter("glitchflow_recovery_repairs", "What had to be put right in doing so.")
+
+
+def count_stored(segments: int, size: int) -> None:
+    """Count segments that are durable, named and counted."""
+    _STORED.inc(segments)
+    _STORED_BYTES.inc(size)
+
+
+def count_group(results: Sequence[object], seconds: float) -> None:
+    """Count a group, and those of it that were refused."""
+    GROUP_SEGMENTS.observe(len(results))
+    GROUP_SECONDS.observe(seconds)
+    for result in results:
+        if isinstance(result, ProblemError):
+            count_refused(result)
+
+
+def count_refused(error: ProblemError) -> None:
+    """Count a segment that was not stored."""
+    _REFUSED.labels(error.code).inc()
+
+
+def at_this_moment(overview: Overview) -> Iterator[Metric]:
+    """Give what the overview says as numbers."""
+    frozen = overview.state is DatastoreState.FROZEN
+    yield gauge("glitchflow_ready", "1 while segments can be stored, as /readyz says.", overview.ready)
+    states = [(state.value, float(state is overview.state)) for state in DatastoreState]
+    yield labelled("glitchflow_state", "1 for the state that the datastore is in.", "state", states)
+    seconds = overview.time - overview.since if frozen else 0
+    yield gauge("glitchflow_frozen_seconds", "How long the batch has been frozen; 0 while it is not.", seconds)
+    yield gauge("glitchflow_batch_claimed", "1 while a worker has the frozen batch.", overview.claim is not None)
+    batches = [("hand", overview.n_itm, overview.buff_size)]
+    if overview.next:
+        batches.append(("next", overview.next.n_itm, overview.next.buff_size))
+    segments, sizes = [(which, n) for which, n, _ in batches], [(which, size) for which, _, size in batches]
+    yield labelled("glitchflow_batch_segments", "Segments of the batch in hand, and the next one.", "batch", segments)
+    yield labelled("glitchflow_batch_bytes", "Bytes of the batch in hand, and the next one.", "batch", sizes)
+    yield gauge("glitchflow_queue_segments", "Segments that wait to be stored.", overview.queue)
+    yield gauge("glitchflow_queue_limit_segments", "Segments that may wait (WCHSZ).", overview.queue_size)
+    yield gauge("glitchflow_archived_batches", "Archived batches on the volume.", overview.archived)
+    yield gauge("glitchflow_quarantined_files", "Files that recovery set aside.", overview.quarantined)
+    if overview.free is not None and overview.size is not None:
+        yield gauge("glitchflow_volume_free_bytes", "Bytes left on the data volume.", overview.free)
+        yield gauge("glitchflow_volume_size_bytes", "Bytes of the data volume.", overview.size)
+    gps = overview.time - _GPS_EPOCH
+    newest = sorted(overview.channels, key=lambda channel: channel.latest)[-_CHANNELS:]
+    lags = [(channel.channel or "", gps - channel.stop) for channel in newest]
+    meaning = "How far the newest sample of a channel is behind the present; of the 64 channels that came last."
+    yield labelled("glitchflow_channel_lag_seconds", meaning, "channel", lags)
