@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import sampled_from
 from schemathesis import Case
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
+from glitchflow_api.access import Scope
 from scripts.trio import Trio
+from tests.support.keyring import Keyring
 
 ROUTES = [
     ("GET", "/stats"),
@@ -60,5 +63,46 @@ def test_every_answer_is_one_the_document_describes(promised: OpenApiSchema, met
         # A key that came with other bytes before is rightly refused, and the document cannot know which those are.
         case.headers.pop("Idempotency-Key", None)
         case.call_and_validate()
+
+    check()
+
+
+# ---- with AUTH=keys
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
+    return Keyring(tmp_path_factory.mktemp("keys") / "keys.json")
+
+
+@pytest.fixture(scope="module")
+def anyones(keys: Keyring) -> dict[str, str]:
+    return {f"Bearer {keys.make('anyone', scope)}": scope for scope in Scope}
+
+
+@pytest.fixture(scope="module")
+def guarded(start_shared_trio: Callable[..., Trio], keys: Keyring, anyones: dict[str, str]) -> OpenApiSchema:
+    assert anyones
+    trio = start_shared_trio({"MAX_SIZE": "1kB", **keys.settings})
+    return schemathesis.openapi.from_url(f"{trio.url}/openapi.json")
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] != "/events"])
+def test_with_keys_every_answer_is_described_whoever_asks(
+    guarded: OpenApiSchema, anyones: dict[str, str], method: str, path: str
+) -> None:
+    declared = guarded.raw_schema["paths"][path][method.lower()].get("security", [])
+    needed = [scope for one in declared for scope in one.get("bearer", [])]
+    authorizations = [*anyones, "Bearer nobody", ""]
+
+    @given(case=guarded[path][method].as_strategy(), authorization=sampled_from(authorizations))
+    @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def check(case: Case[Any], authorization: str) -> None:
+        case.headers.pop("Idempotency-Key", None)
+        case.cookies.clear()
+        answer = case.call_and_validate(headers={"Authorization": authorization})
+        assert (answer.status_code == 401) == (bool(needed) and authorization not in anyones) or path == "/session"
+        if needed and anyones.get(authorization) not in {*needed, "admin", None}:
+            assert answer.status_code == 403
 
     check()
