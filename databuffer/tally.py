@@ -1,9 +1,13 @@
 """What a batch holds of each channel, kept up to date segment by segment."""
 
+import sys
 from collections.abc import Iterable, Mapping
 
 from databuffer.catalog import SegmentRow
 from gwwire.overview import ChannelOverview
+
+#: A segment may claim any time that is a float64; JSON has no word for what is more.
+_MOST = sys.float_info.max
 
 #: By channel; None: the segments that do not say.
 Tally = Mapping[str | None, ChannelOverview]
@@ -13,9 +17,8 @@ def counted(tally: Tally, rows: Iterable[SegmentRow]) -> Tally:
     """Give a tally with further segments, in the order they were stored; the given one stays as it is."""
     found = dict(tally)
     for row in rows:
-        one = ChannelOverview(
-            row.channel, 1, row.bytes, row.n * row.dt, row.t0, row.t0 + row.n * row.dt, latest=row.name
-        )
+        seconds = min(row.n * row.dt, _MOST)
+        one = ChannelOverview(row.channel, 1, row.bytes, seconds, row.t0, min(row.t0 + seconds, _MOST), latest=row.name)
         known = found.get(row.channel)
         found[row.channel] = one if known is None else _joined(known, one)
     return found
@@ -32,7 +35,7 @@ def _joined(one: ChannelOverview, later: ChannelOverview) -> ChannelOverview:
         one.channel,
         one.segments + later.segments,
         one.bytes + later.bytes,
-        one.seconds + later.seconds,
+        min(one.seconds + later.seconds, _MOST),
         min(one.start, later.start),
         max(one.stop, later.stop),
         later.latest,

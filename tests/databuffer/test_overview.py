@@ -1,9 +1,11 @@
 """What the buffer tells at a glance; that its counts are right whatever happens is the state machine's to see."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from databuffer.app import create_buffer
@@ -137,3 +139,9 @@ def test_a_tally_counts_channel_by_channel() -> None:
     both = joined(tally, counted({}, [row("d", "H1:A", 20), row("e", "L1:A", 5)]))
     assert both["H1:A"] == ChannelOverview("H1:A", 3, 30, 6.0, 4, 22, "d")
     assert both.keys() == {"H1:A", "L1:A", None}
+
+
+def test_segments_of_absurd_length_leave_an_overview_that_json_can_tell() -> None:
+    absurd = dataclasses.replace(row("a", None, 1e308), dt=1e308, n=2)
+    (told,) = counted(counted({}, [absurd]), [absurd, absurd]).values()
+    assert msgspec.json.decode(msgspec.json.encode(told), type=ChannelOverview) == told
