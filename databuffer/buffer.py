@@ -115,7 +115,7 @@ class Buffer:
         self._on_frozen = on_frozen
         self._queue_size = queue_size
         self._committer: Committer[_Arrival, Stored] = Committer(self._store_in_order, queue_size)
-        self._writers = Writers()
+        self._writers = Writers(limits)
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="syncer")
         self._hand: OpenBatch | None = None
         self._next: OpenBatch | None = None

@@ -14,7 +14,7 @@ from databuffer.errors import VolumeError, volume_error
 from databuffer.meters import FSYNC_SEGMENT
 from databuffer.volume import create_file
 from gwwire.problems import ProblemError
-from gwwire.segment import compact, decode_segment
+from gwwire.segment import SegmentLimits, compact, decode_segment
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ Task = tuple[bytes, Path | None]
 Outcome = Staged | ProblemError
 
 
-def stage(tasks: Sequence[Task]) -> list[Outcome]:
+def stage(tasks: Sequence[Task], limits: SegmentLimits | None = None) -> list[Outcome]:
     """Validate segments, and write them durably.
 
     All are written before the first is synced: the file system then has all of them to put into one journal entry.
     """
-    begun = [_begin(body, path) for body, path in tasks]
+    begun = [_begin(body, path, limits) for body, path in tasks]
     return [_sync(*each) if isinstance(each, tuple) else each for each in begun]
 
 
-def _begin(body: bytes, path: Path | None) -> Outcome | tuple[Staged, Path, int]:
+def _begin(body: bytes, path: Path | None, limits: SegmentLimits | None) -> Outcome | tuple[Staged, Path, int]:
     try:
-        segment = decode_segment(body)
+        segment = decode_segment(body, limits)
     except ProblemError as error:
         return error
     content = compact(body, segment)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from databuffer.staging import Outcome, stage
+from gwwire.segment import SegmentLimits
 
 #: Many durable writes in flight cost little more than one, because file systems batch their journal.
 _WRITERS = 8
@@ -24,9 +25,15 @@ class _Job:
 
 
 class Writers:
-    """Stages segments, several at a time; what waits while all threads are busy is shared out among them."""
+    """Stages segments, several at a time; what waits while all threads are busy is shared out among them.
 
-    def __init__(self) -> None:
+    Args:
+        limits: what a segment may be at most.
+
+    """
+
+    def __init__(self, limits: SegmentLimits | None = None) -> None:
+        self._limits = limits
         self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
         self._idle = _WRITERS
         self._waiting: deque[_Job] = deque()
@@ -52,7 +59,7 @@ class Writers:
     def _stage(self, share: Sequence[_Job], loop: asyncio.AbstractEventLoop) -> None:
         outcomes: Sequence[Outcome] | BaseException
         try:
-            outcomes = stage([(job.body, job.path) for job in share])
+            outcomes = stage([(job.body, job.path) for job in share], self._limits)
         except BaseException as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
             outcomes = error
         with suppress(RuntimeError):  # nobody waits any more: the loop is closed

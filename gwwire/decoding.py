@@ -25,12 +25,19 @@ class InvalidRequest(ProblemError):
     code = ProblemCode.INVALID_REQUEST
 
 
+class TooDeep(ProblemError):
+    """The body is JSON, but nested too deeply."""
+
+    code = ProblemCode.TOO_DEEP
+
+
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemError] = InvalidRequest) -> T:
     """Decode and validate one JSON document.
 
     Raises:
         MalformedJson: the body is not JSON.
         ProblemError: of the class `invalid`: the body is JSON of another shape.
+        TooDeep: it is nested more deeply than can be looked into.
 
     """
     try:
@@ -42,7 +49,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
     except UnicodeDecodeError as error:
         raise MalformedJson(f"the body is not UTF-8: {error.reason}") from None
     except RecursionError:
-        raise invalid("the body is nested too deeply") from None
+        raise TooDeep("the body is nested too deeply") from None
 
 
 def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:

@@ -43,6 +43,12 @@ class ProblemCode(StrEnum):
     NOT_CALLER = "not-caller"
     CROSS_SITE = "cross-site"
     ISSUER_UNREACHABLE = "issuer-unreachable"
+    TOO_MANY_SAMPLES = "too-many-samples"
+    META_TOO_LARGE = "meta-too-large"
+    TOO_DEEP = "too-deep"
+    TOO_MANY_REQUESTS = "too-many-requests"
+    QUOTA_EXCEEDED = "quota-exceeded"
+    TIMEOUT = "timeout"
     INTERNAL_ERROR = "internal-error"
 
 
@@ -73,6 +79,12 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
     ProblemCode.NOT_CALLER: (403, "The user is somebody else"),
     ProblemCode.CROSS_SITE: (403, "Another site's page sent the request"),
     ProblemCode.ISSUER_UNREACHABLE: (503, "The issuer's keys cannot be had"),
+    ProblemCode.TOO_MANY_SAMPLES: (422, "The segment has too many samples"),
+    ProblemCode.META_TOO_LARGE: (422, "The segment's meta is too large"),
+    ProblemCode.TOO_DEEP: (422, "The body is nested too deeply"),
+    ProblemCode.TOO_MANY_REQUESTS: (429, "Too many requests"),
+    ProblemCode.QUOTA_EXCEEDED: (429, "The quota of the day is used up"),
+    ProblemCode.TIMEOUT: (408, "The request did not come in time"),
     ProblemCode.INTERNAL_ERROR: (500, "The service failed"),
 }
 

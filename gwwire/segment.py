@@ -4,11 +4,12 @@ A segment is the JSON object `{"h": [strain…], "t": [t0, dt]}` with an optiona
 half-open GPS span `[t0, t0 + len(h)·dt)`. This module is the only validator of segments in the house.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 
-from gwwire.decoding import decode
+from gwwire.decoding import TooDeep, decode
 from gwwire.problems import ProblemCode, ProblemError
 
 #: The media type of many segments, a line each.
@@ -19,6 +20,51 @@ class InvalidSegment(ProblemError):
     """The body is JSON but not a segment; `field` names the part that is wrong."""
 
     code = ProblemCode.INVALID_SEGMENT
+
+
+class TooManySamples(ProblemError):
+    """The segment has more samples than are taken."""
+
+    code = ProblemCode.TOO_MANY_SAMPLES
+
+
+class MetaTooLarge(ProblemError):
+    """The `meta` of the segment is larger than is taken."""
+
+    code = ProblemCode.META_TOO_LARGE
+
+
+@dataclass(frozen=True)
+class SegmentLimits:
+    """What a segment may be at most; each is the setting of the same name.
+
+    Attributes:
+        max_samples: numbers in `h`.
+        max_meta: bytes of `meta` as compact JSON.
+        max_depth: arrays and objects inside each other, the segment itself being the first.
+
+    """
+
+    max_samples: int
+    max_meta: int
+    max_depth: int
+
+    def check(self, segment: "Segment") -> None:
+        """Refuse a segment that is too much.
+
+        Raises:
+            TooManySamples, MetaTooLarge, TooDeep: it is.
+
+        """
+        if len(segment.h) > self.max_samples:
+            raise TooManySamples(f"h: {len(segment.h)} samples; MAX_SAMPLES allows {self.max_samples}", field="h")
+        if segment.meta:
+            # The size first: it bounds what the search for depth has to go through.
+            size = len(_encoder.encode(segment.meta))
+            if size > self.max_meta:
+                raise MetaTooLarge(f"meta: {size} bytes; MAX_META allows {self.max_meta}", field="meta")
+            if _deeper_than(self.max_depth - 1, segment.meta):
+                raise TooDeep(f"meta: nested too deeply; MAX_DEPTH allows {self.max_depth} levels", field="meta")
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -57,18 +103,32 @@ _decoder = msgspec.json.Decoder(Segment)
 _encoder = msgspec.json.Encoder()
 
 
-def decode_segment(body: bytes) -> Segment:
+def decode_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
     """Decode and validate one segment.
+
+    Args:
+        body: the segment as JSON.
+        limits: what it may be at most; None: what is stored already was let in before.
 
     Raises:
         MalformedJson: the body is not JSON.
         InvalidSegment: the body is JSON, but not a segment.
+        TooDeep, TooManySamples, MetaTooLarge: it is a segment, but too much of one.
 
     """
     segment = decode(_decoder, body, InvalidSegment)
+    if limits:
+        limits.check(segment)
     if not isinstance(segment.channel, str | None):
         raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
     return segment
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any([_deeper_than(levels - 1, each) for each in inner])  # noqa: C419 (a third faster)
 
 
 def encode_segment(segment: Segment) -> bytes:
