@@ -16,6 +16,7 @@ from gwservice.asgi import add_problem_handlers
 from gwservice.door_asgi import CallerDoor
 from gwservice.hop import HopSecret
 from gwservice.observed_asgi import Observed
+from gwwire.segment import SegmentLimits
 
 
 def create_store(settings: BufferSettings) -> Store:
@@ -31,7 +32,13 @@ def create_store(settings: BufferSettings) -> Store:
 
 def create_buffer(settings: BufferSettings) -> Buffer:
     """Make the buffer that keeps its files where `settings` say."""
-    return Buffer(create_store(settings), queue_size=settings.WCHSZ, on_frozen=settings.ON_FROZEN)
+    return Buffer(
+        create_store(settings),
+        queue_size=settings.WCHSZ,
+        on_frozen=settings.ON_FROZEN,
+        limits=SegmentLimits(settings.MAX_SAMPLES, int(settings.MAX_META), settings.MAX_DEPTH),
+        group_quota=int(settings.GROUP_QUOTA),
+    )
 
 
 def create_app(buffer: Buffer, *, max_body: int, secret: HopSecret | None = None) -> FastAPI:

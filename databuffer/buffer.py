@@ -31,16 +31,27 @@ from databuffer.errors import (
 from databuffer.fingerprint import fingerprint, matches
 from databuffer.manifest import read_manifest
 from databuffer.metadata import stored_entry
+from databuffer.quota import DailyQuota, day_of
 from databuffer.recovery import recover
 from databuffer.settings import OnFrozen
 from databuffer.staging import Outcome, Staged, stage
 from databuffer.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.tally import counted, joined
 from databuffer.writers import Writers
-from gwwire.datastore import BatchState, BufferStats, ClaimOrder, DatastoreState, Description, FreezeOrder, ThawOrder
+from gwwire.datastore import (
+    BatchState,
+    BufferStats,
+    ClaimOrder,
+    DatastoreState,
+    Description,
+    FreezeOrder,
+    Quota,
+    ThawOrder,
+)
 from gwwire.decoding import InvalidRequest
 from gwwire.overview import ClaimOverview, ErrorOverview, NextOverview, Overview
 from gwwire.problems import ProblemError
+from gwwire.segment import SegmentLimits
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -84,6 +95,7 @@ class _Arrival:
         body: the segment as it came, where it is not being written because the batch was frozen.
         path: where it is being written.
         key: the Idempotency-Key it came with.
+        group: whose quota it counts for.
         ready: what becomes of it before its turn.
 
     """
@@ -91,6 +103,7 @@ class _Arrival:
     body: bytes
     path: Path | None
     key: str | None
+    group: str | None
     ready: asyncio.Future[Outcome]
 
 
@@ -101,6 +114,7 @@ class _Prepared:
     staged: Staged
     body: bytes
     key: str | None
+    group: str | None
 
 
 class Buffer:
@@ -110,12 +124,21 @@ class Buffer:
     tells about itself are snapshots replaced at the end of a step, so that no reader waits and none sees half a step.
     """
 
-    def __init__(self, store: Store, *, queue_size: int, on_frozen: OnFrozen = OnFrozen.REJECT) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        queue_size: int,
+        on_frozen: OnFrozen = OnFrozen.REJECT,
+        limits: SegmentLimits | None = None,
+        group_quota: int = 0,
+    ) -> None:
         self._store = store
         self._on_frozen = on_frozen
         self._queue_size = queue_size
         self._committer: Committer[_Arrival, Stored] = Committer(self._store_in_order, queue_size)
         self._writers = Writers(limits)
+        self._quota = DailyQuota(group_quota)
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="syncer")
         self._hand: OpenBatch | None = None
         self._next: OpenBatch | None = None
@@ -177,6 +200,10 @@ class Buffer:
             last_error=self._last_error,
             ready=ready,
         )
+
+    def quota(self, group: str | None) -> Quota | None:
+        """Give a group's quota of today; None where there is none."""
+        return self._quota.told(group, time.time_ns())
 
     async def names(self) -> list[str]:
         """Give the file names of the batch in hand, in the order they were stored."""
@@ -259,6 +286,7 @@ class Buffer:
             last = self._store.catalog.last_name(batch.id)
             self._last_number = max(self._last_number, self._store.volume.number(last or "") or 0)
         self._recovered = self._store.catalog.recovered()
+        self._quota.spending = self._store.catalog.spending(day_of(time.time_ns()))
         self._last_seq = self._store.catalog.last_seq()
         self._claimed_by = self._store.catalog.claim_on(self._in_hand.id)
         self._archived = self._store.catalog.archived()
@@ -291,26 +319,28 @@ class Buffer:
 
     # ---- orders
 
-    async def append(self, body: bytes, key: str | None = None) -> Stored:
+    async def append(self, body: bytes, key: str | None = None, group: str | None = None) -> Stored:
         """Store one segment; on return its file is durable and counted.
 
         Args:
             body: the segment as JSON.
             key: the Idempotency-Key it came with: the same key and bytes again get the first answer.
+            group: whose quota it counts for.
 
         Raises:
             MalformedJson, InvalidSegment: the body is no segment.
             InvalidRequest: the key is none.
             BufferFrozen: the batch is frozen.
+            QuotaExceeded: the group has stored enough for today.
             KeyReused: the key came with other bytes before.
             QueueFull: too many segments are waiting.
             VolumeError: the volume did not take it.
 
         """
         _check_key(key)
-        return await self._accept(body, key)
+        return await self._accept(body, key, group)
 
-    async def accept(self, body: bytes, key: str | None = None) -> asyncio.Future[Stored]:
+    async def accept(self, body: bytes, key: str | None = None, group: str | None = None) -> asyncio.Future[Stored]:
         """Give one segment its place in the order of things, once there is room for it.
 
         What is returned can be awaited as `append` can, and is done by itself.
@@ -321,7 +351,7 @@ class Buffer:
         """
         _check_key(key)
         await self._committer.wait_for_room()
-        return self._accept(body, key)
+        return self._accept(body, key, group)
 
     async def freeze(self, order: FreezeOrder) -> Frozen:
         """Freeze and seal the batch in hand; a batch that is frozen already stays its holder's.
@@ -388,9 +418,9 @@ class Buffer:
             self._note(error)
             raise
 
-    def _accept(self, body: bytes, key: str | None) -> asyncio.Future[Stored]:
+    def _accept(self, body: bytes, key: str | None, group: str | None) -> asyncio.Future[Stored]:
         try:
-            return self._committer.append(lambda: self._begin(body, key), len(body))
+            return self._committer.append(lambda: self._begin(body, key, group), len(body))
         except QueueFull as error:
             meters.count_refused(error)
             raise
@@ -440,19 +470,19 @@ class Buffer:
 
     # ---- segments
 
-    def _begin(self, body: bytes, key: str | None) -> _Arrival:
+    def _begin(self, body: bytes, key: str | None, group: str | None) -> _Arrival:
         """Have a segment's bytes written to the disk, unless it is plain that they will not be taken."""
         if self._description.dstatus is DatastoreState.FROZEN and self._on_frozen is OnFrozen.REJECT:
-            return _Arrival(body, None, key, self._writers.stage(body, None))
+            return _Arrival(body, None, key, group, self._writers.stage(body, None))
         path = self._store.volume.staging_path()
-        return _Arrival(b"", path, key, self._writers.stage(body, path))
+        return _Arrival(b"", path, key, group, self._writers.stage(body, path))
 
     def _store_arrivals(self, arrivals: Sequence[_Arrival]) -> list[Stored | ProblemError]:
         """Store those that are segments, and tell the others what is wrong with them."""
         try:
             outcomes = [arrival.ready.result() for arrival in arrivals]
             prepared = [
-                _Prepared(outcome, arrival.body, arrival.key)
+                _Prepared(outcome, arrival.body, arrival.key, arrival.group)
                 for arrival, outcome in zip(arrivals, outcomes, strict=True)
                 if isinstance(outcome, Staged)
             ]
@@ -540,6 +570,13 @@ class Buffer:
         if batch is None:
             self._discard(each.staged.place for each in group)
             return [BufferFrozen(f"the batch is frozen by {self._description.user}") for _ in group]
+        refusals = self._quota.refusals([(each.group, each.staged.size) for each in group], time.time_ns())
+        admitted = [each for each, refusal in zip(group, refusals, strict=True) if not refusal]
+        self._discard(each.staged.place for each, refusal in zip(group, refusals, strict=True) if refusal)
+        stored = iter(self._store_admitted(batch, admitted))
+        return [refusal or next(stored) for refusal in refusals]
+
+    def _store_admitted(self, batch: OpenBatch, group: Sequence[_Prepared]) -> list[Stored | VolumeError]:
         # What met a frozen batch when it came, and an open one now, is not written yet.
         written = [each if each.staged.place else self._write(each) for each in group]
         published = iter(self._publish(batch, [each for each in written if isinstance(each.staged.place, Path)]))
@@ -570,12 +607,15 @@ class Buffer:
         folder, now = batch.slot.folder, time.time_ns()
         stored = [Stored(self._next_name(), each.staged.size) for each in written]
         rows = [_row(each, segment.name, now) for each, segment in zip(written, stored, strict=True)]
+        spent = self._quota.spent([(each.group, each.staged.size) for each in written], now)
+        entered = False
         try:
             for each, segment in zip(written, stored, strict=True):
                 assert isinstance(each.staged.place, Path)  # noqa: S101 (what was written lies somewhere)
                 self._store.volume.publish(each.staged.place, folder, segment.name)
             synced = self._syncer.submit(self._store.volume.sync, folder)
-            self._store.catalog.add(batch.id, rows)
+            self._store.catalog.add(batch.id, rows, spent)
+            entered = True
             synced.result()
             self._count(batch, rows, now)
             self._suspect = False
@@ -583,7 +623,11 @@ class Buffer:
             self._suspect = True
             self._discard(each.staged.place for each in written)
             self._discard(folder / segment.name for segment in stored)
+            if entered:
+                with suppress(VolumeError):
+                    self._store.catalog.take_back(spent)
             raise
+        self._quota.spending = self._quota.spending.with_more(spent)
         return stored
 
     def _count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int) -> None:

@@ -16,10 +16,12 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
+from databuffer.quota import Spending
 from gwwire.datastore import BatchState
 from gwwire.overview import ChannelOverview
 
 _TABLES = sa.MetaData()
+_NOTHING_SPENT = Spending()
 
 _BATCHES = sa.Table(
     "batches",
@@ -64,6 +66,13 @@ _CLAIMS = sa.Table(
     sa.Column("batch", sa.String, primary_key=True),
     sa.Column("worker", sa.String, nullable=False),
     sa.Column("expires", sa.Integer, nullable=False),
+)
+_SPENDING = sa.Table(
+    "spending",
+    _TABLES,
+    sa.Column("group", sa.String, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("bytes", sa.Integer, nullable=False),
 )
 _CLEAN_STOP = sa.Table("clean_stop", _TABLES, sa.Column("traces", sa.String, nullable=False))
 
@@ -277,12 +286,13 @@ class Catalog:
 
     # ---- segments
 
-    def add(self, batch: str, segments: Sequence[SegmentRow]) -> None:
-        """Add segments, in the order they were stored."""
+    def add(self, batch: str, segments: Sequence[SegmentRow], spent: Spending = _NOTHING_SPENT) -> None:
+        """Add segments, in the order they were stored, and with them what they use of their groups' quotas."""
         if not segments:
             return
         with self._writing() as connection:
             connection.execute(sa.insert(_SEGMENTS), [{**vars(segment), "batch": batch} for segment in segments])
+            _spend(connection, spent)
 
     def remove(self, batch: str, names: Iterable[str]) -> None:
         """Forget segments of a batch."""
@@ -354,6 +364,20 @@ class Catalog:
         with self._reading() as connection:
             return frozenset(connection.execute(sa.select(_SEGMENTS.c.sha256).where(_SEGMENTS.c.recovered)).scalars())
 
+    # ---- quotas
+
+    def spending(self, day: int) -> Spending:
+        """Give what each group stored on a day, and forget the days before it."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(_SPENDING).where(_SPENDING.c.day < day))
+            rows = connection.execute(sa.select(_SPENDING.c.group, _SPENDING.c.bytes).where(_SPENDING.c.day == day))
+            return Spending(day, {group: size for group, size in rows})  # noqa: C416 (rows, not pairs)
+
+    def take_back(self, spent: Spending) -> None:
+        """Give groups back what they did not use after all."""
+        with self._writing() as connection:
+            _spend(connection, Spending(spent.day, {group: -size for group, size in spent.used.items()}))
+
     # ---- clean stop
 
     def note_clean_stop(self, traces: str) -> None:
@@ -368,6 +392,17 @@ class Catalog:
             traces: str | None = connection.execute(sa.select(_CLEAN_STOP.c.traces)).scalar()
             connection.execute(sa.delete(_CLEAN_STOP))
             return traces
+
+
+def _spend(connection: sa.Connection, spent: Spending) -> None:
+    if not spent.used:
+        return
+    entered = sqlite_insert(_SPENDING)
+    entered = entered.on_conflict_do_update(
+        index_elements=["group", "day"], set_={"bytes": _SPENDING.c.bytes + entered.excluded.bytes}
+    )
+    rows = [{"group": group, "day": spent.day, "bytes": size} for group, size in spent.used.items()]
+    connection.execute(entered, rows)
 
 
 def _configure(connection: sqlite3.Connection, _: Any) -> None:

@@ -9,6 +9,7 @@ ProblemError
 │   ├── BatchNotFrozen                only a frozen batch can be claimed
 │   ├── BatchClaimed                  another worker has the batch
 │   ├── NotHolder                     somebody else froze the batch
+│   ├── QuotaExceeded                 the group has stored enough for today
 │   ├── KeyReused                     the Idempotency-Key came with other bytes before
 │   └── QueueFull                     more segments are waiting than WCHSZ allows
 └── VolumeError                     the volume did not do what it was asked
@@ -55,6 +56,12 @@ class NotHolder(Refused):
     """Only the one who froze the batch may thaw it."""
 
     code = ProblemCode.NOT_HOLDER
+
+
+class QuotaExceeded(Refused):
+    """The group has stored as much as it may today."""
+
+    code = ProblemCode.QUOTA_EXCEEDED
 
 
 class KeyReused(Refused):

@@ -18,7 +18,7 @@ _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
 
 
 async def store_lines(
-    buffer: Buffer, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int
+    buffer: Buffer, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int, group: str | None = None
 ) -> AsyncIterator[bytes]:
     """Store a segment a line, and give the answers as lines.
 
@@ -30,6 +30,7 @@ async def store_lines(
         chunks: the body, in pieces of any size.
         key: the request's Idempotency-Key; line i has the key `KEY/i`.
         max_line: bytes of the longest line that is taken.
+        group: whose quota the segments count for.
 
     """
     answers: asyncio.Queue[asyncio.Future[Stored] | ProblemError | None] = asyncio.Queue()
@@ -40,7 +41,7 @@ async def store_lines(
             index = 0
             async for line in split_lines(chunks, max_line):
                 await in_flight.acquire()
-                answer = await _accept(buffer, line, None if key is None else f"{key}/{index}")
+                answer = await _accept(buffer, line, None if key is None else f"{key}/{index}", group)
                 if isinstance(answer, ProblemError):
                     in_flight.release()
                 else:
@@ -81,11 +82,13 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
         yield b"".join(parts)
 
 
-async def _accept(buffer: Buffer, line: bytes | TooLarge, key: str | None) -> asyncio.Future[Stored] | ProblemError:
+async def _accept(
+    buffer: Buffer, line: bytes | TooLarge, key: str | None, group: str | None
+) -> asyncio.Future[Stored] | ProblemError:
     if isinstance(line, TooLarge):
         return line
     try:
-        return await buffer.accept(line, key)
+        return await buffer.accept(line, key, group)
     except ProblemError as error:
         return error
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +15,8 @@ from databuffer.meters import at_this_moment
 from databuffer.ndjson import store_lines
 from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, problem_response, read_json
 from gwservice.metrics import CONTENT_TYPE, exposition
+from gwservice.passing import GROUP_HEADER
+from gwservice.ratelimit import quota_headers
 from gwwire.datastore import (
     Batch,
     Batches,
@@ -61,12 +63,16 @@ async def send_file(request: Request) -> Response:
     if request.method == "OPTIONS":
         return offer_ndjson()
     buffer = await _buffer(request)
-    key = request.headers.get("idempotency-key")
+    key, group = request.headers.get("idempotency-key"), request.headers.get(GROUP_HEADER)
     if media_type(request) == NDJSON:
-        lines = store_lines(buffer, request.stream(), key=key, max_line=request.app.state.max_body)
+        max_line = request.app.state.max_body
+        lines = store_lines(buffer, request.stream(), key=key, max_line=max_line, group=group)
         return await DuplexResponse.of(lines)
-    stored = await buffer.append(await read_json(request), key)
-    return _json(Outcome(OutcomeCode.RES_CREATE, f"Written {stored.name} for {stored.size} bytes"), 201)
+    stored = await buffer.append(await read_json(request), key, group)
+    answer = _json(Outcome(OutcomeCode.RES_CREATE, f"Written {stored.name} for {stored.size} bytes"), 201)
+    if quota := buffer.quota(group):
+        answer.headers.update(quota_headers(quota))
+    return answer
 
 
 data_route = Route("/sendF", send_file, methods=["POST", "OPTIONS"])
@@ -94,9 +100,9 @@ class SegmentDoor:
 
 
 @router.get("/stat", summary="Counts of the batch in hand")
-async def stat(buffer: Storage) -> Response:
-    """Give `{"n_itm", "buff_size"}`, and those of the next batch where segments go there."""
-    return _json(buffer.stats)
+async def stat(buffer: Storage, group: Annotated[str | None, Header(alias=GROUP_HEADER)] = None) -> Response:
+    """Give `{"n_itm", "buff_size"}`, those of the next batch where segments go there, and the group's `quota`."""
+    return _json(msgspec.structs.replace(buffer.stats, quota=buffer.quota(group)))
 
 
 @router.get("/dstat", summary="State of the datastore")

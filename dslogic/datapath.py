@@ -14,7 +14,7 @@ from dslogic.buffer_client import BufferClient, Reply
 from dslogic.errors import BodyCutShort, BodyTooLarge
 from dslogic.orders import refused_as
 from gwservice.correlation import note_frozen, note_passed_on, note_problem
-from gwservice.passing import ANSWER_HEADERS, SENDING_HEADERS, pick
+from gwservice.passing import ANSWER_HEADERS, GROUP_HEADER, SENDING_HEADERS, pick
 from gwwire.datastore import FROZEN_TEXT
 from gwwire.problems import PROBLEM_TYPE, Problem, ProblemCode, ProblemError, encode_problem, make_problem
 from gwwire.segment import NDJSON
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/stream"
 _CHUNK = 256 * 1024
+_PASSED_DOWN = (*SENDING_HEADERS, GROUP_HEADER)
 
 
 class Told(NamedTuple):
@@ -60,7 +61,7 @@ class DataPath:
 
     def _store(self, environ: WSGIEnvironment) -> Told:
         """Store a segment, or many; a frozen datastore is told to one alone as 503 `Datastore frozen.`."""
-        headers = pick(EnvironHeaders(environ), SENDING_HEADERS)
+        headers = pick(EnvironHeaders(environ), _PASSED_DOWN)
         if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() == NDJSON:
             # The limit is each line's, and the buffer's to watch.
             answer = self._buffer.send_lines(_pieces(environ), headers)

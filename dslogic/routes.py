@@ -14,7 +14,7 @@ from dslogic.overview import OverviewKeeper
 from dslogic.settings import LogicSettings
 from gwservice.correlation import note_passed_on
 from gwservice.metrics import CONTENT_TYPE, exposition, gauge
-from gwservice.passing import ANSWER_HEADERS, QUESTION_HEADERS, SEGMENT_OFFER, pick
+from gwservice.passing import ANSWER_HEADERS, GROUP_HEADER, QUESTION_HEADERS, SEGMENT_OFFER, pick
 from gwwire.datastore import WAITING_TEXT, FreezeOrder, decode_order
 
 routes = Blueprint("routes", __name__)
@@ -117,7 +117,7 @@ def overview() -> Response:
 @routes.get("/bufstat")
 def buffer_stats() -> Response:
     """Give the buffer's counts."""
-    return _pass_on(_buffer().get(_settings().ENDP_STAT))
+    return _pass_on(_buffer().get(_settings().ENDP_STAT, headers=pick(request.headers, (GROUP_HEADER,))))
 
 
 @routes.get("/dsdesc")

@@ -5,7 +5,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glitchflow_api.errors import ProblemFromBelow
-from glitchflow_api.logic_client import LogicClient
+from glitchflow_api.logic_client import LogicClient, of_group
 from gwservice.asgi import DuplexResponse, media_type, problem_response, read_json
 from gwservice.correlation import note_frozen, note_passed_on
 from gwservice.passing import SENDING_HEADERS, pick
@@ -51,16 +51,15 @@ async def store(request: Request) -> Response:
     of line i of many is `KEY/i`.
     """
     logic: LogicClient = request.app.state.logic
-    headers = pick(request.headers, SENDING_HEADERS)
+    headers = pick(request.headers, SENDING_HEADERS) | of_group(request.state.caller.group)
     if media_type(request) == NDJSON:
         return await DuplexResponse.of(logic.stream_lines(request.stream(), headers))
-    outcome = await logic.stream(await read_json(request), headers)
-    if outcome is None:
+    stored = await logic.stream(await read_json(request), headers)
+    if stored is None:
         note_frozen()
-        answer = StreamAnswer("FROZEN", FROZEN_TEXT)
-    else:
-        answer = StreamAnswer("CREATED", outcome.body)
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+        return Response(msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)), media_type="application/json")
+    answer = msgspec.json.encode(StreamAnswer("CREATED", stored.outcome.body))
+    return Response(answer, 200, stored.headers, "application/json")
 
 
 def pass_problem_on(error: ProblemFromBelow) -> Response:

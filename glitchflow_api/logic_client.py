@@ -13,7 +13,7 @@ from glitchflow_api.errors import LogicIncoherent, LogicUnreachable, ProblemFrom
 from glitchflow_api.settings import GatewaySettings
 from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
-from gwservice.passing import Headers
+from gwservice.passing import GROUP_HEADER, QUOTA_HEADERS, Headers, pick
 from gwwire.datastore import FROZEN_TEXT, BufferStats, Description, FreezeOutcome, Names, Outcome, SegmentPage
 from gwwire.overview import Overview
 from gwwire.problems import PROBLEM_TYPE
@@ -32,6 +32,18 @@ class Reply(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+
+
+class Stored(NamedTuple):
+    """What is told of a stored segment, and the headers that tell of the group's quota."""
+
+    outcome: Outcome
+    headers: Mapping[str, str]
+
+
+def of_group(group: str | None) -> dict[str, str]:
+    """Give the header that says whose quota a request counts for."""
+    return {} if group is None else {GROUP_HEADER: group}
 
 
 class LogicClient:
@@ -53,9 +65,10 @@ class LogicClient:
         """Close the connections."""
         self._connections.close()
 
-    async def stats(self) -> BufferStats:
-        """Give the counts of the batch in hand."""
-        return _decode(await self.get(self._settings.DS_STAT), BufferStats)
+    async def stats(self, group: str | None = None) -> BufferStats:
+        """Give the counts of the batch in hand, and what is left for `group`."""
+        reply = _expect(await self._request("GET", self._settings.DS_STAT, headers=of_group(group)), HTTPStatus.OK)
+        return _decode(reply, BufferStats)
 
     async def names(self) -> Names:
         """Give the file names of the batch in hand."""
@@ -65,12 +78,13 @@ class LogicClient:
         """Give the state and the holder."""
         return _decode(await self.get(self._settings.DS_DESC), Description)
 
-    async def stream(self, segment: bytes, headers: Mapping[str, str]) -> Outcome | None:
+    async def stream(self, segment: bytes, headers: Mapping[str, str]) -> Stored | None:
         """Store a segment, passed on as it came; None: the datastore is frozen."""
         reply = await self._request("POST", self._settings.DS_SEND, segment, headers)
         if reply.status == HTTPStatus.SERVICE_UNAVAILABLE and reply.body == FROZEN_TEXT.encode():
             return None
-        return _decode(_expect(reply, HTTPStatus.CREATED), Outcome)
+        outcome = _decode(_expect(reply, HTTPStatus.CREATED), Outcome)
+        return Stored(outcome, pick(reply.headers, QUOTA_HEADERS))
 
     async def stream_lines(self, chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncGenerator[bytes]:
         """Store many segments, passed on as they come; gives the lines of the answer as they come."""

@@ -57,6 +57,17 @@ class CleanOrder(BaseModel):
     msg: Annotated[str, Field(description="for the log")]
 
 
+class Quota(BaseModel):
+    """What the caller's group may store a day of UTC."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    group: str
+    limit: Annotated[int, Field(description="bytes a day")]
+    used: Annotated[int, Field(description="bytes stored today")]
+    reset: Annotated[int, Field(description="when the next day begins, Unix s")]
+
+
 class Stats(BaseModel):
     """The counts of the batch in hand."""
 
@@ -66,6 +77,7 @@ class Stats(BaseModel):
     buff_size: Annotated[int, Field(description="bytes of their files altogether")]
     next_n_itm: Annotated[int | None, Field(description="segments of the next batch, while one is frozen")] = None
     next_buff_size: Annotated[int | None, Field(description="bytes of the next batch")] = None
+    quota: Annotated[Quota | None, Field(description="of the caller's group, where it has one")] = None
 
 
 class NameList(BaseModel):

@@ -51,9 +51,9 @@ SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, descript
 
 
 @router.get("/stats", tags=["batch"], responses=problems(), response_model_exclude_none=True)
-async def stats(logic: Logic) -> Stats:
-    """Count the batch in hand."""
-    counts = await logic.stats()
+async def stats(request: Request, logic: Logic) -> Stats:
+    """Count the batch in hand, and tell what is left of the caller's quota."""
+    counts = await logic.stats(request.state.caller.group)
     return Stats.model_validate(counts, from_attributes=True)
 
 

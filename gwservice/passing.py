@@ -7,7 +7,13 @@ from gwwire.segment import NDJSON
 
 SENDING_HEADERS = ("Content-Type", "Idempotency-Key")
 QUESTION_HEADERS = ("Range", "If-Range", "If-None-Match")
-ANSWER_HEADERS = ("Content-Type", "Retry-After", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range")
+#: Whose quota a request counts for; the gateway says so, and no client.
+GROUP_HEADER = "X-Group"
+QUOTA_HEADERS = ("RateLimit-Policy", "RateLimit")
+ANSWER_HEADERS = (
+    *("Content-Type", "Retry-After", "ETag", "Last-Modified", "Accept-Ranges", "Content-Range"),
+    *QUOTA_HEADERS,
+)
 #: Those of the page and its files: how they are kept, and what a browser may do with them.
 PAGE_HEADERS = (
     *("Content-Type", "Content-Encoding", "Cache-Control", "Vary"),

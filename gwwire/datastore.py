@@ -37,16 +37,27 @@ class OutcomeCode(StrEnum):
     STAT_UPD = "STAT_UPD"
 
 
+class Quota(msgspec.Struct, frozen=True):
+    """What a group may store a day: `used` of `limit` bytes are, until `reset` (Unix seconds)."""
+
+    group: str
+    limit: int
+    used: int
+    reset: int
+
+
 class BufferStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """The batch in hand: `n_itm` segments in files of `buff_size` bytes altogether. Also StatDesc.json.
 
     `next_n_itm` and `next_buff_size` count the next batch, while segments are taken into it beside a frozen one.
+    `quota` is that of whoever asks, where there is one.
     """
 
     n_itm: int
     buff_size: int
     next_n_itm: int | None = None
     next_buff_size: int | None = None
+    quota: Quota | None = None
 
 
 class Description(msgspec.Struct, frozen=True):

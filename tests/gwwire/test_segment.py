@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwwire.problems import ProblemError
-from gwwire.segment import Segment, compact, decode_segment, encode_segment
+from gwwire.segment import Segment, SegmentLimits, compact, decode_segment, encode_segment
 from tests.support.segments import BAD_BODIES
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -71,3 +71,41 @@ def test_the_original_systems_files_are_segments(original_segments: list[Path]) 
         segment = decode_segment(path.read_bytes())
         assert segment.h == json.loads(path.read_bytes())["h"]
         assert segment.dt == 1 / 4096
+
+
+LIMITS = SegmentLimits(max_samples=4, max_meta=40, max_depth=4)
+EXACTLY = {
+    "samples": b'{"h":[1,2,3,4],"t":[0,1]}',
+    "meta": b'{"h":[1],"t":[0,1],"meta":{"a":"%s"}}' % (b"x" * 32),
+    "depth": b'{"h":[1],"t":[0,1],"meta":{"a":[{}]}}',
+}
+ONE_MORE = {
+    "samples": (b'{"h":[1,2,3,4,5],"t":[0,1]}', "too-many-samples", "MAX_SAMPLES allows 4", "h"),
+    "meta": (b'{"h":[1],"t":[0,1],"meta":{"a":"%s"}}' % (b"x" * 33), "meta-too-large", "MAX_META allows 40", "meta"),
+    "depth": (b'{"h":[1],"t":[0,1],"meta":{"a":[{"b":[]}]}}', "too-deep", "MAX_DEPTH allows 4", "meta"),
+    "depth of objects": (b'{"h":[1],"t":[0,1],"meta":{"a":{"b":{"c":{}}}}}', "too-deep", "MAX_DEPTH allows 4", "meta"),
+}
+
+
+@pytest.mark.parametrize("what", EXACTLY)
+def test_a_segment_may_be_as_much_as_the_limit(what: str) -> None:
+    assert decode_segment(EXACTLY[what], LIMITS)
+
+
+@pytest.mark.parametrize("what", ONE_MORE)
+def test_a_segment_one_above_a_limit_is_refused_with_the_name_of_the_limit(what: str) -> None:
+    body, code, named, field = ONE_MORE[what]
+    assert decode_segment(body), "only the limit is wrong with it"
+    with pytest.raises(ProblemError, match=named) as refused:
+        decode_segment(body, LIMITS)
+    assert (refused.value.problem().code, refused.value.field) == (code, field)
+
+
+def test_white_space_does_not_count_as_meta() -> None:
+    assert decode_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b" " * 100 + b"1}}", LIMITS)
+
+
+def test_what_is_nested_without_end_is_too_deep_with_no_limit_set() -> None:
+    with pytest.raises(ProblemError) as refused:
+        decode_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b"[" * 100_000)
+    assert refused.value.problem().code == "too-deep"
