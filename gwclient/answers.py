@@ -73,6 +73,14 @@ class Thawed(msgspec.Struct, frozen=True):
     body: str = ""
 
 
+class Whoami(msgspec.Struct, frozen=True):
+    """Who the gateway takes the client for: `auth` is `off` where it does not ask, `scopes` what is allowed."""
+
+    auth: str
+    name: str | None
+    scopes: list[str]
+
+
 class Info(msgspec.Struct, frozen=True):
     """The version, in an OpenAPI document."""
 

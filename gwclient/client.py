@@ -27,6 +27,7 @@ from gwclient.answers import (
     Streamed,
     Thawed,
     Training,
+    Whoami,
     decode_answer,
     decode_line,
     decode_problem,
@@ -217,6 +218,10 @@ class GlitchflowClient:
                 return About(decode_answer(body, OpenApi, str(response.url)).info.version, told)
 
         return await self._insist(once)
+
+    async def whoami(self) -> Whoami:
+        """Ask who the gateway takes this client for."""
+        return await self._ask("GET", "/whoami", Whoami)
 
     async def stats(self) -> BufferStats:
         """Ask for the number of segments and bytes in the batch in hand."""

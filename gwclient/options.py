@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import click
 
+from gwclient.api_key import read_api_key
 from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
 from gwclient.segmenting import Length
 
@@ -126,12 +127,9 @@ class Door:
 
     def _api_key(self) -> str | None:
         try:
-            key = self.key_file.read_text().strip() if self.key_file else None
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"the API key cannot be read from {self.key_file}: {error}") from error
-        if key is not None and not re.fullmatch(r"[!-~]+", key):
-            raise click.UsageError(f"{self.key_file} holds no API key: one line of visible characters")
-        return key
+            return read_api_key(self.key_file) if self.key_file else None
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
     if options.batch is not None:
         from preproc.gateway import GatewaySource  # noqa: PLC0415 (a directory needs no HTTP client)
 
-        source = GatewaySource(options.gateway, options.batch)
+        source = GatewaySource(options.gateway, options.batch, _api_key(options))
     else:
         if options.out.resolve() == options.data.resolve():
             raise BadParameter("--out must not be the directory of the data, which stays as it is")
@@ -114,6 +114,7 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
         poll=options.poll,
         clean=options.clean,
         once=options.once,
+        api_key=_api_key(options),
     )
     worker = Worker(plan, _progress(), _executor(options), _say)
     return lambda: asyncio.run(worker.work()) or 0
@@ -183,6 +184,13 @@ def _add_shared(
     parser.set_defaults(prepare=prepare, parser=parser)
     add = parser.add_argument
     add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help="its address (default: SRV)")
+    add(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        default=environment.get("GLITCHFLOW_KEY_FILE") or None,
+        help="a file with the API key, where the gateway asks for one (default: GLITCHFLOW_KEY_FILE)",
+    )
     add("--out", type=Path, metavar="DIR", required=True, help="where the result goes, made if missing")
     add("--jobs", type=_positive, metavar="N", default=1, help="processes that compute (default: 1)")
     add("--scheduler", metavar="URL", help="compute on the Dask cluster of this scheduler, like tcp://host:8786")
@@ -220,6 +228,15 @@ def _exports(options: argparse.Namespace) -> frozenset[str]:
     if chosen is None:
         return frozenset({QT}) if torch_is_installed() else frozenset()
     return frozenset(_EXPORTS[name] for name in chosen if name != "none")
+
+
+def _api_key(options: argparse.Namespace) -> str | None:
+    from gwclient.api_key import read_api_key  # noqa: PLC0415 (a directory needs no client)
+
+    try:
+        return read_api_key(options.key_file) if options.key_file else None
+    except ValueError as error:
+        raise BadParameter(str(error)) from error
 
 
 def _executor(options: argparse.Namespace) -> Executor:

@@ -29,12 +29,14 @@ class GatewaySource:
     Args:
         url: the address of the gateway.
         batch: the id of the batch.
+        api_key: see `GlitchflowClient`.
 
     """
 
-    def __init__(self, url: str, batch: str) -> None:
+    def __init__(self, url: str, batch: str, api_key: str | None = None) -> None:
         self._url = url
         self._batch = batch
+        self._api_key = api_key
 
     def digest(self, _progress: Progress, /) -> str:
         """Ask for the manifest.
@@ -63,7 +65,7 @@ class GatewaySource:
 
     async def _ask_manifest(self) -> Manifest:
         try:
-            async with GlitchflowClient(self._url) as client:
+            async with GlitchflowClient(self._url, api_key=self._api_key) as client:
                 return await client.manifest(self._batch)
         except (GatewayError, ValueError) as error:
             raise GatewayFailed(f"batch {self._batch}: {error}") from error
@@ -73,7 +75,7 @@ class GatewaySource:
         entries = manifest.segments
         groups = [entries[at : at + _AT_A_TIME] for at in range(0, len(entries), _AT_A_TIME)]
         try:
-            async with GlitchflowClient(self._url) as client:
+            async with GlitchflowClient(self._url, api_key=self._api_key) as client:
                 for group in progress(groups, "fetching"):
                     await _bring_group(client, group, folder)
         except GatewayError as error:

@@ -44,6 +44,7 @@ class Watch:
         poll: s between two questions whether a batch is frozen.
         clean: whether to have a batch archived once its dataset is published.
         once: whether to end after a batch.
+        api_key: see `GlitchflowClient`.
 
     """
 
@@ -57,6 +58,7 @@ class Watch:
     poll: float = 5.0
     clean: bool = False
     once: bool = False
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -115,7 +117,7 @@ class Worker:
             PreprocError: a batch cannot be processed, and the plan is to do just one.
 
         """
-        async with GlitchflowClient(self._plan.url) as client:
+        async with GlitchflowClient(self._plan.url, api_key=self._plan.api_key) as client:
             while True:
                 done = await self._look(client)
                 if done and self._plan.once:
@@ -170,9 +172,8 @@ class Worker:
     async def _process(self, lease: Lease) -> bool:
         """Work in a thread, while the lease is renewed here."""
         plan = self._plan
-        request = Request(
-            GatewaySource(plan.url, lease.batch), plan.out / lease.batch, plan.parameters, plan.exports, plan.target
-        )
+        source = GatewaySource(plan.url, lease.batch, plan.api_key)
+        request = Request(source, plan.out / lease.batch, plan.parameters, plan.exports, plan.target)
         work = asyncio.create_task(
             asyncio.to_thread(fulfil, request, lease.guard(self._progress), self._executor, lease.check)
         )
@@ -211,7 +212,7 @@ class Worker:
 
 async def _renew(plan: Watch, lease: Lease) -> None:
     pause = plan.lease / _RENEWALS
-    async with GlitchflowClient(plan.url, retry=Retry(tries=1), timeout=pause) as client:
+    async with GlitchflowClient(plan.url, retry=Retry(tries=1), timeout=pause, api_key=plan.api_key) as client:
         while not lease.lost.is_set():
             await asyncio.sleep(pause)
             asked = time.monotonic()

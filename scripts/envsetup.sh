@@ -19,8 +19,20 @@ help_of() {
 ask() {
   path=$1
   shift
-  curl --silent --show-error --fail-with-body "$@" "${SRV%/}$path"
+  # Over a file of its own, because everybody on the machine can read a command line.
+  settings=$(authorization)
+  curl --silent --show-error --fail-with-body --config /dev/fd/3 "$@" "${SRV%/}$path" 3<<END
+$settings
+END
   echo
+}
+
+# The header that goes with every question, as curl's configuration; nothing where GLITCHFLOW_KEY_FILE is not set.
+authorization() {
+  [ -n "${GLITCHFLOW_KEY_FILE:-}" ] || return 0
+  key=$(cat "$GLITCHFLOW_KEY_FILE") || exit 2
+  case $key in "" | *[!A-Za-z0-9._~+/=-]*) echo "$GLITCHFLOW_KEY_FILE holds no API key" >&2; exit 2 ;; esac
+  printf 'header = "Authorization: Bearer %s"' "$key"
 }
 
 ask_json() {

@@ -2,7 +2,8 @@
 # usage: train.sh USER TOKEN
 # Freezes the batch for USER, once it is large enough: {"resp": "FROZEN", "n_f", "bt_wrt", "holder"} or {"resp": "WAITING"}.
 #
-# SRV names the gateway (default http://127.0.0.1:8000). Exit status 22: the gateway told a problem.
+# SRV names the gateway (default http://127.0.0.1:8000), GLITCHFLOW_KEY_FILE the file with the API key where it asks for one.
+# Exit status 22: the gateway told a problem.
 set -eu
 . "$(dirname "$0")/envsetup.sh"
 case "${1:-}" in --help | -h) help_of "$0"; exit ;; esac

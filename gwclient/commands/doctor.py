@@ -23,6 +23,8 @@ from gwclient.options import Door, with_door
 #: s that the clocks may differ.
 _CLOCK_S = 5.0
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
+_READ = "read"
+_A_KEY = "give a key that is valid with --key-file or GLITCHFLOW_KEY_FILE"
 
 
 class Verdict(StrEnum):
@@ -125,18 +127,29 @@ def _compare_clocks(told: float | None) -> Finding:
 
 async def _ask_permission(client: GlitchflowClient) -> Finding:
     try:
+        who = await client.whoami()
+    except GatewayError:  # a gateway that does not know the question
+        return await _ask_to_read(client, "may read")
+    allowed = f"{who.name} may {', '.join(who.scopes)}" if who.name else "everybody may do everything"
+    if who.auth != "off" and who.name is None:
+        return Finding(
+            "authorization", Verdict.WRONG, f"the gateway knows nobody by this client's key, or its lack; {_A_KEY}"
+        )
+    if _READ not in who.scopes:
+        return Finding("authorization", Verdict.OK, allowed)
+    return await _ask_to_read(client, allowed)
+
+
+async def _ask_to_read(client: GlitchflowClient, allowed: str) -> Finding:
+    try:
         stats, state = await client.stats(), await client.desc()
     except GatewayRefused as error:
-        if error.status in {_UNAUTHORIZED, _FORBIDDEN}:
-            return Finding(
-                "authorization", Verdict.WRONG, f"{error}; give a key with --key-file or GLITCHFLOW_KEY_FILE"
-            )
-        return Finding("authorization", Verdict.WRONG, str(error))
+        hint = f"; {_A_KEY}" if error.status in {_UNAUTHORIZED, _FORBIDDEN} else ""
+        return Finding("authorization", Verdict.WRONG, f"{error}{hint}")
     except GatewayError as error:
         return Finding("authorization", Verdict.WRONG, str(error))
-    return Finding(
-        "authorization", Verdict.OK, f"may read: {state.resp}, {stats.n_itm} segments, {stats.buff_size} bytes"
-    )
+    words = f"{allowed}: {state.resp}, {stats.n_itm} segments, {stats.buff_size} bytes"
+    return Finding("authorization", Verdict.OK, words)
 
 
 async def _ask_readiness(client: GlitchflowClient) -> Finding:

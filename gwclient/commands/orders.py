@@ -5,7 +5,7 @@ import time
 
 import click
 
-from gwclient.answers import Training, TrainOutcome
+from gwclient.answers import Thawed, Training, TrainOutcome
 from gwclient.client import GlitchflowClient
 from gwclient.commands.talking import ask, tell
 from gwclient.errors import NotAsExpected
@@ -13,7 +13,7 @@ from gwclient.exits import EXIT_CODES
 from gwclient.options import Door, Seconds, with_door
 from gwwire.datastore import Claim
 
-_user = click.option("--user", required=True, help="Who holds the batch.")
+_user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
 
 
@@ -25,7 +25,7 @@ _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_
 @click.option("--deadline", type=Seconds(0.05), help="With --wait: seconds after which to give up (exit code 1).")
 @with_door
 def train(  # noqa: PLR0913, PLR0917 (one for each option)
-    user: str,
+    user: str | None,
     token: str,
     wait: bool,  # noqa: FBT001 (click calls it by name)
     poll: float,
@@ -41,7 +41,8 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
 
     async def work(client: GlitchflowClient) -> Training:
-        return await (_until_frozen(client, user, token, poll, deadline) if wait else client.train(user, token))
+        holder = user or await _own_name(client)
+        return await (_until_frozen(client, holder, token, poll, deadline) if wait else client.train(holder, token))
 
     answer = ask(door, work)
     if answer.resp is TrainOutcome.WAITING:
@@ -50,6 +51,13 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         holder = f", held by {answer.holder}" if answer.holder else ""
         words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
     tell(door, answer, words)
+
+
+async def _own_name(client: GlitchflowClient) -> str:
+    name = (await client.whoami()).name
+    if name is None:
+        raise click.UsageError("--user is needed: the gateway does not know by a key who you are")
+    return name
 
 
 async def _until_frozen(
@@ -75,12 +83,16 @@ async def _until_frozen(
 @_user
 @_token
 @with_door
-def thaw(user: str, token: str, door: Door) -> None:
+def thaw(user: str | None, token: str, door: Door) -> None:
     """Open the frozen batch again, for its holder; nothing is archived.
 
     Example: gwclient thaw --user ada --token s3cret
     """
-    answer = ask(door, lambda client: client.thaw(user, token))
+
+    async def work(client: GlitchflowClient) -> Thawed:
+        return await client.thaw(user or await _own_name(client), token)
+
+    answer = ask(door, work)
     tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 

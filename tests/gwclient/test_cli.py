@@ -519,7 +519,7 @@ def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, t
     assert {name: verdicts(told)[name] for name in ("version", "clock", "authorization")} == {
         "version": "note", "clock": "wrong", "authorization": "wrong",
     }  # fmt: skip
-    assert "give a key with --key-file" in keyed.out
+    assert "give a key that is valid with --key-file" in keyed.out
     assert set(asked) == {None, "Bearer gfk_secret"}
     assert "gfk_secret" not in keyed.out + keyed.err
 

@@ -1,0 +1,20 @@
+"""The API key, from the file that holds it: a key on a command line could be read by everybody on the machine."""
+
+import re
+from pathlib import Path
+
+
+def read_api_key(path: Path) -> str:
+    """Read the key.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no key.
+
+    """
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the API key cannot be read from {path}: {error}") from error
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ValueError(f"{path} holds no API key: one line of visible characters")
+    return key

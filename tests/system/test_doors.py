@@ -1,0 +1,159 @@
+"""The whole way with AUTH=keys: client, preprocessing and scripts with a key, and without one."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glitchflow_api.access import Scope
+from scripts.trio import Trio
+from tests.support.keyring import Keyring
+from tests.support.segments import segment_body
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
+    return Keyring(tmp_path_factory.mktemp("keys") / "keys.json")
+
+
+@pytest.fixture(scope="module")
+def keys(ring: Keyring) -> Mapping[str, Path]:
+    """A key file for each who takes part."""
+    return {
+        "h1": ring.make_file("h1", Scope.STREAM),
+        "alice": ring.make_file("alice", Scope.READ, Scope.TRAIN),
+        "preproc": ring.make_file("preproc", Scope.READ, Scope.TRAIN, Scope.CLEAN),
+        "shift": ring.make_file("shift", Scope.READ, Scope.CLEAN),
+    }
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio], ring: Keyring, keys: Mapping[str, Path]) -> Trio:
+    assert keys
+    return start_shared_trio({"MAX_SIZE": "100kB", **ring.settings})
+
+
+class Run:
+    """Runs programs against the trio, as who has the key."""
+
+    def __init__(self, trio: Trio, keys: Mapping[str, Path], home: Path) -> None:
+        self._trio, self._keys, self._home = trio, keys, home
+
+    @property
+    def url(self) -> str:
+        return self._trio.url
+
+    def __call__(self, who: str | None, *command: str, data: bytes = b"") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "SRV": self._trio.url, "XDG_STATE_HOME": str(self._home), "MPLCONFIGDIR": "/tmp"}  # noqa: S108 (matplotlib's own)
+        environment.pop("GLITCHFLOW_KEY_FILE", None)
+        if who:
+            environment["GLITCHFLOW_KEY_FILE"] = str(self._keys[who])
+        done = subprocess.run(command, cwd=ROOT, env=environment, input=data, capture_output=True, check=False)
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def gwclient(self, who: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self(who, sys.executable, "-m", "gwclient", *arguments)
+
+    def script(
+        self, who: str | None, name: str, *arguments: str, data: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        return self(who, "/bin/sh", str(ROOT / "scripts" / name), *arguments, data=data)
+
+
+@pytest.fixture
+def run(trio: Trio, keys: Mapping[str, Path], tmp_path: Path) -> Run:
+    return Run(trio, keys, tmp_path)
+
+
+def test_a_batch_goes_all_the_way_each_step_by_who_may_take_it(run: Run, tmp_path: Path) -> None:
+    pushed = run.gwclient("h1", "simulate", "--detectors", "H1", "--seconds", "8", "--rate", "4096", "--seed", "1")
+    assert pushed.returncode == 0, pushed.stderr
+    for who in (None, "alice"):
+        refused = run.gwclient(who, "simulate", "--seconds", "1", "--rate", "4096", "--restart")
+        assert refused.returncode == 1
+        assert ("401" if who is None else "403") in refused.stderr
+
+    other = run.gwclient("alice", "train", "--user", "bob", "--token", "t")
+    assert other.returncode == 1
+    assert "403" in other.stderr
+    frozen = run.gwclient("alice", "train", "--token", "t", "--json")  # the key says who
+    assert (frozen.returncode, json.loads(frozen.stdout)["holder"]) == (0, "alice"), frozen.stderr
+
+    order = ("-m", "preproc", "watch", "--once", "--clean", "--out", str(tmp_path), "--window", "2", "--gateway")
+    worked = run("preproc", sys.executable, *order, run.url)
+    assert worked.returncode == 0, worked.stderr
+    (dataset,) = tmp_path.glob("b*/dataset.h5")
+    assert run.gwclient("alice", "desc").stdout.strip() == "OPERATIONAL"
+    again = ("-m", "preproc", "run", "--batch", dataset.parent.name, "--out", str(tmp_path / "again"))
+    refused = run(None, sys.executable, *again)
+    assert (refused.returncode, "401" in refused.stderr) == (1, True)
+
+
+def test_the_curl_scripts_take_the_same_key_file(run: Run) -> None:
+    assert '"CREATED"' in run.script("h1", "streamdata.sh", data=segment_body(1)).stdout
+    for who, code in ((None, "unauthorized"), ("h1", "forbidden")):
+        refused = run.script(who, "stats.sh")
+        assert (refused.returncode, json.loads(refused.stdout)["code"]) == (22, code)
+    assert '"n_itm":' in run.script("alice", "stats.sh").stdout
+    assert '"WAITING"' in run.script("alice", "train.sh", "alice", "t").stdout
+    assert json.loads(run.script("alice", "train.sh", "bob", "t").stdout)["code"] == "not-caller"
+    assert '"CLEANED"' in run.script("shift", "cleanbuf.sh").stdout
+
+
+@pytest.mark.parametrize("text", [None, "", 'a"\nurl = "http://evil.example.org', "a b"])
+def test_a_key_file_that_holds_no_key_is_told_before_anything_is_asked(
+    run: Run, tmp_path: Path, text: str | None
+) -> None:
+    path = tmp_path / "some.key"
+    if text is not None:
+        path.write_text(text)
+    told = run(None, "/bin/sh", "-c", f"GLITCHFLOW_KEY_FILE='{path}' exec scripts/stats.sh")
+    assert told.returncode == 2
+    assert told.stdout == ""
+    assert str(path) in told.stderr
+
+
+def test_a_doctor_tells_whose_key_it_is_and_what_is_wrong_with_it(run: Run) -> None:
+    def authorization(who: str | None) -> tuple[int, dict[str, Any]]:
+        told = run.gwclient(who, "doctor", "--json")
+        (found,) = (each for each in json.loads(told.stdout) if each["check"] == "authorization")
+        return told.returncode, found
+
+    code, found = authorization("alice")
+    assert (code, found["verdict"]) == (0, "ok")
+    assert found["words"].startswith("alice may read, train: OPERATIONAL, ")
+    assert authorization("h1") == (0, {"check": "authorization", "verdict": "ok", "words": "h1 may stream"})
+    code, found = authorization(None)
+    assert (code, found["verdict"]) == (1, "wrong")
+    assert "GLITCHFLOW_KEY_FILE" in found["words"]
+
+
+def test_a_key_is_revoked_while_the_gateway_runs(run: Run, ring: Keyring) -> None:
+    assert run.script("shift", "desc.sh").returncode == 0
+    command = [sys.executable, "-m", "glitchflow_api", "keys", "--file", str(ring.path), "revoke", "shift"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    for _ in range(100):
+        told = run.script("shift", "desc.sh")
+        if told.returncode:
+            break
+        time.sleep(0.1)
+    assert json.loads(told.stdout)["code"] == "unauthorized"
+    assert "revoked" in told.stdout
+    assert run.script("alice", "desc.sh").returncode == 0
+
+
+def test_no_key_is_told_in_any_log_or_file(trio: Trio, keys: Mapping[str, Path]) -> None:
+    secrets = [path.read_text().strip()[16:].encode() for path in keys.values()]
+    written = [path for path in trio.home.rglob("*") if path.is_file()]
+    assert (trio.home / "services.log") in written
+    for path in written:
+        text = path.read_bytes()
+        assert not any(secret in text for secret in secrets), path
