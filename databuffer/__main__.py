@@ -14,6 +14,7 @@ from databuffer.settings import BufferSettings
 from gwservice.asgi import serve
 from gwservice.hop import HopSecret
 from gwservice.logs import configure_logging
+from gwservice.tracing import begin_tracing
 
 _EPILOG = """
 Without a command, the buffer serves until SIGTERM or SIGINT and exits with status 0 after finishing what was accepted.
@@ -52,6 +53,7 @@ def _serve() -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     settings = BufferSettings.load()
     configure_logging("databuffer")
+    begin_tracing("databuffer")
     secret = HopSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
     buffer = create_buffer(settings)
     buffer.recover()

@@ -12,10 +12,12 @@ from databuffer.routes import SegmentDoor, data_route, router
 from databuffer.settings import BufferSettings
 from databuffer.store import Store
 from databuffer.volume import Volume
-from gwservice.asgi import add_problem_handlers
+from gwservice import tracing
+from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.door_asgi import CallerDoor
 from gwservice.hop import HopSecret
 from gwservice.observed_asgi import Observed
+from gwservice.traced_asgi import Traced
 from gwwire.segment import SegmentLimits
 
 
@@ -57,7 +59,7 @@ def create_app(buffer: Buffer, *, max_body: int, secret: HopSecret | None = None
         yield
         await buffer.close()
 
-    app = FastAPI(title="GlitchFlow databuffer", lifespan=lifespan)
+    app = FastAPI(title="GlitchFlow databuffer", lifespan=lifespan, telemetry=NO_TELEMETRY)
     app.state.buffer = buffer
     app.state.max_body = max_body
     app.router.routes.append(data_route)
@@ -65,6 +67,8 @@ def create_app(buffer: Buffer, *, max_body: int, secret: HopSecret | None = None
     app.add_middleware(SegmentDoor)
     if secret:
         app.add_middleware(CallerDoor, secret=secret)
+    if tracing.wanted():
+        app.add_middleware(Traced)
     app.add_middleware(Observed, data_path=data_route.path)
     add_problem_handlers(app)
     return app

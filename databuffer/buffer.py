@@ -11,7 +11,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from databuffer import meters
 from databuffer.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
@@ -38,6 +38,7 @@ from databuffer.staging import Outcome, Staged, stage
 from databuffer.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.tally import counted, joined
 from databuffer.writers import Writers
+from gwservice.tracing import group_span, span_in_hand
 from gwwire.datastore import (
     BatchState,
     BufferStats,
@@ -97,6 +98,7 @@ class _Arrival:
         key: the Idempotency-Key it came with.
         group: whose quota it counts for.
         ready: what becomes of it before its turn.
+        span: of the request that it came with, where traces are made.
 
     """
 
@@ -105,6 +107,7 @@ class _Arrival:
     key: str | None
     group: str | None
     ready: asyncio.Future[Outcome]
+    span: Any
 
 
 @dataclass(frozen=True)
@@ -427,7 +430,8 @@ class Buffer:
 
     async def _store_in_order(self, group: Sequence[_Arrival]) -> Sequence[Stored | ProblemError]:
         began = time.perf_counter()
-        results = await asyncio.to_thread(self._store_arrivals, group)
+        with group_span("commit", [arrival.span for arrival in group], segments=len(group)):
+            results = await asyncio.to_thread(self._store_arrivals, group)
         meters.count_group(results, time.perf_counter() - began)
         return results
 
@@ -473,9 +477,9 @@ class Buffer:
     def _begin(self, body: bytes, key: str | None, group: str | None) -> _Arrival:
         """Have a segment's bytes written to the disk, unless it is plain that they will not be taken."""
         if self._description.dstatus is DatastoreState.FROZEN and self._on_frozen is OnFrozen.REJECT:
-            return _Arrival(body, None, key, group, self._writers.stage(body, None))
+            return _Arrival(body, None, key, group, self._writers.stage(body, None), span_in_hand())
         path = self._store.volume.staging_path()
-        return _Arrival(b"", path, key, group, self._writers.stage(body, path))
+        return _Arrival(b"", path, key, group, self._writers.stage(body, path), span_in_hand())
 
     def _store_arrivals(self, arrivals: Sequence[_Arrival]) -> list[Stored | ProblemError]:
         """Store those that are segments, and tell the others what is wrong with them."""

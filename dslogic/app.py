@@ -12,11 +12,13 @@ from dslogic.overview import OverviewKeeper
 from dslogic.page import page
 from dslogic.routes import routes
 from dslogic.settings import LogicSettings
+from gwservice import tracing
 from gwservice.correlation import note_problem
 from gwservice.door_wsgi import CallerDoor
 from gwservice.hop import HopSecret
 from gwservice.logs import configure_logging
 from gwservice.observed_wsgi import Observed
+from gwservice.traced_wsgi import Traced
 from gwwire.problems import (
     PROBLEM_TYPE,
     Problem,
@@ -52,6 +54,8 @@ def create_app(
     application: WSGIApplication = DataPath(app.wsgi_app, buffer, int(settings.MAX_BODY))
     if secret := HopSecret.load(settings.CALLER_SECRET_FILE, "dslogic", "CALLER_SECRET_FILE"):
         application = CallerDoor(application, secret)
+    if tracing.wanted():
+        application = Traced(application)
     app.wsgi_app = Observed(application, PATH)  # type: ignore[method-assign]  # Flask's documented way
     app.register_blueprint(routes)
     app.register_blueprint(page)

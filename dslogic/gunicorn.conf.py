@@ -9,6 +9,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from gwservice.logs import log_config
+from gwservice.tracing import begin_tracing, end_tracing
 
 # Where the workers keep what they count, each in files of its own, so that any of them can tell it all. It has to be
 # known before anything is counted, and is inherited by what replaces this process.
@@ -22,6 +23,16 @@ def on_starting(_: Any) -> None:
     """Forget what an earlier run counted."""
     for path in _counts.glob("*.db"):
         path.unlink()
+
+
+def post_fork(_: Any, __: Any) -> None:
+    """Begin to make traces in a worker: what sends them is a thread, which no fork takes along."""
+    begin_tracing("dslogic")
+
+
+def worker_exit(_: Any, __: Any) -> None:
+    """Send the traces that have not been sent yet."""
+    end_tracing()
 
 
 def child_exit(_: Any, worker: Any) -> None:

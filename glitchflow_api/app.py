@@ -19,9 +19,11 @@ from glitchflow_api.openapi import describe_streamdata, with_access, with_schema
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
 from glitchflow_api.settings import AuthMode, GatewaySettings
-from gwservice.asgi import add_problem_handlers
+from gwservice import tracing
+from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.observed_asgi import Observed
 from gwservice.stopping import calling_when_stopped
+from gwservice.traced_asgi import Traced
 
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
@@ -57,6 +59,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         version=version("glitchflow-datastore"),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
     )
     app.state.logic, app.state.events = client, hub
     app.state.max_body = int(settings.MAX_BODY)
@@ -64,6 +67,8 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     app.state.authenticator = authenticator
     app.add_middleware(DataPath)
     app.add_middleware(Gate, authenticator=authenticator)
+    if tracing.wanted():
+        app.add_middleware(Traced)
     app.add_middleware(Observed, data_path=PATH)  # the last one added is the outermost
     app.router.routes.append(data_route)
     app.include_router(router)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from glitchflow_api.app import create_app
 from glitchflow_api.settings import AuthMode, GatewaySettings
 from gwservice.logs import configure_logging
+from gwservice.tracing import begin_tracing
 from gwservice.watched import FileBroken
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 def start(settings: GatewaySettings) -> FastAPI:
     """Make the application; exits with status 2 where what the settings name cannot be used."""
     configure_logging("glitchflow_api")
+    begin_tracing("glitchflow_api")
     try:
         app = create_app(settings)
     except FileBroken as error:

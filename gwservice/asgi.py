@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -48,6 +49,9 @@ class TooLarge(ProblemError):
 
     code = ProblemCode.TOO_LARGE
 
+
+#: FastAPI's own telemetry, which would tell what was sent where it is wrong; `gwservice.tracing` is the trio's.
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 _JSON = "application/json"
 

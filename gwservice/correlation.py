@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
@@ -38,10 +39,11 @@ class RequestInHand:
         outcome: a problem's code or FROZEN, where it is one.
         detail: what a problem says.
         error: what nobody expected, where that was the problem.
+        span: of the trace, where this process makes one.
 
     """
 
-    __slots__ = ("detail", "error", "id", "onward", "outcome", "trace_id")
+    __slots__ = ("detail", "error", "id", "onward", "outcome", "span", "trace_id")
 
     def __init__(self, request_id: str | None, traceparent: str | None = None, tracestate: str | None = None) -> None:
         self.id = request_id if request_id and _SANE_ID.fullmatch(request_id) else os.urandom(16).hex()
@@ -49,6 +51,7 @@ class RequestInHand:
         self.trace_id = ""
         self.outcome = self.detail = ""
         self.error: BaseException | None = None
+        self.span: Any = None
         if traceparent and (match := _TRACEPARENT.fullmatch(traceparent)):
             self.trace_id = match[1]
             self.onward["traceparent"] = traceparent

@@ -4,12 +4,16 @@ import logging
 
 from gwservice.correlation import FROZEN, RequestInHand
 from gwservice.metrics import count_request
+from gwservice.tracing import tell_span
+from gwwire.problems import ProblemCode
 
 log = logging.getLogger(__name__)
 
 #: The route of a request that none of the service's routes takes: what was asked for is no label.
 UNKNOWN_ROUTE = "other"
 _FAILURES = 500
+#: What somebody has to look at here; the rest passes, or is looked at in another tier.
+_OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
 #: Asked every few seconds, by those who know what to do when it is not ready.
 _PROBE = "/readyz"
 
@@ -27,9 +31,12 @@ def tell_end(request: RequestInHand, method: str, route: str, status: int, secon
     """
     outcome = request.outcome or f"{status // 100}xx"
     count_request(method, route, outcome, seconds)
+    if request.span:
+        tell_span(request.span, method, route, status, outcome)
     if status >= _FAILURES and outcome != FROZEN and route != _PROBE:
         told = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
-        log.error(
+        log.log(
+            logging.ERROR if outcome in _OURS else logging.WARNING,
             "%s %s failed: %s",
             method,
             route,

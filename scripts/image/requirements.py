@@ -1,4 +1,4 @@
-"""Print what an extra of the project requires, one requirement in a line, for pip in an image's build.
+"""Print what extras of the project require, one requirement in a line, for pip in an image's build.
 
 The dependencies thus get a layer of their own, which changes when they do and not with every line of code.
 """
@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 
 
-def requirements(extra: str) -> list[str]:
-    """Give the requirements that every room has, and the extra's own."""
+def requirements(*extras: str) -> list[str]:
+    """Give the requirements that every room has, and the extras' own."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"][extra]]
+    own = (requirement for extra in extras for requirement in project["optional-dependencies"][extra])
+    return [*project["dependencies"], *own]
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(sys.argv[1])))
+    print("\n".join(requirements(*sys.argv[1:])))

@@ -16,7 +16,7 @@ from tests.support.containers import CONFINED, Container, docker, inspect, wait_
 pytestmark = pytest.mark.timeout(900)
 
 #: MB over the base image, at most.
-LIMITS = {"databuffer": 70, "dslogic": 60, "glitchflow_api": 70, "gwclient": 380, "preproc": 290}
+LIMITS = {"databuffer": 90, "dslogic": 60, "glitchflow_api": 110, "gwclient": 380, "preproc": 290}
 
 SERVICES: dict[str, tuple[type[ServiceSettings], str]] = {
     "databuffer": (BufferSettings, ":8080"),

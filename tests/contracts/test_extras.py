@@ -10,6 +10,7 @@ FORBIDDEN = {
     "databuffer": {"flask", "gunicorn", "numpy", "aiohttp", "gwpy", "fastapi-cli"},
     "dslogic": {"fastapi", "starlette", "uvicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "api": {"flask", "gunicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
+    "tracing": {"fastapi", "flask", "grpcio", "numpy", "aiohttp"},
     "client": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy"},
     "preproc": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy", "gwpy", "distributed", "torch"},
 }

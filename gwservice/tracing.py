@@ -1,0 +1,116 @@
+"""Traces, where the standard OTEL_* variables ask for them: one shows a request on its way through all tiers.
+
+Nothing of its SDK is imported, and nothing is done for a request, where they do not. What is understood:
+OTEL_TRACES_EXPORTER (`otlp`, `none`), the OTEL_EXPORTER_OTLP_* variables over HTTP, OTEL_SDK_DISABLED,
+OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, and those of the batch processor.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+from gwservice.correlation import RequestInHand, in_hand
+
+log = logging.getLogger(__name__)
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_FAILURES = 500
+
+_tracer: Any = None
+_provider: Any = None
+
+
+@cache
+def wanted() -> bool:
+    """Say whether the environment asks for traces, and they can be made."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if any(map(os.environ.get, _ENDPOINTS)) else "none")
+    if exporter == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if exporter != "otlp":
+        log.error("no traces: OTEL_TRACES_EXPORTER=%s, but there are only otlp and none", exporter)
+        return False
+    if not find_spec("opentelemetry") or not find_spec("opentelemetry.sdk"):
+        log.error("no traces: OTEL_* asks for them, but the extra `tracing` is not installed")
+        return False
+    return True
+
+
+def begin_tracing(service: str) -> None:
+    """Begin to make traces in this process, where they are wanted; `service`: what it is called without a name."""
+    global _provider, _tracer  # noqa: PLW0603 (a process makes traces, or does not)
+    if not wanted():
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 (see above)
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 (see above)
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 (see above)
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 (see above)
+
+    os.environ.setdefault("OTEL_SERVICE_NAME", service)
+    # A service ends within 10 s, whether or not somebody takes its traces.
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
+    _provider = TracerProvider(resource=Resource.create())
+    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _tracer = _provider.get_tracer("glitchflow")
+
+
+def end_tracing() -> None:
+    """Send what has not been sent yet; what ends by itself does so anyway."""
+    if _provider is not None:
+        _provider.shutdown()
+
+
+def begin_span(request: RequestInHand, name: str) -> Any:
+    """Begin the span of a request: below its sender's, and above those of the next tier."""
+    from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 (see above)
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 (see above)
+
+    propagator = TraceContextTextMapPropagator()
+    above = propagator.extract(request.onward)
+    request.span = span = _tracer.start_span(name, context=above, kind=SpanKind.SERVER)
+    propagator.inject(request.onward, context=set_span_in_context(span))
+    request.trace_id = f"{span.get_span_context().trace_id:032x}"
+    span.set_attribute("glitchflow.request_id", request.id)
+    return span
+
+
+def tell_span(span: Any, method: str, route: str, status: int, outcome: str) -> None:
+    """Tell in a request's span what became of it, in the words of OpenTelemetry's conventions."""
+    from opentelemetry.trace import StatusCode  # noqa: PLC0415 (see above)
+
+    if span.is_recording():
+        span.update_name(f"{method} {route}")
+        span.set_attributes(
+            {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "glitchflow.outcome": outcome,
+            }
+        )
+        if status >= _FAILURES:
+            span.set_status(StatusCode.ERROR, outcome)
+
+
+def span_in_hand() -> Any:
+    """Give the span of the request in hand; None where there is none."""
+    request = in_hand()
+    return request and request.span
+
+
+@contextmanager
+def group_span(name: str, causes: Sequence[Any], **attributes: int) -> Iterator[None]:
+    """Make a span of what is done at once for several requests: below the first one's, linked to all of them."""
+    if _tracer is None:
+        yield
+        return
+    from opentelemetry.trace import Link, set_span_in_context  # noqa: PLC0415 (see above)
+
+    spans = list(dict.fromkeys(cause for cause in causes if cause is not None))
+    above = set_span_in_context(spans[0]) if spans else None
+    links = [Link(span.get_span_context()) for span in spans]
+    with _tracer.start_as_current_span(name, context=above, links=links, attributes=attributes):
+        yield
