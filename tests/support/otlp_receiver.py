@@ -28,10 +28,17 @@ class Span:
 
 
 class Receiver:
-    """Takes spans in while it is open."""
+    """Takes spans in while it is open.
+
+    Attributes:
+        spans: all that came.
+        bodies: the exports that they came in.
+
+    """
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self.bodies: list[bytes] = []
         self.url = ""
 
     def wait_for(self, count: int, seconds: float = 20) -> list[Span]:
@@ -44,6 +51,7 @@ class Receiver:
 
     def take(self, body: bytes) -> None:
         """Take an export."""
+        self.bodies.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             about = {each.key: each.value.string_value for each in resource.resource.attributes}
             for scope in resource.scope_spans:
