@@ -1,5 +1,6 @@
 """The only code that calls the buffer."""
 
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from http import HTTPStatus
@@ -61,9 +62,9 @@ class BufferClient:
         """Give the file names of the batch in hand."""
         return self._decode(self.get(self._settings.ENDP_DUMPF), Names).nmlist
 
-    def send(self, segment: bytes, headers: Mapping[str, str]) -> Reply:
-        """Store one segment, passed on as it came."""
-        return self._request("POST", self._settings.ENDP_SEND, segment, headers)
+    def send(self, segment: deque[bytes], headers: Mapping[str, str]) -> Reply:
+        """Store one segment, passed on as it came, in pieces that are taken out as they are sent."""
+        return _reply(self._connections.ask("POST", self._settings.ENDP_SEND, self._with_secret(headers), segment))
 
     def send_lines(self, chunks: Iterator[bytes], headers: Mapping[str, str]) -> Reply | Iterator[bytes]:
         """Store many segments, passed on as they come; gives the lines of the answer, or the reply that refuses all.
@@ -101,13 +102,11 @@ class BufferClient:
     ) -> Reply:
         headers = self._with_secret(headers or {})
         try:
-            answer = self._connections.ask(method, endpoint, headers, body)
+            return _reply(self._connections.ask(method, endpoint, headers, deque([body])))
         except BufferUnreachable:
             if method != "GET":
                 raise
-            answer = self._connections.ask(method, endpoint, headers, body)
-        _expect_admission(answer)
-        return Reply(answer.status, answer.headers, answer.take())
+            return _reply(self._connections.ask(method, endpoint, headers, deque([body])))
 
     def _with_secret(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         return {**headers, **self._secret.headers} if self._secret else headers
@@ -117,6 +116,11 @@ class BufferClient:
             return msgspec.json.decode(reply.body, type=shape)
         except msgspec.DecodeError as error:
             raise BufferIncoherent(f"the buffer answered {reply.status}, which is no {shape.__name__}") from error
+
+
+def _reply(answer: Answer) -> Reply:
+    _expect_admission(answer)
+    return Reply(answer.status, answer.headers, answer.take())
 
 
 def _expect_admission(answer: Answer) -> None:

@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 import weakref
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -125,8 +126,15 @@ class Connections:
         self._idle: list[Connection] = []
         weakref.finalize(self, _close_all, self._idle)
 
-    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: deque[bytes]) -> Answer:
         """Send a request and give its complete answer.
+
+        Args:
+            method: of HTTP.
+            target: path and query.
+            headers: those of this request only.
+            body: in pieces, which are taken out as they are sent: a thread that waits for the answer, as most do, holds
+                no segment.
 
         Raises:
             BufferUnreachable: there is no connection, or it broke.
@@ -134,7 +142,10 @@ class Connections:
 
         """
         with self._one() as connection:
-            connection.send(self._place.head(method, target, with_onward(headers), len(body)) + body)
+            head = self._place.head(method, target, with_onward(headers), sum(map(len, body)))
+            connection.send(head + body.popleft() if body else head)  # in one packet, where it is small
+            while body:
+                connection.send(body.popleft())
             connection.finish()
             return connection.answer
 

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from http.client import responses
@@ -22,7 +23,8 @@ from gwwire.segment import NDJSON
 log = logging.getLogger(__name__)
 
 PATH = "/stream"
-_CHUNK = 256 * 1024
+#: As much as gunicorn reads at a time, see `gunicorn.conf.py`.
+_CHUNK = 64 * 1024
 _PASSED_DOWN = (*SENDING_HEADERS, GROUP_HEADER)
 
 
@@ -105,8 +107,8 @@ def _to_the_end(parts: Iterator[bytes]) -> Iterator[bytes]:
         raise BrokenPipeError(errno.EPIPE, "the answer broke off") from error
 
 
-def _whole(environ: WSGIEnvironment, limit: int) -> bytes:
-    """Read the body, up to `limit` bytes of it.
+def _whole(environ: WSGIEnvironment, limit: int) -> deque[bytes]:
+    """Read the body in pieces, up to `limit` bytes of it.
 
     Raises:
         BodyTooLarge: there is more.
@@ -115,13 +117,14 @@ def _whole(environ: WSGIEnvironment, limit: int) -> bytes:
     """
     if int(environ.get("CONTENT_LENGTH") or 0) > limit:
         raise BodyTooLarge(f"the body is larger than {limit} bytes")
-    pieces, size = [], 0
+    pieces: deque[bytes] = deque()
+    size = 0
     for piece in _pieces(environ):
         size += len(piece)
         if size > limit:
             raise BodyTooLarge(f"the body is larger than {limit} bytes")
         pieces.append(piece)
-    return b"".join(pieces)
+    return pieces
 
 
 def _pieces(environ: WSGIEnvironment) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -39,7 +40,7 @@ def connections_to(server: RawServer, seconds: float = 20) -> Connections:
 
 
 def post(to: Connections, body: bytes = b"segment") -> bytes:
-    answer = to.ask("POST", "/sendF", {}, body)
+    answer = to.ask("POST", "/sendF", {}, deque([body]))
     assert answer.status == 200
     return answer.take()
 
@@ -145,7 +146,7 @@ def refuses_at_once(talk: Talk) -> None:
 def test_a_refusal_is_heard_before_all_is_sent_and_ends_the_connection() -> None:
     with raw_server(refuses_at_once, answers_always) as server:
         to = connections_to(server)
-        answer = to.ask("POST", "/sendF", {}, bytes(256 * MEGABYTE))
+        answer = to.ask("POST", "/sendF", {}, deque([bytes(256 * MEGABYTE)]))
         assert (answer.status, answer.take()) == (413, b"too")
         assert server.ended[0].wait(10)
         assert post(to) == b"ok"
