@@ -12,16 +12,14 @@ from gunicorn.http.unreader import SocketUnreader
 from gwservice.logs import log_config
 from gwservice.tracing import begin_tracing, end_tracing
 
-# Where the workers keep what they count, each in files of its own, so that any of them can tell it all. It has to be
-# known before anything is counted, and is inherited by what replaces this process.
-if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="dslogic-metrics-")
-_counts = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-_counts.mkdir(parents=True, exist_ok=True)
+# Where the workers keep what they count, each in files of its own, so that any of them can tell it all.
+_SETTING = "PROMETHEUS_MULTIPROC_DIR"
+_counts = Path(os.environ.get(_SETTING) or f"{tempfile.gettempdir()}/dslogic-metrics-{os.getuid()}-{os.getpid()}")
+raw_env = [f"{_SETTING}={_counts}"]
 
 
 def on_starting(_: Any) -> None:
-    """Forget what an earlier run counted."""
+    """Forget what an earlier run counted that was killed."""
     for path in _counts.glob("*.db"):
         path.unlink()
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from prometheus_client import (
     REGISTRY,
@@ -22,6 +23,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+#: Where several processes of a service keep what each has counted; unset where there is one.
+_SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+if _SHARED:
+    Path(_SHARED).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, which nobody looks at
 
@@ -83,9 +89,9 @@ def _version() -> str:
 def exposition(metrics: Iterable[Metric] = ()) -> bytes:
     """Write all that was counted, in all processes of this service, and `metrics` of this moment, for Prometheus."""
     counted = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    if _SHARED:
         counted = CollectorRegistry()
-        MultiProcessCollector(counted)  # type: ignore[no-untyped-call]  # the library's own
+        MultiProcessCollector(counted, _SHARED)  # type: ignore[no-untyped-call]  # the library's own
     moment = CollectorRegistry()
     moment.register(_Told(metrics))
     return generate_latest(counted) + generate_latest(moment)
