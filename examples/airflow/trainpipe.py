@@ -10,8 +10,11 @@ is there.
 It needs the providers `apache-airflow-providers-http` and `apache-airflow-providers-cncf-kubernetes`, and two
 connections:
 
-    airflow connections add glitchflow --conn-type http --conn-host http://gflapi.glitchflow.svc:8000
+    airflow connections add glitchflow --conn-uri http://:KEY@gflapi.glitchflow.svc:8000
     airflow connections add glitchflow_holder --conn-type generic --conn-login airflow --conn-password TOKEN
+
+KEY is an API key of the user `airflow`, with the scopes read, train and clean (`glitchflow-keys create airflow --scopes
+read,train,clean`); a gateway with AUTH=off takes no notice of it.
 
 The workers must be allowed to make pods in the datastore's namespace; `kubernetes_default` says how they reach the
 cluster.
@@ -27,7 +30,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import dag, task
 
 GATEWAY = "glitchflow"
-JSON = {"Content-Type": "application/json"}
+#: Templates, so that the key is looked up when a task runs, and Airflow masks it in what it shows.
+KEY = {"Authorization": "Bearer {{ conn.glitchflow.password }}"}
+JSON = {"Content-Type": "application/json", **KEY}
 
 #: The pod of k8s/base/preproc/job.yaml. The data volume is read only, and on the buffer's node where it can be on one
 #: only; without that limit (ReadWriteMany) take the affinity away.
@@ -137,6 +142,7 @@ def trainpipe() -> None:
         task_id="wait_for_data",
         http_conn_id=GATEWAY,
         endpoint="stats",
+        headers=KEY,
         response_check=has_segments,
         mode="reschedule",
         poke_interval=30,

@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.cluster_test.errors import StepFailed
@@ -47,9 +47,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway at an address."""
+    """A gateway at an address; `key` goes along where it asks for one."""
 
     url: str
+    key: str | None = field(default=None, repr=False)
 
     def ask(self, route: str, body: bytes | None = None, media_type: str = "application/json") -> Answer:
         """Ask GET, or POST where there is a body; every status is an answer.
@@ -58,7 +59,9 @@ class Gateway:
             StepFailed: there was none.
 
         """
-        request = urllib.request.Request(self.url + route, body, {"Content-Type": media_type} if body else {})  # noqa: S310 (an address of our own)
+        headers = {"Content-Type": media_type} if body else {}
+        headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        request = urllib.request.Request(self.url + route, body, headers)  # noqa: S310 (an address of our own)
         try:
             with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 (see above)
                 return Answer(answer.status, answer.headers.get_content_type(), answer.read())

@@ -5,10 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from scripts.cluster_keys import KEYS_FILE, make_keys
+
 _K8S = Path(__file__).parents[2] / "k8s"
 IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
 #: A batch is complete with some 45 segments of a second at 2048 Hz.
 MAX_SIZE = "2MB"
+#: Secrets keep their names: those who need them look for these.
+_NAMED = {"options": {"disableNameSuffixHash": True}}
 
 
 def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[str, Any]:
@@ -41,8 +45,11 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
             {
                 "name": "glitchflow-holder",
                 "literals": ["user=pipeline", "token=of-this-test"],
-                "options": {"disableNameSuffixHash": True},
+                "files": ["key=pipeline.key"],
+                **_NAMED,
             },
+            {"name": "gateway-keys", "files": [KEYS_FILE], **_NAMED},
+            {"name": "gwclient-key", "files": ["key=gwclient.key"], **_NAMED},
         ],
         "patches": [
             # Five of each fit on a small machine: what is tested is not how fast it is.
@@ -68,6 +75,7 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
 
 
 def write_overlay(folder: Path, namespace: str, prefix: str, tag: str) -> None:
-    """Write the kustomization into `folder`, as JSON, which is YAML too."""
+    """Write the kustomization into `folder`, as JSON, which is YAML too, and the keys beside it."""
+    make_keys(folder)
     content = kustomization(folder, namespace, prefix, tag)
     (folder / "kustomization.yaml").write_text(json.dumps(content, indent=2))

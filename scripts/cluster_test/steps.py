@@ -71,7 +71,7 @@ class Trial:
     def gateway(self) -> Iterator[Gateway]:
         """Give the gateway, through a port-forward to one of its pods, when the whole trio is ready."""
         with self.kubectl.port_forward("service/gflapi", 8000) as url:
-            gateway = Gateway(url)
+            gateway = Gateway(url, (self.folder / "operator.key").read_text().strip())
             gateway.wait_ready()
             yield gateway
 

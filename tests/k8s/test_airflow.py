@@ -98,6 +98,15 @@ def test_the_routes_are_the_gateways() -> None:
     assert asked == {"wait_for_data": "stats", "ask_for_batch": "train", "clean": "cleanbuf"}
 
 
+def test_every_question_carries_the_key_of_the_connection() -> None:
+    key = constant("KEY")
+    assert key == {"Authorization": "Bearer {{ conn.glitchflow.password }}"}
+    (json,) = (ast.unparse(node) for node in TREE.body if ast.unparse(node).startswith("JSON ="))
+    assert json.endswith("**KEY}")
+    asked = {task: ast.unparse(told["headers"]) for task, (_, told) in operators().items() if "endpoint" in told}
+    assert asked == {"wait_for_data": "KEY", "ask_for_batch": "JSON", "clean": "JSON"}
+
+
 def test_one_run_at_a_time_and_none_for_the_past() -> None:
     (decorator,) = function("trainpipe").decorator_list
     assert isinstance(decorator, ast.Call)

@@ -23,6 +23,7 @@ from scripts.cluster_test.pushing import CHANNEL, ROUND, Ledger, Pusher, push_co
 from scripts.cluster_test.report import Result, Row, section, table, write_section
 from scripts.cluster_test.steps import FIRST, STEPS, TIERS, Trial
 from scripts.trio import Trio, free_ports
+from tests.support.manifest_rules import SECRETS
 from tests.support.manifests import ROOT, Manifests, called, manifests, render, why_not_rendered
 
 NO_CLUSTER = """
@@ -103,7 +104,7 @@ def test_the_overlay_is_the_local_one_with_client_and_pipeline_elsewhere(tmp_pat
     write_overlay(tmp_path, "test-1", "registry.example/gf", "pr7")
     found = Manifests(render(tmp_path))
     wanted = {called(thing) for thing in manifests("overlays/local").objects + manifests("base/gwclient").objects}
-    wanted |= {"ServiceAccount/pipeline", "CronJob/pipeline", "Secret/glitchflow-holder"}
+    wanted |= {"ServiceAccount/pipeline", "CronJob/pipeline"} | {f"Secret/{name}" for name in SECRETS}
     unhashed = {name for name in wanted if not name.startswith("ConfigMap/")} - {"Namespace/glitchflow"}
     assert {called(thing) for thing in found.objects} >= unhashed | {"Namespace/test-1"}
     assert not [called(thing) for thing in found.objects if thing["metadata"].get("namespace") == "glitchflow"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scripts.cluster_keys import KEYS_FILE, make_keys
 from scripts.cluster_test.contract import check_contract
 from scripts.cluster_test.gateway import Gateway
 from scripts.cluster_test.overlay import MAX_SIZE
@@ -25,7 +26,9 @@ SECRET = {"user": "pipeline", "token": "of-this-test"}
 
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
-    home, settings = tmp_path_factory.mktemp("trio"), {"MAX_SIZE": MAX_SIZE}
+    home = tmp_path_factory.mktemp("trio")
+    make_keys(home)
+    settings = {"MAX_SIZE": MAX_SIZE, "AUTH": "keys", "KEYS_FILE": str(home / KEYS_FILE)}
     with (home / "log").open("wb") as log, Trio(home, free_ports(), settings, output=log) as running:
         yield running
 
@@ -45,7 +48,7 @@ def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.Complet
     program, *arguments = [re.sub("^/(datavar|dataset)/", rf"{trio.home}/\1/", word) for word in told]
     return subprocess.run(
         [Path(sys.executable).with_name(program), *arguments, *more],
-        env={**os.environ, **given, "SRV": trio.url, "MPLCONFIGDIR": str(trio.home)},
+        env={**os.environ, **given, **config(container, trio), "MPLCONFIGDIR": str(trio.home)},
         capture_output=True,
         text=True,
         check=False,
@@ -53,12 +56,26 @@ def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.Complet
     )
 
 
+def config(container: dict[str, Any], trio: Trio) -> dict[str, str]:
+    """Give what the container's ConfigMap says: where the gateway is, and whose key it has."""
+    if "envFrom" not in container:
+        return {}
+    (told,) = (one["data"] for one in manifests("overlays/dev").of("ConfigMap") if "GLITCHFLOW_KEY_FILE" in one["data"])
+    assert told.keys() == {"SRV", "GLITCHFLOW_KEY_FILE"}
+    return {"SRV": trio.url, "GLITCHFLOW_KEY_FILE": str(trio.home / "pipeline.key")}
+
+
+def operator(trio: Trio) -> Gateway:
+    return Gateway(trio.url, (trio.home / "operator.key").read_text().strip())
+
+
 def push(trio: Trio) -> int:
     """Push what `make test-cluster` pushes before its Jobs run; gives the number of segments."""
-    check_contract(Gateway(trio.url))
+    check_contract(operator(trio))
     rounds = (push_command(1_400_000_000 + number * ROUND) for number in range(3))
     for program, *arguments in rounds:
-        command = [str(Path(sys.executable).with_name(program)), *arguments, "--srv", trio.url]
+        whose = ("--srv", trio.url, "--key-file", str(trio.home / "gwclient.key"))
+        command = [str(Path(sys.executable).with_name(program)), *arguments, *whose]
         subprocess.run(command, check=True, capture_output=True)
     return 1 + 3 * ROUND
 
@@ -70,7 +87,7 @@ def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(tr
         done = run(container, trio)
         assert done.returncode == 0, done.stderr
     assert (trio.home / "dataset" / "pipeline-1" / "dataset.h5").is_file()
-    gateway = Gateway(trio.url)
+    gateway = operator(trio)
     assert gateway.get("/desc") == {"resp": "OPERATIONAL"}
     archived, opened = gateway.get("/batches")["batches"]
     assert (archived["state"], archived["holder"], archived["n_itm"]) == ("ARCHIVED", "pipeline", pushed)
@@ -79,7 +96,7 @@ def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(tr
 
 def test_somebody_elses_batch_is_waited_for_and_left_alone(trio: Trio) -> None:
     train, *_ = containers()
-    gateway = Gateway(trio.url)
+    gateway = operator(trio)
     gateway.post("/streamdata", {"h": [1.234567890123456e-21] * 100_000, "t": [0.0, 2**-14]})
     assert gateway.post("/train", {"user": "alice", "token": "hers"})["resp"] == "FROZEN"
     waited = run(train, trio, "--deadline", "1", "--poll", "0.5")

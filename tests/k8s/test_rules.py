@@ -47,7 +47,7 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.pods_are_restricted, "StatefulSet/databuffer", POD + "volumes.0", {"name": "d", "hostPath": {}}, "forbids"),
     (rules.containers_are_confined, "CronJob/pipeline", INIT + "1.securityContext", {}, "context"),
     (rules.containers_are_confined, "Deployment/gflapi-deploy", SOLE + "volumeMounts", [], "/tmp"),  # noqa: S108
-    (rules.temporary_folders_are_bounded, "Deployment/gflapi-deploy", POD + "volumes.0.emptyDir", {}, "sizeLimit"),
+    (rules.temporary_folders_are_bounded, "Deployment/gflapi-deploy", POD + "volumes.1.emptyDir", {}, "sizeLimit"),
     (rules.nobody_gets_a_token, "ServiceAccount/preproc", "automountServiceAccountToken", True, "tokens"),
     (rules.nobody_gets_a_token, "Deployment/dslog-deploy", POD + "serviceAccountName", "default", "no ServiceAccount"),
     (rules.resources_are_stated, "StatefulSet/databuffer", SOLE + "resources.limits.memory", "~", "memory"),
@@ -78,12 +78,18 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.doors_lead_to_services, "StatefulSet/databuffer", "spec.serviceName", "databuffer", "no Service"),
     (rules.doors_lead_to_services, "Ingress/gflapi", ROUTE + "backend.service.name", "dslogic", "leads to"),
     (rules.references_resolve, "StatefulSet/databuffer", CLAIM, "gw", "'gw'"),
-    (rules.references_resolve, "CronJob/pipeline", INIT + "0.env.0" + KEY_OF + "key", "name", "name"),
+    (rules.secrets_are_made, "CronJob/pipeline", INIT + "0.env.0" + KEY_OF + "key", "name", "name"),
     (rules.settings_are_known, "ConfigMap/dslogic-settings", "data.MAXSIZE", "50MB", "MAXSIZE"),
     (rules.settings_are_known, "ConfigMap/dslogic-settings", "data.MAX_SIZE", "fifty", "would not start"),
     (rules.config_maps_change_their_names, "ConfigMap/gateway-settings", "metadata.name", "gateway", "no hash"),
     (rules.addresses_lead_somewhere, "ConfigMap/gateway-settings", "data.DS_BURL", "http://databuff:8080", "DS_BURL"),
     (rules.folders_are_mounted, "ConfigMap/databuffer-settings", "data.ADMROOT", "/adm", "/adm"),
+    (rules.secrets_are_made, "Deployment/gflapi-deploy", POD + "volumes.0.secret.secretName", "keys", "nobody makes"),
+    (rules.doors_are_locked, "ConfigMap/gateway-settings", "data.AUTH", "off", "AUTH is off"),
+    (rules.doors_are_locked, "ConfigMap/gateway-settings", "data.KEYS_FILE", "/tmp/keys.json", "no Secret"),  # noqa: S108
+    (rules.doors_are_locked, "Deployment/gflapi-deploy", POD + "volumes.0.secret.defaultMode", 420, "by others"),
+    (rules.doors_are_locked, "ConfigMap/pipeline-settings", "data.GLITCHFLOW_KEY_FILE", "~", "clean: no Secret"),
+    (rules.doors_are_locked, "CronJob/pipeline", INIT + "0.volumeMounts.1.readOnly", "~", "can be written"),
     (rules.namespace_enforces, "Namespace/glitchflow", "metadata.labels", {}, "enforce"),
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from databuffer.settings import BufferSettings
 from dslogic.settings import LogicSettings
-from glitchflow_api.settings import GatewaySettings
+from glitchflow_api.settings import AuthMode, GatewaySettings
 from gwservice import asgi
 from gwservice.settings import ServiceSettings
 from tests.support.manifests import ROOT, Manifests, Object, Workload, called
@@ -16,15 +16,15 @@ from tests.support.manifests import ROOT, Manifests, Object, Workload, called
 Rule = Callable[[Manifests], Iterator[str]]
 
 UID = 10001
-#: What the manifests name and do not hold: whoever runs the pipeline makes it.
-SECRETS = {"glitchflow-holder": {"user", "token"}}
+#: What the manifests name and do not hold: `python -m scripts.cluster_keys` makes it.
+SECRETS = {"glitchflow-holder": {"user", "token", "key"}, "gateway-keys": {"keys.json"}, "gwclient-key": {"key"}}
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "databuffer": BufferSettings,
     "dslogic": LogicSettings,
     "glitchflow-api": GatewaySettings,
 }
 #: Containers that are no services read these; each is in the source of its package.
-CLIENT_SETTINGS = {"gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP"}, "preproc": {"DATART"}}
+CLIENT_SETTINGS = {"gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP", "GLITCHFLOW_KEY_FILE"}, "preproc": {"DATART"}}
 _GUNICORN = ROOT / "dslogic" / "gunicorn.conf.py"
 _UNITS = {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -350,15 +350,11 @@ def doors_lead_to_services(found: Manifests) -> Iterator[str]:
 
 
 def references_resolve(found: Manifests) -> Iterator[str]:
-    """Whatever a pod names exists, and whatever exists is named; a Secret is one the documentation has made."""
+    """Whatever a pod names exists, and whatever exists is named."""
     named: dict[str, set[str]] = {"ConfigMap": set(), "PersistentVolumeClaim": set()}
     for work, container, name in every_container(found):
         for source in container.get("envFrom", []):
             named["ConfigMap"].add(source["configMapRef"]["name"])
-        for variable in container.get("env", []):
-            secret = variable.get("valueFrom", {}).get("secretKeyRef")
-            if secret and secret["key"] not in SECRETS.get(secret["name"], set()):
-                yield f"{name}: nobody makes key {secret['key']} of Secret {secret['name']}"
         volumes = {volume["name"]: volume for volume in work.spec.get("volumes", [])}
         mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
         if not mounted <= volumes.keys():
@@ -369,6 +365,18 @@ def references_resolve(found: Manifests) -> Iterator[str]:
     for kind, names in named.items():
         if names != found.names(kind):
             yield f"{kind}: named {sorted(names)}, made {sorted(found.names(kind))}"
+
+
+def secrets_are_made(found: Manifests) -> Iterator[str]:
+    """A Secret that a pod names, as a variable or as a folder, is one that the documentation has made."""
+    for work, container, name in every_container(found):
+        told = [variable.get("valueFrom", {}).get("secretKeyRef") for variable in container.get("env", [])]
+        named = [(secret["name"], {secret["key"]}) for secret in told if secret]
+        folders = [volume["secret"] for volume in work.spec.get("volumes", []) if "secret" in volume]
+        named += [(secret["secretName"], {item["key"] for item in secret.get("items", [])}) for secret in folders]
+        for secret, keys in named:
+            if secret not in SECRETS or not keys <= SECRETS[secret]:
+                yield f"{name}: nobody makes Secret {secret} with {sorted(keys)}"
 
 
 # ---- settings
@@ -431,6 +439,36 @@ def folders_are_mounted(found: Manifests) -> Iterator[str]:
                 yield f"{name}: DATART {given_here['DATART']} is not on a mounted volume"
 
 
+def doors_are_locked(found: Manifests) -> Iterator[str]:
+    """The gateway asks who is there, and who talks to it has a key; both come from Secrets that others cannot read."""
+    for work, container, name in every_container(found):
+        given = _config(found, container)
+        if container["name"] == "glitchflow-api":
+            settings = GatewaySettings.model_validate(given)
+            if settings.AUTH is AuthMode.OFF:
+                yield f"{name}: AUTH is off"
+            file = settings.KEYS_FILE
+        elif "SRV" in given:
+            file = Path(given.get("GLITCHFLOW_KEY_FILE", "/none"))
+        else:
+            continue
+        yield from _secret_at(work, container, name, file)
+
+
+def _secret_at(work: Workload, container: Object, name: str, file: Path) -> Iterator[str]:
+    volumes = {volume["name"]: volume.get("secret") for volume in work.spec.get("volumes", [])}
+    mounts = {mount["mountPath"]: mount for mount in container.get("volumeMounts", [])}
+    mount = mounts.get(str(file.parent), {})
+    secret = volumes.get(mount.get("name"))
+    if (
+        not secret
+        or file.name not in {item["path"] for item in secret.get("items", [])} | SECRETS[secret["secretName"]]
+    ):
+        yield f"{name}: no Secret is mounted at {file}"
+    elif not mount.get("readOnly") or secret.get("defaultMode") != 0o440:
+        yield f"{name}: {file} can be written, or read by others"
+
+
 def namespace_enforces(found: Manifests) -> Iterator[str]:
     """The namespace refuses pods that are not `restricted`."""
     for space in found.of("Namespace"):
@@ -459,9 +497,11 @@ RULES: list[Rule] = [
     ports_match,
     doors_lead_to_services,
     references_resolve,
+    secrets_are_made,
     settings_are_known,
     config_maps_change_their_names,
     addresses_lead_somewhere,
     folders_are_mounted,
+    doors_are_locked,
     namespace_enforces,
 ]
