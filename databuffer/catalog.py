@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -129,6 +129,16 @@ class CataloguedSegment(SegmentRow):
 
     seq: int = 0
     batch: str = ""
+
+
+class Extent(NamedTuple):
+    """Where a segment lies: the fields of its row."""
+
+    channel: str | None
+    dt: float
+    t0: float
+    n: int
+    seq: int
 
 
 @dataclass(frozen=True)
@@ -336,6 +346,14 @@ class Catalog:
         with self._reading() as connection:
             row = connection.execute(query.limit(1)).first()
             return None if row is None else _segment(row)
+
+    def extents(self, batch: str, after: int) -> Iterator[Extent]:
+        """Give where the segments of a batch lie that were stored after a seq, by growing seq."""
+        columns = (_SEGMENTS.c.channel, _SEGMENTS.c.dt, _SEGMENTS.c.t0, _SEGMENTS.c.n, _SEGMENTS.c.seq)
+        query = sa.select(*columns).where(_SEGMENTS.c.batch == batch, _SEGMENTS.c.seq > after)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(_SEGMENTS.c.seq))
+            yield from map(Extent._make, rows)
 
     # ---- idempotency
 
