@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from databuffer import meters
 from databuffer.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
 from databuffer.committer import Committer
+from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import (
     BatchChanged,
     BatchClaimed,
@@ -39,6 +40,7 @@ from databuffer.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.tally import counted, joined
 from databuffer.writers import Writers
 from gwservice.tracing import group_span, span_in_hand
+from gwwire.coverage import Coverage
 from gwwire.datastore import (
     BatchState,
     BufferStats,
@@ -152,6 +154,7 @@ class Buffer:
         self._claimed_by: ClaimRow | None = None
         self._archived = 0
         self._quarantined = 0
+        self._coverage = CoverageKeeper(store.catalog)
         self._recovered: frozenset[str] = frozenset()
         self._trusted = False
         self._suspect = True  # nobody has written anything yet
@@ -214,9 +217,9 @@ class Buffer:
         names = await asyncio.to_thread(self._store.catalog.sizes, hand.id)
         return list(names)[: hand.stats.n_itm]
 
-    async def log_lines(self) -> list[bytes]:
-        """Give the lines of LogStream.json."""
-        return (await asyncio.to_thread(self._store.hand.log.content)).splitlines()
+    async def log_lines(self, last: int | None = None) -> list[bytes]:
+        """Give the lines of LogStream.json, the newest `last` of them where that is said; the oldest come first."""
+        return await asyncio.to_thread(self._store.hand.log.lines, last)
 
     async def batches(self) -> list[BatchRow]:
         """Give all batches, the oldest first."""
@@ -250,6 +253,17 @@ class Buffer:
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Give the segments asked for, by growing seq; with `before` by falling seq."""
         return await asyncio.to_thread(self._store.catalog.segments, wanted)
+
+    async def coverage(self, wanted: SegmentFilter) -> Coverage:
+        """Tell the spans without a gap that a batch covers, or all of them together.
+
+        Raises:
+            NotFound: there is no such batch.
+
+        """
+        batches = [await self.batch(wanted.batch)] if wanted.batch is not None else await self.batches()
+        keeper, ids = self._coverage, [batch.id for batch in batches]
+        return await asyncio.to_thread(lambda: coverage(keeper.of(ids), wanted))
 
     async def segment(self, name: str) -> tuple[CataloguedSegment, Path]:
         """Give a segment and its file.
@@ -291,6 +305,7 @@ class Buffer:
         self._recovered = self._store.catalog.recovered()
         self._quota.spending = self._store.catalog.spending(day_of(time.time_ns()))
         self._last_seq = self._store.catalog.last_seq()
+        self._coverage = CoverageKeeper(self._store.catalog)
         self._claimed_by = self._store.catalog.claim_on(self._in_hand.id)
         self._archived = self._store.catalog.archived()
         self._quarantined = self._store.volume.quarantined()

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 
 from databuffer.catalog import Catalog, SegmentFilter
 from gwwire.coverage import ChannelCoverage, Coverage, Span
@@ -15,12 +16,12 @@ _MOST_SPANS = 500_000
 Series = tuple[str | None, float]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Known:
     """The spans of a batch, up to the segment `seq`."""
 
     seq: int = 0
-    spans: dict[Series, list[Span]] = field(default_factory=dict)
+    spans: Mapping[Series, list[Span]] = field(default_factory=dict)
 
 
 class CoverageKeeper:
@@ -35,21 +36,25 @@ class CoverageKeeper:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, batches: Sequence[str]) -> dict[Series, list[Span]]:
+    def of(self, batches: Sequence[str]) -> Mapping[Series, list[Span]]:
         """Give the spans of some batches together, in order."""
         with self._lock:
-            return joined([self._of(batch).spans for batch in batches])
+            parts = [self._of(batch) for batch in batches]
+            while len(self._known) > 1 and sum(map(_size, self._known.values())) > _MOST_SPANS:
+                self._known.popitem(last=False)
+        return parts[0] if len(parts) == 1 else joined(parts)
 
-    def _of(self, batch: str) -> _Known:
-        known = self._known.setdefault(batch, _Known())
-        self._known.move_to_end(batch)
+    def _of(self, batch: str) -> Mapping[Series, list[Span]]:
+        known = self._known.get(batch, _Known())
         fresh: dict[Series, list[Span]] = {}
-        for channel, dt, t0, n, known.seq in self._catalog.extents(batch, known.seq):
+        seq = known.seq
+        for channel, dt, t0, n, seq in self._catalog.extents(batch, known.seq):  # noqa: B007 (the last one counts)
             fresh.setdefault((channel, dt), []).append((t0, t0 + n * dt, 1))
-        known.spans = joined([known.spans, fresh])
-        while len(self._known) > 1 and sum(map(_size, self._known.values())) > _MOST_SPANS:
-            self._known.popitem(last=False)
-        return known
+        if fresh:
+            known = _Known(seq, joined([known.spans, fresh]))
+        self._known[batch] = known
+        self._known.move_to_end(batch)
+        return known.spans
 
 
 def coverage(spans: Mapping[Series, list[Span]], wanted: SegmentFilter) -> Coverage:
@@ -69,10 +74,7 @@ def joined(parts: Iterable[Mapping[Series, list[Span]]]) -> dict[Series, list[Sp
     for part in parts:
         for series, spans in part.items():
             found.setdefault(series, []).append(spans)
-    return {
-        series: lists[0] if len(lists) == 1 and len(lists[0]) == 1 else contiguous(sum(lists, []), series[1])
-        for series, lists in found.items()
-    }
+    return {series: contiguous(chain.from_iterable(lists), series[1]) for series, lists in found.items()}
 
 
 def contiguous(spans: Iterable[Span], dt: float) -> list[Span]:
@@ -81,10 +83,10 @@ def contiguous(spans: Iterable[Span], dt: float) -> list[Span]:
 
 
 def closed(spans: Sequence[Span], limit: int) -> tuple[list[Span], float]:
-    """Close the smallest gaps until there are `limit` spans at most; gives them, and the largest gap that was closed."""
+    """Close the smallest gaps until there are `limit` spans at most; gives those, and the largest gap closed."""
     if len(spans) <= limit:
         return list(spans), 0.0
-    gaps = sorted(later[0] - earlier[1] for earlier, later in zip(spans, spans[1:], strict=False))
+    gaps = sorted(later[0] - earlier[1] for earlier, later in pairwise(spans))
     largest = gaps[len(spans) - limit - 1]
     return _bridged(spans, largest), largest
 

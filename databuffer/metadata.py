@@ -15,20 +15,11 @@ from typing import TypeVar
 import msgspec
 
 from databuffer.volume import make_folder, probe_folder, replace_file, unfinished, volume_errors, write_all
-from gwwire.datastore import BufferStats, Description
+from gwwire.datastore import BufferStats, Description, LogEntry
 
 T = TypeVar("T")
 
-
-class LogEntry(msgspec.Struct, frozen=True):
-    """A line of LogStream.json: a segment was stored."""
-
-    level: str
-    id: int
-    size: int
-    name: str
-    time: str
-    message: str
+_PORTION = 64 * 1024
 
 
 def stored_entry(name: str, size: int, unix_ns: int) -> LogEntry:
@@ -111,6 +102,22 @@ class LogStream:
         with volume_errors():
             return self._path.read_bytes() if self._path.exists() else b""
 
+    def lines(self, last: int | None = None) -> list[bytes]:
+        """Give the lines, or the newest `last` of them without reading the others."""
+        if last is None:
+            return _whole_lines(self.content())
+        if not self._path.exists():
+            return []
+        tail = b""
+        with volume_errors(), self._path.open("rb") as file:
+            place = file.seek(0, os.SEEK_END)
+            while place and tail.count(b"\n") <= last:  # one more than the lines: the first may be half a line
+                start = max(0, place - _PORTION)
+                file.seek(start)
+                tail = file.read(place - start) + tail
+                place = start
+        return _whole_lines(tail)[-last:]
+
     def entries(self) -> list[LogEntry]:
         """Give the lines that can be understood."""
         found = []
@@ -145,6 +152,11 @@ class LogStream:
         """Write the log anew."""
         with volume_errors():
             replace_file(self._path, _lines(entries), durable=False)
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    """Leave out a line that is still being written, or was cut short by a crash."""
+    return content[: content.rfind(b"\n") + 1].splitlines()
 
 
 def _lines(entries: Iterable[LogEntry]) -> bytes:

@@ -124,9 +124,9 @@ async def dump_files(buffer: Storage) -> Response:
 
 
 @router.get("/dumpLogF", summary="Log of the batch in hand")
-async def dump_log(buffer: Storage) -> Response:
-    """Give the lines of LogStream.json as a list."""
-    return Response(b"[" + b",".join(await buffer.log_lines()) + b"]", media_type="application/json")
+async def dump_log(buffer: Storage, last: Annotated[int | None, Query(ge=1, le=10_000)] = None) -> Response:
+    """Give the lines of LogStream.json as a list, or the newest `last` of them; the oldest come first."""
+    return Response(b"[" + b",".join(await buffer.log_lines(last)) + b"]", media_type="application/json")
 
 
 @router.post("/upddsc", summary="Freeze the batch", status_code=201)
@@ -219,6 +219,22 @@ async def list_segments(  # noqa: PLR0913, PLR0917 (one for each thing that can 
     page = found[:limit]
     newest = max((row.seq for row in page), default=after)
     return _json(SegmentPage([_record(row) for row in page], newest, len(found) > limit))
+
+
+@router.get("/coverage", summary="What stretches of time are stored")
+async def coverage(  # noqa: PLR0913, PLR0917 (one for each thing that can be asked for)
+    buffer: Storage,
+    batch: str | None = None,
+    channel: str | None = None,
+    start: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    stop: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 2000,
+) -> Response:
+    """Give the spans without a gap, by channel and sample spacing, that reach into a half-open GPS span.
+
+    With more than `limit` of a channel, the smallest gaps are taken for none.
+    """
+    return _json(await buffer.coverage(SegmentFilter(batch, channel, start, stop, limit=limit)))
 
 
 @router.get("/segments/{name}", summary="A segment's file")

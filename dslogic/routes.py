@@ -82,6 +82,12 @@ def order_batch(batch: str, order: str) -> Response:
     return _pass_on(_buffer().order_batch(f"/{quote(batch, safe='')}/{order}", _body()))
 
 
+@routes.get("/coverage")
+def coverage() -> Response:
+    """Give the stretches of time that are stored."""
+    return _read_from_buffer(_settings().ENDP_COVERAGE)
+
+
 @routes.get("/segments")
 def segments() -> Response:
     """Give the buffer's segments, a page at a time."""
@@ -134,8 +140,8 @@ def dump_files() -> Response:
 
 @routes.get("/dumpflog")
 def dump_log() -> Response:
-    """Give the buffer's log."""
-    return _pass_on(_buffer().get(_settings().ENDP_DUMP))
+    """Give the buffer's log, or the newest `last` lines of it."""
+    return _read_from_buffer(_settings().ENDP_DUMP)
 
 
 @routes.get("/metrics")

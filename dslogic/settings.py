@@ -19,6 +19,7 @@ class LogicSettings(ServiceSettings):
     ENDP_CLEAN: str = Field("/cleanall", description="the buffer's route that archives")
     ENDP_THAW: str = Field("/thaw", description="the buffer's route that opens a frozen batch again")
     ENDP_OVERVIEW: str = Field("/overview", description="the buffer's route for everything at a glance")
+    ENDP_COVERAGE: str = Field("/coverage", description="the buffer's route for the stretches of time that are stored")
     ENDP_BATCHES: str = Field("/batches", description="the buffer's route for the batches")
     ENDP_SEGMENTS: str = Field("/segments", description="the buffer's route for the segments")
     DB_BURL: BaseUrl = Field("http://127.0.0.1:8080", description="address of the buffer")

@@ -14,7 +14,17 @@ from glitchflow_api.settings import GatewaySettings
 from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
 from gwservice.passing import GROUP_HEADER, QUOTA_HEADERS, Headers, pick
-from gwwire.datastore import FROZEN_TEXT, BufferStats, Description, FreezeOutcome, Names, Outcome, SegmentPage
+from gwwire.datastore import (
+    FROZEN_TEXT,
+    BufferStats,
+    Description,
+    FreezeOutcome,
+    LogEntry,
+    LogTail,
+    Names,
+    Outcome,
+    SegmentPage,
+)
 from gwwire.overview import Overview
 from gwwire.problems import PROBLEM_TYPE
 
@@ -126,6 +136,14 @@ class LogicClient:
         """Give a worker's order about a batch (`/ID/claim`, `/ID/release`), passed on as it came."""
         reply = await self._request("POST", self._settings.DS_BATCHES + quote(rest), order, _JSON)
         return _expect(reply, HTTPStatus.OK)
+
+    async def coverage(self, query: Mapping[str, Any]) -> Reply:
+        """Read what stretches of time are stored."""
+        return await self.get(f"{self._settings.DS_COVERAGE}?{urlencode(query)}")
+
+    async def log_tail(self, last: int) -> LogTail:
+        """Give the newest lines of the log."""
+        return LogTail(_decode(await self.get(f"{self._settings.DS_DUMP}?last={last}"), list[LogEntry]))
 
     async def segments(self, query: Mapping[str, Any]) -> Reply:
         """Read a page of segments."""

@@ -165,6 +165,20 @@ class SegmentQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=10_000, description="at most so many")] = 1000
 
 
+class CoverageQuery(BaseModel):
+    """Which stretches of time are asked for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    batch: Annotated[str | None, Field(description="of this batch; of everything, where none is named")] = None
+    channel: Annotated[str | None, Field(description="of this channel, DET:NAME")] = None
+    start: Annotated[float | None, Field(allow_inf_nan=False, description="that end after this GPS time, s")] = None
+    stop: Annotated[float | None, Field(allow_inf_nan=False, description="that begin before this GPS time, s")] = None
+    limit: Annotated[
+        int, Field(ge=1, le=100_000, description="at most so many of a channel; the smallest gaps are closed for that")
+    ] = 2000
+
+
 class CleanAnswer(BaseModel):
     """The batch is archived and an empty one is open."""
 

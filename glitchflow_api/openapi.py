@@ -10,7 +10,8 @@ from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, SessionOrder, StreamAnswer, TrainOrder
 from glitchflow_api.settings import AuthMode
-from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage
+from gwwire.coverage import Coverage
+from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, LogTail, Manifest, ReleaseOrder, SegmentPage
 from gwwire.overview import Overview
 from gwwire.problems import PROBLEM_TYPE
 from gwwire.segment import NDJSON
@@ -47,7 +48,7 @@ _CREDENTIALS = {
 
 # The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
 _MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, SessionOrder, ProblemDocument)
-_PASSED_ON = (Batches, Batch, Manifest, SegmentPage, ClaimOrder, ReleaseOrder, Claim, Overview)
+_PASSED_ON = (Batches, Batch, Manifest, SegmentPage, ClaimOrder, ReleaseOrder, Claim, Overview, Coverage, LogTail)
 _REFERENCE = "#/components/schemas/{model}"
 
 

@@ -14,6 +14,7 @@ from glitchflow_api.logic_client import LogicClient, Reply
 from glitchflow_api.models import (
     CleanAnswer,
     CleanOrder,
+    CoverageQuery,
     Health,
     NameList,
     SegmentQuery,
@@ -30,7 +31,18 @@ from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.passing import ANSWER_HEADERS, PAGE_HEADERS, QUESTION_HEADERS, pick
-from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, Manifest, ReleaseOrder, SegmentPage, decode_order
+from gwwire.coverage import Coverage
+from gwwire.datastore import (
+    Batch,
+    Batches,
+    Claim,
+    ClaimOrder,
+    LogTail,
+    Manifest,
+    ReleaseOrder,
+    SegmentPage,
+    decode_order,
+)
 from gwwire.datastore import CleanOrder as WireCleanOrder
 from gwwire.overview import Overview
 from gwwire.segment import Segment
@@ -199,6 +211,20 @@ async def segments(wanted: Annotated[SegmentQuery, Query()], logic: Logic) -> Re
     meanwhile. With `before` the newest come first, and the next page begins before the last of this one.
     """
     return _pass_up(await logic.segments(wanted.model_dump(exclude_none=True)))
+
+
+@router.get("/coverage", tags=["archive"], responses=described(Coverage, 404, 422), response_class=Response)
+async def coverage(wanted: Annotated[CoverageQuery, Query()], logic: Logic) -> Response:
+    """Tell what stretches of time are stored, by channel and sample spacing, as `[start, stop, segments]`."""
+    return _pass_up(await logic.coverage(wanted.model_dump(exclude_none=True)))
+
+
+@router.get("/log", tags=["page"], responses=described(LogTail, 422), response_class=Response)
+async def log_tail(
+    logic: Logic, last: Annotated[int, Query(ge=1, le=10_000, description="so many lines at most")] = 100
+) -> Response:
+    """Give the newest lines of the batch's log, a stored segment each; the oldest of them come first."""
+    return Response(msgspec.json.encode(await logic.log_tail(last)), media_type="application/json")
 
 
 @router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404), response_class=Response)

@@ -58,6 +58,8 @@ class GatewaySettings(ServiceSettings):
     DS_FLUSH: str = Field("/flushbuf", description="dslogic's route that archives")
     DS_THAW: str = Field("/thawds", description="dslogic's route that opens a frozen batch again")
     DS_OVERVIEW: str = Field("/overview", description="dslogic's route for everything at a glance")
+    DS_COVERAGE: str = Field("/coverage", description="dslogic's route for the stretches of time that are stored")
+    DS_DUMP: str = Field("/dumpflog", description="dslogic's route for the log")
     DS_BATCHES: str = Field("/batches", description="dslogic's route for the batches")
     DS_SEGMENTS: str = Field("/segments", description="dslogic's route for the segments")
     DS_BURL: BaseUrl = Field("http://127.0.0.1:5000", description="address of dslogic")

@@ -77,6 +77,23 @@ class Names(msgspec.Struct, frozen=True):
     nmlist: list[str]
 
 
+class LogEntry(msgspec.Struct, frozen=True):
+    """A line of LogStream.json: a segment was stored."""
+
+    level: str
+    id: int
+    size: int
+    name: str
+    time: str
+    message: str
+
+
+class LogTail(msgspec.Struct, frozen=True):
+    """The newest lines of LogStream.json, the oldest of them first."""
+
+    lines: list[LogEntry]
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What the buffer did, for programs (`code`) and people (`body`)."""
 

@@ -25,6 +25,8 @@ ROUTES = [
     ("POST", "/cleanbuf"),
     ("GET", "/overview"),
     ("GET", "/events"),
+    ("GET", "/coverage"),
+    ("GET", "/log"),
     ("GET", "/batches"),
     ("GET", "/batches/{batch}"),
     ("GET", "/batches/{batch}/manifest"),

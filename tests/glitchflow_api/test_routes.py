@@ -96,6 +96,34 @@ def test_the_overview_tells_what_is_stored_and_how_much_a_batch_takes(client: Te
     assert channel["latest"] == client.get("/dumpbuf").json()["nmlist"][-1]
 
 
+def test_the_newest_lines_of_the_log_are_told(client: TestClient) -> None:
+    fill(client)
+    names = client.get("/dumpbuf").json()["nmlist"]
+    lines = client.get("/log?last=3").json()["lines"]
+    assert [line["name"] for line in lines] == names[-3:]
+    assert list(lines[0]) == ["level", "id", "size", "name", "time", "message"]
+    assert len(client.get("/log").json()["lines"]) == 4
+    assert client.get("/log?last=0").json()["field"] == "query.last"
+
+
+def test_the_coverage_tells_what_stretches_of_time_are_stored(client: TestClient) -> None:
+    for t0 in (10, 12, 20, 30):
+        body = f'{{"h":[1.0,2.0],"t":[{t0},1],"meta":{{"channel":"H1:A"}}}}'
+        assert client.post("/streamdata", content=body, headers=JSON).json()["resp"] == "CREATED"
+    batch = client.get("/overview").json()["batch"]
+    told = client.get("/coverage", params={"batch": batch}).json()
+    spans = [[10, 14, 2], [20, 22, 1], [30, 32, 1]]
+    assert told == {"batch": batch, "channels": [{"channel": "H1:A", "dt": 1, "spans": spans, "closed_gaps": 0}]}
+    [of_one] = client.get("/coverage", params={"batch": batch, "limit": 2}).json()["channels"]
+    assert (of_one["spans"], of_one["closed_gaps"]) == ([[10, 22, 3], [30, 32, 1]], 6)
+    [of_one] = client.get("/coverage", params={"batch": batch, "channel": "H1:A", "start": 22, "stop": 31}).json()[
+        "channels"
+    ]
+    assert of_one["spans"] == [[30, 32, 1]]
+    assert client.get("/coverage?batch=nothing").status_code == 404
+    assert client.get("/coverage?limit=0").status_code == 422
+
+
 def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:
     page = client.get("/dspage", follow_redirects=False)
     assert page.status_code == 200

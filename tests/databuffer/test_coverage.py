@@ -1,0 +1,148 @@
+"""What stretches of time are stored, against a count of samples' places by hand."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from databuffer.buffer import Buffer
+from databuffer.catalog import Catalog, SegmentFilter, SegmentRow
+from databuffer.coverage import CoverageKeeper, closed, contiguous, coverage
+from databuffer.errors import NotFound
+from gwwire.coverage import ChannelCoverage, Coverage, Span
+from gwwire.datastore import FreezeOrder
+
+pytestmark = pytest.mark.anyio
+
+#: Channel, dt, place of the first sample in units of dt/4, samples: few of each, so that they meet.
+Piece = tuple[str | None, float, int, int]
+pieces = st.lists(
+    st.tuples(
+        st.sampled_from([None, "H1:A", "L1:A"]), st.sampled_from([0.25, 1.0]), st.integers(0, 80), st.integers(1, 5)
+    ),
+    max_size=40,
+)
+
+
+def row(number: int, piece: Piece) -> SegmentRow:
+    channel, dt, place, n = piece
+    return SegmentRow(f"gwb{number}.json", 10, "", channel, place * dt / 4, dt, n, 0)
+
+
+def by_hand(of_one: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Join what touches until nothing does; places in quarters of a sample, of which two are no gap."""
+    found = [(place, place + 4 * n, 1) for place, n in of_one]
+    changed = True
+    while changed:
+        changed = False
+        for one in found:
+            touching = [
+                other for other in found if other is not one and other[0] - one[1] <= 2 and one[0] - other[1] <= 2
+            ]
+            if touching:
+                together = [one, *touching]
+                found = [each for each in found if all(each is not gone for gone in together)]
+                found.append(
+                    (min(a for a, _, _ in together), max(b for _, b, _ in together), sum(c for _, _, c in together))
+                )
+                changed = True
+                break
+    return sorted(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces=pieces, portions=st.lists(st.integers(0, 40), max_size=4))
+def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Piece], portions: list[int]) -> None:
+    catalog = Catalog(Path(":memory:"))
+    catalog.open()
+    keeper = CoverageKeeper(catalog)
+    places = sorted({0, len(pieces), *(min(portion, len(pieces)) for portion in portions)})
+    for start, stop in pairwise([*places, len(pieces)]):
+        catalog.add("b", [row(number, pieces[number]) for number in range(start, stop)])
+        told = keeper.of(["b"])
+    catalog.close()
+    expected = {
+        series: [
+            (start * series[1] / 4, stop * series[1] / 4, count)
+            for start, stop, count in by_hand((place, n) for channel, dt, place, n in pieces if (channel, dt) == series)
+        ]
+        for series in {(channel, dt) for channel, dt, _, _ in pieces}
+    }
+    assert told == expected
+
+
+def test_several_batches_are_told_together(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.sqlite")
+    catalog.open()
+    catalog.add("a", [row(1, (None, 1.0, 0, 4))])
+    catalog.add("b", [row(2, (None, 1.0, 16, 4)), row(3, (None, 1.0, 400, 1))])
+    keeper = CoverageKeeper(catalog)
+    assert keeper.of(["a", "b"]) == {(None, 1.0): [(0.0, 8.0, 2), (100.0, 101.0, 1)]}
+    assert keeper.of(["a"]) == {(None, 1.0): [(0.0, 4.0, 1)]}
+    assert keeper.of([]) == {}
+    catalog.close()
+
+
+spans = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=30)
+
+
+@given(lengths=spans, limit=st.integers(1, 30))
+def test_the_smallest_gaps_are_closed_and_no_more_than_have_to_be(lengths: list[tuple[int, int]], limit: int) -> None:
+    place, whole = 0.0, []
+    for gap, length in lengths:
+        whole.append((place + gap, place + gap + length, 1))
+        place += gap + length
+    told, largest = closed(whole, limit)
+    assert len(told) <= limit
+    assert sum(span[2] for span in told) == len(whole)
+    assert (told[0][0], told[-1][1]) == (whole[0][0], whole[-1][1])
+    left = [later[0] - earlier[1] for earlier, later in pairwise(told)]
+    assert all(gap > largest for gap in left)
+    if largest:
+        # One more gap left open would be one span too many.
+        assert sum(later[0] - earlier[1] >= largest for earlier, later in pairwise(whole)) >= limit
+    else:
+        assert told == whole
+
+
+def test_spans_are_chosen_by_channel_and_time() -> None:
+    found: dict[tuple[str | None, float], list[Span]] = {
+        ("H1:A", 1.0): [(0.0, 10.0, 2), (20.0, 30.0, 1)],
+        ("L1:A", 1.0): [(0.0, 5.0, 1)],
+    }
+    wanted = SegmentFilter(start=10.0, stop=21.0)
+    assert coverage(found, wanted) == Coverage(None, [ChannelCoverage("H1:A", 1.0, [(20.0, 30.0, 1)], 0.0)])
+    assert [each.channel for each in coverage(found, SegmentFilter(channel="L1:A")).channels] == ["L1:A"]
+
+
+def test_what_is_contiguous_but_for_rounding_is_one_span() -> None:
+    dt = 1 / 4096
+    starts = [1126259446.0 + number * 4095 * dt for number in range(1000)]
+    assert len(contiguous([(t0, t0 + 4095 * dt, 1) for t0 in starts], dt)) == 1
+    missing = [t0 for number, t0 in enumerate(starts) if number != 500]
+    assert len(contiguous([(t0, t0 + 4095 * dt, 1) for t0 in missing], dt)) == 2
+    one_sample = [(0.0, 1.0, 1), (1.0 + dt, 2.0, 1)]
+    assert contiguous(one_sample, dt) == one_sample
+
+
+async def test_a_batch_that_grows_is_told_as_it_is_now_and_stays_so_when_it_is_archived(buffer: Buffer) -> None:
+    async def spans(batch: str | None = None) -> list[Span]:
+        told = await buffer.coverage(SegmentFilter(batch))
+        assert told.batch == batch
+        return [span for channel in told.channels for span in channel.spans]
+
+    assert await spans() == []
+    await buffer.append(b'{"h":[1.0,2.0],"t":[100,1]}')
+    assert await spans() == [(100.0, 102.0, 1)]
+    await buffer.append(b'{"h":[1.0,2.0],"t":[102,1]}')
+    first = (await buffer.freeze(FreezeOrder("alice", "secret"))).batch
+    assert await spans() == await spans(first) == [(100.0, 104.0, 2)]
+    await buffer.flush()
+    await buffer.append(b'{"h":[1.0,2.0],"t":[200,1]}')
+    assert await spans(first) == [(100.0, 104.0, 2)]
+    assert await spans() == [(100.0, 104.0, 2), (200.0, 202.0, 1)]
+    with pytest.raises(NotFound):
+        await spans("nothing")
