@@ -5,6 +5,7 @@ not synced to the disk: what a power cut takes from the catalog, start-up finds 
 """
 
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ _CLEAN_STOP = sa.Table("clean_stop", _TABLES, sa.Column("traces", sa.String, nul
 _LAST_SEQ = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'segments'")
 #: The columns are the fields of a ChannelOverview.
 _TALLY = sa.text("""
-    SELECT found.channel, found.segments, found.bytes, found.seconds, found.start, found.stop, latest.name
+    SELECT found.channel, found.segments, found.bytes, min(found.seconds, :most), found.start, min(found.stop, :most),
+           latest.name
     FROM (
         SELECT channel, count(*) AS segments, sum(bytes) AS bytes, sum(n * dt) AS seconds,
                min(t0) AS start, max(t0 + n * dt) AS stop, max(seq) AS seq
@@ -314,7 +316,7 @@ class Catalog:
     def tally(self, batch: str) -> dict[str | None, ChannelOverview]:
         """Count the segments of a batch, channel by channel."""
         with self._reading() as connection:
-            rows = connection.execute(_TALLY, {"batch": batch})
+            rows = connection.execute(_TALLY, {"batch": batch, "most": sys.float_info.max})
             return {row.channel: ChannelOverview(*row) for row in rows}
 
     def last_seq(self) -> int:

@@ -1,5 +1,6 @@
 """What stretches of time are stored: read once from the catalog, and kept up by what was stored since."""
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,9 @@ from gwwire.coverage import ChannelCoverage, Coverage, Span
 
 #: Spans that are kept of all batches together, some 100 bytes each.
 _MOST_SPANS = 500_000
+
+#: A segment may claim any time that is a float64; JSON has no word for what is more.
+_MOST = sys.float_info.max
 
 #: A channel, and its sample spacing in s.
 Series = tuple[str | None, float]
@@ -49,7 +53,7 @@ class CoverageKeeper:
         fresh: dict[Series, list[Span]] = {}
         seq = known.seq
         for channel, dt, t0, n, seq in self._catalog.extents(batch, known.seq):  # noqa: B007 (the last one counts)
-            fresh.setdefault((channel, dt), []).append((t0, t0 + n * dt, 1))
+            fresh.setdefault((channel, dt), []).append((t0, min(t0 + n * dt, _MOST), 1))
         if fresh:
             known = _Known(seq, joined([known.spans, fresh]))
         self._known[batch] = known
@@ -88,7 +92,7 @@ def closed(spans: Sequence[Span], limit: int) -> tuple[list[Span], float]:
         return list(spans), 0.0
     gaps = sorted(later[0] - earlier[1] for earlier, later in pairwise(spans))
     largest = gaps[len(spans) - limit - 1]
-    return _bridged(spans, largest), largest
+    return _bridged(spans, largest), min(largest, _MOST)
 
 
 def _bridged(spans: Iterable[Span], largest: float) -> list[Span]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
@@ -63,6 +64,18 @@ async def test_a_claim_is_not_told_any_more_when_it_has_ended(buffer: Buffer) ->
     await buffer.claim(batch, ClaimOrder("node-1"))
     await buffer.thaw(ThawOrder(ALICE.user, ALICE.token))
     assert (await buffer.overview()).claim is None
+
+
+async def test_a_segment_whose_end_no_number_can_tell_has_its_place_after_a_restart_too(
+    open_buffer: OpenBuffer,
+) -> None:
+    buffer = await open_buffer()
+    for _ in range(2):
+        await buffer.append(b'{"h":[1.0,2.0],"t":[0,1.5e308]}')
+    told = (await buffer.overview()).channels
+    assert (told[0].stop, told[0].seconds) == (sys.float_info.max, sys.float_info.max)
+    await buffer.close()
+    assert (await (await open_buffer()).overview()).channels == told
 
 
 async def test_seqs_go_on_over_batches_and_restarts(open_buffer: OpenBuffer) -> None:

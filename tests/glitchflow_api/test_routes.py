@@ -110,7 +110,7 @@ def test_the_coverage_tells_what_stretches_of_time_are_stored(client: TestClient
     for t0 in (10, 12, 20, 30):
         body = f'{{"h":[1.0,2.0],"t":[{t0},1],"meta":{{"channel":"H1:A"}}}}'
         assert client.post("/streamdata", content=body, headers=JSON).json()["resp"] == "CREATED"
-    batch = client.get("/overview").json()["batch"]
+    [batch] = [each["id"] for each in client.get("/batches").json()["batches"] if each["state"] == "OPEN"]
     told = client.get("/coverage", params={"batch": batch}).json()
     spans = [[10, 14, 2], [20, 22, 1], [30, 32, 1]]
     assert told == {"batch": batch, "channels": [{"channel": "H1:A", "dt": 1, "spans": spans, "closed_gaps": 0}]}
