@@ -25,6 +25,7 @@ NEEDED = {
     "OPTIONS /streamdata": "open",
     "GET /dspage": "open",
     "GET /static/{name}": "open",
+    "GET /static/{version}/{name}": "open",
     "GET /whoami": "open",
     "POST /session": "open",
     "DELETE /session": "open",
