@@ -47,6 +47,7 @@ from gwwire.datastore import (
     ClaimOrder,
     DatastoreState,
     Description,
+    FlushOrder,
     FreezeOrder,
     Quota,
     ThawOrder,
@@ -394,14 +395,15 @@ class Buffer:
         theirs = await asyncio.to_thread(_is_holder, held, order)
         return await self._in_order(lambda: self._thaw(order, held, theirs=theirs))
 
-    async def flush(self) -> Archived:
+    async def flush(self, order: FlushOrder = FlushOrder()) -> Archived:  # noqa: B008 (it never changes)
         """Archive the batch in hand; the next one takes its place, or an empty one.
 
         Raises:
+            BatchChanged: the batch in hand is not the one that the order is about.
             VolumeError: the volume did not let it; the batch is still in hand.
 
         """
-        return await self._in_order(self._flush)
+        return await self._in_order(lambda: self._flush(order))
 
     async def claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
         """Give a frozen batch to one worker until its lease ends; the same worker asking again renews it.
@@ -723,8 +725,10 @@ class Buffer:
             self._claimed_by = None
         log.info("batch %s released by %s", batch, worker, extra={"event": "release", "batch": batch, "worker": worker})
 
-    def _flush(self) -> Archived:
+    def _flush(self, order: FlushOrder) -> Archived:
         hand, now = self._in_hand, time.time_ns()
+        if order.batch not in {None, hand.id}:
+            raise BatchChanged(f"the batch in hand is {hand.id!r}, not {order.batch!r}")
         folder = None
         if hand.stats.n_itm:
             frozen = self._description.dstatus is DatastoreState.FROZEN

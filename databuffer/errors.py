@@ -35,7 +35,7 @@ class BufferFrozen(Refused):
 
 
 class BatchChanged(Refused):
-    """The batch in hand is smaller than the one the order was meant for: it was archived meanwhile."""
+    """The batch in hand is not the one the order was meant for, or smaller: that one was archived meanwhile."""
 
     code = ProblemCode.BATCH_CHANGED
 

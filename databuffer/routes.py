@@ -13,7 +13,15 @@ from databuffer.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.clock import utc_text
 from databuffer.meters import at_this_moment
 from databuffer.ndjson import store_lines
-from gwservice.asgi import DuplexResponse, JsonBody, media_type, offer_ndjson, problem_response, read_json
+from gwservice.asgi import (
+    DuplexResponse,
+    JsonBody,
+    OptionalJsonBody,
+    media_type,
+    offer_ndjson,
+    problem_response,
+    read_json,
+)
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.passing import GROUP_HEADER
 from gwservice.ratelimit import quota_headers
@@ -22,6 +30,7 @@ from gwwire.datastore import (
     Batches,
     Claim,
     ClaimOrder,
+    FlushOrder,
     FreezeOrder,
     FreezeOutcome,
     Names,
@@ -146,9 +155,12 @@ async def update_description(order: JsonBody, buffer: Storage) -> Response:
 
 
 @router.post("/cleanall", summary="Archive the batch", status_code=201)
-async def clean_all(buffer: Storage) -> Response:
-    """Move the batch into the folder `DAY HOUR MIN`; the next one, or an empty one, takes its place."""
-    archived = await buffer.flush()
+async def clean_all(order: OptionalJsonBody, buffer: Storage) -> Response:
+    """Move the batch into the folder `DAY HOUR MIN`; the next one, or an empty one, takes its place.
+
+    An order of `{"batch": id}` is refused where another batch is in hand; no other body is needed.
+    """
+    archived = await buffer.flush(decode_order(FlushOrder, order) if order else FlushOrder())
     body = (
         f"Archived {archived.stats.n_itm} segments, {archived.stats.buff_size} bytes in {archived.folder.name!r}"
         if archived.folder

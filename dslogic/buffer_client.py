@@ -85,9 +85,9 @@ class BufferClient:
         """Open the frozen batch again, for its holder; the order is passed on as it came."""
         return self._request("POST", self._settings.ENDP_THAW, order, _JSON)
 
-    def clean(self) -> Reply:
-        """Archive the batch."""
-        return self._request("POST", self._settings.ENDP_CLEAN)
+    def clean(self, order: bytes = b"") -> Reply:
+        """Archive the batch; an order that says which is passed on as it came."""
+        return self._request("POST", self._settings.ENDP_CLEAN, order, _JSON if order else None)
 
     def order_batch(self, rest: str, order: bytes) -> Reply:
         """Give a worker's order about a batch (`/ID/claim`, `/ID/release`), passed on as it came."""

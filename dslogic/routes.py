@@ -109,8 +109,8 @@ def freeze_datastore() -> Response:
 
 @routes.post("/flushbuf")
 def flush_buffer() -> Response:
-    """Archive the batch."""
-    return _pass_on(_buffer().clean())
+    """Archive the batch in hand; with `{"batch": id}`, only that one."""
+    return _pass_on(_buffer().clean(_body()))
 
 
 @routes.get("/overview")

@@ -18,6 +18,7 @@ from gwwire.datastore import (
     FROZEN_TEXT,
     BufferStats,
     Description,
+    FlushOrder,
     FreezeOutcome,
     LogEntry,
     LogTail,
@@ -114,9 +115,9 @@ class LogicClient:
             return None
         return _decode(_expect(reply, HTTPStatus.CREATED), FreezeOutcome)
 
-    async def flush(self) -> Outcome:
+    async def flush(self, order: FlushOrder) -> Outcome:
         """Archive the batch."""
-        reply = await self._request("POST", self._settings.DS_FLUSH)
+        reply = await self._request("POST", self._settings.DS_FLUSH, msgspec.json.encode(order), _JSON)
         return _decode(_expect(reply, HTTPStatus.CREATED), Outcome)
 
     async def thaw(self, order: bytes) -> Outcome:

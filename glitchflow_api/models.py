@@ -55,6 +55,7 @@ class CleanOrder(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"msg": "training of 2026-11-20 is done"}]})
 
     msg: Annotated[str, Field(description="for the log")]
+    batch: Annotated[str | None, Field(description="archive this batch, and no other one")] = None
 
 
 class Quota(BaseModel):

@@ -37,6 +37,7 @@ from gwwire.datastore import (
     Batches,
     Claim,
     ClaimOrder,
+    FlushOrder,
     LogTail,
     Manifest,
     ReleaseOrder,
@@ -147,12 +148,16 @@ async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> ThawAnswe
     "/cleanbuf",
     tags=["batch"],
     openapi_extra=json_body(CleanOrder),
-    responses=problems(400, 413, 415, 422, 507),
+    responses=problems(400, 409, 413, 415, 422, 507),
 )
 async def cleanbuf(body: JsonBody, logic: Logic) -> CleanAnswer:
-    """Archive the batch and begin an empty one."""
+    """Archive the batch and begin an empty one.
+
+    With a `batch`, nothing is done where another one is in hand by now: what was decided about one batch never
+    befalls the next.
+    """
     order = decode_order(WireCleanOrder, body)
-    outcome = await logic.flush()
+    outcome = await logic.flush(FlushOrder(order.batch))
     log.info("cleaned (%r): %s", order.msg, outcome.body, extra={"event": "flush"})
     return CleanAnswer(body=outcome.body)
 

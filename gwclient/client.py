@@ -42,6 +42,7 @@ from gwwire.datastore import (
     BufferStats,
     Claim,
     ClaimOrder,
+    CleanOrder,
     Manifest,
     Names,
     ReleaseOrder,
@@ -239,9 +240,9 @@ class GlitchflowClient:
         """Ask for the batch to be frozen for `user`; doing so again changes nothing."""
         return await self._ask("POST", "/train", Training, msgspec.json.encode({"user": user, "token": token}))
 
-    async def clean(self, message: str) -> Cleaned:
-        """Have the batch archived and the datastore opened again."""
-        body = msgspec.json.encode({"msg": message})
+    async def clean(self, message: str, batch: str | None = None) -> Cleaned:
+        """Have the batch in hand archived and the datastore opened again; where `batch` is said, only that one."""
+        body = msgspec.json.encode(CleanOrder(message, batch))
         return await self._ask("POST", "/cleanbuf", Cleaned, body, repeatable=False)
 
     async def thaw(self, user: str, token: str) -> Thawed:

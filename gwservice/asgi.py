@@ -83,6 +83,14 @@ async def read_json(request: Request) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+async def read_json_if_any(request: Request) -> bytes:
+    """Read a JSON body as `read_json` does; empty where there is none, whatever it is said to be."""
+    headers = request.headers
+    if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
+        return b""
+    return await read_json(request)
+
+
 def offer_ndjson() -> Response:
     """Answer OPTIONS: what a POST to this route may carry."""
     return Response(status_code=204, headers=SEGMENT_OFFER)
@@ -128,6 +136,8 @@ class DuplexResponse(Response):
 
 #: The parameter of an endpoint that takes a JSON body.
 JsonBody = Annotated[bytes, Depends(read_json)]
+#: The parameter of an endpoint that can do without one.
+OptionalJsonBody = Annotated[bytes, Depends(read_json_if_any)]
 
 
 def add_problem_handlers(app: FastAPI) -> None:

@@ -113,10 +113,17 @@ class FreezeOrder(msgspec.Struct, frozen=True):
     at_least: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class CleanOrder(msgspec.Struct, frozen=True):
-    """Archive the batch; `msg` says why, for the log."""
+class FlushOrder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Archive the batch in hand; where `batch` is said, only if it is that one."""
+
+    batch: str | None = None
+
+
+class CleanOrder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Archive the batch in hand, only `batch` where that is said; `msg` says why, for the log."""
 
     msg: str
+    batch: str | None = None
 
 
 class FreezeOutcome(msgspec.Struct, frozen=True):
@@ -239,7 +246,8 @@ class SegmentPage(msgspec.Struct, frozen=True):
 
 
 _ORDERS: dict[type, msgspec.json.Decoder[Any]] = {
-    shape: msgspec.json.Decoder(shape) for shape in (FreezeOrder, ThawOrder, CleanOrder, ClaimOrder, ReleaseOrder)
+    shape: msgspec.json.Decoder(shape)
+    for shape in (FreezeOrder, ThawOrder, FlushOrder, CleanOrder, ClaimOrder, ReleaseOrder)
 }
 
 

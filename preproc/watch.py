@@ -16,6 +16,7 @@ from pathlib import Path
 from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayError, GatewayRefused
 from gwwire.datastore import BatchState
+from gwwire.problems import ProblemCode
 from preproc.errors import GatewayFailed, LeaseLost, PreprocError
 from preproc.executors import Executor
 from preproc.gateway import GatewaySource
@@ -195,8 +196,14 @@ class Worker:
             self._settled.add(batch)
             await self._release(client, batch)
         elif (await client.batch(batch)).state is BatchState.FROZEN:
-            cleaned = await client.clean(f"preproc: the dataset of batch {batch} is published")
-            self._say(f"batch {batch} archived: {cleaned.body or cleaned.resp}")
+            try:
+                cleaned = await client.clean(f"preproc: the dataset of batch {batch} is published", batch)
+            except GatewayRefused as error:
+                if error.code != ProblemCode.BATCH_CHANGED:
+                    raise
+                self._say(f"batch {batch} was archived by somebody else meanwhile")
+            else:
+                self._say(f"batch {batch} archived: {cleaned.body or cleaned.resp}")
 
     async def _release(self, client: GlitchflowClient, batch: str) -> None:
         try:

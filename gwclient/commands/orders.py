@@ -98,13 +98,14 @@ def thaw(user: str | None, token: str, door: Door) -> None:
 
 @click.command(epilog=EXIT_CODES)
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
+@click.option("--batch", help="Archive this batch, and no other one that is in hand by now.")
 @with_door
-def clean(message: str, door: Door) -> None:
+def clean(message: str, batch: str | None, door: Door) -> None:
     """Have the batch in hand archived, and the datastore opened again.
 
     Example: gwclient clean --message "epoch 12 done"
     """
-    answer = ask(door, lambda client: client.clean(message))
+    answer = ask(door, lambda client: client.clean(message, batch))
     tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 

@@ -49,6 +49,15 @@ def test_every_route_of_the_contract_answers_as_written(client: TestClient) -> N
     assert cleaned.json()["body"]
     assert client.get("/stat").json() == {"n_itm": 0, "buff_size": 0}
     assert client.post("/cleanall", json={"msg": "again"}).status_code == 201
+    assert client.post("/cleanall", headers={"Content-Type": "application/x-www-form-urlencoded"}).status_code == 201
+
+
+def test_an_order_to_archive_that_cannot_be_understood_archives_nothing(client: TestClient) -> None:
+    client.post("/sendF", content=segment_body(1), headers=JSON)
+    assert client.post("/cleanall", content=b'{"batch":1}', headers=JSON).json()["field"] == "batch"
+    assert client.post("/cleanall", content=b'{"batch":"another"}', headers=JSON).json()["code"] == "batch-changed"
+    assert client.post("/cleanall", content=b"batch=another", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert client.get("/stat").json()["n_itm"] == 1
 
 
 @pytest.mark.parametrize("what", BAD_BODIES)

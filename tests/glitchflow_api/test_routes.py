@@ -96,6 +96,19 @@ def test_the_overview_tells_what_is_stored_and_how_much_a_batch_takes(client: Te
     assert channel["latest"] == client.get("/dumpbuf").json()["nmlist"][-1]
 
 
+def test_an_order_to_clean_one_batch_never_cleans_another(client: TestClient) -> None:
+    fill(client)
+    client.post("/train", json=ALICE)
+    [frozen] = [each["id"] for each in client.get("/batches").json()["batches"] if each["state"] == "FROZEN"]
+    order = {"msg": "done", "batch": frozen}
+    assert client.post("/cleanbuf", json=order).json()["body"].startswith("Archived 4 segments")
+    fill(client)
+    refused = client.post("/cleanbuf", json=order)
+    assert (refused.status_code, refused.json()["code"]) == (409, "batch-changed")
+    assert client.get("/stats").json()["n_itm"] == 4
+    assert client.post("/cleanbuf", json={"msg": "", "batch": 1}).json()["field"] == "batch"
+
+
 def test_the_newest_lines_of_the_log_are_told(client: TestClient) -> None:
     fill(client)
     names = client.get("/dumpbuf").json()["nmlist"]

@@ -24,7 +24,7 @@ from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotHolder, 
 from databuffer.manifest import batch_digest, differences, read_manifest
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.store import Store
-from gwwire.datastore import BatchState, BufferStats, FreezeOrder, ThawOrder
+from gwwire.datastore import BatchState, BufferStats, FlushOrder, FreezeOrder, ThawOrder
 from gwwire.overview import ChannelOverview
 from gwwire.problems import ProblemError
 from gwwire.segment import Segment, decode_segment
@@ -147,6 +147,12 @@ class BufferMachine(RuleBasedStateMachine):
             assert outcome.stats == _stats(before.hand)
             assert (outcome.folder is None) == (not before.hand)
         self._check(_possible(outcome, before, before.flushed()))
+
+    @rule()
+    def flush_another_batch(self) -> None:
+        [outcome] = self._carry_out([lambda buffer: buffer.flush(FlushOrder("another"))], None)
+        assert isinstance(outcome, BatchChanged)
+        self._check([self.model.layout])
 
     @rule(fault=faults, lost=st.booleans())
     def stop_and_start(self, fault: Fault | None, *, lost: bool) -> None:
