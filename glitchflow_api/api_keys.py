@@ -2,13 +2,20 @@
 
 import hmac
 from pathlib import Path
+from typing import NamedTuple
 
 from glitchflow_api.access import Caller, implied
 from glitchflow_api.errors import Unauthorized
-from glitchflow_api.key_file import KeyRecord, Keys, hash_of, id_of, parse_keys
+from glitchflow_api.key_file import KeyRecord, digest_of, id_of, parse_keys
 from gwservice.watched import WatchedFile
 
-_NEEDED = "an API key is needed, as `Authorization: Bearer KEY`"
+
+class _Known(NamedTuple):
+    """A key, and what follows from it, worked out once and not for every request."""
+
+    record: KeyRecord
+    digest: bytes
+    caller: Caller
 
 
 class ApiKeys:
@@ -23,7 +30,7 @@ class ApiKeys:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file: WatchedFile[Keys] = WatchedFile(path, parse_keys)
+        self._file: WatchedFile[dict[str, _Known]] = WatchedFile(path, _parse)
 
     async def identify(self, credential: str | None, /) -> Caller:
         """Give the caller with this key.
@@ -33,14 +40,21 @@ class ApiKeys:
 
         """
         if credential is None:
-            raise Unauthorized(_NEEDED)
-        record = self._find(credential)
-        if ended := record.invalid_since():
-            raise Unauthorized(f"the API key {record.id} is {ended[0]} since {ended[1]:%Y-%m-%d %H:%M:%S} UTC")
-        return Caller(record.name, record.group, implied(frozenset(record.scopes)))
-
-    def _find(self, key: str) -> KeyRecord:
-        record = self._file.current().get(id_of(key) or "")
-        if record is None or not hmac.compare_digest(hash_of(key), record.hash):
+            raise Unauthorized("an API key is needed, as `Authorization: Bearer KEY`")
+        known = self._file.current().get(id_of(credential))
+        if known is None or not hmac.compare_digest(digest_of(credential), known.digest):
             raise Unauthorized("the API key is not known")
-        return record
+        if ended := known.record.invalid_since():
+            raise Unauthorized(f"the API key {known.record.id} is {ended[0]} since {ended[1]:%Y-%m-%d %H:%M:%S} UTC")
+        return known.caller
+
+
+def _parse(text: bytes) -> dict[str, _Known]:
+    return {
+        record.id: _Known(
+            record,
+            bytes.fromhex(record.hash),
+            Caller(record.name, record.group, implied(frozenset(record.scopes))),
+        )
+        for record in parse_keys(text).values()
+    }
