@@ -1,15 +1,22 @@
 """The gate: every request passes it first, and goes on with its caller known, or not at all."""
 
+import logging
+
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from glitchflow_api import access
 from glitchflow_api.access import COOKIE, NOBODY, Authenticator, Caller, scope_needed
 from glitchflow_api.errors import Forbidden, IssuerAway, Unauthorized
 from gwservice.asgi import problem_response
 from gwservice.crosssite import refuse_cross_site
 from gwwire.problems import ProblemError
 
+log = logging.getLogger(__name__)
+
 _SCHEME = "bearer"
+#: What is given with these is told in the log, with the name of who gave it; segments come too fast for that.
+_TOLD = frozenset({access.Scope.TRAIN, access.Scope.CLEAN})
 #: The headers that are looked at, by the names ASGI gives them: one walk over all is cheaper than a search for each.
 _HEADERS = {
     name.lower().encode(): name
@@ -53,6 +60,9 @@ class Gate:
             raise
         if needed is not None and needed not in caller.scopes:
             raise Forbidden(f"{method} {path} needs the scope `{needed}`, which the credential of {caller.name} lacks")
+        if needed in _TOLD:
+            who = caller.name or "somebody"
+            log.info("%s %r was asked by %s", method, path, who, extra={"event": "order", "caller": caller.name})
         return caller
 
 

@@ -1,6 +1,7 @@
 """Who may come in: every route of the gateway with every credential there may be."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -240,6 +241,27 @@ def test_another_sites_page_gives_no_orders_whatever_key_the_browser_adds(
     for headers in ({b"Sec-Fetch-Site": b"cross-site"}, {b"Origin": b"https://evil.example.org"}):
         status, problem = ask(client, route, {**headers, b"Cookie": f"glitchflow={keys['admin']}".encode()})
         assert (status, problem["code"]) == (403, "cross-site")
+
+
+# ---- what is told
+
+
+def test_an_order_is_told_in_the_log_with_who_gave_it_and_without_the_key(
+    client: TestClient, keys: Mapping[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "glitchflow_api.gate"):
+        client.post("/cleanbuf", json={"msg": ""}, headers=bearer(keys["clean"]))
+        client.post("/batches/b%0A1/claim", headers=bearer(keys["train"]))
+        client.post("/cleanbuf", json={"msg": ""}, headers=bearer(keys["train"]))
+        client.post("/streamdata", json={}, headers=bearer(keys["stream"]))
+        client.get("/stats", headers=bearer(keys["read"]))
+    told = [record for record in caplog.records if record.name == "glitchflow_api.gate"]
+    assert [record.getMessage() for record in told] == [
+        "POST '/cleanbuf' was asked by alice",
+        "POST '/batches/b\\n1/claim' was asked by alice",
+    ]
+    assert {vars(record)["caller"] for record in told} == {"alice"}
+    assert "gf_" not in caplog.text
 
 
 # ---- while it runs
