@@ -28,7 +28,7 @@ def site(tmp_path: Path) -> Manifests:
                 "resources": [os.path.relpath(K8S / "overlays/cluster", tmp_path.resolve())],
                 "components": [
                     os.path.relpath(K8S / folder, tmp_path.resolve())
-                    for folder in ("pipeline", "components/quota", "components/gwosc")
+                    for folder in ("pipeline", "monitoring", "components/quota", "components/gwosc")
                 ],
                 "images": [{"name": "glitchflow/databuffer", "newName": "registry.example/gf/databuffer"}],
             }
