@@ -1,4 +1,4 @@
-"""k8s/monitoring: what Prometheus is told to ask is there, its rules call when they should, and a page says what then."""
+"""k8s/monitoring: what Prometheus is told to ask is there, its rules call when they should, a page says what then."""
 
 import copy
 import json
