@@ -57,7 +57,7 @@ def _serve() -> int:
     secret = HopSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
     buffer = create_buffer(settings)
     buffer.recover()
-    app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
+    app = create_app(buffer, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT, secret=secret)
     serve(app, settings.SERVURL, service="databuffer")
     return 0
 

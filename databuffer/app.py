@@ -17,6 +17,7 @@ from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.door_asgi import CallerDoor
 from gwservice.hop import HopSecret
 from gwservice.observed_asgi import Observed
+from gwservice.patience import Patience
 from gwservice.traced_asgi import Traced
 from gwwire.segment import SegmentLimits
 
@@ -43,12 +44,13 @@ def create_buffer(settings: BufferSettings) -> Buffer:
     )
 
 
-def create_app(buffer: Buffer, *, max_body: int, secret: HopSecret | None = None) -> FastAPI:
+def create_app(buffer: Buffer, *, max_body: int, body_seconds: float = 90, secret: HopSecret | None = None) -> FastAPI:
     """Make the application; the buffer opens when it starts and finishes its work when it stops.
 
     Args:
         buffer: what the endpoints talk to.
         max_body: bytes of the largest request body.
+        body_seconds: for a body to come, or for the next piece of a stream.
         secret: what callers must present; None: everybody is answered.
 
     """
@@ -62,6 +64,7 @@ def create_app(buffer: Buffer, *, max_body: int, secret: HopSecret | None = None
     app = FastAPI(title="GlitchFlow databuffer", lifespan=lifespan, telemetry=NO_TELEMETRY)
     app.state.buffer = buffer
     app.state.max_body = max_body
+    app.state.patience = Patience(body_seconds)
     app.router.routes.append(data_route)
     app.include_router(router)
     app.add_middleware(SegmentDoor)

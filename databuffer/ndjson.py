@@ -107,4 +107,4 @@ async def _tell(answer: asyncio.Future[Stored] | ProblemError) -> bytes:
 
 
 def _too_large(max_line: int) -> TooLarge:
-    return TooLarge(f"the line is larger than {max_line} bytes")
+    return TooLarge(f"the line is larger than {max_line} bytes (MAX_BODY)")

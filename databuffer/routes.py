@@ -17,6 +17,7 @@ from gwservice.asgi import (
     DuplexResponse,
     JsonBody,
     OptionalJsonBody,
+    body_pieces,
     media_type,
     offer_ndjson,
     problem_response,
@@ -75,7 +76,7 @@ async def send_file(request: Request) -> Response:
     key, group = request.headers.get("idempotency-key"), request.headers.get(GROUP_HEADER)
     if media_type(request) == NDJSON:
         max_line = request.app.state.max_body
-        lines = store_lines(buffer, request.stream(), key=key, max_line=max_line, group=group)
+        lines = store_lines(buffer, body_pieces(request), key=key, max_line=max_line, group=group)
         return await DuplexResponse.of(lines)
     stored = await buffer.append(await read_json(request), key, group)
     answer = _json(Outcome(OutcomeCode.RES_CREATE, f"Written {stored.name} for {stored.size} bytes"), 201)

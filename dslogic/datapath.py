@@ -116,13 +116,13 @@ def _whole(environ: WSGIEnvironment, limit: int) -> deque[bytes]:
 
     """
     if int(environ.get("CONTENT_LENGTH") or 0) > limit:
-        raise BodyTooLarge(f"the body is larger than {limit} bytes")
+        raise BodyTooLarge(f"the body is larger than {limit} bytes (MAX_BODY)")
     pieces: deque[bytes] = deque()
     size = 0
     for piece in _pieces(environ):
         size += len(piece)
         if size > limit:
-            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+            raise BodyTooLarge(f"the body is larger than {limit} bytes (MAX_BODY)")
         pieces.append(piece)
     return pieces
 

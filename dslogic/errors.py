@@ -5,6 +5,7 @@ ProblemError
 ├── BufferSilent         no answer in time
 ├── BufferIncoherent     an answer that is none of the contract's
 ├── BodyTooLarge         a body of more than MAX_BODY bytes
+├── BodyLate             a body that does not come within BODY_TIMEOUT
 └── BodyCutShort         a body whose sender went away
 """
 
@@ -33,6 +34,12 @@ class BodyTooLarge(ProblemError):
     """The body is larger than this service takes."""
 
     code = ProblemCode.TOO_LARGE
+
+
+class BodyLate(ProblemError):
+    """The body did not come in time."""
+
+    code = ProblemCode.TIMEOUT
 
 
 class BodyCutShort(ProblemError):

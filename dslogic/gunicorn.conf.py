@@ -58,10 +58,11 @@ class NoAccessLog(Logger):
 SocketUnreader.max_body_chunk = 64 * 1024
 
 bind = "0.0.0.0:5000"
-worker_class = "gthread"
+worker_class = "dslogic.worker.Worker"
 workers = 2
 # A thread waits for the buffer's disk most of its time.
-threads = 32
+# Each stream of segments holds one as long as it lasts, and a gateway passes on MAX_STREAMS of them.
+threads = 64
 # A bad setting then stops the service at start instead of every worker in turn.
 preload_app = True
 # Longer than the gateway keeps an idle connection, so that none is closed at the moment it is used.

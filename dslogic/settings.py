@@ -25,6 +25,8 @@ class LogicSettings(ServiceSettings):
     DB_BURL: BaseUrl = Field("http://127.0.0.1:8080", description="address of the buffer")
     MAX_SIZE: Size = Field(Size(50_000_000), description="bytes from which on a batch may be frozen")
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    HEADER_TIMEOUT: float = Field(10, gt=0, description="seconds for the headers of a request to come")
+    BODY_TIMEOUT: float = Field(90, gt=0, description="seconds for a body to come, or for the next piece of a stream")
     CALLER_SECRET_FILE: Path | None = Field(
         None, description="file with the secret that the gateway must present; without one, everybody is answered"
     )

@@ -4,8 +4,9 @@ import sys
 
 from glitchflow_api import keys
 from glitchflow_api.settings import GatewaySettings
-from glitchflow_api.start import start
+from glitchflow_api.start import own_tls, start
 from gwservice.asgi import serve
+from gwservice.protocol import Limits, limited
 
 
 def main() -> int:
@@ -15,7 +16,9 @@ def main() -> int:
             return keys.main(arguments, "python -m glitchflow_api keys")
         case []:
             settings = GatewaySettings.load()
-            serve(start(settings), settings.LISTEN, service="glitchflow_api")
+            limits = Limits(settings.HEADER_TIMEOUT, settings.BODY_TIMEOUT, settings.MAX_CONNECTIONS)
+            tls = own_tls(settings)
+            serve(start(settings), settings.LISTEN, service="glitchflow_api", protocol=limited(limits), tls=tls)
             return 0
         case _:
             sys.stderr.write("usage: python -m glitchflow_api [keys ...]\n")

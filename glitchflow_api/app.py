@@ -1,5 +1,6 @@
 """The gateway as a web application: wiring only."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -15,13 +16,15 @@ from glitchflow_api.errors import ProblemFromBelow
 from glitchflow_api.events import Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.openapi import describe_streamdata, with_access, with_schemas
+from glitchflow_api.openapi import describe_streamdata, with_access, with_limits, with_schemas
+from glitchflow_api.rate import RateLimit
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
 from glitchflow_api.settings import AuthMode, GatewaySettings
 from gwservice import tracing
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.observed_asgi import Observed
+from gwservice.patience import Patience
 from gwservice.stopping import calling_when_stopped
 from gwservice.traced_asgi import Traced
 
@@ -63,9 +66,13 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     )
     app.state.logic, app.state.events = client, hub
     app.state.max_body = int(settings.MAX_BODY)
+    app.state.patience = Patience(settings.BODY_TIMEOUT)
+    app.state.streams = asyncio.Semaphore(settings.MAX_STREAMS)
     app.state.auth = settings.AUTH
     app.state.authenticator = authenticator
     app.add_middleware(DataPath)
+    if settings.RATE:
+        app.add_middleware(RateLimit, rate=settings.RATE, burst=settings.BURST)
     app.add_middleware(Gate, authenticator=authenticator)
     if tracing.wanted():
         app.add_middleware(Traced)
@@ -103,7 +110,7 @@ def create_authenticator(settings: GatewaySettings) -> Authenticator:
 def _openapi(derive: Any, auth: AuthMode) -> dict[str, Any]:
     document = with_schemas(derive())
     document["paths"][PATH] = describe_streamdata(store.__doc__ or "")
-    return with_access(document, auth)
+    return with_limits(with_access(document, auth))
 
 
 async def _pass_on(_: Request, error: Any) -> Response:

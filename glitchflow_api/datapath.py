@@ -1,12 +1,16 @@
 """The way of the data, before FastAPI's routes: nearly every request POSTs to /streamdata, and is only passed on."""
 
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
 import msgspec
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glitchflow_api.errors import ProblemFromBelow
+from glitchflow_api.errors import ProblemFromBelow, TooManyStreams
 from glitchflow_api.logic_client import LogicClient, of_group
-from gwservice.asgi import DuplexResponse, media_type, problem_response, read_json
+from gwservice.asgi import DuplexResponse, body_pieces, media_type, problem_response, read_json
 from gwservice.correlation import note_frozen, note_passed_on
 from gwservice.passing import SENDING_HEADERS, pick
 from gwwire.datastore import FROZEN_TEXT, StreamAnswer
@@ -14,6 +18,8 @@ from gwwire.problems import PROBLEM_TYPE, ProblemError
 from gwwire.segment import NDJSON
 
 PATH = "/streamdata"
+#: How long one waits for the end of another before it is told to come again.
+_TURN_SECONDS = 5.0
 
 
 class DataPath:
@@ -53,13 +59,29 @@ async def store(request: Request) -> Response:
     logic: LogicClient = request.app.state.logic
     headers = pick(request.headers, SENDING_HEADERS) | of_group(request.state.caller.group)
     if media_type(request) == NDJSON:
-        return await DuplexResponse.of(logic.stream_lines(request.stream(), headers))
+        lines = logic.stream_lines(body_pieces(request), headers)
+        return await DuplexResponse.of(_in_turn(request.app.state.streams, lines))
     stored = await logic.stream(await read_json(request), headers)
     if stored is None:
         note_frozen()
         return Response(msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)), media_type="application/json")
     answer = msgspec.json.encode(StreamAnswer("CREATED", stored.outcome.body))
     return Response(answer, 200, stored.headers, "application/json")
+
+
+async def _in_turn(streams: asyncio.Semaphore, lines: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """Give the lines of an answer once there is a place: each stream holds a thread of dslogic as long as it lasts."""
+    try:
+        async with asyncio.timeout(_TURN_SECONDS if streams.locked() else None):
+            await streams.acquire()
+    except TimeoutError:
+        raise TooManyStreams("MAX_STREAMS requests of many segments are under way already", retry_after=1) from None
+    try:
+        async with aclosing(lines):
+            async for line in lines:
+                yield line
+    finally:
+        streams.release()
 
 
 def pass_problem_on(error: ProblemFromBelow) -> Response:

@@ -9,7 +9,8 @@ ProblemError
 ├── LogicSilent         no answer in time
 ├── LogicIncoherent     an answer that is none of the contract's
 ├── NoSuchProblem       a page about a problem that there is not
-└── TooManyListeners    as many listen to /events as may
+├── TooManyListeners    as many listen to /events as may
+└── TooManyStreams      as many requests of many segments are passed on as may
 ProblemFromBelow        a problem that a lower tier told, to be passed on unchanged
 """
 
@@ -62,6 +63,12 @@ class NoSuchProblem(ProblemError):
     """No problem has that code."""
 
     code = ProblemCode.NOT_FOUND
+
+
+class TooManyStreams(ProblemError):
+    """As many requests of many segments are passed on as this process takes."""
+
+    code = ProblemCode.TOO_MANY_CONNECTIONS
 
 
 class TooManyListeners(ProblemError):

@@ -10,6 +10,7 @@ from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, SessionOrder, StreamAnswer, TrainOrder
 from glitchflow_api.settings import AuthMode
+from gwservice.hop import OPEN_PATHS
 from gwwire.coverage import Coverage
 from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, LogTail, Manifest, ReleaseOrder, SegmentPage
 from gwwire.overview import Overview
@@ -22,9 +23,11 @@ _PROBLEMS = {
     403: "the credential does not allow it, the user or the batch is somebody else's, or another site's page asks",
     404: "there is no such batch, segment or problem",
     409: "the batch is not frozen, or another worker has it",
+    408: "the request did not come in time",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
-    422: "a field is missing or wrong; `field` names it",
+    422: "a field is missing or wrong, or there is too much of it; `field` names it",
+    429: "too many requests, or the group's quota is used up; see Retry-After",
     500: "a service failed; its log says more",
     502: "a lower tier cannot be reached, or answered something unexpected",
     503: "the queue is full (see Retry-After), or the volume failed",
@@ -129,6 +132,17 @@ def with_access(document: dict[str, Any], auth: AuthMode) -> dict[str, Any]:
                 operation["responses"]["401"] = _problem(401)
             if needed or method != "get":
                 operation["responses"]["403"] = _problem(403)
+    return document
+
+
+def with_limits(document: dict[str, Any]) -> dict[str, Any]:
+    """Add what is answered to who asks too often, or sends too slowly."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path not in OPEN_PATHS:
+                operation["responses"]["429"] = _problem(429)
+            if "requestBody" in operation:
+                operation["responses"]["408"] = _problem(408)
     return document
 
 

@@ -68,6 +68,14 @@ class GatewaySettings(ServiceSettings):
     EVENTS_LISTENERS: int = Field(200, ge=1, description="how many may listen to /events")
     LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    HEADER_TIMEOUT: float = Field(10, gt=0, description="seconds for the headers of a request to come")
+    BODY_TIMEOUT: float = Field(60, gt=0, description="seconds for a body to come, or for the next piece of a stream")
+    MAX_CONNECTIONS: int = Field(1000, ge=1, description="connections at a time")
+    MAX_STREAMS: int = Field(32, ge=1, description="requests of many segments under way at a time; others wait")
+    RATE: float = Field(0, ge=0, description="requests a second of a key, or without keys of an address; 0: any number")
+    BURST: int = Field(100, ge=1, description="requests that may come at once, with RATE")
+    TLS_CERT: Path | None = Field(None, description="the gateway's own certificate with its chain (PEM), for https")
+    TLS_KEY: Path | None = Field(None, description="its key (PEM, without a passphrase)")
     LOGIC_SECRET_FILE: Path | None = Field(None, description="file with the secret to present to dslogic")
     AUTH: AuthMode = Field(AuthMode.OFF, description="how callers are known: `off` (not at all), `keys` or `jwt`")
     KEYS_FILE: Path = Field(Path("/etc/glitchflow/keys.json"), description="the API keys, with AUTH=keys")
@@ -78,6 +86,13 @@ class GatewaySettings(ServiceSettings):
         parse_scope_map(_WLCG_SCOPES), description="what a token's scopes allow here; each is compared as a whole"
     )
     JWT_GROUP: str = Field("wlcg.groups", description="the claim with the caller's group; of several, the first")
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Self:
+        if (self.TLS_CERT is None) != (self.TLS_KEY is None):
+            message = "TLS_CERT and TLS_KEY go together; one of them is missing"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _jwt_is_complete(self) -> Self:

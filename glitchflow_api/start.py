@@ -1,6 +1,7 @@
 """How the gateway begins, whoever serves it: settings, log, application, or one line that says why not."""
 
 import logging
+import ssl
 import sys
 
 from fastapi import FastAPI
@@ -8,10 +9,22 @@ from fastapi import FastAPI
 from glitchflow_api.app import create_app
 from glitchflow_api.settings import AuthMode, GatewaySettings
 from gwservice.logs import configure_logging
+from gwservice.tls import ServerTls
 from gwservice.tracing import begin_tracing
 from gwservice.watched import FileBroken
 
 log = logging.getLogger(__name__)
+
+
+def own_tls(settings: GatewaySettings) -> ssl.SSLContext | None:
+    """Give the gateway's own TLS, where it has any; exits with status 2 where that cannot be used."""
+    if settings.TLS_CERT is None or settings.TLS_KEY is None:
+        return None
+    try:
+        return ServerTls(settings.TLS_CERT, settings.TLS_KEY).context
+    except FileBroken as error:
+        sys.stderr.write(f"glitchflow_api: TLS_CERT, TLS_KEY: {error}\n")
+        sys.exit(2)
 
 
 def start(settings: GatewaySettings) -> FastAPI:

@@ -1,11 +1,13 @@
 """The edge of the FastAPI services: exceptions become problem documents here and nowhere else."""
 
+import asyncio
 import logging
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
@@ -18,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from gwservice.correlation import note_problem
 from gwservice.logs import log_config
 from gwservice.passing import SEGMENT_OFFER
+from gwservice.patience import Patience
 from gwservice.settings import Address
 from gwwire.problems import (
     PROBLEM_TYPE,
@@ -62,9 +65,10 @@ def media_type(request: Request) -> str:
 
 
 async def read_json(request: Request) -> bytes:
-    """Read a JSON body, undecoded, up to the `max_body` of the application's state.
+    """Read a JSON body, undecoded, up to the `max_body` of the application's state, with its `patience`.
 
     Raises:
+        BodyLate: it does not come in time.
         UnsupportedMediaType: the body says it is something else.
         TooLarge: it is larger than `max_body` bytes; it is not read to its end.
 
@@ -73,13 +77,15 @@ async def read_json(request: Request) -> bytes:
         raise UnsupportedMediaType(f"expected {_JSON}, got {request.headers['content-type']}")
     limit: int = request.app.state.max_body
     if int(request.headers.get("content-length", 0)) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes")
+        raise TooLarge(f"the body is larger than {limit} bytes (MAX_BODY)")
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"the body is larger than {limit} bytes")
-        chunks.append(chunk)
+    patience: Patience = request.app.state.patience
+    with patience.wait():
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"the body is larger than {limit} bytes (MAX_BODY)")
+            chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -89,6 +95,12 @@ async def read_json_if_any(request: Request) -> bytes:
     if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
         return b""
     return await read_json(request)
+
+
+def body_pieces(request: Request) -> AsyncIterator[bytes]:
+    """Read a body piece by piece; BodyLate where the next one does not come in time."""
+    patience: Patience = request.app.state.patience
+    return patience.each(request.stream())
 
 
 def offer_ndjson() -> Response:
@@ -153,6 +165,8 @@ def problem_response(
     """Give the HTTP answer that carries a problem; `error`: what nobody expected, for the log."""
     note_problem(problem, error)
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if problem.status == HTTPStatus.REQUEST_TIMEOUT:
+        headers["Connection"] = "close"  # the rest of the request may still come, and is no request of its own
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(encode_problem(problem), problem.status, headers, PROBLEM_TYPE)
@@ -175,7 +189,14 @@ async def _tell_validation_error(_: Request, error: Any) -> Response:
     return problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
 
 
-def serve(app: FastAPI, address: Address, *, service: str) -> None:
+def serve(
+    app: FastAPI,
+    address: Address,
+    *,
+    service: str,
+    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools",
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Serve `app` until SIGTERM or SIGINT, finish the requests under way, and exit with status 0."""
     # Uvicorn raises the signal that stopped it once more when it is done, for whatever handler was there before.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,7 +206,8 @@ def serve(app: FastAPI, address: Address, *, service: str) -> None:
         host=address.host,
         port=address.port,
         loop="uvloop",
-        http="httptools",
+        http=protocol,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=log_config(service),
         access_log=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,

@@ -1,0 +1,120 @@
+"""Requests a second, for each caller: a token bucket by name, or by address where callers have no names."""
+
+import math
+import time
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from glitchflow_api.access import Caller
+from gwservice.asgi import problem_response
+from gwservice.hop import OPEN_PATHS
+from gwwire.problems import ProblemCode, ProblemError
+
+#: Callers that are remembered; those who have all their tokens again need not be.
+_MOST_CALLERS = 10_000
+_IPV6_HOME = 64
+
+
+class TooManyRequests(ProblemError):
+    """The caller sends more requests than it may."""
+
+    code = ProblemCode.TOO_MANY_REQUESTS
+
+
+class Bucket(NamedTuple):
+    """What a caller had left at a moment; it fills by itself."""
+
+    tokens: float
+    at: float
+
+
+class Buckets:
+    """The buckets of all callers.
+
+    Args:
+        rate: tokens a second that come into each.
+        burst: as many as it holds.
+
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._buckets: dict[str, Bucket] = {}
+
+    def take(self, caller: str, now: float) -> float:
+        """Take a token if there is one; give what is left, below 0 where there was none."""
+        bucket = self._buckets.get(caller)
+        tokens = self.burst if bucket is None else min(self.burst, bucket.tokens + (now - bucket.at) * self.rate)
+        left = tokens - 1
+        if left >= 0:
+            if bucket is None and len(self._buckets) >= _MOST_CALLERS:
+                self._forget(now)
+            self._buckets[caller] = Bucket(left, now)
+        return left
+
+    def _forget(self, now: float) -> None:
+        """Forget those whose buckets are full by now, and else the half that came first."""
+        full = self.burst / self.rate
+        kept = {caller: bucket for caller, bucket in self._buckets.items() if now - bucket.at < full}
+        if len(kept) >= _MOST_CALLERS:
+            kept = dict(list(kept.items())[_MOST_CALLERS // 2 :])
+        self._buckets = kept
+
+
+class RateLimit:
+    """A middleware behind the gate: lets each caller send as many requests as it may, and tells what is left.
+
+    Args:
+        app: the application.
+        rate: requests a second.
+        burst: requests that may come at once.
+
+    """
+
+    def __init__(self, app: ASGIApp, rate: float, burst: int) -> None:
+        self._app = app
+        self._buckets = Buckets(rate, burst)
+        self._policy = (b"ratelimit-policy", f'"requests";q={burst};w={math.ceil(burst / rate)}'.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer that there were too many."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        rate, burst = self._buckets.rate, self._buckets.burst
+        left = self._buckets.take(_who(scope), time.monotonic())
+        full = math.ceil((burst - max(0.0, left)) / rate)
+        told = (b"ratelimit", b'"requests";r=%d;t=%d' % (max(0, int(left)), full))
+
+        async def send_told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self._policy, told]
+            await send(message)
+
+        if left >= 0:
+            await self._app(scope, receive, send_told)
+            return
+        error = TooManyRequests(f"more than {rate:g} requests a second (RATE), beyond {burst} at once (BURST)")
+        await problem_response(error.problem(), max(1, math.ceil(-left / rate)))(scope, receive, send_told)
+
+
+def _who(scope: Scope) -> str:
+    caller: Caller = scope["state"]["caller"]
+    if caller.name is not None:
+        return f"name {caller.name}"
+    return _home((scope["client"] or ("unknown", 0))[0])
+
+
+@lru_cache(maxsize=4096)
+def _home(address: str) -> str:
+    """Give an address; of IPv6, of which a home has very many, the home's."""
+    try:
+        if ip_address(address).version == 6:  # noqa: PLR2004 (IPv6)
+            return str(ip_network(f"{address}/{_IPV6_HOME}", strict=False))
+    except ValueError:
+        return address
+    return address

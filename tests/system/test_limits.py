@@ -1,0 +1,291 @@
+"""Limits of the real trio: what is exactly allowed passes all tiers, one more is told by name."""
+
+import json
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from glitchflow_api.access import Scope
+from scripts.trio import Trio
+from tests.support.keyring import Keyring
+from tests.support.segments import JSON, segment_body
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+MAX_BODY = 4000
+
+
+def segment(samples: int = 4, meta: object = None) -> bytes:
+    body = {"h": [1.0] * samples, "t": [0, 1]} | ({} if meta is None else {"meta": meta})
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def padded(size: int) -> bytes:
+    body = segment()
+    return body + b" " * (size - len(body))
+
+
+# What is exactly allowed, what is one too many, and what is then told.
+EDGES = {
+    "MAX_BODY": (padded(MAX_BODY), padded(MAX_BODY + 1), 413, "too-large"),
+    "MAX_SAMPLES": (segment(50), segment(51), 422, "too-many-samples"),
+    "MAX_META": (segment(meta={"a": "x" * 92}), segment(meta={"a": "x" * 93}), 422, "meta-too-large"),
+    "MAX_DEPTH": (segment(meta={"a": [[]]}), segment(meta={"a": [[[]]]}), 422, "too-deep"),
+}
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio(
+        {
+            "MAX_BODY": str(MAX_BODY),
+            "MAX_SAMPLES": "50",
+            "MAX_META": "100",
+            "MAX_DEPTH": "4",
+            "HEADER_TIMEOUT": "0.6",
+            "BODY_TIMEOUT": "0.8",
+            "MAX_CONNECTIONS": "40",
+            "MAX_STREAMS": "8",
+        }
+    )
+
+
+def addresses(trio: Trio) -> list[tuple[str, str]]:
+    """The ways in: the gateway, dslogic and the buffer, each by itself."""
+    urls = {service.name: service.url for service in trio.services}
+    return [
+        (urls["glitchflow_api"], "/streamdata"),
+        (urls["dslogic"], "/stream"),
+        (urls["databuffer"], "/sendF"),
+    ]
+
+
+@pytest.mark.parametrize("limit", EDGES)
+def test_the_limit_itself_passes_and_one_more_is_told_by_name_at_every_tier(trio: Trio, limit: str) -> None:
+    allowed, more, status, code = EDGES[limit]
+    for url, path in addresses(trio):
+        assert httpx2.post(url + path, content=allowed, headers=JSON).status_code in {200, 201}
+        refused = httpx2.post(url + path, content=more, headers=JSON)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+        assert limit in refused.json()["detail"]
+        lines = httpx2.post(url + path, content=allowed + b"\n" + more + b"\n" + allowed, headers=NDJSON)
+        assert lines.status_code == 200
+        first, second, third = map(json.loads, lines.text.splitlines())
+        assert first["resp"] == third["resp"] == "CREATED"
+        assert second["code"] == code
+
+
+# ---- slow senders and floods
+
+
+def connect(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), 10)
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    received = b""
+    with connection:
+        connection.settimeout(10)
+        while piece := connection.recv(65536):
+            received += piece
+    return received
+
+
+@contextmanager
+def dripping(url: str, beginning: bytes, count: int) -> Iterator[list[socket.socket]]:
+    """Hold `count` connections that send a byte now and then, after `beginning`."""
+    over = threading.Event()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(url)) for _ in range(count)]
+        for connection in connections:
+            connection.sendall(beginning)
+
+        def drip() -> None:
+            while not over.wait(0.05):
+                for connection in connections:
+                    try:
+                        connection.send(b"1")
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            yield connections
+        finally:
+            over.set()
+            thread.join()
+
+
+def head(path: str, kind: str, length: int | None) -> bytes:
+    framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("tier", [0, 1, 2], ids=["gateway", "dslogic", "buffer"])
+def test_a_body_that_comes_too_slowly_is_told_so_and_the_connection_ends(trio: Trio, tier: int) -> None:
+    url, path = addresses(trio)[tier]
+    with dripping(url, head(path, "application/json", 3000), 1) as [connection]:
+        answer = rest_of(connection)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+    assert b'"code":"timeout"' in answer
+    assert b"BODY_TIMEOUT" in answer
+
+
+def test_headers_that_come_too_slowly_end_the_connection(trio: Trio) -> None:
+    (gateway, _), (logic, _), _ = addresses(trio)
+    with dripping(gateway, b"GET /stats HTTP/1.1\r\nHost: x\r\nX-Slow: ", 1) as [connection]:
+        answer = rest_of(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"HEADER_TIMEOUT" in answer
+    assert rest_of(connect(gateway)).startswith(b"HTTP/1.1 408 "), "so does a connection that says nothing"
+    with dripping(logic, b"GET /bufstat HTTP/1.1\r\nHost: x\r\nX-Slow: ", 1) as [connection]:
+        assert b"200" not in rest_of(connection)
+
+
+@pytest.mark.parametrize("tier", [0, 1, 2], ids=["gateway", "dslogic", "buffer"])
+def test_a_stream_that_pauses_too_long_is_told_so(trio: Trio, tier: int) -> None:
+    url, path = addresses(trio)[tier]
+    with connect(url) as connection:
+        connection.sendall(head(path, "application/x-ndjson", None))
+        answer = rest_of(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"BODY_TIMEOUT" in answer
+
+
+def test_a_stream_that_pauses_too_long_is_broken_off_after_what_was_answered(trio: Trio) -> None:
+    url, path = addresses(trio)[2]
+    line = segment() + b"\n"
+    with connect(url) as connection:
+        connection.sendall(head(path, "application/x-ndjson", None) + b"%x\r\n%b\r\n" % (len(line), line))
+        answer = rest_of(connection)
+    assert answer.count(b'"CREATED"') == 1
+    assert not answer.endswith(b"0\r\n\r\n"), "the client sees that the answer has no end"
+
+
+def test_a_connection_too_many_is_told_so_and_probes_are_still_answered(trio: Trio) -> None:
+    url, _ = addresses(trio)[0]
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(connect(url))
+        refused = httpx2.get(f"{url}/stats")
+        assert (refused.status_code, refused.json()["code"]) == (503, "too-many-connections")
+        assert "MAX_CONNECTIONS" in refused.json()["detail"]
+        assert refused.headers["retry-after"] == "1"
+        assert httpx2.get(f"{url}/healthz").status_code == 200
+    deadline = time.monotonic() + 10
+    while httpx2.get(f"{url}/stats").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def latency(url: str, count: int = 25) -> float:
+    """The median time that a well-behaved client waits for a segment to be stored, s."""
+    times = []
+    with httpx2.Client(base_url=url) as client:
+        for number in range(count):
+            began = time.perf_counter()
+            assert client.post("/streamdata", content=segment_body(number), headers=JSON).json()["resp"] == "CREATED"
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+@pytest.mark.parametrize(
+    ("kind", "to"),
+    [("application/json", 0), ("application/x-ndjson", 0), ("application/json", 1), ("application/x-ndjson", 1)],
+    ids=["bodies", "streams", "bodies to dslogic", "streams to dslogic"],
+)
+def test_slow_senders_do_not_slow_down_who_behaves(trio: Trio, kind: str, to: int) -> None:
+    url, path = addresses(trio)[to]
+    alone = latency(trio.url)
+    with dripping(url, head(path, kind, 3000), 24):
+        beside = latency(trio.url)
+    assert beside < 10 * alone + 0.1
+
+
+def test_a_flood_is_refused_and_who_behaves_keeps_their_latency(
+    start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    keys = Keyring(tmp_path / "keys.json")
+    good, greedy = (keys.make(name, Scope.STREAM, Scope.READ) for name in ("good", "greedy"))
+    trio = start_trio({**keys.settings, "RATE": "40", "BURST": "40"})
+    over = threading.Event()
+    statuses: list[int] = []
+
+    def flood() -> None:
+        with httpx2.Client(base_url=trio.url, headers={"Authorization": f"Bearer {greedy}"}) as client:
+            while not over.is_set() and len(statuses) < 3000:
+                statuses.append(client.get("/stats").status_code)
+
+    def behave() -> float:
+        times = []
+        with httpx2.Client(base_url=trio.url, headers={"Authorization": f"Bearer {good}"}) as client:
+            for number in range(20):
+                began = time.perf_counter()
+                stored = client.post("/streamdata", content=segment_body(number), headers=JSON)
+                times.append(time.perf_counter() - began)
+                assert stored.json()["resp"] == "CREATED"
+                time.sleep(0.03)
+        return statistics.median(times)
+
+    alone = behave()
+    threads = [threading.Thread(target=flood) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        beside = behave()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert statuses.count(429) > statuses.count(200) > 0
+    assert set(statuses) == {200, 429}
+    assert beside < 10 * alone + 0.1
+
+
+# ---- quota
+
+
+def test_a_groups_quota_is_told_at_every_step_and_ends_with_a_problem(
+    start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    keys = Keyring(tmp_path / "keys.json")
+    both = [
+        {"Authorization": f"Bearer {keys.make(name, Scope.STREAM, Scope.READ, group='detchar')}"}
+        for name in ("alice", "bob")
+    ]
+    other = {"Authorization": f"Bearer {keys.make('eve', Scope.STREAM, Scope.READ, group='cbc')}"}
+    other["X-Group"] = "detchar"  # what a client says of its group is not listened to
+    size = len(segment())
+    trio = start_trio({**keys.settings, "GROUP_QUOTA": str(4 * size)})
+    with httpx2.Client(base_url=trio.url) as client:
+        for number, who in enumerate([*both, both[0]]):
+            key = {"Idempotency-Key": f"key {number}"}
+            for _ in range(2):
+                stored = client.post("/streamdata", content=segment(), headers={**JSON, **who, **key})
+                assert stored.json()["resp"] == "CREATED"
+                left = size * (3 - number)
+                assert stored.headers["ratelimit"].startswith(f'"bytes";r={left};t=')
+                assert stored.headers["ratelimit-policy"] == f'"bytes";q={4 * size};w=86400;qu="content-bytes"'
+        told = client.get("/stats", headers=both[1]).json()["quota"]
+        assert (told["group"], told["limit"], told["used"]) == ("detchar", 4 * size, 3 * size)
+        assert 0 < told["reset"] - time.time() <= 86_400
+        lines = client.post("/streamdata", content=b"\n".join([segment()] * 3), headers={**NDJSON, **both[0]})
+        assert [json.loads(line).get("code", "stored") for line in lines.text.splitlines()] == [
+            "stored",
+            *["quota-exceeded"] * 2,
+        ]
+        refused = client.post("/streamdata", content=segment(), headers={**JSON, **both[1]})
+        assert (refused.status_code, refused.json()["code"]) == (429, "quota-exceeded")
+        assert "GROUP_QUOTA" in refused.json()["detail"]
+        assert 0 < int(refused.headers["retry-after"]) <= 86_400
+        assert client.post("/streamdata", content=segment(), headers={**JSON, **other}).json()["resp"] == "CREATED"
+        assert client.get("/stats", headers=other).json()["quota"]["used"] == size
+        assert client.get("/stats", headers=other).json()["n_itm"] == 5
