@@ -21,6 +21,15 @@ def test_a_size_may_be_written_with_a_unit(monkeypatch: pytest.MonkeyPatch, text
     assert size == LogicSettings.load().MAX_SIZE
 
 
+def test_a_form_of_log_lines_that_there_is_not_stops_the_service(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_FORMAT", "xml")
+    with pytest.raises(SystemExit, match="2"):
+        BufferSettings.load()
+    assert capsys.readouterr().err == "databuffer: setting LOG_FORMAT='xml': Input should be 'json' or 'text'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [

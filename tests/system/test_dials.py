@@ -46,17 +46,12 @@ def test_the_order_to_freeze_is_a_line_of_the_buffers_with_the_name_that_the_cli
         answer = client.post(path, json=order)
         assert (answer.status_code, answer.headers["x-request-id"]) == (200, "the-story")
     told = [line for line in log_lines(trio.home) if line.get("request_id") == "the-story"]
-    events = [(line["service"], line["event"]) for line in told]
-    assert events == [
-        ("databuffer", "freeze"),
-        ("databuffer", "thaw"),
-        ("databuffer", "freeze"),
-        ("databuffer", "flush"),
-        ("glitchflow_api", "flush"),
-    ]
+    orders = [line for line in told if line["service"] == "databuffer"]
+    assert [line["event"] for line in orders] == ["freeze", "thaw", "freeze", "flush"]
+    assert "glitchflow_api" in {line["service"] for line in told}
     assert {line["trace_id"] for line in told} == {TRACE}
-    assert told[0]["n_itm"] == 5
-    assert "segments" in told[0]["message"]
+    assert orders[0]["n_itm"] == 5
+    assert "segments" in orders[0]["message"]
 
 
 def test_every_line_has_the_same_fields(trio: Trio) -> None:
@@ -122,8 +117,11 @@ def test_what_is_asked_for_becomes_no_label(trio: Trio) -> None:
     assert told.value("glitchflow_http_requests_total", route="other", outcome="not-found") >= 1
 
 
-def test_a_worker_of_dslogic_that_ends_takes_nothing_it_counted_along(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio(tiers=2)
+def test_a_worker_of_dslogic_that_ends_takes_nothing_it_counted_along_and_the_last_one_leaves_nothing_behind(
+    start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    counts = tmp_path / "counts"
+    trio = start_trio({"PROMETHEUS_MULTIPROC_DIR": str(counts)}, tiers=2)
     for number in range(20):
         httpx2.post(f"{trio.url}/stream", content=segment_body(number), headers=JSON).raise_for_status()
     master = trio.processes["dslogic"].pid
@@ -138,12 +136,6 @@ def test_a_worker_of_dslogic_that_ends_takes_nothing_it_counted_along(start_trio
     trio.wait_until_ready()
     httpx2.post(f"{trio.url}/stream", content=segment_body(1), headers=JSON).raise_for_status()
     assert scrape(trio.url).value("glitchflow_http_requests_total", route="/stream", outcome="2xx") == 21
-
-
-def test_dslogic_leaves_none_of_its_counts_behind(start_trio: Callable[..., Trio], tmp_path: Path) -> None:
-    counts = tmp_path / "counts"
-    trio = start_trio({"PROMETHEUS_MULTIPROC_DIR": str(counts)}, tiers=2)
-    httpx2.post(f"{trio.url}/stream", content=segment_body(1), headers=JSON).raise_for_status()
     assert list(counts.glob("counter_*.db"))
     trio.stop()
     assert not counts.exists()
