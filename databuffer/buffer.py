@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import (
     BatchChanged,
     BatchClaimed,
+    BatchNotArchived,
     BatchNotFrozen,
     BufferFrozen,
     KeyReused,
@@ -38,6 +39,7 @@ from databuffer.settings import OnFrozen
 from databuffer.staging import Outcome, Staged, stage
 from databuffer.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.tally import counted, joined
+from databuffer.verifier import Verifier, VerifierStopped
 from databuffer.writers import Writers
 from gwservice.tracing import group_span, span_in_hand
 from gwwire.coverage import Coverage
@@ -51,6 +53,7 @@ from gwwire.datastore import (
     FreezeOrder,
     Quota,
     ThawOrder,
+    Verification,
 )
 from gwwire.decoding import InvalidRequest
 from gwwire.overview import ClaimOverview, ErrorOverview, NextOverview, Overview
@@ -156,6 +159,8 @@ class Buffer:
         self._archived = 0
         self._quarantined = 0
         self._coverage = CoverageKeeper(store.catalog)
+        self._verifier = Verifier(store)
+        self._verifying: set[asyncio.Task[None]] = set()
         self._recovered: frozenset[str] = frozenset()
         self._trusted = False
         self._suspect = True  # nobody has written anything yet
@@ -238,6 +243,10 @@ class Buffer:
             raise NotFound(f"there is no batch {batch!r}")
         return self._counted(row)
 
+    def verification(self, batch: str) -> Verification | None:
+        """Tell how far a batch is verified, or what was found; None where nobody has asked."""
+        return self._verifier.of(batch)
+
     async def manifest(self, batch: str) -> Path:
         """Give the file of a sealed batch's manifest.
 
@@ -307,6 +316,7 @@ class Buffer:
         self._quota.spending = self._store.catalog.spending(day_of(time.time_ns()))
         self._last_seq = self._store.catalog.last_seq()
         self._coverage = CoverageKeeper(self._store.catalog)
+        self._verifier.load()
         self._claimed_by = self._store.catalog.claim_on(self._in_hand.id)
         self._archived = self._store.catalog.archived()
         self._quarantined = self._store.volume.quarantined()
@@ -328,6 +338,8 @@ class Buffer:
 
     async def close(self) -> None:
         """Finish what was accepted, note that everything agrees, and let go of the volume."""
+        await asyncio.to_thread(self._verifier.close)
+        await asyncio.gather(*self._verifying, return_exceptions=True)
         await self._committer.close()
         self._writers.close()
         self._syncer.shutdown()
@@ -429,6 +441,40 @@ class Buffer:
         """
         await self.batch(batch)
         await self._in_order(lambda: self._release_batch(batch, worker))
+
+    async def verify(self, batch: str) -> Verification:
+        """Begin to compare an archived batch with its manifest, byte for byte; `verification` tells what becomes of it.
+
+        Raises:
+            NotFound: there is no such batch, or it never had a manifest.
+            BatchNotArchived: it is in hand.
+
+        """
+        row = await self.batch(batch)
+        if row.state is not BatchState.ARCHIVED:
+            raise BatchNotArchived(f"batch {batch!r} is {row.state}")
+        if row.frozen is None:
+            raise NotFound(f"batch {batch!r} never had a manifest")
+        verifying = self._verifier.begin(row)
+        if verifying is not None:
+            task = asyncio.create_task(self._note_verification(batch, verifying))
+            self._verifying.add(task)
+            task.add_done_callback(self._verifying.discard)
+        told = self._verifier.of(batch)
+        assert told is not None  # noqa: S101 (it is under way)
+        return told
+
+    async def _note_verification(self, batch: str, verifying: Future[Verification]) -> None:
+        found = None
+        try:
+            found = kept = await asyncio.wrap_future(verifying)
+            await self._in_order(lambda: self._store.catalog.put_verification(batch, kept))
+        except VerifierStopped:
+            log.info("batch %s was being verified when the buffer stopped", batch)
+        except VolumeError as error:
+            log.warning("what was found of batch %s could not be kept: %s", batch, error.detail)
+        finally:
+            self._verifier.end(batch, found)
 
     async def _in_order(self, step: Callable[[], T]) -> T:
         asking = copy_context()  # the committer's own does not know whose order it carries out

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.quota import Spending
-from gwwire.datastore import BatchState
+from gwwire.datastore import BatchState, Verification
 from gwwire.overview import ChannelOverview
 
 _TABLES = sa.MetaData()
@@ -74,6 +75,12 @@ _SPENDING = sa.Table(
     sa.Column("group", sa.String, primary_key=True),
     sa.Column("day", sa.Integer, primary_key=True),
     sa.Column("bytes", sa.Integer, nullable=False),
+)
+_VERIFICATIONS = sa.Table(
+    "verifications",
+    _TABLES,
+    sa.Column("batch", sa.String, primary_key=True),
+    sa.Column("found", sa.String, nullable=False),
 )
 _CLEAN_STOP = sa.Table("clean_stop", _TABLES, sa.Column("traces", sa.String, nullable=False))
 
@@ -241,6 +248,7 @@ class Catalog:
         """Forget a batch and its segments."""
         with self._writing() as connection:
             connection.execute(sa.delete(_SEGMENTS).where(_SEGMENTS.c.batch == batch))
+            connection.execute(sa.delete(_VERIFICATIONS).where(_VERIFICATIONS.c.batch == batch))
             connection.execute(sa.delete(_BATCHES).where(_BATCHES.c.id == batch))
 
     def batches(self) -> list[BatchRow]:
@@ -266,6 +274,20 @@ class Catalog:
         with self._writing() as connection:
             connection.execute(sa.update(_SEGMENTS).where(_SEGMENTS.c.batch == source).values(batch=target))
             connection.execute(sa.delete(_BATCHES).where(_BATCHES.c.id == source))
+
+    # ---- verifications
+
+    def put_verification(self, batch: str, found: Verification) -> None:
+        """Keep what was found of a batch, instead of what was found before."""
+        row = {"batch": batch, "found": msgspec.json.encode(found).decode()}
+        with self._writing() as connection:
+            connection.execute(sa.insert(_VERIFICATIONS).prefix_with("OR REPLACE"), row)
+
+    def verifications(self) -> dict[str, Verification]:
+        """Give what was found of each batch that was verified."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(_VERIFICATIONS))
+            return {row.batch: msgspec.json.decode(row.found, type=Verification) for row in rows}
 
     # ---- claims
 

@@ -7,6 +7,7 @@ ProblemError
 │   ├── BufferFrozen                  the batch is sealed for its holder
 │   ├── BatchChanged                  the batch an order was meant for is gone
 │   ├── BatchNotFrozen                only a frozen batch can be claimed
+│   ├── BatchNotArchived              only an archived batch can be verified
 │   ├── BatchClaimed                  another worker has the batch
 │   ├── NotHolder                     somebody else froze the batch
 │   ├── QuotaExceeded                 the group has stored enough for today
@@ -44,6 +45,12 @@ class BatchNotFrozen(Refused):
     """Only a frozen batch holds still for a worker."""
 
     code = ProblemCode.BATCH_NOT_FROZEN
+
+
+class BatchNotArchived(Refused):
+    """Only an archived batch has its final bytes."""
+
+    code = ProblemCode.BATCH_NOT_ARCHIVED
 
 
 class BatchClaimed(Refused):

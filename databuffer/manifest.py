@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -68,10 +68,16 @@ def entry_of(name: str, content: bytes) -> ManifestEntry:
     return ManifestEntry(name, len(content), sha256, segment.channel, segment.t0, segment.dt, len(segment.h))
 
 
-def differences(folder: Path, manifest: Manifest) -> Iterator[str]:
+def differences(folder: Path, manifest: Manifest, note_file: Callable[[], object] = lambda: None) -> Iterator[str]:
     """Compare a folder with its manifest, file by file; gives a line for each thing that is not as it was sealed.
 
     The log of the batch and the manifest itself are no segments; every other file is told as unknown.
+
+    Args:
+        folder: of the batch.
+        manifest: what was sealed.
+        note_file: called before each file is read.
+
     """
     listed = {entry.name: entry for entry in manifest.segments}
     present = {path.name for path in folder.iterdir()}
@@ -80,6 +86,7 @@ def differences(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name in sorted(filter(_SEGMENT_LIKE.fullmatch, present - listed.keys())):
         yield f"{name} is not in the manifest"
     for name in sorted(listed.keys() & present):
+        note_file()
         try:
             found = entry_of(name, (folder / name).read_bytes())
         except (ProblemError, OSError) as error:

@@ -41,6 +41,7 @@ from gwwire.datastore import (
     SegmentPage,
     SegmentRecord,
     ThawOrder,
+    Verification,
     decode_order,
 )
 from gwwire.problems import ProblemError
@@ -183,13 +184,13 @@ async def thaw(order: JsonBody, buffer: Storage) -> Response:
 @router.get("/batches", summary="All batches")
 async def batches(buffer: Storage) -> Response:
     """Give `{"batches": […]}`, the oldest first."""
-    return _json(Batches([_batch(row) for row in await buffer.batches()]))
+    return _json(Batches([_batch(row, buffer.verification(row.id)) for row in await buffer.batches()]))
 
 
 @router.get("/batches/{batch}", summary="One batch")
 async def one_batch(batch: str, buffer: Storage) -> Response:
     """Give a batch by its id."""
-    return _json(_batch(await buffer.batch(batch)))
+    return _json(_batch(await buffer.batch(batch), buffer.verification(batch)))
 
 
 @router.get("/batches/{batch}/manifest", summary="What a sealed batch holds")
@@ -210,6 +211,12 @@ async def release_batch(batch: str, order: JsonBody, buffer: Storage) -> Respons
     """End the claim of `{"worker"}`."""
     await buffer.release(batch, decode_order(ReleaseOrder, order).worker)
     return _json(Claim(batch))
+
+
+@router.post("/batches/{batch}/verify", summary="Verify an archived batch", status_code=202)
+async def verify_batch(batch: str, buffer: Storage) -> Response:
+    """Begin to compare every byte with the manifest; the batch's `verification` tells how far that is."""
+    return _json(await buffer.verify(batch), 202)
 
 
 @router.get("/segments", summary="Stored segments, a page at a time")
@@ -282,7 +289,7 @@ async def ready(buffer: Storage) -> dict[str, str]:
     return {"status": "ready"}
 
 
-def _batch(row: BatchRow) -> Batch:
+def _batch(row: BatchRow, verification: Verification | None) -> Batch:
     return Batch(
         id=row.id,
         state=row.state,
@@ -294,6 +301,7 @@ def _batch(row: BatchRow) -> Batch:
         buff_size=row.buff_size,
         path=row.path,
         digest=row.digest,
+        verification=verification,
     )
 
 

@@ -76,9 +76,9 @@ def batch(rest: str) -> Response:
     return _read_from_buffer(f"{_settings().ENDP_BATCHES}/{quote(rest)}")
 
 
-@routes.post("/batches/<batch>/<any(claim, release):order>")
+@routes.post("/batches/<batch>/<any(claim, release, verify):order>")
 def order_batch(batch: str, order: str) -> Response:
-    """Let a worker claim a frozen batch, or release it."""
+    """Let a worker claim a frozen batch, or release it; have an archived one verified."""
     return _pass_on(_buffer().order_batch(f"/{quote(batch, safe='')}/{order}", _body()))
 
 

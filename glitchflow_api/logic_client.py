@@ -146,6 +146,11 @@ class LogicClient:
         """Give the newest lines of the log."""
         return LogTail(_decode(await self.get(f"{self._settings.DS_DUMP}?last={last}"), list[LogEntry]))
 
+    async def verify(self, batch: str) -> Reply:
+        """Begin to verify an archived batch."""
+        path = f"{self._settings.DS_BATCHES}/{quote(batch, safe='')}/verify"
+        return _expect(await self._request("POST", path), HTTPStatus.ACCEPTED)
+
     async def segments(self, query: Mapping[str, Any]) -> Reply:
         """Read a page of segments."""
         return await self.get(f"{self._settings.DS_SEGMENTS}?{urlencode(query)}")

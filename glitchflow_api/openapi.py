@@ -12,7 +12,17 @@ from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, SessionO
 from glitchflow_api.settings import AuthMode
 from gwservice.hop import OPEN_PATHS
 from gwwire.coverage import Coverage
-from gwwire.datastore import Batch, Batches, Claim, ClaimOrder, LogTail, Manifest, ReleaseOrder, SegmentPage
+from gwwire.datastore import (
+    Batch,
+    Batches,
+    Claim,
+    ClaimOrder,
+    LogTail,
+    Manifest,
+    ReleaseOrder,
+    SegmentPage,
+    Verification,
+)
 from gwwire.overview import Overview
 from gwwire.problems import PROBLEM_TYPE
 from gwwire.segment import NDJSON
@@ -22,8 +32,8 @@ _PROBLEMS = {
     401: "a valid credential is needed",
     403: "the credential does not allow it, the user or the batch is somebody else's, or another site's page asks",
     404: "there is no such batch, segment or problem",
-    409: "the batch is not frozen, or another worker has it",
     408: "the request did not come in time",
+    409: "another batch is in hand, this one is not in the state for that, or another worker has it",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
     422: "a field is missing or wrong, or there is too much of it; `field` names it",
@@ -51,7 +61,19 @@ _CREDENTIALS = {
 
 # The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
 _MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, SessionOrder, ProblemDocument)
-_PASSED_ON = (Batches, Batch, Manifest, SegmentPage, ClaimOrder, ReleaseOrder, Claim, Overview, Coverage, LogTail)
+_PASSED_ON = (
+    Batches,
+    Batch,
+    Manifest,
+    SegmentPage,
+    ClaimOrder,
+    ReleaseOrder,
+    Claim,
+    Overview,
+    Coverage,
+    LogTail,
+    Verification,
+)
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -95,14 +117,14 @@ def describe_streamdata(description: str) -> dict[str, Any]:
     return {"post": {**operation, **body}}
 
 
-def described(shape: type, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe an answer that is passed up undecoded, and the problems of its route."""
+def described(shape: type, *statuses: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of `status` that is passed up undecoded, and the problems of its route."""
     schema = {"$ref": _REFERENCE.format(model=shape.__name__)}
     answer = {
         "description": (shape.__doc__ or "").partition("\n")[0],
         "content": {"application/json": {"schema": schema}},
     }
-    return {200: answer, **problems(*statuses)}
+    return {status: answer, **problems(*statuses)}
 
 
 def described_stream() -> dict[int | str, dict[str, Any]]:

@@ -42,6 +42,7 @@ from gwwire.datastore import (
     Manifest,
     ReleaseOrder,
     SegmentPage,
+    Verification,
     decode_order,
 )
 from gwwire.datastore import CleanOrder as WireCleanOrder
@@ -206,6 +207,22 @@ async def claim_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Response:
 async def release_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Response:
     """End a worker's claim."""
     return _pass_up(await logic.order_batch(f"/{batch}/release", body))
+
+
+@router.post(
+    "/batches/{batch}/verify",
+    tags=["archive"],
+    status_code=202,
+    responses=described(Verification, 404, 409, 422, status=202),
+    response_class=Response,
+)
+async def verify_batch(batch: BatchId, logic: Logic) -> Response:
+    """Begin to compare an archived batch with its manifest, byte for byte, in the background.
+
+    The batch's `verification` tells how far that is, and in the end whether the batch is intact; asking again while it
+    is under way changes nothing.
+    """
+    return _pass_up(await logic.verify(batch))
 
 
 @router.get("/segments", tags=["archive"], responses=described(SegmentPage, 422), response_class=Response)

@@ -173,6 +173,27 @@ class StreamAnswer(msgspec.Struct, frozen=True):
     body: str
 
 
+class VerificationState(StrEnum):
+    """How the bytes of an archived batch compare with what was sealed."""
+
+    RUNNING = "running"
+    INTACT = "intact"
+    DAMAGED = "damaged"
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What became of verifying a batch: begun or ended `at` (Unix seconds), `checked` of `segments` files read.
+
+    `problems` are what does not agree, the first of them where there are many.
+    """
+
+    state: VerificationState
+    at: float
+    checked: int
+    segments: int
+    problems: list[str]
+
+
 class Batch(msgspec.Struct, frozen=True):
     """A batch; times are UTC (RFC 3339), `path` is relative to the volume.
 
@@ -189,6 +210,7 @@ class Batch(msgspec.Struct, frozen=True):
     buff_size: int
     path: str
     digest: str | None
+    verification: Verification | None = None
 
 
 class Batches(msgspec.Struct, frozen=True):

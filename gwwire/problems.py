@@ -28,6 +28,7 @@ class ProblemCode(StrEnum):
     BUFFER_FROZEN = "buffer-frozen"
     BATCH_CHANGED = "batch-changed"
     BATCH_CLAIMED = "batch-claimed"
+    BATCH_NOT_ARCHIVED = "batch-not-archived"
     BATCH_NOT_FROZEN = "batch-not-frozen"
     NOT_HOLDER = "not-holder"
     KEY_REUSED = "idempotency-key-reused"
@@ -64,6 +65,7 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
     ProblemCode.BUFFER_FROZEN: (409, "The batch is frozen"),
     ProblemCode.BATCH_CHANGED: (409, "The batch changed meanwhile"),
     ProblemCode.BATCH_CLAIMED: (409, "Another worker has the batch"),
+    ProblemCode.BATCH_NOT_ARCHIVED: (409, "The batch is not archived"),
     ProblemCode.BATCH_NOT_FROZEN: (409, "The batch is not frozen"),
     ProblemCode.NOT_HOLDER: (403, "The batch is held by somebody else"),
     ProblemCode.KEY_REUSED: (422, "The Idempotency-Key was used for other bytes"),

@@ -32,6 +32,7 @@ ROUTES = [
     ("GET", "/batches/{batch}/manifest"),
     ("POST", "/batches/{batch}/claim"),
     ("POST", "/batches/{batch}/release"),
+    ("POST", "/batches/{batch}/verify"),
     ("GET", "/segments"),
     ("GET", "/segments/{name}"),
     ("GET", "/problems"),

@@ -109,6 +109,23 @@ def test_an_order_to_clean_one_batch_never_cleans_another(client: TestClient) ->
     assert client.post("/cleanbuf", json={"msg": "", "batch": 1}).json()["field"] == "batch"
 
 
+def test_an_archived_batch_is_verified_in_the_background(client: TestClient) -> None:
+    fill(client)
+    [batch] = [each for each in client.get("/batches").json()["batches"] if each["state"] == "OPEN"]
+    assert batch["verification"] is None
+    path = f"/batches/{batch['id']}"
+    refused = client.post(f"{path}/verify")
+    assert (refused.status_code, refused.json()["code"]) == (409, "batch-not-archived")
+    client.post("/cleanbuf", json={"msg": "done"})
+    begun = client.post(f"{path}/verify")
+    assert begun.status_code == 202
+    assert begun.json()["segments"] == 4
+    while (found := client.get(path).json()["verification"])["state"] == "running":
+        time.sleep(0.02)
+    assert (found["state"], found["checked"], found["problems"]) == ("intact", 4, [])
+    assert client.post("/batches/nothing/verify").status_code == 404
+
+
 def test_the_newest_lines_of_the_log_are_told(client: TestClient) -> None:
     fill(client)
     names = client.get("/dumpbuf").json()["nmlist"]

@@ -1,0 +1,106 @@
+"""Looks archived batches over in the background: whether every byte is still what was sealed."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+
+from databuffer.catalog import BatchRow
+from databuffer.errors import VolumeError
+from databuffer.manifest import differences, read_manifest
+from databuffer.store import Store
+from databuffer.volume import volume_errors
+from gwwire.datastore import Verification, VerificationState
+
+log = logging.getLogger(__name__)
+
+#: Things that are told of a damaged batch; `python -m databuffer verify` tells all.
+_MOST_PROBLEMS = 20
+
+
+class VerifierStopped(Exception):
+    """The service stops; what was looked at so far is looked at anew some other time."""
+
+
+class Verifier:
+    """Verifies one batch after the other, in a thread of its own, and tells how far it is.
+
+    Args:
+        store: where the batches are; what is found of a batch is kept in its catalog.
+
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
+        self._stopping = threading.Event()
+        self._found: dict[str, Verification] = {}
+        self._running: dict[str, Verification] = {}
+
+    def load(self) -> None:
+        """Read what was found before."""
+        self._found = self._store.catalog.verifications()
+
+    def of(self, batch: str) -> Verification | None:
+        """Tell how far a batch is verified, or what was found; None: nobody has asked, or the answer was lost."""
+        return self._running.get(batch) or self._found.get(batch)
+
+    def begin(self, row: BatchRow) -> Future[Verification] | None:
+        """Begin to verify an archived batch, once those before it are done; None where that is under way already."""
+        if row.id in self._running:
+            return None
+        self._running[row.id] = Verification(VerificationState.RUNNING, time.time(), 0, row.n_itm, [])
+        return self._thread.submit(self._verify, row)
+
+    def end(self, batch: str, found: Verification | None) -> None:
+        """Take note of what was found, once it is in the catalog; None: it was not brought to an end."""
+        if found is not None:
+            self._found[batch] = found
+        self._running.pop(batch, None)
+
+    def close(self) -> None:
+        """Stop at the next file."""
+        self._stopping.set()
+        self._thread.shutdown(cancel_futures=True)
+
+    def _verify(self, row: BatchRow) -> Verification:
+        checked = 0
+
+        def note_file() -> None:
+            nonlocal checked
+            checked += 1
+            self._running[row.id] = msgspec.structs.replace(self._running[row.id], checked=checked)
+            if self._stopping.is_set():
+                raise VerifierStopped
+
+        problems = self._problems(row, note_file)
+        self._store.volume.check_identity()  # a volume that went away is not a damaged batch
+        state = VerificationState.DAMAGED if problems else VerificationState.INTACT
+        log.log(
+            logging.ERROR if problems else logging.INFO,
+            "batch %s is %s%s",
+            row.id,
+            state,
+            f": {problems[0]}" if problems else f", {checked} segments",
+        )
+        return Verification(state, time.time(), checked, row.n_itm, _bounded(problems))
+
+    def _problems(self, row: BatchRow, note_file: Callable[[], None]) -> list[str]:
+        folder = self._store.volume.root / row.path
+        try:
+            manifest = read_manifest(folder)
+            with volume_errors():
+                problems = list(differences(folder, manifest, note_file))
+        except VolumeError as error:
+            return [error.detail]
+        if manifest.digest != row.digest:
+            problems.append(f"the manifest's digest is {manifest.digest}; the batch was catalogued with {row.digest}")
+        return problems
+
+
+def _bounded(problems: list[str]) -> list[str]:
+    left = len(problems) - _MOST_PROBLEMS
+    return problems if left <= 0 else [*problems[:_MOST_PROBLEMS], f"and {left} more"]

@@ -1,0 +1,151 @@
+"""Archived batches are looked over in the background, while segments come."""
+
+import asyncio
+import json
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from databuffer.buffer import Buffer
+from databuffer.errors import BatchNotArchived, NotFound
+from databuffer.settings import BufferSettings
+from gwwire.datastore import FreezeOrder, Verification
+from tests.support.segments import segment_body
+
+pytestmark = pytest.mark.anyio
+OpenBuffer = Callable[[], Awaitable[Buffer]]
+
+
+async def archive(buffer: Buffer, count: int = 4) -> tuple[str, Path]:
+    """Archive a batch; gives its id and folder."""
+    for number in range(count):
+        stored = await buffer.accept(segment_body(number))
+    await stored
+    batch = (await buffer.overview()).batch
+    folder = (await buffer.flush()).folder
+    assert folder
+    return batch, folder
+
+
+async def verified(buffer: Buffer, batch: str) -> Verification:
+    assert (await buffer.verify(batch)).state == "running"
+    while (found := buffer.verification(batch)) and found.state == "running":  # noqa: ASYNC110 (what a client does)
+        await asyncio.sleep(0.01)
+    assert found
+    return found
+
+
+async def test_a_batch_that_is_as_it_was_sealed_is_intact_and_that_is_kept(open_buffer: OpenBuffer) -> None:
+    buffer = await open_buffer()
+    batch, _ = await archive(buffer)
+    assert buffer.verification(batch) is None
+    begun = (await buffer.overview()).time
+    found = await verified(buffer, batch)
+    assert (found.state, found.checked, found.segments, found.problems) == ("intact", 4, 4, [])
+    assert begun < found.at
+    await buffer.close()
+    assert (await open_buffer()).verification(batch) == found
+
+
+async def test_of_a_damaged_batch_the_files_concerned_are_told(buffer: Buffer) -> None:
+    batch, folder = await archive(buffer)
+    first, second, third, _ = sorted(folder.glob("gwb*.json"))
+    as_it_was = first.read_bytes()
+    first.write_bytes(as_it_was.replace(b"0.0,", b"1.0,"))
+    second.unlink()
+    third.write_bytes(b"{")
+    found = await verified(buffer, batch)
+    assert (found.state, found.checked) == ("damaged", 3)
+    assert found.problems[0] == f"{second.name} is missing"
+    assert found.problems[1] == f"{first.name} differs in sha256"
+    assert found.problems[2].startswith(f"{third.name} cannot be read")
+    first.write_bytes(as_it_was)
+    assert (await verified(buffer, batch)).problems[1].startswith(third.name)
+
+
+async def test_of_very_many_problems_the_first_are_told(buffer: Buffer) -> None:
+    batch, folder = await archive(buffer, 25)
+    for path in folder.glob("gwb*.json"):
+        path.unlink()
+    problems = (await verified(buffer, batch)).problems
+    assert len(problems) == 21
+    assert problems[-1] == "and 5 more"
+
+
+async def test_a_manifest_that_is_gone_or_another_is_damage(buffer: Buffer) -> None:
+    batch, folder = await archive(buffer)
+    _, other = await archive(buffer, 3)
+    manifest = folder / "MANIFEST.json"
+    manifest.write_bytes((other / "MANIFEST.json").read_bytes())
+    for path in [*folder.glob("gwb*.json")]:
+        path.unlink()
+    for path in other.glob("gwb*.json"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    [problem] = (await verified(buffer, batch)).problems
+    assert json.loads(manifest.read_bytes())["digest"] in problem
+    manifest.unlink()
+    [problem] = (await verified(buffer, batch)).problems
+    assert "MANIFEST.json" in problem
+
+
+async def test_only_an_archived_batch_is_verified(buffer: Buffer) -> None:
+    await buffer.append(segment_body(1))
+    batch = (await buffer.overview()).batch
+    with pytest.raises(BatchNotArchived):
+        await buffer.verify(batch)
+    await buffer.freeze(FreezeOrder("alice", "secret"))
+    with pytest.raises(BatchNotArchived):
+        await buffer.verify(batch)
+    with pytest.raises(NotFound):
+        await buffer.verify("nothing")
+
+
+async def test_progress_is_told_and_a_stop_does_not_wait_for_the_end(open_buffer: OpenBuffer) -> None:
+    buffer = await open_buffer()
+    batch, folder = await archive(buffer)
+    slow = sorted(folder.glob("gwb*.json"))[1]
+    slow.unlink()
+    os.mkfifo(slow)  # reading it takes until somebody writes
+    begun = await buffer.verify(batch)
+    while (found := buffer.verification(batch)) and found.checked < 2:  # noqa: ASYNC110 (the same)
+        await asyncio.sleep(0.01)
+    assert found
+    assert (found.state, found.at) == ("running", begun.at)
+    assert (await buffer.verify(batch)).at == begun.at
+    assert await buffer.append(segment_body(9))
+    closing = asyncio.create_task(buffer.close())
+    while not buffer._verifier._stopping.is_set():  # noqa: ASYNC110, SLF001 (no event of the test's own)
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(slow.write_bytes, b"")
+    await closing
+    assert (await open_buffer()).verification(batch) is None
+
+
+async def test_a_lost_catalog_takes_along_what_was_found(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
+    buffer = await open_buffer()
+    batch, _ = await archive(buffer)
+    await verified(buffer, batch)
+    await buffer.close()
+    for path in settings.ADMROOT.glob("catalog.sqlite*"):
+        path.unlink()
+    buffer = await open_buffer()
+    assert buffer.verification(batch) is None
+    assert (await verified(buffer, batch)).state == "intact"
+
+
+async def test_a_catalog_from_before_there_were_verifications_takes_them(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    batch, _ = await archive(buffer)
+    await buffer.close()
+    catalog = sqlite3.connect(settings.ADMROOT / "catalog.sqlite")
+    catalog.execute("DROP TABLE verifications")
+    catalog.close()
+    buffer = await open_buffer()
+    found = await verified(buffer, batch)
+    await buffer.close()
+    assert (await open_buffer()).verification(batch) == found
