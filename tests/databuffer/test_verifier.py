@@ -54,7 +54,7 @@ async def test_of_a_damaged_batch_the_files_concerned_are_told(buffer: Buffer) -
     batch, folder = await archive(buffer)
     first, second, third, _ = sorted(folder.glob("gwb*.json"))
     as_it_was = first.read_bytes()
-    first.write_bytes(as_it_was.replace(b"0.0,", b"1.0,"))
+    first.write_bytes(as_it_was.replace(b"[0.0,", b"[1.0,"))
     second.unlink()
     third.write_bytes(b"{")
     found = await verified(buffer, batch)
