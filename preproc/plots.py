@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -51,7 +52,7 @@ def draw_contact_sheet(dataset: Path, picture: Path) -> None:
         figure = contact_sheet(file)
     with published(picture) as partial:
         # Without the date and the program's version, so that the same dataset gives the same bytes.
-        figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
+        write_png(figure, partial)
 
 
 def draw_window(dataset: Path, window: int, picture: Path) -> None:
@@ -68,13 +69,19 @@ def draw_window(dataset: Path, window: int, picture: Path) -> None:
             raise BadParameter(f"there is no window {window}: {dataset} has {count}, the first is 0")
         figure = _window_sheet(file, window)
     with published(picture) as partial:
-        figure.savefig(partial, format="png", dpi=_DPI, metadata={"Software": None})
+        write_png(figure, partial)
+
+
+def write_png(figure: Figure, picture: Path | BinaryIO, dpi: float = _DPI) -> None:
+    """Write a figure; `savefig` would draw it twice, once only to lay it out."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_png(picture, metadata={"Software": None})  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
 
 
 def draw_spectra(file: h5py.File) -> Figure:
     """Draw the noise that each channel of an open dataset was whitened with."""
     figure = Figure(figsize=(9, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     panel = figure.subplots()
     frequency = file["psd_frequency"][:]
     for channel, density in file["psd"].items():
@@ -92,7 +99,6 @@ def _window_sheet(file: h5py.File, window: int) -> Figure:
     found = [peak for peak in peaks(file) if peak.window == window]
     width, height = _PANEL_INCHES
     figure = Figure(figsize=(2 * width, height * len(channels) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
     name = file["event_id"][window].decode()
     figure.suptitle(f"window {window} · event {name} · {file['split'][window].decode()}", fontsize=11)
     axis = _axis(file)
@@ -116,7 +122,6 @@ def contact_sheet(file: h5py.File) -> Figure:
     width, height = _PANEL_INCHES
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)
     figure = Figure(figsize=(width * _COLUMNS + 0.6, height * len(rows) + 1.1), layout=layout)
-    FigureCanvasAgg(figure)
     figure.suptitle(_title(file, len(channels)), fontsize=13, linespacing=1.5)
     axis = _axis(file)
     panels = figure.subplots(len(rows), _COLUMNS, squeeze=False, sharey=True)

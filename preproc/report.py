@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from preproc.dataset import channels_of, findings_of, peaks, span_of, split_of
 from preproc.findings import Finding, tally
 from preproc.gps import gps_text
-from preproc.plots import draw_spectra
+from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
 
 REPORT = "report.json"
@@ -261,5 +261,5 @@ def _cell(value: object) -> str:
 
 def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=_DPI, metadata={"Software": None})
+    write_png(figure, picture, _DPI)
     return picture.getvalue()
