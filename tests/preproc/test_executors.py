@@ -88,7 +88,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 )
             )
             stack.callback(process.terminate)
-        while not file.exists():
+        while not (file.exists() and file.stat().st_size):  # it is there before it is written
             time.sleep(0.05)
         yield json.loads(file.read_text())["address"]
 
