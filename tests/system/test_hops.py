@@ -106,7 +106,7 @@ def test_a_wrong_secret_between_tiers_is_the_services_fault_and_the_upper_one_is
             check_refusals([sent], "LOGIC_SECRET_FILE")
     below = {"DB_BURL": urls(trio)["databuffer"], **without(given, "LOGIC_SECRET_FILE")}
     logic = create_logic(settings=LogicSettings.model_validate(below)).test_client()
-    check_refusals((logic.get(path) for path in ("/readyz", "/bufstat", "/")), "BUFFER_SECRET_FILE")
+    check_refusals((logic.get(path) for path in ("/readyz", "/bufstat", "/overview")), "BUFFER_SECRET_FILE")
     check_refusals(
         (logic.post("/stream", data=segment_body(1), headers=kind) for kind in (JSON, NDJSON)), "BUFFER_SECRET_FILE"
     )
