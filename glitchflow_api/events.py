@@ -7,6 +7,7 @@ say with `Last-Event-ID` what they heard last.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
 
@@ -34,8 +35,6 @@ _SLOW_SECONDS = 5.0
 #: An overview is told again when something changed, and after so long in any case.
 _REPEAT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 15.0
-#: A listener comes again after so long, and is let in if it may still be.
-_LIFE_SECONDS = 3600.0
 _ANSWER_SECONDS = 5.0
 _RETRY_MILLISECONDS = 2000
 
@@ -199,15 +198,23 @@ class Hub:
 
 
 class EventStream(Response):
-    """An answer that goes on until its reader goes away, takes nothing any more, or is let go."""
+    """An answer that goes on until its reader goes away, takes nothing or may hear nothing any more, or is let go.
+
+    Args:
+        hub: where the reader listens.
+        listener: as whom.
+        may_hear: whether the reader may still hear anything; asked before each event.
+
+    """
 
     media_type = EVENT_STREAM
 
-    def __init__(self, hub: Hub, listener: Listener) -> None:
+    def __init__(self, hub: Hub, listener: Listener, may_hear: Callable[[], Awaitable[bool]]) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._hub = hub
         self._listener = listener
+        self._may_hear = may_hear
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's shape)
         """Send the events as they come."""
@@ -221,10 +228,8 @@ class EventStream(Response):
             self._hub.leave(self._listener)
 
     async def _send_events(self, send: Send) -> None:
-        clock = asyncio.get_running_loop().time
-        until = clock() + _LIFE_SECONDS
         event: bytes | None = b"retry: %d\n\n" % _RETRY_MILLISECONDS
-        while event is not None and clock() < until:
+        while event is not None and await self._may_hear():
             await _send_part(send, event, more=True)
             event = await self._listener.hear()
         await _send_part(send, b"", more=False)

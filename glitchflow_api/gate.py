@@ -10,6 +10,7 @@ from glitchflow_api.access import COOKIE, NOBODY, Authenticator, Caller, scope_n
 from glitchflow_api.errors import Forbidden, IssuerAway, Unauthorized
 from gwservice.asgi import problem_response
 from gwservice.crosssite import refuse_cross_site
+from gwservice.passing import Headers
 from gwwire.problems import ProblemError
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Gate:
         refuse_cross_site(method, headers)
         needed = scope_needed(method, path)
         try:
-            caller = await self._authenticator.identify(_credential(headers))
+            caller = await self._authenticator.identify(credential_of(headers))
         except (Unauthorized, IssuerAway):
             if needed is None:
                 return NOBODY
@@ -66,11 +67,11 @@ class Gate:
         return caller
 
 
-def _credential(headers: dict[str, str]) -> str | None:
+def credential_of(headers: Headers) -> str | None:
     """Give what is in the Authorization header, or else in the cookie."""
-    scheme, _, credential = headers.get("Authorization", "").partition(" ")
+    scheme, _, credential = (headers.get("Authorization") or "").partition(" ")
     if scheme.lower() == _SCHEME:
         return credential.strip()
-    if COOKIE not in (cookies := headers.get("Cookie", "")):
+    if COOKIE not in (cookies := headers.get("Cookie") or ""):
         return None
     return cookie_parser(cookies).get(COOKIE)

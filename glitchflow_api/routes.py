@@ -1,6 +1,7 @@
 """The gateway's endpoints: parse, call, answer."""
 
 import logging
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -9,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.routing import Route
 
 from glitchflow_api import datapath
+from glitchflow_api.access import Scope
 from glitchflow_api.events import EventStream, Hub
 from glitchflow_api.logic_client import LogicClient, Reply
 from glitchflow_api.models import (
@@ -27,7 +29,7 @@ from glitchflow_api.models import (
 )
 from glitchflow_api.openapi import described, described_stream, json_body, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
-from glitchflow_api.sessions import CurrentCaller, refuse_other_user
+from glitchflow_api.sessions import CurrentCaller, may_still, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.passing import ANSWER_HEADERS, PAGE_HEADERS, QUESTION_HEADERS, pick
@@ -98,7 +100,7 @@ async def events(request: Request, last_event_id: LastEventId = None) -> Respons
     /segments. After a `problem` nothing is known until the next `overview`.
     """
     hub: Hub = request.app.state.events
-    return EventStream(hub, hub.join(last_event_id))
+    return EventStream(hub, hub.join(last_event_id), partial(may_still, request, Scope.READ))
 
 
 async def _offer(_: Request) -> Response:

@@ -27,10 +27,11 @@ class EventStream:
 
     """
 
-    def __init__(self, url: str, last: int | None = None) -> None:
+    def __init__(self, url: str, last: int | None = None, *, key: str | None = None) -> None:
         place = urlsplit(url)
         self._connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
         headers = {} if last is None else {"Last-Event-ID": str(last)}
+        headers |= {} if key is None else {"Authorization": f"Bearer {key}"}
         self._connection.request("GET", "/events", headers=headers)
         self._answer = self._connection.getresponse()
         self.status = self._answer.status
