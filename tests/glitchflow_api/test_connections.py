@@ -15,6 +15,7 @@ from glitchflow_api.errors import LogicSilent, LogicUnreachable
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.settings import GatewaySettings
 from gwservice.http1 import framed
+from gwwire.datastore import FlushOrder
 from scripts.trio import free_ports
 from tests.support.raw_server import (
     BROKEN,
@@ -107,7 +108,7 @@ async def test_a_question_is_asked_again_where_the_connection_breaks_and_an_orde
         settings = GatewaySettings.model_validate({"DS_BURL": server.url})
         with closing(LogicClient(settings)) as logic:
             with pytest.raises(LogicUnreachable):
-                await logic.flush()
+                await logic.flush(FlushOrder())
             assert (await logic.get("/bufstat")).body == b"ok"
             assert len(server.requests) == 3
 
