@@ -11,7 +11,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from databuffer import meters
 from databuffer.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
@@ -31,7 +31,7 @@ from databuffer.errors import (
     VolumeError,
 )
 from databuffer.fingerprint import fingerprint, matches
-from databuffer.manifest import read_manifest
+from databuffer.manifest import MANIFEST, read_manifest
 from databuffer.metadata import stored_entry
 from databuffer.quota import DailyQuota, day_of
 from databuffer.recovery import recover
@@ -40,6 +40,7 @@ from databuffer.staging import Outcome, Staged, stage
 from databuffer.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.tally import counted, joined
 from databuffer.verifier import Verifier, VerifierStopped
+from databuffer.volume import volume_errors
 from databuffer.writers import Writers
 from gwservice.tracing import group_span, span_in_hand
 from gwwire.coverage import Coverage
@@ -247,18 +248,19 @@ class Buffer:
         """Tell how far a batch is verified, or what was found; None where nobody has asked."""
         return self._verifier.of(batch)
 
-    async def manifest(self, batch: str) -> Path:
-        """Give the file of a sealed batch's manifest.
+    async def manifest(self, batch: str) -> BinaryIO:
+        """Open the manifest of a sealed batch.
 
         Raises:
             NotFound: there is no such batch, or it has no manifest because it is open or older than manifests.
 
         """
         row = await self.batch(batch)
-        path = self._store.volume.root / row.path / "MANIFEST.json"
-        if row.state is BatchState.OPEN or not path.exists():
+        sealed = row.state is not BatchState.OPEN
+        file = await self._open_file(lambda: self._place(batch, MANIFEST)) if sealed else None
+        if file is None:
             raise NotFound(f"batch {batch!r} has no manifest; it is {row.state}")
-        return path
+        return file
 
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Give the segments asked for, by growing seq; with `before` by falling seq."""
@@ -275,14 +277,30 @@ class Buffer:
         keeper, ids = self._coverage, [batch.id for batch in batches]
         return await asyncio.to_thread(lambda: coverage(keeper.of(ids), wanted))
 
-    async def segment(self, name: str) -> tuple[CataloguedSegment, Path]:
-        """Give a segment and its file.
+    async def segment(self, name: str) -> CataloguedSegment:
+        """Give a segment.
 
         Raises:
-            NotFound: there is no segment of that name.
+            NotFound: there is none of that name.
 
         """
-        return await asyncio.to_thread(self._find, name)
+        found = await asyncio.to_thread(self._store.catalog.segment, name)
+        if found is None:
+            raise NotFound(f"there is no segment {name!r}")
+        return found
+
+    async def segment_file(self, name: str) -> BinaryIO:
+        """Open a segment's file, wherever its batch is or is being moved.
+
+        Raises:
+            NotFound: there is no segment of that name, or its file was taken away.
+
+        """
+        await self.segment(name)
+        file = await self._open_file(lambda: self._segment_place(name))
+        if file is None:
+            raise NotFound(f"the file of segment {name!r} is not where it should be")
+        return file
 
     async def check(self) -> None:
         """Raise VolumeError while the volume cannot be used."""
@@ -790,17 +808,26 @@ class Buffer:
         log.info("archived %s%s", _size(hand.stats), f" in {folder}" if folder else "", extra=told)
         return Archived(hand.stats, folder)
 
-    def _find(self, name: str) -> tuple[CataloguedSegment, Path]:
-        # An archiving may move the file between the two looks; the second then finds it.
-        for _ in range(2):
-            segment = self._store.catalog.segment(name)
-            batch = self._store.catalog.batch(segment.batch) if segment else None
-            if segment is None or batch is None:
-                break
-            path = self._store.volume.root / batch.path / name
-            if path.exists():
-                return segment, path
-        raise NotFound(f"there is no segment {name!r}")
+    async def _open_file(self, place: Callable[[], Path | None]) -> BinaryIO | None:
+        """Open a file that an archiving may be moving: a second look is taken when no step is under way."""
+
+        def look() -> BinaryIO | None:
+            path = place()
+            with volume_errors():
+                try:
+                    return path.open("rb") if path else None
+                except FileNotFoundError:
+                    return None
+
+        return await asyncio.to_thread(look) or await self._in_order(look)
+
+    def _segment_place(self, name: str) -> Path | None:
+        segment = self._store.catalog.segment(name)
+        return self._place(segment.batch, name) if segment else None
+
+    def _place(self, batch: str, name: str) -> Path | None:
+        row = self._store.catalog.batch(batch)
+        return self._store.volume.root / row.path / name if row else None
 
     def _counted(self, row: BatchRow) -> BatchRow:
         """Give what the catalog says of an open batch with the counts of this moment."""

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.responses import FileResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,6 +23,7 @@ from gwservice.asgi import (
     read_json,
 )
 from gwservice.metrics import CONTENT_TYPE, exposition
+from gwservice.open_file import OpenFileResponse
 from gwservice.passing import GROUP_HEADER
 from gwservice.ratelimit import quota_headers
 from gwwire.datastore import (
@@ -196,7 +196,7 @@ async def one_batch(batch: str, buffer: Storage) -> Response:
 @router.get("/batches/{batch}/manifest", summary="What a sealed batch holds")
 async def batch_manifest(batch: str, buffer: Storage) -> Response:
     """Give MANIFEST.json of a sealed batch."""
-    return FileResponse(await buffer.manifest(batch), media_type="application/json")
+    return OpenFileResponse(await buffer.manifest(batch), "application/json")
 
 
 @router.post("/batches/{batch}/claim", summary="Claim a frozen batch")
@@ -260,11 +260,10 @@ async def coverage(  # noqa: PLR0913, PLR0917 (one for each thing that can be as
 @router.get("/segments/{name}", summary="A segment's file")
 async def segment_file(name: str, request: Request, buffer: Storage) -> Response:
     """Give a segment as it was stored, with its SHA-256 as ETag; ranges are served."""
-    segment, path = await buffer.segment(name)
-    etag = f'"{segment.sha256}"'
+    etag = f'"{(await buffer.segment(name)).sha256}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"ETag": etag})
-    return FileResponse(path, media_type="application/json", headers={"ETag": etag})
+    return OpenFileResponse(await buffer.segment_file(name), "application/json", {"ETag": etag})
 
 
 # ---- for operators

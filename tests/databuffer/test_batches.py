@@ -1,5 +1,6 @@
 """Batches: sealed, verified, rotated, thawed, catalogued."""
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -213,7 +214,8 @@ async def test_batches_are_listed_from_open_to_archived(buffer: Buffer) -> None:
         "alice",
     )
     assert (second.state, second.n_itm) == (BatchState.OPEN, 0)
-    assert await buffer.manifest(first.id) == archived.folder / "MANIFEST.json"
+    with await buffer.manifest(first.id) as manifest:
+        assert manifest.name == str(archived.folder / "MANIFEST.json")
     with pytest.raises(NotFound):
         await buffer.batch("b0")
 
@@ -239,13 +241,35 @@ async def test_segments_are_found_by_batch_channel_and_span(buffer: Buffer) -> N
 
 async def test_a_segments_file_is_found_wherever_its_batch_is(buffer: Buffer) -> None:
     stored = await buffer.append(segment_body(7))
-    segment, path = await buffer.segment(stored.name)
-    content = path.read_bytes()
-    assert segment.sha256 == hashlib.sha256(content).hexdigest()
-    await buffer.flush()
-    assert (await buffer.segment(stored.name))[1].read_bytes() == content
+    content = await read(buffer, stored.name)
+    assert (await buffer.segment(stored.name)).sha256 == hashlib.sha256(content).hexdigest()
+    folder = (await buffer.flush()).folder
+    assert await read(buffer, stored.name) == content
     with pytest.raises(NotFound):
-        await buffer.segment("gwb1.json")
+        await buffer.segment_file("gwb1.json")
+    assert folder
+    (folder / stored.name).unlink()
+    with pytest.raises(NotFound):
+        await buffer.segment_file(stored.name)
+    assert (await buffer.overview()).ready
+
+
+async def read(buffer: Buffer, name: str) -> bytes:
+    with await buffer.segment_file(name) as file:
+        return file.read()
+
+
+async def test_who_reads_while_batches_are_archived_finds_every_file(rotating: Buffer) -> None:
+    for number in range(10):
+        stored = await rotating.append(segment_body(number))
+        batch = (await rotating.freeze(ALICE)).batch
+        await rotating.append(segment_body(number + 100))
+        reading = [asyncio.create_task(read(rotating, stored.name)) for _ in range(8)]
+        manifests = [asyncio.create_task(rotating.manifest(batch)) for _ in range(2)]
+        await rotating.flush()
+        assert len(set(await asyncio.gather(*reading))) == 1
+        for each in manifests:
+            (await each).close()
 
 
 async def test_a_lost_catalog_is_made_again_from_the_volume(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
