@@ -1,10 +1,10 @@
-"""The keys that the Kubernetes manifests ask for, and the Secrets that bring them into the cluster.
+"""The keys and secrets that the Kubernetes manifests ask for, and the Secrets that bring them into the cluster.
 
     python -m scripts.cluster_keys FOLDER | kubectl apply -f -
 
-FOLDER, which must not be there yet, gets `keys.json` (the key file: hashes only) and a file with each key. Standard
-output gets the Secrets of the namespace `glitchflow`, or of the one that is named after FOLDER. Exit status: 0 done,
-2 refused.
+FOLDER, which must not be there yet, gets `keys.json` (the key file: hashes only), a file with each key, and one with
+the secret of each hop between the tiers. Standard output gets the Secrets of the namespace `glitchflow`, or of the one
+that is named after FOLDER. Exit status: 0 done, 2 refused.
 """
 
 import base64
@@ -26,8 +26,16 @@ HOLDERS = {
 }
 
 
+#: Which tier is behind the secret: only the one above it has it, too.
+HOPS = ("logic", "buffer")
+
+
 def make_keys(folder: Path) -> None:
-    """Make a key for each holder: `HOLDER.key` in the folder, and the key file beside them."""
+    """Make a key for each holder, `HOLDER.key` in the folder, the key file beside them, and a secret for each hop."""
+    for hop in HOPS:
+        path = folder / f"{hop}.secret"
+        path.touch(mode=0o600)
+        path.write_text(f"{secrets.token_hex(32)}\n")
     for holder, scopes in HOLDERS.items():
         key, record = make_key(holder, scopes)
         change_keys(folder / KEYS_FILE, lambda keys, record=record: keys.update({record.id: record}))  # type: ignore[misc]  # the default binds this turn's record
@@ -39,6 +47,7 @@ def make_keys(folder: Path) -> None:
 def secret_contents(folder: Path) -> dict[str, dict[str, bytes]]:
     """Give what each Secret that the manifests name holds."""
     return {
+        **{f"{hop}-secret": {"secret": (folder / f"{hop}.secret").read_bytes()} for hop in HOPS},
         "gateway-keys": {KEYS_FILE: (folder / KEYS_FILE).read_bytes()},
         "gwclient-key": {"key": (folder / "gwclient.key").read_bytes()},
         "glitchflow-holder": {

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from scripts.cluster_keys import KEYS_FILE, make_keys
+from scripts.cluster_keys import HOPS, KEYS_FILE, make_keys
 
 _K8S = Path(__file__).parents[2] / "k8s"
 IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
@@ -50,6 +50,7 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
             },
             {"name": "gateway-keys", "files": [KEYS_FILE], **_NAMED},
             {"name": "gwclient-key", "files": ["key=gwclient.key"], **_NAMED},
+            *({"name": f"{hop}-secret", "files": [f"secret={hop}.secret"], **_NAMED} for hop in HOPS),
         ],
         "patches": [
             # Five of each fit on a small machine: what is tested is not how fast it is.

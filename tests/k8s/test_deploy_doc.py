@@ -73,7 +73,7 @@ def test_kubectl_knows_every_verb_and_option(line: list[str]) -> None:
     rest = own[2:] if own[0] == "-n" else own
     nested = {"rollout", "create"}
     verb = tuple(rest[:2]) if rest[0] in nested else (rest[0],)
-    verb = ("create", "secret", "generic") if rest[:2] == ["create", "secret"] else verb
+    verb = tuple(rest[:3]) if rest[:2] == ["create", "secret"] else verb
     flags = {word.partition("=")[0] for word in own if word.startswith("-")}
     assert flags - {"-n", "-k"} <= known_flags(verb), line
     if "-k" in own and own[-1] != "-k":

@@ -90,6 +90,9 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.doors_are_locked, "Deployment/gflapi-deploy", POD + "volumes.0.secret.defaultMode", 420, "by others"),
     (rules.doors_are_locked, "ConfigMap/pipeline-settings", "data.GLITCHFLOW_KEY_FILE", "~", "clean: no Secret"),
     (rules.doors_are_locked, "CronJob/pipeline", INIT + "0.volumeMounts.1.readOnly", "~", "can be written"),
+    (rules.hops_are_closed, "ConfigMap/databuffer-settings", "data.CALLER_SECRET_FILE", "~", "is not the"),
+    (rules.hops_are_closed, "ConfigMap/dslogic-settings", "data.BUFFER_SECRET_FILE", "/run/secrets/x/secret", "is not"),
+    (rules.hops_are_closed, "Deployment/gflapi-deploy", POD + "volumes.2.secret.defaultMode", 420, "by others"),
     (rules.namespace_enforces, "Namespace/glitchflow", "metadata.labels", {}, "enforce"),
 ]  # fmt: skip
 

@@ -17,7 +17,13 @@ Rule = Callable[[Manifests], Iterator[str]]
 
 UID = 10001
 #: What the manifests name and do not hold: `python -m scripts.cluster_keys` makes it.
-SECRETS = {"glitchflow-holder": {"user", "token", "key"}, "gateway-keys": {"keys.json"}, "gwclient-key": {"key"}}
+SECRETS = {
+    "glitchflow-holder": {"user", "token", "key"},
+    "gateway-keys": {"keys.json"},
+    "gwclient-key": {"key"},
+    "logic-secret": {"secret"},
+    "buffer-secret": {"secret"},
+}
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "databuffer": BufferSettings,
     "dslogic": LogicSettings,
@@ -455,6 +461,27 @@ def doors_are_locked(found: Manifests) -> Iterator[str]:
         yield from _secret_at(work, container, name, file)
 
 
+#: Who presents which Secret to whom, and the settings that say where it is.
+_HOPS = {
+    "logic-secret": {"glitchflow-api": "LOGIC_SECRET_FILE", "dslogic": "CALLER_SECRET_FILE"},
+    "buffer-secret": {"dslogic": "BUFFER_SECRET_FILE", "databuffer": "CALLER_SECRET_FILE"},
+}
+
+
+def hops_are_closed(found: Manifests) -> Iterator[str]:
+    """Each tier answers its caller only: both have the same Secret mounted where their settings look for it."""
+    for work, container, name in every_container(found):
+        given = _config(found, container)
+        volumes = {volume["name"]: volume.get("secret", {}) for volume in work.spec.get("volumes", [])}
+        mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container.get("volumeMounts", [])}
+        for secret, ends in _HOPS.items():
+            if setting := ends.get(container["name"]):
+                file = Path(given.get(setting, "/none"))
+                yield from _secret_at(work, container, name, file)
+                if mounts.get(str(file.parent), {}).get("secretName") != secret:
+                    yield f"{name}: {setting} is not the Secret {secret}"
+
+
 def _secret_at(work: Workload, container: Object, name: str, file: Path) -> Iterator[str]:
     volumes = {volume["name"]: volume.get("secret") for volume in work.spec.get("volumes", [])}
     mounts = {mount["mountPath"]: mount for mount in container.get("volumeMounts", [])}
@@ -503,5 +530,6 @@ RULES: list[Rule] = [
     addresses_lead_somewhere,
     folders_are_mounted,
     doors_are_locked,
+    hops_are_closed,
     namespace_enforces,
 ]

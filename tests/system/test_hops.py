@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
+from databuffer.settings import BufferSettings
 from dslogic.app import create_app as create_logic
 from dslogic.settings import LogicSettings
 from glitchflow_api.app import create_app as create_gateway
@@ -19,6 +21,7 @@ from scripts.trio import Trio, describe, free_ports
 from tests.support.segments import JSON, segment_body
 
 UPPER, LOWER = "upper-secret-0123456789", "lower-secret-0123456789"
+ROOT = Path(__file__).parents[2]
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
@@ -117,15 +120,13 @@ def without(settings: dict[str, str], name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "setting"),
+    ("name", "setting", "content"),
     [
-        ("databuffer", "CALLER_SECRET_FILE"),
-        ("dslogic", "CALLER_SECRET_FILE"),
-        ("dslogic", "BUFFER_SECRET_FILE"),
-        ("glitchflow_api", "LOGIC_SECRET_FILE"),
+        ("databuffer", "CALLER_SECRET_FILE", None),
+        ("dslogic", "CALLER_SECRET_FILE", ""),
+        ("glitchflow_api", "LOGIC_SECRET_FILE", "short"),
     ],
 )
-@pytest.mark.parametrize("content", ["", None])
 def test_a_secret_that_cannot_be_read_stops_the_service_with_one_line(
     tmp_path: Path, name: str, setting: str, content: str | None
 ) -> None:
@@ -144,3 +145,16 @@ def test_a_secret_that_cannot_be_read_stops_the_service_with_one_line(
     [line] = [line for line in ended.stderr.splitlines() if setting in line]
     assert str(path) in line
     assert "Traceback" not in ended.stderr
+
+
+def test_the_compose_file_for_hops_gives_each_tier_the_secret_of_the_next() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.hops.yml").read_text())["services"]
+    assert services.keys() == {"databuff", "dslogic", "gflapi"}
+    buffer = BufferSettings.model_validate(services["databuff"]["environment"])
+    logic = LogicSettings.model_validate(services["dslogic"]["environment"])
+    gateway = GatewaySettings.model_validate(services["gflapi"]["environment"])
+    assert gateway.LOGIC_SECRET_FILE == logic.CALLER_SECRET_FILE
+    assert logic.BUFFER_SECRET_FILE == buffer.CALLER_SECRET_FILE
+    for service in services.values():
+        mounted = {volume.rpartition(":ro")[0].rpartition(":")[2] for volume in service["volumes"]}
+        assert mounted == {str(Path(file).parent) for file in service["environment"].values()}

@@ -1,0 +1,36 @@
+"""Certificate and key of a service: what is taken, and what is refused with one line."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from glitchflow_api.settings import GatewaySettings
+from gwservice.tls import ServerTls
+from gwservice.watched import FileBroken
+from tests.support.certificates import Authority, write_key
+
+
+@pytest.mark.parametrize("what", ["another key", "no key", "no certificate", "passphrase"])
+def test_files_that_are_no_certificate_and_its_key_are_refused(tmp_path: Path, what: str) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.certify("service")
+    assert ServerTls(certificate, key).context
+    match what:
+        case "another key":
+            _, key = authority.certify("somebody")
+        case "no key":
+            key.unlink()
+        case "no certificate":
+            certificate.write_text("nonsense")
+        case "passphrase":
+            write_key(key, ec.generate_private_key(ec.SECP256R1()), b"secret")
+    with pytest.raises(FileBroken, match=str(tmp_path)) as refused:
+        ServerTls(certificate, key)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("alone", ["TLS_CERT", "TLS_KEY"])
+def test_one_without_the_other_is_no_setting(alone: str) -> None:
+    with pytest.raises(ValueError, match="TLS_CERT and TLS_KEY go together"):
+        GatewaySettings.model_validate({alone: "/some/file.pem"})
