@@ -93,8 +93,9 @@ def everything(trio: Trio) -> Scrape:
 
 def test_a_segment_is_counted_in_every_tier_by_the_route_it_took(trio: Trio) -> None:
     before = everything(trio)
-    for number in range(10):
-        httpx2.post(f"{trio.url}/streamdata", content=segment_body(number), headers=JSON).raise_for_status()
+    with httpx2.Client(base_url=trio.url) as client:
+        for number in range(10):
+            client.post("/streamdata", content=segment_body(number), headers=JSON).raise_for_status()
     after = everything(trio)
     for route in ("/streamdata", "/stream", "/sendF"):
         which = {"method": "POST", "route": route, "outcome": "2xx"}
@@ -122,8 +123,9 @@ def test_a_worker_of_dslogic_that_ends_takes_nothing_it_counted_along_and_the_la
 ) -> None:
     counts = tmp_path / "counts"
     trio = start_trio({"PROMETHEUS_MULTIPROC_DIR": str(counts)}, tiers=2)
-    for number in range(20):
-        httpx2.post(f"{trio.url}/stream", content=segment_body(number), headers=JSON).raise_for_status()
+    with httpx2.Client(base_url=trio.url) as client:
+        for number in range(20):
+            client.post("/stream", content=segment_body(number), headers=JSON).raise_for_status()
     master = trio.processes["dslogic"].pid
     workers = [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
     assert len(workers) == 2

@@ -25,17 +25,19 @@ class Run:
 
     """
 
-    def __init__(self, trio: Trio, key: str) -> None:
+    def __init__(self, trio: Trio, key: str, client: httpx2.Client) -> None:
         self.trio = trio
+        self._client = client
         self.key = key
         self.said: dict[str, bytes] = {}
 
     def ask(self, method: str, url: str, credential: str = "", **request: object) -> httpx2.Response:
         own = {"Authorization": f"Bearer {credential}"} if credential else {}
         headers = own | dict(request.pop("headers", {}))  # type: ignore[call-overload]  # of a request
-        answer = httpx2.request(method, url, headers=headers, timeout=30, **request)  # type: ignore[arg-type]  # the same
+        answer = self._client.request(method, url, headers=headers, **request)  # type: ignore[arg-type]  # the same
         # A cookie is how a browser keeps its own key; it goes to nobody else.
         headers_said = [f"{name}: {value}" for name, value in answer.headers.items() if name != "set-cookie"]
+        self._client.cookies.clear()
         self.said[f"{len(self.said)} {method} {url}"] = "\n".join(headers_said).encode() + b"\n\n" + answer.content
         return answer
 
@@ -83,9 +85,10 @@ def run(start_shared_trio: Callable[..., Trio], receiver: Receiver, secrets: Pat
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
     )
-    run = Run(trio, keys["alice"])
-    tell_the_story(run, keys["reader"])
-    read_every_page(run)
+    with httpx2.Client(timeout=30) as client:
+        run = Run(trio, keys["alice"], client)
+        tell_the_story(run, keys["reader"])
+        read_every_page(run)
     trio.stop()
     return run
 
