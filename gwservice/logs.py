@@ -29,6 +29,16 @@ class LogFormat(StrEnum):
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+#: Characters of a message or a value that are told: some hold names and notes of senders, as long as they like.
+_MOST_CHARACTERS = 1000
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
+        return f"{value[:_MOST_CHARACTERS]}… ({len(value)} characters)"
+    return value
+
+
 class TextFormatter(logging.Formatter):
     """Time in UTC with milliseconds, level, service, message, request."""
 
@@ -42,6 +52,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """Write all but the exception."""
         request = in_hand()
+        record.message = str(_shortened(record.message))
         return super().formatMessage(record) + (f" [{request.id}]" if request else "")
 
 
@@ -60,7 +71,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "service": self._service,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _shortened(record.getMessage()),
         }
         if request := in_hand():
             line["request_id"] = request.id
@@ -68,7 +79,7 @@ class JsonFormatter(logging.Formatter):
                 line["trace_id"] = request.trace_id
         for name, value in vars(record).items():
             if name not in _PLAIN:
-                line.setdefault(name, value)
+                line.setdefault(name, _shortened(value))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line, enc_hook=str).decode()

@@ -73,6 +73,13 @@ def test_an_exception_and_a_line_break_stay_within_the_line() -> None:
     assert "Traceback" in told["exception"]
 
 
+def test_what_a_sender_calls_something_makes_no_line_long() -> None:
+    line = record("cleaned (%s)", "x" * 10**6, user="y" * 10**6)
+    for formatter in (JsonFormatter("a"), TextFormatter("a")):
+        assert len(without_a_request(formatter, line)) < 3000
+    assert json.loads(without_a_request(JsonFormatter("a"), line))["user"].endswith("yyy… (1000000 characters)")
+
+
 def test_a_line_of_text_is_for_people() -> None:
     assert without_a_request(TextFormatter("run"), record("hello")) == "2023-11-14T22:13:20.123Z INFO run: hello"
     assert of_a_request(TextFormatter("run"), record("hello")) == "2023-11-14T22:13:20.123Z INFO run: hello [abc]"
