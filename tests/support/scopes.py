@@ -24,7 +24,6 @@ NEEDED = {
     "POST /batches/{batch}/verify": "clean",
     "OPTIONS /streamdata": "open",
     "GET /dspage": "open",
-    "GET /static/{name}": "open",
     "GET /static/{version}/{name}": "open",
     "GET /whoami": "open",
     "POST /session": "open",
