@@ -85,7 +85,7 @@ class Stack:
             StackFailed: something could not be taken away.
 
         """
-        if self._run("down", *(["--volumes"] if volumes else [])):
+        if self._run("--profile", "monitoring", "down", *(["--volumes"] if volumes else [])):
             raise StackFailed("not everything could be taken away")
 
     def volumes(self) -> list[str]:

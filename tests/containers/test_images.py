@@ -117,9 +117,15 @@ def test_an_image_holds_its_own_room_compiled_and_no_build_tools(images: dict[st
     assert set(seen["rooms"]) & {*IMAGES, "gwservice", "gwwire"} == {image, "gwwire", *NEIGHBOURS[image]}
 
 
+_TRACING = "prometheus_client, opentelemetry.sdk.trace.export, opentelemetry.exporter.otlp.proto.http.trace_exporter"
+
+
 @pytest.mark.parametrize(
     ("image", "modules"),
     [
+        ("databuffer", _TRACING),
+        ("dslogic", _TRACING),
+        ("glitchflow_api", _TRACING),
         ("gwclient", "gwclient.cli, gwpy.timeseries, gwosc.datasets, gwosc.locate"),
         ("preproc", "preproc.cli, preproc.plots, scipy.signal, h5py, matplotlib.pyplot"),
     ],
