@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo bench torture images up down clean-volumes test test-manifests test-containers test-cluster check format clean
+.PHONY: help setup run demo bench torture images up down clean-volumes test test-manifests test-containers test-cluster check audit format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ check: $(READY) ## lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(READY) ## hold constraints.txt to what is installed; ask pip-audit about known weaknesses, or say SKIPPED
+	@exec $(BIN)/python -m scripts.audit
 
 format: $(READY) ## bring the code into the house style
 	$(BIN)/ruff check --fix .

@@ -13,9 +13,11 @@ from gwwire.datastore import DatastoreState
 Answer = TypeVar("Answer")
 
 #: Statuses that say "not now".
-_TRANSIENT = frozenset({429, 502, 503, 504})
+_TRANSIENT = frozenset({408, 429, 502, 503, 504})
 #: Statuses that also say "I did nothing".
 _UNTOUCHED = frozenset({429, 503})
+#: Problems that pass, but not while a command runs: the quota of the day lasts until midnight.
+_FINAL = frozenset({"quota-exceeded"})
 
 
 class StreamOutcome(StrEnum):
@@ -172,7 +174,7 @@ def error_of(
     """
     told = problem.detail or problem.title or reason or "no reason given"
     message = f"{question} answered {status}: {told}"
-    if status in _TRANSIENT:
+    if status in _TRANSIENT and problem.code not in _FINAL:
         return GatewayUnavailable(message, retry_after=retry_after, seen=status not in _UNTOUCHED)
     return GatewayRefused(message, status=status, code=problem.code, field=problem.field)
 

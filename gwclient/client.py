@@ -102,10 +102,11 @@ def parse_gateway_url(text: str) -> str:
 class GlitchflowClient:
     """Speaks to one gateway; use it as `async with GlitchflowClient("http://127.0.0.1:8000") as client`.
 
-    What may pass is tried again: no connection, a lost answer, a timeout, 429, 502, 503, 504. A lost answer may mean
-    that the order was carried out. A segment therefore carries the same key at each try
-    (draft-ietf-httpapi-idempotency-key-header), by which the gateway stores it once, as long as the batch it went into
-    is not archived. A gateway that does not know the key stores it at least once, sometimes twice. `clean`, which must
+    What may pass is tried again: no connection, a lost answer, a timeout, 408, 429, 502, 503, 504; but not a quota of
+    the day that is used up. A lost answer may mean that the order was carried out. A segment therefore carries the same
+    key at each try (draft-ietf-httpapi-idempotency-key-header), by which the gateway stores it once, as long as the
+    batch it went into is not archived. A gateway that does not know the key stores it at least once, sometimes twice.
+    `clean`, which must
     not be carried out twice, is tried again only where it was not seen.
 
     Args:

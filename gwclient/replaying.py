@@ -15,6 +15,7 @@ from gwclient.strain import Span
 
 #: s; how finely the pace is kept.
 _TICK_S = 0.05
+_FULL = frozenset({HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 @dataclass
@@ -151,8 +152,8 @@ async def _push_until(  # noqa: PLR0913, PLR0917 (what a push needs)
 
 
 def _may_pass(error: GwclientError | None) -> bool:
-    """Tell whether what waits may be welcome later: nobody answers, or the volume is full."""
-    full = isinstance(error, GatewayRefused) and error.status == HTTPStatus.INSUFFICIENT_STORAGE
+    """Tell whether what waits may be welcome later: nobody answers, the volume is full, or the quota of the day is."""
+    full = isinstance(error, GatewayRefused) and error.status in _FULL
     return full or isinstance(error, GatewayUnavailable)
 
 

@@ -14,7 +14,10 @@ def test_a_line_is_the_answer_that_a_segment_alone_would_get() -> None:
     assert decode(b'{"resp":"FROZEN","body":"frozen","later":1}') == Streamed(StreamOutcome.FROZEN, "frozen")
 
 
-@pytest.mark.parametrize("code", [ProblemCode.VOLUME_FULL, ProblemCode.INVALID_SEGMENT, ProblemCode.KEY_REUSED])
+@pytest.mark.parametrize(
+    "code",
+    [ProblemCode.VOLUME_FULL, ProblemCode.INVALID_SEGMENT, ProblemCode.KEY_REUSED, ProblemCode.QUOTA_EXCEEDED],
+)
 def test_a_line_may_be_a_refusal(code: ProblemCode) -> None:
     refusal = decode(encode_problem(make_problem(code, "so it is", field="h")))
     assert isinstance(refusal, GatewayRefused)
@@ -22,7 +25,13 @@ def test_a_line_may_be_a_refusal(code: ProblemCode) -> None:
     assert str(refusal) == f"POST /streamdata answered {refusal.status}: so it is"
 
 
-@pytest.mark.parametrize("code", [ProblemCode.QUEUE_FULL, ProblemCode.UPSTREAM_TIMEOUT, ProblemCode.VOLUME_FAILED])
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(ProblemCode.QUEUE_FULL, ProblemCode.UPSTREAM_TIMEOUT, ProblemCode.VOLUME_FAILED),
+        *(ProblemCode.TOO_MANY_REQUESTS, ProblemCode.TOO_MANY_CONNECTIONS, ProblemCode.TIMEOUT),
+    ],
+)
 def test_a_line_may_say_not_now(code: ProblemCode) -> None:
     assert isinstance(decode(encode_problem(make_problem(code, "later"))), GatewayUnavailable)
 

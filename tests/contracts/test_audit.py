@@ -1,0 +1,67 @@
+"""constraints.txt pins what the project is made of; what cannot be asked about weaknesses is said to be skipped."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import audit
+from scripts.audit import CONSTRAINTS, ask_pip_audit, main, read_pins, unpinned, weaknesses
+
+REPORT = {
+    "dependencies": [
+        {"name": "flask", "version": "1.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["1.1"]}]},
+        {"name": "click", "version": "8.3", "vulns": []},
+        {"name": "gone", "skip_reason": "not on the index"},
+    ]
+}
+
+
+def test_everything_that_is_installed_for_the_project_is_pinned_as_it_is() -> None:
+    pins = read_pins(CONSTRAINTS.read_text())
+    assert list(unpinned(pins, ["all", "dev", "frames", "dask"])) == []
+
+
+def test_what_is_not_pinned_or_pinned_otherwise_is_told() -> None:
+    pins = read_pins(CONSTRAINTS.read_text())
+    del pins["msgspec"]
+    pins["flask"] = "0.1"
+    told = "".join(unpinned(pins, ["dslogic"]))
+    assert "msgspec" in told
+    assert "constraints.txt says 0.1" in told
+
+
+@pytest.mark.parametrize("line", ["flask>=3", "flask", "flask @ https://example.org/flask.whl", "-r other.txt"])
+def test_a_line_that_pins_nothing_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="pins nothing"):
+        read_pins(f"click==8.3\n{line}\n")
+    with pytest.raises(ValueError, match="twice"):
+        read_pins("a-b==1\nA_b==2\n")
+
+
+def test_a_known_weakness_is_told_with_what_mends_it() -> None:
+    assert list(weaknesses(REPORT)) == ["flask 1.0: PYSEC-1, mended in 1.1"]
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "told"),
+    [
+        (f"print({json.dumps(json.dumps(REPORT))}); raise SystemExit(1)", 1, "PYSEC-1"),
+        ("import sys; sys.exit('no such host')", 0, "SKIPPED"),
+        ("raise SystemExit(3)", 0, "SKIPPED"),
+    ],
+    ids=["a weakness", "no network", "no pip-audit"],
+)
+def test_the_audit_fails_for_a_weakness_and_says_when_nobody_could_be_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, status: int, told: str
+) -> None:
+    stand_in = tmp_path / "stand_in.py"
+    stand_in.write_text(program)
+    assert main([sys.executable, str(stand_in)]) == status
+    output = capsys.readouterr()
+    assert told in output.out + output.err
+
+
+def test_a_program_that_is_not_there_is_a_reason_and_no_crash() -> None:
+    assert isinstance(ask_pip_audit(["/nowhere/pip-audit"], audit.CONSTRAINTS), str)
