@@ -55,6 +55,7 @@ from gwwire.datastore import (
     Quota,
     ThawOrder,
     Verification,
+    VerificationState,
 )
 from gwwire.decoding import InvalidRequest
 from gwwire.overview import ClaimOverview, ErrorOverview, NextOverview, Overview
@@ -475,6 +476,7 @@ class Buffer:
             raise NotFound(f"batch {batch!r} never had a manifest")
         verifying = self._verifier.begin(row)
         if verifying is not None:
+            log.info("batch %s is being verified", batch, extra={"event": "verify", "batch": batch})
             task = asyncio.create_task(self._note_verification(batch, verifying))
             self._verifying.add(task)
             task.add_done_callback(self._verifying.discard)
@@ -486,6 +488,7 @@ class Buffer:
         found = None
         try:
             found = kept = await asyncio.wrap_future(verifying)
+            _tell_verified(batch, kept)
             await self._in_order(lambda: self._store.catalog.put_verification(batch, kept))
         except VerifierStopped:
             log.info("batch %s was being verified when the buffer stopped", batch)
@@ -841,6 +844,13 @@ class Buffer:
         if self._hand is None:
             raise RuntimeError("the buffer was not opened")
         return self._hand
+
+
+def _tell_verified(batch: str, found: Verification) -> None:
+    meters.count_verified(found.state)
+    told = {"event": "verified", "batch": batch, "state": found.state, "problems": found.problems}
+    level = logging.ERROR if found.state is VerificationState.DAMAGED else logging.INFO
+    log.log(level, "batch %s is %s: %d of %d files read", batch, found.state, found.checked, found.segments, extra=told)
 
 
 def _size(stats: BufferStats) -> str:

@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import Metric
 
 from gwservice.metrics import gauge, labelled
-from gwwire.datastore import DatastoreState
+from gwwire.datastore import DatastoreState, VerificationState
 from gwwire.overview import Overview
 from gwwire.problems import ProblemError
 
@@ -40,6 +40,9 @@ FSYNC_SEGMENT, FSYNC_FOLDER = _FSYNC.labels("segment"), _FSYNC.labels("folder")
 _STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
 _STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
 _REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
+_VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
+#: Both are told from the start: what grows from nothing is no growth to Prometheus.
+_VERIFIED_AS = {state: _VERIFIED.labels(state) for state in (VerificationState.INTACT, VerificationState.DAMAGED)}
 RECOVERIES = Counter("glitchflow_recoveries", "Times the volume was read anew: at a start, and after a failed step.")
 REPAIRS = Counter("glitchflow_recovery_repairs", "What had to be put right in doing so.")
 
@@ -62,6 +65,11 @@ def count_group(results: Sequence[object], seconds: float) -> None:
 def count_refused(error: ProblemError) -> None:
     """Count a segment that was not stored."""
     _REFUSED.labels(error.code).inc()
+
+
+def count_verified(state: VerificationState) -> None:
+    """Count a batch whose verification ended."""
+    _VERIFIED_AS[state].inc()
 
 
 def at_this_moment(overview: Overview) -> Iterator[Metric]:

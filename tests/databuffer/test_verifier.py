@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from databuffer.buffer import Buffer
 from databuffer.errors import BatchNotArchived, NotFound
@@ -30,6 +31,10 @@ async def archive(buffer: Buffer, count: int = 4) -> tuple[str, Path]:
     return batch, folder
 
 
+def verified_batches(state: str) -> float:
+    return REGISTRY.get_sample_value("glitchflow_verified_batches_total", {"state": state}) or 0
+
+
 async def verified(buffer: Buffer, batch: str) -> Verification:
     assert (await buffer.verify(batch)).state == "running"
     while (found := buffer.verification(batch)) and found.state == "running":  # noqa: ASYNC110 (what a client does)
@@ -48,6 +53,25 @@ async def test_a_batch_that_is_as_it_was_sealed_is_intact_and_that_is_kept(open_
     assert begun < found.at
     await buffer.close()
     assert (await open_buffer()).verification(batch) == found
+
+
+async def test_what_was_found_is_a_line_in_the_log_and_counted(
+    buffer: Buffer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    batch, folder = await archive(buffer)
+    before = {state: verified_batches(state) for state in ("intact", "damaged")}
+    await verified(buffer, batch)
+    next(folder.glob("gwb*.json")).unlink()
+    await verified(buffer, batch)
+    assert {state: verified_batches(state) - before[state] for state in before} == {"intact": 1, "damaged": 1}
+    told = [(record.levelname, getattr(record, "event", "")) for record in caplog.records]
+    assert [line for line in told if "verif" in line[1]] == [
+        ("INFO", "verify"),
+        ("INFO", "verified"),
+        ("INFO", "verify"),
+        ("ERROR", "verified"),
+    ]
 
 
 async def test_of_a_damaged_batch_the_files_concerned_are_told(buffer: Buffer) -> None:
