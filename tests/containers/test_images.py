@@ -126,12 +126,21 @@ _TRACING = "prometheus_client, opentelemetry.sdk.trace.export, opentelemetry.exp
         ("databuffer", _TRACING),
         ("dslogic", _TRACING),
         ("glitchflow_api", _TRACING),
+        ("glitchflow_api", "glitchflow_api.main, glitchflow_api.tokens, cryptography.hazmat.primitives.asymmetric.rsa"),
         ("gwclient", "gwclient.cli, gwpy.timeseries, gwosc.datasets, gwosc.locate"),
         ("preproc", "preproc.cli, preproc.plots, scipy.signal, h5py, matplotlib.pyplot"),
     ],
 )
 def test_what_was_trimmed_away_is_not_missed(images: dict[str, str], image: str, modules: str) -> None:
     docker("run", "--rm", *CONFINED, images[image], "python", "-W", "error::ImportWarning", "-c", f"import {modules}")
+
+
+def test_keys_are_made_and_revoked_in_the_gateways_image_too(images: dict[str, str]) -> None:
+    keys = "python -m glitchflow_api keys --file /tmp/keys.json"
+    program = f"{keys} create alice --scopes read && {keys} revoke alice && {keys} list"
+    told = docker("run", "--rm", *CONFINED, images["glitchflow_api"], "sh", "-c", program).splitlines()
+    assert told[0].startswith("gf_")
+    assert "revoked" in told[-1]
 
 
 @pytest.mark.parametrize("image", SERVICES)
