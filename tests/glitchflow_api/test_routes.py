@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from html import unescape
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -251,8 +252,20 @@ def test_something_else_at_dslogics_address_is_told_as_unexpected(trio: Trio) ->
         assert client.get("/stats").status_code == 502
 
 
-def test_it_is_ready_while_every_tier_below_answers(client: TestClient) -> None:
+def test_it_is_ready_while_every_tier_below_answers_and_passes_on_what_is_wrong_with_the_volume(
+    client: TestClient, trio: Trio
+) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
+    data = trio.home / "datavar" / "data"
+    data.rename(data.with_name("moved"))
+    try:
+        assert httpx2.get(f"{trio.services[0].url}/readyz").status_code == 503
+        assert client.get("/readyz").json() == {"status": "ready"}
+        refused = client.post("/streamdata", content=segment_body(1), headers=JSON)
+        assert (refused.status_code, refused.json()["code"]) == (503, "volume-failed")
+    finally:
+        data.with_name("moved").rename(data)
+    assert client.post("/streamdata", content=segment_body(1), headers=JSON).json()["resp"] == "CREATED"
 
 
 def test_the_buffer_down_is_told_by_the_gateway_in_dslogics_words(start_trio: Callable[..., Trio]) -> None:

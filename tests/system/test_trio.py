@@ -75,12 +75,15 @@ def test_after_every_answer_counts_and_directory_agree(trio: Trio) -> None:
         check_counts(trio.home, client.get("/stats").json())
 
 
-def test_the_token_is_in_no_log(trio: Trio) -> None:
+def test_the_token_is_in_no_log_answer_or_file(trio: Trio) -> None:
     with httpx2.Client(base_url=trio.url) as client:
         for number in range(300):
             client.post("/streamdata", content=segment_body(number), headers=JSON)
         assert client.post("/train", json=ALICE).json()["resp"] == "FROZEN"
         assert "very-secret" not in client.get("/dspage").text
+        assert "very-secret" not in httpx2.get(f"{trio.services[1].url}/dsdesc").text
+        written = [path for path in trio.home.rglob("*") if path.is_file()]
+        assert not any(b"very-secret" in path.read_bytes() for path in written)
         client.post("/cleanbuf", json={"msg": ""})
     assert "very-secret" not in (trio.home / "services.log").read_text()
     assert "frozen by alice" in (trio.home / "services.log").read_text()
