@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo bench torture images up down clean-volumes test test-manifests test-containers test-cluster check audit format clean
+.PHONY: help setup run screenshots demo bench torture images up down clean-volumes test test-manifests test-containers test-cluster check audit format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ $(READY): pyproject.toml constraints.txt
 
 run: $(READY) ## run the trio in the foreground; data under GLITCHFLOW_HOME (default ./var), Ctrl-C stops it
 	@exec $(BIN)/python -m scripts.run
+
+screenshots: $(READY) ## take the pictures of the page in docs/img/ anew (a minute; needs Chromium)
+	@exec $(BIN)/python -m scripts.screenshots
 
 demo: $(READY) ## the whole story in some twenty lines, in a fresh temporary home (KEEP=1 leaves it running)
 	@exec $(BIN)/python -m scripts.demo

@@ -2,7 +2,8 @@
 
 import gzip
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,8 @@ _FOLDER = Path(__file__).parent / "static"
 _MEDIA_TYPES = MappingProxyType(
     {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 )
+#: A tenth of the library is the program of a map's worker, as one text: nobody draws a map here.
+_MAP_WORKER = re.compile(rb"""\.exports='(?:[^'\\]|\\.)*maplibre-gl-worker(?:[^'\\]|\\.)*'""", re.DOTALL)
 
 
 class Asset:
@@ -25,9 +28,9 @@ class Asset:
 
     """
 
-    def __init__(self, path: Path, version: str) -> None:
-        self.content = path.read_bytes()
-        self.media_type = _MEDIA_TYPES[path.suffix]
+    def __init__(self, content: bytes, media_type: str, version: str) -> None:
+        self.content = content
+        self.media_type = media_type
         self.version = version
         self._lock = Lock()
 
@@ -50,8 +53,8 @@ class Assets:
     """
 
     def __init__(self) -> None:
-        own = [path for path in sorted(_FOLDER.iterdir()) if path.suffix in _MEDIA_TYPES]
-        self._assets = _folder(own) | _folder([_find_plotly()])
+        own = {path.name: path.read_bytes() for path in sorted(_FOLDER.iterdir()) if path.suffix in _MEDIA_TYPES}
+        self._assets = _folder(own) | _folder({"plotly.min.js": _read_plotly()})
 
     def url(self, name: str) -> str:
         """Give a file's address, relative to the page.
@@ -67,17 +70,18 @@ class Assets:
         return self._assets.get(name)
 
 
-def _folder(paths: Iterable[Path]) -> dict[str, Asset]:
+def _folder(files: Mapping[str, bytes]) -> dict[str, Asset]:
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    for name, content in files.items():
+        digest.update(name.encode() + hashlib.sha256(content).digest())
     version = digest.hexdigest()[:16]
-    return {path.name: Asset(path, version) for path in paths}
+    return {name: Asset(content, _MEDIA_TYPES[Path(name).suffix], version) for name, content in files.items()}
 
 
-def _find_plotly() -> Path:
-    """Find the library's bundle in plotly's wheel, whose Python code nobody needs here."""
+def _read_plotly() -> bytes:
+    """Read the library's bundle in plotly's wheel, whose Python code nobody needs here."""
     spec = find_spec("plotly")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("plotly is not installed: the page's plotting library is in its wheel")
-    return Path(next(iter(spec.submodule_search_locations))) / "package_data" / "plotly.min.js"
+    bundle = Path(next(iter(spec.submodule_search_locations))) / "package_data" / "plotly.min.js"
+    return _MAP_WORKER.sub(b".exports=''", bundle.read_bytes())

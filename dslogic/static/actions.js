@@ -73,8 +73,14 @@ export function showActions(overview = latest) {
   show("thaw", may("train") && isFrozen);
   show("clean", may("clean"));
   byId("freeze").disabled = latest.n_itm === 0;
+  byId("thaw").disabled = false;
   byId("clean").disabled = latest.n_itm === 0;
   show("actions", may("train") || may("clean"));
+}
+
+/** Offer no order while nobody knows how the datastore is. */
+export function suspendActions() {
+  for (const name of Object.keys(ORDERS)) byId(name).disabled = true;
 }
 
 function open(name) {

@@ -2,16 +2,17 @@
 
 import { read } from "./api.js";
 import { byId, show, write } from "./dom.js";
-import { channelText, durationText, gpsText, utcOfGps } from "./format.js";
+import { channelText, durationText, gpsText, plural, utcOfGps } from "./format.js";
 import { Plot, channelColour } from "./plots.js";
 
 /** As many spans of a channel as a screen has room for; the datastore closes the smallest gaps beyond. */
 const SPANS = 800;
 const ROW_PIXELS = 38;
+const BAR_PIXELS = 18;
 const AGAIN_MS = 5000;
 
 export class Coverage {
-  #channels = new Map(); // by name: {dt, spans: [[start, stop, segments]…], closed_gaps}
+  #runs = new Map(); // by channel and dt: {channel, dt, spans: [[start, stop, segments]…], closed_gaps}
   #batch = null;
   #container = byId("coverage-plot");
   #plot = new Plot(this.#container, (size) => this.#describe(size));
@@ -19,6 +20,7 @@ export class Coverage {
   #early = []; // segments told while the spans are being read
   #reading = false;
   #again = null;
+  #failure = "";
 
   constructor() {
     this.#of.addEventListener("change", () => this.#read());
@@ -57,10 +59,11 @@ export class Coverage {
     try {
       const batch = this.#of.value === "batch" ? this.#batch : null;
       const { channels } = await read("coverage", { batch, limit: SPANS });
-      this.#channels = new Map(channels.map(({ channel, ...rest }) => [channel, rest]));
+      this.#runs = new Map(channels.map((each) => [keyOf(each), each]));
       for (const row of this.#early) this.#extend(row);
+      this.#failure = "";
     } catch (error) {
-      write("coverage-note", error.message);
+      this.#failure = error.message;
       this.#again ??= setTimeout(() => this.#read(), AGAIN_MS);
     } finally {
       this.#reading = false;
@@ -70,34 +73,40 @@ export class Coverage {
 
   #extend(row) {
     if (this.#of.value === "batch" && row.batch !== this.#batch) return;
-    const known = this.#channels.get(row.channel) ?? { dt: row.dt, spans: [], closed_gaps: 0 };
-    this.#channels.set(row.channel, known);
+    const { channel, dt } = row;
+    const known = this.#runs.get(keyOf(row)) ?? { channel, dt, spans: [], closed_gaps: 0 };
+    this.#runs.set(keyOf(row), known);
     known.spans = merged(known.spans, [row.t0, row.t0 + row.n * row.dt, 1], row.dt);
   }
 
   #show() {
-    const some = this.#channels.size > 0;
-    show("coverage-empty", !some);
+    const some = this.#runs.size > 0;
+    show("coverage-empty", !some && !this.#failure);
     this.#container.hidden = !some;
     // A height of its own for each channel; CSSOM, because the policy forbids style attributes.
-    this.#container.style.height = `${this.#channels.size * ROW_PIXELS + 64}px`;
-    const closed = Math.max(0, ...[...this.#channels.values()].map((each) => each.closed_gaps ?? 0));
-    write("coverage-note", closed ? `gaps up to ${durationText(closed)} not shown` : some ? "drag to zoom" : "");
+    this.#container.style.height = `${this.#places().length * ROW_PIXELS + 64}px`;
+    const closed = Math.max(0, ...[...this.#runs.values()].map((each) => each.closed_gaps ?? 0));
+    write("coverage-note", this.#failure ? this.#failure : closed ? `gaps up to ${durationText(closed)} not shown` : some ? "drag to zoom" : "");
     this.#plot.draw();
   }
 
+  /** Give the channels, a row of the plot each, in the order of the table below it. */
+  #places() {
+    const channels = new Set([...this.#runs.values()].map(({ channel }) => channel));
+    return [...channels].sort((a, b) => channelText(a).localeCompare(channelText(b)));
+  }
+
   #describe({ width, narrow }) {
-    const channels = [...this.#channels].sort(([a], [b]) => channelText(a).localeCompare(channelText(b)));
-    const label = (channel) => shortened(channelText(channel), narrow ? 14 : 28);
+    const channels = this.#places();
     return {
-      data: channels.map(([channel, { spans }], place) => trace(spans, place, channelText(channel))),
+      data: [...this.#runs.values()].map((run) => trace(run, channels.indexOf(run.channel))),
       layout: {
         hovermode: "closest",
         margin: { l: 24, r: 16, t: 4, b: 48 },
         xaxis: { title: "GPS time [s]", tickformat: "d", nticks: Math.max(3, Math.floor(width / 150)), showgrid: true, tickangle: 0 },
         yaxis: {
           tickvals: channels.map((_, place) => place),
-          ticktext: channels.map(([channel]) => label(channel)),
+          ticktext: channels.map((channel) => escaped(shortened(channelText(channel), narrow ? 14 : 28))),
           range: [channels.length - 0.5, -0.5],
           fixedrange: true,
           showgrid: false,
@@ -110,32 +119,44 @@ export class Coverage {
   }
 }
 
+const keyOf = ({ channel, dt }) => JSON.stringify([channel, dt]);
+
 /** A line for each span, and a mark at its start, which is seen however short the span is. */
-function trace(spans, place, name) {
+function trace({ channel, spans }, place) {
   const colour = channelColour(place);
+  const name = channelText(channel);
   return {
     type: "scatter",
     mode: "lines+markers",
-    name,
+    name: escaped(name),
     x: spans.flatMap(([start, stop]) => [start, stop, null]),
     y: spans.flatMap(() => [place, place, null]),
-    text: spans.flatMap(([start, stop, segments]) => {
-      const told = `${name}<br>GPS ${gpsText(start)} – ${gpsText(stop)}<br>${utcOfGps(start)} UTC<br>${durationText(stop - start)}, ${segments} segments`;
-      return [escaped(told), escaped(told), ""];
+    text: spans.flatMap((span) => {
+      const told = toldOf(name, span);
+      return [told, told, ""];
     }),
     hovertemplate: "%{text}<extra></extra>",
-    line: { color: colour, width: 18 },
-    marker: { symbol: "line-ns", size: 18, line: { color: colour, width: 1 } },
+    line: { color: colour, width: BAR_PIXELS },
+    // Plotly draws this symbol 1.4 times as long as it is told.
+    marker: { symbol: "line-ns", size: BAR_PIXELS / 1.4, line: { color: colour, width: 1 } },
     connectgaps: false,
   };
 }
 
-/** Plotly takes a little markup in texts; whatever a channel is called is none, but our own line breaks are. */
-function escaped(text) {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("&lt;br>", "<br>");
+function toldOf(name, [start, stop, segments]) {
+  const lines = [
+    shortened(name, 60),
+    `GPS ${gpsText(start)} – ${gpsText(stop)}`,
+    `${utcOfGps(start)} UTC`,
+    `${durationText(stop - start)}, ${plural(segments, "segment")}`,
+  ];
+  return lines.map(escaped).join("<br>");
 }
 
-const shortened = (text, most) => escaped(text.length > most ? `${text.slice(0, most - 1)}…` : text).replaceAll("<br>", "&lt;br>");
+/** Plotly takes a little markup in texts; what a channel is called is none. */
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
+const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 /** Give the spans with one more among them, joined where they touch within half a sample. */
 export function merged(spans, added, dt) {

@@ -2,7 +2,7 @@
 
 import { read } from "./api.js";
 import { byId, element, row, show } from "./dom.js";
-import { countText } from "./format.js";
+import { countText, stampText } from "./format.js";
 
 const LINES = 100;
 const AGAIN_MS = 5000;
@@ -14,8 +14,8 @@ export class LogTail {
   #timer = null;
 
   constructor() {
-    new IntersectionObserver(([entry]) => {
-      this.#visible = entry.isIntersecting;
+    new IntersectionObserver((entries) => {
+      this.#visible = entries.at(-1).isIntersecting;
       this.#readSoon();
     }).observe(byId("log").closest("section"));
   }
@@ -46,13 +46,14 @@ export class LogTail {
 
   #show(lines) {
     byId("log").tBodies[0].replaceChildren(...lines.reverse().map(lineRow));
+    show("log-tail", lines.length > 0);
     show("log-empty", !lines.length);
   }
 }
 
-/** A line tells what was stored; one that is not as expected is shown as it is. */
-function lineRow(line) {
-  const { time, name, size, ...rest } = typeof line === "string" ? JSON.parse(line) : line;
-  void rest;
-  return name ? row([element("span", { class: "dim" }, String(time ?? "")), String(name), { text: size == null ? "" : countText(size), numeric: true }]) : row([element("span", {}, JSON.stringify(line))]);
-}
+const lineRow = ({ time, message, name, size }) => row([
+  element("span", { class: "dim", title: `${stampText(time)} UTC` }, stampText(time).slice(11)),
+  message,
+  name,
+  { text: countText(size), numeric: true },
+]);

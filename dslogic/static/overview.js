@@ -4,7 +4,7 @@ import { byId, element, row, show, write } from "./dom.js";
 import {
   channelText, countText, durationParts, durationText, gpsOfUnix, gpsText, plural, sizeParts, sizeText, utcOfGps, utcText,
 } from "./format.js";
-import { channelColour } from "./plots.js";
+import { channelNumber } from "./plots.js";
 
 /** Strain older than this is told as old, if data are coming in at all: no detector's latency is so long. */
 const LATE_SECONDS = 600;
@@ -57,13 +57,14 @@ function showState({ state, since, holder, time }) {
 function showFill({ state, buff_size: size, max_size: most }, rate) {
   const known = most != null;
   const full = known && size >= most;
+  const percent = full ? 100 : Math.floor((100 * size) / most);
   const meter = byId("fill");
   meter.hidden = !known;
-  meter.value = known ? Math.min(1, most ? size / most : 1) : 0;
+  meter.setAttribute("aria-valuenow", percent);
   meter.setAttribute("aria-valuetext", known ? `${sizeText(size)} of ${sizeText(most)}` : sizeText(size));
-  meter.dataset.full = full ? "yes" : "no";
+  byId("fill-bar").style.width = `${percent}%`;
   write("fill-size", sizeText(size));
-  write("fill-of", known ? `of ${sizeText(most)}${most ? ` · ${countText(Math.floor((100 * size) / most))} %` : ""}` : "");
+  write("fill-of", known ? `of ${sizeText(most)} · ${percent} %` : "");
   write("fill-rate", fillText(state, full, known && rate.bytes > 0 ? (most - size) / rate.bytes : null));
 }
 
@@ -74,14 +75,14 @@ function fillText(state, full, seconds) {
 }
 
 function showCards(overview, rate) {
-  const { n_itm: count, channels, more_channels: more, time, queue, queue_size: places, free, size: volume, archived } = overview;
+  const { n_itm: count, next, channels, more_channels: more, time, queue, queue_size: places, free, size: volume, archived } = overview;
   const seconds = channels.reduce((sum, each) => sum + each.seconds, 0);
   const newest = Math.max(...channels.map(({ stop }) => stop));
   const lag = gpsOfUnix(time) - newest;
   const [speed, unit] = sizeParts(rate.bytes);
-  figure("n-segments", [[countText(count)]], archived === 1 ? "1 batch is archived" : `${countText(archived)} batches are archived`);
-  figure("n-seconds", durationParts(seconds), `in ${plural(channels.length, "channel")}${more ? `, ${countText(more)} more not counted` : ""}`);
-  figure("lag", channels.length ? durationParts(Math.max(0, Math.round(lag))) : [["—"]], channels.length ? `newest: GPS ${gpsText(newest)}` : "no strain yet");
+  figure("n-segments", [[countText(count)]], archived === 1 ? "1 batch archived" : `${countText(archived)} batches archived`);
+  figure("n-seconds", durationParts(seconds), `in ${plural(channels.length, "channel")}${more ? `, ${countText(more)} more not counted` : ""}${next ? ", both batches" : ""}`);
+  figure("lag", channels.length ? durationParts(Math.max(0, Math.round(lag))) : [["—"]], channels.length ? `at GPS ${gpsText(newest)}` : "no strain yet");
   byId("lag").classList.toggle("attention", channels.length > 0 && lag > LATE_SECONDS && rate.segments > 0);
   figure("rate", [[speed, `${unit}/s`]], `${rate.segments < 10 ? rate.segments.toFixed(1) : countText(Math.round(rate.segments))} segments/s`);
   figure("queue", [[countText(queue)]], `of ${plural(places, "place")}`);
@@ -118,8 +119,7 @@ function showChannels({ channels, time }) {
 }
 
 function channelCell(channel, place) {
-  const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
-  swatch.style.backgroundColor = channelColour(place);
+  const swatch = element("span", { class: `swatch of-${channelNumber(place)}`, "aria-hidden": "true" });
   return element("span", {}, swatch, channel ?? element("em", {}, "no channel"));
 }
 

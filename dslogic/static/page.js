@@ -1,6 +1,6 @@
 // The page: what the datastore tells goes to each part of it.
 
-import { showActions } from "./actions.js";
+import { showActions, suspendActions } from "./actions.js";
 import { read } from "./api.js";
 import { BatchList } from "./batches.js";
 import { Coverage } from "./coverage.js";
@@ -70,6 +70,7 @@ function settle() {
 
 function warn([title, text, signs], outlook) {
   latest = null;
+  suspendActions();
   showStale(true);
   write("banner-title", title);
   write("banner-text", `${text} ${outlook}`);

@@ -22,8 +22,10 @@ export function loadPlotly() {
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** Give the colour of the channel at this place of the list. */
-export const channelColour = (place) => token(`channel-${(place % 6) + 1}`);
+/** Give which of the channels' colours the one at this place of the list has. */
+export const channelNumber = (place) => (place % 6) + 1;
+
+export const channelColour = (place) => token(`channel-${channelNumber(place)}`);
 
 export const accent = () => token("accent");
 
@@ -59,8 +61,8 @@ export class Plot {
     this.container = container;
     this.#describe = describe;
     new ResizeObserver(() => this.draw()).observe(container);
-    new IntersectionObserver(([entry]) => {
-      this.#visible = entry.isIntersecting;
+    new IntersectionObserver((entries) => {
+      this.#visible = entries.at(-1).isIntersecting;
       if (this.#visible && this.#due) this.draw();
     }, { rootMargin: "200px" }).observe(container);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());

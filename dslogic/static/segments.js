@@ -111,7 +111,10 @@ export class SegmentList {
 
   #show() {
     byId("segments").tBodies[0].replaceChildren(...this.#rows.map(segmentRow));
+    const filtered = Object.values(this.#wanted).some(Boolean);
     show("segments-empty", !this.#rows.length);
+    write("segments-empty", filtered ? "There is no such segment." : "No segment is stored yet.");
+    show("segments-pages", this.#rows.length > 0);
     const [first, last] = [this.#rows[0], this.#rows.at(-1)];
     write("segments-note", first ? `no. ${countText(last.seq)} to ${countText(first.seq)}${this.#atNewest ? ", the newest" : ""}` : "");
     for (const name of ["newest", "newer"]) byId(`page-${name}`).disabled = this.#atNewest || !first;

@@ -35,18 +35,24 @@ function draw(names) {
 export class StrainView {
   #drawn = null;
   #plots;
+  #map;
+  #legend;
+  #none;
 
   constructor(container, label) {
     const line = element("div", { class: "plot strain-line", role: "img", "aria-label": `Strain of ${label}` });
-    const map = element("div", { class: "plot strain-map", role: "img", "aria-label": `Spectrogram of ${label}` });
-    const legend = element("p", { class: "legend" }, "0 dB", element("span", { class: "heat", "aria-hidden": "true" }), `${LOUD} dB over the median of each frequency`);
-    container.append(line, map, legend);
-    this.#plots = [new Plot(line, () => this.#line()), new Plot(map, () => this.#map())];
+    this.#map = element("div", { class: "plot strain-map", role: "img", "aria-label": `Spectrogram of ${label}` });
+    this.#legend = element("p", { class: "legend" }, "0 dB", element("span", { class: "heat", "aria-hidden": "true" }), `${LOUD} dB over the median of each frequency`);
+    this.#none = element("p", { class: "empty", hidden: true }, "Too few samples for a spectrogram.");
+    container.append(line, this.#map, this.#legend, this.#none);
+    this.#plots = [new Plot(line, () => this.#describeLine()), new Plot(this.#map, () => this.#describeMap())];
   }
 
   /** Draw the segments of these names, which follow each other; gives what was drawn. */
   async show(names) {
     this.#drawn = await draw(names);
+    this.#map.hidden = this.#legend.hidden = !this.#drawn.spectrum;
+    this.#none.hidden = Boolean(this.#drawn.spectrum);
     for (const plot of this.#plots) plot.draw();
     return this.#drawn;
   }
@@ -55,7 +61,7 @@ export class StrainView {
     return [0, this.#drawn.samples * this.#drawn.dt];
   }
 
-  #line() {
+  #describeLine() {
     if (!this.#drawn) return null;
     const { x, y } = this.#drawn.line;
     const exponent = exponentOf(y);
@@ -76,7 +82,7 @@ export class StrainView {
     };
   }
 
-  #map() {
+  #describeMap() {
     if (!this.#drawn?.spectrum) return null;
     const { times, frequencies, decibels } = this.#drawn.spectrum;
     return {
@@ -97,7 +103,7 @@ export class StrainView {
         yaxis: {
           title: "Hz",
           type: "log",
-          range: [Math.log10(frequencies[1]), Math.log10(frequencies.at(-1))],
+          range: [Math.log10(frequencies[1]), Math.log10(frequencies.at(-1)) + 1e-6],
           tickvals: [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192],
           showgrid: false,
           automargin: false,
@@ -139,7 +145,7 @@ export class LatestStrain {
     }
     const options = [...this.#rows.keys()].map((key) => ({ value: key, text: channelText(JSON.parse(key)) }));
     fillSelect(this.#choice, options.sort((a, b) => a.text.localeCompare(b.text)));
-    this.#choice.disabled = !options.length;
+    show("strain-tools", options.length > 0);
     this.#timer ??= setTimeout(() => this.#draw(), this.#shown ? REDRAW_MS : 0);
   }
 

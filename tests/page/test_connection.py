@@ -1,0 +1,220 @@
+"""The page when the datastore goes away, when it asks who one is, and behind a proxy that gives it a path prefix."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, Page, Request
+
+from glitchflow_api.access import Scope
+from glitchflow_api.key_file import change_keys, make_key
+from scripts.trio import Trio
+from tests.support.browser import open_page, wait_for_state, wait_for_text
+from tests.support.segments import JSON, segment_body
+
+PREFIX = "/glitchflow"
+#: Told of a connection, and not passed on (RFC 9110).
+HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A key file, and the keys in it: a reader's, and alice's, who may train too."""
+    file = tmp_path_factory.mktemp("keys") / "keys.json"
+
+    def make(name: str, *scopes: Scope) -> str:
+        key, record = make_key(name, list(scopes))
+        change_keys(file, lambda keys: keys.update({record.id: record}))
+        return key
+
+    return {
+        "file": str(file),
+        "reader": make("reader", Scope.READ),
+        "alice": make("alice", Scope.READ, Scope.TRAIN, Scope.STREAM),
+    }
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio], keys: dict[str, str]) -> Trio:
+    settings = {"AUTH": "keys", "KEYS_FILE": keys["file"], "MAX_SIZE": "10", "EVENTS_INTERVAL": "0.5"}
+    return start_shared_trio(settings)
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """An ingress: takes the prefix away, tells of it, and streams what comes."""
+
+    upstream = ""
+
+    def _pass_on(self) -> None:
+        if not self.path.startswith(f"{PREFIX}/"):
+            self.send_error(404)
+            return
+        connection = HTTPConnection(self.upstream, timeout=60)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
+        told = {"X-Forwarded-Prefix": PREFIX, "X-Forwarded-Host": self.headers["Host"], "Host": self.upstream}
+        try:
+            connection.request(self.command, self.path.removeprefix(PREFIX), body or None, {**headers, **told})
+            answer = connection.getresponse()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in HOP_BY_HOP:
+                    self.send_header(name, value)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            while part := answer.read1():
+                self.wfile.write(part)
+                self.wfile.flush()
+        except OSError:  # either side went away
+            pass
+        finally:
+            self.close_connection = True
+            connection.close()
+
+    do_GET = do_POST = do_DELETE = _pass_on  # noqa: N815 (the library's names)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def proxied(trio: Trio) -> Iterator[str]:
+    """The gateway's address behind a proxy at /glitchflow/."""
+    handler = type("Proxy", (_Proxy,), {"upstream": urlsplit(trio.url).netloc})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
+        server.shutdown()
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def page(proxied: str, browser: Browser) -> Page:
+    page, _ = open_page(browser, f"{proxied}/dspage", viewport={"width": 1200, "height": 900})
+    return page
+
+
+def push(trio: Trio, keys: dict[str, str], number: int) -> None:
+    headers = {**JSON, "Authorization": f"Bearer {keys['alice']}"}
+    answer = httpx2.post(f"{trio.url}/streamdata", content=segment_body(number), headers=headers)
+    assert answer.json()["resp"] == "CREATED"
+
+
+def sign_in(page: Page, key: str) -> None:
+    page.locator("#sign-in").click()
+    page.get_by_label("API key").fill(key)
+    page.locator("#sign").get_by_role("button", name="Sign in").click()
+
+
+def test_who_is_not_signed_in_is_asked_to(page: Page) -> None:
+    wait_for_text(page, "banner-text", "Sign in to see the datastore")
+    assert page.locator("#state-word").text_content() == "Waiting for data"
+    sign_in(page, "gf_000000000000_wrong")
+    wait_for_text(page, "sign-failure", "not known")
+    page.keyboard.press("Escape")
+
+
+def test_a_reader_sees_everything_and_is_offered_no_order(page: Page, keys: dict[str, str]) -> None:
+    sign_in(page, keys["reader"])
+    wait_for_state(page, "Operational")
+    wait_for_text(page, "who-name", "reader")
+    assert not page.locator("#actions").is_visible()
+    assert not page.locator("#banner").is_visible()
+
+
+def test_the_key_is_nowhere_in_the_page(page: Page, keys: dict[str, str]) -> None:
+    kept = page.evaluate("() => JSON.stringify([document.cookie, {...sessionStorage}, {...localStorage}])")
+    assert keys["reader"] not in page.content() + kept
+    [cookie] = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+
+
+def test_signed_out_nothing_is_seen_any_more(page: Page) -> None:
+    page.get_by_role("button", name="Sign out").click()
+    wait_for_text(page, "banner-text", "Sign in to see the datastore")
+    assert page.locator("#n-segments").text_content() == "—"
+
+
+def test_an_order_is_given_in_ones_own_name_only(page: Page, keys: dict[str, str], trio: Trio) -> None:
+    sign_in(page, keys["alice"])
+    push(trio, keys, 1)
+    wait_for_text(page, "n-segments", "1")
+    assert not page.get_by_role("button", name="Archive…").is_visible()
+    page.get_by_role("button", name="Freeze…").click()
+    name = page.get_by_label("Your name")
+    assert name.input_value() == "alice"
+    assert not name.is_editable()
+    page.locator("#order").get_by_role("button", name="Freeze").click()
+    wait_for_state(page, "Frozen")
+    wait_for_text(page, "state-note", "held by alice")
+    page.get_by_role("button", name="Thaw…").click()
+    page.locator("#order").get_by_role("button", name="Thaw").click()
+    wait_for_state(page, "Operational")
+
+
+def test_everything_is_asked_behind_the_prefix(page: Page, proxied: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(_address(request)))
+    page.reload()
+    wait_for_state(page, "Operational")
+    page.wait_for_function("() => window.Plotly")
+    assert len(asked) > 10
+    assert [url for url in asked if not url.startswith((proxied, "data:", "blob:"))] == []
+
+
+def _address(request: Request) -> str:
+    return request.url
+
+
+def test_another_sites_page_gives_no_order(trio: Trio, keys: dict[str, str]) -> None:
+    answer = httpx2.post(
+        f"{trio.url}/train",
+        json={"user": "alice", "token": "x"},
+        headers={"Cookie": f"glitchflow={keys['alice']}", "Origin": "https://evil.example"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (403, "cross-site")
+
+
+def test_a_lost_connection_is_told_and_its_return_too(page: Page, trio: Trio, keys: dict[str, str]) -> None:
+    process = trio.processes["glitchflow_api"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    page.wait_for_function("() => !document.getElementById('banner').hidden")
+    wait_for_text(page, "link-text", "Not connected")
+    trio.launch("glitchflow_api")
+    trio.wait_until_ready()
+    push(trio, keys, 2)
+    page.wait_for_function("() => document.getElementById('banner').hidden")
+    wait_for_text(page, "link-text", "Live")
+    wait_for_text(page, "n-segments", "2")
+    page.wait_for_function("() => document.querySelectorAll('#segments tbody tr').length === 2")
+
+
+def test_a_tier_that_is_away_is_told_as_such(page: Page, trio: Trio) -> None:
+    process = trio.processes["databuffer"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for_text(page, "banner-title", "does not answer")
+    trio.launch("databuffer")
+    trio.wait_until_ready()
+    page.wait_for_function("() => document.getElementById('banner').hidden")
+
+
+def test_dslogics_own_page_lives_without_a_gateway(trio: Trio, browser: Browser) -> None:
+    logic = next(service for service in trio.services if service.name == "dslogic")
+    page, complaints = open_page(browser, logic.url, viewport={"width": 1200, "height": 900})
+    wait_for_state(page, "Operational")
+    wait_for_text(page, "n-segments", "2")
+    page.get_by_role("button", name="Archive…").click()
+    page.locator("#order").get_by_role("button", name="Archive").click()
+    wait_for_text(page, "outcome", "Archived 2 segments")
+    wait_for_text(page, "n-segments", "0")
+    assert complaints.told == []
+    page.context.close()

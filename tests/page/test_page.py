@@ -1,0 +1,292 @@
+"""The page in a real browser, at the gateway of a real trio. The tests share one visit, and follow each other."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from astropy.time import Time
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+from scipy.signal import spectrogram
+
+from scripts.trio import Trio
+from tests.support.browser import Complaints, open_page, plot_data, wait_for_state, wait_for_text
+
+RATE = 1024
+T0 = 1_400_000_000
+INJECTED = "<script>window.injected = 1</script><img src=x onerror='window.injected = 2'>"
+#: By how much the browser's Fourier transform may differ from scipy's, which rounds elsewhere.
+TOLERANCE_DB = 1e-6
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio({"MAX_SIZE": "50kB", "ON_FROZEN": "rotate", "EVENTS_INTERVAL": "0.5"})
+
+
+@pytest.fixture(scope="module")
+def client(trio: Trio) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=trio.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def visit(trio: Trio, browser: Browser) -> tuple[Page, Complaints]:
+    page, complaints = open_page(browser, f"{trio.url}/dspage", viewport={"width": 1440, "height": 900})
+    wait_for_state(page, "Operational")
+    return page, complaints
+
+
+@pytest.fixture
+def page(visit: tuple[Page, Complaints]) -> Page:
+    return visit[0]
+
+
+def strain_of(second: int) -> list[float]:
+    """A second of noise, the same each time, with a sine-Gaussian in the third one."""
+    noise = np.random.default_rng(second).normal(scale=1e-21, size=RATE)
+    if second == 2:
+        times = np.arange(RATE) / RATE - 0.5
+        noise += 2e-20 * np.exp(-((times / 0.02) ** 2)) * np.sin(2 * np.pi * 128 * times)
+    return [float(sample) for sample in noise]
+
+
+def push(client: httpx2.Client, second: int, channel: str = "H1:TEST", **meta: Any) -> None:
+    body = {"h": strain_of(second), "t": [T0 + second, 1 / RATE], "meta": {"channel": channel, **meta}}
+    assert client.post("/streamdata", json=body).json()["resp"] == "CREATED"
+
+
+def test_an_empty_datastore_is_told_as_such(page: Page) -> None:
+    assert page.locator("#n-segments").text_content() == "0"
+    assert page.locator("#lag").text_content() == "—"
+    assert page.locator("#coverage-empty").is_visible()
+    assert page.locator("#strain-empty").is_visible()
+    assert page.locator("#freeze").is_disabled()
+
+
+def test_the_first_view_is_light_and_does_not_wait_for_the_plotting_library(page: Page) -> None:
+    page.wait_for_function("() => window.Plotly")
+    files: list[dict[str, Any]] = page.evaluate(
+        "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
+        ".map(({name, transferSize, responseEnd}) => ({name, transferSize, responseEnd}))"
+    )
+    assert sum(file["transferSize"] for file in files) < 1_500_000
+    [library] = [file for file in files if "plotly" in file["name"]]
+    painted: float = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted < library["responseEnd"]
+
+
+def test_a_push_is_on_the_page_within_two_seconds(page: Page, client: httpx2.Client) -> None:
+    page.evaluate(
+        """() => new MutationObserver(() => { window.seenAt ??= performance.now(); })
+        .observe(document.getElementById('n-segments'), {childList: true, subtree: true})"""
+    )
+    push(client, 0)
+    pushed: float = page.evaluate("performance.now()")
+    wait_for_text(page, "n-segments", "1")
+    assert page.evaluate("window.seenAt") - pushed < 2000
+
+
+def test_the_numbers_are_those_of_the_overview(page: Page, client: httpx2.Client) -> None:
+    for second in (1, 2, 3, 6, 7):
+        push(client, second)
+    push(client, 0, "L1:TEST")
+    wait_for_text(page, "n-segments", "7")
+    overview = client.get("/overview").json()
+    size = overview["buff_size"]
+    assert page.locator("#fill-size").text_content() == f"{size / 1000:.3g} kB"
+    assert page.locator("#fill").get_attribute("aria-valuenow") == str(min(100, size * 100 // 50_000))
+    assert page.locator("#n-seconds").text_content() == "7 s"
+    assert page.locator("#n-seconds-hint").text_content() == "in 2 channels"
+    assert page.locator("#channels tbody td:first-child").all_text_contents() == ["H1:TEST", "L1:TEST"]
+    assert page.locator("#channels tbody td:nth-child(6)").all_text_contents() == [str(T0 + 8), str(T0 + 1)]
+
+
+def test_the_coverage_shows_the_gap(page: Page) -> None:
+    first, second = plot_data(page, "#coverage-plot")
+    assert first["name"] == "H1:TEST"
+    assert first["x"] == [T0, T0 + 4, None, T0 + 6, T0 + 8, None]
+    assert second["x"] == [T0, T0 + 1, None]
+    assert set(first["y"]) - {None} == {0}
+
+
+def test_the_coverage_read_anew_is_the_one_that_grew(page: Page) -> None:
+    grown = plot_data(page, "#coverage-plot")
+    with page.expect_response(re.compile("/coverage")):
+        page.select_option("#coverage-of", "all")
+    page.wait_for_timeout(200)
+    assert [trace["x"] for trace in plot_data(page, "#coverage-plot")] == [trace["x"] for trace in grown]
+
+
+def test_the_latest_strain_is_drawn_sample_by_sample(page: Page) -> None:
+    page.select_option("#strain-channel", label="H1:TEST")
+    page.wait_for_function("() => document.getElementById('strain-note').textContent.startsWith('2 s')")
+    [line] = plot_data(page, "#strain-view .strain-line")
+    strain = np.array(strain_of(6) + strain_of(7))
+    drawn = np.array(line["y"]) * 1e-21
+    assert np.max(drawn) == pytest.approx(np.max(strain))
+    assert np.min(drawn) == pytest.approx(np.min(strain))
+    places = np.rint(np.array(line["x"]) * RATE).astype(int)
+    assert np.allclose(drawn, strain[places], rtol=1e-12)
+
+
+def test_the_spectrogram_is_scipys(page: Page) -> None:
+    page.locator("#segments-filter [name=stop]").fill(str(T0 + 3))
+    page.locator("#segments-filter [name=start]").fill(str(T0 + 2))
+    page.get_by_role("button", name="Show", exact=True).click()
+    page.wait_for_function("() => document.querySelectorAll('#segments tbody tr').length === 1")
+    page.locator("#segments tbody .name").click()
+    [drawn] = plot_data(page, "#segment-view .strain-map")
+    length = 64
+    frequencies, times, power = spectrogram(
+        np.array(strain_of(2)), RATE, window="hann", nperseg=length, noverlap=length * 3 // 4, detrend="constant"
+    )
+    decibels = 10 * np.log10(power / np.median(power, axis=1, keepdims=True))
+    assert drawn["x"] == pytest.approx(times)
+    assert drawn["y"] == pytest.approx(frequencies[1:])
+    assert np.max(np.abs(np.array(drawn["z"]) - decibels[1:])) < TOLERANCE_DB
+    loudest = np.unravel_index(np.argmax(drawn["z"]), np.shape(drawn["z"]))
+    assert drawn["y"][loudest[0]] == pytest.approx(128, abs=16)
+    assert drawn["x"][loudest[1]] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_segment_is_told_and_can_be_downloaded(page: Page, client: httpx2.Client) -> None:
+    dialog = page.locator("#segment")
+    facts = dialog.locator("dl").inner_text()
+    name = dialog.locator("h2").inner_text()
+    assert "H1:TEST" in facts
+    assert f"{T0 + 2} \N{EN DASH} {T0 + 3}" in facts
+    with page.expect_download() as download:
+        dialog.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == name
+    assert download.value.path().read_bytes() == client.get(f"/segments/{name}").content
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    page.get_by_role("button", name="Clear").click()
+
+
+def test_the_ingest_rate_adds_up_to_what_was_stored(page: Page, client: httpx2.Client) -> None:
+    [bars] = plot_data(page, "#ingest-plot")
+    stored = client.get("/stats").json()["buff_size"]
+    unit = {"B/s": 1, "kB/s": 1e3, "MB/s": 1e6}
+    scale = unit[page.locator("#ingest-plot .ytitle").text_content() or ""]
+    assert sum(bars["y"]) * scale * 10 == pytest.approx(stored, rel=1e-6)
+
+
+def test_the_log_has_every_segment_newest_first(page: Page, client: httpx2.Client) -> None:
+    page.locator("#log-title").scroll_into_view_if_needed()
+    names = client.get("/dumpbuf").json()["nmlist"]
+    page.wait_for_function("count => document.querySelectorAll('#log tbody tr').length === count", arg=len(names))
+    assert page.locator("#log tbody td:nth-child(3)").all_text_contents() == names[::-1]
+
+
+def test_a_freeze_is_confirmed_done_and_shown_with_its_holder(page: Page, client: httpx2.Client) -> None:
+    page.get_by_role("button", name="Freeze…").click()
+    dialog = page.locator("#order")
+    assert "7 segments" in dialog.inner_text()
+    dialog.get_by_label("Your name").fill("alice <b>")
+    dialog.get_by_role("button", name="Freeze").click()
+    wait_for_text(page, "outcome", "Frozen: 7 segments")
+    wait_for_state(page, "Frozen")
+    assert "held by alice <b>" in (page.locator("#state-note").text_content() or "")
+    token = page.evaluate("JSON.parse(Object.values(sessionStorage)[0]).token")
+    assert re.fullmatch("[0-9a-f]{32}", token)
+    assert token not in page.content()
+    assert client.post("/thaw", json={"user": "alice <b>", "token": "guessed"}).status_code == 403
+
+
+def test_what_comes_meanwhile_is_told_as_the_next_batch(page: Page, client: httpx2.Client) -> None:
+    push(client, 20)
+    wait_for_text(page, "notices", "Next batch 1 segment")
+
+
+def test_who_froze_the_batch_here_thaws_it_here(page: Page) -> None:
+    page.get_by_role("button", name="Thaw…").click()
+    dialog = page.locator("#order")
+    assert not dialog.get_by_label("Token").is_visible()
+    dialog.get_by_role("button", name="Thaw").click()
+    wait_for_text(page, "outcome", "Thawed")
+    wait_for_state(page, "Operational")
+    wait_for_text(page, "n-segments", "8")
+
+
+def test_an_order_is_given_with_the_keyboard_alone_and_taken_back_with_escape(page: Page) -> None:
+    page.get_by_role("button", name="Archive…").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#order").is_visible()
+    assert "8 segments" in page.locator("#order-effect").inner_text()
+    page.keyboard.press("Escape")
+    assert not page.locator("#order").is_visible()
+    assert page.evaluate("document.activeElement.id") == "clean"
+
+
+def test_an_archived_batch_is_listed_with_its_manifest_and_can_be_verified(page: Page, client: httpx2.Client) -> None:
+    page.get_by_role("button", name="Archive…").click()
+    page.locator("#order").get_by_role("button", name="Archive").click()
+    wait_for_text(page, "outcome", "Archived 8 segments")
+    wait_for_text(page, "n-segments", "0")
+    wait_for_text(page, "batches-note", "1 archived")
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("Manifest")).click()
+    [archived] = [each for each in client.get("/batches").json()["batches"] if each["state"] == "ARCHIVED"]
+    assert json.loads(download.value.path().read_bytes())["digest"] == archived["digest"]
+    page.get_by_role("button", name=re.compile("Verify")).click()
+    page.wait_for_function("() => document.querySelector('#batches .tag.intact')")
+    assert client.get(f"/batches/{archived['id']}").json()["verification"]["state"] == "intact"
+
+
+def test_a_channels_name_is_text_and_nothing_else(page: Page, client: httpx2.Client) -> None:
+    push(client, 30, INJECTED, event=INJECTED)
+    wait_for_text(page, "n-segments", "1")
+    page.select_option("#strain-channel", label=INJECTED)
+    plot_data(page, "#strain-view .strain-map")
+    plot_data(page, "#coverage-plot")
+    page.locator("#segments tbody .name").first.click()
+    page.wait_for_function("text => document.getElementById('segment-facts').textContent.includes(text)", arg=INJECTED)
+    page.keyboard.press("Escape")
+    assert INJECTED in page.locator("#channels").inner_text()
+    assert INJECTED in page.locator("#segments").inner_text()
+    assert page.evaluate("document.querySelectorAll('img[src=x], main script').length") == 0
+    assert page.evaluate("window.injected") is None
+
+
+def test_gps_and_utc_are_astropys(page: Page) -> None:
+    leaps = [46_828_800, 820_108_813, 1_167_264_017]
+    times = [0, 1, T0, 1_479_283_000, *(leap + step for leap in leaps for step in (-2, -1, 1, 2))]
+    module = page.locator("script[type=module]").get_attribute("src")
+    written: list[str] = page.evaluate(
+        """async ([page, times]) => {
+          const { utcOfGps } = await import(new URL(page.replace('page.js', 'format.js'), document.baseURI));
+          return times.map(gps => utcOfGps(gps));
+        }""",
+        [module, times],
+    )
+    assert written == [Time(gps, format="gps", scale="tai").utc.iso[:19] for gps in times]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    results = Axe().run(page)
+    serious = [each for each in results.response["violations"] if each["impact"] in {"serious", "critical"}]
+    assert serious == [], [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
+
+
+@pytest.mark.parametrize("width", [390, 1440, 1920])
+def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(300)  # plots are drawn anew
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    cut: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll('.figure, .state-word, .card h3, button, .panel h2')]
+        .filter(each => each.offsetParent && each.scrollWidth > each.clientWidth + 1).map(each => each.outerHTML)"""
+    )
+    assert cut == []
+
+
+def test_the_browser_had_nothing_to_complain_of(visit: tuple[Page, Complaints]) -> None:
+    assert visit[1].told == []

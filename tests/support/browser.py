@@ -1,0 +1,82 @@
+"""A real browser before the page: what it shows, what it draws, and everything it complains of."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+#: How long something may take that has no limit of its own; nothing here takes nearly as long.
+PATIENCE_MS = 30_000
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the machine's own Chromium, without a window."""
+    executable = next(filter(None, map(shutil.which, _NAMES)), None)
+    if executable is None:
+        pytest.skip(
+            f"THE PAGE IS NOT TESTED: none of {', '.join(_NAMES)} is installed (Debian: apt-get install chromium)"
+        )
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to be root in its sandbox
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Complaints:
+    """What a page's browser complains of: violations of the policy, errors in scripts, files that are not there.
+
+    Attributes:
+        told: the complaints so far, in its words.
+
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.told: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.told.append(str(error)))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.told.append(message.text)
+
+
+def open_page(browser: Browser, url: str, **context: Any) -> tuple[Page, Complaints]:
+    """Open the page in a context of its own, and wait until it shows the datastore's state."""
+    page = browser.new_context(**context).new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    complaints = Complaints(page)
+    page.goto(url)
+    return page, complaints
+
+
+def wait_for_state(page: Page, word: str) -> None:
+    """Wait until the page tells this state."""
+    wait_for_text(page, "state-word", word)
+
+
+def wait_for_text(page: Page, element: str, text: str) -> None:
+    """Wait until the element of this id has this text in it."""
+    page.wait_for_function(
+        "([id, text]) => document.getElementById(id).textContent.includes(text)", arg=[element, text]
+    )
+
+
+def plot_data(page: Page, selector: str) -> list[dict[str, Any]]:
+    """Give a plot's own data, once it is drawn."""
+    page.locator(selector).scroll_into_view_if_needed()
+    page.wait_for_function("selector => document.querySelector(selector).data?.length", arg=selector)
+    data: list[dict[str, Any]] = page.evaluate(
+        """selector => document.querySelector(selector).data.map(({x, y, z, name, text}) => ({
+          x: Array.from(x), y: Array.from(y), z: z && Array.from(z, row => Array.from(row)), name, text}))""",
+        selector,
+    )
+    return data
