@@ -48,8 +48,8 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
             "MAX_SAMPLES": "50",
             "MAX_META": "100",
             "MAX_DEPTH": "4",
-            "HEADER_TIMEOUT": "0.6",
-            "BODY_TIMEOUT": "0.8",
+            "HEADER_TIMEOUT": "1",
+            "BODY_TIMEOUT": "1.2",
             "MAX_CONNECTIONS": "40",
             "MAX_STREAMS": "8",
         }
@@ -215,7 +215,7 @@ def test_a_flood_is_refused_and_who_behaves_keeps_their_latency(
 ) -> None:
     keys = Keyring(tmp_path / "keys.json")
     good, greedy = (keys.make(name, Scope.STREAM, Scope.READ) for name in ("good", "greedy"))
-    trio = start_trio({**keys.settings, "RATE": "40", "BURST": "40"})
+    trio = start_trio({**keys.settings, "RATE": "10", "BURST": "60"})
     over = threading.Event()
     statuses: list[int] = []
 
@@ -235,7 +235,7 @@ def test_a_flood_is_refused_and_who_behaves_keeps_their_latency(
                 time.sleep(0.03)
         return statistics.median(times)
 
-    alone = behave()
+    alone, began = behave(), time.monotonic()
     threads = [threading.Thread(target=flood) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -245,7 +245,7 @@ def test_a_flood_is_refused_and_who_behaves_keeps_their_latency(
         over.set()
         for thread in threads:
             thread.join()
-    assert statuses.count(429) > statuses.count(200) > 0
+    assert statuses.count(200) <= 60 + 10 * (time.monotonic() - began) + 1
     assert set(statuses) == {200, 429}
     assert beside < 10 * alone + 0.1
 
