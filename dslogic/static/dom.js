@@ -33,6 +33,21 @@ function cell(content) {
   return element("td", { class: content.numeric ? "n" : null, title: content.hint }, content.text);
 }
 
+/** Fill a table with rows; cells that are the same stay, and with them what somebody has selected in them. */
+export function fillRows(table, rows) {
+  const [body] = table.tBodies;
+  if (body.rows.length !== rows.length) {
+    body.replaceChildren(...rows);
+    return;
+  }
+  rows.forEach((fresh, place) => {
+    [...fresh.cells].forEach((cell, column) => {
+      const shown = body.rows[place].cells[column];
+      if (shown.outerHTML !== cell.outerHTML) shown.replaceWith(cell);
+    });
+  });
+}
+
 /** Fill a select with options {value, text}; what was chosen stays chosen where it is still there. */
 export function fillSelect(select, options) {
   const wanted = JSON.stringify(options);

@@ -1,6 +1,6 @@
 // The datastore at a glance: what one overview tells.
 
-import { byId, element, row, show, write } from "./dom.js";
+import { byId, element, fillRows, row, show, write } from "./dom.js";
 import {
   channelText, countText, durationParts, durationText, gpsOfUnix, gpsText, plural, sizeParts, sizeText, utcOfGps, utcText,
 } from "./format.js";
@@ -115,7 +115,7 @@ function showChannels({ channels, time }) {
     utcOfGps(each.stop),
     { text: durationText(Math.max(0, Math.round(gpsOfUnix(time) - each.stop))), numeric: true },
   ]));
-  byId("channels").tBodies[0].replaceChildren(...rows);
+  fillRows(byId("channels"), rows);
 }
 
 function channelCell(channel, place) {

@@ -1,7 +1,7 @@
 // The page: what the datastore tells goes to each part of it.
 
 import { showActions, suspendActions } from "./actions.js";
-import { read } from "./api.js";
+import { offers, read } from "./api.js";
 import { BatchList } from "./batches.js";
 import { Coverage } from "./coverage.js";
 import { byId, show, write } from "./dom.js";
@@ -11,7 +11,7 @@ import { follow, tryNow } from "./live.js";
 import { LogTail } from "./log.js";
 import { asOfNow, setClock, showClock, showOverview, showStale } from "./overview.js";
 import { SegmentList } from "./segments.js";
-import { askWho, authenticated, may, onCaller } from "./session.js";
+import { askWho, authenticated, learnWho, may, onCaller } from "./session.js";
 import { LatestStrain } from "./strain.js";
 
 /** Segments stored before the page was opened: for the latest strain, and the ingest rate up to now. */
@@ -51,6 +51,7 @@ const listener = {
   },
   connected() {
     tellLink("live", "Live");
+    learnWho();
     settle();
   },
   problem(problem) {
@@ -84,8 +85,8 @@ function tellLink(link, text) {
 }
 
 function explained(refusal) {
-  if (refusal.status === 401) return ["Signed out.", "Sign in to see the datastore.", true];
-  if (refusal.status === 403) return ["No right to read.", refusal.message, true];
+  if (refusal.status === 401) return ["Signed out.", "Sign in to see the datastore.", offers("session")];
+  if (refusal.status === 403) return ["No right to read.", refusal.message, offers("session")];
   if (refusal.status === 503 && refusal.code === "too-many-connections") return ["Too many pages are open.", "The gateway takes no further listener now.", false];
   if (refusal.status >= 500) return ["The datastore does not answer.", refusal.message, false];
   return ["Connection lost.", "What you see is from before.", false];
@@ -107,5 +108,5 @@ function tick() {
 
 showClock();
 setInterval(tick, 1000);
-askWho();
+learnWho();
 follow(listener);

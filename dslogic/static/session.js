@@ -3,7 +3,9 @@
 import { offers, order, read } from "./api.js";
 import { byId, closable, show, write } from "./dom.js";
 
-let caller = { auth: "off", name: null, group: null, scopes: ["admin"] };
+/** Nobody in particular: at the gateway until it has said who; dslogic's own page is for whoever reaches it. */
+let caller = { auth: "off", name: null, group: null, scopes: offers("whoami") ? [] : ["admin"] };
+let known = !offers("whoami");
 const dialog = closable(byId("sign"));
 const listeners = [];
 
@@ -16,14 +18,19 @@ export const authenticated = () => caller.auth !== "off";
 /** Call `listener` whenever somebody else may look at the page. */
 export const onCaller = (listener) => listeners.push(listener);
 
-/** Ask who is signed in; dslogic's own page is for whoever reaches it. */
+/** Ask who is signed in, unless that is known. */
+export async function learnWho() {
+  if (!known) await askWho();
+}
+
+/** Ask who is signed in, be it known or not. */
 export async function askWho() {
-  if (offers("whoami")) {
-    try {
-      caller = await read("whoami");
-    } catch {
-      return; // the stream says what is wrong, and asks again
-    }
+  if (!offers("whoami")) return;
+  try {
+    caller = await read("whoami");
+    known = true;
+  } catch {
+    return; // asked again with the next connection
   }
   show("who", authenticated());
   write("who-name", caller.name ? [caller.name, caller.group].filter(Boolean).join(" · ") : "");

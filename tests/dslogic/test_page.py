@@ -1,0 +1,80 @@
+"""The shell and its files, without a buffer: neither needs one."""
+
+import gzip
+import json
+import re
+from html import unescape
+
+import pytest
+from flask.testing import FlaskClient
+
+from dslogic.app import create_app
+from dslogic.assets import Assets
+from dslogic.settings import LogicSettings
+
+GZIP = {"Accept-Encoding": "gzip"}
+
+
+@pytest.fixture(scope="module")
+def client() -> FlaskClient:
+    return create_app(settings=LogicSettings.load()).test_client()
+
+
+def files_of(page: str) -> list[str]:
+    return re.findall('(?:src|href|data-plotly)="(static/[^"]+)"', page)
+
+
+def test_the_shell_lets_nothing_in_from_elsewhere_and_nothing_inline(client: FlaskClient) -> None:
+    page = client.get("/")
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'self'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert "unsafe" not in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Referrer-Policy"] == "same-origin"
+    assert not re.search(r"<style|style=|<script(?! type=\"module\" src=)|\son\w+=|https?://", page.text)
+
+
+def test_the_shell_asks_the_routes_of_the_door_it_came_through(client: FlaskClient) -> None:
+    def routes(path: str) -> dict[str, str]:
+        told: dict[str, str] = json.loads(unescape(re.findall('data-routes="([^"]+)"', client.get(path).text)[0]))
+        return told
+
+    assert routes("/")["freeze"] == "freezeds"
+    assert "events" not in routes("/")
+    assert routes("/?at=gateway")["freeze"] == "train"
+    assert not any(route.startswith("/") for route in routes("/?at=gateway").values())
+
+
+def test_a_file_is_kept_for_good_under_an_address_that_changes_with_it(client: FlaskClient) -> None:
+    files = files_of(client.get("/").text)
+    assert len(files) >= 5
+    for file in files:
+        answer = client.get(f"/{file}", headers=GZIP)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        plain = client.get(f"/{file}")
+        assert "Content-Encoding" not in plain.headers
+        assert gzip.decompress(answer.data) == plain.data
+
+
+def test_a_page_of_another_version_gets_todays_files_which_nobody_keeps(client: FlaskClient) -> None:
+    answer = client.get("/static/0123456789abcdef/page.js")
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert client.get("/static/0123456789abcdef/nothing.js").status_code == 404
+
+
+def test_the_library_comes_without_the_map_that_nobody_draws() -> None:
+    library = Assets().find("plotly.min.js")
+    assert library is not None
+    assert b".exports=''" in library.content
+    assert len(library.compressed) < 1_400_000
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+@pytest.mark.parametrize("path", ["/freezeds", "/thawds", "/flushbuf"])
+def test_another_sites_page_gives_no_order(client: FlaskClient, path: str, headers: dict[str, str]) -> None:
+    answer = client.post(path, json={"user": "alice", "token": "x"}, headers=headers)
+    assert (answer.status_code, json.loads(answer.data)["code"]) == (403, "cross-site")
