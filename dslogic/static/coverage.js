@@ -10,6 +10,8 @@ const SPANS = 800;
 const ROW_PIXELS = 38;
 const BAR_PIXELS = 18;
 const AGAIN_MS = 5000;
+/** What each button does to the span that is shown: moves it by a part of itself, and makes it so many times as long. */
+const MOVES = { earlier: [-0.4, 1], out: [0, 2], in: [0, 0.5], later: [0.4, 1] };
 
 export class Coverage {
   #runs = new Map(); // by channel and dt: {channel, dt, spans: [[start, stop, segments]…], closed_gaps}
@@ -24,13 +26,16 @@ export class Coverage {
 
   constructor() {
     this.#of.addEventListener("change", () => this.#read());
+    byId("coverage-moves").addEventListener("click", ({ target }) => {
+      if (target.dataset.move) this.#move(...MOVES[target.dataset.move]);
+    });
     byId("coverage-reset").addEventListener("click", () => {
       show("coverage-reset", false);
       window.Plotly.relayout(this.#container, { "xaxis.autorange": true });
     });
     this.#container.addEventListener("drawn", () => {
       this.#container.on("plotly_relayout", (change) => {
-        if ("xaxis.range[0]" in change) show("coverage-reset");
+        if ("xaxis.range[0]" in change || "xaxis.range" in change) show("coverage-reset");
         if (change["xaxis.autorange"]) show("coverage-reset", false);
       });
     });
@@ -79,14 +84,22 @@ export class Coverage {
     known.spans = merged(known.spans, [row.t0, row.t0 + row.n * row.dt, 1], row.dt);
   }
 
+  #move(by, times) {
+    const [start, stop] = this.#container.layout.xaxis.range;
+    const middle = (start + stop) / 2 + by * (stop - start);
+    const half = (times * (stop - start)) / 2;
+    window.Plotly.relayout(this.#container, { "xaxis.range": [middle - half, middle + half] });
+  }
+
   #show() {
     const some = this.#runs.size > 0;
+    show("coverage-moves", some);
     show("coverage-empty", !some && !this.#failure);
     this.#container.hidden = !some;
     // A height of its own for each channel; CSSOM, because the policy forbids style attributes.
     this.#container.style.height = `${this.#places().length * ROW_PIXELS + 64}px`;
     const closed = Math.max(0, ...[...this.#runs.values()].map((each) => each.closed_gaps ?? 0));
-    write("coverage-note", this.#failure ? this.#failure : closed ? `gaps up to ${durationText(closed)} not shown` : some ? "drag to zoom" : "");
+    write("coverage-note", this.#failure ? this.#failure : closed ? `gaps up to ${durationText(closed)} not shown` : "");
     this.#plot.draw();
   }
 
@@ -98,6 +111,7 @@ export class Coverage {
 
   #describe({ width, narrow }) {
     const channels = this.#places();
+    if (!channels.length) return null;
     return {
       data: [...this.#runs.values()].map((run) => trace(run, channels.indexOf(run.channel))),
       layout: {

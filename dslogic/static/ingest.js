@@ -1,6 +1,7 @@
 // How fast data come: what the overviews tell, one after the other, and what was stored before the page was opened.
 
-import { sizeParts } from "./format.js";
+import { write } from "./dom.js";
+import { sizeParts, utcText } from "./format.js";
 import { Plot, accent } from "./plots.js";
 
 const MINUTES = 10;
@@ -11,6 +12,7 @@ export class Ingest {
   #arrivals = []; // {time (Unix s), bytes, segments}, by time
   #known = null; // bytes and segments of the batches as the last overview told them
   #since = null;
+  #lacking = false;
   #now = 0;
 
   constructor(container) {
@@ -19,8 +21,9 @@ export class Ingest {
 
   #plot;
 
-  /** Take the segments stored before the page was opened. */
-  begin(rows) {
+  /** Take the segments stored before the page was opened; `more` were stored before them. */
+  begin(rows, more) {
+    this.#lacking = more;
     const before = rows
       .map((row) => ({ time: Date.parse(row.stored) / 1000, bytes: row.bytes, segments: 1 }))
       .filter(({ time }) => this.#since === null || time < this.#since);
@@ -65,6 +68,8 @@ export class Ingest {
   }
 
   #describe({ narrow }) {
+    const late = this.#lacking && this.#since > this.#now - MINUTES * 60;
+    write("ingest-note", `the last ten minutes${late ? `, known since ${utcText(this.#since).slice(11)}` : ""}`);
     const end = Math.ceil(this.#now / BIN_SECONDS) * BIN_SECONDS;
     const bins = (MINUTES * 60) / BIN_SECONDS;
     const bytes = new Array(bins).fill(0);

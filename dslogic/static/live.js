@@ -73,7 +73,7 @@ class Stream {
       clearTimeout(watchdog);
       watchdog = setTimeout(() => stopping.abort(), SILENCE_MS);
     };
-    tellWhenLeft(stopping);
+    leave = () => stopping.abort();
     try {
       heard();
       const headers = { Accept: "text/event-stream", ...(this.#last && { "Last-Event-ID": this.#last }) };
@@ -113,9 +113,8 @@ class Stream {
 }
 
 /** A browser that leaves the page would keep the stream open in its cache of pages. */
-function tellWhenLeft(stopping) {
-  window.addEventListener("pagehide", () => stopping.abort(), { once: true });
-}
+let leave = () => {};
+window.addEventListener("pagehide", () => leave());
 
 class Poll {
   #listener;

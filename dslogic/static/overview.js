@@ -57,12 +57,12 @@ function showState({ state, since, holder, time }) {
 function showFill({ state, buff_size: size, max_size: most }, rate) {
   const known = most != null;
   const full = known && size >= most;
-  const percent = full ? 100 : Math.floor((100 * size) / most);
+  const percent = most ? Math.floor((100 * size) / most) : 100;
   const meter = byId("fill");
   meter.hidden = !known;
-  meter.setAttribute("aria-valuenow", percent);
+  meter.setAttribute("aria-valuenow", Math.min(100, percent));
   meter.setAttribute("aria-valuetext", known ? `${sizeText(size)} of ${sizeText(most)}` : sizeText(size));
-  byId("fill-bar").style.width = `${percent}%`;
+  byId("fill-bar").style.width = `${Math.min(100, percent)}%`;
   write("fill-size", sizeText(size));
   write("fill-of", known ? `of ${sizeText(most)} · ${percent} %` : "");
   write("fill-rate", fillText(state, full, known && rate.bytes > 0 ? (most - size) / rate.bytes : null));

@@ -27,8 +27,8 @@ async function begin() {
   begun = true;
   try {
     parts.segments.open();
-    const { segments } = await read("segments", { before: Number.MAX_SAFE_INTEGER, limit: EARLIER });
-    ingest.begin(segments);
+    const { segments, more } = await read("segments", { before: Number.MAX_SAFE_INTEGER, limit: EARLIER });
+    ingest.begin(segments, more);
     parts.strain.add(segments);
   } catch {
     begun = false; // the next overview has it tried again
@@ -59,7 +59,8 @@ const listener = {
   },
   lost(refusal, wait) {
     tellLink("lost", "Not connected");
-    warn(explained(refusal), `Trying again in ${durationText(Math.max(1, Math.round(wait / 1000)))}.`);
+    const again = `Trying again in ${durationText(Math.max(1, Math.round(wait / 1000)))}.`;
+    warn(explained(refusal), refusal.status === 401 ? "" : again);
     if (refusal.status === 401) askWho();
   },
 };

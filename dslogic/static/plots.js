@@ -94,7 +94,7 @@ export class Plot {
       font: { family: token("text-font"), color: token("ink"), size: 12 },
       hoverlabel: { font: { family: token("text-font"), size: 12 } },
       showlegend: false,
-      dragmode: "zoom",
+      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
       xaxis: axis(xaxis),
       yaxis: axis(yaxis),
       ...(yaxis2 && { yaxis2: axis(yaxis2) }),

@@ -17,6 +17,7 @@ export class SegmentList {
   #wanted = {};
   #turn = 0;
   #due = null;
+  #channels = new Set();
 
   constructor() {
     this.#filter.addEventListener("submit", (event) => {
@@ -34,16 +35,21 @@ export class SegmentList {
   }
 
   take(overview) {
-    fillSelect(this.#filter.elements.channel, [
-      { value: "", text: "all" },
-      ...overview.channels.map(({ channel }) => channel).filter((channel) => channel != null).sort().map((channel) => ({ value: channel, text: channel })),
-    ]);
+    this.#offer(overview.channels);
     const changed = this.#batch !== null && this.#batch !== overview.batch;
     this.#batch = overview.batch;
     if (changed && this.#filter.elements.of.value === "batch") this.#apply();
   }
 
+  /** Offer the channels of these to be chosen, beside all that were offered before: one that is archived is still there. */
+  #offer(those) {
+    for (const { channel } of those) if (channel != null) this.#channels.add(channel);
+    const named = [...this.#channels].sort().map((channel) => ({ value: channel, text: channel }));
+    fillSelect(this.#filter.elements.channel, [{ value: "", text: "all" }, ...named]);
+  }
+
   add(rows, more) {
+    this.#offer(rows);
     if (!this.#atNewest) return;
     if (more) {
       this.#due ??= setTimeout(() => this.#atNewest && this.#open({ before: "" }), 2000);
@@ -98,6 +104,7 @@ export class SegmentList {
       const query = { ...this.#wanted, limit: ROWS, ...(backwards ? { before: cursor.before || Number.MAX_SAFE_INTEGER } : { after: cursor.after }) };
       const { segments, more } = await read("segments", query);
       if (turn !== this.#turn) return; // somebody has turned another page meanwhile
+      this.#offer(segments);
       this.#rows = backwards ? segments : segments.reverse();
       this.#atNewest = backwards ? cursor.before === "" : !more;
       this.#atOldest = backwards ? !more : cursor.after === 0;

@@ -114,6 +114,18 @@ def test_the_coverage_shows_the_gap(page: Page) -> None:
     assert set(first["y"]) - {None} == {0}
 
 
+def test_the_coverage_is_zoomed_with_the_keyboard_too(page: Page) -> None:
+    shown = "() => document.getElementById('coverage-plot').layout.xaxis.range"
+    start, stop = page.evaluate(shown)
+    page.get_by_role("button", name="Zoom in").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"before => ({shown})()[0] > before", arg=start)
+    closer = page.evaluate(shown)
+    assert closer[1] - closer[0] == pytest.approx((stop - start) / 2)
+    page.get_by_role("button", name="Whole span").click()
+    page.wait_for_function(f"before => ({shown})()[0] <= before", arg=start)
+
+
 def test_the_coverage_read_anew_is_the_one_that_grew(page: Page) -> None:
     grown = plot_data(page, "#coverage-plot")
     with page.expect_response(re.compile("/coverage")):
