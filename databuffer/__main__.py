@@ -87,7 +87,7 @@ def _verify(folder: Path) -> int:
     for difference in found:
         print(difference)  # noqa: T201 (what the command is for)
     print(  # noqa: T201 (see above)
-        f"{folder}: {len(found)} differences"
+        f"{folder}: {len(found)} difference{'' if len(found) == 1 else 's'}"
         if found
         else f"{folder}: {manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
     )

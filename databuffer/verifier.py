@@ -1,6 +1,5 @@
 """Looks archived batches over in the background: whether every byte is still what was sealed."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +13,6 @@ from databuffer.manifest import differences, read_manifest
 from databuffer.store import Store
 from databuffer.volume import volume_errors
 from gwwire.datastore import Verification, VerificationState
-
-log = logging.getLogger(__name__)
 
 #: Things that are told of a damaged batch; `python -m databuffer verify` tells all.
 _MOST_PROBLEMS = 20
@@ -79,13 +76,6 @@ class Verifier:
         problems = self._problems(row, note_file)
         self._store.volume.check_identity()  # a volume that went away is not a damaged batch
         state = VerificationState.DAMAGED if problems else VerificationState.INTACT
-        log.log(
-            logging.ERROR if problems else logging.INFO,
-            "batch %s is %s%s",
-            row.id,
-            state,
-            f": {problems[0]}" if problems else f", {checked} segments",
-        )
         return Verification(state, time.time(), checked, row.n_itm, _bounded(problems))
 
     def _problems(self, row: BatchRow, note_file: Callable[[], None]) -> list[str]:

@@ -59,17 +59,24 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 
 def _scopes(text: str) -> list[Scope]:
-    return sorted({Scope(part.strip()) for part in text.split(",")}, key=list(Scope).index)
+    try:
+        return sorted({Scope(part.strip()) for part in text.split(",")}, key=list(Scope).index)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; there are {', '.join(Scope)}") from None
 
 
 def _time(text: str) -> datetime:
     now = datetime.now(UTC).replace(microsecond=0)
     if match := re.fullmatch(r"(\d{1,6})([hd])", text):
         return now + timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-    time = datetime.fromisoformat(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        wanted = "neither a time from now, as 12h or 90d, nor a day, as 2027-01-31"
+        raise argparse.ArgumentTypeError(f"{text!r} is {wanted}") from None
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
     if time <= now:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text} is over")
     return time
 
 

@@ -17,6 +17,7 @@ from gwclient.commands.push import push_command, simulate
 from gwclient.commands.questions import batch, batches, desc, list_command, manifest, segments, stats
 from gwclient.commands.replay import replay
 from gwclient.commands.shell import completion
+from gwclient.commands.verify import verify
 from gwclient.commands.watch import watch
 from gwclient.errors import GwclientError
 from gwclient.exits import EXIT_CODES, INTERRUPTED, NOT_ACKNOWLEDGED, USAGE, exit_code_of
@@ -55,7 +56,7 @@ def gwclient(context: click.Context) -> None:
 for command in (
     *(push_command, simulate, replay),
     *(stats, desc, list_command, watch, batches, batch, manifest, segments, get),
-    *(train, thaw, clean, claim, release),
+    *(train, thaw, clean, claim, release, verify),
     *(doctor, completion),
 ):
     gwclient.add_command(command)

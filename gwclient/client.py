@@ -48,6 +48,7 @@ from gwwire.datastore import (
     ReleaseOrder,
     SegmentPage,
     SegmentRecord,
+    Verification,
 )
 from gwwire.problems import PROBLEM_TYPE
 
@@ -57,7 +58,7 @@ _JSON = "application/json"
 #: Many segments in one request: a line each, and as many lines in the answer (https://github.com/ndjson/ndjson-spec).
 _NDJSON = "application/x-ndjson"
 _STREAM = "/streamdata"
-_OK = 200
+_OK, _BEGUN = 200, 202
 _SHA256_DIGITS = 64
 
 
@@ -352,6 +353,15 @@ class GlitchflowClient:
         order = msgspec.json.encode(ReleaseOrder(worker))
         return await self._ask("POST", f"/batches/{quote(batch, safe='')}/release", Claim, order)
 
+    async def verify(self, batch: str) -> Verification:
+        """Have an archived batch compared with its manifest, in the background; the `verification` of `batch` goes on.
+
+        Raises:
+            GatewayRefused: it is not archived (409, code `batch-not-archived`), or there is no such batch (404).
+
+        """
+        return await self._ask("POST", f"/batches/{quote(batch, safe='')}/verify", Verification)
+
     async def _ask(  # noqa: PLR0913 (the last two are what sets two of the verbs apart)
         self,
         verb: str,
@@ -457,7 +467,7 @@ def _headers(media_type: str, key: str | None) -> dict[str, str]:
 
 async def _read_good(response: aiohttp.ClientResponse) -> bytes:
     body = await response.read()
-    if response.status != _OK:
+    if response.status not in {_OK, _BEGUN}:
         raise _error(response, body)
     return body
 

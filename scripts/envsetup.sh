@@ -21,10 +21,11 @@ ask() {
   shift
   # Over a file of its own, because everybody on the machine can read a command line.
   settings=$(authorization)
-  curl --silent --show-error --fail-with-body --config /dev/fd/3 "$@" "${SRV%/}$path" 3<<END
+  curl --silent --show-error --fail-with-body --config /dev/fd/3 "$@" "${SRV%/}$path" 3<<END || status=$?
 $settings
 END
   echo
+  return "${status:-0}"
 }
 
 # The header that goes with every question, as curl's configuration; nothing where GLITCHFLOW_KEY_FILE is not set.

@@ -163,11 +163,14 @@ class Trio:
 
         """
         deadline = time.monotonic() + _START_SECONDS
-        while not _is_ready(self.url):
-            self.check()
-            if time.monotonic() > deadline:
-                raise ServiceDied(f"the services were not ready after {_START_SECONDS:.0f} s")
-            time.sleep(0.05)
+        # The lowest first: who is asked before the tier below answers says in its log that it does not.
+        probes = [*(f"{service.url}/healthz" for service in self.services[:-1]), f"{self.url}/readyz"]
+        for probe in probes:
+            while not _answers(probe):
+                self.check()
+                if time.monotonic() > deadline:
+                    raise ServiceDied(f"the services were not ready after {_START_SECONDS:.0f} s")
+                time.sleep(0.05)
 
     def check(self) -> None:
         """Raise ServiceDied where a service has ended."""
@@ -198,9 +201,9 @@ class Trio:
         self.stop()
 
 
-def _is_ready(url: str) -> bool:
+def _answers(probe: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:  # noqa: S310 (an http address of ours)
+        with urllib.request.urlopen(probe, timeout=5) as response:  # noqa: S310 (an http address of ours)
             return bool(response.status == 200)  # noqa: PLR2004 (HTTP's own number)
     except (URLError, OSError):
         return False

@@ -131,23 +131,19 @@ async def _ask_permission(client: GlitchflowClient) -> Finding:
     except GatewayError:  # a gateway that does not know the question
         return await _ask_to_read(client, "may read")
     allowed = f"{who.name} may {', '.join(who.scopes)}" if who.name else "everybody may do everything"
-    if who.auth != "off" and who.name is None:
-        return Finding(
-            "authorization", Verdict.WRONG, f"the gateway knows nobody by this client's key, or its lack; {_A_KEY}"
-        )
-    if _READ not in who.scopes:
-        return Finding("authorization", Verdict.OK, allowed)
-    return await _ask_to_read(client, allowed)
+    nobody = who.auth != "off" and who.name is None
+    if nobody or _READ in who.scopes:
+        return await _ask_to_read(client, allowed)  # which tells nobody why
+    return Finding("authorization", Verdict.OK, allowed)
 
 
 async def _ask_to_read(client: GlitchflowClient, allowed: str) -> Finding:
     try:
         stats, state = await client.stats(), await client.desc()
-    except GatewayRefused as error:
-        hint = f"; {_A_KEY}" if error.status in {_UNAUTHORIZED, _FORBIDDEN} else ""
-        return Finding("authorization", Verdict.WRONG, f"{error}{hint}")
     except GatewayError as error:
-        return Finding("authorization", Verdict.WRONG, str(error))
+        if isinstance(error, GatewayRefused) and error.status in {_UNAUTHORIZED, _FORBIDDEN}:
+            return Finding("authorization", Verdict.WRONG, f"{error}; {_A_KEY}")
+        return Finding("counts", Verdict.WRONG, str(error))
     words = f"{allowed}: {state.resp}, {stats.n_itm} segments, {stats.buff_size} bytes"
     return Finding("authorization", Verdict.OK, words)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -23,6 +25,9 @@ _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_
 @click.option("--wait", is_flag=True, help="Ask again and again until the batch is frozen for this user.")
 @click.option("--poll", type=Seconds(0.05, 3600), default=10.0, show_default=True, help="How often to ask with --wait.")
 @click.option("--deadline", type=Seconds(0.05), help="With --wait: seconds after which to give up (exit code 1).")
+@click.option(
+    "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the frozen batch's id to it."
+)
 @with_door
 def train(  # noqa: PLR0913, PLR0917 (one for each option)
     user: str | None,
@@ -30,6 +35,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     wait: bool,  # noqa: FBT001 (click calls it by name)
     poll: float,
     deadline: float | None,
+    batch_file: Path | None,
     door: Door,
 ) -> None:
     """Ask for the batch in hand to be frozen for training: FROZEN, or WAITING for more data.
@@ -45,6 +51,10 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         return await (_until_frozen(client, holder, token, poll, deadline) if wait else client.train(holder, token))
 
     answer = ask(door, work)
+    if batch_file and answer.resp is TrainOutcome.FROZEN:
+        if answer.batch is None:
+            raise NotAsExpected("the gateway does not tell which batch is frozen")
+        batch_file.write_text(f"{answer.batch}\n")
     if answer.resp is TrainOutcome.WAITING:
         words = "WAITING: the batch is not complete yet"
     else:
@@ -99,12 +109,21 @@ def thaw(user: str | None, token: str, door: Door) -> None:
 @click.command(epilog=EXIT_CODES)
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
 @click.option("--batch", help="Archive this batch, and no other one that is in hand by now.")
+@click.option(
+    "--batch-file", type=click.File(), help="The same; its id is in this file, as `train --batch-file` wrote it."
+)
 @with_door
-def clean(message: str, batch: str | None, door: Door) -> None:
+def clean(message: str, batch: str | None, batch_file: TextIO | None, door: Door) -> None:
     """Have the batch in hand archived, and the datastore opened again.
 
     Example: gwclient clean --message "epoch 12 done"
     """
+    if batch_file is not None:
+        if batch:
+            raise click.UsageError("--batch and --batch-file say the same; leave one out")
+        batch = batch_file.read().strip()
+        if not batch:
+            raise click.UsageError(f"{batch_file.name} names no batch")
     answer = ask(door, lambda client: client.clean(message, batch))
     tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 

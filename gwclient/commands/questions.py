@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from gwclient.commands.talking import ask, tell
+from gwclient.commands.verify import tell_verification
 from gwclient.exits import EXIT_CODES
 from gwclient.options import Door, Seconds, with_door
 from gwwire.datastore import Batch
@@ -106,4 +107,6 @@ def segments(batch: str | None, channel: str | None, start: float | None, stop: 
 
 def _tell_batch(batch: Batch) -> str:
     holder = f", held by {batch.holder}" if batch.holder else ""
-    return f"{batch.id}  {batch.state}  {batch.n_itm} segments, {batch.buff_size} bytes, opened {batch.opened}{holder}"
+    counts = f"{batch.n_itm} segments, {batch.buff_size} bytes, opened {batch.opened}"
+    found = f", {tell_verification(batch.verification)}" if batch.verification else ""
+    return f"{batch.id}  {batch.state}  {counts}{holder}{found}"

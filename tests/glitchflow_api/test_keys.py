@@ -106,6 +106,14 @@ def test_a_key_ends_by_its_id_and_all_of_somebody_by_their_name(keys: Command, p
     assert path.read_text() == before
 
 
+def test_a_scope_or_time_that_is_none_is_told_with_what_there_is(keys: Command) -> None:
+    keys("create", "alice", "--scopes", "fly")
+    assert "'fly'" in keys.err
+    assert "read, stream, train, clean, admin" in keys.err
+    keys("create", "alice", "--scopes", "read", "--expires", "soon")
+    assert "'soon' is neither a time from now, as 12h or 90d, nor a day, as 2027-01-31" in keys.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

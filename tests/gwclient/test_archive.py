@@ -201,9 +201,25 @@ def test_the_way_of_a_batch_by_the_commands(
     assert answer("release", batch, "--worker", "one")["worker"] is None
     assert answer("thaw", "--user", "ada", "--token", "t")["resp"] == "OPERATIONAL"
     assert answer("train", "--user", "ada", "--token", "t")["resp"] == "FROZEN"
-    assert answer("clean")["resp"] == "CLEANED"
+    handed_on = tmp_path / "batch"
+    assert answer("train", "--user", "ada", "--token", "t", "--batch-file", str(handed_on))["batch"] == batch
+    assert run("clean", "--batch-file", str(handed_on), "--batch", batch).exit_code == 2
+    assert answer("clean", "--batch-file", str(handed_on))["resp"] == "CLEANED"
+    archived_since = run("clean", "--batch-file", str(handed_on)).exception
+    assert isinstance(archived_since, GatewayRefused)
+    assert archived_since.code == "batch-changed"
     assert [each["state"] for each in answer("batches")["batches"]] == ["ARCHIVED", "OPEN"]
     assert run("segments", "--batch", batch).output.count(L1) == 4
+    assert run("verify", batch, "--poll", "0.05").output.endswith(f"{batch} is intact: 4 of 4 files read\n")
+    first, *_ = sorted((trio.home / "datavar" / answer("batch", batch)["path"]).glob("gwb*.json"))
+    first.unlink()
+    damaged = run("verify", batch, "--poll", "0.05", "--json")
+    assert damaged.exit_code == 1
+    assert json.loads(damaged.stdout)["problems"] == [f"{first.name} is missing"]
+    assert f"held by ada, DAMAGED: {first.name} is missing" in run("batches").output
+    refused = run("verify", answer("batches")["batches"][-1]["id"]).exception
+    assert isinstance(refused, GatewayRefused)
+    assert refused.code == "batch-not-archived"
     looks = [json.loads(line) for line in run("watch", "--count", "2", "--every", "0.05", "--json").output.splitlines()]
     assert [(look["n_itm"], look["resp"]) for look in looks] == [(0, "OPERATIONAL")] * 2
     assert "[........................] 0%" in run("watch", "--count", "1", "--full", "1MB").output

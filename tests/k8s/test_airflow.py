@@ -107,6 +107,13 @@ def test_every_question_carries_the_key_of_the_connection() -> None:
     assert asked == {"wait_for_data": "KEY", "ask_for_batch": "JSON", "clean": "JSON"}
 
 
+def test_what_is_archived_is_the_batch_that_was_preprocessed() -> None:
+    asked = {task: ast.literal_eval(told["data"]) for task, (_, told) in operators().items() if "data" in told}
+    batch = "ti.xcom_pull('ask_for_batch')['batch']"
+    assert f"'batch': {batch}" in asked["clean"]
+    assert any(batch in word for word in ast.literal_eval(operators()["preprocess"][1]["arguments"]))
+
+
 def test_one_run_at_a_time_and_none_for_the_past() -> None:
     (decorator,) = function("trainpipe").decorator_list
     assert isinstance(decorator, ast.Call)

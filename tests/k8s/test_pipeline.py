@@ -45,7 +45,7 @@ def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.Complet
         if "secretKeyRef" in variable.get("valueFrom", {}):
             given[variable["name"]] = SECRET[variable["valueFrom"]["secretKeyRef"]["key"]]
     told = [re.sub(r"\$\((\w+)\)", lambda found: given[found[1]], word) for word in container["command"]]
-    program, *arguments = [re.sub("^/(datavar|dataset)/", rf"{trio.home}/\1/", word) for word in told]
+    program, *arguments = [re.sub("^/(datavar|dataset|tmp)/", rf"{trio.home}/\1/", word) for word in told]
     return subprocess.run(
         [Path(sys.executable).with_name(program), *arguments, *more],
         env={**os.environ, **given, **config(container, trio), "MPLCONFIGDIR": str(trio.home)},
@@ -65,6 +65,15 @@ def config(container: dict[str, Any], trio: Trio) -> dict[str, str]:
     return {"SRV": trio.url, "GLITCHFLOW_KEY_FILE": str(trio.home / "pipeline.key")}
 
 
+def batch_file(trio: Trio) -> Path:
+    """Give what the steps of a pod pass on: it lies on the volume that all of them mount at /tmp."""
+    for container in containers():
+        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 (the container's)
+    path = trio.home / "tmp" / "batch"
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
 def operator(trio: Trio) -> Gateway:
     return Gateway(trio.url, (trio.home / "operator.key").read_text().strip())
 
@@ -82,6 +91,7 @@ def push(trio: Trio) -> int:
 
 def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(trio: Trio) -> None:
     train, preproc, clean = containers()
+    handed_on = batch_file(trio)
     pushed = push(trio)
     for container in (train, preproc, train, preproc, clean):  # the first pod was lost after preprocessing
         done = run(container, trio)
@@ -92,6 +102,21 @@ def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(tr
     archived, opened = gateway.get("/batches")["batches"]
     assert (archived["state"], archived["holder"], archived["n_itm"]) == ("ARCHIVED", "pipeline", pushed)
     assert (opened["state"], opened["n_itm"]) == ("OPEN", 0)
+    assert handed_on.read_text().strip() == archived["id"]
+
+
+def test_a_batch_that_came_into_hand_since_is_not_archived(trio: Trio) -> None:
+    *_, clean = containers()
+    handed_on = batch_file(trio)
+    handed_on.unlink(missing_ok=True)
+    assert run(clean, trio).returncode == 2  # a step that knows no batch archives none
+    gateway = operator(trio)
+    gateway.post("/streamdata", {"h": [1.0, 2.0], "t": [0.0, 1.0]})
+    handed_on.write_text("b1\n")
+    refused = run(clean, trio)
+    assert (refused.returncode, "not 'b1'" in refused.stderr) == (1, True), refused.stderr
+    assert gateway.get("/stats")["n_itm"] == 1
+    gateway.post("/cleanbuf", {"msg": "the test is done"})
 
 
 def test_somebody_elses_batch_is_waited_for_and_left_alone(trio: Trio) -> None:

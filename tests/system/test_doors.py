@@ -141,6 +141,8 @@ def test_a_key_is_revoked_while_the_gateway_runs(run: Run, ring: Keyring) -> Non
         time.sleep(0.1)
     assert json.loads(told.stdout)["code"] == "unauthorized"
     assert "revoked" in told.stdout
+    assert told.stdout.endswith("\n")
+    assert "is revoked since" in run.gwclient("shift", "doctor").stdout
     assert run.script("alice", "desc.sh").returncode == 0
 
 
