@@ -3,7 +3,6 @@
 import asyncio
 import time
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -110,10 +109,10 @@ def thaw(user: str | None, token: str, door: Door) -> None:
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
 @click.option("--batch", help="Archive this batch, and no other one that is in hand by now.")
 @click.option(
-    "--batch-file", type=click.File(), help="The same; its id is in this file, as `train --batch-file` wrote it."
+    "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="The same, as `train --batch-file` wrote it."
 )
 @with_door
-def clean(message: str, batch: str | None, batch_file: TextIO | None, door: Door) -> None:
+def clean(message: str, batch: str | None, batch_file: Path | None, door: Door) -> None:
     """Have the batch in hand archived, and the datastore opened again.
 
     Example: gwclient clean --message "epoch 12 done"
@@ -121,11 +120,19 @@ def clean(message: str, batch: str | None, batch_file: TextIO | None, door: Door
     if batch_file is not None:
         if batch:
             raise click.UsageError("--batch and --batch-file say the same; leave one out")
-        batch = batch_file.read().strip()
-        if not batch:
-            raise click.UsageError(f"{batch_file.name} names no batch")
+        batch = _read_batch(batch_file)
     answer = ask(door, lambda client: client.clean(message, batch))
     tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+
+
+def _read_batch(path: Path) -> str:
+    try:
+        batch = path.read_text().strip()
+    except OSError as error:
+        raise click.UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if not batch:
+        raise click.UsageError(f"{path} names no batch")
+    return batch
 
 
 @click.command(epilog=EXIT_CODES)

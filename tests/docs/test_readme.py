@@ -1,4 +1,4 @@
-"""What the README says exists, and what exists is in the README."""
+"""What the README and its tables in docs/ say exists, and what exists is in them."""
 
 import re
 import subprocess
@@ -23,11 +23,14 @@ from gwservice.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+CLIENT = (ROOT / "docs" / "client.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def table_rows(first_cell: str) -> list[list[str]]:
-    rows = [line.strip("|").split("|") for line in README.splitlines() if line.startswith(f"| {first_cell}")]
+def table_rows(first_cell: str, told: str = README) -> list[list[str]]:
+    rows = [line.strip("|").split("|") for line in told.splitlines() if line.startswith(f"| {first_cell}")]
     return [[cell.strip() for cell in row] for row in rows]
 
 
@@ -43,7 +46,7 @@ def test_the_routes_table_is_the_gateways() -> None:
 
 
 def test_the_lower_tiers_routes_are_named() -> None:
-    lower = README[README.index("The services behind it") :].split("\n\n")[0]
+    lower = ARCHITECTURE[ARCHITECTURE.index("The services behind the gateway") :].split("\n\n")[0]
     told = set(re.findall(r"`((?:GET|POST) /\w*)`", lower))
     logic = {
         f"{method} {rule.rule}"
@@ -58,7 +61,7 @@ def test_the_lower_tiers_routes_are_named() -> None:
     ("service", "settings"), [("buffer", BufferSettings), ("dslogic", LogicSettings), ("gateway", GatewaySettings)]
 )
 def test_every_setting_is_told_with_its_default_and_meaning(service: str, settings: type[ServiceSettings]) -> None:
-    told = {row[1]: (row[2].strip("`"), row[3]) for row in table_rows(f"{service} |")}
+    told = {row[1]: (row[2].strip("`"), row[3]) for row in table_rows(f"{service} |", SETTINGS)}
     assert told.keys() == settings.model_fields.keys()
     for name, field in settings.model_fields.items():
         default, meaning = told[name]
@@ -68,11 +71,11 @@ def test_every_setting_is_told_with_its_default_and_meaning(service: str, settin
 
 
 def test_the_clients_commands_are_all_there_and_no_others() -> None:
-    told = {match[1] for row in table_rows("`gwclient") if (match := re.match(r"`gwclient (\w+)", row[0]))}
+    told = {match[1] for row in table_rows("`gwclient", CLIENT) if (match := re.match(r"`gwclient (\w+)", row[0]))}
     assert told == set(gwclient.commands)
 
 
-@pytest.mark.parametrize("row", table_rows("`gwclient "), ids=lambda row: row[0].strip("`"))
+@pytest.mark.parametrize("row", table_rows("`gwclient ", CLIENT), ids=lambda row: row[0].strip("`"))
 def test_every_option_shown_is_one_the_command_takes(row: list[str]) -> None:
     _, name, *arguments = row[0].strip("`").split()
     known = {option for parameter in gwclient.commands[name].params for option in parameter.opts}
@@ -93,5 +96,5 @@ def test_every_link_into_the_project_leads_somewhere(path: Path) -> None:
 
 
 def test_every_script_named_exists() -> None:
-    named = set(re.findall(r"`(\w+\.sh)`", README))
+    named = set(re.findall(r"`(\w+\.sh)`", CLIENT))
     assert named == {path.name for path in (ROOT / "scripts").glob("*.sh")}
