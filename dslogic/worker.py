@@ -7,6 +7,7 @@ from socket import SHUT_RD, socket
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from gunicorn.http.body import ChunkedReader
 from gunicorn.workers import gthread
 
 from dslogic.errors import BodyLate
@@ -66,15 +67,24 @@ class TimelyBody:
         self._deadlines = deadlines
         self._seconds = seconds
         self._streamed = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() == NDJSON
+        self._in_pieces = self._streamed and isinstance(self._body.reader, ChunkedReader)
         self._until: float | None = None
 
     def read(self, size: int = -1) -> bytes:
-        """Read `size` bytes, or all."""
-        return self._timely(self._body.read, None if size < 0 else size)
+        """Read `size` bytes, or all; of a stream in chunks the next piece, which may be shorter."""
+        read = self._next_piece if self._in_pieces else self._body.read
+        return self._timely(read, None if size < 0 else size)
 
     def readline(self, size: int = -1) -> bytes:
         """Read a line."""
         return self._timely(self._body.readline, None if size < 0 else size)
+
+    def _next_piece(self, size: int | None) -> bytes:
+        """Read what is there, once anything is: gunicorn's own waits for all of `size`, small lines for minutes."""
+        first: bytes = self._body._read_reader(1)  # noqa: SLF001 (the way by which gunicorn learns of a failure)
+        there = self._body.reader.buf.tell()
+        rest: bytes = self._body.reader.read(there if size is None else min(size - 1, there))
+        return first + rest
 
     def _timely(self, read: Callable[[int | None], bytes], size: int | None) -> bytes:
         now = time.monotonic()

@@ -8,7 +8,9 @@ import msgspec
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glitchflow_api.errors import ProblemFromBelow, TooManyStreams
+from glitchflow_api import access
+from glitchflow_api.errors import ProblemFromBelow, TooManyStreams, Unauthorized
+from glitchflow_api.gate import may_still
 from glitchflow_api.logic_client import LogicClient, of_group
 from gwservice.asgi import DuplexResponse, body_pieces, media_type, problem_response, read_json
 from gwservice.correlation import note_frozen, note_passed_on
@@ -59,7 +61,7 @@ async def store(request: Request) -> Response:
     logic: LogicClient = request.app.state.logic
     headers = pick(request.headers, SENDING_HEADERS) | of_group(request.state.caller.group)
     if media_type(request) == NDJSON:
-        lines = logic.stream_lines(body_pieces(request), headers)
+        lines = logic.stream_lines(_while_allowed(request), headers)
         return await DuplexResponse.of(_in_turn(request.app.state.streams, lines))
     stored = await logic.stream(await read_json(request), headers)
     if stored is None:
@@ -67,6 +69,14 @@ async def store(request: Request) -> Response:
         return Response(msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)), media_type="application/json")
     answer = msgspec.json.encode(StreamAnswer("CREATED", stored.outcome.body))
     return Response(answer, 200, stored.headers, "application/json")
+
+
+async def _while_allowed(request: Request) -> AsyncIterator[bytes]:
+    """Give a body as it comes, as long as its sender may send it: that can be for days."""
+    async for piece in body_pieces(request):
+        if not await may_still(request, access.Scope.STREAM):
+            raise Unauthorized("the credential is not valid any more, or does not allow this any more")
+        yield piece
 
 
 async def _in_turn(streams: asyncio.Semaphore, lines: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

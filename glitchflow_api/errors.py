@@ -8,6 +8,7 @@ ProblemError
 ├── LogicUnreachable    no connection, or it broke
 ├── LogicSilent         no answer in time
 ├── LogicIncoherent     an answer that is none of the contract's
+├── HeadTooLong         a header or a query that is longer than dslogic takes
 ├── NoSuchProblem       a page about a problem that there is not
 ├── TooManyListeners    as many listen to /events as may
 └── TooManyStreams      as many requests of many segments are passed on as may
@@ -57,6 +58,12 @@ class LogicIncoherent(ProblemError):
     """Dslogic answered something that is not in the contract."""
 
     code = ProblemCode.UPSTREAM_INVALID
+
+
+class HeadTooLong(ProblemError):
+    """A header of the client's, or its query, is longer than dslogic takes."""
+
+    code = ProblemCode.BAD_REQUEST
 
 
 class NoSuchProblem(ProblemError):

@@ -2,7 +2,7 @@
 
 import logging
 
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glitchflow_api import access
@@ -65,6 +65,15 @@ class Gate:
             who = caller.name or "somebody"
             log.info("%s %r was asked by %s", method, path, who, extra={"event": "order", "caller": caller.name})
         return caller
+
+
+async def may_still(request: Request, scope: access.Scope) -> bool:
+    """Tell whether the caller's credential, which was good when the request began, still allows something."""
+    authenticator: Authenticator = request.app.state.authenticator
+    try:
+        return scope in (await authenticator.identify(credential_of(request.headers))).scopes
+    except Unauthorized:
+        return False
 
 
 def credential_of(headers: Headers) -> str | None:

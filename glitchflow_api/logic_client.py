@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from glitchflow_api.connections import Connections
-from glitchflow_api.errors import LogicIncoherent, LogicUnreachable, ProblemFromBelow
+from glitchflow_api.errors import HeadTooLong, LogicIncoherent, LogicUnreachable, ProblemFromBelow
 from glitchflow_api.settings import GatewaySettings
 from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _JSON = {"Content-Type": "application/json"}
 _CONNECTIONS = 128
+_TOO_LONG = frozenset({HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE})
 #: dslogic waits 30 s for the buffer's answer, and says so; the gateway waits a little longer to hear it.
 _ANSWER_SECONDS = 75.0
 
@@ -188,6 +189,8 @@ def _reply(answer: Answer) -> Reply:
     reply = Reply(answer.status, answer.headers, answer.take())
     if reply.status == HTTPStatus.UNAUTHORIZED:  # it is not the client whom dslogic refuses
         raise LogicIncoherent("dslogic refuses the gateway: LOGIC_SECRET_FILE is not its CALLER_SECRET_FILE")
+    if reply.status in _TOO_LONG:
+        raise HeadTooLong("a header of the request, or its query, is longer than is taken")
     if (reply.headers.get("Content-Type") or "").partition(";")[0].strip().lower() == PROBLEM_TYPE:
         raise ProblemFromBelow(reply.status, reply.body, reply.headers.get("Retry-After"))
     return reply

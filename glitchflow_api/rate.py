@@ -3,7 +3,7 @@
 import math
 import time
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -113,7 +113,10 @@ def _who(scope: Scope) -> str:
 def _home(address: str) -> str:
     """Give an address; of IPv6, of which a home has very many, the home's."""
     try:
-        if ip_address(address).version == 6:  # noqa: PLR2004 (IPv6)
+        told = ip_address(address)
+        if isinstance(told, IPv6Address):
+            if told.ipv4_mapped:  # as a socket for both sees IPv4: all of it would be one home
+                return str(told.ipv4_mapped)
             return str(ip_network(f"{address}/{_IPV6_HOME}", strict=False))
     except ValueError:
         return address

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from glitchflow_api import datapath
 from glitchflow_api.access import Scope
 from glitchflow_api.events import EventStream, Hub
+from glitchflow_api.gate import may_still
 from glitchflow_api.logic_client import LogicClient, Reply
 from glitchflow_api.models import (
     CleanAnswer,
@@ -29,7 +30,7 @@ from glitchflow_api.models import (
 )
 from glitchflow_api.openapi import described, described_stream, json_body, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
-from glitchflow_api.sessions import CurrentCaller, may_still, refuse_other_user
+from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.passing import ANSWER_HEADERS, PAGE_HEADERS, QUESTION_HEADERS, pick

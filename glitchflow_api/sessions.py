@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from glitchflow_api.access import COOKIE, Authenticator, Caller, Scope
 from glitchflow_api.errors import NotCaller, Unauthorized
-from glitchflow_api.gate import credential_of
 from glitchflow_api.models import SessionOrder, Whoami
 from glitchflow_api.openapi import json_body, problems
 from gwservice.asgi import JsonBody
@@ -51,15 +50,6 @@ def refuse_other_user(caller: Caller, order: bytes) -> None:
     user = decode_order(ThawOrder, order).user
     if user != caller.name:
         raise NotCaller(f"the user is {user!r}, and the credential is of {caller.name!r}", field="user")
-
-
-async def may_still(request: Request, scope: Scope) -> bool:
-    """Tell whether the caller's credential, which was good when the request began, still allows something."""
-    authenticator: Authenticator = request.app.state.authenticator
-    try:
-        return scope in (await authenticator.identify(credential_of(request.headers))).scopes
-    except Unauthorized:
-        return False
 
 
 @router.get("/whoami")

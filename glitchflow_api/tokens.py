@@ -87,6 +87,8 @@ class Tokens:
             )
         except (InvalidTokenError, jwt.InvalidKeyError) as error:
             raise Unauthorized(f"the token is not valid: {error}") from error
+        except RecursionError:  # what is said to be its header may be arrays in arrays, from anybody
+            raise Unauthorized("the token is not valid: it is nested too deeply") from None
 
     def _caller(self, claims: dict[str, Any]) -> Caller:
         words = str(claims.get("scope", "")).split()

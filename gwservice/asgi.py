@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 8
 #: Longer than any caller keeps an idle connection, so that none is closed at the moment it is used.
 _KEEP_ALIVE_SECONDS = 120
+#: Bytes of the largest order: strangers may send one, and none that makes sense has a tenth of it.
+_MOST_OF_ORDER = 64 * 1024
 
 
 class UnsupportedMediaType(ProblemError):
@@ -73,28 +75,36 @@ async def read_json(request: Request) -> bytes:
         TooLarge: it is larger than `max_body` bytes; it is not read to its end.
 
     """
+    return await _read_json(request, request.app.state.max_body, "MAX_BODY")
+
+
+async def read_order(request: Request) -> bytes:
+    """Read a JSON body as `read_json` does, of the size of an order at most."""
+    return await _read_json(request, min(request.app.state.max_body, _MOST_OF_ORDER), "an order's limit")
+
+
+async def _read_json(request: Request, limit: int, name: str) -> bytes:
     if media_type(request) != _JSON:
         raise UnsupportedMediaType(f"expected {_JSON}, got {request.headers['content-type']}")
-    limit: int = request.app.state.max_body
     if int(request.headers.get("content-length", 0)) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes (MAX_BODY)")
+        raise TooLarge(f"the body is larger than {limit} bytes ({name})")
     chunks, size = [], 0
     patience: Patience = request.app.state.patience
     with patience.wait():
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit:
-                raise TooLarge(f"the body is larger than {limit} bytes (MAX_BODY)")
+                raise TooLarge(f"the body is larger than {limit} bytes ({name})")
             chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def read_json_if_any(request: Request) -> bytes:
-    """Read a JSON body as `read_json` does; empty where there is none, whatever it is said to be."""
+async def read_order_if_any(request: Request) -> bytes:
+    """Read a JSON body as `read_order` does; empty where there is none, whatever it is said to be."""
     headers = request.headers
     if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
         return b""
-    return await read_json(request)
+    return await read_order(request)
 
 
 def body_pieces(request: Request) -> AsyncIterator[bytes]:
@@ -146,10 +156,10 @@ class DuplexResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-#: The parameter of an endpoint that takes a JSON body.
-JsonBody = Annotated[bytes, Depends(read_json)]
+#: The parameter of an endpoint that takes an order.
+JsonBody = Annotated[bytes, Depends(read_order)]
 #: The parameter of an endpoint that can do without one.
-OptionalJsonBody = Annotated[bytes, Depends(read_json_if_any)]
+OptionalJsonBody = Annotated[bytes, Depends(read_order_if_any)]
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -207,6 +217,7 @@ def serve(
         port=address.port,
         loop="uvloop",
         http=protocol,
+        ws="none",  # no route is a WebSocket; a connection that became one would be out of its protocol's sight
         ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=log_config(service),
         access_log=False,

@@ -8,6 +8,7 @@ terminal: `2026-11-20T23:41:07.123Z INFO databuffer: message [request_id]`.
 import logging
 import logging.config
 import os
+import re
 import sys
 import time
 from enum import StrEnum
@@ -31,6 +32,8 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 
 #: Characters of a message or a value that are told: some hold names and notes of senders, as long as they like.
 _MOST_CHARACTERS = 1000
+#: What would begin a line of its own, or steer the terminal: some messages hold names that others made up.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _shortened(value: object) -> object:
@@ -52,7 +55,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """Write all but the exception."""
         request = in_hand()
-        record.message = str(_shortened(record.message))
+        record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(_shortened(record.message)))
         return super().formatMessage(record) + (f" [{request.id}]" if request else "")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from http.client import responses
 from typing import Any, ClassVar, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,9 @@ _LONGEST_LOOK = 1.0
 _TELL_SECONDS = 60.0
 #: Above the limit by this factor, a connection is not even told so.
 _FLOOD = 2
+#: Bytes that may come, beyond what is read at a time, without a request getting on: its address, its headers, and
+#: those that may follow a body in chunks. The parser would gather them without end, and each time from the beginning.
+_MOST_OF_HEAD = 64 * 1024
 
 
 class Limits(NamedTuple):
@@ -97,6 +101,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.taken_due = math.inf
         self._past_headers = False
         self._receiving = False
+        self._got_on = False
+        self._without_progress = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does it
         """Begin: from now on, the headers of a request should come."""
@@ -110,21 +116,35 @@ class LimitedProtocol(HttpToolsProtocol):
         self.warden.end(self)
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take what came, unless it is a head without end."""
+        self._got_on = False
+        super().data_received(data)
+        self._without_progress = 0 if self._got_on else self._without_progress + len(data)
+        if self._without_progress > _MOST_OF_HEAD:
+            self._give_up(ProblemCode.BAD_REQUEST, f"the headers are larger than {_MOST_OF_HEAD} bytes")
+
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._past_headers, self._receiving = False, True
+        self._past_headers, self._receiving, self._got_on = False, True, True
         self._expect_headers()
 
     def on_headers_complete(self) -> None:
         """Wait no longer: for the body waits whoever reads it."""
-        self._past_headers = True
+        self._past_headers = self._got_on = True
         self.headers_due = math.inf
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._got_on = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
         self._receiving = False
+        self._got_on = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -144,15 +164,25 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def give_up(self) -> None:
+        """Close the connection, because of headers that do not come."""
+        self._give_up(
+            ProblemCode.TIMEOUT,
+            f"the headers did not come within {self.warden.limits.header_seconds:g} s (HEADER_TIMEOUT)",
+        )
+
+    def _give_up(self, code: ProblemCode, detail: str) -> None:
         """Close the connection, and say why where no answer was given."""
         if self.transport.is_closing():
             self.transport.abort()
             return
         answering = self.cycle is not None and not self.cycle.response_complete
         if not answering and not self._past_headers:
-            detail = f"the headers did not come within {self.warden.limits.header_seconds:g} s (HEADER_TIMEOUT)"
-            self.transport.write(_raw(make_problem(ProblemCode.TIMEOUT, detail)))
+            self.transport.write(_raw(make_problem(code, detail)))
         self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer who would speak another protocol in this one, and part: the parser takes nothing more from here on."""
+        self.cycle.keep_alive = False
 
     def _expect_headers(self) -> None:
         self.headers_due = self.loop.time() + self.warden.limits.header_seconds
@@ -190,7 +220,7 @@ def limited(limits: Limits) -> type[LimitedProtocol]:
 def _raw(problem: Problem) -> bytes:
     body = encode_problem(problem)
     head = (
-        f"HTTP/1.1 {problem.status} Request Timeout\r\nContent-Type: {PROBLEM_TYPE}\r\n"
+        f"HTTP/1.1 {problem.status} {responses[problem.status]}\r\nContent-Type: {PROBLEM_TYPE}\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

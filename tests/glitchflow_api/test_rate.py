@@ -100,6 +100,8 @@ def test_a_callers_group_has_no_part_in_it_and_off_is_off() -> None:
         ("10.0.0.1", "10.0.0.2", False),
         ("2001:db8::1", "2001:db8::ffff:2", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
         ("testclient", "testclient", True),
     ],
 )

@@ -245,7 +245,12 @@ async def test_a_key_that_is_too_short_is_not_trusted(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize(
-    "credential", [None, "", ".", "..", "a.b.c", "x" * 10_000, "\xff", "eyJhbGciOiJSUzI1NiJ9.e30.", "e30.e30.e30"]
+    "credential",
+    [
+        *(None, "", ".", "..", "a.b.c", "x" * 10_000, "\xff", "eyJhbGciOiJSUzI1NiJ9.e30.", "e30.e30.e30"),
+        f"{base64url_encode(b'[' * 40_000).decode()}.e30.e30",
+    ],
+    ids=lambda credential: repr(credential)[:12],
 )
 async def test_what_is_no_token_is_refused(issuer: Issuer, credential: str | None) -> None:
     assert await refusal(tokens(issuer), credential)

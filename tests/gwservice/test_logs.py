@@ -80,6 +80,11 @@ def test_what_a_sender_calls_something_makes_no_line_long() -> None:
     assert json.loads(without_a_request(JsonFormatter("a"), line))["user"].endswith("yyy… (1000000 characters)")
 
 
+def test_no_name_begins_a_line_of_text_or_steers_a_terminal() -> None:
+    told = without_a_request(TextFormatter("databuffer"), record("frozen by %s", "eve\nERROR \x1b[2J\u2028\x85é"))
+    assert told.endswith("frozen by eve\\nERROR \\x1b[2J\\u2028\\x85é")
+
+
 def test_a_line_of_text_is_for_people() -> None:
     assert without_a_request(TextFormatter("run"), record("hello")) == "2023-11-14T22:13:20.123Z INFO run: hello"
     assert of_a_request(TextFormatter("run"), record("hello")) == "2023-11-14T22:13:20.123Z INFO run: hello [abc]"

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from glitchflow_api.access import Scope
@@ -157,6 +159,31 @@ def test_who_listens_hears_nothing_more_once_the_key_is_revoked(trio: Trio, run:
         time.sleep(1.1)
         assert '"CREATED"' in run.script("h1", "streamdata.sh", data=segment_body(7)).stdout
         assert f'"seq":{before + 1}'.encode() not in events.rest()
+
+
+def test_who_streams_stores_nothing_more_once_the_key_is_revoked(trio: Trio, ring: Keyring) -> None:
+    key = ring.make("streamer", Scope.STREAM)
+    admin = {"Authorization": f"Bearer {ring.make('counter', Scope.READ)}"}
+    time.sleep(1.1)  # the gateway looks at the file once a second
+
+    def lines() -> Iterator[bytes]:
+        yield segment_body(1) + b"\n"
+        while stored() == before:
+            time.sleep(0.02)
+        ring.change(key, revoked=datetime.now(UTC))
+        time.sleep(1.1)
+        yield segment_body(2) + b"\n"
+        time.sleep(0.1)
+        yield segment_body(3) + b"\n"
+
+    def stored() -> int:
+        return int(httpx2.get(f"{trio.url}/overview", headers=admin).json()["seq"])
+
+    before = stored()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
+    with suppress(httpx2.TransportError):  # the answer has no end
+        httpx2.post(f"{trio.url}/streamdata", content=lines(), headers=headers)
+    assert stored() == before + 1
 
 
 def test_no_key_is_told_in_any_log_or_file(trio: Trio, keys: Mapping[str, Path]) -> None:

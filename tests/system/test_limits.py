@@ -6,13 +6,16 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
 from glitchflow_api.access import Scope
+from glitchflow_api.app import create_app as create_gateway
+from glitchflow_api.settings import GatewaySettings
 from scripts.trio import Trio
 from tests.support.keyring import Keyring
 from tests.support.segments import JSON, segment_body
@@ -148,6 +151,86 @@ def test_headers_that_come_too_slowly_end_the_connection(trio: Trio) -> None:
     assert rest_of(connect(gateway)).startswith(b"HTTP/1.1 408 "), "so does a connection that says nothing"
     with dripping(logic, b"GET /bufstat HTTP/1.1\r\nHost: x\r\nX-Slow: ", 1) as [connection]:
         assert b"200" not in rest_of(connection)
+
+
+HEADS_WITHOUT_END = {
+    "address": b"GET /",
+    "one header": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ",
+    "what follows chunks": b"POST /session HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ",
+}
+
+
+@pytest.mark.parametrize("beginning", HEADS_WITHOUT_END.values(), ids=HEADS_WITHOUT_END)
+def test_a_head_without_end_is_not_gathered(trio: Trio, beginning: bytes) -> None:
+    sent, most = 0, 20_000_000
+    with connect(trio.url) as connection, suppress(ConnectionError):
+        connection.sendall(beginning)
+        while sent < most:
+            connection.sendall(b"a" * 65536)
+            sent += 65536
+    assert sent < most
+    with connect(trio.url) as connection:
+        connection.sendall(beginning)
+        time.sleep(0.1)  # what is left unread when the connection is closed would take the answer along
+        connection.sendall(b"a" * 66_000)
+        answer = rest_of(connection)
+    assert b"HTTP/1.1 400 " in answer or beginning.endswith(b"chunked\r\n\r\n0\r\nX-Long: ")
+
+
+def test_the_longest_headers_that_a_browser_sends_pass(trio: Trio) -> None:
+    assert httpx2.get(f"{trio.url}/healthz", headers={"Cookie": "a=" + "b" * 60_000}).status_code == 200
+
+
+def test_many_small_chunks_are_no_head_without_end(trio: Trio) -> None:
+    line = segment() + b"\n"
+    pieces = (line if number % 500 == 0 else b" " for number in range(5_000))
+    answer = httpx2.post(f"{trio.url}/streamdata", content=pieces, headers=NDJSON)
+    assert answer.text.count('"CREATED"') == 10
+
+
+def test_a_stream_of_few_small_lines_is_stored_as_it_comes(trio: Trio) -> None:
+    def stored() -> int:
+        return int(httpx2.get(f"{trio.url}/stats").json()["n_itm"])
+
+    def lines() -> Iterator[bytes]:
+        for _ in range(6):
+            expected = stored() + 1
+            yield segment() + b"\n"
+            deadline = time.monotonic() + 10
+            while stored() < expected:
+                assert time.monotonic() < deadline
+            time.sleep(0.3)  # all of them take longer than BODY_TIMEOUT, none does
+
+    answer = httpx2.post(f"{trio.url}/streamdata", content=lines(), headers=NDJSON)
+    assert answer.text.count('"CREATED"') == 6
+
+
+def test_an_order_is_small_whatever_a_body_may_be() -> None:
+    with TestClient(create_gateway(GatewaySettings.model_validate({}))) as gateway:
+        for path in ("/session", "/train"):
+            refused = gateway.post(path, content=b'"' + b"a" * 70_000 + b'"', headers=JSON)
+            assert (refused.status_code, refused.json()["code"]) == (413, "too-large")
+
+
+def test_who_would_speak_another_protocol_takes_no_place_for_good(trio: Trio) -> None:
+    asking = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    asking += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    for _ in range(45):  # more than MAX_CONNECTIONS, one after the other
+        with connect(trio.url) as connection:
+            connection.sendall(asking)
+            assert rest_of(connection).startswith(b"HTTP/1.1 200 ")
+    assert httpx2.get(f"{trio.url}/stats").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("GET", f"/segments?channel={'x' * 5000}", {}), ("POST", "/streamdata", {"Idempotency-Key": "k" * 9000})],
+    ids=["query", "header"],
+)
+def test_what_is_too_long_for_dslogic_is_the_callers_fault(trio: Trio, asked: tuple[str, str, dict[str, str]]) -> None:
+    method, path, headers = asked
+    refused = httpx2.request(method, trio.url + path, content=segment(), headers=JSON | headers)
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad-request")
 
 
 @pytest.mark.parametrize("tier", [0, 1, 2], ids=["gateway", "dslogic", "buffer"])
