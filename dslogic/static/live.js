@@ -23,6 +23,7 @@ export async function follow(listener) {
     try {
       await follower.run(() => {
         failures = 0;
+        hurried = false;
         listener.connected();
       });
       // It ended as it should: the gateway stops, or lets listeners come anew from time to time.
@@ -30,7 +31,7 @@ export async function follow(listener) {
     } catch (error) {
       const wait = waitOf(failures, error.retryAfter);
       listener.lost(error, wait);
-      await wake(wait);
+      if (await wake(wait)) failures = -1; // what failed before is over
     }
   }
 }
@@ -42,18 +43,28 @@ function waitOf(failures, retryAfter) {
 }
 
 let wakeUp = () => {};
+let hurried = false;
 
-/** Try again now, e.g. because somebody signed in. */
-export const tryNow = () => wakeUp();
+/** Try again now, or right after the try that is under way, e.g. because somebody signed in. */
+export function tryNow() {
+  hurried = true;
+  wakeUp();
+}
 
-function wake(milliseconds) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    wakeUp = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-  });
+/** Wait, unless there is a reason to try now; says whether there was. */
+async function wake(milliseconds) {
+  if (!hurried) {
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      wakeUp = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+  const early = hurried;
+  hurried = false;
+  return early;
 }
 
 window.addEventListener("online", tryNow);

@@ -26,6 +26,7 @@ export async function learnWho() {
 /** Ask who is signed in, be it known or not. */
 export async function askWho() {
   if (!offers("whoami")) return;
+  const before = JSON.stringify(caller);
   try {
     caller = await read("whoami");
     known = true;
@@ -36,7 +37,7 @@ export async function askWho() {
   write("who-name", caller.name ? [caller.name, caller.group].filter(Boolean).join(" · ") : "");
   show("sign-in", !caller.name);
   show("sign-out", Boolean(caller.name));
-  for (const listener of listeners) listener(caller);
+  if (JSON.stringify(caller) !== before) for (const listener of listeners) listener();
 }
 
 export function signIn() {

@@ -137,7 +137,8 @@ def test_the_key_is_nowhere_in_the_page(page: Page, keys: dict[str, str]) -> Non
 
 
 def test_signed_out_nothing_is_seen_any_more(page: Page) -> None:
-    page.get_by_role("button", name="Sign out").click()
+    with page.expect_event("load"):
+        page.get_by_role("button", name="Sign out").click()
     wait_for_text(page, "banner-text", "Sign in to see the datastore")
     assert page.locator("#n-segments").text_content() == "—"
 
