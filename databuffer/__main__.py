@@ -77,7 +77,7 @@ def _fsck(*, repair: bool) -> int:
             print(f"{'repaired: ' if repair and finding.repairable else ''}{finding.what}")  # noqa: T201 (what the command is for)
     finally:
         store.close()
-    print("everything agrees" if not found else f"{found} findings, {unrepaired} of them not repaired")  # noqa: T201 (see above)
+    print(f"{_count(found, 'finding')}, {unrepaired} not repaired" if found else "everything agrees")  # noqa: T201 (see above)
     return 1 if unrepaired else 0
 
 
@@ -87,11 +87,15 @@ def _verify(folder: Path) -> int:
     for difference in found:
         print(difference)  # noqa: T201 (what the command is for)
     print(  # noqa: T201 (see above)
-        f"{folder}: {len(found)} difference{'' if len(found) == 1 else 's'}"
+        f"{folder}: {_count(len(found), 'difference')}"
         if found
         else f"{folder}: {manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
     )
     return 1 if found else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 if __name__ == "__main__":
