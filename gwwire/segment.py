@@ -16,6 +16,10 @@ from gwwire.problems import ProblemCode, ProblemError
 NDJSON = "application/x-ndjson"
 
 
+#: Characters of the longest channel name. It is told again with each segment, and with each look at the whole.
+_LONGEST_CHANNEL = 255
+
+
 class InvalidSegment(ProblemError):
     """The body is JSON but not a segment; `field` names the part that is wrong."""
 
@@ -117,10 +121,14 @@ def decode_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
 
     """
     segment = decode(_decoder, body, InvalidSegment)
+    channel = segment.channel
+    if not isinstance(channel, str | None):
+        raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
     if limits:
         limits.check(segment)
-    if not isinstance(segment.channel, str | None):
-        raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
+        if channel is not None and (len(channel) > _LONGEST_CHANNEL or not channel.isprintable()):
+            detail = f"meta.channel: expected {_LONGEST_CHANNEL} printable characters at most"
+            raise InvalidSegment(detail, field="meta.channel")
     return segment
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwwire.problems import ProblemError
-from gwwire.segment import Segment, SegmentLimits, compact, decode_segment, encode_segment
+from gwwire.segment import InvalidSegment, Segment, SegmentLimits, compact, decode_segment, encode_segment
 from tests.support.segments import BAD_BODIES
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -109,3 +109,21 @@ def test_what_is_nested_without_end_is_too_deep_with_no_limit_set() -> None:
     with pytest.raises(ProblemError) as refused:
         decode_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b"[" * 100_000)
     assert refused.value.problem().code == "too-deep"
+
+
+ROOMY = SegmentLimits(max_samples=10, max_meta=100_000, max_depth=8)
+
+
+@pytest.mark.parametrize("channel", ["", "H1:GDS-CALIB_STRAIN", "Kanal ä", "x" * 255])
+def test_a_channel_has_any_printable_name(channel: str) -> None:
+    body = json.dumps({"h": [1.0], "t": [0, 1], "meta": {"channel": channel}}).encode()
+    assert decode_segment(body, ROOMY).channel == channel
+
+
+@pytest.mark.parametrize("channel", ["x" * 256, "a\nb", "\x1b[2J", "a\u2028b", "a\u202eb"])
+def test_a_name_that_is_long_or_steers_who_shows_it_is_refused_but_what_is_stored_stays_readable(channel: str) -> None:
+    body = json.dumps({"h": [1.0], "t": [0, 1], "meta": {"channel": channel}}).encode()
+    with pytest.raises(InvalidSegment) as refused:
+        decode_segment(body, ROOMY)
+    assert refused.value.field == "meta.channel"
+    assert decode_segment(body).channel == channel
