@@ -172,6 +172,14 @@ def test_the_supervisor_stops_all_cleanly(supervised: Supervised, tmp_path: Path
     assert (tmp_path / "home" / "appdata" / "log" / "LogStream.json").exists()
 
 
+def test_a_start_says_nothing_of_tiers_that_are_not_there_yet(tmp_path: Path) -> None:
+    said = tmp_path / "log"
+    with said.open("wb") as log, Trio(tmp_path / "home", free_ports(), output=log):
+        pass
+    assert '"event":"open"' in said.read_text()
+    assert "request-failed" not in said.read_text()
+
+
 @pytest.mark.parametrize("victim", ["databuffer", "gunicorn", "glitchflow_api"])
 def test_a_dying_service_takes_the_rest_down(supervised: Supervised, victim: str) -> None:
     process, _ = supervised()
