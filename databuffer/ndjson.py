@@ -75,7 +75,10 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
             parts, size, start = [], 0, end + 1
         size += len(chunk) - start
         # What is too long is not kept; its end is still waited for.
-        parts = [*parts, chunk[start:]] if size <= max_line else []
+        if size <= max_line:
+            parts.append(chunk[start:])  # not a new list: a line may come in very many pieces
+        else:
+            parts.clear()
     if size > max_line:
         yield _too_large(max_line)
     elif size:

@@ -104,3 +104,15 @@ async def test_lines_are_the_same_wherever_the_body_is_cut(lines: list[bytes], c
 
     found = ["too large" if isinstance(line, TooLarge) else line async for line in split_lines(chunks(), 20)]
     assert found == ["too large" if len(line) > 20 else line for line in lines if line]
+
+
+@pytest.mark.anyio
+async def test_a_line_in_very_many_pieces_is_put_together_once() -> None:
+    many = 200_000  # were the pieces copied with each one that comes, this would take minutes
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(many):
+            yield b"a"
+        yield b"\nb"
+
+    assert [line async for line in split_lines(pieces(), many)] == [b"a" * many, b"b"]
