@@ -1,9 +1,11 @@
 """What is told of every request at the moment its answer begins, in every service alike."""
 
 import logging
+from typing import Any
 
 from gwservice.correlation import FROZEN, RequestInHand
 from gwservice.metrics import count_request
+from gwservice.repeats import Repeats
 from gwservice.tracing import tell_span
 from gwwire.problems import ProblemCode
 
@@ -14,12 +16,13 @@ UNKNOWN_ROUTE = "other"
 _FAILURES = 500
 #: What somebody has to look at here; the rest passes, or is looked at in another tier.
 _OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
+_repeats = Repeats()
 #: Asked every few seconds, by those who know what to do when it is not ready.
 _PROBE = "/readyz"
 
 
 def tell_end(request: RequestInHand, method: str, route: str, status: int, seconds: float) -> None:
-    """Count a request that is answered; one that failed gets a line in the log, unless it is a probe.
+    """Count a request that is answered; one that failed gets a line in the log, unless it is a probe or one of many.
 
     Args:
         request: what is known of it.
@@ -34,13 +37,22 @@ def tell_end(request: RequestInHand, method: str, route: str, status: int, secon
     if request.span:
         tell_span(request.span, method, route, status, outcome)
     if status >= _FAILURES and outcome != FROZEN and route != _PROBE:
-        told = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
-        log.log(
-            logging.ERROR if outcome in _OURS else logging.WARNING,
-            "%s %s failed: %s",
-            method,
-            route,
-            request.detail or outcome,
-            extra=told | {"seconds": round(seconds, 6)},
-            exc_info=request.error,
-        )
+        told = {"method": method, "route": route, "status": status, "outcome": outcome, "seconds": round(seconds, 6)}
+        _tell_failure(request, told)
+
+
+def _tell_failure(request: RequestInHand, told: dict[str, Any]) -> None:
+    method, route, outcome = told["method"], told["route"], told["outcome"]
+    untold = _repeats.tell((method, route, outcome))
+    if untold is None:
+        return
+    log.log(
+        logging.ERROR if outcome in _OURS else logging.WARNING,
+        "%s %s failed: %s%s",
+        method,
+        route,
+        request.detail or outcome,
+        f" (and {untold} more like it before)" if untold else "",
+        extra={"event": "request-failed", **told, "untold": untold},
+        exc_info=request.error,
+    )
