@@ -36,6 +36,12 @@ async def store_lines(
     answers: asyncio.Queue[asyncio.Future[Stored] | ProblemError | None] = asyncio.Queue()
     in_flight = asyncio.Semaphore(_IN_FLIGHT)
 
+    def note_done(answer: asyncio.Future[Stored]) -> None:
+        in_flight.release()
+        # Asked for in any case: where nobody fetches the answer any more, it is no news for the log.
+        if not answer.cancelled() and (error := answer.exception()):
+            _forget_way(error)
+
     async def read() -> None:
         try:
             index = 0
@@ -45,7 +51,7 @@ async def store_lines(
                 if isinstance(answer, ProblemError):
                     in_flight.release()
                 else:
-                    answer.add_done_callback(lambda _: in_flight.release())
+                    answer.add_done_callback(note_done)
                 answers.put_nowait(answer)
                 index += 1
         finally:
@@ -93,7 +99,13 @@ async def _accept(
     try:
         return await buffer.accept(line, key, group)
     except ProblemError as error:
+        _forget_way(error)
         return error
+
+
+def _forget_way(error: BaseException) -> None:
+    """Keep what is wrong, and not the frames it came through: they hold the line, until the answer is fetched."""
+    error.__traceback__ = error.__context__ = None
 
 
 async def _tell(answer: asyncio.Future[Stored] | ProblemError) -> bytes:

@@ -60,6 +60,8 @@ def _begin(body: bytes, path: Path | None, limits: SegmentLimits | None) -> Outc
     try:
         segment = decode_segment(body, limits)
     except ProblemError as error:
+        # What is wrong is kept until the answer is fetched; the frames it came through would hold the segments.
+        error.__traceback__ = error.__context__ = None
         return error
     content = compact(body, segment)
     sha256 = hashlib.sha256(content).hexdigest()

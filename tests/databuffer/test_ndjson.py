@@ -1,9 +1,12 @@
 """Many segments in one request."""
 
+import asyncio
+import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from databuffer.app import create_app, create_buffer
-from databuffer.ndjson import split_lines
+from databuffer.ndjson import split_lines, store_lines
 from databuffer.settings import BufferSettings
 from gwservice.asgi import TooLarge
 from tests.support.segments import BAD_BODIES, segment_body
@@ -116,3 +119,32 @@ async def test_a_line_in_very_many_pieces_is_put_together_once() -> None:
         yield b"\nb"
 
     assert [line async for line in split_lines(pieces(), many)] == [b"a" * many, b"b"]
+
+
+@pytest.mark.anyio
+async def test_bad_lines_whose_answers_nobody_fetches_are_neither_kept_nor_told_in_the_log(
+    settings: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = create_buffer(settings)
+    await buffer.open()
+    all_read = asyncio.Event()
+
+    async def lines() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b'{"h":[' + b"1," * 50_000 + b"x\n"
+        all_read.set()
+        await asyncio.Event().wait()
+
+    tracemalloc.start()
+    try:
+        answering = cast("AsyncGenerator[bytes]", store_lines(buffer, lines(), key=None, max_line=10**6))
+        assert b"invalid-json" in await anext(answering)
+        await all_read.wait()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 5_000_000, "of 10 MB that came, half is no longer there at least"
+    await answering.aclose()
+    await buffer.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
