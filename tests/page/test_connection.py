@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Page, Request, expect
 
 from glitchflow_api.access import Scope
 from glitchflow_api.key_file import change_keys, make_key
@@ -115,7 +115,7 @@ def sign_in(page: Page, key: str) -> None:
 
 def test_who_is_not_signed_in_is_asked_to(page: Page) -> None:
     wait_for_text(page, "banner-text", "Sign in to see the datastore")
-    assert page.locator("#state-word").text_content() == "Waiting for data"
+    expect(page.locator("#state-word")).to_have_text("Waiting for data")
     sign_in(page, "gf_000000000000_wrong")
     wait_for_text(page, "sign-failure", "not known")
     page.keyboard.press("Escape")
@@ -125,8 +125,8 @@ def test_a_reader_sees_everything_and_is_offered_no_order(page: Page, keys: dict
     sign_in(page, keys["reader"])
     wait_for_state(page, "Operational")
     wait_for_text(page, "who-name", "reader")
-    assert not page.locator("#actions").is_visible()
-    assert not page.locator("#banner").is_visible()
+    expect(page.locator("#actions")).to_be_hidden()
+    expect(page.locator("#banner")).to_be_hidden()
 
 
 def test_the_key_is_nowhere_in_the_page(page: Page, keys: dict[str, str]) -> None:
@@ -140,17 +140,17 @@ def test_signed_out_nothing_is_seen_any_more(page: Page) -> None:
     with page.expect_event("load"):
         page.get_by_role("button", name="Sign out").click()
     wait_for_text(page, "banner-text", "Sign in to see the datastore")
-    assert page.locator("#n-segments").text_content() == "—"
+    expect(page.locator("#n-segments")).to_have_text("—")
 
 
 def test_an_order_is_given_in_ones_own_name_only(page: Page, keys: dict[str, str], trio: Trio) -> None:
     sign_in(page, keys["alice"])
     push(trio, keys, 1)
     wait_for_text(page, "n-segments", "1")
-    assert not page.get_by_role("button", name="Archive…").is_visible()
+    expect(page.get_by_role("button", name="Archive…")).to_be_hidden()
     page.get_by_role("button", name="Freeze…").click()
     name = page.get_by_label("Your name")
-    assert name.input_value() == "alice"
+    expect(name).to_have_value("alice")
     assert not name.is_editable()
     page.locator("#order").get_by_role("button", name="Freeze").click()
     wait_for_state(page, "Frozen")

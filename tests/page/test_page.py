@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.time import Time
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from scipy.signal import spectrogram
 
 from scripts.trio import Trio
@@ -61,11 +61,11 @@ def push(client: httpx2.Client, second: int, channel: str = "H1:TEST", **meta: A
 
 
 def test_an_empty_datastore_is_told_as_such(page: Page) -> None:
-    assert page.locator("#n-segments").text_content() == "0"
-    assert page.locator("#lag").text_content() == "—"
-    assert page.locator("#coverage-empty").is_visible()
-    assert page.locator("#strain-empty").is_visible()
-    assert page.locator("#freeze").is_disabled()
+    expect(page.locator("#n-segments")).to_have_text("0")
+    expect(page.locator("#lag")).to_have_text("—")
+    expect(page.locator("#coverage-empty")).to_be_visible()
+    expect(page.locator("#strain-empty")).to_be_visible()
+    expect(page.locator("#freeze")).to_be_disabled()
 
 
 def test_the_first_view_is_light_and_does_not_wait_for_the_plotting_library(page: Page) -> None:
@@ -98,12 +98,12 @@ def test_the_numbers_are_those_of_the_overview(page: Page, client: httpx2.Client
     wait_for_text(page, "n-segments", "7")
     overview = client.get("/overview").json()
     size = overview["buff_size"]
-    assert page.locator("#fill-size").text_content() == f"{size / 1000:.3g} kB"
+    expect(page.locator("#fill-size")).to_have_text(f"{size / 1000:.3g} kB")
     assert page.locator("#fill").get_attribute("aria-valuenow") == str(min(100, size * 100 // 50_000))
-    assert page.locator("#n-seconds").text_content() == "7 s"
-    assert page.locator("#n-seconds-hint").text_content() == "in 2 channels"
-    assert page.locator("#channels tbody td:first-child").all_text_contents() == ["H1:TEST", "L1:TEST"]
-    assert page.locator("#channels tbody td:nth-child(6)").all_text_contents() == [str(T0 + 8), str(T0 + 1)]
+    expect(page.locator("#n-seconds")).to_have_text("7 s")
+    expect(page.locator("#n-seconds-hint")).to_have_text("in 2 channels")
+    expect(page.locator("#channels tbody td:first-child")).to_have_text(["H1:TEST", "L1:TEST"])
+    expect(page.locator("#channels tbody td:nth-child(6)")).to_have_text([str(T0 + 8), str(T0 + 1)])
 
 
 def test_the_coverage_shows_the_gap(page: Page) -> None:
@@ -177,7 +177,7 @@ def test_a_segment_is_told_and_can_be_downloaded(page: Page, client: httpx2.Clie
     assert download.value.suggested_filename == name
     assert download.value.path().read_bytes() == client.get(f"/segments/{name}").content
     page.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    expect(dialog).to_be_hidden()
     page.get_by_role("button", name="Clear").click()
 
 
@@ -193,7 +193,7 @@ def test_the_log_has_every_segment_newest_first(page: Page, client: httpx2.Clien
     page.locator("#log-title").scroll_into_view_if_needed()
     names = client.get("/dumpbuf").json()["nmlist"]
     page.wait_for_function("count => document.querySelectorAll('#log tbody tr').length === count", arg=len(names))
-    assert page.locator("#log tbody td:nth-child(3)").all_text_contents() == names[::-1]
+    expect(page.locator("#log tbody td:nth-child(3)")).to_have_text(names[::-1])
 
 
 def test_a_freeze_is_confirmed_done_and_shown_with_its_holder(page: Page, client: httpx2.Client) -> None:
@@ -204,7 +204,7 @@ def test_a_freeze_is_confirmed_done_and_shown_with_its_holder(page: Page, client
     dialog.get_by_role("button", name="Freeze").click()
     wait_for_text(page, "outcome", "Frozen: 7 segments")
     wait_for_state(page, "Frozen")
-    assert "held by alice <b>" in (page.locator("#state-note").text_content() or "")
+    expect(page.locator("#state-note")).to_contain_text("held by alice <b>")
     token = page.evaluate("JSON.parse(Object.values(sessionStorage)[0]).token")
     assert re.fullmatch("[0-9a-f]{32}", token)
     assert token not in page.content()
@@ -219,7 +219,7 @@ def test_what_comes_meanwhile_is_told_as_the_next_batch(page: Page, client: http
 def test_who_froze_the_batch_here_thaws_it_here(page: Page) -> None:
     page.get_by_role("button", name="Thaw…").click()
     dialog = page.locator("#order")
-    assert not dialog.get_by_label("Token").is_visible()
+    expect(dialog.get_by_label("Token")).to_be_hidden()
     dialog.get_by_role("button", name="Thaw").click()
     wait_for_text(page, "outcome", "Thawed")
     wait_for_state(page, "Operational")
@@ -229,10 +229,10 @@ def test_who_froze_the_batch_here_thaws_it_here(page: Page) -> None:
 def test_an_order_is_given_with_the_keyboard_alone_and_taken_back_with_escape(page: Page) -> None:
     page.get_by_role("button", name="Archive…").focus()
     page.keyboard.press("Enter")
-    assert page.locator("#order").is_visible()
+    expect(page.locator("#order")).to_be_visible()
     assert "8 segments" in page.locator("#order-effect").inner_text()
     page.keyboard.press("Escape")
-    assert not page.locator("#order").is_visible()
+    expect(page.locator("#order")).to_be_hidden()
     assert page.evaluate("document.activeElement.id") == "clean"
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from scripts.trio import Trio
 from tests.support.browser import open_page, wait_for_state, wait_for_text
@@ -130,7 +130,7 @@ def test_turning_pages_stutters_nowhere(page: Page) -> None:
         }"""
     )
     assert longest < 250
-    assert page.locator("#segments tbody tr").count() == PAGE
+    expect(page.locator("#segments tbody tr")).to_have_count(PAGE)
     turn(page, "Newest")
     wait_for_rows(page, SEGMENTS)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: How long something may take that has no limit of its own; nothing here takes nearly as long.
@@ -53,6 +53,7 @@ def open_page(browser: Browser, url: str, **context: Any) -> tuple[Page, Complai
     """Open the page in a context of its own, and wait until it shows the datastore's state."""
     page = browser.new_context(**context).new_page()
     page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     complaints = Complaints(page)
     page.goto(url)
     return page, complaints
