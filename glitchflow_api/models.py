@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glitchflow_api.access import Scope
 from glitchflow_api.settings import AuthMode
+from gwwire.segment import LONGEST_CHANNEL, STEERING
 
 
 class SegmentMeta(BaseModel):
@@ -13,7 +14,14 @@ class SegmentMeta(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    channel: Annotated[str, Field(description="DET:NAME")] = ""
+    channel: Annotated[
+        str,
+        Field(
+            description="DET:NAME, without control characters",
+            max_length=LONGEST_CHANNEL,
+            json_schema_extra={"not": {"pattern": STEERING}},
+        ),
+    ] = ""
 
 
 class Segment(BaseModel):
@@ -46,7 +54,7 @@ class TrainOrder(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"user": "alice", "token": "a-secret"}]})
 
     user: Annotated[str, Field(min_length=1, description="becomes the holder of the frozen batch")]
-    token: Annotated[str, Field(description="kept with the batch, for the holder's use")]
+    token: Annotated[str, Field(description="whoever knows it may thaw; only its fingerprint is kept")]
 
 
 class CleanOrder(BaseModel):

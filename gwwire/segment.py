@@ -4,6 +4,7 @@ A segment is the JSON object `{"h": [strain…], "t": [t0, dt]}` with an optiona
 half-open GPS span `[t0, t0 + len(h)·dt)`. This module is the only validator of segments in the house.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,9 +16,12 @@ from gwwire.problems import ProblemCode, ProblemError
 #: The media type of many segments, a line each.
 NDJSON = "application/x-ndjson"
 
-
 #: Characters of the longest channel name. It is told again with each segment, and with each look at the whole.
-_LONGEST_CHANNEL = 255
+LONGEST_CHANNEL = 255
+#: What no channel name has in it: control characters, ends of lines, and what turns the direction of text around.
+#: A pattern in the words that Python's regular expressions share with JSON Schema's.
+STEERING = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+_steering = re.compile(STEERING)
 
 
 class InvalidSegment(ProblemError):
@@ -126,8 +130,8 @@ def decode_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
         raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
     if limits:
         limits.check(segment)
-        if channel is not None and (len(channel) > _LONGEST_CHANNEL or not channel.isprintable()):
-            detail = f"meta.channel: expected {_LONGEST_CHANNEL} printable characters at most"
+        if channel and (len(channel) > LONGEST_CHANNEL or _steering.search(channel)):
+            detail = f"meta.channel: expected {LONGEST_CHANNEL} characters at most, and no control characters"
             raise InvalidSegment(detail, field="meta.channel")
     return segment
 

@@ -114,8 +114,8 @@ def test_what_is_nested_without_end_is_too_deep_with_no_limit_set() -> None:
 ROOMY = SegmentLimits(max_samples=10, max_meta=100_000, max_depth=8)
 
 
-@pytest.mark.parametrize("channel", ["", "H1:GDS-CALIB_STRAIN", "Kanal ä", "x" * 255])
-def test_a_channel_has_any_printable_name(channel: str) -> None:
+@pytest.mark.parametrize("channel", ["", "H1:GDS-CALIB_STRAIN", "Kanal ä", "日本 \U0010ffff", "x" * 255])
+def test_a_channel_has_any_name_that_is_only_read(channel: str) -> None:
     body = json.dumps({"h": [1.0], "t": [0, 1], "meta": {"channel": channel}}).encode()
     assert decode_segment(body, ROOMY).channel == channel
 
