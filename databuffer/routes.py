@@ -56,6 +56,8 @@ async def _buffer(request: Request) -> Buffer:  # async: FastAPI would send a pl
 
 
 Storage = Annotated[Buffer, Depends(_buffer)]
+#: GPS seconds in a query.
+GpsTime = Annotated[float | None, Query(allow_inf_nan=False)]
 
 
 def _json(content: Any, status: int = 200) -> Response:
@@ -224,8 +226,8 @@ async def list_segments(  # noqa: PLR0913, PLR0917 (one for each thing that can 
     buffer: Storage,
     batch: str | None = None,
     channel: str | None = None,
-    start: Annotated[float | None, Query(allow_inf_nan=False)] = None,
-    stop: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    start: GpsTime = None,
+    stop: GpsTime = None,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     before: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
@@ -246,8 +248,8 @@ async def coverage(  # noqa: PLR0913, PLR0917 (one for each thing that can be as
     buffer: Storage,
     batch: str | None = None,
     channel: str | None = None,
-    start: Annotated[float | None, Query(allow_inf_nan=False)] = None,
-    stop: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    start: GpsTime = None,
+    stop: GpsTime = None,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 2000,
 ) -> Response:
     """Give the spans without a gap, by channel and sample spacing, that reach into a half-open GPS span.

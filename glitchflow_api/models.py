@@ -158,15 +158,20 @@ class ThawAnswer(BaseModel):
     body: str
 
 
-class SegmentQuery(BaseModel):
-    """Which segments are asked for."""
+class SpanQuery(BaseModel):
+    """Of which channel and half-open GPS span something is asked for."""
 
     model_config = ConfigDict(extra="ignore")
 
-    batch: Annotated[str | None, Field(description="of this batch")] = None
     channel: Annotated[str | None, Field(description="of this channel, DET:NAME")] = None
     start: Annotated[float | None, Field(allow_inf_nan=False, description="that end after this GPS time, s")] = None
     stop: Annotated[float | None, Field(allow_inf_nan=False, description="that begin before this GPS time, s")] = None
+
+
+class SegmentQuery(SpanQuery):
+    """Which segments are asked for."""
+
+    batch: Annotated[str | None, Field(description="of this batch")] = None
     after: Annotated[int, Field(ge=0, lt=2**63, description="stored after this seq")] = 0
     before: Annotated[
         int | None, Field(ge=0, lt=2**63, description="stored before this seq, and then the newest first")
@@ -174,15 +179,10 @@ class SegmentQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=10_000, description="at most so many")] = 1000
 
 
-class CoverageQuery(BaseModel):
+class CoverageQuery(SpanQuery):
     """Which stretches of time are asked for."""
 
-    model_config = ConfigDict(extra="ignore")
-
     batch: Annotated[str | None, Field(description="of this batch; of everything, where none is named")] = None
-    channel: Annotated[str | None, Field(description="of this channel, DET:NAME")] = None
-    start: Annotated[float | None, Field(allow_inf_nan=False, description="that end after this GPS time, s")] = None
-    stop: Annotated[float | None, Field(allow_inf_nan=False, description="that begin before this GPS time, s")] = None
     limit: Annotated[
         int, Field(ge=1, le=100_000, description="at most so many of a channel; the smallest gaps are closed for that")
     ] = 2000

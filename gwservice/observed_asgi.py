@@ -12,7 +12,6 @@ from gwservice.observing import UNKNOWN_ROUTE, tell_end
 from gwwire.problems import ProblemCode, make_problem
 
 _NAMES = (b"x-request-id", b"traceparent", b"tracestate")
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 #: What a web server of another make calls a request whose sender left.
 _CLIENT_GONE = 499
 
@@ -63,7 +62,7 @@ class Observed:
     def _tell(self, request: RequestInHand, scope: Scope, status: int, began: float) -> None:
         method, route = scope["method"], scope.get("route")
         path = self._data_path if scope["path"] == self._data_path else getattr(route, "path", UNKNOWN_ROUTE)
-        tell_end(request, method if method in _METHODS else "other", path, status, time.perf_counter() - began)
+        tell_end(request, method, path, status, time.perf_counter() - began)
 
 
 def _named(headers: Iterable[tuple[bytes, bytes]]) -> RequestInHand:

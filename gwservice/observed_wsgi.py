@@ -8,8 +8,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from gwservice.correlation import REQUEST_ID, RequestInHand, take_in_hand
 from gwservice.observing import UNKNOWN_ROUTE, tell_end
 
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-
 
 class Observed:
     """Names each request of the application behind it, and tells how it ended.
@@ -44,4 +42,4 @@ class Observed:
         rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
         known = rule.rule if rule else UNKNOWN_ROUTE
         path = self._data_path if environ["PATH_INFO"] == self._data_path else known
-        tell_end(request, method if method in _METHODS else "other", path, status, time.perf_counter() - began)
+        tell_end(request, method, path, status, time.perf_counter() - began)

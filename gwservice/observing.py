@@ -13,6 +13,9 @@ log = logging.getLogger(__name__)
 
 #: The route of a request that none of the service's routes takes: what was asked for is no label.
 UNKNOWN_ROUTE = "other"
+#: The methods that are told by their names; whatever else is asked with is no label either.
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_UNKNOWN_METHOD = "other"
 _FAILURES = 500
 #: What somebody has to look at here; the rest passes, or is looked at in another tier.
 _OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
@@ -32,6 +35,7 @@ def tell_end(request: RequestInHand, method: str, route: str, status: int, secon
         seconds: from its head until the answer began.
 
     """
+    method = method if method in _METHODS else _UNKNOWN_METHOD
     outcome = request.outcome or f"{status // 100}xx"
     count_request(method, route, outcome, seconds)
     if request.span:
