@@ -8,9 +8,9 @@ from pathlib import Path
 
 from databuffer.app import create_app, create_buffer, create_store
 from databuffer.errors import VolumeError
-from databuffer.manifest import differences, read_manifest
-from databuffer.recovery import examine
 from databuffer.settings import BufferSettings
+from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.recovery import examine
 from gwservice.asgi import serve
 from gwservice.hop import HopSecret
 from gwservice.logs import configure_logging

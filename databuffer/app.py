@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from databuffer.buffer import Buffer
-from databuffer.catalog import Catalog
-from databuffer.metadata import LogStream, Metadata
 from databuffer.routes import SegmentDoor, data_route, router
 from databuffer.settings import BufferSettings
-from databuffer.store import Store
-from databuffer.volume import Volume
+from databuffer.storage.catalog import Catalog
+from databuffer.storage.metadata import LogStream, Metadata
+from databuffer.storage.store import Store
+from databuffer.storage.volume import Volume
 from gwservice import tracing
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.door_asgi import CallerDoor

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from databuffer import meters
-from databuffer.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
 from databuffer.committer import Committer
 from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import (
@@ -31,16 +30,17 @@ from databuffer.errors import (
     VolumeError,
 )
 from databuffer.fingerprint import fingerprint, matches
-from databuffer.manifest import MANIFEST, read_manifest
-from databuffer.metadata import stored_entry
 from databuffer.quota import DailyQuota, day_of
-from databuffer.recovery import recover
 from databuffer.settings import OnFrozen
 from databuffer.staging import Outcome, Staged, stage
-from databuffer.store import OPERATIONAL, OpenBatch, Seal, Store
-from databuffer.tally import counted, joined
+from databuffer.storage.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
+from databuffer.storage.manifest import MANIFEST, read_manifest
+from databuffer.storage.metadata import stored_entry
+from databuffer.storage.recovery import recover
+from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
+from databuffer.storage.tally import counted, joined
+from databuffer.storage.volume import volume_errors
 from databuffer.verifier import Verifier, VerifierStopped
-from databuffer.volume import volume_errors
 from databuffer.writers import Writers
 from gwservice.tracing import group_span, span_in_hand
 from gwwire.coverage import Coverage

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
-from databuffer.catalog import Catalog, SegmentFilter
+from databuffer.storage.catalog import Catalog, SegmentFilter
 from gwwire.coverage import ChannelCoverage, Coverage, Span
 
 #: Spans that are kept of all batches together, some 100 bytes each.

@@ -8,10 +8,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from databuffer.buffer import Buffer
-from databuffer.catalog import BatchRow, CataloguedSegment, SegmentFilter
-from databuffer.clock import utc_text
 from databuffer.meters import at_this_moment
 from databuffer.ndjson import store_lines
+from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
+from databuffer.storage.clock import utc_text
 from gwservice.asgi import (
     DuplexResponse,
     JsonBody,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from databuffer.errors import VolumeError, volume_error
 from databuffer.meters import FSYNC_SEGMENT
-from databuffer.volume import create_file
+from databuffer.storage.volume import create_file
 from gwwire.problems import ProblemError
 from gwwire.segment import SegmentLimits, compact, decode_segment
 

@@ -7,11 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from databuffer.catalog import BatchRow
 from databuffer.errors import VolumeError
-from databuffer.manifest import differences, read_manifest
-from databuffer.store import Store
-from databuffer.volume import volume_errors
+from databuffer.storage.catalog import BatchRow
+from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.store import Store
+from databuffer.storage.volume import volume_errors
 from gwwire.datastore import Verification, VerificationState
 
 #: Things that are told of a damaged batch; `python -m databuffer verify` tells all.

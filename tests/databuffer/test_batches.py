@@ -15,9 +15,9 @@ import pytest
 from databuffer.__main__ import main
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
-from databuffer.catalog import SegmentFilter
 from databuffer.errors import BufferFrozen, NotFound, NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings, OnFrozen
+from databuffer.storage.catalog import SegmentFilter
 from gwwire.datastore import BatchState, BufferStats, DatastoreState, FreezeOrder, ThawOrder
 from tests.support.segments import segment_body
 

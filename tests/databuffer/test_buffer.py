@@ -233,7 +233,7 @@ async def test_a_disk_that_says_no_costs_the_segment_and_nothing_else(
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr("databuffer.volume.os.fsync", full)
+        patch.setattr("databuffer.storage.volume.os.fsync", full)
         with pytest.raises(refusal, match=os.strerror(number)):
             await buffer.append(segment_body(2))
     assert buffer.stats == stats == written_stats(settings)
@@ -249,7 +249,7 @@ async def test_a_folder_that_cannot_be_synced_takes_no_segment(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("databuffer.volume.sync_folder", fail)
+        patch.setattr("databuffer.storage.volume.sync_folder", fail)
         with pytest.raises(VolumeFailed):
             await buffer.append(segment_body(1))
     assert files(settings) == {}
@@ -266,7 +266,7 @@ async def test_counts_that_cannot_be_written_refuse_the_segment(
         raise VolumeFull("no space for the counts")
 
     with monkeypatch.context() as patch:
-        patch.setattr("databuffer.metadata.Metadata.write_stats", fail)
+        patch.setattr("databuffer.storage.metadata.Metadata.write_stats", fail)
         with pytest.raises(VolumeFull):
             await buffer.append(segment_body(2))
     await buffer.append(segment_body(3))

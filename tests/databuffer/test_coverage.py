@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from databuffer.buffer import Buffer
-from databuffer.catalog import Catalog, SegmentFilter, SegmentRow
 from databuffer.coverage import CoverageKeeper, closed, contiguous, coverage
 from databuffer.errors import NotFound
+from databuffer.storage.catalog import Catalog, SegmentFilter, SegmentRow
 from gwwire.coverage import ChannelCoverage, Coverage, Span
 from gwwire.datastore import FreezeOrder
 

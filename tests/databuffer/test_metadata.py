@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from databuffer.metadata import LogStream, stored_entry
+from databuffer.storage.metadata import LogStream, stored_entry
 
 
 @pytest.mark.parametrize("last", [1, 2, 699, 700, 701, 5000])

@@ -11,10 +11,10 @@ import pytest
 
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
-from databuffer.catalog import SegmentRow
 from databuffer.errors import VolumeFull
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.tally import counted, joined
+from databuffer.storage.catalog import SegmentRow
+from databuffer.storage.tally import counted, joined
 from gwwire.datastore import ClaimOrder, FreezeOrder, ThawOrder
 from gwwire.overview import ChannelOverview, ClaimOverview
 from tests.support.faulty_volume import Fault, FaultyVolume

@@ -19,11 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from databuffer import fingerprint
 from databuffer.app import create_store
 from databuffer.buffer import Archived, Buffer, Frozen, Stored
-from databuffer.catalog import BatchRow, SegmentFilter
 from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotHolder, QueueFull, VolumeError
-from databuffer.manifest import batch_digest, differences, read_manifest
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.store import Store
+from databuffer.storage.catalog import BatchRow, SegmentFilter
+from databuffer.storage.manifest import batch_digest, differences, read_manifest
+from databuffer.storage.store import Store
 from gwwire.datastore import BatchState, BufferStats, FlushOrder, FreezeOrder, ThawOrder
 from gwwire.overview import ChannelOverview
 from gwwire.problems import ProblemError

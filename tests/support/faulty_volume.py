@@ -16,8 +16,8 @@ from typing import Any, Self
 import pytest
 import sqlalchemy as sa
 
-from databuffer.catalog import Catalog
 from databuffer.errors import volume_error
+from databuffer.storage.catalog import Catalog
 
 _CALLS = ("open", "write", "pwrite", "fsync", "rename", "unlink", "mkdir", "rmdir", "ftruncate", "scandir", "listdir")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from databuffer.manifest import differences, read_manifest
+from databuffer.storage.manifest import differences, read_manifest
 from scripts.trio import Trio, free_ports
 from tests.support.segments import segment_body
 from tests.support.writers import Connection, Crowd

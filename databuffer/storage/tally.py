@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping
 
-from databuffer.catalog import SegmentRow
+from databuffer.storage.catalog import SegmentRow
 from gwwire.overview import ChannelOverview
 
 #: A segment may claim any time that is a float64; JSON has no word for what is more.

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.volume import make_folder, probe_folder, replace_file, unfinished, volume_errors, write_all
+from databuffer.storage.volume import make_folder, probe_folder, replace_file, unfinished, volume_errors, write_all
 from gwwire.datastore import BufferStats, Description, LogEntry
 
 T = TypeVar("T")

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from databuffer.catalog import BatchRow, SegmentFilter, SegmentRow
-from databuffer.clock import unix_ns
 from databuffer.errors import VolumeFailed
 from databuffer.fingerprint import fingerprint, is_fingerprint
-from databuffer.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
-from databuffer.metadata import stored_entry
-from databuffer.store import OPERATIONAL, Slot, Store, open_row
+from databuffer.storage.catalog import BatchRow, SegmentFilter, SegmentRow
+from databuffer.storage.clock import unix_ns
+from databuffer.storage.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
+from databuffer.storage.metadata import stored_entry
+from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
 from gwwire.datastore import BatchState, DatastoreState, Manifest, ManifestEntry
 from gwwire.problems import ProblemError
 

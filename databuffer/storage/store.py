@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from databuffer.catalog import BatchRow, Catalog, SegmentFilter
-from databuffer.clock import unix_ns, utc_text
-from databuffer.manifest import MANIFEST, encode_manifest, seal
-from databuffer.metadata import LogStream, Metadata
-from databuffer.tally import Tally
-from databuffer.volume import BatchMark, Volume, new_mark
+from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
+from databuffer.storage.clock import unix_ns, utc_text
+from databuffer.storage.manifest import MANIFEST, encode_manifest, seal
+from databuffer.storage.metadata import LogStream, Metadata
+from databuffer.storage.tally import Tally
+from databuffer.storage.volume import BatchMark, Volume, new_mark
 from gwwire.datastore import (
     BatchState,
     BufferStats,

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from databuffer.errors import VolumeFailed
-from databuffer.volume import volume_errors
+from databuffer.storage.volume import volume_errors
 from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment
