@@ -1,4 +1,4 @@
-"""The buffer as a web application: wiring only."""
+"""The buffer as a web application: wiring."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from databuffer.buffer import Buffer
-from databuffer.routes import SegmentDoor, data_route, router
+from databuffer.routes import SegmentRoute, routers
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import Catalog
 from databuffer.storage.metadata import LogStream, Metadata
@@ -23,7 +23,7 @@ from gwwire.segment import SegmentLimits
 
 
 def create_store(settings: BufferSettings) -> Store:
-    """Make the store whose files lie where `settings` say; nothing is touched until it is opened."""
+    """Return the store whose files lie where `settings` say; it touches nothing until it is opened."""
     return Store(
         Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM),
         Metadata(settings.ADMROOT / settings.ADMFNM, settings.ADMROOT / settings.DSST),
@@ -34,7 +34,7 @@ def create_store(settings: BufferSettings) -> Store:
 
 
 def create_buffer(settings: BufferSettings) -> Buffer:
-    """Make the buffer that keeps its files where `settings` say."""
+    """Return the buffer that keeps its files where `settings` say."""
     return Buffer(
         create_store(settings),
         queue_size=settings.WCHSZ,
@@ -45,13 +45,13 @@ def create_buffer(settings: BufferSettings) -> Buffer:
 
 
 def create_app(buffer: Buffer, *, max_body: int, body_seconds: float = 90, secret: HopSecret | None = None) -> FastAPI:
-    """Make the application; the buffer opens when it starts and finishes its work when it stops.
+    """Return the application; the buffer opens when it starts and finishes its work when it stops.
 
     Args:
-        buffer: what the endpoints talk to.
+        buffer: what the endpoints call.
         max_body: bytes of the largest request body.
-        body_seconds: for a body to come, or for the next piece of a stream.
-        secret: what callers must present; None: everybody is answered.
+        body_seconds: seconds for a body to arrive, or for the next piece of a stream.
+        secret: what callers must present, or None to answer every caller.
 
     """
 
@@ -65,13 +65,13 @@ def create_app(buffer: Buffer, *, max_body: int, body_seconds: float = 90, secre
     app.state.buffer = buffer
     app.state.max_body = max_body
     app.state.patience = Patience(body_seconds)
-    app.router.routes.append(data_route)
-    app.include_router(router)
-    app.add_middleware(SegmentDoor)
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(SegmentRoute, buffer=buffer, max_body=max_body)
     if secret:
         app.add_middleware(CallerDoor, secret=secret)
     if tracing.wanted():
         app.add_middleware(Traced)
-    app.add_middleware(Observed, data_path=data_route.path)
+    app.add_middleware(Observed, data_path=SegmentRoute.path)
     add_problem_handlers(app)
     return app

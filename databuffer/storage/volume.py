@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 _PROBE_SIZE = 64 * 1024
 _FILE_MODE = 0o644
-_FOLDER_MODE = 0o755
 
 
 @contextmanager
@@ -55,10 +54,9 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def create_file(path: Path, content: bytes) -> int:
-    """Write a new file, readable whatever the umask; gives its open descriptor, to be synced and closed."""
+    """Write a new file; return its open descriptor, to be synced and closed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
     try:
-        os.fchmod(descriptor, _FILE_MODE)
         write_all(descriptor, content)
     except BaseException:
         os.close(descriptor)
@@ -100,12 +98,11 @@ def probe_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and what is missing above it, open to readers whatever the umask."""
+    """Make a folder and what is missing above it."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
     folder.mkdir()
-    folder.chmod(_FOLDER_MODE)
     sync_folder(folder.parent)
 
 

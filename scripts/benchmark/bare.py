@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from databuffer.staging import Staged, stage
+from databuffer.ingest.staging import Staged, stage
 from scripts.benchmark.bodies import segment_bodies
 from scripts.benchmark.floor import WRITERS
 

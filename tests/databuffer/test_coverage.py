@@ -130,18 +130,18 @@ def test_what_is_contiguous_but_for_rounding_is_one_span() -> None:
 
 async def test_a_batch_that_grows_is_told_as_it_is_now_and_stays_so_when_it_is_archived(buffer: Buffer) -> None:
     async def spans(batch: str | None = None) -> list[Span]:
-        told = await buffer.coverage(SegmentFilter(batch))
+        told = await buffer.queries.coverage(SegmentFilter(batch))
         assert told.batch == batch
         return [span for channel in told.channels for span in channel.spans]
 
     assert await spans() == []
-    await buffer.append(b'{"h":[1.0,2.0],"t":[100,1]}')
+    await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[100,1]}')
     assert await spans() == [(100.0, 102.0, 1)]
-    await buffer.append(b'{"h":[1.0,2.0],"t":[102,1]}')
-    first = (await buffer.freeze(FreezeOrder("alice", "secret"))).batch
+    await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[102,1]}')
+    first = (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).batch
     assert await spans() == await spans(first) == [(100.0, 104.0, 2)]
-    await buffer.flush()
-    await buffer.append(b'{"h":[1.0,2.0],"t":[200,1]}')
+    await buffer.batches.flush()
+    await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[200,1]}')
     assert await spans(first) == [(100.0, 104.0, 2)]
     assert await spans() == [(100.0, 104.0, 2), (200.0, 202.0, 1)]
     with pytest.raises(NotFound):
