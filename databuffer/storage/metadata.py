@@ -14,14 +14,24 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.storage.volume import make_folder, probe_folder, replace_file, unfinished, volume_errors, write_all
+from databuffer.storage.volume import (
+    FILE_MODE,
+    make_folder,
+    probe_folder,
+    replace_file,
+    unfinished,
+    volume_errors,
+    write_all,
+)
 from gwwire.datastore import BufferStats, Description, LogEntry
 
 T = TypeVar("T")
 
 _PORTION = 64 * 1024
-#: Room for two numbers of 19 digits.
+#: Room for two numbers of 19 digits: the files keep their length.
 _STATS_LENGTH = 64
+#: A reader that opened the file would have to wait for so many groups to meet a half-written one.
+_TURNS = 8
 
 
 def stored_entry(name: str, size: int, unix_ns: int) -> LogEntry:
@@ -36,6 +46,9 @@ class Metadata:
     def __init__(self, stats: Path, description: Path) -> None:
         self._stats = stats
         self._description = description
+        self._turns = [stats.with_name(f".{stats.name}.{turn}") for turn in range(_TURNS)]
+        self._turn = 0
+        self._linked = unfinished(stats)
 
     def make_folders(self) -> None:
         """Make whatever folder is missing."""
@@ -44,9 +57,10 @@ class Metadata:
             make_folder(self._description.parent)
 
     def drop_unfinished(self) -> None:
-        """Remove a state that a crash left half-written; one of an earlier version has the holder's token in it."""
+        """Remove what a crash left unfinished; a state of an earlier version has the holder's token in it."""
         with volume_errors():
-            unfinished(self._description).unlink(missing_ok=True)
+            for path in (unfinished(self._description), self._linked, *self._turns):
+                path.unlink(missing_ok=True)
 
     def probe(self) -> None:
         """Raise VolumeError where nothing can be written beside these files."""
@@ -59,20 +73,22 @@ class Metadata:
         return _read(self._stats, BufferStats)
 
     def write_stats(self, stats: BufferStats) -> None:
-        """Write the counts in place, at a fixed length.
+        """Replace the counts in one step, without a new inode: a reader sees the old counts or the new ones.
 
-        One write of less than a cache line at the start of a page: a reader sees the old counts or the new ones. A file
-        that is replaced with each group would cost a new inode each time, which ext4 does not reuse for minutes.
+        The counts are written into one of a few files that take turns, and that file is linked in place of the last
+        one. A file that is made anew with each group would cost an inode each time, which ext4 does not reuse for
+        minutes; one that is written over could be read half-written.
         """
+        self._turn = (self._turn + 1) % _TURNS
         content = msgspec.json.encode(stats).ljust(_STATS_LENGTH - 1) + b"\n"
         with volume_errors():
-            descriptor = os.open(self._stats, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self._turns[self._turn], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
-                os.pwrite(descriptor, content, 0)
-                if os.fstat(descriptor).st_size != _STATS_LENGTH:  # of an earlier version, or edited
-                    os.ftruncate(descriptor, _STATS_LENGTH)
+                write_all(descriptor, content)
             finally:
                 os.close(descriptor)
+            os.link(self._turns[self._turn], self._linked)
+            os.rename(self._linked, self._stats)  # noqa: PTH104 (as short as the calls around it)
 
     def read_description(self) -> Description | None:
         """Give the state, None where the file is missing or cannot be understood."""

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 _PROBE_SIZE = 64 * 1024
-_FILE_MODE = 0o644
+FILE_MODE = 0o644
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 def create_file(path: Path, content: bytes) -> int:
     """Write a new file; return its open descriptor, to be synced and closed."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
         write_all(descriptor, content)
     except BaseException:
@@ -164,7 +164,7 @@ class Volume:
             return
         with volume_errors():
             make_folder(self.root)
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -282,7 +282,7 @@ async def test_what_is_no_segment_is_told_so_though_the_volume_fails(buffer: Buf
 async def test_the_probe_of_readiness_writes_nothing_while_the_last_write_succeeded(
     buffer: Buffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probes = []
+    probes: list[Path] = []
     monkeypatch.setattr("databuffer.storage.volume.probe_folder", probes.append)
     monkeypatch.setattr("databuffer.storage.metadata.probe_folder", probes.append)
     await buffer.queries.check_ready()

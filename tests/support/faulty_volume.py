@@ -19,7 +19,23 @@ import sqlalchemy as sa
 from databuffer.errors import volume_error
 from databuffer.storage.catalog import Catalog
 
-_CALLS = ("open", "write", "pwrite", "fsync", "rename", "unlink", "mkdir", "rmdir", "ftruncate", "scandir", "listdir")
+_CALLS = (
+    *("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "ftruncate", "scandir"),
+    "listdir",
+)
+    "open",
+    "write",
+    "pwrite",
+    "fsync",
+    "link",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "ftruncate",
+    "scandir",
+    "listdir",
+)
 
 
 class Crash(BaseException):
