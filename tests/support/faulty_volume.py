@@ -20,21 +20,8 @@ from databuffer.errors import volume_error
 from databuffer.storage.catalog import Catalog
 
 _CALLS = (
-    *("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "ftruncate", "scandir"),
-    "listdir",
-)
-    "open",
-    "write",
-    "pwrite",
-    "fsync",
-    "link",
-    "rename",
-    "unlink",
-    "mkdir",
-    "rmdir",
-    "ftruncate",
-    "scandir",
-    "listdir",
+    *("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "ftruncate"),
+    *("scandir", "listdir"),
 )
 
 
