@@ -6,19 +6,15 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from databuffer.buffer import Buffer
-from databuffer.routes import SegmentDoor, data_route, router
+from databuffer.routes import data_route, router, store
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import Catalog
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.store import Store
 from databuffer.storage.volume import Volume
-from gwservice import tracing
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
-from gwservice.door_asgi import CallerDoor
-from gwservice.hop import HopSecret
-from gwservice.observed_asgi import Observed
-from gwservice.patience import Patience
-from gwservice.traced_asgi import Traced
+from gwservice.observability import Edge, admit_caller
+from gwservice.security import CallerSecret
 from gwwire.segment import SegmentLimits
 
 
@@ -44,13 +40,12 @@ def create_buffer(settings: BufferSettings) -> Buffer:
     )
 
 
-def create_app(buffer: Buffer, *, max_body: int, body_seconds: float = 90, secret: HopSecret | None = None) -> FastAPI:
+def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = None) -> FastAPI:
     """Make the application; the buffer opens when it starts and finishes its work when it stops.
 
     Args:
         buffer: what the endpoints talk to.
         max_body: bytes of the largest request body.
-        body_seconds: for a body to come, or for the next piece of a stream.
         secret: what callers must present; None: everybody is answered.
 
     """
@@ -64,14 +59,10 @@ def create_app(buffer: Buffer, *, max_body: int, body_seconds: float = 90, secre
     app = FastAPI(title="GlitchFlow databuffer", lifespan=lifespan, telemetry=NO_TELEMETRY)
     app.state.buffer = buffer
     app.state.max_body = max_body
-    app.state.patience = Patience(body_seconds)
     app.router.routes.append(data_route)
     app.include_router(router)
-    app.add_middleware(SegmentDoor)
-    if secret:
-        app.add_middleware(CallerDoor, secret=secret)
-    if tracing.wanted():
-        app.add_middleware(Traced)
-    app.add_middleware(Observed, data_path=data_route.path)
+    app.add_middleware(
+        Edge, handlers={("POST", data_route.path): store}, admit=admit_caller(secret) if secret else None
+    )
     add_problem_handlers(app)
     return app

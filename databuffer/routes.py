@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from databuffer.buffer import Buffer
 from databuffer.meters import at_this_moment
@@ -19,12 +18,12 @@ from gwservice.asgi import (
     body_pieces,
     media_type,
     offer_ndjson,
-    problem_response,
     read_json,
 )
+from gwservice.asgi_types import Receive, Scope, Send
+from gwservice.headers import GROUP_HEADER
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.open_file import OpenFileResponse
-from gwservice.passing import GROUP_HEADER
 from gwservice.ratelimit import quota_headers
 from gwwire.datastore import (
     Batch,
@@ -44,7 +43,6 @@ from gwwire.datastore import (
     Verification,
     decode_order,
 )
-from gwwire.problems import ProblemError
 from gwwire.segment import NDJSON
 
 router = APIRouter()
@@ -91,22 +89,10 @@ async def send_file(request: Request) -> Response:
 data_route = Route("/sendF", send_file, methods=["POST", "OPTIONS"])
 
 
-class SegmentDoor:
-    """Lets segments in before layers and routes that answer everything else."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != data_route.path:
-            await self._app(scope, receive, send)
-            return
-        try:
-            response = await send_file(Request(scope, receive))
-        except ProblemError as error:
-            response = problem_response(error.problem(), error.retry_after)
-        await response(scope, receive, send)
+async def store(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer POST /sendF, in front of layers and routes that answer everything else."""
+    response = await send_file(Request(scope, receive))
+    await response(scope, receive, send)
 
 
 # ---- the rest of the original contract
