@@ -13,8 +13,8 @@ from databuffer.settings import BufferSettings
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.recovery import examine
 from gwservice.asgi import serve
-from gwservice.hop import HopSecret
 from gwservice.logs import configure_logging
+from gwservice.security import CallerSecret
 from gwservice.tracing import begin_tracing
 
 _EPILOG = """
@@ -58,10 +58,10 @@ def _serve() -> int:
     settings = BufferSettings.load()
     configure_logging("databuffer")
     begin_tracing("databuffer")
-    secret = HopSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
+    secret = CallerSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
     buffer = create_buffer(settings)
     buffer.state.recover()
-    app = create_app(buffer, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT, secret=secret)
+    app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
     serve(app, settings.SERVURL, service="databuffer")
     return 0
 

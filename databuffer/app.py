@@ -12,13 +12,10 @@ from databuffer.storage.catalog import Catalog
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.store import Store
 from databuffer.storage.volume import Volume
-from gwservice import tracing
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
-from gwservice.door_asgi import CallerDoor
-from gwservice.hop import HopSecret
-from gwservice.observed_asgi import Observed
-from gwservice.patience import Patience
-from gwservice.traced_asgi import Traced
+from gwservice.asgi_types import ASGIApp
+from gwservice.observability import Edge, admit_caller
+from gwservice.security import CallerSecret
 from gwwire.segment import SegmentLimits
 
 
@@ -44,13 +41,12 @@ def create_buffer(settings: BufferSettings) -> Buffer:
     )
 
 
-def create_app(buffer: Buffer, *, max_body: int, body_seconds: float = 90, secret: HopSecret | None = None) -> FastAPI:
+def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = None) -> ASGIApp:
     """Return the application; the buffer opens when it starts and finishes its work when it stops.
 
     Args:
         buffer: what the endpoints call.
-        max_body: bytes of the largest request body.
-        body_seconds: seconds for a body to arrive, or for the next piece of a stream.
+        max_body: bytes of the largest request body, or line of a stream.
         secret: what callers must present, or None to answer every caller.
 
     """
@@ -64,14 +60,8 @@ def create_app(buffer: Buffer, *, max_body: int, body_seconds: float = 90, secre
     app = FastAPI(title="GlitchFlow databuffer", lifespan=lifespan, telemetry=NO_TELEMETRY)
     app.state.buffer = buffer
     app.state.max_body = max_body
-    app.state.patience = Patience(body_seconds)
     for router in routers:
         app.include_router(router)
-    app.add_middleware(SegmentRoute, buffer=buffer, max_body=max_body)
-    if secret:
-        app.add_middleware(CallerDoor, secret=secret)
-    if tracing.wanted():
-        app.add_middleware(Traced)
-    app.add_middleware(Observed, data_path=SegmentRoute.path)
     add_problem_handlers(app)
-    return app
+    handlers = {("POST", SegmentRoute.path): SegmentRoute(buffer, max_body)}
+    return Edge(app, handlers=handlers, admit=admit_caller(secret) if secret else None)

@@ -10,7 +10,7 @@ from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
 from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, SessionOrder, StreamAnswer, TrainOrder
 from glitchflow_api.settings import AuthMode
-from gwservice.hop import OPEN_PATHS
+from gwservice.security import OPEN_PATHS
 from gwwire.coverage import Coverage
 from gwwire.datastore import (
     Batch,

@@ -30,7 +30,7 @@ _DECODER = msgspec.json.Decoder(SessionRequest)
 
 
 async def _caller(request: Request) -> Caller:
-    caller: Caller = request.state.caller
+    caller: Caller = request.scope["context"].caller
     return caller
 
 

@@ -1,7 +1,8 @@
 """Many segments in one request: a line each, stored as they come, answered line by line in the same order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
@@ -25,8 +26,8 @@ class LineTooLarge(ProblemError):
 
 async def store_lines(
     ingest: Ingest, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int, group: str | None = None
-) -> AsyncIterator[bytes]:
-    """Store one segment per line; yield one answer per line.
+) -> AsyncGenerator[bytes]:
+    """Store one segment per line; yield one answer line per line, together where several are ready.
 
     The request is read on while answers wait to be fetched, because a client may send everything before it reads.
 
@@ -38,7 +39,8 @@ async def store_lines(
         group: the group whose quota counts.
 
     """
-    answers: asyncio.Queue[Incoming | ProblemError | None] = asyncio.Queue()
+    answers: deque[Incoming | ProblemError] = deque()
+    news = asyncio.Event()
     in_flight = asyncio.Semaphore(_IN_FLIGHT)
 
     async def read() -> None:
@@ -51,15 +53,25 @@ async def store_lines(
                     answer.answered.add_done_callback(lambda _: in_flight.release())
                 else:
                     in_flight.release()
-                answers.put_nowait(answer)
+                answers.append(answer)
+                news.set()
                 index += 1
         finally:
-            answers.put_nowait(None)
+            news.set()
 
     reader = asyncio.create_task(read())
     try:
-        while (answer := await answers.get()) is not None:
-            yield await _encode(answer)
+        while answers or not reader.done():
+            if not answers:
+                news.clear()
+                await news.wait()
+                continue
+            if isinstance(first := answers[0], Incoming):
+                await first.answered
+            lines = []
+            while answers and (isinstance(answers[0], ProblemError) or answers[0].answered.done()):
+                lines.append(_encode(answers.popleft()))
+            yield b"".join(lines)
         await reader
     finally:
         reader.cancel()
@@ -104,16 +116,15 @@ async def _submit(
         return error
 
 
-async def _encode(answer: Incoming | ProblemError) -> bytes:
-    error = (await answer.answered).error if isinstance(answer, Incoming) else answer
-    match error:
-        case None:
-            assert isinstance(answer, Incoming)  # noqa: S101 (a refusal has an error)
-            return msgspec.json.encode(StreamAnswer("CREATED", answer.receipt)) + b"\n"
-        case BufferFrozen():
-            return _FROZEN
-        case ProblemError():
-            return encode_problem(error.problem()) + b"\n"
+def _encode(answer: Incoming | ProblemError) -> bytes:
+    error = answer.error if isinstance(answer, Incoming) else answer
+    if isinstance(answer, Incoming) and error is None:
+        return msgspec.json.encode(StreamAnswer("CREATED", answer.receipt)) + b"\n"
+    if isinstance(error, BufferFrozen):
+        return _FROZEN
+    if isinstance(error, ProblemError):
+        return encode_problem(error.problem()) + b"\n"
+    assert error is not None  # noqa: S101 (a segment without an error is stored)
     raise error
 
 

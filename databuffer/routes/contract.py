@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from databuffer.routes.common import Storage, json_response
 from gwservice.asgi import JsonBody, OptionalJsonBody
-from gwservice.passing import GROUP_HEADER
+from gwservice.headers import GROUP_HEADER
 from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Names, Outcome, OutcomeCode, decode_order
 
 router = APIRouter()

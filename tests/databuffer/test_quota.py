@@ -165,9 +165,8 @@ async def test_each_line_of_many_is_answered_by_itself(buffer: Buffer) -> None:
     async def lines() -> AsyncIterator[bytes]:
         yield b"\n".join(body(number) for number in range(5))
 
-    answers = [
-        answer async for answer in store_lines(buffer.ingest, lines(), key=None, max_line=10_000, group="detchar")
-    ]
+    answering = store_lines(buffer.ingest, lines(), key=None, max_line=10_000, group="detchar")
+    answers = b"".join([part async for part in answering]).splitlines()
     assert [b"CREATED" in answer for answer in answers] == [True] * 3 + [False] * 2
     assert all(b'"quota-exceeded"' in answer for answer in answers[3:])
 
