@@ -18,7 +18,7 @@ from databuffer.errors import Refused, VolumeError
 from databuffer.quota import DailyQuota, day_of
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import ClaimRow, SegmentRow
-from databuffer.storage.metadata import stored_entry
+from databuffer.storage.metadata import stored_entries
 from databuffer.storage.recovery import recover
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
@@ -205,7 +205,7 @@ class State:
         """Count segments that were added to a batch, in memory, in its log and in the state file."""
         size = sum(row.bytes for row in rows)
         stats = BufferStats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
-        batch.slot.log.append(stored_entry(row.name, row.bytes, now) for row in rows)
+        batch.slot.log.append(stored_entries([(row.name, row.bytes) for row in rows], now))
         grown = replace(batch, stats=stats, tally=counted(batch.tally, rows))
         if batch is self._current:
             self._store.metadata.write_stats(stats)

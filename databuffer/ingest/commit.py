@@ -2,22 +2,19 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from databuffer import meters
 from databuffer.errors import BufferFrozen, KeyReused, VolumeError
 from databuffer.ingest.incoming import Incoming
-from databuffer.ingest.staging import Staging, discard, sync
+from databuffer.ingest.staging import Staging, discard
+from databuffer.ingest.sync_pool import SyncPool
 from databuffer.quota import DailyQuota
 from databuffer.state import State
 from databuffer.storage.catalog import CataloguedSegment, SegmentRow
 from databuffer.storage.store import OpenBatch, Store
 from gwservice.tracing import group_span
-
-#: Threads that only call fsync: file systems batch their journal, so many syncs in flight cost little more than one.
-_SYNC_THREADS = 8
 
 
 class GroupCommit:
@@ -36,11 +33,11 @@ class GroupCommit:
         self._state = state
         self._quota = quota
         self._staging = staging
-        self._pool = ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="fsync")
+        self._pool = SyncPool()
 
     def close(self) -> None:
         """Stop the sync threads."""
-        self._pool.shutdown()
+        self._pool.close()
 
     def store(self, group: Sequence[Incoming]) -> None:
         """Settle every segment of a group: stored, or refused with its reason."""
@@ -105,14 +102,10 @@ class GroupCommit:
     def _sync(self, group: Sequence[Incoming]) -> list[Incoming]:
         """Make the files of a group durable; return the segments whose files are."""
         for each in group:
-            if each.path is None:  # it met a frozen batch when it came
+            if not each.path:  # it met a frozen batch when it came
                 self._staging.write(each)
         files = [each for each in group if each.error is None]
-        if len(files) == 1:
-            _sync_share(files)
-        else:
-            shares = [files[start::_SYNC_THREADS] for start in range(min(_SYNC_THREADS, len(files)))]
-            list(self._pool.map(_sync_share, shares))
+        self._pool.sync(files)
         durable = [each for each in files if each.error is None]
         if len(durable) < len(group):
             self._state.doubt_volume()
@@ -128,13 +121,10 @@ class GroupCommit:
         spent = self._quota.spent(group, now)
         entered = False
         try:
-            for each, row in zip(group, rows, strict=True):
-                assert each.path is not None  # noqa: S101 (`_sync` returns written segments only)
-                volume.publish(each.path, folder, row.name)
-            synced = self._pool.submit(volume.sync, folder)
+            volume.publish([(each.path, row.name) for each, row in zip(group, rows, strict=True)], folder)
+            volume.sync(folder)
             catalog.add(batch.id, rows, spent)
             entered = True
-            synced.result()
             self._state.count(batch, rows, now)
         except VolumeError:
             self._discard_published(folder, rows)
@@ -169,12 +159,6 @@ def _turns(staged: Sequence[Incoming]) -> Iterator[list[Incoming]]:
                 keys.add(each.key)
         yield turn
         staged = later
-
-
-def _sync_share(files: Sequence[Incoming]) -> None:
-    for each in files:
-        with meters.FSYNC_SEGMENT.time():
-            sync(each)
 
 
 def _row(segment: Incoming, name: str, now: int) -> SegmentRow:

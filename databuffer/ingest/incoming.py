@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 
@@ -23,7 +22,7 @@ class Incoming:
         t0: GPS seconds of the first sample.
         dt: sample spacing in seconds.
         n: number of samples.
-        path: the staged file, or None while nothing is written.
+        path: the staged file, or empty while nothing is written.
         file: the open descriptor of the staged file, or -1.
         name: the file name in the batch once the segment is stored, else empty.
         error: why the segment was not stored, or None.
@@ -42,7 +41,7 @@ class Incoming:
     t0: float = 0.0
     dt: float = 0.0
     n: int = 0
-    path: Path | None = None
+    path: str = ""
     file: int = -1
     name: str = ""
     error: Exception | None = None

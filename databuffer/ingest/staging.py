@@ -58,21 +58,10 @@ class Staging:
             incoming.file = create_file(path, incoming.body)
         except OSError as error:
             with suppress(OSError):
-                path.unlink()
+                os.unlink(path)  # noqa: PTH108 (a `Path` for each segment would cost more than its write)
             incoming.refuse(volume_error(error))
             return
         incoming.path, incoming.body = path, b""
-
-
-def sync(incoming: Incoming) -> None:
-    """Sync and close the file of a segment, or refuse the segment if that fails."""
-    file, incoming.file = incoming.file, -1
-    try:
-        os.fsync(file)
-    except OSError as error:
-        incoming.refuse(volume_error(error))
-    finally:
-        os.close(file)
 
 
 def discard(incoming: Incoming) -> None:
@@ -80,7 +69,7 @@ def discard(incoming: Incoming) -> None:
     if incoming.file >= 0:
         os.close(incoming.file)
         incoming.file = -1
-    if incoming.path is not None:
+    if incoming.path:
         with suppress(OSError):
-            incoming.path.unlink()
-        incoming.path = None
+            os.unlink(incoming.path)  # noqa: PTH108 (see above)
+        incoming.path = ""

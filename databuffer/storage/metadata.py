@@ -34,10 +34,10 @@ _STATS_LENGTH = 64
 _TURNS = 8
 
 
-def stored_entry(name: str, size: int, unix_ns: int) -> LogEntry:
-    """Give the log line of a segment stored at `unix_ns`."""
+def stored_entries(files: Iterable[tuple[str, int]], unix_ns: int) -> list[LogEntry]:
+    """Return the log lines of files, given by name and size, that were stored at `unix_ns`."""
     time = datetime.fromtimestamp(unix_ns // 10**9, UTC).isoformat()
-    return LogEntry("info", 0, size, name, time, "Write file")
+    return [LogEntry("info", 0, size, name, time, "Write file") for name, size in files]
 
 
 class Metadata:

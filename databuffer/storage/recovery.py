@@ -20,7 +20,7 @@ from databuffer.fingerprint import fingerprint, is_fingerprint
 from databuffer.storage.catalog import BatchRow, SegmentFilter, SegmentRow
 from databuffer.storage.clock import unix_ns
 from databuffer.storage.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
-from databuffer.storage.metadata import stored_entry
+from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
 from gwwire.datastore import BatchState, DatastoreState, Manifest, ManifestEntry
 from gwwire.problems import ProblemError
@@ -308,7 +308,8 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
     if list(entries) == list(sizes) and slot.log.content().count(b"\n") == len(entries):
         return
     matching = [
-        entries.get(name) or stored_entry(name, size, store.volume.number(name) or 0) for name, size in sizes.items()
+        entries.get(name) or stored_entries([(name, size)], store.volume.number(name) or 0)[0]
+        for name, size in sizes.items()
     ]
     yield Finding(
         f"{slot.log.name} did not tell the segments of {slot.folder.name}", partial(slot.log.replace, matching)

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -48,12 +48,12 @@ def sync_folder(folder: Path) -> None:
 
 def write_all(descriptor: int, content: bytes) -> None:
     """Write every byte, in as many calls as the system wants."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, memoryview(content)[written:])
 
 
-def create_file(path: Path, content: bytes) -> int:
+def create_file(path: Path | str, content: bytes) -> int:
     """Write a new file; return its open descriptor, to be synced and closed."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
@@ -142,6 +142,7 @@ class Volume:
         self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")
         # Tells the files this process is writing from those that an earlier one left.
         self._run = f"run{time.time_ns()}"
+        self._staging_prefix = f"{self.incoming}/{self._run}-"
         self._staged = itertools.count()
         self._lock: int | None = None
 
@@ -228,19 +229,21 @@ class Volume:
         match = self._segment_name.fullmatch(name)
         return int(match[1]) if match else None
 
-    def staging_path(self) -> Path:
-        """Give a new file's path, beside the batches."""
-        return self.incoming / f"{self._run}-{next(self._staged)}.json"
+    def staging_path(self) -> str:
+        """Return a new file's path, beside the batches; a `Path` for each segment would cost more than its write."""
+        return f"{self._staging_prefix}{next(self._staged)}.json"
 
     def leftovers(self) -> list[Path]:
         """Give the staged files of earlier processes."""
         with volume_errors():
             return sorted(path for path in self.incoming.iterdir() if not path.name.startswith(self._run))
 
-    def publish(self, staged: Path, folder: Path, name: str) -> None:
-        """Move a staged file into a batch; it is durable after the next `sync`."""
+    def publish(self, staged: Iterable[tuple[str, str]], folder: Path) -> None:
+        """Move staged files into a batch under their names; they are durable after the next `sync`."""
+        target = f"{folder}/"
         with volume_errors():
-            os.rename(staged, f"{folder}/{name}")  # noqa: PTH104 (a Path a segment would cost more than the call)
+            for path, name in staged:
+                os.rename(path, target + name)  # noqa: PTH104 (a `Path` for each would cost more than the call)
 
     def sync(self, folder: Path) -> None:
         """Make a folder's names durable."""
@@ -307,12 +310,12 @@ class Volume:
         staged = self.staging_path()
         try:
             with volume_errors():
-                write_file(staged, content, durable=True)
-            self.publish(staged, folder, name)
+                write_file(Path(staged), content, durable=True)
+            self.publish([(staged, name)], folder)
             self.sync(folder)
         except VolumeError:
             with suppress(VolumeError):
-                self.discard(staged)
+                self.discard(Path(staged))
             raise
 
     def archive(self, when: datetime) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from databuffer.storage.metadata import LogStream, Metadata, stored_entry
+from databuffer.storage.metadata import LogStream, Metadata, stored_entries
 from gwwire.datastore import BufferStats
 
 
@@ -14,7 +14,7 @@ from gwwire.datastore import BufferStats
 def test_the_newest_lines_of_a_log_are_those_at_its_end(tmp_path: Path, last: int) -> None:
     log = LogStream(tmp_path / "LogStream.json")
     assert log.lines(last) == []
-    log.append(stored_entry(f"gwb{number}.json", number, number * 10**9) for number in range(700))
+    log.append(stored_entries([(f"gwb{number}.json", number) for number in range(700)], 10**9))
     assert log.size() > 64 * 1024
     every = log.lines()
     assert len(every) == 700
@@ -23,7 +23,7 @@ def test_the_newest_lines_of_a_log_are_those_at_its_end(tmp_path: Path, last: in
 
 def test_a_line_that_is_cut_short_is_not_told(tmp_path: Path) -> None:
     log = LogStream(tmp_path / "LogStream.json")
-    log.append(stored_entry(f"gwb{number}.json", number, 0) for number in range(3))
+    log.append(stored_entries([(f"gwb{number}.json", number) for number in range(3)], 0))
     whole = log.lines()
     (tmp_path / "LogStream.json").write_bytes(log.content()[:-10])
     assert log.lines() == whole[:2]
