@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from preproc.dataset import Peak, channels_of, peaks, span_of
 from preproc.errors import BadParameter
-from preproc.gps import gps_text
+from gwwire.gps import gps_text
 from preproc.publish import published
 
 #: The colours end here, always, so that sheets can be compared: noise has a mean of 1.4 and rarely exceeds 15.

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from preproc.dataset import channels_of, findings_of, peaks, span_of, split_of
 from preproc.findings import Finding, tally
-from preproc.gps import gps_text
+from gwwire.gps import gps_text
 from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
 

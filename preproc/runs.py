@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from preproc.batch import TOLERANCE, Load, Piece, constant_samples
 from preproc.findings import Finding, Reason
-from preproc.gps import gps_text
+from gwwire.gps import gps_text
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import h5py
 
 from preproc.dataset import Peak, channels_of, findings_of, peaks, runs_of, span_of
 from preproc.findings import tally
-from preproc.gps import gps_text
+from gwwire.gps import gps_text
 
 #: So many lines about channels, and about findings of either kind, fit on a screen; the file has them all.
 _MOST_LINES = 8
