@@ -17,7 +17,7 @@
 | `/sources` | (file name, sha256) of every file of the batch |
 
 The attributes of the file are every parameter by its name, `sample_rate` in Hz, `batch_digest` (defined in
-`preproc.batch.digest_of`), `batch_id` and `manifest_digest` where the batch is sealed, `job` (a SHA-256 of batch,
+`gwwire.manifest.batch_digest`), `batch_id` and `manifest_digest` where the batch is sealed, `job` (a SHA-256 of batch,
 parameters and versions) and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
 parameters and versions give the same bytes.
 """
@@ -129,7 +129,7 @@ class DatasetWriter:
         self._file["runs"] = np.array(spans, dtype=RUN)
         self._file["rejected"] = _table(rejected)
         self._file["notes"] = _table(notes)
-        self._file["sources"] = np.array([(s.file, s.sha256) for s in sorted(batch.sources)], dtype=SOURCE)
+        self._file["sources"] = np.array(sorted(batch.sources.items()), dtype=SOURCE)
         self._file.attrs["sample_rate"] = grid.sample_rate
         self._file.attrs["batch_digest"] = batch.digest
         if batch.manifest is not None:

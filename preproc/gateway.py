@@ -6,12 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayError
 from gwwire.datastore import Manifest, ManifestEntry
-from preproc.batch import MANIFEST
+from gwwire.manifest import MANIFEST, encode_manifest
 from preproc.errors import GatewayFailed
 from preproc.progress import Progress
 from preproc.publish import published
@@ -81,7 +79,7 @@ class GatewaySource:
         except GatewayError as error:
             raise GatewayFailed(f"batch {self._batch}: {error}") from error
         with published(folder / MANIFEST) as partial:
-            partial.write_bytes(msgspec.json.encode(manifest))
+            partial.write_bytes(encode_manifest(manifest))
 
 
 async def _bring_group(client: GlitchflowClient, entries: Sequence[ManifestEntry], folder: Path) -> None:

@@ -4,14 +4,13 @@ Each block of windows is a file of its own, whole or not there. The blocks belon
 everything that decides the result; with another key they are thrown away.
 """
 
-import fcntl
+import errno
 import hashlib
 import json
-import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,12 +19,15 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from gwservice.atomic import locked
 from preproc.errors import FolderBusy, OutputFailed
 from preproc.parameters import Parameters
 from preproc.publish import published
 
 #: So many windows make a block: seconds of work, and no more memory than a task of it takes.
 WINDOWS_IN_BLOCK = 32
+#: What network file systems without locks answer; on those, each run needs an output folder of its own.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _FOLDER = ".job"
 _KEY = "key"
 
@@ -49,36 +51,30 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """Keep every other run out of an output folder, which is made if missing; a run that dies lets go of it.
+    """Keep other runs out of an output folder, which is created if missing; the lock of a run that dies is released.
 
     Raises:
         FolderBusy: another run works in it.
-        OutputFailed: it cannot be made.
+        OutputFailed: it cannot be created.
 
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error
-    try:
-        _lock(handle, out)
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            # A run that failed at once leaves no empty folder behind.
+            stack.callback(_remove_empty, out)
+            stack.enter_context(locked(out, folder=True))
+        except BlockingIOError:
+            raise FolderBusy(f"another run works in {out}") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error
         yield
-    finally:
-        os.close(handle)
-        # A run that failed at once leaves no empty folder behind.
-        with suppress(OSError):
-            out.rmdir()
 
 
-def _lock(handle: int, out: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FolderBusy(f"another run works in {out}") from None
-    except OSError:
-        # Some network file systems know no such locks; there, each run has to be given a folder of its own.
-        return
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 class Job:

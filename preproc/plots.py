@@ -16,9 +16,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, peaks, span_of
 from preproc.errors import BadParameter
-from gwwire.gps import gps_text
 from preproc.publish import published
 
 #: The colours end here, always, so that sheets can be compared: noise has a mean of 1.4 and rarely exceeds 15.

@@ -16,9 +16,9 @@ from typing import Any
 import h5py
 from matplotlib.figure import Figure
 
+from gwwire.gps import gps_text
 from preproc.dataset import channels_of, findings_of, peaks, span_of, split_of
 from preproc.findings import Finding, tally
-from gwwire.gps import gps_text
 from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
 

@@ -13,9 +13,10 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from preproc.batch import TOLERANCE, Load, Piece, constant_samples
-from preproc.findings import Finding, Reason
 from gwwire.gps import gps_text
+from gwwire.spans import TOLERANCE, join_pairs
+from preproc.batch import Load, Piece, constant_samples
+from preproc.findings import Finding, Reason
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,8 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
     runs.pieces[channel] = _cover(agreeing, runs)
     constant = _constant(agreeing, constant_samples(runs.grid.dt))
     found: list[Run] = []
-    for piece in _joined(channel, runs.pieces[channel]):
-        for run, value in _split_constant(piece, constant):
+    for start, stop in join_pairs((one.start, one.stop) for one in runs.pieces[channel]):
+        for run, value in _split_constant(Run(channel, start, stop), constant):
             if value is None:
                 found.append(run)
             else:
@@ -276,20 +277,6 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
         if not cover or one.stop > cover[-1].stop:
             cover.append(one)
     return cover
-
-
-def _joined(channel: str, cover: Sequence[Placed]) -> Iterator[Run]:
-    """Join what touches or overlaps."""
-    start = stop = None
-    for one in cover:
-        if start is None or stop is None:
-            start = one.start
-        elif one.start > stop:
-            yield Run(channel, start, stop)
-            start = one.start
-        stop = one.stop
-    if start is not None and stop is not None:
-        yield Run(channel, start, stop)
 
 
 def _constant(placed: Sequence[Placed], least: int) -> list[tuple[int, int, float]]:

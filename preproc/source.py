@@ -11,7 +11,7 @@ class Source(Protocol):
     """A batch that can be told from others before it is read."""
 
     def digest(self, progress: Progress, /) -> str:
-        """Give what stands for the content of the batch; see `preproc.batch.digest_of`."""
+        """Return the digest of the batch (see `gwwire.manifest.batch_digest`)."""
 
     def directory(self, out: Path, progress: Progress, /) -> Path:
         """Give the directory with the segments; what has to be brought goes to a place of its own within `out`."""

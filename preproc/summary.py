@@ -5,9 +5,9 @@ from pathlib import Path
 
 import h5py
 
+from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, findings_of, peaks, runs_of, span_of
 from preproc.findings import tally
-from gwwire.gps import gps_text
 
 #: So many lines about channels, and about findings of either kind, fit on a screen; the file has them all.
 _MOST_LINES = 8

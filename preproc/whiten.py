@@ -14,7 +14,7 @@ from scipy import fft, ndimage, signal
 from preproc.errors import UnusableChannel
 from preproc.parameters import Parameters
 from preproc.runs import Run, StrainReader
-from preproc.windows import Span, covered, merge
+from preproc.windows import Span, cover, covered
 
 #: Seconds of data a power spectrum should have, and must have.
 WANTED_SECONDS = 16.0
@@ -67,7 +67,7 @@ def estimate_spectrum(
         raise UnusableChannel(f"{sample_rate:g} Hz are too slow for periodograms of {parameters.psd_fftlength:g} s")
     step = parameters.psd_hop_length or length // 2
     starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
-    _require_seconds(covered(merge(starts, length)) / sample_rate, length / sample_rate)
+    _require_seconds(covered(cover(starts, length)) / sample_rate, length / sample_rate)
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), MOST_PERIODOGRAMS)).round().astype(int)
     starts = [starts[index] for index in chosen]
     channel = runs[0].channel
@@ -78,8 +78,8 @@ def estimate_spectrum(
     loud = [at for at, one in zip(starts, quiet, strict=True) if not one]
     density = _median(periodograms[quiet])
     _require_noise(frequency, density)
-    spans = merge(kept, length)
-    return Spectrum(frequency, density, spans, merge(loud, length), covered(spans) / sample_rate)
+    spans = cover(kept, length)
+    return Spectrum(frequency, density, spans, cover(loud, length), covered(spans) / sample_rate)
 
 
 def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters) -> NDArray[np.float64]:
