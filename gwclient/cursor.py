@@ -4,23 +4,27 @@ A cursor belongs to one source and one gateway. It is advanced only after an ack
 that it never says more than is true; what it does not say yet is sent again under the same Idempotency-Key.
 """
 
-import fcntl
 import hashlib
 import math
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 from uuid import uuid4
 
 import msgspec
 
-from gwclient.errors import CursorError, FolderError, NoStateFolder
-from gwclient.folder import write_whole
-from gwclient.segmenting import Length
+from gwclient.client import GlitchflowClient
+from gwclient.errors import CursorError, GatewayRefused, NoStateFolder
+from gwclient.groups import Sendable
+from gwclient.pieces import Length
+from gwclient.push import Listener, Wrapping
 from gwclient.strain import Span, join_spans
+from gwservice.atomic import locked, replace_file
+from gwwire.datastore import BatchState
 
 #: s between two replacements of the file.
 _PAUSE_S = 0.5
@@ -54,7 +58,7 @@ class Cursor:
 
     """
 
-    def __init__(self, path: Path, state: _State, lock: IO[bytes]) -> None:
+    def __init__(self, path: Path, state: _State, lock: ExitStack) -> None:
         self.path = path
         self._state = state
         self._lock = lock
@@ -79,26 +83,20 @@ class Cursor:
         digest = hashlib.sha256(f"{gateway}\n{source}".encode()).hexdigest()[:16]
         words = re.sub(r"\W+", "-", source.rpartition("/")[2])[:40].strip("-")
         path = folder / f"{words}-{digest}.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = path.with_suffix(".lock").open("wb")
-        except OSError as error:
-            raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise CursorError(f"another process is sending this source right now ({path})") from error
-        fresh = _State(source, gateway, str(length), salt=uuid4().hex if restart else "")
-        try:
+        with ExitStack() as lock:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(locked(path.with_suffix(".lock")))
+            except BlockingIOError as error:
+                raise CursorError(f"another process is sending this source right now ({path})") from error
+            except OSError as error:
+                raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
+            fresh = _State(source, gateway, str(length), salt=uuid4().hex if restart else "")
             state = fresh if restart else _read(path) or fresh
-        except CursorError:
-            lock.close()
-            raise
-        if state.length != str(length):
-            settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))
-            state = msgspec.structs.replace(state, length=str(length), acknowledged={}, settled=settled)
-        return cls(path, state, lock)
+            if state.length != str(length):
+                settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))
+                state = msgspec.structs.replace(state, length=str(length), acknowledged={}, settled=settled)
+            return cls(path, state, lock.pop_all())
 
     @property
     def datastore(self) -> str:
@@ -152,9 +150,9 @@ class Cursor:
         joined = join_spans(_flat(self._state.acknowledged) + self._pending)
         self._state.acknowledged, self._pending = joined, []
         try:
-            write_whole(self.path, msgspec.json.encode(self._state))
-        except FolderError as error:
-            raise CursorError(str(error)) from error
+            replace_file(self.path, msgspec.json.encode(self._state))
+        except OSError as error:
+            raise CursorError(f"{self.path} cannot be written: {error.strerror}") from error
         self._saved = time.monotonic()
 
     def close(self) -> None:
@@ -163,6 +161,39 @@ class Cursor:
             self.save()
         finally:
             self._lock.close()
+
+
+class CursorListener(Wrapping):
+    """Advances a cursor by what is acknowledged, and passes every event on to another listener."""
+
+    def __init__(self, shown: Listener, cursor: Cursor) -> None:
+        super().__init__(shown)
+        self._cursor = cursor
+
+    def acknowledged(self, piece: Sendable) -> None:
+        """Add the piece to the cursor."""
+        self._cursor.acknowledge(piece.span)
+        super().acknowledged(piece)
+
+
+async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callable[[str], None]) -> None:
+    """Empty the cursor if another datastore at this address acknowledged what it holds.
+
+    Raises:
+        GatewayError: the gateway cannot be asked.
+
+    """
+    try:
+        batches = await client.batches()
+    except GatewayRefused:
+        return  # the original system's gateway has no batches
+    known = [batch.id for batch in batches]
+    if not known or cursor.datastore in known:
+        return
+    if not cursor.empty:
+        say(f"{client.base_url} is not the datastore that acknowledged before; everything is sent to it")
+    open_ones = [batch.id for batch in batches if batch.state is not BatchState.ARCHIVED]
+    cursor.belong_to((open_ones or known)[-1])
 
 
 def _read(path: Path) -> _State | None:

@@ -12,7 +12,7 @@ import click
 
 from gwclient.api_key import read_api_key
 from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
-from gwclient.segmenting import Length
+from gwclient.pieces import Length
 
 Command = Callable[..., Any]
 
@@ -111,7 +111,7 @@ class Debugging:
 
 
 @dataclass(frozen=True)
-class Door:
+class Connection:
     """How to reach the gateway, and whether a person or a program reads the answer."""
 
     srv: str = DEFAULT_SRV
@@ -133,7 +133,7 @@ class Door:
 
 
 @dataclass(frozen=True)
-class Sending:
+class PushOptions:
     """How to send."""
 
     concurrency: int = 16
@@ -154,7 +154,7 @@ def _set_debugging(ctx: click.Context, _param: click.Parameter, value: bool) -> 
         debugging.on = True
 
 
-_DOOR_OPTIONS = (
+_CONNECTION_OPTIONS = (
     click.option(
         "--srv", type=Gateway(), envvar="SRV", default=DEFAULT_SRV, show_default=True, show_envvar=True,
         help="The gateway; host:port will do.",
@@ -176,7 +176,7 @@ _DOOR_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object, for programs."),
 )  # fmt: skip
 
-_SENDING_OPTIONS = (
+_PUSH_OPTIONS = (
     click.option(
         "--concurrency", type=click.IntRange(1, 256), default=16, show_default=True,
         help="Segments on their way at a time.",
@@ -209,5 +209,5 @@ def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Cal
     return decorate
 
 
-with_door = _with_options("door", Door, _DOOR_OPTIONS)
-with_sending = _with_options("sending", Sending, _SENDING_OPTIONS)
+with_connection = _with_options("connection", Connection, _CONNECTION_OPTIONS)
+with_push_options = _with_options("options", PushOptions, _PUSH_OPTIONS)

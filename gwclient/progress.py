@@ -5,7 +5,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from gwclient.grouping import Sendable
+from gwclient.groups import Sendable
 from gwclient.push import Listener
 
 #: s between two plain lines, and between two notices of the same kind.

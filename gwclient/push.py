@@ -8,7 +8,7 @@ from enum import StrEnum
 from gwclient.answers import LineAnswer, Streamed, StreamOutcome
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GwclientError
-from gwclient.grouping import BLOCK, Group, Grouping, Parcel, Sendable
+from gwclient.groups import BLOCK, Group, Grouper, Parcel, Sendable
 from gwclient.strain import Span
 from gwwire.datastore import DatastoreState
 
@@ -139,8 +139,8 @@ async def push(  # noqa: PLR0913 (each has a good default)
         The account of it. Errors are told there and not raised, for they must not hide what was acknowledged.
 
     """
-    grouping = Grouping(pieces, block=1 if live else BLOCK, is_done=is_done, salt=salt)
-    return await _Push(client, grouping, wait, poll, listener or Listener(), stop or asyncio.Event()).run(
+    grouper = Grouper(pieces, block=1 if live else BLOCK, is_done=is_done, salt=salt)
+    return await _Push(client, grouper, wait, poll, listener or Listener(), stop or asyncio.Event()).run(
         concurrency, grace
     )
 
@@ -148,7 +148,7 @@ async def push(  # noqa: PLR0913 (each has a good default)
 @dataclass
 class _Push:
     client: GlitchflowClient
-    grouping: Grouping
+    grouper: Grouper
     wait: bool
     poll: float
     listener: Listener
@@ -184,7 +184,7 @@ class _Push:
     async def _work(self, share: int) -> None:
         """Send one request after the other, each with up to `share` segments."""
         try:
-            while not self.stop.is_set() and (group := self.grouping.take(share)) is not None:
+            while not self.stop.is_set() and (group := self.grouper.take(share)) is not None:
                 if not group.parcels:
                     await self._stopped_within(_PAUSE_S)
                 self.on_their_way |= {parcel.key: parcel for parcel in group.parcels}
@@ -213,7 +213,7 @@ class _Push:
             answers = await self.client.stream_many(bodies, key=group.key, on_answer=hear)
         except GatewayRefused:
             # It is about the request, its size most likely. Alone, each segment gets an answer of its own.
-            self.grouping.shrink(group)
+            self.grouper.shrink(group)
             return
         left = [each for each in zip(group.parcels, answers, strict=True) if each[0].key in self.on_their_way]
         for parcel, answer in left:
@@ -285,10 +285,10 @@ class _Push:
     def _close_account(self) -> None:
         if self.stop.is_set() and self.report.ending is Ending.COMPLETE:
             self.report.ending = Ending.INTERRUPTED
-        self.report.before = self.grouping.done_before
+        self.report.before = self.grouper.done_before
         self.report.unsent = [parcel.piece.span for parcel in self.on_their_way.values()]
         try:
-            self.report.unsent.extend(piece.span for piece in self.grouping.rest())
+            self.report.unsent.extend(piece.span for piece in self.grouper.rest())
         except GwclientError as error:
             self._end(Ending.FAILED, error)
         if self.report.refusals and self.report.ending is Ending.COMPLETE:

@@ -1,16 +1,17 @@
 """Segments that wait on the disk until the gateway has acknowledged them; bounded, and still there after a crash."""
 
-import fcntl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from gwclient.errors import FolderError, SpoolError
-from gwclient.folder import write_whole
-from gwclient.grouping import Sendable
-from gwclient.strain import Span, sample_period
+from gwclient.errors import SpoolError
+from gwclient.groups import Sendable
+from gwclient.strain import Span
+from gwservice.atomic import locked, replace_file
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment
+from gwwire.spans import sampling, stop_of
 
 _DIGITS = 12
 
@@ -54,20 +55,16 @@ class Spool:
     def __init__(self, folder: Path, most: int) -> None:
         self._folder = folder
         self._most = most
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("wb")
-        except OSError as error:
-            raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder / ".lock"))
+            except BlockingIOError as error:
+                raise SpoolError(f"another process is using the spool {folder}") from error
+            except OSError as error:
+                raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
             self._waiting = {each.number: each for each in map(_read, sorted(folder.glob("[0-9]*.json")))}
-        except BlockingIOError as error:
-            self._lock.close()
-            raise SpoolError(f"another process is using the spool {folder}") from error
-        except SpoolError:
-            self._lock.close()
-            raise
+            self._lock = stack.pop_all()
         self._next = max(self._waiting, default=-1) + 1
         self.size = sum(each.size for each in self._waiting.values())
 
@@ -91,9 +88,9 @@ class Spool:
             return False
         path = self._folder / f"{self._next:0{_DIGITS}d}.json"
         try:
-            write_whole(path, body)
-        except FolderError as error:
-            raise SpoolError(str(error)) from error
+            replace_file(path, body)
+        except OSError as error:
+            raise SpoolError(f"{path} cannot be written: {error.strerror}") from error
         entry = Spooled(piece.span, piece.samples, piece.seconds, self._next, len(body), path)
         self._waiting[self._next] = entry
         self._next += 1
@@ -131,6 +128,5 @@ def _read(path: Path) -> Spooled:
     except ProblemError as error:
         raise SpoolError(f"{path} in the spool is no segment: {error.detail}") from error
     n = len(segment.h)
-    seconds = float(n * sample_period(segment.dt))
-    span = Span(segment.channel or "", segment.t0, segment.t0 + seconds)
-    return Spooled(span, n, seconds, int(path.stem), len(body), path)
+    span = Span(segment.channel or "", segment.t0, stop_of(segment.t0, n, segment.dt))
+    return Spooled(span, n, n * sampling(segment.dt), int(path.stem), len(body), path)

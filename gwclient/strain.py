@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.glitches import Glitch
+from gwwire.spans import first_sample, join_pairs, sample_period
 
 
 class Span(NamedTuple):
@@ -96,26 +97,9 @@ class Run:
         return float(Fraction(self.t0) + k * sample_period(self.dt))
 
 
-def sample_period(dt: float) -> Fraction:
-    """Give the sample spacing in s as it is meant: 1/rate where the float is the closest one to that."""
-    rate = round(1 / dt)
-    return Fraction(1, rate) if rate and 1 / rate == dt else Fraction(dt)
-
-
-def first_sample(gps: float, t0: float, dt: float, count: int) -> int:
-    """Give the index of the first of `count` samples, from `t0` on, that is at or after `gps`; else `count`."""
-    if math.isinf(gps):
-        return count if gps > 0 else 0
-    return min(max(math.ceil((Fraction(gps) - Fraction(t0)) / sample_period(dt)), 0), count)
-
-
 def join_spans(spans: Iterable[Span]) -> dict[str, list[tuple[float, float]]]:
-    """Join spans that touch or overlap; gives the (start, stop) pairs of each channel, in order."""
-    joined: dict[str, list[tuple[float, float]]] = {}
-    for channel, start, stop in sorted(spans):
-        of_channel = joined.setdefault(channel, [])
-        if of_channel and start <= of_channel[-1][1]:
-            of_channel[-1] = (of_channel[-1][0], max(stop, of_channel[-1][1]))
-        else:
-            of_channel.append((start, stop))
-    return joined
+    """Return the (start, stop) pairs of each channel in order, those that touch or overlap joined."""
+    by_channel: dict[str, list[tuple[float, float]]] = {}
+    for channel, start, stop in spans:
+        by_channel.setdefault(channel, []).append((start, stop))
+    return {channel: join_pairs(by_channel[channel]) for channel in sorted(by_channel)}

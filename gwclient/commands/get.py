@@ -13,14 +13,14 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from gwclient.assembling import Stretch, assemble
 from gwclient.client import GlitchflowClient
-from gwclient.commands.talking import tell
+from gwclient.commands.console import print_answer
 from gwclient.errors import FolderError, NotAsExpected, UnexpectedAnswer
 from gwclient.exits import EXIT_CODES
 from gwclient.gwosc_file import file_name, write_quality, writing
-from gwclient.options import Door, Seconds, with_door
+from gwclient.options import Connection, Seconds, with_connection
 from gwclient.strain import LeftOut
+from gwclient.stretches import Stretch, assemble
 from gwwire.datastore import SegmentRecord
 from gwwire.problems import ProblemError
 from gwwire.segment import Segment, decode_segment
@@ -43,7 +43,7 @@ _AHEAD = 8
     "--format", "kind", type=click.Choice(["hdf5", "ndjson"]), default="hdf5", show_default=True,
     help="A file for each stretch of a channel without a gap; or a segment a line, as they were stored.",
 )  # fmt: skip
-@with_door
+@with_connection
 def get(  # noqa: PLR0913, PLR0917 (one for each option)
     name: str | None,
     batch: str | None,
@@ -52,7 +52,7 @@ def get(  # noqa: PLR0913, PLR0917 (one for each option)
     stop: float | None,
     out: Path,
     kind: str,
-    door: Door,
+    connection: Connection,
 ) -> None:
     """Get stored strain back: one segment by its NAME, a span, or a whole batch.
 
@@ -73,7 +73,7 @@ def get(  # noqa: PLR0913, PLR0917 (one for each option)
     start, stop = -math.inf if start is None else start, math.inf if stop is None else stop
     if not start < stop:
         raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
-    asyncio.run(_get(_Wanted(name, batch, channel, start, stop), kind, out, door))
+    asyncio.run(_get(_Wanted(name, batch, channel, start, stop), kind, out, connection))
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class _Wanted:
         return [each async for each in found]
 
 
-async def _get(wanted: _Wanted, kind: str, out: Path, door: Door) -> None:
-    async with door.client() as client:
+async def _get(wanted: _Wanted, kind: str, out: Path, connection: Connection) -> None:
+    async with connection.client() as client:
         if wanted.name and kind == "ndjson":
             _write_lines_to(out, [await client.segment(wanted.name)])
             return
         if wanted.name:
-            await _get_one(client, wanted.name, out, door)
+            await _get_one(client, wanted.name, out, connection)
             return
         records = await wanted.records(client)
         if not records:
@@ -106,7 +106,7 @@ async def _get(wanted: _Wanted, kind: str, out: Path, door: Door) -> None:
         if kind == "ndjson":
             await _get_lines(client, records, out)
         else:
-            await _get_files(client, records, wanted, out, door)
+            await _get_files(client, records, wanted, out, connection)
 
 
 async def _get_lines(client: GlitchflowClient, records: Sequence[SegmentRecord], out: Path) -> None:
@@ -116,7 +116,7 @@ async def _get_lines(client: GlitchflowClient, records: Sequence[SegmentRecord],
         file.flush()
 
 
-async def _get_one(client: GlitchflowClient, name: str, out: Path, door: Door) -> None:
+async def _get_one(client: GlitchflowClient, name: str, out: Path, connection: Connection) -> None:
     body = await client.segment(name)
     segment = _decode(name, body)
     record = SegmentRecord(0, name, "", len(body), "", segment.channel, segment.t0, segment.dt, len(segment.h), "")
@@ -124,17 +124,19 @@ async def _get_one(client: GlitchflowClient, name: str, out: Path, door: Door) -
     path = _path_for(out, stretches[0])
     with writing(path, stretches[0]) as strain:
         strain[:] = np.array(segment.h)
-    tell(door, {"files": [str(path)], "left_out": []}, _tell_file(path, stretches[0]))
+    print_answer(connection, {"files": [str(path)], "left_out": []}, _tell_file(path, stretches[0]))
 
 
 async def _get_files(
-    client: GlitchflowClient, records: Sequence[SegmentRecord], wanted: _Wanted, out: Path, door: Door
+    client: GlitchflowClient, records: Sequence[SegmentRecord], wanted: _Wanted, out: Path, connection: Connection
 ) -> None:
     stretches, dropped = assemble(records, wanted.start, wanted.stop)
     paths = [_path_for(out, stretch) for stretch in stretches]
     if twice := sorted({path.name for path in paths if paths.count(path) > 1}):
         raise NotAsExpected(f"several stretches would be named {twice[0]}; ask for a shorter span, or for NDJSON")
-    bar = tqdm(total=len(records), unit="segment", desc="get", leave=False, disable=None if not door.as_json else True)
+    bar = tqdm(
+        total=len(records), unit="segment", desc="get", leave=False, disable=None if not connection.as_json else True
+    )
     with bar:
         for path, stretch in zip(paths, stretches, strict=True):
             with writing(path, stretch) as strain:
@@ -153,7 +155,9 @@ async def _get_files(
     words += [
         f"left out, {each.reason}: {each.span.channel} [{each.span.start!r}, {each.span.stop!r})" for each in dropped
     ]
-    tell(door, {"files": [str(path) for path in paths], "left_out": _for_programs(dropped)}, "\n".join(words))
+    print_answer(
+        connection, {"files": [str(path) for path in paths], "left_out": _for_programs(dropped)}, "\n".join(words)
+    )
 
 
 async def _bodies(
@@ -187,8 +191,7 @@ def _path_for(out: Path, stretch: Stretch) -> Path:
 
 
 def _tell_file(path: Path, stretch: Stretch) -> str:
-    end = stretch.t0 + stretch.count * stretch.dt
-    return f"{path}: {stretch.channel} [{stretch.t0!r}, {end!r}), {stretch.count} samples"
+    return f"{path}: {stretch.channel} [{stretch.t0!r}, {stretch.stop!r}), {stretch.count} samples"
 
 
 def _for_programs(dropped: Sequence[LeftOut]) -> list[dict[str, Any]]:

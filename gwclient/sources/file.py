@@ -16,7 +16,8 @@ from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
 from gwclient.sources.names import FRAME_SUFFIXES
 from gwclient.sources.recording import Recording, gwosc_channel
-from gwclient.strain import Exclusion, Quality, Run, first_sample, sample_period
+from gwclient.strain import Exclusion, Quality, Run
+from gwwire.spans import first_sample, sample_period, sampling
 
 __all__ = ["FileSource", "gwosc_channel"]
 
@@ -92,9 +93,9 @@ class FileSource:
     @cached_property
     def _parts(self) -> list[_Part]:
         recordings = [each for path in self.paths for each in _recordings(path, self.channels)]
-        recordings.sort(key=lambda each: (each.channel, each.dt, each.t0))
+        recordings.sort(key=lambda each: (each.channel, sampling(each.dt), each.t0))
         parts: list[_Part] = []
-        for _, of_channel in groupby(recordings, key=lambda each: (each.channel, each.dt)):
+        for _, of_channel in groupby(recordings, key=lambda each: (each.channel, sampling(each.dt))):
             covered = self.start
             for recording in of_channel:
                 first = first_sample(self.start, recording.t0, recording.dt, recording.count)

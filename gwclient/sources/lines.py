@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gwclient.errors import InvalidSource
-from gwclient.segmenting import Length, Piece, cut
+from gwclient.pieces import Length, Piece, cut
 from gwclient.strain import Run
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment

@@ -9,27 +9,27 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.options import Door
+from gwclient.options import Connection
 
 T = TypeVar("T")
 
 
-def tell(door: Door, answer: Any, words: str) -> None:
+def print_answer(connection: Connection, answer: Any, words: str) -> None:
     """Tell an answer: as JSON for programs, in words for people."""
-    click.echo(msgspec.json.encode(answer).decode() if door.as_json else words)
+    click.echo(msgspec.json.encode(answer).decode() if connection.as_json else words)
 
 
-def ask(door: Door, question: Callable[[GlitchflowClient], Coroutine[Any, Any, T]]) -> T:
+def call_gateway(connection: Connection, question: Callable[[GlitchflowClient], Coroutine[Any, Any, T]]) -> T:
     """Open a client, ask, and close it."""
 
     async def work() -> T:
-        async with door.client() as client:
+        async with connection.client() as client:
             return await question(client)
 
     return asyncio.run(work())
 
 
-def stop_when_told(say: Callable[[str], None]) -> asyncio.Event:
+def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:
     """Give an event of the running loop that is set at Ctrl-C or SIGTERM; a second one does not wait."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

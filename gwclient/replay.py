@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError
-from gwclient.grouping import Sendable
+from gwclient.groups import Sendable
 from gwclient.push import Ending, Listener, Report, Wrapping, push
 from gwclient.spool import Spool
 from gwclient.strain import Span

@@ -68,7 +68,7 @@ class Group:
         return sum(len(parcel.body) for parcel in self.parcels)
 
 
-class Grouping:
+class Grouper:
     """Packs what a source gives, in its order.
 
     Args:

@@ -12,21 +12,20 @@ from typing import Any
 import click
 
 from gwclient.account import for_people, for_programs, tell_failure
-from gwclient.commands.talking import stop_when_told, tell
-from gwclient.cursor import Cursor, state_folder
+from gwclient.commands.console import print_answer, stop_on_signal
+from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
 from gwclient.errors import GatewayError, InvalidSource, NoStateFolder
 from gwclient.exits import exit_code_of_push
-from gwclient.grouping import Sendable
-from gwclient.keeping import Keeping, check_datastore
-from gwclient.options import Door, Sending
+from gwclient.groups import Sendable
+from gwclient.options import Connection, PushOptions
+from gwclient.pieces import in_time_order, without
 from gwclient.progress import Progress
 from gwclient.push import Ending, Report, push
-from gwclient.segmenting import in_time_order, without
 from gwclient.sources import Source
 from gwclient.strain import LeftOut, Run
 
 
-def send_source(source: Source, runs: Iterable[Run], sending: Sending, door: Door) -> None:
+def send_source(source: Source, runs: Iterable[Run], options: PushOptions, connection: Connection) -> None:
     """Push what is missing of a source, tell the account, and exit with what it amounts to.
 
     Raises:
@@ -34,60 +33,64 @@ def send_source(source: Source, runs: Iterable[Run], sending: Sending, door: Doo
 
     """
     skipped: list[LeftOut] = []
-    with cursor_of(source.identity, sending, door) as cursor:
+    with cursor_of(source.identity, options, connection) as cursor:
 
         def pieces() -> Iterator[Sendable]:
             settled = cursor.settled
             missing = (without(run, settled.get(run.channel, []), "acknowledged before") for run in runs)
-            return in_time_order(missing, sending.length, skipped.append)
+            return in_time_order(missing, options.length, skipped.append)
 
-        report = asyncio.run(_push(door, sending, cursor, pieces, source.seconds))
-    _tell(report, skipped, door)
+        report = asyncio.run(_push(connection, options, cursor, pieces, source.seconds))
+    _tell(report, skipped, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):
             return
         raise InvalidSource("there was nothing to send: no sample is left")
 
 
-def send_live(pieces: Iterable[Sendable | None], sending: Sending, door: Door) -> None:
+def send_live(pieces: Iterable[Sendable | None], options: PushOptions, connection: Connection) -> None:
     """Push what comes, tell the account, and exit with what it amounts to."""
 
     async def work() -> Report:
-        progress = Progress(sys.stderr, None, quiet=door.as_json)
+        progress = Progress(sys.stderr, None, quiet=connection.as_json)
         try:
-            async with door.client(progress.retrying) as client:
+            async with connection.client(progress.retrying) as client:
                 return await push(
-                    client, pieces, concurrency=sending.concurrency, wait=sending.wait, poll=sending.poll,
-                    listener=progress, stop=stop_when_told(progress.say), live=True,
+                    client, pieces, concurrency=options.concurrency, wait=options.wait, poll=options.poll,
+                    listener=progress, stop=stop_on_signal(progress.say), live=True,
                 )  # fmt: skip
         finally:
             progress.close()
 
-    _tell(asyncio.run(work()), [], door)
+    _tell(asyncio.run(work()), [], connection)
 
 
 async def _push(
-    door: Door, sending: Sending, cursor: Cursor, pieces: Callable[[], Iterator[Sendable]], seconds: float
+    connection: Connection,
+    options: PushOptions,
+    cursor: Cursor,
+    pieces: Callable[[], Iterator[Sendable]],
+    seconds: float,
 ) -> Report:
-    progress = Progress(sys.stderr, seconds, quiet=door.as_json)
+    progress = Progress(sys.stderr, seconds, quiet=connection.as_json)
     try:
-        async with door.client(progress.retrying) as client:
-            stop = stop_when_told(progress.say)
+        async with connection.client(progress.retrying) as client:
+            stop = stop_on_signal(progress.say)
             try:
                 await check_datastore(client, cursor, progress.say)
             except GatewayError as error:
                 unsent = [piece.span for piece in pieces() if not cursor.covers(piece.span)]
                 return Report(Ending.FAILED, unsent=unsent, error=error)
             return await push(
-                client, pieces(), concurrency=sending.concurrency, wait=sending.wait, poll=sending.poll,
-                listener=Keeping(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.salt,
+                client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,
+                listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.salt,
             )  # fmt: skip
     finally:
         progress.close()
 
 
 @contextmanager
-def cursor_of(identity: str, sending: Sending, door: Door) -> Iterator[Cursor]:
+def cursor_of(identity: str, options: PushOptions, connection: Connection) -> Iterator[Cursor]:
     """Open the cursor of a source; where there is no place for one, say so and go on without.
 
     Raises:
@@ -95,20 +98,20 @@ def cursor_of(identity: str, sending: Sending, door: Door) -> Iterator[Cursor]:
 
     """
     with ExitStack() as stack:
-        options: Any = {"gateway": door.srv, "length": sending.length, "restart": sending.restart}
+        fixed: Any = {"gateway": connection.srv, "length": options.length, "restart": options.restart}
         try:
-            cursor = Cursor.open(state_folder(os.environ), identity, **options)
+            cursor = Cursor.open(state_folder(os.environ), identity, **fixed)
         except NoStateFolder as error:
             click.echo(
                 f"{error}; after an interruption all would be sent again. XDG_STATE_HOME names another", err=True
             )
-            cursor = Cursor.open(Path(stack.enter_context(TemporaryDirectory())), identity, **options)
+            cursor = Cursor.open(Path(stack.enter_context(TemporaryDirectory())), identity, **fixed)
         stack.callback(cursor.close)
         yield cursor
 
 
-def _tell(report: Report, skipped: list[LeftOut], door: Door) -> None:
-    tell(door, for_programs(report, skipped), for_people(report, skipped))
+def _tell(report: Report, skipped: list[LeftOut], connection: Connection) -> None:
+    print_answer(connection, for_programs(report, skipped), for_people(report, skipped))
     if report.ending is not Ending.COMPLETE:
         click.echo(f"gwclient: {tell_failure(report)}", err=True)
         sys.exit(exit_code_of_push(report))
