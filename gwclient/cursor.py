@@ -1,7 +1,7 @@
-"""What was acknowledged of a source, kept in a file, so that an interrupted push goes on where it was.
+"""Cursor files: what was acknowledged of a source, so that an interrupted push continues where it stopped.
 
 A cursor belongs to one source and one gateway. It is advanced only after an acknowledgement and replaced as a whole, so
-that it never says more than is true; what it does not say yet is sent again under the same Idempotency-Key.
+that it never claims too much; what it does not contain yet is sent again under the same Idempotency-Key.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class _State(msgspec.Struct):
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
-    """Give the folder that cursors are kept in (XDG Base Directory Specification)."""
+    """Return the folder that cursors are kept in (XDG Base Directory Specification)."""
     home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "gwclient"
 
@@ -70,11 +70,11 @@ class Cursor:
         """Open the cursor of a source.
 
         Args:
-            folder: where cursors are kept; made where it is missing.
+            folder: the folder of cursors, created if missing.
             source: the source's identity.
             gateway: the gateway's address.
             length: how the source is cut this time.
-            restart: forget what was acknowledged, and send the same strain as another.
+            restart: discard the cursor; the same strain is stored again.
 
         Raises:
             CursorError: the folder cannot be written, the file cannot be read, or another process is using it.
@@ -100,22 +100,22 @@ class Cursor:
 
     @property
     def datastore(self) -> str:
-        """The id of a batch of the datastore that acknowledged; empty where that is not known."""
+        """The id of a batch of the datastore that acknowledged; empty if unknown."""
         return self._state.datastore
 
     @property
     def salt(self) -> str:
-        """What sets the keys of this sending apart from those of one that was forgotten."""
+        """A part of the idempotency keys that differs from that of a discarded cursor."""
         return self._state.salt
 
     @property
     def settled(self) -> Spans:
-        """What was acknowledged in segments of another length, by channel; no segment may touch it."""
+        """What was acknowledged in segments of another length, by channel; it is not sent again."""
         return self._state.settled
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was acknowledged yet."""
+        """Whether nothing has been acknowledged."""
         return not (self._state.acknowledged or self._state.settled)
 
     def covers(self, span: Span) -> bool:
@@ -125,12 +125,12 @@ class Cursor:
         return i >= 0 and spans[i][0] <= span.start and span.stop <= spans[i][1]
 
     def belong_to(self, datastore: str) -> None:
-        """Begin to keep what a datastore acknowledges, and forget what another one did."""
+        """Empty the cursor, and assign it to another datastore."""
         fresh = _State(self._state.source, self._state.gateway, self._state.length, datastore, self._state.salt)
         self._state = fresh
 
     def acknowledge(self, span: Span) -> None:
-        """Add a span; the file is replaced at most every half a second, and when the cursor is closed.
+        """Add a span; the file is replaced at most every half second, and when the cursor is closed.
 
         Raises:
             CursorError: the file cannot be written.
@@ -156,7 +156,7 @@ class Cursor:
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Save, and let others use the source."""
+        """Save the cursor, and release its lock."""
         try:
             self.save()
         finally:

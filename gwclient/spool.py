@@ -1,4 +1,4 @@
-"""Segments that wait on the disk until the gateway has acknowledged them; bounded, and still there after a crash."""
+"""The spool: segments on the disk until the gateway acknowledged them; bounded, and durable."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,10 +28,10 @@ class Spooled:
     path: Path
 
     def body(self) -> bytes:
-        """Give the segment's compact JSON.
+        """Return the segment's compact JSON.
 
         Raises:
-            SpoolError: somebody took the file away.
+            SpoolError: the file cannot be read.
 
         """
         try:
@@ -41,11 +41,11 @@ class Spooled:
 
 
 class Spool:
-    """A folder of segments, a file each, in the order they came.
+    """A folder of segments, one file each, in the order they came.
 
     Args:
-        folder: where they wait; made where it is missing. What an earlier process left there waits still.
-        most: bytes that may wait.
+        folder: the folder, created if missing. Segments that an earlier process left there still wait.
+        most: upper limit in bytes.
 
     Raises:
         SpoolError: the folder cannot be used, or another process uses it.
@@ -77,7 +77,7 @@ class Spool:
         return [each.span for each in self._waiting.values()]
 
     def put(self, piece: Sendable) -> bool:
-        """Let a piece wait; False where the spool is full, and the piece is not taken.
+        """Store a piece; return False if the spool is full and the piece was not stored.
 
         Raises:
             SpoolError: it cannot be written.
@@ -98,13 +98,13 @@ class Spool:
         return True
 
     def remove(self, entry: Sendable) -> None:
-        """Take out what need not wait any more."""
+        """Remove a piece."""
         if isinstance(entry, Spooled) and self._waiting.pop(entry.number, None) is not None:
             entry.path.unlink(missing_ok=True)
             self.size -= entry.size
 
     def pending(self) -> Iterator[Spooled | None]:
-        """Give all that waits, in order, and what comes meanwhile; None while there is nothing. It never ends."""
+        """Yield every piece in order, those that are stored meanwhile too, and None while there is none; endless."""
         last = -1
         while True:
             following = next((number for number in self._waiting if number > last), None)
@@ -115,7 +115,7 @@ class Spool:
                 yield self._waiting[following]
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Release the lock of the folder."""
         self._lock.close()
 
 

@@ -1,4 +1,4 @@
-"""What every source gives and segmenting takes: runs of strain, and the GPS spans they cover."""
+"""Runs of strain, as every source returns them, and the GPS spans they cover."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ class Exclusion(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """Data-quality bits beside strain, as the file has them.
+    """The data-quality bits of strain.
 
     Attributes:
         names: the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass.
@@ -54,7 +54,7 @@ class Quality:
     dt: float
 
     def holding(self, start: float, stop: float) -> list[str]:
-        """Give the names of the bits that are set all through [start, stop), in GPS seconds."""
+        """Return the names of the bits that are set all through [start, stop), in GPS seconds."""
         first = math.floor((start - self.t0) / self.dt)
         last = math.ceil((stop - self.t0) / self.dt)
         if not 0 <= first < last <= len(self.mask):
@@ -65,16 +65,16 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Evenly spaced strain of one channel; samples that are not finite are samples that are not there.
+    """Evenly spaced strain of one channel; samples that are not finite are missing.
 
     Attributes:
         strain: strain, dimensionless, float64, shape [samples].
         t0: GPS seconds of the first sample.
         dt: sample spacing, s.
-        channel: the channel, `DET:NAME`; empty where it is not known.
-        meta: what is known of the whole run; goes into the meta of each of its segments.
+        channel: the channel, `DET:NAME`; empty if unknown.
+        meta: metadata of the run; part of the meta of each of its segments.
         glitches: the glitches injected into it; each goes into the meta of the segments it overlaps.
-        exclusions: samples that are not to be sent; where they overlap, the first one counts.
+        exclusions: samples that are not to be sent; if they overlap, the first one counts.
         quality: what is known of the data's quality; the bits set all through a segment go into its meta.
 
     """
@@ -89,7 +89,7 @@ class Run:
     quality: Quality | None = None
 
     def first_sample(self, gps: float) -> int:
-        """Give the index of the first sample at or after a GPS time; from 0 to the number of samples."""
+        """Return the index of the first sample at or after a GPS time; from 0 to the number of samples."""
         return first_sample(gps, self.t0, self.dt, len(self.strain))
 
     def gps(self, k: int) -> float:

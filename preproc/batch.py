@@ -1,7 +1,7 @@
-"""Read a batch of segments from a directory of `gwb*.json` files; other files are not looked at.
+"""Read a batch of segments from a directory of `gwb*.json` files; other files are ignored.
 
-The strain itself is never held as a whole: what a file holds is described when the batch is read, and the samples are
-read again where they are needed. A batch may therefore be larger than the memory.
+The strain is never in memory as a whole: each file is described when the batch is read, and the samples are
+read again when they are needed. A batch may therefore be larger than the memory.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ _NOT_FINITE = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
 #: Segments are read in the order of time, again and again by neighbouring windows; so many bytes of them are kept.
 _CACHED_BYTES = 64_000_000
 
-#: Gives the samples of a file by its name.
+#: Returns the samples of a file by its name.
 Load = Callable[[str], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What is known of the samples of one file, without the samples.
+    """The description of the samples of one file.
 
     Attributes:
         channel: whose strain it is.
@@ -76,12 +76,12 @@ class Batch:
     """What a directory holds: usable segments, the files they came from, and what could not be used.
 
     Attributes:
-        load: gives the samples of one of the `pieces` by its file name, dimensionless, float64.
+        load: returns the samples of one of the `pieces` by its file name, dimensionless, float64.
         pieces: the usable segments.
         sources: the SHA-256 of every file that was read, by its name.
         rejected: what cannot be used.
         notes: what else does not agree with the manifest.
-        manifest: what the batch says of itself, where it is sealed.
+        manifest: the manifest, or None if the batch is not sealed.
 
     """
 
@@ -116,7 +116,7 @@ def digest_directory(directory: Path, progress: Progress) -> str:
 def read_batch(directory: Path, progress: Progress) -> Batch:
     """Describe every segment file of a directory; one that cannot be used is reported among the rejected.
 
-    Where there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
+    If there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
     and not used.
 
     Args:
@@ -153,7 +153,7 @@ def describe(channel: str, t0: float, dt: float, h: NDArray[np.float64], file: s
 
 
 def constant_samples(dt: float) -> int:
-    """Give how many equal samples make a constant stretch."""
+    """Return the number of equal samples that make a constant stretch."""
     return max(2, math.ceil(CONSTANT_SECONDS / dt))
 
 

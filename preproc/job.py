@@ -1,7 +1,7 @@
-"""What a run has done so far, in a folder beside its result, so that one that was cut short can go on.
+"""The finished blocks of a run, in a folder beside its result, so that an interrupted run can continue.
 
-Each block of windows is a file of its own, whole or not there. The blocks belong to a key that stands for the input and
-everything that decides the result; with another key they are thrown away.
+Each block of windows is one file, complete or missing. The blocks belong to a key that stands for the input and
+everything that decides the result; with another key they are removed.
 """
 
 import errno
@@ -33,13 +33,13 @@ _KEY = "key"
 
 
 def job_key(digest: str, parameters: Parameters) -> str:
-    """Give what stands for the input and everything that decides the result: a SHA-256."""
+    """Return the SHA-256 of the input and everything that decides the result."""
     deciding = {"batch": digest, "parameters": parameters.given(), "versions": versions()}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of all software that takes part."""
+    """Return the versions of all software that takes part."""
     return {
         "glitchflow_datastore": version("glitchflow-datastore"),
         "python": platform.python_version(),
@@ -91,7 +91,7 @@ class Job:
         self.key = key
 
     def begin(self) -> None:
-        """Keep the blocks there are, if they are this job's."""
+        """Remove the existing blocks unless they are of this job."""
         key = self._folder / _KEY
         try:
             if not key.exists() or key.read_text() != self.key:
@@ -102,20 +102,20 @@ class Job:
             raise OutputFailed(f"cannot write {key}: {error.strerror}") from error
 
     def has(self, block: int) -> bool:
-        """Tell whether a block is done."""
+        """Return whether a block is finished."""
         return self._path(block).exists()
 
     def save(self, block: int, energy: NDArray[np.float32]) -> None:
-        """Keep a block: its spectrograms, shape [W, C, F, T]."""
+        """Store a block: its spectrograms, shape [W, C, F, T]."""
         with published(self._path(block)) as partial, partial.open("wb") as file:
             np.save(file, energy, allow_pickle=False)
 
     def load(self, block: int) -> NDArray[np.float32]:
-        """Give a block that is done."""
+        """Return a finished block."""
         return np.asarray(np.load(self._path(block), allow_pickle=False), dtype=np.float32)
 
     def forget(self) -> None:
-        """Throw the blocks away."""
+        """Remove the blocks."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, block: int) -> Path:

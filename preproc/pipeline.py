@@ -185,7 +185,7 @@ def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> 
 
 
 def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy: NDArray[np.float32]) -> list[Finding]:
-    """Write the windows of a block, and give a finding for each that has no signal."""
+    """Write the windows of a block, and return a finding for each that has no signal."""
     good = [bool(np.isfinite(one).all()) for one in energy]
     gps = [plan.grid.gps(place.start) for place in places]
     dataset.append([start for start, fine in zip(gps, good, strict=True) if fine], energy[good])
@@ -214,7 +214,7 @@ def _few_blocks(starts: Sequence[float], parameters: Parameters) -> list[Finding
 
 
 def _outside(layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid, length: int) -> list[Finding]:
-    """Say why each whitened sample that is in no window is in none."""
+    """Return why whitened samples are in no window."""
     found = []
     windows = cover(layout.starts, length)
     for channel, its_runs in runs.items():

@@ -23,7 +23,7 @@ LEAST_SECONDS = 8.0
 MOST_PERIODOGRAMS = 128
 #: A periodogram with so many times the power of the median, averaged over frequency, is no sample of the noise.
 LOUD = 3.0
-# With fewer periodograms nobody can tell which of them is the loud one.
+# With fewer periodograms, the loud one cannot be identified.
 _ENOUGH_TO_COMPARE = 4
 # Beyond so many of its bins the spectrum of a Hann window is below 1e-9 of its peak.
 _LOBES = 8
@@ -130,7 +130,7 @@ def _require_seconds(seconds: float, periodogram: float) -> None:
 
 
 def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which periodograms are samples of the noise; at least half of them are."""
+    """Return which periodograms are samples of the noise; at least half of them are."""
     everything = np.ones(len(periodograms), dtype=bool)
     if len(periodograms) < _ENOUGH_TO_COMPARE:
         return everything
@@ -166,7 +166,7 @@ def _blurred(density: NDArray[np.float64], support: int) -> NDArray[np.float64]:
 
 
 def _require_noise(frequency: NDArray[np.float64], density: NDArray[np.float64]) -> None:
-    """Refuse a density that is zero, or not finite, where it is divided by."""
+    """Raise if a density is zero or not finite where it is divided by."""
     bad = (frequency > 0) & ~(np.isfinite(density) & (density >= np.finfo(np.float64).tiny))
     if bad.any():
         raise UnusableChannel(f"its power spectral density is {density[bad][0]:g} at {frequency[bad][0]:g} Hz")

@@ -51,7 +51,7 @@ def lay_windows(runs: Mapping[str, Sequence[Run]], length: int, stride: int) -> 
 
 
 def intersect(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
-    """Give the spans that both lists cover."""
+    """Return the spans that both lists cover."""
     found = []
     i = j = 0
     while i < len(one) and j < len(other):

@@ -1,4 +1,4 @@
-"""How every command asks the gateway, and tells the answer."""
+"""How every command calls the gateway, and prints the answer."""
 
 import asyncio
 import signal
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 def print_answer(connection: Connection, answer: Any, words: str) -> None:
-    """Tell an answer: as JSON for programs, in words for people."""
+    """Print an answer: as JSON for programs, as text for people."""
     click.echo(msgspec.json.encode(answer).decode() if connection.as_json else words)
 
 
 def call_gateway(connection: Connection, question: Callable[[GlitchflowClient], Coroutine[Any, Any, T]]) -> T:
-    """Open a client, ask, and close it."""
+    """Return the result of a coroutine that gets an open client."""
 
     async def work() -> T:
         async with connection.client() as client:
@@ -30,7 +30,7 @@ def call_gateway(connection: Connection, question: Callable[[GlitchflowClient], 
 
 
 def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:
-    """Give an event of the running loop that is set at Ctrl-C or SIGTERM; a second one does not wait."""
+    """Return an event that is set at Ctrl-C or SIGTERM; a second signal ends the process."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

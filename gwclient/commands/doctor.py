@@ -1,4 +1,4 @@
-"""`gwclient doctor`: whether everything between here and the datastore is as it should be."""
+"""`gwclient doctor`: check the way to the datastore."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ _A_KEY = "give a key that is valid with --key-file or GLITCHFLOW_KEY_FILE"
 
 
 class Verdict(StrEnum):
-    """What became of a check."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One check, and in a line what it found and what to do."""
+    """One check, and in a line its result and what to do."""
 
     check: str
     verdict: Verdict

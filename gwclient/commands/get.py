@@ -1,4 +1,4 @@
-"""`gwclient get`: stored strain, back as HDF5 in GWOSC's layout, or as segments."""
+"""`gwclient get`: fetch stored strain as HDF5 in GWOSC's layout, or as segments."""
 
 import asyncio
 import math
@@ -124,7 +124,7 @@ async def _get_one(client: GlitchflowClient, name: str, out: Path, connection: C
     path = _path_for(out, stretches[0])
     with writing(path, stretches[0]) as strain:
         strain[:] = np.array(segment.h)
-    print_answer(connection, {"files": [str(path)], "left_out": []}, _tell_file(path, stretches[0]))
+    print_answer(connection, {"files": [str(path)], "left_out": []}, _file_text(path, stretches[0]))
 
 
 async def _get_files(
@@ -151,7 +151,7 @@ async def _get_files(
                     bar.update()
                 if len(quality) == len(stretch.placed) and any(quality):
                     write_quality(strain, stretch, quality)
-    words = [_tell_file(*each) for each in zip(paths, stretches, strict=True)]
+    words = [_file_text(*each) for each in zip(paths, stretches, strict=True)]
     words += [
         f"left out, {each.reason}: {each.span.channel} [{each.span.start!r}, {each.span.stop!r})" for each in dropped
     ]
@@ -163,7 +163,7 @@ async def _get_files(
 async def _bodies(
     client: GlitchflowClient, records: Sequence[SegmentRecord]
 ) -> AsyncIterator[tuple[SegmentRecord, bytes]]:
-    """Fetch segments, several at a time, and give them in order."""
+    """Fetch segments, several at a time, and yield them in order."""
     for i in range(0, len(records), _AHEAD):
         some = records[i : i + _AHEAD]
         for record, body in zip(some, await asyncio.gather(*(client.segment(each.name) for each in some)), strict=True):
@@ -171,7 +171,7 @@ async def _bodies(
 
 
 def _quality_of(segment: Segment) -> list[Sequence[str]]:
-    """Give the names of the data-quality bits that hold all through a segment; nothing where it does not say."""
+    """Return the names of a segment's data-quality bits in a list, which is empty if it names none."""
     told = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
     known = isinstance(told, list) and all(isinstance(name, str) for name in told)
     return [told] if known and told is not None else []
@@ -190,7 +190,7 @@ def _path_for(out: Path, stretch: Stretch) -> Path:
     return out / file_name(stretch)
 
 
-def _tell_file(path: Path, stretch: Stretch) -> str:
+def _file_text(path: Path, stretch: Stretch) -> str:
     return f"{path}: {stretch.channel} [{stretch.t0!r}, {stretch.stop!r}), {stretch.count} samples"
 
 

@@ -1,4 +1,4 @@
-"""What can be ordered of the gateway: to freeze, thaw and archive the batch, and who works on it."""
+"""Commands that change a batch: `train`, `thaw`, `clean`, `claim`, `release`."""
 
 import asyncio
 import time
@@ -37,7 +37,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     batch_file: Path | None,
     connection: Connection,
 ) -> None:
-    """Ask for the batch in hand to be frozen for training: FROZEN, or WAITING for more data.
+    """Freeze the current batch for training: FROZEN, or WAITING for more data.
 
     \b
     Examples:
@@ -72,7 +72,7 @@ async def _own_name(client: GlitchflowClient) -> str:
 async def _until_frozen(
     client: GlitchflowClient, user: str, token: str, poll: float, deadline: float | None
 ) -> Training:
-    """Ask until the batch is frozen for the user; a batch that somebody else holds is waited out."""
+    """Ask until the batch is frozen for the user, also while another user holds a batch."""
     began = time.monotonic()
     told = ""
     while True:
@@ -107,13 +107,13 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
 
 @click.command(epilog=EXIT_CODES)
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
-@click.option("--batch", help="Archive this batch, and no other one that is in hand by now.")
+@click.option("--batch", help="Archive this batch only, not a later one.")
 @click.option(
     "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="The same, as `train --batch-file` wrote it."
 )
 @with_connection
 def clean(message: str, batch: str | None, batch_file: Path | None, connection: Connection) -> None:
-    """Have the batch in hand archived, and the datastore opened again.
+    """Archive the current batch, and open the datastore again.
 
     Example: gwclient clean --message "epoch 12 done"
     """
@@ -141,12 +141,12 @@ def _read_batch(path: Path) -> str:
 @click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="For how many seconds.")
 @with_connection
 def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
-    """Take a frozen batch to work on, so that no other worker does; asking again renews the lease.
+    """Claim a frozen batch, so that no other worker processes it; claiming it again renews the lease.
 
     Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
     """
     answer = call_gateway(connection, lambda client: client.claim(batch, worker, lease))
-    print_answer(connection, answer, _tell_claim(answer))
+    print_answer(connection, answer, _claim_text(answer))
 
 
 @click.command(epilog=EXIT_CODES)
@@ -154,15 +154,15 @@ def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
 @click.option("--worker", required=True, help="Who has worked on it.")
 @with_connection
 def release(batch: str, worker: str, connection: Connection) -> None:
-    """Give a claimed batch back.
+    """Release a claimed batch.
 
     Example: gwclient release b1795224029597668971 --worker preproc-1
     """
     answer = call_gateway(connection, lambda client: client.release(batch, worker))
-    print_answer(connection, answer, _tell_claim(answer))
+    print_answer(connection, answer, _claim_text(answer))
 
 
-def _tell_claim(claim: Claim) -> str:
+def _claim_text(claim: Claim) -> str:
     if claim.worker is None or claim.expires is None:
         return f"{claim.batch} is nobody's"
     return f"{claim.batch} is {claim.worker}'s for {max(0.0, claim.expires - time.time()):.0f} s"

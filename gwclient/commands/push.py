@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from gwclient.account import tell_done
+from gwclient.account import done_text
 from gwclient.client import Retry
 from gwclient.commands.console import print_answer
 from gwclient.commands.transfer import send_live, send_source
@@ -30,13 +30,13 @@ from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run, join_spans
 from gwwire.spans import gaps
 
-#: Seconds before and after an event's GPS time that are pushed where nobody says how many.
+#: Seconds before and after an event's GPS time that are pushed by default.
 _EVENT_WINDOW = (-4.0, 4.0)
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is wanted of whatever source."""
+    """The options that choose the source."""
 
     event: str | None
     gps: tuple[float, float] | None
@@ -150,7 +150,7 @@ def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
     elif wanted.open_data:
         source = _open_data(wanted, connection)
         runs = list(source.runs())
-        _tell_shortage(source, runs)
+        _print_shortage(source, runs)
         send_source(source, iter(runs), options, connection)
     else:
         files_source = _files(wanted)
@@ -174,8 +174,8 @@ def _open_data(wanted: _Wanted, connection: Connection) -> GwoscSource:
     )
 
 
-def _tell_shortage(source: GwoscSource, runs: Sequence[Run]) -> None:
-    """Tell the spans of the window that GWOSC has no file for."""
+def _print_shortage(source: GwoscSource, runs: Sequence[Run]) -> None:
+    """Print the spans of the window that GWOSC has no file for."""
     for channel in dict.fromkeys(run.channel for run in runs):
         of_channel = [run for run in runs if run.channel == channel]
         spans = [(run.t0, run.gps(len(run.strain))) for run in of_channel]
@@ -272,5 +272,5 @@ def _write(  # noqa: PLR0913, PLR0917 (all of what a batch folder is made from)
         progress.close()
     write_file(folder / "glitches.json", truth)
     written = {"written": len(report.acknowledged), "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
-    words = f"{tell_done(report, f'written to {folder}')}\nthe truth is in {folder / 'glitches.json'}"
+    words = f"{done_text(report, f'written to {folder}')}\nthe truth is in {folder / 'glitches.json'}"
     print_answer(connection, {**written, "folder": str(folder)}, words)

@@ -1,4 +1,4 @@
-"""What can be asked of the gateway: the batch in hand, all batches, and the segments in them."""
+"""Commands that read: the current batch, all batches, and their segments."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from gwclient.commands.console import call_gateway, print_answer
-from gwclient.commands.verify import tell_verification
+from gwclient.commands.verify import verification_text
 from gwclient.exits import EXIT_CODES
 from gwclient.options import Connection, Seconds, with_connection
 from gwwire.datastore import Batch
@@ -17,7 +17,7 @@ from gwwire.spans import stop_of
 @click.command(epilog=EXIT_CODES)
 @with_connection
 def stats(connection: Connection) -> None:
-    """Tell how many segments and bytes the batch in hand has.
+    """Show how many segments and bytes the current batch has.
 
     Example: gwclient stats --json
     """
@@ -28,7 +28,7 @@ def stats(connection: Connection) -> None:
 @click.command(epilog=EXIT_CODES)
 @with_connection
 def desc(connection: Connection) -> None:
-    """Tell the datastore's state, OPERATIONAL or FROZEN.
+    """Show the datastore's state, OPERATIONAL or FROZEN.
 
     Example: gwclient desc --srv gateway:8000
     """
@@ -39,7 +39,7 @@ def desc(connection: Connection) -> None:
 @click.command("list", epilog=EXIT_CODES)
 @with_connection
 def list_command(connection: Connection) -> None:
-    """List the files of the batch in hand, one in a line.
+    """List the files of the current batch, one per line.
 
     Example: gwclient list
     """
@@ -51,31 +51,31 @@ def list_command(connection: Connection) -> None:
 @click.command(epilog=EXIT_CODES)
 @with_connection
 def batches(connection: Connection) -> None:
-    """List all batches, the oldest first, one in a line.
+    """List all batches, the oldest first, one per line.
 
     Example: gwclient batches
     """
     answer = call_gateway(connection, lambda client: client.batches())
-    print_answer(connection, {"batches": answer}, "\n".join(map(_tell_batch, answer)))
+    print_answer(connection, {"batches": answer}, "\n".join(map(_batch_text, answer)))
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("batch")
 @with_connection
 def batch(batch: str, connection: Connection) -> None:
-    """Tell about one batch.
+    """Show one batch.
 
     Example: gwclient batch b1795224029597668971
     """
     answer = call_gateway(connection, lambda client: client.batch(batch))
-    print_answer(connection, answer, _tell_batch(answer))
+    print_answer(connection, answer, _batch_text(answer))
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("batch")
 @with_connection
 def manifest(batch: str, connection: Connection) -> None:
-    """Tell what a sealed batch holds, in the format of sha256sum: the digest of each file, and its name.
+    """List the files of a sealed batch in the format of sha256sum: the SHA-256 and the name, sorted by name.
 
     Example: gwclient manifest b1795224029597668971 --json
     """
@@ -93,7 +93,7 @@ def manifest(batch: str, connection: Connection) -> None:
 def segments(
     batch: str | None, channel: str | None, start: float | None, stop: float | None, connection: Connection
 ) -> None:
-    """List stored segments in the order they were stored, one in a line; with --json, a JSON object a line.
+    """List stored segments in the order they were stored, one per line; with --json, one JSON object per line.
 
     Example: gwclient segments --channel L1:GWOSC-4KHZ_R1_STRAIN --start 1126259446 --stop 1126259478
     """
@@ -110,8 +110,8 @@ def segments(
     asyncio.run(work())
 
 
-def _tell_batch(batch: Batch) -> str:
+def _batch_text(batch: Batch) -> str:
     holder = f", held by {batch.holder}" if batch.holder else ""
     counts = f"{batch.n_itm} segments, {batch.buff_size} bytes, opened {batch.opened}"
-    found = f", {tell_verification(batch.verification)}" if batch.verification else ""
+    found = f", {verification_text(batch.verification)}" if batch.verification else ""
     return f"{batch.id}  {batch.state}  {counts}{holder}{found}"

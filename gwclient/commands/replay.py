@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from gwclient.account import for_people, for_programs, tell_failure
+from gwclient.account import failure_text, for_people, for_programs
 from gwclient.commands.console import print_answer, stop_on_signal
 from gwclient.commands.transfer import cursor_of
 from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
@@ -95,7 +95,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
         pace = Pace(rate)
         report = asyncio.run(_replay(pieces, source.seconds, spool, pace, cursor, options, connection))
     report.before = acknowledged_before
-    _tell(report, pace, skipped, connection)
+    _print_report(report, pace, skipped, connection)
 
 
 async def _replay(  # noqa: PLR0913, PLR0917 (what a replay is made of)
@@ -135,7 +135,7 @@ async def _show_lag(progress: Progress, pace: Pace, spool: Spool, *, quiet: bool
         progress.say(words)
 
 
-def _tell(report: Report, pace: Pace, skipped: list[LeftOut], connection: Connection) -> None:
+def _print_report(report: Report, pace: Pace, skipped: list[LeftOut], connection: Connection) -> None:
     account = for_programs(report, skipped) | {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}
     words = for_people(report, skipped)
     if pace.dropped:
@@ -143,7 +143,7 @@ def _tell(report: Report, pace: Pace, skipped: list[LeftOut], connection: Connec
         words = for_people(report, [*skipped, *lost])
     print_answer(connection, account, words)
     if report.ending is not Ending.COMPLETE:
-        click.echo(f"gwclient: {tell_failure(report)}", err=True)
+        click.echo(f"gwclient: {failure_text(report)}", err=True)
         sys.exit(exit_code_of_push(report))
     if pace.dropped:
         click.echo(f"gwclient: the spool was full: {len(pace.dropped)} segments were dropped", err=True)

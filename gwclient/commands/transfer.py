@@ -1,4 +1,4 @@
-"""How a source is sent: with a cursor, a progress bar, and an account at the end."""
+"""Push a source with a cursor and a progress bar, and print the report."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from gwclient.account import for_people, for_programs, tell_failure
+from gwclient.account import failure_text, for_people, for_programs
 from gwclient.commands.console import print_answer, stop_on_signal
 from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
 from gwclient.errors import GatewayError, InvalidSource, NoStateFolder
@@ -26,7 +26,7 @@ from gwclient.strain import LeftOut, Run
 
 
 def send_source(source: Source, runs: Iterable[Run], options: PushOptions, connection: Connection) -> None:
-    """Push what is missing of a source, tell the account, and exit with what it amounts to.
+    """Push what is missing of a source, print the report, and exit with its exit code.
 
     Raises:
         CursorError: the source is being sent by another process, or its cursor cannot be read.
@@ -41,7 +41,7 @@ def send_source(source: Source, runs: Iterable[Run], options: PushOptions, conne
             return in_time_order(missing, options.length, skipped.append)
 
         report = asyncio.run(_push(connection, options, cursor, pieces, source.seconds))
-    _tell(report, skipped, connection)
+    _print_report(report, skipped, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):
             return
@@ -49,7 +49,7 @@ def send_source(source: Source, runs: Iterable[Run], options: PushOptions, conne
 
 
 def send_live(pieces: Iterable[Sendable | None], options: PushOptions, connection: Connection) -> None:
-    """Push what comes, tell the account, and exit with what it amounts to."""
+    """Push segments as they arrive, print the report, and exit with its exit code."""
 
     async def work() -> Report:
         progress = Progress(sys.stderr, None, quiet=connection.as_json)
@@ -62,7 +62,7 @@ def send_live(pieces: Iterable[Sendable | None], options: PushOptions, connectio
         finally:
             progress.close()
 
-    _tell(asyncio.run(work()), [], connection)
+    _print_report(asyncio.run(work()), [], connection)
 
 
 async def _push(
@@ -91,7 +91,7 @@ async def _push(
 
 @contextmanager
 def cursor_of(identity: str, options: PushOptions, connection: Connection) -> Iterator[Cursor]:
-    """Open the cursor of a source; where there is no place for one, say so and go on without.
+    """Open the cursor of a source; if its folder cannot be written, warn and use a temporary one.
 
     Raises:
         CursorError: the source is being sent by another process, or its cursor cannot be read or written.
@@ -110,8 +110,8 @@ def cursor_of(identity: str, options: PushOptions, connection: Connection) -> It
         yield cursor
 
 
-def _tell(report: Report, skipped: list[LeftOut], connection: Connection) -> None:
+def _print_report(report: Report, skipped: list[LeftOut], connection: Connection) -> None:
     print_answer(connection, for_programs(report, skipped), for_people(report, skipped))
     if report.ending is not Ending.COMPLETE:
-        click.echo(f"gwclient: {tell_failure(report)}", err=True)
+        click.echo(f"gwclient: {failure_text(report)}", err=True)
         sys.exit(exit_code_of_push(report))

@@ -1,4 +1,4 @@
-"""`gwclient verify`: whether every byte of an archived batch is what was sealed."""
+"""`gwclient verify`: compare an archived batch with its manifest."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ from gwwire.datastore import Verification, VerificationState
 )
 @with_connection
 def verify(batch: str, poll: float, connection: Connection) -> None:
-    """Have an archived batch compared with its manifest, and wait for what is found (exit code 1: it is damaged).
+    """Compare an archived batch with its manifest, and wait for the result (exit code 1: it is damaged).
 
     It goes on at the datastore when this is interrupted, and asking again while it does begins nothing anew.
 
@@ -32,8 +32,8 @@ def verify(batch: str, poll: float, connection: Connection) -> None:
         sys.exit(NOT_ACKNOWLEDGED)
 
 
-def tell_verification(found: Verification) -> str:
-    """Tell in a few words what is known of a batch's bytes."""
+def verification_text(found: Verification) -> str:
+    """Return the result of a verification in a few words."""
     match found.state:
         case VerificationState.RUNNING:
             return f"being verified: {_read(found)}"

@@ -1,4 +1,4 @@
-"""`gwclient watch`: how the batch in hand fills."""
+"""`gwclient watch`: show how the current batch fills."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ _BAR = 24
 @click.option("--full", type=Size(), help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")
 @with_connection
 def watch(every: float, count: int | None, full: int | None, connection: Connection) -> None:
-    """Show how the batch in hand fills: segments, bytes, and how many come in a second.
+    """Show how the current batch fills: segments, bytes, and how many arrive per second.
 
     On a terminal one line is kept up to date; elsewhere each look is a line, with --json an object a line.
 

@@ -21,13 +21,13 @@ from gwwire.spans import first_sample, sample_period, sampling
 
 __all__ = ["FileSource", "gwosc_channel"]
 
-#: The data-quality bits that have to be set where nobody says which, and the file has them.
+#: The data-quality bits that have to be set by default, if the file has them.
 DEFAULT_BITS = ("DATA",)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The samples [first, last) of a recording: those in the window that no earlier file has."""
+    """The samples [first, last) of a recording that are in the window and in no earlier file."""
 
     recording: Recording
     first: int
@@ -49,10 +49,10 @@ class FileSource:
         paths: the files, in any order.
         start: GPS seconds; samples before it are left out.
         stop: GPS seconds; samples from it on are left out.
-        bits: data-quality bits that have to be set; None: DATA, where the file has it.
+        bits: data-quality bits that have to be set; None: DATA, if the file has it.
         channels: names or patterns of channels wanted from frames, which have many.
-        meta: what is known of all of it, as the event; goes into the meta of each segment.
-        name: what its cursor is kept under; the files' paths where not given.
+        meta: metadata of all runs, as the event; part of the meta of each segment.
+        name: what its cursor is named after; by default the files' paths.
 
     """
 
@@ -69,7 +69,7 @@ class FileSource:
         """How much strain there will be in s, all files together.
 
         Raises:
-            InvalidSource: a file is not what it should be.
+            InvalidSource: a file is invalid.
 
         """
         return sum((part.last - part.first) * part.recording.dt for part in self._parts)
@@ -83,7 +83,7 @@ class FileSource:
         """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time.
 
         Raises:
-            InvalidSource: a file is not what it should be, or none has samples there.
+            InvalidSource: a file is invalid, or none has samples there.
 
         """
         if not self._parts:
@@ -138,7 +138,7 @@ class FileSource:
 
 
 def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: int) -> list[Exclusion]:
-    """Give the samples for which a wanted bit is not set, or nothing is known of it.
+    """Return the samples for which a wanted bit is not set, or not known.
 
     Args:
         quality: the bits.
