@@ -22,10 +22,9 @@ from aiohttp import web
 from tqdm import tqdm
 
 from gwclient.client import GlitchflowClient
-from gwclient.cursor import Cursor
-from gwclient.keeping import Keeping
+from gwclient.cursor import Cursor, CursorListener
+from gwclient.pieces import Length, Piece, cut
 from gwclient.push import Ending, Listener, push
-from gwclient.segmenting import Length, Piece, cut
 from gwclient.strain import Run
 from gwwire.segment import NDJSON
 from scripts.benchmark.machine import describe_machine, describe_versions
@@ -96,7 +95,7 @@ async def _push(server: str, url: str, samples: int, concurrency: int, seconds: 
                 began, used = time.perf_counter(), time.process_time()
                 report = await push(
                     client, _pieces(samples, concurrency * 10**6, seconds), concurrency=concurrency,
-                    listener=Keeping(Listener(), cursor),
+                    listener=CursorListener(Listener(), cursor),
                 )  # fmt: skip
                 took, used = time.perf_counter() - began, time.process_time() - used
     if report.ending is not Ending.COMPLETE:

@@ -1,6 +1,6 @@
-"""Cuts runs of strain into segments: every good sample exactly once, each segment's t0 on the sample grid.
+"""Pieces: runs of strain cut into segments. Every good sample is in exactly one, each t0 is on the sample grid.
 
-A sample is good where it is finite and nothing excludes it.
+A sample is good if it is finite and not excluded.
 """
 
 import heapq
@@ -17,7 +17,7 @@ from gwwire.segment import Segment, encode_segment
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """The samples [first, last) of a run: a segment that is not written out yet, because most have to wait."""
+    """The samples [first, last) of a run: a segment that is not encoded yet."""
 
     run: Run
     first: int
@@ -39,12 +39,12 @@ class Piece:
         return self.last - self.first
 
     def segment(self) -> Segment:
-        """Give the segment as it goes over the wire."""
+        """Return the segment."""
         h = self.run.strain[self.first : self.last].tolist()
         return Segment(h, (self.run.gps(self.first), self.run.dt), self._meta())
 
     def body(self) -> bytes:
-        """Give the segment's compact JSON."""
+        """Return the segment's compact JSON."""
         return encode_segment(self.segment())
 
     def _meta(self) -> dict[str, Any] | msgspec.UnsetType:
@@ -60,13 +60,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Length:
-    """How long a segment is: in s, or in samples where they are given."""
+    """The length of a segment, in s, or in samples if given."""
 
     seconds: float = 1.0
     samples: int | None = None
 
     def of(self, dt: float) -> int:
-        """Give the number of samples, spaced by `dt` s, in a segment; at least one."""
+        """Return the number of samples, spaced by `dt` s, in a segment; at least one."""
         return self.samples or max(1, round(self.seconds / dt))
 
 
@@ -82,7 +82,7 @@ def cut(run: Run, length: Length | float) -> Iterator[Piece]:
 
 
 def left_out(run: Run) -> list[LeftOut]:
-    """Give the spans of a run that no segment covers, and why, in the order of time; they never overlap."""
+    """Return the spans of a run that no segment covers, and why, in the order of time; they never overlap."""
     told = np.zeros(len(run.strain), dtype=np.bool_)
     found: list[Exclusion] = []
     not_finite = [Exclusion(*stretch, "no finite samples") for stretch in _stretches(~np.isfinite(run.strain))]
@@ -93,7 +93,7 @@ def left_out(run: Run) -> list[LeftOut]:
 
 
 def without(run: Run, spans: Sequence[tuple[float, float]], reason: str) -> Run:
-    """Give the run with some GPS spans excluded, each half-open."""
+    """Return the run with some GPS spans excluded, each half-open."""
     ranges = [(run.first_sample(start), run.first_sample(stop)) for start, stop in spans]
     excluded = tuple(Exclusion(first, last, reason) for first, last in ranges if first < last)
     return replace(run, exclusions=(*excluded, *run.exclusions)) if excluded else run
@@ -102,10 +102,10 @@ def without(run: Run, spans: Sequence[tuple[float, float]], reason: str) -> Run:
 def in_time_order(
     runs: Iterable[Run], length: Length | float, on_left_out: Callable[[LeftOut], object]
 ) -> Iterator[Piece]:
-    """Cut many runs, given in the order of their t0, and give the pieces of all of them in the order of time.
+    """Cut many runs, which are in the order of their t0, and return all pieces in the order of time.
 
-    A batch that is frozen halfway then holds the same span of every detector. No more runs are held
-    at a time than overlap. `on_left_out` hears of every span that is not sent.
+    A batch that is frozen halfway then contains the same span of every detector. No more runs are in memory
+    at a time than overlap. `on_left_out` is called with every span that is not sent.
     """
     waiting: list[tuple[float, int, Piece, Iterator[Piece]]] = []
     for number, run in enumerate(runs):
@@ -137,6 +137,6 @@ def _enqueue(waiting: list[tuple[float, int, Piece, Iterator[Piece]]], number: i
 
 
 def _stretches(wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    """Give the half-open index ranges over which `wanted` holds."""
+    """Return the half-open index ranges in which `wanted` is true."""
     edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

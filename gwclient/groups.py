@@ -1,7 +1,7 @@
-"""Packs pieces of strain for the way: each as JSON under a key of its own, and several in a block, for one request.
+"""Groups of segments for one request, each segment with an idempotency key.
 
-A block is as many pieces as belong together however the push goes, and its key follows from its bytes: whoever pushes
-the same strain again, after a crash too, sends each segment under the same key, by which the gateway stores it once.
+A block contains the same pieces however the push goes, and its key follows from its bytes: a later push of the
+same strain, after a crash too, sends each segment under the same key, and the gateway stores it once.
 """
 
 import hashlib
@@ -14,14 +14,14 @@ from typing import Protocol
 from gwclient.errors import GwclientError
 from gwclient.strain import Span
 
-#: The segments of a block, fewer at the end and where they are large.
+#: Segments in a block; fewer at the end, and if they are large.
 BLOCK = 8
-#: A block is full with this many samples, some 4 MB of JSON; what crosses the line is still in it.
+#: A block ends with the piece that reaches this many samples, some 4 MB of JSON.
 _FULL = 180_000
 
 
 class Sendable(Protocol):
-    """What can be sent: a piece of a run, or what waits on a disk."""
+    """A segment to send: a piece of a run, or one in the spool."""
 
     @property
     def span(self) -> Span:
@@ -39,13 +39,13 @@ class Sendable(Protocol):
         ...
 
     def body(self) -> bytes:
-        """Give the segment's compact JSON."""
+        """Return the segment's compact JSON."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Parcel:
-    """A piece as it travels; whoever sends it again sends the same bytes under the same key."""
+    """A piece as it is sent; a retry sends the same bytes under the same key."""
 
     piece: Sendable
     body: bytes
@@ -54,9 +54,9 @@ class Parcel:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Parcels for one request with the key `key`; parcel `i` has the key that line `i` has then.
+    """Parcels for one request with the key `key`; parcel `i` has the key of line `i`.
 
-    One of a live source may be empty: there is nothing yet.
+    A group of a live source is empty while the source has nothing.
     """
 
     key: str
@@ -68,14 +68,14 @@ class Group:
         return sum(len(parcel.body) for parcel in self.parcels)
 
 
-class Grouping:
-    """Packs what a source gives, in its order.
+class Grouper:
+    """Groups the pieces of a source, in their order.
 
     Args:
-        pieces: what to pack; pulled one by one. A live source gives None where it has nothing yet.
-        block: how many pieces make a block; 1 for a source that does not give the same pieces again.
-        is_done: whether a piece was acknowledged before, and need not travel.
-        salt: other keys for the same strain.
+        pieces: the pieces, read one by one. A live source yields None while it has nothing.
+        block: pieces in a block; 1 for a source that cannot be read again.
+        is_done: whether a piece was acknowledged before and is not sent.
+        salt: part of the keys; another salt stores the same strain again.
 
     """
 
@@ -97,19 +97,19 @@ class Grouping:
         self.done_before: list[Span] = []
 
     def take(self, most: int) -> Group | None:
-        """Give the next block if it has up to `most` pieces, all of them to be sent, else the next piece alone.
+        """Return the next block if it has up to `most` pieces and all are to be sent, else the next piece alone.
 
         Returns:
-            A group; an empty one where a live source has nothing yet; None at the end.
+            A group, which is empty while a live source has nothing, or None at the end.
 
         Raises:
-            GwclientError: the source failed; all that it gave before has been given.
+            GwclientError: the source failed; everything before was returned.
 
         """
         while not self._ready:
             block = self._next_block()
             if block is None:
-                self._tell_failure()
+                self._raise_failure()
                 return None
             if not block:
                 return Group("", [])
@@ -117,14 +117,14 @@ class Grouping:
         return self._ready.popleft()
 
     def shrink(self, refused: Group) -> None:
-        """Send no more blocks as large as this one, which was too large, in one request."""
+        """Halve the size limit of a group after one was too large for a request."""
         self._most_bytes = refused.size // 2
 
     def rest(self) -> Iterator[Sendable]:
-        """Give what was not taken, as it is; of a live source, what it has by now.
+        """Return the pieces that were not taken; of a live source, those that it has now.
 
         Raises:
-            GwclientError: the source failed; all that it gave before has been given.
+            GwclientError: the source failed; everything before was returned.
 
         """
         while self._ready:
@@ -132,10 +132,10 @@ class Grouping:
         while (piece := self._next()) is not None:
             if not self._is_done(piece.span):
                 yield piece
-        self._tell_failure()
+        self._raise_failure()
 
     def _next_block(self) -> list[Sendable] | None:
-        """Give the pieces of the next block: empty where there are none yet, None at the end."""
+        """Return the pieces of the next block, empty while there are none, or None at the end."""
         block: list[Sendable] = []
         samples = 0
         while len(block) < self._block and samples < _FULL:
@@ -170,13 +170,13 @@ class Grouping:
             self._ready.extend(Group(parcel.key, [parcel]) for parcel in alone)
 
     def _next(self) -> Sendable | None:
-        """Give a piece; a failure ends the source, but is told only when all it gave is on its way."""
+        """Return a piece or None; a failure ends the source, and is raised after all pieces were taken."""
         try:
             return next(self._pieces, None)
         except GwclientError as error:
             self._failure = error
             return None
 
-    def _tell_failure(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure

@@ -1,4 +1,4 @@
-"""Sends recorded strain at the detector's pace, through a spool that takes what the datastore does not take now."""
+"""Replay: send recorded strain at the detector's pace, through a spool for what the datastore does not accept now."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError
-from gwclient.grouping import Sendable
+from gwclient.groups import Sendable
 from gwclient.push import Ending, Listener, Report, Wrapping, push
 from gwclient.spool import Spool
 from gwclient.strain import Span
@@ -20,13 +20,13 @@ _FULL = frozenset({HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.TOO_MANY_REQUESTS
 
 @dataclass
 class Pace:
-    """How far it is.
+    """The progress of a replay.
 
     Attributes:
-        rate: s of strain that come about in a second.
-        came: GPS seconds up to which strain has come about; None before the first.
-        acknowledged: GPS seconds up to which something was acknowledged.
-        dropped: what came about while the spool was full.
+        rate: s of strain that are due each second.
+        came: GPS seconds up to which strain was due; None before the first.
+        acknowledged: GPS seconds up to which strain was acknowledged.
+        dropped: what was due while the spool was full.
 
     """
 
@@ -37,14 +37,14 @@ class Pace:
 
     @property
     def lag(self) -> float:
-        """How far what is acknowledged is behind what has come about, in s of strain."""
+        """How far acknowledgements are behind what was due, in s of strain."""
         if self.came is None or self.acknowledged is None:
             return 0.0
         return max(0.0, self.came - self.acknowledged)
 
 
 class _Advancing(Wrapping):
-    """Takes out of the spool what is settled, and tells the other listener."""
+    """Removes acknowledged and refused pieces from the spool, and passes the events on."""
 
     def __init__(self, spool: Spool, pace: Pace, shown: Listener) -> None:
         super().__init__(shown)
@@ -72,7 +72,7 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
     say: Callable[[str], None],
     stop: asyncio.Event,
 ) -> Report:
-    """Send each piece when it would have come about, and what waits in the spool before it.
+    """Send each piece when its last sample is due, after those that wait in the spool.
 
     A frozen datastore, and a gateway that is away, are waited out while the strain goes on and the spool fills. Where
     it is full, what comes about is dropped, and told.
@@ -80,16 +80,16 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
     Args:
         client: an open client.
         pieces: what to send, in the order of time.
-        spool: where a piece waits until it is acknowledged.
-        pace: keeps the account of how far it is.
-        concurrency: how many segments to have on their way at a time.
+        spool: holds each piece until it is acknowledged.
+        pace: the progress, which is updated.
+        concurrency: segments in flight.
         poll: s after which a frozen or absent datastore is asked again.
-        listener: hears of every piece.
-        say: hears what a person should know, a line each.
+        listener: receives the events of every piece.
+        say: is called with each line for people.
         stop: set it to end; what waits stays in the spool.
 
     Returns:
-        The account: what was acknowledged and refused; `unsent` is what was dropped, and what waits still.
+        The report; `unsent` is what was dropped, and what still waits.
 
     """
     report = Report()
@@ -152,7 +152,7 @@ async def _push_until(  # noqa: PLR0913, PLR0917 (what a push needs)
 
 
 def _may_pass(error: GwclientError | None) -> bool:
-    """Tell whether what waits may be welcome later: nobody answers, the volume is full, or the quota of the day is."""
+    """Return whether an error may pass: the gateway is away, or the volume or the day's quota is full."""
     full = isinstance(error, GatewayRefused) and error.status in _FULL
     return full or isinstance(error, GatewayUnavailable)
 
@@ -160,7 +160,7 @@ def _may_pass(error: GwclientError | None) -> bool:
 async def _come_about(
     pieces: Iterable[Sendable], spool: Spool, pace: Pace, say: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    """Put each piece into the spool when its last sample would have come about."""
+    """Store each piece in the spool when its last sample is due."""
     began = time.monotonic()
     gps = None
     for piece in pieces:
@@ -181,7 +181,7 @@ async def _come_about(
 
 
 async def _either(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait so many s, or until it is to stop; tell which."""
+    """Wait until `stop` is set, for so many s at most; return whether it is set."""
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwclient.glitches import Glitch
-from gwclient.segmenting import Length, Piece, cut, in_time_order, left_out, without
+from gwclient.pieces import Length, Piece, cut, in_time_order, left_out, without
 from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, join_spans
 from gwwire.segment import decode_segment
 

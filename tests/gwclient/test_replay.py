@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gwclient.client import GlitchflowClient, Retry
+from gwclient.pieces import Piece, in_time_order
 from gwclient.push import Ending, Listener, Report
-from gwclient.replaying import Pace, replay
-from gwclient.segmenting import Piece, in_time_order
+from gwclient.replay import Pace, replay
 from gwclient.spool import Spool
 from gwclient.strain import Run
 from gwwire.problems import ProblemCode
