@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
-from scripts.images import IMAGES, ROOT, BuildFailed, Naming, build_all, engine, exists
+from scripts.engine import IMAGES, ROOT, EngineMissing, Naming, engine, exists
 
 _SERVICES = ("databuff", "dslogic", "gflapi")
 #: The images of those; the client's and preprocessing's are built when they are wanted.
@@ -46,15 +47,15 @@ class Stack:
             The gateway's address.
 
         Raises:
-            BuildFailed: an image was missing and could not be built.
-            StackFailed: they could not be started, or did not get healthy in time; their last words are told.
+            StackFailed: a missing image could not be built, or the services did not start or get healthy in time;
+                the end of their logs is printed.
 
         """
         naming = Naming.from_environment(os.environ)
         if missing := [image for image in _NEEDED if not exists(self._docker, naming.of(image))]:
-            build_all(missing, os.environ)
+            self._build(missing)
         if self._run("up", "--detach", "--no-build", *_SERVICES):
-            self._tell_last_words()
+            self._print_logs()
             raise StackFailed("the services could not be started")
         self.wait_until_healthy()
         return self.url
@@ -74,7 +75,7 @@ class Stack:
         deadline = time.monotonic() + _START_SECONDS
         while set((states := self.health()).values()) != {"healthy"}:
             if time.monotonic() > deadline:
-                self._tell_last_words()
+                self._print_logs()
                 raise StackFailed(f"not healthy after {_START_SECONDS:.0f} s: {states}")
             time.sleep(0.5)
 
@@ -111,7 +112,11 @@ class Stack:
         state = json.loads(_output(self._docker, "inspect", "--format", "{{json .State}}", container))
         return str(state["Health"]["Status"] if state["Running"] else state["Status"])
 
-    def _tell_last_words(self) -> None:
+    def _build(self, images: Sequence[str]) -> None:
+        if subprocess.run([sys.executable, "-m", "tools.images", *images], cwd=ROOT, check=False).returncode:
+            raise StackFailed("the images could not be built")
+
+    def _print_logs(self) -> None:
         self._run("ps")
         self._run("logs", "--tail", "20")
 
@@ -170,7 +175,7 @@ def main() -> int:
         return 2
     try:
         _ORDERS[sys.argv[1]](Stack())
-    except (BuildFailed, StackFailed) as failed:
+    except (EngineMissing, StackFailed) as failed:
         print(f"{sys.argv[1]}: {failed}", file=sys.stderr)
         return 1
     return 0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import audit
-from scripts.audit import CONSTRAINTS, ask_pip_audit, main, read_pins, unpinned, weaknesses
+from tools import audit
+from tools.audit import CONSTRAINTS, ask_pip_audit, main, read_pins, unpinned, weaknesses
 
 REPORT = {
     "dependencies": [

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.benchmark import client as benchmark
+from tools.benchmark import client as benchmark
 
 
 @pytest.fixture(autouse=True)

@@ -12,17 +12,17 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from tools.benchmark.answers import take_answer
+from tools.benchmark.doors import BUFFER, GATEWAY, Cell, clean, doors_of, measure
+from tools.benchmark.meters import Usage, usage
 
-from scripts.bench import main, read_arguments
-from scripts.benchmark.answers import take_answer
-from scripts.benchmark.doors import BUFFER, GATEWAY, Cell, clean, doors_of, measure
-from scripts.benchmark.goals import load_goals
-from scripts.benchmark.load import GeneratorFailed, Load, Mode, Order, run_load
-from scripts.benchmark.meters import Usage, usage
-from scripts.benchmark.sweep import Block
 from scripts.trio import Trio
 from tests.support.segments import check_counts
-from tests.support.writers import Connection
+from tools.benchmark import main, read_arguments
+from tools.benchmark.goals import load_goals
+from tools.benchmark.load import GeneratorFailed, Load, Mode, Order, run_load
+from tools.benchmark.sweep import Block
+from tools.clients import Connection
 
 ROOT = Path(__file__).parents[2]
 HAND_WRITTEN_SECTION = "<!-- stored -->\n## With many segments stored\n\nKept as it is.\n<!-- end -->\n"
@@ -34,7 +34,7 @@ def rows_of(report: str, first_cell: str) -> list[list[str]]:
 
 
 def run_bench(*arguments: str) -> None:
-    command = [sys.executable, "-m", "scripts.bench", *arguments]
+    command = [sys.executable, "-m", "tools.benchmark", *arguments]
     done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
 

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.trio import Trio, free_ports
 from tests.support.segments import segment_body
-from tests.support.writers import Connection
+from tools.clients import Connection
 
 _CALLS = "write,writev,pwrite64,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2"
 _WHOLE = re.compile(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")

@@ -10,8 +10,8 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from scripts.cluster_test.errors import ClusterTestError, KubectlFailed, StepFailed
-from scripts.cluster_test.gateway import Stored
+from tools.cluster_test.errors import ClusterTestError, KubectlFailed, StepFailed
+from tools.cluster_test.gateway import Stored
 
 #: Runs a command where the client is.
 Runner = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]

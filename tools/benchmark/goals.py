@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scripts.benchmark.doors import BUFFER, GATEWAY, Cell
-from scripts.benchmark.load import Mode
-from scripts.benchmark.meters import Usage
-from scripts.benchmark.stored import Level
-from scripts.benchmark.sweep import Block
+from tools.benchmark.doors import BUFFER, GATEWAY, Cell
+from tools.benchmark.load import Mode
+from tools.benchmark.meters import Usage
+from tools.benchmark.stored import Level
+from tools.benchmark.sweep import Block
 
 #: Where the goals of the sweep are judged.
 _SAMPLES, _CONNECTIONS = 4096, 16

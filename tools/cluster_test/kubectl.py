@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.cluster_test.errors import KubectlFailed
+from tools.cluster_test.errors import KubectlFailed
 
 #: Of calls that wait for nothing.
 _SECONDS = 120.0

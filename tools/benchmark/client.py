@@ -1,4 +1,4 @@
-"""`python -m scripts.benchmark.client`: how fast the client pushes, into a server that does nothing and into the trio.
+"""`python -m tools.benchmark.client`: how fast the client pushes, into a server that does nothing and into the trio.
 
 The server that does nothing is a process of its own: it reads each request to its end and answers CREATED. What is left
 is the client's own cost: cutting, encoding, keys, HTTP, the account and the cursor.
@@ -28,8 +28,8 @@ from gwclient.push import Ending, Listener, push
 from gwclient.segmenting import Length, Piece, cut
 from gwclient.strain import Run
 from gwwire.segment import NDJSON
-from scripts.benchmark.machine import describe_machine, describe_versions
-from scripts.benchmark.report import Circumstances, write_section
+from tools.benchmark.machine import describe_machine, describe_versions
+from tools.benchmark.report import Circumstances, write_section
 from scripts.trio import ServiceDied, Trio, free_ports
 
 _REPORT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -144,7 +144,7 @@ def serve_null() -> None:
 
 @contextmanager
 def _null_server() -> Iterator[str]:
-    command = [sys.executable, "-m", "scripts.benchmark.client", "--serve-null"]
+    command = [sys.executable, "-m", "tools.benchmark.client", "--serve-null"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdin is None or process.stdout is None:
             raise OSError("the server that does nothing has no pipes")
@@ -190,7 +190,7 @@ def section(cells: list[Cell], circumstances: Circumstances) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Measure and report; 2 where that could not be done."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark.client", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark.client", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
     parser.add_argument("--no-report", action="store_true", help="tell the numbers, and leave the report as it is")
     parser.add_argument("--serve-null", action="store_true", help=argparse.SUPPRESS)
@@ -202,7 +202,7 @@ def main(arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="glitchflow-bench-") as home:
             circumstances = Circumstances(
                 f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-                "python -m scripts.benchmark.client",
+                "python -m tools.benchmark.client",
                 describe_machine(Path(home)),
                 describe_versions(),
             )

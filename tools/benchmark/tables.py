@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from scripts.benchmark.doors import BUFFER, GATEWAY, LOGIC, Cell
-from scripts.benchmark.meters import Usage
-from scripts.benchmark.stored import Level
-from scripts.benchmark.sweep import Block
+from tools.benchmark.doors import BUFFER, GATEWAY, LOGIC, Cell
+from tools.benchmark.meters import Usage
+from tools.benchmark.stored import Level
+from tools.benchmark.sweep import Block
 
 _FIRST_WIDTH = 12
 _MEGABYTE = 1e6

@@ -23,11 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.cluster_test.errors import ClusterTestError, KubectlFailed, Refused
-from scripts.cluster_test.kubectl import Kubectl
-from scripts.cluster_test.overlay import write_overlay
-from scripts.cluster_test.report import Result, Row, section, table, write_section
-from scripts.cluster_test.steps import FIRST, STEPS, Step, Trial
+from tools.cluster_test.errors import ClusterTestError, KubectlFailed, Refused
+from tools.cluster_test.kubectl import Kubectl
+from tools.cluster_test.overlay import write_overlay
+from tools.cluster_test.report import Result, Row, section, table, write_section
+from tools.cluster_test.steps import FIRST, STEPS, Step, Trial
 
 _ROOT = Path(__file__).parents[2]
 _DOCUMENT = _ROOT / "docs" / "cluster-test.md"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.error import HTTPError, URLError
 
-from scripts.benchmark.load import Load, Mode, Order, run_load
-from scripts.benchmark.meters import Usage, usage
+from tools.benchmark.load import Load, Mode, Order, run_load
+from tools.benchmark.meters import Usage, usage
 from scripts.trio import Trio
 
 #: The trio's processes as the tables call them.

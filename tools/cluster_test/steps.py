@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scripts.cluster_test.contract import check_contract
-from scripts.cluster_test.errors import KubectlFailed, StepFailed
-from scripts.cluster_test.gateway import Gateway
-from scripts.cluster_test.pushing import Ledger, Pusher
+from tools.cluster_test.contract import check_contract
+from tools.cluster_test.errors import KubectlFailed, StepFailed
+from tools.cluster_test.gateway import Gateway
+from tools.cluster_test.pushing import Ledger, Pusher
 
 #: preStop's `sleep`, and pod failure policies, are there and settled from here on.
 _OLDEST = (1, 33)

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from scripts.cluster_test.errors import StepFailed
-from scripts.cluster_test.gateway import Gateway
+from tools.cluster_test.errors import StepFailed
+from tools.cluster_test.gateway import Gateway
 
 PROBLEM = "application/problem+json"
 SEGMENT = {"h": [1e-21, -2.5e-21, 3e-22], "t": [1126259462.0, 0.000244140625]}

@@ -11,14 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-#: The folders with a Dockerfile; their names are the images'.
-IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
+from scripts.engine import IMAGES, ROOT, EngineMissing, Naming, engine, exists
 
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "default-timeout")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -26,45 +21,6 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy"
 
 class BuildFailed(Exception):
     """An image could not be built; the message says which."""
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How the images are called: `PREFIX/IMAGE:TAG`."""
-
-    prefix: str
-    tag: str
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Naming":
-        """Read IMAGE_PREFIX and IMAGE_TAG."""
-        return cls(environment.get("IMAGE_PREFIX") or "glitchflow", environment.get("IMAGE_TAG") or version())
-
-    def of(self, image: str) -> str:
-        """Give the full name of an image."""
-        return f"{self.prefix}/{image}:{self.tag}"
-
-
-def version() -> str:
-    """Give the project's version."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return str(project["version"])
-
-
-def engine() -> str:
-    """Give the program that builds.
-
-    Raises:
-        BuildFailed: there is none, or its engine does not answer.
-
-    """
-    docker = shutil.which("docker")
-    if docker is None:
-        raise BuildFailed("there is no docker on this machine")
-    asked = subprocess.run([docker, "info"], check=False, capture_output=True, text=True)
-    if asked.returncode:
-        raise BuildFailed(f"the container engine does not answer: {asked.stderr.strip().splitlines()[-1]}")
-    return docker
 
 
 def pip_arguments(environment: Mapping[str, str]) -> dict[str, str]:
@@ -153,16 +109,12 @@ def size(docker: str, image: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def exists(docker: str, image: str) -> bool:
-    """Tell whether the engine has an image of that name."""
-    return not subprocess.run([docker, "image", "inspect", image], check=False, capture_output=True).returncode
-
-
 def build_all(images: Sequence[str], environment: Mapping[str, str]) -> None:
     """Build these images, and tell their sizes.
 
     Raises:
-        BuildFailed: there is no engine, or it said no.
+        BuildFailed: the engine could not build one of them.
+        EngineMissing: there is no engine.
 
     """
     docker, naming = engine(), Naming.from_environment(environment)
@@ -185,7 +137,7 @@ def main() -> int:
         return 2
     try:
         build_all(chosen, os.environ)
-    except BuildFailed as failed:
+    except (BuildFailed, EngineMissing) as failed:
         print(f"images: {failed}", file=sys.stderr)
         return 1
     return 0

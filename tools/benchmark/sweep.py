@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scripts.benchmark.bare import measure_bare
-from scripts.benchmark.bodies import segment_bodies
-from scripts.benchmark.doors import Cell, Door, clean, measure, offers_ndjson
-from scripts.benchmark.floor import measure_floor
-from scripts.benchmark.load import Mode, Order, run_load
+from tools.benchmark.bare import measure_bare
+from tools.benchmark.bodies import segment_bodies
+from tools.benchmark.doors import Cell, Door, clean, measure, offers_ndjson
+from tools.benchmark.floor import measure_floor
+from tools.benchmark.load import Mode, Order, run_load
 
 #: A measurement ends after so many segments or bytes, should a disk be so fast.
 _MOST_SEGMENTS = 50_000

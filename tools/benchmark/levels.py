@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from scripts.benchmark.bodies import segment_bodies
-from scripts.benchmark.doors import BUFFER, Cell, Door, DoorShut, clean, doors_of, measure, meter
-from scripts.benchmark.floor import measure_floor
-from scripts.benchmark.load import Order, percentile, run_load
+from tools.benchmark.bodies import segment_bodies
+from tools.benchmark.doors import BUFFER, Cell, Door, DoorShut, clean, doors_of, measure, meter
+from tools.benchmark.floor import measure_floor
+from tools.benchmark.load import Order, percentile, run_load
 from scripts.trio import Trio
 
 #: The smallest segments of the sweep: it is their number that is looked into.

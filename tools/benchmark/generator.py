@@ -1,4 +1,4 @@
-"""`python -m scripts.benchmark.generator`: carries out the order on its standard input, tells the load on its output.
+"""`python -m tools.benchmark.generator`: carries out the order on its standard input, tells the load on its output.
 
 Request bytes are made before the clock starts. A connection is a uvloop protocol; a loop over epoll took the same CPU
 time (37 µs for a request of 98 kB, nearly all of it the kernel's copying), so that one core sends some 26,000 a second.
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
-from scripts.benchmark.answers import Answer, take_answer
-from scripts.benchmark.bodies import lines_per_request, mean_size, ndjson_bodies, segment_bodies
-from scripts.benchmark.load import Load, Order, percentile
+from tools.benchmark.answers import Answer, take_answer
+from tools.benchmark.bodies import lines_per_request, mean_size, ndjson_bodies, segment_bodies
+from tools.benchmark.load import Load, Order, percentile
 
 #: How long answers are waited for after the last request.
 _DRAIN_SECONDS = 30.0

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from scripts.benchmark.bodies import lines_per_request, mean_size, segment_bodies
-from scripts.benchmark.goals import level_goals, load_goals
-from scripts.benchmark.meters import Usage
-from scripts.benchmark.stored import CONNECTIONS, QUESTIONS, SAMPLES, Level
-from scripts.benchmark.sweep import Block
-from scripts.benchmark.tables import LevelTable, LoadTable, memory_lines
+from tools.benchmark.bodies import lines_per_request, mean_size, segment_bodies
+from tools.benchmark.goals import level_goals, load_goals
+from tools.benchmark.meters import Usage
+from tools.benchmark.stored import CONNECTIONS, QUESTIONS, SAMPLES, Level
+from tools.benchmark.sweep import Block
+from tools.benchmark.tables import LevelTable, LoadTable, memory_lines
 
 _FRAME = """\
 # Benchmarks

@@ -78,7 +78,7 @@ def run_load(order: Order) -> Load:
 
     """
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.benchmark.generator"],
+        [sys.executable, "-m", "tools.benchmark.generator"],
         check=False,
         cwd=_ROOT,
         input=msgspec.json.encode(order),

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from scripts.benchmark.doors import Cell, Door, DoorShut, doors_of, meter, other_door
-from scripts.benchmark.load import GeneratorFailed
-from scripts.benchmark.machine import describe_machine, describe_versions
-from scripts.benchmark.meters import Usage
-from scripts.benchmark.report import Circumstances, load_section, stored_section, write_section
-from scripts.benchmark.stored import Filling, Level, measure_levels
-from scripts.benchmark.sweep import Block, Plan, sweep
-from scripts.benchmark.tables import LevelTable, LoadTable
+from tools.benchmark.doors import Cell, Door, DoorShut, doors_of, meter, other_door
+from tools.benchmark.load import GeneratorFailed
+from tools.benchmark.machine import describe_machine, describe_versions
+from tools.benchmark.meters import Usage
+from tools.benchmark.report import Circumstances, load_section, stored_section, write_section
+from tools.benchmark.stored import Filling, Level, measure_levels
+from tools.benchmark.sweep import Block, Plan, sweep
+from tools.benchmark.tables import LevelTable, LoadTable
 from scripts.trio import ServiceDied, Trio, free_ports
 
 _REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -78,7 +78,7 @@ def _seconds(text: str) -> float:
 
 def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; a bad one ends the program with status 2."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a short look, under 30 s; writes no report by itself")
     parser.add_argument("--stored", type=_positive, metavar="N", help="measure while up to N segments are stored")
     parser.add_argument("--samples", type=_positive, nargs="+", help="sizes of segments")
@@ -188,7 +188,7 @@ def _command(arguments: Sequence[str], options: argparse.Namespace) -> str:
         shown = [argument.replace(f"{name}={url}", f"{name}=URL") for argument in shown]
     for name, pid in options.pid:
         shown = [argument.replace(f"{name}={pid}", f"{name}=PID") for argument in shown]
-    return shlex.join(["python", "-m", "scripts.bench", *shown])
+    return shlex.join(["python", "-m", "tools.benchmark", *shown])
 
 
 def _complain(cells: Sequence[Cell]) -> int:

@@ -1,4 +1,4 @@
-"""`python -m scripts.benchmark.spectrograms`: the Q-transform, in windows a second and core, next to gwpy's.
+"""`python -m tools.benchmark.spectrograms`: the Q-transform, in windows a second and core, next to gwpy's.
 
 Both transform the same windows in the same run, one after the other and again, so that the machine's mood is the same
 for both. What counts is CPU time: user and system time of the process, over all its threads.
@@ -23,9 +23,9 @@ from tqdm import tqdm
 from preproc.executors import in_processes
 from preproc.parameters import Parameters
 from preproc.spectrograms import WINDOWS_AT_A_TIME, Task, Transformation
-from scripts.benchmark.goals import Goal
-from scripts.benchmark.machine import describe_machine
-from scripts.benchmark.report import Circumstances, write_section
+from tools.benchmark.goals import Goal
+from tools.benchmark.machine import describe_machine
+from tools.benchmark.report import Circumstances, write_section
 
 _REPORT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _RATES = (4096.0, 16384.0)
@@ -179,13 +179,13 @@ def section(speeds: list[Speed], circumstances: Circumstances) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Measure and report; 1 where a goal is not reached."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark.spectrograms", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark.spectrograms", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="how often each is measured (default: 10)")
     parser.add_argument("--report", type=Path, default=_REPORT, help="default: docs/benchmarks.md")
     options = parser.parse_args(arguments)
     circumstances = Circumstances(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "python -m scripts.benchmark.spectrograms",
+        "python -m tools.benchmark.spectrograms",
         describe_machine(Path.cwd()),
         ", ".join(f"{name} {version(name)}" for name in ("glitchflow-datastore", "numpy", "scipy", "gwpy")),
     )

@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.cluster_test.errors import StepFailed
+from tools.cluster_test.errors import StepFailed
 
 _SECONDS = 60.0
 
