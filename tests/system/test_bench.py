@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from tools.benchmark.answers import take_answer
-from tools.benchmark.doors import BUFFER, GATEWAY, Cell, clean, doors_of, measure
-from tools.benchmark.meters import Usage, usage
+from tools.benchmark.responses import parse_response
+from tools.benchmark.servers import BUFFER, GATEWAY, Cell, clean, servers_of, measure
+from tools.benchmark.processes import Usage, usage
 
 from scripts.trio import Trio
 from tests.support.segments import check_counts
@@ -109,7 +109,7 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 
 
 def test_every_acknowledged_segment_of_a_measurement_is_stored_and_its_cost_metered(trio: Trio) -> None:
-    gateway, buffer = doors_of(trio)
+    gateway, buffer = servers_of(trio)
     for door, connections, segments in ((gateway, 4, 101), (buffer, 16, 50)):
         done = measure(door, Order(door.url + door.push, "single", 300, connections, 30, segments))
         assert (done.load.created, done.load.requests, done.load.refused) == (segments, segments, 0)
@@ -182,8 +182,8 @@ def test_a_chunked_answer_counts_each_of_its_lines() -> None:
     lines = b'{"resp":"CREATED","body":"a"}\n{"resp":"FROZEN","body":"b"}\n{"resp":"CREATED","body":"c"}\n'
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (lines[:15], lines[15:40], lines[40:]))
     whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
-    assert [take_answer(bytearray(whole[:end])) for end in range(len(whole))] == [None] * len(whole)
-    answer = take_answer(bytearray(whole))
+    assert [parse_response(bytearray(whole[:end])) for end in range(len(whole))] == [None] * len(whole)
+    answer = parse_response(bytearray(whole))
     assert answer is not None
     assert (answer.body, answer.created(), answer.keeps) == (lines, 2, True)
 

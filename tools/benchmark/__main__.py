@@ -16,12 +16,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.benchmark.doors import Cell, Door, DoorShut, doors_of, meter, other_door
+from tools.benchmark.servers import Cell, Server, ServerFailed, servers_of, meter, other_server
 from tools.benchmark.load import GeneratorFailed
 from tools.benchmark.machine import describe_machine, describe_versions
-from tools.benchmark.meters import Usage
+from tools.benchmark.processes import Usage
 from tools.benchmark.report import Circumstances, load_section, stored_section, write_section
-from tools.benchmark.stored import Filling, Level, measure_levels
+from tools.benchmark.levels import Filling, Level, measure_levels
 from tools.benchmark.sweep import Block, Plan, sweep
 from tools.benchmark.tables import LevelTable, LoadTable
 from scripts.trio import ServiceDied, Trio, free_ports
@@ -32,7 +32,7 @@ _ENDLESS = {"MAX_SIZE": "1000TB"}
 _PLAN = Plan(samples=(300, 4096, 16384), connections=(1, 16, 64), seconds=3.0, floor_seconds=1.5)
 _QUICK = Plan(samples=(300, 4096, 16384), connections=(16,), seconds=0.3, floor_seconds=0.3)
 #: What keeps a benchmark from going on.
-_HINDRANCES = (DoorShut, GeneratorFailed, ServiceDied, OSError)
+_HINDRANCES = (ServerFailed, GeneratorFailed, ServiceDied, OSError)
 #: Lines of the services' log that are shown then.
 _LAST_LINES = 20
 #: Of one measurement; longer ones say no more.
@@ -152,10 +152,10 @@ def run_sweep(options: argparse.Namespace, home: Path) -> tuple[list[Block], dic
     """Measure every door, telling the numbers as they come; give them, and what the services hold at the end."""
     pids = dict(options.pid)
     with ExitStack() as stack:
-        doors: list[Door] = []
+        doors: list[Server] = []
         if not options.no_trio:
-            doors += doors_of(stack.enter_context(_running_trio(home)))
-        doors += [other_door(name, url, pids.get(name)) for name, url in options.target]
+            doors += servers_of(stack.enter_context(_running_trio(home)))
+        doors += [other_server(name, url, pids.get(name)) for name, url in options.target]
         blocks: list[Block] = []
         table = LoadTable(list(pids))
         for block in sweep(_plan(options), doors, home):

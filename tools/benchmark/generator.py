@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
-from tools.benchmark.answers import Answer, take_answer
+from tools.benchmark.responses import Answer, parse_response
 from tools.benchmark.bodies import lines_per_request, mean_size, ndjson_bodies, segment_bodies
 from tools.benchmark.load import Load, Order, percentile
 
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
             self._go_on_elsewhere()
 
     def _take(self, *, ended: bool = False) -> None:
-        answer = take_answer(self._received, ended=ended)
+        answer = parse_response(self._received, ended=ended)
         if answer is None or self._sent is None:
             return
         self._generator.tally.answer(answer, self._generator.per_request, self._sent)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.benchmark.doors import BUFFER, GATEWAY, Cell
+from tools.benchmark.servers import BUFFER, GATEWAY, Cell
 from tools.benchmark.load import Mode
-from tools.benchmark.meters import Usage
-from tools.benchmark.stored import Level
+from tools.benchmark.processes import Usage
+from tools.benchmark.levels import Level
 from tools.benchmark.sweep import Block
 
 #: Where the goals of the sweep are judged.

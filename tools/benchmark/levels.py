@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from tools.benchmark.bodies import segment_bodies
-from tools.benchmark.doors import BUFFER, Cell, Door, DoorShut, clean, doors_of, measure, meter
+from tools.benchmark.servers import BUFFER, Cell, Server, ServerFailed, clean, servers_of, measure, meter
 from tools.benchmark.floor import measure_floor
 from tools.benchmark.load import Order, percentile, run_load
 from scripts.trio import Trio
@@ -69,10 +69,10 @@ def measure_levels(filling: Filling, trio: Trio, home: Path) -> Iterator[Level]:
     """Fill the batch up to each level, and measure there.
 
     Raises:
-        DoorShut, GeneratorFailed, OSError: it cannot go on.
+        ServerFailed, GeneratorFailed, OSError: it cannot go on.
 
     """
-    gateway, buffer = doors_of(trio)
+    gateway, buffer = servers_of(trio)
     run_load(_order(gateway, CONNECTIONS, filling.measured))
     clean(gateway)
     bodies = segment_bodies(SAMPLES)
@@ -81,7 +81,7 @@ def measure_levels(filling: Filling, trio: Trio, home: Path) -> Iterator[Level]:
         _fill(buffer, level - stored)
         stored = max(stored, level)
         floor = measure_floor(home, bodies, filling.floor_seconds)
-        gateway, buffer = doors_of(trio)  # the buffer is another process after each level
+        gateway, buffer = servers_of(trio)  # the buffer is another process after each level
         cell = measure(gateway, _order(gateway, CONNECTIONS, filling.measured))
         latencies = _ask(gateway.url, "/stats")
         resident = {name: used.resident for name, used in meter(gateway).items()}
@@ -98,17 +98,17 @@ def measure_levels(filling: Filling, trio: Trio, home: Path) -> Iterator[Level]:
         stored += cell.load.created
 
 
-def _order(door: Door, connections: int, segments: int) -> Order:
+def _order(door: Server, connections: int, segments: int) -> Order:
     return Order(door.url + door.push, "single", SAMPLES, connections, _START_SECONDS, segments)
 
 
-def _fill(buffer: Door, segments: int) -> None:
+def _fill(buffer: Server, segments: int) -> None:
     with tqdm(total=max(0, segments), unit="segment", desc="filling", leave=False, disable=None) as progress:
         for filled in range(0, segments, _FILL_STEP):
             step = min(_FILL_STEP, segments - filled)
             load = run_load(_order(buffer, _FILL_CONNECTIONS, step))
             if load.created != step:
-                raise DoorShut(f"the {BUFFER} took {load.created} of {step} segments: {load.complaint}")
+                raise ServerFailed(f"the {BUFFER} took {load.created} of {step} segments: {load.complaint}")
             progress.update(step)
 
 
@@ -123,7 +123,7 @@ def _ask(url: str, path: str) -> list[float]:
         answer.read()
         latencies.append(time.perf_counter() - asked)
         if answer.status != http.HTTPStatus.OK:
-            raise DoorShut(f"GET {path} answered {answer.status}")
+            raise ServerFailed(f"GET {path} answered {answer.status}")
     connection.close()
     return sorted(latencies)
 
@@ -132,13 +132,13 @@ def _restart_buffer(trio: Trio, url: str) -> float:
     process = trio.processes["databuffer"]
     process.send_signal(signal.SIGTERM)
     if process.wait(_START_SECONDS):
-        raise DoorShut(f"the {BUFFER} ended with status {process.returncode}")
+        raise ServerFailed(f"the {BUFFER} ended with status {process.returncode}")
     began = time.perf_counter()
     trio.launch("databuffer")
     while not _is_ready(url):
         trio.check()
         if time.perf_counter() - began > _START_SECONDS:
-            raise DoorShut(f"the {BUFFER} was not ready after {_START_SECONDS:.0f} s")
+            raise ServerFailed(f"the {BUFFER} was not ready after {_START_SECONDS:.0f} s")
         time.sleep(_POLL_SECONDS)
     return time.perf_counter() - began
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tools.benchmark.bodies import lines_per_request, mean_size, segment_bodies
 from tools.benchmark.goals import level_goals, load_goals
-from tools.benchmark.meters import Usage
-from tools.benchmark.stored import CONNECTIONS, QUESTIONS, SAMPLES, Level
+from tools.benchmark.processes import Usage
+from tools.benchmark.levels import CONNECTIONS, QUESTIONS, SAMPLES, Level
 from tools.benchmark.sweep import Block
 from tools.benchmark.tables import LevelTable, LoadTable, memory_lines
 

@@ -24,7 +24,7 @@ class Answer:
         return self.body.count(b'"CREATED"') if self.status == 200 else 0  # noqa: PLR2004 (HTTP's own number)
 
 
-def take_answer(received: bytearray, *, ended: bool = False) -> Answer | None:
+def parse_response(received: bytearray, *, ended: bool = False) -> Answer | None:
     """Give the answer when it is whole; `received` is all that came since the request, `ended`: no more will come."""
     end = received.find(_HEAD_END)
     if end < 0:

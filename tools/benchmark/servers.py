@@ -7,7 +7,7 @@ from http import HTTPStatus
 from urllib.error import HTTPError, URLError
 
 from tools.benchmark.load import Load, Mode, Order, run_load
-from tools.benchmark.meters import Usage, usage
+from tools.benchmark.processes import Usage, usage
 from scripts.trio import Trio
 
 #: The trio's processes as the tables call them.
@@ -17,12 +17,12 @@ _NDJSON = "application/x-ndjson"
 _TIMEOUT = 60.0
 
 
-class DoorShut(Exception):
+class ServerFailed(Exception):
     """A server did not do what a benchmark needs of it; the message says which and what."""
 
 
 @dataclass(frozen=True)
-class Door:
+class Server:
     """Where segments are pushed, and what is metered meanwhile.
 
     Attributes:
@@ -73,26 +73,26 @@ class Cell:
         return {name: 1000 * taken / max(1, self.load.created) for name, taken in seconds.items()}
 
 
-def doors_of(trio: Trio) -> list[Door]:
+def servers_of(trio: Trio) -> list[Server]:
     """Give the trio's doors: the gateway, with all tiers behind it, and the buffer alone."""
     urls = {service.name: service.url for service in trio.services}
     pids = {name: trio.processes[service].pid for name, service in _PROCESSES.items()}
     return [
-        Door(GATEWAY, urls[_PROCESSES[GATEWAY]], "/streamdata", "/cleanbuf", pids),
-        Door(BUFFER, urls[_PROCESSES[BUFFER]], "/sendF", "/cleanall", {BUFFER: pids[BUFFER]}),
+        Server(GATEWAY, urls[_PROCESSES[GATEWAY]], "/streamdata", "/cleanbuf", pids),
+        Server(BUFFER, urls[_PROCESSES[BUFFER]], "/sendF", "/cleanall", {BUFFER: pids[BUFFER]}),
     ]
 
 
-def other_door(name: str, url: str, pid: int | None) -> Door:
+def other_server(name: str, url: str, pid: int | None) -> Server:
     """Give the door of another server that has the gateway's routes."""
-    return Door(name, url.rstrip("/"), "/streamdata", "/cleanbuf", {} if pid is None else {name: pid})
+    return Server(name, url.rstrip("/"), "/streamdata", "/cleanbuf", {} if pid is None else {name: pid})
 
 
-def offers_ndjson(door: Door) -> bool:
+def offers_ndjson(door: Server) -> bool:
     """Ask a door whether it takes many segments in one request.
 
     Raises:
-        DoorShut: nobody answers there.
+        ServerFailed: nobody answers there.
 
     """
     request = urllib.request.Request(door.url + door.push, method="OPTIONS")  # noqa: S310 (http, see bench.py)
@@ -103,14 +103,14 @@ def offers_ndjson(door: Door) -> bool:
         error.close()
         return False
     except (URLError, OSError) as error:
-        raise DoorShut(f"{door.name} does not answer at {door.url}: {error}") from error
+        raise ServerFailed(f"{door.name} does not answer at {door.url}: {error}") from error
 
 
-def clean(door: Door) -> None:
+def clean(door: Server) -> None:
     """Archive what was pushed, so that the next measurement begins with an empty batch.
 
     Raises:
-        DoorShut: the server did not.
+        ServerFailed: the server did not.
 
     """
     request = urllib.request.Request(  # noqa: S310 (http, see bench.py)
@@ -119,15 +119,15 @@ def clean(door: Door) -> None:
     try:
         urllib.request.urlopen(request, timeout=_TIMEOUT).close()  # noqa: S310 (the same)
     except (URLError, OSError) as error:
-        raise DoorShut(f"{door.name} could not be cleaned by POST {door.clean}: {error}") from error
+        raise ServerFailed(f"{door.name} could not be cleaned by POST {door.clean}: {error}") from error
 
 
-def meter(door: Door) -> dict[str, Usage]:
+def meter(door: Server) -> dict[str, Usage]:
     """Measure the processes behind a door."""
     return {name: usage(pid) for name, pid in door.pids.items()}
 
 
-def measure(door: Door, order: Order) -> Cell:
+def measure(door: Server, order: Order) -> Cell:
     """Push through a door and see what it costs.
 
     Raises:

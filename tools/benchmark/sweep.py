@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from tools.benchmark.bare import measure_bare
 from tools.benchmark.bodies import segment_bodies
-from tools.benchmark.doors import Cell, Door, clean, measure, offers_ndjson
+from tools.benchmark.servers import Cell, Server, clean, measure, offers_ndjson
 from tools.benchmark.floor import measure_floor
 from tools.benchmark.load import Mode, Order, run_load
 
@@ -50,20 +50,20 @@ class Block:
         return (self.floor_before + self.floor_after) / 2
 
 
-def routes_of(doors: Sequence[Door]) -> list[tuple[Door, Mode]]:
+def routes_of(doors: Sequence[Server]) -> list[tuple[Server, Mode]]:
     """Give each door with each mode that it takes."""
     return [(door, mode) for door in doors for mode in _modes(door)]
 
 
-def _modes(door: Door) -> list[Mode]:
+def _modes(door: Server) -> list[Mode]:
     return ["single", "NDJSON"] if offers_ndjson(door) else ["single"]
 
 
-def sweep(plan: Plan, doors: Sequence[Door], home: Path) -> Iterator[Block]:
+def sweep(plan: Plan, doors: Sequence[Server], home: Path) -> Iterator[Block]:
     """Measure block by block, with a progress bar.
 
     Raises:
-        DoorShut, GeneratorFailed, ProcessLookupError, OSError: it cannot go on.
+        ServerFailed, GeneratorFailed, ProcessLookupError, OSError: it cannot go on.
 
     """
     routes = routes_of(doors)
@@ -87,6 +87,6 @@ def sweep(plan: Plan, doors: Sequence[Door], home: Path) -> Iterator[Block]:
                 yield Block(samples, connections, before, floor, bare, cells)
 
 
-def _order(door: Door, mode: Mode, samples: int, connections: int, seconds: float) -> Order:
+def _order(door: Server, mode: Mode, samples: int, connections: int, seconds: float) -> Order:
     segments = min(_MOST_SEGMENTS, int(_MOST_BYTES / (_BYTES_PER_SAMPLE * samples)) + 1)
     return Order(door.url + door.push, mode, samples, connections, seconds, segments)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from tools.benchmark.doors import BUFFER, GATEWAY, LOGIC, Cell
-from tools.benchmark.meters import Usage
-from tools.benchmark.stored import Level
+from tools.benchmark.servers import BUFFER, GATEWAY, LOGIC, Cell
+from tools.benchmark.processes import Usage
+from tools.benchmark.levels import Level
 from tools.benchmark.sweep import Block
 
 _FIRST_WIDTH = 12
