@@ -33,10 +33,8 @@ screenshots: $(READY) ## take the pictures of the page in docs/img/ anew (a minu
 demo: $(READY) ## the whole story in some twenty lines, in a fresh temporary home (KEEP=1 leaves it running)
 	@exec $(BIN)/python -m scripts.demo
 
-bench: $(READY) ## measure each tier against the disk, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
-	@$(BIN)/python -m tools.benchmark $(ARGS)
-	@$(if $(ARGS),,$(BIN)/python -m tools.benchmark.client)
-	@$(if $(ARGS),,$(BIN)/python -m tools.benchmark.spectrograms)
+bench: $(READY) ## measure each tier against the yardstick, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
+	@exec $(BIN)/python -m tools.benchmark $(or $(ARGS),--all)
 
 torture: $(READY) ## kill a buffer under 16 writers ROUNDS times (default 100); nothing acknowledged may be lost
 	@exec $(BIN)/python -m tools.torture --rounds $(or $(ROUNDS),100)

@@ -13,6 +13,7 @@ from tools.clients import Connection
 
 _CALLS = "write,writev,pwrite64,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2"
 
+
 def only(calls: list[SystemCall], names: str, *parts: str) -> SystemCall:
     """Give the one call of these names whose arguments have these parts."""
     those = [call for call in calls if re.fullmatch(names, call.name) and all(part in call.arguments for part in parts)]

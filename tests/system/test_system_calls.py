@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def mark(connection: Connection) -> None:
 def phases_of(calls: list[SystemCall], home: Path) -> list[Phase]:
     """The phases between the marks."""
     marks = [place for place, call in enumerate(calls) if "HTTP/1.1 422" in call.arguments]
-    return [Phase(calls[begin:end], home) for begin, end in zip(marks, marks[1:], strict=False)]
+    return [Phase(calls[begin:end], home) for begin, end in pairwise(marks)]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,10 @@
-"""`python -m tools.benchmark.client`: how fast the client pushes, into a server that does nothing and into the trio.
+"""How fast the client pushes, to a null server and to the trio.
 
-The server that does nothing is a process of its own: it reads each request to its end and answers CREATED. What is left
-is the client's own cost: cutting, encoding, keys, HTTP, the account and the cursor.
+The null server, `python -m tools.benchmark.client`, reads each request and answers CREATED; what remains is the cost of
+the client: cutting, encoding, keys, HTTP, bookkeeping and the cursor.
 """
 
-import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,12 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from aiohttp import web
-from tqdm import tqdm
 
 from gwclient.client import GlitchflowClient
 from gwclient.cursor import Cursor
@@ -28,35 +24,32 @@ from gwclient.push import Ending, Listener, push
 from gwclient.segmenting import Length, Piece, cut
 from gwclient.strain import Run
 from gwwire.segment import NDJSON
-from tools.benchmark.machine import describe_machine, describe_versions
-from tools.benchmark.report import Circumstances, write_section
-from scripts.trio import ServiceDied, Trio, free_ports
+from scripts.trio import Trio
+from tools.benchmark.report import Circumstances
 
-_REPORT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-_ENDLESS = {"MAX_SIZE": "1000TB"}
 _SAMPLES = (300, 4096, 16384)
 _CONCURRENCIES = (16, 64)
-#: Segments in one run of strain; each run is another one to the gateway, by its t0.
+#: Segments in one run of strain; each run begins at its own t0.
 _IN_A_RUN = 64
 _RATE = 4096
 _CREATED = b'{"resp":"CREATED","body":"Written"}'
 
 
-class PushSpoiled(Exception):
-    """A push was not acknowledged as a whole; the message says why."""
+class PushFailed(Exception):
+    """A segment was not acknowledged; the message says why."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured.
+    """One measurement.
 
     Attributes:
-        server: where it was pushed to.
+        server: the name of the server.
         samples: in a segment.
-        concurrency: segments on their way at a time.
-        rate: segments acknowledged in a second.
-        megabytes: MB acknowledged in a second.
-        cpu: the client's user and system time, in s per 1000 segments.
+        concurrency: segments in flight.
+        rate: segments acknowledged per second.
+        megabytes: MB acknowledged per second.
+        cpu: the client's user and system time, in milliseconds per segment.
 
     """
 
@@ -68,7 +61,7 @@ class Cell:
     cpu: float
 
     def line(self) -> str:
-        """Give a row of the table."""
+        """Return a row of the table."""
         return (
             f"| {self.server} | {self.samples} | {self.concurrency} | {self.rate:,.0f} | {self.megabytes:.1f} | "
             f"{self.cpu:.2f} |"
@@ -79,7 +72,7 @@ HEAD = ("| into | samples | at a time | segments/s | MB/s | client CPU |", "|---
 
 
 def _pieces(samples: int, first_run: int, seconds: float) -> Iterator[Piece]:
-    """Give new segments for so many s."""
+    """Yield new segments for this time."""
     strain = np.random.default_rng(samples).normal(0, 1e-19, samples * _IN_A_RUN)
     began, number = time.monotonic(), first_run
     while time.monotonic() - began < seconds:
@@ -100,25 +93,19 @@ async def _push(server: str, url: str, samples: int, concurrency: int, seconds: 
                 )  # fmt: skip
                 took, used = time.perf_counter() - began, time.process_time() - used
     if report.ending is not Ending.COMPLETE:
-        raise PushSpoiled(f"{server}: {report.ending}: {report.error}")
+        raise PushFailed(f"{server}: {report.ending}: {report.error}")
     count = len(report.acknowledged)
     return Cell(server, samples, concurrency, count / took, report.bytes / took / 1e6, 1000 * used / count)
 
 
-def measure(server: str, url: str, seconds: float) -> Iterator[Cell]:
-    """Push segments of every size, with every concurrency.
-
-    Raises:
-        PushSpoiled: not everything was acknowledged.
-
-    """
+def _measure(server: str, url: str, seconds: float) -> Iterator[Cell]:
     for samples in _SAMPLES:
         for concurrency in _CONCURRENCIES:
             yield asyncio.run(_push(server, url, samples, concurrency, seconds))
 
 
 def serve_null() -> None:
-    """Serve nothing, on a free port that is told in a line, until standard input ends."""
+    """Serve on a free port, print the address, and stop when standard input ends."""
 
     async def offer(_: web.Request) -> web.Response:
         return web.Response(status=204, headers={"Accept-Post": f"application/json, {NDJSON}"})
@@ -144,77 +131,37 @@ def serve_null() -> None:
 
 @contextmanager
 def _null_server() -> Iterator[str]:
-    command = [sys.executable, "-m", "tools.benchmark.client", "--serve-null"]
+    command = [sys.executable, "-m", "tools.benchmark.client"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdin is None or process.stdout is None:
-            raise OSError("the server that does nothing has no pipes")
+            raise OSError("the null server has no pipes")
         try:
             yield process.stdout.readline().strip()
         finally:
             process.stdin.close()
 
 
-def run(seconds: float, home: Path) -> list[Cell]:
-    """Measure both servers, telling the numbers as they come.
+def measure_servers(trio: Trio, seconds: float = 3.0) -> Iterator[Cell]:
+    """Measure pushes to the null server and to the trio, for some seconds each.
 
     Raises:
-        PushSpoiled: not everything was acknowledged.
-        ServiceDied: a service ended.
+        PushFailed: not every segment was acknowledged.
 
     """
-    cells: list[Cell] = []
-
-    def tell(cell: Cell) -> None:
-        tqdm.write(cell.line())
-        cells.append(cell)
-
-    tqdm.write("\n".join(HEAD))
     with _null_server() as url:
-        for cell in measure("nothing", url, seconds):
-            tell(cell)
-    with (home / "services.log").open("ab") as output, Trio(home, free_ports(), _ENDLESS, output=output) as trio:
-        for cell in measure("the trio", trio.url, seconds):
-            tell(cell)
-    return cells
+        yield from _measure("nothing", url, seconds)
+    yield from _measure("the trio", trio.url, seconds)
 
 
 def section(cells: list[Cell], circumstances: Circumstances) -> list[str]:
-    """Tell it."""
+    """Return the section on the client."""
     text = (
-        "The client pushes segments it cuts from strain in memory, with keys and a cursor, as `gwclient push` does: "
-        "into a server that only reads and answers, and into the trio, which stores them. All processes share the "
-        "machine. Client CPU is in seconds per 1000 segments."
+        "The client pushes segments cut from strain in memory, with keys and a cursor, as `gwclient push` does: to a "
+        "server that only reads and answers, and to the trio, which stores them. Client CPU is in milliseconds per "
+        "segment."
     )
     return [*circumstances.lines(), "", text, "", *HEAD, *(cell.line() for cell in cells)]
 
 
-def main(arguments: list[str]) -> int:
-    """Measure and report; 2 where that could not be done."""
-    parser = argparse.ArgumentParser(prog="python -m tools.benchmark.client", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
-    parser.add_argument("--no-report", action="store_true", help="tell the numbers, and leave the report as it is")
-    parser.add_argument("--serve-null", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.serve_null:
-        serve_null()
-        return 0
-    try:
-        with tempfile.TemporaryDirectory(prefix="glitchflow-bench-") as home:
-            circumstances = Circumstances(
-                f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-                "python -m tools.benchmark.client",
-                describe_machine(Path(home)),
-                describe_versions(),
-            )
-            cells = run(options.seconds, Path(home))
-    except (PushSpoiled, ServiceDied, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    if not options.no_report:
-        write_section(_REPORT, "client", section(cells, circumstances))
-        print(f"\nwritten to {os.path.relpath(_REPORT)}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    serve_null()

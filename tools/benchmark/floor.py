@@ -1,4 +1,4 @@
-"""The floor: what the disk alone gives, with no server at all."""
+"""The floor: segments per second that the disk alone stores, without a server."""
 
 import itertools
 import os
@@ -7,17 +7,17 @@ import threading
 import time
 from pathlib import Path
 
-#: As many writes in flight as the issue of the comparison asks for, and as the buffer has.
+#: Writes in flight.
 WRITERS = 16
 
 
 def measure_floor(home: Path, bodies: list[bytes], seconds: float) -> float:
-    """Write each body to a temporary name, fsync it and rename it, by `WRITERS` threads; give segments per second.
+    """Write each body to a temporary name, fsync it and rename it, by `WRITERS` threads; return segments per second.
 
-    The files stay: to remove them costs the disk more than to write them, and would be felt in what is measured next.
+    The files stay: after a removal ext4 creates files more slowly for minutes.
 
     Raises:
-        OSError: the disk refused.
+        OSError: a write failed.
 
     """
     folder = Path(tempfile.mkdtemp(prefix="floor-", dir=home))

@@ -1,4 +1,4 @@
-"""`python -m tools.benchmark.generator`: carries out the order on its standard input, tells the load on its output.
+"""`python -m tools.benchmark.generator`: carry out the order on standard input, write the load to standard output.
 
 Request bytes are made before the clock starts. A connection is a uvloop protocol; a loop over epoll took the same CPU
 time (37 µs for a request of 98 kB, nearly all of it the kernel's copying), so that one core sends some 26,000 a second.
@@ -16,19 +16,19 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
-from tools.benchmark.responses import Answer, parse_response
 from tools.benchmark.bodies import lines_per_request, mean_size, ndjson_bodies, segment_bodies
 from tools.benchmark.load import Load, Order, percentile
+from tools.benchmark.responses import Response, parse_response
 
-#: How long answers are waited for after the last request.
+#: The time limit for answers after the last request.
 _DRAIN_SECONDS = 30.0
-#: A server that closes connections unanswered is given up on after so many.
+#: The generator stops after this number of connections that the server closed without an answer.
 _BREAKS = 100
 
 
 @dataclass
 class Tally:
-    """What has come back so far."""
+    """The answers so far."""
 
     latencies: list[float] = field(default_factory=list)
     created: int = 0
@@ -37,7 +37,7 @@ class Tally:
     breaks: int = 0
     last_answer: float = 0.0
 
-    def answer(self, answer: Answer, segments: int, sent: float) -> None:
+    def answer(self, answer: Response, segments: int, sent: float) -> None:
         """Count an answer to `segments` segments."""
         self.last_answer = time.perf_counter()
         self.latencies.append(self.last_answer - sent)
@@ -53,7 +53,7 @@ class Tally:
 
 
 class Generator:
-    """Sends prebuilt requests over some connections until time or segments are used up."""
+    """Send prebuilt requests over some connections until time or segments are used up."""
 
     def __init__(self, order: Order) -> None:
         place = urlsplit(order.url)
@@ -72,7 +72,7 @@ class Generator:
         self.done = asyncio.Event()
 
     async def run(self) -> Load:
-        """Connect, send, wait for the last answer."""
+        """Connect, send, and wait for the last answer."""
         loop = asyncio.get_running_loop()
         connections = [await self.connect(loop) for _ in range(self._order.connections)]
         self._open = len(connections)
@@ -104,20 +104,20 @@ class Generator:
         return connection
 
     def next_request(self) -> bytes | None:
-        """Give the next request, or None when it is time to stop."""
+        """Return the next request, or None when it is time to stop."""
         if self._left <= 0 or time.perf_counter() >= self._deadline or self.tally.breaks >= _BREAKS:
             return None
         self._left -= 1
         return next(self._requests)
 
     def finish(self) -> None:
-        """Count a connection that has nothing left to do."""
+        """Count a connection that has finished."""
         self._open -= 1
         if not self._open:
             self.done.set()
 
     async def replace(self) -> None:
-        """Go on over a new connection, where the server closed the last one."""
+        """Continue over a new connection after the server closed one."""
         try:
             connection = await self.connect(asyncio.get_running_loop())
         except OSError as error:
@@ -128,7 +128,7 @@ class Generator:
 
 
 class Connection(asyncio.Protocol):
-    """One request under way at a time."""
+    """A connection with one request in flight at a time."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def send_next(self) -> None:
-        """Send a request, or close where it is time to stop."""
+        """Send a request, or close if it is time to stop."""
         request = self._generator.next_request()
         if request is None:
             self._generator.finish()
@@ -151,12 +151,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of an answer, and send the next request after a whole one."""
+        """Receive a part of an answer; send the next request when it is complete."""
         self._received += data
         self._take()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take an answer that ends with its connection; count a request that stays without one."""
+        """Accept an answer that ends with its connection; count a request without an answer."""
         if self._sent is None:
             return
         self._take(ended=True)
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
             self._sent = None
             self._generator.tally.breaks += 1
             self._generator.tally.refuse(self._generator.per_request, f"the connection broke: {exc or 'closed'}")
-            self._go_on_elsewhere()
+            self._reconnect()
 
     def _take(self, *, ended: bool = False) -> None:
         answer = parse_response(self._received, ended=ended)
@@ -176,9 +176,9 @@ class Connection(asyncio.Protocol):
         if answer.keeps and not ended:
             self.send_next()
         else:
-            self._go_on_elsewhere()
+            self._reconnect()
 
-    def _go_on_elsewhere(self) -> None:
+    def _reconnect(self) -> None:
         self._transport.close()
         self._replacement = asyncio.get_running_loop().create_task(self._generator.replace())
 
@@ -198,7 +198,7 @@ async def _carry_out(order: Order) -> Load:
 
 
 def main() -> int:
-    """Carry out one order; 1 where nobody listens."""
+    """Carry out one order; return 1 if no connection can be made."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     try:
         load = uvloop.run(_carry_out(order))

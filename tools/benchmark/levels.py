@@ -1,26 +1,23 @@
-"""What a segment, a question and a start cost while more and more segments are stored."""
+"""The cost of a segment, of a query and of a start with more and more segments stored."""
 
 import http.client
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from tools.benchmark.bodies import segment_bodies
-from tools.benchmark.servers import BUFFER, Cell, Server, ServerFailed, clean, servers_of, measure, meter
-from tools.benchmark.floor import measure_floor
-from tools.benchmark.load import Order, percentile, run_load
 from scripts.trio import Trio
+from tools.benchmark.load import Order, percentile, run_load
+from tools.benchmark.servers import BUFFER, Cell, Server, ServerFailed, clean, measure, servers_of, usages
 
-#: The smallest segments of the sweep: it is their number that is looked into.
+#: The smallest segments of the sweep: their number matters here, not their size.
 SAMPLES = 300
 CONNECTIONS = 16
-#: How often /stats is asked.
-QUESTIONS = 300
+#: Requests of /stats per level.
+QUERIES = 300
 _LEVELS = (10, 1_000, 10_000, 100_000)
 _FILL_CONNECTIONS = 64
 _FILL_STEP = 2_000
@@ -30,29 +27,26 @@ _POLL_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Filling:
-    """What is measured: up to how many stored, with how many segments a level (they stay), seconds for a floor."""
+    """The segments stored at the last level, and those pushed to measure each level, which stay."""
 
     most: int
     measured: int
-    floor_seconds: float
 
 
 @dataclass(frozen=True)
 class Level:
-    """What it is like with so many segments stored.
+    """The measurements with a number of segments stored.
 
     Attributes:
         stored: segments in the batch before the measurement.
-        floor: segments per second with no server, measured right before.
         cell: pushing through the gateway.
-        stats_p50, stats_p99: seconds a GET /stats takes at the gateway, one at a time.
-        start_seconds: from starting the buffer, after a clean stop, until it is ready.
+        stats_p50, stats_p99: seconds of a GET /stats at the gateway, one at a time.
+        start_seconds: seconds from the start of the buffer, after a clean stop, until it is ready.
         resident: bytes in memory, by process, before that stop.
 
     """
 
     stored: int
-    floor: float
     cell: Cell
     stats_p50: float
     stats_p99: float
@@ -61,34 +55,31 @@ class Level:
 
 
 def levels_up_to(most: int) -> list[int]:
-    """Give the numbers of stored segments to look at; `most` is the last."""
+    """Return the numbers of stored segments to measure at; `most` is the last."""
     return [*(level for level in _LEVELS if level < most), most]
 
 
-def measure_levels(filling: Filling, trio: Trio, home: Path) -> Iterator[Level]:
-    """Fill the batch up to each level, and measure there.
+def measure_levels(filling: Filling, trio: Trio) -> Iterator[Level]:
+    """Fill the batch up to each level and measure there.
 
     Raises:
-        ServerFailed, GeneratorFailed, OSError: it cannot go on.
+        ServerFailed, GeneratorFailed, OSError: the measurements cannot continue.
 
     """
     gateway, buffer = servers_of(trio)
     run_load(_order(gateway, CONNECTIONS, filling.measured))
     clean(gateway)
-    bodies = segment_bodies(SAMPLES)
     stored = 0
     for level in levels_up_to(filling.most):
         _fill(buffer, level - stored)
         stored = max(stored, level)
-        floor = measure_floor(home, bodies, filling.floor_seconds)
-        gateway, buffer = servers_of(trio)  # the buffer is another process after each level
+        gateway, buffer = servers_of(trio)  # the buffer is a new process after each level
         cell = measure(gateway, _order(gateway, CONNECTIONS, filling.measured))
-        latencies = _ask(gateway.url, "/stats")
-        resident = {name: used.resident for name, used in meter(gateway).items()}
+        latencies = _latencies(gateway.url, "/stats")
+        resident = {name: used.resident for name, used in usages(gateway).items()}
         start_seconds = _restart_buffer(trio, buffer.url)
         yield Level(
             stored,
-            floor,
             cell,
             percentile(latencies, 0.5),
             percentile(latencies, 0.99),
@@ -98,8 +89,8 @@ def measure_levels(filling: Filling, trio: Trio, home: Path) -> Iterator[Level]:
         stored += cell.load.created
 
 
-def _order(door: Server, connections: int, segments: int) -> Order:
-    return Order(door.url + door.push, "single", SAMPLES, connections, _START_SECONDS, segments)
+def _order(server: Server, connections: int, segments: int) -> Order:
+    return Order(server.url + server.push, "single", SAMPLES, connections, _START_SECONDS, segments)
 
 
 def _fill(buffer: Server, segments: int) -> None:
@@ -108,15 +99,15 @@ def _fill(buffer: Server, segments: int) -> None:
             step = min(_FILL_STEP, segments - filled)
             load = run_load(_order(buffer, _FILL_CONNECTIONS, step))
             if load.created != step:
-                raise ServerFailed(f"the {BUFFER} took {load.created} of {step} segments: {load.complaint}")
+                raise ServerFailed(f"the {BUFFER} stored {load.created} of {step} segments: {load.complaint}")
             progress.update(step)
 
 
-def _ask(url: str, path: str) -> list[float]:
-    """Ask the same again and again over one connection; give the latencies in s, ascending."""
+def _latencies(url: str, path: str) -> list[float]:
+    """Repeat a GET over one connection and return the latencies in seconds, ascending."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_START_SECONDS)
     latencies = []
-    for _ in range(QUESTIONS):
+    for _ in range(QUERIES):
         asked = time.perf_counter()
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -1,4 +1,4 @@
-"""What the load generator is asked and what it answers; it runs as a process of its own."""
+"""The order to the load generator and its result; the generator is a separate process."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 _ROOT = Path(__file__).parents[2]
-#: What a generator may take beyond its time: to start, to make its bodies, and to hear the last answers.
+#: For a generator to start, to make its bodies and to receive the last answers.
 _MARGIN_SECONDS = 60.0
 
 Mode = Literal["single", "NDJSON"]
@@ -19,11 +19,11 @@ class Order(msgspec.Struct, frozen=True):
 
     Attributes:
         url: the route to POST to.
-        mode: a segment a request, or many as NDJSON.
+        mode: one segment per request, or many as NDJSON.
         samples: strain samples per segment.
-        connections: requests under way at once, each on a connection of its own that is kept.
-        seconds: when to stop sending; answers are waited for.
-        segments: stop sending after so many, where that is earlier.
+        connections: requests in flight, each on its own kept connection.
+        seconds: when to stop sending; the last answers are awaited.
+        segments: stop sending after this number, if that is earlier.
 
     """
 
@@ -36,17 +36,17 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What came of an order.
+    """The result of an order.
 
     Attributes:
         requests: requests that were answered.
         created: segments that were acknowledged.
-        refused: segments that were not, for whatever reason; a measurement with any is none.
-        complaint: the first refusal, in words; empty where there is none.
+        refused: segments that were not acknowledged; a measurement with any is invalid.
+        complaint: the reason for the first of these, or empty.
         segment_bytes: mean size of a segment.
         seconds: from the first request to the last answer.
-        cpu_seconds: what the generator itself took of the machine meanwhile.
-        p50, p99: seconds from sending a request to its whole answer; 0 where nothing was answered.
+        cpu_seconds: CPU time of the generator itself.
+        p50, p99: seconds from sending a request to the end of its answer; 0 if there was no answer.
 
     """
 
@@ -67,14 +67,14 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class GeneratorFailed(Exception):
-    """The generator ended without a result; the message is what it said."""
+    """The generator ended without a result; the message is its last line."""
 
 
 def run_load(order: Order) -> Load:
-    """Have a generator carry out an order.
+    """Carry out an order in a new generator process.
 
     Raises:
-        GeneratorFailed: it could not, for instance because nobody listens.
+        GeneratorFailed: it ended with an error, for instance because the connection was refused.
 
     """
     done = subprocess.run(
@@ -92,7 +92,7 @@ def run_load(order: Order) -> Load:
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """Give the value that `share` of an ascending list does not exceed; 0 for an empty list."""
+    """Return the value that `share` of an ascending list does not exceed; 0 for an empty list."""
     if not ordered:
         return 0.0
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,15 +1,27 @@
-"""What the numbers were measured on; nothing that tells where the machine is or whose."""
+"""The machine and the versions that were measured, without names or addresses."""
 
 import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "aiohttp", "gunicorn", "flask", "msgspec")
+_PACKAGES = (
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "fastapi",
+    "aiohttp",
+    "gunicorn",
+    "flask",
+    "msgspec",
+    "numpy",
+    "scipy",
+    "gwpy",
+)
 
 
 def describe_machine(home: Path) -> str:
-    """Describe the machine, and the file system of `home`, in one line."""
+    """Return one line about the machine and the file system of `home`."""
     return (
         f"{len(os.sched_getaffinity(0))} cores ({_cpu_model()}), {_memory() / 2**30:.0f} GiB memory, "
         f"{_file_system(home)}, Linux {platform.release()}; load average at the start {os.getloadavg()[0]:.2f}"
@@ -17,7 +29,7 @@ def describe_machine(home: Path) -> str:
 
 
 def describe_versions() -> str:
-    """Describe what runs, in one line."""
+    """Return one line with the versions of the packages."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return f"GlitchFlow Datastore {version('glitchflow-datastore')}, Python {platform.python_version()}, {packages}"
 

@@ -1,4 +1,4 @@
-"""What a process and all below it take of the machine, read from /proc."""
+"""CPU time and memory of a process and its descendants, read from /proc."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Usage:
 
 
 def usage(root: int) -> Usage:
-    """Measure the process `root` and all below it.
+    """Measure the process `root` and its descendants.
 
     Raises:
         ProcessLookupError: there is no such process.

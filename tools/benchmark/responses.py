@@ -1,7 +1,4 @@
-"""Just enough of HTTP/1.1 to know when an answer is whole, and what it says.
-
-The generator shares the machine with what it measures, so it reads no more of an answer than that.
-"""
+"""A minimal parser of HTTP/1.1 responses: the generator shares the machine with the services it measures."""
 
 from dataclasses import dataclass
 
@@ -10,22 +7,22 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A whole answer."""
+class Response:
+    """A complete response."""
 
     status: int
     body: bytes
     keeps: bool
 
     def created(self) -> int:
-        """Give how many segments it acknowledges: 201, or the word of the contract, once for each."""
+        """Return the number of segments acknowledged: one for a 201, else the number of CREATED in the body."""
         if self.status == 201:  # noqa: PLR2004 (HTTP's own number)
             return 1
         return self.body.count(b'"CREATED"') if self.status == 200 else 0  # noqa: PLR2004 (HTTP's own number)
 
 
-def parse_response(received: bytearray, *, ended: bool = False) -> Answer | None:
-    """Give the answer when it is whole; `received` is all that came since the request, `ended`: no more will come."""
+def parse_response(received: bytearray, *, ended: bool = False) -> Response | None:
+    """Return the response, or None if it is incomplete; `ended`: the server closed the connection."""
     end = received.find(_HEAD_END)
     if end < 0:
         return None
@@ -40,7 +37,7 @@ def parse_response(received: bytearray, *, ended: bool = False) -> Answer | None
     if not whole:
         return None
     keeps = head.startswith(b"http/1.1") and _header(head, b"connection") != b"close" and (chunked or bool(length))
-    return Answer(int(head[9:12]), _join_chunks(body) if chunked else body, keeps)
+    return Response(int(head[9:12]), _join_chunks(body) if chunked else body, keeps)
 
 
 def _header(head: bytes, name: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The doors that segments are pushed through: a tier of the trio, or another server with the gateway's routes."""
+"""The servers that segments are pushed to: a tier of the trio, or another server with the gateway's routes."""
 
 import urllib.request
 from collections.abc import Mapping
@@ -6,31 +6,31 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.error import HTTPError, URLError
 
+from scripts.trio import Trio
 from tools.benchmark.load import Load, Mode, Order, run_load
 from tools.benchmark.processes import Usage, usage
-from scripts.trio import Trio
 
-#: The trio's processes as the tables call them.
-GATEWAY, LOGIC, BUFFER = "gateway", "dslogic", "buffer"
+#: The trio's processes, by their names in the tables.
+TIERS = GATEWAY, LOGIC, BUFFER = "gateway", "dslogic", "buffer"
 _PROCESSES = {GATEWAY: "glitchflow_api", LOGIC: "dslogic", BUFFER: "databuffer"}
 _NDJSON = "application/x-ndjson"
 _TIMEOUT = 60.0
 
 
 class ServerFailed(Exception):
-    """A server did not do what a benchmark needs of it; the message says which and what."""
+    """A server did not do what the benchmark needs; the message names the server and the request."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where segments are pushed, and what is metered meanwhile.
+    """A server, and the processes whose use of CPU time and memory is measured.
 
     Attributes:
-        name: what the tables call it.
+        name: in the tables.
         url: the server's address.
         push: the route that takes segments.
         clean: the route that archives them.
-        pids: the process to meter, with all below it, by its name in the tables; empty where it runs elsewhere.
+        pids: the root of each process tree to measure, by its name in the tables; empty if it runs elsewhere.
 
     """
 
@@ -46,16 +46,16 @@ class Cell:
     """One measurement.
 
     Attributes:
-        door: the name of the door.
-        mode: a segment a request, or NDJSON.
+        server: the name of the server.
+        mode: one segment per request, or NDJSON.
         samples: strain samples per segment.
-        connections: requests under way at once.
-        load: what the generator saw.
-        cpu: CPU seconds meanwhile, by process.
+        connections: requests in flight.
+        load: the result of the generator.
+        cpu: CPU seconds used, by process.
 
     """
 
-    door: str
+    server: str
     mode: Mode
     samples: int
     connections: int
@@ -68,13 +68,13 @@ class Cell:
         return self.load.rate
 
     def cpu_per_thousand(self) -> dict[str, float]:
-        """CPU seconds per 1000 segments, by process; the generator's among them."""
+        """Return CPU seconds per 1000 segments (milliseconds per segment), by process and for the generator."""
         seconds = {**self.cpu, "generator": self.load.cpu_seconds}
         return {name: 1000 * taken / max(1, self.load.created) for name, taken in seconds.items()}
 
 
 def servers_of(trio: Trio) -> list[Server]:
-    """Give the trio's doors: the gateway, with all tiers behind it, and the buffer alone."""
+    """Return the trio's servers: the gateway, with all tiers behind it, and the buffer alone."""
     urls = {service.name: service.url for service in trio.services}
     pids = {name: trio.processes[service].pid for name, service in _PROCESSES.items()}
     return [
@@ -84,18 +84,18 @@ def servers_of(trio: Trio) -> list[Server]:
 
 
 def other_server(name: str, url: str, pid: int | None) -> Server:
-    """Give the door of another server that has the gateway's routes."""
+    """Return another server that has the gateway's routes."""
     return Server(name, url.rstrip("/"), "/streamdata", "/cleanbuf", {} if pid is None else {name: pid})
 
 
-def offers_ndjson(door: Server) -> bool:
-    """Ask a door whether it takes many segments in one request.
+def offers_ndjson(server: Server) -> bool:
+    """Return whether a server takes many segments in one request.
 
     Raises:
-        ServerFailed: nobody answers there.
+        ServerFailed: the server does not answer.
 
     """
-    request = urllib.request.Request(door.url + door.push, method="OPTIONS")  # noqa: S310 (http, see bench.py)
+    request = urllib.request.Request(server.url + server.push, method="OPTIONS")  # noqa: S310 (http, see __main__.py)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 (the same)
             return answer.status == HTTPStatus.NO_CONTENT and _NDJSON in answer.headers.get("Accept-Post", "")
@@ -103,40 +103,40 @@ def offers_ndjson(door: Server) -> bool:
         error.close()
         return False
     except (URLError, OSError) as error:
-        raise ServerFailed(f"{door.name} does not answer at {door.url}: {error}") from error
+        raise ServerFailed(f"{server.name} does not answer at {server.url}: {error}") from error
 
 
-def clean(door: Server) -> None:
-    """Archive what was pushed, so that the next measurement begins with an empty batch.
+def clean(server: Server) -> None:
+    """Archive the batch, so that the next measurement begins with an empty one.
 
     Raises:
-        ServerFailed: the server did not.
+        ServerFailed: the server did not archive it.
 
     """
-    request = urllib.request.Request(  # noqa: S310 (http, see bench.py)
-        door.url + door.clean, b'{"msg":"benchmark"}', {"Content-Type": "application/json"}
+    request = urllib.request.Request(  # noqa: S310 (http, see __main__.py)
+        server.url + server.clean, b'{"msg":"benchmark"}', {"Content-Type": "application/json"}
     )
     try:
         urllib.request.urlopen(request, timeout=_TIMEOUT).close()  # noqa: S310 (the same)
     except (URLError, OSError) as error:
-        raise ServerFailed(f"{door.name} could not be cleaned by POST {door.clean}: {error}") from error
+        raise ServerFailed(f"{server.name} could not be cleaned by POST {server.clean}: {error}") from error
 
 
-def meter(door: Server) -> dict[str, Usage]:
-    """Measure the processes behind a door."""
-    return {name: usage(pid) for name, pid in door.pids.items()}
+def usages(server: Server) -> dict[str, Usage]:
+    """Measure the processes of a server."""
+    return {name: usage(pid) for name, pid in server.pids.items()}
 
 
-def measure(door: Server, order: Order) -> Cell:
-    """Push through a door and see what it costs.
+def measure(server: Server, order: Order) -> Cell:
+    """Push to a server and measure the cost.
 
     Raises:
-        GeneratorFailed: nothing could be pushed.
-        ProcessLookupError: a process to meter is gone.
+        GeneratorFailed: no segment could be pushed.
+        ProcessLookupError: a process to measure has ended.
 
     """
-    before = meter(door)
+    before = usages(server)
     load = run_load(order)
-    after = meter(door)
+    after = usages(server)
     cpu = {name: after[name].cpu_seconds - before[name].cpu_seconds for name in before}
-    return Cell(door.name, order.mode, order.samples, order.connections, load, cpu)
+    return Cell(server.name, order.mode, order.samples, order.connections, load, cpu)

@@ -1,20 +1,15 @@
-"""`python -m tools.benchmark.spectrograms`: the Q-transform, in windows a second and core, next to gwpy's.
+"""The Q-transform in windows per second and core, compared with gwpy's.
 
-Both transform the same windows in the same run, one after the other and again, so that the machine's mood is the same
-for both. What counts is CPU time: user and system time of the process, over all its threads.
+Both transform the same windows in turns, so that other load on the machine affects both. The measure is CPU time: user
+and system time of the process, over all its threads.
 """
 
-import argparse
 import os
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +19,11 @@ from preproc.executors import in_processes
 from preproc.parameters import Parameters
 from preproc.spectrograms import WINDOWS_AT_A_TIME, Task, Transformation
 from tools.benchmark.goals import Goal
-from tools.benchmark.machine import describe_machine
-from tools.benchmark.report import Circumstances, write_section
+from tools.benchmark.report import Circumstances
 
-_REPORT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 _RATES = (4096.0, 16384.0)
 _PARAMETERS = Parameters()
+_ROUNDS = 10
 _WANTED = 10.0
 _AGREEMENT = 0.999
 _GWPY_WINDOWS = 4
@@ -40,16 +34,16 @@ Strain = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured at one sample rate.
+    """The measurements at one sample rate.
 
     Attributes:
         rate: in Hz.
-        ours: windows a CPU second, whitening and transform.
-        gwpy: windows a CPU second, gwpy's transform alone.
-        parallel: windows a second, in as many processes as there are cores.
+        ours: windows per CPU second, whitening and transform.
+        gwpy: windows per CPU second, gwpy's transform alone.
+        parallel: windows per second, in one process per core.
         agreement: the lowest correlation of a window with gwpy's.
-        peaks: of how many windows the loudest pixel is the same as gwpy's.
-        windows: how many were compared.
+        peaks: number of windows with the same loudest pixel as gwpy's.
+        windows: number of windows compared.
 
     """
 
@@ -62,10 +56,14 @@ class Speed:
     windows: int
 
 
-def measure(rate: float, rounds: int) -> Speed:
-    """Measure at one sample rate."""
+def measure_all() -> list[Speed]:
+    """Measure at every sample rate."""
+    return [_measure(rate, _ROUNDS) for rate in _RATES]
+
+
+def _measure(rate: float, rounds: int) -> Speed:
     samples = round(_PARAMETERS.window * rate)
-    # A delta: whitening costs what it costs, and what comes out is what goes in, so that gwpy sees the same.
+    # A delta: whitening has its usual cost but changes nothing, so that gwpy gets the same input.
     taps = np.zeros((1, round(_TAPS_SECONDS * rate) + 1))
     taps[0, taps.shape[1] // 2] = 1.0
     work = Transformation(_PARAMETERS, samples, rate, taps)
@@ -88,7 +86,7 @@ def measure(rate: float, rounds: int) -> Speed:
 
 
 def _tasks(work: Transformation, count: int) -> Iterator[Task]:
-    """Give noise with a burst in each window, loud enough to be its loudest pixel."""
+    """Return noise with a burst in each window that is its loudest pixel."""
     random = np.random.default_rng(1)
     rate = work.padded.samples / _PARAMETERS.window
     length = work.padded.span + 2 * work.reach
@@ -128,7 +126,7 @@ def _cpu_seconds(call: Callable[[], object]) -> float:
 
 
 def _parallel(work: Transformation, rounds: int) -> float:
-    """Give the windows a second that all cores do together, the start of their processes not counted."""
+    """Return the windows per second of all cores together, without the start of their processes."""
     jobs = len(os.sched_getaffinity(0))
     count = 2 * jobs * (rounds + 2)
     results = in_processes(jobs)(work, list(_tasks(work, jobs)) * (count // jobs))
@@ -140,7 +138,7 @@ def _parallel(work: Transformation, rounds: int) -> float:
 
 
 def goals_of(speeds: list[Speed]) -> list[Goal]:
-    """Judge the speeds: at 4096 Hz."""
+    """Judge the speeds at 4096 Hz."""
     first = speeds[0]
     return [
         Goal(
@@ -159,7 +157,7 @@ def goals_of(speeds: list[Speed]) -> list[Goal]:
 
 
 def section(speeds: list[Speed], circumstances: Circumstances) -> list[str]:
-    """Tell the speeds."""
+    """Return the section on spectrograms."""
     shape = f"{_PARAMETERS.rows} x {_PARAMETERS.columns}"
     text = (
         f"Windows of {_PARAMETERS.window:g} s onto {shape} pixels, {_PARAMETERS.fmin:g} to {_PARAMETERS.fmax:g} Hz, "
@@ -175,26 +173,3 @@ def section(speeds: list[Speed], circumstances: Circumstances) -> list[str]:
     ]
     goals = [goal.line() for goal in goals_of(speeds)]
     return [*circumstances.lines(), "", "Goals:", "", *goals, "", text, "", *lines]
-
-
-def main(arguments: list[str]) -> int:
-    """Measure and report; 1 where a goal is not reached."""
-    parser = argparse.ArgumentParser(prog="python -m tools.benchmark.spectrograms", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="how often each is measured (default: 10)")
-    parser.add_argument("--report", type=Path, default=_REPORT, help="default: docs/benchmarks.md")
-    options = parser.parse_args(arguments)
-    circumstances = Circumstances(
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "python -m tools.benchmark.spectrograms",
-        describe_machine(Path.cwd()),
-        ", ".join(f"{name} {version(name)}" for name in ("glitchflow-datastore", "numpy", "scipy", "gwpy")),
-    )
-    speeds = [measure(rate, options.rounds) for rate in _RATES]
-    lines = section(speeds, circumstances)
-    tqdm.write("\n".join(lines))
-    write_section(options.report, "preproc", lines)
-    return 0 if all(goal.reached for goal in goals_of(speeds)) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
