@@ -72,7 +72,7 @@ check: $(READY) ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: $(READY) ## hold constraints.txt to what is installed; ask pip-audit about known weaknesses, or say SKIPPED
+audit: $(READY) ## compare constraints.txt with what is installed; check for known vulnerabilities with pip-audit, or say SKIPPED
 	@exec $(BIN)/python -m tools.audit
 
 format: $(READY) ## bring the code into the house style

@@ -1,8 +1,7 @@
-"""Is what the project is made of pinned, and is anything known against it? That is what `make audit` asks.
+"""`make audit`: compare constraints.txt with the installed packages, and check them for known vulnerabilities.
 
-Holds constraints.txt to what the extras of this environment really consist of, and asks pip-audit, where that is
-installed, about known weaknesses. Exit status: 0 nothing found, 1 something found. What could not be asked is told as
-SKIPPED, and is no success of the check: look again where pip-audit and its database can be reached.
+Vulnerabilities are looked up by pip-audit if it is installed. Exit status: 0 nothing found, 1 something found. SKIPPED
+means that the lookup was not possible: repeat the audit where pip-audit can reach its database.
 """
 
 import json
@@ -24,7 +23,7 @@ _SECONDS = 300
 
 
 def canonical(name: str) -> str:
-    """Give a package's name as all its spellings are compared."""
+    """Return the normalized name of a package (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -32,7 +31,7 @@ def read_pins(text: str) -> dict[str, str]:
     """Read `name==version` lines.
 
     Raises:
-        ValueError: a line is something else, or a package comes twice.
+        ValueError: a line is something else, or a package is pinned twice.
 
     """
     pins: dict[str, str] = {}
@@ -50,7 +49,7 @@ def read_pins(text: str) -> dict[str, str]:
 
 
 def installed_with(name: str, extra: str, seen: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
-    """Add the versions of everything that `name[extra]` consists of here to `seen`; for other platforms: nothing."""
+    """Add the installed versions of `name[extra]` and all its requirements to `seen`, and return it."""
     key = canonical(name), extra
     if key in seen:
         return seen
@@ -67,25 +66,25 @@ def installed_with(name: str, extra: str, seen: dict[tuple[str, str], str]) -> d
 
 
 def unpinned(pins: dict[str, str], extras: Sequence[str]) -> Iterator[str]:
-    """Tell what the extras consist of and constraints.txt does not say, or says otherwise."""
+    """Yield a line for each package of the extras that is not pinned, or pinned to another version."""
     seen: dict[tuple[str, str], str] = {}
     for extra in extras:
         installed_with(_PROJECT, extra, seen)
     for name, version in sorted({(name, version) for (name, _), version in seen.items()}):
         if name != _PROJECT and pins.get(name) != version:
-            yield f"{name} {version} is installed; constraints.txt says {pins.get(name, 'nothing of it')}"
+            yield f"{name} {version} is installed; constraints.txt says {pins.get(name, 'nothing')}"
 
 
-def weaknesses(report: dict[str, Any]) -> Iterator[str]:
-    """Tell what pip-audit found."""
+def vulnerabilities(report: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each vulnerability that pip-audit found."""
     for package in report["dependencies"]:
         for known in package.get("vulns", []):
-            mended = ", ".join(known["fix_versions"]) or "nothing yet"
-            yield f"{package['name']} {package['version']}: {known['id']}, mended in {mended}"
+            fixed = ", ".join(known["fix_versions"]) or "no version yet"
+            yield f"{package['name']} {package['version']}: {known['id']}, fixed in {fixed}"
 
 
-def ask_pip_audit(command: Sequence[str], constraints: Path) -> dict[str, Any] | str:
-    """Give pip-audit's report, or the reason why there is none."""
+def run_pip_audit(command: Sequence[str], constraints: Path) -> dict[str, Any] | str:
+    """Return pip-audit's report, or the reason why there is none."""
     asking = [*command, "--requirement", str(constraints), "--no-deps", "--disable-pip", "--format", "json"]
     try:
         asked = subprocess.run(asking, capture_output=True, text=True, check=False, timeout=_SECONDS)
@@ -94,20 +93,20 @@ def ask_pip_audit(command: Sequence[str], constraints: Path) -> dict[str, Any] |
     try:
         report: dict[str, Any] = json.loads(asked.stdout)
     except ValueError:
-        told = asked.stderr.strip().splitlines() or [f"it ended with status {asked.returncode}"]
-        return told[-1]
+        lines = asked.stderr.strip().splitlines() or [f"it ended with status {asked.returncode}"]
+        return lines[-1]
     return report
 
 
 def main(command: Sequence[str] = _PIP_AUDIT) -> int:
-    """Look, and tell."""
+    """Print the findings; return 1 if there are any."""
     pins = read_pins(CONSTRAINTS.read_text())
     found = list(unpinned(pins, ["all", "dev", "frames", "dask"]))
-    report = ask_pip_audit(command, CONSTRAINTS)
+    report = run_pip_audit(command, CONSTRAINTS)
     if isinstance(report, str):
-        sys.stderr.write(f"SKIPPED: NOBODY WAS ASKED ABOUT KNOWN WEAKNESSES: {report}\n")
+        sys.stderr.write(f"SKIPPED: KNOWN VULNERABILITIES WERE NOT CHECKED: {report}\n")
     else:
-        found += weaknesses(report)
+        found += vulnerabilities(report)
     for one in found:
         print(one)
     print(f"{len(pins)} pins, {len(found)} findings")

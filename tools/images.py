@@ -1,8 +1,8 @@
 """`make images`: build the images of the services, of the client and of preprocessing.
 
-IMAGE_PREFIX (glitchflow) and IMAGE_TAG (the version) name them, BASE (python:3.13-slim) is what they start from. pip in
-a build asks where pip on this machine asks: its index and its proxies are handed on, as far as a build can reach them.
-BUILD_NETWORK=host where an engine's own network does not lead out.
+IMAGE_PREFIX (glitchflow) and IMAGE_TAG (the version) name them; BASE (python:3.13-slim) is the base image. Builds use
+the index and proxies of pip on this machine, as far as a build can reach them. BUILD_NETWORK=host helps where the
+engine's own network has no way out.
 """
 
 import os
@@ -24,7 +24,7 @@ class BuildFailed(Exception):
 
 
 def pip_arguments(environment: Mapping[str, str]) -> dict[str, str]:
-    """Give pip's settings for a build, as build arguments; what names a file of this machine is of no use there."""
+    """Return pip's settings as build arguments, without those that name files of this machine."""
     settings = _configured() | {
         name: environment[variable] for name in _PIP_SETTINGS if (variable := _variable(name)) in environment
     }
@@ -41,21 +41,21 @@ def _reachable(word: str) -> bool:
 
 
 def _configured() -> dict[str, str]:
-    """Read pip's configuration, whichever file it lies in; nothing where there is no pip."""
+    """Return pip's configuration; empty if pip is not installed."""
     pip = shutil.which("pip3") or shutil.which("pip")
     if pip is None:
         return {}
-    told = subprocess.run([pip, "config", "list"], check=False, capture_output=True, text=True).stdout
-    lines = re.findall(r"^(?:global|install)\.([a-z-]+)='(.*)'$", told, re.MULTILINE)
+    printed = subprocess.run([pip, "config", "list"], check=False, capture_output=True, text=True).stdout
+    lines = re.findall(r"^(?:global|install)\.([a-z-]+)='(.*)'$", printed, re.MULTILINE)
     return {name: value.replace(r"\n", " ") for name, value in lines if name in _PIP_SETTINGS}
 
 
 def build_arguments(environment: Mapping[str, str], naming: Naming) -> dict[str, str]:
-    """Give what every Dockerfile is told."""
-    told = {"VERSION": naming.tag, "REVISION": _revision(), "SOURCE": _source()}
+    """Return the build arguments of every Dockerfile."""
+    labels = {"VERSION": naming.tag, "REVISION": _revision(), "SOURCE": _source()}
     base = {"BASE": environment["BASE"]} if environment.get("BASE") else {}
     proxies = {name: environment[name] for name in _PROXIES if environment.get(name)}
-    return {name: value for name, value in {**told, **base, **proxies, **pip_arguments(environment)}.items() if value}
+    return {name: value for name, value in {**labels, **base, **proxies, **pip_arguments(environment)}.items() if value}
 
 
 def _git(*arguments: str) -> str:
@@ -71,7 +71,7 @@ def _revision() -> str:
 
 
 def _source() -> str:
-    """Give the address of the project, where its origin is one that others can open; never with credentials."""
+    """Return the https address of the project's origin without credentials, or an empty text."""
     return (
         re.sub(r"//[^/@]*@", "//", origin)
         if (origin := _git("remote", "get-url", "origin")).startswith("https:")
@@ -80,10 +80,10 @@ def _source() -> str:
 
 
 def build(docker: str, image: str, naming: Naming, environment: Mapping[str, str]) -> None:
-    """Build one image; what the engine says goes to this process's output.
+    """Build one image; the engine writes to this process's output.
 
     Raises:
-        BuildFailed: the engine said no.
+        BuildFailed: the build failed.
 
     """
     arguments = build_arguments(environment, naming)
@@ -104,16 +104,16 @@ def build(docker: str, image: str, naming: Naming, environment: Mapping[str, str
 
 
 def size(docker: str, image: str) -> int:
-    """Give the bytes of an image, its base's included."""
+    """Return the bytes of an image, including its base."""
     command = [docker, "image", "inspect", "--format", "{{.Size}}", image]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def build_all(images: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Build these images, and tell their sizes.
+    """Build these images and print their sizes.
 
     Raises:
-        BuildFailed: the engine could not build one of them.
+        BuildFailed: a build failed.
         EngineMissing: there is no engine.
 
     """
@@ -133,7 +133,7 @@ def main() -> int:
     """Build the images named on the command line, or all of them."""
     chosen = sys.argv[1:] or IMAGES
     if unknown := [image for image in chosen if image not in IMAGES]:
-        print(f"images: there is no {unknown[0]}; there are {', '.join(IMAGES)}", file=sys.stderr)
+        print(f"images: {unknown[0]} is unknown; there are {', '.join(IMAGES)}", file=sys.stderr)
         return 2
     try:
         build_all(chosen, os.environ)

@@ -1,6 +1,6 @@
-"""`make screenshots`: the page in six states, before a real trio with simulated strain, into docs/img/.
+"""`make screenshots`: take pictures of the page in six states into docs/img/.
 
-It takes a minute, and needs a Chromium on this machine.
+The page shows a real trio with simulated strain. It takes a minute and needs Chromium.
 """
 
 import io
@@ -24,7 +24,7 @@ from scripts.trio import Trio, free_ports
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "img"
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-#: Between the epochs of Unix and GPS, less the leap seconds since: good enough for simulated strain.
+#: Unix time of the GPS epoch, less the leap seconds since 1980: exact enough for simulated strain.
 _GPS_EPOCH = 315_964_800 - 18
 _LARGEST_BYTES = 300_000
 _LAPTOP = {"width": 1440, "height": 1400}
@@ -34,7 +34,7 @@ _DRAWN = """() => [...document.querySelectorAll('.plot')]
 
 
 def _simulate(url: str, detectors: str, ago: int, seconds: int, seed: int) -> None:
-    """Push strain that begins so many seconds ago."""
+    """Push strain that begins `ago` seconds ago."""
     command = [sys.executable, "-m", "gwclient", "simulate", "--srv", url, "--restart", "--glitch-rate", "0.5"]
     span = ["--t0", str(int(time.time()) - _GPS_EPOCH - ago), "--seconds", str(seconds), "--seed", str(seed)]
     subprocess.run([*command, "--detectors", detectors, *span], check=True, capture_output=True)
@@ -51,13 +51,13 @@ def _read(url: str) -> Any:
 
 
 def _with_a_blip(url: str) -> int:
-    """Find the GPS start of a segment of H1 with a short glitch in the middle of it."""
+    """Return the GPS start of a segment of H1 with a short glitch in its middle."""
     page = _read(f"{url}/segments?before={2**62}&channel=H1:SIM-STRAIN&limit=200")
     for segment in page["segments"]:
         for glitch in _read(f"{url}/segments/{segment['name']}")["meta"].get("glitches", []):
             if glitch["kind"] == "blip" and 0.2 < glitch["gps"] - segment["t0"] < 0.8:  # noqa: PLR2004 (its middle)
                 return int(segment["t0"])
-    sys.exit("the simulation has no blip in the middle of a segment any more: take another seed")
+    sys.exit("the simulation has no blip in the middle of a segment: use another seed")
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def _visit(browser: Browser, url: str, size: dict[str, int], scheme: str) -> Ite
 
 
 def _take(page: Page, name: str) -> None:
-    """Take a picture of what is to be seen, once everything is drawn."""
+    """Take a picture of the visible part of the page when everything is drawn."""
     page.wait_for_function(_DRAWN)
     page.wait_for_timeout(500)
     target = _FOLDER / f"{name}.webp"
@@ -122,10 +122,10 @@ def _take_all(browser: Browser, trio: Trio) -> None:
 
 
 def main() -> int:
-    """Take the pictures; 1 where there is no browser."""
+    """Take the pictures; return 1 if there is no browser."""
     chromium = next(filter(None, map(shutil.which, _CHROMIUM)), None)
     if chromium is None:
-        print(f"screenshots: there is none of {', '.join(_CHROMIUM)}", file=sys.stderr)
+        print(f"screenshots: none of {', '.join(_CHROMIUM)} is installed", file=sys.stderr)
         return 1
     _FOLDER.mkdir(exist_ok=True)
     settings = {"MAX_SIZE": "60MB", "ON_FROZEN": "rotate"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from scripts.engine import IMAGES
 from scripts.trio import Trio, free_ports
 from tests.support.manifest_rules import SECRETS
 from tests.support.manifests import ROOT, Manifests, called, manifests, render, why_not_rendered
@@ -21,8 +22,8 @@ from tools.cluster_test.contract import check_contract
 from tools.cluster_test.errors import KubectlFailed, Refused, StepFailed
 from tools.cluster_test.gateway import Gateway, Stored
 from tools.cluster_test.kubectl import Kubectl
-from tools.cluster_test.overlay import IMAGES, MAX_SIZE, write_overlay
-from tools.cluster_test.pushing import CHANNEL, ROUND, Ledger, Pusher, push_command
+from tools.cluster_test.overlay import MAX_SIZE, write_overlay
+from tools.cluster_test.pusher import CHANNEL, ROUND, Ledger, Pusher, push_command
 from tools.cluster_test.report import Result, Row, section, table, write_section
 from tools.cluster_test.steps import FIRST, STEPS, TIERS, Trial
 

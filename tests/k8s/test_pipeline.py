@@ -16,7 +16,7 @@ from tests.support.manifests import manifests, why_not_rendered
 from tools.cluster_test.contract import check_contract
 from tools.cluster_test.gateway import Gateway
 from tools.cluster_test.overlay import MAX_SIZE
-from tools.cluster_test.pushing import ROUND, push_command
+from tools.cluster_test.pusher import ROUND, push_command
 
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)

@@ -1,13 +1,13 @@
-"""`make test-cluster CLUSTER=name`: the manifests and images on a real Kubernetes, and what a cluster does to them.
+"""`make test-cluster CLUSTER=name`: test the manifests and images on a real Kubernetes.
 
-Works in two namespaces of its own, which it removes: glitchflow-test-XXXXXX, and one for a stranger. Settings:
+Uses two namespaces, which it removes: glitchflow-test-XXXXXX, and another for a client outside. Settings:
 
-  CLUSTER       the kubectl context to use; it must be the current one, so that none is met by mistake
+  CLUSTER       the kubectl context to use; it must be the current one, which prevents mistakes
   IMAGE_PREFIX  registry and path of the images (default: glitchflow)
   IMAGE_TAG     their tag (default: the project's version)
-  KEEP          set: leave the namespaces for a look
+  KEEP          set: keep the namespaces
 
-Exit status: 0 every step passed, 1 a step failed, 2 refused to begin.
+Exit status: 0 every step passed, 1 a step failed, 2 not started.
 """
 
 import os
@@ -36,7 +36,7 @@ _REMOVAL_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tested, and where."""
+    """The images to test and the cluster to use."""
 
     context: str
     prefix: str
@@ -48,7 +48,7 @@ def read_plan(environment: Mapping[str, str], current_context: str) -> Plan:
     """Read the settings.
 
     Raises:
-        Refused: no context was named, or another one than the current.
+        Refused: no context was named, or it is not the current one.
 
     """
     named = environment.get("CLUSTER", "")
@@ -66,10 +66,10 @@ def read_plan(environment: Mapping[str, str], current_context: str) -> Plan:
 
 
 def current_context() -> str:
-    """Ask kubectl which context is current; an empty text: none."""
+    """Return the current context of kubectl, or an empty text if there is none."""
     try:
         told = subprocess.run(
-            ["kubectl", "config", "current-context"],  # noqa: S607 (whatever kubectl there is)
+            ["kubectl", "config", "current-context"],  # noqa: S607 (the kubectl on the PATH)
             capture_output=True,
             text=True,
             check=False,
@@ -80,7 +80,7 @@ def current_context() -> str:
 
 
 def run_steps(trial: Trial, steps: Mapping[str, Step]) -> Iterator[Row]:
-    """Take the steps one after the other; one that fails does not stop the others."""
+    """Run the steps one after the other; a step that fails does not stop the others."""
     for name, step in steps.items():
         print(f"{name} ...", flush=True)
         begun = time.monotonic()
@@ -96,34 +96,34 @@ def run_steps(trial: Trial, steps: Mapping[str, Step]) -> Iterator[Row]:
 
 
 def run_all(trial: Trial) -> list[Row]:
-    """Take all steps; where the first ones fail, the others are not run."""
+    """Run all steps; if one of the first fails, the others are not run."""
     rows = list(run_steps(trial, FIRST))
     if all(row.result is Result.PASSED for row in rows):
         return rows + list(run_steps(trial, STEPS))
-    return rows + [Row(name, Result.NOT_RUN, "the trio is not there", 0) for name in STEPS]
+    return rows + [Row(name, Result.NOT_RUN, "the trio does not run", 0) for name in STEPS]
 
 
 def _claim_namespaces(trial: Trial) -> None:
-    """Make the stranger's; the other comes with the overlay, and must not be there yet."""
+    """Create the outside namespace; the other one comes with the overlay, and must not exist."""
     space = trial.kubectl.namespace
     if trial.kubectl.run("get", "namespace", space, "--ignore-not-found", "--output=name").strip():
-        raise Refused(f"there is a namespace {space} already")
+        raise Refused(f"namespace {space} exists already")
     trial.outside.run("create", "namespace", trial.outside.namespace)
 
 
 def _remove_namespaces(trial: Trial) -> None:
-    """Ask for both to be removed first, then wait: what hinders one does not keep the other."""
+    """Request the removal of both, then wait, so that one that hangs does not keep the other."""
     spaces = [trial.kubectl.namespace, trial.outside.namespace]
     trial.kubectl.try_run("delete", "namespace", *spaces, "--ignore-not-found", "--wait=false")
     limit = f"--timeout={_REMOVAL_SECONDS:.0f}s"
     waiting = ["wait", "--for=delete", *(f"namespace/{space}" for space in spaces), limit]
     done = trial.kubectl.try_run(*waiting, seconds=2 * _REMOVAL_SECONDS + 30)
     if done.returncode:
-        sys.stderr.write(f"namespaces {' and '.join(spaces)} are not gone: {done.stderr.strip()}\n")
+        sys.stderr.write(f"namespaces {' and '.join(spaces)} are not removed: {done.stderr.strip()}\n")
 
 
-def _tell_what_went_wrong(trial: Trial) -> None:
-    """Show pods, events and last words, before they are removed."""
+def _print_state(trial: Trial) -> None:
+    """Print pods, events and the end of the logs before they are removed."""
     for question in (
         ["get", "pods", "--output=wide"],
         ["get", "events", "--sort-by=.lastTimestamp"],
@@ -146,7 +146,7 @@ def _circumstances(trial: Trial, plan: Plan) -> list[str]:
 
 
 def run(plan: Plan, folder: Path) -> int:
-    """Test, tell, and leave nothing behind; gives the exit status."""
+    """Run the test, write the table and remove the namespaces; return the exit status."""
     space = f"glitchflow-test-{secrets.token_hex(3)}"
     trial = Trial(
         Kubectl(plan.context, space),
@@ -161,7 +161,7 @@ def run(plan: Plan, folder: Path) -> int:
         rows = run_all(trial)
         passed = all(row.result is Result.PASSED for row in rows)
         if not passed:
-            _tell_what_went_wrong(trial)
+            _print_state(trial)
         print("\n".join(table(rows)))
         write_section(_DOCUMENT, section(_circumstances(trial, plan), rows))
     finally:
@@ -171,7 +171,7 @@ def run(plan: Plan, folder: Path) -> int:
 
 
 def main() -> int:
-    """Read the settings, refuse or test."""
+    """Read the settings and run the test; return the exit status."""
     try:
         plan = read_plan(os.environ, current_context())
         with tempfile.TemporaryDirectory(prefix="cluster-test-") as folder:

@@ -1,4 +1,4 @@
-"""The gateway's words, as the original system's clients know them."""
+"""The gateway's contract with clients of the original system."""
 
 import json
 from collections.abc import Callable
@@ -12,10 +12,10 @@ SEGMENT = {"h": [1e-21, -2.5e-21, 3e-22], "t": [1126259462.0, 0.000244140625]}
 
 
 def check_contract(gateway: Gateway) -> str:
-    """Ask an empty, open datastore everything once; it has one segment more afterwards.
+    """Call every route of an open datastore; it has one more segment afterwards.
 
     Raises:
-        StepFailed: an answer is not the contract's.
+        StepFailed: an answer breaks the contract.
 
     """
     before = gateway.get("/stats")

@@ -1,23 +1,23 @@
-"""What can go wrong with a test of a cluster.
+"""The errors of a cluster test.
 
 ClusterTestError
-├── Refused       the test must not, or cannot, be run here; nothing was touched
-├── KubectlFailed kubectl said no, or nothing in time
-└── StepFailed    the cluster did something else than it should
+├── Refused       the test cannot be run here; the cluster was not changed
+├── KubectlFailed kubectl failed or timed out
+└── StepFailed    the cluster did not do what it should
 """
 
 
 class ClusterTestError(Exception):
-    """The message is one line for people."""
+    """Base class; the message is one line."""
 
 
 class Refused(ClusterTestError):
-    """The test does not begin."""
+    """The test was not started."""
 
 
 class KubectlFailed(ClusterTestError):
-    """A call of kubectl did not succeed."""
+    """A call of kubectl failed."""
 
 
 class StepFailed(ClusterTestError):
-    """What was looked at is not as it should be."""
+    """A check failed."""

@@ -1,4 +1,4 @@
-"""Asks a gateway as anybody would, with nothing but the standard library."""
+"""A client of the gateway that needs only the standard library."""
 
 import hashlib
 import http.client
@@ -26,13 +26,13 @@ class Answer:
         """Decode the body.
 
         Raises:
-            StepFailed: it is no JSON.
+            StepFailed: it is not JSON.
 
         """
         try:
             return json.loads(self.body)
         except ValueError:
-            raise StepFailed(f"an answer with status {self.status} is no JSON: {self.body[:100]!r}") from None
+            raise StepFailed(f"an answer with status {self.status} is not JSON: {self.body[:100]!r}") from None
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,21 @@ class Stored:
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway at an address; `key` goes along where it asks for one."""
+    """A gateway at an address; `key` is sent with every request if it is given."""
 
     url: str
     key: str | None = field(default=None, repr=False)
 
     def ask(self, route: str, body: bytes | None = None, media_type: str = "application/json") -> Answer:
-        """Ask GET, or POST where there is a body; every status is an answer.
+        """Send a GET, or a POST if there is a body; return the answer, whatever its status.
 
         Raises:
-            StepFailed: there was none.
+            StepFailed: there was no answer.
 
         """
         headers = {"Content-Type": media_type} if body else {}
         headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        request = urllib.request.Request(self.url + route, body, headers)  # noqa: S310 (an address of our own)
+        request = urllib.request.Request(self.url + route, body, headers)  # noqa: S310 (the gateway under test)
         try:
             with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 (see above)
                 return Answer(answer.status, answer.headers.get_content_type(), answer.read())
@@ -72,21 +72,21 @@ class Gateway:
             raise StepFailed(f"{route}: no answer: {error}") from error
 
     def get(self, route: str) -> Any:
-        """Ask a question that must be answered with 200 and JSON."""
+        """Send a GET and return the JSON of the answer, which must have status 200."""
         answer = self.ask(route)
         if answer.status != http.client.OK:
             raise StepFailed(f"GET {route}: status {answer.status}: {answer.body[:200]!r}")
         return answer.json()
 
     def post(self, route: str, order: Any) -> Any:
-        """Give an order that must be answered with 200 and JSON."""
+        """Send a POST and return the JSON of the answer, which must have status 200."""
         answer = self.ask(route, json.dumps(order).encode())
         if answer.status != http.client.OK:
             raise StepFailed(f"POST {route}: status {answer.status}: {answer.body[:200]!r}")
         return answer.json()
 
     def wait_ready(self, seconds: float = 180.0) -> None:
-        """Wait until every tier can do its work."""
+        """Wait until every tier is ready."""
         end = time.monotonic() + seconds
         while (answer := self.ask("/readyz")).status != http.client.OK:
             if time.monotonic() > end:
@@ -94,7 +94,7 @@ class Gateway:
             time.sleep(1)
 
     def segments(self, query: str = "") -> list[Stored]:
-        """Give all stored segments, of the archive too, page after page."""
+        """Return all stored segments, archived ones included."""
         found, after = [], 0
         while True:
             page = self.get(f"/segments?after={after}&limit=1000{query}")
@@ -104,7 +104,7 @@ class Gateway:
             after = page["after"]
 
     def damaged(self, segments: list[Stored]) -> list[str]:
-        """Read every byte of these segments; give the names of those that are not what was stored."""
+        """Read these segments; return the names of those whose content has changed."""
         return [
             one.name
             for one in segments

@@ -13,29 +13,29 @@ from typing import Any
 
 from tools.cluster_test.errors import KubectlFailed
 
-#: Of calls that wait for nothing.
+#: The time limit of a call.
 _SECONDS = 120.0
 _FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) ->")
 
 
 @dataclass(frozen=True)
 class Kubectl:
-    """Calls kubectl for one context and one namespace, whatever the current ones are."""
+    """Calls kubectl for one context and one namespace, independent of the current ones."""
 
     context: str
     namespace: str
 
     def command(self, *arguments: str) -> list[str]:
-        """Give the whole command line."""
+        """Return the whole command line."""
         return ["kubectl", f"--context={self.context}", f"--namespace={self.namespace}", *arguments]
 
     def try_run(
         self, *arguments: str, given: str | None = None, seconds: float = _SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl, and give what came of it.
+        """Run kubectl and return the completed process.
 
         Raises:
-            KubectlFailed: it did not end in time.
+            KubectlFailed: it timed out.
 
         """
         command = self.command(*arguments)
@@ -45,10 +45,10 @@ class Kubectl:
             raise KubectlFailed(f"no end after {seconds:.0f} s: kubectl {' '.join(arguments)}") from None
 
     def run(self, *arguments: str, given: str | None = None, seconds: float = _SECONDS) -> str:
-        """Run kubectl, and give what it printed.
+        """Run kubectl and return its output.
 
         Raises:
-            KubectlFailed: it did not end in time, or not with status 0.
+            KubectlFailed: it timed out or failed.
 
         """
         done = self.try_run(*arguments, given=given, seconds=seconds)
@@ -58,17 +58,17 @@ class Kubectl:
         return done.stdout
 
     def read(self, *arguments: str) -> dict[str, Any]:
-        """Run a kubectl command that answers with one JSON object."""
+        """Run a kubectl command and return its output, one JSON object."""
         answer: dict[str, Any] = json.loads(self.run(*arguments, "--output=json"))
         return answer
 
     def pods(self, name: str) -> list[dict[str, Any]]:
-        """Give the pods of a part of the system, by its label."""
+        """Return the pods of a part of the system, by its label."""
         items: list[dict[str, Any]] = self.read("get", "pods", f"--selector=app.kubernetes.io/name={name}")["items"]
         return items
 
     def wait_rollout(self, workload: str, *, seconds: float = 300.0) -> None:
-        """Wait until a workload runs as it is described."""
+        """Wait until a workload runs as described."""
         self.run("rollout", "status", workload, f"--timeout={seconds:.0f}s", seconds=seconds + 30)
 
     def execute(self, pod: str, command: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
@@ -77,9 +77,9 @@ class Kubectl:
 
     @contextmanager
     def port_forward(self, target: str, port: int) -> Iterator[str]:
-        """Give the address at which a port of the cluster can be reached from here."""
+        """Yield a local address that leads to a port of the cluster."""
         command = self.command("port-forward", "--address=127.0.0.1", target, f":{port}")
-        # A file, no pipe: it prints a line for each connection, and would wait for somebody to read a full pipe.
+        # A file, not a pipe: kubectl prints a line for each connection, and would block on a full pipe.
         with (
             tempfile.NamedTemporaryFile("w+") as said,
             subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process,
@@ -91,7 +91,7 @@ class Kubectl:
 
 
 def _forwarded(process: subprocess.Popen[bytes], said: Path, target: str) -> str:
-    """Wait until kubectl says at which address it listens."""
+    """Wait until kubectl prints its local address, and return it."""
     end = time.monotonic() + _SECONDS
     while process.poll() is None and time.monotonic() < end:
         if found := _FORWARDING.search(said.read_text()):

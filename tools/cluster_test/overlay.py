@@ -1,4 +1,4 @@
-"""The overlay under test: `local` in a namespace of its own, from the images that were named, with a small batch."""
+"""The overlay under test: `local` in another namespace, with the given images and a small batch."""
 
 import json
 import os
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cluster_keys import HOPS, KEYS_FILE, make_keys
+from scripts.engine import IMAGES
 
 _K8S = Path(__file__).parents[2] / "k8s"
-IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
 #: A batch is complete with some 45 segments of a second at 2048 Hz.
 MAX_SIZE = "2MB"
-#: Secrets keep their names: those who need them look for these.
+#: Secrets keep the names that the manifests refer to.
 _NAMED = {"options": {"disableNameSuffixHash": True}}
 
 
 def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[str, Any]:
-    """Give the kustomization that lies in `folder`; kustomize takes relative paths only.
+    """Return the kustomization to write into `folder`; kustomize accepts relative paths only.
 
     Args:
-        folder: where it will lie.
+        folder: where it will be written.
         namespace: instead of `glitchflow`.
         prefix: registry and path of the images, without the last `/`.
         tag: of the images.
@@ -41,7 +41,7 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
             {"name": "dslogic-settings", "behavior": "merge", "literals": [f"MAX_SIZE={MAX_SIZE}"]},
         ],
         "secretGenerator": [
-            # Worth nothing: it lives as long as the namespace.
+            # Not a secret: it exists as long as the namespace.
             {
                 "name": "glitchflow-holder",
                 "literals": ["user=pipeline", "token=of-this-test"],
@@ -53,7 +53,7 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
             *({"name": f"{hop}-secret", "files": [f"secret={hop}.secret"], **_NAMED} for hop in HOPS),
         ],
         "patches": [
-            # Five of each fit on a small machine: what is tested is not how fast it is.
+            # Small requests: five pods of each tier fit on a small machine.
             {
                 "target": {"kind": "Deployment|StatefulSet"},
                 "patch": json.dumps(
@@ -66,7 +66,7 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
                     ]
                 ),
             },
-            # The pipeline is run when its turn comes, not by the clock.
+            # The test starts the pipeline itself.
             {
                 "target": {"kind": "CronJob", "name": "pipeline"},
                 "patch": json.dumps([{"op": "add", "path": "/spec/suspend", "value": True}]),
@@ -76,7 +76,7 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
 
 
 def write_overlay(folder: Path, namespace: str, prefix: str, tag: str) -> None:
-    """Write the kustomization into `folder`, as JSON, which is YAML too, and the keys beside it."""
+    """Write the kustomization, as JSON, which is also YAML, and the keys into `folder`."""
     make_keys(folder)
     content = kustomization(folder, namespace, prefix, tag)
     (folder / "kustomization.yaml").write_text(json.dumps(content, indent=2))

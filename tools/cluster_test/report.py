@@ -1,4 +1,4 @@
-"""The table of a test: printed, and put into docs/cluster-test.md between its markers."""
+"""The table of a test, printed and written into docs/cluster-test.md between its markers."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _MARKED = re.compile(r"<!-- cluster -->\n.*?<!-- end -->", re.DOTALL)
 
 
 class Result(StrEnum):
-    """What came of a step."""
+    """The result of a step."""
 
     PASSED = "passed"
     FAILED = "FAILED"
@@ -19,7 +19,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """A step: what it is, what was seen, and how long it took."""
+    """A step with its result, what was seen, and its duration."""
 
     step: str
     result: Result
@@ -28,7 +28,7 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Give the lines of a Markdown table, aligned."""
+    """Return the lines of an aligned Markdown table."""
     cells = [["step", "result", "s", "what was seen"]]
     # A line break or a bar would end the cell.
     cells += [
@@ -43,14 +43,14 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def section(circumstances: Sequence[str], rows: Sequence[Row]) -> str:
-    """Give what stands between the markers: when and where it was, how it went, the table."""
+    """Return the text between the markers: circumstances, summary, and table."""
     passed = sum(row.result is Result.PASSED for row in rows)
     lines = [*(f"- {one}" for one in circumstances), f"- {passed} of {len(rows)} steps passed", "", *table(rows)]
     return "\n".join(["<!-- cluster -->", *lines, "<!-- end -->"])
 
 
 def write_section(document: Path, text: str) -> None:
-    """Replace what stands between the markers of a document.
+    """Replace the text between the markers of a document.
 
     Raises:
         ValueError: it has no markers.

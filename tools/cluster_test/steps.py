@@ -1,4 +1,4 @@
-"""What is done to the cluster, and what must come of it, one step after the other."""
+"""The steps of the test: what is done to the cluster, and what is checked."""
 
 import json
 import time
@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 from tools.cluster_test.contract import check_contract
 from tools.cluster_test.errors import KubectlFailed, StepFailed
 from tools.cluster_test.gateway import Gateway
-from tools.cluster_test.pushing import Ledger, Pusher
+from tools.cluster_test.pusher import Ledger, Pusher
 
-#: preStop's `sleep`, and pod failure policies, are there and settled from here on.
+#: The first version in which preStop's `sleep` and pod failure policies are stable.
 _OLDEST = (1, 33)
-#: Of a push, or of a Job, in the worst case: the images may still have to be pulled.
+#: The time limit of a push or a Job; the images may still have to be pulled.
 _LONG = 900.0
 CLIENT = "gwclient"
 BUFFER = "databuffer"
 
 
 class Tier(NamedTuple):
-    """A part of the trio."""
+    """A workload of the trio."""
 
     workload: str
     name: str
@@ -34,8 +34,8 @@ LOGIC = Tier("deployment/dslog-deploy", "dslogic")
 WRITER = Tier("statefulset/databuffer", BUFFER)
 TIERS = (GATEWAY, LOGIC, WRITER)
 
-#: Says whether an address can be reached: `open`, `blocked` or `unknown name`; runs with the images' Python.
-_KNOCK = """
+#: Prints whether an address can be reached: `open`, `blocked` or `unknown name`; runs with the images' Python.
+_PROBE = """
 import socket, sys
 try:
     socket.getaddrinfo(sys.argv[1], None)
@@ -51,13 +51,13 @@ sys.exit("open")
 
 @dataclass
 class Trial:
-    """A test under way.
+    """The state of a test.
 
     Attributes:
         kubectl: for the namespace under test.
-        outside: for another one, where a stranger lives.
-        folder: the overlay.
-        image: of the client, for the stranger.
+        outside: for another namespace, with a client outside.
+        folder: with the overlay.
+        image: the client's, for the pod outside.
 
     """
 
@@ -69,7 +69,7 @@ class Trial:
 
     @contextmanager
     def gateway(self) -> Iterator[Gateway]:
-        """Give the gateway, through a port-forward to one of its pods, when the whole trio is ready."""
+        """Yield the gateway, through a port-forward to one of its pods, when the trio is ready."""
         with self.kubectl.port_forward("service/gflapi", 8000) as url:
             gateway = Gateway(url, (self.folder / "operator.key").read_text().strip())
             gateway.wait_ready()
@@ -88,11 +88,11 @@ class Trial:
 Step = Callable[[Trial], str]
 
 
-# ---- bringing it there
+# ---- installation
 
 
 def the_version_is_supported(trial: Trial) -> str:
-    """Ask how old the cluster is."""
+    """Check the version of the cluster."""
     told = trial.kubectl.read("version")["serverVersion"]
     version = (int(told["major"]), int("".join(filter(str.isdigit, told["minor"]))))
     if version < _OLDEST:
@@ -101,7 +101,7 @@ def the_version_is_supported(trial: Trial) -> str:
 
 
 def it_comes_up(trial: Trial) -> str:
-    """Apply the overlay to an empty namespace, and wait."""
+    """Apply the overlay to an empty namespace and wait."""
     done = trial.kubectl.try_run("apply", f"--kustomize={trial.folder}")
     _must_be_clean(done)
     trial.wait_trio()
@@ -111,14 +111,14 @@ def it_comes_up(trial: Trial) -> str:
 
 
 def a_dry_run_on_the_server_is_clean(trial: Trial) -> str:
-    """Let the server check everything, and do nothing."""
+    """Validate the overlay on the server without applying it."""
     done = trial.kubectl.try_run("apply", "--dry-run=server", f"--kustomize={trial.folder}")
     _must_be_clean(done)
     return f"{len(done.stdout.splitlines())} objects, no warning"
 
 
 def applying_twice_changes_nothing(trial: Trial) -> str:
-    """Apply the same again."""
+    """Apply the overlay again."""
     lines = trial.kubectl.run("apply", f"--kustomize={trial.folder}").splitlines()
     changed = [line for line in lines if not line.endswith(" unchanged")]
     if changed:
@@ -135,17 +135,17 @@ def _must_be_clean(done: Any) -> None:
         raise StepFailed(f"kubectl apply: status {done.returncode}: {said or done.stdout.strip()}")
 
 
-# ---- what it is for
+# ---- function
 
 
 def the_contract_holds(trial: Trial) -> str:
-    """Ask the gateway everything once."""
+    """Call every route of the gateway once."""
     with trial.gateway() as gateway:
         return check_contract(gateway)
 
 
 def a_batch_is_pushed_frozen_processed_and_archived(trial: Trial) -> str:
-    """The whole story by hand, with a Job of preproc."""
+    """Push, freeze, preprocess in a Job, and archive."""
     _push_a_batch(trial)
     with trial.gateway() as gateway:
         frozen = gateway.post("/train", {"user": "test", "token": "t"})
@@ -180,17 +180,17 @@ def _archived(gateway: Gateway) -> int:
 
 
 def _push_a_batch(trial: Trial) -> None:
-    """Push as much as MAX_SIZE wants for a batch, and some more."""
+    """Push more than MAX_SIZE, so that a batch is complete."""
     for _ in range(3):
         trial.ledger.push(trial.in_client)
 
 
-def _start_job(trial: Trial, mould: str, name: str) -> None:
-    trial.kubectl.run("create", "job", name, f"--from=cronjob/{mould}")
+def _start_job(trial: Trial, template: str, name: str) -> None:
+    trial.kubectl.run("create", "job", name, f"--from=cronjob/{template}")
 
 
 def _wait_job(trial: Trial, name: str) -> None:
-    """Wait until a Job is done; where it fails, tell its last words."""
+    """Wait until a Job is complete; raise StepFailed with the end of its log if it fails."""
     end = time.monotonic() + _LONG
     while time.monotonic() < end:
         done = {
@@ -207,47 +207,47 @@ def _wait_job(trial: Trial, name: str) -> None:
     raise StepFailed(f"Job {name} did not succeed: {log}")
 
 
-# ---- who may talk to whom
+# ---- network policies
 
 
 def only_the_gateway_is_open(trial: Trial) -> str:
-    """Knock at every door, from every room and from outside."""
-    trial.outside.run("apply", "--filename=-", given=json.dumps(_stranger(trial)))
-    trial.outside.run("wait", "--for=condition=Ready", "pod/stranger", "--timeout=300s", seconds=330)
+    """Connect to every tier from every pod and from outside."""
+    trial.outside.run("apply", "--filename=-", given=json.dumps(_outside_pod(trial)))
+    trial.outside.run("wait", "--for=condition=Ready", "pod/outside", "--timeout=300s", seconds=330)
     space = trial.kubectl.namespace
-    doors = {"gflapi": 8000, "dslogic": 5000, "databuff": 8080}
-    rooms = {
-        "outside": (trial.outside, "stranger", {"gflapi"}),
+    tiers = {"gflapi": 8000, "dslogic": 5000, "databuff": 8080}
+    sources = {
+        "outside": (trial.outside, "outside", {"gflapi"}),
         "client": (trial.kubectl, CLIENT, {"gflapi"}),
         "gateway": (trial.kubectl, _a_pod(trial, GATEWAY), {"gflapi", "dslogic"}),
         "dslogic": (trial.kubectl, _a_pod(trial, LOGIC), {"databuff"}),
     }
     wrong = []
-    for room, (kubectl, pod, may) in rooms.items():
-        for door, port in doors.items():
-            if room == "gateway" and door == "gflapi":
-                continue  # its own pod may answer it
-            knock = ["python", "-c", _KNOCK, f"{door}.{space}.svc", str(port)]
-            lines = kubectl.execute(pod, knock, seconds=60).stderr.splitlines()
+    for source, (kubectl, pod, allowed) in sources.items():
+        for tier, port in tiers.items():
+            if source == "gateway" and tier == "gflapi":
+                continue  # the same pod may answer
+            probe = ["python", "-c", _PROBE, f"{tier}.{space}.svc", str(port)]
+            lines = kubectl.execute(pod, probe, seconds=60).stderr.splitlines()
             found = next((line for line in lines if line in {"open", "blocked", "unknown name"}), "no answer")
-            if found != ("open" if door in may else "blocked"):
-                wrong.append(f"{room} -> {door}: {found}")
+            if found != ("open" if tier in allowed else "blocked"):
+                wrong.append(f"{source} -> {tier}: {found}")
     if wrong:
         raise StepFailed(f"{'; '.join(wrong)} (does the cluster's network enforce NetworkPolicy?)")
-    return "world -> gateway -> dslogic -> databuffer open, every other way blocked"
+    return "outside -> gateway -> dslogic -> databuffer open, every other connection blocked"
 
 
 def _a_pod(trial: Trial, tier: Tier) -> str:
-    return str(_staying(trial, tier)[0]["metadata"]["name"])
+    return str(_running(trial, tier)[0]["metadata"]["name"])
 
 
-def _stranger(trial: Trial) -> dict[str, Any]:
-    """A pod of somebody else's, in a namespace without policies."""
+def _outside_pod(trial: Trial) -> dict[str, Any]:
+    """Return a pod in a namespace without policies."""
     confined = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "stranger", "namespace": trial.outside.namespace},
+        "metadata": {"name": "outside", "namespace": trial.outside.namespace},
         "spec": {
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 1,
@@ -258,7 +258,7 @@ def _stranger(trial: Trial) -> dict[str, Any]:
             },
             "containers": [
                 {
-                    "name": "stranger",
+                    "name": "outside",
                     "image": trial.image,
                     "command": ["sleep", "infinity"],
                     "securityContext": confined,
@@ -269,11 +269,11 @@ def _stranger(trial: Trial) -> dict[str, Any]:
     }
 
 
-# ---- what clusters do to pods, while a client pushes
+# ---- disturbances, while a client pushes
 
 
 def _while_pushing(trial: Trial, disturb: Callable[[], None]) -> str:
-    """Do something to the system while a client pushes; afterwards look for every segment it got acknowledged."""
+    """Disturb the system while a client pushes; then check every acknowledged segment."""
     since = len(trial.ledger.times)
     with Pusher(trial.ledger, trial.in_client):
         disturb()
@@ -283,7 +283,7 @@ def _while_pushing(trial: Trial, disturb: Callable[[], None]) -> str:
 
 
 def restarted(trial: Trial, tier: Tier) -> str:
-    """Restart a tier as an update would."""
+    """Restart a tier as an update does."""
 
     def restart() -> None:
         trial.kubectl.run("rollout", "restart", tier.workload)
@@ -293,10 +293,10 @@ def restarted(trial: Trial, tier: Tier) -> str:
 
 
 def evicted(trial: Trial, tier: Tier) -> str:
-    """Evict a tier's pods one after the other, as a drain does: by the Eviction API, which heeds the budgets."""
+    """Evict a tier's pods one after the other by the Eviction API, as a drain does."""
 
     def evict() -> None:
-        for pod in _staying(trial, tier):
+        for pod in _running(trial, tier):
             _evict(trial, pod["metadata"]["name"])
             _wait_gone(trial, tier, pod["metadata"]["uid"])
             trial.kubectl.wait_rollout(tier.workload)
@@ -304,8 +304,8 @@ def evicted(trial: Trial, tier: Tier) -> str:
     return _while_pushing(trial, evict)
 
 
-def _staying(trial: Trial, tier: Tier) -> list[dict[str, Any]]:
-    """Give a tier's pods without those that are on their way out."""
+def _running(trial: Trial, tier: Tier) -> list[dict[str, Any]]:
+    """Return a tier's pods without those that are terminating."""
     return [pod for pod in trial.kubectl.pods(tier.name) if "deletionTimestamp" not in pod["metadata"]]
 
 
@@ -318,7 +318,7 @@ def _evict(trial: Trial, pod: str, seconds: float = 180.0) -> None:
         done = trial.kubectl.try_run("create", f"--raw={route}", "--filename=-", given=json.dumps(order))
         if done.returncode == 0:
             return
-        # A budget that has nothing left says so, and a drain asks again.
+        # A disruption budget that is used up rejects the eviction, and a drain retries.
         if "disruption budget" not in done.stderr or time.monotonic() > end:
             raise KubectlFailed(f"evicting {pod}: {done.stderr.strip()}")
         time.sleep(2)
@@ -328,15 +328,15 @@ def _wait_gone(trial: Trial, tier: Tier, uid: str, seconds: float = 180.0) -> No
     end = time.monotonic() + seconds
     while any(pod["metadata"]["uid"] == uid for pod in trial.kubectl.pods(tier.name)):
         if time.monotonic() > end:
-            raise StepFailed(f"a pod of {tier.name} did not go within {seconds:.0f} s")
+            raise StepFailed(f"a pod of {tier.name} was not removed within {seconds:.0f} s")
         time.sleep(1)
 
 
 def the_writer_is_lost(trial: Trial) -> str:
-    """Take the buffer's pod away without asking it, as the control plane does with those of a node declared lost."""
+    """Delete the buffer's pod by force, as the control plane does for a node that is declared lost."""
 
     def lose() -> None:
-        (pod,) = _staying(trial, WRITER)
+        (pod,) = _running(trial, WRITER)
         trial.kubectl.run("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
         _wait_gone(trial, WRITER, pod["metadata"]["uid"])
 
@@ -364,7 +364,7 @@ def _wait_for_count(trial: Trial, tier: Tier, replicas: int, seconds: float = 18
 
 
 def the_writer_is_deleted_and_applied_again(trial: Trial) -> str:
-    """Delete the StatefulSet, apply the overlay again; every byte must still be there."""
+    """Delete the StatefulSet and apply the overlay again; every segment must be unchanged."""
     with trial.gateway() as gateway:
         segments, counts = gateway.segments(), gateway.get("/stats")
     trial.kubectl.run("delete", WRITER.workload, "--cascade=foreground", "--timeout=180s", seconds=200)
@@ -380,7 +380,7 @@ def the_writer_is_deleted_and_applied_again(trial: Trial) -> str:
     return f"{len(segments)} segments read back, each with its SHA-256"
 
 
-#: Without these, the others say nothing.
+#: The others are not run if one of these fails.
 FIRST: dict[str, Step] = {
     "Kubernetes is new enough": the_version_is_supported,
     "the overlay comes up": it_comes_up,

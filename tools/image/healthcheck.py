@@ -1,9 +1,8 @@
-"""Ask a service on this machine for a route; exit status 0 where it answers 200, 1 where not.
+"""Send a GET to a service on this machine; exit status 0 if it answers 200, else 1.
 
     python -IS healthcheck.py 0.0.0.0:8080 /healthz
 
-It is started every few seconds, beside the service and out of its share of the processor, and so imports next to
-nothing: no HTTP library is needed for one line.
+It is started every few seconds and shares the processor with the service, so it imports almost nothing.
 """
 
 import os
@@ -11,15 +10,15 @@ import socket
 import sys
 
 _SECONDS = 5.0
-_EVERY_INTERFACE = {"", "0.0.0.0", "::"}  # noqa: S104 (what a service may be told to listen on, not what this does)
+_EVERY_INTERFACE = {"", "0.0.0.0", "::"}  # noqa: S104 (compared with, not listened on)
 
 
 def status(address: str, route: str) -> int:
-    """Ask `HOST:PORT`, as a service was told to listen there, for a route; give the status of its answer.
+    """Send a GET to the service that listens on `HOST:PORT`; return the status of the answer.
 
     Raises:
-        OSError: nobody listens there, or does not answer in time.
-        ValueError: what answers does not speak HTTP.
+        OSError: there is no connection, or no answer in time.
+        ValueError: the answer is not HTTP.
 
     """
     host, _, port = address.rpartition(":")
@@ -29,7 +28,7 @@ def status(address: str, route: str) -> int:
         if "TLS_CERT" in os.environ:
             import ssl  # noqa: PLC0415 (only where it is needed)
 
-            # Who answers on this machine is known; what is asked for is whether it does.
+            # On this machine the certificate need not be checked.
             service = ssl._create_unverified_context().wrap_socket(service)  # noqa: PLW2901, S323, SLF001 (see above)
         service.sendall(f"GET {route} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         line = service.makefile("rb").readline()

@@ -1,6 +1,6 @@
-"""Print what extras of the project require, one requirement in a line, for pip in an image's build.
+"""Print the requirements of extras of the project, one per line, for pip in the build of an image.
 
-The dependencies thus get a layer of their own, which changes when they do and not with every line of code.
+The dependencies thus have their own layer, which changes only when they change.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def requirements(*extras: str) -> list[str]:
-    """Give the requirements that every room has, and the extras' own."""
+    """Return the requirements of the project and of the extras."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     own = (requirement for extra in extras for requirement in project["optional-dependencies"][extra])
     return [*project["dependencies"], *own]

@@ -1,7 +1,7 @@
-"""Python imports this at every start, before anything else: SIGTERM ends process 1 of a container.
+"""Let SIGTERM end process 1 of a container; Python imports this module at every start.
 
-The kernel gives process 1 no default action for a signal: it would ignore SIGTERM until a service has put its own
-handler there, or for ever where a command has none. The engine would wait in vain, and then kill.
+The kernel has no default action for signals to process 1: it would ignore SIGTERM until the program has installed a
+handler, and the engine would kill it after a timeout.
 """
 
 import os
@@ -9,5 +9,5 @@ import signal
 import sys
 
 if os.getpid() == 1:
-    # As a shell would tell it: 128 and the signal's number. The exit is an exception, so files are put away.
+    # The exit status of a shell: 128 and the signal's number. The exit is an exception, so files are closed.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

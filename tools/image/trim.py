@@ -1,9 +1,8 @@
-"""Take out of installed packages what a running service never opens, and compile the rest.
+"""Remove from installed packages what a running service never opens, and compile the rest.
 
-What is taken: the packages' own tests, type stubs, sources and headers of what is compiled already. What a package
-imports in spite of its name is kept; the images' tests run every command that they are made for.
+Removed are the packages' tests, type stubs, and the sources and headers of compiled modules.
 
-Bytecode is marked never to be checked against its source (PEP 552): a read-only root has no place for another.
+Bytecode is marked as unchecked (PEP 552): on a read-only root it cannot be written again.
 """
 
 import compileall
@@ -14,15 +13,15 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 
 _FOLDERS = {"__pycache__", "tests", "test", "include"}
-#: Imported by its own package, in spite of its name.
+#: Named like tests, but imported by its own package.
 _KEPT = {"astropy/tests"}
-#: Opened for these files alone: all that is wanted of plotly is the JavaScript in its wheel, which the page draws with.
+#: Packages of which only these files are needed: plotly is installed for its JavaScript, with which the page draws.
 _ONLY: dict[str, set[str]] = {"plotly": {"package_data/plotly.min.js"}, "_plotly_utils": set(), "narwhals": set()}
 _ENDINGS = {".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cpp", ".h", ".hpp", ".f", ".f90", ".a", ".pyc"}
 
 
-def superfluous(root: Path) -> Iterator[Path]:
-    """Give the folders and files under `root` that nobody will miss, outermost first."""
+def removable(root: Path) -> Iterator[Path]:
+    """Yield the folders and files under `root` to remove, outermost first."""
     for path in sorted(root.iterdir()):
         if path.is_symlink():
             continue
@@ -33,14 +32,14 @@ def superfluous(root: Path) -> Iterator[Path]:
             elif path.name in _FOLDERS and f"{path.parent.name}/{path.name}" not in _KEPT:
                 yield path
             else:
-                yield from superfluous(path)
+                yield from removable(path)
         elif path.suffix in _ENDINGS:
             yield path
 
 
 def trim(root: Path) -> None:
-    """Take away what is superfluous under `root`, and compile what is left."""
-    for path in list(superfluous(root)):
+    """Remove what is removable under `root`, and compile the rest."""
+    for path in list(removable(root)):
         if path.is_dir():
             shutil.rmtree(path)
         else:

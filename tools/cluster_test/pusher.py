@@ -1,4 +1,4 @@
-"""A client that pushes all the time while something else happens, and the account of what it pushed."""
+"""A client that pushes without a pause while the cluster changes, and the ledger of its segments."""
 
 import json
 import subprocess
@@ -13,18 +13,18 @@ from typing import Self
 from tools.cluster_test.errors import ClusterTestError, KubectlFailed, StepFailed
 from tools.cluster_test.gateway import Stored
 
-#: Runs a command where the client is.
+#: Runs a command in the client's pod.
 Runner = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 
 CHANNEL = "H1:SIM-STRAIN"
-#: Seconds of strain, and so segments, of one call of the client.
+#: Seconds of strain, and segments, in one call of the client.
 ROUND = 40
-#: Preprocessing goes up to 500 Hz, and needs some room above.
+#: Preprocessing needs more than twice its highest frequency, 500 Hz.
 _RATE = 2048
 
 
 def push_command(t0: int) -> list[str]:
-    """Give the call that pushes the segments `[t0, t0 + ROUND)`, and keeps trying for minutes."""
+    """Return the command that pushes the segments `[t0, t0 + ROUND)` and retries for minutes."""
     return [
         *("gwclient", "simulate", "--detectors", CHANNEL.partition(":")[0], "--seconds", str(ROUND)),
         *("--rate", str(_RATE), "--t0", str(t0), "--concurrency", "4", "--tries", "60", "--json"),
@@ -33,7 +33,7 @@ def push_command(t0: int) -> list[str]:
 
 @dataclass
 class Ledger:
-    """What was acknowledged: the GPS times of the segments, each once."""
+    """The GPS times of the acknowledged segments."""
 
     _next: "count[int]" = field(default_factory=lambda: count(1_400_000_000, ROUND))
     times: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Ledger:
         """Push one round.
 
         Raises:
-            StepFailed: not everything was acknowledged, so there was an error that the client's retries did not absorb.
+            StepFailed: a segment was not acknowledged despite the client's retries.
 
         """
         t0 = next(self._next)
@@ -56,10 +56,10 @@ class Ledger:
         self.times += range(t0, t0 + ROUND)
 
     def check(self, stored: Sequence[Stored], since: int = 0) -> str:
-        """Compare with what is stored, from the round that began with `times[since]` on.
+        """Compare with the stored segments, from `times[since]` on.
 
         Raises:
-            StepFailed: an acknowledged segment is missing, or one is there twice.
+            StepFailed: an acknowledged segment is missing, or stored twice.
 
         """
         there = Counter(one.t0 for one in stored if one.channel == CHANNEL)
@@ -74,7 +74,7 @@ class Ledger:
 
 
 class Pusher:
-    """Pushes round after round in a thread, from the beginning of the `with` to its end."""
+    """Pushes round after round in a thread during a `with` block."""
 
     def __init__(self, ledger: Ledger, run: Runner) -> None:
         self._ledger = ledger
@@ -85,7 +85,7 @@ class Pusher:
         self._thread = Thread(target=self._push)
 
     def __enter__(self) -> Self:
-        """Begin; a first round is through when this returns."""
+        """Start; the first round is complete when this returns."""
         self._thread.start()
         self._begun.wait()
         return self
@@ -93,7 +93,7 @@ class Pusher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the round under way end; what the client could not do counts where nothing else went wrong."""
+        """Wait for the current round; raise the client's error unless the block raised another."""
         self._enough.set()
         self._thread.join()
         if self._error and error is None:
@@ -105,10 +105,10 @@ class Pusher:
             self._begun.set()
             while not self._enough.is_set():
                 self._ledger.push(self._run)
-            self._ledger.push(self._run)  # what was broken at the end would show now
+            self._ledger.push(self._run)  # shows an error at the end of the block
         except (StepFailed, KubectlFailed) as error:
             self._error = error
         except (KeyError, ValueError) as error:
-            self._error = StepFailed(f"the client's account cannot be read: {error!r}")
+            self._error = StepFailed(f"the client's report cannot be read: {error!r}")
         finally:
             self._begun.set()
