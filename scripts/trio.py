@@ -34,8 +34,8 @@ class Ports(NamedTuple):
 def free_ports() -> Ports:
     """Return three free ports.
 
-    They are drawn at random from below the ephemeral range, so that no other process is likely to get one of them before
-    the services start.
+    They are drawn at random from below the ephemeral range, so that another process is unlikely to get one of them
+    before the services start.
     """
     sockets: list[socket.socket] = []
     while len(sockets) < len(Ports._fields):
