@@ -14,7 +14,8 @@ from urllib3.exceptions import HTTPError
 
 from scripts.trio import Trio
 from tests.support.segments import check_counts, numbers_on, segment_body, segment_files
-from tests.support.writers import Connection, Crowd, send_to_buffer, send_to_gateway
+from tests.support.writers import send_to_buffer, send_to_gateway
+from tools.clients import Connection, Crowd
 
 WRITERS = 16
 ALICE = json.dumps({"user": "alice", "token": "secret"}).encode()
