@@ -33,7 +33,14 @@ from databuffer.fingerprint import fingerprint, matches
 from databuffer.quota import DailyQuota, day_of
 from databuffer.settings import OnFrozen
 from databuffer.staging import Outcome, Staged, stage
-from databuffer.storage.catalog import BatchRow, CataloguedSegment, ClaimRow, SegmentFilter, SegmentRow
+from databuffer.storage.catalog import (
+    BatchRow,
+    CataloguedSegment,
+    ClaimRow,
+    IdempotencyKey,
+    SegmentFilter,
+    SegmentRow,
+)
 from databuffer.storage.manifest import MANIFEST, read_manifest
 from databuffer.storage.metadata import stored_entry
 from databuffer.storage.recovery import recover
@@ -222,16 +229,16 @@ class Buffer:
     async def names(self) -> list[str]:
         """Give the file names of the batch in hand, in the order they were stored."""
         hand = self._in_hand
-        names = await asyncio.to_thread(self._store.catalog.sizes, hand.id)
+        names = await asyncio.to_thread(self._store.catalog.segments.sizes, hand.id)
         return list(names)[: hand.stats.n_itm]
 
     async def log_lines(self, last: int | None = None) -> list[bytes]:
         """Give the lines of LogStream.json, the newest `last` of them where that is said; the oldest come first."""
-        return await asyncio.to_thread(self._store.hand.log.lines, last)
+        return await asyncio.to_thread(self._store.current.log.lines, last)
 
     async def batches(self) -> list[BatchRow]:
         """Give all batches, the oldest first."""
-        return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches)]
+        return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches.all)]
 
     async def batch(self, batch: str) -> BatchRow:
         """Give one batch.
@@ -240,7 +247,7 @@ class Buffer:
             NotFound: there is none of that id.
 
         """
-        row = await asyncio.to_thread(self._store.catalog.batch, batch)
+        row = await asyncio.to_thread(self._store.catalog.batches.get, batch)
         if row is None:
             raise NotFound(f"there is no batch {batch!r}")
         return self._counted(row)
@@ -265,7 +272,7 @@ class Buffer:
 
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Give the segments asked for, by growing seq; with `before` by falling seq."""
-        return await asyncio.to_thread(self._store.catalog.segments, wanted)
+        return await asyncio.to_thread(self._store.catalog.segments.find, wanted)
 
     async def coverage(self, wanted: SegmentFilter) -> Coverage:
         """Tell the spans without a gap that a batch covers, or all of them together.
@@ -285,7 +292,7 @@ class Buffer:
             NotFound: there is none of that name.
 
         """
-        found = await asyncio.to_thread(self._store.catalog.segment, name)
+        found = await asyncio.to_thread(self._store.catalog.segments.get, name)
         if found is None:
             raise NotFound(f"there is no segment {name!r}")
         return found
@@ -326,18 +333,18 @@ class Buffer:
             meters.REPAIRS.inc()
             log.warning("repaired: %s", repair, extra={"event": "repair"})
         self._description = self._store.metadata.read_description() or OPERATIONAL
-        self._hand = self._store.load(self._store.hand)
+        self._hand = self._store.load(self._store.current)
         self._next = self._store.load(self._store.next) if self._store.next.folder.exists() else None
         for batch in filter(None, (self._hand, self._next)):
-            last = self._store.catalog.last_name(batch.id)
+            last = self._store.catalog.segments.last_name(batch.id)
             self._last_number = max(self._last_number, self._store.volume.number(last or "") or 0)
-        self._recovered = self._store.catalog.recovered()
-        self._quota.spending = self._store.catalog.spending(day_of(time.time_ns()))
-        self._last_seq = self._store.catalog.last_seq()
+        self._recovered = self._store.catalog.segments.recovered()
+        self._quota.spending = self._store.catalog.ledger.spending(day_of(time.time_ns()))
+        self._last_seq = self._store.catalog.segments.last_seq()
         self._coverage = CoverageKeeper(self._store.catalog)
         self._verifier.load()
-        self._claimed_by = self._store.catalog.claim_on(self._in_hand.id)
-        self._archived = self._store.catalog.archived()
+        self._claimed_by = self._store.catalog.ledger.claim_on(self._in_hand.id)
+        self._archived = self._store.catalog.batches.archived()
         self._quarantined = self._store.volume.quarantined()
         self._trusted = True
 
@@ -353,7 +360,7 @@ class Buffer:
         self._committer.start()
         stats, state = self._in_hand.stats, self._description.dstatus
         told = {"event": "open", "state": state, **_counts(self._in_hand)}
-        log.info("%s, %s in %s", state, _size(stats), self._store.hand.folder, extra=told)
+        log.info("%s, %s in %s", state, _size(stats), self._store.current.folder, extra=told)
 
     async def close(self) -> None:
         """Finish what was accepted, note that everything agrees, and let go of the volume."""
@@ -489,7 +496,7 @@ class Buffer:
         try:
             found = kept = await asyncio.wrap_future(verifying)
             _tell_verified(batch, kept)
-            await self._in_order(lambda: self._store.catalog.put_verification(batch, kept))
+            await self._in_order(lambda: self._store.catalog.ledger.put_verification(batch, kept))
         except VerifierStopped:
             log.info("batch %s was being verified when the buffer stopped", batch)
         except VolumeError as error:
@@ -633,24 +640,24 @@ class Buffer:
         keyed = {index: each.key for index, each in enumerate(group) if each.key is not None}
         if not keyed:
             return {}
-        known = self._store.catalog.by_key(keyed.values())
+        known = self._store.catalog.ledger.by_key(keyed.values())
         answers: dict[int, Stored | ProblemError] = {}
         for index, key in keyed.items():
             sha256 = group[index].staged.sha256
             first = known.get(key) or self._claim(sha256, key)
             if first is not None:
-                answers[index] = Stored(first.name, first.bytes) if first.sha256 == sha256 else _key_reused(key)
+                answers[index] = Stored(first.segment, first.bytes) if first.sha256 == sha256 else _key_reused(key)
         return answers
 
-    def _claim(self, sha256: str, key: str) -> CataloguedSegment | None:
+    def _claim(self, sha256: str, key: str) -> IdempotencyKey | None:
         """Give a segment that start-up found on the volume to the key that comes with its very bytes.
 
         It was stored right before a crash and never acknowledged, and this is its sender trying again.
         """
         if sha256 not in self._recovered:
             return None
-        claimed = self._store.catalog.claim(sha256, key)
-        self._recovered = self._store.catalog.recovered()
+        claimed = self._store.catalog.ledger.claim_recovered(sha256, key)
+        self._recovered = self._store.catalog.segments.recovered()
         return claimed
 
     def _store_fresh(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
@@ -702,7 +709,7 @@ class Buffer:
                 assert isinstance(each.staged.place, Path)  # noqa: S101 (what was written lies somewhere)
                 self._store.volume.publish(each.staged.place, folder, segment.name)
             synced = self._syncer.submit(self._store.volume.sync, folder)
-            self._store.catalog.add(batch.id, rows, spent)
+            self._store.catalog.segments.add(batch.id, rows, spent)
             entered = True
             synced.result()
             self._count(batch, rows, now)
@@ -713,7 +720,7 @@ class Buffer:
             self._discard(folder / segment.name for segment in stored)
             if entered:
                 with suppress(VolumeError):
-                    self._store.catalog.take_back(spent)
+                    self._store.catalog.ledger.take_back(spent)
             raise
         self._quota.spending = self._quota.spending.with_more(spent)
         return stored
@@ -723,7 +730,7 @@ class Buffer:
         stats = BufferStats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
         batch.slot.log.append(stored_entry(row.name, row.bytes, now) for row in rows)
         grown = replace(batch, stats=stats, tally=counted(batch.tally, rows))
-        if batch.slot is self._store.hand:
+        if batch.slot is self._store.current:
             self._store.metadata.write_stats(stats)
             self._hand = grown
         else:
@@ -775,7 +782,9 @@ class Buffer:
         if self._description.dstatus is not DatastoreState.FROZEN or batch != self._in_hand.id:
             raise BatchNotFrozen(f"batch {batch!r} is not frozen")
         now = time.time_ns()
-        claim = self._store.catalog.claim_batch(ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now)
+        claim = self._store.catalog.ledger.claim_batch(
+            ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now
+        )
         if claim.worker != order.worker:
             raise _claimed(claim, now)
         self._claimed_by = claim
@@ -785,7 +794,7 @@ class Buffer:
 
     def _release_batch(self, batch: str, worker: str) -> None:
         now = time.time_ns()
-        claim = self._store.catalog.release_batch(batch, worker, now)
+        claim = self._store.catalog.ledger.release_batch(batch, worker, now)
         if claim is not None:
             raise _claimed(claim, now)
         if self._claimed_by and self._claimed_by.batch == batch:
@@ -825,11 +834,11 @@ class Buffer:
         return await asyncio.to_thread(look) or await self._in_order(look)
 
     def _segment_place(self, name: str) -> Path | None:
-        segment = self._store.catalog.segment(name)
+        segment = self._store.catalog.segments.get(name)
         return self._place(segment.batch, name) if segment else None
 
     def _place(self, batch: str, name: str) -> Path | None:
-        row = self._store.catalog.batch(batch)
+        row = self._store.catalog.batches.get(batch)
         return self._store.volume.root / row.path / name if row else None
 
     def _counted(self, row: BatchRow) -> BatchRow:

@@ -39,7 +39,7 @@ class Verifier:
 
     def load(self) -> None:
         """Read what was found before."""
-        self._found = self._store.catalog.verifications()
+        self._found = self._store.catalog.ledger.verifications()
 
     def of(self, batch: str) -> Verification | None:
         """Tell how far a batch is verified, or what was found; None: nobody has asked, or the answer was lost."""
