@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from databuffer.errors import VolumeFailed, VolumeFull
 
@@ -34,12 +34,12 @@ def upsert(dialect: sa.Dialect, table: sa.Table) -> Any:
     return statement.on_conflict_do_update(index_elements=list(keys), set_=replaced)
 
 
-def positional_insert(dialect: sa.Dialect, table: sa.Table) -> str:
-    """Return the text of an INSERT whose parameters are the values of a row, in the order of the columns.
+def sql_text(dialect: sa.Dialect, statement: sa.Insert | sa.Update) -> str:
+    """Return the text of a statement with positional parameters, for a cursor of the driver.
 
-    Executed with tuples, it costs 5 µs per row less than SQLAlchemy's own way from dictionaries.
+    What is executed with every group of segments is compiled once: SQLAlchemy's execution costs 60 µs per statement.
     """
-    compiled = sa.insert(table).compile(dialect=dialect)
+    compiled = statement.compile(dialect=dialect)
     assert compiled.positional  # noqa: S101 (PostgreSQL's driver needs paramstyle "format" for it)
     return str(compiled)
 
@@ -124,12 +124,11 @@ class Database:
         """Turn errors of the database into those of the buffer."""
         try:
             yield
-        except DatabaseError as error:
-            # The low byte is the primary code of SQLite's extended ones.
-            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            original = error.orig if isinstance(error, DatabaseError) else error
+            code = getattr(original, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
             self.damaged |= code in _DAMAGE
-            full = isinstance(error, OperationalError) and code == sqlite3.SQLITE_FULL
-            raise (VolumeFull if full else VolumeFailed)(f"the catalog: {error.orig}") from error
+            raise (VolumeFull if code == sqlite3.SQLITE_FULL else VolumeFailed)(f"the catalog: {original}") from error
 
 
 def portions(names: Iterable[str], size: int = 500) -> Iterator[list[str]]:
@@ -151,6 +150,6 @@ def _engine(path: Path, synchronous: str) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         if not connection.get_execution_options().get("reading"):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.connection.cursor().execute("BEGIN IMMEDIATE")
 
     return engine

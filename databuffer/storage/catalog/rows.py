@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from gwwire.datastore import BatchState
 
 
@@ -39,8 +41,8 @@ class SegmentRow(NamedTuple):
     key: str | None = None
 
 
-class CataloguedSegment(NamedTuple):
-    """A segment of the catalog."""
+class CataloguedSegment(msgspec.Struct, frozen=True, gc=False):
+    """A segment of the catalog; a freeze reads all of a batch, which the garbage collector need not look through."""
 
     seq: int
     batch: str

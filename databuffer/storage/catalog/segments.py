@@ -7,14 +7,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from databuffer.quota import Spending
-from databuffer.storage.catalog.database import Database, portions, positional_insert
+from databuffer.storage.catalog.database import Database, portions, sql_text
 from databuffer.storage.catalog.ledger import add_spending
 from databuffer.storage.catalog.rows import CataloguedSegment, Extent, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.schema import COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
 from gwwire.overview import ChannelOverview
 
 _NOTHING_SPENT = Spending()
-_COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment._fields]
+_COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment.__struct_fields__]
+
+_PORTION = 500
 
 #: A span may be longer than a float64 can say; JSON has no number for that.
 _MOST = sys.float_info.max
@@ -28,8 +30,9 @@ class Segments:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = positional_insert(database.dialect, SEGMENTS)
-        self._insert_key = positional_insert(database.dialect, IDEMPOTENCY_KEYS)
+        self._draw = sql_text(database.dialect, _DRAW)
+        self._insert = sql_text(database.dialect, sa.insert(SEGMENTS))
+        self._insert_key = sql_text(database.dialect, sa.insert(IDEMPOTENCY_KEYS))
 
     def add(
         self, batch: str, rows: Sequence[SegmentRow], spent: Spending = _NOTHING_SPENT, *, recovered: bool = False
@@ -47,11 +50,14 @@ class Segments:
             return
         keys = [(row.key, row.name, row.sha256, row.bytes, row.stored) for row in rows if row.key is not None]
         with self._database.writing(ledger=bool(keys or spent.used)) as connection:
-            first = _draw(connection, len(rows))
-            values = [(seq, batch, *row[:8], recovered) for seq, row in enumerate(rows, first)]
-            connection.exec_driver_sql(self._insert, values)
+            cursor = connection.connection.cursor()
+            cursor.execute(self._draw, (len(rows),))
+            [(last,)] = cursor.fetchall()
+            values = [(seq, batch, *row[:8], recovered) for seq, row in enumerate(rows, last - len(rows) + 1)]
+            cursor.executemany(self._insert, values)
             if keys:
-                connection.exec_driver_sql(self._insert_key, keys)
+                cursor.executemany(self._insert_key, keys)
+            cursor.close()
             if spent.used:
                 add_spending(connection, spent)
             if recovered:
@@ -94,7 +100,7 @@ class Segments:
         """Return the names and sizes of the segments of a batch by growing seq."""
         query = sa.select(SEGMENTS.c.name, SEGMENTS.c.bytes).where(SEGMENTS.c.batch == batch).order_by(SEGMENTS.c.seq)
         with self._database.reading() as connection:
-            return dict(connection.execute(query).all())
+            return {name: size for name, size in _in_portions(connection, query)}  # noqa: C416 (rows, not pairs)
 
     def last_name(self, batch: str) -> str | None:
         """Return the name of the segment that was added last to a batch, or None if it is empty."""
@@ -105,21 +111,21 @@ class Segments:
     def find(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Return the segments that a filter selects by growing seq, with `before` by falling seq."""
         with self._database.reading() as connection:
-            return [CataloguedSegment._make(row) for row in connection.execute(segments_query(wanted))]
+            return [CataloguedSegment(*row) for row in _in_portions(connection, segments_query(wanted))]
 
     def get(self, name: str) -> CataloguedSegment | None:
         """Return the segment of a name, the newest if several batches have one, or None if there is none."""
         query = sa.select(*_COLUMNS).where(SEGMENTS.c.name == name).order_by(SEGMENTS.c.seq.desc()).limit(1)
         with self._database.reading() as connection:
-            row = connection.execute(query).first()
-            return None if row is None else CataloguedSegment._make(row)
+            row: Any = connection.execute(query).first()
+            return None if row is None else CataloguedSegment(*row)
 
     def extents(self, batch: str, after: int) -> Iterator[Extent]:
         """Yield the spans of the segments of a batch with a seq above `after`, by growing seq."""
         query = sa.select(*(SEGMENTS.c[name] for name in Extent._fields))
         query = query.where(SEGMENTS.c.batch == batch, SEGMENTS.c.seq > after).order_by(SEGMENTS.c.seq)
         with self._database.reading() as connection:
-            yield from map(Extent._make, connection.execute(query))
+            yield from map(Extent._make, _in_portions(connection, query))
 
     def recovered(self) -> frozenset[str]:
         """Return the SHA-256 of the recovered segments that no Idempotency-Key belongs to."""
@@ -137,13 +143,17 @@ _CLAIMED_BEFORE = (
     )
     .values(recovered=False)
 )
+#: Take the next seqs; returns the last of them.
 _DRAW = sa.update(COUNTER).values(seq=COUNTER.c.seq + sa.bindparam("number")).returning(COUNTER.c.seq)
 
 
-def _draw(connection: sa.Connection, number: int) -> int:
-    """Take the next seqs, and return the first of them."""
-    last: int = connection.execute(_DRAW, {"number": number}).scalar_one()
-    return last - number + 1
+def _in_portions(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    """Yield the rows of a query that may have a million of them.
+
+    Rows are made in C without releasing the GIL: other threads wait as long as one portion takes.
+    """
+    for portion in connection.execute(query).partitions(_PORTION):
+        yield from portion
 
 
 def tally_query(batch: str) -> sa.Select[Any]:
