@@ -97,8 +97,13 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     for name in sorted(known.keys() - folders.keys()):
         yield Finding(
             f"archive {name!r} is in the catalog, but not on the volume",
-            partial(store.catalog.batches.drop, known[name].id),
+            partial(_drop_archive, store, known[name].id),
         )
+
+
+def _drop_archive(store: Store, batch: str) -> None:
+    store.catalog.ledger.drop_verification(batch)
+    store.catalog.batches.drop(batch)
 
 
 def _import_archive(store: Store, folder: Path) -> None:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from databuffer.storage.catalog.database import Database, upsert
 from databuffer.storage.catalog.rows import BatchRow
-from databuffer.storage.catalog.schema import BATCHES, SEGMENTS, VERIFICATIONS
+from databuffer.storage.catalog.schema import BATCHES, SEGMENTS
 from gwwire.datastore import BatchState
 
 
@@ -22,10 +22,9 @@ class Batches:
             connection.execute(upsert(self._database.dialect, BATCHES), vars(batch))
 
     def drop(self, batch: str) -> None:
-        """Delete a batch, its segments and its verification; their Idempotency-Keys stay."""
-        with self._database.writing(ledger=True) as connection:
+        """Delete a batch and its segments; the ledger keeps what it knows of them."""
+        with self._database.writing() as connection:
             connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch))
-            connection.execute(sa.delete(VERIFICATIONS).where(VERIFICATIONS.c.batch == batch))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
 
     def all(self) -> list[BatchRow]:

@@ -67,6 +67,11 @@ class Ledger:
         with self._database.writing_synced() as connection:
             connection.execute(upsert(self._database.dialect, VERIFICATIONS), row)
 
+    def drop_verification(self, batch: str) -> None:
+        """Delete the verification of a batch."""
+        with self._database.writing_synced() as connection:
+            connection.execute(sa.delete(VERIFICATIONS).where(VERIFICATIONS.c.batch == batch))
+
     def verifications(self) -> dict[str, Verification]:
         """Return the last verification of each batch that was verified."""
         with self._database.reading() as connection:
