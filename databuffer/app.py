@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from databuffer.buffer import Buffer
 from databuffer.routes import SegmentRoute, routers
 from databuffer.settings import BufferSettings
-from databuffer.storage.catalog import Catalog
+from databuffer.storage.catalog import Catalog, Database
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.store import Store
 from databuffer.storage.volume import Volume
@@ -24,7 +24,7 @@ def create_store(settings: BufferSettings) -> Store:
     return Store(
         Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM),
         Metadata(settings.ADMROOT / settings.ADMFNM, settings.ADMROOT / settings.DSST),
-        Catalog(settings.ADMROOT / "catalog.sqlite"),
+        Catalog(Database(settings.ADMROOT / "catalog.sqlite"), settings.DTVOLROOT / ".ledger"),
         LogStream(settings.LOGROOT / settings.LOGSTREAM),
         LogStream(settings.LOGROOT / f"next.{settings.LOGSTREAM}"),
     )

@@ -183,7 +183,7 @@ class Batches:
             result = await asyncio.wrap_future(verifying)
             _log_verification(batch, result)
             try:
-                await self._perform(lambda: self._store.catalog.put_verification(batch, result))
+                await self._perform(lambda: self._store.catalog.ledger.put_verification(batch, result))
             except VolumeError as error:
                 log.warning("the verification of batch %s could not be stored: %s", batch, error.detail)
             self._state.verified = {**self._state.verified, batch: result}
@@ -253,7 +253,7 @@ class Batches:
         if not self._state.frozen or batch != self._state.current.id:
             raise BatchNotFrozen(f"batch {batch!r} is not frozen")
         now = time.time_ns()
-        claim = self._store.catalog.claim_batch(ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now)
+        claim = self._store.catalog.ledger.claim_batch(ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now)
         if claim.worker != order.worker:
             raise _claimed(claim, now)
         self._state.claim = claim
@@ -263,7 +263,7 @@ class Batches:
 
     def _release(self, batch: str, worker: str) -> None:
         now = time.time_ns()
-        claim = self._store.catalog.release_batch(batch, worker, now)
+        claim = self._store.catalog.ledger.release_batch(batch, worker, now)
         if claim is not None:
             raise _claimed(claim, now)
         if self._state.claim and self._state.claim.batch == batch:

@@ -67,7 +67,7 @@ class Buffer:
         current, state = self.state.current, self.state.description.dstatus
         n_itm, size = current.stats.n_itm, current.stats.buff_size
         extra = {"event": "open", "state": state, "batch": current.id, "n_itm": n_itm, "buff_size": size}
-        log.info("%s, %d segments, %d bytes in %s", state, n_itm, size, self._store.hand.folder, extra=extra)
+        log.info("%s, %d segments, %d bytes in %s", state, n_itm, size, self._store.current.folder, extra=extra)
 
     async def close(self) -> None:
         """Finish what was accepted, note that everything agrees, and release the volume."""

@@ -49,7 +49,7 @@ class CoverageKeeper:
         known = self._known.get(batch, _Known())
         fresh: dict[Series, list[Span]] = {}
         seq = known.seq
-        for channel, dt, t0, n, seq in self._catalog.extents(batch, known.seq):  # noqa: B007 (the last one counts)
+        for channel, dt, t0, n, seq in self._catalog.segments.extents(batch, known.seq):  # noqa: B007 (the last one counts)
             fresh.setdefault((channel, sampling(dt)), []).append((t0, stop_of(t0, n, dt), 1))
         if fresh:
             known = _Known(seq, joined([known.spans, fresh]))

@@ -104,16 +104,16 @@ class Queries:
     async def names(self) -> list[str]:
         """Return the file names of the current batch, in the order they were stored."""
         current = self._state.current
-        names = await asyncio.to_thread(self._store.catalog.sizes, current.id)
+        names = await asyncio.to_thread(self._store.catalog.segments.sizes, current.id)
         return list(names)[: current.stats.n_itm]
 
     async def log_lines(self, last: int | None = None) -> list[bytes]:
         """Return the lines of LogStream.json, or the newest `last` of them; the oldest come first."""
-        return await asyncio.to_thread(self._store.hand.log.lines, last)
+        return await asyncio.to_thread(self._store.current.log.lines, last)
 
     async def batches(self) -> list[BatchRow]:
         """Return all batches, the oldest first."""
-        return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches)]
+        return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches.all)]
 
     async def batch(self, batch: str) -> BatchRow:
         """Return one batch.
@@ -122,7 +122,7 @@ class Queries:
             NotFound: there is no batch with that id.
 
         """
-        row = await asyncio.to_thread(self._store.catalog.batch, batch)
+        row = await asyncio.to_thread(self._store.catalog.batches.get, batch)
         if row is None:
             raise NotFound(f"there is no batch {batch!r}")
         return self._counted(row)
@@ -154,7 +154,7 @@ class Queries:
 
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Return the segments that match, by growing seq, or with `before` by falling seq."""
-        return await asyncio.to_thread(self._store.catalog.segments, wanted)
+        return await asyncio.to_thread(self._store.catalog.segments.find, wanted)
 
     async def segment(self, name: str) -> CataloguedSegment:
         """Return a segment's catalog entry.
@@ -163,7 +163,7 @@ class Queries:
             NotFound: there is no segment with that name.
 
         """
-        found = await asyncio.to_thread(self._store.catalog.segment, name)
+        found = await asyncio.to_thread(self._store.catalog.segments.get, name)
         if found is None:
             raise NotFound(f"there is no segment {name!r}")
         return found
@@ -212,11 +212,11 @@ class Queries:
         return await asyncio.to_thread(look) or await self._in_order(look)
 
     def _segment_place(self, name: str) -> Path | None:
-        segment = self._store.catalog.segment(name)
+        segment = self._store.catalog.segments.get(name)
         return self._place(segment.batch, name) if segment else None
 
     def _place(self, batch: str, name: str) -> Path | None:
-        row = self._store.catalog.batch(batch)
+        row = self._store.catalog.batches.get(batch)
         return self._store.volume.root / row.path / name if row else None
 
     def _counted(self, row: BatchRow) -> BatchRow:

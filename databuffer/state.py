@@ -124,18 +124,18 @@ class State:
             log.warning("repaired: %s", repair, extra={"event": "repair"})
         catalog = self._store.catalog
         self.description = self._store.metadata.read_description() or OPERATIONAL
-        self._current = self._store.load(self._store.hand)
+        self._current = self._store.load(self._store.current)
         self.next = self._store.load(self._store.next) if self._store.next.folder.exists() else None
         for batch in self.open_batches:
-            last = catalog.last_name(batch.id)
+            last = catalog.segments.last_name(batch.id)
             self._last_number = max(self._last_number, self._store.volume.number(last or "") or 0)
-        self.recovered = catalog.recovered()
-        self._quota.spending = catalog.spending(day_of(time.time_ns()))
-        self.last_seq = catalog.last_seq()
+        self.recovered = catalog.segments.recovered()
+        self._quota.spending = catalog.ledger.spending(day_of(time.time_ns()))
+        self.last_seq = catalog.segments.last_seq()
         self.coverage = CoverageKeeper(catalog)
-        self.verified = catalog.verifications()
-        self.claim = catalog.claim_on(self._current.id)
-        self.archived = catalog.archived()
+        self.verified = catalog.ledger.verifications()
+        self.claim = catalog.ledger.claim_on(self._current.id)
+        self.archived = catalog.batches.archived()
         self.quarantined = self._store.volume.quarantined()
         self.agreement = Agreement.UNPROVEN
 

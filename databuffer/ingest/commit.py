@@ -12,7 +12,7 @@ from databuffer.ingest.staging import Staging, discard
 from databuffer.ingest.sync_pool import SyncPool
 from databuffer.quota import DailyQuota
 from databuffer.state import State
-from databuffer.storage.catalog import CataloguedSegment, SegmentRow
+from databuffer.storage.catalog import IdempotencyKey, SegmentRow
 from databuffer.storage.store import OpenBatch, Store
 from gwservice.tracing import group_span
 
@@ -71,32 +71,33 @@ class GroupCommit:
                     each.refuse(BufferFrozen(f"the batch is frozen by {self._state.description.user}"))
                 continue
             self._publish(batch, self._sync(self._quota.admit(fresh, time.time_ns())))
+        self._store.ledger_backup_due()
 
     def _without_repeats(self, turn: Sequence[Incoming]) -> list[Incoming]:
         """Answer the segments whose Idempotency-Key is known; return the others."""
         keyed = {each.key: each for each in turn if each.key is not None}
         if not keyed:
             return list(turn)
-        known = self._store.catalog.by_key(keyed)
+        known = self._store.catalog.ledger.by_key(keyed)
         for key, each in keyed.items():
             first = known.get(key) or self._claim_recovered(each.sha256, key)
             if first is not None and first.sha256 == each.sha256:
                 discard(each)
-                each.store_as(first.name, first.bytes)
+                each.store_as(first.segment, first.bytes)
             elif first is not None:
                 detail = f"Idempotency-Key {key!r} came with other bytes before"
                 each.refuse(KeyReused(detail, field="Idempotency-Key"))
         return [each for each in turn if not each.settled]
 
-    def _claim_recovered(self, sha256: str, key: str) -> CataloguedSegment | None:
+    def _claim_recovered(self, sha256: str, key: str) -> IdempotencyKey | None:
         """Return the segment with these bytes that recovery found on the volume, or None.
 
         It was stored right before a crash and never acknowledged; this is its sender's retry.
         """
         if sha256 not in self._state.recovered:
             return None
-        claimed = self._store.catalog.claim(sha256, key)
-        self._state.recovered = self._store.catalog.recovered()
+        claimed = self._store.catalog.ledger.claim_recovered(sha256, key)
+        self._state.recovered = self._store.catalog.segments.recovered()
         return claimed
 
     def _sync(self, group: Sequence[Incoming]) -> list[Incoming]:
@@ -123,14 +124,14 @@ class GroupCommit:
         try:
             volume.publish([(each.path, row.name) for each, row in zip(group, rows, strict=True)], folder)
             volume.sync(folder)
-            catalog.add(batch.id, rows, spent)
+            catalog.segments.add(batch.id, rows, spent)
             entered = True
             self._state.count(batch, rows, now)
         except VolumeError:
             self._discard_published(folder, rows)
             if entered:
                 with suppress(VolumeError):
-                    catalog.take_back(spent)
+                    catalog.ledger.take_back(spent)
             raise
         self._quota.add(spent)
         for each, row in zip(group, rows, strict=True):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from databuffer.buffer import Buffer
 from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import NotFound
-from databuffer.storage.catalog import Catalog, SegmentFilter, SegmentRow
+from databuffer.storage.catalog import Catalog, Database, SegmentFilter, SegmentRow
 from gwwire.coverage import ChannelCoverage, Coverage, Span
 from gwwire.datastore import FreezeOrder
 
@@ -54,12 +54,12 @@ def by_hand(of_one: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
 @settings(max_examples=60, deadline=None)
 @given(pieces=pieces, portions=st.lists(st.integers(0, 40), max_size=4))
 def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Piece], portions: list[int]) -> None:
-    catalog = Catalog(Path(":memory:"))
+    catalog = Catalog(Database(Path(":memory:")), Path("nowhere"))
     catalog.open()
     keeper = CoverageKeeper(catalog)
     places = sorted({0, len(pieces), *(min(portion, len(pieces)) for portion in portions)})
     for start, stop in pairwise([*places, len(pieces)]):
-        catalog.add("b", [row(number, pieces[number]) for number in range(start, stop)])
+        catalog.segments.add("b", [row(number, pieces[number]) for number in range(start, stop)])
         told = keeper.of(["b"])
     catalog.close()
     expected = {
@@ -73,10 +73,10 @@ def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Pi
 
 
 def test_several_batches_are_told_together(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "catalog.sqlite")
+    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
     catalog.open()
-    catalog.add("a", [row(1, (None, 1.0, 0, 4))])
-    catalog.add("b", [row(2, (None, 1.0, 16, 4)), row(3, (None, 1.0, 400, 1))])
+    catalog.segments.add("a", [row(1, (None, 1.0, 0, 4))])
+    catalog.segments.add("b", [row(2, (None, 1.0, 16, 4)), row(3, (None, 1.0, 400, 1))])
     keeper = CoverageKeeper(catalog)
     assert keeper.of(["a", "b"]) == {(None, 1.0): [(0.0, 8.0, 2), (100.0, 101.0, 1)]}
     assert keeper.of(["a"]) == {(None, 1.0): [(0.0, 4.0, 1)]}

@@ -172,7 +172,7 @@ async def test_archiving_interrupted_after_its_rename_is_finished(
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
     assert buffer.queries.stats == BufferStats(0, 0)
     assert len(list(archive.glob("gwb*.json"))) == 3
-    assert "finished that" in caplog.text
+    assert "archiving is finished now" in caplog.text
     await check_agreement(buffer, used)
 
 

@@ -25,14 +25,14 @@ from databuffer.buffer import Buffer
 from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotHolder, QueueFull, VolumeError
 from databuffer.ingest.incoming import Incoming
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.storage.catalog import BatchRow, SegmentFilter
+from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.manifest import batch_digest, differences, read_manifest
 from databuffer.storage.store import Store
 from gwwire.datastore import BatchState, BufferStats, FlushOrder, FreezeOrder, ThawOrder
 from gwwire.overview import ChannelOverview
 from gwwire.problems import ProblemError
 from gwwire.segment import Segment, decode_segment
-from tests.support.faulty_volume import Crash, Fault, FaultyCatalog, FaultyVolume
+from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 from tests.support.model import Files, Layout, Model
 from tests.support.segments import BAD_BODIES, segment_body
 
@@ -249,8 +249,9 @@ class BufferMachine(RuleBasedStateMachine):
         self.executor = ThreadPoolExecutor(2)
         self.runner.get_loop().set_default_executor(self.executor)
         self.store: Store = create_store(self.settings)
-        self.store.catalog = FaultyCatalog(self.store.catalog, self.faults)
-        self.snapshot = self.store.catalog.path.read_bytes() if self.store.catalog.path.exists() else b""
+        path = self.store.catalog.database.path
+        self.store.catalog = Catalog(FaultyDatabase(path, self.faults), self.store.volume.root / ".ledger")
+        self.snapshot = path.read_bytes() if path.exists() else b""
         self.buffer = Buffer(self.store, queue_size=QUEUE, on_frozen=self.on_frozen)
 
     def _drop(self) -> None:
@@ -272,14 +273,14 @@ class BufferMachine(RuleBasedStateMachine):
         """Lose what was never synced: the catalog is an old one, the counts are empty, the log is cut short."""
         self._delete_catalog()
         if self.snapshot:
-            self.store.catalog.path.write_bytes(self.snapshot)
+            self.store.catalog.database.path.write_bytes(self.snapshot)
         (self.settings.ADMROOT / self.settings.ADMFNM).write_bytes(b"")
         log = self.settings.LOGROOT / self.settings.LOGSTREAM
         log.write_bytes(log.read_bytes()[:-20])
 
     def _delete_catalog(self) -> None:
         for suffix in ("", "-wal", "-shm"):
-            path = self.store.catalog.path
+            path = self.store.catalog.database.path
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         self.model.lose_catalog()
         self.seqs = {}
@@ -362,7 +363,7 @@ class BufferMachine(RuleBasedStateMachine):
         if overview.next and following:
             told = overview.next
             assert (told.batch, told.n_itm, told.buff_size) == (following.id, following.n_itm, following.buff_size)
-        assert max(self.seqs.values(), default=0) <= overview.seq == self.store.catalog.last_seq()
+        assert max(self.seqs.values(), default=0) <= overview.seq == self.store.catalog.segments.last_seq()
         assert overview.archived == len(there.archives)
         reasons = list(self.store.volume.quarantine.glob("*.reason"))
         assert overview.quarantined == len(list(self.store.volume.quarantine.iterdir())) - len(reasons)

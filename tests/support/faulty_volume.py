@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
 
 from databuffer.errors import volume_error
-from databuffer.storage.catalog import Catalog
+from databuffer.storage.catalog import Database
 
 _CALLS = (
     *("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "ftruncate"),
@@ -139,16 +140,21 @@ class FaultyVolume:
             raise volume_error(error) from error
 
 
-class FaultyCatalog(Catalog):
-    """A catalog whose transactions are calls that may fail."""
+class FaultyDatabase(Database):
+    """A database whose transactions are calls that may fail."""
 
-    def __init__(self, catalog: Catalog, faults: FaultyVolume) -> None:
-        super().__init__(catalog.path)
+    def __init__(self, path: Path, faults: FaultyVolume) -> None:
+        super().__init__(path)
         self._faults = faults
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._faults.transaction(), super()._writing() as connection:
+    def writing(self, *, ledger: bool = False) -> Iterator[sa.Connection]:
+        with self._faults.transaction(), super().writing(ledger=ledger) as connection:
+            yield connection
+
+    @contextmanager
+    def writing_synced(self) -> Iterator[sa.Connection]:
+        with self._faults.transaction(), super().writing_synced() as connection:
             yield connection
 
 
