@@ -253,7 +253,9 @@ class Batches:
         if not self._state.frozen or batch != self._state.current.id:
             raise BatchNotFrozen(f"batch {batch!r} is not frozen")
         now = time.time_ns()
-        claim = self._store.catalog.ledger.claim_batch(ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now)
+        claim = self._store.catalog.ledger.claim_batch(
+            ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now
+        )
         if claim.worker != order.worker:
             raise _claimed(claim, now)
         self._state.claim = claim

@@ -94,11 +94,13 @@ def test_spans_are_chosen_by_channel_and_time() -> None:
     assert [each.channel for each in coverage(found, SegmentFilter(channel="L1:A")).channels] == ["L1:A"]
 
 
-def test_a_sample_spacing_that_was_rounded_is_the_same_series() -> None:
-    catalog = Catalog(Path(":memory:"))
+def test_a_sample_spacing_that_was_rounded_is_the_same_series(tmp_path: Path) -> None:
+    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
     catalog.open()
     spacings = [1 / 4096, 0.00024414]
-    catalog.add("b", [SegmentRow(f"gwb{i}.json", 10, "", "H1:A", 1e9 + i, spacings[i % 2], 4096, 0) for i in range(32)])
+    catalog.segments.add(
+        "b", [SegmentRow(f"gwb{i}.json", 10, "", "H1:A", 1e9 + i, spacings[i % 2], 4096, 0) for i in range(32)]
+    )
     assert CoverageKeeper(catalog).of(["b"]) == {("H1:A", 1 / 4096): [(1e9, 1e9 + 32, 32)]}
     catalog.close()
 

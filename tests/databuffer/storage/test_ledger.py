@@ -319,22 +319,22 @@ async def test_keys_and_a_verification_outlive_a_lost_catalog(
     open_buffer: OpenBuffer, settings: BufferSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     buffer = await open_buffer()
-    first = await buffer.append(segment_body(1), "one")
-    batch = (await buffer.freeze(FreezeOrder("alice", "secret"))).batch
-    await buffer.flush()
-    await buffer.verify(batch)
-    await asyncio.gather(*buffer._verifying)  # noqa: SLF001 (its end is told nowhere else)
-    await buffer.append(segment_body(2))
-    await buffer.flush()
-    later = await buffer.append(segment_body(3), "three")
-    found = buffer.verification(batch)
+    first = await buffer.ingest.append(segment_body(1), "one")
+    batch = (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).batch
+    await buffer.batches.flush()
+    await buffer.batches.verify(batch)
+    await asyncio.gather(*buffer.batches._verifying)  # noqa: SLF001 (its end is told nowhere else)
+    await buffer.ingest.append(segment_body(2))
+    await buffer.batches.flush()
+    later = await buffer.ingest.append(segment_body(3), "three")
+    found = buffer.batches.verification(batch)
     await buffer.close()
     lose_catalog(settings)
     buffer = await open_buffer()
-    assert await buffer.append(segment_body(1), "one") == first
-    assert buffer.verification(batch) == found
-    assert await buffer.append(segment_body(3), "three") == later, "recovered, and claimed by its sender"
-    assert buffer.stats.n_itm == 1
+    assert (await buffer.ingest.append(segment_body(1), "one")).receipt == first.receipt
+    assert buffer.batches.verification(batch) == found
+    assert await buffer.ingest.append(segment_body(3), "three") == later, "recovered, and claimed by its sender"
+    assert buffer.queries.stats.n_itm == 1
     assert "the ledger is restored from its backup of" in caplog.text
 
 
@@ -343,13 +343,13 @@ async def test_a_restored_key_does_not_lose_its_segment_to_another_key(
     open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
     buffer = await open_buffer()
-    await buffer.append(segment_body(1), "one")
+    await buffer.ingest.append(segment_body(1), "one")
     buffer._store.catalog.backups.write(1)  # noqa: SLF001 (10 minutes are too long for a test)
     await buffer.close()
     lose_catalog(settings)
     buffer = await open_buffer()
-    await buffer.append(segment_body(1), "two")
-    assert buffer.stats.n_itm == 2
+    await buffer.ingest.append(segment_body(1), "two")
+    assert buffer.queries.stats.n_itm == 2
 
 
 @anyio
@@ -357,19 +357,19 @@ async def test_a_lost_thaw_keeps_its_keys(settings: BufferSettings) -> None:
     settings = settings.model_copy(update={"ON_FROZEN": OnFrozen.ROTATE})
     buffer = create_buffer(settings)
     await buffer.open()
-    await buffer.append(segment_body(1), "one")
-    await buffer.freeze(FreezeOrder("alice", "secret"))
-    first = await buffer.append(segment_body(2), "two")
+    await buffer.ingest.append(segment_body(1), "one")
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
+    first = await buffer.ingest.append(segment_body(2), "two")
     before = {path: path.read_bytes() for path in settings.ADMROOT.glob("catalog.sqlite*")}
-    await buffer.thaw(ThawOrder("alice", "secret"))
+    await buffer.batches.thaw(ThawOrder("alice", "secret"))
     await buffer.close()
     lose_catalog(settings)
     for path, content in before.items():
         path.write_bytes(content)
     buffer = create_buffer(settings)
     await buffer.open()
-    assert await buffer.append(segment_body(2), "two") == first
-    assert buffer.stats.n_itm == 2
+    assert (await buffer.ingest.append(segment_body(2), "two")).receipt == first.receipt
+    assert buffer.queries.stats.n_itm == 2
     await buffer.close()
 
 
@@ -378,8 +378,8 @@ async def test_an_archiving_succeeds_when_the_ledger_cannot_be_backed_up(
     buffer: Buffer, settings: BufferSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     (settings.DTVOLROOT / ".ledger").write_bytes(b"a file where a folder should be")
-    await buffer.append(segment_body(1))
-    assert (await buffer.flush()).folder
+    await buffer.ingest.append(segment_body(1))
+    assert (await buffer.batches.flush()).folder
     assert "the ledger could not be backed up" in caplog.text
 
 
@@ -398,9 +398,9 @@ def test_a_killed_buffer_with_a_damaged_catalog_answers_as_before(settings: Buff
                 ADMROOT=Path({str(settings.ADMROOT)!r}), LOGROOT=Path({str(settings.LOGROOT)!r}), GROUP_QUOTA=10**6,
             ))
             await buffer.open()
-            first = await buffer.append(segment_body(1), "one", "detchar")
-            await buffer.flush()
-            second = await buffer.append(segment_body(2), "two", "detchar")
+            first = await buffer.ingest.append(segment_body(1), "one", "detchar")
+            await buffer.batches.flush()
+            second = await buffer.ingest.append(segment_body(2), "two", "detchar")
             print(first.name, second.name, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -411,13 +411,13 @@ def test_a_killed_buffer_with_a_damaged_catalog_answers_as_before(settings: Buff
     for path in settings.ADMROOT.glob("catalog.sqlite*"):
         damage_header(path)
     buffer = create_buffer(settings.model_copy(update={"GROUP_QUOTA": 10**6}))
-    buffer.recover()
+    buffer.state.recover()
     store = buffer._store  # noqa: SLF001 (what it has restored)
     first, second = killed.stdout.split()
     assert store.catalog.ledger.by_key(["one"])["one"].segment == first
     [recovered] = store.catalog.segments.find(SegmentFilter(batch=store.load(store.current).id))
     assert recovered.name == second
-    quota = buffer.quota("detchar")
+    quota = buffer.queries.quota("detchar")
     assert quota
     assert quota.used == recovered.bytes, "of two segments alike, that of the second was not backed up"
     with store.catalog.database.reading() as connection:
