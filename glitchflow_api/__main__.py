@@ -6,7 +6,7 @@ from glitchflow_api import keys
 from glitchflow_api.settings import GatewaySettings
 from glitchflow_api.start import own_tls, start
 from gwservice.asgi import serve
-from gwservice.protocol import Limits, limited
+from gwservice.server import Limits
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
             settings = GatewaySettings.load()
             limits = Limits(settings.HEADER_TIMEOUT, settings.BODY_TIMEOUT, settings.MAX_CONNECTIONS)
             tls = own_tls(settings)
-            serve(start(settings), settings.LISTEN, service="glitchflow_api", protocol=limited(limits), tls=tls)
+            serve(start(settings), settings.LISTEN, service="glitchflow_api", limits=limits, tls=tls)
             return 0
         case _:
             sys.stderr.write("usage: python -m glitchflow_api [keys ...]\n")

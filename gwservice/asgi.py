@@ -1,12 +1,11 @@
 """What the FastAPI services share: bodies, answers, problem documents, and how they are served."""
 
-import asyncio
 import logging
 import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
@@ -22,6 +21,7 @@ from gwservice.correlation import note_problem
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.logs import log_config
 from gwservice.problems import problem_headers
+from gwservice.server import NO_LIMITS, Limits, limited
 from gwservice.settings import Address
 from gwwire.problems import Problem, ProblemCode, ProblemError, code_of_status, encode_problem, make_problem
 from gwwire.segment import NDJSON
@@ -166,7 +166,7 @@ def serve(
     address: Address,
     *,
     service: str,
-    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools",
+    limits: Limits = NO_LIMITS,
     tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, finish the requests under way, and exit with status 0."""
@@ -178,7 +178,7 @@ def serve(
         host=address.host,
         port=address.port,
         loop="uvloop",
-        http=protocol,
+        http=limited(limits),
         ws="none",  # no route is a WebSocket; a connection that became one would be out of its protocol's sight
         ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=log_config(service),

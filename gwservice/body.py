@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from gwservice.asgi_types import Receive
 from gwwire.problems import ProblemCode, ProblemError
 
-_JSON = "application/json"
+_JSON, _RAW_JSON = "application/json", b"application/json"
 #: Bytes of the largest order; no sensible one has a tenth of it.
 ORDER_LIMIT = 64 * 1024
 
@@ -35,8 +35,8 @@ class ClientGone(Exception):
 
 def media_type(headers: Mapping[bytes, bytes]) -> str:
     """Return the media type of a request's body; JSON if the request does not name one."""
-    given = headers.get(b"content-type")
-    return _JSON if given is None else given.decode("latin-1").partition(";")[0].strip().lower()
+    given = headers.get(b"content-type", _RAW_JSON)
+    return _JSON if given == _RAW_JSON else given.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
