@@ -9,7 +9,7 @@ import pytest
 
 from glitchflow_api.app import create_app
 from glitchflow_api.settings import AuthMode, GatewaySettings
-from gwservice.watched import FileBroken
+from gwservice.watched_file import FileBroken
 
 ROOT = Path(__file__).parents[2]
 BY_ITSELF = [sys.executable, "-m", "glitchflow_api"]

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from glitchflow_api.settings import GatewaySettings
 from gwservice.tls import ServerTls
-from gwservice.watched import FileBroken
+from gwservice.watched_file import FileBroken
 from tests.support.certificates import Authority, write_key
 
 
