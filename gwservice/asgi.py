@@ -136,6 +136,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Make `app` answer the errors that the framework raises as problem documents; `Edge` answers the others."""
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(Exception, _leave_to_edge)
 
 
 def problem_response(
@@ -146,6 +147,17 @@ def problem_response(
     response = Response(encode_problem(problem), problem.status)
     response.raw_headers.extend(problem_headers(problem, retry_after))
     return response
+
+
+class _NoAnswer(Response):
+    """Sends nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing."""
+
+
+async def _leave_to_edge(_: Request, __: Exception) -> Response:
+    return _NoAnswer()  # Starlette raises the error again, and `Edge` answers it
 
 
 async def _answer_http_exception(_: Request, error: Any) -> Response:
