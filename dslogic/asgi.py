@@ -64,7 +64,7 @@ def asgi_application(app: Flask) -> ASGIApp:
     """Return the application that `gunicorn.conf.py` has served: Flask's, with the relay in front of it."""
     settings = cast("LogicSettings", app.extensions["settings"])
     buffer = cast("BufferClient", app.extensions["buffer"])
-    secret = CallerSecret.load(settings.CALLER_SECRET_FILE, "dslogic", "CALLER_SECRET_FILE")
+    secret = cast("CallerSecret | None", app.extensions["secret"])
     down = REQUEST_HEADERS | {RAW_GROUP_HEADER}
     relay = Relay(buffer.upstream, max_body=int(settings.MAX_BODY), request_headers=down)
 

@@ -163,9 +163,12 @@ async def test_an_upstream_that_refuses_this_tier_is_no_refusal_of_the_client() 
         talk.request()
         talk.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
-    with raw_server(refuses) as server, closing(Upstream(server.url, "dslogic", setting="LOGIC_SECRET_FILE")) as to:
-        with pytest.raises(UpstreamInvalid, match="LOGIC_SECRET_FILE"):
-            await to.request(b"GET", b"/stat")
+    with (
+        raw_server(refuses) as server,
+        closing(Upstream(server.url, "dslogic", setting="LOGIC_SECRET_FILE")) as to,
+        pytest.raises(UpstreamInvalid, match="LOGIC_SECRET_FILE"),
+    ):
+        await to.request(b"GET", b"/stat")
 
 
 async def test_it_is_spoken_over_tls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
