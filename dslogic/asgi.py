@@ -11,7 +11,7 @@ from flask import Flask
 from dslogic.buffer_client import BufferClient, refused_as
 from dslogic.settings import LogicSettings
 from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
-from gwservice.body import media_type
+from gwservice.body import body_pieces, media_type
 from gwservice.correlation import RequestContext, note_frozen
 from gwservice.headers import RAW_GROUP_HEADER, REQUEST_HEADERS
 from gwservice.observability import Edge
@@ -94,7 +94,7 @@ class DataPath:
         """Answer POST /stream."""
         request: RequestContext = scope["context"]
         if media_type(request.headers) == NDJSON:  # MAX_BODY is then the limit of a line, and the buffer's to check
-            await self._relay.stream(request, send, self._target, self._relay.pieces(receive))
+            await self._relay.stream(request, send, self._target, body_pieces(receive))
             return
         answer = await self._relay.ask(request, receive, self._target)
         if refused_as(answer, ProblemCode.BUFFER_FROZEN):

@@ -16,7 +16,12 @@ def main() -> int:
             return keys.main(arguments, "python -m glitchflow_api keys")
         case []:
             settings = GatewaySettings.load()
-            limits = Limits(settings.HEADER_TIMEOUT, settings.BODY_TIMEOUT, settings.MAX_CONNECTIONS)
+            limits = Limits(
+                header_seconds=settings.HEADER_TIMEOUT,
+                body_seconds=settings.BODY_TIMEOUT,
+                stall_seconds=settings.BODY_TIMEOUT,
+                connections=settings.MAX_CONNECTIONS,
+            )
             tls = own_tls(settings)
             serve(start(settings), settings.LISTEN, service="glitchflow_api", limits=limits, tls=tls)
             return 0

@@ -15,5 +15,6 @@ if _settings.TLS_CERT is not None:
     sys.exit(2)
 app = start(_settings)
 logging.getLogger(__name__).warning(
-    "LISTEN, HEADER_TIMEOUT and MAX_CONNECTIONS are not in force here: only `python -m glitchflow_api` enforces them"
+    "HEADER_TIMEOUT, MAX_CONNECTIONS and, for streams, BODY_TIMEOUT are not in force here: "
+    "only `python -m glitchflow_api` enforces them"
 )

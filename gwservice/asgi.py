@@ -56,7 +56,7 @@ async def read_order(request: Request) -> bytes:
 async def _read_json(request: Request, limit: int, limit_name: str) -> bytes:
     headers = dict(request.scope["headers"])
     require_json(headers)
-    seconds = _body_seconds(request)
+    seconds: float | None = getattr(request.app.state, "body_seconds", None)
     pieces = await body.read_body(request.receive, headers, limit=limit, seconds=seconds, limit_name=limit_name)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -75,12 +75,8 @@ def media_type(request: Request) -> str:
 
 
 def body_pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body piece by piece; raise BodyLate if the next piece is not received in time."""
-    return body.body_pieces(request.receive, _body_seconds(request))
-
-
-def _body_seconds(request: Request) -> float | None:
-    return getattr(request.app.state, "body_seconds", None)
+    """Yield a body piece by piece; raise BodyLate if the server did not receive the next one in time."""
+    return body.body_pieces(request.receive)
 
 
 def offer_ndjson() -> Response:

@@ -21,6 +21,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from gwservice.body import body_late
 from gwservice.problems import problem_headers, send_whole
 from gwservice.security import OPEN_PATHS
 from gwwire.problems import Problem, ProblemCode, encode_problem, make_problem
@@ -45,12 +46,14 @@ class Limits(NamedTuple):
 
     Attributes:
         header_seconds: until the headers of a request are complete.
+        body_seconds: for which the application waits for the next piece of a body.
         stall_seconds: for which a client may not read what is sent to it.
         connections: open at a time.
 
     """
 
     header_seconds: float = math.inf
+    body_seconds: float = math.inf
     stall_seconds: float = math.inf
     connections: float = math.inf
 
@@ -79,6 +82,8 @@ class Exchange:
         self._waiting = 0
         self._delivered = False
         self._gone = False
+        self._waits_since = math.inf
+        self._late = 0.0
         self._news: asyncio.Event | None = None
         self._begun = False
         self._head = b""
@@ -101,6 +106,8 @@ class Exchange:
             self._expects_continue = False
             self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not self._gone and not self.finished:
+            if self._late:
+                raise body_late(self._late)
             if self._pieces:
                 piece = self._pieces.popleft()
                 self._waiting -= len(piece)
@@ -149,6 +156,12 @@ class Exchange:
         self.complete = True
         self._wake()
 
+    def check(self, now: float, seconds: float) -> None:
+        """End the wait for the next piece of the body if it has lasted for so long."""
+        if not self.complete and now - self._waits_since >= seconds:
+            self._late = seconds
+            self._wake()
+
     def disconnect(self) -> None:
         """Note the end of the connection."""
         self._gone = True
@@ -163,7 +176,9 @@ class Exchange:
         if self._news is None:
             self._news = asyncio.Event()
         self._news.clear()
+        self._waits_since = self._connection.loop.time()
         await self._news.wait()
+        self._waits_since = math.inf
 
     def _begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if self._begun:
@@ -207,7 +222,7 @@ class Watch:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        shortest = min(limits.header_seconds, limits.stall_seconds) / _CHECKS
+        shortest = min(limits.header_seconds, limits.body_seconds, limits.stall_seconds) / _CHECKS
         self._interval = min(_LONGEST_INTERVAL, shortest)
         self._watched: set[Connection] = set()
         self._running = False
@@ -352,8 +367,11 @@ class Connection(asyncio.Protocol):
         """Start the request; the application has its own limits for the body."""
         self._in_head, self._progress = False, True
         self._headers_due = math.inf
-        parsed = httptools.parse_url(self._url)
-        path = parsed.path.decode("ascii")
+        raw_path, query = self._url, b""
+        if b"?" in raw_path or raw_path[:1] != b"/":
+            parsed = httptools.parse_url(raw_path)
+            raw_path, query = parsed.path, parsed.query or b""
+        path = raw_path.decode("ascii")
         version = self._parser.get_http_version()
         scope = {
             "type": "http",
@@ -361,8 +379,8 @@ class Connection(asyncio.Protocol):
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
             "path": urllib.parse.unquote(path) if "%" in path else path,
-            "raw_path": parsed.path,
-            "query_string": parsed.query or b"",
+            "raw_path": raw_path,
+            "query_string": query,
             "headers": self._headers,
             "state": self._app_state.copy(),
             **self._place,
@@ -420,6 +438,8 @@ class Connection(asyncio.Protocol):
             self._give_up(ProblemCode.TIMEOUT, f"the headers did not come within {seconds:g} s (HEADER_TIMEOUT)")
         elif self._idle_due <= now:
             self.transport.close()
+        elif self._exchange:
+            self._exchange.check(now, self.watch.limits.body_seconds)
 
     def shutdown(self) -> None:
         """Close the connection after the current answer."""

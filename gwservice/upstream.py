@@ -30,6 +30,7 @@ _CONNECT_SECONDS = 3.0
 #: Shorter than the services keep an idle connection (120 s), so that none is closed at the moment it is used.
 _IDLE_SECONDS = 30.0
 _FINAL = 200
+_UNAUTHORIZED = 401
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -476,7 +477,7 @@ class Upstream:
 
     def _admitted(self, answer: Answer) -> Answer:
         """Return the answer unless the upstream refuses this tier: that is no refusal of the client."""
-        if answer.status == HTTPStatus.UNAUTHORIZED:
+        if answer.status == _UNAUTHORIZED:
             message = f"{self._name} refuses this tier: {self._setting} is not its CALLER_SECRET_FILE"
             raise UpstreamInvalid(message)
         return answer
