@@ -365,8 +365,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Start the request; the application has its own limits for the body."""
-        self._in_head, self._progress = False, True
-        self._headers_due = math.inf
+        self._progress = True
         raw_path, query = self._url, b""
         if b"?" in raw_path or raw_path[:1] != b"/":
             parsed = httptools.parse_url(raw_path)
@@ -388,6 +387,7 @@ class Connection(asyncio.Protocol):
         keep_alive = version == "1.1" and self._parser.should_keep_alive()
         exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
         self._receiving = exchange
+        self._in_head, self._headers_due = False, math.inf
         if self._exchange is None:
             self._start(exchange)
         else:
