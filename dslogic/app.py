@@ -12,6 +12,7 @@ from dslogic.routes import routes
 from dslogic.settings import LogicSettings
 from gwservice.correlation import current_request, note_problem
 from gwservice.logs import configure_logging
+from gwservice.security import CallerSecret
 from gwwire.problems import PROBLEM_TYPE, code_of_status, encode_problem, make_problem
 
 
@@ -36,6 +37,7 @@ def create_app(
     app.extensions["assets"] = Assets()
     app.extensions["buffer"] = buffer = buffer or BufferClient(settings)
     app.extensions["overview"] = OverviewCache(buffer, int(settings.MAX_SIZE))
+    app.extensions["secret"] = CallerSecret.load(settings.CALLER_SECRET_FILE, "dslogic", "CALLER_SECRET_FILE")
     app.extensions["loop"] = LoopBridge()
     app.config["PROPAGATE_EXCEPTIONS"] = True  # `Edge` in front answers them
     app.before_request(_note_route)

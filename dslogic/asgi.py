@@ -11,7 +11,7 @@ from flask import Flask
 from dslogic.buffer_client import BufferClient, refused_as
 from dslogic.settings import LogicSettings
 from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
-from gwservice.body import media_type
+from gwservice.body import body_pieces, media_type
 from gwservice.correlation import RequestContext, note_frozen
 from gwservice.headers import RAW_GROUP_HEADER, REQUEST_HEADERS
 from gwservice.observability import Edge
@@ -64,7 +64,7 @@ def asgi_application(app: Flask) -> ASGIApp:
     """Return the application that `gunicorn.conf.py` has served: Flask's, with the relay in front of it."""
     settings = cast("LogicSettings", app.extensions["settings"])
     buffer = cast("BufferClient", app.extensions["buffer"])
-    secret = CallerSecret.load(settings.CALLER_SECRET_FILE, "dslogic", "CALLER_SECRET_FILE")
+    secret = cast("CallerSecret | None", app.extensions["secret"])
     down = REQUEST_HEADERS | {RAW_GROUP_HEADER}
     relay = Relay(buffer.upstream, max_body=int(settings.MAX_BODY), request_headers=down)
 
@@ -94,7 +94,7 @@ class DataPath:
         """Answer POST /stream."""
         request: RequestContext = scope["context"]
         if media_type(request.headers) == NDJSON:  # MAX_BODY is then the limit of a line, and the buffer's to check
-            await self._relay.stream(request, send, self._target, self._relay.pieces(receive))
+            await self._relay.stream(request, send, self._target, body_pieces(receive))
             return
         answer = await self._relay.ask(request, receive, self._target)
         if refused_as(answer, ProblemCode.BUFFER_FROZEN):

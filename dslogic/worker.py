@@ -7,17 +7,19 @@ from uvicorn_worker import UvicornWorker
 
 from dslogic.asgi import asgi_application
 from gwservice.asgi_types import ASGIApp
+from gwservice.server import limited
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
-    """A worker with uvloop and httptools, without WebSockets and without a log line per request."""
+    """A worker with uvloop, without WebSockets and without a log line per request."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": limited(),
         "ws": "none",
         "access_log": False,
         "lifespan": "on",
+        "proxy_headers": False,
     }
 
     def load_wsgi(self) -> None:

@@ -6,7 +6,7 @@ from glitchflow_api import keys
 from glitchflow_api.settings import GatewaySettings
 from glitchflow_api.start import own_tls, start
 from gwservice.asgi import serve
-from gwservice.protocol import Limits, limited
+from gwservice.server import Limits
 
 
 def main() -> int:
@@ -16,15 +16,15 @@ def main() -> int:
             return keys.main(arguments, "python -m glitchflow_api keys")
         case []:
             settings = GatewaySettings.load()
-            limits = Limits(settings.HEADER_TIMEOUT, settings.BODY_TIMEOUT, settings.MAX_CONNECTIONS)
+            limits = Limits(
+                header_seconds=settings.HEADER_TIMEOUT,
+                body_seconds=settings.BODY_TIMEOUT,
+                stall_seconds=settings.BODY_TIMEOUT,
+                connections=settings.MAX_CONNECTIONS,
+            )
             tls = own_tls(settings)
             serve(
-                start(settings),
-                settings.LISTEN,
-                service="glitchflow_api",
-                protocol=limited(limits),
-                tls=tls,
-                proxy_headers=True,
+                start(settings), settings.LISTEN, service="glitchflow_api", limits=limits, tls=tls, proxy_headers=True
             )
             return 0
         case _:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 #: The cookie in which a browser keeps the credential.
@@ -86,6 +87,7 @@ _ORDERS = {
 }
 
 
+@lru_cache(maxsize=1024)  # it is asked for every request
 def scope_needed(method: str, path: str) -> Scope | None:
     """Give the scope that a route needs; None: it is open.
 

@@ -67,11 +67,12 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     app.state.max_body, app.state.body_seconds = int(settings.MAX_BODY), settings.BODY_TIMEOUT
     app.state.auth, app.state.authenticator, app.state.gate = settings.AUTH, authenticator, gate
     data_path = DataPath(relay, settings.DS_SEND, gate, settings.MAX_STREAMS)
-    app.add_middleware(Edge, handlers={("POST", PATH): data_path}, admit=gate.admit)
     app.router.routes.append(data_route)
     app.include_router(router)
     app.include_router(sessions)
     add_problem_handlers(app)
+    # In front of the layers that FastAPI itself puts around middlewares.
+    app.middleware_stack = Edge(app.build_middleware_stack(), handlers={("POST", PATH): data_path}, admit=gate.admit)
     app.openapi = partial(_openapi, app.openapi, settings.AUTH)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 

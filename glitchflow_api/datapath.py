@@ -10,7 +10,7 @@ from glitchflow_api import access
 from glitchflow_api.errors import TooManyStreams, Unauthorized
 from glitchflow_api.gate import Gate
 from gwservice.asgi_types import Receive, Scope, Send
-from gwservice.body import media_type, require_json
+from gwservice.body import body_pieces, media_type, require_json
 from gwservice.correlation import RequestContext, note_frozen
 from gwservice.headers import RAW_GROUP_HEADER
 from gwservice.problems import send_whole
@@ -23,6 +23,8 @@ PATH = "/streamdata"
 #: How long a stream waits for the end of another one before it is refused.
 _TURN_SECONDS = 5.0
 _JSON = (b"content-type", b"application/json")
+#: Python 3.11 looks a member of an enumeration up by a function call.
+_OK, _CREATED, _UNAVAILABLE = HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.SERVICE_UNAVAILABLE
 _QUOTA_HEADERS = frozenset({b"ratelimit-policy", b"ratelimit"})
 _FROZEN_TEXT = FROZEN_TEXT.encode()
 _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT))
@@ -63,13 +65,13 @@ class DataPath:
             return
         require_json(request.headers)
         answer = await self._relay.ask(request, receive, self._target, headers)
-        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.body() == _FROZEN_TEXT:
+        if answer.status == _UNAVAILABLE and answer.body() == _FROZEN_TEXT:
             note_frozen()
-            await send_whole(send, HTTPStatus.OK, [_JSON], _FROZEN)
+            await send_whole(send, _OK, [_JSON], _FROZEN)
             return
-        outcome = self._relay.upstream.decode(answer, HTTPStatus.CREATED, Outcome)
-        told = [_JSON, *(header for header in answer.headers if header[0] in _QUOTA_HEADERS)]
-        await send_whole(send, HTTPStatus.OK, told, msgspec.json.encode(StreamAnswer("CREATED", outcome.body)))
+        outcome = self._relay.upstream.decode(answer, _CREATED, Outcome)
+        told = [_JSON, *[header for header in answer.headers if header[0] in _QUOTA_HEADERS]]
+        await send_whole(send, _OK, told, msgspec.json.encode(StreamAnswer("CREATED", outcome.body)))
 
     async def _stream(self, request: RequestContext, receive: Receive, send: Send, headers: bytes) -> None:
         try:
@@ -84,7 +86,7 @@ class DataPath:
 
     async def _while_allowed(self, request: RequestContext, receive: Receive) -> AsyncIterator[bytes]:
         """Yield a body, which may last for days, as long as its sender may send it."""
-        async for piece in self._relay.pieces(receive):
+        async for piece in body_pieces(receive):
             if not await self._gate.still_allows(request, access.Scope.STREAM):
                 raise Unauthorized("the credential is not valid any more, or does not allow this any more")
             yield piece

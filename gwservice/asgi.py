@@ -1,12 +1,11 @@
 """What the FastAPI services share: bodies, answers, problem documents, and how they are served."""
 
-import asyncio
 import logging
 import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
@@ -23,6 +22,7 @@ from gwservice.correlation import note_problem
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.logs import log_config
 from gwservice.problems import problem_headers
+from gwservice.server import NO_LIMITS, Limits, limited
 from gwservice.settings import Address
 from gwwire.problems import Problem, ProblemCode, ProblemError, code_of_status, encode_problem, make_problem
 from gwwire.segment import NDJSON
@@ -57,7 +57,7 @@ async def read_order(request: Request) -> bytes:
 async def _read_json(request: Request, limit: int, limit_name: str) -> bytes:
     headers = dict(request.scope["headers"])
     require_json(headers)
-    seconds = _body_seconds(request)
+    seconds: float | None = getattr(request.app.state, "body_seconds", None)
     pieces = await body.read_body(request.receive, headers, limit=limit, seconds=seconds, limit_name=limit_name)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -76,12 +76,8 @@ def media_type(request: Request) -> str:
 
 
 def body_pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body piece by piece; raise BodyLate if the next piece is not received in time."""
-    return body.body_pieces(request.receive, _body_seconds(request))
-
-
-def _body_seconds(request: Request) -> float | None:
-    return getattr(request.app.state, "body_seconds", None)
+    """Yield a body piece by piece; raise BodyLate if the server did not receive the next one in time."""
+    return body.body_pieces(request.receive)
 
 
 def offer_ndjson() -> Response:
@@ -137,12 +133,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Make `app` answer the errors that the framework raises as problem documents; `Edge` answers the others."""
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(Exception, _raise_again)
-
-
-async def _raise_again(_: Request, error: Exception) -> Response:
-    """Leave an unexpected error to `Edge`, instead of the framework's answer in plain text."""
-    raise error
+    app.add_exception_handler(Exception, _leave_to_edge)
 
 
 def problem_response(
@@ -153,6 +144,17 @@ def problem_response(
     response = Response(encode_problem(problem), problem.status)
     response.raw_headers.extend(problem_headers(problem, retry_after))
     return response
+
+
+class _NoAnswer(Response):
+    """Sends nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing."""
+
+
+async def _leave_to_edge(_: Request, __: Exception) -> Response:
+    return _NoAnswer()  # Starlette raises the error again, and `Edge` answers it
 
 
 async def _answer_http_exception(_: Request, error: Any) -> Response:
@@ -173,7 +175,7 @@ def serve(
     address: Address,
     *,
     service: str,
-    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools",
+    limits: Limits = NO_LIMITS,
     tls: ssl.SSLContext | None = None,
     proxy_headers: bool = False,
 ) -> None:
@@ -186,7 +188,7 @@ def serve(
         host=address.host,
         port=address.port,
         loop="uvloop",
-        http=protocol,
+        http=limited(limits),
         ws="none",  # no route is a WebSocket; a connection that became one would be out of its protocol's sight
         ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=log_config(service),

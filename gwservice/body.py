@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-from gwservice.asgi_types import Receive
+from gwservice.asgi_types import Message, Receive
 from gwwire.problems import ProblemCode, ProblemError
 
-_JSON = "application/json"
+_JSON, _RAW_JSON = "application/json", b"application/json"
 #: Bytes of the largest order; no sensible one has a tenth of it.
 ORDER_LIMIT = 64 * 1024
 
@@ -35,8 +35,8 @@ class ClientGone(Exception):
 
 def media_type(headers: Mapping[bytes, bytes]) -> str:
     """Return the media type of a request's body; JSON if the request does not name one."""
-    given = headers.get(b"content-type")
-    return _JSON if given is None else given.decode("latin-1").partition(";")[0].strip().lower()
+    given = headers.get(b"content-type", _RAW_JSON)
+    return _JSON if given == _RAW_JSON else given.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
@@ -64,49 +64,49 @@ async def read_body(
     if int(headers.get(b"content-length", 0)) > limit:
         raise _too_large(limit, limit_name)
     pieces: list[bytes] = []
-    left = limit
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise ClientGone
-                piece = message.get("body", b"")
-                left -= len(piece)
-                if left < 0:
-                    raise _too_large(limit, limit_name)
-                pieces.append(piece)
-                if not message.get("more_body", False):
-                    return pieces
-    except TimeoutError as error:
-        raise _late(seconds) from error
+    size, more = _add(await receive(), pieces)  # the server limits the wait for each piece
+    if more:
+        try:
+            async with asyncio.timeout(seconds):
+                while more and size <= limit:
+                    added, more = _add(await receive(), pieces)
+                    size += added
+        except TimeoutError as error:
+            raise body_late(seconds or 0) from error
+    if size > limit:
+        raise _too_large(limit, limit_name)
+    return pieces
 
 
-async def body_pieces(receive: Receive, seconds: float | None = None) -> AsyncIterator[bytes]:
-    """Yield a body piece by piece, each within `seconds`.
+async def body_pieces(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield a body piece by piece.
 
     Raises:
-        BodyLate: the next piece is not received in time.
+        BodyLate: the server did not receive the next piece in time.
         ClientGone: the client closed the connection.
 
     """
     more = True
     while more:
-        try:
-            async with asyncio.timeout(seconds):
-                message = await receive()
-        except TimeoutError as error:
-            raise _late(seconds) from error
-        if message["type"] != "http.request":
-            raise ClientGone
-        more = message.get("more_body", False)
-        if piece := message.get("body", b""):
-            yield piece
+        pieces: list[bytes] = []
+        size, more = _add(await receive(), pieces)
+        if size:
+            yield pieces[0]
+
+
+def _add(message: Message, pieces: list[bytes]) -> tuple[int, bool]:
+    """Append the piece in a message; return its size, and whether more of the body follows."""
+    if message["type"] != "http.request":
+        raise ClientGone
+    piece = message.get("body", b"")
+    pieces.append(piece)
+    return len(piece), message.get("more_body", False)
 
 
 def _too_large(limit: int, name: str) -> TooLarge:
     return TooLarge(f"the body is larger than {limit} bytes ({name})")
 
 
-def _late(seconds: float | None) -> BodyLate:
+def body_late(seconds: float) -> BodyLate:
+    """Return the error of a body that did not come within BODY_TIMEOUT."""
     return BodyLate(f"the body did not come within {seconds:g} s (BODY_TIMEOUT)")

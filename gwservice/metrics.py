@@ -4,48 +4,69 @@ Labels are few and bounded: routes are templates, outcomes are problem codes or 
 name from a client is among them.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
+from itertools import accumulate
 
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, which are never used
 
-_REQUESTS = Counter(
-    "glitchflow_http_requests",
-    "Requests by route and outcome: a problem's code, frozen, client-gone, or the class of the status.",
-    ("method", "route", "outcome"),
-)
-_SECONDS = Histogram(
-    "glitchflow_http_request_duration_seconds",
-    "Time from a request's head until its answer begins.",
-    ("method", "route"),
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
-)
+_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+
+class _Requests:
+    """The counts and durations of requests, as a collector; counting is cheaper than with the library's classes."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[tuple[str, str, str], int] = {}
+        self._seconds: dict[tuple[str, str], float] = {}
+        self._buckets: dict[tuple[str, str], list[int]] = {}
+
+    def count(self, method: str, route: str, outcome: str, seconds: float) -> None:
+        """Count a request."""
+        key, place = (method, route, outcome), (method, route)
+        if place not in self._buckets:
+            self._seconds[place], self._buckets[place] = 0.0, [0] * (len(_BUCKETS) + 1)
+        self._outcomes[key] = self._outcomes.get(key, 0) + 1
+        self._seconds[place] += seconds
+        self._buckets[place][bisect_left(_BUCKETS, seconds)] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        requests = CounterMetricFamily(
+            "glitchflow_http_requests",
+            "Requests by route and outcome: a problem's code, frozen, client-gone, or the class of the status.",
+            labels=("method", "route", "outcome"),
+        )
+        for key, count in list(self._outcomes.items()):
+            requests.add_metric(key, count)
+        yield requests
+        durations = HistogramMetricFamily(
+            "glitchflow_http_request_duration_seconds",
+            "Time from a request's head until its answer begins.",
+            labels=("method", "route"),
+        )
+        bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
+        for place, buckets in list(self._buckets.items()):
+            durations.add_metric(place, list(zip(bounds, accumulate(buckets), strict=True)), self._seconds[place])
+        yield durations
+
+
+_requests = _Requests()
+REGISTRY.register(_requests)
 
 
 def count_request(method: str, route: str, outcome: str, seconds: float) -> None:
     """Count a request whose answer begins."""
-    requests, duration = _of(method, route, outcome)
-    requests.inc()
-    duration.observe(seconds)
-
-
-@cache  # looking a label up costs more than counting
-def _of(method: str, route: str, outcome: str) -> tuple[Counter, Histogram]:
-    return _REQUESTS.labels(method, route, outcome), _SECONDS.labels(method, route)
+    _requests.count(method, route, outcome, seconds)
 
 
 def gauge(name: str, meaning: str, value: float) -> Metric:

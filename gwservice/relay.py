@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from gwservice.asgi_types import Receive, Scope, Send
-from gwservice.body import body_pieces, read_body
+from gwservice.body import read_body
 from gwservice.correlation import RequestContext, note_relayed
 from gwservice.headers import ANSWER_HEADERS, REQUEST_HEADERS
 from gwservice.problems import send_whole
@@ -17,7 +17,7 @@ class Relay:
     Args:
         upstream: the next tier.
         max_body: bytes of the largest whole body.
-        body_seconds: for a body to come, or the next piece of a stream, or None for no limit.
+        body_seconds: for a whole body to come, or None for no limit.
         request_headers: the headers that are passed down.
 
     """
@@ -68,10 +68,6 @@ class Relay:
         await self._pass_back(
             send, self.upstream.converse(b"POST", target, self._passed_down(request) + headers, pieces)
         )
-
-    def pieces(self, receive: Receive) -> AsyncIterator[bytes]:
-        """Yield the body of a request, for `stream`."""
-        return body_pieces(receive, self._body_seconds)
 
     def _passed_down(self, request: RequestContext) -> bytes:
         names = self._request_headers

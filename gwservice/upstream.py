@@ -11,7 +11,7 @@ import asyncio
 import string
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import NamedTuple, Self, TypeVar, cast
 from urllib.parse import quote, urlsplit
@@ -30,6 +30,7 @@ _CONNECT_SECONDS = 3.0
 #: Shorter than the services keep an idle connection (120 s), so that none is closed at the moment it is used.
 _IDLE_SECONDS = 30.0
 _FINAL = 200
+_UNAUTHORIZED = 401
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -213,6 +214,10 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()  # the end of the connection must be noticed
         self._idle_since = time.monotonic()
 
+    def expire(self) -> None:
+        """End the wait for the answer with a TimeoutError."""
+        self._fail(TimeoutError())
+
     def close(self) -> None:
         """Close the connection."""
         self.usable = False
@@ -358,14 +363,21 @@ class Upstream:
             return await self._request(method, target, headers, body)
 
     async def _request(self, method: bytes, target: bytes, headers: bytes, body: Sequence[bytes]) -> Answer:
+        connection = await self._take()
+        timer = asyncio.get_running_loop().call_later(self._seconds, connection.expire)
         try:
-            async with asyncio.timeout(self._seconds), self._one() as connection:
-                connection.send((self._head(method, target, headers, body), *body))
-                while not connection.answer.complete:
-                    await connection.news()
-                return self._admitted(connection.answer)
-        except TimeoutError as error:
-            raise self._silent() from error
+            connection.send((self._head(method, target, headers, body), *body))
+            while not connection.answer.complete:
+                await connection.news()
+        except BaseException as error:
+            self._drop(connection)
+            if (problem := self._translated(error)) is None:
+                raise
+            raise problem from error
+        finally:
+            timer.cancel()
+        self._keep(connection)
+        return self._admitted(connection.answer)
 
     async def converse(
         self, method: bytes, target: bytes, headers: bytes, body: Sequence[bytes] | AsyncIterator[bytes] = ()
@@ -394,26 +406,30 @@ class Upstream:
     async def _converse(
         self, method: bytes, target: bytes, headers: bytes, body: Sequence[bytes] | AsyncIterator[bytes]
     ) -> AsyncGenerator[Answer]:
-        async with self._one() as connection:
-            connection.paced = True
-            sending: asyncio.Task[None] | None = None
+        connection = await self._take()
+        connection.paced = True
+        sending: asyncio.Task[None] | None = None
+        try:
             if isinstance(body, AsyncIterator):
                 connection.send((self._head(method, target, headers, None),))
                 sending = asyncio.create_task(connection.send_stream(body))
             else:
                 connection.send((self._head(method, target, headers, body), *body))
-            try:
-                while not connection.answer.complete:
-                    async with asyncio.timeout(self._seconds):
-                        await connection.news()
-                    if connection.answer.status:
-                        yield self._admitted(connection.answer)
-            except TimeoutError as error:
-                raise self._silent() from error
-            finally:
-                if sending:
-                    connection.usable &= sending.done()  # nothing may follow a part of a request
-                    sending.cancel()
+            while not connection.answer.complete:
+                async with asyncio.timeout(self._seconds):
+                    await connection.news()
+                if connection.answer.status:
+                    yield self._admitted(connection.answer)
+        except BaseException as error:
+            self._drop(connection)
+            if (problem := self._translated(error)) is None:
+                raise
+            raise problem from error
+        finally:
+            if sending:
+                connection.usable &= sending.done()  # nothing may follow a part of a request
+                sending.cancel()
+        self._keep(connection)
 
     def expect_answer(self, answer: Answer) -> Answer:
         """Return an answer to relay.
@@ -461,30 +477,48 @@ class Upstream:
 
     def _admitted(self, answer: Answer) -> Answer:
         """Return the answer unless the upstream refuses this tier: that is no refusal of the client."""
-        if answer.status == HTTPStatus.UNAUTHORIZED:
+        if answer.status == _UNAUTHORIZED:
             message = f"{self._name} refuses this tier: {self._setting} is not its CALLER_SECRET_FILE"
             raise UpstreamInvalid(message)
         return answer
 
-    @asynccontextmanager
-    async def _one(self) -> AsyncIterator[_Connection]:
-        """Yield a connection without a request on it; it is kept if the request ends well."""
-        async with self._free:
-            connection = await self._open()
+    async def _take(self) -> _Connection:
+        """Return a connection without a request on it; `_keep` or `_drop` gives it back."""
+        if self._free.locked():
             try:
-                yield connection
-            except (_MalformedAnswer, OSError) as error:
-                connection.close()
-                message = f"the connection to {self._described} broke before it answered"
-                raise UpstreamUnreachable(message) from error
-            except BaseException:
-                connection.close()
-                raise
-            if connection.usable:
-                connection.rest()
-                self._idle.append(connection)
-            else:
-                connection.close()
+                async with asyncio.timeout(self._seconds):
+                    await self._free.acquire()
+            except TimeoutError as error:
+                raise self._silent() from error
+        else:
+            await self._free.acquire()
+        try:
+            return await self._open()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def _keep(self, connection: _Connection) -> None:
+        """Keep a connection whose request ended well, if it can be used again."""
+        self._free.release()
+        if connection.usable:
+            connection.rest()
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _drop(self, connection: _Connection) -> None:
+        """Close a connection whose request ended with an error."""
+        self._free.release()
+        connection.close()
+
+    def _translated(self, error: BaseException) -> ProblemError | None:
+        """Return the error to raise instead of one of the connection, or None if it is none."""
+        if isinstance(error, TimeoutError):
+            return self._silent()
+        if isinstance(error, (_MalformedAnswer, OSError)):
+            return UpstreamUnreachable(f"the connection to {self._described} broke before it answered")
+        return None
 
     async def _open(self) -> _Connection:
         while self._idle:

@@ -80,16 +80,6 @@ def test_what_a_client_that_went_away_did_not_finish_is_not_stored(
     assert client.get("/bufstat").json()["n_itm"] == 1
 
 
-def test_a_client_that_ends_its_body_early_and_listens_is_told_so(trio: Trio) -> None:
-    place = urlsplit(trio.url)
-    with socket.create_connection((place.hostname or "", place.port or 0), timeout=20) as half:
-        half.sendall(
-            b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
-        )
-        half.shutdown(socket.SHUT_WR)
-        assert half.recv(1000).startswith(b"HTTP/1.1 400 ")
-
-
 def test_many_segments_are_answered_line_by_line(client: httpx2.Client) -> None:
     lines = b"\n".join([segment_body(1), b"{}", segment_body(2)])
     answer = client.post("/stream", content=in_chunks(lines), headers=NDJSON)

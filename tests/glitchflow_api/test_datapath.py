@@ -1,52 +1,82 @@
-"""Many segments under way at a time: as many as MAX_STREAMS, and whoever comes then waits, or is told to come again."""
+"""Many segments under way at a time: as many as MAX_STREAMS; another one waits, or is refused."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from glitchflow_api import datapath
+from glitchflow_api.access import ANYBODY, NoAuthentication
+from glitchflow_api.datapath import DataPath
 from glitchflow_api.errors import TooManyStreams
+from glitchflow_api.gate import Gate
+from gwservice.asgi_types import Message, Scope, Send
+from gwservice.correlation import RequestContext
+from gwservice.relay import Relay
+from gwservice.upstream import Upstream
 
 pytestmark = pytest.mark.anyio
 
 
-async def lines(over: asyncio.Event) -> AsyncGenerator[bytes]:
-    yield b"begun"
-    await over.wait()
-    yield b"ended"
+class HeldRelay(Relay):
+    """Begins to answer, and goes on when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(Upstream("http://127.0.0.1:9", "dslogic"), max_body=100)
+        self.begun = 0
+        self.over = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def stream(self, request: RequestContext, send: Send, *_: Any) -> None:  # noqa: ARG002
+        self.begun += 1
+        await self.over.wait()
+        if self.error:
+            raise self.error
+
+
+async def nothing(*_: Any) -> Message:
+    return {"type": "http.request"}
+
+
+def scope() -> Scope:
+    context = RequestContext({b"content-type": b"application/x-ndjson"})
+    context.caller = ANYBODY
+    return {"type": "http", "context": context}
+
+
+async def ignore(_: Message) -> None:
+    return
 
 
 async def test_a_stream_has_its_turn_when_another_ends_and_is_refused_when_none_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    streams, over = asyncio.Semaphore(1), asyncio.Event()
-    first = datapath._in_turn(streams, lines(over))  # noqa: SLF001 (what bounds them)
-    assert await anext(first) == b"begun"
-
+    relay = HeldRelay()
+    path = DataPath(relay, "/stream", Gate(NoAuthentication()), streams=1)
+    first = asyncio.create_task(path(scope(), nothing, ignore))
+    await asyncio.sleep(0)
     monkeypatch.setattr(datapath, "_TURN_SECONDS", 0.05)
     with pytest.raises(TooManyStreams, match="MAX_STREAMS") as refused:
-        await anext(datapath._in_turn(streams, lines(over)))  # noqa: SLF001 (see above)
+        await path(scope(), nothing, ignore)
     assert refused.value.retry_after == 1
 
     monkeypatch.setattr(datapath, "_TURN_SECONDS", 30)
-    waiting = asyncio.ensure_future(anext(datapath._in_turn(streams, lines(over))))  # noqa: SLF001 (see above)
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    over.set()
-    assert [line async for line in first] == [b"ended"]
-    assert await waiting == b"begun"
+    waiting = asyncio.create_task(path(scope(), nothing, ignore))
+    await asyncio.sleep(0.01)
+    assert relay.begun == 1
+    relay.over.set()
+    await first
+    await waiting
+    assert relay.begun == 2
 
 
 async def test_a_stream_that_breaks_off_gives_its_place_back() -> None:
-    async def broken() -> AsyncGenerator[bytes]:
-        yield b"begun"
-        raise ConnectionResetError
-
-    streams = asyncio.Semaphore(1)
-    parts = datapath._in_turn(streams, broken())  # noqa: SLF001 (see above)
-    assert await anext(parts) == b"begun"
-    assert streams.locked()
-    with pytest.raises(ConnectionResetError):
-        await anext(parts)
-    assert not streams.locked()
+    relay = HeldRelay()
+    relay.error = ConnectionResetError()
+    relay.over.set()
+    path = DataPath(relay, "/stream", Gate(NoAuthentication()), streams=1)
+    for _ in range(3):
+        with suppress(ConnectionResetError):
+            await path(scope(), nothing, ignore)
+    assert relay.begun == 3

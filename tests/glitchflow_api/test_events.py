@@ -186,7 +186,7 @@ async def test_however_many_listen_dslogic_is_asked_by_one_and_only_while_somebo
     until_now = len(asked)
     await asyncio.sleep(0.2)
     assert len(asked) == until_now
-    client.close()
+    client.upstream.close()
 
 
 @pytest.mark.anyio

@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from glitchflow_api.access import Scope
 from glitchflow_api.app import create_app
-from glitchflow_api.gate import Gate
 from glitchflow_api.key_file import make_key
 from glitchflow_api.settings import GatewaySettings
+from gwservice.observability import Edge
 from scripts.trio import free_ports
 from tests.support.keyring import Keyring
 from tests.support.scopes import NEEDED
@@ -79,10 +79,10 @@ def bearer(key: str) -> Headers:
 
 def ask(client: TestClient, route: str, headers: Headers) -> tuple[int, dict[str, object]]:
     method, path = route.split()
-    if path == "/events":  # the answer to who may listen has no end: here the gate has something else behind it
+    if path == "/events":  # its answer has no end: here the gate has something else behind it
         app = client.app
         assert isinstance(app, FastAPI)
-        client = TestClient(Gate(Response(status_code=418), app.state.authenticator))
+        client = TestClient(Edge(Response(status_code=418), handlers={}, admit=app.state.gate.admit))
     answer = client.request(method, re.sub(r"{\w+}", "b1", path), headers=headers, content=b"{}")
     problem = answer.headers["content-type"] == "application/problem+json" if answer.content else False
     return answer.status_code, answer.json() if problem else {}

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from gwservice.watched import FileBroken
 
 from glitchflow_api.app import create_app
 from glitchflow_api.settings import AuthMode, GatewaySettings
+from gwservice.watched_file import FileBroken
 
 ROOT = Path(__file__).parents[2]
 BY_ITSELF = [sys.executable, "-m", "glitchflow_api"]
@@ -69,6 +69,21 @@ def test_a_jwks_file_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> N
 
 def test_an_unknown_command_is_told() -> None:
     assert begin([*BY_ITSELF, "serve"]).returncode == 2
+
+
+def test_under_fastapis_own_command_it_says_what_is_not_enforced() -> None:
+    begun = begin([sys.executable, "-c", "import glitchflow_api.main"])
+    [line] = [line for line in begun.stderr.splitlines() if "HEADER_TIMEOUT" in line]
+    assert "MAX_CONNECTIONS" in line
+    assert "python -m glitchflow_api" in line
+
+
+def test_under_fastapis_own_command_it_does_not_serve_http_where_tls_was_asked_for(tmp_path: Path) -> None:
+    ended = begin(BY_FASTAPI, TLS_CERT=str(tmp_path / "certificate.pem"), TLS_KEY=str(tmp_path / "key.pem"))
+    assert ended.returncode == 2
+    [line] = [line for line in ended.stderr.splitlines() if "TLS_CERT" in line]
+    assert "python -m glitchflow_api" in line
+    assert "Traceback" not in ended.stderr
 
 
 LOADED = "import sys, glitchflow_api.main; print('jwt' in sys.modules, 'cryptography' in sys.modules)"

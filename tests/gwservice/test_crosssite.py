@@ -1,7 +1,8 @@
 """Orders that another site's page made a browser send."""
 
 import pytest
-from gwservice.crosssite import CrossSite, refuse_cross_site
+
+from gwservice.security import CrossSite, refuse_cross_site
 
 PROGRAM: dict[str, str] = {"Host": "gw.example.org"}
 
@@ -33,20 +34,24 @@ FOREIGN = [
 ]
 
 
+def raw(headers: dict[str, str]) -> dict[bytes, bytes]:
+    return {name.lower().encode(): value.encode() for name, value in headers.items()}
+
+
 @pytest.mark.parametrize("headers", OWN)
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "PATCH"])
 def test_programs_and_the_sites_own_pages_may_give_orders(method: str, headers: dict[str, str]) -> None:
-    refuse_cross_site(method, headers)
+    refuse_cross_site(method, raw(headers))
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "PATCH"])
 def test_another_sites_page_may_not(method: str, headers: dict[str, str]) -> None:
     with pytest.raises(CrossSite):
-        refuse_cross_site(method, headers)
+        refuse_cross_site(method, raw(headers))
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 def test_a_question_changes_nothing_and_may_come_from_anywhere(method: str, headers: dict[str, str]) -> None:
-    refuse_cross_site(method, headers)
+    refuse_cross_site(method, raw(headers))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gwservice.correlation import RequestInHand, take_in_hand
+from gwservice.correlation import RequestContext, set_current_request
 from gwservice.logs import JsonFormatter, TextFormatter, log_config
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -20,7 +20,7 @@ def record(message: str, *arguments: object, **told: object) -> logging.LogRecor
 
 def of_a_request(formatter: logging.Formatter, line: logging.LogRecord) -> str:
     def write() -> str:
-        take_in_hand(RequestInHand("abc", TRACEPARENT))
+        set_current_request(RequestContext({b"x-request-id": b"abc", b"traceparent": TRACEPARENT.encode()}))
         return formatter.format(line)
 
     return contextvars.copy_context().run(write)

@@ -30,6 +30,14 @@ def test_a_form_of_log_lines_that_there_is_not_stops_the_service(
     assert capsys.readouterr().err == "databuffer: setting LOG_FORMAT='xml': Input should be 'json' or 'text'\n"
 
 
+@pytest.mark.parametrize("text", ["bufstat", "/bufstat", "//bufstat"])
+def test_a_route_may_be_written_without_a_slash_and_a_base_url_with_one(text: str) -> None:
+    gateway = GatewaySettings.model_validate({"DS_STAT": text, "DS_BURL": "http://dslogic:5000/"})
+    assert (gateway.DS_STAT, gateway.DS_BURL) == ("/bufstat", "http://dslogic:5000")
+    logic = LogicSettings.model_validate({"ENDP_STAT": text, "DB_BURL": "http://databuff:8080/"})
+    assert (logic.ENDP_STAT, logic.DB_BURL) == ("/bufstat", "http://databuff:8080")
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [

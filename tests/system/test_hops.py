@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from databuffer.settings import BufferSettings
 from dslogic.app import create_app as create_logic
+from dslogic.asgi import asgi_application
 from dslogic.settings import LogicSettings
 from glitchflow_api.app import create_app as create_gateway
 from glitchflow_api.settings import GatewaySettings
@@ -108,11 +109,11 @@ def test_a_wrong_secret_between_tiers_is_the_services_fault_and_the_upper_one_is
             sent = client.post("/streamdata", content=segment_body(1), headers=kind)
             check_refusals([sent], "LOGIC_SECRET_FILE")
     below = {"DB_BURL": urls(trio)["databuffer"], **without(given, "LOGIC_SECRET_FILE")}
-    logic = create_logic(settings=LogicSettings.model_validate(below)).test_client()
-    check_refusals((logic.get(path) for path in ("/readyz", "/bufstat", "/overview")), "BUFFER_SECRET_FILE")
-    check_refusals(
-        (logic.post("/stream", data=segment_body(1), headers=kind) for kind in (JSON, NDJSON)), "BUFFER_SECRET_FILE"
-    )
+    with TestClient(asgi_application(create_logic(settings=LogicSettings.model_validate(below)))) as client:
+        check_refusals((client.get(path) for path in ("/readyz", "/bufstat", "/overview")), "BUFFER_SECRET_FILE")
+        for kind in (JSON, NDJSON):
+            sent = client.post("/stream", content=segment_body(1), headers=kind)
+            check_refusals([sent], "BUFFER_SECRET_FILE")
 
 
 def without(settings: dict[str, str], name: str) -> dict[str, str]:

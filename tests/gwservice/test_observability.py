@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
-from gwservice.observed_asgi import Observed
 
 from gwservice.asgi import DuplexResponse, add_problem_handlers
+from gwservice.observability import Edge
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def client() -> TestClient:
 
         return await DuplexResponse.of(parts())
 
-    app.add_middleware(Observed, data_path="/data")
+    app.add_middleware(Edge, handlers={})
     return TestClient(app, raise_server_exceptions=True)
 
 

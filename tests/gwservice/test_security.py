@@ -1,11 +1,12 @@
-"""The secret of a hop: what is taken, what is presented, and how it changes."""
+"""The secret of two tiers: what is accepted, what is presented, and how it changes."""
 
 import os
 from pathlib import Path
 
 import pytest
-from gwservice.hop import HopSecret, NotOurCaller
-from gwservice.watched import FileBroken
+
+from gwservice.security import CallerSecret, NotOurCaller
+from gwservice.watched_file import FileBroken
 
 OLD, NEW = "old-secret-0123456789", "new-secret-0123456789"
 
@@ -17,7 +18,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def admitted(secret: HopSecret, authorization: str) -> bool:
+def admitted(secret: CallerSecret, authorization: str) -> bool:
     try:
         secret.check("/stat", authorization.encode())
     except NotOurCaller:
@@ -26,8 +27,8 @@ def admitted(secret: HopSecret, authorization: str) -> bool:
 
 
 def test_only_the_secret_itself_opens(path: Path) -> None:
-    secret = HopSecret(path)
-    assert secret.headers == {"Authorization": f"Bearer {OLD}"}
+    secret = CallerSecret(path)
+    assert secret.line == b"authorization: Bearer %b\r\n" % OLD.encode()
     assert admitted(secret, f"Bearer {OLD}")
     for wrong in ("", "Bearer", "Bearer ", OLD, f"Basic {OLD}", f"Bearer {OLD} ", f"Bearer {OLD[:-1]}", "Bearer x\xff"):
         assert not admitted(secret, wrong)
@@ -35,13 +36,13 @@ def test_only_the_secret_itself_opens(path: Path) -> None:
 
 @pytest.mark.parametrize("path_asked", ["/healthz", "/readyz", "/metrics"])
 def test_probes_and_metrics_need_no_secret(path: Path, path_asked: str) -> None:
-    HopSecret(path).check(path_asked, b"")
+    CallerSecret(path).check(path_asked, b"")
 
 
 def test_two_secrets_are_taken_and_the_first_is_presented(path: Path) -> None:
     path.write_text(f"{NEW}\n{OLD}\n")
-    secret = HopSecret(path)
-    assert secret.headers == {"Authorization": f"Bearer {NEW}"}
+    secret = CallerSecret(path)
+    assert secret.line == b"authorization: Bearer %b\r\n" % NEW.encode()
     assert admitted(secret, f"Bearer {OLD}")
     assert admitted(secret, f"Bearer {NEW}")
 
@@ -50,8 +51,8 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("gwservice.watched.time.monotonic", lambda: now)
-    secret = HopSecret(path)
+    monkeypatch.setattr("gwservice.watched_file.time.monotonic", lambda: now)
+    secret = CallerSecret(path)
     replacement = path.with_name("replacement")
     replacement.write_text(NEW)
     os.replace(replacement, path)  # noqa: PTH105 (as Kubernetes does it)
@@ -75,4 +76,4 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(
 def test_a_file_without_a_usable_secret_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(FileBroken, match=str(path)):
-        HopSecret(path)
+        CallerSecret(path)

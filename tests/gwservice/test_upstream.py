@@ -1,21 +1,22 @@
-"""The connections to dslogic, against servers that behave in every way a server can."""
+"""The client of the next tier, against servers that behave in every way a server can."""
 
 import asyncio
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
+from pathlib import Path
 
 import pytest
-from glitchflow_api.connections import Connections
-from gwservice.http1 import framed
-from starlette.requests import ClientDisconnect
 
-from glitchflow_api import connections
-from glitchflow_api.errors import LogicSilent, LogicUnreachable
-from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.settings import GatewaySettings
-from gwwire.datastore import FlushOrder
+from gwservice import upstream
+from gwservice.body import ClientGone
+from gwservice.correlation import RequestContext, set_current_request
+from gwservice.security import CallerSecret
+from gwservice.upstream import Upstream, UpstreamInvalid, UpstreamSilent, UpstreamUnreachable
 from scripts.trio import free_ports
 from tests.support.raw_server import (
     BROKEN,
@@ -40,12 +41,16 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
-def connections_to(server: RawServer, seconds: float = 20, most: int = 4) -> closing[Connections]:
-    return closing(Connections(server.url, most, seconds))
+def framed(chunk: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk)
 
 
-async def post(to: Connections, body: bytes = b"segment") -> bytes:
-    answer = await to.ask("POST", "/stream", {}, body)
+def connections_to(server: RawServer, seconds: float = 20, most: int = 4) -> closing[Upstream]:
+    return closing(Upstream(server.url, "dslogic", most=most, seconds=seconds))
+
+
+async def post(to: Upstream, body: bytes = b"segment") -> bytes:
+    answer = await to.request(b"POST", b"/stream", b"", [body])
     assert answer.status == 200
     return answer.take()
 
@@ -78,7 +83,7 @@ async def test_a_connection_that_dslogic_closed_is_not_used_again(first: Script)
 async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with raw_server(answers_always, answers_always) as server, connections_to(server) as to:
         await post(to, b"1")
-        monkeypatch.setattr(connections, "_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(upstream, "_IDLE_SECONDS", 0.0)
         await post(to, b"2")
         await wait_for(server.ended[0])
 
@@ -99,29 +104,99 @@ async def test_an_answer_that_is_none_is_told_as_a_broken_connection(what: str) 
         talk.request()
         talk.say(BROKEN[what])
 
-    with raw_server(answer) as server, connections_to(server) as to, pytest.raises(LogicUnreachable, match="broke"):
+    with raw_server(answer) as server, connections_to(server) as to, pytest.raises(UpstreamUnreachable, match="broke"):
         await post(to)
 
 
-async def test_a_question_is_asked_again_where_the_connection_breaks_and_an_order_is_not() -> None:
-    with raw_server(hangs_up, hangs_up, answers_always) as server:
-        settings = GatewaySettings.model_validate({"DS_BURL": server.url})
-        with closing(LogicClient(settings)) as logic:
-            with pytest.raises(LogicUnreachable):
-                await logic.flush(FlushOrder())
-            assert (await logic.get("/bufstat")).body == b"ok"
-            assert len(server.requests) == 3
+@pytest.mark.parametrize("paced", [False, True])
+async def test_a_question_is_asked_again_where_the_connection_breaks_and_an_order_is_not(*, paced: bool) -> None:
+    async def ask(to: Upstream, method: bytes) -> bytes:
+        if not paced:
+            return (await to.request(method, b"/stat")).take()
+        return b"".join([answer.take() async for answer in to.converse(method, b"/stat", b"")])
+
+    with raw_server(hangs_up, hangs_up, answers_always) as server, connections_to(server) as to:
+        with pytest.raises(UpstreamUnreachable):
+            await ask(to, b"POST")
+        assert await ask(to, b"GET") == b"ok"
+        assert len(server.requests) == 3
+
+
+async def test_a_question_is_not_asked_again_once_its_answer_began() -> None:
+    def breaks_off(talk: Talk) -> None:
+        talk.request()
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nst")
+
+    with raw_server(breaks_off, answers_always) as server, connections_to(server) as to:
+        with pytest.raises(UpstreamUnreachable):
+            [answer.take() async for answer in to.converse(b"GET", b"/segments/a", b"")]
+        assert len(server.requests) == 1
+
+
+async def test_a_request_carries_the_secret_the_id_and_the_trace_of_the_one_it_is_sent_for(tmp_path: Path) -> None:
+    heads: list[bytes] = []
+
+    def listens(talk: Talk) -> None:
+        heads.append(talk.head())
+        talk.say(OK)
+
+    (tmp_path / "secret").write_text("a-secret-of-two-tiers")
+    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    set_current_request(RequestContext({b"x-request-id": b"abc", b"traceparent": trace}))
+    with raw_server(listens) as server:
+        secret = CallerSecret(tmp_path / "secret")
+        with closing(Upstream(f"{server.url}/base/", "dslogic", secret=secret)) as to:
+            await to.request(b"GET", b"stat?a=1", b"range: bytes=0-1\r\n")
+    first, *lines = heads[0].decode().split("\r\n")
+    assert first == "GET /base/stat?a=1 HTTP/1.1"
+    assert {
+        f"host: {server.url[7:]}",
+        "authorization: Bearer a-secret-of-two-tiers",
+        "x-request-id: abc",
+        f"traceparent: {trace.decode()}",
+        "range: bytes=0-1",
+    } <= set(lines)
+
+
+async def test_an_upstream_that_refuses_this_tier_is_no_refusal_of_the_client() -> None:
+    def refuses(talk: Talk) -> None:
+        talk.request()
+        talk.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+    with (
+        raw_server(refuses) as server,
+        closing(Upstream(server.url, "dslogic", setting="LOGIC_SECRET_FILE")) as to,
+        pytest.raises(UpstreamInvalid, match="LOGIC_SECRET_FILE"),
+    ):
+        await to.request(b"GET", b"/stat")
+
+
+async def test_it_is_spoken_over_tls_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    place = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    await asyncio.to_thread(subprocess.run, [*command, *place], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with raw_server(answers_always, tls=context) as server, connections_to(server) as to:
+        assert await post(to, bytes(4 * MEGABYTE)) == b"ok"
+        parts = [answer.take() async for answer in to.converse(b"POST", b"/stream", b"", lines(8))]
+        assert b"".join(parts) == b"ok"
+        assert await post(to) == b"ok"
 
 
 async def test_nobody_there_is_told_as_unreachable() -> None:
-    nobody = Connections(f"http://127.0.0.1:{free_ports().logic}", 1, 1)
-    with pytest.raises(LogicUnreachable, match="cannot be reached"):
+    nobody = Upstream(f"http://127.0.0.1:{free_ports().logic}", "dslogic", most=1, seconds=1)
+    with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
         await post(nobody)
 
 
 async def test_dslogic_that_says_nothing_is_told_as_silent() -> None:
     with raw_server(is_silent, answers_always) as server, connections_to(server, seconds=0.2, most=1) as to:
-        with pytest.raises(LogicSilent):
+        with pytest.raises(UpstreamSilent):
             await post(to)
         assert await post(to) == b"ok"
 
@@ -133,7 +208,7 @@ async def test_a_refusal_is_heard_before_all_is_sent_and_ends_the_connection() -
         talk.rest()
 
     with raw_server(refuses_at_once, answers_always) as server, connections_to(server) as to:
-        async with aclosing(to.converse("/stream", {}, lines(512))) as answers:
+        async with aclosing(to.converse(b"POST", b"/stream", b"", lines(512))) as answers:
             told = [(answer.status, answer.take()) async for answer in answers]
         assert told == [(413, b"too")]
         await wait_for(server.ended[0])
@@ -153,7 +228,7 @@ async def test_a_long_body_and_a_long_answer_pass_each_other() -> None:
         talk.say(framed(b"all"), b"0\r\n\r\n")
 
     with raw_server(answers_while_it_reads, answers_always) as server, connections_to(server) as to:
-        taken = [len(answer.take()) async for answer in to.converse("/stream", {}, lines(40))]
+        taken = [len(answer.take()) async for answer in to.converse(b"POST", b"/stream", b"", lines(40))]
         assert sum(taken) == 32 * MEGABYTE + 3
 
 
@@ -167,7 +242,7 @@ async def test_an_answer_is_taken_no_faster_than_it_is_wanted() -> None:
         talk.say(b"0\r\n\r\n")
 
     with raw_server(says_much) as server, connections_to(server) as to:
-        async with aclosing(to.converse("/stream", {}, lines(1))) as answers:
+        async with aclosing(to.converse(b"POST", b"/stream", b"", lines(1))) as answers:
             size = len((await anext(answers)).take())
             assert not await asyncio.to_thread(said.wait, 0.3)
             async for answer in answers:
@@ -186,9 +261,9 @@ async def test_a_body_is_read_no_faster_than_dslogic_takes_it() -> None:
             yield line
 
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        to = Connections(f"http://127.0.0.1:{deaf.getsockname()[1]}", 1, 0.3)
-        with pytest.raises(LogicSilent):
-            await anext(to.converse("/stream", {}, counted()))
+        to = Upstream(f"http://127.0.0.1:{deaf.getsockname()[1]}", "dslogic", most=1, seconds=0.3)
+        with pytest.raises(UpstreamSilent):
+            await anext(to.converse(b"POST", b"/stream", b"", counted()))
     assert 0 < asked < 256
 
 
@@ -199,7 +274,7 @@ async def test_who_stops_taking_an_answer_ends_the_connection() -> None:
         talk.rest()
 
     with raw_server(answers_slowly, answers_always) as server, connections_to(server, most=1) as to:
-        async with aclosing(to.converse("/stream", {}, lines(1))) as answers:
+        async with aclosing(to.converse(b"POST", b"/stream", b"", lines(1))) as answers:
             assert (await anext(answers)).status == 200
         await wait_for(server.ended[0])
         assert await post(to) == b"ok"
@@ -226,11 +301,11 @@ async def test_a_client_that_goes_away_is_no_problem_of_dslogics_and_its_body_is
     async def breaks_off() -> AsyncIterator[bytes]:
         yield bytes(1024)
         await asyncio.sleep(0.1)
-        raise ClientDisconnect
+        raise ClientGone
 
     with raw_server(listens) as server, connections_to(server) as to:
-        with pytest.raises(ClientDisconnect):
-            await anext(to.converse("/stream", {}, breaks_off()))
+        with pytest.raises(ClientGone):
+            await anext(to.converse(b"POST", b"/stream", b"", breaks_off()))
         await wait_for(server.ended[0])
     assert received == [len(b"\r\n")]
 

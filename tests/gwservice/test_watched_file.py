@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from gwservice.watched import FileBroken, WatchedFile
+
+from gwservice.watched_file import FileBroken, WatchedFile
 
 
 def parse(text: bytes) -> int:

@@ -1,0 +1,512 @@
+"""HTTP/1.1 under uvicorn, with limits for clients that keep the service waiting.
+
+It does less for each request than uvicorn's own protocols do: a body is handed on in the pieces that were received, the
+head of an answer is sent together with the first part of its body, and no timer is started for a request. One task
+checks all connections now and then instead.
+"""
+
+import asyncio
+import logging
+import math
+import urllib.parse
+from collections import deque
+from collections.abc import Sequence
+from functools import cache
+from http import HTTPStatus
+from http.client import responses
+from typing import Any, ClassVar, NamedTuple, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from gwservice.body import body_late
+from gwservice.problems import problem_headers, send_whole
+from gwservice.security import OPEN_PATHS
+from gwwire.problems import Problem, ProblemCode, encode_problem, make_problem
+
+log = logging.getLogger(__name__)
+
+_CHECKS = 4
+_LONGEST_INTERVAL = 1.0
+_LOG_SECONDS = 60.0
+#: Above the limit by this factor, a connection is closed without an answer.
+_FLOOD = 2
+#: Bytes that may be received, beyond what is read at a time, without progress of a request: its address, its headers,
+#: and those that may follow a body in chunks. The parser would collect them without end, each time from the beginning.
+_MOST_OF_HEAD = 64 * 1024
+#: Bytes of a body that may wait for the application.
+_MOST_WAITING = 256 * 1024
+_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+class Limits(NamedTuple):
+    """What a client may occupy of the service.
+
+    Attributes:
+        header_seconds: until the headers of a request are complete.
+        body_seconds: for which the application waits for the next piece of a body.
+        stall_seconds: for which a client may not read what is sent to it.
+        connections: open at a time.
+
+    """
+
+    header_seconds: float = math.inf
+    body_seconds: float = math.inf
+    stall_seconds: float = math.inf
+    connections: float = math.inf
+
+
+#: Of a service that only its caller can reach.
+NO_LIMITS = Limits()
+
+
+class Exchange:
+    """A request and its answer, as ASGI's `receive` and `send`.
+
+    Attributes:
+        complete: the whole request was received.
+        finished: the whole answer was sent.
+        keep_alive: another request may follow on the connection.
+
+    """
+
+    def __init__(self, connection: "Connection", scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+        self.complete = self.finished = False
+        self.keep_alive = keep_alive
+        self._connection = connection
+        self._scope = scope
+        self._expects_continue = expects_continue
+        self._pieces: deque[bytes] = deque()
+        self._waiting = 0
+        self._delivered = False
+        self._gone = False
+        self._waits_since = math.inf
+        self._late = 0.0
+        self._news: asyncio.Event | None = None
+        self._begun = False
+        self._head = b""
+        self._chunked = False
+        self._left = 0
+
+    async def run(self, app: ASGIApp) -> None:
+        """Have the application answer; what it leaves unfinished closes the connection."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception:
+            log.exception("Exception in ASGI application")
+        if not self.finished and not self._gone:
+            log.error("the application did not complete an answer: %s %s", self._scope["method"], self._scope["path"])
+            self._connection.transport.close()
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body; after its end, wait for the end of the answer or the connection."""
+        if self._expects_continue:
+            self._expects_continue = False
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not self._gone and not self.finished:
+            if self._late:
+                raise body_late(self._late)
+            if self._pieces:
+                piece = self._pieces.popleft()
+                self._waiting -= len(piece)
+            elif self.complete and not self._delivered:
+                piece = b""
+            else:
+                await self._wait()
+                continue
+            self._delivered = self.complete and not self._pieces
+            return {"type": "http.request", "body": piece, "more_body": not self._delivered}
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer; its head is sent with the first part of its body."""
+        connection = self._connection
+        if not connection.writable.is_set():
+            await connection.writable.wait()
+        if self._gone:
+            return
+        if message["type"] == "http.response.start":
+            self._begin(message["status"], message["headers"])
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self.finished or not self._begun:
+            raise RuntimeError("a part of an answer was sent before its head or after its end")
+        parts = [self._head, *self._framed(body, more=more)] if self._head else self._framed(body, more=more)
+        self._head = b""
+        if parts:
+            connection.transport.writelines(parts)
+        if not more:
+            self.finished = True
+            self._wake()
+            connection.answered(self)
+
+    def add(self, piece: bytes) -> bool:
+        """Add a piece of the body; return False if no more of it should be read for now."""
+        if self.finished:
+            return True
+        self._pieces.append(piece)
+        self._waiting += len(piece)
+        self._wake()
+        return self._waiting <= _MOST_WAITING
+
+    def end(self) -> None:
+        """Note the end of the body."""
+        self.complete = True
+        self._wake()
+
+    def check(self, now: float, seconds: float) -> None:
+        """End the wait for the next piece of the body if it has lasted for so long."""
+        if not self.complete and now - self._waits_since >= seconds:
+            self._late = seconds
+            self._wake()
+
+    def disconnect(self) -> None:
+        """Note the end of the connection."""
+        self._gone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+
+    async def _wait(self) -> None:
+        self._connection.transport.resume_reading()
+        if self._news is None:
+            self._news = asyncio.Event()
+        self._news.clear()
+        self._waits_since = self._connection.loop.time()
+        await self._news.wait()
+        self._waits_since = math.inf
+
+    def _begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        if self._begun:
+            raise RuntimeError("there is more than one head of an answer")
+        self._begun, self._expects_continue = True, False
+        length: int | None = None
+        lines = [_status_line(status)]
+        for name, value in (*self._connection.default_headers(), *headers):
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        if self._scope["method"] == "HEAD" or status in _WITHOUT_BODY:
+            length = 0
+        elif length is None:
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        self._left = length or 0
+        self._head = b"".join((*lines, b"\r\n"))
+        if self._head.count(b"\n") != len(lines) + 1:
+            raise RuntimeError("a header of the answer contains a line break")
+
+    def _framed(self, body: bytes, *, more: bool) -> list[bytes]:
+        if self._chunked:
+            chunk = [b"%x\r\n" % len(body), body, b"\r\n"] if body else []
+            return chunk if more else [*chunk, b"0\r\n\r\n"]
+        if self._scope["method"] == "HEAD":
+            return []
+        self._left -= len(body)
+        if self._left < 0 or (self._left and not more):
+            raise RuntimeError("the body of the answer has another length than its head says")
+        return [body] if body else []
+
+
+class Watch:
+    """Checks all connections of a service now and then."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        shortest = min(limits.header_seconds, limits.body_seconds, limits.stall_seconds) / _CHECKS
+        self._interval = min(_LONGEST_INTERVAL, shortest)
+        self._watched: set[Connection] = set()
+        self._running = False
+        self._logged = -math.inf
+
+    def add(self, connection: "Connection") -> bool:
+        """Add a connection; return False if there are too many."""
+        if not self._running:
+            self._running = True
+            connection.loop.call_later(self._interval, self._check, connection.loop)
+        self._watched.add(connection)
+        return len(self._watched) <= self.limits.connections
+
+    def remove(self, connection: "Connection") -> None:
+        """Remove a connection."""
+        self._watched.discard(connection)
+
+    def log_refusal(self, now: float) -> None:
+        """Log that there are too many connections, but not for each of them."""
+        if now - self._logged > _LOG_SECONDS:
+            self._logged = now
+            log.warning("%d connections are open, as many as MAX_CONNECTIONS allows", self.limits.connections)
+
+    def flooded(self) -> bool:
+        """Say whether connections are so many that they get no answer."""
+        return len(self._watched) > _FLOOD * self.limits.connections
+
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self._watched):
+            connection.check(now)
+        self._running = bool(self._watched)
+        if self._running:
+            loop.call_later(self._interval, self._check, loop)
+
+
+class Connection(asyncio.Protocol):
+    """A connection of a client, with one request after another.
+
+    Attributes:
+        transport: the connection's transport.
+        writable: the client reads what is sent to it.
+
+    """
+
+    watch: ClassVar[Watch]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.loop = _loop or asyncio.get_event_loop()
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self._config = config
+        self._app = cast("ASGIApp", config.loaded_app)
+        self._server = server_state
+        self._app_state = app_state
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # the request before is still answered
+        self._exchange: Exchange | None = None
+        self._pipeline: deque[Exchange] = deque()
+        self._headers_due = self._read_due = self._idle_due = math.inf
+        self._in_head = True
+        self._progress = False
+        self._without_progress = 0
+
+    # ---- called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: from now on, the headers of a request should come."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._server.connections.add(cast("Any", self))
+        self._place = {
+            "server": transport.get_extra_info("sockname")[:2],
+            "client": transport.get_extra_info("peername")[:2],
+            "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
+            "root_path": self._config.root_path,
+        }
+        self._expect_headers()
+        if not self.watch.add(self):
+            self._refuse()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's shape)
+        """End."""
+        self.watch.remove(self)
+        self._server.connections.discard(cast("Any", self))
+        self.writable.set()
+        for exchange in (self._exchange, *self._pipeline):
+            if exchange:
+                exchange.disconnect()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what was received, unless it is a head without end."""
+        self._progress, self._idle_due = False, math.inf
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # the request is answered; nothing after it can be parsed
+            if self._exchange:
+                self._exchange.keep_alive = False
+        except httptools.HttpParserError:
+            self._give_up(ProblemCode.BAD_REQUEST, "this is no HTTP/1.1 request")
+        self._without_progress = 0 if self._progress else self._without_progress + len(data)
+        if self._without_progress > _MOST_OF_HEAD:
+            self._give_up(ProblemCode.BAD_REQUEST, f"the headers are larger than {_MOST_OF_HEAD} bytes")
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read what was sent."""
+        self._read_due = self.loop.time() + self.watch.limits.stall_seconds
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        """Continue sending."""
+        self._read_due = math.inf
+        self.writable.set()
+
+    # ---- called by the parser
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._expects_continue = False
+        self._in_head = self._progress = True
+        self._expect_headers()
+
+    def on_url(self, url: bytes) -> None:
+        """Store a part of the address."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Store a header."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Start the request; the application has its own limits for the body."""
+        self._progress = True
+        raw_path, query = self._url, b""
+        if b"?" in raw_path or raw_path[:1] != b"/":
+            parsed = httptools.parse_url(raw_path)
+            raw_path, query = parsed.path, parsed.query or b""
+        path = raw_path.decode("ascii")
+        version = self._parser.get_http_version()
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": self._parser.get_method().decode("ascii"),
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self._headers,
+            "state": self._app_state.copy(),
+            **self._place,
+        }
+        keep_alive = version == "1.1" and self._parser.should_keep_alive()
+        exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
+        self._receiving = exchange
+        self._in_head, self._headers_due = False, math.inf
+        if self._exchange is None:
+            self._start(exchange)
+        else:
+            self._pipeline.append(exchange)
+            self.transport.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        """Store a piece of a body."""
+        self._progress = True
+        if not self._receiving.add(body):
+            self.transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._progress = True
+        self._receiving.end()
+        if self._exchange is None:  # it was answered before it was complete
+            self._headers_due = math.inf
+            self._expect_idle()
+
+    # ---- called by the exchange, the watch and the server
+
+    def answered(self, exchange: Exchange) -> None:
+        """Go on to the next request; the rest of one that was answered early must come soon."""
+        self._server.total_requests += 1
+        self._exchange = None
+        if not exchange.keep_alive:
+            self.transport.close()
+        elif self._pipeline:
+            self._start(self._pipeline.popleft())
+        else:
+            self.transport.resume_reading()
+            if exchange.complete:
+                self._expect_idle()
+            else:
+                self._expect_headers()
+
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers of every answer."""
+        return self._server.default_headers
+
+    def check(self, now: float) -> None:
+        """Close the connection if its client keeps it waiting."""
+        if self._read_due <= now:
+            self.transport.abort()
+        elif self._headers_due <= now:
+            seconds = self.watch.limits.header_seconds
+            self._give_up(ProblemCode.TIMEOUT, f"the headers did not come within {seconds:g} s (HEADER_TIMEOUT)")
+        elif self._idle_due <= now:
+            self.transport.close()
+        elif self._exchange:
+            self._exchange.check(now, self.watch.limits.body_seconds)
+
+    def shutdown(self) -> None:
+        """Close the connection after the current answer."""
+        if self._exchange is None:
+            self.transport.close()
+        else:
+            self._exchange.keep_alive = False
+
+    def _start(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        task = self.loop.create_task(exchange.run(self._app))
+        task.add_done_callback(self._server.tasks.discard)
+        self._server.tasks.add(task)
+
+    def _expect_headers(self) -> None:
+        self._headers_due = self.loop.time() + self.watch.limits.header_seconds
+
+    def _expect_idle(self) -> None:
+        self._idle_due = self.loop.time() + self._config.timeout_keep_alive
+
+    def _give_up(self, code: ProblemCode, detail: str) -> None:
+        """Close the connection, with a problem if no answer is under way."""
+        if self.transport.is_closing():
+            self.transport.abort()
+            return
+        if self._exchange is None and self._in_head:
+            self.transport.write(_raw(make_problem(code, detail)))
+        self.transport.close()
+
+    def _refuse(self) -> None:
+        self.watch.log_refusal(self.loop.time())
+        if self.watch.flooded():
+            self.transport.abort()
+        else:
+            self._app = _Refusal(self._app, int(self.watch.limits.connections))
+
+
+class _Refusal:
+    """Answers on a connection that is one too many; probes are still answered."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        detail = f"there are {self._most} connections already, as many as MAX_CONNECTIONS allows"
+        problem = make_problem(ProblemCode.TOO_MANY_CONNECTIONS, detail)
+        headers = [*problem_headers(problem, 1), (b"connection", b"close")]
+        await send_whole(send, problem.status, headers, encode_problem(problem))
+
+
+def limited(limits: Limits = NO_LIMITS) -> type[Connection]:
+    """Return the protocol of a service with these limits."""
+    return type("LimitedConnection", (Connection,), {"watch": Watch(limits)})
+
+
+def _raw(problem: Problem) -> bytes:
+    body = encode_problem(problem)
+    headers = [*problem_headers(problem), (b"content-length", b"%d" % len(body))]
+    lines = dict(headers) | {b"connection": b"close"}
+    head = b"".join(b"%b: %b\r\n" % line for line in lines.items())
+    return _status_line(problem.status) + head + b"\r\n" + body
+
+
+@cache
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, responses.get(status, "Unknown").encode())

@@ -1,0 +1,30 @@
+from gwservice.log_limit import MOST, SECONDS, LogLimit
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_repeated_line_is_written_a_bounded_number_of_times() -> None:
+    limit = LogLimit(Clock())
+    assert [limit.admit("full") for _ in range(MOST + 3)] == [0] * MOST + [None] * 3
+
+
+def test_the_next_line_counts_those_that_were_omitted() -> None:
+    clock = Clock()
+    limit = LogLimit(clock)
+    for _ in range(MOST + 3):
+        limit.admit("full")
+    clock.now += SECONDS
+    assert [limit.admit("full") for _ in range(2)] == [3, 0]
+
+
+def test_one_kind_does_not_silence_another() -> None:
+    limit = LogLimit(Clock())
+    for _ in range(MOST + 1):
+        limit.admit("full")
+    assert limit.admit("broken") == 0
