@@ -8,9 +8,9 @@ from databuffer.batches import Batches
 from databuffer.errors import VolumeError
 from databuffer.ingest.commit import GroupCommit
 from databuffer.ingest.pipeline import Ingest
+from databuffer.ingest.quota import DailyQuota
 from databuffer.ingest.staging import Staging
 from databuffer.queries import Queries
-from databuffer.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.state import Agreement, State
 from databuffer.storage.store import Store

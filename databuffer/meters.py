@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import Metric
 
-from databuffer.ingest.incoming import Incoming
 from gwservice.metrics import gauge, labelled
 from gwwire.datastore import DatastoreState, VerificationState
 from gwwire.overview import Overview
@@ -54,13 +53,13 @@ def count_stored(segments: int, size: int) -> None:
     _STORED_BYTES.inc(size)
 
 
-def count_group(group: Sequence[Incoming], seconds: float) -> None:
-    """Count a group of settled segments, and those of it that were refused."""
-    GROUP_SEGMENTS.observe(len(group))
+def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
+    """Count a group by the outcome of each of its segments: None, or why it was refused."""
+    GROUP_SEGMENTS.observe(len(errors))
     GROUP_SECONDS.observe(seconds)
-    for each in group:
-        if isinstance(each.error, ProblemError):
-            count_refused(each.error)
+    for error in errors:
+        if isinstance(error, ProblemError):
+            count_refused(error)
 
 
 def count_refused(error: ProblemError) -> None:

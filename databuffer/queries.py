@@ -10,7 +10,7 @@ from typing import BinaryIO
 from databuffer.coverage import coverage
 from databuffer.errors import NotFound, VolumeError
 from databuffer.ingest.pipeline import Ingest
-from databuffer.quota import DailyQuota
+from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.storage.manifest import MANIFEST

@@ -15,11 +15,12 @@ from typing import TypeVar
 from databuffer import meters
 from databuffer.coverage import CoverageKeeper
 from databuffer.errors import Refused, VolumeError
-from databuffer.quota import DailyQuota, day_of
+from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import ClaimRow, SegmentRow
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.recovery import recover
+from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
 from gwwire.datastore import BufferStats, DatastoreState, Description, Verification

@@ -170,7 +170,7 @@ async def _answer_validation_error(_: Request, error: Any) -> Response:
     return problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
 
 
-def serve(
+def serve(  # noqa: PLR0913 (what differs between the services)
     app: ASGIApp,
     address: Address,
     *,

@@ -8,9 +8,9 @@ from pathlib import Path
 from databuffer import meters
 from databuffer.errors import BufferFrozen, KeyReused, VolumeError
 from databuffer.ingest.incoming import Incoming
+from databuffer.ingest.quota import DailyQuota
 from databuffer.ingest.staging import Staging, discard
 from databuffer.ingest.sync_pool import SyncPool
-from databuffer.quota import DailyQuota
 from databuffer.state import State
 from databuffer.storage.catalog import IdempotencyKey, SegmentRow
 from databuffer.storage.store import OpenBatch, Store
@@ -56,7 +56,7 @@ class GroupCommit:
             for each in group:
                 if each.error is not None:
                     discard(each)
-        meters.count_group(group, time.perf_counter() - began)
+        meters.count_group([each.error for each in group], time.perf_counter() - began)
         self._note_last_failure(group)
 
     def _store_turns(self, staged: Sequence[Incoming]) -> None:

@@ -11,8 +11,8 @@ from databuffer.buffer import Buffer
 from databuffer.errors import QuotaExceeded, VolumeError
 from databuffer.ingest import commit
 from databuffer.ingest.ndjson import store_lines
-from databuffer.quota import DAY_SECONDS
 from databuffer.settings import BufferSettings
+from databuffer.storage.spending import DAY_SECONDS
 from gwwire.datastore import Quota
 from tests.support.faulty_volume import Fault, FaultyVolume
 from tests.support.segments import segment_body

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import msgspec
 import sqlalchemy as sa
 
-from databuffer.quota import Spending
 from databuffer.storage.catalog.database import Database, insert, portions, upsert
 from databuffer.storage.catalog.rows import ClaimRow, IdempotencyKey
 from databuffer.storage.catalog.schema import CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, VERIFICATIONS
+from databuffer.storage.spending import Spending
 from gwwire.datastore import Verification
 
 

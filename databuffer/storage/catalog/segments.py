@@ -6,11 +6,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from databuffer.quota import Spending
 from databuffer.storage.catalog.database import Database, portions, sql_text
 from databuffer.storage.catalog.ledger import add_spending
 from databuffer.storage.catalog.rows import CataloguedSegment, Extent, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.schema import COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
+from databuffer.storage.spending import Spending
 from gwwire.overview import ChannelOverview
 
 _NOTHING_SPENT = Spending()

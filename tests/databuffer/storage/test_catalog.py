@@ -10,12 +10,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from databuffer.errors import VolumeFailed
-from databuffer.quota import Spending
 from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentFilter, SegmentRow
 from databuffer.storage.catalog import segments as segments_module
 from databuffer.storage.catalog.database import insert, sql_text, upsert
 from databuffer.storage.catalog.schema import BATCHES, CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, TABLES
 from databuffer.storage.catalog.segments import segments_query, tally_query
+from databuffer.storage.spending import Spending
 from gwwire.datastore import BatchState
 from gwwire.overview import ChannelOverview
 from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import VolumeFailed
-from databuffer.quota import Spending
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, ClaimRow, Database, SegmentFilter, SegmentRow
+from databuffer.storage.spending import Spending
 from gwwire.datastore import BatchState, FreezeOrder, ThawOrder, Verification, VerificationState
 from tests.support.segments import segment_body
 

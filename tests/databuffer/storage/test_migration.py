@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from databuffer.errors import VolumeFailed
-from databuffer.quota import Spending
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.migrations import VERSION
+from databuffer.storage.spending import Spending
 from gwwire.datastore import BatchState
 
 VERSION_0 = Path(__file__).with_name("catalog_version_0.sql")

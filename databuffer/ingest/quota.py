@@ -5,36 +5,12 @@ The catalog counts what a group has stored, in the transaction that stores it; h
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from databuffer.errors import QuotaExceeded
 from databuffer.ingest.incoming import Incoming
+from databuffer.storage.spending import DAY_NS, DAY_SECONDS, Spending, day_of
 from gwwire.datastore import Quota
-
-DAY_SECONDS = 86_400
-_DAY_NS = DAY_SECONDS * 10**9
-
-
-def day_of(unix_ns: int) -> int:
-    """Return the day of UTC, counted from 1970."""
-    return unix_ns // _DAY_NS
-
-
-@dataclass(frozen=True)
-class Spending:
-    """The bytes that each group stored on one day."""
-
-    day: int = 0
-    used: Mapping[str, int] = field(default_factory=dict)
-
-    def of(self, group: str, day: int) -> int:
-        """Return the bytes that a group stored on a day; 0 on any day but this."""
-        return self.used.get(group, 0) if day == self.day else 0
-
-    def with_more(self, more: "Spending") -> "Spending":
-        """Return this and what was stored since."""
-        return more if more.day != self.day else Spending(self.day, Counter(self.used) + Counter(more.used))
 
 
 class DailyQuota:
@@ -94,7 +70,7 @@ class DailyQuota:
         self.spending = self.spending.with_more(spent)
 
     def _exceeded(self, group: str, used: int, size: int, now: int) -> QuotaExceeded:
-        left = math.ceil(((day_of(now) + 1) * _DAY_NS - now) / 10**9)
+        left = math.ceil(((day_of(now) + 1) * DAY_NS - now) / 10**9)
         return QuotaExceeded(
             f"group {group} has stored {used} of {self.limit} bytes today (GROUP_QUOTA), and this segment has {size}",
             retry_after=left,
