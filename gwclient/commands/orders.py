@@ -164,5 +164,5 @@ def release(batch: str, worker: str, connection: Connection) -> None:
 
 def _claim_text(claim: Claim) -> str:
     if claim.worker is None or claim.expires is None:
-        return f"{claim.batch} is nobody's"
+        return f"{claim.batch} is not claimed"
     return f"{claim.batch} is {claim.worker}'s for {max(0.0, claim.expires - time.time()):.0f} s"

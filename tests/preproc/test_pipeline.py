@@ -264,7 +264,7 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "dataset.h5").mkdir()
     with pytest.raises(OutputFailed, match=r"cannot write .*dataset\.h5: Is a directory"):
         run(tmp_path, slow(20, "H1:A"))
-    assert not list(tmp_path.glob(".*.partial"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_sixteen_kilohertz_are_as_good_as_four(tmp_path: Path) -> None:
