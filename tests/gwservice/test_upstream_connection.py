@@ -4,12 +4,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from gwservice.upstream import Origin, _Connection, header_lines, quote_target
+from gwservice.upstream_connection import Origin, UpstreamConnection, header_lines, quote_target
 from tests.support.raw_server import BROKEN, FRAMINGS, OK
 
 
-def connection() -> _Connection:
-    made = _Connection()
+def connection() -> UpstreamConnection:
+    made = UpstreamConnection()
     made.connection_made(Mock())
     return made
 
