@@ -44,6 +44,11 @@ class Exchange:
 
     """
 
+    __slots__ = (
+        *("_begun", "_chunked", "_connection", "_delivered", "_expects_continue", "_gone", "_head", "_late", "_left"),
+        *("_news", "_pieces", "_scope", "_waiting", "_waits_since", "complete", "finished", "keep_alive"),
+    )
+
     def __init__(self, connection: Carrier, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
         self.complete = self.finished = False
         self.keep_alive = keep_alive

@@ -32,6 +32,7 @@ _FLOOD = 2
 #: Bytes that may be received, beyond what is read at a time, without progress of a request: its address, its headers,
 #: and those that may follow a body in chunks. The parser would collect them without end, each time from the beginning.
 _MOST_OF_HEAD = 64 * 1024
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Limits(NamedTuple):
@@ -212,7 +213,7 @@ class Connection(asyncio.Protocol):
         version = self._parser.get_http_version()
         scope = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "asgi": _ASGI,
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
             "path": urllib.parse.unquote(path) if "%" in path else path,

@@ -114,18 +114,15 @@ class Upstream:
 
     async def _request(self, method: bytes, target: bytes, headers: bytes, body: Sequence[bytes]) -> Answer:
         connection = await self._take()
-        timer = asyncio.get_running_loop().call_later(self._seconds, connection.expire)
         try:
             connection.send((self._head(method, target, headers, body), *body))
             while not connection.answer.complete:
-                await connection.news()
+                await connection.news(self._seconds)
         except BaseException as error:
             self._drop(connection)
             if (problem := self._translated(error)) is None:
                 raise
             raise problem from error
-        finally:
-            timer.cancel()
         self._keep(connection)
         return self._admitted(connection.answer)
 
@@ -166,8 +163,7 @@ class Upstream:
             else:
                 connection.send((self._head(method, target, headers, body), *body))
             while not connection.answer.complete:
-                async with asyncio.timeout(self._seconds):
-                    await connection.news()
+                await connection.news(self._seconds)
                 if connection.answer.status:
                     yield self._admitted(connection.answer)
         except BaseException as error:

@@ -1,6 +1,7 @@
 """HTTP/1.1 from the client's side: a connection, the encoding of requests, the parsing of answers."""
 
 import asyncio
+import math
 import string
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -117,6 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.usable = True
         self.paced = False
         self.answer = Answer()
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._failure: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
@@ -124,6 +126,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._idle_since = 0.0
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> bool:
         """Prepare for a request; return False if the connection is closed or was idle for too long."""
@@ -146,18 +150,23 @@ class UpstreamConnection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 (`news` raises it)
             self._fail(error)
 
-    async def news(self) -> None:
+    async def news(self, seconds: float) -> None:
         """Wait until more of the answer was received, or more of the body was sent.
 
         Raises:
+            TimeoutError: neither happened within `seconds`.
             MalformedAnswer, OSError: the connection broke.
 
         """
         if self.paced:
             self._transport.resume_reading()
         if not self._has_news:
-            self._waiting = asyncio.get_running_loop().create_future()
+            self._waiting = self._loop.create_future()
+            self._deadline = self._loop.time() + seconds
+            if self._timer is None:  # one timer serves many requests
+                self._timer = self._loop.call_later(seconds, self._check)
             await self._waiting
+            self._deadline = math.inf
         self._has_news = False
         if self._failure:
             raise self._failure
@@ -168,14 +177,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()  # the end of the connection must be noticed
         self._idle_since = time.monotonic()
 
-    def expire(self) -> None:
-        """End the wait for the answer with a TimeoutError."""
-        self._fail(TimeoutError())
-
     def close(self) -> None:
         """Close the connection."""
         self.usable = False
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.abort()
+
+    def _check(self) -> None:
+        left = self._deadline - self._loop.time()
+        self._timer = None
+        if left <= 0:
+            self._fail(TimeoutError())
+        elif left < math.inf:
+            self._timer = self._loop.call_later(left, self._check)
 
     def _wake(self) -> None:
         self._has_news = True
