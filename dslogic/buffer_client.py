@@ -7,7 +7,8 @@ import msgspec
 
 from dslogic.settings import LogicSettings
 from gwservice.security import CallerSecret
-from gwservice.upstream import Answer, Upstream
+from gwservice.upstream import Upstream
+from gwservice.upstream_connection import Answer
 from gwwire.datastore import BufferStats, FreezeOrder
 from gwwire.overview import Overview
 from gwwire.problems import Problem, ProblemCode

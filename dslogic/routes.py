@@ -15,7 +15,7 @@ from dslogic.settings import LogicSettings
 from gwservice.correlation import note_relayed
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.metrics import CONTENT_TYPE, exposition, gauge
-from gwservice.upstream import Answer
+from gwservice.upstream_connection import Answer
 from gwwire.datastore import WAITING_TEXT, FreezeOrder, decode_order
 
 T = TypeVar("T")

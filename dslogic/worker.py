@@ -1,5 +1,7 @@
 """Gunicorn's worker for dslogic: uvicorn, with the Flask application that gunicorn loads behind the relay."""
 
+import os
+import signal
 from typing import Any, ClassVar, cast
 
 from flask import Flask
@@ -20,9 +22,16 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
         "access_log": False,
         "lifespan": "on",
         "proxy_headers": False,
+        "timeout_notify": 1,
     }
 
     def load_wsgi(self) -> None:
         """Load the Flask application, and put the relay in front of it."""
         super().load_wsgi()
         self.wsgi: ASGIApp = asgi_application(cast("Flask", self.wsgi))
+
+    async def callback_notify(self) -> None:
+        """Tell gunicorn every second that the worker is alive; stop if gunicorn is not."""
+        self.notify()
+        if os.getppid() != self.ppid:
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -15,7 +15,7 @@ from gwservice.correlation import RequestContext, note_frozen
 from gwservice.headers import RAW_GROUP_HEADER
 from gwservice.problems import send_whole
 from gwservice.relay import Relay
-from gwservice.upstream import header_lines
+from gwservice.upstream_connection import header_lines
 from gwwire.datastore import FROZEN_TEXT, Outcome, StreamAnswer
 from gwwire.segment import NDJSON
 

@@ -8,7 +8,8 @@ import msgspec
 from glitchflow_api.settings import GatewaySettings
 from gwservice.headers import RAW_GROUP_HEADER
 from gwservice.security import CallerSecret
-from gwservice.upstream import Upstream, header_lines
+from gwservice.upstream import Upstream
+from gwservice.upstream_connection import header_lines
 from gwwire.datastore import (
     BufferStats,
     Description,

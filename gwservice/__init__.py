@@ -1,1 +1,1 @@
-"""What every service of the trio does alike: settings from the environment, log lines, problems over ASGI."""
+"""Shared by the services: settings, logging, the HTTP server, the client of the next tier, the relay."""

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 8
 #: Longer than any caller keeps an idle connection, so that none is closed at the moment it is used.
 _KEEP_ALIVE_SECONDS = 120
-#: FastAPI's own telemetry, which would tell what was sent where it is wrong; `gwservice.tracing` is the trio's.
+#: FastAPI's own telemetry would report the content of invalid requests; `gwservice.tracing` replaces it.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
@@ -81,15 +81,15 @@ def body_pieces(request: Request) -> AsyncIterator[bytes]:
 
 
 def offer_ndjson() -> Response:
-    """Answer OPTIONS: what a POST to this route may carry."""
+    """Return the answer to OPTIONS: the media types that a POST to this route may have."""
     return Response(status_code=204, headers=SEGMENT_OFFER)
 
 
 class DuplexResponse(Response):
-    """An answer that is given while the request is still being read.
+    """An answer that is sent while the request is still read.
 
-    Starlette's own StreamingResponse reads the request meanwhile, to notice a client that goes away; here the
-    answer's source reads it. What goes wrong before the first part is told as a problem of its own.
+    Starlette's StreamingResponse reads the request itself, to notice that a client disconnects; here the source of the
+    answer reads it. An error before the first part is answered as a problem.
     """
 
     def __init__(self, parts: AsyncIterator[bytes], first: bytes, content_type: str) -> None:
@@ -100,11 +100,11 @@ class DuplexResponse(Response):
 
     @classmethod
     async def of(cls, parts: AsyncIterator[bytes], content_type: str = NDJSON) -> Response:
-        """Make the answer once its first part is there."""
+        """Return the answer once its first part is available."""
         try:
             return cls(parts, await anext(parts, b""), content_type)
         except ClientGone:
-            return Response(status_code=400)  # nobody is there to read it
+            return Response(status_code=400)  # the client is gone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (its source receives)
         """Send the first part, then the others as they come."""
@@ -179,7 +179,7 @@ def serve(  # noqa: PLR0913 (what differs between the services)
     tls: ssl.SSLContext | None = None,
     proxy_headers: bool = False,
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT, finish the requests under way, and exit with status 0."""
+    """Serve `app` until SIGTERM or SIGINT, finish the current requests, and exit with status 0."""
     # Uvicorn raises the signal that stopped it once more when it is done, for whatever handler was there before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

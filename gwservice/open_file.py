@@ -1,4 +1,4 @@
-"""An answer from a file that is open already."""
+"""An answer from an open file."""
 
 import os
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from starlette.types import Receive, Scope, Send
 
 
 class OpenFileResponse(FileResponse):
-    """Gives an open file, or ranges of it, wherever it is moved meanwhile; the file is closed afterwards.
+    """Sends an open file, or ranges of it, even if the file is moved meanwhile; closes it afterwards.
 
-    Starlette's own response looks for the file by its path, twice, after it was made.
+    Starlette's own response opens the file by its path, twice, after it was made.
     """
 
     def __init__(self, file: BinaryIO, media_type: str, headers: Mapping[str, str] | None = None) -> None:

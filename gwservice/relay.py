@@ -8,7 +8,8 @@ from gwservice.body import read_body
 from gwservice.correlation import RequestContext, note_relayed
 from gwservice.headers import ANSWER_HEADERS, REQUEST_HEADERS
 from gwservice.problems import send_whole
-from gwservice.upstream import Answer, Upstream, header_lines
+from gwservice.upstream import Upstream
+from gwservice.upstream_connection import Answer, header_lines
 
 
 class Relay:

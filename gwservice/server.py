@@ -10,18 +10,14 @@ import logging
 import math
 import urllib.parse
 from collections import deque
-from collections.abc import Sequence
-from functools import cache
-from http import HTTPStatus
-from http.client import responses
 from typing import Any, ClassVar, NamedTuple, cast
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from gwservice.body import body_late
+from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
+from gwservice.exchange import Exchange, status_line
 from gwservice.problems import problem_headers, send_whole
 from gwservice.security import OPEN_PATHS
 from gwwire.problems import Problem, ProblemCode, encode_problem, make_problem
@@ -36,9 +32,7 @@ _FLOOD = 2
 #: Bytes that may be received, beyond what is read at a time, without progress of a request: its address, its headers,
 #: and those that may follow a body in chunks. The parser would collect them without end, each time from the beginning.
 _MOST_OF_HEAD = 64 * 1024
-#: Bytes of a body that may wait for the application.
-_MOST_WAITING = 256 * 1024
-_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Limits(NamedTuple):
@@ -60,161 +54,6 @@ class Limits(NamedTuple):
 
 #: Of a service that only its caller can reach.
 NO_LIMITS = Limits()
-
-
-class Exchange:
-    """A request and its answer, as ASGI's `receive` and `send`.
-
-    Attributes:
-        complete: the whole request was received.
-        finished: the whole answer was sent.
-        keep_alive: another request may follow on the connection.
-
-    """
-
-    def __init__(self, connection: "Connection", scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
-        self.complete = self.finished = False
-        self.keep_alive = keep_alive
-        self._connection = connection
-        self._scope = scope
-        self._expects_continue = expects_continue
-        self._pieces: deque[bytes] = deque()
-        self._waiting = 0
-        self._delivered = False
-        self._gone = False
-        self._waits_since = math.inf
-        self._late = 0.0
-        self._news: asyncio.Event | None = None
-        self._begun = False
-        self._head = b""
-        self._chunked = False
-        self._left = 0
-
-    async def run(self, app: ASGIApp) -> None:
-        """Have the application answer; what it leaves unfinished closes the connection."""
-        try:
-            await app(self._scope, self.receive, self.send)
-        except Exception:
-            log.exception("Exception in ASGI application")
-        if not self.finished and not self._gone:
-            log.error("the application did not complete an answer: %s %s", self._scope["method"], self._scope["path"])
-            self._connection.transport.close()
-
-    async def receive(self) -> Message:
-        """Return the next piece of the body; after its end, wait for the end of the answer or the connection."""
-        if self._expects_continue:
-            self._expects_continue = False
-            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while not self._gone and not self.finished:
-            if self._late:
-                raise body_late(self._late)
-            if self._pieces:
-                piece = self._pieces.popleft()
-                self._waiting -= len(piece)
-            elif self.complete and not self._delivered:
-                piece = b""
-            else:
-                await self._wait()
-                continue
-            self._delivered = self.complete and not self._pieces
-            return {"type": "http.request", "body": piece, "more_body": not self._delivered}
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """Send a part of the answer; its head is sent with the first part of its body."""
-        connection = self._connection
-        if not connection.writable.is_set():
-            await connection.writable.wait()
-        if self._gone:
-            return
-        if message["type"] == "http.response.start":
-            self._begin(message["status"], message["headers"])
-            return
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if self.finished or not self._begun:
-            raise RuntimeError("a part of an answer was sent before its head or after its end")
-        parts = [self._head, *self._framed(body, more=more)] if self._head else self._framed(body, more=more)
-        self._head = b""
-        if parts:
-            connection.transport.writelines(parts)
-        if not more:
-            self.finished = True
-            self._wake()
-            connection.answered(self)
-
-    def add(self, piece: bytes) -> bool:
-        """Add a piece of the body; return False if no more of it should be read for now."""
-        if self.finished:
-            return True
-        self._pieces.append(piece)
-        self._waiting += len(piece)
-        self._wake()
-        return self._waiting <= _MOST_WAITING
-
-    def end(self) -> None:
-        """Note the end of the body."""
-        self.complete = True
-        self._wake()
-
-    def check(self, now: float, seconds: float) -> None:
-        """End the wait for the next piece of the body if it has lasted for so long."""
-        if not self.complete and now - self._waits_since >= seconds:
-            self._late = seconds
-            self._wake()
-
-    def disconnect(self) -> None:
-        """Note the end of the connection."""
-        self._gone = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._news is not None:
-            self._news.set()
-
-    async def _wait(self) -> None:
-        self._connection.transport.resume_reading()
-        if self._news is None:
-            self._news = asyncio.Event()
-        self._news.clear()
-        self._waits_since = self._connection.loop.time()
-        await self._news.wait()
-        self._waits_since = math.inf
-
-    def _begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        if self._begun:
-            raise RuntimeError("there is more than one head of an answer")
-        self._begun, self._expects_continue = True, False
-        length: int | None = None
-        lines = [_status_line(status)]
-        for name, value in (*self._connection.default_headers(), *headers):
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"connection" and b"close" in value.lower():
-                self.keep_alive = False
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        if self._scope["method"] == "HEAD" or status in _WITHOUT_BODY:
-            length = 0
-        elif length is None:
-            self._chunked = True
-            lines.append(b"transfer-encoding: chunked\r\n")
-        self._left = length or 0
-        self._head = b"".join((*lines, b"\r\n"))
-        if self._head.count(b"\n") != len(lines) + 1:
-            raise RuntimeError("a header of the answer contains a line break")
-
-    def _framed(self, body: bytes, *, more: bool) -> list[bytes]:
-        if self._chunked:
-            chunk = [b"%x\r\n" % len(body), body, b"\r\n"] if body else []
-            return chunk if more else [*chunk, b"0\r\n\r\n"]
-        if self._scope["method"] == "HEAD":
-            return []
-        self._left -= len(body)
-        if self._left < 0 or (self._left and not more):
-            raise RuntimeError("the body of the answer has another length than its head says")
-        return [body] if body else []
 
 
 class Watch:
@@ -374,7 +213,7 @@ class Connection(asyncio.Protocol):
         version = self._parser.get_http_version()
         scope = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "asgi": _ASGI,
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
             "path": urllib.parse.unquote(path) if "%" in path else path,
@@ -504,9 +343,4 @@ def _raw(problem: Problem) -> bytes:
     headers = [*problem_headers(problem), (b"content-length", b"%d" % len(body))]
     lines = dict(headers) | {b"connection": b"close"}
     head = b"".join(b"%b: %b\r\n" % line for line in lines.items())
-    return _status_line(problem.status) + head + b"\r\n" + body
-
-
-@cache
-def _status_line(status: int) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n" % (status, responses.get(status, "Unknown").encode())
+    return status_line(problem.status) + head + b"\r\n" + body

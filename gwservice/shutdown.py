@@ -1,4 +1,4 @@
-"""The moment a service is told to stop, for answers that would otherwise never end."""
+"""Notice of the end of a service, for answers that would otherwise never end."""
 
 import asyncio
 import signal
@@ -12,13 +12,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def calling_when_stopped(end: Callable[[], object]) -> Iterator[None]:
-    """Have `end` called in the running loop as soon as the process is told to stop.
+    """Call `end` in the running loop as soon as the process receives SIGTERM or SIGINT.
 
-    A server of ASGI tells an application that it stops when the last answer has ended, which is too late for one that
-    goes on for ever. Its own handlers of signals do their work all the same.
+    An ASGI server notifies the application only when the last answer has ended, which is too late for an endless one.
+    The handlers that were there before are still called.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals come to the main thread, and so they do to whoever serves there
+        yield  # only the main thread receives signals
         return
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -29,7 +29,7 @@ def calling_when_stopped(end: Callable[[], object]) -> Iterator[None]:
         if callable(handler):
             handler(number, frame)
 
-    # A signal that nobody handles has to go on doing what it does.
+    # A signal without a handler keeps its default action.
     handled = [number for number in _SIGNALS if callable(before[number])]
     for number in handled:
         signal.signal(number, stop)

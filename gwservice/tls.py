@@ -1,4 +1,4 @@
-"""TLS of a service's own: a certificate and its key from files, taken up anew when they change."""
+"""TLS of a service: a certificate and its key from files, read again when they change."""
 
 import logging
 import ssl
@@ -11,18 +11,17 @@ from gwservice.watched_file import FileBroken
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-#: Of an encrypted key: OpenSSL would ask for its passphrase on a terminal that nobody sits at.
+#: For an encrypted key: without it, OpenSSL would ask for a passphrase on the terminal.
 _NO_PASSPHRASE = ""
 
 
 class ServerTls:
     """A certificate with its chain, and its key.
 
-    Each handshake gets the certificate that is in the files then; a change that is no good is told in the log, and the
-    certificate from before stays.
+    Each handshake uses the certificate in the files; an invalid change is logged, and the previous certificate stays.
 
     Raises:
-        FileBroken: they cannot be read now, at the start, or do not belong to each other.
+        FileBroken: they cannot be read at the start, or do not belong to each other.
 
     """
 
@@ -35,7 +34,7 @@ class ServerTls:
         self.context.sni_callback = self._choose
 
     def _choose(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Give a handshake its certificate; it is asked for with or without a server's name."""
+        """Set the certificate of a handshake; called with or without a server name."""
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS:
             self._looked = now

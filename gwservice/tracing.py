@@ -1,6 +1,6 @@
-"""Traces, where the standard OTEL_* variables ask for them: one shows a request on its way through all tiers.
+"""Traces of requests through all tiers, if the standard OTEL_* variables ask for them.
 
-Nothing of its SDK is imported, and nothing is done for a request, where they do not. What is understood:
+If they do not, the SDK is not imported, and nothing is done for a request. Supported variables:
 OTEL_TRACES_EXPORTER (`otlp`, `none`), the OTEL_EXPORTER_OTLP_* variables over HTTP, OTEL_SDK_DISABLED,
 OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, and those of the batch processor.
 """
@@ -26,7 +26,7 @@ _provider: Any = None
 
 @cache
 def wanted() -> bool:
-    """Say whether the environment asks for traces, and they can be made."""
+    """Return whether the environment asks for traces and the SDK is installed."""
     exporter = os.environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if any(map(os.environ.get, _ENDPOINTS)) else "none")
     if exporter == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
@@ -40,7 +40,7 @@ def wanted() -> bool:
 
 
 def begin_tracing(service: str) -> None:
-    """Begin to make traces in this process, where they are wanted; `service`: what it is called without a name."""
+    """Begin to make traces in this process, if they are wanted; `service` is the default service name."""
     global _provider, _tracer  # noqa: PLW0603 (a process makes traces, or does not)
     if not wanted():
         return
@@ -50,7 +50,7 @@ def begin_tracing(service: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 (see above)
 
     os.environ.setdefault("OTEL_SERVICE_NAME", service)
-    # A service ends within 10 s, whether or not somebody takes its traces.
+    # A service ends within 10 s, even if no collector accepts its traces.
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
     _provider = TracerProvider(resource=Resource.create())
     _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -58,13 +58,13 @@ def begin_tracing(service: str) -> None:
 
 
 def end_tracing() -> None:
-    """Send what has not been sent yet; what ends by itself does so anyway."""
+    """Send the spans that were not sent yet."""
     if _provider is not None:
         _provider.shutdown()
 
 
 def begin_span(request: RequestContext, name: str) -> Any:
-    """Begin the span of a request: below its sender's, and above those of the next tier."""
+    """Begin the span of a request: the child of its sender's, and the parent of those of the next tier."""
     from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 (see above)
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 (see above)
 
@@ -96,14 +96,14 @@ def record_answer(span: Any, method: str, route: str, status: int, outcome: str)
 
 
 def span_in_hand() -> Any:
-    """Give the span of the request in hand; None where there is none."""
+    """Return the span of the current request, or None if there is none."""
     request = current_request()
     return request and request.span
 
 
 @contextmanager
 def group_span(name: str, causes: Sequence[Any], **attributes: int) -> Iterator[None]:
-    """Make a span of what is done at once for several requests: below the first one's, linked to all of them."""
+    """Make a span of work for several requests: the child of the first one's span, linked to all of them."""
     if _tracer is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""A file that is replaced while the service runs, such as a mounted Secret: read again when it changed."""
+"""A file that may change while the service runs, such as a mounted Secret."""
 
 import logging
 import time
@@ -15,22 +15,22 @@ _LOOK_SECONDS = 1.0
 
 
 class FileBroken(Exception):
-    """The file cannot be read, or does not hold what it should; the message is one line and names it."""
+    """The file cannot be read or has invalid content; the message is one line and names it."""
 
 
 class WatchedFile(Generic[T]):
-    """What a file holds, as of a second ago at most.
+    """The parsed content of a file, at most a second old.
 
-    A change that cannot be read is told in the log, and what was read before stays: a slip while it is edited must not
-    close the door. A mounted Secret is a link that is pointed elsewhere, so it is the file behind it that is compared.
+    An invalid change is logged, and the previous content stays in force: a mistake while editing must not stop the
+    service. A mounted Secret is a link that is replaced, so the file behind it is compared.
 
     Args:
         path: the file.
-        parse: reads its bytes; raises ValueError where they are not what they should be.
-        look_seconds: how long a look at the file is believed.
+        parse: parses its bytes; raises ValueError if they are invalid.
+        look_seconds: between two checks of the file.
 
     Raises:
-        FileBroken: it cannot be read now, at the start.
+        FileBroken: it cannot be read at the start.
 
     """
 
@@ -43,7 +43,7 @@ class WatchedFile(Generic[T]):
         self._looked = time.monotonic()
 
     def current(self) -> T:
-        """Give what the file holds; what was read is the same object until the file changes."""
+        """Return the content; it is the same object until the file changes."""
         now = time.monotonic()
         if now - self._looked >= self._look_seconds:
             self._looked = now

@@ -13,7 +13,8 @@ from dslogic.app import create_app
 from dslogic.asgi import asgi_application
 from dslogic.buffer_client import BufferClient
 from dslogic.settings import LogicSettings
-from gwservice.upstream import Answer, Upstream
+from gwservice.upstream import Upstream
+from gwservice.upstream_connection import Answer
 from scripts.trio import Trio, free_ports
 from tests.support.raw_server import Talk, raw_server
 from tests.support.segments import BAD_BODIES, JSON, segment_body

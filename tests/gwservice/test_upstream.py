@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gwservice import upstream
+from gwservice import upstream_connection
 from gwservice.body import ClientGone
 from gwservice.correlation import RequestContext, set_current_request
 from gwservice.security import CallerSecret
@@ -83,7 +83,7 @@ async def test_a_connection_that_dslogic_closed_is_not_used_again(first: Script)
 async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with raw_server(answers_always, answers_always) as server, connections_to(server) as to:
         await post(to, b"1")
-        monkeypatch.setattr(upstream, "_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(upstream_connection, "_IDLE_SECONDS", 0.0)
         await post(to, b"2")
         await wait_for(server.ended[0])
 

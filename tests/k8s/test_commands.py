@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dslogic.app import create_app as create_logic
+from dslogic.asgi import asgi_application
 from dslogic.settings import LogicSettings
 from glitchflow_api.app import create_app as create_gateway
 from glitchflow_api.settings import GatewaySettings
@@ -57,6 +58,6 @@ def test_the_gateway_is_alive_and_not_ready_without_the_tier_below() -> None:
 
 
 def test_dslogic_is_alive_and_not_ready_without_the_tier_below() -> None:
-    client = create_logic(settings=LogicSettings(DB_BURL=NOWHERE)).test_client()
-    assert client.get("/healthz").status_code == 200
-    assert client.get("/readyz").status_code >= 500
+    with TestClient(asgi_application(create_logic(settings=LogicSettings(DB_BURL=NOWHERE)))) as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code >= 500

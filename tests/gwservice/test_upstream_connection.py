@@ -4,36 +4,38 @@ from unittest.mock import Mock
 
 import pytest
 
-from gwservice.upstream import Origin, _Connection, header_lines, quote_target
+from gwservice.upstream_connection import Origin, UpstreamConnection, header_lines, quote_target
 from tests.support.raw_server import BROKEN, FRAMINGS, OK
 
+pytestmark = pytest.mark.anyio
 
-def connection() -> _Connection:
-    made = _Connection()
+
+def connection() -> UpstreamConnection:
+    made = UpstreamConnection()
     made.connection_made(Mock())
     return made
 
 
-def test_an_address_without_a_port_has_its_schemes() -> None:
+async def test_an_address_without_a_port_has_its_schemes() -> None:
     assert Origin.parse("http://buffer")[1:3] == (80, False)
     assert Origin.parse("https://buffer")[1:3] == (443, True)
     assert Origin.parse("http://[::1]:8080").host == "::1"
     assert Origin.parse("http://buffer.example:8080/base")[3:] == (b"buffer.example:8080", b"/base")
 
 
-def test_what_is_quoted_in_a_target_stays_so_and_what_may_not_stand_in_one_is_quoted() -> None:
+async def test_what_is_quoted_in_a_target_stays_so_and_what_may_not_stand_in_one_is_quoted() -> None:
     quoted = quote_target("/segments/a%2Fb?x=1 2\r\nHost: evil&y=ü")
     assert quoted == b"/segments/a%2Fb?x=1%202%0D%0AHost:%20evil&y=%C3%BC"
 
 
 @pytest.mark.parametrize("value", [b"a\r\nX: y", b"a\nX: y", b"a\rX: y", b"a\0"])
-def test_a_header_with_a_line_break_is_refused(value: bytes) -> None:
+async def test_a_header_with_a_line_break_is_refused(value: bytes) -> None:
     with pytest.raises(ValueError, match="line break"):
         header_lines([(b"idempotency-key", value)])
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_an_answer_is_the_same_in_whatever_pieces_it_comes(framing: str) -> None:
+async def test_an_answer_is_the_same_in_whatever_pieces_it_comes(framing: str) -> None:
     text = b"".join(FRAMINGS[framing])
     for cut in range(1, len(text)):
         receiving = connection()
@@ -50,7 +52,7 @@ def test_an_answer_is_the_same_in_whatever_pieces_it_comes(framing: str) -> None
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_is_no_complete_answer_is_never_taken_for_one(what: str) -> None:
+async def test_what_is_no_complete_answer_is_never_taken_for_one(what: str) -> None:
     receiving = connection()
     receiving.data_received(BROKEN[what])
     receiving.connection_lost(None)
@@ -58,7 +60,7 @@ def test_what_is_no_complete_answer_is_never_taken_for_one(what: str) -> None:
     assert not receiving.usable
 
 
-def test_an_answer_that_ends_its_connection_says_so() -> None:
+async def test_an_answer_that_ends_its_connection_says_so() -> None:
     receiving = connection()
     receiving.data_received(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
     assert receiving.answer.complete
@@ -66,7 +68,7 @@ def test_an_answer_that_ends_its_connection_says_so() -> None:
 
 
 @pytest.mark.parametrize("surplus", [OK, b"nonsense"])
-def test_what_follows_an_answer_spoils_the_connection_and_not_the_answer(surplus: bytes) -> None:
+async def test_what_follows_an_answer_spoils_the_connection_and_not_the_answer(surplus: bytes) -> None:
     receiving = connection()
     receiving.data_received(OK + surplus)
     answer = receiving.answer

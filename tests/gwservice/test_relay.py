@@ -1,0 +1,116 @@
+"""What a relay passes on, and how."""
+
+import asyncio
+import threading
+from contextlib import closing
+
+import pytest
+
+from gwservice.asgi_types import Message, Scope
+from gwservice.correlation import RequestContext, set_current_request
+from gwservice.relay import Relay
+from gwservice.upstream import Upstream, UpstreamInvalid
+from tests.support.raw_server import Talk, raw_server
+
+pytestmark = pytest.mark.anyio
+MEGABYTE = 1 << 20
+
+
+def scope(method: str = "GET", path: bytes = b"/later/a%2Fb", query: bytes = b"x=1") -> Scope:
+    return {"type": "http", "method": method, "raw_path": path, "query_string": query}
+
+
+async def body() -> Message:
+    return {"type": "http.request", "body": b"order", "more_body": False}
+
+
+class Client:
+    """Keeps what is sent to it, and reads no faster than it may."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+
+    async def send(self, message: Message) -> None:
+        await self.may_read.wait()
+        self.messages.append(message)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
+
+def relay_to(upstream: Upstream) -> Relay:
+    return Relay(upstream, max_body=100)
+
+
+async def test_a_request_is_passed_on_as_it_came_with_the_headers_that_travel() -> None:
+    heads: list[bytes] = []
+
+    def listens(talk: Talk) -> None:
+        heads.append(talk.head())
+        talk.exactly(5)
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: x\r\nServer: y\r\nSet-Cookie: z\r\n\r\nok")
+
+    headers = {b"content-type": b"text/x", b"idempotency-key": b"k", b"cookie": b"c", b"authorization": b"secret"}
+    client = Client()
+    with raw_server(listens) as server, closing(Upstream(server.url, "dslogic")) as upstream:
+        await relay_to(upstream).relay(RequestContext(headers), scope("PUT"), body, client.send)
+    first, *lines = heads[0].split(b"\r\n")
+    assert first == b"PUT /later/a%2Fb?x=1 HTTP/1.1"
+    assert {b"content-type: text/x", b"idempotency-key: k", b"content-length: 5"} <= set(lines)
+    assert not [line for line in lines if line.startswith((b"cookie", b"authorization"))]
+    assert client.messages[0]["headers"] == [(b"etag", b"x"), (b"content-length", b"2")]
+    assert client.body == b"ok"
+
+
+async def test_a_problem_is_passed_back_unchanged_and_its_code_noted() -> None:
+    problem = b'{"type":"","title":"","status":409,"code":"batch-changed","detail":"d","more":1}'
+
+    def answers(talk: Talk) -> None:
+        talk.request()
+        head = b"HTTP/1.1 409 Conflict\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n"
+        talk.say(head % len(problem), problem[:10], problem[10:])
+
+    client, request = Client(), RequestContext({})
+    set_current_request(request)
+    with raw_server(answers) as server, closing(Upstream(server.url, "dslogic")) as upstream:
+        await relay_to(upstream).relay(request, scope(), body, client.send)
+    assert (client.messages[0]["status"], client.body, request.outcome) == (409, problem, "batch-changed")
+
+
+async def test_an_error_that_is_no_problem_is_not_passed_back() -> None:
+    def answers(talk: Talk) -> None:
+        talk.request()
+        talk.say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n<html>")
+
+    client = Client()
+    with (
+        raw_server(answers) as server,
+        closing(Upstream(server.url, "dslogic")) as upstream,
+        pytest.raises(UpstreamInvalid, match="404 without a problem document"),
+    ):
+        await relay_to(upstream).relay(RequestContext({}), scope(), body, client.send)
+    assert client.messages == []
+
+
+async def test_a_large_answer_is_read_no_faster_than_the_client_reads_it() -> None:
+    said = threading.Event()
+
+    def says_much(talk: Talk) -> None:
+        talk.request()
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * MEGABYTE), *[bytes(MEGABYTE)] * 64)
+        said.set()
+
+    client = Client()
+    client.may_read.clear()
+    with raw_server(says_much) as server, closing(Upstream(server.url, "dslogic")) as upstream:
+        relaying = asyncio.create_task(
+            relay_to(upstream).relay(RequestContext({}), scope(query=b""), body, client.send)
+        )
+        assert not await asyncio.to_thread(said.wait, 0.3)
+        client.may_read.set()
+        await relaying
+    assert sum(len(message["body"]) for message in client.messages[1:]) == 64 * MEGABYTE
+    assert (b"content-length", b"%d" % (64 * MEGABYTE)) in client.messages[0]["headers"]
