@@ -626,7 +626,8 @@ class Buffer:
                 break
             answers.update(zip(turn, stored, strict=True))
             waiting = later
-        self._store.ledger_backup_due()
+        if self._trusted:
+            self._store.ledger_backup_due()
         return [answers[index] for index in range(len(group))]
 
     def _store_turn(self, group: Sequence[_Prepared]) -> list[Stored | ProblemError]:
