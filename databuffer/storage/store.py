@@ -165,7 +165,8 @@ class Store:
     def ledger_backup_due(self) -> None:
         """Write a backup of the ledger if it changed and the last one is 10 minutes old.
 
-        Call it between two groups of segments. A failure is logged, and the next attempt is made 10 minutes later.
+        Call it between two groups of segments, while memory and volume agree: a key in a backup has to belong to a
+        segment that is on the disk. A failure is logged, and the next attempt is made 10 minutes later.
         """
         with _logged_failure():
             self.catalog.backups.write_if_due(time.time_ns())

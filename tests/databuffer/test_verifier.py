@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -160,18 +159,3 @@ async def test_a_lost_catalog_takes_along_what_was_found(open_buffer: OpenBuffer
     buffer = await open_buffer()
     assert buffer.batches.verification(batch) is None
     assert (await verified(buffer, batch)).state == "intact"
-
-
-async def test_a_catalog_from_before_there_were_verifications_takes_them(
-    open_buffer: OpenBuffer, settings: BufferSettings
-) -> None:
-    buffer = await open_buffer()
-    batch, _ = await archive(buffer)
-    await buffer.close()
-    catalog = sqlite3.connect(settings.ADMROOT / "catalog.sqlite")
-    catalog.execute("DROP TABLE verifications")
-    catalog.close()
-    buffer = await open_buffer()
-    found = await verified(buffer, batch)
-    await buffer.close()
-    assert (await open_buffer()).batches.verification(batch) == found

@@ -49,6 +49,7 @@ def store(data: Path, catalog: sqlite3.Connection) -> None:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(name_of(number), FIRST_NAME + number, *known) for number in numbers],
         )
+    catalog.execute("UPDATE counter SET seq = (SELECT max(seq) FROM segments)")
     catalog.commit()
 
 

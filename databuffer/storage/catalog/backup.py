@@ -43,8 +43,6 @@ class LedgerBackups:
     def write(self, now: int) -> Path:
         """Write a backup, durably, and delete the oldest beyond three.
 
-        Call it between two groups of segments: a key in a backup has to belong to a segment that is on the disk.
-
         Raises:
             VolumeError: the database or the volume rejects it.
 

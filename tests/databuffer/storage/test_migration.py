@@ -11,7 +11,7 @@ from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.migrations import VERSION
 from databuffer.storage.spending import Spending
-from gwwire.datastore import BatchState
+from gwwire.datastore import BatchState, Verification, VerificationState
 
 VERSION_0 = Path(__file__).with_name("catalog_version_0.sql")
 
@@ -112,6 +112,9 @@ def test_a_file_from_before_one_of_the_tables_is_migrated_too(old: Path, table: 
     catalog = Catalog(Database(old), old.with_name(".ledger"))
     catalog.open()
     assert catalog.ledger.verifications().keys() == (set() if table == "verifications" else {"b1"})
+    found = Verification(VerificationState.DAMAGED, 2.0, 1, 2, ["gwb1.json is missing"])
+    catalog.ledger.put_verification("b2", found)
+    assert catalog.ledger.verifications()["b2"] == found
     catalog.close()
 
 
