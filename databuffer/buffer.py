@@ -43,23 +43,24 @@ from databuffer.storage.volume import volume_errors
 from databuffer.verifier import Verifier, VerifierStopped
 from databuffer.writers import Writers
 from gwservice.tracing import group_span, span_in_hand
-from gwwire.coverage import Coverage
-from gwwire.datastore import (
+from gwwire.datastore import Description, FlushOrder, FreezeOrder
+from gwwire.decoding import InvalidRequest
+from gwwire.problems import ProblemError
+from gwwire.public import (
     BatchState,
-    BufferStats,
     ClaimOrder,
+    ClaimOverview,
+    Coverage,
     DatastoreState,
-    Description,
-    FlushOrder,
-    FreezeOrder,
+    ErrorOverview,
+    NextOverview,
+    Overview,
     Quota,
+    Stats,
     ThawOrder,
     Verification,
     VerificationState,
 )
-from gwwire.decoding import InvalidRequest
-from gwwire.overview import ClaimOverview, ErrorOverview, NextOverview, Overview
-from gwwire.problems import ProblemError
 from gwwire.segment import SegmentLimits
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ class Stored:
 class Frozen:
     """A frozen batch: its counts, taken in the same step as the freeze, who holds it, and its identity."""
 
-    stats: BufferStats
+    stats: Stats
     holder: str
     batch: str
     digest: str
@@ -92,7 +93,7 @@ class Frozen:
 class Archived:
     """An archived batch: its counts, and its folder; None where there was nothing to archive."""
 
-    stats: BufferStats
+    stats: Stats
     folder: Path | None
 
 
@@ -170,12 +171,12 @@ class Buffer:
     # ---- what it tells
 
     @property
-    def stats(self) -> BufferStats:
+    def stats(self) -> Stats:
         """The counts of the batch in hand, and of the next one where there is one."""
         hand = self._in_hand.stats
         if self._next is None:
             return hand
-        return BufferStats(hand.n_itm, hand.buff_size, self._next.stats.n_itm, self._next.stats.buff_size)
+        return Stats(hand.n_itm, hand.buff_size, self._next.stats.n_itm, self._next.stats.buff_size)
 
     @property
     def description(self) -> Description:
@@ -413,7 +414,7 @@ class Buffer:
         """
         return await self._in_order(lambda: self._freeze(order))
 
-    async def thaw(self, order: ThawOrder) -> BufferStats:
+    async def thaw(self, order: ThawOrder) -> Stats:
         """Open the frozen batch again, for its holder; what the next batch has comes to it.
 
         Raises:
@@ -720,7 +721,7 @@ class Buffer:
 
     def _count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int) -> None:
         size = sum(row.bytes for row in rows)
-        stats = BufferStats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
+        stats = Stats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
         batch.slot.log.append(stored_entry(row.name, row.bytes, now) for row in rows)
         grown = replace(batch, stats=stats, tally=counted(batch.tally, rows))
         if batch.slot is self._store.hand:
@@ -753,7 +754,7 @@ class Buffer:
         log.info("frozen by %s: %s", order.user, _size(hand.stats), extra=told)
         return Frozen(hand.stats, order.user, hand.id, manifest.digest)
 
-    def _thaw(self, order: ThawOrder, held: Description, *, theirs: bool) -> BufferStats:
+    def _thaw(self, order: ThawOrder, held: Description, *, theirs: bool) -> Stats:
         if self._description.dstatus is DatastoreState.OPERATIONAL:
             return self._in_hand.stats
         if self._description != held:  # frozen anew while the token was looked at
@@ -853,7 +854,7 @@ def _tell_verified(batch: str, found: Verification) -> None:
     log.log(level, "batch %s is %s: %d of %d files read", batch, found.state, found.checked, found.segments, extra=told)
 
 
-def _size(stats: BufferStats) -> str:
+def _size(stats: Stats) -> str:
     return f"{stats.n_itm} segments, {stats.buff_size} bytes"
 
 

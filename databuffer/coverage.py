@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
 from databuffer.storage.catalog import Catalog, SegmentFilter
-from gwwire.coverage import ChannelCoverage, Coverage, Span
+from gwwire.public import ChannelCoverage, Coverage, Span
 
 #: Spans that are kept of all batches together, some 100 bytes each.
 _MOST_SPANS = 500_000

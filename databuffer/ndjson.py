@@ -8,8 +8,9 @@ import msgspec
 from databuffer.buffer import Buffer, Stored
 from databuffer.errors import BufferFrozen
 from gwservice.asgi import TooLarge
-from gwwire.datastore import FROZEN_TEXT, StreamAnswer
+from gwwire.datastore import FROZEN_TEXT
 from gwwire.problems import ProblemError, encode_problem
+from gwwire.public import StreamAnswer
 
 #: Segments of one request that are on their way at a time: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from databuffer.errors import QuotaExceeded
-from gwwire.datastore import Quota
+from gwwire.public import Quota
 
 DAY_SECONDS = 86_400
 _DAY_NS = DAY_SECONDS * 10**9

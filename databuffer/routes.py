@@ -26,25 +26,21 @@ from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.open_file import OpenFileResponse
 from gwservice.passing import GROUP_HEADER
 from gwservice.ratelimit import quota_headers
-from gwwire.datastore import (
+from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
+from gwwire.decoding import decode_order
+from gwwire.problems import ProblemError
+from gwwire.public import (
     Batch,
     Batches,
     Claim,
     ClaimOrder,
-    FlushOrder,
-    FreezeOrder,
-    FreezeOutcome,
-    Names,
-    Outcome,
-    OutcomeCode,
+    NameList,
     ReleaseOrder,
     SegmentPage,
     SegmentRecord,
     ThawOrder,
     Verification,
-    decode_order,
 )
-from gwwire.problems import ProblemError
 from gwwire.segment import NDJSON
 
 router = APIRouter()
@@ -133,7 +129,7 @@ async def overview(buffer: Storage) -> Response:
 @router.get("/dumpF", summary="Files of the batch in hand")
 async def dump_files(buffer: Storage) -> Response:
     """Give `{"nmlist": [names]}`, in the order they were stored."""
-    return _json(Names(await buffer.names()))
+    return _json(NameList(await buffer.names()))
 
 
 @router.get("/dumpLogF", summary="Log of the batch in hand")

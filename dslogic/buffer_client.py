@@ -15,8 +15,8 @@ from dslogic.settings import LogicSettings
 from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
 from gwservice.passing import Headers
-from gwwire.datastore import BufferStats, Description, FreezeOrder, Names
-from gwwire.overview import Overview
+from gwwire.datastore import Description, FreezeOrder
+from gwwire.public import NameList, Overview, Stats
 
 T = TypeVar("T")
 
@@ -46,9 +46,9 @@ class BufferClient:
         self._connections = Connections(settings.DB_BURL, connections, answer_seconds)
         self._secret = HopSecret.load(settings.BUFFER_SECRET_FILE, "dslogic", "BUFFER_SECRET_FILE")
 
-    def stats(self) -> BufferStats:
+    def stats(self) -> Stats:
         """Give the counts of the batch in hand."""
-        return self._decode(self.get(self._settings.ENDP_STAT), BufferStats)
+        return self._decode(self.get(self._settings.ENDP_STAT), Stats)
 
     def description(self) -> Description:
         """Give the state and the holder."""
@@ -60,7 +60,7 @@ class BufferClient:
 
     def names(self) -> list[str]:
         """Give the file names of the batch in hand."""
-        return self._decode(self.get(self._settings.ENDP_DUMPF), Names).nmlist
+        return self._decode(self.get(self._settings.ENDP_DUMPF), NameList).nmlist
 
     def send(self, segment: deque[bytes], headers: Mapping[str, str]) -> Reply:
         """Store one segment, passed on as it came, in pieces that are taken out as they are sent."""

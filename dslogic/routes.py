@@ -15,7 +15,8 @@ from dslogic.settings import LogicSettings
 from gwservice.correlation import note_passed_on
 from gwservice.metrics import CONTENT_TYPE, exposition, gauge
 from gwservice.passing import ANSWER_HEADERS, GROUP_HEADER, QUESTION_HEADERS, SEGMENT_OFFER, pick
-from gwwire.datastore import WAITING_TEXT, FreezeOrder, decode_order
+from gwwire.datastore import WAITING_TEXT, FreezeOrder
+from gwwire.decoding import decode_order
 
 routes = Blueprint("routes", __name__)
 

@@ -16,17 +16,18 @@ from glitchflow_api.errors import ProblemFromBelow
 from glitchflow_api.events import Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.openapi import describe_streamdata, with_access, with_limits, with_schemas
+from glitchflow_api.openapi import complete, describe_streamdata
 from glitchflow_api.rate import RateLimit
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
-from glitchflow_api.settings import AuthMode, GatewaySettings
+from glitchflow_api.settings import GatewaySettings
 from gwservice import tracing
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.observed_asgi import Observed
 from gwservice.patience import Patience
 from gwservice.stopping import calling_when_stopped
 from gwservice.traced_asgi import Traced
+from gwwire.public import AuthMode
 
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
@@ -108,9 +109,9 @@ def create_authenticator(settings: GatewaySettings) -> Authenticator:
 
 
 def _openapi(derive: Any, auth: AuthMode) -> dict[str, Any]:
-    document = with_schemas(derive())
+    document = derive()
     document["paths"][PATH] = describe_streamdata(store.__doc__ or "")
-    return with_limits(with_access(document, auth))
+    return complete(document, auth)
 
 
 async def _pass_on(_: Request, error: Any) -> Response:

@@ -8,15 +8,16 @@ import msgspec
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glitchflow_api import access
 from glitchflow_api.errors import ProblemFromBelow, TooManyStreams, Unauthorized
 from glitchflow_api.gate import may_still
 from glitchflow_api.logic_client import LogicClient, of_group
 from gwservice.asgi import DuplexResponse, body_pieces, media_type, problem_response, read_json
 from gwservice.correlation import note_frozen, note_passed_on
 from gwservice.passing import SENDING_HEADERS, pick
-from gwwire.datastore import FROZEN_TEXT, StreamAnswer
+from gwwire import public
+from gwwire.datastore import FROZEN_TEXT
 from gwwire.problems import PROBLEM_TYPE, ProblemError
+from gwwire.public import StreamAnswer
 from gwwire.segment import NDJSON
 
 PATH = "/streamdata"
@@ -74,7 +75,7 @@ async def store(request: Request) -> Response:
 async def _while_allowed(request: Request) -> AsyncIterator[bytes]:
     """Give a body as it comes, as long as its sender may send it: that can be for days."""
     async for piece in body_pieces(request):
-        if not await may_still(request, access.Scope.STREAM):
+        if not await may_still(request, public.Scope.STREAM):
             raise Unauthorized("the credential is not valid any more, or does not allow this any more")
         yield piece
 

@@ -18,9 +18,8 @@ from starlette.types import Receive, Scope, Send
 from glitchflow_api.errors import LogicSilent, ProblemFromBelow, TooManyListeners
 from glitchflow_api.logic_client import LogicClient
 from gwservice.correlation import RequestInHand, take_in_hand
-from gwwire.datastore import SegmentRecord
-from gwwire.overview import Overview
 from gwwire.problems import ProblemCode, ProblemError, encode_problem, make_problem
+from gwwire.public import Overview, SegmentRecord
 
 log = logging.getLogger(__name__)
 

@@ -5,19 +5,19 @@ import logging
 from starlette.requests import Request, cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glitchflow_api import access
 from glitchflow_api.access import COOKIE, NOBODY, Authenticator, Caller, scope_needed
 from glitchflow_api.errors import Forbidden, IssuerAway, Unauthorized
 from gwservice.asgi import problem_response
 from gwservice.crosssite import refuse_cross_site
 from gwservice.passing import Headers
+from gwwire import public
 from gwwire.problems import ProblemError
 
 log = logging.getLogger(__name__)
 
 _SCHEME = "bearer"
 #: What is given with these is told in the log, with the name of who gave it; segments come too fast for that.
-_TOLD = frozenset({access.Scope.TRAIN, access.Scope.CLEAN})
+_TOLD = frozenset({public.Scope.TRAIN, public.Scope.CLEAN})
 #: The headers that are looked at, by the names ASGI gives them: one walk over all is cheaper than a search for each.
 _HEADERS = {
     name.lower().encode(): name
@@ -67,7 +67,7 @@ class Gate:
         return caller
 
 
-async def may_still(request: Request, scope: access.Scope) -> bool:
+async def may_still(request: Request, scope: public.Scope) -> bool:
     """Tell whether the caller's credential, which was good when the request began, still allows something."""
     authenticator: Authenticator = request.app.state.authenticator
     try:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from glitchflow_api.access import Scope
+from gwwire.public import Scope
 
 _PREFIX = "gf"
 _ID_BYTES = 6

@@ -14,20 +14,9 @@ from glitchflow_api.settings import GatewaySettings
 from gwservice.hop import HopSecret
 from gwservice.http1 import Answer
 from gwservice.passing import GROUP_HEADER, QUOTA_HEADERS, Headers, pick
-from gwwire.datastore import (
-    FROZEN_TEXT,
-    BufferStats,
-    Description,
-    FlushOrder,
-    FreezeOutcome,
-    LogEntry,
-    LogTail,
-    Names,
-    Outcome,
-    SegmentPage,
-)
-from gwwire.overview import Overview
+from gwwire.datastore import FROZEN_TEXT, Description, FlushOrder, FreezeOutcome, Outcome
 from gwwire.problems import PROBLEM_TYPE
+from gwwire.public import LogEntry, LogTail, NameList, Overview, SegmentPage, Stats
 
 T = TypeVar("T")
 
@@ -77,14 +66,14 @@ class LogicClient:
         """Close the connections."""
         self._connections.close()
 
-    async def stats(self, group: str | None = None) -> BufferStats:
+    async def stats(self, group: str | None = None) -> Stats:
         """Give the counts of the batch in hand, and what is left for `group`."""
         reply = _expect(await self._request("GET", self._settings.DS_STAT, headers=of_group(group)), HTTPStatus.OK)
-        return _decode(reply, BufferStats)
+        return _decode(reply, Stats)
 
-    async def names(self) -> Names:
+    async def names(self) -> NameList:
         """Give the file names of the batch in hand."""
-        return _decode(await self.get(self._settings.DS_DUMPF), Names)
+        return _decode(await self.get(self._settings.DS_DUMPF), NameList)
 
     async def description(self) -> Description:
         """Give the state and the holder."""

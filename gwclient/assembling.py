@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from gwclient.strain import LeftOut, Span, first_sample, sample_period
-from gwwire.datastore import SegmentRecord
+from gwwire.public import SegmentRecord
 
 #: Samples that a segment may lie beside the grid of the one before it.
 _OFF_GRID = 0.01

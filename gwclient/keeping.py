@@ -7,7 +7,7 @@ from gwclient.cursor import Cursor
 from gwclient.errors import GatewayRefused
 from gwclient.grouping import Sendable
 from gwclient.push import Listener, Wrapping
-from gwwire.datastore import BatchState
+from gwwire.public import BatchState
 
 
 class Keeping(Wrapping):

@@ -22,6 +22,13 @@ LONGEST_CHANNEL = 255
 #: A pattern in the words that Python's regular expressions share with JSON Schema's.
 STEERING = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 _steering = re.compile(STEERING)
+#: `decode_segment` checks `meta.channel`: the decoder sees a dictionary there.
+_CHANNEL_SCHEMA = {
+    "description": "DET:NAME, without control characters",
+    "type": "string",
+    "maxLength": LONGEST_CHANNEL,
+    "not": {"pattern": STEERING},
+}
 
 
 class InvalidSegment(ProblemError):
@@ -76,18 +83,23 @@ class SegmentLimits:
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A run of evenly spaced strain samples.
+    """Evenly spaced strain samples, covering `[t0, t0 + len(h)·dt)`."""
 
-    Attributes:
-        h: strain, dimensionless, float64, at least one sample, all finite.
-        t: `(t0, dt)`: GPS seconds of the first sample, sample spacing in seconds, dt > 0.
-        meta: what is known of the data beyond the numbers: `channel` ("DET:NAME"), `detector`, `event`, …
-
-    """
-
-    h: Annotated[list[float], msgspec.Meta(min_length=1)]
-    t: tuple[float, Annotated[float, msgspec.Meta(gt=0)]]
-    meta: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    h: Annotated[list[float], msgspec.Meta(min_length=1, description="strain, dimensionless, finite")]
+    t: Annotated[
+        tuple[float, Annotated[float, msgspec.Meta(gt=0)]],
+        msgspec.Meta(description="[t0, dt]: GPS seconds of the first sample, sample spacing in s"),
+    ]
+    meta: (
+        Annotated[
+            dict[str, Any],
+            msgspec.Meta(
+                description="more about the data: detector, event, source, …; all of it is stored",
+                extra_json_schema={"properties": {"channel": _CHANNEL_SCHEMA}},
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
     @property
     def t0(self) -> float:

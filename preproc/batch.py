@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.problems import ProblemError
+from gwwire.public import Manifest, ManifestEntry
 from gwwire.segment import Segment, decode_segment
 from preproc.errors import UnusableBatch
 from preproc.findings import Finding, Reason, about_file

@@ -10,7 +10,7 @@ import msgspec
 
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayError
-from gwwire.datastore import Manifest, ManifestEntry
+from gwwire.public import Manifest, ManifestEntry
 from preproc.batch import MANIFEST
 from preproc.errors import GatewayFailed
 from preproc.progress import Progress

@@ -19,8 +19,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.quota import Spending
-from gwwire.datastore import BatchState, Verification
-from gwwire.overview import ChannelOverview
+from gwwire.public import BatchState, ChannelOverview, Verification
 
 _TABLES = sa.MetaData()
 _NOTHING_SPENT = Spending()

@@ -9,8 +9,8 @@ import msgspec
 
 from databuffer.errors import VolumeFailed
 from databuffer.storage.volume import volume_errors
-from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.problems import ProblemError
+from gwwire.public import Manifest, ManifestEntry
 from gwwire.segment import decode_segment
 
 MANIFEST = "MANIFEST.json"

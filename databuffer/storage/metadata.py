@@ -15,11 +15,19 @@ from typing import TypeVar
 import msgspec
 
 from databuffer.storage.volume import make_folder, probe_folder, replace_file, unfinished, volume_errors, write_all
-from gwwire.datastore import BufferStats, Description, LogEntry
+from gwwire.datastore import Description
+from gwwire.public import LogEntry, Stats
 
 T = TypeVar("T")
 
 _PORTION = 64 * 1024
+
+
+class BatchCounts(msgspec.Struct, frozen=True):
+    """The content of StatDesc.json: the number of segments in the current batch, and the bytes of their files."""
+
+    n_itm: int
+    buff_size: int
 
 
 def stored_entry(name: str, size: int, unix_ns: int) -> LogEntry:
@@ -52,14 +60,16 @@ class Metadata:
             for folder in {self._stats.parent, self._description.parent}:
                 probe_folder(folder)
 
-    def read_stats(self) -> BufferStats | None:
-        """Give the counts, None where the file is missing or cannot be understood."""
-        return _read(self._stats, BufferStats)
+    def read_stats(self) -> Stats | None:
+        """Return the counts, or None if the file is missing or invalid."""
+        counts = _read(self._stats, BatchCounts)
+        return Stats(counts.n_itm, counts.buff_size) if counts else None
 
-    def write_stats(self, stats: BufferStats) -> None:
+    def write_stats(self, stats: Stats) -> None:
         """Replace the counts."""
+        counts = BatchCounts(stats.n_itm, stats.buff_size)
         with volume_errors():
-            replace_file(self._stats, msgspec.json.encode(stats), durable=False)
+            replace_file(self._stats, msgspec.json.encode(counts), durable=False)
 
     def read_description(self) -> Description | None:
         """Give the state, None where the file is missing or cannot be understood."""

@@ -21,8 +21,8 @@ from gwclient.exits import EXIT_CODES
 from gwclient.gwosc_file import file_name, write_quality, writing
 from gwclient.options import Door, Seconds, with_door
 from gwclient.strain import LeftOut
-from gwwire.datastore import SegmentRecord
 from gwwire.problems import ProblemError
+from gwwire.public import SegmentRecord
 from gwwire.segment import Segment, decode_segment
 
 #: Segments asked for at a time.

@@ -9,7 +9,7 @@ from gwclient.commands.talking import ask, tell
 from gwclient.commands.verify import tell_verification
 from gwclient.exits import EXIT_CODES
 from gwclient.options import Door, Seconds, with_door
-from gwwire.datastore import Batch
+from gwwire.public import Batch
 
 
 @click.command(epilog=EXIT_CODES)

@@ -10,7 +10,7 @@ from gwclient.commands.talking import ask, tell
 from gwclient.errors import NotAsExpected
 from gwclient.exits import EXIT_CODES, NOT_ACKNOWLEDGED
 from gwclient.options import Door, Seconds, with_door
-from gwwire.datastore import Verification, VerificationState
+from gwwire.public import Verification, VerificationState
 
 
 @click.command(epilog=EXIT_CODES)

@@ -12,7 +12,7 @@ from databuffer.errors import QuotaExceeded, VolumeError
 from databuffer.ndjson import store_lines
 from databuffer.quota import DAY_SECONDS
 from databuffer.settings import BufferSettings
-from gwwire.datastore import Quota
+from gwwire.public import Quota
 from tests.support.faulty_volume import Fault, FaultyVolume
 from tests.support.segments import segment_body
 

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from dslogic.app import create_app
 from dslogic.buffer_client import BufferClient
 from dslogic.settings import LogicSettings
-from gwwire.overview import Overview
+from gwwire.public import Overview
 from scripts.trio import Trio, free_ports
 
 

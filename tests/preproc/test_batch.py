@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from gwwire.datastore import Manifest, ManifestEntry
+from gwwire.public import Manifest, ManifestEntry
 from preproc.batch import MANIFEST, UNNAMED, digest_directory, read_batch
 from preproc.errors import UnusableBatch
 from preproc.findings import Reason
