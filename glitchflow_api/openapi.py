@@ -64,7 +64,8 @@ _CREDENTIALS = {
 }
 
 _REFERENCE = "#/components/schemas/{name}"
-_MODELS: tuple[type[msgspec.Struct], ...] = (
+#: The public models.
+MODELS: tuple[type[msgspec.Struct], ...] = (
     Problem,
     Segment,
     *(
@@ -75,7 +76,8 @@ _MODELS: tuple[type[msgspec.Struct], ...] = (
         and issubclass(model, msgspec.Struct)
     ),
 )
-_EXAMPLES: Mapping[type, list[msgspec.Struct]] = {
+#: Examples of bodies and answers, per model.
+EXAMPLES: Mapping[type, list[msgspec.Struct]] = {
     Segment: [
         Segment([2.1e-19, 2.3e-19, 1.9e-19], (1126259462.0, 0.000244140625), {"channel": "L1:GWOSC-4KHZ_R1_STRAIN"})
     ],
@@ -179,12 +181,14 @@ def _schema(shape: Any) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    _, schemas = msgspec.json.schema_components(_MODELS, ref_template=_REFERENCE)
-    for model in _MODELS:
+    _, schemas = msgspec.json.schema_components(MODELS, ref_template=_REFERENCE)
+    for model in MODELS:
         schema = schemas[model.__name__]
         if not model.__struct_config__.omit_defaults:
             left_out = {field.encode_name for field in msgspec.structs.fields(model) if field.default is msgspec.UNSET}
             schema["required"] = [name for name in schema["properties"] if name not in left_out]
-        if model in _EXAMPLES:
-            schema["examples"] = msgspec.to_builtins(_EXAMPLES[model])
+            for each in schema["properties"].values():
+                each.pop("default", None)
+        if model in EXAMPLES:
+            schema["examples"] = msgspec.to_builtins(EXAMPLES[model])
     return schemas
