@@ -6,7 +6,7 @@ other defaults are for answers of the original system, which lacks those fields.
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -131,6 +131,7 @@ class TrainOrder(Struct, frozen=True):
 class TrainFrozen(Struct, frozen=True, tag_field="resp", tag="FROZEN"):
     """The batch is frozen; the numbers are those of the frozen batch."""
 
+    resp: ClassVar[Literal["FROZEN"]] = "FROZEN"
     n_f: Annotated[int, Meta(description="segments in the frozen batch")]
     bt_wrt: Annotated[int, Meta(description="bytes of their files")]
     holder: Annotated[str, Meta(description="the user who froze it; another user's freeze does not change it")] = ""
@@ -140,6 +141,8 @@ class TrainFrozen(Struct, frozen=True, tag_field="resp", tag="FROZEN"):
 
 class TrainWaiting(Struct, frozen=True, tag_field="resp", tag="WAITING"):
     """The batch is too small; ask again later."""
+
+    resp: ClassVar[Literal["WAITING"]] = "WAITING"
 
 
 class ThawOrder(Struct, frozen=True):
