@@ -28,21 +28,19 @@ run: $(READY) ## run the trio in the foreground; data under GLITCHFLOW_HOME (def
 	@exec $(BIN)/python -m scripts.run
 
 screenshots: $(READY) ## take the pictures of the page in docs/img/ anew (a minute; needs Chromium)
-	@exec $(BIN)/python -m scripts.screenshots
+	@exec $(BIN)/python -m tools.screenshots
 
 demo: $(READY) ## the whole story in some twenty lines, in a fresh temporary home (KEEP=1 leaves it running)
 	@exec $(BIN)/python -m scripts.demo
 
-bench: $(READY) ## measure each tier against the disk, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
-	@$(BIN)/python -m scripts.bench $(ARGS)
-	@$(if $(ARGS),,$(BIN)/python -m scripts.benchmark.client)
-	@$(if $(ARGS),,$(BIN)/python -m scripts.benchmark.spectrograms)
+bench: $(READY) ## measure each tier against the yardstick, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
+	@exec $(BIN)/python -m tools.benchmark $(or $(ARGS),--all)
 
 torture: $(READY) ## kill a buffer under 16 writers ROUNDS times (default 100); nothing acknowledged may be lost
-	@exec $(BIN)/python -m scripts.torture --rounds $(or $(ROUNDS),100)
+	@exec $(BIN)/python -m tools.torture --rounds $(or $(ROUNDS),100)
 
 images: ## build the container images (ARGS=databuffer: only that one); IMAGE_PREFIX, IMAGE_TAG, BASE
-	@exec $(PYTHON) -m scripts.images $(ARGS)
+	@exec $(PYTHON) -m tools.images $(ARGS)
 
 up: ## run the trio in containers, building what is missing, and wait until it is healthy; PORT_API, MAX_SIZE
 	@exec $(PYTHON) -m scripts.stack up
@@ -66,7 +64,7 @@ test-containers: $(READY) ## build the images and prove them, and docker-compose
 	$(BIN)/python -m pytest tests/containers
 
 test-cluster: $(READY) ## take manifests and images to a real Kubernetes: CLUSTER=CONTEXT, IMAGE_PREFIX, IMAGE_TAG, KEEP=1
-	@exec $(BIN)/python -m scripts.cluster_test
+	@exec $(BIN)/python -m tools.cluster_test
 
 check: $(READY) ## lint, types, import rules
 	$(BIN)/ruff check .
@@ -74,8 +72,8 @@ check: $(READY) ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: $(READY) ## hold constraints.txt to what is installed; ask pip-audit about known weaknesses, or say SKIPPED
-	@exec $(BIN)/python -m scripts.audit
+audit: $(READY) ## compare constraints.txt with what is installed; check for known vulnerabilities with pip-audit, or say SKIPPED
+	@exec $(BIN)/python -m tools.audit
 
 format: $(READY) ## bring the code into the house style
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ from databuffer.settings import BufferSettings
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.recovery import examine
 from gwservice.asgi import serve
-from gwservice.hop import HopSecret
 from gwservice.logs import configure_logging
+from gwservice.security import CallerSecret
 from gwservice.tracing import begin_tracing
 
 _EPILOG = """
@@ -25,6 +26,8 @@ no sense.
 #: A thread that comes back from a short system call waits for the interpreter so long where another one computes; the
 #: default of 5 ms, several times a segment, would be most of what a sender waits.
 _SWITCH_SECONDS = 0.0005
+#: Files are 0644 and folders 0755, so that preprocessing can read what the buffer writes.
+_UMASK = 0o022
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,13 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve() -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
+    os.umask(_UMASK)
     settings = BufferSettings.load()
     configure_logging("databuffer")
     begin_tracing("databuffer")
-    secret = HopSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
+    secret = CallerSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
     buffer = create_buffer(settings)
-    buffer.recover()
-    app = create_app(buffer, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT, secret=secret)
+    buffer.state.recover()
+    app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
     serve(app, settings.SERVURL, service="databuffer")
     return 0
 

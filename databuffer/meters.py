@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import Metric
 
+from databuffer.ingest.incoming import Incoming
 from gwservice.metrics import gauge, labelled
 from gwwire.problems import ProblemError
 from gwwire.public import DatastoreState, Overview, VerificationState
@@ -52,13 +53,13 @@ def count_stored(segments: int, size: int) -> None:
     _STORED_BYTES.inc(size)
 
 
-def count_group(results: Sequence[object], seconds: float) -> None:
-    """Count a group, and those of it that were refused."""
-    GROUP_SEGMENTS.observe(len(results))
+def count_group(group: Sequence[Incoming], seconds: float) -> None:
+    """Count a group of settled segments, and those of it that were refused."""
+    GROUP_SEGMENTS.observe(len(group))
     GROUP_SECONDS.observe(seconds)
-    for result in results:
-        if isinstance(result, ProblemError):
-            count_refused(result)
+    for each in group:
+        if isinstance(each.error, ProblemError):
+            count_refused(each.error)
 
 
 def count_refused(error: ProblemError) -> None:

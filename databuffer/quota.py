@@ -1,6 +1,6 @@
 """How much a group may store in a day of UTC.
 
-What it has stored is counted in the catalog, in the transaction that stores it; here is what that has counted by now.
+The catalog counts what a group has stored, in the transaction that stores it; here is what that has counted so far.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from databuffer.errors import QuotaExceeded
+from databuffer.ingest.incoming import Incoming
 from gwwire.public import Quota
 
 DAY_SECONDS = 86_400
@@ -16,7 +17,7 @@ _DAY_NS = DAY_SECONDS * 10**9
 
 
 def day_of(unix_ns: int) -> int:
-    """Give the day of UTC, counted from 1970 on."""
+    """Return the day of UTC, counted from 1970."""
     return unix_ns // _DAY_NS
 
 
@@ -28,19 +29,19 @@ class Spending:
     used: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, group: str, day: int) -> int:
-        """Give what a group has stored on a day; nothing yet on any other than this."""
+        """Return the bytes that a group stored on a day; 0 on any day but this."""
         return self.used.get(group, 0) if day == self.day else 0
 
     def with_more(self, more: "Spending") -> "Spending":
-        """Give this and what was stored since."""
+        """Return this and what was stored since."""
         return more if more.day != self.day else Spending(self.day, Counter(self.used) + Counter(more.used))
 
 
 class DailyQuota:
-    """What each group may store a day.
+    """The quota of each group.
 
     Args:
-        limit: bytes; 0: as much as it likes, and nothing is counted.
+        limit: bytes a day; 0: unlimited, and nothing is counted.
 
     """
 
@@ -49,42 +50,48 @@ class DailyQuota:
         self.spending = Spending()
 
     def told(self, group: str | None, now: int) -> Quota | None:
-        """Give a group's limit and what of it is used; None where there is no limit, or nobody it would be for."""
+        """Return a group's limit and its use, or None if there is no limit or no group."""
         if group is None or not self.limit:
             return None
         day = day_of(now)
         return Quota(group, self.limit, self.spending.of(group, day), (day + 1) * DAY_SECONDS)
 
-    def refusals(self, coming: Sequence[tuple[str | None, int]], now: int) -> list[QuotaExceeded | None]:
-        """Look which segments a group's quota has room for, in the order they came.
+    def admit(self, coming: Sequence[Incoming], now: int) -> list[Incoming]:
+        """Return the segments for which their group's quota has room, in order; refuse the others.
 
         Args:
-            coming: of each segment its group and its bytes.
+            coming: segments of known size.
             now: ns of Unix time.
 
         """
         if not self.limit:
-            return [None] * len(coming)
+            return list(coming)
         day = day_of(now)
         taken: Counter[str] = Counter()
-        found: list[QuotaExceeded | None] = []
-        for group, size in coming:
+        admitted = []
+        for each in coming:
+            group = each.group
             used = 0 if group is None else self.spending.of(group, day) + taken[group]
-            if group is None or used + size <= self.limit:
-                taken[group or ""] += size
-                found.append(None)
-            else:
-                found.append(self._exceeded(group, used, size, now))
-        return found
+            if group is not None and used + each.size > self.limit:
+                each.refuse(self._exceeded(group, used, each.size, now))
+                continue
+            if group is not None:
+                taken[group] += each.size
+            admitted.append(each)
+        return admitted
 
-    def spent(self, stored: Sequence[tuple[str | None, int]], now: int) -> Spending:
-        """Sum up what was stored, group by group."""
+    def spent(self, stored: Sequence[Incoming], now: int) -> Spending:
+        """Return the sum of what was stored, group by group."""
         sums: Counter[str] = Counter()
         if self.limit:
-            for group, size in stored:
-                if group is not None:
-                    sums[group] += size
+            for each in stored:
+                if each.group is not None:
+                    sums[each.group] += each.size
         return Spending(day_of(now), sums)
+
+    def add(self, spent: Spending) -> None:
+        """Count what was stored."""
+        self.spending = self.spending.with_more(spent)
 
     def _exceeded(self, group: str, used: int, size: int, now: int) -> QuotaExceeded:
         left = math.ceil(((day_of(now) + 1) * _DAY_NS - now) / 10**9)

@@ -35,7 +35,6 @@ class BufferSettings(ServiceSettings):
         OnFrozen.REJECT, description="a segment that meets a frozen batch: `reject`, or `rotate` into the next one"
     )
     MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
-    BODY_TIMEOUT: float = Field(90, gt=0, description="seconds for a body to come, or for the next piece of a stream")
     MAX_SAMPLES: int = Field(4_000_000, ge=1, description="the most samples of a segment")
     MAX_META: Size = Field(Size(64_000), description="the largest `meta` of a segment, as compact JSON")
     MAX_DEPTH: int = Field(16, ge=2, description="how deep a segment's JSON may be nested; itself is 1, `meta` 2")

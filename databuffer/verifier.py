@@ -1,4 +1,4 @@
-"""Looks archived batches over in the background: whether every byte is still what was sealed."""
+"""Verification of archived batches in the background: every byte is compared with the manifest."""
 
 import threading
 import time
@@ -14,19 +14,19 @@ from databuffer.storage.store import Store
 from databuffer.storage.volume import volume_errors
 from gwwire.public import Verification, VerificationState
 
-#: Things that are told of a damaged batch; `python -m databuffer verify` tells all.
+#: Problems listed for a damaged batch; `python -m databuffer verify` lists all.
 _MOST_PROBLEMS = 20
 
 
 class VerifierStopped(Exception):
-    """The service stops; what was looked at so far is looked at anew some other time."""
+    """The service stops; the verification has to be started anew."""
 
 
 class Verifier:
-    """Verifies one batch after the other, in a thread of its own, and tells how far it is.
+    """Verifies one batch after the other, in a thread of its own.
 
     Args:
-        store: where the batches are; what is found of a batch is kept in its catalog.
+        store: where the batches are.
 
     """
 
@@ -34,28 +34,21 @@ class Verifier:
         self._store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
         self._stopping = threading.Event()
-        self._found: dict[str, Verification] = {}
         self._running: dict[str, Verification] = {}
 
-    def load(self) -> None:
-        """Read what was found before."""
-        self._found = self._store.catalog.verifications()
-
-    def of(self, batch: str) -> Verification | None:
-        """Tell how far a batch is verified, or what was found; None: nobody has asked, or the answer was lost."""
-        return self._running.get(batch) or self._found.get(batch)
+    def running(self, batch: str) -> Verification | None:
+        """Return the progress of a verification, or None if the batch is not being verified."""
+        return self._running.get(batch)
 
     def begin(self, row: BatchRow) -> Future[Verification] | None:
-        """Begin to verify an archived batch, once those before it are done; None where that is under way already."""
+        """Begin to verify an archived batch, after those before it; return None if it is being verified already."""
         if row.id in self._running:
             return None
         self._running[row.id] = Verification(VerificationState.RUNNING, time.time(), 0, row.n_itm, [])
         return self._thread.submit(self._verify, row)
 
-    def end(self, batch: str, found: Verification | None) -> None:
-        """Take note of what was found, once it is in the catalog; None: it was not brought to an end."""
-        if found is not None:
-            self._found[batch] = found
+    def end(self, batch: str) -> None:
+        """Forget the progress of a verification that ended."""
         self._running.pop(batch, None)
 
     def close(self) -> None:

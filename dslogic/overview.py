@@ -1,6 +1,6 @@
-"""The datastore at a glance, kept for a moment: however many pages ask, the buffer is asked about once."""
+"""The overview, kept for a moment: however many pages ask, the buffer is asked about once."""
 
-import threading
+import asyncio
 import time
 
 import msgspec
@@ -13,11 +13,11 @@ from gwwire.public import Overview
 _FRESH_SECONDS = 0.5
 
 
-class OverviewKeeper:
-    """Asks the buffer, and says the same again for a moment; what goes wrong is kept as long.
+class OverviewCache:
+    """Asks the buffer, and answers the same for a moment; an error is kept as long.
 
     Args:
-        buffer: who is asked.
+        buffer: the buffer.
         max_size: bytes from which on a batch may be frozen: dslogic's part of the answer.
 
     """
@@ -25,28 +25,28 @@ class OverviewKeeper:
     def __init__(self, buffer: BufferClient, max_size: int) -> None:
         self._buffer = buffer
         self._max_size = max_size
-        self._lock = threading.Lock()
-        self._told: Overview | ProblemError | None = None
+        self._lock = asyncio.Lock()
+        self._answer: Overview | ProblemError | None = None
         self._until = 0.0
 
-    def overview(self) -> Overview:
-        """Give the overview as it is, or was a moment ago.
+    async def overview(self) -> Overview:
+        """Return the overview, at most a moment old.
 
         Raises:
             ProblemError: the buffer gave no proper answer.
 
         """
-        with self._lock:
-            if self._told is None or time.monotonic() >= self._until:
-                self._told = self._ask()
+        async with self._lock:
+            if self._answer is None or time.monotonic() >= self._until:
+                self._answer = await self._ask()
                 self._until = time.monotonic() + _FRESH_SECONDS
-            told = self._told
-        if isinstance(told, ProblemError):
-            raise told.with_traceback(None)
-        return told
+            answer = self._answer
+        if isinstance(answer, ProblemError):
+            raise answer.with_traceback(None)
+        return answer
 
-    def _ask(self) -> Overview | ProblemError:
+    async def _ask(self) -> Overview | ProblemError:
         try:
-            return msgspec.structs.replace(self._buffer.overview(), max_size=self._max_size)
+            return msgspec.structs.replace(await self._buffer.overview(), max_size=self._max_size)
         except ProblemError as error:
             return error

@@ -18,7 +18,14 @@ def main() -> int:
             settings = GatewaySettings.load()
             limits = Limits(settings.HEADER_TIMEOUT, settings.BODY_TIMEOUT, settings.MAX_CONNECTIONS)
             tls = own_tls(settings)
-            serve(start(settings), settings.LISTEN, service="glitchflow_api", protocol=limited(limits), tls=tls)
+            serve(
+                start(settings),
+                settings.LISTEN,
+                service="glitchflow_api",
+                protocol=limited(limits),
+                tls=tls,
+                proxy_headers=True,
+            )
             return 0
         case _:
             sys.stderr.write("usage: python -m glitchflow_api [keys ...]\n")

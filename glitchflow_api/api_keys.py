@@ -7,7 +7,7 @@ from typing import NamedTuple
 from glitchflow_api.access import Caller, implied
 from glitchflow_api.errors import Unauthorized
 from glitchflow_api.key_file import KeyRecord, digest_of, id_of, parse_keys
-from gwservice.watched import WatchedFile
+from gwservice.watched_file import WatchedFile
 
 
 class _Known(NamedTuple):

@@ -1,18 +1,16 @@
 """The gateway as a web application: wiring only."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from importlib.metadata import version
 from typing import Any, assert_never
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 
 from glitchflow_api.access import Authenticator, NoAuthentication
 from glitchflow_api.api_keys import ApiKeys
-from glitchflow_api.datapath import PATH, DataPath, pass_problem_on, store
-from glitchflow_api.errors import ProblemFromBelow
+from glitchflow_api.datapath import PATH, DataPath
 from glitchflow_api.events import Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
@@ -21,12 +19,10 @@ from glitchflow_api.rate import RateLimit
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
 from glitchflow_api.settings import GatewaySettings
-from gwservice import tracing
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
-from gwservice.observed_asgi import Observed
-from gwservice.patience import Patience
-from gwservice.stopping import calling_when_stopped
-from gwservice.traced_asgi import Traced
+from gwservice.observability import Edge
+from gwservice.relay import Relay
+from gwservice.shutdown import calling_when_stopped
 from gwwire.public import AuthMode
 
 _DESCRIPTION = """
@@ -48,13 +44,15 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         FileBroken: the keys that callers are known by cannot be read.
 
     """
+    rate = RateLimit(settings.RATE, settings.BURST) if settings.RATE else None
     authenticator = create_authenticator(settings)
+    gate = Gate(authenticator, rate)
     client = logic or LogicClient(settings)
     hub = Hub(client, interval=settings.EVENTS_INTERVAL, most=settings.EVENTS_LISTENERS)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with closing(client), calling_when_stopped(hub.close):
+        with closing(client.upstream), calling_when_stopped(hub.close):
             yield
 
     app = FastAPI(
@@ -65,24 +63,16 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
     )
-    app.state.logic, app.state.events = client, hub
-    app.state.max_body = int(settings.MAX_BODY)
-    app.state.patience = Patience(settings.BODY_TIMEOUT)
-    app.state.streams = asyncio.Semaphore(settings.MAX_STREAMS)
-    app.state.auth = settings.AUTH
-    app.state.authenticator = authenticator
-    app.add_middleware(DataPath)
-    if settings.RATE:
-        app.add_middleware(RateLimit, rate=settings.RATE, burst=settings.BURST)
-    app.add_middleware(Gate, authenticator=authenticator)
-    if tracing.wanted():
-        app.add_middleware(Traced)
-    app.add_middleware(Observed, data_path=PATH)  # the last one added is the outermost
+    relay = Relay(client.upstream, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
+    app.state.logic, app.state.events, app.state.relay = client, hub, relay
+    app.state.max_body, app.state.body_seconds = int(settings.MAX_BODY), settings.BODY_TIMEOUT
+    app.state.auth, app.state.authenticator, app.state.gate = settings.AUTH, authenticator, gate
+    data_path = DataPath(relay, settings.DS_SEND, gate, settings.MAX_STREAMS)
+    app.add_middleware(Edge, handlers={("POST", PATH): data_path}, admit=gate.admit)
     app.router.routes.append(data_route)
     app.include_router(router)
     app.include_router(sessions)
     add_problem_handlers(app)
-    app.add_exception_handler(ProblemFromBelow, _pass_on)
     app.openapi = partial(_openapi, app.openapi, settings.AUTH)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
@@ -110,9 +100,5 @@ def create_authenticator(settings: GatewaySettings) -> Authenticator:
 
 def _openapi(derive: Any, auth: AuthMode) -> dict[str, Any]:
     document = derive()
-    document["paths"][PATH] = describe_streamdata(store.__doc__ or "")
+    document["paths"][PATH] = describe_streamdata(DataPath.__call__.__doc__ or "")
     return complete(document, auth)
-
-
-async def _pass_on(_: Request, error: Any) -> Response:
-    return pass_problem_on(error)

@@ -15,9 +15,10 @@ import msgspec
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from glitchflow_api.errors import LogicSilent, ProblemFromBelow, TooManyListeners
+from glitchflow_api.errors import TooManyListeners
 from glitchflow_api.logic_client import LogicClient
-from gwservice.correlation import RequestInHand, take_in_hand
+from gwservice.correlation import RequestContext, set_current_request
+from gwservice.upstream import UpstreamProblem, UpstreamSilent
 from gwwire.problems import ProblemCode, ProblemError, encode_problem, make_problem
 from gwwire.public import Overview, SegmentRecord
 
@@ -135,16 +136,16 @@ class Hub:
 
     async def _look_on(self) -> None:
         while True:
-            take_in_hand(RequestInHand(None))
+            set_current_request(RequestContext({}))
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await self._look()
             except TimeoutError:
-                self._tell_problem(encode_problem(LogicSilent("dslogic did not answer in time").problem()))
+                self._tell_problem(encode_problem(UpstreamSilent("dslogic did not answer in time").problem()))
             except ProblemError as error:
                 self._tell_problem(encode_problem(error.problem()))
-            except ProblemFromBelow as error:
-                self._tell_problem(error.body)
+            except UpstreamProblem as error:
+                self._tell_problem(error.answer.body())
             except Exception:
                 log.exception("looking at the datastore failed")
                 problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more")

@@ -13,7 +13,7 @@ from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
 
 from glitchflow_api.errors import IssuerAway
-from gwservice.watched import WatchedFile
+from gwservice.watched_file import WatchedFile
 
 log = logging.getLogger(__name__)
 

@@ -1,18 +1,15 @@
-"""The file of API keys: who has one, what it allows, and the hash of each. No key itself is in it."""
+"""The file of API keys: holder, scopes and hash of each key, never the key itself."""
 
-import fcntl
 import hashlib
-import os
 import secrets
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from gwservice.atomic import locked, replace_file
 from gwwire.public import Scope
 
 _PREFIX = "gf"
@@ -20,16 +17,16 @@ _ID_BYTES = 6
 _SECRET_BYTES = 32
 _ID = slice(len(_PREFIX) + 1, len(_PREFIX) + 1 + 2 * _ID_BYTES)
 
-#: What may stand in the path of a URL, a header, and a line of the log without more ado.
+#: A name that needs no quoting in the path of a URL, in a header, or in a log line.
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]{0,63}\Z")]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A key as the file knows it.
+    """The record of a key.
 
-    The hash is SHA-256, without salt and without stretching: those protect what people choose, and could be guessed. A
-    key has 256 random bits, so there is nothing to guess, and a check costs a microsecond.
+    The hash is SHA-256 without salt or stretching: those protect passwords, which can be guessed. A key has 256 random
+    bits, and checking it costs a microsecond.
     """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12}\Z")]
@@ -42,7 +39,7 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     revoked: Time | None = None
 
     def invalid_since(self) -> tuple[str, datetime] | None:
-        """Tell why the key is not valid any more, and since when; None: it is."""
+        """Return why the key is invalid and since when, or None if it is valid."""
         if self.revoked:
             return "revoked", self.revoked
         if self.expires and self.expires <= datetime.now(UTC):
@@ -51,7 +48,7 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class KeyList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of the file."""
+    """The content of the file."""
 
     keys: list[KeyRecord]
 
@@ -60,10 +57,10 @@ Keys = dict[str, KeyRecord]
 
 
 def parse_keys(text: bytes) -> Keys:
-    """Read the file; gives the records by their id.
+    """Parse the file, and return its records by their id.
 
     Raises:
-        ValueError: it is no list of keys, or two have the same id.
+        ValueError: it is not a list of keys, or two have the same id.
 
     """
     try:
@@ -79,10 +76,10 @@ def parse_keys(text: bytes) -> Keys:
 def make_key(
     name: str, scopes: list[Scope], *, group: str | None = None, expires: datetime | None = None
 ) -> tuple[str, KeyRecord]:
-    """Make a new key; gives it, and what may be kept of it.
+    """Return a new key and its record.
 
     Raises:
-        ValueError: the name, the group or the scopes cannot be.
+        ValueError: the name, the group or the scopes are not allowed.
 
     """
     number = secrets.token_hex(_ID_BYTES)
@@ -97,46 +94,25 @@ def make_key(
 
 
 def id_of(key: str) -> str:
-    """Give the id that stands where the id of a key does; of what is no key, it is nobody's."""
+    """Return the id part of a key; text that is not a key gives an id that no key has."""
     return key[_ID]
 
 
 def digest_of(key: str) -> bytes:
-    """Give what is kept of a key."""
+    """Return the hash of a key."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def change_keys(path: Path, change: Callable[[Keys], None]) -> None:
-    """Change the file as one step: a reader sees the old one or the new one, two who change it take turns.
+    """Change the file in one step: readers see the old one or the new one, and writers wait for each other.
 
     Raises:
         OSError: it cannot be read or written.
-        ValueError: what is there is no list of keys; it is left as it is.
+        ValueError: it is not a list of keys; it stays unchanged.
 
     """
-    with _turn(path.parent):
+    with locked(path.parent, folder=True, wait=True):
         keys = parse_keys(path.read_bytes()) if path.exists() else {}
         change(keys)
         text = msgspec.json.format(msgspec.json.encode(KeyList(list(keys.values()))))
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as partial:  # mode 0600
-            try:
-                partial.write(text + b"\n")
-                partial.flush()
-                os.fsync(partial.fileno())
-                Path(partial.name).replace(path)
-            except BaseException:
-                Path(partial.name).unlink()
-                raise
-
-
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-        os.fsync(held)
-    finally:
-        os.close(held)
+        replace_file(path, text + b"\n", mode=0o600)

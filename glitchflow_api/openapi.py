@@ -11,7 +11,7 @@ import msgspec
 
 from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
-from gwservice.hop import OPEN_PATHS
+from gwservice.security import OPEN_PATHS
 from gwwire import public
 from gwwire.problems import PROBLEM_TYPE, Problem
 from gwwire.public import (

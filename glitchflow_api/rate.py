@@ -6,11 +6,10 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from glitchflow_api.access import Caller
-from gwservice.asgi import problem_response
-from gwservice.hop import OPEN_PATHS
+from gwservice.asgi_types import Scope
+from gwservice.correlation import RequestContext
+from gwservice.security import OPEN_PATHS
 from gwwire.problems import ProblemCode, ProblemError
 
 #: Callers that are remembered; those who have all their tokens again need not be.
@@ -66,44 +65,32 @@ class Buckets:
 
 
 class RateLimit:
-    """A middleware behind the gate: lets each caller send as many requests as it may, and tells what is left.
+    """Limits the requests of each caller, and adds what is left to the answers.
 
     Args:
-        app: the application.
         rate: requests a second.
         burst: requests that may come at once.
 
     """
 
-    def __init__(self, app: ASGIApp, rate: float, burst: int) -> None:
-        self._app = app
+    def __init__(self, rate: float, burst: int) -> None:
         self._buckets = Buckets(rate, burst)
         self._policy = (b"ratelimit-policy", f'"requests";q={burst};w={math.ceil(burst / rate)}'.encode())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer that there were too many."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
-            await self._app(scope, receive, send)
+    def take(self, request: RequestContext, scope: Scope) -> None:
+        """Count a request of an admitted caller, or raise TooManyRequests."""
+        if scope["path"] in OPEN_PATHS:
             return
         rate, burst = self._buckets.rate, self._buckets.burst
-        left = self._buckets.take(_who(scope), time.monotonic())
+        left = self._buckets.take(_key(request.caller, scope), time.monotonic())
         full = math.ceil((burst - max(0.0, left)) / rate)
-        told = (b"ratelimit", b'"requests";r=%d;t=%d' % (max(0, int(left)), full))
-
-        async def send_told(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], self._policy, told]
-            await send(message)
-
-        if left >= 0:
-            await self._app(scope, receive, send_told)
-            return
-        error = TooManyRequests(f"more than {rate:g} requests a second (RATE), beyond {burst} at once (BURST)")
-        await problem_response(error.problem(), max(1, math.ceil(-left / rate)))(scope, receive, send_told)
+        request.answer_headers += self._policy, (b"ratelimit", b'"requests";r=%d;t=%d' % (max(0, int(left)), full))
+        if left < 0:
+            message = f"more than {rate:g} requests a second (RATE), beyond {burst} at once (BURST)"
+            raise TooManyRequests(message, retry_after=max(1, math.ceil(-left / rate)))
 
 
-def _who(scope: Scope) -> str:
-    caller: Caller = scope["state"]["caller"]
+def _key(caller: Caller, scope: Scope) -> str:
     if caller.name is not None:
         return f"name {caller.name}"
     return _home((scope["client"] or ("unknown", 0))[0])

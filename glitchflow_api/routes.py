@@ -9,17 +9,19 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Route
 
-from glitchflow_api import datapath
+from glitchflow_api.datapath import PATH
 from glitchflow_api.events import EventStream, Hub
-from glitchflow_api.gate import may_still
-from glitchflow_api.logic_client import LogicClient, Reply
+from glitchflow_api.gate import Gate
+from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.models import CoverageQuery, SegmentQuery
 from glitchflow_api.openapi import answered, described, described_stream, json_body, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
+from gwservice.asgi_types import Receive, Send
+from gwservice.asgi_types import Scope as AsgiScope
 from gwservice.metrics import CONTENT_TYPE, exposition
-from gwservice.passing import ANSWER_HEADERS, PAGE_HEADERS, QUESTION_HEADERS, pick
+from gwservice.relay import Relay
 from gwwire.datastore import FlushOrder
 from gwwire.decoding import decode_order
 from gwwire.public import (
@@ -64,10 +66,32 @@ BatchId = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description=
 SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="a file name")]
 
 
+def _json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+class Relayed(Response):
+    """The answer of dslogic, undecoded.
+
+    Args:
+        target: path and query at dslogic, or None for those of the request.
+
+    """
+
+    def __init__(self, target: bytes | None = None) -> None:
+        super().__init__()
+        self._target = target
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Relay the request."""
+        relay: Relay = scope["app"].state.relay
+        await relay.relay(scope["context"], scope, receive, send, self._target)
+
+
 @router.get("/stats", tags=["batch"], responses=described(Stats), response_class=Response)
-async def stats(request: Request, logic: Logic) -> Response:
+async def stats(caller: CurrentCaller, logic: Logic) -> Response:
     """Count the batch in hand, and tell what is left of the caller's quota."""
-    return _json(await logic.stats(request.state.caller.group))
+    return _json(await logic.stats(caller.group))
 
 
 @router.get("/dumpbuf", tags=["batch"], responses=described(NameList), response_class=Response)
@@ -83,9 +107,9 @@ async def desc(logic: Logic) -> Response:
 
 
 @router.get("/overview", tags=["page"], responses=described(Overview), response_class=Response)
-async def overview(logic: Logic) -> Response:
+async def overview() -> Response:
     """Tell everything at a glance: state, fill, channels, room, health; it costs the same however much is stored."""
-    return _json(await logic.overview())
+    return Relayed()
 
 
 @router.get("/events", tags=["page"], responses=described_stream(), response_class=Response)
@@ -97,7 +121,8 @@ async def events(request: Request, last_event_id: LastEventId = None) -> Respons
     /segments. After a `problem` nothing is known until the next `overview`.
     """
     hub: Hub = request.app.state.events
-    return EventStream(hub, hub.join(last_event_id), partial(may_still, request, Scope.READ))
+    gate: Gate = request.app.state.gate
+    return EventStream(hub, hub.join(last_event_id), partial(gate.still_allows, request.scope["context"], Scope.READ))
 
 
 async def _offer(_: Request) -> Response:
@@ -105,7 +130,7 @@ async def _offer(_: Request) -> Response:
 
 
 #: What is POSTed never comes here, see `datapath`.
-data_route = Route(datapath.PATH, _offer, methods=["POST", "OPTIONS"])
+data_route = Route(PATH, _offer, methods=["POST", "OPTIONS"])
 
 
 @router.post(
@@ -160,21 +185,21 @@ async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
 
 
 @router.get("/batches", tags=["archive"], responses=described(Batches), response_class=Response)
-async def batches(logic: Logic) -> Response:
+async def batches() -> Response:
     """List all batches, the oldest first: the archived ones, the one in hand, and the next one where there is one."""
-    return _pass_up(await logic.batches())
+    return Relayed()
 
 
 @router.get("/batches/{batch}", tags=["archive"], responses=described(Batch, 404), response_class=Response)
-async def one_batch(batch: BatchId, logic: Logic) -> Response:
+async def one_batch(batch: BatchId) -> Response:
     """Tell about one batch."""
-    return _pass_up(await logic.batches(f"/{batch}"))
+    return Relayed()
 
 
 @router.get("/batches/{batch}/manifest", tags=["archive"], responses=described(Manifest, 404), response_class=Response)
-async def batch_manifest(batch: BatchId, logic: Logic) -> Response:
+async def batch_manifest(batch: BatchId) -> Response:
     """Give the manifest of a sealed batch: every segment with its checksum."""
-    return _pass_up(await logic.batches(f"/{batch}/manifest"))
+    return Relayed()
 
 
 @router.post(
@@ -184,13 +209,13 @@ async def batch_manifest(batch: BatchId, logic: Logic) -> Response:
     responses=described(Claim, 400, 404, 409, 413, 415, 422, 507),
     response_class=Response,
 )
-async def claim_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Response:
+async def claim_batch(batch: BatchId) -> Response:
     """Give a frozen batch to one worker, so that no two work on it at the same time.
 
     The claim ends with its lease, or with a release. The same worker asking again renews it; another one is told who
     has the batch, and after how many seconds to ask again.
     """
-    return _pass_up(await logic.order_batch(f"/{batch}/claim", body))
+    return Relayed()
 
 
 @router.post(
@@ -200,9 +225,9 @@ async def claim_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Response:
     responses=described(Claim, 400, 404, 409, 413, 415, 422, 507),
     response_class=Response,
 )
-async def release_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Response:
+async def release_batch(batch: BatchId) -> Response:
     """End a worker's claim."""
-    return _pass_up(await logic.order_batch(f"/{batch}/release", body))
+    return Relayed()
 
 
 @router.post(
@@ -212,29 +237,29 @@ async def release_batch(batch: BatchId, body: JsonBody, logic: Logic) -> Respons
     responses=described(Verification, 404, 409, 422, status=202),
     response_class=Response,
 )
-async def verify_batch(batch: BatchId, logic: Logic) -> Response:
+async def verify_batch(batch: BatchId) -> Response:
     """Begin to compare an archived batch with its manifest, byte for byte, in the background.
 
     The batch's `verification` tells how far that is, and in the end whether the batch is intact; asking again while it
     is under way changes nothing.
     """
-    return _pass_up(await logic.verify(batch))
+    return Relayed()
 
 
 @router.get("/segments", tags=["archive"], responses=described(SegmentPage, 422), response_class=Response)
-async def segments(wanted: Annotated[SegmentQuery, Query()], logic: Logic) -> Response:
+async def segments(wanted: Annotated[SegmentQuery, Query()]) -> Response:
     """List stored segments, in the order they were stored, a page at a time.
 
     The next page begins after the `after` of this one: none is told twice and none left out, whatever is stored
     meanwhile. With `before` the newest come first, and the next page begins before the last of this one.
     """
-    return _pass_up(await logic.segments(wanted.model_dump(exclude_none=True)))
+    return Relayed()
 
 
 @router.get("/coverage", tags=["archive"], responses=described(Coverage, 404, 422), response_class=Response)
-async def coverage(wanted: Annotated[CoverageQuery, Query()], logic: Logic) -> Response:
+async def coverage(wanted: Annotated[CoverageQuery, Query()]) -> Response:
     """Tell what stretches of time are stored, by channel and sample spacing, as `[start, stop, segments]`."""
-    return _pass_up(await logic.coverage(wanted.model_dump(exclude_none=True)))
+    return Relayed()
 
 
 @router.get("/log", tags=["page"], responses=described(LogTail, 422), response_class=Response)
@@ -246,38 +271,24 @@ async def log_tail(
 
 
 @router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404), response_class=Response)
-async def segment_file(name: SegmentName, request: Request, logic: Logic) -> Response:
+async def segment_file(name: SegmentName) -> Response:
     """Give a segment as it was stored. Its ETag is its SHA-256; ranges are served."""
-    return _pass_up(await logic.segment(name, pick(request.headers, QUESTION_HEADERS)))
-
-
-def _json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")
-
-
-def _pass_up(reply: Reply) -> Response:
-    return Response(reply.body, reply.status, pick(reply.headers, ANSWER_HEADERS))
-
-
-def _pass_page_up(reply: Reply) -> Response:
-    return Response(reply.body, reply.status, pick(reply.headers, PAGE_HEADERS))
+    return Relayed()
 
 
 @router.get("/dspage", tags=["page"], responses=problems(), response_class=Response)
-async def dspage(logic: Logic) -> Response:
+async def dspage() -> Response:
     """Show the status page: a shell without data, which asks the routes above."""
-    return _pass_page_up(await logic.get("/?at=gateway"))
+    return Relayed(b"/?at=gateway")
 
 
 @router.get("/static/{version}/{name}", include_in_schema=False)
 async def static(
     version: Annotated[str, Path(pattern=r"^\w+$")],
     name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")],
-    request: Request,
-    logic: Logic,
 ) -> Response:
     """Give a part of the status page."""
-    return _pass_page_up(await logic.get(f"/static/{version}/{name}", pick(request.headers, ["Accept-Encoding"])))
+    return Relayed()
 
 
 @router.get("/problems", tags=["page"], responses=text("the page, as Markdown"), response_class=PlainTextResponse)

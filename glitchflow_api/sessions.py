@@ -20,7 +20,7 @@ _CREDENTIAL = re.compile(r"[\w.~+/-]+=*", re.ASCII)
 
 
 async def _caller(request: Request) -> Caller:
-    caller: Caller = request.state.caller
+    caller: Caller = request.scope["context"].caller
     return caller
 
 

@@ -1,4 +1,4 @@
-"""The gateway's settings: the environment variables of the original system, and those of its doors."""
+"""The gateway's settings: the environment variables of the original system, limits, and access."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from gwservice.settings import Address, BaseUrl, ListenAddress, ServiceSettings, Size
+from gwservice.settings import Address, BaseUrl, ListenAddress, RoutePath, ServiceSettings, Size
 from gwwire.public import AuthMode, Scope
 
 ScopeMap = Mapping[str, frozenset[Scope]]
@@ -40,18 +40,12 @@ storage.read:/=read storage.create:/=stream storage.modify:/=stream storage.modi
 class GatewaySettings(ServiceSettings):
     """Where dslogic is and what its routes are called."""
 
-    DS_STAT: str = Field("/bufstat", description="dslogic's route for the counts")
-    DS_DUMPF: str = Field("/dumpf", description="dslogic's route for the file names")
-    DS_SEND: str = Field("/stream", description="dslogic's route that stores a segment")
-    DS_DESC: str = Field("/dsdesc", description="dslogic's route for the state")
-    DS_FREEZE: str = Field("/freezeds", description="dslogic's route that freezes")
-    DS_FLUSH: str = Field("/flushbuf", description="dslogic's route that archives")
-    DS_THAW: str = Field("/thawds", description="dslogic's route that opens a frozen batch again")
-    DS_OVERVIEW: str = Field("/overview", description="dslogic's route for everything at a glance")
-    DS_COVERAGE: str = Field("/coverage", description="dslogic's route for the stretches of time that are stored")
-    DS_DUMP: str = Field("/dumpflog", description="dslogic's route for the log")
-    DS_BATCHES: str = Field("/batches", description="dslogic's route for the batches")
-    DS_SEGMENTS: str = Field("/segments", description="dslogic's route for the segments")
+    DS_STAT: RoutePath = Field("/bufstat", description="dslogic's route for the counts")
+    DS_DUMPF: RoutePath = Field("/dumpf", description="dslogic's route for the file names")
+    DS_SEND: RoutePath = Field("/stream", description="dslogic's route that stores a segment")
+    DS_DESC: RoutePath = Field("/dsdesc", description="dslogic's route for the state")
+    DS_FREEZE: RoutePath = Field("/freezeds", description="dslogic's route that freezes")
+    DS_FLUSH: RoutePath = Field("/flushbuf", description="dslogic's route that archives")
     DS_BURL: BaseUrl = Field("http://127.0.0.1:5000", description="address of dslogic")
     MAX_SIZE: Size | None = Field(None, description="known from the original's manifests; the rule is dslogic's")
     EVENTS_INTERVAL: float = Field(1.0, gt=0, le=60, description="seconds between two looks, while somebody listens")

@@ -11,7 +11,7 @@ from glitchflow_api.settings import GatewaySettings
 from gwservice.logs import configure_logging
 from gwservice.tls import ServerTls
 from gwservice.tracing import begin_tracing
-from gwservice.watched import FileBroken
+from gwservice.watched_file import FileBroken
 from gwwire.public import AuthMode
 
 log = logging.getLogger(__name__)

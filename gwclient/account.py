@@ -1,4 +1,4 @@
-"""Tells the account of a push: in words for people, as one JSON object for programs."""
+"""The report of a push: as text for people, as one JSON object for programs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +8,11 @@ from gwclient.strain import LeftOut, Span, join_spans
 
 
 def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
-    """Give the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel.
+    """Return the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel.
 
     Args:
         report: the account.
-        skipped: spans that nobody tried to send, and why.
+        skipped: spans that were not attempted, and why.
 
     """
     return {
@@ -26,33 +26,33 @@ def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
         "before": len(report.before),
         "skipped_spans": join_spans(each.span for each in skipped),
         "left_out": [{**each.span._asdict(), "reason": each.reason} for each in skipped],
-        "error": None if report.ending is Ending.COMPLETE else tell_failure(report),
+        "error": None if report.ending is Ending.COMPLETE else failure_text(report),
     }
 
 
 def for_people(report: Report, skipped: Sequence[LeftOut]) -> str:
-    """Give what was acknowledged, now and before, and what was left out and why, in a line each."""
-    lines = [tell_done(report, "acknowledged")]
+    """Return the text: what was acknowledged, now and before, and what was left out and why, one line each."""
+    lines = [done_text(report, "acknowledged")]
     if report.before:
-        lines.append(f"{_count(len(report.before))} acknowledged before: {_tell_spans(report.before)}")
+        lines.append(f"{_count(len(report.before))} acknowledged before: {_spans_text(report.before)}")
     for reason in dict.fromkeys(each.reason for each in skipped):
         spans = [each.span for each in skipped if each.reason == reason]
-        lines.append(f"left out, {reason}: {_tell_spans(spans)}")
+        lines.append(f"left out, {reason}: {_spans_text(spans)}")
     return "\n".join(lines)
 
 
-def tell_done(report: Report, done: str) -> str:
-    """Say in one line how many segments are done, and which spans they cover."""
-    where = f": {_tell_spans(report.acknowledged)}" if report.acknowledged else ""
+def done_text(report: Report, done: str) -> str:
+    """Return in one line how many segments are done, and which spans they cover."""
+    where = f": {_spans_text(report.acknowledged)}" if report.acknowledged else ""
     return f"{_count(len(report.acknowledged))} ({report.bytes} bytes) {done}{where}"
 
 
-def tell_failure(report: Report) -> str:
-    """Say in one line why a push did not end COMPLETE, and what was not acknowledged."""
+def failure_text(report: Report) -> str:
+    """Return in one line why a push did not end COMPLETE, and what was not acknowledged."""
     lost = [refusal.span for refusal in report.refusals] + report.unsent
     done = len(report.acknowledged)
     total = _count(done + len(lost))
-    not_sent = f"; not acknowledged: {_tell_spans(lost)}" if lost else ""
+    not_sent = f"; not acknowledged: {_spans_text(lost)}" if lost else ""
     return f"{_reason(report)}; {done} of {total} acknowledged{not_sent}"
 
 
@@ -68,12 +68,12 @@ def _count(segments: int) -> str:
     return f"{segments} segment{'' if segments == 1 else 's'}"
 
 
-def _tell_spans(spans: Sequence[Span]) -> str:
+def _spans_text(spans: Sequence[Span]) -> str:
     return ", ".join(
-        f"{channel} " + " ".join(f"[{_tell_gps(start)}, {_tell_gps(stop)})" for start, stop in joined)
+        f"{channel} " + " ".join(f"[{_gps_text(start)}, {_gps_text(stop)})" for start, stop in joined)
         for channel, joined in join_spans(spans).items()
     )
 
 
-def _tell_gps(seconds: float) -> str:
+def _gps_text(seconds: float) -> str:
     return repr(seconds).removesuffix(".0")

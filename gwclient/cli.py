@@ -14,7 +14,7 @@ from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
 from gwclient.commands.orders import claim, clean, release, thaw, train
 from gwclient.commands.push import push_command, simulate
-from gwclient.commands.questions import batch, batches, desc, list_command, manifest, segments, stats
+from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats
 from gwclient.commands.replay import replay
 from gwclient.commands.shell import completion
 from gwclient.commands.verify import verify

@@ -1,26 +1,30 @@
-"""What was acknowledged of a source, kept in a file, so that an interrupted push goes on where it was.
+"""Cursor files: what was acknowledged of a source, so that an interrupted push continues where it stopped.
 
 A cursor belongs to one source and one gateway. It is advanced only after an acknowledgement and replaced as a whole, so
-that it never says more than is true; what it does not say yet is sent again under the same Idempotency-Key.
+that it never claims too much; what it does not contain yet is sent again under the same Idempotency-Key.
 """
 
-import fcntl
 import hashlib
 import math
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 from uuid import uuid4
 
 import msgspec
 
-from gwclient.errors import CursorError, FolderError, NoStateFolder
-from gwclient.folder import write_whole
-from gwclient.segmenting import Length
+from gwclient.client import GlitchflowClient
+from gwclient.errors import CursorError, GatewayRefused, NoStateFolder
+from gwclient.groups import Sendable
+from gwclient.pieces import Length
+from gwclient.push import Listener, Wrapping
 from gwclient.strain import Span, join_spans
+from gwservice.atomic import locked, replace_file
+from gwwire.public import BatchState
 
 #: s between two replacements of the file.
 _PAUSE_S = 0.5
@@ -41,7 +45,7 @@ class _State(msgspec.Struct):
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
-    """Give the folder that cursors are kept in (XDG Base Directory Specification)."""
+    """Return the folder that cursors are kept in (XDG Base Directory Specification)."""
     home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "gwclient"
 
@@ -54,7 +58,7 @@ class Cursor:
 
     """
 
-    def __init__(self, path: Path, state: _State, lock: IO[bytes]) -> None:
+    def __init__(self, path: Path, state: _State, lock: ExitStack) -> None:
         self.path = path
         self._state = state
         self._lock = lock
@@ -66,11 +70,11 @@ class Cursor:
         """Open the cursor of a source.
 
         Args:
-            folder: where cursors are kept; made where it is missing.
+            folder: the folder of cursors, created if missing.
             source: the source's identity.
             gateway: the gateway's address.
             length: how the source is cut this time.
-            restart: forget what was acknowledged, and send the same strain as another.
+            restart: discard the cursor; the same strain is stored again.
 
         Raises:
             CursorError: the folder cannot be written, the file cannot be read, or another process is using it.
@@ -79,45 +83,39 @@ class Cursor:
         digest = hashlib.sha256(f"{gateway}\n{source}".encode()).hexdigest()[:16]
         words = re.sub(r"\W+", "-", source.rpartition("/")[2])[:40].strip("-")
         path = folder / f"{words}-{digest}.json"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = path.with_suffix(".lock").open("wb")
-        except OSError as error:
-            raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise CursorError(f"another process is sending this source right now ({path})") from error
-        fresh = _State(source, gateway, str(length), salt=uuid4().hex if restart else "")
-        try:
+        with ExitStack() as lock:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(locked(path.with_suffix(".lock")))
+            except BlockingIOError as error:
+                raise CursorError(f"another process is sending this source right now ({path})") from error
+            except OSError as error:
+                raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
+            fresh = _State(source, gateway, str(length), salt=uuid4().hex if restart else "")
             state = fresh if restart else _read(path) or fresh
-        except CursorError:
-            lock.close()
-            raise
-        if state.length != str(length):
-            settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))
-            state = msgspec.structs.replace(state, length=str(length), acknowledged={}, settled=settled)
-        return cls(path, state, lock)
+            if state.length != str(length):
+                settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))
+                state = msgspec.structs.replace(state, length=str(length), acknowledged={}, settled=settled)
+            return cls(path, state, lock.pop_all())
 
     @property
     def datastore(self) -> str:
-        """The id of a batch of the datastore that acknowledged; empty where that is not known."""
+        """The id of a batch of the datastore that acknowledged; empty if unknown."""
         return self._state.datastore
 
     @property
     def salt(self) -> str:
-        """What sets the keys of this sending apart from those of one that was forgotten."""
+        """A part of the idempotency keys that differs from that of a discarded cursor."""
         return self._state.salt
 
     @property
     def settled(self) -> Spans:
-        """What was acknowledged in segments of another length, by channel; no segment may touch it."""
+        """What was acknowledged in segments of another length, by channel; it is not sent again."""
         return self._state.settled
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was acknowledged yet."""
+        """Whether nothing has been acknowledged."""
         return not (self._state.acknowledged or self._state.settled)
 
     def covers(self, span: Span) -> bool:
@@ -127,12 +125,12 @@ class Cursor:
         return i >= 0 and spans[i][0] <= span.start and span.stop <= spans[i][1]
 
     def belong_to(self, datastore: str) -> None:
-        """Begin to keep what a datastore acknowledges, and forget what another one did."""
+        """Empty the cursor, and assign it to another datastore."""
         fresh = _State(self._state.source, self._state.gateway, self._state.length, datastore, self._state.salt)
         self._state = fresh
 
     def acknowledge(self, span: Span) -> None:
-        """Add a span; the file is replaced at most every half a second, and when the cursor is closed.
+        """Add a span; the file is replaced at most every half second, and when the cursor is closed.
 
         Raises:
             CursorError: the file cannot be written.
@@ -152,17 +150,50 @@ class Cursor:
         joined = join_spans(_flat(self._state.acknowledged) + self._pending)
         self._state.acknowledged, self._pending = joined, []
         try:
-            write_whole(self.path, msgspec.json.encode(self._state))
-        except FolderError as error:
-            raise CursorError(str(error)) from error
+            replace_file(self.path, msgspec.json.encode(self._state))
+        except OSError as error:
+            raise CursorError(f"{self.path} cannot be written: {error.strerror}") from error
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Save, and let others use the source."""
+        """Save the cursor, and release its lock."""
         try:
             self.save()
         finally:
             self._lock.close()
+
+
+class CursorListener(Wrapping):
+    """Advances a cursor by what is acknowledged, and passes every event on to another listener."""
+
+    def __init__(self, shown: Listener, cursor: Cursor) -> None:
+        super().__init__(shown)
+        self._cursor = cursor
+
+    def acknowledged(self, piece: Sendable) -> None:
+        """Add the piece to the cursor."""
+        self._cursor.acknowledge(piece.span)
+        super().acknowledged(piece)
+
+
+async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callable[[str], None]) -> None:
+    """Empty the cursor if another datastore at this address acknowledged what it holds.
+
+    Raises:
+        GatewayError: the gateway cannot be asked.
+
+    """
+    try:
+        batches = await client.batches()
+    except GatewayRefused:
+        return  # the original system's gateway has no batches
+    known = [batch.id for batch in batches]
+    if not known or cursor.datastore in known:
+        return
+    if not cursor.empty:
+        say(f"{client.base_url} is not the datastore that acknowledged before; everything is sent to it")
+    open_ones = [batch.id for batch in batches if batch.state is not BatchState.ARCHIVED]
+    cursor.belong_to((open_ones or known)[-1])
 
 
 def _read(path: Path) -> _State | None:

@@ -1,18 +1,18 @@
-"""Everything that can go wrong in the client; aiohttp's, h5py's, gwpy's and gwosc's exceptions end here.
+"""The exceptions of the client; those of aiohttp, h5py, gwpy and gwosc are converted to them.
 
 GwclientError
 ├── GatewayError
-│   ├── GatewayUnavailable    nobody answers, or not now: worth another try
-│   ├── GatewayRefused        the gateway says no, and would say so again
-│   └── UnexpectedAnswer      what answers there does not speak the gateway's contract
+│   ├── GatewayUnavailable    the gateway does not answer, or not now: worth a retry
+│   ├── GatewayRefused        the gateway refused the request, and would again
+│   └── UnexpectedAnswer      the answer does not follow the gateway's contract
 ├── SourceError
 │   ├── SourceUnreachable     the archive of open data does not answer
-│   └── InvalidSource         there is no such event, no such data, or the file is not what it should be
+│   └── InvalidSource         there is no such event or data, or the file is invalid
 ├── FolderError               a folder or file of results cannot be written
-├── CursorError               a cursor cannot be read, or somebody else is sending the same
-│   └── NoStateFolder         there is no folder to keep cursors in
-├── SpoolError                what waits cannot be kept on the disk
-└── NotAsExpected             the datastore is not in the state, or has not the data, that was asked for
+├── CursorError               a cursor cannot be read, or another process sends the same source
+│   └── NoStateFolder         the folder of cursors cannot be written
+├── SpoolError                the spool cannot be read or written
+└── NotAsExpected             the datastore's state or data are not what was asked for
 """
 
 
@@ -21,15 +21,15 @@ class GwclientError(Exception):
 
 
 class GatewayError(GwclientError):
-    """The gateway is at fault, or it says that the request is."""
+    """The request failed, by the gateway's fault or by its own."""
 
 
 class GatewayUnavailable(GatewayError):
     """The gateway does not answer, or says that it cannot do so now.
 
     Attributes:
-        retry_after: seconds the gateway asks to wait, where it does.
-        seen: whether the request may have been received, and acted upon.
+        retry_after: seconds the gateway asks to wait, or None.
+        seen: whether the request may have been received and executed.
 
     """
 
@@ -44,8 +44,8 @@ class GatewayRefused(GatewayError):
 
     Attributes:
         status: the HTTP status.
-        code: the stable name of the problem (`gwwire.problems`), empty where the answer carried none.
-        field: the offending part of the request, where the answer names one.
+        code: the stable name of the problem (`gwwire.problems`), empty if the answer has none.
+        field: the wrong part of the request, or None.
 
     """
 
@@ -57,11 +57,11 @@ class GatewayRefused(GatewayError):
 
 
 class UnexpectedAnswer(GatewayError):
-    """The answer is not one the gateway would give."""
+    """The answer does not follow the gateway's contract."""
 
 
 class SourceError(GwclientError):
-    """The strain could not be had."""
+    """The strain could not be fetched or read."""
 
 
 class SourceUnreachable(SourceError):
@@ -69,7 +69,7 @@ class SourceUnreachable(SourceError):
 
 
 class InvalidSource(SourceError):
-    """What was asked for does not exist, or cannot be read as strain."""
+    """The source does not exist, or is not strain."""
 
 
 class FolderError(GwclientError):
@@ -77,16 +77,16 @@ class FolderError(GwclientError):
 
 
 class CursorError(GwclientError):
-    """What was acknowledged of a source cannot be read or kept."""
+    """A cursor cannot be read or written, or is in use."""
 
 
 class NoStateFolder(CursorError):
-    """The folder that cursors are kept in cannot be written."""
+    """The folder of cursors cannot be written."""
 
 
 class SpoolError(GwclientError):
-    """What waits to be sent cannot be kept on the disk."""
+    """The spool cannot be read or written."""
 
 
 class NotAsExpected(GwclientError):
-    """The gateway answers well, but what it tells is not what was asked for."""
+    """The gateway's answer is valid, but its state or data are not what was asked for."""

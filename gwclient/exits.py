@@ -24,7 +24,7 @@ Exit codes:
 
 
 def exit_code_of(error: GwclientError) -> int:
-    """Give the exit code that an error amounts to."""
+    """Return the exit code that an error amounts to."""
     match error:
         case GatewayRefused() | NotAsExpected():
             return NOT_ACKNOWLEDGED
@@ -35,7 +35,7 @@ def exit_code_of(error: GwclientError) -> int:
 
 
 def exit_code_of_push(report: Report) -> int:
-    """Give the exit code that a push which did not end COMPLETE amounts to."""
+    """Return the exit code that a push which did not end COMPLETE amounts to."""
     if report.ending is Ending.INTERRUPTED:
         return INTERRUPTED
     return exit_code_of(report.error) if report.error else NOT_ACKNOWLEDGED

@@ -1,23 +1,22 @@
-"""Writes segments as a batch folder: the files that the buffer would store, and the truth beside them."""
+"""Batch folders: segments as the files that the buffer would store, and the truth about them."""
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gwclient.errors import FolderError
-from gwclient.segmenting import Piece
+from gwclient.pieces import Piece
+from gwservice.atomic import replace_file
+from gwwire.gps import unix_of_gps
 
 _OURS = re.compile(r"gwb\d{19}\.json|glitches\.json")
-#: GPS seconds run ahead of Unix time by this: 1980-01-06 in Unix seconds, less the leap seconds since.
-_GPS_TO_UNIX_S = 315964800 - 18
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder.
+    """Create the folder.
 
     Raises:
-        FolderError: it cannot be made, or holds a batch already, which must not be mixed with another.
+        FolderError: it cannot be created, or holds a batch already.
 
     """
     try:
@@ -30,10 +29,10 @@ def prepare_folder(folder: Path) -> None:
 
 
 def write_batch(folder: Path, pieces: Iterable[Piece], on_written: Callable[[Piece, int], object]) -> None:
-    """Write each piece to a file `gwb<19 digits>.json`, in their order, whole or not at all.
+    """Write each piece to a file `gwb<19 digits>.json`, in their order.
 
     The digits follow from the pieces' t0, so that writing the same pieces again gives the same names.
-    `on_written` hears of each piece and its size in bytes.
+    `on_written` is called with each piece and its size in bytes.
 
     Raises:
         FolderError: a file cannot be written.
@@ -41,30 +40,21 @@ def write_batch(folder: Path, pieces: Iterable[Piece], on_written: Callable[[Pie
     """
     last = 0
     for piece in pieces:
-        unix_ns = round((piece.span.start + _GPS_TO_UNIX_S) * 1e9)
+        unix_ns = round(unix_of_gps(piece.span.start) * 1e9)
         last = max(last + 1, unix_ns)
         body = piece.body()
-        write_whole(folder / f"gwb{last:019d}.json", body)
+        write_file(folder / f"gwb{last:019d}.json", body)
         on_written(piece, len(body))
 
 
-def write_whole(path: Path, body: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens.
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file in one step: it exists completely or not at all.
 
     Raises:
         FolderError: it cannot be written.
 
     """
-    unfinished = path.with_name(f".{path.name}.part")
     try:
-        with unfinished.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        replace_file(path, content)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise FolderError(f"{path} cannot be written: {error.strerror}") from error
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

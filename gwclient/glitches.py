@@ -115,7 +115,7 @@ def draw(rng: np.random.Generator, per_second: float, seconds: float) -> Iterato
 
 
 def optimal_snr(strain: Strain, rate: float, psd: Callable[[Strain], Strain]) -> float:
-    """Give the optimal matched-filter signal-to-noise ratio of a waveform, sqrt(4 ∫ |h(f)|²/S(f) df).
+    """Return the optimal matched-filter signal-to-noise ratio of a waveform, sqrt(4 ∫ |h(f)|²/S(f) df).
 
     Args:
         strain: the waveform, shape [samples], dimensionless.

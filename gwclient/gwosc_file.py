@@ -1,73 +1,65 @@
-"""Writes strain as the Gravitational Wave Open Science Center (GWOSC) does: HDF5, named by LIGO-T050017."""
+"""Strain files in the layout of the Gravitational Wave Open Science Center (GWOSC): HDF5, named by LIGO-T050017."""
 
 import math
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from gwclient.assembling import Stretch
 from gwclient.errors import FolderError
+from gwclient.stretches import Stretch
+from gwservice.atomic import replacing
+from gwwire.gps import utc_of_gps
 
-#: GPS seconds from which on UTC is another second behind GPS time (IERS Bulletin C); how far it is before the first.
-_LEAPS = (820108814, 914803215, 1025136016, 1119744017, 1167264018)
-_LEAPS_BEFORE = 13
 _MASK_BITS = 32
-_GPS_EPOCH = datetime(1980, 1, 6, tzinfo=UTC)
 
 
 def file_name(stretch: Stretch) -> str:
-    """Give the name: `OBS-TYPE-GPSSTART-DURATION.hdf5`, in whole seconds that hold the stretch."""
+    """Return the name `OBS-TYPE-GPSSTART-DURATION.hdf5`, in whole seconds that contain the stretch."""
     start = math.floor(stretch.t0)
-    duration = math.ceil(stretch.t0 + stretch.count * stretch.dt) - start
+    duration = math.ceil(stretch.stop) - start
     kind = re.sub(r"\W+", "_", stretch.channel)
     return f"{stretch.channel[0]}-{kind}-{start}-{duration}.hdf5"
 
 
 @contextmanager
 def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
-    """Open a file for a stretch; gives the dataset to put the samples in, float64, dimensionless, shape [samples].
+    """Create a file for a stretch; yields the dataset for its samples: float64, dimensionless, shape [samples].
 
-    The file is there, whole, when the block is left without an exception; else it is not.
+    The file appears at `path` when the block ends without an exception.
 
     Raises:
         FolderError: it cannot be written.
 
     """
-    unfinished = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(unfinished, "w") as file:
+        with replacing(path, durable=False) as temporary, h5py.File(temporary, "w") as file:
             yield _lay_out(file, stretch)
-        unfinished.replace(path)
     except OSError as error:
         raise FolderError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:
-    """Put the data-quality bits beside the strain: a bit is set where it holds in all segments of that second.
+    """Write the data-quality bits of a stretch: a bit is set if all segments of that second have it.
 
-    More bits than a mask has are none that GWOSC's layout can tell, and are left out.
+    Nothing is written if there are more bits than a mask of GWOSC's layout has.
 
     Args:
-        strain: the dataset that `writing` gave.
+        strain: the dataset that `writing` yielded.
         stretch: the stretch.
-        told: the names of the bits that hold all through each of its segments, in their order.
+        told: the names of the bits that each of its segments has, in their order.
 
     """
     names = list(dict.fromkeys(name for of_segment in told for name in of_segment))
     if len(names) > _MASK_BITS:
         return
     start = math.floor(stretch.t0)
-    seconds = math.ceil(stretch.t0 + stretch.count * stretch.dt) - start
+    seconds = math.ceil(stretch.stop) - start
     mask = np.full(seconds, (1 << len(names)) - 1, dtype=np.uint32)
     for placed, holding in zip(stretch.placed, told, strict=True):
         begin = stretch.t0 + placed.at * stretch.dt - start
@@ -93,11 +85,7 @@ def _lay_out(file: h5py.File, stretch: Stretch) -> Any:
     file["meta/Detector"] = detector
     file["meta/Observatory"] = detector[:1]
     file["meta/GPSstart"] = start
-    file["meta/Duration"] = math.ceil(stretch.t0 + stretch.count * stretch.dt) - start
+    file["meta/Duration"] = math.ceil(stretch.stop) - start
     file["meta/Type"] = "StrainTimeSeries"
-    file["meta/UTCstart"] = f"{_utc(start):%Y-%m-%dT%H:%M:%S}"
+    file["meta/UTCstart"] = f"{utc_of_gps(start):%Y-%m-%dT%H:%M:%S}"
     return strain
-
-
-def _utc(gps: int) -> datetime:
-    return _GPS_EPOCH + timedelta(seconds=gps - _LEAPS_BEFORE - bisect_right(_LEAPS, gps))

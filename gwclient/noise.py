@@ -75,10 +75,10 @@ def coloured_noise(sensitivity: Sensitivity, samples: int, rate: int, rng: np.ra
     (overlap-save): no seam, no period, and the noise of a shorter run is the beginning of that of a longer one.
 
     Args:
-        sensitivity: what gives the one-sided PSD S.
+        sensitivity: the one-sided PSD S.
         samples: how many.
         rate: sample rate, Hz.
-        rng: where the randomness comes from.
+        rng: the random number generator.
 
     Returns:
         Strain, shape [samples].

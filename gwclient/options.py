@@ -1,4 +1,4 @@
-"""The options that several commands share, and what their values may be."""
+"""The options that several commands share, and their types."""
 
 import math
 import re
@@ -12,7 +12,7 @@ import click
 
 from gwclient.api_key import read_api_key
 from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
-from gwclient.segmenting import Length
+from gwclient.pieces import Length
 
 Command = Callable[..., Any]
 
@@ -25,7 +25,7 @@ class Gateway(click.ParamType[str]):
     name = "URL"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Give the base URL."""
+        """Return the base URL."""
         try:
             return parse_gateway_url(value)
         except ValueError as error:
@@ -38,7 +38,7 @@ class Detectors(click.ParamType[tuple[str, ...]]):
     name = "H1,L1"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Give the detectors in the order named."""
+        """Return the detectors in the order named."""
         if isinstance(value, tuple):
             return value
         detectors = tuple(part.strip() for part in value.split(","))
@@ -59,7 +59,7 @@ class Seconds(click.ParamType[float]):
         self._least, self._most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Give the number."""
+        """Return the number."""
         try:
             seconds = float(value)
         except ValueError:
@@ -76,7 +76,7 @@ class Bits(click.ParamType[tuple[str, ...]]):
     name = "BITS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Give the names."""
+        """Return the names."""
         if isinstance(value, tuple):
             return value
         bits = tuple(part.strip().upper() for part in value.split(","))
@@ -96,7 +96,7 @@ class Size(click.ParamType[int]):
     }
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Give the number of bytes."""
+        """Return the number of bytes."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
         if match is None or match[2].upper() not in self._UNITS:
             self.fail(f"{value!r} is no size; sizes are written like 500MB", param, ctx)
@@ -105,14 +105,14 @@ class Size(click.ParamType[int]):
 
 @dataclass
 class Debugging:
-    """Whether errors are told with their traceback."""
+    """Whether errors are shown with their traceback."""
 
     on: bool = False
 
 
 @dataclass(frozen=True)
-class Door:
-    """How to reach the gateway, and whether a person or a program reads the answer."""
+class Connection:
+    """How to reach the gateway, and whether answers are printed as JSON."""
 
     srv: str = DEFAULT_SRV
     tries: int = Retry.tries
@@ -121,7 +121,7 @@ class Door:
     key_file: Path | None = None
 
     def client(self, on_retry: Callable[[str, float], None] | None = None) -> GlitchflowClient:
-        """Give a client for that gateway, not yet open."""
+        """Return a client of the gateway, which is not open yet."""
         retry = Retry(tries=self.tries)
         return GlitchflowClient(self.srv, retry=retry, timeout=self.timeout, on_retry=on_retry, api_key=self._api_key())
 
@@ -133,8 +133,8 @@ class Door:
 
 
 @dataclass(frozen=True)
-class Sending:
-    """How to send."""
+class PushOptions:
+    """How to push."""
 
     concurrency: int = 16
     segment_seconds: float = 1.0
@@ -154,7 +154,7 @@ def _set_debugging(ctx: click.Context, _param: click.Parameter, value: bool) -> 
         debugging.on = True
 
 
-_DOOR_OPTIONS = (
+_CONNECTION_OPTIONS = (
     click.option(
         "--srv", type=Gateway(), envvar="SRV", default=DEFAULT_SRV, show_default=True, show_envvar=True,
         help="The gateway; host:port will do.",
@@ -176,7 +176,7 @@ _DOOR_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object, for programs."),
 )  # fmt: skip
 
-_SENDING_OPTIONS = (
+_PUSH_OPTIONS = (
     click.option(
         "--concurrency", type=click.IntRange(1, 256), default=16, show_default=True,
         help="Segments on their way at a time.",
@@ -196,7 +196,7 @@ _SENDING_OPTIONS = (
 
 
 def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Callable[[Command], Command]:
-    """Add options to a command, which receives them as one `kind` under `name`."""
+    """Add options to a command, which receives them as one `kind` in the argument `name`."""
 
     def decorate(command: Command) -> Command:
         @wraps(command)  # which also hands on the options the command has so far
@@ -209,5 +209,5 @@ def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Cal
     return decorate
 
 
-with_door = _with_options("door", Door, _DOOR_OPTIONS)
-with_sending = _with_options("sending", Sending, _SENDING_OPTIONS)
+with_connection = _with_options("connection", Connection, _CONNECTION_OPTIONS)
+with_push_options = _with_options("options", PushOptions, _PUSH_OPTIONS)

@@ -1,11 +1,11 @@
-"""Shows how a push goes: a bar on a terminal, a few plain lines elsewhere, nothing where a program reads."""
+"""The progress of a push: a bar on a terminal, a few plain lines elsewhere, nothing with --json."""
 
 import time
 from typing import TextIO
 
 from tqdm import tqdm
 
-from gwclient.grouping import Sendable
+from gwclient.groups import Sendable
 from gwclient.push import Listener
 
 #: s between two plain lines, and between two notices of the same kind.
@@ -17,7 +17,7 @@ class Progress(Listener):
 
     Args:
         stream: where to write.
-        seconds: how much strain is expected, in s; None where nobody knows.
+        seconds: how much strain is expected, in s; None if unknown.
         quiet: show notices only (frozen, refused, trying again), no progress.
 
     """
@@ -39,12 +39,12 @@ class Progress(Listener):
         )
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
     def acknowledged(self, piece: Sendable) -> None:
-        """Move on."""
+        """Advance the bar."""
         self._done += piece.seconds
         self._segments += 1
         if self._bar is not None:
@@ -55,23 +55,23 @@ class Progress(Listener):
             self.say(f"{self._segments} segments, {self._done:.0f} s{of_all}")
 
     def refused(self, piece: Sendable, reason: str) -> None:
-        """Tell of a refusal, where the last one was a while ago."""
+        """Show a refusal, unless another notice was shown just before."""
         self._notice(f"segment at GPS {piece.span.start!r} of {piece.span.channel} refused: {reason}")
 
     def frozen(self, poll: float) -> None:
-        """Tell that it waits."""
+        """Show that the push waits."""
         self.say(f"the datastore is frozen; waiting, asking every {poll:g} s")
 
     def thawed(self) -> None:
-        """Tell that it goes on."""
+        """Show that the push continues."""
         self.say("the datastore is open again; going on")
 
     def retrying(self, reason: str, delay: float) -> None:
-        """Tell of a further try, where the last one was a while ago."""
+        """Show a retry, unless another notice was shown just before."""
         self._notice(f"{reason}; trying again in {delay:.1f} s")
 
     def note(self, words: str) -> bool:
-        """Show some words beside the bar; False where there is none."""
+        """Show a text beside the bar; return False if there is no bar."""
         if self._bar is None:
             return False
         self._bar.set_postfix_str(words)

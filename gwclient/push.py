@@ -1,4 +1,4 @@
-"""Sends pieces of strain to the gateway, many at a time, and keeps the account of what was acknowledged."""
+"""Push: send pieces of strain to the gateway, many at a time, and report what was acknowledged."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -8,13 +8,13 @@ from enum import StrEnum
 from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GwclientError
-from gwclient.grouping import BLOCK, Group, Grouping, Parcel, Sendable
+from gwclient.groups import BLOCK, Group, Grouper, Parcel, Sendable
 from gwclient.strain import Span
 from gwwire.public import DatastoreState, StreamAnswer
 
-#: s until a live source that had nothing is asked again.
+#: s between two reads of a live source that has nothing.
 _PAUSE_S = 0.02
-#: Refusals that are about one segment: others may still be welcome.
+#: Statuses that concern one segment; others may still be accepted.
 _OF_ONE_SEGMENT = frozenset({400, 413, 422})
 
 
@@ -38,17 +38,17 @@ class Refusal:
 
 @dataclass
 class Report:
-    """The account of a push.
+    """The report of a push.
 
     Attributes:
         ending: COMPLETE only where every piece was acknowledged.
-        acknowledged: the spans of the segments that the gateway says it stored, in no order.
+        acknowledged: the spans of the segments that the gateway stored, in no order.
         bytes: the size of those segments as JSON.
         refusals: segments refused for good.
         unsent: spans that were not acknowledged for any other reason; the gateway may still have stored
-            those that were on their way when the push ended.
+            those that were in flight when the push ended.
         before: spans that were acknowledged in an earlier push, and were not sent again.
-        error: what made it end FAILED, or REFUSED before every piece was tried.
+        error: why it ended FAILED, or REFUSED before every piece was attempted.
 
     """
 
@@ -62,41 +62,41 @@ class Report:
 
 
 class Listener:
-    """Hears how a push goes; this one does nothing with it."""
+    """Receives the events of a push; this one ignores them."""
 
     def acknowledged(self, piece: Sendable) -> None:
-        """Hear that a piece is stored."""
+        """Handle a piece that was stored."""
 
     def refused(self, piece: Sendable, reason: str) -> None:
-        """Hear that a piece was refused for good."""
+        """Handle a piece that was refused for good."""
 
     def frozen(self, poll: float) -> None:
-        """Hear that the datastore is frozen, and is asked again every `poll` s."""
+        """Handle a frozen datastore, whose state is asked every `poll` s."""
 
     def thawed(self) -> None:
-        """Hear that the datastore is open again."""
+        """Handle a datastore that is open again."""
 
 
 class Wrapping(Listener):
-    """Hears how a push goes, and tells another listener."""
+    """Passes the events of a push on to another listener."""
 
     def __init__(self, other: Listener) -> None:
         self._other = other
 
     def acknowledged(self, piece: Sendable) -> None:
-        """Hear that a piece is stored."""
+        """Handle a piece that was stored."""
         self._other.acknowledged(piece)
 
     def refused(self, piece: Sendable, reason: str) -> None:
-        """Hear that a piece was refused for good."""
+        """Handle a piece that was refused for good."""
         self._other.refused(piece, reason)
 
     def frozen(self, poll: float) -> None:
-        """Hear that the datastore is frozen, and is asked again every `poll` s."""
+        """Handle a frozen datastore, whose state is asked every `poll` s."""
         self._other.frozen(poll)
 
     def thawed(self) -> None:
-        """Hear that the datastore is open again."""
+        """Handle a datastore that is open again."""
         self._other.thawed()
 
 
@@ -114,33 +114,33 @@ async def push(  # noqa: PLR0913 (each has a good default)
     salt: str = "",
     live: bool = False,
 ) -> Report:
-    """Send pieces until all are acknowledged, or it makes no sense to go on.
+    """Send pieces until all are acknowledged, or the push has to end.
 
-    Where the gateway offers to take many segments in one request, they travel in groups; where not, one by one. Either
+    Segments are sent in groups if the gateway accepts many in one request, else one by one. Either
     way the key of each follows from the bytes of its block, so that the gateway stores it once however often it is
     sent, in another push too (see `GlitchflowClient`).
 
     Args:
-        client: an open client; it decides what is tried again, and how often.
+        client: an open client; it decides about retries.
         pieces: what to send. They are pulled one by one, and pulled to the end even if sending ends
             before, to know what was not sent.
-        concurrency: how many to have on their way at a time, in however many requests.
+        concurrency: segments in flight, in however many requests.
         wait: while the datastore is frozen, ask every `poll` s until it is open, and go on.
         poll: s.
-        grace: s that what is on its way has to arrive once the push ends before its time.
-        listener: hears how it goes.
+        grace: s that segments in flight have to arrive after the push was ended.
+        listener: receives the events.
         stop: set it to end the push.
         is_done: whether a span was acknowledged before; it is not sent again.
-        salt: give another one, and the same strain is another to the gateway.
-        live: the source gives its pieces as they come about, and None while there are none; each has a key that
+        salt: another salt stores the same strain again.
+        live: the source yields its pieces as they arrive, and None while it has none; each has a key that
             follows from its own bytes.
 
     Returns:
-        The account of it. Errors are told there and not raised, for they must not hide what was acknowledged.
+        The report. It contains errors, which are not raised: they must not hide what was acknowledged.
 
     """
-    grouping = Grouping(pieces, block=1 if live else BLOCK, is_done=is_done, salt=salt)
-    return await _Push(client, grouping, wait, poll, listener or Listener(), stop or asyncio.Event()).run(
+    grouper = Grouper(pieces, block=1 if live else BLOCK, is_done=is_done, salt=salt)
+    return await _Push(client, grouper, wait, poll, listener or Listener(), stop or asyncio.Event()).run(
         concurrency, grace
     )
 
@@ -148,7 +148,7 @@ async def push(  # noqa: PLR0913 (each has a good default)
 @dataclass
 class _Push:
     client: GlitchflowClient
-    grouping: Grouping
+    grouper: Grouper
     wait: bool
     poll: float
     listener: Listener
@@ -184,7 +184,7 @@ class _Push:
     async def _work(self, share: int) -> None:
         """Send one request after the other, each with up to `share` segments."""
         try:
-            while not self.stop.is_set() and (group := self.grouping.take(share)) is not None:
+            while not self.stop.is_set() and (group := self.grouper.take(share)) is not None:
                 if not group.parcels:
                     await self._stopped_within(_PAUSE_S)
                 self.on_their_way |= {parcel.key: parcel for parcel in group.parcels}
@@ -200,10 +200,10 @@ class _Push:
                 await self._deliver_alone(parcel)
 
     async def _deliver_together(self, group: Group) -> None:
-        """Send the group once; what is not settled by then is still on its way."""
+        """Send the group once; what is not answered then stays in flight."""
 
         def hear(i: int, answer: LineAnswer) -> None:
-            # At once: what is stored is stored, whatever becomes of the rest of the answer.
+            # At once: the rest of the answer may be lost.
             parcel = group.parcels[i]
             if parcel.key in self.on_their_way and _is_created(answer):
                 self._acknowledge(parcel)
@@ -212,8 +212,8 @@ class _Push:
         try:
             answers = await self.client.stream_many(bodies, key=group.key, on_answer=hear)
         except GatewayRefused:
-            # It is about the request, its size most likely. Alone, each segment gets an answer of its own.
-            self.grouping.shrink(group)
+            # The request was refused, most likely for its size. Alone, each segment gets its own answer.
+            self.grouper.shrink(group)
             return
         left = [each for each in zip(group.parcels, answers, strict=True) if each[0].key in self.on_their_way]
         for parcel, answer in left:
@@ -249,14 +249,14 @@ class _Push:
         self.listener.refused(parcel.piece, str(refusal))
 
     async def _meet_freeze(self) -> None:
-        """End the push, or wait with all the others that met the freeze."""
+        """End the push, or wait until the datastore is open."""
         if self.wait:
             await self._until_open()
         else:
             self._end(Ending.FROZEN)
 
     async def _until_open(self) -> None:
-        """Wait, while one of those who wait asks."""
+        """Wait until the datastore is open; one task asks for all that wait."""
         if self.thaw is None or self.thaw.done():
             self.thaw = asyncio.create_task(self._ask_until_open())
         await asyncio.shield(self.thaw)
@@ -277,7 +277,7 @@ class _Push:
         return True
 
     def _end(self, ending: Ending, error: GwclientError | None = None) -> None:
-        """End the push; the first reason is the one that is told."""
+        """End the push; the first reason is reported."""
         if self.report.ending is Ending.COMPLETE:
             self.report.ending, self.report.error = ending, error
         self.stop.set()
@@ -285,10 +285,10 @@ class _Push:
     def _close_account(self) -> None:
         if self.stop.is_set() and self.report.ending is Ending.COMPLETE:
             self.report.ending = Ending.INTERRUPTED
-        self.report.before = self.grouping.done_before
+        self.report.before = self.grouper.done_before
         self.report.unsent = [parcel.piece.span for parcel in self.on_their_way.values()]
         try:
-            self.report.unsent.extend(piece.span for piece in self.grouping.rest())
+            self.report.unsent.extend(piece.span for piece in self.grouper.rest())
         except GwclientError as error:
             self._end(Ending.FAILED, error)
         if self.report.refusals and self.report.ending is Ending.COMPLETE:
@@ -302,5 +302,5 @@ def _is_created(answer: LineAnswer) -> bool:
 
 
 def _shares(concurrency: int) -> list[int]:
-    """Share out the segments that may be on their way among requests: a block in each, else a segment in each."""
+    """Return the segments of each concurrent request: a block each, else one segment each."""
     return [BLOCK] * (concurrency // BLOCK) if concurrency >= BLOCK else [1] * concurrency

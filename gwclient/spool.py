@@ -1,16 +1,17 @@
-"""Segments that wait on the disk until the gateway has acknowledged them; bounded, and still there after a crash."""
+"""The spool: segments on the disk until the gateway acknowledged them; bounded, and durable."""
 
-import fcntl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from gwclient.errors import FolderError, SpoolError
-from gwclient.folder import write_whole
-from gwclient.grouping import Sendable
-from gwclient.strain import Span, sample_period
+from gwclient.errors import SpoolError
+from gwclient.groups import Sendable
+from gwclient.strain import Span
+from gwservice.atomic import locked, replace_file
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment
+from gwwire.spans import sampling, stop_of
 
 _DIGITS = 12
 
@@ -27,10 +28,10 @@ class Spooled:
     path: Path
 
     def body(self) -> bytes:
-        """Give the segment's compact JSON.
+        """Return the segment's compact JSON.
 
         Raises:
-            SpoolError: somebody took the file away.
+            SpoolError: the file cannot be read.
 
         """
         try:
@@ -40,11 +41,11 @@ class Spooled:
 
 
 class Spool:
-    """A folder of segments, a file each, in the order they came.
+    """A folder of segments, one file each, in the order they came.
 
     Args:
-        folder: where they wait; made where it is missing. What an earlier process left there waits still.
-        most: bytes that may wait.
+        folder: the folder, created if missing. Segments that an earlier process left there still wait.
+        most: upper limit in bytes.
 
     Raises:
         SpoolError: the folder cannot be used, or another process uses it.
@@ -54,20 +55,16 @@ class Spool:
     def __init__(self, folder: Path, most: int) -> None:
         self._folder = folder
         self._most = most
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("wb")
-        except OSError as error:
-            raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder / ".lock"))
+            except BlockingIOError as error:
+                raise SpoolError(f"another process is using the spool {folder}") from error
+            except OSError as error:
+                raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
             self._waiting = {each.number: each for each in map(_read, sorted(folder.glob("[0-9]*.json")))}
-        except BlockingIOError as error:
-            self._lock.close()
-            raise SpoolError(f"another process is using the spool {folder}") from error
-        except SpoolError:
-            self._lock.close()
-            raise
+            self._lock = stack.pop_all()
         self._next = max(self._waiting, default=-1) + 1
         self.size = sum(each.size for each in self._waiting.values())
 
@@ -80,7 +77,7 @@ class Spool:
         return [each.span for each in self._waiting.values()]
 
     def put(self, piece: Sendable) -> bool:
-        """Let a piece wait; False where the spool is full, and the piece is not taken.
+        """Store a piece; return False if the spool is full and the piece was not stored.
 
         Raises:
             SpoolError: it cannot be written.
@@ -91,9 +88,9 @@ class Spool:
             return False
         path = self._folder / f"{self._next:0{_DIGITS}d}.json"
         try:
-            write_whole(path, body)
-        except FolderError as error:
-            raise SpoolError(str(error)) from error
+            replace_file(path, body)
+        except OSError as error:
+            raise SpoolError(f"{path} cannot be written: {error.strerror}") from error
         entry = Spooled(piece.span, piece.samples, piece.seconds, self._next, len(body), path)
         self._waiting[self._next] = entry
         self._next += 1
@@ -101,13 +98,13 @@ class Spool:
         return True
 
     def remove(self, entry: Sendable) -> None:
-        """Take out what need not wait any more."""
+        """Remove a piece."""
         if isinstance(entry, Spooled) and self._waiting.pop(entry.number, None) is not None:
             entry.path.unlink(missing_ok=True)
             self.size -= entry.size
 
     def pending(self) -> Iterator[Spooled | None]:
-        """Give all that waits, in order, and what comes meanwhile; None while there is nothing. It never ends."""
+        """Yield every piece in order, those that are stored meanwhile too, and None while there is none; endless."""
         last = -1
         while True:
             following = next((number for number in self._waiting if number > last), None)
@@ -118,7 +115,7 @@ class Spool:
                 yield self._waiting[following]
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Release the lock of the folder."""
         self._lock.close()
 
 
@@ -131,6 +128,5 @@ def _read(path: Path) -> Spooled:
     except ProblemError as error:
         raise SpoolError(f"{path} in the spool is no segment: {error.detail}") from error
     n = len(segment.h)
-    seconds = float(n * sample_period(segment.dt))
-    span = Span(segment.channel or "", segment.t0, segment.t0 + seconds)
-    return Spooled(span, n, seconds, int(path.stem), len(body), path)
+    span = Span(segment.channel or "", segment.t0, stop_of(segment.t0, n, segment.dt))
+    return Spooled(span, n, n * sampling(segment.dt), int(path.stem), len(body), path)

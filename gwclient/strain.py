@@ -1,4 +1,4 @@
-"""What every source gives and segmenting takes: runs of strain, and the GPS spans they cover."""
+"""Runs of strain, as every source returns them, and the GPS spans they cover."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.glitches import Glitch
+from gwwire.spans import first_sample, join_pairs, sample_period
 
 
 class Span(NamedTuple):
@@ -37,7 +38,7 @@ class Exclusion(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """Data-quality bits beside strain, as the file has them.
+    """The data-quality bits of strain.
 
     Attributes:
         names: the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass.
@@ -53,7 +54,7 @@ class Quality:
     dt: float
 
     def holding(self, start: float, stop: float) -> list[str]:
-        """Give the names of the bits that are set all through [start, stop), in GPS seconds."""
+        """Return the names of the bits that are set all through [start, stop), in GPS seconds."""
         first = math.floor((start - self.t0) / self.dt)
         last = math.ceil((stop - self.t0) / self.dt)
         if not 0 <= first < last <= len(self.mask):
@@ -64,16 +65,16 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Evenly spaced strain of one channel; samples that are not finite are samples that are not there.
+    """Evenly spaced strain of one channel; samples that are not finite are missing.
 
     Attributes:
         strain: strain, dimensionless, float64, shape [samples].
         t0: GPS seconds of the first sample.
         dt: sample spacing, s.
-        channel: the channel, `DET:NAME`; empty where it is not known.
-        meta: what is known of the whole run; goes into the meta of each of its segments.
+        channel: the channel, `DET:NAME`; empty if unknown.
+        meta: metadata of the run; part of the meta of each of its segments.
         glitches: the glitches injected into it; each goes into the meta of the segments it overlaps.
-        exclusions: samples that are not to be sent; where they overlap, the first one counts.
+        exclusions: samples that are not to be sent; if they overlap, the first one counts.
         quality: what is known of the data's quality; the bits set all through a segment go into its meta.
 
     """
@@ -88,7 +89,7 @@ class Run:
     quality: Quality | None = None
 
     def first_sample(self, gps: float) -> int:
-        """Give the index of the first sample at or after a GPS time; from 0 to the number of samples."""
+        """Return the index of the first sample at or after a GPS time; from 0 to the number of samples."""
         return first_sample(gps, self.t0, self.dt, len(self.strain))
 
     def gps(self, k: int) -> float:
@@ -96,26 +97,9 @@ class Run:
         return float(Fraction(self.t0) + k * sample_period(self.dt))
 
 
-def sample_period(dt: float) -> Fraction:
-    """Give the sample spacing in s as it is meant: 1/rate where the float is the closest one to that."""
-    rate = round(1 / dt)
-    return Fraction(1, rate) if rate and 1 / rate == dt else Fraction(dt)
-
-
-def first_sample(gps: float, t0: float, dt: float, count: int) -> int:
-    """Give the index of the first of `count` samples, from `t0` on, that is at or after `gps`; else `count`."""
-    if math.isinf(gps):
-        return count if gps > 0 else 0
-    return min(max(math.ceil((Fraction(gps) - Fraction(t0)) / sample_period(dt)), 0), count)
-
-
 def join_spans(spans: Iterable[Span]) -> dict[str, list[tuple[float, float]]]:
-    """Join spans that touch or overlap; gives the (start, stop) pairs of each channel, in order."""
-    joined: dict[str, list[tuple[float, float]]] = {}
-    for channel, start, stop in sorted(spans):
-        of_channel = joined.setdefault(channel, [])
-        if of_channel and start <= of_channel[-1][1]:
-            of_channel[-1] = (of_channel[-1][0], max(stop, of_channel[-1][1]))
-        else:
-            of_channel.append((start, stop))
-    return joined
+    """Return the (start, stop) pairs of each channel in order, those that touch or overlap joined."""
+    by_channel: dict[str, list[tuple[float, float]]] = {}
+    for channel, start, stop in spans:
+        by_channel.setdefault(channel, []).append((start, stop))
+    return {channel: join_pairs(by_channel[channel]) for channel in sorted(by_channel)}

@@ -1,7 +1,7 @@
-"""The request in hand: what it is called in all tiers, and what became of it.
+"""The current request: its id in all tiers, its trace, and its outcome.
 
-The gateway names each request; the name travels down as `X-Request-ID`, beside W3C's `traceparent`, is told to the
-client, and stands in every log line of that request.
+The gateway gives each request an id, which travels down as `X-Request-ID` beside W3C's `traceparent`, is returned to
+the client, and is part of every log line of that request.
 """
 
 import os
@@ -12,90 +12,105 @@ from typing import Any
 
 import msgspec
 
-from gwwire.problems import PROBLEM_TYPE, Problem, ProblemCode
+from gwwire.problems import Problem, ProblemCode
 
-REQUEST_ID = "X-Request-ID"
-#: What became of a segment that met a frozen datastore: an answer of the contract's, and no failure.
+#: The outcome of a segment sent to a frozen datastore: an answer of the contract, not a failure.
 FROZEN = "frozen"
 
-#: A name that somebody else gave: short, and of no harm in a header, a log line or a URL.
-_SANE_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+#: An id from outside must be short and safe in a header, a log line and a URL.
+_SAFE_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[ -~]{1,512}")
 
 
-class RequestInHand:
+class RequestContext:
     """A request that is being answered.
 
     Args:
-        request_id: what its sender calls it; a name that is none is replaced.
-        traceparent: W3C's trace context, passed on where it is one.
-        tracestate: what belongs to it.
+        headers: of the request, with lower-case names; an invalid id in them is replaced, an invalid trace ignored.
 
     Attributes:
-        id: what it is called.
-        trace_id: of the trace that it is a part of, where there is one.
-        onward: the headers that go with whatever is asked of the next tier for its sake.
-        outcome: a problem's code or FROZEN, where it is one.
-        detail: what a problem says.
-        error: what nobody expected, where that was the problem.
-        span: of the trace, where this process makes one.
+        headers: as above.
+        id: the request id.
+        trace: the headers of its trace context, for the next tier; empty if there is none.
+        trace_id: the id of its trace, or "".
+        answer_headers: headers that are added to its answer.
+        route: the template of its path, or "" if the framework's route tells it.
+        outcome: a problem's code or FROZEN, or "" if the status tells it.
+        detail: the detail of its problem.
+        error: the unexpected error behind its problem.
+        span: its span, if this process makes traces.
+        caller: the authenticated caller, set by the gateway.
 
     """
 
-    __slots__ = ("detail", "error", "id", "onward", "outcome", "span", "trace_id")
+    __slots__ = (
+        *("answer_headers", "caller", "detail", "error", "headers", "id", "outcome"),
+        *("route", "span", "trace", "trace_id"),
+    )
 
-    def __init__(self, request_id: str | None, traceparent: str | None = None, tracestate: str | None = None) -> None:
-        self.id = request_id if request_id and _SANE_ID.fullmatch(request_id) else os.urandom(16).hex()
-        self.onward = {REQUEST_ID: self.id}
-        self.trace_id = ""
-        self.outcome = self.detail = ""
+    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
+        self.headers = headers
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        self.id = given if _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
+        self.answer_headers = [(b"x-request-id", self.id.encode())]
+        self.trace: dict[str, str] = {}
+        self.trace_id = self.route = self.outcome = self.detail = ""
         self.error: BaseException | None = None
         self.span: Any = None
-        if traceparent and (match := _TRACEPARENT.fullmatch(traceparent)):
+        self.caller: Any = None
+        if b"traceparent" in headers:
+            self._read_trace(headers[b"traceparent"].decode("latin-1"), headers.get(b"tracestate", b""))
+
+    def _read_trace(self, traceparent: str, tracestate: bytes) -> None:
+        if match := _TRACEPARENT.fullmatch(traceparent):
             self.trace_id = match[1]
-            self.onward["traceparent"] = traceparent
-            if tracestate and _TRACESTATE.fullmatch(tracestate):
-                self.onward["tracestate"] = tracestate
+            self.trace["traceparent"] = traceparent
+            if _TRACESTATE.fullmatch(state := tracestate.decode("latin-1")):
+                self.trace["tracestate"] = state
 
 
-_in_hand: ContextVar[RequestInHand | None] = ContextVar("request_in_hand", default=None)
+_current: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)
 
 
-def take_in_hand(request: RequestInHand) -> None:
-    """Make this the request that the task or thread works on from now on."""
-    _in_hand.set(request)
+def set_current_request(request: RequestContext) -> None:
+    """Make this the current request of the task or thread."""
+    _current.set(request)
 
 
-def in_hand() -> RequestInHand | None:
-    """Give the request that this task or thread works on, None where it works on none."""
-    return _in_hand.get()
+def current_request() -> RequestContext | None:
+    """Return the current request of the task or thread, or None if there is none."""
+    return _current.get()
 
 
-def with_onward(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Give the headers of a request to the next tier: its own, and those that name the request in hand."""
-    request = _in_hand.get()
-    return {**headers, **request.onward} if request else headers
+def onward_lines() -> bytes:
+    """Encode the headers that identify the current request for the next tier."""
+    request = _current.get()
+    if request is None:
+        return b""
+    line = b"x-request-id: %b\r\n" % request.id.encode()
+    if request.trace:
+        line += b"".join(f"{name}: {value}\r\n".encode() for name, value in request.trace.items())
+    return line
 
 
 def note_problem(problem: Problem, error: BaseException | None = None) -> None:
-    """Note what is wrong with the request in hand, for whoever tells and counts its end."""
-    if request := _in_hand.get():
+    """Store the problem of the current request, for its log line and its metrics."""
+    if request := _current.get():
         request.outcome, request.detail, request.error = problem.code, problem.detail, error
 
 
-def note_passed_on(content_type: str | None, body: bytes) -> None:
-    """Note a problem that a lower tier told, where the answer is one; a code that is none of ours is not counted."""
-    if content_type and content_type.partition(";")[0].strip().lower() == PROBLEM_TYPE:
-        try:
-            problem = msgspec.json.decode(body, type=Problem)
-            ProblemCode(problem.code)
-        except (msgspec.DecodeError, ValueError):
-            return
-        note_problem(problem)
+def note_relayed(body: bytes) -> None:
+    """Store a problem document of a lower tier, if its code is known."""
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+        ProblemCode(problem.code)
+    except (msgspec.DecodeError, ValueError):
+        return
+    note_problem(problem)
 
 
 def note_frozen() -> None:
-    """Note that the datastore took nothing because it is frozen."""
-    if request := _in_hand.get():
+    """Store that nothing was taken because the datastore is frozen."""
+    if request := _current.get():
         request.outcome = FROZEN

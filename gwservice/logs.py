@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from gwservice.correlation import in_hand
+from gwservice.correlation import current_request
 
 
 class LogFormat(StrEnum):
@@ -54,7 +54,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """Write all but the exception."""
-        request = in_hand()
+        request = current_request()
         record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(_shortened(record.message)))
         return super().formatMessage(record) + (f" [{request.id}]" if request else "")
 
@@ -76,7 +76,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _shortened(record.getMessage()),
         }
-        if request := in_hand():
+        if request := current_request():
             line["request_id"] = request.id
             if request.trace_id:
                 line["trace_id"] = request.trace_id

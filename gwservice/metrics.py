@@ -1,14 +1,12 @@
-"""The numbers that every service tells Prometheus, and how a service tells all of its own.
+"""The metrics of every service for Prometheus.
 
-Labels are few and bounded: routes are templates, outcomes are problem codes or classes of status, and no name that a
-sender makes up is among them.
+Labels are few and bounded: routes are templates, outcomes are problem codes or classes of status, and no
+name from a client is among them.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from prometheus_client import (
     REGISTRY,
@@ -20,16 +18,10 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-#: Where several processes of a service keep what each has counted; unset where there is one.
-_SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-if _SHARED:
-    Path(_SHARED).mkdir(mode=0o700, parents=True, exist_ok=True)
-
-disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, which nobody looks at
+disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, which are never used
 
 _REQUESTS = Counter(
     "glitchflow_http_requests",
@@ -57,26 +49,26 @@ def _of(method: str, route: str, outcome: str) -> tuple[Counter, Histogram]:
 
 
 def gauge(name: str, meaning: str, value: float) -> Metric:
-    """Give a number that is read only when somebody asks."""
+    """Return a gauge."""
     return GaugeMetricFamily(name, meaning, value)
 
 
 def labelled(name: str, meaning: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
-    """Give several such numbers, told apart by a label."""
+    """Return a gauge with one value per label."""
     family = GaugeMetricFamily(name, meaning, labels=(label,))
-    for told, value in values:
-        family.add_metric((told,), value)
+    for name_of, value in values:
+        family.add_metric((name_of,), value)
     return family
 
 
-class _Told:
-    """What a service tells at this moment, as a collector."""
+class _Current:
+    """The metrics of this moment, as a collector."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        """Give the metrics."""
+        """Yield the metrics."""
         yield labelled("glitchflow_build_info", "The running version.", "version", [(_version(), 1)])
         yield from self._metrics
 
@@ -87,11 +79,7 @@ def _version() -> str:
 
 
 def exposition(metrics: Iterable[Metric] = ()) -> bytes:
-    """Write all that was counted, in all processes of this service, and `metrics` of this moment, for Prometheus."""
-    counted = REGISTRY
-    if _SHARED:
-        counted = CollectorRegistry()
-        MultiProcessCollector(counted, _SHARED)  # type: ignore[no-untyped-call]  # the library's own
+    """Write everything that was counted, and `metrics` of this moment, for Prometheus."""
     moment = CollectorRegistry()
-    moment.register(_Told(metrics))
-    return generate_latest(counted) + generate_latest(moment)
+    moment.register(_Current(metrics))
+    return generate_latest(REGISTRY) + generate_latest(moment)

@@ -6,11 +6,11 @@ import math
 from http.client import responses
 from typing import Any, ClassVar, NamedTuple
 
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gwservice.asgi import problem_response
-from gwservice.hop import OPEN_PATHS
+from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
+from gwservice.problems import problem_headers, send_whole
+from gwservice.security import OPEN_PATHS
 from gwwire.problems import PROBLEM_TYPE, Problem, ProblemCode, encode_problem, make_problem
 
 log = logging.getLogger(__name__)
@@ -207,9 +207,9 @@ class _Refusal:
             await self._app(scope, receive, send)
             return
         detail = f"there are {self._most} connections already, as many as MAX_CONNECTIONS allows"
-        answer = problem_response(make_problem(ProblemCode.TOO_MANY_CONNECTIONS, detail), 1)
-        answer.headers["Connection"] = "close"
-        await answer(scope, receive, send)
+        problem = make_problem(ProblemCode.TOO_MANY_CONNECTIONS, detail)
+        headers = [*problem_headers(problem, 1), (b"connection", b"close")]
+        await send_whole(send, problem.status, headers, encode_problem(problem))
 
 
 def limited(limits: Limits) -> type[LimitedProtocol]:

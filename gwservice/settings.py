@@ -55,6 +55,14 @@ def strip_slash(text: str) -> str:
 BaseUrl = Annotated[str, BeforeValidator(strip_slash)]
 
 
+def begin_with_slash(text: str) -> str:
+    """Return a route below a base URL, whether or not it was written with a leading slash."""
+    return f"/{text.lstrip('/')}"
+
+
+RoutePath = Annotated[str, BeforeValidator(begin_with_slash)]
+
+
 class ServiceSettings(BaseSettings):
     """The base of each service's settings: names are the environment variables, to the letter."""
 

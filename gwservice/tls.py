@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gwservice.watched import FileBroken
+from gwservice.watched_file import FileBroken
 
 log = logging.getLogger(__name__)
 

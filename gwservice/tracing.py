@@ -13,7 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from gwservice.correlation import RequestInHand, in_hand
+from gwservice.correlation import RequestContext, current_request
 
 log = logging.getLogger(__name__)
 
@@ -63,22 +63,22 @@ def end_tracing() -> None:
         _provider.shutdown()
 
 
-def begin_span(request: RequestInHand, name: str) -> Any:
+def begin_span(request: RequestContext, name: str) -> Any:
     """Begin the span of a request: below its sender's, and above those of the next tier."""
     from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 (see above)
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 (see above)
 
     propagator = TraceContextTextMapPropagator()
-    above = propagator.extract(request.onward)
+    above = propagator.extract(request.trace)
     request.span = span = _tracer.start_span(name, context=above, kind=SpanKind.SERVER)
-    propagator.inject(request.onward, context=set_span_in_context(span))
+    propagator.inject(request.trace, context=set_span_in_context(span))
     request.trace_id = f"{span.get_span_context().trace_id:032x}"
     span.set_attribute("glitchflow.request_id", request.id)
     return span
 
 
-def tell_span(span: Any, method: str, route: str, status: int, outcome: str) -> None:
-    """Tell in a request's span what became of it, in the words of OpenTelemetry's conventions."""
+def record_answer(span: Any, method: str, route: str, status: int, outcome: str) -> None:
+    """Record an answer in the span of its request, with the attributes of OpenTelemetry's conventions."""
     from opentelemetry.trace import StatusCode  # noqa: PLC0415 (see above)
 
     if span.is_recording():
@@ -97,7 +97,7 @@ def tell_span(span: Any, method: str, route: str, status: int, outcome: str) -> 
 
 def span_in_hand() -> Any:
     """Give the span of the request in hand; None where there is none."""
-    request = in_hand()
+    request = current_request()
     return request and request.span
 
 

@@ -164,6 +164,6 @@ def compact(body: bytes, segment: Segment) -> bytes:
 
     A body without white space is compact already and is returned unchanged.
     """
-    if any(space in body for space in (b" ", b"\n", b"\t", b"\r")):
+    if b" " in body or b"\n" in body or b"\t" in body or b"\r" in body:
         return encode_segment(segment)
     return body

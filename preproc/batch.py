@@ -1,7 +1,7 @@
-"""Read a batch of segments from a directory of `gwb*.json` files; other files are not looked at.
+"""Read a batch of segments from a directory of `gwb*.json` files; other files are ignored.
 
-The strain itself is never held as a whole: what a file holds is described when the batch is read, and the samples are
-read again where they are needed. A batch may therefore be larger than the memory.
+The strain is never in memory as a whole: each file is described when the batch is read, and the samples are
+read again when they are needed. A batch may therefore be larger than the memory.
 """
 
 import hashlib
@@ -13,22 +13,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from gwwire.manifest import MANIFEST, batch_digest, decode_manifest
 from gwwire.problems import ProblemError
 from gwwire.public import Manifest, ManifestEntry
 from gwwire.segment import Segment, decode_segment
+from gwwire.spans import TOLERANCE, sampling, stop_of
 from preproc.errors import UnusableBatch
 from preproc.findings import Finding, Reason, about_file
 from preproc.progress import Progress
 
 PATTERN = "gwb*.json"
-#: What a sealed batch says of itself, beside its segments.
-MANIFEST = "MANIFEST.json"
-#: How far off the sample grid a segment may lie, in samples. Float64 holds GPS seconds to 0.002 samples at 16384 Hz.
-TOLERANCE = 0.01
 #: Strain that does not change for so many seconds is a dead channel, not a quiet one.
 CONSTANT_SECONDS = 0.1
 #: The name of the one channel that all segments without a channel in `meta` belong to.
@@ -40,18 +37,18 @@ _NOT_FINITE = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
 #: Segments are read in the order of time, again and again by neighbouring windows; so many bytes of them are kept.
 _CACHED_BYTES = 64_000_000
 
-#: Gives the samples of a file by its name.
+#: Returns the samples of a file by its name.
 Load = Callable[[str], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What is known of the samples of one file, without the samples.
+    """The description of the samples of one file.
 
     Attributes:
         channel: whose strain it is.
         t0: GPS seconds of the first sample.
-        dt: sample spacing in s.
+        dt: sample spacing in s (see `gwwire.spans.sampling`).
         samples: how many there are.
         file: the name of the file.
         fingerprint: SHA-256 of the samples' bits.
@@ -71,15 +68,7 @@ class Piece:
     @property
     def stop(self) -> float:
         """GPS seconds after the last sample."""
-        return self.t0 + self.samples * self.dt
-
-
-@dataclass(frozen=True, order=True)
-class Source:
-    """One file of the batch, with the SHA-256 of its bytes."""
-
-    file: str
-    sha256: str
+        return stop_of(self.t0, self.samples, self.dt)
 
 
 @dataclass(frozen=True)
@@ -87,57 +76,47 @@ class Batch:
     """What a directory holds: usable segments, the files they came from, and what could not be used.
 
     Attributes:
-        load: gives the samples of one of the `pieces` by its file name, dimensionless, float64.
+        load: returns the samples of one of the `pieces` by its file name, dimensionless, float64.
         pieces: the usable segments.
-        sources: every file that was read.
+        sources: the SHA-256 of every file that was read, by its name.
         rejected: what cannot be used.
         notes: what else does not agree with the manifest.
-        manifest: what the batch says of itself, where it is sealed.
+        manifest: the manifest, or None if the batch is not sealed.
 
     """
 
     load: Load
     pieces: list[Piece] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
     rejected: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     manifest: Manifest | None = None
 
     @property
     def digest(self) -> str:
-        """One SHA-256 that stands for the content of all files; see `digest_of`."""
-        return digest_of(self.sources)
-
-
-def digest_of(sources: list[Source]) -> str:
-    """Give the one SHA-256 that stands for the content of all files.
-
-    It is taken over the lines `SHA256  NAME`, each ended by a newline, sorted by the file's name: what
-    `cd DIR && LC_ALL=C sha256sum gwb*.json | sha256sum` prints, and the digest in the manifest of a sealed batch.
-    """
-    lines = "".join(f"{source.sha256}  {source.file}\n" for source in sorted(sources))
-    return hashlib.sha256(lines.encode()).hexdigest()
+        """The digest of the batch (see `gwwire.manifest.batch_digest`)."""
+        return batch_digest(self.sources.items())
 
 
 def digest_directory(directory: Path, progress: Progress) -> str:
-    """Give the digest of the segment files of a directory, without looking into them.
+    """Return the digest of the segment files of a directory without decoding them.
 
     Raises:
         UnusableBatch: there is no such directory or no segment file.
 
     """
-    sources = []
+    sources = {}
     for path in progress(list_files(directory), "comparing"):
-        # One that cannot be opened is none of the sources of a batch that is read, either.
+        # `read_batch` leaves a file that cannot be opened out of the sources, too.
         with suppress(OSError):
-            sources.append(Source(path.name, hashlib.sha256(path.read_bytes()).hexdigest()))
-    return digest_of(sources)
+            sources[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return batch_digest(sources.items())
 
 
 def read_batch(directory: Path, progress: Progress) -> Batch:
     """Describe every segment file of a directory; one that cannot be used is reported among the rejected.
 
-    Where there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
+    If there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
     and not used.
 
     Args:
@@ -155,7 +134,7 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     batch = Batch(loader, manifest=manifest)
     for path in progress(paths, "reading"):
         _read_file(path, listed, batch)
-    loader.sha256.update((source.file, source.sha256) for source in batch.sources)
+    loader.sha256.update(batch.sources)
     for name in sorted((listed or {}).keys() - {path.name for path in paths}):
         batch.rejected.append(_missing((listed or {})[name]))
     if not batch.pieces:
@@ -168,12 +147,13 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
 
 def describe(channel: str, t0: float, dt: float, h: NDArray[np.float64], file: str) -> Piece:
     """Describe the samples of one file."""
+    dt = sampling(dt)
     fingerprint = hashlib.sha256(h.tobytes()).digest()
     return Piece(channel, t0, dt, len(h), file, fingerprint, _constant(h, constant_samples(dt)))
 
 
 def constant_samples(dt: float) -> int:
-    """Give how many equal samples make a constant stretch."""
+    """Return the number of equal samples that make a constant stretch."""
     return max(2, math.ceil(CONSTANT_SECONDS / dt))
 
 
@@ -224,15 +204,15 @@ class _Loader:
 
 def _read_manifest(path: Path) -> Manifest | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return decode_manifest(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UnusableBatch(f"cannot read the manifest {path}: {error}") from error
 
 
 def _missing(entry: ManifestEntry) -> Finding:
-    stop = entry.t0 + entry.n * entry.dt
+    stop = stop_of(entry.t0, entry.n, entry.dt)
     return Finding(entry.channel or UNNAMED, entry.t0, stop, Reason.MISSING, f"{entry.name} is in the manifest only")
 
 
@@ -243,7 +223,7 @@ def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Ba
         batch.rejected.append(about_file(path.name, Reason.UNREADABLE, str(error.strerror)))
         return
     sha256 = hashlib.sha256(body).hexdigest()
-    batch.sources.append(Source(path.name, sha256))
+    batch.sources[path.name] = sha256
     if listed is not None and path.name not in listed:
         batch.rejected.append(about_file(path.name, Reason.UNLISTED, "the manifest does not know it"))
     elif listed is not None and listed[path.name].sha256 != sha256:

@@ -55,7 +55,7 @@ _HELP = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit code."""
+    """Run the command line and return the exit code."""
     parser = _parser(os.environ)
     options = parser.parse_args(arguments)
     try:
@@ -213,7 +213,7 @@ def _add_shared(
 
 
 def _parameters(options: argparse.Namespace) -> Parameters:
-    """Take the parameters of the file, and over them those of the command line."""
+    """Return the parameters of the file, overridden by those of the command line."""
     chosen = {} if options.parameters is None else read_parameters(options.parameters)
     named = {field.name: getattr(options, field.name) for field in fields(Parameters)}
     chosen |= {name: value for name, value in named.items() if value is not None}

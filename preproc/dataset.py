@@ -6,18 +6,18 @@
 | `/frequency` | float64 [F], Hz, row 0 is the lowest |
 | `/time_offset` | float64 [T], s since the start of the window |
 | `/gps_start` | float64 [N], GPS s of the first sample of each window |
-| `/split` | string [N]: train, validation, test, or guard where a window is too near to another part |
+| `/split` | string [N]: train, validation, test, or guard if a window is too near to another part |
 | `/channels` | string [C], the names |
 | `/event_id` | string [N], unique in the file: the GPS start with microseconds |
 | `/psd/<channel>` | float64 [K], 1/Hz; attribute `seconds`: the data it comes from; its scale is `/psd_frequency`, Hz |
 | `/psd_spans` | (span [2], channel): what each power spectrum was estimated from |
 | `/runs` | (span [2], channel): the data without a gap that was read |
-| `/rejected` | (span [2], channel, reason): what is not in `/data`; NaN and "" where not known |
+| `/rejected` | (span [2], channel, reason): what is not in `/data`; NaN and "" if unknown |
 | `/notes` | (span [2], channel, reason): gaps, duplicates, and what is in `/data` but should be looked at |
 | `/sources` | (file name, sha256) of every file of the batch |
 
 The attributes of the file are every parameter by its name, `sample_rate` in Hz, `batch_digest` (defined in
-`preproc.batch.digest_of`), `batch_id` and `manifest_digest` where the batch is sealed, `job` (a SHA-256 of batch,
+`gwwire.manifest.batch_digest`), `batch_id` and `manifest_digest` if the batch is sealed, `job` (a SHA-256 of batch,
 parameters and versions) and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
 parameters and versions give the same bytes.
 """
@@ -79,7 +79,7 @@ class DatasetWriter:
     def write_axes(
         self, channels: Sequence[str], frequency: NDArray[np.float64], time_offset: NDArray[np.float64]
     ) -> None:
-        """Say what the axes of the windows to come are."""
+        """Write the axes of the windows."""
         shape = (len(channels), len(frequency), len(time_offset))
         data = self._file.create_dataset("data", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(1, *shape))
         data.attrs["unit"] = "normalised energy"
@@ -129,7 +129,7 @@ class DatasetWriter:
         self._file["runs"] = np.array(spans, dtype=RUN)
         self._file["rejected"] = _table(rejected)
         self._file["notes"] = _table(notes)
-        self._file["sources"] = np.array([(s.file, s.sha256) for s in sorted(batch.sources)], dtype=SOURCE)
+        self._file["sources"] = np.array(sorted(batch.sources.items()), dtype=SOURCE)
         self._file.attrs["sample_rate"] = grid.sample_rate
         self._file.attrs["batch_digest"] = batch.digest
         if batch.manifest is not None:
@@ -149,7 +149,7 @@ class DatasetWriter:
 
 @contextmanager
 def created(path: Path) -> Iterator[DatasetWriter]:
-    """Make a dataset that appears at `path` when the block ends well, and not at all otherwise.
+    """Yield a writer of a dataset that appears at `path` when the block ends without an exception.
 
     Raises:
         OutputFailed: it could not be written.
@@ -160,7 +160,7 @@ def created(path: Path) -> Iterator[DatasetWriter]:
 
 
 def job_of(path: Path) -> str | None:
-    """Give the key of the job that a dataset is the result of, None where there is no dataset that can be read."""
+    """Return the key of the job that a dataset is the result of, or None if there is no readable dataset."""
     try:
         with h5py.File(path) as file:
             job = file.attrs.get("job")
@@ -170,7 +170,7 @@ def job_of(path: Path) -> str | None:
 
 
 def peaks(file: h5py.File) -> Iterator[Peak]:
-    """Give the loudest pixel of every window of every channel; one window at a time is in memory."""
+    """Return the loudest pixel of every window of every channel; one window at a time is in memory."""
     frequency, time_offset, starts = file["frequency"][:], file["time_offset"][:], file["gps_start"][:]
     for window, start in enumerate(starts):
         for channel, energy in enumerate(file["data"][window]):
@@ -180,23 +180,23 @@ def peaks(file: h5py.File) -> Iterator[Peak]:
 
 
 def channels_of(file: h5py.File) -> list[str]:
-    """Give the names of the channels, in the order of the second axis of the data."""
+    """Return the names of the channels, in the order of the second axis of the data."""
     return [name.decode() for name in file["channels"][:]]
 
 
 def split_of(file: h5py.File) -> list[Part]:
-    """Give the part that each window belongs to."""
+    """Return the part that each window belongs to."""
     return [Part(name.decode()) for name in file["split"][:]]
 
 
 def span_of(file: h5py.File) -> tuple[float, float]:
-    """Give the GPS seconds at which the first run starts and the last one stops."""
+    """Return the GPS seconds at which the first run starts and the last one stops."""
     spans = file["runs"]["span"]
     return float(spans[:, 0].min()), float(spans[:, 1].max())
 
 
 def runs_of(file: h5py.File) -> dict[str, list[float]]:
-    """Give the lengths in s of the runs of each channel."""
+    """Return the lengths in s of the runs of each channel."""
     runs: dict[str, list[float]] = {}
     for row in file["runs"][:]:
         start, stop = row["span"]
@@ -205,7 +205,7 @@ def runs_of(file: h5py.File) -> dict[str, list[float]]:
 
 
 def findings_of(file: h5py.File, table: str) -> list[Finding]:
-    """Give the findings in one of the tables "rejected" and "notes"."""
+    """Return the findings in one of the tables "rejected" and "notes"."""
     found = []
     for row in file[table][:]:
         reason, _, detail = row["reason"].decode().partition(": ")

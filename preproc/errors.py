@@ -1,4 +1,4 @@
-"""What can stop preprocessing. Each message is one line that says what was there and what is needed.
+"""The exceptions of preprocessing. Each message is one line that says what was found and what is needed.
 
 PreprocError
 ├── BadParameter        a parameter makes no sense, by itself or together with another

@@ -1,6 +1,6 @@
 """Where tasks are computed: here, in processes of this machine, or by the workers of a Dask cluster.
 
-Each takes the work and the tasks, and gives the results in the order of the tasks. Few tasks are under way at a time,
+Each takes the work and the tasks, and yields the results in the order of the tasks. Few tasks are under way at a time,
 so that memory stays bounded however many there are.
 """
 
@@ -35,7 +35,7 @@ class Executor(Protocol):
     """Computes tasks; ending the iteration early stops what is under way."""
 
     def __call__(self, work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
-        """Give the results in the order of the tasks."""
+        """Return the results in the order of the tasks."""
 
 
 def here(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
@@ -77,7 +77,7 @@ def on_dask(address: str) -> Executor:
 
 
 def _shared(client: Any, address: str, work: Work) -> tuple[Callable[[Task], "Pending"], int]:
-    """Hand the work to every worker once; give what submits a task, and how many may be under way."""
+    """Send the work to every worker once; return what submits a task, and how many may be in flight."""
     try:
         client.wait_for_workers(1, timeout=_SCHEDULER_SECONDS)
     except TimeoutError as error:

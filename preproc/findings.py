@@ -40,9 +40,9 @@ class Finding:
     """One thing found.
 
     Attributes:
-        channel: the channel it is about, empty where that is not known.
-        start: GPS seconds of the first sample concerned, NaN where that is not known.
-        stop: GPS seconds after the last sample concerned, NaN where that is not known.
+        channel: the channel it is about, empty if unknown.
+        start: GPS seconds of the first sample concerned, NaN if unknown.
+        stop: GPS seconds after the last sample concerned, NaN if unknown.
         reason: the kind of thing.
         detail: what there is to say beyond that, for people.
 
@@ -56,7 +56,7 @@ class Finding:
 
     @property
     def seconds(self) -> float:
-        """How much time is concerned; 0 where that is not known."""
+        """How much time is concerned; 0 if unknown."""
         return 0.0 if math.isnan(self.start) else self.stop - self.start
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Tally:
 
 
 def about_file(file: str, reason: Reason, why: str) -> Finding:
-    """Say something about a file of which neither channel nor time is known."""
+    """Return a finding about a file of which neither channel nor time is known."""
     return Finding("", math.nan, math.nan, reason, f"{file}: {why}")
 
 

@@ -1,4 +1,4 @@
-"""A sealed batch of the gateway: brought segment by segment, each checked against the manifest."""
+"""A sealed batch of the gateway, fetched segment by segment, each checked against the manifest."""
 
 import asyncio
 import hashlib
@@ -6,17 +6,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayError
+from gwwire.manifest import MANIFEST, encode_manifest
 from gwwire.public import Manifest, ManifestEntry
-from preproc.batch import MANIFEST
 from preproc.errors import GatewayFailed
 from preproc.progress import Progress
 from preproc.publish import published
 
-#: So many segments are on their way at a time.
+#: Segments in flight.
 _AT_A_TIME = 16
 _FOLDER = ".batch"
 
@@ -24,7 +22,7 @@ _FOLDER = ".batch"
 class GatewaySource:
     """A frozen or archived batch by its id.
 
-    What was brought already is not asked for again, so that a run that was cut short goes on where it was.
+    Segments that were fetched before are not fetched again, so that an interrupted run continues where it stopped.
 
     Args:
         url: the address of the gateway.
@@ -39,20 +37,20 @@ class GatewaySource:
         self._api_key = api_key
 
     def digest(self, _progress: Progress, /) -> str:
-        """Ask for the manifest.
+        """Return the digest in the manifest.
 
         Raises:
-            GatewayFailed: there is no such batch, it is not sealed, or nobody answers.
+            GatewayFailed: there is no such batch, it is not sealed, or the gateway does not answer.
 
         """
         return asyncio.run(self._ask_manifest()).digest
 
     def directory(self, out: Path, progress: Progress, /) -> Path:
-        """Bring the segments into a folder of `out`.
+        """Fetch the segments into a folder of `out`, and return it.
 
         Raises:
-            GatewayFailed: a segment cannot be had as the manifest says it is.
-            OutputFailed: it cannot be kept.
+            GatewayFailed: a segment cannot be fetched, or differs from the manifest.
+            OutputFailed: a segment cannot be written.
 
         """
         folder = out / _FOLDER / self._batch
@@ -81,7 +79,7 @@ class GatewaySource:
         except GatewayError as error:
             raise GatewayFailed(f"batch {self._batch}: {error}") from error
         with published(folder / MANIFEST) as partial:
-            partial.write_bytes(msgspec.json.encode(manifest))
+            partial.write_bytes(encode_manifest(manifest))
 
 
 async def _bring_group(client: GlitchflowClient, entries: Sequence[ManifestEntry], folder: Path) -> None:

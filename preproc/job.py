@@ -1,17 +1,16 @@
-"""What a run has done so far, in a folder beside its result, so that one that was cut short can go on.
+"""The finished blocks of a run, in a folder beside its result, so that an interrupted run can continue.
 
-Each block of windows is a file of its own, whole or not there. The blocks belong to a key that stands for the input and
-everything that decides the result; with another key they are thrown away.
+Each block of windows is one file, complete or missing. The blocks belong to a key that stands for the input and
+everything that decides the result; with another key they are removed.
 """
 
-import fcntl
+import errno
 import hashlib
 import json
-import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,24 +19,27 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from gwservice.atomic import locked
 from preproc.errors import FolderBusy, OutputFailed
 from preproc.parameters import Parameters
 from preproc.publish import published
 
 #: So many windows make a block: seconds of work, and no more memory than a task of it takes.
 WINDOWS_IN_BLOCK = 32
+#: What network file systems without locks answer; on those, each run needs an output folder of its own.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _FOLDER = ".job"
 _KEY = "key"
 
 
 def job_key(digest: str, parameters: Parameters) -> str:
-    """Give what stands for the input and everything that decides the result: a SHA-256."""
+    """Return the SHA-256 of the input and everything that decides the result."""
     deciding = {"batch": digest, "parameters": parameters.given(), "versions": versions()}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of all software that takes part."""
+    """Return the versions of all software that takes part."""
     return {
         "glitchflow_datastore": version("glitchflow-datastore"),
         "python": platform.python_version(),
@@ -49,36 +51,30 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """Keep every other run out of an output folder, which is made if missing; a run that dies lets go of it.
+    """Keep other runs out of an output folder, which is created if missing; the lock of a run that dies is released.
 
     Raises:
         FolderBusy: another run works in it.
-        OutputFailed: it cannot be made.
+        OutputFailed: it cannot be created.
 
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error
-    try:
-        _lock(handle, out)
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            # A run that failed at once leaves no empty folder behind.
+            stack.callback(_remove_empty, out)
+            stack.enter_context(locked(out, folder=True))
+        except BlockingIOError:
+            raise FolderBusy(f"another run works in {out}") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error
         yield
-    finally:
-        os.close(handle)
-        # A run that failed at once leaves no empty folder behind.
-        with suppress(OSError):
-            out.rmdir()
 
 
-def _lock(handle: int, out: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FolderBusy(f"another run works in {out}") from None
-    except OSError:
-        # Some network file systems know no such locks; there, each run has to be given a folder of its own.
-        return
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 class Job:
@@ -95,7 +91,7 @@ class Job:
         self.key = key
 
     def begin(self) -> None:
-        """Keep the blocks there are, if they are this job's."""
+        """Remove the existing blocks unless they are of this job."""
         key = self._folder / _KEY
         try:
             if not key.exists() or key.read_text() != self.key:
@@ -106,20 +102,20 @@ class Job:
             raise OutputFailed(f"cannot write {key}: {error.strerror}") from error
 
     def has(self, block: int) -> bool:
-        """Tell whether a block is done."""
+        """Return whether a block is finished."""
         return self._path(block).exists()
 
     def save(self, block: int, energy: NDArray[np.float32]) -> None:
-        """Keep a block: its spectrograms, shape [W, C, F, T]."""
+        """Store a block: its spectrograms, shape [W, C, F, T]."""
         with published(self._path(block)) as partial, partial.open("wb") as file:
             np.save(file, energy, allow_pickle=False)
 
     def load(self, block: int) -> NDArray[np.float32]:
-        """Give a block that is done."""
+        """Return a finished block."""
         return np.asarray(np.load(self._path(block), allow_pickle=False), dtype=np.float32)
 
     def forget(self) -> None:
-        """Throw the blocks away."""
+        """Remove the blocks."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, block: int) -> Path:

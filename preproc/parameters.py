@@ -1,4 +1,4 @@
-"""The parameters of one preprocessing run; the defaults are those of the training code, where it has them."""
+"""The parameters of one preprocessing run; the defaults are those of the training code, if it has them."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ class Parameters:
         highpass: corner of the highpass in Hz.
         fduration: length of the whitening filter in s; half of it is lost at each end of a run.
         psd_fftlength: length of one periodogram of the power spectral density in s.
-        psd_nfft: the same in samples, as the training code gives it; takes the place of `psd_fftlength`.
+        psd_nfft: the same in samples, as in the training code; replaces `psd_fftlength`.
         psd_hop_length: samples between two periodograms; half of one by default.
         train_proportion: share of the windows to train with.
         validation_proportion: share of the windows to validate with; the rest is to test with.
@@ -86,16 +86,16 @@ class Parameters:
         self._require(total <= 1, f"train_proportion and validation_proportion are {total:g} together, more than 1")
 
     def given(self) -> dict[str, float]:
-        """Give every parameter that has a value, by its name."""
+        """Return every parameter that has a value, by its name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def shortest_run(self) -> float:
-        """Seconds without a gap that give one window: the window and both edges of the whitening filter."""
+        """Seconds without a gap that make one window: the window and both edges of the whitening filter."""
         return self.window + self.fduration
 
     def spectrum_samples(self, sample_rate: float) -> int:
-        """Give the length of a periodogram in samples, which is even, at a sample rate in Hz."""
+        """Return the length of a periodogram in samples, which is even, at a sample rate in Hz."""
         return 2 * (round(self.psd_fftlength * sample_rate / 2) if self.psd_nfft is None else self.psd_nfft // 2)
 
     def check_rate(self, sample_rate: float) -> None:

@@ -20,7 +20,7 @@ from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_
 from preproc.spectrograms import Place, Transformation, grouped, place_windows, tasks
 from preproc.split import block_count, split_windows, wanted_parts
 from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum
-from preproc.windows import Layout, Span, intersect, lay_windows, merge, subtract
+from preproc.windows import Layout, Span, cover, intersect, lay_windows, subtract
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> 
 
 
 def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy: NDArray[np.float32]) -> list[Finding]:
-    """Write the windows of a block, and give a finding for each that has no signal."""
+    """Write the windows of a block, and return a finding for each that has no signal."""
     good = [bool(np.isfinite(one).all()) for one in energy]
     gps = [plan.grid.gps(place.start) for place in places]
     dataset.append([start for start, fine in zip(gps, good, strict=True) if fine], energy[good])
@@ -195,7 +195,7 @@ def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy:
 
 
 def _without_padding(plan: Plan) -> list[Finding]:
-    spans = merge([place.start for place in plan.places if not place.padded], plan.length)
+    spans = cover([place.start for place in plan.places if not place.padded], plan.length)
     return _in_all_channels(
         plan, spans, Reason.NO_PADDING, "the run is too short; a tile at one end of the window sees the other end too"
     )
@@ -214,9 +214,9 @@ def _few_blocks(starts: Sequence[float], parameters: Parameters) -> list[Finding
 
 
 def _outside(layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid, length: int) -> list[Finding]:
-    """Say why each whitened sample that is in no window is in none."""
+    """Return why whitened samples are in no window."""
     found = []
-    windows = merge(layout.starts, length)
+    windows = cover(layout.starts, length)
     for channel, its_runs in runs.items():
         spans = [(run.start, run.stop) for run in its_runs]
         if channel in layout.left_out:

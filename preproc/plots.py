@@ -16,14 +16,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, peaks, span_of
 from preproc.errors import BadParameter
-from preproc.gps import gps_text
 from preproc.publish import published
 
 #: The colours end here, always, so that sheets can be compared: noise has a mean of 1.4 and rarely exceeds 15.
 LOUDEST_COLOUR = 25.0
-#: More channels than this make a sheet nobody can look at.
+#: Channels in a sheet; more are not legible.
 MOST_CHANNELS = 12
 
 _COLUMNS = 3
@@ -51,7 +51,7 @@ def draw_contact_sheet(dataset: Path, picture: Path) -> None:
     with h5py.File(dataset) as file:
         figure = contact_sheet(file)
     with published(picture) as partial:
-        # Without the date and the program's version, so that the same dataset gives the same bytes.
+        # Without the date and the program's version, so that the same dataset makes the same bytes.
         write_png(figure, partial)
 
 
@@ -150,7 +150,7 @@ def _title(file: h5py.File, shown: int) -> str:
 
 
 def _loudest_windows(file: h5py.File, channels: int) -> list[list[Peak]]:
-    """Give the peaks of each channel's loudest windows, the loudest first."""
+    """Return the peaks of each channel's loudest windows, the loudest first."""
     found: list[list[Peak]] = [[] for _ in range(channels)]
     for peak in peaks(file):
         if peak.channel < channels:
@@ -182,7 +182,7 @@ def _draw_panel(panel: Axes, file: h5py.File, peak: Peak, axis: _Axis) -> None:
 
 
 def _point_at(panel: Axes, offset: float, frequency: float) -> None:
-    """Point at a pixel from outside, where the pointers hide nothing."""
+    """Mark a pixel by pointers outside the plot, which hide nothing."""
     for marker, at, transform in (
         ("v", (offset, 1.03), panel.get_xaxis_transform()),
         ("<", (1.012, frequency), panel.get_yaxis_transform()),
@@ -191,6 +191,6 @@ def _point_at(panel: Axes, offset: float, frequency: float) -> None:
 
 
 def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the borders between evenly spaced pixels, one more than there are."""
+    """Return the borders between evenly spaced pixels, one more than there are."""
     step = centres[1] - centres[0]
     return np.append(centres - step / 2, centres[-1] + step / 2)

@@ -15,7 +15,7 @@ class Progress(Protocol):
     """Wraps what is worked through; `step` names the work, e.g. "whitening"."""
 
     def __call__(self, items: Sequence[Item], step: str, /) -> Iterable[Item]:
-        """Give the items one by one."""
+        """Return the items one by one."""
 
 
 def silent(items: Sequence[Item], _step: str, /) -> Iterable[Item]:

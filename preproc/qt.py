@@ -29,7 +29,7 @@ _TAG = "glitchflow-datastore"
 
 
 def torch_is_installed() -> bool:
-    """Tell whether `write_qt` can do its work, without importing torch."""
+    """Return whether `write_qt` can do its work, without importing torch."""
     return importlib.util.find_spec("torch") is not None
 
 

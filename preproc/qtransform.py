@@ -41,7 +41,7 @@ class QTransform:
 
     Attributes:
         span: samples that are transformed for one window: the window and the padding at both ends.
-        padding: samples of padding at each end where the window lies in the middle.
+        padding: samples of padding at each end if the window lies in the middle.
 
     Raises:
         BadParameter: the sample rate cannot carry fmax.
@@ -141,7 +141,7 @@ class QTransform:
 
 
 def _energy(cut: NDArray[np.complex128], count: int) -> NDArray[np.float64]:
-    """Give the energy of a piece of a spectrum at `count` times evenly over the window, exactly, shape [..., count].
+    """Return the energy of a piece of a spectrum at `count` times evenly over the window, exactly, shape [..., count].
 
     Where among the other frequencies the piece belongs changes the phase only. A piece with more bins than there are
     times is folded, which samples its signal without a transform at the full rate.

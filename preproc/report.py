@@ -1,6 +1,6 @@
 """The index of a run: `report.json` for programs, `report.html` for people, which needs no other file.
 
-`report.json` is written last: where it names a job, everything of that job is there.
+`report.json` is written last: if it names a job, every file of that job exists.
 """
 
 import base64
@@ -16,9 +16,9 @@ from typing import Any
 import h5py
 from matplotlib.figure import Figure
 
+from gwwire.gps import gps_text
 from preproc.dataset import channels_of, findings_of, peaks, span_of, split_of
 from preproc.findings import Finding, tally
-from preproc.gps import gps_text
 from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
 
@@ -27,7 +27,7 @@ PAGE = "report.html"
 
 _DPI = 90
 _DIGITS = 6
-#: Longer tables make a page nobody can look at; `report.json` has everything.
+#: Rows in a table; `report.json` has all.
 _MOST_ROWS = 200
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
@@ -41,7 +41,7 @@ code { overflow-wrap: anywhere; }
 
 
 def describe_dataset(dataset: Path) -> dict[str, Any]:
-    """Tell all there is to know of a dataset but its arrays; plain types, as JSON has them, times in GPS s.
+    """Return everything of a dataset but its arrays; plain types, as JSON has them, times in GPS s.
 
     Energies and frequencies are rounded to six digits.
     """
@@ -76,7 +76,7 @@ def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Seq
     Args:
         dataset: a `dataset.h5`.
         contact_sheet: the picture of it.
-        folder: where the reports go.
+        folder: the folder of the reports.
         products: the names of what was made besides them.
 
     Raises:
@@ -94,7 +94,7 @@ def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Seq
 
 
 def products_of(folder: Path, job: str) -> set[str]:
-    """Give what was made for a job and is there, by name; nothing where the folder holds no whole result of it."""
+    """Return the names of the files that were made for a job; none unless its result is complete."""
     try:
         told = json.loads((folder / REPORT).read_text())
         if told["job"] != job:

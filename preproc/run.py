@@ -46,9 +46,9 @@ class Request:
 def fulfil(
     request: Request, progress: Progress, executor: Executor, before_publishing: Callable[[], None] = lambda: None
 ) -> bool:
-    """Make what is wanted and not there yet; tell whether there was anything to do.
+    """Make what is requested and missing; return whether anything was.
 
-    Safe to be cut short at any point: each file is whole or not there, and the next run goes on.
+    It may be interrupted at any point: each file is complete or missing, and the next run continues.
 
     Args:
         request: what is wanted.

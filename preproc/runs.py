@@ -1,4 +1,4 @@
-"""Sort segments on one integer sample grid and join them into runs without a gap.
+"""Sort segments on one integer sample grid, and join them into runs without a gap.
 
 Nothing is filled and nothing is averaged. What the runs are depends on the samples alone, never on how they were
 cut into segments or in which order these arrived.
@@ -13,9 +13,10 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from preproc.batch import TOLERANCE, Load, Piece, constant_samples
+from gwwire.gps import gps_text
+from gwwire.spans import TOLERANCE, join_pairs
+from preproc.batch import Load, Piece, constant_samples
 from preproc.findings import Finding, Reason
-from preproc.gps import gps_text
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Grid:
         return self.origin + k * self.dt
 
     def finding(self, span: "Run | Placed", reason: Reason, detail: str = "") -> Finding:
-        """Say something about a span of a channel."""
+        """Return a finding about a span of a channel."""
         return Finding(span.channel, self.gps(span.start), self.gps(span.stop), reason, detail)
 
 
@@ -78,7 +79,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Runs:
-    """What segments of one dt come to.
+    """The runs of segments of one sampling.
 
     Attributes:
         grid: the sample grid they share.
@@ -101,7 +102,7 @@ class StrainReader:
 
     Args:
         pieces: see `Runs.pieces`.
-        load: gives the samples of a segment.
+        load: returns the samples of a segment.
 
     """
 
@@ -111,7 +112,7 @@ class StrainReader:
         self._load = load
 
     def read(self, channel: str, start: int, stop: int) -> NDArray[np.float64]:
-        """Give the samples of a channel at the places [start, stop), which lie within one run."""
+        """Return the samples of a channel at the places [start, stop), which lie within one run."""
         h = np.empty(stop - start)
         pieces = self._pieces[channel]
         index, at = bisect_right(self._stops[channel], start), start
@@ -124,7 +125,7 @@ class StrainReader:
 
 
 def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Finding]]:
-    """Give the segments of the sample spacing with the most samples, and a finding for each of the others."""
+    """Return the segments of the sample spacing with the most samples, and a finding for each of the others."""
     samples: dict[float, int] = {}
     for segment in segments:
         samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
@@ -143,7 +144,7 @@ def find_runs(segments: Sequence[Piece], load: Load) -> Runs:
     """Join segments of one sample spacing into the runs of each channel.
 
     Two segments that overlap must agree in every bit of the samples they share, which are then taken once; where
-    they do not, nobody can tell which is true, and both are rejected. A stretch of constant strain ends a run.
+    they do not, neither can be trusted, and both are rejected. A stretch of constant strain ends a run.
     """
     grid = find_grid(segments)
     placed, rejected = _place(segments, grid)
@@ -154,7 +155,7 @@ def find_runs(segments: Sequence[Piece], load: Load) -> Runs:
 
 
 def find_grid(segments: Sequence[Piece]) -> Grid:
-    """Find the grid that most samples lie on; where that is a tie, the one nearest to the full GPS seconds."""
+    """Return the grid that most samples lie on; in a tie, the one nearest to the full GPS seconds."""
     dt = segments[0].dt
     second = math.floor(min(segment.t0 for segment in segments))
     position = (np.array([segment.t0 for segment in segments]) - second) / dt
@@ -170,7 +171,7 @@ def _off_grid(position: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Finding]]:
-    """Put segments on the grid, sorted by channel, place, length and name."""
+    """Return the segments on the grid, sorted by channel, place, length and name, and findings for the others."""
     position = (np.array([segment.t0 for segment in segments]) - grid.origin) / grid.dt
     placed, rejected = [], []
     for segment, at, off in zip(segments, position, _off_grid(position), strict=True):
@@ -191,8 +192,8 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
     runs.pieces[channel] = _cover(agreeing, runs)
     constant = _constant(agreeing, constant_samples(runs.grid.dt))
     found: list[Run] = []
-    for piece in _joined(channel, runs.pieces[channel]):
-        for run, value in _split_constant(piece, constant):
+    for start, stop in join_pairs((one.start, one.stop) for one in runs.pieces[channel]):
+        for run, value in _split_constant(Run(channel, start, stop), constant):
             if value is None:
                 found.append(run)
             else:
@@ -218,7 +219,7 @@ def _split_conflicts(placed: Sequence[Placed], load: Load) -> tuple[list[Placed]
             elif not _agree(other, one, load):
                 conflicts.setdefault(one.file, (one, other))
                 conflicts.setdefault(other.file, (other, one))
-        # A copy meets whatever its original meets; without it many copies do not cost their square.
+        # A copy overlaps what its original overlaps; leaving it out keeps many copies from costing their square.
         if not copied:
             active.append(one)
     return _with_copies(placed, conflicts)
@@ -227,7 +228,7 @@ def _split_conflicts(placed: Sequence[Placed], load: Load) -> tuple[list[Placed]
 def _with_copies(
     placed: Sequence[Placed], conflicts: dict[str, tuple[Placed, Placed]]
 ) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
-    """Let the copies of a conflicting segment share its fate."""
+    """Return agreeing and conflicting segments; copies of a conflicting segment conflict too."""
     tainted: dict[tuple[int, bytes], tuple[Placed, Placed]] = {}
     for one, other in conflicts.values():
         tainted.setdefault((one.start, one.piece.fingerprint), (one, other))
@@ -246,7 +247,7 @@ def _same(one: Placed, other: Placed) -> bool:
 
 
 def _agree(one: Placed, other: Placed, load: Load) -> bool:
-    """Tell whether two segments that overlap are the same, bit for bit, where they do."""
+    """Return whether two segments have the same bits where they overlap."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
     shared = [load(each.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
     return shared[0] == shared[1]
@@ -265,7 +266,7 @@ def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
 
 
 def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
-    """Take of segments sorted by start those that reach further than the ones before; note what they share."""
+    """Return those of segments sorted by start that reach further than the ones before; note what they share."""
     cover: list[Placed] = []
     for one in placed:
         if cover and one.start < cover[-1].stop:
@@ -278,22 +279,8 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
     return cover
 
 
-def _joined(channel: str, cover: Sequence[Placed]) -> Iterator[Run]:
-    """Join what touches or overlaps."""
-    start = stop = None
-    for one in cover:
-        if start is None or stop is None:
-            start = one.start
-        elif one.start > stop:
-            yield Run(channel, start, stop)
-            start = one.start
-        stop = one.stop
-    if start is not None and stop is not None:
-        yield Run(channel, start, stop)
-
-
 def _constant(placed: Sequence[Placed], least: int) -> list[tuple[int, int, float]]:
-    """Give the stretches of at least `least` equal samples, which may go on from one segment to the next."""
+    """Return the stretches of at least `least` equal samples, which may go on from one segment to the next."""
     stretches = sorted(
         (one.start + start, one.start + stop, value) for one in placed for start, stop, value in one.piece.constant
     )

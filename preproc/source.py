@@ -8,16 +8,16 @@ from preproc.progress import Progress
 
 
 class Source(Protocol):
-    """A batch that can be told from others before it is read."""
+    """Where a batch comes from."""
 
     def digest(self, progress: Progress, /) -> str:
-        """Give what stands for the content of the batch; see `preproc.batch.digest_of`."""
+        """Return the digest of the batch (see `gwwire.manifest.batch_digest`)."""
 
     def directory(self, out: Path, progress: Progress, /) -> Path:
-        """Give the directory with the segments; what has to be brought goes to a place of its own within `out`."""
+        """Return the directory with the segments; those that have to be fetched are stored within `out`."""
 
     def forget(self, out: Path, /) -> None:
-        """Throw away what was brought."""
+        """Remove what was fetched."""
 
 
 class DirectorySource:
@@ -27,12 +27,12 @@ class DirectorySource:
         self._path = path
 
     def digest(self, progress: Progress, /) -> str:
-        """Hash the files."""
+        """Return the digest of the files."""
         return digest_directory(self._path, progress)
 
     def directory(self, _out: Path, _progress: Progress, /) -> Path:
-        """Give the directory as it is."""
+        """Return the directory."""
         return self._path
 
     def forget(self, _out: Path, /) -> None:
-        """Leave it as it is."""
+        """Do nothing."""

@@ -70,7 +70,7 @@ class Transformation:
         self.reach = taps.shape[-1] // 2
 
     def __call__(self, task: Task) -> NDArray[np.float32]:
-        """Give normalised energies, shape [W, C, F, T]; NaN where there is no signal at all."""
+        """Return normalised energies, shape [W, C, F, T]; NaN for a window without any signal."""
         transform = self.padded if task.padded else self.bare
         return transform(whiten(task.strain, self.taps), task.offset)
 
@@ -114,7 +114,7 @@ def tasks(
 
 
 def grouped(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
-    """Put together what one task takes."""
+    """Return the input of one task."""
     first = 0
     for at in range(1, len(places) + 1):
         full = at - first == WINDOWS_AT_A_TIME

@@ -23,7 +23,7 @@ class Part(StrEnum):
 
 
 def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]:
-    """Give the part of each window.
+    """Return the part of each window.
 
     Blocks of `split_block` seconds of windows are shuffled with `rnd_seed` and dealt out in the proportions wanted, as
     near as whole blocks come to them; each part that is wanted gets one at least, where there are enough. Of two
@@ -51,12 +51,12 @@ def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]
 
 
 def block_count(starts: Sequence[float], parameters: Parameters) -> int:
-    """Give the number of blocks that there are to deal out."""
+    """Return the number of blocks that there are to deal out."""
     return _blocks(starts, max(parameters.split_block, parameters.window))[-1] + 1
 
 
 def wanted_parts(parameters: Parameters) -> dict[Part, float]:
-    """Give the proportion of each part that is wanted."""
+    """Return the proportion of each part that is wanted."""
     test = 1 - parameters.train_proportion - parameters.validation_proportion
     wanted = {
         Part.TRAIN: parameters.train_proportion,

@@ -1,13 +1,13 @@
-"""Tell a dataset on one screen."""
+"""Summarise a dataset on one screen."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
 
+from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, findings_of, peaks, runs_of, span_of
 from preproc.findings import tally
-from preproc.gps import gps_text
 
 #: So many lines about channels, and about findings of either kind, fit on a screen; the file has them all.
 _MOST_LINES = 8
@@ -15,7 +15,7 @@ _MOST_CHARACTERS = 90
 
 
 def summarise(dataset: Path) -> str:
-    """Tell what is in a dataset and what is not: some twenty lines."""
+    """Return what is in a dataset and what is not, in some twenty lines."""
     with h5py.File(dataset) as file:
         loudest = _loudest(file)
         return "\n".join(
@@ -47,7 +47,7 @@ def _dataset(file: h5py.File) -> str:
 
 
 def _loudest(file: h5py.File) -> list[Peak]:
-    """Give the loudest pixel of each channel."""
+    """Return the loudest pixel of each channel."""
     loudest: dict[int, Peak] = {}
     for peak in peaks(file):
         if peak.channel not in loudest or peak.energy > loudest[peak.channel].energy:

@@ -1,8 +1,8 @@
-"""Work as a service: take each batch that is frozen, process it, publish the dataset.
+"""Run as a service: claim each batch that is frozen, process it, publish the dataset.
 
 A batch is claimed first, so that no two workers process it at the same time; the claim is a lease that is renewed
-while the work goes on. A worker that is killed leaves nothing half done: its lease runs out, and whoever claims the
-batch next goes on with what is in the output folder, or begins anew in one of its own.
+while the work goes on. If a worker is killed, its lease expires, and the worker that claims the
+batch next continues with the output folder, or begins again in one of its own.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from preproc.parameters import Parameters
 from preproc.progress import Item, Progress
 from preproc.run import Request, fulfil
 
-#: What a claim is refused with while it is somebody else's, or when the batch is no longer frozen.
+#: The codes of a claim that is refused because another worker has the batch, or it is no longer frozen.
 _NOT_OURS = {"batch-claimed", "batch-not-frozen", "not-found"}
 #: A lease is renewed so many times before it would end.
 _RENEWALS = 3
@@ -36,7 +36,7 @@ class Watch:
 
     Attributes:
         url: the address of the gateway.
-        out: where the datasets go, each in a folder named after its batch.
+        out: the folder of the datasets, each in a folder named after its batch.
         worker: the name that claims are made with; no two workers may have the same.
         parameters: what decides a dataset.
         exports: see `Request`.
@@ -71,7 +71,7 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise where the batch may be somebody else's.
+        """Raise if another worker may have the batch.
 
         Raises:
             LeaseLost: the lease was refused, or not renewed in time.
@@ -81,7 +81,7 @@ class Lease:
             raise LeaseLost(f"the claim on batch {self.batch} ran out; another worker may have it now")
 
     def guard(self, progress: Progress) -> Progress:
-        """Give a progress that ends the work at the next step once the lease is lost."""
+        """Return a progress that ends the work at the next step once the lease is lost."""
 
         def guarded(items: Sequence[Item], step: str, /) -> Iterable[Item]:
             for item in progress(items, step):
@@ -92,13 +92,13 @@ class Lease:
 
 
 class Worker:
-    """Takes frozen batches one after the other.
+    """Processes frozen batches one after the other.
 
     Args:
         plan: what to do.
         progress: shows how far it is.
         executor: computes the spectrograms.
-        tell: is told, in one line each, what happens.
+        tell: is called with each line for people.
 
     """
 
@@ -112,7 +112,7 @@ class Worker:
         self._settled: set[str] = set()
 
     async def work(self) -> None:
-        """Process frozen batches until cancelled, or until the first is done where the plan says so.
+        """Process frozen batches until cancelled, or only the first one if the plan says so.
 
         Raises:
             PreprocError: a batch cannot be processed, and the plan is to do just one.
@@ -126,7 +126,7 @@ class Worker:
                 await asyncio.sleep(self._plan.poll)
 
     async def _look(self, client: GlitchflowClient) -> bool:
-        """Process the frozen batch if there is one to be had; tell whether one was."""
+        """Process a frozen batch if there is one; return whether one was processed."""
         try:
             frozen = [batch for batch in await client.batches() if batch.state is BatchState.FROZEN]
             for batch in frozen:
@@ -191,7 +191,7 @@ class Worker:
         return changed
 
     async def _leave(self, client: GlitchflowClient, batch: str) -> None:
-        """Have the batch archived, or give it back."""
+        """Archive the batch, or release it."""
         if not self._plan.clean:
             self._settled.add(batch)
             await self._release(client, batch)
@@ -228,7 +228,7 @@ async def _renew(plan: Watch, lease: Lease) -> None:
             except GatewayRefused:
                 lease.lost.set()
             except GatewayError:
-                # Nobody answers: the lease still runs, until its deadline.
+                # The gateway does not answer: the lease runs until its deadline.
                 continue
             else:
                 lease.deadline = asked + plan.lease

@@ -14,7 +14,7 @@ from scipy import fft, ndimage, signal
 from preproc.errors import UnusableChannel
 from preproc.parameters import Parameters
 from preproc.runs import Run, StrainReader
-from preproc.windows import Span, covered, merge
+from preproc.windows import Span, cover, covered
 
 #: Seconds of data a power spectrum should have, and must have.
 WANTED_SECONDS = 16.0
@@ -23,7 +23,7 @@ LEAST_SECONDS = 8.0
 MOST_PERIODOGRAMS = 128
 #: A periodogram with so many times the power of the median, averaged over frequency, is no sample of the noise.
 LOUD = 3.0
-# With fewer periodograms nobody can tell which of them is the loud one.
+# With fewer periodograms, the loud one cannot be identified.
 _ENOUGH_TO_COMPARE = 4
 # Beyond so many of its bins the spectrum of a Hann window is below 1e-9 of its peak.
 _LOBES = 8
@@ -67,7 +67,7 @@ def estimate_spectrum(
         raise UnusableChannel(f"{sample_rate:g} Hz are too slow for periodograms of {parameters.psd_fftlength:g} s")
     step = parameters.psd_hop_length or length // 2
     starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
-    _require_seconds(covered(merge(starts, length)) / sample_rate, length / sample_rate)
+    _require_seconds(covered(cover(starts, length)) / sample_rate, length / sample_rate)
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), MOST_PERIODOGRAMS)).round().astype(int)
     starts = [starts[index] for index in chosen]
     channel = runs[0].channel
@@ -78,8 +78,8 @@ def estimate_spectrum(
     loud = [at for at, one in zip(starts, quiet, strict=True) if not one]
     density = _median(periodograms[quiet])
     _require_noise(frequency, density)
-    spans = merge(kept, length)
-    return Spectrum(frequency, density, spans, merge(loud, length), covered(spans) / sample_rate)
+    spans = cover(kept, length)
+    return Spectrum(frequency, density, spans, cover(loud, length), covered(spans) / sample_rate)
 
 
 def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters) -> NDArray[np.float64]:
@@ -130,7 +130,7 @@ def _require_seconds(seconds: float, periodogram: float) -> None:
 
 
 def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which periodograms are samples of the noise; at least half of them are."""
+    """Return which periodograms are samples of the noise; at least half of them are."""
     everything = np.ones(len(periodograms), dtype=bool)
     if len(periodograms) < _ENOUGH_TO_COMPARE:
         return everything
@@ -166,7 +166,7 @@ def _blurred(density: NDArray[np.float64], support: int) -> NDArray[np.float64]:
 
 
 def _require_noise(frequency: NDArray[np.float64], density: NDArray[np.float64]) -> None:
-    """Refuse a density that is zero, or not finite, where it is divided by."""
+    """Raise if a density is zero or not finite where it is divided by."""
     bad = (frequency > 0) & ~(np.isfinite(density) & (density >= np.finfo(np.float64).tiny))
     if bad.any():
         raise UnusableChannel(f"its power spectral density is {density[bad][0]:g} at {frequency[bad][0]:g} Hz")

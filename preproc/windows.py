@@ -6,6 +6,7 @@ A span is a half-open interval [start, stop) of places on the sample grid; lists
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gwwire.spans import gaps, join_pairs
 from preproc.runs import Run
 
 Span = tuple[int, int]
@@ -50,7 +51,7 @@ def lay_windows(runs: Mapping[str, Sequence[Run]], length: int, stride: int) -> 
 
 
 def intersect(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
-    """Give the spans that both lists cover."""
+    """Return the spans that both lists cover."""
     found = []
     i = j = 0
     while i < len(one) and j < len(other):
@@ -65,24 +66,15 @@ def intersect(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
 
 
 def subtract(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
-    """Give the spans of `one` that `other` does not cover."""
+    """Return the spans of `one` that `other` does not cover."""
     if not one:
         return []
-    first, last = one[0][0], one[-1][1]
-    bounds = [first, *(bound for span in other for bound in span), last]
-    gaps = [(start, stop) for start, stop in zip(bounds[::2], bounds[1::2], strict=True) if start < stop]
-    return intersect(one, gaps)
+    return intersect(one, list(gaps([(0, one[0][0]), *other, (one[-1][1], 0)])))
 
 
-def merge(starts: Sequence[int], length: int) -> list[Span]:
-    """Give the spans that windows cover, which may overlap."""
-    spans: list[Span] = []
-    for start in starts:
-        if spans and start <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], start + length)
-        else:
-            spans.append((start, start + length))
-    return spans
+def cover(starts: Sequence[int], length: int) -> list[Span]:
+    """Return the spans that windows of one length cover, which may overlap."""
+    return join_pairs((start, start + length) for start in starts)
 
 
 def covered(spans: Sequence[Span]) -> int:

@@ -18,7 +18,7 @@ from glitchflow_api.key_file import change_keys, make_key
 from gwwire.public import Scope
 
 KEYS_FILE = "keys.json"
-#: Whose the keys are, each with no more than its holder needs.
+#: The holders of the keys, each with the least scopes it needs.
 HOLDERS = {
     "operator": [Scope.ADMIN],
     "pipeline": [Scope.TRAIN, Scope.CLEAN],
@@ -26,7 +26,7 @@ HOLDERS = {
 }
 
 
-#: Which tier is behind the secret: only the one above it has it, too.
+#: The tiers with a secret, which is shared with the tier above only.
 HOPS = ("logic", "buffer")
 
 
@@ -45,7 +45,7 @@ def make_keys(folder: Path) -> None:
 
 
 def secret_contents(folder: Path) -> dict[str, dict[str, bytes]]:
-    """Give what each Secret that the manifests name holds."""
+    """Return the content of each Secret that the manifests name."""
     return {
         **{f"{hop}-secret": {"secret": (folder / f"{hop}.secret").read_bytes()} for hop in HOPS},
         "gateway-keys": {KEYS_FILE: (folder / KEYS_FILE).read_bytes()},
@@ -59,7 +59,7 @@ def secret_contents(folder: Path) -> dict[str, dict[str, bytes]]:
 
 
 def as_secret(name: str, namespace: str, content: dict[str, bytes]) -> dict[str, Any]:
-    """Give the Kubernetes object."""
+    """Return the Kubernetes object."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -2,7 +2,7 @@
 
     python -m scripts.stack up|down|clean-volumes
 
-`down` keeps the data; `clean-volumes` takes them away, once somebody has typed `yes`.
+`down` keeps the data; `clean-volumes` deletes them after a `yes` on standard input.
 """
 
 import json
@@ -12,24 +12,25 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
-from scripts.images import IMAGES, ROOT, BuildFailed, Naming, build_all, engine, exists
+from scripts.engine import IMAGES, ROOT, EngineMissing, Naming, engine, exists
 
 _SERVICES = ("databuff", "dslogic", "gflapi")
-#: The images of those; the client's and preprocessing's are built when they are wanted.
+#: Their images; those of the client and of preprocessing are built on request.
 _NEEDED = IMAGES[:3]
 _START_SECONDS = 120.0
 
 
 class StackFailed(Exception):
-    """The services could not be brought where they were wanted; the message says why."""
+    """An order could not be carried out; the message says why."""
 
 
 class Stack:
     """The services of docker-compose.yml, as a project of that name.
 
     Args:
-        project: where not given, what Compose itself would call it: COMPOSE_PROJECT_NAME, or the folder's name.
+        project: by default the name that Compose uses: COMPOSE_PROJECT_NAME, or the folder's name.
 
     """
 
@@ -46,15 +47,15 @@ class Stack:
             The gateway's address.
 
         Raises:
-            BuildFailed: an image was missing and could not be built.
-            StackFailed: they could not be started, or did not get healthy in time; their last words are told.
+            StackFailed: a missing image could not be built, or the services did not start or get healthy in time;
+                the end of their logs is printed.
 
         """
         naming = Naming.from_environment(os.environ)
         if missing := [image for image in _NEEDED if not exists(self._docker, naming.of(image))]:
-            build_all(missing, os.environ)
+            self._build(missing)
         if self._run("up", "--detach", "--no-build", *_SERVICES):
-            self._tell_last_words()
+            self._print_logs()
             raise StackFailed("the services could not be started")
         self.wait_until_healthy()
         return self.url
@@ -74,27 +75,27 @@ class Stack:
         deadline = time.monotonic() + _START_SECONDS
         while set((states := self.health()).values()) != {"healthy"}:
             if time.monotonic() > deadline:
-                self._tell_last_words()
+                self._print_logs()
                 raise StackFailed(f"not healthy after {_START_SECONDS:.0f} s: {states}")
             time.sleep(0.5)
 
     def down(self, *, volumes: bool = False) -> None:
-        """Stop the services and take their containers away; the volumes too, where that is said.
+        """Stop the services and remove their containers, and the volumes if asked for.
 
         Raises:
-            StackFailed: something could not be taken away.
+            StackFailed: not everything could be removed.
 
         """
         if self._run("--profile", "monitoring", "down", *(["--volumes"] if volumes else [])):
-            raise StackFailed("not everything could be taken away")
+            raise StackFailed("not everything could be removed")
 
     def volumes(self) -> list[str]:
-        """Give the names of the project's volumes."""
+        """Return the names of the project's volumes."""
         mine = f"label=com.docker.compose.project={self.project}"
         return _output(self._docker, "volume", "ls", "--quiet", "--filter", mine).split()
 
     def container(self, service: str) -> str:
-        """Give the id of a service's container, running or not; empty where there is none."""
+        """Return the id of a service's container, running or not, or an empty text if there is none."""
         labels = {"project": self.project, "service": service, "oneoff": "False"}
         filters = (
             word for name, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{name}={value}")
@@ -102,7 +103,7 @@ class Stack:
         return _output(self._docker, "ps", "--all", "--quiet", "--no-trunc", *filters).strip()
 
     def health(self) -> dict[str, str]:
-        """Give the health of each service; where its container does not run, what it does instead."""
+        """Return the health of each service, or the state of its container if that does not run."""
         return {service: self._health(self.container(service)) for service in _SERVICES}
 
     def _health(self, container: str) -> str:
@@ -111,7 +112,11 @@ class Stack:
         state = json.loads(_output(self._docker, "inspect", "--format", "{{json .State}}", container))
         return str(state["Health"]["Status"] if state["Running"] else state["Status"])
 
-    def _tell_last_words(self) -> None:
+    def _build(self, images: Sequence[str]) -> None:
+        if subprocess.run([sys.executable, "-m", "tools.images", *images], cwd=ROOT, check=False).returncode:
+            raise StackFailed("the images could not be built")
+
+    def _print_logs(self) -> None:
         self._run("ps")
         self._run("logs", "--tail", "20")
 
@@ -119,7 +124,7 @@ class Stack:
         return _output(*self.compose, *arguments)
 
     def _run(self, *arguments: str) -> int:
-        # All profiles: what was started by hand beside the services goes with them.
+        # All profiles: `down` also stops containers that were started by hand.
         environment = {**os.environ, "COMPOSE_PROFILES": "client,preproc"}
         return subprocess.run([*self.compose, *arguments], cwd=ROOT, check=False, env=environment).returncode
 
@@ -129,12 +134,12 @@ def _output(*command: str) -> str:
 
 
 def _find_compose(docker: str) -> list[str]:
-    """Give the command of Compose v2 where there is one, of docker-compose otherwise."""
+    """Return the command of Compose v2, or of docker-compose if there is no v2."""
     if not subprocess.run([docker, "compose", "version"], check=False, capture_output=True).returncode:
         return [docker, "compose"]
     if program := shutil.which("docker-compose"):
         return [program]
-    raise StackFailed("there is neither `docker compose` nor docker-compose on this machine")
+    raise StackFailed("neither `docker compose` nor docker-compose is installed")
 
 
 def _up(stack: Stack) -> None:
@@ -150,7 +155,7 @@ def _down(stack: Stack) -> None:
 def _clean_volumes(stack: Stack) -> None:
     volumes = stack.volumes()
     if not volumes:
-        print("there is no volume to take away")
+        print("there is no volume to delete")
         return
     print(f"This deletes {', '.join(volumes)}: every segment, archive and dataset on them, for good.")
     print("Type yes to go on: ", end="", flush=True)
@@ -170,7 +175,7 @@ def main() -> int:
         return 2
     try:
         _ORDERS[sys.argv[1]](Stack())
-    except (BuildFailed, StackFailed) as failed:
+    except (EngineMissing, StackFailed) as failed:
         print(f"{sys.argv[1]}: {failed}", file=sys.stderr)
         return 1
     return 0

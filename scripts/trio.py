@@ -32,10 +32,10 @@ class Ports(NamedTuple):
 
 
 def free_ports() -> Ports:
-    """Find three ports that nobody listens on right now.
+    """Return three free ports.
 
-    They lie below those that the system gives to connections and to whoever asks for any port, and are drawn at random:
-    between now and the start of a service nobody else is given them.
+    They are drawn at random from below the ephemeral range, so that another process is unlikely to get one of them
+    before the services start.
     """
     sockets: list[socket.socket] = []
     while len(sockets) < len(Ports._fields):
@@ -48,12 +48,12 @@ def free_ports() -> Ports:
 
 
 class ServiceDied(Exception):
-    """A service ended by itself; the message says which, and with what status."""
+    """A service ended by itself; the message has its name and status."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """One service: how it is started, and where it can be asked whether it is ready."""
+    """One service: the command and environment that start it, and its address."""
 
     name: str
     command: list[str]
@@ -62,7 +62,7 @@ class Service:
 
 
 def describe(home: Path, ports: Ports) -> list[Service]:
-    """Describe the trio with its data in the original's tree under `home`; the buffer comes first."""
+    """Return the services with their data in the original's tree under `home`, the buffer first."""
     api, logic, buffer = (f"http://{_HOST}:{port}" for port in ports)
     python = sys.executable
     return [
@@ -100,11 +100,11 @@ class Trio:
     """The three services, or the lower ones of them, started together and stopped together.
 
     Args:
-        home: where the data lie; made where missing.
+        home: where the data lie; created if missing.
         ports: where the services listen.
         environment: settings on top of this process's environment.
         each: settings of single services on top of that, by their names.
-        output: where the services' log lines go; None: where this process's go.
+        output: where the services write their log, or None for this process's own output.
         tiers: how many of the services, from the buffer up.
 
     """
@@ -163,7 +163,7 @@ class Trio:
 
         """
         deadline = time.monotonic() + _START_SECONDS
-        # The lowest first: who is asked before the tier below answers says in its log that it does not.
+        # The lowest first: a tier that is probed before the tier below is ready logs an error.
         probes = [*(f"{service.url}/healthz" for service in self.services[:-1]), f"{self.url}/readyz"]
         for probe in probes:
             while not _answers(probe):
@@ -173,13 +173,13 @@ class Trio:
                 time.sleep(0.05)
 
     def check(self) -> None:
-        """Raise ServiceDied where a service has ended."""
+        """Raise ServiceDied if a service has ended."""
         for name, process in self.processes.items():
             if process.poll() is not None:
                 raise ServiceDied(f"{name} ended with status {process.returncode}")
 
     def stop(self) -> None:
-        """Stop the services, the public door first, so that what was accepted is finished."""
+        """Stop the services, the gateway first, so that accepted requests are completed."""
         for name, process in reversed(self.processes.items()):
             process.send_signal(signal.SIGTERM)
             try:

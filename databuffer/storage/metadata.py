@@ -14,13 +14,25 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.storage.volume import make_folder, probe_folder, replace_file, unfinished, volume_errors, write_all
+from databuffer.storage.volume import (
+    FILE_MODE,
+    make_folder,
+    probe_folder,
+    replace_file,
+    unfinished,
+    volume_errors,
+    write_all,
+)
 from gwwire.datastore import Description
 from gwwire.public import LogEntry, Stats
 
 T = TypeVar("T")
 
 _PORTION = 64 * 1024
+#: Room for two numbers of 19 digits: the files keep their length.
+_STATS_LENGTH = 64
+#: A reader that opened the file would have to wait for so many groups to meet a half-written one.
+_TURNS = 8
 
 
 class BatchCounts(msgspec.Struct, frozen=True):
@@ -30,10 +42,10 @@ class BatchCounts(msgspec.Struct, frozen=True):
     buff_size: int
 
 
-def stored_entry(name: str, size: int, unix_ns: int) -> LogEntry:
-    """Give the log line of a segment stored at `unix_ns`."""
+def stored_entries(files: Iterable[tuple[str, int]], unix_ns: int) -> list[LogEntry]:
+    """Return the log lines of files, given by name and size, that were stored at `unix_ns`."""
     time = datetime.fromtimestamp(unix_ns // 10**9, UTC).isoformat()
-    return LogEntry("info", 0, size, name, time, "Write file")
+    return [LogEntry("info", 0, size, name, time, "Write file") for name, size in files]
 
 
 class Metadata:
@@ -42,6 +54,9 @@ class Metadata:
     def __init__(self, stats: Path, description: Path) -> None:
         self._stats = stats
         self._description = description
+        self._turns = [stats.with_name(f".{stats.name}.{turn}") for turn in range(_TURNS)]
+        self._turn = 0
+        self._linked = unfinished(stats)
 
     def make_folders(self) -> None:
         """Make whatever folder is missing."""
@@ -50,9 +65,10 @@ class Metadata:
             make_folder(self._description.parent)
 
     def drop_unfinished(self) -> None:
-        """Remove a state that a crash left half-written; one of an earlier version has the holder's token in it."""
+        """Remove what a crash left unfinished; a state of an earlier version has the holder's token in it."""
         with volume_errors():
-            unfinished(self._description).unlink(missing_ok=True)
+            for path in (unfinished(self._description), self._linked, *self._turns):
+                path.unlink(missing_ok=True)
 
     def probe(self) -> None:
         """Raise VolumeError where nothing can be written beside these files."""
@@ -66,10 +82,22 @@ class Metadata:
         return Stats(counts.n_itm, counts.buff_size) if counts else None
 
     def write_stats(self, stats: Stats) -> None:
-        """Replace the counts."""
-        counts = BatchCounts(stats.n_itm, stats.buff_size)
+        """Replace the counts in one step, without a new inode: a reader sees the old counts or the new ones.
+
+        The counts are written into one of a few files that take turns, and that file is linked in place of the last
+        one. A file that is made anew with each group would cost an inode each time, which ext4 does not reuse for
+        minutes; one that is written over could be read half-written.
+        """
+        self._turn = (self._turn + 1) % _TURNS
+        content = msgspec.json.encode(BatchCounts(stats.n_itm, stats.buff_size)).ljust(_STATS_LENGTH - 1) + b"\n"
         with volume_errors():
-            replace_file(self._stats, msgspec.json.encode(counts), durable=False)
+            descriptor = os.open(self._turns[self._turn], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            try:
+                write_all(descriptor, content)
+            finally:
+                os.close(descriptor)
+            os.link(self._turns[self._turn], self._linked)
+            os.rename(self._linked, self._stats)  # noqa: PTH104 (as short as the calls around it)
 
     def read_description(self) -> Description | None:
         """Give the state, None where the file is missing or cannot be understood."""

@@ -1,8 +1,8 @@
-"""What does not agree on a volume, and how to put it right.
+"""Find and repair differences between the volume and what describes it.
 
-The folders are the truth; catalog, log and counts are made to follow. Nothing that was stored is thrown away: what
-cannot be trusted is set aside in `quarantine/` with the reason. Start-up looks only where something changed since the
-last clean stop; `fsck` looks at every byte.
+The folders on the volume are the truth: the index of the catalog, the log and the counts are changed to agree with
+them. No stored file is deleted: one that cannot be trusted is moved to `quarantine/` with the reason. A start-up
+compares only what may have changed since the last clean stop; `fsck` reads every byte.
 """
 
 import logging
@@ -20,7 +20,7 @@ from databuffer.fingerprint import fingerprint, is_fingerprint
 from databuffer.storage.catalog import BatchRow, SegmentFilter, SegmentRow
 from databuffer.storage.clock import unix_ns
 from databuffer.storage.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
-from databuffer.storage.metadata import stored_entry
+from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
@@ -32,7 +32,7 @@ _PORTION = 1000
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that does not agree, and what puts it right; not `repairable`: somebody has to look at it."""
+    """A difference and its repair; one that is not `repairable` needs an operator."""
 
     what: str
     repair: Callable[[], object] = lambda: None
@@ -40,10 +40,10 @@ class Finding:
 
 
 def recover(store: Store) -> list[str]:
-    """Put everything right that does not agree; gives a line for each thing that was not as it should be.
+    """Repair all differences, and return a line for each.
 
     Raises:
-        VolumeError: the volume did not let it.
+        VolumeError: the volume or the catalog rejects a repair.
 
     """
     unchanged = store.catalog.take_clean_stop() == store.trace()
@@ -55,12 +55,12 @@ def recover(store: Store) -> list[str]:
 
 
 def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) -> Iterator[Finding]:
-    """Look for what does not agree; each finding is looked for after those before it were repaired, if they were.
+    """Yield the differences. A later one is searched for after the caller has repaired the earlier ones, or not.
 
     Args:
         store: an open store.
-        unchanged: no file has come or gone since a clean stop, so files and rows need not be compared.
-        thorough: read every byte, of archives too.
+        unchanged: no file was added or removed since a clean stop: files and rows are not compared.
+        thorough: read every byte, also of archives.
 
     Raises:
         VolumeError: the volume cannot be read.
@@ -68,18 +68,18 @@ def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) ->
     """
     if not unchanged:
         yield from _archives_and_catalog(store)
-    yield from _missing_hand(store)
-    if not store.hand.folder.exists():
+    yield from _missing_data_folder(store)
+    if not store.current.folder.exists():
         return
     yield from _leftovers(store)
     yield from _state(store)
     yield from _thawing(store)
-    for slot in (store.hand, store.next):
+    for slot in (store.current, store.next):
         if slot.folder.exists() and not unchanged:
             yield from _files_and_rows(store, slot, thorough=thorough)
             yield from _files_and_log(store, slot)
     if not unchanged:
-        yield from _nowhere(store)
+        yield from _missing_batches(store)
     yield from _seals(store)
     yield from _counts(store)
     if thorough:
@@ -90,32 +90,37 @@ def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) ->
 
 
 def _archives_and_catalog(store: Store) -> Iterator[Finding]:
-    known = {row.path: row for row in store.catalog.batches() if row.state is BatchState.ARCHIVED}
+    known = {row.path: row for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
     folders = {folder.name: folder for folder in store.volume.archives()}
     for name in sorted(folders.keys() - known.keys()):
         yield Finding(f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name]))
     for name in sorted(known.keys() - folders.keys()):
         yield Finding(
             f"archive {name!r} is in the catalog, but not on the volume",
-            partial(store.catalog.drop_batch, known[name].id),
+            partial(_drop_archive, store, known[name].id),
         )
+
+
+def _drop_archive(store: Store, batch: str) -> None:
+    store.catalog.ledger.drop_verification(batch)
+    store.catalog.batches.drop(batch)
 
 
 def _import_archive(store: Store, folder: Path) -> None:
     manifest = _readable_manifest(folder)
-    row = store.catalog.batch(manifest.batch) if manifest else None
+    row = store.catalog.batches.get(manifest.batch) if manifest else None
     if manifest and row and row.state is not BatchState.ARCHIVED:
-        # It was archived right before a crash: its segments are in the catalog already, with their keys; but for those
-        # that a power cut took from the catalog.
-        known = store.catalog.sizes(row.id)
+        # The batch was archived right before a crash: its segments are in the catalog, except those that a power cut
+        # took from it.
+        known = store.catalog.segments.sizes(row.id)
         _add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
-        store.catalog.put_batch(_archive_row(row.id, folder, manifest.segments, manifest))
+        store.catalog.batches.put(_archive_row(row.id, folder, manifest.segments, manifest))
         return
     batch = f"a{folder.name.replace(' ', '-')}" if row or not manifest else manifest.batch
     segments = manifest.segments if manifest else list(_readable_entries(store, folder))
-    store.catalog.drop_batch(batch)
+    store.catalog.batches.drop(batch)
     _add_rows(store, batch, segments)
-    store.catalog.put_batch(_archive_row(batch, folder, segments, manifest))
+    store.catalog.batches.put(_archive_row(batch, folder, segments, manifest))
 
 
 def _archive_row(batch: str, folder: Path, segments: list[ManifestEntry], manifest: Manifest | None) -> BatchRow:
@@ -151,28 +156,28 @@ def _altered_archives(store: Store) -> Iterator[Finding]:
             yield Finding(f"archive {folder.name!r}: {difference}", repairable=False)
 
 
-# ---- the batch in hand and the next one
+# ---- the current and the next batch
 
 
-def _missing_hand(store: Store) -> Iterator[Finding]:
-    if store.hand.folder.exists():
+def _missing_data_folder(store: Store) -> Iterator[Finding]:
+    if store.current.folder.exists():
         return
     if store.metadata.read_description() is None and store.metadata.read_stats() is None:
-        store.advance()  # an empty volume is a fine place to start
+        store.advance()  # the volume is new
         return
-    yield Finding("the batch in hand is not there: it was being archived; finished that", store.advance)
+    yield Finding("the data folder was missing because archiving had stopped; archiving is finished now", store.advance)
 
 
 def _leftovers(store: Store) -> Iterator[Finding]:
     for path in store.volume.leftovers():
         yield Finding(
-            f"{path.name} was being written when the buffer stopped; set aside",
+            f"{path.name} was being written when the buffer stopped; moved to quarantine",
             partial(store.volume.set_aside, path, "was being written when the buffer stopped; never acknowledged"),
         )
-    copied_log = store.hand.folder / store.hand.log.name
+    copied_log = store.current.folder / store.current.log.name
     if copied_log.exists():
         yield Finding(
-            "archiving had stopped before it moved anything; the batch is still in hand",
+            "archiving had stopped before it moved anything; the batch is still the current one",
             partial(store.volume.discard, copied_log),
         )
 
@@ -183,17 +188,17 @@ def _state(store: Store) -> Iterator[Finding]:
             "the state could not be read; it is OPERATIONAL now", partial(store.metadata.write_description, OPERATIONAL)
         )
     yield from _clear_token(store)
-    for slot in (store.hand, store.next):
+    for slot in (store.current, store.next):
         if slot.folder.exists():
             yield from _name_and_row(store, slot)
 
 
 def _clear_token(store: Store) -> Iterator[Finding]:
-    """Earlier versions kept the holder's token itself."""
+    """Replace the token of the holder, which the first release stored in clear, by its fingerprint."""
     description = store.metadata.read_description() or OPERATIONAL
     if description.dstatus is DatastoreState.FROZEN and not is_fingerprint(description.token):
         yield Finding(
-            "the holder's token was stored in clear; its fingerprint is kept now",
+            "the holder's token was stored in clear; its fingerprint is stored now",
             lambda: store.metadata.write_description(
                 msgspec.structs.replace(description, token=fingerprint(description.token))
             ),
@@ -203,29 +208,30 @@ def _clear_token(store: Store) -> Iterator[Finding]:
 def _name_and_row(store: Store, slot: Slot) -> Iterator[Finding]:
     place, mark = slot.folder.name, store.volume.mark(slot.folder)
     if mark is None:
-        yield Finding(f"the batch in {place} had no name", partial(store.mark_anew, slot))
+        yield Finding(f"the batch in {place} had no id", partial(store.mark_anew, slot))
         return
-    row = store.catalog.batch(mark.id)
+    row = store.catalog.batches.get(mark.id)
     if row is None:
         new = open_row(mark, slot.folder)
-        yield Finding(f"the batch in {place} was not in the catalog", partial(store.catalog.put_batch, new))
+        yield Finding(f"the batch in {place} was not in the catalog", partial(store.catalog.batches.put, new))
     elif row.path != place:
         moved = replace(row, path=place)
         yield Finding(
-            f"the batch in {place} was in {row.path} for the catalog", partial(store.catalog.put_batch, moved)
+            f"the batch in {place} was in {row.path} according to the catalog",
+            partial(store.catalog.batches.put, moved),
         )
 
 
 def _thawing(store: Store) -> Iterator[Finding]:
-    """A thaw is finished before files and rows are compared: its segments keep their keys and places in the order."""
+    """Finish a thaw before files and rows are compared, so that its segments keep their seqs."""
     description = store.metadata.read_description() or OPERATIONAL
     if description.dstatus is DatastoreState.OPERATIONAL and store.next.folder.exists():
-        yield Finding("the batch was being thawed; the next one's segments are in it now", store.merge)
+        yield Finding("the batch was being thawed; the segments of the next batch are in it now", store.merge)
 
 
 def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Finding]:
     mark = store.volume.mark(slot.folder)
-    rows = store.catalog.sizes(mark.id) if mark else {}
+    rows = store.catalog.segments.sizes(mark.id) if mark else {}
     files = store.volume.sizes(slot.folder)
     for name in [name for name in files if name in rows and files[name] != rows[name]]:
         yield _untrustworthy(store, slot, name, f"has {files[name]} bytes, not the {rows[name]} that were stored")
@@ -247,21 +253,27 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
     if lost and mark:
         yield Finding(
             f"{len(lost)} segments are in the catalog, but not in {slot.folder.name}: {', '.join(lost[:3])}",
-            partial(store.catalog.remove, mark.id, lost),
+            partial(store.catalog.segments.remove, mark.id, lost),
         )
 
 
-def _nowhere(store: Store) -> Iterator[Finding]:
-    slots = [slot for slot in (store.hand, store.next) if slot.folder.exists()]
-    there = {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
-    for row in store.catalog.batches():
-        if row.state is not BatchState.ARCHIVED and row.id not in there:
-            yield Finding(f"batch {row.id} is nowhere on the volume", partial(store.catalog.drop_batch, row.id))
+def _missing_batches(store: Store) -> Iterator[Finding]:
+    slots = [slot for slot in (store.current, store.next) if slot.folder.exists()]
+    present = {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
+    for row in store.catalog.batches.all():
+        if row.state is not BatchState.ARCHIVED and row.id not in present:
+            yield Finding(f"batch {row.id} is not on the volume", partial(_forget, store, row.id))
+
+
+def _forget(store: Store, batch: str) -> None:
+    """Delete a batch that was lost while it was open, and the keys of segments that were lost with it."""
+    store.catalog.segments.remove(batch, store.catalog.segments.sizes(batch))
+    store.catalog.batches.drop(batch)
 
 
 def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[Finding]:
     mark = store.volume.mark(slot.folder)
-    for row in store.catalog.segments(SegmentFilter(batch=mark.id if mark else "", limit=-1)):
+    for row in store.catalog.segments.find(SegmentFilter(batch=mark.id if mark else "", limit=-1)):
         if files.get(row.name) != row.bytes:
             continue
         try:
@@ -275,20 +287,20 @@ def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[
 def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
     def repair() -> None:
         store.volume.set_aside(slot.folder / name, reason)
-        store.catalog.remove(store.load(slot).id, [name])
+        store.catalog.segments.remove(store.load(slot).id, [name])
 
-    return Finding(f"{name}: {reason}; set aside", repair)
+    return Finding(f"{name}: {reason}; moved to quarantine", repair)
 
 
 def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
     for start in range(0, len(entries), _PORTION):
-        rows = [_row(store, entry, recovered=recovered) for entry in entries[start : start + _PORTION]]
-        store.catalog.add(batch, rows)
+        rows = [_row(store, entry) for entry in entries[start : start + _PORTION]]
+        store.catalog.segments.add(batch, rows, recovered=recovered)
         if start and start % (10 * _PORTION) == 0:
             log.info("read %d of %d segments into the catalog", start, len(entries))
 
 
-def _row(store: Store, entry: ManifestEntry, *, recovered: bool) -> SegmentRow:
+def _row(store: Store, entry: ManifestEntry) -> SegmentRow:
     return SegmentRow(
         name=entry.name,
         bytes=entry.size,
@@ -298,7 +310,6 @@ def _row(store: Store, entry: ManifestEntry, *, recovered: bool) -> SegmentRow:
         dt=entry.dt,
         n=entry.n,
         stored=store.volume.number(entry.name) or 0,
-        recovered=recovered,
     )
 
 
@@ -308,29 +319,30 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
     if list(entries) == list(sizes) and slot.log.content().count(b"\n") == len(entries):
         return
     matching = [
-        entries.get(name) or stored_entry(name, size, store.volume.number(name) or 0) for name, size in sizes.items()
+        entries.get(name) or stored_entries([(name, size)], store.volume.number(name) or 0)[0]
+        for name, size in sizes.items()
     ]
     yield Finding(
-        f"{slot.log.name} did not tell the segments of {slot.folder.name}", partial(slot.log.replace, matching)
+        f"{slot.log.name} did not list the segments of {slot.folder.name}", partial(slot.log.replace, matching)
     )
 
 
 def _seals(store: Store) -> Iterator[Finding]:
-    """The state in Dsstat.json is what was decided; whatever goes with it is made to follow."""
+    """Make manifest and catalog follow the state in Dsstat.json."""
     description = store.metadata.read_description() or OPERATIONAL
-    hand, manifest = store.load(store.hand), _readable_manifest(store.hand.folder)
-    row = store.catalog.batch(hand.id)
+    current, manifest = store.load(store.current), _readable_manifest(store.current.folder)
+    row = store.catalog.batches.get(current.id)
     open_row = row is not None and row.state is BatchState.OPEN
     if description.dstatus is DatastoreState.FROZEN:
-        if manifest is None or manifest.batch != hand.id:
+        if manifest is None or manifest.batch != current.id:
             yield Finding(
-                "the frozen batch had no manifest", lambda: store.seal(hand, description.user, time.time_ns())
+                "the frozen batch had no manifest", lambda: store.seal(current, description.user, time.time_ns())
             )
         elif open_row:
-            yield Finding("the catalog did not know that the batch is frozen", partial(store.note_seal, hand, manifest))
+            yield Finding("the batch was not frozen in the catalog", partial(store.note_seal, current, manifest))
         return
-    if (store.hand.folder / MANIFEST).exists() or not open_row:
-        yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, hand))
+    if (store.current.folder / MANIFEST).exists() or not open_row:
+        yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, current))
 
 
 def _readable_manifest(folder: Path) -> Manifest | None:
@@ -341,10 +353,10 @@ def _readable_manifest(folder: Path) -> Manifest | None:
 
 
 def _counts(store: Store) -> Iterator[Finding]:
-    stats, told = store.load(store.hand).stats, store.metadata.read_stats()
-    if told == stats:
+    stats, written = store.load(store.current).stats, store.metadata.read_stats()
+    if written == stats:
         return
-    said = f"said {told.n_itm} segments, {told.buff_size} bytes" if told else "could not be read"
+    said = f"said {written.n_itm} segments, {written.buff_size} bytes" if written else "could not be read"
     yield Finding(
         f"the counts {said}; there are {stats.n_itm} segments, {stats.buff_size} bytes",
         partial(store.metadata.write_stats, stats),

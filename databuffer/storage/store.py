@@ -1,10 +1,14 @@
-"""Volume, papers and catalog together: steps that touch more than one of them, in the order that survives a crash."""
+"""Steps that change more than one of volume, state files, log and catalog, in an order that survives a crash."""
 
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from databuffer.errors import VolumeError
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.manifest import MANIFEST, encode_manifest, seal
@@ -21,7 +25,7 @@ OPERATIONAL = Description(DatastoreState.OPERATIONAL)
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where a batch is filled: its folder, and its log."""
+    """A folder in which a batch is filled, and its log."""
 
     folder: Path
     log: LogStream
@@ -29,7 +33,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Seal:
-    """When a batch was frozen, in nanoseconds of Unix time, and its digest."""
+    """The time of a freeze in nanoseconds of Unix time, and the digest of the batch."""
 
     at: int
     digest: str
@@ -37,7 +41,7 @@ class Seal:
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """A batch that is not archived: where it is, what it counts, and its seal where it is frozen."""
+    """A batch that is not archived: its slot, its counts, and its seal if it is frozen."""
 
     slot: Slot
     mark: BatchMark
@@ -47,16 +51,16 @@ class OpenBatch:
 
     @property
     def id(self) -> str:
-        """The batch's id."""
+        """The batch id."""
         return self.mark.id
 
 
 class Store:
-    """The buffer's files.
+    """All files of the buffer.
 
     Attributes:
-        hand: where the batch in hand is.
-        next: where the batch is that is filled while the one in hand is frozen.
+        current: the slot of the current batch.
+        next: the slot of the next batch, which is filled while the current one is frozen.
 
     """
 
@@ -66,64 +70,63 @@ class Store:
         self.volume = volume
         self.metadata = metadata
         self.catalog = catalog
-        self.hand = Slot(volume.data, stream)
+        self.current = Slot(volume.data, stream)
         self.next = Slot(volume.next, next_stream)
 
     def open(self) -> None:
-        """Lock the volume, make the folders that hold no batch, and open the catalog.
+        """Lock the volume, create the folders that hold no batch, and open the catalog.
 
         Raises:
-            VolumeError: another buffer has the volume, or it cannot be used.
+            VolumeError: another buffer has locked the volume, or it cannot be used.
 
         """
         self.volume.lock()
         self.volume.make_folders()
         self.metadata.make_folders()
         self.metadata.drop_unfinished()
-        for slot in (self.hand, self.next):
+        for slot in (self.current, self.next):
             slot.log.make_folders()
-        if self.catalog.open():
-            log.info("the catalog is new; what is on the volume is read into it")
+        self.catalog.open()
 
     def close(self) -> None:
-        """Let another buffer have the volume."""
+        """Close the catalog, and unlock the volume."""
         self.catalog.close()
         self.volume.unlock()
 
     def probe(self) -> None:
-        """Raise VolumeError where one of the places that a segment needs cannot be written to."""
+        """Raise VolumeError if one of the folders that a segment needs cannot be written to."""
         self.volume.probe()
         self.metadata.probe()
-        self.hand.log.probe()
+        self.current.log.probe()
 
     def trace(self) -> str:
-        """Give what changes whenever a file comes, goes, or a log changes: two alike mean that nothing did."""
-        logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in (self.hand, self.next))
+        """Return a text that changes whenever a file is added or removed, or a log changes."""
+        logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in (self.current, self.next))
         return f"{self.volume.trace()} {logs}"
 
     def load(self, slot: Slot) -> OpenBatch:
-        """Give the batch in a slot, as the catalog counts it."""
+        """Return the batch in a slot, with the counts of the catalog."""
         mark = self.volume.mark(slot.folder) or self.mark_anew(slot)
-        row = self.catalog.batch(mark.id)
+        row = self.catalog.batches.get(mark.id)
         seal = Seal(row.frozen, row.digest) if row and row.frozen and row.digest else None
         return self._counted(slot, mark, seal)
 
     def begin(self, slot: Slot) -> OpenBatch:
-        """Begin an empty batch. Its folder is made last: only then is it there for a start-up."""
+        """Begin an empty batch. Its folder is created last: a start-up takes the folder for the batch."""
         mark = self.mark_anew(slot)
         slot.log.replace(())
         self.volume.open_folder(slot.folder)
         return OpenBatch(slot, mark, Stats(0, 0), {})
 
     def mark_anew(self, slot: Slot) -> BatchMark:
-        """Name the batch in a slot."""
+        """Give the batch in a slot a new id."""
         mark = new_mark()
         self.volume.set_mark(slot.folder, mark)
-        self.catalog.put_batch(open_row(mark, slot.folder))
+        self.catalog.batches.put(open_row(mark, slot.folder))
         return mark
 
     def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
-        """Write the manifest of a batch beside its segments."""
+        """Write the manifest of a batch to its folder, and mark the batch as frozen in the catalog."""
         manifest = seal(
             batch=batch.id,
             opened=utc_text(batch.mark.opened),
@@ -132,64 +135,77 @@ class Store:
             segments=self._entries(batch.id),
         )
         self.volume.put_paper(batch.slot.folder, MANIFEST, encode_manifest(manifest))
-        self.catalog.put_batch(_sealed_row(batch, manifest, now))
+        self.catalog.batches.put(_sealed_row(batch, manifest, now))
         return manifest
 
     def note_seal(self, batch: OpenBatch, manifest: Manifest) -> None:
-        """Tell the catalog of a batch that was sealed before."""
-        self.catalog.put_batch(_sealed_row(batch, manifest, unix_ns(manifest.sealed)))
+        """Mark a batch that has a manifest as frozen in the catalog."""
+        self.catalog.batches.put(_sealed_row(batch, manifest, unix_ns(manifest.sealed)))
 
     def unseal(self, batch: OpenBatch) -> None:
-        """Take the manifest of a batch away: it is open again."""
+        """Remove the manifest of a batch, and mark the batch as open in the catalog."""
         self.volume.discard(batch.slot.folder / MANIFEST)
-        self.catalog.put_batch(open_row(batch.mark, batch.slot.folder))
+        self.catalog.batches.put(open_row(batch.mark, batch.slot.folder))
 
     def archive(self, batch: OpenBatch, manifest: Manifest, now: int) -> Path:
-        """Move the batch in hand away, with its manifest and its log. `advance` has to follow."""
+        """Move the current batch to an archive folder, with its manifest and log. Call `advance` next."""
         self.volume.put_paper(batch.slot.folder, batch.slot.log.name, batch.slot.log.content())
         folder = self.volume.archive(datetime.fromtimestamp(now // 10**9, UTC))
-        row = self.catalog.batch(batch.id) or _sealed_row(batch, manifest, now)
-        self.catalog.put_batch(_archived_row(row, folder, manifest, now))
+        row = self.catalog.batches.get(batch.id) or _sealed_row(batch, manifest, now)
+        self.catalog.batches.put(_archived_row(row, folder, manifest, now))
+        self._back_up_ledger(now)
         return folder
 
+    def ledger_backup_due(self) -> None:
+        """Write a backup of the ledger if it changed and the last one is 10 minutes old.
+
+        Call it between two groups of segments. A failure is logged, and the next attempt is made 10 minutes later.
+        """
+        with _logged_failure():
+            self.catalog.backups.write_if_due(time.time_ns())
+
+    def _back_up_ledger(self, now: int) -> None:
+        with _logged_failure():
+            self.catalog.backups.write(now)
+
     def drop_empty(self, batch: OpenBatch) -> None:
-        """Forget an empty batch in hand, and take its folder away. `advance` has to follow."""
+        """Remove the current batch, which is empty, and its folder. Call `advance` next."""
         self.volume.discard(batch.slot.folder / MANIFEST)
-        self.catalog.drop_batch(batch.id)
+        self.catalog.batches.drop(batch.id)
         self.volume.close_empty()
 
     def advance(self) -> OpenBatch:
-        """Make the next batch the one in hand, or begin an empty one, once the data folder is gone.
+        """Make the next batch the current one, or begin an empty one, after the data folder was moved.
 
-        The data folder appears last: its absence tells a start-up that this step has to be done again.
+        The data folder appears last: a start-up that does not find it repeats this step.
         """
         self.metadata.write_description(OPERATIONAL)
         if not self.next.folder.exists():
             self.metadata.write_stats(Stats(0, 0))
-            return self.begin(self.hand)
-        self.hand.log.take_over(self.next.log)
-        mark = self.volume.mark(self.next.folder) or self.volume.mark(self.hand.folder) or self.mark_anew(self.next)
-        batch = self._counted(self.hand, mark)
+            return self.begin(self.current)
+        self.current.log.take_over(self.next.log)
+        mark = self.volume.mark(self.next.folder) or self.volume.mark(self.current.folder) or self.mark_anew(self.next)
+        batch = self._counted(self.current, mark)
         self.metadata.write_stats(batch.stats)
-        self.catalog.put_batch(open_row(mark, self.hand.folder))
+        self.catalog.batches.put(open_row(mark, self.current.folder))
         self.volume.advance()
         return batch
 
     def merge(self) -> OpenBatch:
-        """Move the next batch's segments into the one in hand.
+        """Move the segments of the next batch to the current one.
 
-        The next batch's folder disappears last: its presence tells a start-up that this step has to be done again.
+        The folder of the next batch disappears last: a start-up that finds it repeats this step.
         """
-        hand, following = self.load(self.hand), self.load(self.next)
+        current, following = self.load(self.current), self.load(self.next)
         self.volume.merge_next()
-        self.catalog.merge(following.id, hand.id)
-        hand.slot.log.append(following.slot.log.entries())
+        self.catalog.batches.merge(following.id, current.id)
+        current.slot.log.append(following.slot.log.entries())
         following.slot.log.remove()
         self.volume.close_next()
-        return self.load(self.hand)
+        return self.load(self.current)
 
     def _counted(self, slot: Slot, mark: BatchMark, seal: Seal | None = None) -> OpenBatch:
-        tally = self.catalog.tally(mark.id)
+        tally = self.catalog.segments.tally(mark.id)
         n_itm, buff_size = (sum(each.segments for each in tally.values()), sum(each.bytes for each in tally.values()))
         return OpenBatch(slot, mark, Stats(n_itm, buff_size), tally, seal)
 
@@ -197,12 +213,21 @@ class Store:
         everything = SegmentFilter(batch=batch, limit=-1)
         return [
             ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
-            for row in self.catalog.segments(everything)
+            for row in self.catalog.segments.find(everything)
         ]
 
 
+@contextmanager
+def _logged_failure() -> Iterator[None]:
+    """Log a failed backup of the ledger: it must not fail the step that it belongs to."""
+    try:
+        yield
+    except VolumeError as error:
+        log.warning("the ledger could not be backed up: %s", error.detail, extra={"event": "ledger-backup-failed"})
+
+
 def open_row(mark: BatchMark, folder: Path) -> BatchRow:
-    """Describe an open batch for the catalog."""
+    """Return the catalog row of an open batch."""
     return BatchRow(mark.id, BatchState.OPEN, mark.opened, folder.name)
 
 

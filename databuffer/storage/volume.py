@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 _PROBE_SIZE = 64 * 1024
-_FILE_MODE = 0o644
-_FOLDER_MODE = 0o755
+FILE_MODE = 0o644
 
 
 @contextmanager
@@ -49,16 +48,15 @@ def sync_folder(folder: Path) -> None:
 
 def write_all(descriptor: int, content: bytes) -> None:
     """Write every byte, in as many calls as the system wants."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, memoryview(content)[written:])
 
 
-def create_file(path: Path, content: bytes) -> int:
-    """Write a new file, readable whatever the umask; gives its open descriptor, to be synced and closed."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+def create_file(path: Path | str, content: bytes) -> int:
+    """Write a new file; return its open descriptor, to be synced and closed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
-        os.fchmod(descriptor, _FILE_MODE)
         write_all(descriptor, content)
     except BaseException:
         os.close(descriptor)
@@ -100,12 +98,11 @@ def probe_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and what is missing above it, open to readers whatever the umask."""
+    """Make a folder and what is missing above it."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
     folder.mkdir()
-    folder.chmod(_FOLDER_MODE)
     sync_folder(folder.parent)
 
 
@@ -145,7 +142,9 @@ class Volume:
         self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")
         # Tells the files this process is writing from those that an earlier one left.
         self._run = f"run{time.time_ns()}"
+        self._staging_prefix = f"{self.incoming}/{self._run}-"
         self._staged = itertools.count()
+        self._lock_file = f"{root}/.lock"
         self._lock: int | None = None
 
     # ---- the volume as a whole
@@ -167,7 +166,7 @@ class Volume:
             return
         with volume_errors():
             make_folder(self.root)
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -187,14 +186,10 @@ class Volume:
             os.close(self._lock)
             self._lock = None
 
-    @property
-    def _lock_file(self) -> Path:
-        return self.root / ".lock"
-
     def check_identity(self) -> None:
         """Raise VolumeFailed where this is not the volume that was locked: it was unmounted, or replaced."""
         with volume_errors():
-            if self._lock is not None and not os.path.samestat(os.fstat(self._lock), self._lock_file.stat()):
+            if self._lock is not None and not os.path.samestat(os.fstat(self._lock), os.stat(self._lock_file)):  # noqa: PTH116 (asked with each group)
                 raise FileNotFoundError(errno.ENOENT, "the volume was replaced", str(self.root))
 
     def check(self) -> None:
@@ -231,19 +226,21 @@ class Volume:
         match = self._segment_name.fullmatch(name)
         return int(match[1]) if match else None
 
-    def staging_path(self) -> Path:
-        """Give a new file's path, beside the batches."""
-        return self.incoming / f"{self._run}-{next(self._staged)}.json"
+    def staging_path(self) -> str:
+        """Return a new file's path, beside the batches; a `Path` for each segment would cost more than its write."""
+        return f"{self._staging_prefix}{next(self._staged)}.json"
 
     def leftovers(self) -> list[Path]:
         """Give the staged files of earlier processes."""
         with volume_errors():
             return sorted(path for path in self.incoming.iterdir() if not path.name.startswith(self._run))
 
-    def publish(self, staged: Path, folder: Path, name: str) -> None:
-        """Move a staged file into a batch; it is durable after the next `sync`."""
+    def publish(self, staged: Iterable[tuple[str, str]], folder: Path) -> None:
+        """Move staged files into a batch under their names; they are durable after the next `sync`."""
+        target = f"{folder}/"
         with volume_errors():
-            os.rename(staged, f"{folder}/{name}")  # noqa: PTH104 (a Path a segment would cost more than the call)
+            for path, name in staged:
+                os.rename(path, target + name)  # noqa: PTH104 (a `Path` for each would cost more than the call)
 
     def sync(self, folder: Path) -> None:
         """Make a folder's names durable."""
@@ -310,12 +307,12 @@ class Volume:
         staged = self.staging_path()
         try:
             with volume_errors():
-                write_file(staged, content, durable=True)
-            self.publish(staged, folder, name)
+                write_file(Path(staged), content, durable=True)
+            self.publish([(staged, name)], folder)
             self.sync(folder)
         except VolumeError:
             with suppress(VolumeError):
-                self.discard(staged)
+                self.discard(Path(staged))
             raise
 
     def archive(self, when: datetime) -> Path:

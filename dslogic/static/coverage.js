@@ -2,7 +2,7 @@
 
 import { read } from "./api.js";
 import { byId, show, write } from "./dom.js";
-import { channelText, durationText, gpsText, plural, utcOfGps } from "./format.js";
+import { TOLERANCE, channelText, durationText, gpsText, plural, sampling, utcOfGps } from "./format.js";
 import { Plot, channelColour } from "./plots.js";
 
 /** As many spans of a channel as a screen has room for; the datastore closes the smallest gaps beyond. */
@@ -78,10 +78,11 @@ export class Coverage {
 
   #extend(row) {
     if (this.#of.value === "batch" && row.batch !== this.#batch) return;
-    const { channel, dt } = row;
-    const known = this.#runs.get(keyOf(row)) ?? { channel, dt, spans: [], closed_gaps: 0 };
-    this.#runs.set(keyOf(row), known);
-    known.spans = merged(known.spans, [row.t0, row.t0 + row.n * row.dt, 1], row.dt);
+    const { channel } = row;
+    const dt = sampling(row.dt);
+    const known = this.#runs.get(keyOf({ channel, dt })) ?? { channel, dt, spans: [], closed_gaps: 0 };
+    this.#runs.set(keyOf(known), known);
+    known.spans = merged(known.spans, [row.t0, row.t0 + row.n * dt, 1], dt);
   }
 
   #move(by, times) {
@@ -172,14 +173,15 @@ const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-/** Give the spans with one more among them, joined where they touch within half a sample. */
+/** Return the spans with one more among them, joined if they touch within the tolerance. */
 export function merged(spans, added, dt) {
   const [start, stop] = added;
+  const slack = Math.max(TOLERANCE * dt, Math.abs(stop) * Number.EPSILON);
   let first = spans.length;
-  while (first > 0 && spans[first - 1][1] > start - dt / 2) first -= 1;
+  while (first > 0 && spans[first - 1][1] >= start - slack) first -= 1;
   let last = first;
   const span = [...added];
-  while (last < spans.length && spans[last][0] < stop + dt / 2) {
+  while (last < spans.length && spans[last][0] <= stop + slack) {
     span[0] = Math.min(span[0], spans[last][0]);
     span[1] = Math.max(span[1], spans[last][1]);
     span[2] += spans[last][2];

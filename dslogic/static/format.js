@@ -24,6 +24,16 @@ export function gpsOfUnix(unix) {
   return seconds + LEAPS.filter((leap, before) => seconds + before + 1 >= leap).length;
 }
 
+/** Samples by which a time may differ from the sample grid (gwwire/spans.py). */
+export const TOLERANCE = 0.01;
+
+/** Return the sample spacing that `dt` stands for: 1/rate or whole seconds if it is one of them, rounded (gwwire/spans.py). */
+export function sampling(dt) {
+  const whole = (value) => Math.round(value) > 0 && Math.abs(value - Math.round(value)) <= Math.min(1e-5 * Math.round(value), 0.2);
+  if (whole(1 / dt)) return 1 / Math.round(1 / dt);
+  return whole(dt) ? Math.round(dt) : dt;
+}
+
 /** Write a Unix time as UTC: `2026-11-21 07:36:59`, with so many decimals of the second. */
 export function utcText(unix, decimals = 0) {
   const scale = 10 ** decimals;

@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { byId, element, fillSelect, show, write } from "./dom.js";
-import { channelText, durationText, gpsText, powerText, utcOfGps } from "./format.js";
+import { TOLERANCE, channelText, durationText, gpsText, powerText, sampling, utcOfGps } from "./format.js";
 import { Plot, accent, heat } from "./plots.js";
 
 /** The latest strain is drawn over so many seconds and segments, as far as they follow each other. */
@@ -180,8 +180,9 @@ export function latestWindow(rows) {
   const window = rows.slice(-1);
   for (const row of rows.slice(0, -1).reverse()) {
     const [next] = window;
-    const end = row.t0 + row.n * row.dt;
-    if (row.dt !== next.dt || Math.abs(end - next.t0) > next.dt / 2) break;
+    const dt = sampling(row.dt);
+    const slack = Math.max(TOLERANCE * dt, Math.abs(next.t0) * Number.EPSILON);
+    if (dt !== sampling(next.dt) || Math.abs(row.t0 + row.n * dt - next.t0) > slack) break;
     const seconds = window.reduce((sum, each) => sum + each.n * each.dt, row.n * row.dt);
     if (seconds > WINDOW_SECONDS + row.dt / 2 || window.length === WINDOW_SEGMENTS) break;
     window.unshift(row);

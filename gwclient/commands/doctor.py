@@ -1,4 +1,4 @@
-"""`gwclient doctor`: whether everything between here and the datastore is as it should be."""
+"""`gwclient doctor`: check the way to the datastore."""
 
 import asyncio
 import os
@@ -14,11 +14,11 @@ from typing import NamedTuple
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.talking import tell
+from gwclient.commands.console import print_answer
 from gwclient.cursor import state_folder
 from gwclient.errors import GatewayError, GatewayRefused, GatewayUnavailable
 from gwclient.exits import EXIT_CODES, NOT_ACKNOWLEDGED, UNREACHABLE
-from gwclient.options import Door, with_door
+from gwclient.options import Connection, with_connection
 
 #: s that the clocks may differ.
 _CLOCK_S = 5.0
@@ -28,7 +28,7 @@ _A_KEY = "give a key that is valid with --key-file or GLITCHFLOW_KEY_FILE"
 
 
 class Verdict(StrEnum):
-    """What became of a check."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One check, and in a line what it found and what to do."""
+    """One check, and in a line its result and what to do."""
 
     check: str
     verdict: Verdict
@@ -44,23 +44,23 @@ class Finding(NamedTuple):
 
 
 @click.command(epilog=EXIT_CODES)
-@with_door
-def doctor(door: Door) -> None:
+@with_connection
+def doctor(connection: Connection) -> None:
     """Check address, versions, authorization, clock and readiness of the gateway, and this machine's own side.
 
     Example: gwclient doctor --srv gateway:8000
     """
-    findings = asyncio.run(_examine(door))
+    findings = asyncio.run(_examine(connection))
     words = "\n".join(f"{finding.verdict:5} {finding.check}: {finding.words}" for finding in findings)
-    tell(door, [finding._asdict() for finding in findings], words)
+    print_answer(connection, [finding._asdict() for finding in findings], words)
     if any(finding.verdict is Verdict.WRONG for finding in findings):
         away = any(finding.check == "address" and finding.verdict is Verdict.WRONG for finding in findings)
         sys.exit(UNREACHABLE if away else NOT_ACKNOWLEDGED)
 
 
-async def _examine(door: Door) -> list[Finding]:
+async def _examine(connection: Connection) -> list[Finding]:
     findings = [_own_version(), _frames(), _state_folder()]
-    async with door.client() as client:
+    async with connection.client() as client:
         findings += [each async for each in _examine_gateway(client)]
     return findings
 

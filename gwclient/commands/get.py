@@ -1,4 +1,4 @@
-"""`gwclient get`: stored strain, back as HDF5 in GWOSC's layout, or as segments."""
+"""`gwclient get`: fetch stored strain as HDF5 in GWOSC's layout, or as segments."""
 
 import asyncio
 import math
@@ -13,14 +13,14 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from gwclient.assembling import Stretch, assemble
 from gwclient.client import GlitchflowClient
-from gwclient.commands.talking import tell
+from gwclient.commands.console import print_answer
 from gwclient.errors import FolderError, NotAsExpected, UnexpectedAnswer
 from gwclient.exits import EXIT_CODES
 from gwclient.gwosc_file import file_name, write_quality, writing
-from gwclient.options import Door, Seconds, with_door
+from gwclient.options import Connection, Seconds, with_connection
 from gwclient.strain import LeftOut
+from gwclient.stretches import Stretch, assemble
 from gwwire.problems import ProblemError
 from gwwire.public import SegmentRecord
 from gwwire.segment import Segment, decode_segment
@@ -43,7 +43,7 @@ _AHEAD = 8
     "--format", "kind", type=click.Choice(["hdf5", "ndjson"]), default="hdf5", show_default=True,
     help="A file for each stretch of a channel without a gap; or a segment a line, as they were stored.",
 )  # fmt: skip
-@with_door
+@with_connection
 def get(  # noqa: PLR0913, PLR0917 (one for each option)
     name: str | None,
     batch: str | None,
@@ -52,7 +52,7 @@ def get(  # noqa: PLR0913, PLR0917 (one for each option)
     stop: float | None,
     out: Path,
     kind: str,
-    door: Door,
+    connection: Connection,
 ) -> None:
     """Get stored strain back: one segment by its NAME, a span, or a whole batch.
 
@@ -73,7 +73,7 @@ def get(  # noqa: PLR0913, PLR0917 (one for each option)
     start, stop = -math.inf if start is None else start, math.inf if stop is None else stop
     if not start < stop:
         raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
-    asyncio.run(_get(_Wanted(name, batch, channel, start, stop), kind, out, door))
+    asyncio.run(_get(_Wanted(name, batch, channel, start, stop), kind, out, connection))
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class _Wanted:
         return [each async for each in found]
 
 
-async def _get(wanted: _Wanted, kind: str, out: Path, door: Door) -> None:
-    async with door.client() as client:
+async def _get(wanted: _Wanted, kind: str, out: Path, connection: Connection) -> None:
+    async with connection.client() as client:
         if wanted.name and kind == "ndjson":
             _write_lines_to(out, [await client.segment(wanted.name)])
             return
         if wanted.name:
-            await _get_one(client, wanted.name, out, door)
+            await _get_one(client, wanted.name, out, connection)
             return
         records = await wanted.records(client)
         if not records:
@@ -106,7 +106,7 @@ async def _get(wanted: _Wanted, kind: str, out: Path, door: Door) -> None:
         if kind == "ndjson":
             await _get_lines(client, records, out)
         else:
-            await _get_files(client, records, wanted, out, door)
+            await _get_files(client, records, wanted, out, connection)
 
 
 async def _get_lines(client: GlitchflowClient, records: Sequence[SegmentRecord], out: Path) -> None:
@@ -116,7 +116,7 @@ async def _get_lines(client: GlitchflowClient, records: Sequence[SegmentRecord],
         file.flush()
 
 
-async def _get_one(client: GlitchflowClient, name: str, out: Path, door: Door) -> None:
+async def _get_one(client: GlitchflowClient, name: str, out: Path, connection: Connection) -> None:
     body = await client.segment(name)
     segment = _decode(name, body)
     record = SegmentRecord(0, name, "", len(body), "", segment.channel, segment.t0, segment.dt, len(segment.h), "")
@@ -124,17 +124,19 @@ async def _get_one(client: GlitchflowClient, name: str, out: Path, door: Door) -
     path = _path_for(out, stretches[0])
     with writing(path, stretches[0]) as strain:
         strain[:] = np.array(segment.h)
-    tell(door, {"files": [str(path)], "left_out": []}, _tell_file(path, stretches[0]))
+    print_answer(connection, {"files": [str(path)], "left_out": []}, _file_text(path, stretches[0]))
 
 
 async def _get_files(
-    client: GlitchflowClient, records: Sequence[SegmentRecord], wanted: _Wanted, out: Path, door: Door
+    client: GlitchflowClient, records: Sequence[SegmentRecord], wanted: _Wanted, out: Path, connection: Connection
 ) -> None:
     stretches, dropped = assemble(records, wanted.start, wanted.stop)
     paths = [_path_for(out, stretch) for stretch in stretches]
     if twice := sorted({path.name for path in paths if paths.count(path) > 1}):
         raise NotAsExpected(f"several stretches would be named {twice[0]}; ask for a shorter span, or for NDJSON")
-    bar = tqdm(total=len(records), unit="segment", desc="get", leave=False, disable=None if not door.as_json else True)
+    bar = tqdm(
+        total=len(records), unit="segment", desc="get", leave=False, disable=None if not connection.as_json else True
+    )
     with bar:
         for path, stretch in zip(paths, stretches, strict=True):
             with writing(path, stretch) as strain:
@@ -149,17 +151,19 @@ async def _get_files(
                     bar.update()
                 if len(quality) == len(stretch.placed) and any(quality):
                     write_quality(strain, stretch, quality)
-    words = [_tell_file(*each) for each in zip(paths, stretches, strict=True)]
+    words = [_file_text(*each) for each in zip(paths, stretches, strict=True)]
     words += [
         f"left out, {each.reason}: {each.span.channel} [{each.span.start!r}, {each.span.stop!r})" for each in dropped
     ]
-    tell(door, {"files": [str(path) for path in paths], "left_out": _for_programs(dropped)}, "\n".join(words))
+    print_answer(
+        connection, {"files": [str(path) for path in paths], "left_out": _for_programs(dropped)}, "\n".join(words)
+    )
 
 
 async def _bodies(
     client: GlitchflowClient, records: Sequence[SegmentRecord]
 ) -> AsyncIterator[tuple[SegmentRecord, bytes]]:
-    """Fetch segments, several at a time, and give them in order."""
+    """Fetch segments, several at a time, and yield them in order."""
     for i in range(0, len(records), _AHEAD):
         some = records[i : i + _AHEAD]
         for record, body in zip(some, await asyncio.gather(*(client.segment(each.name) for each in some)), strict=True):
@@ -167,7 +171,7 @@ async def _bodies(
 
 
 def _quality_of(segment: Segment) -> list[Sequence[str]]:
-    """Give the names of the data-quality bits that hold all through a segment; nothing where it does not say."""
+    """Return the names of a segment's data-quality bits in a list, which is empty if it names none."""
     told = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
     known = isinstance(told, list) and all(isinstance(name, str) for name in told)
     return [told] if known and told is not None else []
@@ -186,9 +190,8 @@ def _path_for(out: Path, stretch: Stretch) -> Path:
     return out / file_name(stretch)
 
 
-def _tell_file(path: Path, stretch: Stretch) -> str:
-    end = stretch.t0 + stretch.count * stretch.dt
-    return f"{path}: {stretch.channel} [{stretch.t0!r}, {end!r}), {stretch.count} samples"
+def _file_text(path: Path, stretch: Stretch) -> str:
+    return f"{path}: {stretch.channel} [{stretch.t0!r}, {stretch.stop!r}), {stretch.count} samples"
 
 
 def _for_programs(dropped: Sequence[LeftOut]) -> list[dict[str, Any]]:

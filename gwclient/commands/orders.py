@@ -1,4 +1,4 @@
-"""What can be ordered of the gateway: to freeze, thaw and archive the batch, and who works on it."""
+"""Commands that change a batch: `train`, `thaw`, `clean`, `claim`, `release`."""
 
 import asyncio
 import time
@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.talking import ask, tell
+from gwclient.commands.console import call_gateway, print_answer
 from gwclient.errors import NotAsExpected
 from gwclient.exits import EXIT_CODES
-from gwclient.options import Door, Seconds, with_door
+from gwclient.options import Connection, Seconds, with_connection
 from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
@@ -26,7 +26,7 @@ _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_
 @click.option(
     "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the frozen batch's id to it."
 )
-@with_door
+@with_connection
 def train(  # noqa: PLR0913, PLR0917 (one for each option)
     user: str | None,
     token: str,
@@ -34,9 +34,9 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     poll: float,
     deadline: float | None,
     batch_file: Path | None,
-    door: Door,
+    connection: Connection,
 ) -> None:
-    """Ask for the batch in hand to be frozen for training: FROZEN, or WAITING for more data.
+    """Freeze the current batch for training: FROZEN, or WAITING for more data.
 
     \b
     Examples:
@@ -48,7 +48,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         holder = user or await _own_name(client)
         return await (_until_frozen(client, holder, token, poll, deadline) if wait else client.train(holder, token))
 
-    answer = ask(door, work)
+    answer = call_gateway(connection, work)
     if batch_file and isinstance(answer, TrainFrozen):
         if not answer.batch:
             raise NotAsExpected("the gateway does not tell which batch is frozen")
@@ -58,7 +58,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     else:
         holder = f", held by {answer.holder}" if answer.holder else ""
         words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
-    tell(door, answer, words)
+    print_answer(connection, answer, words)
 
 
 async def _own_name(client: GlitchflowClient) -> str:
@@ -71,7 +71,7 @@ async def _own_name(client: GlitchflowClient) -> str:
 async def _until_frozen(
     client: GlitchflowClient, user: str, token: str, poll: float, deadline: float | None
 ) -> TrainFrozen:
-    """Ask until the batch is frozen for the user; a batch that somebody else holds is waited out."""
+    """Ask until the batch is frozen for the user, also while another user holds a batch."""
     began = time.monotonic()
     told = ""
     while True:
@@ -93,8 +93,8 @@ async def _until_frozen(
 @click.command(epilog=EXIT_CODES)
 @_user
 @_token
-@with_door
-def thaw(user: str | None, token: str, door: Door) -> None:
+@with_connection
+def thaw(user: str | None, token: str, connection: Connection) -> None:
     """Open the frozen batch again, for its holder; nothing is archived.
 
     Example: gwclient thaw --user ada --token s3cret
@@ -103,19 +103,19 @@ def thaw(user: str | None, token: str, door: Door) -> None:
     async def work(client: GlitchflowClient) -> ThawAnswer:
         return await client.thaw(user or await _own_name(client), token)
 
-    answer = ask(door, work)
-    tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+    answer = call_gateway(connection, work)
+    print_answer(connection, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 
 @click.command(epilog=EXIT_CODES)
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
-@click.option("--batch", help="Archive this batch, and no other one that is in hand by now.")
+@click.option("--batch", help="Archive this batch only, not a later one.")
 @click.option(
     "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="The same, as `train --batch-file` wrote it."
 )
-@with_door
-def clean(message: str, batch: str | None, batch_file: Path | None, door: Door) -> None:
-    """Have the batch in hand archived, and the datastore opened again.
+@with_connection
+def clean(message: str, batch: str | None, batch_file: Path | None, connection: Connection) -> None:
+    """Archive the current batch, and open the datastore again.
 
     Example: gwclient clean --message "epoch 12 done"
     """
@@ -123,8 +123,8 @@ def clean(message: str, batch: str | None, batch_file: Path | None, door: Door) 
         if batch:
             raise click.UsageError("--batch and --batch-file say the same; leave one out")
         batch = _read_batch(batch_file)
-    answer = ask(door, lambda client: client.clean(message, batch))
-    tell(door, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+    answer = call_gateway(connection, lambda client: client.clean(message, batch))
+    print_answer(connection, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 
 def _read_batch(path: Path) -> str:
@@ -141,30 +141,30 @@ def _read_batch(path: Path) -> str:
 @click.argument("batch")
 @click.option("--worker", required=True, help="Who works on it.")
 @click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="For how many seconds.")
-@with_door
-def claim(batch: str, worker: str, lease: int, door: Door) -> None:
-    """Take a frozen batch to work on, so that no other worker does; asking again renews the lease.
+@with_connection
+def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
+    """Claim a frozen batch, so that no other worker processes it; claiming it again renews the lease.
 
     Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
     """
-    answer = ask(door, lambda client: client.claim(batch, worker, lease))
-    tell(door, answer, _tell_claim(answer))
+    answer = call_gateway(connection, lambda client: client.claim(batch, worker, lease))
+    print_answer(connection, answer, _claim_text(answer))
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("batch")
 @click.option("--worker", required=True, help="Who has worked on it.")
-@with_door
-def release(batch: str, worker: str, door: Door) -> None:
-    """Give a claimed batch back.
+@with_connection
+def release(batch: str, worker: str, connection: Connection) -> None:
+    """Release a claimed batch.
 
     Example: gwclient release b1795224029597668971 --worker preproc-1
     """
-    answer = ask(door, lambda client: client.release(batch, worker))
-    tell(door, answer, _tell_claim(answer))
+    answer = call_gateway(connection, lambda client: client.release(batch, worker))
+    print_answer(connection, answer, _claim_text(answer))
 
 
-def _tell_claim(claim: Claim) -> str:
+def _claim_text(claim: Claim) -> str:
     if claim.worker is None or claim.expires is None:
         return f"{claim.batch} is nobody's"
     return f"{claim.batch} is {claim.worker}'s for {max(0.0, claim.expires - time.time()):.0f} s"

@@ -11,16 +11,16 @@ from typing import Any
 import click
 import msgspec
 
-from gwclient.account import tell_done
+from gwclient.account import done_text
 from gwclient.client import Retry
-from gwclient.commands.sending import send_live, send_source
-from gwclient.commands.talking import tell
+from gwclient.commands.console import print_answer
+from gwclient.commands.transfer import send_live, send_source
 from gwclient.exits import EXIT_CODES
-from gwclient.folder import prepare_folder, write_batch, write_whole
-from gwclient.options import Bits, Detectors, Door, Seconds, Sending, with_door, with_sending
+from gwclient.folder import prepare_folder, write_batch, write_file
+from gwclient.options import Bits, Connection, Detectors, PushOptions, Seconds, with_connection, with_push_options
+from gwclient.pieces import in_time_order
 from gwclient.progress import Progress
 from gwclient.push import Report
-from gwclient.segmenting import in_time_order
 from gwclient.sources.download import Downloads
 from gwclient.sources.file import FileSource
 from gwclient.sources.gwosc import GwoscSource, event_detectors, event_gps
@@ -28,14 +28,15 @@ from gwclient.sources.lines import pieces_of_lines, read_lines
 from gwclient.sources.names import strain_files
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run, join_spans
+from gwwire.spans import gaps
 
-#: Seconds before and after an event's GPS time that are pushed where nobody says how many.
+#: Seconds before and after an event's GPS time that are pushed by default.
 _EVENT_WINDOW = (-4.0, 4.0)
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is wanted of whatever source."""
+    """The options that choose the source."""
 
     event: str | None
     gps: tuple[float, float] | None
@@ -110,8 +111,8 @@ class _Wanted:
     help="With --event: seconds relative to its GPS time (-4). With files: GPS seconds.",
 )
 @click.option("--stop", type=Seconds(), help="The same for the end, which is not included (4).")
-@with_sending
-@with_door
+@with_push_options
+@with_connection
 def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
     event: str | None,
     gps: tuple[float, float] | None,
@@ -124,8 +125,8 @@ def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
     dq: tuple[str, ...] | None,
     start: float | None,
     stop: float | None,
-    sending: Sending,
-    door: Door,
+    options: PushOptions,
+    connection: Connection,
 ) -> None:
     """Push recorded strain: open data, files, a folder of files, or segments from standard input.
 
@@ -145,44 +146,41 @@ def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = _Wanted(event, gps, detector, int(rate) if rate else None, files, folder, stdin, channels, dq, start, stop)
     if wanted.stdin:
-        send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), sending.length), sending, door)
+        send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length), options, connection)
     elif wanted.open_data:
-        source = _open_data(wanted, door)
+        source = _open_data(wanted, connection)
         runs = list(source.runs())
-        _tell_shortage(source, runs)
-        send_source(source, iter(runs), sending, door)
+        _print_shortage(source, runs)
+        send_source(source, iter(runs), options, connection)
     else:
         files_source = _files(wanted)
-        send_source(files_source, files_source.runs(), sending, door)
+        send_source(files_source, files_source.runs(), options, connection)
 
 
-def _open_data(wanted: _Wanted, door: Door) -> GwoscSource:
+def _open_data(wanted: _Wanted, connection: Connection) -> GwoscSource:
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    if not door.as_json:
+    if not connection.as_json:
         about = wanted.event or "GPS [{!r}, {!r})".format(*wanted.window)
         say(f"fetching {about} of {', '.join(wanted.detector) or 'all detectors'} from GWOSC")
     gps = 0.0 if wanted.event is None else event_gps(wanted.event)
     start, stop = wanted.window
     detectors = wanted.detector or event_detectors(wanted.event or "")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwclient"
-    downloads = Downloads(cache, Retry(tries=door.tries), door.timeout, say)
+    downloads = Downloads(cache, Retry(tries=connection.tries), connection.timeout, say)
     return GwoscSource(
         detectors, gps + start, gps + stop, downloads, wanted.rate or 4096, wanted.event or "", wanted.bits
     )
 
 
-def _tell_shortage(source: GwoscSource, runs: Sequence[Run]) -> None:
-    """Tell the spans of the window that GWOSC has no file for."""
+def _print_shortage(source: GwoscSource, runs: Sequence[Run]) -> None:
+    """Print the spans of the window that GWOSC has no file for."""
     for channel in dict.fromkeys(run.channel for run in runs):
         of_channel = [run for run in runs if run.channel == channel]
-        edges = [
-            source.start,
-            *(edge for run in of_channel for edge in (run.t0, run.gps(len(run.strain)))),
-            source.stop,
-        ]
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        spans = [(run.t0, run.gps(len(run.strain))) for run in of_channel]
+        for start, stop in gaps([(-math.inf, source.start), *spans, (source.stop, math.inf)]):
+            # The edges of the window lie between samples.
             if stop - start >= of_channel[0].dt:
                 click.echo(f"GWOSC has nothing of {channel} in GPS [{start!r}, {stop!r})", err=True)
 
@@ -215,8 +213,8 @@ def _files(wanted: _Wanted) -> FileSource:
     help="Write a batch folder, with the truth in glitches.json, and send nothing.",
 )  # fmt: skip
 @click.option("--truth", type=click.Path(dir_okay=False, path_type=Path), help="Write the truth to this file.")
-@with_sending
-@with_door
+@with_push_options
+@with_connection
 def simulate(  # noqa: PLR0913, PLR0917 (one for each option)
     detectors: tuple[str, ...],
     seconds: float,
@@ -226,8 +224,8 @@ def simulate(  # noqa: PLR0913, PLR0917 (one for each option)
     glitch_rate: float,
     out: Path | None,
     truth: Path | None,
-    sending: Sending,
-    door: Door,
+    options: PushOptions,
+    connection: Connection,
 ) -> None:
     """Push simulated strain: noise of the detectors' design sensitivity with injected glitches.
 
@@ -245,18 +243,23 @@ def simulate(  # noqa: PLR0913, PLR0917 (one for each option)
     runs = list(source.runs())
     telling = msgspec.json.format(msgspec.json.encode(source.truth(runs)))
     if truth is not None:
-        write_whole(truth, telling)
+        write_file(truth, telling)
     if out is None:
-        send_source(source, iter(runs), sending, door)
+        send_source(source, iter(runs), options, connection)
     else:
-        _write(out, source, runs, telling, sending, door)
+        _write(out, source, runs, telling, options, connection)
 
 
 def _write(  # noqa: PLR0913, PLR0917 (all of what a batch folder is made from)
-    folder: Path, source: SimulatedSource, runs: Sequence[Run], truth: bytes, sending: Sending, door: Door
+    folder: Path,
+    source: SimulatedSource,
+    runs: Sequence[Run],
+    truth: bytes,
+    options: PushOptions,
+    connection: Connection,
 ) -> None:
     report = Report()
-    progress = Progress(sys.stderr, source.seconds, quiet=door.as_json)
+    progress = Progress(sys.stderr, source.seconds, quiet=connection.as_json)
 
     def on_written(piece: Any, size: int) -> None:
         report.acknowledged.append(piece.span)
@@ -264,10 +267,10 @@ def _write(  # noqa: PLR0913, PLR0917 (all of what a batch folder is made from)
         progress.acknowledged(piece)
 
     try:
-        write_batch(folder, in_time_order(runs, sending.length, lambda _: None), on_written)
+        write_batch(folder, in_time_order(runs, options.length, lambda _: None), on_written)
     finally:
         progress.close()
-    write_whole(folder / "glitches.json", truth)
+    write_file(folder / "glitches.json", truth)
     written = {"written": len(report.acknowledged), "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
-    words = f"{tell_done(report, f'written to {folder}')}\nthe truth is in {folder / 'glitches.json'}"
-    tell(door, {**written, "folder": str(folder)}, words)
+    words = f"{done_text(report, f'written to {folder}')}\nthe truth is in {folder / 'glitches.json'}"
+    print_answer(connection, {**written, "folder": str(folder)}, words)

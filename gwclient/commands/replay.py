@@ -11,19 +11,18 @@ from pathlib import Path
 
 import click
 
-from gwclient.account import for_people, for_programs, tell_failure
-from gwclient.commands.sending import cursor_of
-from gwclient.commands.talking import stop_when_told, tell
-from gwclient.cursor import Cursor, state_folder
+from gwclient.account import failure_text, for_people, for_programs
+from gwclient.commands.console import print_answer, stop_on_signal
+from gwclient.commands.transfer import cursor_of
+from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
 from gwclient.exits import EXIT_CODES, NOT_ACKNOWLEDGED, exit_code_of_push
-from gwclient.grouping import Sendable
-from gwclient.keeping import Keeping, check_datastore
-from gwclient.options import Bits, Door, Seconds, Sending, Size, with_door, with_sending
+from gwclient.groups import Sendable
+from gwclient.options import Bits, Connection, PushOptions, Seconds, Size, with_connection, with_push_options
+from gwclient.pieces import in_time_order, without
 from gwclient.progress import Progress
 from gwclient.push import Ending, Report
-from gwclient.replaying import Pace
-from gwclient.replaying import replay as send_at_pace
-from gwclient.segmenting import in_time_order, without
+from gwclient.replay import Pace
+from gwclient.replay import replay as send_at_pace
 from gwclient.sources.file import FileSource
 from gwclient.spool import Spool
 from gwclient.strain import LeftOut, Span, join_spans
@@ -45,8 +44,8 @@ _LOOK_IN_A_LOG_S = 5.0
     help="The folder where segments wait.  [default: one for these files, under XDG_STATE_HOME]",
 )  # fmt: skip
 @click.option("--spool-size", type=Size(), default="1GB", show_default=True, help="How much may wait there.")
-@with_sending
-@with_door
+@with_push_options
+@with_connection
 def replay(  # noqa: PLR0913, PLR0917 (one for each option)
     files: tuple[Path, ...],
     rate: float,
@@ -54,8 +53,8 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
     dq: tuple[str, ...] | None,
     folder: Path | None,
     spool_size: int,
-    sending: Sending,
-    door: Door,
+    options: PushOptions,
+    connection: Connection,
 ) -> None:
     """Send strain files as a detector would: a second of strain of every channel each second.
 
@@ -71,12 +70,12 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
     source = FileSource(files, bits=dq, channels=channels)
     state = state_folder(os.environ)
     identity = f"replay of {source.identity}"
-    digest = hashlib.sha256(f"{door.srv}\n{identity}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{connection.srv}\n{identity}".encode()).hexdigest()[:16]
     skipped: list[LeftOut] = []
     acknowledged_before: list[Span] = []
     before = "sent, or in the spool, before"
     with (
-        cursor_of(identity, sending, door) as cursor,
+        cursor_of(identity, options, connection) as cursor,
         closing(Spool(folder or state / f"spool-{digest}", spool_size)) as spool,
     ):
         waiting = join_spans(spool.spans)
@@ -86,7 +85,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                 without(without(run, cursor.settled.get(run.channel, []), before), waiting.get(run.channel, []), before)
                 for run in source.runs()
             )
-            cut = in_time_order(missing, sending.length, skipped.append)
+            cut = in_time_order(missing, options.length, skipped.append)
             for piece in cut:
                 if cursor.covers(piece.span):
                     acknowledged_before.append(piece.span)
@@ -94,9 +93,9 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                     yield piece
 
         pace = Pace(rate)
-        report = asyncio.run(_replay(pieces, source.seconds, spool, pace, cursor, sending, door))
+        report = asyncio.run(_replay(pieces, source.seconds, spool, pace, cursor, options, connection))
     report.before = acknowledged_before
-    _tell(report, pace, skipped, door)
+    _print_report(report, pace, skipped, connection)
 
 
 async def _replay(  # noqa: PLR0913, PLR0917 (what a replay is made of)
@@ -105,20 +104,20 @@ async def _replay(  # noqa: PLR0913, PLR0917 (what a replay is made of)
     spool: Spool,
     pace: Pace,
     cursor: Cursor,
-    sending: Sending,
-    door: Door,
+    options: PushOptions,
+    connection: Connection,
 ) -> Report:
-    progress = Progress(sys.stderr, seconds, quiet=door.as_json)
-    listener = Keeping(progress, cursor)
-    looking = asyncio.create_task(_show_lag(progress, pace, spool, quiet=door.as_json))
+    progress = Progress(sys.stderr, seconds, quiet=connection.as_json)
+    listener = CursorListener(progress, cursor)
+    looking = asyncio.create_task(_show_lag(progress, pace, spool, quiet=connection.as_json))
     try:
         if len(spool):
             progress.say(f"{len(spool)} segments wait in the spool from before")
-        async with door.client(progress.retrying) as client:
+        async with connection.client(progress.retrying) as client:
             await check_datastore(client, cursor, progress.say)
             return await send_at_pace(
-                client, pieces(), spool, pace, concurrency=sending.concurrency, poll=sending.poll, listener=listener,
-                say=progress.say, stop=stop_when_told(progress.say),
+                client, pieces(), spool, pace, concurrency=options.concurrency, poll=options.poll, listener=listener,
+                say=progress.say, stop=stop_on_signal(progress.say),
             )  # fmt: skip
     finally:
         looking.cancel()
@@ -136,15 +135,15 @@ async def _show_lag(progress: Progress, pace: Pace, spool: Spool, *, quiet: bool
         progress.say(words)
 
 
-def _tell(report: Report, pace: Pace, skipped: list[LeftOut], door: Door) -> None:
+def _print_report(report: Report, pace: Pace, skipped: list[LeftOut], connection: Connection) -> None:
     account = for_programs(report, skipped) | {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}
     words = for_people(report, skipped)
     if pace.dropped:
         lost = [LeftOut(span, "the spool was full") for span in pace.dropped]
         words = for_people(report, [*skipped, *lost])
-    tell(door, account, words)
+    print_answer(connection, account, words)
     if report.ending is not Ending.COMPLETE:
-        click.echo(f"gwclient: {tell_failure(report)}", err=True)
+        click.echo(f"gwclient: {failure_text(report)}", err=True)
         sys.exit(exit_code_of_push(report))
     if pace.dropped:
         click.echo(f"gwclient: the spool was full: {len(pace.dropped)} segments were dropped", err=True)

@@ -1,4 +1,4 @@
-"""`gwclient verify`: whether every byte of an archived batch is what was sealed."""
+"""`gwclient verify`: compare an archived batch with its manifest."""
 
 import asyncio
 import sys
@@ -6,10 +6,10 @@ import sys
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.talking import ask, tell
+from gwclient.commands.console import call_gateway, print_answer
 from gwclient.errors import NotAsExpected
 from gwclient.exits import EXIT_CODES, NOT_ACKNOWLEDGED
-from gwclient.options import Door, Seconds, with_door
+from gwclient.options import Connection, Seconds, with_connection
 from gwwire.public import Verification, VerificationState
 
 
@@ -18,22 +18,22 @@ from gwwire.public import Verification, VerificationState
 @click.option(
     "--poll", type=Seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look how far it is."
 )
-@with_door
-def verify(batch: str, poll: float, door: Door) -> None:
-    """Have an archived batch compared with its manifest, and wait for what is found (exit code 1: it is damaged).
+@with_connection
+def verify(batch: str, poll: float, connection: Connection) -> None:
+    """Compare an archived batch with its manifest, and wait for the result (exit code 1: it is damaged).
 
     It goes on at the datastore when this is interrupted, and asking again while it does begins nothing anew.
 
     Example: gwclient verify b1795224029597668971
     """
-    found = ask(door, lambda client: _until_found(client, batch, poll))
-    tell(door, found, "\n".join([*found.problems, f"{batch} is {found.state}: {_read(found)}"]))
+    found = call_gateway(connection, lambda client: _until_found(client, batch, poll))
+    print_answer(connection, found, "\n".join([*found.problems, f"{batch} is {found.state}: {_read(found)}"]))
     if found.state is VerificationState.DAMAGED:
         sys.exit(NOT_ACKNOWLEDGED)
 
 
-def tell_verification(found: Verification) -> str:
-    """Tell in a few words what is known of a batch's bytes."""
+def verification_text(found: Verification) -> str:
+    """Return the result of a verification in a few words."""
     match found.state:
         case VerificationState.RUNNING:
             return f"being verified: {_read(found)}"

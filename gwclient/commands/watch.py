@@ -1,4 +1,4 @@
-"""`gwclient watch`: how the batch in hand fills."""
+"""`gwclient watch`: show how the current batch fills."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ import msgspec
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayUnavailable
 from gwclient.exits import EXIT_CODES
-from gwclient.options import Door, Seconds, Size, with_door
+from gwclient.options import Connection, Seconds, Size, with_connection
 from gwwire.public import Stats
 
 _BAR = 24
@@ -21,25 +21,25 @@ _BAR = 24
 @click.option("--every", type=Seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look.")
 @click.option("--count", type=click.IntRange(1), help="How often to look before it ends.  [default: until Ctrl-C]")
 @click.option("--full", type=Size(), help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")
-@with_door
-def watch(every: float, count: int | None, full: int | None, door: Door) -> None:
-    """Show how the batch in hand fills: segments, bytes, and how many come in a second.
+@with_connection
+def watch(every: float, count: int | None, full: int | None, connection: Connection) -> None:
+    """Show how the current batch fills: segments, bytes, and how many arrive per second.
 
     On a terminal one line is kept up to date; elsewhere each look is a line, with --json an object a line.
 
     Example: gwclient watch --full 50MB
     """
-    asyncio.run(_watch(door, every, count, full))
+    asyncio.run(_watch(connection, every, count, full))
 
 
-async def _watch(door: Door, every: float, count: int | None, full: int | None) -> None:
+async def _watch(connection: Connection, every: float, count: int | None, full: int | None) -> None:
     last: tuple[float, Stats] | None = None
     looks = 0
-    live = sys.stdout.isatty() and not door.as_json
-    async with door.client() as client:
+    live = sys.stdout.isatty() and not connection.as_json
+    async with connection.client() as client:
         while True:
             began = time.monotonic()
-            line, last = await _look(client, door, last, full)
+            line, last = await _look(client, connection, last, full)
             click.echo(f"\r\x1b[K{line}" if live else line, nl=not live)
             looks += 1
             if looks == count:
@@ -50,17 +50,17 @@ async def _watch(door: Door, every: float, count: int | None, full: int | None) 
 
 
 async def _look(
-    client: GlitchflowClient, door: Door, last: tuple[float, Stats] | None, full: int | None
+    client: GlitchflowClient, connection: Connection, last: tuple[float, Stats] | None, full: int | None
 ) -> tuple[str, tuple[float, Stats] | None]:
     try:
         stats, state = await asyncio.gather(client.stats(), client.desc())
     except GatewayUnavailable as error:
         if last is None:
             raise
-        return (msgspec.json.encode({"error": str(error)}).decode() if door.as_json else str(error)), last
+        return (msgspec.json.encode({"error": str(error)}).decode() if connection.as_json else str(error)), last
     now = time.monotonic()
     rates = _rates(last, now, stats)
-    if door.as_json:
+    if connection.as_json:
         told = {"time": time.time(), "resp": state.resp, **msgspec.to_builtins(stats), **rates}
         return msgspec.json.encode(told).decode(), (now, stats)
     speed = f", {rates['segments_per_s']:.1f} segments/s, {rates['bytes_per_s'] / 1e6:.2f} MB/s" if rates else ""

@@ -1,4 +1,4 @@
-"""Where strain comes from; each source gives runs of strain in the order of their t0."""
+"""Sources of strain; each returns runs of strain in the order of their t0."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,7 +7,7 @@ from gwclient.strain import Run
 
 
 class Source(Protocol):
-    """Something that has strain, with its channel, sample grid and quality, and gives the same each time."""
+    """A source of strain, which returns the same runs each time."""
 
     @property
     def seconds(self) -> float:
@@ -16,14 +16,14 @@ class Source(Protocol):
 
     @property
     def identity(self) -> str:
-        """What is asked of which source, in one line: what was acknowledged of it is kept under this name."""
+        """What is read from which source, in one line; its cursor is named after it."""
         ...
 
     def runs(self) -> Iterator[Run]:
-        """Give the strain, ordered by t0, reading no further ahead than is asked for.
+        """Return the runs, ordered by t0; each is read when it is needed.
 
         Raises:
-            SourceError: it cannot be had.
+            SourceError: they cannot be read.
 
         """
         ...

@@ -1,7 +1,7 @@
-"""Fetches files into a cache: whole or not there, tried again where that may help, going on where it was cut off.
+"""Downloads into a cache: files are complete or missing, with retries that continue a partial download.
 
-What came of a file lies in `FILE.part`, and in `FILE.version` what its server called that version of it: the rest is
-asked for on the condition that it still is that one. What nobody used for 30 days is taken out of the cache.
+`FILE.part` is the partial file, and `FILE.version` the server's name of that version (ETag or date): the rest is
+requested only if the version is still the same. Files not used for 30 days are removed.
 """
 
 import os
@@ -20,7 +20,7 @@ from gwclient.sources.recording import one_line
 _CHUNK = 2**16
 _PARTIAL, _RANGE_WRONG, _TOO_MANY, _SERVER = 206, 416, 429, 500
 _KEPT_UNUSED_S = 30 * 86400.0
-#: s between two lines about a file that takes its time.
+#: s between two lines about a slow download.
 _PAUSE_S = 5.0
 
 
@@ -29,10 +29,10 @@ class Downloads:
     """Fetches files by HTTP.
 
     Attributes:
-        folder: where the files are kept; made where it is missing.
-        retry: how long to insist.
-        timeout: s without a byte after which a try has failed.
-        tell: hears what happens, a line each.
+        folder: the cache, created if missing.
+        retry: how often to retry.
+        timeout: s without a byte after which an attempt fails.
+        tell: is called with each line for people.
 
     """
 
@@ -42,11 +42,11 @@ class Downloads:
     tell: Callable[[str], None] = lambda _: None
 
     def fetch(self, url: str) -> Path:
-        """Give the file, fetching it where it is not in the cache.
+        """Return the file; fetch it if it is not in the cache.
 
         Raises:
             InvalidSource: the server says that there is no such file, or the cache cannot be written.
-            SourceUnreachable: every try failed; what came is kept, and the next time goes on from there.
+            SourceUnreachable: every attempt failed; the next call continues the partial file.
 
         """
         parts = urlsplit(url)
@@ -65,12 +65,12 @@ class Downloads:
         return path
 
     def forget(self, paths: Iterable[Path]) -> None:
-        """Take files out of the cache."""
+        """Remove files from the cache."""
         for path in paths:
             path.unlink(missing_ok=True)
 
     def _remove_unused(self) -> None:
-        """Take out what nobody used for long; what is in use was touched when it was."""
+        """Remove files that were not used for long; using a file updates its time."""
         for path in self.folder.glob("*/*"):
             if time.time() - path.stat().st_mtime > _KEPT_UNUSED_S:
                 path.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ class Downloads:
                 return
 
     def _fetch_rest(self, url: str, unfinished: "_Unfinished") -> None:
-        """Fetch what is missing of a file."""
+        """Fetch the missing part of a file."""
         import requests  # noqa: PLC0415 (comes with gwosc, and is not needed by other sources)
 
         try:
@@ -120,13 +120,13 @@ class Downloads:
 
 @dataclass(frozen=True)
 class _Unfinished:
-    """What came of a file, and which version of it that is."""
+    """A partial file, and the version it belongs to."""
 
     part: Path
     version: Path
 
     def condition(self) -> dict[str, str]:
-        """Give the headers that ask for the rest of this version, or for all of another; none where all is missing."""
+        """Return the headers that request the rest of this version or all of another; none without a partial file."""
         try:
             there, version = self.part.stat().st_size, self.version.read_text()
         except FileNotFoundError:
@@ -134,7 +134,7 @@ class _Unfinished:
         return {"Range": f"bytes={there}-", "If-Range": version} if there and version else {}
 
     def open(self, response: Any) -> IO[bytes]:
-        """Open the part for what is coming: to go on, or to begin anew."""
+        """Open the partial file to append to it, or to begin again."""
         if response.status_code == _PARTIAL:
             return self.part.open("ab")
         file = self.part.open("wb")
@@ -142,13 +142,13 @@ class _Unfinished:
         return file
 
     def become(self, path: Path) -> None:
-        """Be the whole file."""
+        """Rename the partial file to the complete one."""
         self.part.replace(path)
         self.version.unlink(missing_ok=True)
 
 
 def _version(headers: Any) -> str:
-    """Give what names a version byte for byte; a weak ETag does not."""
+    """Return the name of a version, which stands for its bytes; a weak ETag does not."""
     tag: str = headers.get("ETag", "")
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
@@ -169,7 +169,7 @@ def _check(url: str, response: Any) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Name the innermost cause: requests wraps urllib3's words, which wrap the system's."""
+    """Return the innermost cause: requests wraps urllib3's errors, which wrap the system's."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return one_line(error) or type(error).__name__

@@ -16,17 +16,18 @@ from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
 from gwclient.sources.names import FRAME_SUFFIXES
 from gwclient.sources.recording import Recording, gwosc_channel
-from gwclient.strain import Exclusion, Quality, Run, first_sample, sample_period
+from gwclient.strain import Exclusion, Quality, Run
+from gwwire.spans import first_sample, sample_period, sampling
 
 __all__ = ["FileSource", "gwosc_channel"]
 
-#: The data-quality bits that have to be set where nobody says which, and the file has them.
+#: The data-quality bits that have to be set by default, if the file has them.
 DEFAULT_BITS = ("DATA",)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The samples [first, last) of a recording: those in the window that no earlier file has."""
+    """The samples [first, last) of a recording that are in the window and in no earlier file."""
 
     recording: Recording
     first: int
@@ -48,10 +49,10 @@ class FileSource:
         paths: the files, in any order.
         start: GPS seconds; samples before it are left out.
         stop: GPS seconds; samples from it on are left out.
-        bits: data-quality bits that have to be set; None: DATA, where the file has it.
+        bits: data-quality bits that have to be set; None: DATA, if the file has it.
         channels: names or patterns of channels wanted from frames, which have many.
-        meta: what is known of all of it, as the event; goes into the meta of each segment.
-        name: what its cursor is kept under; the files' paths where not given.
+        meta: metadata of all runs, as the event; part of the meta of each segment.
+        name: what its cursor is named after; by default the files' paths.
 
     """
 
@@ -68,7 +69,7 @@ class FileSource:
         """How much strain there will be in s, all files together.
 
         Raises:
-            InvalidSource: a file is not what it should be.
+            InvalidSource: a file is invalid.
 
         """
         return sum((part.last - part.first) * part.recording.dt for part in self._parts)
@@ -82,7 +83,7 @@ class FileSource:
         """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time.
 
         Raises:
-            InvalidSource: a file is not what it should be, or none has samples there.
+            InvalidSource: a file is invalid, or none has samples there.
 
         """
         if not self._parts:
@@ -92,9 +93,9 @@ class FileSource:
     @cached_property
     def _parts(self) -> list[_Part]:
         recordings = [each for path in self.paths for each in _recordings(path, self.channels)]
-        recordings.sort(key=lambda each: (each.channel, each.dt, each.t0))
+        recordings.sort(key=lambda each: (each.channel, sampling(each.dt), each.t0))
         parts: list[_Part] = []
-        for _, of_channel in groupby(recordings, key=lambda each: (each.channel, each.dt)):
+        for _, of_channel in groupby(recordings, key=lambda each: (each.channel, sampling(each.dt))):
             covered = self.start
             for recording in of_channel:
                 first = first_sample(self.start, recording.t0, recording.dt, recording.count)
@@ -137,7 +138,7 @@ class FileSource:
 
 
 def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: int) -> list[Exclusion]:
-    """Give the samples for which a wanted bit is not set, or nothing is known of it.
+    """Return the samples for which a wanted bit is not set, or not known.
 
     Args:
         quality: the bits.

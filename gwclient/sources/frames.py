@@ -1,4 +1,4 @@
-"""Frames as the detectors write them (GWF, LIGO-T970130), by gwframe, or by gwpy where it has a library for frames.
+"""Frames of the detectors (GWF, LIGO-T970130), read by gwframe, or by gwpy if it has a library for frames.
 
 Neither comes with the `client` extra alone: `frames` has gwframe.
 """
@@ -19,14 +19,14 @@ from gwclient.errors import InvalidSource
 from gwclient.sources.recording import Recording, one_line
 from gwclient.strain import Quality
 
-#: Channels taken where nobody names any: GWOSC's, and the calibrated strain of the detectors themselves.
+#: Default channels: GWOSC's, and the calibrated strain of the detectors themselves.
 _STRAIN = re.compile(r"[A-Z]\d:\S*(STRAIN|[Hh]oft)\S*")
 #: The bits of a DQMASK channel, which frames do not name (https://gwosc.org/archive/dataset/O1).
 _GWOSC_BITS = ("DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_CAT2", "BURST_CAT3")
 
 
 def read_frames(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
-    """Tell what is in a frame file, of the wanted channels.
+    """Return the recordings of the wanted channels in a frame file.
 
     Args:
         path: the file.

@@ -20,7 +20,7 @@ from gwclient.strain import Run
 
 
 def event_detectors(event: str) -> tuple[str, ...]:
-    """Give the detectors that GWOSC has strain of, around an event.
+    """Return the detectors that GWOSC has strain of, around an event.
 
     Raises:
         SourceUnreachable: GWOSC does not answer.
@@ -31,7 +31,7 @@ def event_detectors(event: str) -> tuple[str, ...]:
 
 
 def event_gps(event: str) -> float:
-    """Give an event's GPS time in s.
+    """Return an event's GPS time in s.
 
     Raises:
         SourceUnreachable: GWOSC does not answer.
@@ -46,12 +46,12 @@ class GwoscSource:
     """Fetches the files with the strain of some detectors in a GPS interval, and reads that.
 
     Attributes:
-        detectors: as ("H1", "L1"): whatever the release has.
+        detectors: as ("H1", "L1").
         start: GPS seconds.
         stop: GPS seconds; the window is half-open.
-        downloads: fetches the files, and keeps them.
+        downloads: the cache of files.
         rate: sample rate, Hz; GWOSC has 4096 and 16384.
-        event: what it is all about, for the meta of each segment.
+        event: the event's name, for the meta of each segment.
         bits: data-quality bits that have to be set; None: DATA.
 
     """
@@ -81,11 +81,11 @@ class GwoscSource:
         return f"gwosc {about}[{self.start!r}, {self.stop!r}) of {','.join(self.detectors)} at {self.rate} Hz"
 
     def runs(self) -> Iterator[Run]:
-        """Fetch what is not in the cache, and give the runs; each t0 is that of the file's own grid.
+        """Fetch what is not in the cache, and return the runs; each t0 is on the file's own grid.
 
         Raises:
             SourceUnreachable: GWOSC does not answer.
-            InvalidSource: there are no such data, or what came is no strain file.
+            InvalidSource: there are no such data, or a file is not a strain file.
 
         """
         return self._files.runs()
@@ -126,7 +126,7 @@ class GwoscSource:
 
 
 def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
-    """Choose the files to fetch for the GPS span [start, stop), with as little beside it as can be.
+    """Return the files to fetch for the GPS span [start, stop), with as little else as possible.
 
     A file that holds all the rest is chosen, the shortest of them; else the one that reaches furthest. What no file
     has is left open.
@@ -162,7 +162,7 @@ def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options:
 
 
 def _translate(error: Exception, otherwise: str) -> SourceError:
-    """Tell a server that does not answer from data that do not exist."""
+    """Return the error for a server that does not answer, or for data that do not exist."""
     import requests  # noqa: PLC0415 (comes with gwosc)
     import tenacity  # noqa: PLC0415 (comes with gwosc)
     from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)

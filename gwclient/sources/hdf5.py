@@ -1,6 +1,6 @@
 """Strain files in the layout of the Gravitational Wave Open Science Center (GWOSC), HDF5.
 
-The layout is told at https://gwosc.org/tutorials: `strain/Strain` with Xstart and Xspacing, `meta/Detector`, and
+The layout is described at https://gwosc.org/tutorials: `strain/Strain` with Xstart and Xspacing, `meta/Detector`, and
 `quality/simple/DQmask` with the names of its bits beside it.
 """
 
@@ -16,12 +16,12 @@ from gwclient.errors import InvalidSource
 from gwclient.sources.recording import Recording, gwosc_channel, one_line
 from gwclient.strain import Quality
 
-#: What h5py raises for a file that is none, is cut off, or has another layout.
+#: What h5py raises for a file that is not HDF5, is truncated, or has another layout.
 _BROKEN = (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError)
 
 
 def read_hdf5(path: Path) -> list[Recording]:
-    """Tell what is in a file; it has one channel.
+    """Return the recording in a file, which has one channel.
 
     Raises:
         InvalidSource: it is not in GWOSC's layout.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gwclient.errors import InvalidSource
-from gwclient.segmenting import Length, Piece, cut
+from gwclient.pieces import Length, Piece, cut
 from gwclient.strain import Run
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment
@@ -17,9 +17,9 @@ _CHUNK = 2**18
 
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
-    """Give the lines that come over a file descriptor, without their ends; None whenever none has come yet.
+    """Yield the lines of a file descriptor without their ends, and None while there is none.
 
-    It never blocks, so that whoever asks can do something else meanwhile.
+    It never blocks.
     """
     rest = b""
     while True:
@@ -37,7 +37,7 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
 
 
 def pieces_of_lines(lines: Iterator[bytes | None], length: Length) -> Iterator[Piece | None]:
-    """Give the segments in the lines; one longer than `length` is cut.
+    """Yield the segments in the lines; one longer than `length` is cut.
 
     Raises:
         InvalidSource: a line is no segment; the message says which, and why.

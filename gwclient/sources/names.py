@@ -14,7 +14,7 @@ _NAME = re.compile(r"(?P<obs>[A-Z]+)-(?P<kind>[\w+#]+)-(?P<start>\d+)-(?P<durati
 
 
 class FileName(NamedTuple):
-    """What a file's name tells: the observatories, the kind of data, and the span in GPS seconds."""
+    """The parts of a file's name: the observatories, the kind of data, and the span in GPS seconds."""
 
     observatories: str
     kind: str
@@ -29,7 +29,7 @@ class FileName(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """Read a name; None where it is another kind of name."""
+        """Parse a name; return None if it is another kind of name."""
         if match := _NAME.fullmatch(name):
             return cls(match["obs"], match["kind"], int(match["start"]), int(match["duration"]), match["suffix"])
         return None
@@ -44,7 +44,7 @@ def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], l
         stop: GPS seconds; files that begin at it or later are not wanted.
 
     Returns:
-        The files that overlap [start, stop), ordered by their start; and the names of strain files that tell no span.
+        The files that overlap [start, stop), ordered by their start; and the names of strain files without a span.
 
     Raises:
         InvalidSource: there are none.

@@ -1,4 +1,4 @@
-"""What a strain file says of one channel, and how to read its samples."""
+"""Recordings: what a strain file contains of one channel, and how to read its samples."""
 
 import re
 from collections.abc import Callable
@@ -25,8 +25,8 @@ class Recording:
         t0: GPS seconds of the first sample.
         dt: sample spacing, s.
         count: the number of samples.
-        quality: the file's data-quality bits, None where it has none.
-        read: gives the samples [first, last), float64; those that are not valid are NaN.
+        quality: the file's data-quality bits, or None if it has none.
+        read: returns the samples [first, last), float64; invalid ones are NaN.
 
     """
 
@@ -41,10 +41,10 @@ class Recording:
 
 
 def gwosc_channel(name: str, detector: str, rate: float) -> str:
-    """Give the channel that open data come from: the one the data name, else the one GWOSC's convention names.
+    """Return the channel of open data: the one the data name, else the one of GWOSC's convention.
 
     Args:
-        name: what the data call themselves; the oldest files only say "Strain".
+        name: the channel's name in the data; the oldest files have only "Strain".
         detector: as "L1".
         rate: sample rate, Hz.
 
@@ -55,5 +55,5 @@ def gwosc_channel(name: str, detector: str, rate: float) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Give an exception's message in one line."""
+    """Return an exception's message in one line."""
     return " ".join(str(error).split())

@@ -61,16 +61,16 @@ class SimulatedSource:
 
     @property
     def identity(self) -> str:
-        """The parameters: the same ones give the same strain."""
+        """The parameters, which decide the strain."""
         what = f"{','.join(self.detectors)} {self.duration!r} s at {self.rate} Hz from GPS {self.t0}"
         return f"simulation of {what}, seed {self.seed}, {self.glitch_rate!r} glitches/s"
 
     def runs(self) -> Iterator[Run]:
-        """Give one run for each detector."""
+        """Return one run for each detector."""
         return map(self._run, self.detectors)
 
     def truth(self, runs: Sequence[Run]) -> Truth:
-        """Tell what is in the runs that this source gave."""
+        """Return the truth about the runs of this source."""
         glitches = sorted((glitch for run in runs for glitch in run.glitches), key=lambda glitch: glitch.gps)
         names = {detector: SENSITIVITIES[detector].name for detector in self.detectors}
         return Truth(self.seed, self.t0, self.duration, self.rate, self.glitch_rate, names, glitches)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.images import IMAGES, BuildFailed, Naming, build_all, engine
+from scripts.engine import IMAGES, EngineMissing, Naming, engine
 from scripts.stack import Stack
 from scripts.trio import free_ports
 from tests.support.containers import Container, docker, inspect
+from tools.images import build_all
 
 SERVICES = ("databuff", "dslogic", "gflapi")
 
@@ -19,7 +20,7 @@ def images() -> dict[str, str]:
     """Build the images; gives the full name of each."""
     try:
         engine()
-    except BuildFailed as missing:
+    except EngineMissing as missing:
         pytest.skip(f"the containers are NOT tested: {missing}")
     build_all(IMAGES, os.environ)
     naming = Naming.from_environment(os.environ)

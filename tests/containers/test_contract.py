@@ -11,7 +11,7 @@ from tests.contracts.test_openapi import (  # noqa: F401 (pytest finds tests and
     test_every_answer_is_one_the_document_describes,
     test_the_document_names_every_route_of_the_gateway,
 )
-from tests.support.writers import Connection
+from tools.clients import Connection
 
 pytestmark = pytest.mark.timeout(900)
 

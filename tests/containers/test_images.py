@@ -10,8 +10,9 @@ from databuffer.settings import BufferSettings
 from dslogic.settings import LogicSettings
 from glitchflow_api.settings import GatewaySettings
 from gwservice.settings import ServiceSettings
-from scripts.images import IMAGES, size, version
+from scripts.engine import IMAGES, version
 from tests.support.containers import CONFINED, Container, docker, inspect, wait_for
+from tools.images import size
 
 pytestmark = pytest.mark.timeout(900)
 

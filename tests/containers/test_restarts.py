@@ -9,7 +9,7 @@ import pytest
 
 from scripts.stack import Stack
 from tests.support.containers import Container, docker, inspect, wait_for
-from tests.support.writers import Connection
+from tools.clients import Connection
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from scripts.images import ROOT, version
+from scripts.engine import ROOT, version
 from scripts.stack import Stack
 from tests.support.containers import Container, docker, inspect
 from tests.support.segments import segment_body
-from tests.support.writers import Connection
+from tools.clients import Connection
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.images import ROOT
+from scripts.engine import ROOT
 from scripts.stack import Stack
 from tests.support.containers import Container
 from tests.support.segments import segment_body
-from tests.support.writers import Connection
+from tools.clients import Connection
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -1,4 +1,4 @@
-"""constraints.txt pins what the project is made of; what cannot be asked about weaknesses is said to be skipped."""
+"""constraints.txt pins every installed package; a lookup of vulnerabilities that was not possible is SKIPPED."""
 
 import json
 import sys
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import audit
-from scripts.audit import CONSTRAINTS, ask_pip_audit, main, read_pins, unpinned, weaknesses
+from tools import audit
+from tools.audit import CONSTRAINTS, main, read_pins, run_pip_audit, unpinned, vulnerabilities
 
 REPORT = {
     "dependencies": [
@@ -40,8 +40,8 @@ def test_a_line_that_pins_nothing_is_refused(line: str) -> None:
         read_pins("a-b==1\nA_b==2\n")
 
 
-def test_a_known_weakness_is_told_with_what_mends_it() -> None:
-    assert list(weaknesses(REPORT)) == ["flask 1.0: PYSEC-1, mended in 1.1"]
+def test_a_known_vulnerability_is_reported_with_the_version_that_fixes_it() -> None:
+    assert list(vulnerabilities(REPORT)) == ["flask 1.0: PYSEC-1, fixed in 1.1"]
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_a_known_weakness_is_told_with_what_mends_it() -> None:
         ("import sys; sys.exit('no such host')", 0, "SKIPPED"),
         ("raise SystemExit(3)", 0, "SKIPPED"),
     ],
-    ids=["a weakness", "no network", "no pip-audit"],
+    ids=["a vulnerability", "no network", "no pip-audit"],
 )
-def test_the_audit_fails_for_a_weakness_and_says_when_nobody_could_be_asked(
+def test_the_audit_fails_for_a_vulnerability_and_says_when_the_lookup_was_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, status: int, told: str
 ) -> None:
     stand_in = tmp_path / "stand_in.py"
@@ -64,4 +64,4 @@ def test_the_audit_fails_for_a_weakness_and_says_when_nobody_could_be_asked(
 
 
 def test_a_program_that_is_not_there_is_a_reason_and_no_crash() -> None:
-    assert isinstance(ask_pip_audit(["/nowhere/pip-audit"], audit.CONSTRAINTS), str)
+    assert isinstance(run_pip_audit(["/nowhere/pip-audit"], audit.CONSTRAINTS), str)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.audit import installed_with
+from tools.audit import installed_with
 
 FORBIDDEN = {
     "databuffer": {"flask", "gunicorn", "numpy", "aiohttp", "gwpy", "fastapi-cli"},

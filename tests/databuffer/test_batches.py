@@ -46,7 +46,7 @@ def environment(settings: BufferSettings, monkeypatch: pytest.MonkeyPatch) -> No
 async def fill(buffer: Buffer, count: int = 3) -> None:
     for number in range(count):
         meta = f'"meta":{{"channel":"{"HL"[number % 2]}1:STRAIN"}}'
-        await buffer.append(f'{{"h":[{number}.0,0.5],"t":[{100 + number},0.5],{meta}}}'.encode())
+        await buffer.ingest.append(f'{{"h":[{number}.0,0.5],"t":[{100 + number},0.5],{meta}}}'.encode())
 
 
 def manifest_in(folder: Path) -> Any:
@@ -57,10 +57,10 @@ async def test_freezing_seals_the_batch_with_a_manifest_of_every_segment(
     buffer: Buffer, settings: BufferSettings
 ) -> None:
     await fill(buffer)
-    frozen = await buffer.freeze(ALICE)
+    frozen = await buffer.batches.freeze(ALICE)
     manifest = manifest_in(settings.DATAROOT)
     assert (manifest["batch"], manifest["digest"], manifest["holder"]) == (frozen.batch, frozen.digest, "alice")
-    assert (manifest["n_itm"], manifest["buff_size"]) == (3, buffer.stats.buff_size)
+    assert (manifest["n_itm"], manifest["buff_size"]) == (3, buffer.queries.stats.buff_size)
     for number, entry in enumerate(manifest["segments"]):
         content = (settings.DATAROOT / entry["name"]).read_bytes()
         assert entry["size"] == len(content)
@@ -75,7 +75,7 @@ async def test_freezing_seals_the_batch_with_a_manifest_of_every_segment(
 
 async def test_the_digest_can_be_checked_with_coreutils_alone(buffer: Buffer, settings: BufferSettings) -> None:
     await fill(buffer)
-    frozen = await buffer.freeze(ALICE)
+    frozen = await buffer.batches.freeze(ALICE)
     command = "LC_ALL=C sha256sum gwb*.json | sha256sum"
     listed = subprocess.run(command, shell=True, cwd=settings.DATAROOT, check=True, capture_output=True, text=True)  # noqa: ASYNC221, S602 (a fixed command)
     assert listed.stdout.split()[0] == frozen.digest
@@ -83,7 +83,7 @@ async def test_the_digest_can_be_checked_with_coreutils_alone(buffer: Buffer, se
 
 async def test_an_archive_is_sealed_even_if_nobody_froze_it(buffer: Buffer) -> None:
     await fill(buffer)
-    archived = await buffer.flush()
+    archived = await buffer.batches.flush()
     assert archived.folder
     assert manifest_in(archived.folder)["n_itm"] == 3
     assert main(["verify", str(archived.folder)]) == 0
@@ -115,7 +115,7 @@ async def test_verify_notices_whatever_is_done_to_an_archive(
     buffer: Buffer, capsys: pytest.CaptureFixture[str], harm: Callable[[Path, str], None]
 ) -> None:
     await fill(buffer)
-    folder = (await buffer.flush()).folder
+    folder = (await buffer.batches.flush()).folder
     assert folder
     assert main(["verify", str(folder)]) == 0
     name = manifest_in(folder)["segments"][1]["name"]
@@ -132,82 +132,82 @@ async def test_verify_needs_a_manifest(tmp_path: Path, capsys: pytest.CaptureFix
 
 async def test_the_holder_can_thaw_and_nobody_else(buffer: Buffer, settings: BufferSettings) -> None:
     await fill(buffer)
-    await buffer.freeze(ALICE)
+    await buffer.batches.freeze(ALICE)
     for user, token in (("bob", "secret"), ("alice", "guess")):
         with pytest.raises(NotHolder):
-            await buffer.thaw(ThawOrder(user, token))
-    assert buffer.description.user == "alice"
-    thawed = await buffer.thaw(ThawOrder("alice", "secret"))
+            await buffer.batches.thaw(ThawOrder(user, token))
+    assert buffer.queries.description.user == "alice"
+    thawed = await buffer.batches.thaw(ThawOrder("alice", "secret"))
     assert thawed.n_itm == 3
-    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
+    assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
     assert not (settings.DATAROOT / "MANIFEST.json").exists()
     await fill(buffer, 1)
-    assert buffer.stats.n_itm == 4
-    assert await buffer.thaw(ThawOrder("anybody", "")) == buffer.stats
+    assert buffer.queries.stats.n_itm == 4
+    assert await buffer.batches.thaw(ThawOrder("anybody", "")) == buffer.queries.stats
 
 
 async def test_rotating_a_freeze_costs_no_data(rotating: Buffer, settings: BufferSettings) -> None:
     await fill(rotating, 3)
-    frozen = await rotating.freeze(ALICE)
+    frozen = await rotating.batches.freeze(ALICE)
     await fill(rotating, 2)
-    stats = rotating.stats
+    stats = rotating.queries.stats
     assert (stats.n_itm, stats.next_n_itm) == (3, 2)
     assert stats.next_buff_size == sum(path.stat().st_size for path in (settings.DTVOLROOT / "next").iterdir())
-    assert len(await rotating.names()) == 3
+    assert len(await rotating.queries.names()) == 3
     assert manifest_in(settings.DATAROOT)["digest"] == frozen.digest
 
-    archived = await rotating.flush()
+    archived = await rotating.batches.flush()
     assert archived.folder
     assert len(list(archived.folder.glob("gwb*.json"))) == 3
-    assert rotating.stats == Stats(2, stats.next_buff_size or 0)
+    assert rotating.queries.stats == Stats(2, stats.next_buff_size or 0)
     assert len(list(settings.DATAROOT.iterdir())) == 2
     assert not (settings.DTVOLROOT / "next").exists()
-    assert [json.loads(line)["name"] for line in await rotating.log_lines()] == await rotating.names()
+    assert [json.loads(line)["name"] for line in await rotating.queries.log_lines()] == await rotating.queries.names()
     await fill(rotating, 1)
-    assert rotating.stats.n_itm == 3
+    assert rotating.queries.stats.n_itm == 3
 
 
 async def test_thawing_brings_the_next_batchs_segments_into_the_one_in_hand(
     rotating: Buffer, settings: BufferSettings
 ) -> None:
     await fill(rotating, 3)
-    await rotating.freeze(ALICE)
+    await rotating.batches.freeze(ALICE)
     await fill(rotating, 2)
-    await rotating.thaw(ThawOrder("alice", "secret"))
-    assert rotating.stats.n_itm == 5 == len(list(settings.DATAROOT.iterdir()))
-    assert rotating.stats.next_n_itm is None
-    assert len(await rotating.names()) == 5 == len(await rotating.log_lines())
+    await rotating.batches.thaw(ThawOrder("alice", "secret"))
+    assert rotating.queries.stats.n_itm == 5 == len(list(settings.DATAROOT.iterdir()))
+    assert rotating.queries.stats.next_n_itm is None
+    assert len(await rotating.queries.names()) == 5 == len(await rotating.queries.log_lines())
     assert not (settings.DTVOLROOT / "next").exists()
 
 
 async def test_rotating_survives_a_restart(rotating: Buffer, settings: BufferSettings) -> None:
     await fill(rotating, 3)
-    await rotating.freeze(ALICE)
+    await rotating.batches.freeze(ALICE)
     await fill(rotating, 2)
-    stats = rotating.stats
+    stats = rotating.queries.stats
     await rotating.close()
     again = create_buffer(settings)
     await again.open()
-    assert again.stats == stats
+    assert again.queries.stats == stats
     with pytest.raises(BufferFrozen):
         await fill(again, 1)
-    await again.flush()
-    assert again.stats.n_itm == 2
+    await again.batches.flush()
+    assert again.queries.stats.n_itm == 2
     await again.close()
-    rotating.recover()
+    rotating.state.recover()
 
 
 async def test_batches_are_listed_from_open_to_archived(buffer: Buffer) -> None:
     await fill(buffer)
-    (opened,) = await buffer.batches()
+    (opened,) = await buffer.queries.batches()
     assert (opened.state, opened.n_itm, opened.path) == (BatchState.OPEN, 3, "data")
     with pytest.raises(NotFound, match="OPEN"):
-        await buffer.manifest(opened.id)
-    frozen = await buffer.freeze(ALICE)
-    assert (await buffer.batch(opened.id)).digest == frozen.digest
-    archived = await buffer.flush()
+        await buffer.queries.manifest(opened.id)
+    frozen = await buffer.batches.freeze(ALICE)
+    assert (await buffer.queries.batch(opened.id)).digest == frozen.digest
+    archived = await buffer.batches.flush()
     assert archived.folder
-    first, second = await buffer.batches()
+    first, second = await buffer.queries.batches()
     assert (first.id, first.state, first.path, first.holder) == (
         opened.id,
         BatchState.ARCHIVED,
@@ -215,59 +215,59 @@ async def test_batches_are_listed_from_open_to_archived(buffer: Buffer) -> None:
         "alice",
     )
     assert (second.state, second.n_itm) == (BatchState.OPEN, 0)
-    with await buffer.manifest(first.id) as manifest:
+    with await buffer.queries.manifest(first.id) as manifest:
         assert manifest.name == str(archived.folder / "MANIFEST.json")
     with pytest.raises(NotFound):
-        await buffer.batch("b0")
+        await buffer.queries.batch("b0")
 
 
 async def test_segments_are_found_by_batch_channel_and_span(buffer: Buffer) -> None:
     await fill(buffer, 4)
-    first = (await buffer.batches())[0].id
-    await buffer.flush()
+    first = (await buffer.queries.batches())[0].id
+    await buffer.batches.flush()
     await fill(buffer, 2)
 
     async def found(**wanted: Any) -> list[float]:
-        return [row.t0 for row in await buffer.segments(SegmentFilter(**wanted))]
+        return [row.t0 for row in await buffer.queries.segments(SegmentFilter(**wanted))]
 
     assert await found() == [100, 101, 102, 103, 100, 101]
     assert await found(batch=first) == [100, 101, 102, 103]
     assert await found(channel="L1:STRAIN") == [101, 103, 101]
     assert await found(batch=first, start=101, stop=103) == [101, 102]
     assert await found(batch=first, start=100.999, stop=102.001) == [100, 101, 102]
-    rows = await buffer.segments(SegmentFilter(limit=4))
+    rows = await buffer.queries.segments(SegmentFilter(limit=4))
     assert await found(after=rows[-1].seq) == [100, 101]
     assert [row.seq for row in rows] == sorted({row.seq for row in rows})
 
 
 async def test_a_segments_file_is_found_wherever_its_batch_is(buffer: Buffer) -> None:
-    stored = await buffer.append(segment_body(7))
+    stored = await buffer.ingest.append(segment_body(7))
     content = await read(buffer, stored.name)
-    assert (await buffer.segment(stored.name)).sha256 == hashlib.sha256(content).hexdigest()
-    folder = (await buffer.flush()).folder
+    assert (await buffer.queries.segment(stored.name)).sha256 == hashlib.sha256(content).hexdigest()
+    folder = (await buffer.batches.flush()).folder
     assert await read(buffer, stored.name) == content
     with pytest.raises(NotFound):
-        await buffer.segment_file("gwb1.json")
+        await buffer.queries.segment_file("gwb1.json")
     assert folder
     (folder / stored.name).unlink()
     with pytest.raises(NotFound):
-        await buffer.segment_file(stored.name)
-    assert (await buffer.overview()).ready
+        await buffer.queries.segment_file(stored.name)
+    assert (await buffer.queries.overview()).ready
 
 
 async def read(buffer: Buffer, name: str) -> bytes:
-    with await buffer.segment_file(name) as file:
+    with await buffer.queries.segment_file(name) as file:
         return file.read()
 
 
 async def test_who_reads_while_batches_are_archived_finds_every_file(rotating: Buffer) -> None:
     for number in range(10):
-        stored = await rotating.append(segment_body(number))
-        batch = (await rotating.freeze(ALICE)).batch
-        await rotating.append(segment_body(number + 100))
+        stored = await rotating.ingest.append(segment_body(number))
+        batch = (await rotating.batches.freeze(ALICE)).batch
+        await rotating.ingest.append(segment_body(number + 100))
         reading = [asyncio.create_task(read(rotating, stored.name)) for _ in range(8)]
-        manifests = [asyncio.create_task(rotating.manifest(batch)) for _ in range(2)]
-        await rotating.flush()
+        manifests = [asyncio.create_task(rotating.queries.manifest(batch)) for _ in range(2)]
+        await rotating.batches.flush()
         assert len(set(await asyncio.gather(*reading))) == 1
         for each in manifests:
             (await each).close()
@@ -276,20 +276,20 @@ async def test_who_reads_while_batches_are_archived_finds_every_file(rotating: B
 async def test_a_lost_catalog_is_made_again_from_the_volume(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
     buffer = await open_buffer()
     await fill(buffer, 3)
-    await buffer.flush()
+    await buffer.batches.flush()
     await fill(buffer, 2)
-    batches, segments = await buffer.batches(), await buffer.segments(SegmentFilter())
+    batches, segments = await buffer.queries.batches(), await buffer.queries.segments(SegmentFilter())
     await buffer.close()
     for path in settings.ADMROOT.glob("catalog.sqlite*"):
         path.unlink()
     buffer = await open_buffer()
-    again = await buffer.batches()
+    again = await buffer.queries.batches()
     assert [(row.id, row.state, row.n_itm, row.path, row.digest) for row in again] == [
         (row.id, row.state, row.n_itm, row.path, row.digest) for row in batches
     ]
     assert [
         (row.name, row.batch, row.sha256, row.channel, row.t0, row.dt, row.n)
-        for row in await buffer.segments(SegmentFilter())
+        for row in await buffer.queries.segments(SegmentFilter())
     ] == [(row.name, row.batch, row.sha256, row.channel, row.t0, row.dt, row.n) for row in segments]
 
 
@@ -302,19 +302,19 @@ async def test_a_catalog_that_is_no_database_any_more_is_made_again(
     for path in settings.ADMROOT.glob("catalog.sqlite*"):
         path.write_bytes(b"these are no pages of a database" * 200)
     buffer = await open_buffer()
-    assert len(await buffer.segments(SegmentFilter())) == 3 == buffer.stats.n_itm
+    assert len(await buffer.queries.segments(SegmentFilter())) == 3 == buffer.queries.stats.n_itm
 
 
 async def test_an_archive_that_was_carried_away_is_forgotten(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
     await fill(buffer)
-    folder = (await buffer.flush()).folder
+    folder = (await buffer.batches.flush()).folder
     assert folder
     await buffer.close()
     shutil.rmtree(folder)
     buffer = await open_buffer()
-    assert [row.state for row in await buffer.batches()] == [BatchState.OPEN]
-    assert await buffer.segments(SegmentFilter()) == []
+    assert [row.state for row in await buffer.queries.batches()] == [BatchState.OPEN]
+    assert await buffer.queries.segments(SegmentFilter()) == []
 
 
 @pytest.mark.usefixtures("environment")
@@ -335,7 +335,7 @@ async def test_fsck_finds_nothing_on_a_sound_volume(
 ) -> None:
     buffer = await open_buffer()
     await fill(buffer)
-    await buffer.flush()
+    await buffer.batches.flush()
     await fill(buffer)
     await buffer.close()
     assert main(["fsck"]) == 0
@@ -369,7 +369,7 @@ async def test_fsck_tells_and_repairs_what_does_not_agree(
     quarantined = {path.name for path in (settings.DTVOLROOT / "quarantine").iterdir()}
     assert {altered.name, short.name, "0.json", f"{altered.name}.reason"} <= quarantined
     buffer = await open_buffer()
-    assert buffer.stats.n_itm == 4 == len(list(settings.DATAROOT.iterdir()))
+    assert buffer.queries.stats.n_itm == 4 == len(list(settings.DATAROOT.iterdir()))
 
 
 @pytest.mark.usefixtures("environment", "buffer")

@@ -20,14 +20,14 @@ ALICE = FreezeOrder("alice", "secret")
 
 
 async def freeze_one(buffer: Buffer) -> str:
-    await buffer.append(segment_body(1))
-    return (await buffer.freeze(ALICE)).batch
+    await buffer.ingest.append(segment_body(1))
+    return (await buffer.batches.freeze(ALICE)).batch
 
 
 @anyio
 async def test_of_many_workers_asking_at_once_one_gets_the_batch(buffer: Buffer) -> None:
     batch = await freeze_one(buffer)
-    orders = [buffer.claim(batch, ClaimOrder(f"worker-{number}", 60)) for number in range(8)]
+    orders = [buffer.batches.claim(batch, ClaimOrder(f"worker-{number}", 60)) for number in range(8)]
     answers = await asyncio.gather(*orders, return_exceptions=True)
     assert sum(isinstance(answer, BatchClaimed) for answer in answers) == 7
 
@@ -35,49 +35,49 @@ async def test_of_many_workers_asking_at_once_one_gets_the_batch(buffer: Buffer)
 @anyio
 async def test_a_lease_can_be_renewed_and_ends_by_itself(buffer: Buffer) -> None:
     batch = await freeze_one(buffer)
-    first = await buffer.claim(batch, ClaimOrder("one", 1))
-    renewed = await buffer.claim(batch, ClaimOrder("one", 2))
+    first = await buffer.batches.claim(batch, ClaimOrder("one", 1))
+    renewed = await buffer.batches.claim(batch, ClaimOrder("one", 2))
     assert renewed.expires > first.expires
     with pytest.raises(BatchClaimed) as refused:
-        await buffer.claim(batch, ClaimOrder("two", 60))
+        await buffer.batches.claim(batch, ClaimOrder("two", 60))
     assert refused.value.retry_after is not None
     await asyncio.sleep(max(0.0, (renewed.expires - time.time_ns()) / 10**9) + 0.01)
-    assert (await buffer.claim(batch, ClaimOrder("two", 60))).worker == "two"
+    assert (await buffer.batches.claim(batch, ClaimOrder("two", 60))).worker == "two"
 
 
 @anyio
 async def test_a_released_batch_can_be_claimed_by_another(buffer: Buffer) -> None:
     batch = await freeze_one(buffer)
-    await buffer.claim(batch, ClaimOrder("one", 60))
+    await buffer.batches.claim(batch, ClaimOrder("one", 60))
     with pytest.raises(BatchClaimed):
-        await buffer.release(batch, "two")
-    await buffer.release(batch, "one")
-    await buffer.release(batch, "one")
-    assert (await buffer.claim(batch, ClaimOrder("two", 60))).worker == "two"
+        await buffer.batches.release(batch, "two")
+    await buffer.batches.release(batch, "one")
+    await buffer.batches.release(batch, "one")
+    assert (await buffer.batches.claim(batch, ClaimOrder("two", 60))).worker == "two"
 
 
 @anyio
 async def test_a_claim_outlives_a_restart(open_buffer: Callable[[], Awaitable[Buffer]]) -> None:
     first = await open_buffer()
     batch = await freeze_one(first)
-    await first.claim(batch, ClaimOrder("one", 60))
+    await first.batches.claim(batch, ClaimOrder("one", 60))
     await first.close()
     second = await open_buffer()
     with pytest.raises(BatchClaimed):
-        await second.claim(batch, ClaimOrder("two", 60))
+        await second.batches.claim(batch, ClaimOrder("two", 60))
 
 
 @anyio
 async def test_only_a_frozen_batch_can_be_claimed(buffer: Buffer) -> None:
     batch = await freeze_one(buffer)
-    await buffer.thaw(ThawOrder(ALICE.user, ALICE.token))
+    await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
     with pytest.raises(BatchNotFrozen):
-        await buffer.claim(batch, ClaimOrder("one", 60))
+        await buffer.batches.claim(batch, ClaimOrder("one", 60))
     with pytest.raises(NotFound):
-        await buffer.claim("another", ClaimOrder("one", 60))
-    await buffer.flush()
+        await buffer.batches.claim("another", ClaimOrder("one", 60))
+    await buffer.batches.flush()
     with pytest.raises(BatchNotFrozen):
-        await buffer.claim(batch, ClaimOrder("one", 60))
+        await buffer.batches.claim(batch, ClaimOrder("one", 60))
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from databuffer.buffer import Buffer
-from databuffer.coverage import CoverageKeeper, closed, contiguous, coverage
+from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import NotFound
-from databuffer.storage.catalog import Catalog, SegmentFilter, SegmentRow
+from databuffer.storage.catalog import Catalog, Database, SegmentFilter, SegmentRow
 from gwwire.datastore import FreezeOrder
 from gwwire.public import ChannelCoverage, Coverage, Span
 
@@ -33,15 +33,13 @@ def row(number: int, piece: Piece) -> SegmentRow:
 
 
 def by_hand(of_one: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Join what touches until nothing does; places in quarters of a sample, of which two are no gap."""
+    """Join what touches until nothing does; places in quarters of a sample."""
     found = [(place, place + 4 * n, 1) for place, n in of_one]
     changed = True
     while changed:
         changed = False
         for one in found:
-            touching = [
-                other for other in found if other is not one and other[0] - one[1] <= 2 and one[0] - other[1] <= 2
-            ]
+            touching = [other for other in found if other is not one and other[0] <= one[1] and one[0] <= other[1]]
             if touching:
                 together = [one, *touching]
                 found = [each for each in found if all(each is not gone for gone in together)]
@@ -56,12 +54,12 @@ def by_hand(of_one: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
 @settings(max_examples=60, deadline=None)
 @given(pieces=pieces, portions=st.lists(st.integers(0, 40), max_size=4))
 def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Piece], portions: list[int]) -> None:
-    catalog = Catalog(Path(":memory:"))
+    catalog = Catalog(Database(Path(":memory:")), Path("nowhere"))
     catalog.open()
     keeper = CoverageKeeper(catalog)
     places = sorted({0, len(pieces), *(min(portion, len(pieces)) for portion in portions)})
     for start, stop in pairwise([*places, len(pieces)]):
-        catalog.add("b", [row(number, pieces[number]) for number in range(start, stop)])
+        catalog.segments.add("b", [row(number, pieces[number]) for number in range(start, stop)])
         told = keeper.of(["b"])
     catalog.close()
     expected = {
@@ -75,37 +73,15 @@ def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Pi
 
 
 def test_several_batches_are_told_together(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "catalog.sqlite")
+    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
     catalog.open()
-    catalog.add("a", [row(1, (None, 1.0, 0, 4))])
-    catalog.add("b", [row(2, (None, 1.0, 16, 4)), row(3, (None, 1.0, 400, 1))])
+    catalog.segments.add("a", [row(1, (None, 1.0, 0, 4))])
+    catalog.segments.add("b", [row(2, (None, 1.0, 16, 4)), row(3, (None, 1.0, 400, 1))])
     keeper = CoverageKeeper(catalog)
     assert keeper.of(["a", "b"]) == {(None, 1.0): [(0.0, 8.0, 2), (100.0, 101.0, 1)]}
     assert keeper.of(["a"]) == {(None, 1.0): [(0.0, 4.0, 1)]}
     assert keeper.of([]) == {}
     catalog.close()
-
-
-spans = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=30)
-
-
-@given(lengths=spans, limit=st.integers(1, 30))
-def test_the_smallest_gaps_are_closed_and_no_more_than_have_to_be(lengths: list[tuple[int, int]], limit: int) -> None:
-    place, whole = 0.0, []
-    for gap, length in lengths:
-        whole.append((place + gap, place + gap + length, 1))
-        place += gap + length
-    told, largest = closed(whole, limit)
-    assert len(told) <= limit
-    assert sum(span[2] for span in told) == len(whole)
-    assert (told[0][0], told[-1][1]) == (whole[0][0], whole[-1][1])
-    left = [later[0] - earlier[1] for earlier, later in pairwise(told)]
-    assert all(gap > largest for gap in left)
-    if largest:
-        # One more gap left open would be one span too many.
-        assert sum(later[0] - earlier[1] >= largest for earlier, later in pairwise(whole)) >= limit
-    else:
-        assert told == whole
 
 
 def test_spans_are_chosen_by_channel_and_time() -> None:
@@ -118,30 +94,29 @@ def test_spans_are_chosen_by_channel_and_time() -> None:
     assert [each.channel for each in coverage(found, SegmentFilter(channel="L1:A")).channels] == ["L1:A"]
 
 
-def test_what_is_contiguous_but_for_rounding_is_one_span() -> None:
-    dt = 1 / 4096
-    starts = [1126259446.0 + number * 4095 * dt for number in range(1000)]
-    assert len(contiguous([(t0, t0 + 4095 * dt, 1) for t0 in starts], dt)) == 1
-    missing = [t0 for number, t0 in enumerate(starts) if number != 500]
-    assert len(contiguous([(t0, t0 + 4095 * dt, 1) for t0 in missing], dt)) == 2
-    one_sample = [(0.0, 1.0, 1), (1.0 + dt, 2.0, 1)]
-    assert contiguous(one_sample, dt) == one_sample
+def test_a_sample_spacing_that_was_rounded_is_the_same_series() -> None:
+    catalog = Catalog(Path(":memory:"))
+    catalog.open()
+    spacings = [1 / 4096, 0.00024414]
+    catalog.add("b", [SegmentRow(f"gwb{i}.json", 10, "", "H1:A", 1e9 + i, spacings[i % 2], 4096, 0) for i in range(32)])
+    assert CoverageKeeper(catalog).of(["b"]) == {("H1:A", 1 / 4096): [(1e9, 1e9 + 32, 32)]}
+    catalog.close()
 
 
 async def test_a_batch_that_grows_is_told_as_it_is_now_and_stays_so_when_it_is_archived(buffer: Buffer) -> None:
     async def spans(batch: str | None = None) -> list[Span]:
-        told = await buffer.coverage(SegmentFilter(batch))
+        told = await buffer.queries.coverage(SegmentFilter(batch))
         assert told.batch == batch
         return [span for channel in told.channels for span in channel.spans]
 
     assert await spans() == []
-    await buffer.append(b'{"h":[1.0,2.0],"t":[100,1]}')
+    await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[100,1]}')
     assert await spans() == [(100.0, 102.0, 1)]
-    await buffer.append(b'{"h":[1.0,2.0],"t":[102,1]}')
-    first = (await buffer.freeze(FreezeOrder("alice", "secret"))).batch
+    await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[102,1]}')
+    first = (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).batch
     assert await spans() == await spans(first) == [(100.0, 104.0, 2)]
-    await buffer.flush()
-    await buffer.append(b'{"h":[1.0,2.0],"t":[200,1]}')
+    await buffer.batches.flush()
+    await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[200,1]}')
     assert await spans(first) == [(100.0, 104.0, 2)]
     assert await spans() == [(100.0, 104.0, 2), (200.0, 202.0, 1)]
     with pytest.raises(NotFound):

@@ -1,17 +1,20 @@
 """The files that tell about the data."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from databuffer.storage.metadata import LogStream, stored_entry
+from databuffer.storage.metadata import LogStream, Metadata, stored_entries
+from gwwire.public import Stats
 
 
 @pytest.mark.parametrize("last", [1, 2, 699, 700, 701, 5000])
 def test_the_newest_lines_of_a_log_are_those_at_its_end(tmp_path: Path, last: int) -> None:
     log = LogStream(tmp_path / "LogStream.json")
     assert log.lines(last) == []
-    log.append(stored_entry(f"gwb{number}.json", number, number * 10**9) for number in range(700))
+    log.append(stored_entries([(f"gwb{number}.json", number) for number in range(700)], 10**9))
     assert log.size() > 64 * 1024
     every = log.lines()
     assert len(every) == 700
@@ -20,8 +23,47 @@ def test_the_newest_lines_of_a_log_are_those_at_its_end(tmp_path: Path, last: in
 
 def test_a_line_that_is_cut_short_is_not_told(tmp_path: Path) -> None:
     log = LogStream(tmp_path / "LogStream.json")
-    log.append(stored_entry(f"gwb{number}.json", number, 0) for number in range(3))
+    log.append(stored_entries([(f"gwb{number}.json", number) for number in range(3)], 0))
     whole = log.lines()
     (tmp_path / "LogStream.json").write_bytes(log.content()[:-10])
     assert log.lines() == whole[:2]
     assert log.lines(1) == whole[1:2]
+
+
+_READ_ON = """
+import json, pathlib, sys
+path, size, reads = pathlib.Path(sys.argv[1]), int(sys.argv[2]), 0
+while True:
+    content = path.read_bytes()
+    told = json.loads(content)
+    assert len(content) == 64 and told["buff_size"] == told["n_itm"] * size, content
+    reads += 1
+    if told["n_itm"] == 0 and reads > 1000:
+        break
+print(reads)
+"""
+
+
+def test_a_reader_in_a_loop_never_sees_torn_or_empty_counts(tmp_path: Path) -> None:
+    metadata = Metadata(tmp_path / "StatDesc.json", tmp_path / "Dsstat.json")
+    size = 98_123
+    metadata.write_stats(Stats(1, size))
+    arguments = [sys.executable, "-c", _READ_ON, str(tmp_path / "StatDesc.json"), str(size)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as reader:
+        for number in range(1, 60_000):
+            metadata.write_stats(Stats(number, number * size))
+        assert reader.poll() is None, "the reader found counts that do not belong together"
+        metadata.write_stats(Stats(0, 0))
+        assert reader.stdout is not None
+        assert int(reader.stdout.read()) > 1000
+
+
+def test_counts_take_no_new_inode_after_the_first_few_writes(tmp_path: Path) -> None:
+    metadata = Metadata(tmp_path / "StatDesc.json", tmp_path / "Dsstat.json")
+    (tmp_path / "StatDesc.json").write_text('{"n_itm": 1, "buff_size": 2, "next_n_itm": 3, "next_buff_size": 4}')
+    inodes = []
+    for number in (*range(100), 10**18, 7):
+        metadata.write_stats(Stats(number, number))
+        assert metadata.read_stats() == Stats(number, number)
+        inodes.append((tmp_path / "StatDesc.json").stat().st_ino)
+    assert set(inodes) == set(inodes[:8])

@@ -33,7 +33,7 @@ class Growth:
 
 
 async def told(buffer: Buffer) -> dict[str, Metric]:
-    return {metric.name: metric for metric in at_this_moment(await buffer.overview())}
+    return {metric.name: metric for metric in at_this_moment(await buffer.queries.overview())}
 
 
 def value(metric: Metric, *labels: str) -> float:
@@ -47,9 +47,9 @@ async def test_what_is_stored_is_counted_with_its_bytes_groups_and_syncs(buffer:
     )
     synced = counted("glitchflow_fsync_duration_seconds_count", what="segment")
     for number in range(5):
-        await buffer.append(segment_body(number))
+        await buffer.ingest.append(segment_body(number))
     assert growth["glitchflow_stored_segments_total"] == growth["glitchflow_commit_group_segments_sum"] == 5
-    assert growth["glitchflow_stored_bytes_total"] == buffer.stats.buff_size
+    assert growth["glitchflow_stored_bytes_total"] == buffer.queries.stats.buff_size
     assert counted("glitchflow_fsync_duration_seconds_count", what="segment") - synced == 5
 
 
@@ -58,33 +58,33 @@ async def test_what_is_refused_is_counted_by_its_problem(buffer: Buffer, body: b
     before = counted("glitchflow_refused_segments_total", code=code)
     stored = Growth("glitchflow_stored_segments_total")
     with pytest.raises(ProblemError):
-        await buffer.append(body)
+        await buffer.ingest.append(body)
     assert counted("glitchflow_refused_segments_total", code=code) - before == 1
     assert stored["glitchflow_stored_segments_total"] == 0
 
 
 async def test_a_segment_that_meets_a_frozen_batch_is_counted_as_refused(buffer: Buffer) -> None:
-    await buffer.append(segment_body(1))
-    await buffer.freeze(ALICE)
+    await buffer.ingest.append(segment_body(1))
+    await buffer.batches.freeze(ALICE)
     before = counted("glitchflow_refused_segments_total", code="buffer-frozen")
     with pytest.raises(ProblemError):
-        await buffer.append(segment_body(2))
+        await buffer.ingest.append(segment_body(2))
     assert counted("glitchflow_refused_segments_total", code="buffer-frozen") - before == 1
 
 
 async def test_state_and_frozen_time_are_told_as_they_are(buffer: Buffer) -> None:
-    await buffer.append(segment_body(1))
+    await buffer.ingest.append(segment_body(1))
     before = await told(buffer)
     assert value(before["glitchflow_state"], "OPERATIONAL") == 1
     assert value(before["glitchflow_state"], "FROZEN") == 0
     assert value(before["glitchflow_frozen_seconds"]) == 0
-    await buffer.freeze(ALICE)
+    await buffer.batches.freeze(ALICE)
     after = await told(buffer)
     assert value(after["glitchflow_state"], "OPERATIONAL") == 0
     assert value(after["glitchflow_state"], "FROZEN") == 1
     assert 0 < value(after["glitchflow_frozen_seconds"]) < 60
     assert value(after["glitchflow_batch_segments"], "hand") == 1
-    assert value(after["glitchflow_batch_bytes"], "hand") == buffer.stats.buff_size
+    assert value(after["glitchflow_batch_bytes"], "hand") == buffer.queries.stats.buff_size
     assert value(after["glitchflow_ready"]) == 1
     assert 0 < value(after["glitchflow_volume_free_bytes"]) <= value(after["glitchflow_volume_size_bytes"])
 
@@ -93,7 +93,7 @@ async def test_the_lag_of_a_channel_is_how_old_its_newest_sample_is(buffer: Buff
     now_gps = time.time() - 315_964_800 + 18
     body = segment_body(int(now_gps) - 100)
     segment = decode_segment(body)
-    await buffer.append(body)
+    await buffer.ingest.append(body)
     lag = value((await told(buffer))["glitchflow_channel_lag_seconds"], segment.channel or "")
     age = time.time() - 315_964_800 + 18 - segment.t0
     assert lag == pytest.approx(age, abs=len(segment.h) * segment.dt + 5)
@@ -102,7 +102,7 @@ async def test_the_lag_of_a_channel_is_how_old_its_newest_sample_is(buffer: Buff
 async def test_however_many_channels_there_are_the_lag_of_the_last_64_is_told(buffer: Buffer) -> None:
     for number in range(70):
         body = b'{"h":[1.0],"t":[%d,1.0],"meta":{"channel":"L1:CHANNEL-%02d"}}' % (number, number)
-        await buffer.append(body)
+        await buffer.ingest.append(body)
     told_of = {sample.labels["channel"] for sample in (await told(buffer))["glitchflow_channel_lag_seconds"].samples}
     assert told_of == {f"L1:CHANNEL-{number:02}" for number in range(6, 70)}
 

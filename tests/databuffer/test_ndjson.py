@@ -4,9 +4,9 @@ import asyncio
 import gc
 import json
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from databuffer.app import create_app, create_buffer
-from databuffer.ndjson import split_lines, store_lines
+from databuffer.ingest.ndjson import LineTooLarge, split_lines, store_lines
 from databuffer.settings import BufferSettings
-from gwservice.asgi import TooLarge
 from tests.support.segments import BAD_BODIES, segment_body
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -105,7 +104,7 @@ async def test_lines_are_the_same_wherever_the_body_is_cut(lines: list[bytes], c
         for start, stop in pairwise(ends):
             yield body[start:stop]
 
-    found = ["too large" if isinstance(line, TooLarge) else line async for line in split_lines(chunks(), 20)]
+    found = ["too large" if isinstance(line, LineTooLarge) else line async for line in split_lines(chunks(), 20)]
     assert found == ["too large" if len(line) > 20 else line for line in lines if line]
 
 
@@ -137,9 +136,11 @@ async def test_bad_lines_whose_answers_nobody_fetches_are_neither_kept_nor_told_
 
     tracemalloc.start()
     try:
-        answering = cast("AsyncGenerator[bytes]", store_lines(buffer, lines(), key=None, max_line=10**6))
+        answering = store_lines(buffer.ingest, lines(), key=None, max_line=10**6)
         assert b"invalid-json" in await anext(answering)
         await all_read.wait()
+        while buffer.ingest.waiting:  # noqa: ASYNC110 (no event of the test's own)
+            await asyncio.sleep(0.01)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

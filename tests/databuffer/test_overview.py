@@ -1,7 +1,6 @@
 """What the buffer tells at a glance; that its counts are right whatever happens is the state machine's to see."""
 
 import asyncio
-import dataclasses
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -30,7 +29,7 @@ def row(name: str, channel: str | None, t0: float) -> SegmentRow:
 
 
 async def test_an_empty_datastore_has_an_overview(buffer: Buffer) -> None:
-    overview = await buffer.overview()
+    overview = await buffer.queries.overview()
     assert (overview.state, overview.holder, overview.digest) == ("OPERATIONAL", None, None)
     assert (overview.n_itm, overview.buff_size, overview.seq, overview.channels) == (0, 0, 0, [])
     assert overview.ready
@@ -41,29 +40,29 @@ async def test_an_empty_datastore_has_an_overview(buffer: Buffer) -> None:
 
 async def test_a_frozen_batch_tells_since_when_by_whom_and_who_works_on_it(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
-    await buffer.append(segment_body(1))
-    opened = (await buffer.overview()).since
+    await buffer.ingest.append(segment_body(1))
+    opened = (await buffer.queries.overview()).since
     before = time.time()
-    frozen = await buffer.freeze(ALICE)
-    claim = await buffer.claim(frozen.batch, ClaimOrder("node-1", 60))
-    told = await buffer.overview()
+    frozen = await buffer.batches.freeze(ALICE)
+    claim = await buffer.batches.claim(frozen.batch, ClaimOrder("node-1", 60))
+    told = await buffer.queries.overview()
     assert (told.holder, told.digest) == ("alice", frozen.digest)
     assert opened < before <= told.since <= told.time
     assert told.claim == ClaimOverview("node-1", claim.expires / 10**9)
     await buffer.close()
-    again = await (await open_buffer()).overview()
+    again = await (await open_buffer()).queries.overview()
     assert (again.since, again.claim, again.digest, again.seq) == (told.since, told.claim, told.digest, told.seq)
 
 
 async def test_a_claim_is_not_told_any_more_when_it_has_ended(buffer: Buffer) -> None:
-    await buffer.append(segment_body(1))
-    batch = (await buffer.freeze(ALICE)).batch
-    await buffer.claim(batch, ClaimOrder("node-1"))
-    await buffer.release(batch, "node-1")
-    assert (await buffer.overview()).claim is None
-    await buffer.claim(batch, ClaimOrder("node-1"))
-    await buffer.thaw(ThawOrder(ALICE.user, ALICE.token))
-    assert (await buffer.overview()).claim is None
+    await buffer.ingest.append(segment_body(1))
+    batch = (await buffer.batches.freeze(ALICE)).batch
+    await buffer.batches.claim(batch, ClaimOrder("node-1"))
+    await buffer.batches.release(batch, "node-1")
+    assert (await buffer.queries.overview()).claim is None
+    await buffer.batches.claim(batch, ClaimOrder("node-1"))
+    await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+    assert (await buffer.queries.overview()).claim is None
 
 
 async def test_a_segment_whose_end_no_number_can_tell_has_its_place_after_a_restart_too(
@@ -71,23 +70,23 @@ async def test_a_segment_whose_end_no_number_can_tell_has_its_place_after_a_rest
 ) -> None:
     buffer = await open_buffer()
     for _ in range(2):
-        await buffer.append(b'{"h":[1.0,2.0],"t":[0,1.5e308]}')
-    told = (await buffer.overview()).channels
+        await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[0,1.5e308]}')
+    told = (await buffer.queries.overview()).channels
     assert (told[0].stop, told[0].seconds) == (sys.float_info.max, sys.float_info.max)
     await buffer.close()
-    assert (await (await open_buffer()).overview()).channels == told
+    assert (await (await open_buffer()).queries.overview()).channels == told
 
 
 async def test_seqs_go_on_over_batches_and_restarts(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
-    await buffer.append(segment_body(1))
-    first = await buffer.overview()
-    await buffer.flush()
-    assert (await buffer.overview()).seq == first.seq
+    await buffer.ingest.append(segment_body(1))
+    first = await buffer.queries.overview()
+    await buffer.batches.flush()
+    assert (await buffer.queries.overview()).seq == first.seq
     await buffer.close()
     buffer = await open_buffer()
-    await buffer.append(segment_body(2))
-    told = await buffer.overview()
+    await buffer.ingest.append(segment_body(2))
+    told = await buffer.queries.overview()
     assert told.seq == first.seq + 1
     assert told.archived == 1
     assert told.batch != first.batch
@@ -96,10 +95,10 @@ async def test_seqs_go_on_over_batches_and_restarts(open_buffer: OpenBuffer) -> 
 async def test_the_next_batchs_channels_are_told_with_those_of_the_batch_in_hand(settings: BufferSettings) -> None:
     buffer = create_buffer(settings.model_copy(update={"ON_FROZEN": OnFrozen.ROTATE}))
     await buffer.open()
-    await buffer.append(segment_body(1, t0=10.0))
-    await buffer.freeze(ALICE)
-    later = await buffer.append(segment_body(2, t0=0.0))
-    told = await buffer.overview()
+    await buffer.ingest.append(segment_body(1, t0=10.0))
+    await buffer.batches.freeze(ALICE)
+    later = await buffer.ingest.append(segment_body(2, t0=0.0))
+    told = await buffer.queries.overview()
     await buffer.close()
     assert told.next
     assert (told.n_itm, told.next.n_itm) == (1, 1)
@@ -111,10 +110,10 @@ async def test_what_the_volume_refused_last_is_told(buffer: Buffer) -> None:
     with FaultyVolume() as faults:
         faults.arm(Fault(call=0, number=28, times=1000))
         with pytest.raises(VolumeFull):
-            await buffer.append(segment_body(1))
-        during = await buffer.overview()
+            await buffer.ingest.append(segment_body(1))
+        during = await buffer.queries.overview()
         faults.heal()
-        after = await buffer.overview()
+        after = await buffer.queries.overview()
     assert not during.ready
     assert after.ready
     assert after.last_error
@@ -124,21 +123,22 @@ async def test_what_the_volume_refused_last_is_told(buffer: Buffer) -> None:
 
 
 async def test_a_volume_that_went_away_leaves_an_overview(buffer: Buffer, settings: BufferSettings) -> None:
-    await buffer.append(segment_body(1))
+    await buffer.ingest.append(segment_body(1))
     away = settings.DTVOLROOT.with_name("away")
     await asyncio.to_thread(settings.DTVOLROOT.rename, away)
-    told = await buffer.overview()
+    told = await buffer.queries.overview()
     await asyncio.to_thread(away.rename, settings.DTVOLROOT)
     assert (told.n_itm, told.ready, told.free, told.size) == (1, False, None, None)
-    assert (await buffer.overview()).ready
+    assert (await buffer.queries.overview()).ready
 
 
 async def test_of_very_many_channels_those_that_got_a_segment_last_are_told(buffer: Buffer) -> None:
     for number in range(503):
         body = f'{{"h":[1.0],"t":[0,1],"meta":{{"channel":"H1:{number:03}"}}}}'
-        last = await buffer.accept(body.encode())
-    await last
-    told = await buffer.overview()
+        await buffer.ingest.wait_for_room()
+        last = buffer.ingest.submit(body.encode())
+    await last.answered
+    told = await buffer.queries.overview()
     assert [channel.channel for channel in told.channels] == [f"H1:{number:03}" for number in range(3, 503)]
     assert told.more_channels == 3
 
@@ -155,6 +155,6 @@ def test_a_tally_counts_channel_by_channel() -> None:
 
 
 def test_segments_of_absurd_length_leave_an_overview_that_json_can_tell() -> None:
-    absurd = dataclasses.replace(row("a", None, 1e308), dt=1e308, n=2)
+    absurd = row("a", None, 1e308)._replace(dt=1e308, n=2)
     (told,) = counted(counted({}, [absurd]), [absurd, absurd]).values()
     assert msgspec.json.decode(msgspec.json.encode(told), type=ChannelOverview) == told

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from databuffer import buffer as buffer_module
+from databuffer import queries, state
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import QuotaExceeded, VolumeError
-from databuffer.ndjson import store_lines
+from databuffer.ingest import commit
+from databuffer.ingest.ndjson import store_lines
 from databuffer.quota import DAY_SECONDS
 from databuffer.settings import BufferSettings
 from gwwire.public import Quota
@@ -42,7 +43,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(buffer_module, "time", clock)
+    for module in (commit, queries, state):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -58,46 +60,47 @@ def body(number: int) -> bytes:
 
 async def fill(buffer: Buffer, group: str, count: int = 3) -> None:
     for number in range(count):
-        await buffer.append(body(number), None, group)
+        await buffer.ingest.append(body(number), None, group)
 
 
 async def test_the_last_byte_of_a_quota_can_be_used_and_not_one_more(buffer: Buffer, clock: Clock) -> None:
     await fill(buffer, "detchar")
-    assert buffer.quota("detchar") == Quota("detchar", 3 * SIZE, 3 * SIZE, NOON + DAY_SECONDS // 2)
+    assert buffer.queries.quota("detchar") == Quota("detchar", 3 * SIZE, 3 * SIZE, NOON + DAY_SECONDS // 2)
     with pytest.raises(QuotaExceeded, match="GROUP_QUOTA") as refused:
-        await buffer.append(body(3), None, "detchar")
+        await buffer.ingest.append(body(3), None, "detchar")
     assert refused.value.retry_after == DAY_SECONDS // 2
-    assert buffer.stats.n_itm == 3
+    assert buffer.queries.stats.n_itm == 3
     assert not list(buffer._store.volume.incoming.iterdir())  # noqa: SLF001 (what was refused leaves nothing behind)
-    await buffer.append(body(4), None, "cbc")
-    await buffer.append(body(5))
-    assert buffer.stats.n_itm == 5
+    await buffer.ingest.append(body(4), None, "cbc")
+    await buffer.ingest.append(body(5))
+    assert buffer.queries.stats.n_itm == 5
     clock.seconds += DAY_SECONDS // 2 - 1
     with pytest.raises(QuotaExceeded):
-        await buffer.append(body(3), None, "detchar")
+        await buffer.ingest.append(body(3), None, "detchar")
     clock.seconds += 1
     await fill(buffer, "detchar")
     with pytest.raises(QuotaExceeded):
-        await buffer.append(body(3), None, "detchar")
+        await buffer.ingest.append(body(3), None, "detchar")
 
 
 @pytest.mark.usefixtures("clock")
 async def test_a_smaller_segment_still_fits_where_a_larger_one_does_not(buffer: Buffer) -> None:
     await fill(buffer, "detchar", 2)
     with pytest.raises(QuotaExceeded):
-        await buffer.append(segment_body(3, samples=20), None, "detchar")
-    await buffer.append(body(3), None, "detchar")
+        await buffer.ingest.append(segment_body(3, samples=20), None, "detchar")
+    await buffer.ingest.append(body(3), None, "detchar")
 
 
 @pytest.mark.usefixtures("clock")
 async def test_who_tries_again_is_counted_once(buffer: Buffer) -> None:
-    first = await buffer.append(body(1), "key", "detchar")
+    first = await buffer.ingest.append(body(1), "key", "detchar")
     for _ in range(5):
-        assert await buffer.append(body(1), "key", "detchar") == first
-    assert (quota := buffer.quota("detchar"))
+        assert (await buffer.ingest.append(body(1), "key", "detchar")).receipt == first.receipt
+    assert (quota := buffer.queries.quota("detchar"))
     assert quota.used == SIZE
     await fill(buffer, "detchar", 2)
-    assert await buffer.append(body(1), "key", "detchar") == first, "the answer is the same when the quota is used up"
+    again = await buffer.ingest.append(body(1), "key", "detchar")
+    assert again.receipt == first.receipt, "the answer is the same when the quota is used up"
 
 
 @pytest.mark.usefixtures("clock")
@@ -113,12 +116,12 @@ async def test_what_is_used_is_known_after_a_stop_and_after_a_crash(
     else:
         buffer._store.close()  # noqa: SLF001 (the process is gone: nothing is written any more)
     again = await open_buffer()
-    assert (quota := again.quota("detchar"))
+    assert (quota := again.queries.quota("detchar"))
     assert quota.used == 2 * SIZE
-    await again.flush()
-    await again.append(body(3), None, "detchar")
+    await again.batches.flush()
+    await again.ingest.append(body(3), None, "detchar")
     with pytest.raises(QuotaExceeded):
-        await again.append(body(4), None, "detchar")
+        await again.ingest.append(body(4), None, "detchar")
 
 
 @pytest.mark.usefixtures("clock")
@@ -130,7 +133,7 @@ async def test_a_lost_catalog_begins_the_day_anew(settings: BufferSettings, open
     for path in settings.ADMROOT.glob("catalog.sqlite*"):
         path.unlink()
     again = await open_buffer()
-    assert again.stats.n_itm == 3
+    assert again.queries.stats.n_itm == 3
     await fill(again, "detchar")
 
 
@@ -143,17 +146,17 @@ async def test_what_the_volume_did_not_take_is_not_counted(settings: BufferSetti
         for call in range(12):
             faults.arm(Fault(call=call, number=28, late=False, times=1))
             try:
-                await buffer.append(body(9), f"key-{call}", "detchar")
+                await buffer.ingest.append(body(9), f"key-{call}", "detchar")
             except VolumeError:
                 faults.heal()
-                await buffer.check()
-                assert (quota := buffer.quota("detchar"))
-                assert quota.used == buffer.stats.n_itm * SIZE
+                await buffer.queries.check_ready()
+                assert (quota := buffer.queries.quota("detchar"))
+                assert quota.used == buffer.queries.stats.n_itm * SIZE
             else:
                 break
         faults.heal()
-        assert (quota := buffer.quota("detchar"))
-        assert quota.used == buffer.stats.buff_size == 2 * SIZE
+        assert (quota := buffer.queries.quota("detchar"))
+        assert quota.used == buffer.queries.stats.buff_size == 2 * SIZE
         await buffer.close()
 
 
@@ -162,7 +165,8 @@ async def test_each_line_of_many_is_answered_by_itself(buffer: Buffer) -> None:
     async def lines() -> AsyncIterator[bytes]:
         yield b"\n".join(body(number) for number in range(5))
 
-    answers = [answer async for answer in store_lines(buffer, lines(), key=None, max_line=10_000, group="detchar")]
+    answering = store_lines(buffer.ingest, lines(), key=None, max_line=10_000, group="detchar")
+    answers = b"".join([part async for part in answering]).splitlines()
     assert [b"CREATED" in answer for answer in answers] == [True] * 3 + [False] * 2
     assert all(b'"quota-exceeded"' in answer for answer in answers[3:])
 
@@ -171,7 +175,7 @@ async def test_without_a_quota_nothing_is_counted(settings: BufferSettings) -> N
     buffer = create_buffer(settings.model_copy(update={"GROUP_QUOTA": 0}))
     await buffer.open()
     await fill(buffer, "detchar", 5)
-    assert buffer.quota("detchar") is None
+    assert buffer.queries.quota("detchar") is None
     await buffer.close()
     with sqlite3.connect(settings.ADMROOT / "catalog.sqlite") as catalog:
         assert catalog.execute("SELECT count(*) FROM spending").fetchone() == (0,)

@@ -21,7 +21,7 @@ async def used(open_buffer: OpenBuffer, settings: BufferSettings) -> BufferSetti
     """Leave a volume with three segments, as after a clean stop."""
     buffer = await open_buffer()
     for number in range(3):
-        await buffer.append(segment_body(number))
+        await buffer.ingest.append(segment_body(number))
     await buffer.close()
     return settings
 
@@ -32,13 +32,13 @@ def truth(settings: BufferSettings) -> Stats:
 
 
 async def check_agreement(buffer: Buffer, settings: BufferSettings) -> None:
-    assert buffer.stats == truth(settings)
+    assert buffer.queries.stats == truth(settings)
     assert json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes()) == {
-        "n_itm": buffer.stats.n_itm,
-        "buff_size": buffer.stats.buff_size,
+        "n_itm": buffer.queries.stats.n_itm,
+        "buff_size": buffer.queries.stats.buff_size,
     }
     logged = [json.loads(line)["name"] for line in (settings.LOGROOT / settings.LOGSTREAM).read_text().splitlines()]
-    assert logged == await buffer.names() == sorted(path.name for path in settings.DATAROOT.glob("gwb*.json"))
+    assert logged == await buffer.queries.names() == sorted(path.name for path in settings.DATAROOT.glob("gwb*.json"))
 
 
 def quarantined(settings: BufferSettings) -> set[str]:
@@ -47,7 +47,7 @@ def quarantined(settings: BufferSettings) -> set[str]:
 
 async def test_an_empty_volume_is_a_fine_place_to_start(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
     buffer = await open_buffer()
-    assert buffer.stats == Stats(0, 0)
+    assert buffer.queries.stats == Stats(0, 0)
     assert json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes()) == {"n_itm": 0, "buff_size": 0}
     await check_agreement(buffer, settings)
 
@@ -56,19 +56,19 @@ async def test_a_clean_stop_needs_no_repair(
     open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     buffer = await open_buffer()
-    assert buffer.stats.n_itm == 3
+    assert buffer.queries.stats.n_itm == 3
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-    await buffer.append(segment_body(4))
+    await buffer.ingest.append(segment_body(4))
     await check_agreement(buffer, used)
 
 
 async def test_a_freeze_survives_a_restart(open_buffer: OpenBuffer, used: BufferSettings) -> None:
     buffer = await open_buffer()
-    frozen = await buffer.freeze(FreezeOrder("alice", "secret"))
+    frozen = await buffer.batches.freeze(FreezeOrder("alice", "secret"))
     await buffer.close()
     buffer = await open_buffer()
-    assert buffer.description.dstatus is DatastoreState.FROZEN
-    assert await buffer.freeze(FreezeOrder("bob", "")) == frozen
+    assert buffer.queries.description.dstatus is DatastoreState.FROZEN
+    assert await buffer.batches.freeze(FreezeOrder("bob", "")) == frozen
     await check_agreement(buffer, used)
 
 
@@ -90,9 +90,9 @@ async def test_a_state_that_cannot_be_read_is_operational(
     path = used.ADMROOT / used.DSST
     path.unlink() if told is None else path.write_bytes(told)
     buffer = await open_buffer()
-    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
+    assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
     assert "repaired: the state" in caplog.text
-    await buffer.append(segment_body(4))
+    await buffer.ingest.append(segment_body(4))
     await check_agreement(buffer, used)
 
 
@@ -101,10 +101,10 @@ async def test_a_file_stored_right_before_a_crash_is_counted(
 ) -> None:
     (used.DATAROOT / "gwb9000000000000000000.json").write_bytes(segment_body(4))
     buffer = await open_buffer()
-    assert buffer.stats.n_itm == 4
+    assert buffer.queries.stats.n_itm == 4
     assert "gwb9000000000000000000.json" in caplog.text
     await check_agreement(buffer, used)
-    await buffer.append(segment_body(5))
+    await buffer.ingest.append(segment_body(5))
     await check_agreement(buffer, used)
 
 
@@ -114,7 +114,7 @@ async def test_a_file_that_is_no_segment_is_set_aside_with_a_reason(
 ) -> None:
     (used.DATAROOT / "gwb1.json").write_bytes(content)
     buffer = await open_buffer()
-    assert buffer.stats.n_itm == 3
+    assert buffer.queries.stats.n_itm == 3
     assert quarantined(used) == {"gwb1.json", "gwb1.json.reason"}
     assert (used.DTVOLROOT / "quarantine" / "gwb1.json").read_bytes() == content
     assert "gwb1.json: " in caplog.text
@@ -135,9 +135,9 @@ async def test_a_log_line_cut_short_is_mended(open_buffer: OpenBuffer, used: Buf
     log = used.LOGROOT / used.LOGSTREAM
     log.write_bytes(log.read_bytes()[:-20])
     buffer = await open_buffer()
-    assert buffer.stats.n_itm == 3
+    assert buffer.queries.stats.n_itm == 3
     await check_agreement(buffer, used)
-    await buffer.append(segment_body(4))
+    await buffer.ingest.append(segment_body(4))
     await check_agreement(buffer, used)
 
 
@@ -157,7 +157,7 @@ async def test_archiving_interrupted_before_its_rename_leaves_the_batch_in_hand(
     (used.DATAROOT / used.LOGSTREAM).write_bytes(b"a copy\n")
     buffer = await open_buffer()
     assert not (used.DATAROOT / used.LOGSTREAM).exists()
-    assert buffer.stats.n_itm == 3
+    assert buffer.queries.stats.n_itm == 3
     await check_agreement(buffer, used)
 
 
@@ -165,15 +165,15 @@ async def test_archiving_interrupted_after_its_rename_is_finished(
     open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     buffer = await open_buffer()
-    await buffer.freeze(FreezeOrder("alice", "secret"))
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
     await buffer.close()
     archive = used.DTVOLROOT / "2026-11-20 23 41"
     used.DATAROOT.rename(archive)
     buffer = await open_buffer()
-    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
-    assert buffer.stats == Stats(0, 0)
+    assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
+    assert buffer.queries.stats == Stats(0, 0)
     assert len(list(archive.glob("gwb*.json"))) == 3
-    assert "finished that" in caplog.text
+    assert "archiving is finished now" in caplog.text
     await check_agreement(buffer, used)
 
 
@@ -187,9 +187,9 @@ async def test_the_original_systems_volume_is_taken_over(
     log = original_segments[0].with_name("LogStream.json")
     (settings.LOGROOT / settings.LOGSTREAM).write_bytes(log.read_bytes())
     buffer = await open_buffer()
-    assert await buffer.names() == [path.name for path in original_segments]
+    assert await buffer.queries.names() == [path.name for path in original_segments]
     await check_agreement(buffer, settings)
-    assert await buffer.append(segment_body(1))
+    assert await buffer.ingest.append(segment_body(1))
     await check_agreement(buffer, settings)
 
 
@@ -197,7 +197,7 @@ async def test_a_clear_token_of_an_earlier_version_is_gone_after_the_start_and_s
     open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     buffer = await open_buffer()
-    await buffer.freeze(FreezeOrder("alice", "original-token"))
+    await buffer.batches.freeze(FreezeOrder("alice", "original-token"))
     await buffer.close()
     state = used.ADMROOT / used.DSST
     state.write_bytes(b'{"dstatus":"FROZEN","user":"alice","token":"original-token"}')
@@ -209,6 +209,6 @@ async def test_a_clear_token_of_an_earlier_version_is_gone_after_the_start_and_s
     assert not any(b"original-token" in path.read_bytes() for path in everything)
     assert "original-token" not in caplog.text
     with pytest.raises(NotHolder):
-        await buffer.thaw(ThawOrder("alice", state.read_text()))
-    await buffer.thaw(ThawOrder("alice", "original-token"))
-    assert buffer.description.dstatus is DatastoreState.OPERATIONAL
+        await buffer.batches.thaw(ThawOrder("alice", state.read_text()))
+    await buffer.batches.thaw(ThawOrder("alice", "original-token"))
+    assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL

@@ -24,10 +24,10 @@ OpenBuffer = Callable[[], Awaitable[Buffer]]
 async def archive(buffer: Buffer, count: int = 4) -> tuple[str, Path]:
     """Archive a batch; gives its id and folder."""
     for number in range(count):
-        stored = await buffer.accept(segment_body(number))
-    await stored
-    batch = (await buffer.overview()).batch
-    folder = (await buffer.flush()).folder
+        stored = buffer.ingest.submit(segment_body(number))
+    await stored.answered
+    batch = (await buffer.queries.overview()).batch
+    folder = (await buffer.batches.flush()).folder
     assert folder
     return batch, folder
 
@@ -37,8 +37,8 @@ def verified_batches(state: str) -> float:
 
 
 async def verified(buffer: Buffer, batch: str) -> Verification:
-    assert (await buffer.verify(batch)).state == "running"
-    while (found := buffer.verification(batch)) and found.state == "running":  # noqa: ASYNC110 (what a client does)
+    assert (await buffer.batches.verify(batch)).state == "running"
+    while (found := buffer.batches.verification(batch)) and found.state == "running":  # noqa: ASYNC110 (what a client does)
         await asyncio.sleep(0.01)
     assert found
     return found
@@ -47,13 +47,13 @@ async def verified(buffer: Buffer, batch: str) -> Verification:
 async def test_a_batch_that_is_as_it_was_sealed_is_intact_and_that_is_kept(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
     batch, _ = await archive(buffer)
-    assert buffer.verification(batch) is None
-    begun = (await buffer.overview()).time
+    assert buffer.batches.verification(batch) is None
+    begun = (await buffer.queries.overview()).time
     found = await verified(buffer, batch)
     assert (found.state, found.checked, found.segments, found.problems) == ("intact", 4, 4, [])
     assert begun < found.at
     await buffer.close()
-    assert (await open_buffer()).verification(batch) == found
+    assert (await open_buffer()).batches.verification(batch) == found
 
 
 async def test_what_was_found_is_a_line_in_the_log_and_counted(
@@ -119,15 +119,15 @@ async def test_a_manifest_that_is_gone_or_another_is_damage(buffer: Buffer) -> N
 
 
 async def test_only_an_archived_batch_is_verified(buffer: Buffer) -> None:
-    await buffer.append(segment_body(1))
-    batch = (await buffer.overview()).batch
+    await buffer.ingest.append(segment_body(1))
+    batch = (await buffer.queries.overview()).batch
     with pytest.raises(BatchNotArchived):
-        await buffer.verify(batch)
-    await buffer.freeze(FreezeOrder("alice", "secret"))
+        await buffer.batches.verify(batch)
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
     with pytest.raises(BatchNotArchived):
-        await buffer.verify(batch)
+        await buffer.batches.verify(batch)
     with pytest.raises(NotFound):
-        await buffer.verify("nothing")
+        await buffer.batches.verify("nothing")
 
 
 async def test_progress_is_told_and_a_stop_does_not_wait_for_the_end(open_buffer: OpenBuffer) -> None:
@@ -136,19 +136,19 @@ async def test_progress_is_told_and_a_stop_does_not_wait_for_the_end(open_buffer
     slow = sorted(folder.glob("gwb*.json"))[1]
     slow.unlink()
     os.mkfifo(slow)  # reading it takes until somebody writes
-    begun = await buffer.verify(batch)
-    while (found := buffer.verification(batch)) and found.checked < 2:  # noqa: ASYNC110 (the same)
+    begun = await buffer.batches.verify(batch)
+    while (found := buffer.batches.verification(batch)) and found.checked < 2:  # noqa: ASYNC110 (the same)
         await asyncio.sleep(0.01)
     assert found
     assert (found.state, found.at) == ("running", begun.at)
-    assert (await buffer.verify(batch)).at == begun.at
-    assert await buffer.append(segment_body(9))
+    assert (await buffer.batches.verify(batch)).at == begun.at
+    assert await buffer.ingest.append(segment_body(9))
     closing = asyncio.create_task(buffer.close())
-    while not buffer._verifier._stopping.is_set():  # noqa: ASYNC110, SLF001 (no event of the test's own)
+    while not buffer.batches._verifier._stopping.is_set():  # noqa: ASYNC110, SLF001 (no event of the test's own)
         await asyncio.sleep(0.01)
     await asyncio.to_thread(slow.write_bytes, b"")
     await closing
-    assert (await open_buffer()).verification(batch) is None
+    assert (await open_buffer()).batches.verification(batch) is None
 
 
 async def test_a_lost_catalog_takes_along_what_was_found(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
@@ -159,7 +159,7 @@ async def test_a_lost_catalog_takes_along_what_was_found(open_buffer: OpenBuffer
     for path in settings.ADMROOT.glob("catalog.sqlite*"):
         path.unlink()
     buffer = await open_buffer()
-    assert buffer.verification(batch) is None
+    assert buffer.batches.verification(batch) is None
     assert (await verified(buffer, batch)).state == "intact"
 
 
@@ -175,4 +175,4 @@ async def test_a_catalog_from_before_there_were_verifications_takes_them(
     buffer = await open_buffer()
     found = await verified(buffer, batch)
     await buffer.close()
-    assert (await open_buffer()).verification(batch) == found
+    assert (await open_buffer()).batches.verification(batch) == found

@@ -9,8 +9,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from databuffer.routes import data_route as send_route
-from databuffer.routes import router as buffer_routes
+from databuffer.routes import routers as buffer_routers
 from databuffer.settings import BufferSettings
 from dslogic.app import create_app
 from dslogic.settings import LogicSettings
@@ -53,7 +52,7 @@ def test_the_lower_tiers_routes_are_named() -> None:
         for rule in create_app(settings=LogicSettings.load()).url_map.iter_rules()
         for method in (rule.methods or set()) & {"GET", "POST"}
     }
-    served = served_by(buffer_routes, send_route) | logic
+    served = set().union(*map(served_by, buffer_routers)) | logic
     assert told == {route for route in served if not re.search("/(static|batches|segments)", route)}
 
 

@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dslogic.connections import Connections
+from dslogic.errors import BufferSilent, BufferUnreachable
+from gwservice.http1 import framed
 
 from dslogic import connections
 from dslogic.buffer_client import BufferClient
-from dslogic.connections import Connections
-from dslogic.errors import BufferSilent, BufferUnreachable
 from dslogic.settings import LogicSettings
-from gwservice.http1 import framed
 from scripts.trio import free_ports
 from tests.support.raw_server import (
     BROKEN,

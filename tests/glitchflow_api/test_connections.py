@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 
 import pytest
+from glitchflow_api.connections import Connections
+from gwservice.http1 import framed
 from starlette.requests import ClientDisconnect
 
 from glitchflow_api import connections
-from glitchflow_api.connections import Connections
 from glitchflow_api.errors import LogicSilent, LogicUnreachable
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.settings import GatewaySettings
-from gwservice.http1 import framed
 from gwwire.datastore import FlushOrder
 from scripts.trio import free_ports
 from tests.support.raw_server import (

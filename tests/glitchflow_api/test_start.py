@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from gwservice.watched import FileBroken
 
 from glitchflow_api.app import create_app
 from glitchflow_api.settings import GatewaySettings
-from gwservice.watched import FileBroken
 from gwwire.public import AuthMode
 
 ROOT = Path(__file__).parents[2]

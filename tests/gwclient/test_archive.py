@@ -18,7 +18,7 @@ from gwclient.cli import gwclient as cli
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused
 from gwclient.options import Debugging
-from gwclient.segmenting import left_out
+from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
 from gwwire.public import BatchState
 from gwwire.segment import decode_segment

@@ -6,7 +6,7 @@ import pytest
 
 from gwclient.cursor import Cursor
 from gwclient.errors import CursorError, NoStateFolder
-from gwclient.segmenting import Length
+from gwclient.pieces import Length
 from gwclient.strain import Span
 
 GATEWAY = "http://gateway:8000"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gwclient.errors import FolderError
-from gwclient.folder import prepare_folder, write_batch, write_whole
-from gwclient.segmenting import cut
+from gwclient.folder import prepare_folder, write_batch, write_file
+from gwclient.pieces import cut
 from gwclient.strain import Run
 from gwwire.segment import decode_segment
 
@@ -48,5 +48,5 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "name").mkdir()
     with pytest.raises(FolderError, match="cannot be written"):
-        write_whole(tmp_path / "name", b"body")
+        write_file(tmp_path / "name", b"body")
     assert [path.name for path in tmp_path.iterdir()] == ["name"]

@@ -8,9 +8,9 @@ import pytest
 
 from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidSource
-from gwclient.grouping import Sendable
+from gwclient.groups import Sendable
+from gwclient.pieces import Piece, cut
 from gwclient.push import Ending, Listener, Report, push
-from gwclient.segmenting import Piece, cut
 from gwclient.strain import Run, join_spans
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment

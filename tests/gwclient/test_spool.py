@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gwclient.errors import SpoolError
-from gwclient.segmenting import Piece, cut
+from gwclient.pieces import Piece, cut
 from gwclient.spool import Spool
 from gwclient.strain import Run
 

@@ -1,7 +1,6 @@
 """Orders that another site's page made a browser send."""
 
 import pytest
-
 from gwservice.crosssite import CrossSite, refuse_cross_site
 
 PROGRAM: dict[str, str] = {"Host": "gw.example.org"}

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from gwservice.hop import HopSecret, NotOurCaller
 from gwservice.watched import FileBroken
 

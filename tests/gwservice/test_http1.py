@@ -1,6 +1,6 @@
 import pytest
-
 from gwservice.http1 import Answer, MalformedAnswer, Place, framed
+
 from tests.support.raw_server import BROKEN, FRAMINGS, OK
 
 

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from gwservice.observing import tell_end
 
 from gwservice.correlation import FROZEN, RequestInHand
 from gwservice.metrics import exposition, gauge, labelled
-from gwservice.observing import tell_end
 from tests.support.scrape import Scrape
 
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
+from gwservice.observed_asgi import Observed
 
 from gwservice.asgi import DuplexResponse, add_problem_handlers
-from gwservice.observed_asgi import Observed
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-
 from gwservice.patience import BodyLate, Patience
 
 pytestmark = pytest.mark.anyio

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from gwservice.watched import FileBroken
 
 from glitchflow_api.settings import GatewaySettings
 from gwservice.tls import ServerTls
-from gwservice.watched import FileBroken
 from tests.support.certificates import Authority, write_key
 
 

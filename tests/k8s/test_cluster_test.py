@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
-from scripts.cluster_test.__main__ import Plan, read_plan, run_all
-from scripts.cluster_test.contract import check_contract
-from scripts.cluster_test.errors import KubectlFailed, Refused, StepFailed
-from scripts.cluster_test.gateway import Gateway, Stored
-from scripts.cluster_test.kubectl import Kubectl
-from scripts.cluster_test.overlay import IMAGES, MAX_SIZE, write_overlay
-from scripts.cluster_test.pushing import CHANNEL, ROUND, Ledger, Pusher, push_command
-from scripts.cluster_test.report import Result, Row, section, table, write_section
-from scripts.cluster_test.steps import FIRST, STEPS, TIERS, Trial
+from scripts.engine import IMAGES
 from scripts.trio import Trio, free_ports
 from tests.support.manifest_rules import SECRETS
 from tests.support.manifests import ROOT, Manifests, called, manifests, render, why_not_rendered
+from tools.cluster_test.__main__ import Plan, read_plan, run_all
+from tools.cluster_test.contract import check_contract
+from tools.cluster_test.errors import KubectlFailed, Refused, StepFailed
+from tools.cluster_test.gateway import Gateway, Stored
+from tools.cluster_test.kubectl import Kubectl
+from tools.cluster_test.overlay import MAX_SIZE, write_overlay
+from tools.cluster_test.pusher import CHANNEL, ROUND, Ledger, Pusher, push_command
+from tools.cluster_test.report import Result, Row, section, table, write_section
+from tools.cluster_test.steps import FIRST, STEPS, TIERS, Trial
 
 NO_CLUSTER = """
 apiVersion: v1
@@ -70,7 +71,7 @@ def test_the_command_ends_without_touching_anything(cluster: str, status: int, w
     (tmp_path / "config").write_text(NO_CLUSTER)
     before = (ROOT / "docs" / "cluster-test.md").read_text()
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.cluster_test"],
+        [sys.executable, "-m", "tools.cluster_test"],
         cwd=ROOT,
         env={**os.environ, "KUBECONFIG": str(tmp_path / "config"), "CLUSTER": cluster},
         capture_output=True,

@@ -168,7 +168,7 @@ def buffer(home: Path) -> Iterator[TestClient]:
         LOGROOT=home / "appdata" / "log",
     )
     stored = create_buffer(settings)
-    stored.recover()
+    stored.state.recover()
     with TestClient(create_app(stored, max_body=1000)) as client:
         yield client
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from scripts.cluster_keys import KEYS_FILE, make_keys
-from scripts.cluster_test.contract import check_contract
-from scripts.cluster_test.gateway import Gateway
-from scripts.cluster_test.overlay import MAX_SIZE
-from scripts.cluster_test.pushing import ROUND, push_command
 from scripts.trio import Trio, free_ports
 from tests.support.manifests import manifests, why_not_rendered
+from tools.cluster_test.contract import check_contract
+from tools.cluster_test.gateway import Gateway
+from tools.cluster_test.overlay import MAX_SIZE
+from tools.cluster_test.pusher import ROUND, push_command
 
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from gwwire.manifest import MANIFEST
 from gwwire.public import Manifest, ManifestEntry
-from preproc.batch import MANIFEST, UNNAMED, digest_directory, read_batch
+from preproc.batch import UNNAMED, digest_directory, read_batch
 from preproc.errors import UnusableBatch
 from preproc.findings import Reason
 from preproc.progress import silent
@@ -36,7 +37,7 @@ def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
     for name in ("LogStream.json", "gwb1.txt", ".gwb1.json"):
         (tmp_path / name).write_bytes(b"no segment")
     batch = read_batch(tmp_path, silent)
-    assert [source.file for source in batch.sources] == ["gwba.json"]
+    assert list(batch.sources) == ["gwba.json"]
     assert not batch.rejected
 
 
@@ -76,8 +77,8 @@ def seal(directory: Path) -> Manifest:
     """Write the manifest of a folder of segments."""
     batch = read_batch(directory, silent)
     entries = [
-        ManifestEntry(piece.file, 0, source.sha256, piece.channel, piece.t0, piece.dt, piece.samples)
-        for piece, source in zip(batch.pieces, batch.sources, strict=True)
+        ManifestEntry(piece.file, 0, batch.sources[piece.file], piece.channel, piece.t0, piece.dt, piece.samples)
+        for piece in batch.pieces
     ]
     manifest = Manifest("b1", "", "", "me", len(entries), 0, batch.digest, entries)
     (directory / MANIFEST).write_bytes(msgspec.json.encode(manifest))
@@ -163,7 +164,7 @@ def test_the_digest_is_what_sha256sum_makes_of_the_files(tmp_path: Path) -> None
 
 def test_the_digest_follows_every_byte_and_name(tmp_path: Path) -> None:
     one = read_batch(write(tmp_path, a=SEGMENT), silent)
-    assert one.sources[0].sha256 == hashlib.sha256(SEGMENT).hexdigest()
+    assert one.sources == {"gwba.json": hashlib.sha256(SEGMENT).hexdigest()}
     (tmp_path / "gwba.json").rename(tmp_path / "gwbb.json")
     assert read_batch(tmp_path, silent).digest != one.digest
     (tmp_path / "gwbb.json").rename(tmp_path / "gwba.json")

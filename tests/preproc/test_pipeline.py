@@ -96,7 +96,7 @@ def test_the_record_says_all_there_is_to_know(tmp_path: Path) -> None:
     assert result["event_id"][0] == b"1126259446.500000"
     assert len(set(result["event_id"])) == 9
     read = read_batch(tmp_path / "batch0", silent)
-    assert result["sources"] == [(source.file, source.sha256) for source in read.sources]
+    assert result["sources"] == sorted(read.sources.items())
     attributes = result["attributes"]
     assert attributes["batch_digest"] == read.digest
     assert attributes["sample_rate"] == RATE_SLOW

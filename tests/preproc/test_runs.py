@@ -124,6 +124,16 @@ def test_any_t0_and_rate_make_one_run_of_what_belongs_together(t0: float, rate: 
     assert runs.runs.grid.gps(run.start) == pytest.approx(t0, abs=0.01 / rate)
 
 
+@pytest.mark.parametrize("written", [0.00024414, 0.000244140625, 0.00024414063])
+def test_a_sample_spacing_that_was_rounded_makes_one_run_with_the_others(written: float) -> None:
+    pieces = [replace(one, dt=written) if number % 3 else one for number, one in enumerate(cut(noise(32), "H1:A"))]
+    kept, rejected = most_sampled_rate(described(pieces)[0])
+    assert not rejected
+    assert {piece.dt for piece in kept} == {DT}
+    (run,) = find(pieces).of()
+    assert run.samples == 32 * RATE
+
+
 def test_constant_strain_ends_a_run_and_is_told() -> None:
     series = noise(2)
     series[2000:3000] = 0.0

@@ -2,7 +2,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preproc.runs import Run
-from preproc.windows import Span, covered, intersect, lay_windows, merge, subtract
+from preproc.windows import Span, cover, covered, intersect, lay_windows, subtract
 
 REPEATABLE = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -41,7 +41,7 @@ def test_nothing_long_enough_gives_no_window() -> None:
 
 
 def spans_of(samples: set[int]) -> list[Span]:
-    return merge([at for at in sorted(samples)], 1)  # noqa: C416 (sorted gives a list of its own)
+    return cover([at for at in sorted(samples)], 1)  # noqa: C416 (sorted gives a list of its own)
 
 
 sets = st.sets(st.integers(-20, 40), max_size=40)

@@ -4,10 +4,12 @@ import asyncio
 import errno
 import hashlib
 import json
+import queue
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,17 +20,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from databuffer import fingerprint
 from databuffer.app import create_store
-from databuffer.buffer import Archived, Buffer, Frozen, Stored
+from databuffer.batches import Archived, Frozen
+from databuffer.buffer import Buffer
 from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotHolder, QueueFull, VolumeError
+from databuffer.ingest.incoming import Incoming
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.storage.catalog import BatchRow, SegmentFilter
+from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.manifest import batch_digest, differences, read_manifest
 from databuffer.storage.store import Store
 from gwwire.datastore import FlushOrder, FreezeOrder
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, ChannelOverview, Stats, ThawOrder
 from gwwire.segment import Segment, decode_segment
-from tests.support.faulty_volume import Crash, Fault, FaultyCatalog, FaultyVolume
+from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 from tests.support.model import Files, Layout, Model
 from tests.support.segments import BAD_BODIES, segment_body
 
@@ -105,7 +109,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(body=st.sampled_from([bad for bad, *_ in BAD_BODIES.values()]), key=keys)
     def append_what_is_no_segment(self, body: bytes, key: str | None) -> None:
-        [outcome] = self._carry_out([lambda buffer: buffer.append(body, key)], None)
+        [outcome] = self._carry_out([lambda buffer: buffer.ingest.append(body, key)], None)
         assert isinstance(outcome, ProblemError)
         assert not isinstance(outcome, VolumeError)
         self._check([self.model.layout])
@@ -113,7 +117,7 @@ class BufferMachine(RuleBasedStateMachine):
     @rule(user=users, fault=faults)
     def freeze(self, user: FreezeOrder, fault: Fault | None) -> None:
         before = self.model.layout
-        [outcome] = self._carry_out([lambda buffer: buffer.freeze(user)], fault)
+        [outcome] = self._carry_out([lambda buffer: buffer.batches.freeze(user)], fault)
         if isinstance(outcome, Frozen):
             assert outcome.stats == _stats(before.hand)
             assert outcome.holder == (before.holder or user).user
@@ -123,14 +127,14 @@ class BufferMachine(RuleBasedStateMachine):
     @rule(user=users)
     def freeze_more_than_there_is(self, user: FreezeOrder) -> None:
         order = FreezeOrder(user.user, user.token, self.model.layout.size + 1)
-        [outcome] = self._carry_out([lambda buffer: buffer.freeze(order)], None)
+        [outcome] = self._carry_out([lambda buffer: buffer.batches.freeze(order)], None)
         assert isinstance(outcome, Frozen if self.model.layout.holder else BatchChanged)
         self._check([self.model.layout])
 
     @rule(user=users, fault=faults)
     def thaw(self, user: FreezeOrder, fault: Fault | None) -> None:
         before = self.model.layout
-        [outcome] = self._carry_out([lambda buffer: buffer.thaw(ThawOrder(user.user, user.token))], fault)
+        [outcome] = self._carry_out([lambda buffer: buffer.batches.thaw(ThawOrder(user.user, user.token))], fault)
         if before.holder not in {None, user}:
             assert isinstance(outcome, NotHolder | VolumeError | Crash)
             self._check([before])
@@ -142,7 +146,7 @@ class BufferMachine(RuleBasedStateMachine):
     @rule(fault=faults)
     def flush(self, fault: Fault | None) -> None:
         before = self.model.layout
-        [outcome] = self._carry_out([lambda buffer: buffer.flush()], fault)
+        [outcome] = self._carry_out([lambda buffer: buffer.batches.flush()], fault)
         if isinstance(outcome, Archived):
             assert outcome.stats == _stats(before.hand)
             assert (outcome.folder is None) == (not before.hand)
@@ -150,7 +154,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule()
     def flush_another_batch(self) -> None:
-        [outcome] = self._carry_out([lambda buffer: buffer.flush(FlushOrder("another"))], None)
+        [outcome] = self._carry_out([lambda buffer: buffer.batches.flush(FlushOrder("another"))], None)
         assert isinstance(outcome, BatchChanged)
         self._check([self.model.layout])
 
@@ -178,14 +182,14 @@ class BufferMachine(RuleBasedStateMachine):
 
     def _append(self, sent: Sequence[tuple[str | None, bytes]], fault: Fault | None) -> None:
         def order(key: str | None, body: bytes) -> Order:
-            return lambda buffer: buffer.append(body, key)
+            return lambda buffer: buffer.ingest.append(body, key)
 
         outcomes = self._carry_out([order(*each) for each in sent], fault)
         told = list(zip(sent, outcomes, strict=True))
         known = set(self.model.keys)
         self.model.unanswered += [each for each, outcome in told if isinstance(outcome, VolumeError | Crash)]
         for (key, body), outcome in told:
-            if isinstance(outcome, Stored):
+            if isinstance(outcome, Incoming):
                 assert outcome.size == len(body)
                 self.model.acknowledge(outcome.name, body, key)
         for (key, body), outcome in told:
@@ -205,7 +209,7 @@ class BufferMachine(RuleBasedStateMachine):
             case VolumeError():
                 assert self.faults.struck
             case _:
-                assert isinstance(outcome, Stored | Crash)
+                assert isinstance(outcome, Incoming | Crash)
 
     def _carry_out(self, orders: Sequence[Order], fault: Fault | None) -> list[Outcome]:
         """Give what became of orders that come at once: a result, a refusal, or a Crash where nobody answered."""
@@ -245,8 +249,9 @@ class BufferMachine(RuleBasedStateMachine):
         self.executor = ThreadPoolExecutor(2)
         self.runner.get_loop().set_default_executor(self.executor)
         self.store: Store = create_store(self.settings)
-        self.store.catalog = FaultyCatalog(self.store.catalog, self.faults)
-        self.snapshot = self.store.catalog.path.read_bytes() if self.store.catalog.path.exists() else b""
+        path = self.store.catalog.database.path
+        self.store.catalog = Catalog(FaultyDatabase(path, self.faults), self.store.volume.root / ".ledger")
+        self.snapshot = path.read_bytes() if path.exists() else b""
         self.buffer = Buffer(self.store, queue_size=QUEUE, on_frozen=self.on_frozen)
 
     def _drop(self) -> None:
@@ -260,8 +265,7 @@ class BufferMachine(RuleBasedStateMachine):
 
         self._await(cancel_all())
         self.executor.shutdown()
-        self.buffer._writers.close()  # noqa: SLF001 (a process that dies takes its threads along)
-        self.buffer._syncer.shutdown()  # noqa: SLF001 (the same)
+        _end_threads(self.buffer)
         self.faults.heal()
         self.store.close()
 
@@ -269,14 +273,14 @@ class BufferMachine(RuleBasedStateMachine):
         """Lose what was never synced: the catalog is an old one, the counts are empty, the log is cut short."""
         self._delete_catalog()
         if self.snapshot:
-            self.store.catalog.path.write_bytes(self.snapshot)
+            self.store.catalog.database.path.write_bytes(self.snapshot)
         (self.settings.ADMROOT / self.settings.ADMFNM).write_bytes(b"")
         log = self.settings.LOGROOT / self.settings.LOGSTREAM
         log.write_bytes(log.read_bytes()[:-20])
 
     def _delete_catalog(self) -> None:
         for suffix in ("", "-wal", "-shm"):
-            path = self.store.catalog.path
+            path = self.store.catalog.database.path
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         self.model.lose_catalog()
         self.seqs = {}
@@ -292,7 +296,7 @@ class BufferMachine(RuleBasedStateMachine):
     def _check(self, possible: list[Layout]) -> None:
         """Compare with the model, once nothing fails any more and the buffer says that it is ready."""
         self.faults.heal()
-        self._await(self.buffer.check())
+        self._await(self.buffer.queries.check_ready())
         observed = self._observe()
         self.model.settle(observed, possible)
         self._check_papers(observed)
@@ -302,7 +306,7 @@ class BufferMachine(RuleBasedStateMachine):
     def _observe(self) -> Layout:
         archives = tuple(_files(folder) for folder in self.store.volume.archives())
         description = json.loads((self.settings.ADMROOT / self.settings.DSST).read_bytes())
-        assert description == json.loads(json.dumps(_plain(self.buffer.description)))
+        assert description == json.loads(json.dumps(_plain(self.buffer.queries.description)))
         frozen = description["dstatus"] == "FROZEN"
         holder = next(user for user in (ALICE, BOB) if _holds(description, user)) if frozen else None
         return Layout(_files(self.store.volume.data), _files(self.store.volume.next), archives, holder)
@@ -311,12 +315,12 @@ class BufferMachine(RuleBasedStateMachine):
         stats, with_next = _stats(there.hand), self.store.volume.next.exists()
         following = _stats(there.next)
         told = Stats(stats.n_itm, stats.buff_size, following.n_itm, following.buff_size) if with_next else stats
-        assert self.buffer.stats == told
+        assert self.buffer.queries.stats == told
         written = json.loads((self.settings.ADMROOT / self.settings.ADMFNM).read_bytes())
         assert written == {"n_itm": stats.n_itm, "buff_size": stats.buff_size}
         assert there.holder or not with_next, "there is a next batch beside one that is not frozen"
-        logged = [json.loads(line)["name"] for line in self._await(self.buffer.log_lines())]
-        assert logged == list(there.hand) == self._await(self.buffer.names())
+        logged = [json.loads(line)["name"] for line in self._await(self.buffer.queries.log_lines())]
+        assert logged == list(there.hand) == self._await(self.buffer.queries.names())
         assert self.store.volume.leftovers() == []
         extra = {path.name for path in self.store.volume.data.iterdir()} - there.hand.keys()
         assert extra == ({"MANIFEST.json"} if there.holder else set())
@@ -332,13 +336,13 @@ class BufferMachine(RuleBasedStateMachine):
         folders[volume.data.name] = state, there.hand
         if volume.next.exists():
             folders[volume.next.name] = BatchState.OPEN, there.next
-        rows: dict[str, BatchRow] = {row.path: row for row in self._await(self.buffer.batches())}
+        rows: dict[str, BatchRow] = {row.path: row for row in self._await(self.buffer.queries.batches())}
         assert {path: (row.state, row.n_itm, row.buff_size) for path, row in rows.items()} == {
             path: (state, len(files), sum(map(len, files.values()))) for path, (state, files) in folders.items()
         }
         for path, row in rows.items():
             assert row.digest == (None if row.state is BatchState.OPEN else _digest(folders[path][1]))
-        segments = self._await(self.buffer.segments(SegmentFilter(limit=-1)))
+        segments = self._await(self.buffer.queries.segments(SegmentFilter(limit=-1)))
         by_batch = {row.id: path for path, row in rows.items()}
         assert sorted((by_batch[row.batch], row.name, row.bytes) for row in segments) == sorted(
             (path, name, len(content)) for path, (_, files) in folders.items() for name, content in files.items()
@@ -346,11 +350,11 @@ class BufferMachine(RuleBasedStateMachine):
         self._check_order({row.name: row.seq for row in segments})
 
     def _check_overview(self, there: Layout) -> None:
-        overview = self._await(self.buffer.overview())
+        overview = self._await(self.buffer.queries.overview())
         assert overview.ready
         assert overview.queue == 0
         assert (overview.holder, overview.state == "FROZEN") == (there.holder and there.holder.user, bool(there.holder))
-        rows: dict[str, BatchRow] = {row.path: row for row in self._await(self.buffer.batches())}
+        rows: dict[str, BatchRow] = {row.path: row for row in self._await(self.buffer.queries.batches())}
         hand, following = rows["data"], rows.get("next")
         assert (overview.batch, overview.n_itm, overview.buff_size) == (hand.id, hand.n_itm, hand.buff_size)
         assert overview.digest == hand.digest
@@ -359,7 +363,7 @@ class BufferMachine(RuleBasedStateMachine):
         if overview.next and following:
             told = overview.next
             assert (told.batch, told.n_itm, told.buff_size) == (following.id, following.n_itm, following.buff_size)
-        assert max(self.seqs.values(), default=0) <= overview.seq == self.store.catalog.last_seq()
+        assert max(self.seqs.values(), default=0) <= overview.seq == self.store.catalog.segments.last_seq()
         assert overview.archived == len(there.archives)
         reasons = list(self.store.volume.quarantine.glob("*.reason"))
         assert overview.quarantined == len(list(self.store.volume.quarantine.iterdir())) - len(reasons)
@@ -371,6 +375,22 @@ class BufferMachine(RuleBasedStateMachine):
         newest = max(self.seqs.values(), default=0)
         assert all(seq > newest for name, seq in seqs.items() if name not in self.seqs)
         self.seqs = seqs
+
+
+def _end_threads(buffer: Buffer) -> None:
+    """Let the threads end that a process takes along when it dies, however far they came."""
+    ingest = buffer.ingest
+    ingest._arrived.put(None)  # noqa: SLF001 (no part of the product ends a thread that crashed)
+    for thread in ingest._threads:  # noqa: SLF001 (the same)
+        while thread.is_alive():
+            thread.join(0.002)
+            with suppress(queue.Empty):
+                if not ingest._threads[1].is_alive():  # noqa: SLF001 (nobody takes what is staged)
+                    ingest._staged.get_nowait()  # noqa: SLF001 (the same)
+            with suppress(queue.Full):
+                if not ingest._threads[0].is_alive():  # noqa: SLF001 (nobody stages the end)
+                    ingest._staged.put_nowait([None])  # noqa: SLF001 (the same)
+    buffer._commit.close()  # noqa: SLF001 (the same)
 
 
 def _body(number: int, channel: str | None) -> bytes:

@@ -11,15 +11,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
 
 from databuffer.errors import volume_error
-from databuffer.storage.catalog import Catalog
+from databuffer.storage.catalog import Database
 
-_CALLS = ("open", "write", "pwrite", "fsync", "rename", "unlink", "mkdir", "rmdir", "ftruncate", "scandir", "listdir")
+_CALLS = (
+    *("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "ftruncate"),
+    *("scandir", "listdir"),
+)
 
 
 class Crash(BaseException):
@@ -65,6 +69,8 @@ class FaultyVolume:
     def __enter__(self) -> Self:
         for name in _CALLS:
             self._patch.setattr(os, name, self._breakable(getattr(os, name)))
+        told = threading.excepthook
+        self._patch.setattr(threading, "excepthook", lambda end: None if end.exc_type is Crash else told(end))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,16 +140,21 @@ class FaultyVolume:
             raise volume_error(error) from error
 
 
-class FaultyCatalog(Catalog):
-    """A catalog whose transactions are calls that may fail."""
+class FaultyDatabase(Database):
+    """A database whose transactions are calls that may fail."""
 
-    def __init__(self, catalog: Catalog, faults: FaultyVolume) -> None:
-        super().__init__(catalog.path)
+    def __init__(self, path: Path, faults: FaultyVolume) -> None:
+        super().__init__(path)
         self._faults = faults
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._faults.transaction(), super()._writing() as connection:
+    def writing(self, *, ledger: bool = False) -> Iterator[sa.Connection]:
+        with self._faults.transaction(), super().writing(ledger=ledger) as connection:
+            yield connection
+
+    @contextmanager
+    def writing_synced(self) -> Iterator[sa.Connection]:
+        with self._faults.transaction(), super().writing_synced() as connection:
             yield connection
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.torture import Torture
+from tools.torture import Torture
 
 ROUNDS = 25
 

@@ -1,51 +1,17 @@
 """What the kernel was asked, and when: a segment is on the disk before its sender hears of it."""
 
 import re
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from scripts.trio import Trio, free_ports
+from scripts.trio import Trio
 from tests.support.segments import segment_body
-from tests.support.writers import Connection
+from tests.support.strace import SystemCall, stop_and_read, traced_buffer
+from tools.clients import Connection
 
 _CALLS = "write,writev,pwrite64,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2"
-_WHOLE = re.compile(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
-_BEGUN = re.compile(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*) <unfinished \.\.\.>")
-_ENDED = re.compile(r"(?P<thread>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<arguments>.*)\) += (?P<result>-?\d+)")
-
-
-@dataclass(frozen=True)
-class SystemCall:
-    """A system call that succeeded; `begin` and `end` are its places in the order of events."""
-
-    name: str
-    arguments: str
-    begin: int
-    end: int
-
-
-def calls_in(trace: str) -> Iterator[SystemCall]:
-    """Read what `strace -f` wrote; calls of several threads lie interleaved in it, in two parts each."""
-    begun: dict[str, tuple[int, str]] = {}
-    for place, line in enumerate(trace.splitlines()):
-        if match := _WHOLE.match(line):
-            begin, arguments = place, match["arguments"]
-        elif match := _BEGUN.match(line):
-            begun[match["thread"]] = place, match["arguments"]
-            continue
-        elif match := _ENDED.match(line):
-            begin, first = begun.pop(match["thread"])
-            arguments = first + match["arguments"]
-        else:
-            continue
-        if int(match["result"]) >= 0:
-            yield SystemCall(match["name"], arguments, begin, place)
 
 
 def only(calls: list[SystemCall], names: str, *parts: str) -> SystemCall:
@@ -63,33 +29,8 @@ def found(pattern: str, text: str) -> str:
 
 @pytest.fixture
 def traced(tmp_path: Path) -> Iterator[tuple[Trio, Path]]:
-    """Run a buffer whose system calls are written down; skips where that is not allowed."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("there is no strace here")
-    probe = subprocess.run([strace, "-f", "-y", "-o", str(tmp_path / "probe"), "true"], check=False)
-    if probe.returncode:
-        pytest.skip("strace is not permitted here")
-    trace = tmp_path / "trace"
-    home = tmp_path / "home"
-    home.mkdir()
-    with (home / "services.log").open("ab") as log:
-        trio = Trio(home, free_ports(), output=log, tiers=1)
-        [buffer] = trio.services
-        # -D: the buffer itself, not its tracer, is the process that is started, and stopped.
-        options = ["-D", "-f", "-y", "-s", "200", "-e", f"trace={_CALLS}", "-o", str(trace)]
-        trio.services = [replace(buffer, command=[strace, *options, *buffer.command])]
-        with trio:
-            yield trio, trace
-
-
-def stop_and_read(trio: Trio, trace: Path) -> str:
-    """Give all that was traced; the tracer writes on for a moment after the buffer has ended."""
-    process = trio.processes["databuffer"]
-    trio.stop()
-    while f"{process.pid} +++ exited with {process.returncode} +++" not in re.sub(" +", " ", trace.read_text()):
-        time.sleep(0.01)
-    return trace.read_text()
+    with traced_buffer(tmp_path, _CALLS) as traced:
+        yield traced
 
 
 def test_data_then_name_then_folder_are_synced_before_the_sender_hears_of_it(traced: tuple[Trio, Path]) -> None:
@@ -97,7 +38,7 @@ def test_data_then_name_then_folder_are_synced_before_the_sender_hears_of_it(tra
     status, answer = Connection(trio.url).post("/sendF", segment_body(1))
     assert status == 201
     name = found(r"gwb\d+\.json", answer["body"])
-    calls = list(calls_in(stop_and_read(trio, trace)))
+    calls = stop_and_read(trio, trace)
     volume = trio.home / "datavar"
     renamed = only(calls, "rename(at2?)?", f"{volume}/data/{name}")
     staged = found(rf"{volume}/\.incoming/[^\"<>]+", renamed.arguments)

@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from scripts.trio import Trio
 from tests.support.segments import check_counts, numbers_on, segment_body, segment_files
-from tests.support.writers import Connection
+from tools.clients import Connection
 
 SAMPLES = 2000
 ALICE = b'{"user":"alice","token":"secret"}'

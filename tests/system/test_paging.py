@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 from scripts.trio import Trio
-from tests.support.writers import Connection, Crowd, send_to_buffer
+from tests.support.writers import send_to_buffer
+from tools.clients import Connection, Crowd
 
 READERS = WRITERS = 16
 ENOUGH = 400

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.client import GlitchflowClient
+from gwclient.pieces import cut
 from gwclient.push import push
-from gwclient.segmenting import cut
 from gwclient.sources.file import FileSource
 from scripts.trio import Trio
 

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import signal
+import stat
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,8 +13,9 @@ import pytest
 from urllib3.exceptions import HTTPError
 
 from scripts.trio import Trio
-from tests.support.segments import check_counts, numbers_on
-from tests.support.writers import Connection, Crowd, send_to_buffer, send_to_gateway
+from tests.support.segments import check_counts, numbers_on, segment_body, segment_files
+from tests.support.writers import send_to_buffer, send_to_gateway
+from tools.clients import Connection, Crowd
 
 WRITERS = 16
 ALICE = json.dumps({"user": "alice", "token": "secret"}).encode()
@@ -44,6 +47,18 @@ def test_pushing_freezing_and_cleaning_at_once_loses_nothing(start_trio: Callabl
 
     assert Counter(numbers_on(trio.home / "datavar")) == Counter(crowd.acknowledged)
     check_counts(trio.home, Connection(trio.url).get("/stats"))
+
+
+def test_files_are_readable_by_everybody_whatever_umask_the_buffer_inherits(start_trio: Callable[..., Trio]) -> None:
+    before = os.umask(0o077)
+    try:
+        trio = start_trio(tiers=1)
+        assert Connection(trio.url).post("/sendF", segment_body(1))[0] == 201
+    finally:
+        os.umask(before)
+    (file,) = segment_files(trio.home / "datavar")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

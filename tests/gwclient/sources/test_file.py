@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwclient.errors import InvalidSource
-from gwclient.segmenting import cut, left_out
+from gwclient.pieces import cut, left_out
 from gwclient.sources.file import FileSource, gwosc_channel, vetoes
 from gwclient.sources.names import FileName
 from gwclient.strain import Quality

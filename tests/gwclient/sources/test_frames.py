@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gwclient.errors import InvalidSource
-from gwclient.segmenting import cut, left_out
+from gwclient.pieces import cut, left_out
 from gwclient.sources import frames
 from gwclient.sources.file import FileSource
 from gwclient.strain import LeftOut, Span

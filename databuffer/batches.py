@@ -1,0 +1,288 @@
+"""What is ordered about whole batches: freeze, thaw, flush, claim, release, verify.
+
+Each order has its place in the ingest queue, between the segments that came before it and those that came after it.
+"""
+
+import asyncio
+import hmac
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from databuffer import meters
+from databuffer.errors import (
+    BatchChanged,
+    BatchClaimed,
+    BatchNotArchived,
+    BatchNotFrozen,
+    NotFound,
+    NotHolder,
+    VolumeError,
+)
+from databuffer.fingerprint import fingerprint, matches
+from databuffer.ingest.pipeline import Ingest
+from databuffer.queries import Queries
+from databuffer.state import State
+from databuffer.storage.catalog import ClaimRow
+from databuffer.storage.manifest import read_manifest
+from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
+from databuffer.verifier import Verifier, VerifierStopped
+from gwwire.datastore import Description, FlushOrder, FreezeOrder
+from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification, VerificationState
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen batch: its counts, taken in the same step as the freeze, its holder, its id and its digest."""
+
+    stats: Stats
+    holder: str
+    batch: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Archived:
+    """An archived batch: its counts, and its folder, or None if there was nothing to archive."""
+
+    stats: Stats
+    folder: Path | None
+
+
+class Batches:
+    """Carries out orders about batches.
+
+    Args:
+        store: the volume, the state files and the catalog.
+        state: the current and the next batch.
+        ingest: the queue in which the orders have their place.
+        queries: finds archived batches.
+
+    """
+
+    def __init__(self, store: Store, state: State, ingest: Ingest, queries: Queries) -> None:
+        self._store = store
+        self._state = state
+        self._ingest = ingest
+        self._queries = queries
+        self._verifier = Verifier(store)
+        self._verifying: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Stop the verification that is under way."""
+        await asyncio.to_thread(self._verifier.close)
+        await asyncio.gather(*self._verifying, return_exceptions=True)
+
+    # ---- orders
+
+    async def freeze(self, order: FreezeOrder) -> Frozen:
+        """Freeze and seal the current batch; a frozen batch stays its holder's.
+
+        Raises:
+            BatchChanged: the current batch has fewer bytes than the order asks for.
+            VolumeError: the state could not be written.
+
+        """
+        return await self._perform(lambda: self._freeze(order))
+
+    async def thaw(self, order: ThawOrder) -> Stats:
+        """Open the frozen batch again, for its holder; the segments of the next batch are added to it.
+
+        Raises:
+            NotHolder: somebody else froze it.
+            VolumeError: the state could not be written.
+
+        """
+        # The token is compared outside the queue: guessing tokens must not delay segments.
+        held = self._state.description
+        is_holder = await asyncio.to_thread(_is_holder, held, order)
+        return await self._perform(lambda: self._thaw(order, held, is_holder=is_holder))
+
+    async def flush(self, order: FlushOrder = FlushOrder()) -> Archived:  # noqa: B008 (it is immutable)
+        """Archive the current batch; the next batch, or an empty one, takes its place.
+
+        Raises:
+            BatchChanged: the current batch is not the one that the order names.
+            VolumeError: the volume rejected the move; the batch is still the current one.
+
+        """
+        return await self._perform(lambda: self._flush(order))
+
+    async def claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
+        """Give a frozen batch to one worker until its lease ends; the same worker's claim renews it.
+
+        Raises:
+            NotFound: there is no such batch.
+            BatchNotFrozen: the batch is not frozen.
+            BatchClaimed: another worker has it.
+            VolumeError: the claim could not be written.
+
+        """
+        await self._queries.batch(batch)
+        return await self._perform(lambda: self._claim(batch, order))
+
+    async def release(self, batch: str, worker: str) -> None:
+        """End a worker's claim to a batch, if it has one.
+
+        Raises:
+            NotFound: there is no such batch.
+            BatchClaimed: another worker has it.
+            VolumeError: the release could not be written.
+
+        """
+        await self._queries.batch(batch)
+        await self._perform(lambda: self._release(batch, worker))
+
+    async def verify(self, batch: str) -> Verification:
+        """Begin to compare an archived batch with its manifest, byte for byte; return the progress.
+
+        Raises:
+            NotFound: there is no such batch, or it has no manifest.
+            BatchNotArchived: it is not archived.
+
+        """
+        row = await self._queries.batch(batch)
+        if row.state is not BatchState.ARCHIVED:
+            raise BatchNotArchived(f"batch {batch!r} is {row.state}")
+        if row.frozen is None:
+            raise NotFound(f"batch {batch!r} never had a manifest")
+        verifying = self._verifier.begin(row)
+        if verifying is not None:
+            log.info("batch %s is being verified", batch, extra={"event": "verify", "batch": batch})
+            task = asyncio.create_task(self._keep_verification(batch, verifying))
+            self._verifying.add(task)
+            task.add_done_callback(self._verifying.discard)
+        progress = self._verifier.running(batch)
+        assert progress is not None  # noqa: S101 (it is running)
+        return progress
+
+    def verification(self, batch: str) -> Verification | None:
+        """Return the progress or the result of verifying a batch, or None if it was never asked for."""
+        return self._verifier.running(batch) or self._state.verified.get(batch)
+
+    async def _keep_verification(self, batch: str, verifying: Future[Verification]) -> None:
+        try:
+            result = await asyncio.wrap_future(verifying)
+            _log_verification(batch, result)
+            try:
+                await self._perform(lambda: self._store.catalog.ledger.put_verification(batch, result))
+            except VolumeError as error:
+                log.warning("the verification of batch %s could not be stored: %s", batch, error.detail)
+            self._state.verified = {**self._state.verified, batch: result}
+        except VerifierStopped:
+            log.info("the verification of batch %s was interrupted by the stop", batch)
+        finally:
+            self._verifier.end(batch)
+
+    async def _perform(self, step: Callable[[], T]) -> T:
+        return await self._ingest.perform(lambda: self._state.run(step))
+
+    # ---- on the commit thread
+
+    def _freeze(self, order: FreezeOrder) -> Frozen:
+        current, held = self._state.current, self._state.description
+        if held.dstatus is DatastoreState.FROZEN:
+            return Frozen(current.stats, held.user, current.id, read_manifest(current.slot.folder).digest)
+        if current.stats.buff_size < order.at_least:
+            raise BatchChanged(f"the current batch has {current.stats.buff_size} bytes, fewer than {order.at_least}")
+        now = time.time_ns()
+        manifest = self._store.seal(current, order.user, now)
+        description = Description(DatastoreState.FROZEN, order.user, fingerprint(order.token))
+        self._store.metadata.write_description(description)
+        self._state.freeze(replace(current, seal=Seal(now, manifest.digest)), description)
+        extra = {"event": "freeze", "user": order.user, "digest": manifest.digest, **_counts(current)}
+        log.info("frozen by %s: %s", order.user, _size(current.stats), extra=extra)
+        return Frozen(current.stats, order.user, current.id, manifest.digest)
+
+    def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats:
+        if not self._state.frozen:
+            return self._state.current.stats
+        if self._state.description != held:  # frozen anew while the token was compared
+            is_holder = _is_holder(self._state.description, order)
+        if not is_holder:
+            raise NotHolder(f"the batch is held by {self._state.description.user}; user or token is not theirs")
+        self._store.metadata.write_description(OPERATIONAL)
+        self._store.unseal(self._state.current)
+        current = replace(self._state.current, seal=None)
+        if self._state.next is not None:
+            current = self._store.merge()
+            self._store.metadata.write_stats(current.stats)
+        self._state.reopen(current)
+        extra = {"event": "thaw", "user": order.user, **_counts(current)}
+        log.info("thawed by %s: %s", order.user, _size(current.stats), extra=extra)
+        return current.stats
+
+    def _flush(self, order: FlushOrder) -> Archived:
+        current, now = self._state.current, time.time_ns()
+        if order.batch not in {None, current.id}:
+            raise BatchChanged(f"the current batch is {current.id!r}, not {order.batch!r}")
+        folder = None
+        if current.stats.n_itm:
+            sealed = self._state.frozen
+            manifest = read_manifest(current.slot.folder) if sealed else self._store.seal(current, "", now)
+            folder = self._store.archive(current, manifest, now)
+            self._state.archived += 1
+        else:
+            self._store.drop_empty(current)
+            self._state.quarantined = self._store.volume.quarantined()
+        self._state.reopen(self._store.advance())
+        self._state.claim = None
+        extra = {"event": "flush", "folder": folder and folder.name, **_counts(current)}
+        log.info("archived %s%s", _size(current.stats), f" in {folder}" if folder else "", extra=extra)
+        return Archived(current.stats, folder)
+
+    def _claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
+        if not self._state.frozen or batch != self._state.current.id:
+            raise BatchNotFrozen(f"batch {batch!r} is not frozen")
+        now = time.time_ns()
+        claim = self._store.catalog.ledger.claim_batch(
+            ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now
+        )
+        if claim.worker != order.worker:
+            raise _claimed(claim, now)
+        self._state.claim = claim
+        extra = {"event": "claim", "batch": batch, "worker": order.worker, "lease": order.lease}
+        log.info("batch %s claimed by %s for %g s", batch, order.worker, order.lease, extra=extra)
+        return claim
+
+    def _release(self, batch: str, worker: str) -> None:
+        now = time.time_ns()
+        claim = self._store.catalog.ledger.release_batch(batch, worker, now)
+        if claim is not None:
+            raise _claimed(claim, now)
+        if self._state.claim and self._state.claim.batch == batch:
+            self._state.claim = None
+        log.info("batch %s released by %s", batch, worker, extra={"event": "release", "batch": batch, "worker": worker})
+
+
+def _log_verification(batch: str, result: Verification) -> None:
+    meters.count_verified(result.state)
+    extra = {"event": "verified", "batch": batch, "state": result.state, "problems": result.problems}
+    level = logging.ERROR if result.state is VerificationState.DAMAGED else logging.INFO
+    counts = (result.checked, result.segments)
+    log.log(level, "batch %s is %s: %d of %d files read", batch, result.state, *counts, extra=extra)
+
+
+def _size(stats: Stats) -> str:
+    return f"{stats.n_itm} segments, {stats.buff_size} bytes"
+
+
+def _counts(batch: OpenBatch) -> dict[str, str | int]:
+    return {"batch": batch.id, "n_itm": batch.stats.n_itm, "buff_size": batch.stats.buff_size}
+
+
+def _claimed(claim: ClaimRow, now: int) -> BatchClaimed:
+    seconds = math.ceil((claim.expires - now) / 10**9)
+    return BatchClaimed(f"worker {claim.worker!r} has batch {claim.batch!r} for {seconds} s", retry_after=seconds)
+
+
+def _is_holder(held: Description, order: ThawOrder) -> bool:
+    return hmac.compare_digest(held.user.encode(), order.user.encode()) and matches(held.token, order.token)

@@ -1,0 +1,1 @@
+"""From bytes to durable segments: staging, group commit, NDJSON."""

@@ -1,0 +1,176 @@
+"""The second half of the ingest: make a group of staged segments durable, named, catalogued and counted."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from databuffer import meters
+from databuffer.errors import BufferFrozen, KeyReused, VolumeError
+from databuffer.ingest.incoming import Incoming
+from databuffer.ingest.staging import Staging, discard
+from databuffer.ingest.sync_pool import SyncPool
+from databuffer.quota import DailyQuota
+from databuffer.state import State
+from databuffer.storage.catalog import IdempotencyKey, SegmentRow
+from databuffer.storage.store import OpenBatch, Store
+from gwservice.tracing import group_span
+
+
+class GroupCommit:
+    """Stores groups of staged segments, on the commit thread.
+
+    Args:
+        store: the volume, the state files and the catalog.
+        state: the current and the next batch.
+        quota: what each group of users may store a day.
+        staging: writes what was not written because the batch was frozen.
+
+    """
+
+    def __init__(self, store: Store, state: State, quota: DailyQuota, staging: Staging) -> None:
+        self._store = store
+        self._state = state
+        self._quota = quota
+        self._staging = staging
+        self._pool = SyncPool()
+
+    def close(self) -> None:
+        """Stop the sync threads."""
+        self._pool.close()
+
+    def store(self, group: Sequence[Incoming]) -> None:
+        """Settle every segment of a group: stored, or refused with its reason."""
+        began = time.perf_counter()
+        with group_span("commit", [each.span for each in group], segments=len(group)):
+            staged = [each for each in group if not each.settled]
+            if any(isinstance(each.error, VolumeError) for each in group):
+                self._state.doubt_volume()
+            try:
+                if staged:
+                    self._state.run(lambda: self._store_turns(staged))
+            except Exception as error:  # noqa: BLE001 (every sender must be answered)
+                for each in staged:
+                    if not each.settled:
+                        each.refuse(error)
+            for each in group:
+                if each.error is not None:
+                    discard(each)
+        meters.count_group(group, time.perf_counter() - began)
+        self._note_last_failure(group)
+
+    def _store_turns(self, staged: Sequence[Incoming]) -> None:
+        """Store segments in turns without a repeated key: a repeat must see the outcome of the first."""
+        for turn in _turns(staged):
+            fresh = self._without_repeats(turn)
+            if not fresh:
+                continue
+            batch = self._state.batch_to_fill()
+            if batch is None:
+                for each in fresh:
+                    each.refuse(BufferFrozen(f"the batch is frozen by {self._state.description.user}"))
+                continue
+            self._publish(batch, self._sync(self._quota.admit(fresh, time.time_ns())))
+        self._store.ledger_backup_due()
+
+    def _without_repeats(self, turn: Sequence[Incoming]) -> list[Incoming]:
+        """Answer the segments whose Idempotency-Key is known; return the others."""
+        keyed = {each.key: each for each in turn if each.key is not None}
+        if not keyed:
+            return list(turn)
+        known = self._store.catalog.ledger.by_key(keyed)
+        for key, each in keyed.items():
+            first = known.get(key) or self._claim_recovered(each.sha256, key)
+            if first is not None and first.sha256 == each.sha256:
+                discard(each)
+                each.store_as(first.segment, first.bytes)
+            elif first is not None:
+                detail = f"Idempotency-Key {key!r} came with other bytes before"
+                each.refuse(KeyReused(detail, field="Idempotency-Key"))
+        return [each for each in turn if not each.settled]
+
+    def _claim_recovered(self, sha256: str, key: str) -> IdempotencyKey | None:
+        """Return the segment with these bytes that recovery found on the volume, or None.
+
+        It was stored right before a crash and never acknowledged; this is its sender's retry.
+        """
+        if sha256 not in self._state.recovered:
+            return None
+        claimed = self._store.catalog.ledger.claim_recovered(sha256, key)
+        self._state.recovered = self._store.catalog.segments.recovered()
+        return claimed
+
+    def _sync(self, group: Sequence[Incoming]) -> list[Incoming]:
+        """Make the files of a group durable; return the segments whose files are."""
+        for each in group:
+            if not each.path:  # it met a frozen batch when it came
+                self._staging.write(each)
+        files = [each for each in group if each.error is None]
+        self._pool.sync(files)
+        durable = [each for each in files if each.error is None]
+        if len(durable) < len(group):
+            self._state.doubt_volume()
+        return durable
+
+    def _publish(self, batch: OpenBatch, group: Sequence[Incoming]) -> None:
+        """Name, catalogue and count durable segments in one step: all of them or, if anything fails, none."""
+        if not group:
+            return
+        volume, catalog, folder = self._store.volume, self._store.catalog, batch.slot.folder
+        now = time.time_ns()
+        rows = [_row(each, volume.name(self._state.next_number()), now) for each in group]
+        spent = self._quota.spent(group, now)
+        entered = False
+        try:
+            volume.publish([(each.path, row.name) for each, row in zip(group, rows, strict=True)], folder)
+            volume.sync(folder)
+            catalog.segments.add(batch.id, rows, spent)
+            entered = True
+            self._state.count(batch, rows, now)
+        except VolumeError:
+            self._discard_published(folder, rows)
+            if entered:
+                with suppress(VolumeError):
+                    catalog.ledger.take_back(spent)
+            raise
+        self._quota.add(spent)
+        for each, row in zip(group, rows, strict=True):
+            each.store_as(row.name, row.bytes)
+
+    def _discard_published(self, folder: Path, rows: Sequence[SegmentRow]) -> None:
+        for row in rows:
+            with suppress(VolumeError):
+                self._store.volume.discard(folder / row.name)
+
+    def _note_last_failure(self, group: Sequence[Incoming]) -> None:
+        for each in reversed(group):
+            if isinstance(each.error, VolumeError):
+                self._state.note(each.error)
+                return
+
+
+def _turns(staged: Sequence[Incoming]) -> Iterator[list[Incoming]]:
+    while staged:
+        keys: set[str] = set()
+        turn: list[Incoming] = []
+        later: list[Incoming] = []
+        for each in staged:
+            (later if each.key in keys else turn).append(each)
+            if each.key is not None:
+                keys.add(each.key)
+        yield turn
+        staged = later
+
+
+def _row(segment: Incoming, name: str, now: int) -> SegmentRow:
+    return SegmentRow(
+        name=name,
+        bytes=segment.size,
+        sha256=segment.sha256,
+        channel=segment.channel,
+        t0=segment.t0,
+        dt=segment.dt,
+        n=segment.n,
+        stored=now,
+        key=segment.key,
+    )

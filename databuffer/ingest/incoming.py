@@ -1,0 +1,71 @@
+"""One segment from its arrival to its answer."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, eq=False)
+class Incoming:
+    """A segment on its way to the volume; each step of the ingest fills in its part.
+
+    Attributes:
+        body: the bytes to store; empty once they are in a file or refused.
+        key: the Idempotency-Key, or None.
+        group: the group whose quota counts, or None.
+        answered: done when `name` or `error` is final; its result is this record.
+        span: the trace span of the request, or None.
+        arrived: bytes of the body as it came.
+        size: bytes of the compact JSON.
+        sha256: digest of the compact JSON, hexadecimal.
+        channel: "DET:NAME", or None if the segment names none.
+        t0: GPS seconds of the first sample.
+        dt: sample spacing in seconds.
+        n: number of samples.
+        path: the staged file, or empty while nothing is written.
+        file: the open descriptor of the staged file, or -1.
+        name: the file name in the batch once the segment is stored, else empty.
+        error: why the segment was not stored, or None.
+
+    """
+
+    body: bytes
+    key: str | None = None
+    group: str | None = None
+    span: Any = None
+    arrived: int = 0
+    answered: "asyncio.Future[Incoming]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    size: int = 0
+    sha256: str = ""
+    channel: str | None = None
+    t0: float = 0.0
+    dt: float = 0.0
+    n: int = 0
+    path: str = ""
+    file: int = -1
+    name: str = ""
+    error: Exception | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outcome is final."""
+        return bool(self.name) or self.error is not None
+
+    @property
+    def receipt(self) -> str:
+        """The sentence that acknowledges a stored segment."""
+        return f"Written {self.name} for {self.size} bytes"
+
+    def refuse(self, error: Exception) -> None:
+        """Set the outcome: not stored."""
+        self.error = error
+        self.body = b""
+
+    def store_as(self, name: str, size: int) -> None:
+        """Set the outcome: stored, now or by an earlier request with the same key."""
+        self.name, self.size = name, size
+
+    def answer(self) -> None:
+        """Hand the outcome to the request that waits; call it on the event loop."""
+        if not self.answered.done():
+            self.answered.set_result(self)

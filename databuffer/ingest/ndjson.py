@@ -1,0 +1,133 @@
+"""Many segments in one request: a line each, stored as they come, answered line by line in the same order."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import msgspec
+
+from databuffer.errors import BufferFrozen
+from databuffer.ingest.incoming import Incoming
+from databuffer.ingest.pipeline import Ingest
+from gwwire.datastore import FROZEN_TEXT
+from gwwire.problems import ProblemCode, ProblemError, encode_problem
+from gwwire.public import StreamAnswer
+
+#: Segments of one request that are under way at a time: enough to fill a group, too few to fill the queue.
+_IN_FLIGHT = 64
+
+_FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
+
+
+class LineTooLarge(ProblemError):
+    """The line is larger than a segment may be."""
+
+    code = ProblemCode.TOO_LARGE
+
+
+async def store_lines(
+    ingest: Ingest, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int, group: str | None = None
+) -> AsyncGenerator[bytes]:
+    """Store one segment per line; yield one answer line per line, together where several are ready.
+
+    The request is read on while answers wait to be fetched, because a client may send everything before it reads.
+
+    Args:
+        ingest: stores the segments.
+        chunks: the body, in pieces of any size.
+        key: the request's Idempotency-Key; line i has the key `KEY/i`.
+        max_line: bytes of the longest line that is accepted.
+        group: the group whose quota counts.
+
+    """
+    answers: deque[Incoming | ProblemError] = deque()
+    news = asyncio.Event()
+    in_flight = asyncio.Semaphore(_IN_FLIGHT)
+
+    async def read() -> None:
+        try:
+            index = 0
+            async for line in split_lines(chunks, max_line):
+                await in_flight.acquire()
+                answer = await _submit(ingest, line, None if key is None else f"{key}/{index}", group)
+                if isinstance(answer, Incoming):
+                    answer.answered.add_done_callback(lambda _: in_flight.release())
+                else:
+                    in_flight.release()
+                answers.append(answer)
+                news.set()
+                index += 1
+        finally:
+            news.set()
+
+    reader = asyncio.create_task(read())
+    try:
+        while answers or not reader.done():
+            if not answers:
+                news.clear()
+                await news.wait()
+                continue
+            if isinstance(first := answers[0], Incoming):
+                await first.answered
+            lines = []
+            while answers and (isinstance(answers[0], ProblemError) or answers[0].answered.done()):
+                lines.append(_encode(answers.popleft()))
+            yield b"".join(lines)
+        await reader
+    finally:
+        reader.cancel()
+
+
+async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncIterator[bytes | LineTooLarge]:
+    """Yield the non-empty lines of a body, without their ends; an error in place of a line that is too long."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            parts.append(chunk[start:end])
+            if size + end - start > max_line:
+                yield _too_large(max_line)
+            elif line := b"".join(parts):
+                yield line
+            parts, size, start = [], 0, end + 1
+        size += len(chunk) - start
+        # What is too long is not kept; its end is still waited for.
+        if size <= max_line:
+            parts.append(chunk[start:])  # not a new list: a line may come in very many pieces
+        else:
+            parts.clear()
+    if size > max_line:
+        yield _too_large(max_line)
+    elif size:
+        yield b"".join(parts)
+
+
+async def _submit(
+    ingest: Ingest, line: bytes | LineTooLarge, key: str | None, group: str | None
+) -> Incoming | ProblemError:
+    if isinstance(line, LineTooLarge):
+        return line
+    await ingest.wait_for_room()
+    try:
+        return ingest.submit(line, key, group)
+    except ProblemError as error:
+        # The error waits until its answer is fetched; its frames would keep the line.
+        error.__traceback__ = error.__context__ = None
+        return error
+
+
+def _encode(answer: Incoming | ProblemError) -> bytes:
+    error = answer.error if isinstance(answer, Incoming) else answer
+    if isinstance(answer, Incoming) and error is None:
+        return msgspec.json.encode(StreamAnswer("CREATED", answer.receipt)) + b"\n"
+    if isinstance(error, BufferFrozen):
+        return _FROZEN
+    if isinstance(error, ProblemError):
+        return encode_problem(error.problem()) + b"\n"
+    assert error is not None  # noqa: S101 (a segment without an error is stored)
+    raise error
+
+
+def _too_large(max_line: int) -> LineTooLarge:
+    return LineTooLarge(f"the line is larger than {max_line} bytes (MAX_BODY)")

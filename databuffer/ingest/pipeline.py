@@ -1,0 +1,227 @@
+"""The one queue of the buffer: segments, freezes and flushes are carried out in the order in which they arrive.
+
+The event loop appends to the queue. The staging thread takes everything that waits, stages the segments, and passes
+the list on. The commit thread takes the staged lists, stores the segments that follow each other as one group, runs
+the orders between them, and hands all outcomes back to the event loop in one call.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Generic, TypeVar
+
+from databuffer import meters
+from databuffer.errors import QueueFull
+from databuffer.ingest.incoming import Incoming
+from gwservice.tracing import span_in_hand
+from gwwire.decoding import InvalidRequest
+
+T = TypeVar("T")
+
+_LONGEST_KEY = 255
+#: Items that a thread takes at once; with the lists that wait between the threads, this bounds the open files.
+_MOST_ITEMS = 64
+_MOST_STAGED_LISTS = 2
+#: Bytes that may wait to be stored before a stream of segments has to wait.
+_MOST_BYTES = 16_000_000
+
+
+@dataclass(slots=True, eq=False)
+class Order(Generic[T]):
+    """A call that has its place between the segments.
+
+    Attributes:
+        run: the call.
+        answered: done with the call's result, or its error.
+        context: where log lines find the request.
+
+    """
+
+    run: Callable[[], T]
+    answered: asyncio.Future[T]
+    context: Context = field(default_factory=copy_context)
+    result: Any = None
+    error: Exception | None = None
+
+    def carry_out(self) -> None:
+        """Run the call on the commit thread."""
+        try:
+            self.result = self.context.run(self.run)
+        except Exception as error:  # noqa: BLE001 (it is raised where the result is awaited)
+            self.error = error
+
+    def answer(self) -> None:
+        """Hand the outcome to the request that waits; call it on the event loop."""
+        if self.answered.done():
+            return
+        if self.error is None:
+            self.answered.set_result(self.result)
+        else:
+            self.answered.set_exception(self.error)
+
+
+Item = Incoming | Order[Any]
+
+
+class Ingest:
+    """Stores segments and carries out orders, one after the other.
+
+    Args:
+        stage: stages one segment, on the staging thread.
+        store: settles a group of staged segments, on the commit thread.
+        capacity: how many segments may wait (WCHSZ).
+
+    """
+
+    def __init__(
+        self, stage: Callable[[Incoming], None], store: Callable[[Sequence[Incoming]], None], capacity: int
+    ) -> None:
+        self.capacity = capacity
+        self._stage = stage
+        self._store = store
+        self._arrived: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._staged: queue.Queue[list[Item | None]] = queue.Queue(_MOST_STAGED_LISTS)
+        # Each counter has one writer, so that no lock is needed: the event loop, or the commit thread.
+        self._accepted = self._accepted_bytes = 0
+        self._begun = self._begun_bytes = 0
+        self._room = asyncio.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many segments wait to be stored."""
+        return self._accepted - self._begun
+
+    def start(self) -> None:
+        """Begin to take segments and orders."""
+        self._loop = asyncio.get_running_loop()
+        self._threads = [
+            threading.Thread(target=self._stage_all, name="staging", daemon=True),
+            threading.Thread(target=self._commit_all, name="commit", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def close(self) -> None:
+        """Finish everything that was accepted, then stop."""
+        if self._threads:
+            self._arrived.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+
+    # ---- on the event loop
+
+    async def append(self, body: bytes, key: str | None = None, group: str | None = None) -> Incoming:
+        """Store one segment; on return its file is durable and counted.
+
+        Args:
+            body: the segment as JSON.
+            key: its Idempotency-Key: the same key and bytes again get the first answer.
+            group: the group whose quota counts.
+
+        Raises:
+            MalformedJson, InvalidSegment: the body is not a segment.
+            InvalidRequest: the key is not valid.
+            BufferFrozen: the batch is frozen.
+            QuotaExceeded: the group has used its quota of today.
+            KeyReused: the key came with other bytes before.
+            QueueFull: too many segments are waiting.
+            VolumeError: the volume rejected the write.
+
+        """
+        incoming = await self.submit(body, key, group).answered
+        if incoming.error is not None:
+            raise incoming.error
+        return incoming
+
+    def submit(self, body: bytes, key: str | None = None, group: str | None = None) -> Incoming:
+        """Give one segment its place in the queue; `answered` of the returned record is done once it is settled.
+
+        Raises:
+            InvalidRequest: the key is not valid.
+            QueueFull: too many segments are waiting; nothing was done.
+
+        """
+        if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+            message = f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable ASCII characters"
+            raise InvalidRequest(message, field="Idempotency-Key")
+        if self.waiting >= self.capacity:
+            error = QueueFull(f"{self.capacity} segments are already waiting to be stored (WCHSZ)", retry_after=1)
+            meters.count_refused(error)
+            raise error
+        incoming = Incoming(body, key, group, span_in_hand(), arrived=len(body))
+        self._accepted += 1
+        self._accepted_bytes += len(body)
+        self._arrived.put(incoming)
+        return incoming
+
+    async def wait_for_room(self) -> None:
+        """Return when the next segment has room; bounds the bytes that streams keep in memory."""
+        while self.waiting >= self.capacity or self._accepted_bytes - self._begun_bytes >= _MOST_BYTES:
+            self._room.clear()
+            await self._room.wait()
+
+    async def perform(self, run: Callable[[], T]) -> T:
+        """Run a call between the segments that came before it and those that came after it."""
+        order = Order(run, asyncio.get_running_loop().create_future())
+        self._arrived.put(order)
+        result: T = await order.answered
+        return result
+
+    def _answer(self, items: Sequence[Item]) -> None:
+        for item in items:
+            item.answer()
+        self._room.set()
+
+    # ---- on the staging thread
+
+    def _stage_all(self) -> None:
+        items: list[Item | None] = []
+        while None not in items:
+            items = self._take_arrived()
+            for item in items:
+                if isinstance(item, Incoming):
+                    try:
+                        self._stage(item)
+                    except Exception as error:  # noqa: BLE001 (the sender must be answered)
+                        item.refuse(error)
+            self._staged.put(items)
+
+    def _take_arrived(self) -> list[Item | None]:
+        items = [self._arrived.get()]
+        with suppress(queue.Empty):
+            while len(items) < _MOST_ITEMS and items[-1] is not None:
+                items.append(self._arrived.get_nowait())
+        return items
+
+    # ---- on the commit thread
+
+    def _commit_all(self) -> None:
+        items: list[Item | None] = []
+        while None not in items:
+            items = self._take_staged()
+            for is_segment, run in groupby(filter(None, items), lambda item: isinstance(item, Incoming)):
+                self._carry_out(list(run), segments=is_segment)
+
+    def _take_staged(self) -> list[Item | None]:
+        items = self._staged.get()
+        with suppress(queue.Empty):
+            while len(items) < _MOST_ITEMS:
+                items = items + self._staged.get_nowait()
+        return items
+
+    def _carry_out(self, run: list[Any], *, segments: bool) -> None:
+        if segments:
+            self._begun += len(run)
+            self._begun_bytes += sum(item.arrived for item in run)
+            self._store(run)
+        else:
+            for order in run:
+                order.carry_out()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._answer, run)

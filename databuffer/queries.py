@@ -1,0 +1,226 @@
+"""What the buffer's routes read: counts, state, batches, segments, coverage, health."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from databuffer.coverage import coverage
+from databuffer.errors import NotFound, VolumeError
+from databuffer.ingest.pipeline import Ingest
+from databuffer.quota import DailyQuota
+from databuffer.state import Agreement, State
+from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
+from databuffer.storage.manifest import MANIFEST
+from databuffer.storage.store import Store
+from databuffer.storage.tally import joined
+from databuffer.storage.volume import volume_errors
+from gwwire.datastore import Description
+from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats
+
+#: Channels in the overview: those that got a segment last.
+_MOST_CHANNELS = 500
+_READY_SECONDS = 1.0
+
+
+class Queries:
+    """Answers questions from memory where it can, else from the catalog or the volume, in a worker thread.
+
+    Args:
+        store: the volume, the state files and the catalog.
+        state: the current and the next batch.
+        ingest: the queue; a step in it is waited for where the volume must be read anew.
+        quota: what each group may store a day.
+
+    """
+
+    def __init__(self, store: Store, state: State, ingest: Ingest, quota: DailyQuota) -> None:
+        self._store = store
+        self._state = state
+        self._ingest = ingest
+        self._quota = quota
+
+    @property
+    def stats(self) -> Stats:
+        """The counts of the current batch, and of the next one if there is one."""
+        current, following = self._state.current.stats, self._state.next
+        if following is None:
+            return current
+        return Stats(current.n_itm, current.buff_size, following.stats.n_itm, following.stats.buff_size)
+
+    @property
+    def description(self) -> Description:
+        """The state of the datastore, and who froze the batch."""
+        return self._state.description
+
+    def quota(self, group: str | None) -> Quota | None:
+        """Return a group's quota of today, or None if it has none."""
+        return self._quota.told(group, time.time_ns())
+
+    async def overview(self) -> Overview:
+        """Return everything at a glance; the cost does not grow with the number of stored segments."""
+        ready = await self._is_ready()
+        free, size = await asyncio.to_thread(self._space)
+        state, now = self._state, time.time()
+        current, following, frozen = state.current, state.next, state.frozen
+        tally = joined(current.tally, following.tally) if following else current.tally
+        latest = sorted(tally.values(), key=lambda channel: channel.latest, reverse=True)[:_MOST_CHANNELS]
+        claim = state.claim if frozen else None
+        return Overview(
+            time=now,
+            state=state.description.dstatus,
+            since=(current.seal.at if current.seal else current.mark.opened) / 10**9,
+            holder=state.description.user if frozen else None,
+            batch=current.id,
+            digest=current.seal.digest if current.seal else None,
+            n_itm=current.stats.n_itm,
+            buff_size=current.stats.buff_size,
+            seq=state.last_seq,
+            queue=self._ingest.waiting,
+            queue_size=self._ingest.capacity,
+            next=NextOverview(following.id, following.stats.n_itm, following.stats.buff_size) if following else None,
+            claim=ClaimOverview(claim.worker, claim.expires / 10**9) if claim and claim.expires > now * 10**9 else None,
+            channels=sorted(latest, key=lambda channel: channel.channel or ""),
+            more_channels=len(tally) - len(latest),
+            archived=state.archived,
+            quarantined=state.quarantined,
+            free=free,
+            size=size,
+            last_error=state.last_error,
+            ready=ready,
+        )
+
+    async def check_ready(self) -> None:
+        """Raise VolumeError while segments cannot be stored."""
+        if self._state.agreement is Agreement.UNREAD:
+            await self._in_order(lambda: None)
+        await asyncio.to_thread(self._store.volume.check)
+        if self._state.agreement is Agreement.UNPROVEN:
+            await self._ingest.perform(self._state.probe)
+
+    async def names(self) -> list[str]:
+        """Return the file names of the current batch, in the order they were stored."""
+        current = self._state.current
+        names = await asyncio.to_thread(self._store.catalog.segments.sizes, current.id)
+        return list(names)[: current.stats.n_itm]
+
+    async def log_lines(self, last: int | None = None) -> list[bytes]:
+        """Return the lines of LogStream.json, or the newest `last` of them; the oldest come first."""
+        return await asyncio.to_thread(self._store.current.log.lines, last)
+
+    async def batches(self) -> list[BatchRow]:
+        """Return all batches, the oldest first."""
+        return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches.all)]
+
+    async def batch(self, batch: str) -> BatchRow:
+        """Return one batch.
+
+        Raises:
+            NotFound: there is no batch with that id.
+
+        """
+        row = await asyncio.to_thread(self._store.catalog.batches.get, batch)
+        if row is None:
+            raise NotFound(f"there is no batch {batch!r}")
+        return self._counted(row)
+
+    async def manifest(self, batch: str) -> BinaryIO:
+        """Open the manifest of a sealed batch.
+
+        Raises:
+            NotFound: there is no such batch, or it has no manifest because it is open or older than manifests.
+
+        """
+        row = await self.batch(batch)
+        sealed = row.state is not BatchState.OPEN
+        file = await self._open_file(lambda: self._place(batch, MANIFEST)) if sealed else None
+        if file is None:
+            raise NotFound(f"batch {batch!r} has no manifest; it is {row.state}")
+        return file
+
+    async def coverage(self, wanted: SegmentFilter) -> Coverage:
+        """Return the spans without a gap of one batch, or of all batches together.
+
+        Raises:
+            NotFound: there is no such batch.
+
+        """
+        batches = [await self.batch(wanted.batch)] if wanted.batch is not None else await self.batches()
+        keeper, ids = self._state.coverage, [batch.id for batch in batches]
+        return await asyncio.to_thread(lambda: coverage(keeper.of(ids), wanted))
+
+    async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
+        """Return the segments that match, by growing seq, or with `before` by falling seq."""
+        return await asyncio.to_thread(self._store.catalog.segments.find, wanted)
+
+    async def segment(self, name: str) -> CataloguedSegment:
+        """Return a segment's catalog entry.
+
+        Raises:
+            NotFound: there is no segment with that name.
+
+        """
+        found = await asyncio.to_thread(self._store.catalog.segments.get, name)
+        if found is None:
+            raise NotFound(f"there is no segment {name!r}")
+        return found
+
+    async def segment_file(self, name: str) -> BinaryIO:
+        """Open a segment's file, wherever its batch is or is being moved.
+
+        Raises:
+            NotFound: there is no segment with that name, or its file was removed.
+
+        """
+        await self.segment(name)
+        file = await self._open_file(lambda: self._segment_place(name))
+        if file is None:
+            raise NotFound(f"the file of segment {name!r} is missing")
+        return file
+
+    async def _is_ready(self) -> bool:
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self.check_ready()
+        except (VolumeError, TimeoutError):
+            return False
+        return True
+
+    async def _in_order(self, step: Callable[[], BinaryIO | None]) -> BinaryIO | None:
+        return await self._ingest.perform(lambda: self._state.run(step))
+
+    def _space(self) -> tuple[int | None, int | None]:
+        try:
+            return self._store.volume.space()
+        except VolumeError:
+            return None, None
+
+    async def _open_file(self, place: Callable[[], Path | None]) -> BinaryIO | None:
+        """Open a file that an archiving may be moving: the second try has its place between the steps."""
+
+        def look() -> BinaryIO | None:
+            path = place()
+            with volume_errors():
+                try:
+                    return path.open("rb") if path else None
+                except FileNotFoundError:
+                    return None
+
+        return await asyncio.to_thread(look) or await self._in_order(look)
+
+    def _segment_place(self, name: str) -> Path | None:
+        segment = self._store.catalog.segments.get(name)
+        return self._place(segment.batch, name) if segment else None
+
+    def _place(self, batch: str, name: str) -> Path | None:
+        row = self._store.catalog.batches.get(batch)
+        return self._store.volume.root / row.path / name if row else None
+
+    def _counted(self, row: BatchRow) -> BatchRow:
+        """Return an open batch's row with the counts of this moment; others unchanged."""
+        for batch in self._state.open_batches:
+            if batch.id == row.id:
+                return replace(row, n_itm=batch.stats.n_itm, buff_size=batch.stats.buff_size)
+        return row

@@ -1,0 +1,77 @@
+"""Batches: thaw, list, manifest, claim, verify."""
+
+from fastapi import APIRouter, Response
+
+from databuffer.routes.common import Storage, json_response
+from databuffer.storage.catalog import BatchRow
+from databuffer.storage.clock import utc_text
+from gwservice.asgi import JsonBody
+from gwservice.open_file import OpenFileResponse
+from gwwire.datastore import Outcome, OutcomeCode
+from gwwire.decoding import decode_order
+from gwwire.public import Batch, Batches, Claim, ClaimOrder, ReleaseOrder, ThawOrder, Verification
+
+router = APIRouter()
+
+
+@router.post("/thaw", summary="Open the frozen batch again", status_code=201)
+async def thaw(order: JsonBody, buffer: Storage) -> Response:
+    """Open the frozen batch again for its holder, `{"user", "token"}`; nothing is archived."""
+    stats = await buffer.batches.thaw(decode_order(ThawOrder, order))
+    return json_response(Outcome(OutcomeCode.STAT_UPD, f"Thawed: {stats.n_itm} segments, {stats.buff_size} bytes"), 201)
+
+
+@router.get("/batches", summary="All batches")
+async def batches(buffer: Storage) -> Response:
+    """Return `{"batches": […]}`, the oldest first."""
+    return json_response(
+        Batches([_batch(row, buffer.batches.verification(row.id)) for row in await buffer.queries.batches()])
+    )
+
+
+@router.get("/batches/{batch}", summary="One batch")
+async def one_batch(batch: str, buffer: Storage) -> Response:
+    """Return a batch by its id."""
+    return json_response(_batch(await buffer.queries.batch(batch), buffer.batches.verification(batch)))
+
+
+@router.get("/batches/{batch}/manifest", summary="What a sealed batch holds")
+async def batch_manifest(batch: str, buffer: Storage) -> Response:
+    """Return MANIFEST.json of a sealed batch."""
+    return OpenFileResponse(await buffer.queries.manifest(batch), "application/json")
+
+
+@router.post("/batches/{batch}/claim", summary="Claim a frozen batch")
+async def claim_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
+    """Return a frozen batch to `{"worker"}` alone for `lease` seconds; the same worker asking again renews it."""
+    claim = await buffer.batches.claim(batch, decode_order(ClaimOrder, order))
+    return json_response(Claim(claim.batch, claim.worker, claim.expires / 10**9))
+
+
+@router.post("/batches/{batch}/release", summary="End a claim")
+async def release_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
+    """End the claim of `{"worker"}`."""
+    await buffer.batches.release(batch, decode_order(ReleaseOrder, order).worker)
+    return json_response(Claim(batch))
+
+
+@router.post("/batches/{batch}/verify", summary="Verify an archived batch", status_code=202)
+async def verify_batch(batch: str, buffer: Storage) -> Response:
+    """Begin to compare every byte with the manifest; the batch's `verification` tells how far that is."""
+    return json_response(await buffer.batches.verify(batch), 202)
+
+
+def _batch(row: BatchRow, verification: Verification | None) -> Batch:
+    return Batch(
+        id=row.id,
+        state=row.state,
+        opened=utc_text(row.opened),
+        frozen=utc_text(row.frozen) if row.frozen else None,
+        archived=utc_text(row.archived) if row.archived else None,
+        holder=row.holder,
+        n_itm=row.n_itm,
+        buff_size=row.buff_size,
+        path=row.path,
+        digest=row.digest,
+        verification=verification,
+    )

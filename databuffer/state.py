@@ -1,0 +1,227 @@
+"""What the buffer knows in memory: the current and the next batch, and whether memory and volume agree.
+
+Only the commit thread changes it. Readers get snapshots that are replaced at the end of a step, so that no reader
+waits and none sees half a step.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from enum import Enum, auto
+from typing import TypeVar
+
+from databuffer import meters
+from databuffer.coverage import CoverageKeeper
+from databuffer.errors import Refused, VolumeError
+from databuffer.quota import DailyQuota, day_of
+from databuffer.settings import OnFrozen
+from databuffer.storage.catalog import ClaimRow, SegmentRow
+from databuffer.storage.metadata import stored_entries
+from databuffer.storage.recovery import recover
+from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
+from databuffer.storage.tally import counted
+from gwwire.datastore import Description
+from gwwire.problems import ProblemError
+from gwwire.public import DatastoreState, ErrorOverview, Stats, Verification
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Agreement(Enum):
+    """Whether memory and volume agree; `State` makes every transition.
+
+    UNREAD → UNPROVEN by `recover`; UNPROVEN → PROVEN by a stored group or a probe; PROVEN → UNPROVEN by a file that
+    could not be written; any → UNREAD by a step that failed half-way.
+    """
+
+    UNREAD = auto()
+    """The volume must be read before the next step."""
+    UNPROVEN = auto()
+    """They agree, but nothing was written since the start or since the last failure."""
+    PROVEN = auto()
+    """They agree, and the last write succeeded."""
+
+
+class State:
+    """The batches that are not archived, and what is counted beside them.
+
+    Args:
+        store: the volume, the state files and the catalog.
+        quota: what each group may store a day; its use is read from the catalog.
+        on_frozen: what happens to a segment that meets a frozen batch.
+
+    Attributes:
+        agreement: whether memory and volume agree.
+        next: the batch that is filled while the current one is frozen, or None.
+        description: OPERATIONAL, or FROZEN with the holder.
+        last_seq: seq of the segment stored last.
+        last_error: the last refusal of the volume, or None.
+        claim: the last claim to the current batch, or None.
+        archived: number of archived batches.
+        quarantined: number of files in quarantine.
+        recovered: digests of segments that recovery found and no sender has claimed.
+        verified: the last verification of each archived batch.
+        coverage: the spans of all batches.
+
+    """
+
+    def __init__(self, store: Store, quota: DailyQuota, on_frozen: OnFrozen) -> None:
+        self._store = store
+        self._quota = quota
+        self._on_frozen = on_frozen
+        self._current: OpenBatch | None = None
+        self._last_number = 0
+        self.agreement = Agreement.UNREAD
+        self.next: OpenBatch | None = None
+        self.description = OPERATIONAL
+        self.last_seq = 0
+        self.last_error: ErrorOverview | None = None
+        self.claim: ClaimRow | None = None
+        self.archived = 0
+        self.quarantined = 0
+        self.recovered: frozenset[str] = frozenset()
+        self.verified: Mapping[str, Verification] = {}
+        self.coverage = CoverageKeeper(store.catalog)
+
+    @property
+    def current(self) -> OpenBatch:
+        """The current batch."""
+        if self._current is None:
+            raise RuntimeError("the buffer was not opened")
+        return self._current
+
+    @property
+    def open_batches(self) -> list[OpenBatch]:
+        """The batches that are not archived."""
+        return [batch for batch in (self._current, self.next) if batch is not None]
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the current batch is frozen."""
+        return self.description.dstatus is DatastoreState.FROZEN
+
+    @property
+    def refuses_segments(self) -> bool:
+        """Whether a segment that is stored now would be refused."""
+        return self.frozen and self._on_frozen is OnFrozen.REJECT
+
+    # ---- agreement of memory and volume
+
+    def recover(self) -> None:
+        """Make everything agree with the volume, and log each repair.
+
+        Raises:
+            VolumeError: the volume cannot be used, or another buffer uses it.
+
+        """
+        self._store.open()
+        meters.RECOVERIES.inc()
+        for repair in recover(self._store):
+            meters.REPAIRS.inc()
+            log.warning("repaired: %s", repair, extra={"event": "repair"})
+        catalog = self._store.catalog
+        self.description = self._store.metadata.read_description() or OPERATIONAL
+        self._current = self._store.load(self._store.current)
+        self.next = self._store.load(self._store.next) if self._store.next.folder.exists() else None
+        for batch in self.open_batches:
+            last = catalog.segments.last_name(batch.id)
+            self._last_number = max(self._last_number, self._store.volume.number(last or "") or 0)
+        self.recovered = catalog.segments.recovered()
+        self._quota.spending = catalog.ledger.spending(day_of(time.time_ns()))
+        self.last_seq = catalog.segments.last_seq()
+        self.coverage = CoverageKeeper(catalog)
+        self.verified = catalog.ledger.verifications()
+        self.claim = catalog.ledger.claim_on(self._current.id)
+        self.archived = catalog.batches.archived()
+        self.quarantined = self._store.volume.quarantined()
+        self.agreement = Agreement.UNPROVEN
+
+    def run(self, step: Callable[[], T]) -> T:
+        """Run a step from a known state; read the volume anew if the step fails half-way.
+
+        Raises:
+            VolumeError: the volume cannot be used, or failed during the step.
+
+        """
+        try:
+            self._store.volume.check_identity()
+            if self.agreement is Agreement.UNREAD:
+                self.recover()
+            try:
+                return step()
+            except Refused:
+                raise
+            except Exception:
+                self.agreement = Agreement.UNREAD
+                with suppress(ProblemError):
+                    self._store.volume.check_identity()
+                    self.recover()
+                raise
+        except VolumeError as error:
+            self.note(error)
+            raise
+
+    def probe(self) -> None:
+        """Write and sync a file, to see whether the volume works again.
+
+        Raises:
+            VolumeError: it does not.
+
+        """
+        self._store.probe()
+        if self.agreement is Agreement.UNPROVEN:
+            self.agreement = Agreement.PROVEN
+
+    def doubt_volume(self) -> None:
+        """Note that a file could not be written: readiness has to probe."""
+        if self.agreement is Agreement.PROVEN:
+            self.agreement = Agreement.UNPROVEN
+
+    def note(self, error: VolumeError) -> None:
+        """Keep the volume's last refusal for the overview."""
+        self.last_error = ErrorOverview(time.time(), error.code, error.detail)
+
+    # ---- segments
+
+    def batch_to_fill(self) -> OpenBatch | None:
+        """Return the batch that takes segments now, or None if the batch is frozen and segments are refused."""
+        if not self.frozen:
+            return self.current
+        if self.refuses_segments:
+            return None
+        if self.next is None:
+            self.next = self._store.begin(self._store.next)
+        return self.next
+
+    def next_number(self) -> int:
+        """Return the number of the next segment's file: nanoseconds of Unix time, strictly growing."""
+        self._last_number = max(self._last_number + 1, time.time_ns())
+        return self._last_number
+
+    def count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int) -> None:
+        """Count segments that were added to a batch, in memory, in its log and in the state file."""
+        size = sum(row.bytes for row in rows)
+        stats = Stats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
+        batch.slot.log.append(stored_entries([(row.name, row.bytes) for row in rows], now))
+        grown = replace(batch, stats=stats, tally=counted(batch.tally, rows))
+        if batch is self._current:
+            self._store.metadata.write_stats(stats)
+            self._current = grown
+        else:
+            self.next = grown
+        meters.count_stored(len(rows), size)
+        self.last_seq += len(rows)  # the catalog counts them without a gap
+        self.agreement = Agreement.PROVEN
+
+    # ---- batches
+
+    def freeze(self, current: OpenBatch, description: Description) -> None:
+        """Make the current batch the frozen one that `description` names."""
+        self._current, self.description = current, description
+
+    def reopen(self, current: OpenBatch) -> None:
+        """Make `current` the current batch, open, without a next one."""
+        self._current, self.next, self.description = current, None, OPERATIONAL

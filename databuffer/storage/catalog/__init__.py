@@ -1,0 +1,27 @@
+"""The catalog of segments and batches, and the ledger, in one database."""
+
+from databuffer.storage.catalog.backup import LedgerBackups
+from databuffer.storage.catalog.catalog import Catalog
+from databuffer.storage.catalog.database import Database
+from databuffer.storage.catalog.rows import (
+    BatchRow,
+    CataloguedSegment,
+    ClaimRow,
+    Extent,
+    IdempotencyKey,
+    SegmentFilter,
+    SegmentRow,
+)
+
+__all__ = [
+    "BatchRow",
+    "Catalog",
+    "CataloguedSegment",
+    "ClaimRow",
+    "Database",
+    "Extent",
+    "IdempotencyKey",
+    "LedgerBackups",
+    "SegmentFilter",
+    "SegmentRow",
+]

@@ -1,0 +1,139 @@
+"""Backups of the ledger on the volume: SQLite files with all tables of the catalog, in which the index is empty.
+
+So a backup becomes the catalog by being copied to its place, and migrations apply to it. Files are built and read
+beside the catalog and copied from and to the volume, which may be a network file system that SQLite does not trust.
+"""
+
+import logging
+import os
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from databuffer.storage.catalog.database import Database
+from databuffer.storage.catalog.migrations import VERSION
+from databuffer.storage.catalog.schema import LEDGER, create_tables
+from databuffer.storage.volume import make_folder, sync_folder, volume_errors
+
+log = logging.getLogger(__name__)
+
+_KEPT = 3
+_INTERVAL_NS = 600 * 10**9
+_NAME = re.compile(r"ledger-(\d+)\.sqlite")
+
+
+class LedgerBackups:
+    """The backups in a folder; their names carry the nanoseconds of Unix time at which they were made.
+
+    Args:
+        folder: created with the first backup.
+        database: the catalog.
+
+    """
+
+    def __init__(self, folder: Path, database: Database) -> None:
+        self.folder = folder
+        self._database = database
+        self._last: int | None = None
+
+    def write(self, now: int) -> Path:
+        """Write a backup, durably, and delete the oldest beyond three.
+
+        Call it between two groups of segments: a key in a backup has to belong to a segment that is on the disk.
+
+        Raises:
+            VolumeError: the database or the volume rejects it.
+
+        """
+        self._last = now
+        built = self._database.path.with_name(f"{self._database.path.name}.backup")
+        unfinished = self.folder / ".unfinished"
+        path = self.folder / f"ledger-{now}.sqlite"
+        with volume_errors():
+            built.unlink(missing_ok=True)
+            self._database.ledger_changed = False
+            try:
+                self._copy_ledger(built)
+                make_folder(self.folder)
+                _copy_durably(built, unfinished)
+                unfinished.rename(path)
+                sync_folder(self.folder)
+            except BaseException:
+                self._database.ledger_changed = True
+                raise
+            finally:
+                built.unlink(missing_ok=True)
+            for old in self._newest_first()[_KEPT:]:
+                old.unlink()
+        return path
+
+    def write_if_due(self, now: int) -> Path | None:
+        """Write a backup if the ledger has changed and the last backup was not attempted within 10 minutes."""
+        if self._last is None:
+            newest = self._newest_first()[:1]
+            self._last = _time_of(newest[0]) if newest else now
+        if now - self._last < _INTERVAL_NS or not self._database.ledger_changed:
+            return None
+        return self.write(now)
+
+    def restore_newest(self) -> int | None:
+        """Make the newest readable backup the catalog, in place of a missing file.
+
+        Returns:
+            The time of the backup in nanoseconds of Unix time, or None if there is no readable one.
+
+        """
+        restoring = self._database.path.with_name(f"{self._database.path.name}.restoring")
+        with volume_errors():
+            for backup in self._newest_first():
+                _copy_durably(backup, restoring)
+                if problem := _problem(restoring):
+                    log.warning("%s cannot be restored: %s", backup, problem)
+                    restoring.unlink()
+                    continue
+                restoring.rename(self._database.path)
+                sync_folder(self._database.path.parent)
+                return _time_of(backup)
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), key=_time_of)[::-1]
+
+    def _copy_ledger(self, path: Path) -> None:
+        with self._database.attached(path) as (connection, schema):
+            create_tables(connection, VERSION, schema)
+            for table in LEDGER:
+                copy = table.to_metadata(sa.MetaData(), schema=schema)
+                connection.execute(sa.insert(copy).from_select(list(table.columns.keys()), sa.select(table)))
+
+
+def _time_of(backup: Path) -> int:
+    return int(backup.stem.removeprefix("ledger-"))
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _problem(backup: Path) -> str | None:
+    """Return why a backup cannot become the catalog, or None if it can."""
+    try:
+        with closing(sqlite3.connect(backup)) as connection:
+            [(sound,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
+            [(version,)] = connection.execute("SELECT version FROM schema").fetchall()
+    except (sqlite3.Error, ValueError) as error:
+        return str(error)
+    if sound != "ok":
+        return str(sound)
+    return None if version <= VERSION else f"schema version {version} is newer than {VERSION}"

@@ -1,0 +1,121 @@
+"""The ledger: what the volume cannot tell again."""
+
+from collections.abc import Iterable
+
+import msgspec
+import sqlalchemy as sa
+
+from databuffer.quota import Spending
+from databuffer.storage.catalog.database import Database, insert, portions, upsert
+from databuffer.storage.catalog.rows import ClaimRow, IdempotencyKey
+from databuffer.storage.catalog.schema import CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, VERIFICATIONS
+from gwwire.public import Verification
+
+
+class Ledger:
+    """Idempotency-Keys, quotas, verifications and claims.
+
+    Each method is one transaction and raises VolumeError if it fails. Verifications and claims are on the disk when
+    the method returns. Keys and quotas are written with their segments, which recovery finds again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ---- idempotency keys
+
+    def by_key(self, keys: Iterable[str]) -> dict[str, IdempotencyKey]:
+        """Return those of the keys that are known."""
+        found = {}
+        with self._database.reading() as connection:
+            for some in portions(keys):
+                rows = connection.execute(sa.select(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key.in_(some)))
+                found.update({row.key: IdempotencyKey._make(row) for row in rows})
+        return found
+
+    def claim_recovered(self, sha256: str, key: str) -> IdempotencyKey | None:
+        """Give a key the oldest recovered segment with these bytes; return None if there is none."""
+        mine = sa.select(SEGMENTS).where(SEGMENTS.c.recovered, SEGMENTS.c.sha256 == sha256)
+        with self._database.writing(ledger=True) as connection:
+            row = connection.execute(mine.order_by(SEGMENTS.c.seq).limit(1)).first()
+            if row is None:
+                return None
+            claimed = IdempotencyKey(key, row.name, row.sha256, row.bytes, row.stored)
+            connection.execute(sa.update(SEGMENTS).where(SEGMENTS.c.seq == row.seq).values(recovered=False))
+            connection.execute(sa.insert(IDEMPOTENCY_KEYS), claimed._asdict())
+            return claimed
+
+    # ---- quotas
+
+    def spending(self, day: int) -> Spending:
+        """Return what each group stored on a day, and delete the days before it."""
+        with self._database.writing(ledger=True) as connection:
+            connection.execute(sa.delete(SPENDING).where(SPENDING.c.day < day))
+            rows = connection.execute(sa.select(SPENDING.c.group, SPENDING.c.bytes).where(SPENDING.c.day == day))
+            return Spending(day, dict(rows.all()))
+
+    def take_back(self, spent: Spending) -> None:
+        """Subtract what groups did not use because their segments were not stored."""
+        with self._database.writing(ledger=True) as connection:
+            add_spending(connection, Spending(spent.day, {group: -size for group, size in spent.used.items()}))
+
+    # ---- verifications
+
+    def put_verification(self, batch: str, found: Verification) -> None:
+        """Store the result of a verification, and replace an earlier one of the batch."""
+        row = {"batch": batch, "found": msgspec.json.encode(found).decode()}
+        with self._database.writing_synced() as connection:
+            connection.execute(upsert(self._database.dialect, VERIFICATIONS), row)
+
+    def drop_verification(self, batch: str) -> None:
+        """Delete the verification of a batch."""
+        with self._database.writing_synced() as connection:
+            connection.execute(sa.delete(VERIFICATIONS).where(VERIFICATIONS.c.batch == batch))
+
+    def verifications(self) -> dict[str, Verification]:
+        """Return the last verification of each batch that was verified."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(VERIFICATIONS))
+            return {row.batch: msgspec.json.decode(row.found, type=Verification) for row in rows}
+
+    # ---- claims
+
+    def claim_batch(self, wanted: ClaimRow, now: int) -> ClaimRow:
+        """Store a claim unless another worker's has not expired; return the claim that is valid afterwards."""
+        statement = insert(self._database.dialect, CLAIMS)
+        statement = statement.on_conflict_do_update(
+            index_elements=[CLAIMS.c.batch],
+            set_={"worker": statement.excluded.worker, "expires": statement.excluded.expires},
+            where=(CLAIMS.c.worker == statement.excluded.worker) | (CLAIMS.c.expires <= now),
+        )
+        with self._database.writing_synced() as connection:
+            connection.execute(statement, wanted._asdict())
+            return ClaimRow._make(connection.execute(sa.select(CLAIMS).where(CLAIMS.c.batch == wanted.batch)).one())
+
+    def release_batch(self, batch: str, worker: str, now: int) -> ClaimRow | None:
+        """Delete a worker's claim, or one that has expired; return another worker's claim if it is valid."""
+        over = (CLAIMS.c.worker == worker) | (CLAIMS.c.expires <= now)
+        with self._database.writing_synced() as connection:
+            connection.execute(sa.delete(CLAIMS).where(CLAIMS.c.batch == batch, over))
+            return _claim_on(connection, batch)
+
+    def claim_on(self, batch: str) -> ClaimRow | None:
+        """Return the last claim on a batch, expired or not, or None if there is none."""
+        with self._database.reading() as connection:
+            return _claim_on(connection, batch)
+
+
+def add_spending(connection: sa.Connection, spent: Spending) -> None:
+    """Add what groups stored to their spending."""
+    statement = insert(connection.dialect, SPENDING)
+    statement = statement.on_conflict_do_update(
+        index_elements=[SPENDING.c.group, SPENDING.c.day], set_={"bytes": SPENDING.c.bytes + statement.excluded.bytes}
+    )
+    rows = [{"group": group, "day": spent.day, "bytes": size} for group, size in spent.used.items()]
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _claim_on(connection: sa.Connection, batch: str) -> ClaimRow | None:
+    row = connection.execute(sa.select(CLAIMS).where(CLAIMS.c.batch == batch)).first()
+    return None if row is None else ClaimRow._make(row)

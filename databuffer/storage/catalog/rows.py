@@ -1,0 +1,108 @@
+"""Rows of the catalog as the rest of the buffer sees them; times are nanoseconds of Unix time."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from gwwire.public import BatchState
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch; `path` is relative to the root of the volume."""
+
+    id: str
+    state: BatchState
+    opened: int
+    path: str
+    frozen: int | None = None
+    archived: int | None = None
+    holder: str = ""
+    n_itm: int = 0
+    buff_size: int = 0
+    digest: str | None = None
+
+
+class SegmentRow(NamedTuple):
+    """A segment to insert; `key` is the Idempotency-Key of its request.
+
+    The fields up to `stored` have the names and the order of the columns that `Segments.add` fills from them.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    channel: str | None
+    t0: float
+    dt: float
+    n: int
+    stored: int
+    key: str | None = None
+
+
+class CataloguedSegment(msgspec.Struct, frozen=True, gc=False):
+    """A segment of the catalog; a freeze reads all of a batch, which the garbage collector need not look through."""
+
+    seq: int
+    batch: str
+    name: str
+    bytes: int
+    sha256: str
+    channel: str | None
+    t0: float
+    dt: float
+    n: int
+    stored: int
+
+
+class Extent(NamedTuple):
+    """The span of a segment, and its place in the catalog."""
+
+    channel: str | None
+    dt: float
+    t0: float
+    n: int
+    seq: int
+
+
+class IdempotencyKey(NamedTuple):
+    """An Idempotency-Key, with what is needed to repeat the answer that its first request got."""
+
+    key: str
+    segment: str
+    sha256: str
+    bytes: int
+    stored: int
+
+
+class ClaimRow(NamedTuple):
+    """The lease that a worker has on a frozen batch."""
+
+    batch: str
+    worker: str
+    expires: int
+
+
+@dataclass(frozen=True)
+class SegmentFilter:
+    """Selects segments.
+
+    Attributes:
+        batch: only segments of this batch.
+        channel: only segments of this channel.
+        start: only segments that end after this GPS time.
+        stop: only segments that start before this GPS time.
+        after: only segments with a larger seq.
+        limit: the largest number of segments; negative: unlimited.
+        before: only segments with a smaller seq, the newest first.
+
+    """
+
+    batch: str | None = None
+    channel: str | None = None
+    start: float | None = None
+    stop: float | None = None
+    after: int = 0
+    limit: int = 1000
+    before: int | None = None

@@ -1,0 +1,196 @@
+"""The index of segments."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from databuffer.quota import Spending
+from databuffer.storage.catalog.database import Database, portions, sql_text
+from databuffer.storage.catalog.ledger import add_spending
+from databuffer.storage.catalog.rows import CataloguedSegment, Extent, SegmentFilter, SegmentRow
+from databuffer.storage.catalog.schema import COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
+from gwwire.public import ChannelOverview
+
+_NOTHING_SPENT = Spending()
+_COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment.__struct_fields__]
+
+_PORTION = 500
+
+#: A span may be longer than a float64 can say; JSON has no number for that.
+_MOST = sys.float_info.max
+
+
+class Segments:
+    """Segments of all batches; each method is one transaction and raises VolumeError if it fails.
+
+    `seq` grows in the order in which segments are added, without a gap inside one call of `add`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._draw = sql_text(database.dialect, _DRAW)
+        self._insert = sql_text(database.dialect, sa.insert(SEGMENTS))
+        self._insert_key = sql_text(database.dialect, sa.insert(IDEMPOTENCY_KEYS))
+
+    def add(
+        self, batch: str, rows: Sequence[SegmentRow], spent: Spending = _NOTHING_SPENT, *, recovered: bool = False
+    ) -> None:
+        """Insert segments in the order of `rows`, their Idempotency-Keys, and what they use of quotas.
+
+        Args:
+            batch: the batch they belong to.
+            rows: the segments.
+            spent: added to the spending of their groups.
+            recovered: they were found on the volume, and their keys are unknown.
+
+        """
+        if not rows:
+            return
+        keys = [(row.key, row.name, row.sha256, row.bytes, row.stored) for row in rows if row.key is not None]
+        with self._database.writing(ledger=bool(keys or spent.used)) as connection:
+            cursor = connection.connection.cursor()
+            cursor.execute(self._draw, (len(rows),))
+            [(last,)] = cursor.fetchall()
+            values = [(seq, batch, *row[:8], recovered) for seq, row in enumerate(rows, last - len(rows) + 1)]
+            cursor.executemany(self._insert, values)
+            if keys:
+                cursor.executemany(self._insert_key, keys)
+            cursor.close()
+            if spent.used:
+                add_spending(connection, spent)
+            if recovered:
+                connection.execute(_CLAIMED_BEFORE)
+
+    def remove(self, batch: str, names: Iterable[str]) -> None:
+        """Delete segments of a batch, and the keys of those that no batch has: a repeated request is stored again."""
+        keys = IDEMPOTENCY_KEYS.c
+        with self._database.writing(ledger=True) as connection:
+            for some in portions(names):
+                named = SEGMENTS.c.name.in_(some)
+                connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch, named))
+                kept = sa.select(SEGMENTS.c.name).where(named)
+                orphaned = sa.and_(keys.segment.in_(some), keys.segment.not_in(kept))
+                connection.execute(sa.delete(IDEMPOTENCY_KEYS).where(orphaned))
+
+    def tally(self, batch: str) -> dict[str | None, ChannelOverview]:
+        """Return counts, sizes and spans of a batch by channel."""
+        with self._database.reading() as connection:
+            return {
+                row.channel: ChannelOverview(
+                    row.channel,
+                    row.segments,
+                    int(row.bytes),
+                    min(row.seconds, _MOST),
+                    row.start,
+                    min(row.stop, _MOST),
+                    row.name,
+                )
+                for row in connection.execute(tally_query(batch))
+            }
+
+    def last_seq(self) -> int:
+        """Return the largest seq that a segment ever had, or 0."""
+        with self._database.reading() as connection:
+            last: int = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
+            return last
+
+    def sizes(self, batch: str) -> dict[str, int]:
+        """Return the names and sizes of the segments of a batch by growing seq."""
+        query = sa.select(SEGMENTS.c.name, SEGMENTS.c.bytes).where(SEGMENTS.c.batch == batch).order_by(SEGMENTS.c.seq)
+        with self._database.reading() as connection:
+            return {name: size for name, size in _in_portions(connection, query)}  # noqa: C416 (rows, not pairs)
+
+    def last_name(self, batch: str) -> str | None:
+        """Return the name of the segment that was added last to a batch, or None if it is empty."""
+        query = sa.select(SEGMENTS.c.name).where(SEGMENTS.c.batch == batch).order_by(SEGMENTS.c.seq.desc()).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()
+
+    def find(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
+        """Return the segments that a filter selects by growing seq, with `before` by falling seq."""
+        with self._database.reading() as connection:
+            return [CataloguedSegment(*row) for row in _in_portions(connection, segments_query(wanted))]
+
+    def get(self, name: str) -> CataloguedSegment | None:
+        """Return the segment of a name, the newest if several batches have one, or None if there is none."""
+        query = sa.select(*_COLUMNS).where(SEGMENTS.c.name == name).order_by(SEGMENTS.c.seq.desc()).limit(1)
+        with self._database.reading() as connection:
+            row: Any = connection.execute(query).first()
+            return None if row is None else CataloguedSegment(*row)
+
+    def extents(self, batch: str, after: int) -> Iterator[Extent]:
+        """Yield the spans of the segments of a batch with a seq above `after`, by growing seq."""
+        query = sa.select(*(SEGMENTS.c[name] for name in Extent._fields))
+        query = query.where(SEGMENTS.c.batch == batch, SEGMENTS.c.seq > after).order_by(SEGMENTS.c.seq)
+        with self._database.reading() as connection:
+            yield from map(Extent._make, _in_portions(connection, query))
+
+    def recovered(self) -> frozenset[str]:
+        """Return the SHA-256 of the recovered segments that no Idempotency-Key belongs to."""
+        with self._database.reading() as connection:
+            return frozenset(connection.execute(sa.select(SEGMENTS.c.sha256).where(SEGMENTS.c.recovered)).scalars())
+
+
+_CLAIMED_BEFORE = (
+    sa.update(SEGMENTS)
+    .where(
+        SEGMENTS.c.recovered,
+        sa.tuple_(SEGMENTS.c.name, SEGMENTS.c.sha256).in_(
+            sa.select(IDEMPOTENCY_KEYS.c.segment, IDEMPOTENCY_KEYS.c.sha256)
+        ),
+    )
+    .values(recovered=False)
+)
+#: Take the next seqs; returns the last of them.
+_DRAW = sa.update(COUNTER).values(seq=COUNTER.c.seq + sa.bindparam("number")).returning(COUNTER.c.seq)
+
+
+def _in_portions(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
+    """Yield the rows of a query that may have a million of them.
+
+    Rows are made in C without releasing the GIL: other threads wait as long as one portion takes.
+    """
+    for portion in connection.execute(query).partitions(_PORTION):
+        yield from portion
+
+
+def tally_query(batch: str) -> sa.Select[Any]:
+    """Return the query for the counts of a batch by channel, with the name of the newest segment of each."""
+    columns = SEGMENTS.c
+    seconds = columns.n * columns.dt
+    counted = (
+        sa.select(
+            columns.channel,
+            sa.func.count().label("segments"),
+            sa.func.sum(columns.bytes).label("bytes"),
+            sa.func.sum(seconds).label("seconds"),
+            sa.func.min(columns.t0).label("start"),
+            sa.func.max(columns.t0 + seconds).label("stop"),
+            sa.func.max(columns.seq).label("seq"),
+        )
+        .where(columns.batch == batch)
+        .group_by(columns.channel)
+        .subquery()
+    )
+    return sa.select(counted, columns.name).join(SEGMENTS, columns.seq == counted.c.seq)
+
+
+def segments_query(wanted: SegmentFilter) -> sa.Select[Any]:
+    """Return the query for the segments that a filter selects."""
+    columns = SEGMENTS.c
+    query = sa.select(*_COLUMNS).where(columns.seq > wanted.after)
+    if wanted.batch is not None:
+        query = query.where(columns.batch == wanted.batch)
+    if wanted.channel is not None:
+        query = query.where(columns.channel == wanted.channel)
+    if wanted.start is not None:
+        query = query.where(columns.t0 + columns.n * columns.dt > wanted.start)
+    if wanted.stop is not None:
+        query = query.where(columns.t0 < wanted.stop)
+    if wanted.limit >= 0:
+        query = query.limit(wanted.limit)
+    if wanted.before is None:
+        return query.order_by(columns.seq)
+    return query.where(columns.seq < wanted.before).order_by(columns.seq.desc())

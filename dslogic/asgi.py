@@ -1,0 +1,136 @@
+"""dslogic as an ASGI application: the relay in front, the Flask application behind it."""
+
+import asyncio
+from collections.abc import Coroutine
+from http import HTTPStatus
+from typing import Any, TypeVar, cast
+
+from a2wsgi import WSGIMiddleware
+from flask import Flask
+
+from dslogic.buffer_client import BufferClient, refused_as
+from dslogic.settings import LogicSettings
+from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
+from gwservice.body import media_type
+from gwservice.correlation import RequestContext, note_frozen
+from gwservice.headers import RAW_GROUP_HEADER, REQUEST_HEADERS
+from gwservice.observability import Edge
+from gwservice.problems import send_whole
+from gwservice.relay import Relay, send_answer
+from gwservice.security import CallerSecret, refuse_cross_site
+from gwwire.datastore import FROZEN_TEXT
+from gwwire.problems import ProblemCode
+from gwwire.segment import NDJSON
+
+T = TypeVar("T")
+
+DATA_PATH = "/stream"
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_FROZEN = FROZEN_TEXT.encode()
+#: Threads of Flask; only pages, orders and probes need them.
+_THREADS = 4
+
+
+def relayed_routes(settings: LogicSettings) -> dict[str, str]:
+    """Return the routes that need no rule, each with the buffer's; paths below them are relayed too."""
+    return {
+        "/bufstat": settings.ENDP_STAT,
+        "/dsdesc": settings.ENDP_DESC,
+        "/dumpf": settings.ENDP_DUMPF,
+        "/dumpflog": settings.ENDP_DUMP,
+        "/batches": "/batches",
+        "/coverage": "/coverage",
+        "/segments": "/segments",
+    }
+
+
+class LoopBridge:
+    """Runs coroutines in the event loop for the threads of Flask."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self) -> None:
+        """Use the running event loop from now on."""
+        self._loop = asyncio.get_running_loop()
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine and return its result."""
+        assert self._loop is not None  # noqa: S101 (the loop runs before there is a request)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def asgi_application(app: Flask) -> ASGIApp:
+    """Return the application that `gunicorn.conf.py` has served: Flask's, with the relay in front of it."""
+    settings = cast("LogicSettings", app.extensions["settings"])
+    buffer = cast("BufferClient", app.extensions["buffer"])
+    secret = CallerSecret.load(settings.CALLER_SECRET_FILE, "dslogic", "CALLER_SECRET_FILE")
+    down = REQUEST_HEADERS | {RAW_GROUP_HEADER}
+    relay = Relay(buffer.upstream, max_body=int(settings.MAX_BODY), request_headers=down)
+
+    async def admit(request: RequestContext, scope: Scope) -> None:
+        if secret:
+            secret.check(scope["path"], request.headers.get(b"authorization", b""))
+        refuse_cross_site(scope["method"], request.headers)
+
+    data_path = DataPath(relay, settings.ENDP_SEND)
+    return Edge(_Routes(app, relay, settings), handlers={("POST", DATA_PATH): data_path}, admit=admit)
+
+
+class DataPath:
+    """Stores one segment, or many; a frozen datastore is answered to a single one with 503 `Datastore frozen.`.
+
+    Args:
+        relay: to the buffer.
+        target: the buffer's route that stores a segment.
+
+    """
+
+    def __init__(self, relay: Relay, target: str) -> None:
+        self._relay = relay
+        self._target = target.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer POST /stream."""
+        request: RequestContext = scope["context"]
+        if media_type(request.headers) == NDJSON:  # MAX_BODY is then the limit of a line, and the buffer's to check
+            await self._relay.stream(request, send, self._target, self._relay.pieces(receive))
+            return
+        answer = await self._relay.ask(request, receive, self._target)
+        if refused_as(answer, ProblemCode.BUFFER_FROZEN):
+            note_frozen()
+            await send_whole(send, HTTPStatus.SERVICE_UNAVAILABLE, [_TEXT], _FROZEN)
+        else:
+            await send_answer(send, self._relay.upstream.expect_answer(answer))
+
+
+class _Routes:
+    """Relays the routes that need no rule, and leaves the others to Flask."""
+
+    def __init__(self, app: Flask, relay: Relay, settings: LogicSettings) -> None:
+        self._relay = relay
+        self._targets = {path.encode(): target.encode() for path, target in relayed_routes(settings).items()}
+        self._flask = WSGIMiddleware(cast("Any", app.wsgi_app), workers=_THREADS)
+        self._bridge = cast("LoopBridge", app.extensions["loop"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        first, slash, rest = scope["raw_path"][1:].partition(b"/")
+        target = self._targets.get(b"/" + first)
+        if target is None:
+            await self._flask(cast("Any", scope), cast("Any", receive), cast("Any", send))
+            return
+        request: RequestContext = scope["context"]
+        request.route = f"/{first.decode()}/{{rest}}" if slash else f"/{first.decode()}"
+        query = scope["query_string"]
+        await self._relay.relay(request, scope, receive, send, target + slash + rest + (b"?" + query if query else b""))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "lifespan.shutdown":
+            self._bridge.begin()
+            await send({"type": "lifespan.startup.complete"})
+        self._relay.upstream.close()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,182 @@
+"""Groups of segments for one request, each segment with an idempotency key.
+
+A block contains the same pieces however the push goes, and its key follows from its bytes: a later push of the
+same strain, after a crash too, sends each segment under the same key, and the gateway stores it once.
+"""
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from gwclient.errors import GwclientError
+from gwclient.strain import Span
+
+#: Segments in a block; fewer at the end, and if they are large.
+BLOCK = 8
+#: A block ends with the piece that reaches this many samples, some 4 MB of JSON.
+_FULL = 180_000
+
+
+class Sendable(Protocol):
+    """A segment to send: a piece of a run, or one in the spool."""
+
+    @property
+    def span(self) -> Span:
+        """The channel and the GPS span that it covers."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """How much strain this is, in s."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """How many samples these are."""
+        ...
+
+    def body(self) -> bytes:
+        """Return the segment's compact JSON."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Parcel:
+    """A piece as it is sent; a retry sends the same bytes under the same key."""
+
+    piece: Sendable
+    body: bytes
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Parcels for one request with the key `key`; parcel `i` has the key of line `i`.
+
+    A group of a live source is empty while the source has nothing.
+    """
+
+    key: str
+    parcels: list[Parcel]
+
+    @property
+    def size(self) -> int:
+        """How many bytes the segments have."""
+        return sum(len(parcel.body) for parcel in self.parcels)
+
+
+class Grouper:
+    """Groups the pieces of a source, in their order.
+
+    Args:
+        pieces: the pieces, read one by one. A live source yields None while it has nothing.
+        block: pieces in a block; 1 for a source that cannot be read again.
+        is_done: whether a piece was acknowledged before and is not sent.
+        salt: part of the keys; another salt stores the same strain again.
+
+    """
+
+    def __init__(
+        self,
+        pieces: Iterable[Sendable | None],
+        *,
+        block: int = BLOCK,
+        is_done: Callable[[Span], bool] = lambda _: False,
+        salt: str = "",
+    ) -> None:
+        self._pieces = iter(pieces)
+        self._block = block
+        self._is_done = is_done
+        self._salt = salt.encode()
+        self._ready: deque[Group] = deque()
+        self._most_bytes = math.inf
+        self._failure: GwclientError | None = None
+        self.done_before: list[Span] = []
+
+    def take(self, most: int) -> Group | None:
+        """Return the next block if it has up to `most` pieces and all are to be sent, else the next piece alone.
+
+        Returns:
+            A group, which is empty while a live source has nothing, or None at the end.
+
+        Raises:
+            GwclientError: the source failed; everything before was returned.
+
+        """
+        while not self._ready:
+            block = self._next_block()
+            if block is None:
+                self._raise_failure()
+                return None
+            if not block:
+                return Group("", [])
+            self._pack(block, most)
+        return self._ready.popleft()
+
+    def shrink(self, refused: Group) -> None:
+        """Halve the size limit of a group after one was too large for a request."""
+        self._most_bytes = refused.size // 2
+
+    def rest(self) -> Iterator[Sendable]:
+        """Return the pieces that were not taken; of a live source, those that it has now.
+
+        Raises:
+            GwclientError: the source failed; everything before was returned.
+
+        """
+        while self._ready:
+            yield from (parcel.piece for parcel in self._ready.popleft().parcels)
+        while (piece := self._next()) is not None:
+            if not self._is_done(piece.span):
+                yield piece
+        self._raise_failure()
+
+    def _next_block(self) -> list[Sendable] | None:
+        """Return the pieces of the next block, empty while there are none, or None at the end."""
+        block: list[Sendable] = []
+        samples = 0
+        while len(block) < self._block and samples < _FULL:
+            try:
+                piece = next(self._pieces)
+            except StopIteration:
+                return block or None
+            except GwclientError as error:
+                self._failure = error
+                return block or None
+            if piece is None:
+                break
+            block.append(piece)
+            samples += piece.samples
+        return block
+
+    def _pack(self, block: list[Sendable], most: int) -> None:
+        done = [self._is_done(piece.span) for piece in block]
+        self.done_before += [piece.span for piece, is_done in zip(block, done, strict=True) if is_done]
+        if all(done):
+            return
+        bodies = [piece.body() for piece in block]
+        digest = hashlib.blake2b(self._salt, digest_size=16)
+        for body in bodies:
+            digest.update(body)
+        key = digest.hexdigest()
+        whole = Group(key, [Parcel(*each, f"{key}/{i}") for i, each in enumerate(zip(block, bodies, strict=True))])
+        if len(block) <= most and whole.size <= self._most_bytes and not any(done):
+            self._ready.append(whole)
+        else:
+            alone = [parcel for parcel, is_done in zip(whole.parcels, done, strict=True) if not is_done]
+            self._ready.extend(Group(parcel.key, [parcel]) for parcel in alone)
+
+    def _next(self) -> Sendable | None:
+        """Return a piece or None; a failure ends the source, and is raised after all pieces were taken."""
+        try:
+            return next(self._pieces, None)
+        except GwclientError as error:
+            self._failure = error
+            return None
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

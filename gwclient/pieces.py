@@ -1,0 +1,142 @@
+"""Pieces: runs of strain cut into segments. Every good sample is in exactly one, each t0 is on the sample grid.
+
+A sample is good if it is finite and not excluded.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from gwclient.strain import Exclusion, LeftOut, Run, Span
+from gwwire.segment import Segment, encode_segment
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """The samples [first, last) of a run: a segment that is not encoded yet."""
+
+    run: Run
+    first: int
+    last: int
+
+    @property
+    def span(self) -> Span:
+        """The channel and the GPS span that the piece covers."""
+        return Span(self.run.channel, self.run.gps(self.first), self.run.gps(self.last))
+
+    @property
+    def seconds(self) -> float:
+        """How much strain this is, in s."""
+        return (self.last - self.first) * self.run.dt
+
+    @property
+    def samples(self) -> int:
+        """How many samples these are."""
+        return self.last - self.first
+
+    def segment(self) -> Segment:
+        """Return the segment."""
+        h = self.run.strain[self.first : self.last].tolist()
+        return Segment(h, (self.run.gps(self.first), self.run.dt), self._meta())
+
+    def body(self) -> bytes:
+        """Return the segment's compact JSON."""
+        return encode_segment(self.segment())
+
+    def _meta(self) -> dict[str, Any] | msgspec.UnsetType:
+        channel = {"channel": self.run.channel} if self.run.channel else {}
+        meta: dict[str, Any] = {**channel, **self.run.meta}
+        _, start, stop = self.span
+        if self.run.quality is not None:
+            meta["quality"] = self.run.quality.holding(start, stop)
+        if glitches := [glitch for glitch in self.run.glitches if glitch.overlaps(start, stop)]:
+            meta["glitches"] = msgspec.to_builtins(glitches)
+        return meta or msgspec.UNSET
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length of a segment, in s, or in samples if given."""
+
+    seconds: float = 1.0
+    samples: int | None = None
+
+    def of(self, dt: float) -> int:
+        """Return the number of samples, spaced by `dt` s, in a segment; at least one."""
+        return self.samples or max(1, round(self.seconds / dt))
+
+
+def cut(run: Run, length: Length | float) -> Iterator[Piece]:
+    """Cut a run into pieces of a length (a number is seconds).
+
+    The last one before what is left out, or before the end, may be shorter.
+    """
+    samples = (length if isinstance(length, Length) else Length(length)).of(run.dt)
+    for start, stop in _stretches(_good(run)):
+        for first in range(start, stop, samples):
+            yield Piece(run, first, min(first + samples, stop))
+
+
+def left_out(run: Run) -> list[LeftOut]:
+    """Return the spans of a run that no segment covers, and why, in the order of time; they never overlap."""
+    told = np.zeros(len(run.strain), dtype=np.bool_)
+    found: list[Exclusion] = []
+    not_finite = [Exclusion(*stretch, "no finite samples") for stretch in _stretches(~np.isfinite(run.strain))]
+    for first, last, reason in (*run.exclusions, *not_finite):
+        found += [Exclusion(first + i, first + j, reason) for i, j in _stretches(~told[first:last])]
+        told[first:last] = True
+    return [LeftOut(Span(run.channel, run.gps(i), run.gps(j)), reason) for i, j, reason in sorted(found)]
+
+
+def without(run: Run, spans: Sequence[tuple[float, float]], reason: str) -> Run:
+    """Return the run with some GPS spans excluded, each half-open."""
+    ranges = [(run.first_sample(start), run.first_sample(stop)) for start, stop in spans]
+    excluded = tuple(Exclusion(first, last, reason) for first, last in ranges if first < last)
+    return replace(run, exclusions=(*excluded, *run.exclusions)) if excluded else run
+
+
+def in_time_order(
+    runs: Iterable[Run], length: Length | float, on_left_out: Callable[[LeftOut], object]
+) -> Iterator[Piece]:
+    """Cut many runs, which are in the order of their t0, and return all pieces in the order of time.
+
+    A batch that is frozen halfway then contains the same span of every detector. No more runs are in memory
+    at a time than overlap. `on_left_out` is called with every span that is not sent.
+    """
+    waiting: list[tuple[float, int, Piece, Iterator[Piece]]] = []
+    for number, run in enumerate(runs):
+        while waiting and waiting[0][0] < run.t0:
+            yield _advance(waiting)
+        for each in left_out(run):
+            on_left_out(each)
+        _enqueue(waiting, number, cut(run, length))
+    while waiting:
+        yield _advance(waiting)
+
+
+def _good(run: Run) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    good: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(run.strain)
+    for first, last, _ in run.exclusions:
+        good[first:last] = False
+    return good
+
+
+def _advance(waiting: list[tuple[float, int, Piece, Iterator[Piece]]]) -> Piece:
+    _, number, piece, rest = heapq.heappop(waiting)
+    _enqueue(waiting, number, rest)
+    return piece
+
+
+def _enqueue(waiting: list[tuple[float, int, Piece, Iterator[Piece]]], number: int, pieces: Iterator[Piece]) -> None:
+    if (piece := next(pieces, None)) is not None:
+        heapq.heappush(waiting, (piece.span.start, number, piece, pieces))
+
+
+def _stretches(wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
+    """Return the half-open index ranges in which `wanted` is true."""
+    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

@@ -1,0 +1,77 @@
+"""Stretches of stored segments that follow each other without a gap."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from gwclient.strain import LeftOut, Span
+from gwwire.public import SegmentRecord
+from gwwire.spans import distance, first_sample, sample_period, sampling, stop_of
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The samples [first, last) of a segment, and the index of the first of them in the stretch."""
+
+    record: SegmentRecord
+    at: int
+    first: int
+    last: int
+
+
+@dataclass
+class Stretch:
+    """Segments of one channel that follow each other without a gap.
+
+    Attributes:
+        channel: `DET:NAME`; empty if the segments name none.
+        t0: GPS seconds of the first sample.
+        dt: sample spacing, s.
+        count: the number of samples.
+        placed: the segments, in order.
+
+    """
+
+    channel: str
+    t0: float
+    dt: float
+    count: int = 0
+    placed: list[Placed] = field(default_factory=list)
+
+    @property
+    def stop(self) -> float:
+        """GPS seconds after the last sample."""
+        return stop_of(self.t0, self.count, self.dt)
+
+
+def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tuple[list[Stretch], list[LeftOut]]:
+    """Return the stretches in [start, stop) GPS seconds, by channel and time, and the segments that are in none.
+
+    A segment is left out if it overlaps one before it.
+    """
+    stretches: list[Stretch] = []
+    dropped: list[LeftOut] = []
+    ordered = sorted(records, key=lambda each: (*_series(each), each.t0, -each.n, each.seq))
+    for (channel, dt), group in groupby(ordered, key=_series):
+        current: Stretch | None = None
+        for record in group:
+            first, last = (first_sample(edge, record.t0, dt, record.n) for edge in (start, stop))
+            if first >= last:
+                continue
+            begin = record.t0 + float(first * sample_period(dt))
+            gap = 1.0 if current is None else distance(current.stop, begin, dt)
+            if current is None or gap > 0:
+                current = Stretch(channel, begin, dt)
+                stretches.append(current)
+            elif gap < 0:
+                twin = any(each.record.sha256 == record.sha256 for each in current.placed[-2:])
+                reason = "stored twice" if twin else "overlaps another segment"
+                dropped.append(LeftOut(Span(channel, record.t0, stop_of(record.t0, record.n, dt)), reason))
+                continue
+            current.placed.append(Placed(record, current.count, first, last))
+            current.count += last - first
+    return stretches, dropped
+
+
+def _series(record: SegmentRecord) -> tuple[str, float]:
+    return record.channel or "", sampling(record.dt)

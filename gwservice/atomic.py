@@ -1,0 +1,76 @@
+"""Files that are replaced in one step, and lock files. Standard library only: the client imports this module too."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterator[Path]:
+    """Yield a temporary file that takes the place of `path` when the block ends without an exception.
+
+    Readers see the old content or the new. The temporary file is `.NAME.PID.part` in the same folder; it is removed if
+    the block fails, and left behind by a crash.
+
+    Args:
+        path: the file to replace or to create.
+        durable: whether content and name are on the disk on return.
+        mode: permissions of the file, reduced by the umask.
+
+    Raises:
+        OSError: the file cannot be written or renamed; `path` is unchanged.
+
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+    try:
+        yield temporary
+        if durable:
+            sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool = True, mode: int = 0o666) -> None:
+    """Replace the content of a file in one step, or create the file; see `replacing`."""
+    with replacing(path, durable=durable, mode=mode) as temporary:
+        temporary.write_bytes(content)
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, folder: bool = False, wait: bool = False) -> Iterator[int]:
+    """Hold an exclusive lock until the block ends, or the process; yields the open file descriptor.
+
+    Args:
+        path: the file to lock, which is created if missing.
+        folder: whether `path` is a folder, which has to exist.
+        wait: whether to wait until another process releases the lock.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+        OSError: the path cannot be opened, or the file system has no locks.
+
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,20 @@
+"""The headers that a tier passes on, down and up, and those that a route for segments offers."""
+
+from gwwire.segment import NDJSON
+
+#: Passed down by every tier.
+REQUEST_HEADERS = frozenset(
+    (b"content-type", b"idempotency-key", b"range", b"if-range", b"if-none-match", b"accept-encoding")
+)
+#: The group whose quota a request counts for; the gateway sets it, a client's is ignored.
+GROUP_HEADER = "X-Group"
+RAW_GROUP_HEADER = GROUP_HEADER.lower().encode()
+#: Passed up by every tier: what describes the body, and how long it may be kept.
+ANSWER_HEADERS = frozenset((
+    *(b"content-type", b"content-length", b"content-encoding", b"retry-after", b"allow"),
+    *(b"etag", b"last-modified", b"accept-ranges", b"content-range", b"cache-control", b"vary"),
+    *(b"ratelimit-policy", b"ratelimit"),
+    *(b"content-security-policy", b"x-content-type-options", b"referrer-policy"),
+))  # fmt: skip
+#: The headers of an answer to OPTIONS: the media types that a POST may have.
+SEGMENT_OFFER = {"Allow": "OPTIONS, POST", "Accept-Post": f"application/json, {NDJSON}"}

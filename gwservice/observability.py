@@ -1,0 +1,177 @@
+"""The outermost layer of every service: request ids, admission, metrics, spans, failure lines, unexpected errors."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from gwservice import tracing
+from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from gwservice.body import ClientGone
+from gwservice.correlation import FROZEN, RequestContext, set_current_request
+from gwservice.log_limit import LogLimit
+from gwservice.metrics import count_request
+from gwservice.problems import send_problem
+from gwservice.relay import send_answer
+from gwservice.security import CallerSecret
+from gwservice.upstream import UpstreamProblem
+from gwwire.problems import ProblemCode, ProblemError, make_problem
+
+log = logging.getLogger(__name__)
+
+#: Raises a ProblemError to refuse a request; it may add headers to the answer.
+Admission = Callable[[RequestContext, Scope], Awaitable[None]]
+
+#: The route of a request that no route of the service matches: its path is never a label.
+_UNKNOWN_ROUTE = "other"
+#: Methods that are labels; others are counted as `other`.
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_UNKNOWN_METHOD = "other"
+_FAILURES = 500
+#: Problems that need attention in this tier; others pass, or are visible in another tier.
+_OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
+#: Asked every few seconds by programs that know what to do while the service is not ready.
+_PROBE = "/readyz"
+#: As in nginx: the client closed the connection.
+_CLIENT_GONE = 499
+_limit = LogLimit()
+
+
+def admit_caller(secret: CallerSecret) -> Admission:
+    """Return an admission for requests that present the tier's secret."""
+
+    async def admit(request: RequestContext, scope: Scope) -> None:
+        secret.check(scope["path"], request.headers.get(b"authorization", b""))
+
+    return admit
+
+
+class Edge:
+    """Gives each request an id, admits it, has it answered, and counts it.
+
+    Args:
+        app: answers every request that no handler answers.
+        handlers: answer single routes, by method and path, without a framework.
+        admit: decides whether a request is answered, or None if every one is.
+
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, handlers: Mapping[tuple[str, str], ASGIApp], admit: Admission | None = None
+    ) -> None:
+        self._app = app
+        self._handlers = handlers
+        self._admit = admit
+        self._traced = tracing.wanted()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = RequestContext(dict(scope["headers"]))
+        set_current_request(request)
+        scope["context"] = request
+        exchange = _Exchange(request, scope, send)
+        if self._traced:
+            tracing.begin_span(request, scope["method"])
+        try:
+            if self._admit is not None:
+                await self._admit(request, scope)
+            handler = self._handlers.get((scope["method"], scope["path"]))
+            if handler is None:
+                await self._app(scope, receive, exchange.send)
+            else:
+                request.route = scope["path"]
+                await handler(scope, receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 (it becomes the answer, or is raised again)
+            await exchange.fail(error)
+        finally:
+            if request.span:
+                request.span.end()
+
+
+class _Exchange:
+    """A request and its answer, from the head of the one to the head of the other."""
+
+    __slots__ = ("_answered", "_began", "_request", "_scope", "_send")
+
+    def __init__(self, request: RequestContext, scope: Scope, send: Send) -> None:
+        self._request = request
+        self._scope = scope
+        self._send = send
+        self._began = time.perf_counter()
+        self._answered = False
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer; its head ends the measurement and gets the headers of every answer."""
+        if message["type"] == "http.response.start":
+            self._answered = True
+            message["headers"] = [*message["headers"], *self._request.answer_headers]
+            self._count(message["status"])
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """Answer with the problem that an error is, or raise the error again if an answer has begun."""
+        match error:
+            case ClientGone():
+                self._request.outcome = "client-gone"
+                self._count(_CLIENT_GONE)
+            case ProblemError() if self._answered:
+                # Left without its end, the answer makes the server close the connection: the client sees that parts
+                # are missing.
+                log.error("an answer broke off: %s", error.detail)
+            case ProblemError():
+                await send_problem(self.send, error.problem(), error.retry_after)
+            case UpstreamProblem():
+                await send_answer(self.send, error.answer)
+            case _:
+                if self._request.span:
+                    self._request.span.record_exception(error)
+                if self._answered:
+                    raise error  # the server closes the connection, and logs why
+                problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more")
+                await send_problem(self.send, problem, error=error)
+
+    def _count(self, status: int) -> None:
+        scope = self._scope
+        route = self._request.route or getattr(scope.get("route"), "path", _UNKNOWN_ROUTE)
+        count_answer(self._request, scope["method"], route, status, time.perf_counter() - self._began)
+
+
+def count_answer(request: RequestContext, method: str, route: str, status: int, seconds: float) -> None:
+    """Count an answered request; log a failed one, unless it is a probe or one of many.
+
+    Args:
+        request: the request.
+        method: of HTTP.
+        route: the template of its path.
+        status: of the answer.
+        seconds: from its head until the answer began.
+
+    """
+    method = method if method in _METHODS else _UNKNOWN_METHOD
+    outcome = request.outcome or f"{status // 100}xx"
+    count_request(method, route, outcome, seconds)
+    if request.span:
+        tracing.record_answer(request.span, method, route, status, outcome)
+    if status >= _FAILURES and outcome != FROZEN and route != _PROBE:
+        fields = {"method": method, "route": route, "status": status, "outcome": outcome, "seconds": round(seconds, 6)}
+        _log_failure(request, fields)
+
+
+def _log_failure(request: RequestContext, fields: dict[str, Any]) -> None:
+    method, route, outcome = fields["method"], fields["route"], fields["outcome"]
+    omitted = _limit.admit((method, route, outcome))
+    if omitted is None:
+        return
+    log.log(
+        logging.ERROR if outcome in _OURS else logging.WARNING,
+        "%s %s failed: %s%s",
+        method,
+        route,
+        request.detail or outcome,
+        f" (and {omitted} more like it before)" if omitted else "",
+        extra={"event": "request-failed", **fields, "untold": omitted},
+        exc_info=request.error,
+    )

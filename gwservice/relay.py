@@ -1,0 +1,108 @@
+"""The relay: passes requests on to the next tier, and its answers back, without decoding either."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from gwservice.asgi_types import Receive, Scope, Send
+from gwservice.body import body_pieces, read_body
+from gwservice.correlation import RequestContext, note_relayed
+from gwservice.headers import ANSWER_HEADERS, REQUEST_HEADERS
+from gwservice.problems import send_whole
+from gwservice.upstream import Answer, Upstream, header_lines
+
+
+class Relay:
+    """Relays requests to an upstream.
+
+    Args:
+        upstream: the next tier.
+        max_body: bytes of the largest whole body.
+        body_seconds: for a body to come, or the next piece of a stream, or None for no limit.
+        request_headers: the headers that are passed down.
+
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        max_body: int,
+        body_seconds: float | None = None,
+        request_headers: frozenset[bytes] = REQUEST_HEADERS,
+    ) -> None:
+        self.upstream = upstream
+        self._max_body = max_body
+        self._body_seconds = body_seconds
+        self._request_headers = request_headers
+
+    async def ask(self, request: RequestContext, receive: Receive, target: bytes, headers: bytes = b"") -> Answer:
+        """POST the whole body of a request, and return the complete answer; `headers` are passed down too."""
+        body = await read_body(receive, request.headers, limit=self._max_body, seconds=self._body_seconds)
+        return await self.upstream.request(b"POST", target, self._passed_down(request) + headers, body)
+
+    async def relay(
+        self, request: RequestContext, scope: Scope, receive: Receive, send: Send, target: bytes | None = None
+    ) -> None:
+        """Relay a request with its whole body; `target` is another path and query than the request's own."""
+        method = scope["method"]
+        if target is None:
+            query = scope["query_string"]
+            target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        body: list[bytes] = []
+        if method in {"GET", "HEAD"}:
+            method = "GET"  # of a HEAD, the server sends only the head of this answer
+        else:
+            body = await read_body(receive, request.headers, limit=self._max_body, seconds=self._body_seconds)
+        headers = self._passed_down(request)
+        await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
+
+    async def stream(
+        self,
+        request: RequestContext,
+        send: Send,
+        target: bytes,
+        pieces: AsyncIterator[bytes],
+        headers: bytes = b"",
+    ) -> None:
+        """Relay a POST whose answer comes while its body is sent."""
+        await self._pass_back(
+            send, self.upstream.converse(b"POST", target, self._passed_down(request) + headers, pieces)
+        )
+
+    def pieces(self, receive: Receive) -> AsyncIterator[bytes]:
+        """Yield the body of a request, for `stream`."""
+        return body_pieces(receive, self._body_seconds)
+
+    def _passed_down(self, request: RequestContext) -> bytes:
+        names = self._request_headers
+        return header_lines([header for header in request.headers.items() if header[0] in names])
+
+    async def _pass_back(self, send: Send, answers: AsyncGenerator[Answer]) -> None:
+        """Send an answer as it comes; a short one, and every problem, is sent whole."""
+        begun = False
+        async with aclosing(answers):
+            async for answer in answers:
+                if begun:
+                    more = not answer.complete
+                    await send({"type": "http.response.body", "body": answer.take(), "more_body": more})
+                elif answer.complete:
+                    await send_answer(send, self.upstream.expect_answer(answer))
+                elif not answer.is_problem():
+                    begun = True
+                    headers = [
+                        header for header in self.upstream.expect_answer(answer).headers if header[0] in ANSWER_HEADERS
+                    ]
+                    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                    await send({"type": "http.response.body", "body": answer.take(), "more_body": True})
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a complete answer of an upstream, with the headers that are passed up."""
+    body = answer.take()
+    if answer.is_problem():
+        note_relayed(body)
+    headers = [header for header in answer.headers if header[0] in _SENT_WITH_LENGTH]
+    await send_whole(send, answer.status, headers, body)
+
+
+_SENT_WITH_LENGTH = ANSWER_HEADERS - {b"content-length"}

@@ -1,0 +1,109 @@
+"""Who may send a request: the secret shared by two tiers, and orders from other sites' pages."""
+
+import hmac
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from gwservice.watched_file import FileBroken, WatchedFile
+from gwwire.problems import ProblemCode, ProblemError
+
+#: Answered without a credential: the platform asks, and has none.
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_FEWEST_CHARACTERS = 16
+_MOST_SECRETS = 2
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAME_SITE = frozenset({"same-origin", "none"})
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class NotOurCaller(ProblemError):
+    """The request does not present the tier's secret."""
+
+    code = ProblemCode.UNAUTHORIZED
+
+
+class CrossSite(ProblemError):
+    """A browser sent the order for a page of another site."""
+
+    code = ProblemCode.CROSS_SITE
+
+
+class CallerSecret:
+    """The secret shared by a tier and its caller; it is read again when its file changes.
+
+    The file holds one secret, or two during a change: the first is presented, either is accepted.
+
+    Raises:
+        FileBroken: the file holds no usable secret.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = WatchedFile(path, _parse)
+
+    @classmethod
+    def load(cls, path: Path | None, service: str, setting: str) -> Self | None:
+        """Read the file that a setting names; if it is unusable, write one line and exit with status 2."""
+        if path is None:
+            return None
+        try:
+            return cls(path)
+        except FileBroken as error:
+            sys.stderr.write(f"{service}: setting {setting}: {error}\n")
+            sys.exit(2)
+
+    @property
+    def line(self) -> bytes:
+        """The header that the caller sends with each request."""
+        return b"authorization: %b\r\n" % self._file.current()[0]
+
+    def check(self, path: str, authorization: bytes) -> None:
+        """Raise NotOurCaller unless the Authorization header holds the secret, or the path is open."""
+        if path in OPEN_PATHS:
+            return
+        # Every secret is compared, so that the time does not tell which one was close.
+        if not any([hmac.compare_digest(value, authorization) for value in self._file.current()]):  # noqa: C419 (see above)
+            raise NotOurCaller("this tier answers its own caller only, and the secret of that is missing or wrong")
+
+
+def _parse(content: bytes) -> list[bytes]:
+    secrets = content.split()
+    if not 1 <= len(secrets) <= _MOST_SECRETS:
+        raise ValueError(f"it holds {len(secrets)} secrets; one is needed, or two, a line each")
+    for secret in secrets:
+        if len(secret) < _FEWEST_CHARACTERS or not secret.isascii() or not secret.decode().isprintable():
+            raise ValueError(f"a secret has {_FEWEST_CHARACTERS} printable ASCII characters at least")
+    return [b"Bearer " + secret for secret in secrets]
+
+
+def refuse_cross_site(method: str, headers: Mapping[bytes, bytes]) -> None:
+    """Raise CrossSite if a browser sent an order for a page of another site.
+
+    A browser adds the session cookie to such an order. It also sends `Sec-Fetch-Site` and `Origin`, which a page cannot
+    change; programs send neither.
+    """
+    if method in _SAFE_METHODS:
+        return
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is not None and (given := site.decode("latin-1")) not in _SAME_SITE:
+        raise CrossSite(f"the browser says that the request is {given}: orders are taken from this site's own pages")
+    if origin is not None and not _is_own(origin.decode("latin-1"), headers):
+        raise CrossSite("the Origin of the request is another site: orders are taken from this site's own pages")
+
+
+def _is_own(origin: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Compare with the host the browser asked, which a proxy keeps in X-Forwarded-Host (of several, the first)."""
+    try:
+        scheme, asked, *_ = urlsplit(origin)
+    except ValueError:
+        return False
+    port = _DEFAULT_PORTS.get(scheme, "")
+    forwarded = headers.get(b"x-forwarded-host", b"").partition(b",")[0].strip()
+    hosts = (headers.get(b"host", b""), forwarded)
+    names = {host.decode("latin-1").lower().removesuffix(port) for host in hosts if host}
+    return asked.lower().removesuffix(port) in names

@@ -1,0 +1,79 @@
+"""MANIFEST.json, which lists the segments of a sealed batch, and the digest that identifies the batch."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from gwwire.public import Manifest, ManifestEntry
+from gwwire.segment import decode_segment
+
+#: The name of the manifest's file in the batch's folder.
+MANIFEST = "MANIFEST.json"
+
+_decoder = msgspec.json.Decoder(Manifest)
+
+
+def sha256sum_lines(checksums: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Return the lines that `LC_ALL=C sha256sum` prints, from the (name, SHA-256) of files."""
+    return (f"{sha256}  {name}\n" for name, sha256 in sorted(checksums))
+
+
+def batch_digest(checksums: Iterable[tuple[str, str]]) -> str:
+    """Return the digest of a batch from the (name, SHA-256) of its segments.
+
+    It is what `LC_ALL=C sha256sum gwb*.json | sha256sum` prints in the batch's folder, so that it can be checked
+    without this software.
+    """
+    digest = hashlib.sha256()
+    for line in sha256sum_lines(checksums):
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def seal(*, batch: str, opened: str, sealed: str, holder: str, segments: list[ManifestEntry]) -> Manifest:
+    """Return the manifest of a batch; times are UTC (RFC 3339)."""
+    digest = batch_digest((segment.name, segment.sha256) for segment in segments)
+    size = sum(segment.size for segment in segments)
+    return Manifest(batch, opened, sealed, holder, len(segments), size, digest, segments)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return a manifest as JSON, one segment a line, for people and `diff`."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Parse a manifest.
+
+    Raises:
+        ValueError: it is not JSON, or not a manifest.
+
+    """
+    try:
+        return _decoder.decode(content)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
+
+
+def entry_of(name: str, content: bytes) -> ManifestEntry:
+    """Return the entry of a segment from its file's content.
+
+    Raises:
+        MalformedJson, InvalidSegment: the content is not a segment.
+
+    """
+    segment = decode_segment(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return ManifestEntry(name, len(content), sha256, segment.channel, segment.t0, segment.dt, len(segment.h))
+
+
+def wrong_totals(manifest: Manifest) -> Iterator[str]:
+    """Return a line for each total of a manifest that its segments do not add up to."""
+    again = seal(
+        batch=manifest.batch, opened=manifest.opened, sealed=manifest.sealed, holder=manifest.holder,
+        segments=manifest.segments,
+    )  # fmt: skip
+    for field in ("n_itm", "buff_size", "digest"):
+        if getattr(again, field) != getattr(manifest, field):
+            yield f"the manifest's {field} is {getattr(manifest, field)}, its segments make it {getattr(again, field)}"

@@ -1,0 +1,139 @@
+"""Migrations of the catalog, from a file that the first release wrote."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from databuffer.errors import VolumeFailed
+from databuffer.quota import Spending
+from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
+from databuffer.storage.catalog.migrations import VERSION
+from gwwire.public import BatchState
+
+VERSION_0 = Path(__file__).with_name("catalog_version_0.sql")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "catalog.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_0.read_text())
+    return path
+
+
+@pytest.fixture
+def catalog(old: Path) -> Iterator[Catalog]:
+    catalog = Catalog(Database(old), old.with_name(".ledger"))
+    catalog.open()
+    yield catalog
+    catalog.close()
+
+
+def structure(path: Path) -> dict[str, object]:
+    """Columns by table, and the columns of each index; order and declared length of names do not matter."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [
+            name
+            for (name,) in connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+            )
+        ]
+        found: dict[str, object] = {}
+        for table in names:
+            columns = connection.execute(f"SELECT name, pk FROM pragma_table_info('{table}')").fetchall()  # noqa: S608 (names of our tables)
+            found[table] = sorted(columns)
+            for _, index, unique, origin, partial in connection.execute(f"PRAGMA index_list('{table}')"):
+                inside = [name for _, _, name in connection.execute(f"PRAGMA index_info('{index}')")]
+                if origin == "c":
+                    found[index] = table, inside, unique, partial
+        return found
+
+
+def test_a_migrated_file_has_the_tables_and_indices_of_a_new_one(catalog: Catalog, tmp_path: Path) -> None:
+    new = Catalog(Database(tmp_path / "new.sqlite"), tmp_path / ".ledger")
+    new.open()
+    new.close()
+    catalog.close()
+    assert structure(catalog.database.path) == structure(new.database.path)
+
+
+def test_segments_and_batches_keep_what_was_known_of_them(catalog: Catalog) -> None:
+    found = catalog.segments.find(SegmentFilter())
+    assert [(row.seq, row.batch, row.bytes, row.channel, row.t0) for row in found] == [
+        (1, "b1", 91, "L1:A", 1001.0),
+        (2, "b1", 92, None, 1002.0),
+        (3, "b1", 93, "H1:A", 1003.0),
+        (4, "b2", 94, "L1:A", 1004.0),
+        (5, "b2", 95, None, 1005.0),
+        (7, "b2", 97, "L1:A", 1007.0),
+    ]
+    assert [(row.id, row.state, row.n_itm, row.holder) for row in catalog.batches.all()] == [
+        ("b1", BatchState.ARCHIVED, 3, "alice"),
+        ("b2", BatchState.OPEN, 0, ""),
+    ]
+    assert catalog.take_clean_stop() == "trace of a clean stop"
+
+
+def test_keys_move_to_their_own_table(catalog: Catalog) -> None:
+    found = catalog.ledger.by_key(["key-1", "key-2", "key-3", "key-4"])
+    assert found.keys() == {"key-1", "key-3", "key-4"}
+    name = "gwb1795000000000000004.json"
+    assert found["key-4"] == IdempotencyKey("key-4", name, f"{4:064x}", 94, 1795000000000000004)
+
+
+def test_a_recovered_segment_can_still_be_claimed(catalog: Catalog) -> None:
+    assert catalog.segments.recovered() == {f"{7:064x}"}
+    claimed = catalog.ledger.claim_recovered(f"{7:064x}", "key-7")
+    assert claimed
+    assert claimed.segment == "gwb1795000000000000007.json"
+
+
+def test_seqs_go_on_after_the_last_that_was_ever_given(catalog: Catalog) -> None:
+    assert catalog.segments.last_seq() == 8
+    catalog.segments.add("b2", [SegmentRow("gwb9.json", 1, "", None, 0.0, 1.0, 1, 9)])
+    assert catalog.segments.last_seq() == 9
+
+
+def test_quotas_verifications_and_claims_stay(catalog: Catalog) -> None:
+    assert catalog.ledger.spending(20775) == Spending(20775, {"detchar": 284})
+    assert catalog.ledger.verifications()["b1"].checked == 3
+    claim = catalog.ledger.claim_on("b1")
+    assert claim
+    assert (claim.worker, claim.expires) == ("worker-1", 1795000009000000000)
+
+
+@pytest.mark.parametrize("table", ["verifications", "spending", "claims", "clean_stop"])
+def test_a_file_from_before_one_of_the_tables_is_migrated_too(old: Path, table: str) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute(f"DROP TABLE {table}")
+    catalog = Catalog(Database(old), old.with_name(".ledger"))
+    catalog.open()
+    assert catalog.ledger.verifications().keys() == (set() if table == "verifications" else {"b1"})
+    catalog.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("CREATE TABLE segments_1 (already INTEGER)")
+    before = structure(old)
+    catalog = Catalog(Database(old), old.with_name(".ledger"))
+    with pytest.raises(VolumeFailed, match="segments_1"):
+        catalog.open()
+    catalog.close()
+    assert structure(old) == before
+    with closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("SELECT count(*) FROM segments").fetchone() == (6,)
+
+
+def test_a_file_of_a_newer_release_is_refused_and_left_alone(catalog: Catalog) -> None:
+    path = catalog.database.path
+    catalog.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE schema SET version = 99")
+        connection.commit()
+    with pytest.raises(VolumeFailed, match=f"schema version 99 is newer than {VERSION}"):
+        catalog.open()
+    assert not path.with_name(f"{path.name}.unreadable").exists()

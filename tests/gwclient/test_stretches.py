@@ -1,0 +1,38 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gwclient.stretches import assemble
+from gwwire.public import SegmentRecord
+from gwwire.spans import join, stop_of
+
+GPS = 1126259446.0
+DT = 1 / 4096
+
+
+def record(seq: int, t0: float, n: int, dt: float = DT) -> SegmentRecord:
+    return SegmentRecord(seq, f"gwb{seq}.json", "b", 0, str(seq), "H1:A", t0, dt, n, "")
+
+
+@pytest.mark.parametrize("written", [0.00024414, DT])
+def test_a_sample_spacing_that_was_rounded_is_one_stretch(written: float) -> None:
+    records = [record(i, GPS + i, 4096, written if i % 3 else DT) for i in range(32)]
+    (stretch,), dropped = assemble(records, -math.inf, math.inf)
+    assert (stretch.t0, stretch.stop, stretch.dt, stretch.count) == (GPS, GPS + 32, DT, 32 * 4096)
+    assert not dropped
+
+
+@given(lengths=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=30))
+def test_stretches_of_segments_that_do_not_overlap_are_the_spans_of_the_coverage(
+    lengths: list[tuple[int, int]],
+) -> None:
+    at, records = 0, []
+    for seq, (gap, n) in enumerate(lengths):
+        records.append(record(seq, GPS + (at + gap) * DT, n))
+        at += gap + n
+    stretches, dropped = assemble(records, -math.inf, math.inf)
+    spans = join(((each.t0, stop_of(each.t0, each.n, each.dt), 1) for each in records), DT)
+    assert [(each.t0, each.stop, len(each.placed)) for each in stretches] == spans
+    assert not dropped

@@ -1,0 +1,40 @@
+import hashlib
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gwwire.manifest import batch_digest, decode_manifest, encode_manifest, entry_of, seal, wrong_totals
+
+FILES = {f"gwb{i}.json": b'{"h":[%d.5],"t":[%d,1.0]}' % (i, i) for i in (10, 9, 1)}
+SEALED = seal(
+    batch="b1", opened="2026-01-01T00:00:00Z", sealed="2026-01-02T00:00:00Z", holder="ada",
+    segments=[entry_of(name, content) for name, content in FILES.items()],
+)  # fmt: skip
+
+
+def test_the_digest_is_what_sha256sum_prints(tmp_path: Path) -> None:
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    command = "LC_ALL=C sha256sum gwb*.json | sha256sum"
+    printed = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout  # noqa: S607
+    sums = ((name, hashlib.sha256(content).hexdigest()) for name, content in FILES.items())
+    assert printed.split()[0] == batch_digest(sums) == SEALED.digest
+
+
+def test_a_manifest_comes_back_as_it_was() -> None:
+    assert decode_manifest(encode_manifest(SEALED)) == SEALED
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1", b'{"batch":1}', b"\xff"])
+def test_what_is_no_manifest_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        decode_manifest(content)
+
+
+@pytest.mark.parametrize(("field", "value"), [("n_itm", 4), ("buff_size", 1), ("digest", "0")])
+def test_totals_that_the_segments_do_not_add_up_to_are_found(field: str, value: object) -> None:
+    assert not list(wrong_totals(SEALED))
+    (line,) = wrong_totals(msgspec.structs.replace(SEALED, **{field: value}))
+    assert line.startswith(f"the manifest's {field} is {value}, its segments make it ")

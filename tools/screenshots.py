@@ -1,0 +1,144 @@
+"""`make screenshots`: take pictures of the page in six states into docs/img/.
+
+The page shows a real trio with simulated strain. It takes a minute and needs Chromium.
+"""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from scripts.trio import Trio, free_ports
+
+_FOLDER = Path(__file__).parents[1] / "docs" / "img"
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+#: Unix time of the GPS epoch, less the leap seconds since 1980: exact enough for simulated strain.
+_GPS_EPOCH = 315_964_800 - 18
+_LARGEST_BYTES = 300_000
+_LAPTOP = {"width": 1440, "height": 1400}
+_PHONE = {"width": 390, "height": 844}
+_DRAWN = """() => [...document.querySelectorAll('.plot')]
+  .filter(plot => plot.offsetParent && plot.getBoundingClientRect().top < innerHeight).every(plot => plot.data)"""
+
+
+def _simulate(url: str, detectors: str, ago: int, seconds: int, seed: int) -> None:
+    """Push strain that begins `ago` seconds ago."""
+    command = [sys.executable, "-m", "gwclient", "simulate", "--srv", url, "--restart", "--glitch-rate", "0.5"]
+    span = ["--t0", str(int(time.time()) - _GPS_EPOCH - ago), "--seconds", str(seconds), "--seed", str(seed)]
+    subprocess.run([*command, "--detectors", detectors, *span], check=True, capture_output=True)
+
+
+def _order(url: str, path: str, order: dict[str, str]) -> None:
+    request = urllib.request.Request(f"{url}{path}", json.dumps(order).encode(), {"Content-Type": "application/json"})  # noqa: S310 (an http address of ours)
+    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310 (the same)
+
+
+def _read(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (an http address of ours)
+        return json.load(answer)
+
+
+def _with_a_blip(url: str) -> int:
+    """Return the GPS start of a segment of H1 with a short glitch in its middle."""
+    page = _read(f"{url}/segments?before={2**62}&channel=H1:SIM-STRAIN&limit=200")
+    for segment in page["segments"]:
+        for glitch in _read(f"{url}/segments/{segment['name']}")["meta"].get("glitches", []):
+            if glitch["kind"] == "blip" and 0.2 < glitch["gps"] - segment["t0"] < 0.8:  # noqa: PLR2004 (its middle)
+                return int(segment["t0"])
+    sys.exit("the simulation has no blip in the middle of a segment: use another seed")
+
+
+@contextmanager
+def _visit(browser: Browser, url: str, size: dict[str, int], scheme: str) -> Iterator[Page]:
+    context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1)  # type: ignore[arg-type]  # one of playwright's words
+    page = context.new_page()
+    page.goto(f"{url}/dspage")
+    page.wait_for_function("() => document.getElementById('state').dataset.state !== 'UNKNOWN'")
+    page.wait_for_timeout(1500)
+    yield page
+    context.close()
+
+
+def _take(page: Page, name: str) -> None:
+    """Take a picture of the visible part of the page when everything is drawn."""
+    page.wait_for_function(_DRAWN)
+    page.wait_for_timeout(500)
+    target = _FOLDER / f"{name}.webp"
+    Image.open(io.BytesIO(page.screenshot())).save(target, quality=82, method=6)
+    size = target.stat().st_size
+    print(f"{target.name:18} {size / 1000:4.0f} kB")
+    if size > _LARGEST_BYTES:
+        sys.exit(f"{target} is larger than {_LARGEST_BYTES} bytes")
+
+
+def _take_all(browser: Browser, trio: Trio) -> None:
+    url = trio.url
+    with _visit(browser, url, _LAPTOP, "light") as page:
+        page.wait_for_timeout(500)
+        _take(page, "empty")
+    _simulate(url, "H1,L1,V1", 400, 90, 1)
+    _order(url, "/cleanbuf", {"msg": "for the screenshots"})
+    _simulate(url, "H1,L1,V1", 300, 60, 2)
+    _simulate(url, "H1,L1", 200, 50, 3)
+    for seed, ago in enumerate((110, 80, 50), 4):
+        time.sleep(8)
+        _simulate(url, "H1,L1,V1", ago, 30, seed)
+    with _visit(browser, url, _LAPTOP, "light") as page:
+        _take(page, "operational")
+    with _visit(browser, url, _PHONE, "light") as page:
+        _take(page, "phone")
+    with _visit(browser, url, {**_LAPTOP, "height": 1000}, "dark") as page:
+        start = _with_a_blip(url)
+        page.locator("#segments-filter [name=start]").fill(str(start))
+        page.locator("#segments-filter [name=stop]").fill(str(start + 1))
+        page.locator("#segments-filter [name=channel]").select_option("H1:SIM-STRAIN")
+        page.wait_for_function("() => document.querySelectorAll('#segments tbody tr').length === 1")
+        page.locator("#segments tbody .name").click()
+        page.locator("#segment-facts dt").nth(8).wait_for()
+        _take(page, "segment")
+    _simulate(url, "H1,L1,V1", 45, 40, 8)
+    _order(url, "/train", {"user": "annalisa", "token": "of the screenshots"})
+    _simulate(url, "H1,L1,V1", 5, 8, 9)
+    with _visit(browser, url, _LAPTOP, "dark") as page:
+        _take(page, "frozen")
+        process = trio.processes["glitchflow_api"]
+        process.kill()
+        process.wait()
+        page.emulate_media(color_scheme="light")
+        page.locator("#banner").wait_for()
+        _take(page, "lost")
+
+
+def main() -> int:
+    """Take the pictures; return 1 if there is no browser."""
+    chromium = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    if chromium is None:
+        print(f"screenshots: none of {', '.join(_CHROMIUM)} is installed", file=sys.stderr)
+        return 1
+    _FOLDER.mkdir(exist_ok=True)
+    settings = {"MAX_SIZE": "60MB", "ON_FROZEN": "rotate"}
+    with (
+        tempfile.TemporaryDirectory() as home,
+        (Path(home) / "services.log").open("wb") as log,
+        Trio(Path(home), free_ports(), settings, output=log) as trio,
+        sync_playwright() as playwright,
+    ):
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to be root in its sandbox
+        _take_all(playwright.chromium.launch(executable_path=chromium, args=arguments), trio)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
