@@ -32,18 +32,8 @@ from databuffer.storage.catalog import ClaimRow
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.verifier import Verifier, VerifierStopped
-from gwwire.datastore import (
-    BatchState,
-    BufferStats,
-    ClaimOrder,
-    DatastoreState,
-    Description,
-    FlushOrder,
-    FreezeOrder,
-    ThawOrder,
-    Verification,
-    VerificationState,
-)
+from gwwire.datastore import Description, FlushOrder, FreezeOrder
+from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification, VerificationState
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -53,7 +43,7 @@ log = logging.getLogger(__name__)
 class Frozen:
     """A frozen batch: its counts, taken in the same step as the freeze, its holder, its id and its digest."""
 
-    stats: BufferStats
+    stats: Stats
     holder: str
     batch: str
     digest: str
@@ -63,7 +53,7 @@ class Frozen:
 class Archived:
     """An archived batch: its counts, and its folder, or None if there was nothing to archive."""
 
-    stats: BufferStats
+    stats: Stats
     folder: Path | None
 
 
@@ -103,7 +93,7 @@ class Batches:
         """
         return await self._perform(lambda: self._freeze(order))
 
-    async def thaw(self, order: ThawOrder) -> BufferStats:
+    async def thaw(self, order: ThawOrder) -> Stats:
         """Open the frozen batch again, for its holder; the segments of the next batch are added to it.
 
         Raises:
@@ -212,7 +202,7 @@ class Batches:
         log.info("frozen by %s: %s", order.user, _size(current.stats), extra=extra)
         return Frozen(current.stats, order.user, current.id, manifest.digest)
 
-    def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> BufferStats:
+    def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats:
         if not self._state.frozen:
             return self._state.current.stats
         if self._state.description != held:  # frozen anew while the token was compared
@@ -281,7 +271,7 @@ def _log_verification(batch: str, result: Verification) -> None:
     log.log(level, "batch %s is %s: %d of %d files read", batch, result.state, *counts, extra=extra)
 
 
-def _size(stats: BufferStats) -> str:
+def _size(stats: Stats) -> str:
     return f"{stats.n_itm} segments, {stats.buff_size} bytes"
 
 

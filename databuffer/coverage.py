@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from databuffer.storage.catalog import Catalog, SegmentFilter
-from gwwire.coverage import ChannelCoverage, Coverage, Span
+from gwwire.public import ChannelCoverage, Coverage, Span
 from gwwire.spans import close_gaps, join, sampling, stop_of
 
 #: Spans that are kept in memory for all batches together, some 100 bytes each.

@@ -9,9 +9,8 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import Metric
 
 from gwservice.metrics import gauge, labelled
-from gwwire.datastore import DatastoreState, VerificationState
-from gwwire.overview import Overview
 from gwwire.problems import ProblemError
+from gwwire.public import DatastoreState, Overview, VerificationState
 
 #: Unix time of the GPS epoch, less the leap seconds since then (the last one was in 2016).
 _GPS_EPOCH = 315_964_800 - 18

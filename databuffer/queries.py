@@ -17,9 +17,8 @@ from databuffer.storage.manifest import MANIFEST
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
 from databuffer.storage.volume import volume_errors
-from gwwire.coverage import Coverage
-from gwwire.datastore import BatchState, BufferStats, Description, Quota
-from gwwire.overview import ClaimOverview, NextOverview, Overview
+from gwwire.datastore import Description
+from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats
 
 #: Channels in the overview: those that got a segment last.
 _MOST_CHANNELS = 500
@@ -44,12 +43,12 @@ class Queries:
         self._quota = quota
 
     @property
-    def stats(self) -> BufferStats:
+    def stats(self) -> Stats:
         """The counts of the current batch, and of the next one if there is one."""
         current, following = self._state.current.stats, self._state.next
         if following is None:
             return current
-        return BufferStats(current.n_itm, current.buff_size, following.stats.n_itm, following.stats.buff_size)
+        return Stats(current.n_itm, current.buff_size, following.stats.n_itm, following.stats.buff_size)
 
     @property
     def description(self) -> Description:

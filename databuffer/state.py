@@ -23,9 +23,9 @@ from databuffer.storage.recovery import recover
 from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
-from gwwire.datastore import BufferStats, DatastoreState, Description, Verification
-from gwwire.overview import ErrorOverview
+from gwwire.datastore import Description
 from gwwire.problems import ProblemError
+from gwwire.public import DatastoreState, ErrorOverview, Stats, Verification
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class State:
     def count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int) -> None:
         """Count segments that were added to a batch, in memory, in its log and in the state file."""
         size = sum(row.bytes for row in rows)
-        stats = BufferStats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
+        stats = Stats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
         batch.slot.log.append(stored_entries([(row.name, row.bytes) for row in rows], now))
         grown = replace(batch, stats=stats, tally=counted(batch.tally, rows))
         if batch is self._current:

@@ -12,7 +12,7 @@ from databuffer.storage.catalog import BatchRow
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
 from databuffer.storage.volume import volume_errors
-from gwwire.datastore import Verification, VerificationState
+from gwwire.public import Verification, VerificationState
 
 #: Problems listed for a damaged batch; `python -m databuffer verify` lists all.
 _MOST_PROBLEMS = 20

@@ -9,9 +9,9 @@ from dslogic.settings import LogicSettings
 from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import Answer
-from gwwire.datastore import BufferStats, FreezeOrder
-from gwwire.overview import Overview
+from gwwire.datastore import FreezeOrder
 from gwwire.problems import Problem, ProblemCode
+from gwwire.public import Overview, Stats
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ class BufferClient:
             setting="BUFFER_SECRET_FILE",
         )
 
-    async def stats(self) -> BufferStats:
+    async def stats(self) -> Stats:
         """Return the counts of the current batch."""
-        return await self._get(self._settings.ENDP_STAT, BufferStats)
+        return await self._get(self._settings.ENDP_STAT, Stats)
 
     async def overview(self) -> Overview:
         """Return state, counts, channels, room and health."""

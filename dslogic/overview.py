@@ -6,8 +6,8 @@ import time
 import msgspec
 
 from dslogic.buffer_client import BufferClient
-from gwwire.overview import Overview
 from gwwire.problems import ProblemError
+from gwwire.public import Overview
 
 #: With the second that the gateway takes between two looks, a page shows a change within two.
 _FRESH_SECONDS = 0.5

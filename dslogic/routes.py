@@ -16,7 +16,8 @@ from gwservice.correlation import note_relayed
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.metrics import CONTENT_TYPE, exposition, gauge
 from gwservice.upstream_connection import Answer
-from gwwire.datastore import WAITING_TEXT, FreezeOrder, decode_order
+from gwwire.datastore import WAITING_TEXT, FreezeOrder
+from gwwire.decoding import decode_order
 
 T = TypeVar("T")
 

@@ -1,22 +1,13 @@
 """Who asks, and what they may do: the scopes, the caller, and which scope each route needs."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
 
+from gwwire.public import Scope
+
 #: The cookie in which a browser keeps the credential.
 COOKIE = "glitchflow"
-
-
-class Scope(StrEnum):
-    """What a credential may allow."""
-
-    READ = "read"
-    STREAM = "stream"
-    TRAIN = "train"
-    CLEAN = "clean"
-    ADMIN = "admin"
 
 
 EVERYTHING = frozenset(Scope)

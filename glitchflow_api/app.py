@@ -14,15 +14,16 @@ from glitchflow_api.datapath import PATH, DataPath
 from glitchflow_api.events import Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.openapi import describe_streamdata, with_access, with_limits, with_schemas
+from glitchflow_api.openapi import complete, describe_streamdata
 from glitchflow_api.rate import RateLimit
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
-from glitchflow_api.settings import AuthMode, GatewaySettings
+from glitchflow_api.settings import GatewaySettings
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.observability import Edge
 from gwservice.relay import Relay
 from gwservice.shutdown import calling_when_stopped
+from gwwire.public import AuthMode
 
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
@@ -99,6 +100,6 @@ def create_authenticator(settings: GatewaySettings) -> Authenticator:
 
 
 def _openapi(derive: Any, auth: AuthMode) -> dict[str, Any]:
-    document = with_schemas(derive())
+    document = derive()
     document["paths"][PATH] = describe_streamdata(DataPath.__call__.__doc__ or "")
-    return with_limits(with_access(document, auth))
+    return complete(document, auth)

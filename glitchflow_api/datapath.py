@@ -6,7 +6,6 @@ from http import HTTPStatus
 
 import msgspec
 
-from glitchflow_api import access
 from glitchflow_api.errors import TooManyStreams, Unauthorized
 from glitchflow_api.gate import Gate
 from gwservice.asgi_types import Receive, Scope, Send
@@ -16,7 +15,9 @@ from gwservice.headers import RAW_GROUP_HEADER
 from gwservice.problems import send_whole
 from gwservice.relay import Relay
 from gwservice.upstream_connection import header_lines
-from gwwire.datastore import FROZEN_TEXT, Outcome, StreamAnswer
+from gwwire import public
+from gwwire.datastore import FROZEN_TEXT, Outcome
+from gwwire.public import StreamAnswer
 from gwwire.segment import NDJSON
 
 PATH = "/streamdata"
@@ -87,6 +88,6 @@ class DataPath:
     async def _while_allowed(self, request: RequestContext, receive: Receive) -> AsyncIterator[bytes]:
         """Yield a body, which may last for days, as long as its sender may send it."""
         async for piece in body_pieces(receive):
-            if not await self._gate.still_allows(request, access.Scope.STREAM):
+            if not await self._gate.still_allows(request, public.Scope.STREAM):
                 raise Unauthorized("the credential is not valid any more, or does not allow this any more")
             yield piece

@@ -5,19 +5,19 @@ from collections.abc import Mapping
 
 from starlette.requests import cookie_parser
 
-from glitchflow_api import access
 from glitchflow_api.access import COOKIE, NOBODY, Authenticator, Caller, scope_needed
 from glitchflow_api.errors import Forbidden, IssuerAway, Unauthorized
 from glitchflow_api.rate import RateLimit
 from gwservice.asgi_types import Scope
 from gwservice.correlation import RequestContext
 from gwservice.security import refuse_cross_site
+from gwwire import public
 
 log = logging.getLogger(__name__)
 
 _SCHEME = "bearer"
 #: Orders that need these are logged with the caller's name; segments are too many for that.
-_LOGGED = frozenset({access.Scope.TRAIN, access.Scope.CLEAN})
+_LOGGED = frozenset({public.Scope.TRAIN, public.Scope.CLEAN})
 
 
 class Gate:
@@ -56,7 +56,7 @@ class Gate:
             log.info("%s %r was asked by %s", method, path, who, extra={"event": "order", "caller": caller.name})
         return caller
 
-    async def still_allows(self, request: RequestContext, scope: access.Scope) -> bool:
+    async def still_allows(self, request: RequestContext, scope: public.Scope) -> bool:
         """Say whether the credential of a request, which was valid when it began, still has a scope."""
         try:
             return scope in (await self._authenticator.identify(credential_of(request.headers))).scopes

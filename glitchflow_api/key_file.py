@@ -9,8 +9,8 @@ from typing import Annotated
 
 import msgspec
 
-from glitchflow_api.access import Scope
 from gwservice.atomic import locked, replace_file
+from gwwire.public import Scope
 
 _PREFIX = "gf"
 _ID_BYTES = 6

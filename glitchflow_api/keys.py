@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from glitchflow_api.access import Scope
 from glitchflow_api.key_file import KeyRecord, Keys, change_keys, make_key, parse_keys
 from glitchflow_api.settings import GatewaySettings
+from gwwire.public import Scope
 
 _EPILOG = """
 A new key goes to standard output, once: only its hash is kept. A gateway with AUTH=keys reads the file again by itself

@@ -10,18 +10,8 @@ from gwservice.headers import RAW_GROUP_HEADER
 from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import header_lines
-from gwwire.datastore import (
-    BufferStats,
-    Description,
-    FlushOrder,
-    FreezeOutcome,
-    LogEntry,
-    LogTail,
-    Names,
-    Outcome,
-    SegmentPage,
-)
-from gwwire.overview import Overview
+from gwwire.datastore import Description, FlushOrder, FreezeOutcome, Outcome
+from gwwire.public import LogEntry, LogTail, NameList, Overview, SegmentPage, Stats
 
 T = TypeVar("T")
 
@@ -48,14 +38,14 @@ class LogicClient:
             settings.DS_BURL, "dslogic", seconds=answer_seconds, secret=secret, setting="LOGIC_SECRET_FILE"
         )
 
-    async def stats(self, group: str | None = None) -> BufferStats:
+    async def stats(self, group: str | None = None) -> Stats:
         """Return the counts of the current batch, and the quota of a group."""
         headers = [(RAW_GROUP_HEADER, group.encode("latin-1"))] if group else []
-        return await self._get(self._settings.DS_STAT, BufferStats, header_lines(headers))
+        return await self._get(self._settings.DS_STAT, Stats, header_lines(headers))
 
-    async def names(self) -> Names:
+    async def names(self) -> NameList:
         """Return the file names of the current batch."""
-        return await self._get(self._settings.DS_DUMPF, Names)
+        return await self._get(self._settings.DS_DUMPF, NameList)
 
     async def description(self) -> Description:
         """Return the state and the holder."""

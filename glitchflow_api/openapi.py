@@ -1,111 +1,144 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive from an endpoint that takes its body undecoded."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: the routes take and return undecoded bodies.
+
+The schemas are those of the models in `gwwire`.
+"""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from pydantic.json_schema import models_json_schema
 
 from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
-from glitchflow_api.models import CleanOrder, ProblemDocument, Segment, SessionOrder, StreamAnswer, TrainOrder
-from glitchflow_api.settings import AuthMode
 from gwservice.security import OPEN_PATHS
-from gwwire.coverage import Coverage
-from gwwire.datastore import (
-    Batch,
-    Batches,
-    Claim,
-    ClaimOrder,
-    LogTail,
-    Manifest,
-    ReleaseOrder,
-    SegmentPage,
-    Verification,
+from gwwire import public
+from gwwire.problems import PROBLEM_TYPE, Problem
+from gwwire.public import (
+    AuthMode,
+    CleanAnswer,
+    CleanOrder,
+    NameList,
+    SessionOrder,
+    Stats,
+    StreamAnswer,
+    ThawOrder,
+    TrainFrozen,
+    TrainOrder,
+    Whoami,
 )
-from gwwire.overview import Overview
-from gwwire.problems import PROBLEM_TYPE
-from gwwire.segment import NDJSON
+from gwwire.segment import NDJSON, Segment
+
+#: Response descriptions by status, as FastAPI's `responses` parameter takes them.
+Responses = dict[int | str, dict[str, Any]]
 
 _PROBLEMS = {
     400: "the body is not JSON",
     401: "a valid credential is needed",
-    403: "the credential does not allow it, the user or the batch is somebody else's, or another site's page asks",
-    404: "there is no such batch, segment or problem",
-    408: "the request did not come in time",
-    409: "another batch is in hand, this one is not in the state for that, or another worker has it",
+    403: "the credential does not allow it, the user or the batch is another one's, or another site's page sent it",
+    404: "the batch, segment or problem does not exist",
+    408: "the request did not arrive in time",
+    409: "the current batch is another one, the batch is not in the required state, or another worker has claimed it",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
-    422: "a field is missing or wrong, or there is too much of it; `field` names it",
+    422: "a field or parameter is missing, wrong or too large; `field` names it",
     429: "too many requests, or the group's quota is used up; see Retry-After",
-    500: "a service failed; its log says more",
-    502: "a lower tier cannot be reached, or answered something unexpected",
+    500: "a service failed; its log has the details",
+    502: "a lower tier cannot be reached, or its answer is invalid",
     503: "the queue is full (see Retry-After), or the volume failed",
     504: "a lower tier did not answer in time",
     507: "the volume is full",
 }
-_FROM_BELOW = (500, 502, 503, 504)
-
+_OF_LOWER_TIERS = (500, 502, 503, 504)
 
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "makes trying again safe: the same key and bytes get the first answer",
+    "description": "makes a retry safe: the same key and bytes get the first answer",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
 _CREDENTIALS = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a token; the scope it needs is named"},
-    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "the same, kept by POST /session"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a token with the required scope"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "the same, stored by POST /session"},
 }
 
-# The models that only this module refers to: FastAPI puts those of the answers into the document by itself.
-_MODELS = (Segment, StreamAnswer, TrainOrder, CleanOrder, SessionOrder, ProblemDocument)
-_PASSED_ON = (
-    Batches,
-    Batch,
-    Manifest,
-    SegmentPage,
-    ClaimOrder,
-    ReleaseOrder,
-    Claim,
-    Overview,
-    Coverage,
-    LogTail,
-    Verification,
+_REFERENCE = "#/components/schemas/{name}"
+#: The public models.
+MODELS: tuple[type[msgspec.Struct], ...] = (
+    Problem,
+    Segment,
+    *(
+        model
+        for model in vars(public).values()
+        if getattr(model, "__module__", "") == public.__name__
+        and isinstance(model, type)
+        and issubclass(model, msgspec.Struct)
+    ),
 )
-_REFERENCE = "#/components/schemas/{model}"
+#: Examples of bodies and answers, per model.
+EXAMPLES: Mapping[type, list[msgspec.Struct]] = {
+    Segment: [
+        Segment([2.1e-19, 2.3e-19, 1.9e-19], (1126259462.0, 0.000244140625), {"channel": "L1:GWOSC-4KHZ_R1_STRAIN"})
+    ],
+    TrainOrder: [TrainOrder("alice", "a-secret")],
+    ThawOrder: [ThawOrder("alice", "a-secret")],
+    CleanOrder: [CleanOrder("training of 2026-11-20 is done")],
+    SessionOrder: [SessionOrder("gf_0123456789ab_a-key-as-glitchflow-keys-showed-it")],
+    Stats: [Stats(128, 12582912)],
+    NameList: [NameList(["gwb1724170688599724923.json"])],
+    StreamAnswer: [
+        StreamAnswer("CREATED", "Written gwb1724170688599724923.json for 7130 bytes"),
+        StreamAnswer("FROZEN", "Datastore frozen."),
+    ],
+    TrainFrozen: [TrainFrozen(512, 50331648, "alice", "b1795224029597668971", "5211e97b2ad7…")],
+    CleanAnswer: [CleanAnswer("CLEANED", "Archived 512 segments, 50331648 bytes in '2026-11-20 23 41'")],
+    Whoami: [Whoami("keys", "alice", "detchar", ["read", "train"])],
+}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the problems of a route: those named, and those every route may meet below."""
-    return {status: _problem(status) for status in sorted({*statuses, *_FROM_BELOW})}
+def answered(shape: Any, status: int = 200) -> Responses:
+    """Return the description of a JSON answer; `shape` is a model, or a union of models."""
+    schema, text = _schema(shape), inspect.getdoc(shape) if isinstance(shape, type) else None
+    description = (text or "one of these").partition("\n")[0]
+    return {status: {"description": description, "content": {"application/json": {"schema": schema}}}}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    return {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": _reference(ProblemDocument)}}}
+def problems(*statuses: int) -> Responses:
+    """Return the descriptions of a route's own problems, and of those of the lower tiers."""
+    return {status: _problem(status) for status in sorted({*statuses, *_OF_LOWER_TIERS})}
 
 
-def text(description: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe an answer in plain text that the gateway gives by itself, and the problems of its route."""
+def described(shape: Any, *statuses: int, status: int = 200) -> Responses:
+    """Return the descriptions of a JSON answer, and of the problems of a route that calls the lower tiers."""
+    return answered(shape, status) | problems(*statuses)
+
+
+def text(description: str, *statuses: int) -> Responses:
+    """Return the descriptions of a plain text answer of the gateway itself, and of its route's problems."""
     answer = {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
     return {200: answer, **{status: _problem(status) for status in statuses}}
 
 
+def described_stream() -> Responses:
+    """Return the descriptions of an answer of server-sent events, and of the problems of its route."""
+    schema = {"type": "string", "description": "events `overview`, `segments`, `problem`; their data are JSON"}
+    answer = {"description": "an endless stream of events", "content": {EVENT_STREAM: {"schema": schema}}}
+    return {200: answer, **problems(422)}
+
+
 def json_body(model: type) -> dict[str, Any]:
-    """Describe a body that the endpoint takes undecoded."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _reference(model)}}}}
+    """Return the description of a request body."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(model)}}}}
 
 
 def describe_streamdata(description: str) -> dict[str, Any]:
-    """Describe /streamdata, which is no route of FastAPI's; `description` is the endpoint's docstring."""
+    """Return the path item of /streamdata, which is no route of FastAPI."""
     body = json_body(Segment)
-    body["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "a segment a line"}}
-    answer = {
-        "application/json": {"schema": _reference(StreamAnswer)},
-        NDJSON: {"schema": {"type": "string", "description": "a StreamAnswer or a ProblemDocument a line"}},
-    }
-    responses = {200: {"description": "what became of it", "content": answer}, **problems(400, 413, 415, 422, 507)}
+    body["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "one segment per line"}}
+    responses = described(StreamAnswer, 400, 413, 415, 422, 507)
+    lines = {"type": "string", "description": "one StreamAnswer or Problem per line"}
+    responses[200]["content"][NDJSON] = {"schema": lines}
     operation = {
         "tags": ["data"],
         "summary": "Streamdata",
@@ -117,56 +150,45 @@ def describe_streamdata(description: str) -> dict[str, Any]:
     return {"post": {**operation, **body}}
 
 
-def described(shape: type, *statuses: int, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Describe an answer of `status` that is passed up undecoded, and the problems of its route."""
-    schema = {"$ref": _REFERENCE.format(model=shape.__name__)}
-    answer = {
-        "description": (shape.__doc__ or "").partition("\n")[0],
-        "content": {"application/json": {"schema": schema}},
-    }
-    return {status: answer, **problems(*statuses)}
-
-
-def described_stream() -> dict[int | str, dict[str, Any]]:
-    """Describe an answer of server-sent events, and the problems that come instead of it."""
-    schema = {"type": "string", "description": "events `overview`, `segments`, `problem`; their data are JSON"}
-    answer = {"description": "what happens, without an end", "content": {EVENT_STREAM: {"schema": schema}}}
-    return {200: answer, **problems(422)}
-
-
-def with_schemas(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the schemas that `problems` and `json_body` refer to."""
-    _, schemas = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
-    _, passed_on = msgspec.json.schema_components(_PASSED_ON, ref_template="#/components/schemas/{name}")
-    document["components"]["schemas"].update(schemas["$defs"] | passed_on)
-    return document
-
-
-def with_access(document: dict[str, Any], auth: AuthMode) -> dict[str, Any]:
-    """Add what the gate asks of each operation and may answer instead of it."""
+def complete(document: dict[str, Any], auth: AuthMode) -> dict[str, Any]:
+    """Add the schemas, and for each operation its scope and the problems of access control, limits and validation."""
+    document["components"] = {"schemas": _schemas()}
     if auth is not AuthMode.OFF:
         document["components"]["securitySchemes"] = _CREDENTIALS
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            needed = None if auth is AuthMode.OFF else scope_needed(method.upper(), path)
-            if needed:
-                operation["security"] = [{name: [needed]} for name in _CREDENTIALS]
-                operation["responses"]["401"] = _problem(401)
-            if needed or method != "get":
-                operation["responses"]["403"] = _problem(403)
+            scope = None if auth is AuthMode.OFF else scope_needed(method.upper(), path)
+            if scope:
+                operation["security"] = [{name: [scope]} for name in _CREDENTIALS]
+            added = {
+                401: scope,
+                403: scope or method != "get",
+                408: "requestBody" in operation,
+                422: "parameters" in operation,
+                429: path not in OPEN_PATHS,
+            }
+            operation["responses"] |= {str(status): _problem(status) for status, wanted in added.items() if wanted}
     return document
 
 
-def with_limits(document: dict[str, Any]) -> dict[str, Any]:
-    """Add what is answered to who asks too often, or sends too slowly."""
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            if path not in OPEN_PATHS:
-                operation["responses"]["429"] = _problem(429)
-            if "requestBody" in operation:
-                operation["responses"]["408"] = _problem(408)
-    return document
+def _problem(status: int) -> dict[str, Any]:
+    return {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": _schema(Problem)}}}
 
 
-def _reference(model: type) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(model=model.__name__)}
+def _schema(shape: Any) -> dict[str, Any]:
+    [schema], _ = msgspec.json.schema_components([shape], ref_template=_REFERENCE)
+    return schema
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(MODELS, ref_template=_REFERENCE)
+    for model in MODELS:
+        schema = schemas[model.__name__]
+        if not model.__struct_config__.omit_defaults:
+            left_out = {field.encode_name for field in msgspec.structs.fields(model) if field.default is msgspec.UNSET}
+            schema["required"] = [name for name in schema["properties"] if name not in left_out]
+            for each in schema["properties"].values():
+                each.pop("default", None)
+        if model in EXAMPLES:
+            schema["examples"] = msgspec.to_builtins(EXAMPLES[model])
+    return schemas

@@ -9,26 +9,12 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.routing import Route
 
-from glitchflow_api.access import Scope
 from glitchflow_api.datapath import PATH
 from glitchflow_api.events import EventStream, Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.models import (
-    CleanAnswer,
-    CleanOrder,
-    CoverageQuery,
-    Health,
-    NameList,
-    SegmentQuery,
-    State,
-    Stats,
-    ThawAnswer,
-    TrainFrozen,
-    TrainOrder,
-    TrainWaiting,
-)
-from glitchflow_api.openapi import described, described_stream, json_body, problems, text
+from glitchflow_api.models import CoverageQuery, SegmentQuery
+from glitchflow_api.openapi import answered, described, described_stream, json_body, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
@@ -36,22 +22,33 @@ from gwservice.asgi_types import Receive, Send
 from gwservice.asgi_types import Scope as AsgiScope
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.relay import Relay
-from gwwire.coverage import Coverage
-from gwwire.datastore import (
+from gwwire.datastore import FlushOrder
+from gwwire.decoding import decode_order
+from gwwire.public import (
     Batch,
     Batches,
     Claim,
     ClaimOrder,
-    FlushOrder,
+    CleanAnswer,
+    CleanOrder,
+    Coverage,
+    Health,
     LogTail,
     Manifest,
+    NameList,
+    Overview,
     ReleaseOrder,
+    Scope,
     SegmentPage,
+    State,
+    Stats,
+    ThawAnswer,
+    ThawOrder,
+    TrainFrozen,
+    TrainOrder,
+    TrainWaiting,
     Verification,
-    decode_order,
 )
-from gwwire.datastore import CleanOrder as WireCleanOrder
-from gwwire.overview import Overview
 from gwwire.segment import Segment
 
 router = APIRouter()
@@ -67,6 +64,10 @@ Logic = Annotated[LogicClient, Depends(_logic)]
 LastEventId = Annotated[int | None, Header(ge=0, lt=2**63, description="seq of the last event that was heard")]
 BatchId = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="as in the list of batches")]
 SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="a file name")]
+
+
+def _json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 class Relayed(Response):
@@ -87,23 +88,22 @@ class Relayed(Response):
         await relay.relay(scope["context"], scope, receive, send, self._target)
 
 
-@router.get("/stats", tags=["batch"], responses=problems(), response_model_exclude_none=True)
-async def stats(caller: CurrentCaller, logic: Logic) -> Stats:
+@router.get("/stats", tags=["batch"], responses=described(Stats), response_class=Response)
+async def stats(caller: CurrentCaller, logic: Logic) -> Response:
     """Count the batch in hand, and tell what is left of the caller's quota."""
-    counts = await logic.stats(caller.group)
-    return Stats.model_validate(counts, from_attributes=True)
+    return _json(await logic.stats(caller.group))
 
 
-@router.get("/dumpbuf", tags=["batch"], responses=problems())
-async def dumpbuf(logic: Logic) -> NameList:
+@router.get("/dumpbuf", tags=["batch"], responses=described(NameList), response_class=Response)
+async def dumpbuf(logic: Logic) -> Response:
     """List the files of the batch in hand, in the order they were stored."""
-    return NameList(nmlist=(await logic.names()).nmlist)
+    return _json(await logic.names())
 
 
-@router.get("/desc", tags=["batch"], responses=problems())
-async def desc(logic: Logic) -> State:
+@router.get("/desc", tags=["batch"], responses=described(State), response_class=Response)
+async def desc(logic: Logic) -> Response:
     """Tell the state of the datastore."""
-    return State(resp=(await logic.description()).dstatus.value)
+    return _json(State((await logic.description()).dstatus))
 
 
 @router.get("/overview", tags=["page"], responses=described(Overview), response_class=Response)
@@ -137,9 +137,10 @@ data_route = Route(PATH, _offer, methods=["POST", "OPTIONS"])
     "/train",
     tags=["batch"],
     openapi_extra=json_body(TrainOrder),
-    responses=problems(400, 413, 415, 422, 507),
+    responses=described(TrainFrozen | TrainWaiting, 400, 413, 415, 422, 507),
+    response_class=Response,
 )
-async def train(body: JsonBody, caller: CurrentCaller, logic: Logic) -> TrainFrozen | TrainWaiting:
+async def train(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
     """Freeze the batch for training, once it is large enough.
 
     A freeze is idempotent for its holder; a batch that somebody else froze stays theirs, and `holder` says so.
@@ -147,44 +148,40 @@ async def train(body: JsonBody, caller: CurrentCaller, logic: Logic) -> TrainFro
     refuse_other_user(caller, body)
     frozen = await logic.freeze(body)
     if frozen is None:
-        return TrainWaiting()
-    return TrainFrozen(
-        n_f=frozen.n_itm,
-        bt_wrt=frozen.buff_size,
-        holder=frozen.holder,
-        batch=frozen.batch,
-        digest=frozen.digest,
-    )
+        return _json(TrainWaiting())
+    return _json(TrainFrozen(frozen.n_itm, frozen.buff_size, frozen.holder, frozen.batch, frozen.digest))
 
 
 @router.post(
     "/thaw",
     tags=["batch"],
-    openapi_extra=json_body(TrainOrder),
-    responses=problems(400, 403, 413, 415, 422, 507),
+    openapi_extra=json_body(ThawOrder),
+    responses=described(ThawAnswer, 400, 403, 413, 415, 422, 507),
+    response_class=Response,
 )
-async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> ThawAnswer:
+async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
     """Open the frozen batch again, for the one who froze it; nothing is archived."""
     refuse_other_user(caller, body)
-    return ThawAnswer(body=(await logic.thaw(body)).body)
+    return _json(ThawAnswer("OPERATIONAL", (await logic.thaw(body)).body))
 
 
 @router.post(
     "/cleanbuf",
     tags=["batch"],
     openapi_extra=json_body(CleanOrder),
-    responses=problems(400, 409, 413, 415, 422, 507),
+    responses=described(CleanAnswer, 400, 409, 413, 415, 422, 507),
+    response_class=Response,
 )
-async def cleanbuf(body: JsonBody, logic: Logic) -> CleanAnswer:
+async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
     """Archive the batch and begin an empty one.
 
     With a `batch`, nothing is done where another one is in hand by now: what was decided about one batch never
     befalls the next.
     """
-    order = decode_order(WireCleanOrder, body)
+    order = decode_order(CleanOrder, body)
     outcome = await logic.flush(FlushOrder(order.batch))
     log.info("cleaned (%r): %s", order.msg, outcome.body, extra={"event": "flush"})
-    return CleanAnswer(body=outcome.body)
+    return _json(CleanAnswer("CLEANED", outcome.body))
 
 
 @router.get("/batches", tags=["archive"], responses=described(Batches), response_class=Response)
@@ -270,7 +267,7 @@ async def log_tail(
     logic: Logic, last: Annotated[int, Query(ge=1, le=10_000, description="so many lines at most")] = 100
 ) -> Response:
     """Give the newest lines of the batch's log, a stored segment each; the oldest of them come first."""
-    return Response(msgspec.json.encode(await logic.log_tail(last)), media_type="application/json")
+    return _json(await logic.log_tail(last))
 
 
 @router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404), response_class=Response)
@@ -314,17 +311,17 @@ async def metrics() -> Response:
     return Response(exposition(), media_type=CONTENT_TYPE)
 
 
-@router.get("/healthz", tags=["probes"])
-async def healthz() -> Health:
+@router.get("/healthz", tags=["probes"], responses=answered(Health), response_class=Response)
+async def healthz() -> Response:
     """Answer as long as the process can."""
-    return Health(status="ok")
+    return _json(Health("ok"))
 
 
-@router.get("/readyz", tags=["probes"], responses=problems())
-async def readyz(logic: Logic) -> Health:
+@router.get("/readyz", tags=["probes"], responses=described(Health), response_class=Response)
+async def readyz(logic: Logic) -> Response:
     """Answer 200 while every tier below answers the one above it.
 
     A full volume is no reason to be away: the buffer says so, and answers everything else.
     """
     await logic.stats()
-    return Health(status="ready")
+    return _json(Health("ready"))

@@ -6,27 +6,17 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 
-from glitchflow_api.access import COOKIE, Authenticator, Caller, Scope
+from glitchflow_api.access import COOKIE, Authenticator, Caller
 from glitchflow_api.errors import NotCaller, Unauthorized
-from glitchflow_api.models import SessionOrder, Whoami
-from glitchflow_api.openapi import json_body, problems
+from glitchflow_api.openapi import answered, json_body, problems
 from gwservice.asgi import JsonBody
-from gwwire.datastore import ThawOrder, decode_order
-from gwwire.decoding import decode
+from gwwire.decoding import decode_order
+from gwwire.public import Scope, SessionOrder, TrainOrder, Whoami
 
 router = APIRouter(tags=["access"])
 
 #: What RFC 6750 allows a credential to be made of; all of it may stand in a cookie.
 _CREDENTIAL = re.compile(r"[\w.~+/-]+=*", re.ASCII)
-
-
-class SessionRequest(msgspec.Struct, frozen=True):
-    """What POST /session takes."""
-
-    key: str
-
-
-_DECODER = msgspec.json.Decoder(SessionRequest)
 
 
 async def _caller(request: Request) -> Caller:
@@ -47,16 +37,17 @@ def refuse_other_user(caller: Caller, order: bytes) -> None:
     """
     if Scope.ADMIN in caller.scopes:
         return
-    user = decode_order(ThawOrder, order).user
+    user = decode_order(TrainOrder, order).user
     if user != caller.name:
         raise NotCaller(f"the user is {user!r}, and the credential is of {caller.name!r}", field="user")
 
 
-@router.get("/whoami")
-async def whoami(request: Request, caller: CurrentCaller) -> Whoami:
+@router.get("/whoami", responses=answered(Whoami), response_class=Response)
+async def whoami(request: Request, caller: CurrentCaller) -> Response:
     """Tell who the caller is, and what they may do: no scopes where nobody is known by the credential."""
-    scopes = [scope for scope in Scope if scope in caller.scopes]
-    return Whoami(auth=request.app.state.auth, name=caller.name, group=caller.group, scopes=scopes)
+    scopes: list[str] = [scope for scope in Scope if scope in caller.scopes]
+    answer = Whoami(request.app.state.auth, caller.name, caller.group, scopes)
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 @router.post(
@@ -67,7 +58,7 @@ async def whoami(request: Request, caller: CurrentCaller) -> Whoami:
 )
 async def begin_session(request: Request, body: JsonBody) -> Response:
     """Keep a credential in a cookie, for a browser; it ends with the browser, or with DELETE."""
-    key = decode(_DECODER, body).key
+    key = decode_order(SessionOrder, body).key
     if not _CREDENTIAL.fullmatch(key):
         raise Unauthorized("the credential is neither an API key nor a token")
     authenticator: Authenticator = request.app.state.authenticator

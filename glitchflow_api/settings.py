@@ -1,24 +1,14 @@
 """The gateway's settings: the environment variables of the original system, limits, and access."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from glitchflow_api.access import Scope
 from gwservice.settings import Address, BaseUrl, ListenAddress, RoutePath, ServiceSettings, Size
-
-
-class AuthMode(StrEnum):
-    """How callers are known."""
-
-    OFF = "off"
-    KEYS = "keys"
-    JWT = "jwt"
-
+from gwwire.public import AuthMode, Scope
 
 ScopeMap = Mapping[str, frozenset[Scope]]
 

@@ -7,11 +7,12 @@ import sys
 from fastapi import FastAPI
 
 from glitchflow_api.app import create_app
-from glitchflow_api.settings import AuthMode, GatewaySettings
+from glitchflow_api.settings import GatewaySettings
 from gwservice.logs import configure_logging
 from gwservice.tls import ServerTls
 from gwservice.tracing import begin_tracing
 from gwservice.watched_file import FileBroken
+from gwwire.public import AuthMode
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ import jwt
 from jwt.exceptions import InvalidTokenError
 from jwt.types import Options
 
-from glitchflow_api.access import Caller, Scope, implied
+from glitchflow_api.access import Caller, implied
 from glitchflow_api.errors import Unauthorized
 from glitchflow_api.issuer_keys import ALGORITHMS, IssuerKeys, KeySet
 from glitchflow_api.settings import GatewaySettings
+from gwwire.public import Scope
 
 #: s that clocks may differ.
 _LEEWAY = 10.0

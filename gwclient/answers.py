@@ -1,133 +1,52 @@
-"""What the gateway answers: from bytes to typed shapes, or to the error that they amount to."""
+"""Decode the gateway's answers into models of `gwwire.public`, or into the errors they stand for."""
 
 import time
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
 
 from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
-from gwwire.datastore import DatastoreState
+from gwwire.problems import Problem
+from gwwire.public import StreamAnswer
 
 Answer = TypeVar("Answer")
 
-#: Statuses that say "not now".
+#: Statuses after which a retry may succeed.
 _TRANSIENT = frozenset({408, 429, 502, 503, 504})
-#: Statuses that also say "I did nothing".
+#: Transient statuses that also say that the request was not carried out.
 _UNTOUCHED = frozenset({429, 503})
-#: Problems that pass, but not while a command runs: the quota of the day lasts until midnight.
+#: Problems with a transient status that do not pass soon: a daily quota lasts until midnight.
 _FINAL = frozenset({"quota-exceeded"})
 
-
-class StreamOutcome(StrEnum):
-    """What became of a segment."""
-
-    CREATED = "CREATED"
-    FROZEN = "FROZEN"
-
-
-class TrainOutcome(StrEnum):
-    """What became of the wish to train."""
-
-    FROZEN = "FROZEN"
-    WAITING = "WAITING"
-
-
-class Streamed(msgspec.Struct, frozen=True):
-    """The answer to a segment: `body` is for people."""
-
-    resp: StreamOutcome
-    body: str = ""
-
-
-class State(msgspec.Struct, frozen=True):
-    """The datastore's state."""
-
-    resp: DatastoreState
-
-
-class Training(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to the wish to train: when FROZEN, the batch's `n_f` segments, `bt_wrt` bytes, and its holder.
-
-    `batch` is the batch's id and `digest` its identity, from gateways that tell them.
-    """
-
-    resp: TrainOutcome
-    n_f: int | None = None
-    bt_wrt: int | None = None
-    holder: str | None = None
-    batch: str | None = None
-    digest: str | None = None
-
-
-class Cleaned(msgspec.Struct, frozen=True):
-    """The answer to the order to archive the batch; `resp` is CLEANED."""
-
-    resp: str
-    body: str = ""
-
-
-class Thawed(msgspec.Struct, frozen=True):
-    """The answer to the order to open the frozen batch again; `resp` is OPERATIONAL."""
-
-    resp: DatastoreState
-    body: str = ""
-
-
-class Whoami(msgspec.Struct, frozen=True):
-    """Who the gateway takes the client for: `auth` is `off` where it does not ask, `scopes` what is allowed."""
-
-    auth: str
-    name: str | None
-    scopes: list[str]
+#: The answer to one of many segments; an error here concerns that segment alone, and is not raised.
+LineAnswer = StreamAnswer | GatewayRefused | GatewayUnavailable
 
 
 class Info(msgspec.Struct, frozen=True):
-    """The version, in an OpenAPI document."""
+    """The version in an OpenAPI document."""
 
     version: str
 
 
 class OpenApi(msgspec.Struct, frozen=True):
-    """As much of the gateway's OpenAPI document as is needed."""
+    """The part of the gateway's OpenAPI document that the client reads."""
 
     info: Info
 
 
 class About(msgspec.Struct, frozen=True):
-    """What a gateway says about itself: its version, and the time of day there, in Unix seconds."""
+    """A gateway's version and clock (Unix s, or None if it sends no date)."""
 
     version: str
     time: float | None
 
 
-class ProblemAnswer(msgspec.Struct, frozen=True):
-    """As much of a problem document as is needed to tell it; nothing in it is taken for granted."""
-
-    title: str = ""
-    detail: str = ""
-    code: str = ""
-    field: str | None = None
-
-
-class _Line(ProblemAnswer, frozen=True):
-    """What became of one of many segments: `resp` and `body`, or a problem with its `status`."""
-
-    resp: StreamOutcome | None = None
-    body: str = ""
-    status: int | None = None
-
-
-#: What became of one of many segments; an error here is about that segment alone, and is not raised.
-LineAnswer = Streamed | GatewayRefused | GatewayUnavailable
-
-
 def decode_answer(body: bytes, kind: type[Answer], source: str) -> Answer:
-    """Decode the answer that came from `source`.
+    """Decode the answer of `source`.
 
     Raises:
-        UnexpectedAnswer: it is not one that a gateway gives.
+        UnexpectedAnswer: a gateway would not answer that.
 
     """
     try:
@@ -136,59 +55,60 @@ def decode_answer(body: bytes, kind: type[Answer], source: str) -> Answer:
         raise UnexpectedAnswer(f"{source} does not answer as a gateway: {error}") from error
 
 
-def decode_line(line: bytes, question: str, source: str) -> LineAnswer:
-    """Decode the answer to one of many segments, which were sent with `question` to `source`.
+def decode_line(line: bytes, request: str, source: str) -> LineAnswer:
+    """Decode the answer of `source` to one of many segments; `request` is as in `error_of`.
 
     Raises:
-        UnexpectedAnswer: it is not one that a gateway gives.
+        UnexpectedAnswer: a gateway would not answer that.
 
     """
-    answer = decode_answer(line, _Line, source)
-    if answer.resp is not None:
-        return Streamed(answer.resp, answer.body)
-    if answer.status is None:
-        raise UnexpectedAnswer(f"{source} does not answer as a gateway: a line without resp and status")
-    return error_of(question, answer.status, answer)
-
-
-def decode_problem(body: bytes) -> ProblemAnswer:
-    """Decode a problem document; one that cannot be read is an empty one."""
     try:
-        return msgspec.json.decode(body, type=ProblemAnswer)
+        return decode_answer(line, StreamAnswer, source)
+    except UnexpectedAnswer:
+        if problem := decode_problem(line):
+            return error_of(request, problem.status, problem)
+        raise
+
+
+def decode_problem(body: bytes) -> Problem | None:
+    """Decode a problem document; return None if it is not one."""
+    try:
+        return msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ProblemAnswer()
+        return None
 
 
 def error_of(
-    question: str, status: int, problem: ProblemAnswer, *, reason: str = "", retry_after: float | None = None
+    request: str, status: int, problem: Problem | None, *, reason: str = "", retry_after: float | None = None
 ) -> GatewayRefused | GatewayUnavailable:
-    """Give the error that a status other than 200 amounts to: whether asking again makes sense.
+    """Return the error for a status other than 200: GatewayUnavailable if a retry may succeed.
 
     Args:
-        question: what was asked, as `POST /streamdata`.
+        request: method and path, as `POST /streamdata`.
         status: the HTTP status.
-        problem: the problem document that came with it.
-        reason: what to tell where the document is empty.
+        problem: the problem document, or None if the answer has none.
+        reason: the HTTP reason, for an answer without a problem document.
         retry_after: s that the gateway asks to wait.
 
     """
-    told = problem.detail or problem.title or reason or "no reason given"
-    message = f"{question} answered {status}: {told}"
-    if status in _TRANSIENT and problem.code not in _FINAL:
+    code = problem.code if problem else ""
+    detail = (problem.detail or problem.title if problem else reason) or "no reason given"
+    message = f"{request} answered {status}: {detail}"
+    if status in _TRANSIENT and code not in _FINAL:
         return GatewayUnavailable(message, retry_after=retry_after, seen=status not in _UNTOUCHED)
-    return GatewayRefused(message, status=status, code=problem.code, field=problem.field)
+    return GatewayRefused(message, status=status, code=code, field=problem.field if problem else None)
 
 
 def parse_retry_after(header: str) -> float | None:
-    """Read the header's two forms, seconds and an HTTP date; anything else says nothing."""
+    """Parse a `Retry-After` header, seconds or an HTTP date; return s, or None if it is invalid."""
     if header.isdecimal():
         return float(header)
-    told = parse_date(header)
-    return None if told is None else max(0.0, told - time.time())
+    date = parse_date(header)
+    return None if date is None else max(0.0, date - time.time())
 
 
 def parse_date(header: str) -> float | None:
-    """Read an HTTP date, as Unix seconds; anything else says nothing."""
+    """Parse an HTTP date; return Unix s, or None if it is invalid."""
     try:
         return parsedate_to_datetime(header).timestamp()
     except ValueError:

@@ -1,175 +1,92 @@
-"""The gateway's verbs as coroutines; the only code that speaks HTTP to it."""
+"""The gateway's routes as coroutines."""
 
-import asyncio
 import hashlib
-import io
-import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
-from types import TracebackType
-from typing import Self, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-import aiohttp
 import msgspec
-from aiohttp.http_exceptions import LineTooLong
 
-from gwclient.answers import (
-    About,
-    Cleaned,
-    LineAnswer,
-    OpenApi,
-    ProblemAnswer,
-    State,
-    Streamed,
-    Thawed,
-    Training,
-    Whoami,
-    decode_answer,
-    decode_line,
-    decode_problem,
-    error_of,
-    parse_date,
-    parse_retry_after,
+from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
+from gwclient.connection import (
+    GatewayConnection,
+    Retry,
+    media_headers,
+    parse_gateway_url,
+    read_success,
+    response_error,
 )
-from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
-from gwwire.datastore import (
+from gwclient.errors import GatewayUnavailable, UnexpectedAnswer
+from gwwire.public import (
     Batch,
     Batches,
-    BufferStats,
     Claim,
     ClaimOrder,
+    CleanAnswer,
     CleanOrder,
     Manifest,
-    Names,
+    NameList,
     ReleaseOrder,
     SegmentPage,
     SegmentRecord,
+    State,
+    Stats,
+    StreamAnswer,
+    ThawAnswer,
+    ThawOrder,
+    TrainFrozen,
+    TrainOrder,
+    TrainWaiting,
     Verification,
+    Whoami,
 )
-from gwwire.problems import PROBLEM_TYPE
+from gwwire.segment import NDJSON
 
-T = TypeVar("T")
+__all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
 
-_JSON = "application/json"
-#: Many segments in one request: a line each, and as many lines in the answer (https://github.com/ndjson/ndjson-spec).
-_NDJSON = "application/x-ndjson"
 _STREAM = "/streamdata"
-_OK, _BEGUN = 200, 202
+_OK = 200
 _SHA256_DIGITS = 64
 
 
-@dataclass(frozen=True)
-class Retry:
-    """How long to insist: `tries` in all, waiting `first` s, twice that, and so on up to `longest` s, with jitter.
+class GlitchflowClient(GatewayConnection):
+    """A client of one gateway; use it as `async with GlitchflowClient("http://127.0.0.1:8000") as client`.
 
-    A gateway that names the time to wait (`Retry-After`) is obeyed up to `obey` s.
+    Transient errors are retried: no connection, a lost answer, a timeout, 408, 429, 502, 503, 504; but not a daily
+    quota that is used up. After a lost answer the client cannot know whether the request was carried out. Every try of
+    a segment therefore has the same key (draft-ietf-httpapi-idempotency-key-header), and the gateway stores it once, as
+    long as its batch is not archived. A gateway that ignores the key stores it at least once, sometimes twice. `clean`
+    must not be carried out twice: it is retried only if the gateway did not see the request.
     """
 
-    tries: int = 6
-    first: float = 0.25
-    longest: float = 8.0
-    obey: float = 60.0
-
-    def delay(self, failures: int, asked: float | None) -> float:
-        """Give the s to wait after so many failures, of which the last asked for `asked` s."""
-        backoff = min(self.longest, self.first * 2.0 ** (failures - 1))
-        jittered = backoff * random.uniform(0.5, 1)  # noqa: S311 (spreads clients out, guards nothing)
-        return max(jittered, min(asked or 0, self.obey))
-
-
-def parse_gateway_url(text: str) -> str:
-    """Give the base URL of a gateway named as `http://host:port`, `host:port` or `host`.
-
-    Raises:
-        ValueError: it is none of these.
-
-    """
-    url = text if "://" in text else f"http://{text}"
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        usable = usable and not (parts.query or parts.fragment)
-    except ValueError:
-        usable = False
-    if not usable or any(letter.isspace() for letter in text):
-        raise ValueError(f"{text!r} is not an address like http://127.0.0.1:8000")
-    return url.rstrip("/")
-
-
-class GlitchflowClient:
-    """Speaks to one gateway; use it as `async with GlitchflowClient("http://127.0.0.1:8000") as client`.
-
-    What may pass is tried again: no connection, a lost answer, a timeout, 408, 429, 502, 503, 504; but not a quota of
-    the day that is used up. A lost answer may mean that the order was carried out. A segment therefore carries the same
-    key at each try (draft-ietf-httpapi-idempotency-key-header), by which the gateway stores it once, as long as the
-    batch it went into is not archived. A gateway that does not know the key stores it at least once, sometimes twice.
-    `clean`, which must
-    not be carried out twice, is tried again only where it was not seen.
-
-    Args:
-        base_url: see `parse_gateway_url`.
-        session: an open session to use; it is not closed. Without it the client opens and closes its own.
-        retry: how long to insist.
-        timeout: s for one try.
-        api_key: goes along as `Authorization: Bearer`, where the gateway asks for one.
-        on_retry: is told the reason and the s to wait before each further try.
-
-    """
-
-    def __init__(  # noqa: PLR0913 (each has a good default)
-        self,
-        base_url: str,
-        *,
-        session: aiohttp.ClientSession | None = None,
-        retry: Retry | None = None,
-        timeout: float = 30.0,
-        api_key: str | None = None,
-        on_retry: Callable[[str, float], None] | None = None,
-    ) -> None:
-        self.base_url = parse_gateway_url(base_url)
-        self._session = session
-        self._owned: aiohttp.ClientSession | None = None
-        self._retry = retry or Retry()
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
-        self._authorization = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._on_retry = on_retry or (lambda _reason, _delay: None)
-
-    async def __aenter__(self) -> Self:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0)
-            self._session = self._owned = aiohttp.ClientSession(
-                connector=connector, headers={"User-Agent": f"gwclient/{version('glitchflow-datastore')}"}
-            )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._owned is not None:
-            await self._owned.close()
-            self._session = self._owned = None
-
-    async def stream(self, body: bytes, *, key: str | None = None) -> Streamed:
-        """Send one segment, as JSON; only CREATED means that it is stored.
+    async def stream(self, body: bytes, *, key: str | None = None) -> StreamAnswer:
+        """Store one segment; only CREATED means that it is stored.
 
         Args:
-            body: the segment.
-            key: what its key is, for a caller who may send it again: up to 255 visible ASCII characters.
+            body: the segment as JSON.
+            key: the idempotency key, for a caller that may send it again: up to 255 visible ASCII characters.
 
         Raises:
-            GatewayRefused: the segment is not one, is too large, the volume is full, or other bytes have the key.
+            GatewayRefused: invalid or too large segment, full volume, or a key that was used for other bytes.
             GatewayUnavailable: every try failed.
 
         """
-        return await self._ask("POST", _STREAM, Streamed, body, key=key or uuid4().hex)
+        return await self._ask("POST", _STREAM, StreamAnswer, body, key=key or uuid4().hex)
 
     async def takes_many(self) -> bool:
-        """Ask whether the gateway offers to take many segments in one request."""
-        return await self._insist(self._takes_many)
+        """Return whether the gateway accepts many segments in one request."""
+
+        async def once() -> bool:
+            async with self._request("OPTIONS", _STREAM) as response:
+                error = await response_error(response)
+            if isinstance(error, GatewayUnavailable):
+                raise error
+            offers = ",".join(response.headers.getall("Accept-Post", [])).lower().split(",")
+            return response.ok and NDJSON in [offer.partition(";")[0].strip() for offer in offers]
+
+        return await self._with_retries(once)
 
     async def stream_many(
         self,
@@ -178,20 +95,19 @@ class GlitchflowClient:
         key: str | None = None,
         on_answer: Callable[[int, LineAnswer], None] | None = None,
     ) -> Sequence[LineAnswer]:
-        """Send many segments in one request, to a gateway that `takes_many`.
+        """Store many segments in one request; the gateway has to accept that (`takes_many`).
 
         Args:
             bodies: the segments, each as JSON without line breaks.
-            key: as for `stream`; segment `i`, from 0, then is the same to the gateway as one sent alone with the
-                key `{key}/{i}`.
-            on_answer: hears the index and the answer of each segment as it comes. After a lost connection all
-                come again; what was CREATED is CREATED again, any other answer may change.
+            key: as for `stream`; the key of segment `i`, from 0, is `{key}/{i}`.
+            on_answer: called with the index and the answer of each segment as it arrives. After a lost connection
+                it is called again for all; CREATED is CREATED again, any other answer may change.
 
         Returns:
-            The answer to each segment, in their order; one that is wrong does not spoil the others.
+            The answer to each segment, in the same order; an invalid segment does not affect the others.
 
         Raises:
-            GatewayRefused: the request as a whole is refused.
+            GatewayRefused: the gateway refused the whole request.
             GatewayUnavailable: every try failed.
             ValueError: a body is empty or has line breaks.
 
@@ -199,69 +115,73 @@ class GlitchflowClient:
         if any(not body or b"\n" in body for body in bodies):
             raise ValueError("each segment has to be JSON in one line")
         key = key or uuid4().hex
-        hear = on_answer or (lambda _index, _answer: None)
-        return await self._insist(lambda: self._stream_many(bodies, key, hear)) if bodies else []
+        report = on_answer or (lambda _index, _answer: None)
+        return await self._with_retries(lambda: self._stream_many(bodies, key, report)) if bodies else []
 
     async def ready(self) -> None:
-        """Ask whether every tier answers the one above it.
+        """Return if every tier is ready.
 
         Raises:
-            GatewayUnavailable: one does not.
+            GatewayUnavailable: a tier does not answer.
 
         """
         await self._ask("GET", "/readyz", msgspec.Raw)
 
     async def about(self) -> About:
-        """Ask for the gateway's version, and the time of day at its machine."""
+        """Return the gateway's version and the time of its clock."""
 
         async def once() -> About:
             async with self._request("GET", "/openapi.json") as response:
-                body = await _read_good(response)
-                told = parse_date(response.headers.get("Date", ""))
-                return About(decode_answer(body, OpenApi, str(response.url)).info.version, told)
+                body = await read_success(response)
+                date = parse_date(response.headers.get("Date", ""))
+                return About(decode_answer(body, OpenApi, str(response.url)).info.version, date)
 
-        return await self._insist(once)
+        return await self._with_retries(once)
 
     async def whoami(self) -> Whoami:
-        """Ask who the gateway takes this client for."""
+        """Return the caller, as the gateway identifies this client."""
         return await self._ask("GET", "/whoami", Whoami)
 
-    async def stats(self) -> BufferStats:
-        """Ask for the number of segments and bytes in the batch in hand."""
-        return await self._ask("GET", "/stats", BufferStats)
+    async def stats(self) -> Stats:
+        """Return the number of segments and bytes in the current batch."""
+        return await self._ask("GET", "/stats", Stats)
 
     async def desc(self) -> State:
-        """Ask for the datastore's state."""
+        """Return the state of the datastore."""
         return await self._ask("GET", "/desc", State)
 
-    async def list(self) -> Names:
-        """Ask for the file names of the batch in hand."""
-        return await self._ask("GET", "/dumpbuf", Names)
+    async def list(self) -> NameList:
+        """Return the file names of the current batch."""
+        return await self._ask("GET", "/dumpbuf", NameList)
 
-    async def train(self, user: str, token: str) -> Training:
-        """Ask for the batch to be frozen for `user`; doing so again changes nothing."""
-        return await self._ask("POST", "/train", Training, msgspec.json.encode({"user": user, "token": token}))
+    async def train(self, user: str, token: str) -> TrainFrozen | TrainWaiting:
+        """Freeze the batch for `user` if it is large enough; a second call changes nothing."""
+        union: Any = TrainFrozen | TrainWaiting  # a union is no `type[T]`
+        answer: TrainFrozen | TrainWaiting = await self._ask(
+            "POST", "/train", union, msgspec.json.encode(TrainOrder(user, token))
+        )
+        return answer
 
-    async def clean(self, message: str, batch: str | None = None) -> Cleaned:
-        """Have the batch in hand archived and the datastore opened again; where `batch` is said, only that one."""
+    async def clean(self, message: str, batch: str | None = None) -> CleanAnswer:
+        """Archive the current batch and open the datastore; if `batch` is given, only that batch."""
         body = msgspec.json.encode(CleanOrder(message, batch))
-        return await self._ask("POST", "/cleanbuf", Cleaned, body, repeatable=False)
+        return await self._ask("POST", "/cleanbuf", CleanAnswer, body, repeatable=False)
 
-    async def thaw(self, user: str, token: str) -> Thawed:
-        """Open the frozen batch again, for the one who froze it; nothing is archived.
+    async def thaw(self, user: str, token: str) -> ThawAnswer:
+        """Open the frozen batch again for its holder; nothing is archived.
 
         Raises:
-            GatewayRefused: the batch is somebody else's (403).
+            GatewayRefused: user or token are not the holder's (403).
 
         """
-        return await self._ask("POST", "/thaw", Thawed, msgspec.json.encode({"user": user, "token": token}))
+        return await self._ask("POST", "/thaw", ThawAnswer, msgspec.json.encode(ThawOrder(user, token)))
 
     async def batches(self) -> Sequence[Batch]:
-        """Ask for all batches, the oldest first: archived, frozen, open."""
+        """Return all batches, the oldest first: archived, frozen, open."""
         return (await self._ask("GET", "/batches", Batches)).batches
 
     async def batch(self, batch: str) -> Batch:
-        """Ask about one batch, by its id.
+        """Return one batch by its id.
 
         Raises:
             GatewayRefused: there is no such batch (404).
@@ -270,7 +190,7 @@ class GlitchflowClient:
         return await self._ask("GET", f"/batches/{quote(batch, safe='')}", Batch)
 
     async def manifest(self, batch: str) -> Manifest:
-        """Ask for the manifest of a sealed (frozen or archived) batch: every segment with its SHA-256.
+        """Return the manifest of a sealed (frozen or archived) batch: every segment with its SHA-256.
 
         Raises:
             GatewayRefused: there is no such batch, or it is still open (404).
@@ -278,7 +198,7 @@ class GlitchflowClient:
         """
         return await self._ask("GET", f"/batches/{quote(batch, safe='')}/manifest", Manifest)
 
-    async def segments(  # noqa: PLR0913 (what the route can be asked, each optional)
+    async def segments(  # noqa: PLR0913 (the parameters of the route)
         self,
         *,
         batch: str | None = None,
@@ -288,55 +208,55 @@ class GlitchflowClient:
         after: int = 0,
         page: int = 1000,
     ) -> AsyncGenerator[SegmentRecord, None]:
-        """Give the stored segments, in the order they were stored, asking for a page at a time.
+        """Yield the stored segments in the order they were stored, requesting one page at a time.
 
-        None is given twice and none left out, whatever is stored meanwhile.
+        Every segment comes once, also while others are being stored.
 
         Args:
-            batch: only of this batch (id).
-            channel: only of this channel, `DET:NAME`.
-            start: GPS seconds; only those that end after it.
-            stop: GPS seconds; only those that begin before it.
-            after: only those stored after this seq.
-            page: how many to ask for at a time, up to 10,000.
+            batch: only this batch (id).
+            channel: only this channel, `DET:NAME`.
+            start: GPS seconds; only segments that end after it.
+            stop: GPS seconds; only segments that begin before it.
+            after: only segments stored after this seq.
+            page: segments per page, up to 10,000.
 
         """
-        named = {"batch": batch, "channel": channel, "start": start, "stop": stop}
-        wanted = {name: value for name, value in named.items() if value is not None}
+        parameters = {"batch": batch, "channel": channel, "start": start, "stop": stop}
+        given = {name: value for name, value in parameters.items() if value is not None}
         more = True
         while more:
-            question = urlencode({**wanted, "after": after, "limit": page})
-            answer = await self._ask("GET", f"/segments?{question}", SegmentPage)
+            query = urlencode({**given, "after": after, "limit": page})
+            answer = await self._ask("GET", f"/segments?{query}", SegmentPage)
             for record in answer.segments:
                 yield record
             after, more = answer.after, answer.more
 
     async def segment(self, name: str) -> bytes:
-        """Ask for a stored segment, by its file name; gives its JSON, byte for byte as it was stored.
+        """Return a stored segment by its file name, byte for byte as it was stored.
 
-        The bytes are checked against the SHA-256 that the gateway gives as ETag; others are asked for again.
+        The bytes are compared with the SHA-256 in the ETag; if they differ, the segment is requested again.
 
         Raises:
             GatewayRefused: there is no such segment (404).
-            GatewayUnavailable: every try failed, or brought other bytes.
+            GatewayUnavailable: every try failed, or returned other bytes.
 
         """
 
         async def once() -> bytes:
             async with self._request("GET", f"/segments/{quote(name, safe='')}") as response:
-                body = await _read_good(response)
-                told = response.headers.get("ETag", "").strip('"')
-            if len(told) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != told:
-                raise GatewayUnavailable(f"{name} came with other bytes than its SHA-256 {told[:12]}… says")
+                body = await read_success(response)
+                etag = response.headers.get("ETag", "").strip('"')
+            if len(etag) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != etag:
+                raise GatewayUnavailable(f"{name} came with other bytes than its SHA-256 {etag[:12]}… says")
             return body
 
-        return await self._insist(once)
+        return await self._with_retries(once)
 
     async def claim(self, batch: str, worker: str, lease: float) -> Claim:
-        """Take a frozen batch for `worker`, for `lease` s from now; the same worker asking again renews the lease.
+        """Claim a frozen batch for `worker` for `lease` s; the same worker renews its lease by claiming again.
 
         Raises:
-            GatewayRefused: another worker has it (409, code `batch-claimed`), it is not frozen (409,
+            GatewayRefused: another worker has claimed it (409, code `batch-claimed`), it is not frozen (409,
                 `batch-not-frozen`), or there is no such batch (404).
 
         """
@@ -344,17 +264,17 @@ class GlitchflowClient:
         return await self._ask("POST", f"/batches/{quote(batch, safe='')}/claim", Claim, order)
 
     async def release(self, batch: str, worker: str) -> Claim:
-        """Give a claimed batch back; doing so again changes nothing.
+        """End the claim of `worker`; a second call changes nothing.
 
         Raises:
-            GatewayRefused: another worker has it (409, code `batch-claimed`), or there is no such batch (404).
+            GatewayRefused: another worker has claimed it (409, code `batch-claimed`), or there is no such batch (404).
 
         """
         order = msgspec.json.encode(ReleaseOrder(worker))
         return await self._ask("POST", f"/batches/{quote(batch, safe='')}/release", Claim, order)
 
     async def verify(self, batch: str) -> Verification:
-        """Have an archived batch compared with its manifest, in the background; the `verification` of `batch` goes on.
+        """Start to verify an archived batch in the background; its progress is in `verification` of `batch`.
 
         Raises:
             GatewayRefused: it is not archived (409, code `batch-not-archived`), or there is no such batch (404).
@@ -362,49 +282,8 @@ class GlitchflowClient:
         """
         return await self._ask("POST", f"/batches/{quote(batch, safe='')}/verify", Verification)
 
-    async def _ask(  # noqa: PLR0913 (the last two are what sets two of the verbs apart)
-        self,
-        verb: str,
-        path: str,
-        kind: type[T],
-        body: bytes | None = None,
-        *,
-        key: str | None = None,
-        repeatable: bool = True,
-    ) -> T:
-        headers = {} if body is None else _headers(_JSON, key)
-
-        async def once() -> T:
-            async with self._request(verb, path, body, headers) as response:
-                return decode_answer(await _read_good(response), kind, str(response.url))
-
-        return await self._insist(once, repeatable=repeatable)
-
-    async def _insist(self, once: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
-        failures = 0
-        while True:
-            try:
-                return await once()
-            except GatewayUnavailable as failure:
-                failures += 1
-                if failures >= self._retry.tries or (failure.seen and not repeatable):
-                    tries = f"{failures} tries" if failures > 1 else "1 try"
-                    message = f"{failure} (after {tries})"
-                    raise GatewayUnavailable(message, retry_after=failure.retry_after, seen=failure.seen) from failure
-                delay = self._retry.delay(failures, failure.retry_after)
-                self._on_retry(str(failure), delay)
-                await asyncio.sleep(delay)
-
-    async def _takes_many(self) -> bool:
-        async with self._request("OPTIONS", _STREAM) as response:
-            error = _error(response, await response.read())
-        if isinstance(error, GatewayUnavailable):
-            raise error
-        offers = ",".join(response.headers.getall("Accept-Post", [])).lower().split(",")
-        return response.ok and _NDJSON in [offer.partition(";")[0].strip() for offer in offers]
-
     async def _stream_many(
-        self, bodies: Sequence[bytes], key: str, hear: Callable[[int, LineAnswer], None]
+        self, bodies: Sequence[bytes], key: str, report: Callable[[int, LineAnswer], None]
     ) -> Sequence[LineAnswer]:
         answers: list[LineAnswer] = []
         async with aclosing(self._answer_lines(bodies, key)) as lines:
@@ -412,71 +291,22 @@ class GlitchflowClient:
                 if len(answers) == len(bodies):
                     raise UnexpectedAnswer(f"{self.base_url} gives more than {len(bodies)} answers to as many segments")
                 answers.append(decode_line(line, f"POST {_STREAM}", self.base_url + _STREAM))
-                hear(len(answers) - 1, answers[-1])
+                report(len(answers) - 1, answers[-1])
         if len(answers) < len(bodies):
             raise GatewayUnavailable(f"{self.base_url} answered {len(answers)} of {len(bodies)} segments")
         return answers
 
     async def _answer_lines(self, bodies: Sequence[bytes], key: str) -> AsyncGenerator[bytes, None]:
-        """Send once, and give the answer's lines as they come; one that was cut off is none.
+        """Send the segments once and yield the lines of the answer; a line that is cut off is left out.
 
-        A generator, so that what the hearer of a line raises is not taken for a failing connection.
+        It is a generator so that an exception of `on_answer` is not taken for a connection error.
         """
         text = b"".join(body + b"\n" for body in bodies)
-        async with self._request("POST", _STREAM, text, _headers(_NDJSON, key)) as response:
+        async with self._request("POST", _STREAM, text, media_headers(NDJSON, key)) as response:
             if response.status != _OK:
-                raise _error(response, await response.read())
-            if response.content_type != _NDJSON:
+                raise await response_error(response)
+            if response.content_type != NDJSON:
                 raise UnexpectedAnswer(f"{response.url} does not answer as a gateway: {response.content_type}")
             async for line in response.content:
                 if line.endswith(b"\n"):
                     yield line
-
-    @asynccontextmanager
-    async def _request(
-        self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask once; what aiohttp and the system raise until the answer is read becomes the client's own."""
-        if self._session is None:
-            raise RuntimeError("use it as `async with GlitchflowClient(…) as client`")
-        # aiohttp would write plain bytes in one go, however many, and hold up everything else meanwhile.
-        data = None if body is None else io.BytesIO(body)
-        headers = {**(headers or {}), **self._authorization}
-        try:
-            async with self._session.request(
-                verb, self.base_url + path, data=data, headers=headers, timeout=self._timeout, allow_redirects=False
-            ) as response:
-                yield response
-        except aiohttp.InvalidURL as error:
-            raise UnexpectedAnswer(f"{self.base_url} is not an address") from error
-        except LineTooLong as error:
-            raise UnexpectedAnswer(f"{self.base_url} does not answer as a gateway: a line without end") from error
-        except aiohttp.ClientConnectorError as error:
-            reason = error.strerror or error
-            raise GatewayUnavailable(f"no gateway at {self.base_url}: {reason}", seen=False) from error
-        except TimeoutError as error:
-            raise GatewayUnavailable(f"{self.base_url} did not answer in {self._timeout.total:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise GatewayUnavailable(f"{self.base_url} closed the connection: {reason}") from error
-
-
-def _headers(media_type: str, key: str | None) -> dict[str, str]:
-    return {"Content-Type": media_type} | ({} if key is None else {"Idempotency-Key": key})
-
-
-async def _read_good(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.read()
-    if response.status not in {_OK, _BEGUN}:
-        raise _error(response, body)
-    return body
-
-
-def _error(response: aiohttp.ClientResponse, body: bytes) -> GatewayError:
-    return error_of(
-        f"{response.method} {response.url.path}",
-        response.status,
-        decode_problem(body) if response.content_type == PROBLEM_TYPE else ProblemAnswer(),
-        reason=response.reason or "",
-        retry_after=parse_retry_after(response.headers.get("Retry-After", "")),
-    )

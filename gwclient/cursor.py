@@ -24,7 +24,7 @@ from gwclient.pieces import Length
 from gwclient.push import Listener, Wrapping
 from gwclient.strain import Span, join_spans
 from gwservice.atomic import locked, replace_file
-from gwwire.datastore import BatchState
+from gwwire.public import BatchState
 
 #: s between two replacements of the file.
 _PAUSE_S = 0.5

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gwclient.answers import LineAnswer, Streamed, StreamOutcome
+from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GwclientError
 from gwclient.groups import BLOCK, Group, Grouper, Parcel, Sendable
 from gwclient.strain import Span
-from gwwire.datastore import DatastoreState
+from gwwire.public import DatastoreState, StreamAnswer
 
 #: s between two reads of a live source that has nothing.
 _PAUSE_S = 0.02
@@ -219,7 +219,7 @@ class _Push:
         for parcel, answer in left:
             if isinstance(answer, GatewayRefused):
                 self._refuse(parcel, answer)
-        if any(isinstance(answer, Streamed) for _, answer in left):
+        if any(isinstance(answer, StreamAnswer) for _, answer in left):
             await self._meet_freeze()
 
     async def _deliver_alone(self, parcel: Parcel) -> None:
@@ -298,7 +298,7 @@ class _Push:
 
 
 def _is_created(answer: LineAnswer) -> bool:
-    return isinstance(answer, Streamed) and answer.resp is StreamOutcome.CREATED
+    return isinstance(answer, StreamAnswer) and answer.resp == "CREATED"
 
 
 def _shares(concurrency: int) -> list[int]:

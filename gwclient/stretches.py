@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from gwclient.strain import LeftOut, Span
-from gwwire.datastore import SegmentRecord
+from gwwire.public import SegmentRecord
 from gwwire.spans import distance, first_sample, sample_period, sampling, stop_of
 
 

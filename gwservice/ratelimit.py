@@ -2,7 +2,7 @@
 
 import time
 
-from gwwire.datastore import Quota
+from gwwire.public import Quota
 
 _DAY_SECONDS = 86_400
 

@@ -1,1 +1,1 @@
-"""The shapes that cross a service boundary: segments, the datastore's answers, problems. No HTTP, no settings."""
+"""What the services and the client exchange: segments, public models, problem documents. No HTTP, no settings."""

@@ -1,13 +1,15 @@
-"""From bytes to a typed shape, or to the problem that says what is wrong with them."""
+"""Decode JSON into a typed model, or raise the problem that describes the error."""
 
 import re
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 
 from gwwire.problems import ProblemCode, ProblemError
 
 T = TypeVar("T")
+Order = TypeVar("Order", bound=msgspec.Struct)
 
 _LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
@@ -20,7 +22,7 @@ class MalformedJson(ProblemError):
 
 
 class InvalidRequest(ProblemError):
-    """The body is JSON but does not have the expected fields; `field` names the one that is wrong."""
+    """The body is JSON, but a field is missing or wrong; `field` names it."""
 
     code = ProblemCode.INVALID_REQUEST
 
@@ -36,8 +38,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
 
     Raises:
         MalformedJson: the body is not JSON.
-        ProblemError: of the class `invalid`: the body is JSON of another shape.
-        TooDeep: it is nested more deeply than can be looked into.
+        ProblemError: an instance of `invalid`; the body is JSON of another shape.
+        TooDeep: it is nested too deeply to be decoded.
 
     """
     try:
@@ -52,8 +54,25 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
         raise TooDeep("the body is nested too deeply") from None
 
 
+def decode_order(shape: type[Order], body: bytes) -> Order:
+    """Decode and validate the body of a request.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidRequest: a field is missing or wrong.
+
+    """
+    order: Order = decode(_decoder(shape), body)
+    return order
+
+
+@cache
+def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(shape)
+
+
 def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
-    """Name the field in msgspec's words: 'Expected `float`, got `null` - at `$.h[0]`' is about h."""
+    """Return the problem for a message of msgspec, as 'Expected `float`, got `null` - at `$.h[0]`'."""
     if location := _LOCATION.search(message):
         path, reason = location["path"], message[: location.start()]
     elif named := _NAMED.search(message):
@@ -64,5 +83,5 @@ def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
 
 
 def _lower(text: str) -> str:
-    """Begin with a small letter, unless the first word is an abbreviation."""
+    """Return the text with a lower-case first letter, unless the first word is an abbreviation."""
     return text if text[:2].isupper() else text[:1].lower() + text[1:]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from gwwire.datastore import Manifest, ManifestEntry
+from gwwire.public import Manifest, ManifestEntry
 from gwwire.segment import decode_segment
 
 #: The name of the manifest's file in the batch's folder.

@@ -1,21 +1,22 @@
-"""Problems: what every service answers when something is wrong (RFC 9457, `application/problem+json`).
+"""Problem documents, the error answers of every service (RFC 9457, `application/problem+json`).
 
-A problem has a stable `code` that programs may rely on, and a `detail` for people. Inside a service a problem
-travels as a `ProblemError`; it becomes HTTP in one handler, at the edge.
+A problem has a stable `code` for programs and a `detail` for people. Services raise a `ProblemError`; one handler per
+service turns it into an HTTP response.
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 PROBLEM_TYPE = "application/problem+json"
-#: Where the gateway tells about problems; a problem's `type` is this and its code (docs/problems.md).
+#: The gateway's route that documents problems; a problem's `type` is this route and its code (docs/problems.md).
 PROBLEM_PAGES = "/problems"
 
 
 class ProblemCode(StrEnum):
-    """The stable names of everything that can go wrong."""
+    """The stable name of a problem."""
 
     INVALID_JSON = "invalid-json"
     BAD_REQUEST = "bad-request"
@@ -92,24 +93,24 @@ _KINDS: dict[ProblemCode, tuple[int, str]] = {
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The members of a problem document; `field` names the offending part of the request, where there is one."""
+    """A problem document (RFC 9457): `code` is stable, `detail` is for people."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    field: str | None = None
+    type: Annotated[str, Meta(examples=["/problems/invalid-segment"])]
+    title: Annotated[str, Meta(examples=["The body is not a segment"])]
+    status: Annotated[int, Meta(examples=[422])]
+    code: Annotated[str, Meta(examples=["invalid-segment"])]
+    detail: Annotated[str, Meta(examples=["h[0]: expected `float`, got `null`"])]
+    field: Annotated[str | None, Meta(description="the wrong part of the request", examples=["h"])] = None
 
 
 class ProblemError(Exception):
-    """Something is wrong in a way the caller should hear of; subclasses fix the code.
+    """An error that is reported to the caller as a problem document; each subclass sets its code.
 
     Attributes:
         code: the stable name of the problem.
         detail: one sentence for people.
-        field: the offending part of the request, where there is one.
-        retry_after: seconds after which trying again makes sense, where that is known.
+        field: the wrong part of the request, or None.
+        retry_after: s after which a retry may succeed, or None if unknown.
 
     """
 
@@ -122,18 +123,18 @@ class ProblemError(Exception):
         self.retry_after = retry_after
 
     def problem(self) -> Problem:
-        """Give the problem document that tells this error."""
+        """Return the problem document of this error."""
         return make_problem(self.code, self.detail, field=self.field)
 
 
 def make_problem(code: ProblemCode, detail: str, *, field: str | None = None) -> Problem:
-    """Make the problem document of `code`; its status and title follow from the code."""
+    """Return the problem document of `code`, with the code's status and title."""
     status, title = _KINDS[code]
     return Problem(f"{PROBLEM_PAGES}/{code}", title, status, code, detail, field)
 
 
 def code_of_status(status: int) -> ProblemCode:
-    """Name the problem behind a status that a web framework produced by itself (404, 405, 413 …)."""
+    """Return the problem code for an error status that a web framework produced (404, 405, 413 …)."""
     for code in (
         ProblemCode.BAD_REQUEST,
         ProblemCode.NOT_FOUND,
@@ -148,5 +149,5 @@ def code_of_status(status: int) -> ProblemCode:
 
 
 def encode_problem(problem: Problem) -> bytes:
-    """Encode a problem document as JSON."""
+    """Return a problem document as JSON."""
     return msgspec.json.encode(problem)

@@ -1,7 +1,7 @@
 """One segment of strain on the wire: decode, validate, encode.
 
 A segment is the JSON object `{"h": [strain…], "t": [t0, dt]}` with an optional `"meta": {…}`. It covers the
-half-open GPS span `[t0, t0 + len(h)·dt)`. This module is the only validator of segments in the house.
+half-open GPS span `[t0, t0 + len(h)·dt)`. No other module validates segments.
 """
 
 import re
@@ -13,43 +13,49 @@ import msgspec
 from gwwire.decoding import TooDeep, decode
 from gwwire.problems import ProblemCode, ProblemError
 
-#: The media type of many segments, a line each.
+#: The media type of many segments, one per line.
 NDJSON = "application/x-ndjson"
 
-#: Characters of the longest channel name. It is told again with each segment, and with each look at the whole.
-LONGEST_CHANNEL = 255
-#: What no channel name has in it: control characters, ends of lines, and what turns the direction of text around.
-#: A pattern in the words that Python's regular expressions share with JSON Schema's.
-STEERING = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-_steering = re.compile(STEERING)
+#: Maximum number of characters of a channel name, which is repeated with every segment and in every overview.
+MAX_CHANNEL = 255
+#: Characters not allowed in a channel name: control characters, line ends, and marks that change the text direction.
+#: The pattern is valid in Python's regular expressions and in JSON Schema.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+#: For the OpenAPI document; `decode_segment` checks `meta.channel` itself.
+_CHANNEL_SCHEMA = {
+    "description": "DET:NAME, without control characters",
+    "type": "string",
+    "maxLength": MAX_CHANNEL,
+    "not": {"pattern": _FORBIDDEN.pattern},
+}
 
 
 class InvalidSegment(ProblemError):
-    """The body is JSON but not a segment; `field` names the part that is wrong."""
+    """The body is JSON but not a segment; `field` names the wrong part."""
 
     code = ProblemCode.INVALID_SEGMENT
 
 
 class TooManySamples(ProblemError):
-    """The segment has more samples than are taken."""
+    """The segment has too many samples."""
 
     code = ProblemCode.TOO_MANY_SAMPLES
 
 
 class MetaTooLarge(ProblemError):
-    """The `meta` of the segment is larger than is taken."""
+    """The `meta` of the segment is too large."""
 
     code = ProblemCode.META_TOO_LARGE
 
 
 @dataclass(frozen=True)
 class SegmentLimits:
-    """What a segment may be at most; each is the setting of the same name.
+    """Upper limits of a segment; each is the setting of the same name.
 
     Attributes:
         max_samples: numbers in `h`.
         max_meta: bytes of `meta` as compact JSON.
-        max_depth: arrays and objects inside each other, the segment itself being the first.
+        max_depth: levels of nested arrays and objects; the segment itself is the first.
 
     """
 
@@ -58,16 +64,16 @@ class SegmentLimits:
     max_depth: int
 
     def check(self, segment: "Segment") -> None:
-        """Refuse a segment that is too much.
+        """Check a segment.
 
         Raises:
-            TooManySamples, MetaTooLarge, TooDeep: it is.
+            TooManySamples, MetaTooLarge, TooDeep: it exceeds a limit.
 
         """
         if len(segment.h) > self.max_samples:
             raise TooManySamples(f"h: {len(segment.h)} samples; MAX_SAMPLES allows {self.max_samples}", field="h")
         if segment.meta:
-            # The size first: it bounds what the search for depth has to go through.
+            # The size is checked first: it bounds the cost of measuring the depth.
             size = len(_encoder.encode(segment.meta))
             if size > self.max_meta:
                 raise MetaTooLarge(f"meta: {size} bytes; MAX_META allows {self.max_meta}", field="meta")
@@ -76,18 +82,23 @@ class SegmentLimits:
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A run of evenly spaced strain samples.
+    """Evenly spaced strain samples, covering `[t0, t0 + len(h)·dt)`."""
 
-    Attributes:
-        h: strain, dimensionless, float64, at least one sample, all finite.
-        t: `(t0, dt)`: GPS seconds of the first sample, sample spacing in seconds, dt > 0.
-        meta: what is known of the data beyond the numbers: `channel` ("DET:NAME"), `detector`, `event`, …
-
-    """
-
-    h: Annotated[list[float], msgspec.Meta(min_length=1)]
-    t: tuple[float, Annotated[float, msgspec.Meta(gt=0)]]
-    meta: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    h: Annotated[list[float], msgspec.Meta(min_length=1, description="strain, dimensionless, finite")]
+    t: Annotated[
+        tuple[float, Annotated[float, msgspec.Meta(gt=0)]],
+        msgspec.Meta(description="[t0, dt]: GPS seconds of the first sample, sample spacing in s"),
+    ]
+    meta: (
+        Annotated[
+            dict[str, Any],
+            msgspec.Meta(
+                description="more about the data: detector, event, source, …; all of it is stored",
+                extra_json_schema={"properties": {"channel": _CHANNEL_SCHEMA}},
+            ),
+        ]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
     @property
     def t0(self) -> float:
@@ -101,7 +112,7 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     @property
     def channel(self) -> str | None:
-        """The channel named in `meta`, None where the segment does not say."""
+        """The channel named in `meta`, or None."""
         if isinstance(self.meta, msgspec.UnsetType):
             return None
         return self.meta.get("channel")
@@ -116,12 +127,12 @@ def decode_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
 
     Args:
         body: the segment as JSON.
-        limits: what it may be at most; None: what is stored already was let in before.
+        limits: the upper limits, or None for a segment that is stored already.
 
     Raises:
         MalformedJson: the body is not JSON.
         InvalidSegment: the body is JSON, but not a segment.
-        TooDeep, TooManySamples, MetaTooLarge: it is a segment, but too much of one.
+        TooDeep, TooManySamples, MetaTooLarge: it exceeds a limit.
 
     """
     segment = decode(_decoder, body, InvalidSegment)
@@ -130,8 +141,8 @@ def decode_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
         raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
     if limits:
         limits.check(segment)
-        if channel and (len(channel) > LONGEST_CHANNEL or _steering.search(channel)):
-            detail = f"meta.channel: expected {LONGEST_CHANNEL} characters at most, and no control characters"
+        if channel and (len(channel) > MAX_CHANNEL or _FORBIDDEN.search(channel)):
+            detail = f"meta.channel: expected {MAX_CHANNEL} characters at most, and no control characters"
             raise InvalidSegment(detail, field="meta.channel")
     return segment
 
@@ -144,14 +155,14 @@ def _deeper_than(levels: int, value: Any) -> bool:
 
 
 def encode_segment(segment: Segment) -> bytes:
-    """Encode one segment as compact JSON; every float64 survives the round trip bit for bit."""
+    """Return a segment as compact JSON; every float64 survives the round trip bit for bit."""
     return _encoder.encode(segment)
 
 
 def compact(body: bytes, segment: Segment) -> bytes:
-    """Give the compact JSON of `segment`, which was decoded from `body`.
+    """Return the compact JSON of `segment`, which was decoded from `body`.
 
-    A body without white space is compact already and is kept as it came, byte for byte.
+    A body without white space is compact already and is returned unchanged.
     """
     if b" " in body or b"\n" in body or b"\t" in body or b"\r" in body:
         return encode_segment(segment)

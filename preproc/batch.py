@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.manifest import MANIFEST, batch_digest, decode_manifest
 from gwwire.problems import ProblemError
+from gwwire.public import Manifest, ManifestEntry
 from gwwire.segment import Segment, decode_segment
 from gwwire.spans import TOLERANCE, sampling, stop_of
 from preproc.errors import UnusableBatch

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayError
-from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.manifest import MANIFEST, encode_manifest
+from gwwire.public import Manifest, ManifestEntry
 from preproc.errors import GatewayFailed
 from preproc.progress import Progress
 from preproc.publish import published

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayError, GatewayRefused
-from gwwire.datastore import BatchState
 from gwwire.problems import ProblemCode
+from gwwire.public import BatchState
 from preproc.errors import GatewayFailed, LeaseLost, PreprocError
 from preproc.executors import Executor
 from preproc.gateway import GatewaySource

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from glitchflow_api.access import Scope
 from glitchflow_api.key_file import change_keys, make_key
+from gwwire.public import Scope
 
 KEYS_FILE = "keys.json"
 #: The holders of the keys, each with the least scopes it needs.

@@ -9,8 +9,9 @@ import msgspec
 from databuffer.errors import BufferFrozen
 from databuffer.ingest.incoming import Incoming
 from databuffer.ingest.pipeline import Ingest
-from gwwire.datastore import FROZEN_TEXT, StreamAnswer
+from gwwire.datastore import FROZEN_TEXT
 from gwwire.problems import ProblemCode, ProblemError, encode_problem
+from gwwire.public import StreamAnswer
 
 #: Segments of one request that are under way at a time: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64

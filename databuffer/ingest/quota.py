@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from databuffer.errors import QuotaExceeded
 from databuffer.ingest.incoming import Incoming
 from databuffer.storage.spending import DAY_NS, DAY_SECONDS, Spending, day_of
-from gwwire.datastore import Quota
+from gwwire.public import Quota
 
 
 class DailyQuota:

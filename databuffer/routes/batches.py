@@ -7,18 +7,9 @@ from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import utc_text
 from gwservice.asgi import JsonBody
 from gwservice.open_file import OpenFileResponse
-from gwwire.datastore import (
-    Batch,
-    Batches,
-    Claim,
-    ClaimOrder,
-    Outcome,
-    OutcomeCode,
-    ReleaseOrder,
-    ThawOrder,
-    Verification,
-    decode_order,
-)
+from gwwire.datastore import Outcome, OutcomeCode
+from gwwire.decoding import decode_order
+from gwwire.public import Batch, Batches, Claim, ClaimOrder, ReleaseOrder, ThawOrder, Verification
 
 router = APIRouter()
 

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Header, Query, Response
 from databuffer.routes.common import Storage, json_response
 from gwservice.asgi import JsonBody, OptionalJsonBody
 from gwservice.headers import GROUP_HEADER
-from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Names, Outcome, OutcomeCode, decode_order
+from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
+from gwwire.decoding import decode_order
+from gwwire.public import NameList
 
 router = APIRouter()
 
@@ -34,7 +36,7 @@ async def overview(buffer: Storage) -> Response:
 @router.get("/dumpF", summary="Files of the batch in hand")
 async def dump_files(buffer: Storage) -> Response:
     """Return `{"nmlist": [names]}`, in the order they were stored."""
-    return json_response(Names(await buffer.queries.names()))
+    return json_response(NameList(await buffer.queries.names()))
 
 
 @router.get("/dumpLogF", summary="Log of the batch in hand")

@@ -8,7 +8,7 @@ from databuffer.routes.common import GpsTime, Storage, json_response
 from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import utc_text
 from gwservice.open_file import OpenFileResponse
-from gwwire.datastore import SegmentPage, SegmentRecord
+from gwwire.public import SegmentPage, SegmentRecord
 
 router = APIRouter()
 

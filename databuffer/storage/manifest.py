@@ -6,9 +6,9 @@ from pathlib import Path
 
 from databuffer.errors import VolumeFailed
 from databuffer.storage.volume import volume_errors
-from gwwire.datastore import Manifest
 from gwwire.manifest import MANIFEST, batch_digest, decode_manifest, encode_manifest, entry_of, seal, wrong_totals
 from gwwire.problems import ProblemError
+from gwwire.public import Manifest
 
 __all__ = ["MANIFEST", "batch_digest", "differences", "encode_manifest", "entry_of", "read_manifest", "seal"]
 

@@ -23,7 +23,8 @@ from databuffer.storage.volume import (
     volume_errors,
     write_all,
 )
-from gwwire.datastore import BufferStats, Description, LogEntry
+from gwwire.datastore import Description
+from gwwire.public import LogEntry, Stats
 
 T = TypeVar("T")
 
@@ -32,6 +33,13 @@ _PORTION = 64 * 1024
 _STATS_LENGTH = 64
 #: A reader that opened the file would have to wait for so many groups to meet a half-written one.
 _TURNS = 8
+
+
+class BatchCounts(msgspec.Struct, frozen=True):
+    """The content of StatDesc.json: the number of segments in the current batch, and the bytes of their files."""
+
+    n_itm: int
+    buff_size: int
 
 
 def stored_entries(files: Iterable[tuple[str, int]], unix_ns: int) -> list[LogEntry]:
@@ -68,11 +76,12 @@ class Metadata:
             for folder in {self._stats.parent, self._description.parent}:
                 probe_folder(folder)
 
-    def read_stats(self) -> BufferStats | None:
-        """Give the counts, None where the file is missing or cannot be understood."""
-        return _read(self._stats, BufferStats)
+    def read_stats(self) -> Stats | None:
+        """Return the counts, or None if the file is missing or invalid."""
+        counts = _read(self._stats, BatchCounts)
+        return Stats(counts.n_itm, counts.buff_size) if counts else None
 
-    def write_stats(self, stats: BufferStats) -> None:
+    def write_stats(self, stats: Stats) -> None:
         """Replace the counts in one step, without a new inode: a reader sees the old counts or the new ones.
 
         The counts are written into one of a few files that take turns, and that file is linked in place of the last
@@ -80,7 +89,7 @@ class Metadata:
         minutes; one that is written over could be read half-written.
         """
         self._turn = (self._turn + 1) % _TURNS
-        content = msgspec.json.encode(stats).ljust(_STATS_LENGTH - 1) + b"\n"
+        content = msgspec.json.encode(BatchCounts(stats.n_itm, stats.buff_size)).ljust(_STATS_LENGTH - 1) + b"\n"
         with volume_errors():
             descriptor = os.open(self._turns[self._turn], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:

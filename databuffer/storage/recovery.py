@@ -22,8 +22,8 @@ from databuffer.storage.clock import unix_ns
 from databuffer.storage.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
-from gwwire.datastore import BatchState, DatastoreState, Manifest, ManifestEntry
 from gwwire.problems import ProblemError
+from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
 
 log = logging.getLogger(__name__)
 

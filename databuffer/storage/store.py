@@ -15,14 +15,8 @@ from databuffer.storage.manifest import MANIFEST, encode_manifest, seal
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
 from databuffer.storage.volume import BatchMark, Volume, new_mark
-from gwwire.datastore import (
-    BatchState,
-    BufferStats,
-    DatastoreState,
-    Description,
-    Manifest,
-    ManifestEntry,
-)
+from gwwire.datastore import Description
+from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry, Stats
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +45,7 @@ class OpenBatch:
 
     slot: Slot
     mark: BatchMark
-    stats: BufferStats
+    stats: Stats
     tally: Tally
     seal: Seal | None = None
 
@@ -122,7 +116,7 @@ class Store:
         mark = self.mark_anew(slot)
         slot.log.replace(())
         self.volume.open_folder(slot.folder)
-        return OpenBatch(slot, mark, BufferStats(0, 0), {})
+        return OpenBatch(slot, mark, Stats(0, 0), {})
 
     def mark_anew(self, slot: Slot) -> BatchMark:
         """Give the batch in a slot a new id."""
@@ -188,7 +182,7 @@ class Store:
         """
         self.metadata.write_description(OPERATIONAL)
         if not self.next.folder.exists():
-            self.metadata.write_stats(BufferStats(0, 0))
+            self.metadata.write_stats(Stats(0, 0))
             return self.begin(self.current)
         self.current.log.take_over(self.next.log)
         mark = self.volume.mark(self.next.folder) or self.volume.mark(self.current.folder) or self.mark_anew(self.next)
@@ -214,7 +208,7 @@ class Store:
     def _counted(self, slot: Slot, mark: BatchMark, seal: Seal | None = None) -> OpenBatch:
         tally = self.catalog.segments.tally(mark.id)
         n_itm, buff_size = (sum(each.segments for each in tally.values()), sum(each.bytes for each in tally.values()))
-        return OpenBatch(slot, mark, BufferStats(n_itm, buff_size), tally, seal)
+        return OpenBatch(slot, mark, Stats(n_itm, buff_size), tally, seal)
 
     def _entries(self, batch: str) -> list[ManifestEntry]:
         everything = SegmentFilter(batch=batch, limit=-1)

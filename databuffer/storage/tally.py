@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from databuffer.storage.catalog import SegmentRow
-from gwwire.overview import ChannelOverview
+from gwwire.public import ChannelOverview
 
 #: A segment may claim any time that is a float64; JSON has no word for what is more.
 _MOST = sys.float_info.max

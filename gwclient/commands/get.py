@@ -21,8 +21,8 @@ from gwclient.gwosc_file import file_name, write_quality, writing
 from gwclient.options import Connection, Seconds, with_connection
 from gwclient.strain import LeftOut
 from gwclient.stretches import Stretch, assemble
-from gwwire.datastore import SegmentRecord
 from gwwire.problems import ProblemError
+from gwwire.public import SegmentRecord
 from gwwire.segment import Segment, decode_segment
 
 #: Segments asked for at a time.

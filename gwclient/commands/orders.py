@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from gwclient.answers import Thawed, Training, TrainOutcome
 from gwclient.client import GlitchflowClient
 from gwclient.commands.console import call_gateway, print_answer
 from gwclient.errors import NotAsExpected
 from gwclient.exits import EXIT_CODES
 from gwclient.options import Connection, Seconds, with_connection
-from gwwire.datastore import Claim
+from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
@@ -45,16 +44,16 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient train --user ada --token s3cret --wait --poll 10 --deadline 3600 --json
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
 
-    async def work(client: GlitchflowClient) -> Training:
+    async def work(client: GlitchflowClient) -> TrainFrozen | TrainWaiting:
         holder = user or await _own_name(client)
         return await (_until_frozen(client, holder, token, poll, deadline) if wait else client.train(holder, token))
 
     answer = call_gateway(connection, work)
-    if batch_file and answer.resp is TrainOutcome.FROZEN:
-        if answer.batch is None:
+    if batch_file and isinstance(answer, TrainFrozen):
+        if not answer.batch:
             raise NotAsExpected("the gateway does not tell which batch is frozen")
         batch_file.write_text(f"{answer.batch}\n")
-    if answer.resp is TrainOutcome.WAITING:
+    if isinstance(answer, TrainWaiting):
         words = "WAITING: the batch is not complete yet"
     else:
         holder = f", held by {answer.holder}" if answer.holder else ""
@@ -71,15 +70,18 @@ async def _own_name(client: GlitchflowClient) -> str:
 
 async def _until_frozen(
     client: GlitchflowClient, user: str, token: str, poll: float, deadline: float | None
-) -> Training:
+) -> TrainFrozen:
     """Ask until the batch is frozen for the user, also while another user holds a batch."""
     began = time.monotonic()
     told = ""
     while True:
         answer = await client.train(user, token)
-        if answer.resp is TrainOutcome.FROZEN and answer.holder in {user, None}:
+        if isinstance(answer, TrainWaiting):
+            why = "the batch is not complete yet"
+        elif answer.holder in {user, ""}:
             return answer
-        why = f"{answer.holder} holds the batch" if answer.holder else "the batch is not complete yet"
+        else:
+            why = f"{answer.holder} holds the batch"
         if deadline is not None and time.monotonic() - began + poll > deadline:
             raise NotAsExpected(f"{why}, and the deadline of {deadline:g} s is over")
         if why != told:
@@ -98,7 +100,7 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
     Example: gwclient thaw --user ada --token s3cret
     """
 
-    async def work(client: GlitchflowClient) -> Thawed:
+    async def work(client: GlitchflowClient) -> ThawAnswer:
         return await client.thaw(user or await _own_name(client), token)
 
     answer = call_gateway(connection, work)

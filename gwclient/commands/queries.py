@@ -9,8 +9,8 @@ from gwclient.commands.console import call_gateway, print_answer
 from gwclient.commands.verify import verification_text
 from gwclient.exits import EXIT_CODES
 from gwclient.options import Connection, Seconds, with_connection
-from gwwire.datastore import Batch
 from gwwire.manifest import sha256sum_lines
+from gwwire.public import Batch
 from gwwire.spans import stop_of
 
 

@@ -10,7 +10,7 @@ from gwclient.commands.console import call_gateway, print_answer
 from gwclient.errors import NotAsExpected
 from gwclient.exits import EXIT_CODES, NOT_ACKNOWLEDGED
 from gwclient.options import Connection, Seconds, with_connection
-from gwwire.datastore import Verification, VerificationState
+from gwwire.public import Verification, VerificationState
 
 
 @click.command(epilog=EXIT_CODES)

@@ -12,7 +12,7 @@ from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayUnavailable
 from gwclient.exits import EXIT_CODES
 from gwclient.options import Connection, Seconds, Size, with_connection
-from gwwire.datastore import BufferStats
+from gwwire.public import Stats
 
 _BAR = 24
 
@@ -33,7 +33,7 @@ def watch(every: float, count: int | None, full: int | None, connection: Connect
 
 
 async def _watch(connection: Connection, every: float, count: int | None, full: int | None) -> None:
-    last: tuple[float, BufferStats] | None = None
+    last: tuple[float, Stats] | None = None
     looks = 0
     live = sys.stdout.isatty() and not connection.as_json
     async with connection.client() as client:
@@ -50,8 +50,8 @@ async def _watch(connection: Connection, every: float, count: int | None, full: 
 
 
 async def _look(
-    client: GlitchflowClient, connection: Connection, last: tuple[float, BufferStats] | None, full: int | None
-) -> tuple[str, tuple[float, BufferStats] | None]:
+    client: GlitchflowClient, connection: Connection, last: tuple[float, Stats] | None, full: int | None
+) -> tuple[str, tuple[float, Stats] | None]:
     try:
         stats, state = await asyncio.gather(client.stats(), client.desc())
     except GatewayUnavailable as error:
@@ -68,7 +68,7 @@ async def _look(
     return words + (f" {_bar(stats.buff_size / full)}" if full else ""), (now, stats)
 
 
-def _rates(last: tuple[float, BufferStats] | None, now: float, stats: BufferStats) -> dict[str, float]:
+def _rates(last: tuple[float, Stats] | None, now: float, stats: Stats) -> dict[str, float]:
     if last is None or stats.n_itm < last[1].n_itm:
         return {}
     passed = max(now - last[0], 1e-6)

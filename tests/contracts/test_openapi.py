@@ -10,7 +10,7 @@ from hypothesis.strategies import sampled_from
 from schemathesis import Case
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from glitchflow_api.access import Scope
+from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.keyring import Keyring
 

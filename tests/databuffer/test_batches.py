@@ -18,7 +18,8 @@ from databuffer.buffer import Buffer
 from databuffer.errors import BufferFrozen, NotFound, NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import SegmentFilter
-from gwwire.datastore import BatchState, BufferStats, DatastoreState, FreezeOrder, ThawOrder
+from gwwire.datastore import FreezeOrder
+from gwwire.public import BatchState, DatastoreState, Stats, ThawOrder
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -158,7 +159,7 @@ async def test_rotating_a_freeze_costs_no_data(rotating: Buffer, settings: Buffe
     archived = await rotating.batches.flush()
     assert archived.folder
     assert len(list(archived.folder.glob("gwb*.json"))) == 3
-    assert rotating.queries.stats == BufferStats(2, stats.next_buff_size or 0)
+    assert rotating.queries.stats == Stats(2, stats.next_buff_size or 0)
     assert len(list(settings.DATAROOT.iterdir())) == 2
     assert not (settings.DTVOLROOT / "next").exists()
     assert [json.loads(line)["name"] for line in await rotating.queries.log_lines()] == await rotating.queries.names()

@@ -13,8 +13,9 @@ from databuffer.buffer import Buffer
 from databuffer.errors import BatchChanged, BufferFrozen, QueueFull, VolumeFailed, VolumeFull
 from databuffer.fingerprint import matches
 from databuffer.settings import BufferSettings
-from gwwire.datastore import BufferStats, DatastoreState, FreezeOrder
+from gwwire.datastore import FreezeOrder
 from gwwire.problems import ProblemError
+from gwwire.public import DatastoreState, Stats
 from gwwire.segment import InvalidSegment
 from tests.support.segments import segment_body
 
@@ -24,10 +25,10 @@ OpenBuffer = Callable[[], Awaitable[Buffer]]
 ALICE = FreezeOrder("alice", "secret")
 
 
-def written_stats(settings: BufferSettings) -> BufferStats:
+def written_stats(settings: BufferSettings) -> Stats:
     told = json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes())
     assert list(told) == ["n_itm", "buff_size"]
-    return BufferStats(**told)
+    return Stats(**told)
 
 
 def files(settings: BufferSettings) -> dict[str, bytes]:
@@ -51,7 +52,7 @@ async def test_counts_told_counts_written_and_files_agree_after_every_answer(
 ) -> None:
     for number in range(20):
         await buffer.ingest.append(segment_body(number, samples=number + 1))
-        expected = BufferStats(number + 1, sum(len(content) for content in files(settings).values()))
+        expected = Stats(number + 1, sum(len(content) for content in files(settings).values()))
         assert buffer.queries.stats == expected == written_stats(settings)
 
 
@@ -102,13 +103,13 @@ async def test_a_bad_segment_leaves_no_trace(buffer: Buffer, settings: BufferSet
         await buffer.ingest.append(body)
     assert files(settings) == {}
     assert list((settings.DTVOLROOT / ".incoming").iterdir()) == []
-    assert buffer.queries.stats == BufferStats(0, 0) == written_stats(settings)
+    assert buffer.queries.stats == Stats(0, 0) == written_stats(settings)
 
 
 async def test_a_frozen_batch_takes_nothing_and_keeps_its_counts(buffer: Buffer, settings: BufferSettings) -> None:
     await buffer.ingest.append(segment_body(1))
     frozen = await buffer.batches.freeze(ALICE)
-    assert frozen.stats == buffer.queries.stats == BufferStats(1, len(segment_body(1).replace(b" ", b"")))
+    assert frozen.stats == buffer.queries.stats == Stats(1, len(segment_body(1).replace(b" ", b"")))
     assert frozen.holder == "alice"
     with pytest.raises(BufferFrozen, match="alice"):
         await buffer.ingest.append(segment_body(2))
@@ -173,7 +174,7 @@ async def test_archiving_moves_the_batch_with_its_log_and_begins_an_empty_one(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**before, **papers}
     assert files(settings) == {}
     assert (settings.LOGROOT / settings.LOGSTREAM).read_bytes() == b""
-    assert buffer.queries.stats == BufferStats(0, 0) == written_stats(settings)
+    assert buffer.queries.stats == Stats(0, 0) == written_stats(settings)
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
     await buffer.ingest.append(segment_body(2))
     assert buffer.queries.stats.n_itm == 1
@@ -243,7 +244,7 @@ async def test_a_folder_that_cannot_be_synced_takes_no_segment(
             await buffer.ingest.append(segment_body(1))
     assert files(settings) == {}
     await buffer.queries.check_ready()
-    assert buffer.queries.stats == BufferStats(0, 0) == written_stats(settings)
+    assert buffer.queries.stats == Stats(0, 0) == written_stats(settings)
 
 
 async def test_counts_that_cannot_be_written_refuse_the_segment(

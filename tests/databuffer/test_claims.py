@@ -11,7 +11,8 @@ from databuffer.app import create_app, create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import BatchClaimed, BatchNotFrozen, NotFound
 from databuffer.settings import BufferSettings
-from gwwire.datastore import ClaimOrder, FreezeOrder, ThawOrder
+from gwwire.datastore import FreezeOrder
+from gwwire.public import ClaimOrder, ThawOrder
 from tests.support.segments import JSON, segment_body
 
 anyio = pytest.mark.anyio

@@ -12,8 +12,8 @@ from databuffer.buffer import Buffer
 from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import NotFound
 from databuffer.storage.catalog import Catalog, Database, SegmentFilter, SegmentRow
-from gwwire.coverage import ChannelCoverage, Coverage, Span
 from gwwire.datastore import FreezeOrder
+from gwwire.public import ChannelCoverage, Coverage, Span
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from databuffer.storage.metadata import LogStream, Metadata, stored_entries
-from gwwire.datastore import BufferStats
+from gwwire.public import Stats
 
 
 @pytest.mark.parametrize("last", [1, 2, 699, 700, 701, 5000])
@@ -47,13 +47,13 @@ print(reads)
 def test_a_reader_in_a_loop_never_sees_torn_or_empty_counts(tmp_path: Path) -> None:
     metadata = Metadata(tmp_path / "StatDesc.json", tmp_path / "Dsstat.json")
     size = 98_123
-    metadata.write_stats(BufferStats(1, size))
+    metadata.write_stats(Stats(1, size))
     arguments = [sys.executable, "-c", _READ_ON, str(tmp_path / "StatDesc.json"), str(size)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as reader:
         for number in range(1, 60_000):
-            metadata.write_stats(BufferStats(number, number * size))
+            metadata.write_stats(Stats(number, number * size))
         assert reader.poll() is None, "the reader found counts that do not belong together"
-        metadata.write_stats(BufferStats(0, 0))
+        metadata.write_stats(Stats(0, 0))
         assert reader.stdout is not None
         assert int(reader.stdout.read()) > 1000
 
@@ -63,7 +63,7 @@ def test_counts_take_no_new_inode_after_the_first_few_writes(tmp_path: Path) -> 
     (tmp_path / "StatDesc.json").write_text('{"n_itm": 1, "buff_size": 2, "next_n_itm": 3, "next_buff_size": 4}')
     inodes = []
     for number in (*range(100), 10**18, 7):
-        metadata.write_stats(BufferStats(number, number))
-        assert metadata.read_stats() == BufferStats(number, number)
+        metadata.write_stats(Stats(number, number))
+        assert metadata.read_stats() == Stats(number, number)
         inodes.append((tmp_path / "StatDesc.json").stat().st_ino)
     assert set(inodes) == set(inodes[:8])

@@ -13,7 +13,7 @@ from databuffer.ingest import commit
 from databuffer.ingest.ndjson import store_lines
 from databuffer.settings import BufferSettings
 from databuffer.storage.spending import DAY_SECONDS
-from gwwire.datastore import Quota
+from gwwire.public import Quota
 from tests.support.faulty_volume import Fault, FaultyVolume
 from tests.support.segments import segment_body
 

@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 from databuffer.buffer import Buffer
 from databuffer.errors import BatchNotArchived, NotFound
 from databuffer.settings import BufferSettings
-from gwwire.datastore import FreezeOrder, Verification
+from gwwire.datastore import FreezeOrder
+from gwwire.public import Verification
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from glitchflow_api.access import EVERYTHING, Scope, implied, scope_needed
+from glitchflow_api.access import EVERYTHING, implied, scope_needed
+from gwwire.public import Scope
 from tests.support.scopes import NEEDED
 
 ROOT = Path(__file__).parents[2]

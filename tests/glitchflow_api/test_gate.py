@@ -12,11 +12,11 @@ from fastapi import FastAPI, Response
 from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
-from glitchflow_api.access import Scope
 from glitchflow_api.app import create_app
 from glitchflow_api.key_file import make_key
 from glitchflow_api.settings import GatewaySettings
 from gwservice.observability import Edge
+from gwwire.public import Scope
 from scripts.trio import free_ports
 from tests.support.keyring import Keyring
 from tests.support.scopes import NEEDED

@@ -7,10 +7,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from glitchflow_api import rate
-from glitchflow_api.access import Scope
 from glitchflow_api.app import create_app
 from glitchflow_api.rate import Buckets
 from glitchflow_api.settings import GatewaySettings
+from gwwire.public import Scope
 from tests.support.keyring import Keyring
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from glitchflow_api.app import create_app
-from glitchflow_api.settings import AuthMode, GatewaySettings
+from glitchflow_api.settings import GatewaySettings
 from gwservice.watched_file import FileBroken
+from gwwire.public import AuthMode
 
 ROOT = Path(__file__).parents[2]
 BY_ITSELF = [sys.executable, "-m", "glitchflow_api"]

@@ -1,8 +1,9 @@
 import pytest
 
-from gwclient.answers import Streamed, StreamOutcome, decode_line
+from gwclient.answers import decode_line
 from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
 from gwwire.problems import ProblemCode, encode_problem, make_problem
+from gwwire.public import StreamAnswer
 
 
 def decode(line: bytes) -> object:
@@ -10,8 +11,8 @@ def decode(line: bytes) -> object:
 
 
 def test_a_line_is_the_answer_that_a_segment_alone_would_get() -> None:
-    assert decode(b'{"resp":"CREATED","body":"Written"}') == Streamed(StreamOutcome.CREATED, "Written")
-    assert decode(b'{"resp":"FROZEN","body":"frozen","later":1}') == Streamed(StreamOutcome.FROZEN, "frozen")
+    assert decode(b'{"resp":"CREATED","body":"Written"}') == StreamAnswer("CREATED", "Written")
+    assert decode(b'{"resp":"FROZEN","body":"frozen","later":1}') == StreamAnswer("FROZEN", "frozen")
 
 
 @pytest.mark.parametrize(

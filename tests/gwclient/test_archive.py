@@ -20,7 +20,7 @@ from gwclient.errors import GatewayRefused
 from gwclient.options import Debugging
 from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
-from gwwire.datastore import BatchState
+from gwwire.public import BatchState
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwclient.stretches import assemble
-from gwwire.datastore import SegmentRecord
+from gwwire.public import SegmentRecord
 from gwwire.spans import join, stop_of
 
 GPS = 1126259446.0

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
-from glitchflow_api.access import Scope
 from glitchflow_api.key_file import change_keys, make_key
+from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.browser import open_page, wait_for_state, wait_for_text
 from tests.support.segments import JSON, segment_body

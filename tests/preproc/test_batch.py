@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.manifest import MANIFEST
+from gwwire.public import Manifest, ManifestEntry
 from preproc.batch import UNNAMED, digest_directory, read_batch
 from preproc.errors import UnusableBatch
 from preproc.findings import Reason

@@ -13,7 +13,7 @@ import pytest
 
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused
-from gwwire.datastore import BatchState
+from gwwire.public import BatchState
 from gwwire.segment import Segment, encode_segment
 from preproc.cli import main
 from preproc.errors import GatewayFailed

@@ -28,9 +28,9 @@ from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.manifest import batch_digest, differences, read_manifest
 from databuffer.storage.store import Store
-from gwwire.datastore import BatchState, BufferStats, FlushOrder, FreezeOrder, ThawOrder
-from gwwire.overview import ChannelOverview
+from gwwire.datastore import FlushOrder, FreezeOrder
 from gwwire.problems import ProblemError
+from gwwire.public import BatchState, ChannelOverview, Stats, ThawOrder
 from gwwire.segment import Segment, decode_segment
 from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 from tests.support.model import Files, Layout, Model
@@ -139,7 +139,7 @@ class BufferMachine(RuleBasedStateMachine):
             assert isinstance(outcome, NotHolder | VolumeError | Crash)
             self._check([before])
             return
-        if isinstance(outcome, BufferStats):
+        if isinstance(outcome, Stats):
             assert outcome == _stats(before.open_files)
         self._check(_possible(outcome, before, before.thawed()))
 
@@ -314,7 +314,7 @@ class BufferMachine(RuleBasedStateMachine):
     def _check_papers(self, there: Layout) -> None:
         stats, with_next = _stats(there.hand), self.store.volume.next.exists()
         following = _stats(there.next)
-        told = BufferStats(stats.n_itm, stats.buff_size, following.n_itm, following.buff_size) if with_next else stats
+        told = Stats(stats.n_itm, stats.buff_size, following.n_itm, following.buff_size) if with_next else stats
         assert self.buffer.queries.stats == told
         written = json.loads((self.settings.ADMROOT / self.settings.ADMFNM).read_bytes())
         assert written == {"n_itm": stats.n_itm, "buff_size": stats.buff_size}
@@ -436,8 +436,8 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("gwb*.json"))}
 
 
-def _stats(files: Files) -> BufferStats:
-    return BufferStats(len(files), sum(map(len, files.values())))
+def _stats(files: Files) -> Stats:
+    return Stats(len(files), sum(map(len, files.values())))
 
 
 def _digest(files: Files) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from glitchflow_api.access import Scope
 from glitchflow_api.key_file import Keys, change_keys, make_key
+from gwwire.public import Scope
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 from databuffer.settings import BufferSettings
 from dslogic.settings import LogicSettings
-from glitchflow_api.settings import AuthMode, GatewaySettings
+from glitchflow_api.settings import GatewaySettings
 from gwservice import asgi
 from gwservice.settings import ServiceSettings
+from gwwire.public import AuthMode
 from tests.support.manifests import ROOT, Manifests, Object, Workload, called
 
 Rule = Callable[[Manifests], Iterator[str]]

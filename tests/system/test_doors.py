@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from glitchflow_api.access import Scope
+from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.event_stream import EventStream
 from tests.support.keyring import Keyring

@@ -13,9 +13,9 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from glitchflow_api.access import Scope
 from glitchflow_api.app import create_app as create_gateway
 from glitchflow_api.settings import GatewaySettings
+from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.keyring import Keyring
 from tests.support.segments import JSON, segment_body

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from databuffer.storage.catalog.database import Database, upsert
 from databuffer.storage.catalog.rows import BatchRow
 from databuffer.storage.catalog.schema import BATCHES, SEGMENTS
-from gwwire.datastore import BatchState
+from gwwire.public import BatchState
 
 
 class Batches:

@@ -9,7 +9,7 @@ from databuffer.storage.catalog.database import Database, insert, portions, upse
 from databuffer.storage.catalog.rows import ClaimRow, IdempotencyKey
 from databuffer.storage.catalog.schema import CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, VERIFICATIONS
 from databuffer.storage.spending import Spending
-from gwwire.datastore import Verification
+from gwwire.public import Verification
 
 
 class Ledger:

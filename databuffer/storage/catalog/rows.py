@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gwwire.datastore import BatchState
+from gwwire.public import BatchState
 
 
 @dataclass(frozen=True)

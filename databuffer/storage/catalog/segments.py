@@ -11,7 +11,7 @@ from databuffer.storage.catalog.ledger import add_spending
 from databuffer.storage.catalog.rows import CataloguedSegment, Extent, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.schema import COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
 from databuffer.storage.spending import Spending
-from gwwire.overview import ChannelOverview
+from gwwire.public import ChannelOverview
 
 _NOTHING_SPENT = Spending()
 _COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment.__struct_fields__]

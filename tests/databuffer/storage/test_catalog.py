@@ -16,8 +16,7 @@ from databuffer.storage.catalog.database import insert, sql_text, upsert
 from databuffer.storage.catalog.schema import BATCHES, CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, TABLES
 from databuffer.storage.catalog.segments import segments_query, tally_query
 from databuffer.storage.spending import Spending
-from gwwire.datastore import BatchState
-from gwwire.overview import ChannelOverview
+from gwwire.public import BatchState, ChannelOverview
 from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 
 POSTGRESQL: sa.Dialect = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]

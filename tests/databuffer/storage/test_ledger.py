@@ -20,7 +20,8 @@ from databuffer.errors import VolumeFailed
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, ClaimRow, Database, SegmentFilter, SegmentRow
 from databuffer.storage.spending import Spending
-from gwwire.datastore import BatchState, FreezeOrder, ThawOrder, Verification, VerificationState
+from gwwire.datastore import FreezeOrder
+from gwwire.public import BatchState, ThawOrder, Verification, VerificationState
 from tests.support.segments import segment_body
 
 anyio = pytest.mark.anyio

@@ -11,7 +11,7 @@ from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.migrations import VERSION
 from databuffer.storage.spending import Spending
-from gwwire.datastore import BatchState, Verification, VerificationState
+from gwwire.public import BatchState, Verification, VerificationState
 
 VERSION_0 = Path(__file__).with_name("catalog_version_0.sql")
 

@@ -8,7 +8,8 @@ import pytest
 from databuffer.buffer import Buffer
 from databuffer.errors import NotHolder
 from databuffer.settings import BufferSettings
-from gwwire.datastore import BufferStats, DatastoreState, FreezeOrder, ThawOrder
+from gwwire.datastore import FreezeOrder
+from gwwire.public import DatastoreState, Stats, ThawOrder
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -25,9 +26,9 @@ async def used(open_buffer: OpenBuffer, settings: BufferSettings) -> BufferSetti
     return settings
 
 
-def truth(settings: BufferSettings) -> BufferStats:
+def truth(settings: BufferSettings) -> Stats:
     sizes = [path.stat().st_size for path in settings.DATAROOT.glob("gwb*.json")]
-    return BufferStats(len(sizes), sum(sizes))
+    return Stats(len(sizes), sum(sizes))
 
 
 async def check_agreement(buffer: Buffer, settings: BufferSettings) -> None:
@@ -46,7 +47,7 @@ def quarantined(settings: BufferSettings) -> set[str]:
 
 async def test_an_empty_volume_is_a_fine_place_to_start(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
     buffer = await open_buffer()
-    assert buffer.queries.stats == BufferStats(0, 0)
+    assert buffer.queries.stats == Stats(0, 0)
     assert json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes()) == {"n_itm": 0, "buff_size": 0}
     await check_agreement(buffer, settings)
 
@@ -170,7 +171,7 @@ async def test_archiving_interrupted_after_its_rename_is_finished(
     used.DATAROOT.rename(archive)
     buffer = await open_buffer()
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
-    assert buffer.queries.stats == BufferStats(0, 0)
+    assert buffer.queries.stats == Stats(0, 0)
     assert len(list(archive.glob("gwb*.json"))) == 3
     assert "archiving is finished now" in caplog.text
     await check_agreement(buffer, used)

@@ -1,0 +1,195 @@
+"""An HTTP connection to one gateway: sessions, retries, and aiohttp's errors as the client's own."""
+
+import asyncio
+import io
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.http_exceptions import LineTooLong
+
+from gwclient.answers import decode_answer, decode_problem, error_of, parse_retry_after
+from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwwire.problems import PROBLEM_TYPE
+
+T = TypeVar("T")
+
+_OK, _ACCEPTED = 200, 202
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often to try, and how long to wait between tries: `first` s, twice that, up to `longest` s, with jitter.
+
+    If the gateway asks for a longer wait (`Retry-After`), it is that, up to `obey` s.
+    """
+
+    tries: int = 6
+    first: float = 0.25
+    longest: float = 8.0
+    obey: float = 60.0
+
+    def delay(self, failures: int, asked: float | None) -> float:
+        """Return the s to wait after this number of failures; the last answer asked for `asked` s."""
+        backoff = min(self.longest, self.first * 2.0 ** (failures - 1))
+        jittered = backoff * random.uniform(0.5, 1)  # noqa: S311 (spreads clients out, guards nothing)
+        return max(jittered, min(asked or 0, self.obey))
+
+
+def parse_gateway_url(text: str) -> str:
+    """Return the base URL of a gateway; `text` is `http://host:port`, `host:port` or `host`.
+
+    Raises:
+        ValueError: `text` is none of these.
+
+    """
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        usable = usable and not (parts.query or parts.fragment)
+    except ValueError:
+        usable = False
+    if not usable or any(letter.isspace() for letter in text):
+        raise ValueError(f"{text!r} is not an address like http://127.0.0.1:8000")
+    return url.rstrip("/")
+
+
+class GatewayConnection:
+    """An HTTP connection to one gateway, to be used as an asynchronous context manager.
+
+    Args:
+        base_url: see `parse_gateway_url`.
+        session: an open session to use; it is not closed. Without it the connection opens and closes its own.
+        retry: how often and how long to retry.
+        timeout: s for one try.
+        api_key: sent as `Authorization: Bearer`.
+        on_retry: called before each retry with the reason and the s to wait.
+
+    """
+
+    def __init__(  # noqa: PLR0913 (each has a default)
+        self,
+        base_url: str,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        retry: Retry | None = None,
+        timeout: float = 30.0,
+        api_key: str | None = None,
+        on_retry: Callable[[str, float], None] | None = None,
+    ) -> None:
+        self.base_url = parse_gateway_url(base_url)
+        self._session = session
+        self._owned: aiohttp.ClientSession | None = None
+        self._retry = retry or Retry()
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
+        self._authorization = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._on_retry = on_retry or (lambda _reason, _delay: None)
+
+    async def __aenter__(self) -> Self:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0)
+            self._session = self._owned = aiohttp.ClientSession(
+                connector=connector, headers={"User-Agent": f"gwclient/{version('glitchflow-datastore')}"}
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._owned is not None:
+            await self._owned.close()
+            self._session = self._owned = None
+
+    async def _ask(  # noqa: PLR0913 (the last two are for two of the routes)
+        self,
+        verb: str,
+        path: str,
+        kind: type[T],
+        body: bytes | None = None,
+        *,
+        key: str | None = None,
+        repeatable: bool = True,
+    ) -> T:
+        """Send a request with retries and return the decoded answer."""
+        headers = {} if body is None else media_headers("application/json", key)
+
+        async def once() -> T:
+            async with self._request(verb, path, body, headers) as response:
+                return decode_answer(await read_success(response), kind, str(response.url))
+
+        return await self._with_retries(once, repeatable=repeatable)
+
+    async def _with_retries(self, once: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+        """Call `once` until it succeeds; if it is not repeatable, only while the gateway did not see the request."""
+        failures = 0
+        while True:
+            try:
+                return await once()
+            except GatewayUnavailable as failure:
+                failures += 1
+                if failures >= self._retry.tries or (failure.seen and not repeatable):
+                    tries = f"{failures} tries" if failures > 1 else "1 try"
+                    message = f"{failure} (after {tries})"
+                    raise GatewayUnavailable(message, retry_after=failure.retry_after, seen=failure.seen) from failure
+                delay = self._retry.delay(failures, failure.retry_after)
+                self._on_retry(str(failure), delay)
+                await asyncio.sleep(delay)
+
+    @asynccontextmanager
+    async def _request(
+        self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request once; raise the errors of aiohttp and the system as GatewayError until the answer is read."""
+        if self._session is None:
+            raise RuntimeError("use it as `async with GlitchflowClient(…) as client`")
+        # aiohttp would write plain bytes in one call and block the event loop; it reads a file in pieces.
+        data = None if body is None else io.BytesIO(body)
+        headers = {**(headers or {}), **self._authorization}
+        try:
+            async with self._session.request(
+                verb, self.base_url + path, data=data, headers=headers, timeout=self._timeout, allow_redirects=False
+            ) as response:
+                yield response
+        except aiohttp.InvalidURL as error:
+            raise UnexpectedAnswer(f"{self.base_url} is not an address") from error
+        except LineTooLong as error:
+            raise UnexpectedAnswer(f"{self.base_url} does not answer as a gateway: a line without end") from error
+        except aiohttp.ClientConnectorError as error:
+            reason = error.strerror or error
+            raise GatewayUnavailable(f"no gateway at {self.base_url}: {reason}", seen=False) from error
+        except TimeoutError as error:
+            raise GatewayUnavailable(f"{self.base_url} did not answer in {self._timeout.total:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise GatewayUnavailable(f"{self.base_url} closed the connection: {reason}") from error
+
+
+def media_headers(media_type: str, key: str | None) -> dict[str, str]:
+    """Return the headers of a request body, with its idempotency key."""
+    return {"Content-Type": media_type} | ({} if key is None else {"Idempotency-Key": key})
+
+
+async def read_success(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of an answer of status 200 or 202; raise the error of another one."""
+    if response.status not in {_OK, _ACCEPTED}:
+        raise await response_error(response)
+    return await response.read()
+
+
+async def response_error(response: aiohttp.ClientResponse) -> GatewayRefused | GatewayUnavailable:
+    """Return the error that an answer of another status stands for."""
+    body = await response.read()
+    return error_of(
+        f"{response.method} {response.url.path}",
+        response.status,
+        decode_problem(body) if response.content_type == PROBLEM_TYPE else None,
+        reason=response.reason or "",
+        retry_after=parse_retry_after(response.headers.get("Retry-After", "")),
+    )

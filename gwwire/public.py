@@ -1,0 +1,385 @@
+"""The models of the public API. The services encode them, the OpenAPI document describes them, the client decodes them.
+
+The segment is in `gwwire.segment`, the problem document in `gwwire.problems`. A later version may add fields: decoders
+ignore fields that they do not know. An answer contains every field of its model, unless the model omits defaults. The
+other defaults are for answers of the original system, which lacks those fields.
+"""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+
+class DatastoreState(StrEnum):
+    """Whether the datastore takes segments into the current batch."""
+
+    OPERATIONAL = "OPERATIONAL"
+    FROZEN = "FROZEN"
+
+
+class BatchState(StrEnum):
+    """The state of a batch."""
+
+    OPEN = "OPEN"
+    FROZEN = "FROZEN"
+    ARCHIVED = "ARCHIVED"
+
+
+class VerificationState(StrEnum):
+    """Whether an archived batch agrees with its manifest."""
+
+    RUNNING = "running"
+    INTACT = "intact"
+    DAMAGED = "damaged"
+
+
+class AuthMode(StrEnum):
+    """How the gateway identifies callers."""
+
+    OFF = "off"
+    KEYS = "keys"
+    JWT = "jwt"
+
+
+class Scope(StrEnum):
+    """A permission of a credential."""
+
+    READ = "read"
+    STREAM = "stream"
+    TRAIN = "train"
+    CLEAN = "clean"
+    ADMIN = "admin"
+
+
+# ---- access and probes
+
+
+class Whoami(Struct, frozen=True):
+    """The caller, as the credential identifies it."""
+
+    # A client of this version accepts modes and scopes that a later gateway adds.
+    auth: Annotated[str, Meta(description="how callers are identified", extra_json_schema={"enum": list(AuthMode)})]
+    name: Annotated[str | None, Meta(description="the user, or null without a valid credential")]
+    group: Annotated[str | None, Meta(description="the group whose quota applies")]
+    scopes: Annotated[
+        list[Annotated[str, Meta(extra_json_schema={"enum": list(Scope)})]],
+        Meta(description="the permissions; `admin` includes all others"),
+    ]
+
+
+class SessionOrder(Struct, frozen=True):
+    """The credential that a browser keeps in its cookie."""
+
+    key: Annotated[str, Meta(description="an API key or a token")]
+
+
+class Health(Struct, frozen=True):
+    """The answer of the probes."""
+
+    status: str
+
+
+# ---- the current batch
+
+
+class Quota(Struct, frozen=True):
+    """The number of bytes that the caller's group may store per UTC day."""
+
+    group: str
+    limit: Annotated[int, Meta(description="bytes per day")]
+    used: Annotated[int, Meta(description="bytes stored today")]
+    reset: Annotated[int, Meta(description="start of the next day, Unix s")]
+
+
+class Stats(Struct, frozen=True, omit_defaults=True):
+    """The size of the current batch."""
+
+    n_itm: Annotated[int, Meta(description="segments")]
+    buff_size: Annotated[int, Meta(description="bytes of their files")]
+    next_n_itm: Annotated[int | None, Meta(description="segments of the next batch, while one is frozen")] = None
+    next_buff_size: Annotated[int | None, Meta(description="bytes of the next batch")] = None
+    quota: Annotated[Quota | None, Meta(description="of the caller's group, if it has one")] = None
+
+
+class NameList(Struct, frozen=True):
+    """The files of the current batch."""
+
+    nmlist: Annotated[list[str], Meta(description="file names, in the order they were stored")]
+
+
+class State(Struct, frozen=True):
+    """The state of the datastore."""
+
+    resp: DatastoreState
+
+
+class StreamAnswer(Struct, frozen=True):
+    """The outcome of storing a segment: CREATED means durable and counted, FROZEN means not stored."""
+
+    resp: Literal["CREATED", "FROZEN"]
+    body: Annotated[str, Meta(description="the outcome in words")] = ""
+
+
+class TrainOrder(Struct, frozen=True):
+    """A request to freeze the batch for training."""
+
+    user: Annotated[str, Meta(min_length=1, description="becomes the holder of the frozen batch")]
+    token: Annotated[str, Meta(description="allows to thaw the batch; only its fingerprint is stored")]
+
+
+class TrainFrozen(Struct, frozen=True, tag_field="resp", tag="FROZEN"):
+    """The batch is frozen; the numbers are those of the frozen batch."""
+
+    resp: ClassVar[Literal["FROZEN"]] = "FROZEN"
+    n_f: Annotated[int, Meta(description="segments in the frozen batch")]
+    bt_wrt: Annotated[int, Meta(description="bytes of their files")]
+    holder: Annotated[str, Meta(description="the user who froze it; another user's freeze does not change it")] = ""
+    batch: Annotated[str, Meta(description="the batch id, for /batches")] = ""
+    digest: Annotated[str, Meta(description="identity of the batch: SHA-256 of its `sha256sum` listing")] = ""
+
+
+class TrainWaiting(Struct, frozen=True, tag_field="resp", tag="WAITING"):
+    """The batch is too small; ask again later."""
+
+    resp: ClassVar[Literal["WAITING"]] = "WAITING"
+
+
+class ThawOrder(Struct, frozen=True):
+    """A request of the holder to open the frozen batch again."""
+
+    user: Annotated[str, Meta(min_length=1, description="the holder of the frozen batch")]
+    token: Annotated[str, Meta(description="the token of the request that froze it")]
+
+
+class ThawAnswer(Struct, frozen=True):
+    """The batch is open again."""
+
+    resp: Literal["OPERATIONAL"]
+    body: Annotated[str, Meta(description="the outcome in words")] = ""
+
+
+class CleanOrder(Struct, frozen=True, omit_defaults=True):
+    """A request to archive the current batch."""
+
+    msg: Annotated[str, Meta(description="the reason, for the log")]
+    batch: Annotated[str | None, Meta(description="archive only this batch")] = None
+
+
+class CleanAnswer(Struct, frozen=True):
+    """The batch is archived and an empty one is open."""
+
+    resp: Literal["CLEANED"]
+    body: Annotated[str, Meta(description="the outcome in words")] = ""
+
+
+class LogEntry(Struct, frozen=True):
+    """A stored segment, as a line of LogStream.json."""
+
+    level: str
+    id: int
+    size: int
+    name: str
+    time: str
+    message: str
+
+
+class LogTail(Struct, frozen=True):
+    """The newest lines of LogStream.json, in the order they were written."""
+
+    lines: list[LogEntry]
+
+
+# ---- batches
+
+
+class Verification(Struct, frozen=True):
+    """The progress and the result of verifying an archived batch."""
+
+    state: VerificationState
+    at: Annotated[float, Meta(description="start or end, Unix s")]
+    checked: Annotated[int, Meta(description="files read")]
+    segments: Annotated[int, Meta(description="files to read")]
+    problems: Annotated[list[str], Meta(description="the first differences from the manifest")]
+
+
+class Batch(Struct, frozen=True):
+    """A batch; times are UTC (RFC 3339)."""
+
+    id: str
+    state: BatchState
+    opened: str
+    frozen: str | None
+    archived: str | None
+    holder: Annotated[str, Meta(description="the user who froze it, or empty")]
+    n_itm: Annotated[int, Meta(description="segments")]
+    buff_size: Annotated[int, Meta(description="bytes of their files")]
+    path: Annotated[str, Meta(description="relative to the volume")]
+    digest: Annotated[str | None, Meta(description="identity of a sealed batch: SHA-256 of its `sha256sum` listing")]
+    verification: Verification | None = None
+
+
+class Batches(Struct, frozen=True):
+    """All batches, the oldest first."""
+
+    batches: list[Batch]
+
+
+class ManifestEntry(Struct, frozen=True):
+    """A segment of a sealed batch: its file, and its content."""
+
+    name: str
+    size: int
+    sha256: str
+    channel: str | None
+    t0: float
+    dt: float
+    n: int
+
+
+class Manifest(Struct, frozen=True):
+    """MANIFEST.json: the content of a sealed batch."""
+
+    batch: str
+    opened: str
+    sealed: str
+    holder: str
+    n_itm: int
+    buff_size: int
+    digest: str
+    segments: list[ManifestEntry]
+
+
+class ClaimOrder(Struct, frozen=True, omit_defaults=True):
+    """A request to reserve a frozen batch for one worker, or to renew its claim."""
+
+    worker: Annotated[str, Meta(min_length=1, max_length=200)]
+    lease: Annotated[float, Meta(ge=1, le=86_400, description="s until the claim expires")] = 600
+
+
+class ReleaseOrder(Struct, frozen=True):
+    """A request of the worker to end its claim."""
+
+    worker: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Claim(Struct, frozen=True):
+    """The claim on a batch."""
+
+    batch: str
+    worker: Annotated[str | None, Meta(description="null if the batch is not claimed")] = None
+    expires: Annotated[float | None, Meta(description="end of the lease, Unix s")] = None
+
+
+# ---- segments
+
+
+class SegmentRecord(Struct, frozen=True):
+    """A stored segment."""
+
+    seq: Annotated[int, Meta(description="grows strictly in the order segments are stored")]
+    name: str
+    batch: str
+    bytes: int
+    sha256: str
+    channel: str | None
+    t0: float
+    dt: float
+    n: int
+    stored: str
+
+
+class SegmentPage(Struct, frozen=True):
+    """A page of stored segments."""
+
+    segments: list[SegmentRecord]
+    after: Annotated[int, Meta(description="the next page begins after this seq")]
+    more: Annotated[bool, Meta(description="whether there is a next page now")]
+
+
+#: GPS seconds of the start and the end of a half-open span without a gap, and the number of segments in it.
+Span = tuple[float, float, int]
+
+
+class ChannelCoverage(Struct, frozen=True):
+    """The spans of one channel with one sample spacing."""
+
+    channel: Annotated[str | None, Meta(description="null for segments that name no channel")]
+    dt: Annotated[float, Meta(description="sample spacing, s")]
+    spans: Annotated[list[Span], Meta(description="`[start, stop, segments]`, GPS s")]
+    closed_gaps: Annotated[float, Meta(description="the longest gap that was ignored to keep to the limit, s")]
+
+
+class Coverage(Struct, frozen=True):
+    """The time covered by stored segments, per channel."""
+
+    batch: Annotated[str | None, Meta(description="null for all batches")]
+    channels: list[ChannelCoverage]
+
+
+# ---- overview
+
+
+class ChannelOverview(Struct, frozen=True):
+    """The segments of one channel."""
+
+    channel: Annotated[str | None, Meta(description="null for segments that name no channel")]
+    segments: int
+    bytes: int
+    seconds: Annotated[float, Meta(description="sum of the segments' durations; overlaps count twice")]
+    start: Annotated[float, Meta(description="start of the earliest segment, GPS s")]
+    stop: Annotated[float, Meta(description="end of the latest segment, GPS s")]
+    latest: Annotated[str, Meta(description="file name of the segment stored last")]
+
+
+class NextOverview(Struct, frozen=True):
+    """The batch that is filled while the current one is frozen."""
+
+    batch: str
+    n_itm: int
+    buff_size: int
+
+
+class ClaimOverview(Struct, frozen=True):
+    """The worker that has claimed the frozen batch."""
+
+    worker: str
+    expires: Annotated[float, Meta(description="Unix s")]
+
+
+class ErrorOverview(Struct, frozen=True):
+    """The last error of the volume."""
+
+    at: Annotated[float, Meta(description="Unix s")]
+    code: Annotated[str, Meta(description="the code of its problem")]
+    detail: str
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    """The datastore at one moment; times are Unix seconds."""
+
+    time: float
+    state: DatastoreState
+    since: Annotated[float, Meta(description="when the current batch was opened, or frozen")]
+    holder: str | None
+    batch: str
+    digest: str | None
+    n_itm: int
+    buff_size: int
+    max_size: Annotated[int, Meta(description="bytes at which a batch may be frozen")] | UnsetType = UNSET
+    seq: Annotated[int, Meta(description="seq of the segment stored last")]
+    queue: Annotated[int, Meta(description="segments that wait to be stored")]
+    queue_size: Annotated[int, Meta(description="the limit of `queue`")]
+    next: NextOverview | None
+    claim: ClaimOverview | None
+    channels: Annotated[
+        list[ChannelOverview],
+        Meta(description="of the current and the next batch; if there are too many, those with the newest segments"),
+    ]
+    more_channels: Annotated[int, Meta(description="number of channels left out of `channels`")]
+    archived: Annotated[int, Meta(description="number of archived batches")]
+    quarantined: Annotated[int, Meta(description="number of rejected files")]
+    free: Annotated[int | None, Meta(description="free bytes of the volume, or null if it does not respond")]
+    size: Annotated[int | None, Meta(description="bytes of the volume")]
+    last_error: ErrorOverview | None
+    ready: Annotated[bool, Meta(description="the result of /readyz")]
