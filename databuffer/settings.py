@@ -4,11 +4,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gwservice.settings import Address, ListenAddress, ServiceSettings, Size
 
 FileName = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+
+
+def name_prefix(text: str) -> str:
+    """Return what file names begin with; a path, as the original's container sets, means the default `gwb`."""
+    return "gwb" if "/" in text else text
 
 
 class OnFrozen(StrEnum):
@@ -25,7 +30,9 @@ class BufferSettings(ServiceSettings):
     ADMFNM: FileName = Field("StatDesc.json", description="file of the batch's counts, in ADMROOT")
     DSST: FileName = Field("Dsstat.json", description="file of the datastore's state, in ADMROOT")
     DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the batch in hand, on the volume")
-    DATANM: FileName = Field("gwb", description="what a segment's file name begins with")
+    DATANM: Annotated[FileName, BeforeValidator(name_prefix)] = Field(
+        "gwb", description="what a segment's file name begins with; a path means the default"
+    )
     LOGROOT: Path = Field(Path("/appdata/log"), description="folder of the log of stored segments")
     LOGSTREAM: FileName = Field("LogStream.json", description="file of the log of stored segments, in LOGROOT")
     SERVURL: ListenAddress = Field(Address("0.0.0.0", 8080), description="where the buffer listens")  # noqa: S104 (a container listens on every interface)
