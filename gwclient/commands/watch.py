@@ -9,18 +9,17 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Connection, seconds, size, with_connection
 from gwclient.errors import GatewayUnavailable
-from gwclient.exits import EXIT_CODES
-from gwclient.options import Connection, Seconds, Size, with_connection
 from gwwire.datastore import BufferStats
 
 _BAR = 24
 
 
-@click.command(epilog=EXIT_CODES)
-@click.option("--every", type=Seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look.")
+@click.command
+@click.option("--every", type=seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look.")
 @click.option("--count", type=click.IntRange(1), help="How often to look before it ends.  [default: until Ctrl-C]")
-@click.option("--full", type=Size(), help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")
+@click.option("--full", type=size, help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")
 @with_connection
 def watch(every: float, count: int | None, full: int | None, connection: Connection) -> None:
     """Show how the current batch fills: segments, bytes, and how many arrive per second.
