@@ -86,8 +86,9 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
         waiting = join_spans(spool.spans)
 
         def pieces() -> Iterator[Sendable]:
+            settled = cursor.state.settled
             missing = (
-                without(without(run, cursor.settled.get(run.channel, []), before), waiting.get(run.channel, []), before)
+                without(run, settled.get(run.channel, []) + waiting.get(run.channel, []), before)
                 for run in source.runs()
             )
             for piece in in_time_order(missing, options.length, skipped.append):

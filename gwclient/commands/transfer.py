@@ -40,7 +40,7 @@ def send_source(source: Source, runs: Iterable[Run], options: PushOptions, conne
     with cursor_of(source.identity, options, connection) as cursor:
 
         def pieces() -> Iterator[Sendable]:
-            settled = cursor.settled
+            settled = cursor.state.settled
             missing = (without(run, settled.get(run.channel, []), "acknowledged before") for run in runs)
             return in_time_order(missing, options.length, skipped.append)
 
@@ -53,7 +53,7 @@ def send_source(source: Source, runs: Iterable[Run], options: PushOptions, conne
                 return Report(Ending.FAILED, unsent=unsent, error=error)
             return await push(
                 client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,
-                listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.salt,
+                listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.state.salt,
             )  # fmt: skip
 
         report = send(connection, source.seconds, work)
