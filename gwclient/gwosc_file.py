@@ -31,10 +31,6 @@ def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
     """Create a file for a stretch; yields the dataset for its samples: float64, dimensionless, shape [samples].
 
     The file appears at `path` when the block ends without an exception.
-
-    Raises:
-        FolderError: it cannot be written.
-
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +41,9 @@ def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
 
 
 def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:
-    """Write the data-quality bits of a stretch: a bit is set if all segments of that second have it.
+    """Write the data-quality bits of a stretch, unless they are more than a mask of GWOSC's layout has.
 
-    Nothing is written if there are more bits than a mask of GWOSC's layout has.
+    A bit is set if all segments of that second have it.
 
     Args:
         strain: the dataset that `writing` yielded.

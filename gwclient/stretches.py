@@ -21,16 +21,7 @@ class Placed:
 
 @dataclass
 class Stretch:
-    """Segments of one channel that follow each other without a gap.
-
-    Attributes:
-        channel: `DET:NAME`; empty if the segments name none.
-        t0: GPS seconds of the first sample.
-        dt: sample spacing, s.
-        count: the number of samples.
-        placed: the segments, in order.
-
-    """
+    """Segments of one channel (empty if they name none) that follow each other without a gap."""
 
     channel: str
     t0: float

@@ -30,10 +30,9 @@ from gwclient.pieces import Piece, in_time_order
 from gwclient.progress import Progress
 from gwclient.push import Report
 from gwclient.sources.download import Downloads
-from gwclient.sources.file import FileSource
+from gwclient.sources.file import FileSource, strain_files
 from gwclient.sources.gwosc import GwoscSource, event_detectors, event_gps
 from gwclient.sources.lines import pieces_of_lines, read_lines
-from gwclient.sources.names import strain_files
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run, join_spans
 from gwwire.spans import gaps

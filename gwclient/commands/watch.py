@@ -14,6 +14,8 @@ from gwclient.errors import GatewayUnavailable
 from gwwire.datastore import BufferStats
 
 _BAR = 24
+#: When, in s, and what the gateway answered.
+_Seen = tuple[float, BufferStats]
 
 
 @click.command
@@ -32,7 +34,7 @@ def watch(every: float, count: int | None, full: int | None, connection: Connect
 
 
 async def _watch(connection: Connection, every: float, count: int | None, full: int | None) -> None:
-    last: tuple[float, BufferStats] | None = None
+    last: _Seen | None = None
     looks = 0
     live = sys.stdout.isatty() and not connection.as_json
     async with connection.client() as client:
@@ -49,8 +51,8 @@ async def _watch(connection: Connection, every: float, count: int | None, full: 
 
 
 async def _look(
-    client: GlitchflowClient, connection: Connection, last: tuple[float, BufferStats] | None, full: int | None
-) -> tuple[str, tuple[float, BufferStats] | None]:
+    client: GlitchflowClient, connection: Connection, last: _Seen | None, full: int | None
+) -> tuple[str, _Seen | None]:
     try:
         stats, state = await asyncio.gather(client.stats(), client.desc())
     except GatewayUnavailable as error:
@@ -58,25 +60,17 @@ async def _look(
             raise
         return (msgspec.json.encode({"error": str(error)}).decode() if connection.as_json else str(error)), last
     now = time.monotonic()
-    rates = _rates(last, now, stats)
+    rates: dict[str, float] = {}
+    if last is not None and stats.n_itm >= last[1].n_itm:
+        passed = max(now - last[0], 1e-6)
+        rates["segments_per_s"] = (stats.n_itm - last[1].n_itm) / passed
+        rates["bytes_per_s"] = (stats.buff_size - last[1].buff_size) / passed
     if connection.as_json:
         told = {"time": time.time(), "resp": state.resp, **msgspec.to_builtins(stats), **rates}
         return msgspec.json.encode(told).decode(), (now, stats)
     speed = f", {rates['segments_per_s']:.1f} segments/s, {rates['bytes_per_s'] / 1e6:.2f} MB/s" if rates else ""
     words = f"{datetime.now(UTC):%H:%M:%SZ} {state.resp} {stats.n_itm} segments, {stats.buff_size / 1e6:.2f} MB{speed}"
-    return words + (f" {_bar(stats.buff_size / full)}" if full else ""), (now, stats)
-
-
-def _rates(last: tuple[float, BufferStats] | None, now: float, stats: BufferStats) -> dict[str, float]:
-    if last is None or stats.n_itm < last[1].n_itm:
-        return {}
-    passed = max(now - last[0], 1e-6)
-    return {
-        "segments_per_s": (stats.n_itm - last[1].n_itm) / passed,
-        "bytes_per_s": (stats.buff_size - last[1].buff_size) / passed,
-    }
-
-
-def _bar(part: float) -> str:
-    filled = min(_BAR, int(part * _BAR))
-    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {part:.0%}"
+    if full:
+        part = stats.buff_size / full
+        words += f" [{'#' * min(_BAR, int(part * _BAR)):.<{_BAR}}] {part:.0%}"
+    return words, (now, stats)

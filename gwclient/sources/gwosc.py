@@ -9,36 +9,23 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
-from gwclient.errors import InvalidSource, SourceError, SourceUnreachable
+from gwclient.errors import InvalidSource, SourceError, SourceUnreachable, one_line
 from gwclient.sources.download import Downloads
-from gwclient.sources.file import FileSource
-from gwclient.sources.names import FileName
-from gwclient.sources.recording import one_line
+from gwclient.sources.file import FileName, FileSource
 from gwclient.strain import Run
 
 
 def event_detectors(event: str) -> tuple[str, ...]:
-    """Return the detectors that GWOSC has strain of, around an event.
-
-    Raises:
-        SourceUnreachable: GWOSC does not answer.
-        InvalidSource: there is no such event.
-
-    """
-    return tuple(sorted(_ask("datasets", "event_detectors", event, otherwise=_no_event(event))))
+    """Return the detectors that GWOSC has strain of, around an event."""
+    return tuple(sorted(_ask("datasets", "event_detectors", event, otherwise=f"GWOSC has no event {event!r}")))
 
 
 def event_gps(event: str) -> float:
-    """Return an event's GPS time in s.
-
-    Raises:
-        SourceUnreachable: GWOSC does not answer.
-        InvalidSource: there is no such event.
-
-    """
-    return float(_ask("datasets", "event_gps", event, otherwise=_no_event(event)))
+    """Return an event's GPS time in s."""
+    return float(_ask("datasets", "event_gps", event, otherwise=f"GWOSC has no event {event!r}"))
 
 
 @dataclass(frozen=True)
@@ -66,12 +53,7 @@ class GwoscSource:
 
     @property
     def seconds(self) -> float:
-        """How much strain there will be in s, all detectors together.
-
-        Raises:
-            SourceError: as `runs`.
-
-        """
+        """How much strain there will be in s, all detectors together."""
         return self._files.seconds
 
     @property
@@ -98,7 +80,8 @@ class GwoscSource:
         try:
             files.seconds  # noqa: B018 (reads the head of each file)
         except InvalidSource:
-            self.downloads.forget(paths)  # so that the next try fetches them again
+            for path in paths:
+                path.unlink(missing_ok=True)  # so that the next try fetches it again
             raise
         return files
 
@@ -106,19 +89,15 @@ class GwoscSource:
         window = math.floor(self.start), math.ceil(self.stop)
         missing = f"GWOSC has no strain of {detector} at {self.rate} Hz in GPS [{self.start!r}, {self.stop!r})"
 
-        def of_whole_window() -> list[str]:
-            urls: list[str] = _ask("locate", "get_urls", detector, *window, sample_rate=self.rate, otherwise=missing)
-            return urls
-
-        def of_parts() -> list[str]:
-            options: dict[str, Any] = {"sample_rate": self.rate, "otherwise": missing}
-            runs = _ask("datasets", "find_datasets", detector, type="run", segment=window, otherwise=missing)
-            return [url for run in runs for url in _ask("locate", "get_run_urls", run, detector, *window, **options)]
+        def ask(module: str, question: str, *arguments: Any, **options: Any) -> Any:
+            return _ask(module, question, *arguments, otherwise=missing, **options)
 
         try:
-            urls = of_whole_window()
+            urls = ask("locate", "get_urls", detector, *window, sample_rate=self.rate)
         except InvalidSource:  # gwosc answers nothing where a second is missing
-            urls = of_parts()
+            runs = ask("datasets", "find_datasets", detector, type="run", segment=window)
+            of_runs = [ask("locate", "get_run_urls", run, detector, *window, sample_rate=self.rate) for run in runs]
+            urls = list(chain.from_iterable(of_runs))
         chosen = choose(urls, self.start, self.stop)
         if not chosen:
             raise InvalidSource(missing)
@@ -128,8 +107,7 @@ class GwoscSource:
 def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
     """Return the files to fetch for the GPS span [start, stop), with as little else as possible.
 
-    A file that holds all the rest is chosen, the shortest of them; else the one that reaches furthest. What no file
-    has is left open.
+    The shortest file that holds all the rest is chosen; else the one that reaches furthest.
     """
     named = [(name, url) for url in urls if (name := FileName.parse(url.rpartition("/")[2]))]
     left = sorted((name.start, name.stop, url) for name, url in named if name.start < stop and start < name.stop)
@@ -146,10 +124,6 @@ def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
     return chosen
 
 
-def _no_event(event: str) -> str:
-    return f"GWOSC has no event {event!r}"
-
-
 def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options: Any) -> Any:
     """Ask one of gwosc's questions; `otherwise` is what to say where GWOSC answers that there is nothing."""
     from gwosc import datasets, locate  # noqa: PLC0415 (slow to import, and not needed by other sources)
@@ -162,7 +136,6 @@ def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options:
 
 
 def _translate(error: Exception, otherwise: str) -> SourceError:
-    """Return the error for a server that does not answer, or for data that do not exist."""
     import requests  # noqa: PLC0415 (comes with gwosc)
     import tenacity  # noqa: PLC0415 (comes with gwosc)
     from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)

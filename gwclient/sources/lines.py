@@ -17,10 +17,7 @@ _CHUNK = 2**18
 
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
-    """Yield the lines of a file descriptor without their ends, and None while there is none.
-
-    It never blocks.
-    """
+    """Yield the lines of a file descriptor without their ends, and None while there is none; never block."""
     rest = b""
     while True:
         ready, _, _ = select.select([descriptor], [], [], 0)

@@ -27,10 +27,7 @@ class Truth(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SimulatedSource:
-    """Simulates one run for each detector.
-
-    The strain of a detector follows from (seed, detector, t0) alone: another detector beside it changes nothing,
-    another t0 changes everything.
+    """Simulates one run for each detector, whose strain follows from (seed, detector, t0) alone.
 
     Attributes:
         detectors: of those that `gwclient.noise` knows the design sensitivity of.
@@ -51,8 +48,8 @@ class SimulatedSource:
 
     def __post_init__(self) -> None:
         if unknown := [detector for detector in self.detectors if detector not in SENSITIVITIES]:
-            known = ", ".join(SENSITIVITIES)
-            raise InvalidSource(f"no design sensitivity of {', '.join(unknown)} is known here, only of {known}")
+            names, known = ", ".join(unknown), ", ".join(SENSITIVITIES)
+            raise InvalidSource(f"no design sensitivity of {names} is known here, only of {known}")
 
     @property
     def seconds(self) -> float:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gwclient.errors import InvalidSource
 from gwclient.pieces import cut, left_out
-from gwclient.sources.file import FileSource, gwosc_channel, vetoes
-from gwclient.sources.names import FileName
+from gwclient.sources.file import FileName, FileSource, vetoes
+from gwclient.sources.recording import gwosc_channel
 from gwclient.strain import Quality
 
 T0 = 1126259446
