@@ -33,26 +33,15 @@ Spans = dict[str, list[tuple[float, float]]]
 
 
 class State(msgspec.Struct):
-    """The content of a cursor file.
-
-    Attributes:
-        source: the identity of the source.
-        gateway: the base URL.
-        length: the length of a segment.
-        datastore: the id of a batch of the datastore that acknowledged; empty if unknown.
-        salt: a part of the idempotency keys that differs from that of a discarded cursor.
-        acknowledged: the spans acknowledged in segments of this length, by channel.
-        settled: the spans acknowledged in segments of other lengths, which are not sent again.
-
-    """
+    """The content of a cursor file."""
 
     source: str
     gateway: str
     length: str
-    datastore: str = ""
-    salt: str = ""
+    datastore: str = ""  # the id of one of its batches; empty if unknown
+    salt: str = ""  # a part of the idempotency keys that differs from that of a discarded cursor
     acknowledged: Spans = {}
-    settled: Spans = {}
+    settled: Spans = {}  # acknowledged in segments of another length, and not sent again
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
@@ -71,12 +60,7 @@ class Cursor:
 
     @classmethod
     def open(cls, folder: Path, source: str, gateway: str, length: Length, *, restart: bool = False) -> Self:
-        """Open the cursor of a source, or create it; with `restart` discard it, and store the same strain again.
-
-        Raises:
-            CursorError: the folder cannot be written, the file cannot be read, or another process is using it.
-
-        """
+        """Open the cursor of a source, or create it; with `restart` discard it, and store the same strain again."""
         digest = hashlib.sha256(f"{gateway}\n{source}".encode()).hexdigest()[:16]
         words = re.sub(r"\W+", "-", source.rpartition("/")[2])[:40].strip("-")
         path = folder / f"{words}-{digest}.json"
@@ -117,12 +101,7 @@ class Cursor:
             self.save()
 
     def save(self) -> None:
-        """Replace the file.
-
-        Raises:
-            CursorError: it cannot be written.
-
-        """
+        """Replace the file, or raise CursorError."""
         joined = join_spans(_flat(self.state.acknowledged) + self._pending)
         self.state.acknowledged, self._pending = joined, []
         try:

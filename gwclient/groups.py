@@ -58,15 +58,7 @@ class Group:
 
 
 class Grouper:
-    """Groups the pieces of a source, in their order.
-
-    Args:
-        pieces: the pieces, read one by one. A live source yields None while it has nothing.
-        block: pieces in a block; 1 for a source that cannot be read again.
-        is_done: whether a piece was acknowledged before and is not sent.
-        salt: part of the keys; another salt stores the same strain again.
-
-    """
+    """Groups the pieces of a source, in their order, up to `block` in a group; see `push` for the arguments."""
 
     def __init__(
         self,
@@ -86,12 +78,7 @@ class Grouper:
     def take(self, most: int) -> Group | None:
         """Return the next block if it has up to `most` pieces and all are to be sent, else the next piece alone.
 
-        Returns:
-            A group, which is empty while a live source has nothing, or None at the end.
-
-        Raises:
-            GwclientError: the source failed; everything before was returned.
-
+        The group is empty while a live source has nothing; at the end it is None, or the source's error is raised.
         """
         while not self._ready:
             block: list[Sendable] = []

@@ -13,14 +13,7 @@ _PAUSE_S = 5.0
 
 
 class Progress(Listener):
-    """Shows progress on a stream, usually stderr.
-
-    Args:
-        stream: where to write.
-        seconds: the expected strain, in s; None if unknown.
-        quiet: show notices only (frozen, refused, trying again), no progress.
-
-    """
+    """Shows the progress of `seconds` s of strain (None if unknown) on a stream; if `quiet`, notices only."""
 
     def __init__(self, stream: TextIO, seconds: float | None, *, quiet: bool = False) -> None:
         super().__init__()

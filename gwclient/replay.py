@@ -20,20 +20,12 @@ _FULL = frozenset({HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.TOO_MANY_REQUESTS
 
 @dataclass
 class Pace:
-    """The progress of a replay.
-
-    Attributes:
-        rate: s of strain that are due each second.
-        came: GPS seconds up to which strain was due; None before the first.
-        acknowledged: GPS seconds up to which strain was acknowledged.
-        dropped: what was due while the spool was full.
-
-    """
+    """The progress of a replay, in which `rate` s of strain are due each second."""
 
     rate: float
-    came: float | None = None
-    acknowledged: float | None = None
-    dropped: list[Span] = field(default_factory=list)
+    came: float | None = None  # GPS seconds up to which strain was due
+    acknowledged: float | None = None  # GPS seconds up to which strain was acknowledged
+    dropped: list[Span] = field(default_factory=list)  # what was due while the spool was full
 
     @property
     def lag(self) -> float:
@@ -74,23 +66,10 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
 ) -> Report:
     """Send each piece when its last sample is due, after those that wait in the spool.
 
-    While the datastore is frozen or does not answer, the strain goes on and the spool fills; pieces that are due while
-    it is full are dropped.
-
-    Args:
-        client: an open client.
-        pieces: what to send, in the order of time.
-        spool: holds each piece until it is acknowledged.
-        pace: the progress, which is updated.
-        concurrency: segments in flight.
-        poll: s after which a frozen or absent datastore is asked again.
-        listener: receives the events of every piece.
-        say: is called with each line for people.
-        stop: set it to end; pieces that wait stay in the spool.
-
-    Returns:
-        The report; `unsent` is what was dropped, and what still waits.
-
+    The spool holds each piece until it is acknowledged. While the datastore is frozen or does not answer, which is
+    asked again every `poll` s, the strain goes on and the spool fills; pieces that are due while it is full are
+    dropped. If `stop` is set, the pieces that wait stay in the spool. `pace` is updated; `say` is called with each
+    line for people. The report's `unsent` are the pieces that were dropped, and those that still wait.
     """
     report = Report()
     ending = asyncio.Event()

@@ -33,13 +33,7 @@ class Spooled:
 
 
 class Spool:
-    """A folder of segments, one file each, in the order they came; those of an earlier process still wait.
-
-    Args:
-        folder: the folder, created if missing.
-        most: upper limit in bytes.
-
-    """
+    """A folder of segments with up to `most` bytes, one file each, in order; those of an earlier process still wait."""
 
     def __init__(self, folder: Path, most: int) -> None:
         self._folder, self._most = folder, most

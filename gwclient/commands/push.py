@@ -31,7 +31,7 @@ from gwclient.progress import Progress
 from gwclient.push import Report
 from gwclient.sources.download import Downloads
 from gwclient.sources.file import FileSource, strain_files
-from gwclient.sources.gwosc import GwoscSource, event_detectors, event_gps
+from gwclient.sources.gwosc import event_detectors, event_gps, open_data
 from gwclient.sources.lines import pieces_of_lines, read_lines
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run, join_spans
@@ -145,13 +145,13 @@ def push_command(options: PushOptions, connection: Connection, **chosen: Any) ->
         source = _open_data(wanted, connection)
         runs = list(source.runs())
         _print_shortage(source, runs)
-        send_source(source, iter(runs), options, connection)
+        send_source(source, runs, options, connection)
     else:
-        files = _files(wanted)
-        send_source(files, files.runs(), options, connection)
+        source = _files(wanted)
+        send_source(source, source.runs(), options, connection)
 
 
-def _open_data(wanted: _Wanted, connection: Connection) -> GwoscSource:
+def _open_data(wanted: _Wanted, connection: Connection) -> FileSource:
     say = partial(click.echo, err=True)
     if not connection.as_json:
         about = wanted.event or "GPS [{!r}, {!r})".format(*wanted.window)
@@ -162,10 +162,10 @@ def _open_data(wanted: _Wanted, connection: Connection) -> GwoscSource:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwclient"
     downloads = Downloads(cache, Retry(tries=connection.tries), connection.timeout, say)
     rate = int(wanted.rate or 4096)
-    return GwoscSource(named, gps + start, gps + stop, downloads, rate, wanted.event or "", wanted.bits)
+    return open_data(named, gps + start, gps + stop, downloads, rate, wanted.event or "", wanted.bits)
 
 
-def _print_shortage(source: GwoscSource, runs: Sequence[Run]) -> None:
+def _print_shortage(source: FileSource, runs: Sequence[Run]) -> None:
     """Print the spans of the window that GWOSC has no file for."""
     for channel in dict.fromkeys(run.channel for run in runs):
         of_channel = [run for run in runs if run.channel == channel]

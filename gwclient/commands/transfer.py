@@ -22,20 +22,14 @@ from gwclient.pieces import in_time_order, without
 from gwclient.progress import Progress
 from gwclient.push import Ending, Report, push
 from gwclient.sources.file import FileSource
-from gwclient.sources.gwosc import GwoscSource
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import LeftOut, Run
 
-Source = FileSource | GwoscSource | SimulatedSource
 
-
-def send_source(source: Source, runs: Iterable[Run], options: PushOptions, connection: Connection) -> None:
-    """Push what is missing of a source, print the report, and exit with its exit code.
-
-    Raises:
-        CursorError: the source is being sent by another process, or its cursor cannot be read.
-
-    """
+def send_source(
+    source: FileSource | SimulatedSource, runs: Iterable[Run], options: PushOptions, connection: Connection
+) -> None:
+    """Push what is missing of a source, print the report, and exit with its exit code."""
     skipped: list[LeftOut] = []
     with cursor_of(source.identity, options, connection) as cursor:
 
@@ -93,12 +87,7 @@ def send(
 
 @contextmanager
 def cursor_of(identity: str, options: PushOptions, connection: Connection) -> Iterator[Cursor]:
-    """Open the cursor of a source; if its folder cannot be written, warn and use a temporary one.
-
-    Raises:
-        CursorError: the source is being sent by another process, or its cursor cannot be read or written.
-
-    """
+    """Open the cursor of a source; if its folder cannot be written, warn and use a temporary one."""
     with ExitStack() as stack:
         fixed: Any = {"gateway": connection.srv, "length": options.length, "restart": options.restart}
         try:
@@ -138,13 +127,7 @@ def print_report(
 ) -> None:
     """Print a report, and exit with its exit code unless it ended COMPLETE.
 
-    Args:
-        report: the report.
-        skipped: spans that were not attempted, and why.
-        connection: where it was sent to.
-        lost: further spans, for people only.
-        more: further parts of the JSON object, for programs only.
-
+    Spans that were `skipped` or `lost` are shown with the reason; the JSON object has no `lost`, but `more` members.
     """
     connection.print_answer({**for_programs(report, skipped), **(more or {})}, for_people(report, [*skipped, *lost]))
     if report.ending is not Ending.COMPLETE:

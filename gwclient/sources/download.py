@@ -7,7 +7,7 @@ requested only if the version is still the same. Files not used for 30 days are 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
@@ -25,29 +25,15 @@ _PAUSE_S = 5.0
 
 @dataclass(frozen=True)
 class Downloads:
-    """Fetches files by HTTP.
-
-    Attributes:
-        folder: the cache, created if missing.
-        retry: how often to retry.
-        timeout: s without a byte after which an attempt fails.
-        tell: is called with each line for people.
-
-    """
+    """Fetches files by HTTP into a cache folder; an attempt fails after `timeout` s without a byte."""
 
     folder: Path
-    retry: Retry = field(default_factory=Retry)
-    timeout: float = 30.0
-    tell: Callable[[str], None] = lambda _: None
+    retry: Retry
+    timeout: float
+    tell: Callable[[str], None]  # is called with each line for people
 
     def fetch(self, url: str) -> Path:
-        """Return the file; fetch it if it is not in the cache.
-
-        Raises:
-            InvalidSource: the server says that there is no such file, or the cache cannot be written.
-            SourceUnreachable: every attempt failed; the next call continues the partial file.
-
-        """
+        """Return the file; fetch it if it is not in the cache. After an error the next call continues it."""
         parts = urlsplit(url)
         path = self.folder / parts.netloc.replace(":", "_") / parts.path.rpartition("/")[2]
         partial, version = path.with_name(path.name + ".part"), path.with_name(path.name + ".version")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -18,53 +17,27 @@ from gwclient.sources.recording import Recording, read_hdf5
 from gwclient.strain import Exclusion, Quality, Run
 from gwwire.spans import first_sample, sampling
 
-#: The data-quality bits that have to be set by default, if the file has them.
-_DEFAULT_BITS = ("DATA",)
 _FRAME_SUFFIX = ".gwf"
 _SUFFIXES = frozenset({".hdf5", ".h5", _FRAME_SUFFIX})
-_NAME = re.compile(r"(?P<obs>[A-Z]+)-(?P<kind>[\w+#]+)-(?P<start>\d+)-(?P<duration>\d+)(?P<suffix>\.\w+)")
+#: After LIGO-T050017.
+_NAME = re.compile(r"[A-Z]+-[\w+#]+-(\d+)-(\d+)\.\w+")
 
 
-class FileName(NamedTuple):
-    """A name `OBS-TYPE-GPSSTART-DURATION.ext` after LIGO-T050017: observatories, kind of data, span in GPS seconds."""
-
-    observatories: str
-    kind: str
-    start: int
-    duration: int
-    suffix: str
-
-    @property
-    def stop(self) -> int:
-        """GPS seconds of the end, which is not included."""
-        return self.start + self.duration
-
-    @classmethod
-    def parse(cls, name: str) -> Self | None:
-        """Parse a name; return None if it is another kind of name."""
-        if match := _NAME.fullmatch(name):
-            return cls(match["obs"], match["kind"], int(match["start"]), int(match["duration"]), match["suffix"])
-        return None
+def span_of_name(name: str) -> tuple[int, int] | None:
+    """Parse a name OBS-TYPE-GPSSTART-DURATION.ext; return start and stop in GPS seconds, or None if it is another."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[1]) + int(match[2])) if match else None
 
 
 def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], list[str]]:
-    """Find the strain files of a folder and all folders in it, by their names alone.
-
-    Returns:
-        The files that overlap [start, stop) GPS seconds, ordered by their start; and the names of strain files
-        that are not named by their span.
-
-    Raises:
-        InvalidSource: there are none.
-
-    """
+    """Return the strain files in a folder tree that overlap [start, stop), and the names that have no span."""
     try:
         paths = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
     except OSError as error:
         raise InvalidSource(f"{folder} cannot be read: {error.strerror}") from error
-    parsed = [(FileName.parse(path.name), path) for path in paths]
-    unnamed = [path.name for name, path in parsed if not name]
-    wanted = [(name.start, path) for name, path in parsed if name and name.start < stop and start < name.stop]
+    spans = [(span_of_name(path.name), path) for path in paths]
+    unnamed = [path.name for span, path in spans if not span]
+    wanted = [(span[0], path) for span, path in spans if span and span[0] < stop and start < span[1]]
     if not wanted:
         raise InvalidSource(
             f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf in GPS [{start!r}, {stop!r})"
@@ -122,12 +95,7 @@ class FileSource:
         return self.name or "files " + ", ".join(sorted(str(path.resolve()) for path in self.paths))
 
     def runs(self) -> Iterator[Run]:
-        """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time.
-
-        Raises:
-            InvalidSource: a file is invalid, or none has samples there.
-
-        """
+        """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time."""
         if not self._parts:
             raise InvalidSource(f"no file has strain in GPS [{self.start!r}, {self.stop!r})")
         return map(self._run, self._parts)
@@ -170,7 +138,7 @@ class FileSource:
     def _bits_of(self, recording: Recording) -> tuple[str, ...]:
         names = recording.quality.names if recording.quality else ()
         if self.bits is None:
-            return tuple(bit for bit in _DEFAULT_BITS if bit in names)
+            return ("DATA",) if "DATA" in names else ()
         if unknown := [bit for bit in self.bits if bit not in names]:
             missing, there = ", ".join(unknown), ", ".join(names)
             raise InvalidSource(f"{recording.path} has no data-quality bit {missing}, only {there}")

@@ -26,11 +26,7 @@ _GWOSC_BITS = ("DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_
 
 
 def read_frames(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
-    """Return the recordings of the wanted channels in a frame file.
-
-    Args:
-        path: the file.
-        channels: names, or patterns as of a shell; without them, the channels that are strain by their name.
+    """Return the recordings of channels in a frame file, by names or shell patterns; by default what is strain.
 
     Raises:
         InvalidSource: it is no frame file, has none of the channels, or nothing here can read frames.

@@ -34,12 +34,7 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
 
 
 def pieces_of_lines(lines: Iterator[bytes | None], length: Length) -> Iterator[Piece | None]:
-    """Yield the segments in the lines; one longer than `length` is cut.
-
-    Raises:
-        InvalidSource: a line is no segment; the message says which, and why.
-
-    """
+    """Yield the segments in the lines, cut to `length`, or raise InvalidSource for a line that is no segment."""
     number = 0
     for line in lines:
         if line is None:

@@ -26,26 +26,14 @@ _CHANNEL = re.compile(r"[A-Z]\d:\S+")
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One channel of a strain file.
-
-    Attributes:
-        path: the file.
-        detector: as "L1".
-        channel: `DET:NAME`.
-        t0: GPS seconds of the first sample.
-        dt: sample spacing, s.
-        count: the number of samples.
-        quality: the file's data-quality bits, or None if it has none.
-        read: returns the samples [first, last), float64; invalid ones are NaN.
-
-    """
+    """One channel of a strain file; `read` returns its samples [first, last), float64, invalid ones as NaN."""
 
     path: Path
-    detector: str
-    channel: str
-    t0: float
-    dt: float
-    count: int
+    detector: str  # as "L1"
+    channel: str  # `DET:NAME`
+    t0: float  # GPS seconds of the first sample
+    dt: float  # s
+    count: int  # of samples
     quality: Quality | None
     read: Callable[[int, int], NDArray[np.floating[Any]]]
 
@@ -66,12 +54,7 @@ def gwosc_channel(name: str, detector: str, rate: float) -> str:
 
 
 def read_hdf5(path: Path) -> list[Recording]:
-    """Return the recording in a file, which has one channel.
-
-    Raises:
-        InvalidSource: it is not in GWOSC's layout.
-
-    """
+    """Return the recording in a file, which has one channel, or raise InvalidSource if it has another layout."""
     try:
         with h5py.File(path, "r") as file:
             strain = file["strain/Strain"]
