@@ -8,13 +8,7 @@ from gwclient.strain import LeftOut, Span, join_spans
 
 
 def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
-    """Return the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel.
-
-    Args:
-        report: the account.
-        skipped: spans that were not attempted, and why.
-
-    """
+    """Return the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel."""
     return {
         "ending": report.ending,
         "acknowledged": len(report.acknowledged),
@@ -51,17 +45,14 @@ def failure_text(report: Report) -> str:
     """Return in one line why a push did not end COMPLETE, and what was not acknowledged."""
     lost = [refusal.span for refusal in report.refusals] + report.unsent
     done = len(report.acknowledged)
-    total = _count(done + len(lost))
     not_sent = f"; not acknowledged: {_spans_text(lost)}" if lost else ""
-    return f"{_reason(report)}; {done} of {total} acknowledged{not_sent}"
-
-
-def _reason(report: Report) -> str:
     if report.error is not None:
-        return str(report.error)
-    if report.ending is Ending.REFUSED:
-        return f"{_count(len(report.refusals))} refused, the first because {report.refusals[0].reason}"
-    return {Ending.FROZEN: "the datastore is frozen"}.get(report.ending, str(report.ending))
+        reason = str(report.error)
+    elif report.ending is Ending.REFUSED:
+        reason = f"{_count(len(report.refusals))} refused, the first because {report.refusals[0].reason}"
+    else:
+        reason = "the datastore is frozen" if report.ending is Ending.FROZEN else str(report.ending)
+    return f"{reason}; {done} of {_count(done + len(lost))} acknowledged{not_sent}"
 
 
 def _count(segments: int) -> str:
@@ -70,10 +61,6 @@ def _count(segments: int) -> str:
 
 def _spans_text(spans: Sequence[Span]) -> str:
     return ", ".join(
-        f"{channel} " + " ".join(f"[{_gps_text(start)}, {_gps_text(stop)})" for start, stop in joined)
+        f"{channel} " + " ".join("[{}, {})".format(*(repr(gps).removesuffix(".0") for gps in pair)) for pair in joined)
         for channel, joined in join_spans(spans).items()
     )
-
-
-def _gps_text(seconds: float) -> str:
-    return repr(seconds).removesuffix(".0")

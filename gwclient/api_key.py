@@ -5,12 +5,7 @@ from pathlib import Path
 
 
 def read_api_key(path: Path) -> str:
-    """Read the key.
-
-    Raises:
-        ValueError: the file cannot be read, or holds no key.
-
-    """
+    """Read the key, or raise ValueError if the file cannot be read or holds none."""
     try:
         key = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The `gwclient` command: its group, and how it ends."""
+"""The `gwclient` command: its group, and its exit codes."""
 
 import os
 import sys
@@ -9,22 +9,29 @@ from importlib.metadata import version
 from typing import NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
 from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
+from gwclient.commands.options import Debugging
 from gwclient.commands.orders import claim, clean, release, thaw, train
 from gwclient.commands.push import push_command, simulate
-from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats
+from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
 from gwclient.commands.replay import replay
-from gwclient.commands.shell import completion
-from gwclient.commands.verify import verify
 from gwclient.commands.watch import watch
-from gwclient.errors import GwclientError
-from gwclient.exits import EXIT_CODES, INTERRUPTED, NOT_ACKNOWLEDGED, USAGE, exit_code_of
-from gwclient.options import Debugging
+from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, USAGE, GwclientError
+
+_EXIT_CODES = """\b
+Exit codes:
+  0    everything was acknowledged, or answered
+  1    something was refused, not acknowledged, or not as asked for
+  2    the command, or the data it names, cannot be used
+  3    the gateway, or the source of the data, does not answer
+  130  interrupted
+"""
 
 
-@click.group(invoke_without_command=True, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("glitchflow-datastore"), prog_name="gwclient")
 @click.pass_context
 def gwclient(context: click.Context) -> None:
@@ -53,22 +60,37 @@ def gwclient(context: click.Context) -> None:
         push_command.invoke(subcontext)
 
 
+@click.command
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    Examples:
+      eval "$(gwclient completion bash)"
+      gwclient completion fish > ~/.config/fish/completions/gwclient.fish
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"click cannot complete in {shell}")
+    # Its `source` would first look for the shell itself, to know its version; the script is the same.
+    made = kind(context.find_root().command, {}, "gwclient", "_GWCLIENT_COMPLETE")
+    click.echo(made.source_template % made.source_vars())
+
+
 for command in (
     *(push_command, simulate, replay),
     *(stats, desc, list_command, watch, batches, batch, manifest, segments, get),
     *(train, thaw, clean, claim, release, verify),
     *(doctor, completion),
 ):
+    command.epilog = _EXIT_CODES
     gwclient.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and exit; every error is one line on stderr, with --debug after its traceback.
-
-    Args:
-        arguments: what comes after the command's name; the process's own where not given.
-
-    """
+    """Run the command and exit; every error is one line on stderr, with --debug after its traceback."""
     sys.exit(_run(arguments))
 
 
@@ -83,12 +105,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         if debugging.on:
             traceback.print_exc()
         click.echo(f"gwclient: {error}", err=True)
-        return exit_code_of(error)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("gwclient: interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the answer went away; say nothing more, not even at exit.
+        # The reader of the output has closed it; write nothing more, not even at exit.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOT_ACKNOWLEDGED

@@ -21,7 +21,7 @@ from gwclient.client import GlitchflowClient
 from gwclient.errors import CursorError, GatewayRefused, NoStateFolder
 from gwclient.groups import Sendable
 from gwclient.pieces import Length
-from gwclient.push import Listener, Wrapping
+from gwclient.push import Listener
 from gwclient.strain import Span, join_spans
 from gwservice.atomic import locked, replace_file
 from gwwire.public import BatchState
@@ -32,16 +32,16 @@ _PAUSE_S = 0.5
 Spans = dict[str, list[tuple[float, float]]]
 
 
-class _State(msgspec.Struct):
-    """The file: `acknowledged` in segments of the present length, `settled` in others before that."""
+class State(msgspec.Struct):
+    """The content of a cursor file."""
 
     source: str
     gateway: str
     length: str
-    datastore: str = ""
-    salt: str = ""
+    datastore: str = ""  # the id of one of its batches; empty if unknown
+    salt: str = ""  # a part of the idempotency keys that differs from that of a discarded cursor
     acknowledged: Spans = {}
-    settled: Spans = {}
+    settled: Spans = {}  # acknowledged in segments of another length, and not sent again
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
@@ -51,35 +51,16 @@ def state_folder(environment: Mapping[str, str]) -> Path:
 
 
 class Cursor:
-    """What was acknowledged of one source by one gateway; use `open`, and `close` it.
+    """What was acknowledged of one source by one gateway; use `open`, and `close` it."""
 
-    Attributes:
-        path: the file.
-
-    """
-
-    def __init__(self, path: Path, state: _State, lock: ExitStack) -> None:
-        self.path = path
-        self._state = state
-        self._lock = lock
+    def __init__(self, path: Path, state: State, lock: ExitStack) -> None:
+        self.path, self.state, self._lock = path, state, lock
         self._pending: list[Span] = []
         self._saved = -math.inf
 
     @classmethod
     def open(cls, folder: Path, source: str, gateway: str, length: Length, *, restart: bool = False) -> Self:
-        """Open the cursor of a source.
-
-        Args:
-            folder: the folder of cursors, created if missing.
-            source: the source's identity.
-            gateway: the gateway's address.
-            length: how the source is cut this time.
-            restart: discard the cursor; the same strain is stored again.
-
-        Raises:
-            CursorError: the folder cannot be written, the file cannot be read, or another process is using it.
-
-        """
+        """Open the cursor of a source, or create it; with `restart` discard it, and store the same strain again."""
         digest = hashlib.sha256(f"{gateway}\n{source}".encode()).hexdigest()[:16]
         words = re.sub(r"\W+", "-", source.rpartition("/")[2])[:40].strip("-")
         path = folder / f"{words}-{digest}.json"
@@ -91,7 +72,7 @@ class Cursor:
                 raise CursorError(f"another process is sending this source right now ({path})") from error
             except OSError as error:
                 raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
-            fresh = _State(source, gateway, str(length), salt=uuid4().hex if restart else "")
+            fresh = State(source, gateway, str(length), salt=uuid4().hex if restart else "")
             state = fresh if restart else _read(path) or fresh
             if state.length != str(length):
                 settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))
@@ -99,58 +80,32 @@ class Cursor:
             return cls(path, state, lock.pop_all())
 
     @property
-    def datastore(self) -> str:
-        """The id of a batch of the datastore that acknowledged; empty if unknown."""
-        return self._state.datastore
-
-    @property
-    def salt(self) -> str:
-        """A part of the idempotency keys that differs from that of a discarded cursor."""
-        return self._state.salt
-
-    @property
-    def settled(self) -> Spans:
-        """What was acknowledged in segments of another length, by channel; it is not sent again."""
-        return self._state.settled
-
-    @property
     def empty(self) -> bool:
         """Whether nothing has been acknowledged."""
-        return not (self._state.acknowledged or self._state.settled)
+        return not (self.state.acknowledged or self.state.settled)
 
     def covers(self, span: Span) -> bool:
         """Whether a span was acknowledged, as part of a whole segment of the present length."""
-        spans = self._state.acknowledged.get(span.channel, [])
-        i = bisect_right(spans, (span.start, float("inf"))) - 1
+        spans = self.state.acknowledged.get(span.channel, [])
+        i = bisect_right(spans, (span.start, math.inf)) - 1
         return i >= 0 and spans[i][0] <= span.start and span.stop <= spans[i][1]
 
     def belong_to(self, datastore: str) -> None:
         """Empty the cursor, and assign it to another datastore."""
-        fresh = _State(self._state.source, self._state.gateway, self._state.length, datastore, self._state.salt)
-        self._state = fresh
+        self.state = msgspec.structs.replace(self.state, datastore=datastore, acknowledged={}, settled={})
 
     def acknowledge(self, span: Span) -> None:
-        """Add a span; the file is replaced at most every half second, and when the cursor is closed.
-
-        Raises:
-            CursorError: the file cannot be written.
-
-        """
+        """Add a span; the file is replaced at most every half second, and when the cursor is closed."""
         self._pending.append(span)
         if time.monotonic() - self._saved > _PAUSE_S:
             self.save()
 
     def save(self) -> None:
-        """Replace the file.
-
-        Raises:
-            CursorError: it cannot be written.
-
-        """
-        joined = join_spans(_flat(self._state.acknowledged) + self._pending)
-        self._state.acknowledged, self._pending = joined, []
+        """Replace the file, or raise CursorError."""
+        joined = join_spans(_flat(self.state.acknowledged) + self._pending)
+        self.state.acknowledged, self._pending = joined, []
         try:
-            replace_file(self.path, msgspec.json.encode(self._state))
+            replace_file(self.path, msgspec.json.encode(self.state))
         except OSError as error:
             raise CursorError(f"{self.path} cannot be written: {error.strerror}") from error
         self._saved = time.monotonic()
@@ -163,7 +118,7 @@ class Cursor:
             self._lock.close()
 
 
-class CursorListener(Wrapping):
+class CursorListener(Listener):
     """Advances a cursor by what is acknowledged, and passes every event on to another listener."""
 
     def __init__(self, shown: Listener, cursor: Cursor) -> None:
@@ -177,18 +132,13 @@ class CursorListener(Wrapping):
 
 
 async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callable[[str], None]) -> None:
-    """Empty the cursor if another datastore at this address acknowledged what it holds.
-
-    Raises:
-        GatewayError: the gateway cannot be asked.
-
-    """
+    """Empty the cursor if another datastore at this address acknowledged what it holds."""
     try:
         batches = await client.batches()
     except GatewayRefused:
         return  # the original system's gateway has no batches
     known = [batch.id for batch in batches]
-    if not known or cursor.datastore in known:
+    if not known or cursor.state.datastore in known:
         return
     if not cursor.empty:
         say(f"{client.base_url} is not the datastore that acknowledged before; everything is sent to it")
@@ -196,9 +146,9 @@ async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callabl
     cursor.belong_to((open_ones or known)[-1])
 
 
-def _read(path: Path) -> _State | None:
+def _read(path: Path) -> State | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_State)
+        return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -2,22 +2,27 @@
 
 GwclientError
 ├── GatewayError
-│   ├── GatewayUnavailable    the gateway does not answer, or not now: worth a retry
-│   ├── GatewayRefused        the gateway refused the request, and would again
-│   └── UnexpectedAnswer      the answer does not follow the gateway's contract
+│   ├── GatewayUnavailable
+│   ├── GatewayRefused
+│   └── UnexpectedAnswer
 ├── SourceError
-│   ├── SourceUnreachable     the archive of open data does not answer
-│   └── InvalidSource         there is no such event or data, or the file is invalid
-├── FolderError               a folder or file of results cannot be written
-├── CursorError               a cursor cannot be read, or another process sends the same source
-│   └── NoStateFolder         the folder of cursors cannot be written
-├── SpoolError                the spool cannot be read or written
-└── NotAsExpected             the datastore's state or data are not what was asked for
+│   ├── SourceUnreachable
+│   └── InvalidSource
+├── FolderError
+├── CursorError
+│   └── NoStateFolder
+├── SpoolError
+└── NotAsExpected
 """
+
+#: Exit codes of the command.
+NOT_ACKNOWLEDGED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
 
 class GwclientError(Exception):
     """The client could not do what it was asked to; the message is one line for people."""
+
+    exit_code = UNREACHABLE
 
 
 class GatewayError(GwclientError):
@@ -25,7 +30,7 @@ class GatewayError(GwclientError):
 
 
 class GatewayUnavailable(GatewayError):
-    """The gateway does not answer, or says that it cannot do so now.
+    """The gateway does not answer, or says that it cannot do so now: worth a retry.
 
     Attributes:
         retry_after: seconds the gateway asks to wait, or None.
@@ -35,8 +40,7 @@ class GatewayUnavailable(GatewayError):
 
     def __init__(self, message: str, *, retry_after: float | None = None, seen: bool = True) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
-        self.seen = seen
+        self.retry_after, self.seen = retry_after, seen
 
 
 class GatewayRefused(GatewayError):
@@ -49,11 +53,11 @@ class GatewayRefused(GatewayError):
 
     """
 
+    exit_code = NOT_ACKNOWLEDGED
+
     def __init__(self, message: str, *, status: int, code: str = "", field: str | None = None) -> None:
         super().__init__(message)
-        self.status = status
-        self.code = code
-        self.field = field
+        self.status, self.code, self.field = status, code, field
 
 
 class UnexpectedAnswer(GatewayError):
@@ -69,15 +73,21 @@ class SourceUnreachable(SourceError):
 
 
 class InvalidSource(SourceError):
-    """The source does not exist, or is not strain."""
+    """There is no such event or data, or the file is not strain."""
+
+    exit_code = USAGE
 
 
 class FolderError(GwclientError):
     """A folder or file of results cannot be written."""
 
+    exit_code = USAGE
+
 
 class CursorError(GwclientError):
-    """A cursor cannot be read or written, or is in use."""
+    """A cursor cannot be read or written, or another process sends the same source."""
+
+    exit_code = USAGE
 
 
 class NoStateFolder(CursorError):
@@ -87,6 +97,15 @@ class NoStateFolder(CursorError):
 class SpoolError(GwclientError):
     """The spool cannot be read or written."""
 
+    exit_code = USAGE
+
 
 class NotAsExpected(GwclientError):
     """The gateway's answer is valid, but its state or data are not what was asked for."""
+
+    exit_code = NOT_ACKNOWLEDGED
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message in one line."""
+    return " ".join(str(error).split())

@@ -13,12 +13,7 @@ _OURS = re.compile(r"gwb\d{19}\.json|glitches\.json")
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create the folder.
-
-    Raises:
-        FolderError: it cannot be created, or holds a batch already.
-
-    """
+    """Create the folder, or raise FolderError if that fails or it holds a batch already."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = [path.name for path in folder.iterdir() if _OURS.fullmatch(path.name)]
@@ -29,31 +24,20 @@ def prepare_folder(folder: Path) -> None:
 
 
 def write_batch(folder: Path, pieces: Iterable[Piece], on_written: Callable[[Piece, int], object]) -> None:
-    """Write each piece to a file `gwb<19 digits>.json`, in their order.
+    """Write each piece to a file `gwb<19 digits>.json`, in their order; the digits follow from its t0.
 
-    The digits follow from the pieces' t0, so that writing the same pieces again gives the same names.
     `on_written` is called with each piece and its size in bytes.
-
-    Raises:
-        FolderError: a file cannot be written.
-
     """
     last = 0
     for piece in pieces:
-        unix_ns = round(unix_of_gps(piece.span.start) * 1e9)
-        last = max(last + 1, unix_ns)
+        last = max(last + 1, round(unix_of_gps(piece.span.start) * 1e9))
         body = piece.body()
         write_file(folder / f"gwb{last:019d}.json", body)
         on_written(piece, len(body))
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file in one step: it exists completely or not at all.
-
-    Raises:
-        FolderError: it cannot be written.
-
-    """
+    """Write a file in one step, or raise FolderError; it exists completely or not at all."""
     try:
         replace_file(path, content)
     except OSError as error:

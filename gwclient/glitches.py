@@ -23,24 +23,14 @@ SNR_RANGE = (8.0, 40.0)
 
 
 class Glitch(msgspec.Struct, frozen=True):
-    """The truth about one injected glitch.
-
-    Attributes:
-        kind: "blip", "sine_gaussian" or "scattered_light".
-        detector: the detector it was injected into.
-        gps: GPS seconds of its centre.
-        frequency: Hz: where a blip or sine-Gaussian is strongest, the top of scattered-light arches.
-        snr: the optimal signal-to-noise ratio against the detector's design PSD.
-        duration: s, of the injected waveform, half of it on either side of `gps`.
-
-    """
+    """The truth about one injected glitch, of a kind in `KINDS`."""
 
     kind: str
     detector: str
-    gps: float
-    frequency: float
-    snr: float
-    duration: float
+    gps: float  # GPS seconds of its centre
+    frequency: float  # Hz: where a blip or sine-Gaussian is strongest, the top of scattered-light arches
+    snr: float  # the optimal signal-to-noise ratio against the detector's design PSD
+    duration: float  # s, of the injected waveform, half of it on either side of `gps`
 
     def overlaps(self, start: float, stop: float) -> bool:
         """Whether any of it lies in [start, stop) GPS seconds."""
@@ -71,12 +61,8 @@ def _sine_gaussian(rng: np.random.Generator) -> Waveform:
     frequency = math.exp(rng.uniform(math.log(40), math.log(400)))
     quality, phase = rng.uniform(5, 20), rng.uniform(0, 2 * math.pi)
     width = quality / (math.sqrt(2) * math.pi * frequency)
-
-    def strain(tau: Strain) -> Strain:
-        ringing: Strain = np.exp(-((tau / width) ** 2)) * np.cos(2 * math.pi * frequency * tau + phase)
-        return ringing
-
-    return Waveform(frequency, 8 * width, strain)
+    omega = 2 * math.pi * frequency
+    return Waveform(frequency, 8 * width, lambda tau: np.exp(-((tau / width) ** 2)) * np.cos(omega * tau + phase))
 
 
 def _scattered_light(rng: np.random.Generator) -> Waveform:
@@ -117,11 +103,7 @@ def draw(rng: np.random.Generator, per_second: float, seconds: float) -> Iterato
 def optimal_snr(strain: Strain, rate: float, psd: Callable[[Strain], Strain]) -> float:
     """Return the optimal matched-filter signal-to-noise ratio of a waveform, sqrt(4 ∫ |h(f)|²/S(f) df).
 
-    Args:
-        strain: the waveform, shape [samples], dimensionless.
-        rate: sample rate, Hz.
-        psd: one-sided noise power spectral density S, 1/Hz, of the frequency in Hz.
-
+    The waveform is dimensionless, shape [samples], its rate in Hz; S is one-sided, in 1/Hz, of the frequency in Hz.
     """
     size = 2 ** math.ceil(math.log2(2 * len(strain)))
     spectrum = np.fft.rfft(strain, size)[1:] / rate

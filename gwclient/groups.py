@@ -26,21 +26,13 @@ class Sendable(Protocol):
     @property
     def span(self) -> Span:
         """The channel and the GPS span that it covers."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """How much strain this is, in s."""
-        ...
 
     @property
     def samples(self) -> int:
-        """How many samples these are."""
-        ...
+        """The number of samples."""
 
     def body(self) -> bytes:
         """Return the segment's compact JSON."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,30 +46,19 @@ class Parcel:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Parcels for one request with the key `key`; parcel `i` has the key of line `i`.
-
-    A group of a live source is empty while the source has nothing.
-    """
+    """Parcels for one request with the key `key`; parcel `i` has the key of line `i`."""
 
     key: str
     parcels: list[Parcel]
 
     @property
     def size(self) -> int:
-        """How many bytes the segments have."""
+        """The number of bytes of the segments."""
         return sum(len(parcel.body) for parcel in self.parcels)
 
 
 class Grouper:
-    """Groups the pieces of a source, in their order.
-
-    Args:
-        pieces: the pieces, read one by one. A live source yields None while it has nothing.
-        block: pieces in a block; 1 for a source that cannot be read again.
-        is_done: whether a piece was acknowledged before and is not sent.
-        salt: part of the keys; another salt stores the same strain again.
-
-    """
+    """Groups the pieces of a source, in their order, up to `block` in a group; see `push` for the arguments."""
 
     def __init__(
         self,
@@ -87,33 +68,32 @@ class Grouper:
         is_done: Callable[[Span], bool] = lambda _: False,
         salt: str = "",
     ) -> None:
-        self._pieces = iter(pieces)
-        self._block = block
-        self._is_done = is_done
-        self._salt = salt.encode()
+        self._pieces, self._block, self._is_done, self._salt = iter(pieces), block, is_done, salt.encode()
         self._ready: deque[Group] = deque()
         self._most_bytes = math.inf
+        self._ended = False
         self._failure: GwclientError | None = None
         self.done_before: list[Span] = []
 
     def take(self, most: int) -> Group | None:
         """Return the next block if it has up to `most` pieces and all are to be sent, else the next piece alone.
 
-        Returns:
-            A group, which is empty while a live source has nothing, or None at the end.
-
-        Raises:
-            GwclientError: the source failed; everything before was returned.
-
+        The group is empty while a live source has nothing; at the end it is None, or the source's error is raised.
         """
         while not self._ready:
-            block = self._next_block()
-            if block is None:
+            block: list[Sendable] = []
+            while len(block) < self._block and sum(piece.samples for piece in block) < _FULL:
+                piece = self._next()
+                if piece is None:
+                    break
+                block.append(piece)
+            if block:
+                self._pack(block, most)
+            elif self._ended:
                 self._raise_failure()
                 return None
-            if not block:
+            else:
                 return Group("", [])
-            self._pack(block, most)
         return self._ready.popleft()
 
     def shrink(self, refused: Group) -> None:
@@ -121,12 +101,7 @@ class Grouper:
         self._most_bytes = refused.size // 2
 
     def rest(self) -> Iterator[Sendable]:
-        """Return the pieces that were not taken; of a live source, those that it has now.
-
-        Raises:
-            GwclientError: the source failed; everything before was returned.
-
-        """
+        """Return the pieces that were not taken, of a live source those that it has now; raise as `take`."""
         while self._ready:
             yield from (parcel.piece for parcel in self._ready.popleft().parcels)
         while (piece := self._next()) is not None:
@@ -134,34 +109,13 @@ class Grouper:
                 yield piece
         self._raise_failure()
 
-    def _next_block(self) -> list[Sendable] | None:
-        """Return the pieces of the next block, empty while there are none, or None at the end."""
-        block: list[Sendable] = []
-        samples = 0
-        while len(block) < self._block and samples < _FULL:
-            try:
-                piece = next(self._pieces)
-            except StopIteration:
-                return block or None
-            except GwclientError as error:
-                self._failure = error
-                return block or None
-            if piece is None:
-                break
-            block.append(piece)
-            samples += piece.samples
-        return block
-
     def _pack(self, block: list[Sendable], most: int) -> None:
         done = [self._is_done(piece.span) for piece in block]
         self.done_before += [piece.span for piece, is_done in zip(block, done, strict=True) if is_done]
         if all(done):
             return
         bodies = [piece.body() for piece in block]
-        digest = hashlib.blake2b(self._salt, digest_size=16)
-        for body in bodies:
-            digest.update(body)
-        key = digest.hexdigest()
+        key = hashlib.blake2b(b"".join([self._salt, *bodies]), digest_size=16).hexdigest()
         whole = Group(key, [Parcel(*each, f"{key}/{i}") for i, each in enumerate(zip(block, bodies, strict=True))])
         if len(block) <= most and whole.size <= self._most_bytes and not any(done):
             self._ready.append(whole)
@@ -170,12 +124,13 @@ class Grouper:
             self._ready.extend(Group(parcel.key, [parcel]) for parcel in alone)
 
     def _next(self) -> Sendable | None:
-        """Return a piece or None; a failure ends the source, and is raised after all pieces were taken."""
         try:
-            return next(self._pieces, None)
+            return next(self._pieces)
+        except StopIteration:
+            self._ended = True
         except GwclientError as error:
-            self._failure = error
-            return None
+            self._ended, self._failure = True, error
+        return None
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

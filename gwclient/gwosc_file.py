@@ -20,22 +20,13 @@ _MASK_BITS = 32
 
 def file_name(stretch: Stretch) -> str:
     """Return the name `OBS-TYPE-GPSSTART-DURATION.hdf5`, in whole seconds that contain the stretch."""
-    start = math.floor(stretch.t0)
-    duration = math.ceil(stretch.stop) - start
     kind = re.sub(r"\W+", "_", stretch.channel)
-    return f"{stretch.channel[0]}-{kind}-{start}-{duration}.hdf5"
+    return f"{stretch.channel[0]}-{kind}-{stretch.start}-{stretch.seconds}.hdf5"
 
 
 @contextmanager
 def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
-    """Create a file for a stretch; yields the dataset for its samples: float64, dimensionless, shape [samples].
-
-    The file appears at `path` when the block ends without an exception.
-
-    Raises:
-        FolderError: it cannot be written.
-
-    """
+    """Yield the dataset, float64 of shape [samples], of a file that appears at `path` when the block succeeds."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, durable=False) as temporary, h5py.File(temporary, "w") as file:
@@ -45,29 +36,21 @@ def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
 
 
 def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:
-    """Write the data-quality bits of a stretch: a bit is set if all segments of that second have it.
+    """Write the data-quality bits of a stretch, unless they are more than a mask of GWOSC's layout has.
 
-    Nothing is written if there are more bits than a mask of GWOSC's layout has.
-
-    Args:
-        strain: the dataset that `writing` yielded.
-        stretch: the stretch.
-        told: the names of the bits that each of its segments has, in their order.
-
+    A bit is set if all segments of that second have it. `told` has the names of the bits that each segment has.
     """
     names = list(dict.fromkeys(name for of_segment in told for name in of_segment))
     if len(names) > _MASK_BITS:
         return
-    start = math.floor(stretch.t0)
-    seconds = math.ceil(stretch.stop) - start
-    mask = np.full(seconds, (1 << len(names)) - 1, dtype=np.uint32)
+    mask = np.full(stretch.seconds, (1 << len(names)) - 1, dtype=np.uint32)
     for placed, holding in zip(stretch.placed, told, strict=True):
-        begin = stretch.t0 + placed.at * stretch.dt - start
+        begin = stretch.t0 + placed.at * stretch.dt - stretch.start
         end = begin + (placed.last - placed.first) * stretch.dt
         mask[math.floor(begin) : math.ceil(end)] &= sum(1 << names.index(name) for name in holding)
     group = strain.file.create_group("quality/simple")
     group["DQmask"] = mask
-    group["DQmask"].attrs.update(Xstart=start, Xspacing=1.0, Npoints=seconds, Bits=len(names))
+    group["DQmask"].attrs.update(Xstart=stretch.start, Xspacing=1.0, Npoints=stretch.seconds, Bits=len(names))
     group["DQShortnames"] = np.array([name.encode() for name in names])
     group["DQDescriptions"] = np.array([f"passes {name}".encode() for name in names])
 
@@ -79,13 +62,12 @@ def _lay_out(file: h5py.File, stretch: Stretch) -> Any:
         Npoints=stretch.count, Xstart=stretch.t0, Xspacing=stretch.dt,
         Xlabel="GPS time", Xunits="second", Ylabel="Strain", Yunits="",
     )  # fmt: skip
-    start = math.floor(stretch.t0)
     file["strain/GWOSCmeta"] = name
     file["meta/Description"] = "Strain data time series"
     file["meta/Detector"] = detector
     file["meta/Observatory"] = detector[:1]
-    file["meta/GPSstart"] = start
-    file["meta/Duration"] = math.ceil(stretch.stop) - start
+    file["meta/GPSstart"] = stretch.start
+    file["meta/Duration"] = stretch.seconds
     file["meta/Type"] = "StrainTimeSeries"
-    file["meta/UTCstart"] = f"{utc_of_gps(start):%Y-%m-%dT%H:%M:%S}"
+    file["meta/UTCstart"] = f"{utc_of_gps(stretch.start):%Y-%m-%dT%H:%M:%S}"
     return strain

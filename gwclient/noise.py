@@ -71,18 +71,9 @@ SENSITIVITIES: Mapping[str, Sensitivity] = {"H1": _LIGO, "L1": _LIGO, "V1": _VIR
 def coloured_noise(sensitivity: Sensitivity, samples: int, rate: int, rng: np.random.Generator) -> Array:
     """Draw Gaussian noise of the given sensitivity.
 
-    White noise is filtered with the zero-phase kernel whose gain is sqrt(S(f)·rate/2), block by block
-    (overlap-save): no seam, no period, and the noise of a shorter run is the beginning of that of a longer one.
-
-    Args:
-        sensitivity: the one-sided PSD S.
-        samples: how many.
-        rate: sample rate, Hz.
-        rng: the random number generator.
-
-    Returns:
-        Strain, shape [samples].
-
+    White noise is filtered with the zero-phase kernel whose gain is sqrt(S(f)·rate/2), for the one-sided PSD S and a
+    rate in Hz, block by block (overlap-save): no seam, no period, and the noise of a shorter run is the beginning of
+    that of a longer one. The strain has shape [samples].
     """
     kernel = _colouring_kernel(sensitivity, rate)
     size = 4 * len(kernel)

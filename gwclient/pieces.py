@@ -29,25 +29,12 @@ class Piece:
         return Span(self.run.channel, self.run.gps(self.first), self.run.gps(self.last))
 
     @property
-    def seconds(self) -> float:
-        """How much strain this is, in s."""
-        return (self.last - self.first) * self.run.dt
-
-    @property
     def samples(self) -> int:
-        """How many samples these are."""
+        """The number of samples."""
         return self.last - self.first
 
     def segment(self) -> Segment:
         """Return the segment."""
-        h = self.run.strain[self.first : self.last].tolist()
-        return Segment(h, (self.run.gps(self.first), self.run.dt), self._meta())
-
-    def body(self) -> bytes:
-        """Return the segment's compact JSON."""
-        return encode_segment(self.segment())
-
-    def _meta(self) -> dict[str, Any] | msgspec.UnsetType:
         channel = {"channel": self.run.channel} if self.run.channel else {}
         meta: dict[str, Any] = {**channel, **self.run.meta}
         _, start, stop = self.span
@@ -55,7 +42,16 @@ class Piece:
             meta["quality"] = self.run.quality.holding(start, stop)
         if glitches := [glitch for glitch in self.run.glitches if glitch.overlaps(start, stop)]:
             meta["glitches"] = msgspec.to_builtins(glitches)
-        return meta or msgspec.UNSET
+        h = self.run.strain[self.first : self.last].tolist()
+        return Segment(h, (start, self.run.dt), meta or msgspec.UNSET)
+
+    def body(self) -> bytes:
+        """Return the segment's compact JSON."""
+        return encode_segment(self.segment())
+
+
+#: The start of the next piece of a run, the number of the run, the piece, and those after it.
+_Waiting = tuple[float, int, Piece, Iterator[Piece]]
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,12 @@ class Length:
 
 
 def cut(run: Run, length: Length | float) -> Iterator[Piece]:
-    """Cut a run into pieces of a length (a number is seconds).
-
-    The last one before what is left out, or before the end, may be shorter.
-    """
+    """Cut a run into pieces of a length (a number is seconds); the last of a stretch may be shorter."""
     samples = (length if isinstance(length, Length) else Length(length)).of(run.dt)
-    for start, stop in _stretches(_good(run)):
+    good = np.isfinite(run.strain)
+    for first, last, _ in run.exclusions:
+        good[first:last] = False
+    for start, stop in _stretches(good):
         for first in range(start, stop, samples):
             yield Piece(run, first, min(first + samples, stop))
 
@@ -107,7 +103,7 @@ def in_time_order(
     A batch that is frozen halfway then contains the same span of every detector. No more runs are in memory
     at a time than overlap. `on_left_out` is called with every span that is not sent.
     """
-    waiting: list[tuple[float, int, Piece, Iterator[Piece]]] = []
+    waiting: list[_Waiting] = []
     for number, run in enumerate(runs):
         while waiting and waiting[0][0] < run.t0:
             yield _advance(waiting)
@@ -118,25 +114,17 @@ def in_time_order(
         yield _advance(waiting)
 
 
-def _good(run: Run) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    good: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(run.strain)
-    for first, last, _ in run.exclusions:
-        good[first:last] = False
-    return good
-
-
-def _advance(waiting: list[tuple[float, int, Piece, Iterator[Piece]]]) -> Piece:
+def _advance(waiting: list[_Waiting]) -> Piece:
     _, number, piece, rest = heapq.heappop(waiting)
     _enqueue(waiting, number, rest)
     return piece
 
 
-def _enqueue(waiting: list[tuple[float, int, Piece, Iterator[Piece]]], number: int, pieces: Iterator[Piece]) -> None:
+def _enqueue(waiting: list[_Waiting], number: int, pieces: Iterator[Piece]) -> None:
     if (piece := next(pieces, None)) is not None:
         heapq.heappush(waiting, (piece.span.start, number, piece, pieces))
 
 
 def _stretches(wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    """Return the half-open index ranges in which `wanted` is true."""
     edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

@@ -13,30 +13,17 @@ _PAUSE_S = 5.0
 
 
 class Progress(Listener):
-    """Shows progress on a stream, usually stderr.
-
-    Args:
-        stream: where to write.
-        seconds: how much strain is expected, in s; None if unknown.
-        quiet: show notices only (frozen, refused, trying again), no progress.
-
-    """
+    """Shows the progress of `seconds` s of strain (None if unknown) on a stream; if `quiet`, notices only."""
 
     def __init__(self, stream: TextIO, seconds: float | None, *, quiet: bool = False) -> None:
-        self._stream = stream
-        self._seconds = seconds
-        self._done = 0.0
-        self._segments = 0
-        self._quiet = quiet
-        self._last_line = time.monotonic()
-        self._last_notice = -_PAUSE_S
-        self._bar = (
-            tqdm(
-                total=seconds and round(seconds, 3), unit="s", unit_scale=True, desc="strain", file=stream, leave=False
-            )
-            if stream.isatty() and not quiet
-            else None
-        )
+        super().__init__()
+        self._stream, self._seconds, self._quiet = stream, seconds, quiet
+        self._done, self._segments = 0.0, 0
+        self._last_line, self._last_notice = time.monotonic(), -_PAUSE_S
+        self._bar = None
+        if stream.isatty() and not quiet:
+            total = seconds and round(seconds, 3)
+            self._bar = tqdm(total=total, unit="s", unit_scale=True, desc="strain", file=stream, leave=False)
 
     def close(self) -> None:
         """Remove the bar."""
@@ -45,10 +32,11 @@ class Progress(Listener):
 
     def acknowledged(self, piece: Sendable) -> None:
         """Advance the bar."""
-        self._done += piece.seconds
+        seconds = piece.span.stop - piece.span.start
+        self._done += seconds
         self._segments += 1
         if self._bar is not None:
-            self._bar.update(piece.seconds)
+            self._bar.update(seconds)
         elif not self._quiet and time.monotonic() - self._last_line > _PAUSE_S:
             self._last_line = time.monotonic()
             of_all = "" if self._seconds is None else f" of {self._seconds:.0f} s"

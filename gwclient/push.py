@@ -45,8 +45,7 @@ class Report:
         acknowledged: the spans of the segments that the gateway stored, in no order.
         bytes: the size of those segments as JSON.
         refusals: segments refused for good.
-        unsent: spans that were not acknowledged for any other reason; the gateway may still have stored
-            those that were in flight when the push ended.
+        unsent: spans not acknowledged for any other reason; those in flight at the end may still have been stored.
         before: spans that were acknowledged in an earlier push, and were not sent again.
         error: why it ended FAILED, or REFUSED before every piece was attempted.
 
@@ -62,42 +61,30 @@ class Report:
 
 
 class Listener:
-    """Receives the events of a push; this one ignores them."""
+    """Receives the events of a push, and passes them on to another listener if there is one."""
 
-    def acknowledged(self, piece: Sendable) -> None:
-        """Handle a piece that was stored."""
-
-    def refused(self, piece: Sendable, reason: str) -> None:
-        """Handle a piece that was refused for good."""
-
-    def frozen(self, poll: float) -> None:
-        """Handle a frozen datastore, whose state is asked every `poll` s."""
-
-    def thawed(self) -> None:
-        """Handle a datastore that is open again."""
-
-
-class Wrapping(Listener):
-    """Passes the events of a push on to another listener."""
-
-    def __init__(self, other: Listener) -> None:
+    def __init__(self, other: "Listener | None" = None) -> None:
         self._other = other
 
     def acknowledged(self, piece: Sendable) -> None:
         """Handle a piece that was stored."""
-        self._other.acknowledged(piece)
+        if self._other:
+            self._other.acknowledged(piece)
 
     def refused(self, piece: Sendable, reason: str) -> None:
         """Handle a piece that was refused for good."""
-        self._other.refused(piece, reason)
+        if self._other:
+            self._other.refused(piece, reason)
 
     def frozen(self, poll: float) -> None:
         """Handle a frozen datastore, whose state is asked every `poll` s."""
-        self._other.frozen(poll)
+        if self._other:
+            self._other.frozen(poll)
 
     def thawed(self) -> None:
         """Handle a datastore that is open again."""
-        self._other.thawed()
+        if self._other:
+            self._other.thawed()
 
 
 async def push(  # noqa: PLR0913 (each has a good default)
@@ -116,14 +103,12 @@ async def push(  # noqa: PLR0913 (each has a good default)
 ) -> Report:
     """Send pieces until all are acknowledged, or the push has to end.
 
-    Segments are sent in groups if the gateway accepts many in one request, else one by one. Either
-    way the key of each follows from the bytes of its block, so that the gateway stores it once however often it is
-    sent, in another push too (see `GlitchflowClient`).
+    Segments are sent in groups if the gateway accepts many in one request, else one by one. Either way the key of each
+    follows from the bytes of its block, so that the gateway stores it once however often it is sent.
 
     Args:
         client: an open client; it decides about retries.
-        pieces: what to send. They are pulled one by one, and pulled to the end even if sending ends
-            before, to know what was not sent.
+        pieces: what to send; they are pulled one by one, and to the end even if sending ends before.
         concurrency: segments in flight, in however many requests.
         wait: while the datastore is frozen, ask every `poll` s until it is open, and go on.
         poll: s.
@@ -132,17 +117,15 @@ async def push(  # noqa: PLR0913 (each has a good default)
         stop: set it to end the push.
         is_done: whether a span was acknowledged before; it is not sent again.
         salt: another salt stores the same strain again.
-        live: the source yields its pieces as they arrive, and None while it has none; each has a key that
-            follows from its own bytes.
+        live: the source yields its pieces as they arrive, and None while it has none; each is a block of its own.
 
     Returns:
         The report. It contains errors, which are not raised: they must not hide what was acknowledged.
 
     """
     grouper = Grouper(pieces, block=1 if live else BLOCK, is_done=is_done, salt=salt)
-    return await _Push(client, grouper, wait, poll, listener or Listener(), stop or asyncio.Event()).run(
-        concurrency, grace
-    )
+    sending = _Push(client, grouper, wait, poll, listener or Listener(), stop or asyncio.Event())
+    return await sending.run(concurrency, grace)
 
 
 @dataclass
@@ -172,21 +155,21 @@ class _Push:
 
     async def _send(self, concurrency: int) -> None:
         try:
-            shares = _shares(concurrency) if await self.client.takes_many() else [1] * concurrency
+            many = await self.client.takes_many() and concurrency >= BLOCK
         except GwclientError as error:
             self._end(Ending.FAILED, error)
             return
+        shares = [BLOCK] * (concurrency // BLOCK) if many else [1] * concurrency
         outcomes = await asyncio.gather(*map(self._work, shares), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
 
     async def _work(self, share: int) -> None:
-        """Send one request after the other, each with up to `share` segments."""
         try:
             while not self.stop.is_set() and (group := self.grouper.take(share)) is not None:
                 if not group.parcels:
-                    await self._stopped_within(_PAUSE_S)
+                    await is_set_within(self.stop, _PAUSE_S)
                 self.on_their_way |= {parcel.key: parcel for parcel in group.parcels}
                 await self._deliver(group)
         except GwclientError as error:
@@ -200,8 +183,6 @@ class _Push:
                 await self._deliver_alone(parcel)
 
     async def _deliver_together(self, group: Group) -> None:
-        """Send the group once; what is not answered then stays in flight."""
-
         def hear(i: int, answer: LineAnswer) -> None:
             # At once: the rest of the answer may be lost.
             parcel = group.parcels[i]
@@ -249,36 +230,24 @@ class _Push:
         self.listener.refused(parcel.piece, str(refusal))
 
     async def _meet_freeze(self) -> None:
-        """End the push, or wait until the datastore is open."""
-        if self.wait:
-            await self._until_open()
-        else:
+        """End the push, or wait until the datastore is open; one task asks for all that wait."""
+        if not self.wait:
             self._end(Ending.FROZEN)
-
-    async def _until_open(self) -> None:
-        """Wait until the datastore is open; one task asks for all that wait."""
+            return
         if self.thaw is None or self.thaw.done():
             self.thaw = asyncio.create_task(self._ask_until_open())
         await asyncio.shield(self.thaw)
 
     async def _ask_until_open(self) -> None:
         self.listener.frozen(self.poll)
-        while not await self._stopped_within(self.poll):
+        while not await is_set_within(self.stop, self.poll):
             state = await self.client.desc()
             if state.resp is DatastoreState.OPERATIONAL:
                 self.listener.thawed()
                 return
 
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            await asyncio.wait_for(self.stop.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
-
     def _end(self, ending: Ending, error: GwclientError | None = None) -> None:
-        """End the push; the first reason is reported."""
-        if self.report.ending is Ending.COMPLETE:
+        if self.report.ending is Ending.COMPLETE:  # the first reason is reported
             self.report.ending, self.report.error = ending, error
         self.stop.set()
 
@@ -297,10 +266,14 @@ class _Push:
             self.report.ending = Ending.REFUSED if self.report.refusals else Ending.COMPLETE
 
 
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait until an event is set, for so many s at most; return whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 def _is_created(answer: LineAnswer) -> bool:
     return isinstance(answer, StreamAnswer) and answer.resp == "CREATED"
-
-
-def _shares(concurrency: int) -> list[int]:
-    """Return the segments of each concurrent request: a block each, else one segment each."""
-    return [BLOCK] * (concurrency // BLOCK) if concurrency >= BLOCK else [1] * concurrency

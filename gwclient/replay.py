@@ -9,7 +9,7 @@ from http import HTTPStatus
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError
 from gwclient.groups import Sendable
-from gwclient.push import Ending, Listener, Report, Wrapping, push
+from gwclient.push import Ending, Listener, Report, is_set_within, push
 from gwclient.spool import Spool
 from gwclient.strain import Span
 
@@ -20,20 +20,12 @@ _FULL = frozenset({HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.TOO_MANY_REQUESTS
 
 @dataclass
 class Pace:
-    """The progress of a replay.
-
-    Attributes:
-        rate: s of strain that are due each second.
-        came: GPS seconds up to which strain was due; None before the first.
-        acknowledged: GPS seconds up to which strain was acknowledged.
-        dropped: what was due while the spool was full.
-
-    """
+    """The progress of a replay, in which `rate` s of strain are due each second."""
 
     rate: float
-    came: float | None = None
-    acknowledged: float | None = None
-    dropped: list[Span] = field(default_factory=list)
+    came: float | None = None  # GPS seconds up to which strain was due
+    acknowledged: float | None = None  # GPS seconds up to which strain was acknowledged
+    dropped: list[Span] = field(default_factory=list)  # what was due while the spool was full
 
     @property
     def lag(self) -> float:
@@ -43,7 +35,7 @@ class Pace:
         return max(0.0, self.came - self.acknowledged)
 
 
-class _Advancing(Wrapping):
+class _Advancing(Listener):
     """Removes acknowledged and refused pieces from the spool, and passes the events on."""
 
     def __init__(self, spool: Spool, pace: Pace, shown: Listener) -> None:
@@ -74,53 +66,38 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
 ) -> Report:
     """Send each piece when its last sample is due, after those that wait in the spool.
 
-    A frozen datastore, and a gateway that is away, are waited out while the strain goes on and the spool fills. Where
-    it is full, what comes about is dropped, and told.
-
-    Args:
-        client: an open client.
-        pieces: what to send, in the order of time.
-        spool: holds each piece until it is acknowledged.
-        pace: the progress, which is updated.
-        concurrency: segments in flight.
-        poll: s after which a frozen or absent datastore is asked again.
-        listener: receives the events of every piece.
-        say: is called with each line for people.
-        stop: set it to end; what waits stays in the spool.
-
-    Returns:
-        The report; `unsent` is what was dropped, and what still waits.
-
+    The spool holds each piece until it is acknowledged. While the datastore is frozen or does not answer, which is
+    asked again every `poll` s, the strain goes on and the spool fills; pieces that are due while it is full are
+    dropped. If `stop` is set, the pieces that wait stay in the spool. `pace` is updated; `say` is called with each
+    line for people. The report's `unsent` are the pieces that were dropped, and those that still wait.
     """
     report = Report()
-    done = asyncio.Event()
-    advancing = _Advancing(spool, pace, listener)
+    ending = asyncio.Event()
 
     async def feed() -> None:
-        try:
-            await _come_about(pieces, spool, pace, say, stop)
-            while len(spool) and not await _either(stop, _TICK_S):
-                pass
-        finally:
-            done.set()
-
-    async def drain() -> None:
-        while not done.is_set():
-            part = await _push_until(done, client, spool, concurrency, poll, advancing)
-            report.acknowledged += part.acknowledged
-            report.refusals += part.refusals
-            report.bytes += part.bytes
-            if done.is_set():
-                return
-            if not _may_pass(part.error):
-                report.ending, report.error = part.ending, part.error
-                stop.set()
-                return
-            say(f"{part.error}; {len(spool)} segments wait in the spool, asking again in {poll:g} s")
-            await _either(done, poll)
+        await _come_about(pieces, spool, pace, say, stop)
+        while len(spool) and not await is_set_within(stop, _TICK_S):
+            pass
 
     feeding = asyncio.create_task(feed())
-    await drain()
+    feeding.add_done_callback(lambda _: ending.set())
+    while not feeding.done():
+        ending = asyncio.Event()  # each push has its own, which it sets if it fails
+        part = await push(
+            client, spool.pending(), concurrency=concurrency, wait=True, poll=poll,
+            listener=_Advancing(spool, pace, listener), stop=ending, live=True,
+        )  # fmt: skip
+        report.acknowledged += part.acknowledged
+        report.refusals += part.refusals
+        report.bytes += part.bytes
+        if feeding.done():
+            break
+        if not _may_pass(part.error):
+            report.ending, report.error = part.ending, part.error
+            stop.set()
+            break
+        say(f"{part.error}; {len(spool)} segments wait in the spool, asking again in {poll:g} s")
+        await asyncio.wait({feeding}, timeout=poll)
     await feeding
     report.unsent = pace.dropped + spool.spans
     if report.ending is Ending.COMPLETE:
@@ -131,28 +108,7 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
     return report
 
 
-async def _push_until(  # noqa: PLR0913, PLR0917 (what a push needs)
-    done: asyncio.Event, client: GlitchflowClient, spool: Spool, concurrency: int, poll: float, listener: Listener
-) -> Report:
-    """Push what waits, until done or something fails; a push that fails sets its own end, not ours."""
-    ending = asyncio.Event()
-
-    async def forward() -> None:
-        await done.wait()
-        ending.set()
-
-    forwarding = asyncio.create_task(forward())
-    try:
-        return await push(
-            client, spool.pending(), concurrency=concurrency, wait=True, poll=poll, listener=listener, stop=ending,
-            live=True,
-        )  # fmt: skip
-    finally:
-        forwarding.cancel()
-
-
 def _may_pass(error: GwclientError | None) -> bool:
-    """Return whether an error may pass: the gateway is away, or the volume or the day's quota is full."""
     full = isinstance(error, GatewayRefused) and error.status in _FULL
     return full or isinstance(error, GatewayUnavailable)
 
@@ -160,7 +116,6 @@ def _may_pass(error: GwclientError | None) -> bool:
 async def _come_about(
     pieces: Iterable[Sendable], spool: Spool, pace: Pace, say: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    """Store each piece in the spool when its last sample is due."""
     began = time.monotonic()
     gps = None
     for piece in pieces:
@@ -168,7 +123,7 @@ async def _come_about(
         due = began + (piece.span.stop - gps) / pace.rate
         while (early := due - time.monotonic()) > 0:
             pace.came = piece.span.stop - early * pace.rate
-            if await _either(stop, min(early, _TICK_S)):
+            if await is_set_within(stop, min(early, _TICK_S)):
                 return
         if stop.is_set():
             return
@@ -178,12 +133,3 @@ async def _come_about(
                 say(f"the spool is full with {spool.size} bytes; what comes now is dropped until there is room")
             pace.dropped.append(piece.span)
         await asyncio.sleep(0)
-
-
-async def _either(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait until `stop` is set, for so many s at most; return whether it is set."""
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

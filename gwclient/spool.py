@@ -11,9 +11,7 @@ from gwclient.strain import Span
 from gwservice.atomic import locked, replace_file
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment
-from gwwire.spans import sampling, stop_of
-
-_DIGITS = 12
+from gwwire.spans import stop_of
 
 
 @dataclass(frozen=True)
@@ -22,18 +20,12 @@ class Spooled:
 
     span: Span
     samples: int
-    seconds: float
     number: int
     size: int
     path: Path
 
     def body(self) -> bytes:
-        """Return the segment's compact JSON.
-
-        Raises:
-            SpoolError: the file cannot be read.
-
-        """
+        """Return the segment's compact JSON."""
         try:
             return self.path.read_bytes()
         except OSError as error:
@@ -41,20 +33,10 @@ class Spooled:
 
 
 class Spool:
-    """A folder of segments, one file each, in the order they came.
-
-    Args:
-        folder: the folder, created if missing. Segments that an earlier process left there still wait.
-        most: upper limit in bytes.
-
-    Raises:
-        SpoolError: the folder cannot be used, or another process uses it.
-
-    """
+    """A folder of segments with up to `most` bytes, one file each, in order; those of an earlier process still wait."""
 
     def __init__(self, folder: Path, most: int) -> None:
-        self._folder = folder
-        self._most = most
+        self._folder, self._most = folder, most
         with ExitStack() as stack:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -77,22 +59,16 @@ class Spool:
         return [each.span for each in self._waiting.values()]
 
     def put(self, piece: Sendable) -> bool:
-        """Store a piece; return False if the spool is full and the piece was not stored.
-
-        Raises:
-            SpoolError: it cannot be written.
-
-        """
+        """Store a piece; return False if the spool is full and the piece was not stored."""
         body = piece.body()
         if self.size + len(body) > self._most:
             return False
-        path = self._folder / f"{self._next:0{_DIGITS}d}.json"
+        path = self._folder / f"{self._next:012d}.json"
         try:
             replace_file(path, body)
         except OSError as error:
             raise SpoolError(f"{path} cannot be written: {error.strerror}") from error
-        entry = Spooled(piece.span, piece.samples, piece.seconds, self._next, len(body), path)
-        self._waiting[self._next] = entry
+        self._waiting[self._next] = Spooled(piece.span, piece.samples, self._next, len(body), path)
         self._next += 1
         self.size += len(body)
         return True
@@ -129,4 +105,4 @@ def _read(path: Path) -> Spooled:
         raise SpoolError(f"{path} in the spool is no segment: {error.detail}") from error
     n = len(segment.h)
     span = Span(segment.channel or "", segment.t0, stop_of(segment.t0, n, segment.dt))
-    return Spooled(span, n, n * sampling(segment.dt), int(path.stem), len(body), path)
+    return Spooled(span, n, int(path.stem), len(body), path)

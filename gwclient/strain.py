@@ -75,7 +75,7 @@ class Run:
         meta: metadata of the run; part of the meta of each of its segments.
         glitches: the glitches injected into it; each goes into the meta of the segments it overlaps.
         exclusions: samples that are not to be sent; if they overlap, the first one counts.
-        quality: what is known of the data's quality; the bits set all through a segment go into its meta.
+        quality: its data-quality bits; those set all through a segment go into its meta.
 
     """
 
@@ -93,8 +93,13 @@ class Run:
         return first_sample(gps, self.t0, self.dt, len(self.strain))
 
     def gps(self, k: int) -> float:
-        """GPS seconds of sample `k`: the float64 closest to it on the sample grid, however long the run is."""
-        return float(Fraction(self.t0) + k * sample_period(self.dt))
+        """Return the GPS seconds of sample `k`."""
+        return gps_of(self.t0, k, self.dt)
+
+
+def gps_of(t0: float, k: int, dt: float) -> float:
+    """Return the GPS seconds of sample `k` after `t0`: the closest float64, however long the grid is."""
+    return float(Fraction(t0) + k * sample_period(dt))
 
 
 def join_spans(spans: Iterable[Span]) -> dict[str, list[tuple[float, float]]]:

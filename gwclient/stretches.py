@@ -1,5 +1,6 @@
 """Stretches of stored segments that follow each other without a gap."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -21,16 +22,7 @@ class Placed:
 
 @dataclass
 class Stretch:
-    """Segments of one channel that follow each other without a gap.
-
-    Attributes:
-        channel: `DET:NAME`; empty if the segments name none.
-        t0: GPS seconds of the first sample.
-        dt: sample spacing, s.
-        count: the number of samples.
-        placed: the segments, in order.
-
-    """
+    """Segments of one channel (empty if they name none) that follow each other without a gap."""
 
     channel: str
     t0: float
@@ -42,6 +34,16 @@ class Stretch:
     def stop(self) -> float:
         """GPS seconds after the last sample."""
         return stop_of(self.t0, self.count, self.dt)
+
+    @property
+    def start(self) -> int:
+        """The GPS second in which it begins."""
+        return math.floor(self.t0)
+
+    @property
+    def seconds(self) -> int:
+        """The number of whole seconds that contain it."""
+        return math.ceil(self.stop) - self.start
 
 
 def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tuple[list[Stretch], list[LeftOut]]:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from enum import StrEnum
+from http import HTTPStatus
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -14,17 +15,12 @@ from typing import NamedTuple
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.console import print_answer
+from gwclient.commands.options import Connection, with_connection
 from gwclient.cursor import state_folder
-from gwclient.errors import GatewayError, GatewayRefused, GatewayUnavailable
-from gwclient.exits import EXIT_CODES, NOT_ACKNOWLEDGED, UNREACHABLE
-from gwclient.options import Connection, with_connection
+from gwclient.errors import NOT_ACKNOWLEDGED, UNREACHABLE, GatewayError, GatewayRefused, GatewayUnavailable
 
 #: s that the clocks may differ.
 _CLOCK_S = 5.0
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
-_READ = "read"
-_A_KEY = "give a key that is valid with --key-file or GLITCHFLOW_KEY_FILE"
 
 
 class Verdict(StrEnum):
@@ -43,7 +39,7 @@ class Finding(NamedTuple):
     words: str
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @with_connection
 def doctor(connection: Connection) -> None:
     """Check address, versions, authorization, clock and readiness of the gateway, and this machine's own side.
@@ -52,17 +48,21 @@ def doctor(connection: Connection) -> None:
     """
     findings = asyncio.run(_examine(connection))
     words = "\n".join(f"{finding.verdict:5} {finding.check}: {finding.words}" for finding in findings)
-    print_answer(connection, [finding._asdict() for finding in findings], words)
-    if any(finding.verdict is Verdict.WRONG for finding in findings):
-        away = any(finding.check == "address" and finding.verdict is Verdict.WRONG for finding in findings)
-        sys.exit(UNREACHABLE if away else NOT_ACKNOWLEDGED)
+    connection.print_answer([finding._asdict() for finding in findings], words)
+    if wrong := {finding.check for finding in findings if finding.verdict is Verdict.WRONG}:
+        sys.exit(UNREACHABLE if "address" in wrong else NOT_ACKNOWLEDGED)
 
 
 async def _examine(connection: Connection) -> list[Finding]:
-    findings = [_own_version(), _frames(), _state_folder()]
+    own = f"gwclient {version('glitchflow-datastore')}, Python {sys.version.split()[0]}"
+    if find_spec("gwframe"):
+        frames = Finding("frames", Verdict.OK, "GWF frames can be read")
+    else:
+        missing = "GWF frames cannot be read; the extra glitchflow-datastore[frames] is missing"
+        frames = Finding("frames", Verdict.NOTE, missing)
     async with connection.client() as client:
-        findings += [each async for each in _examine_gateway(client)]
-    return findings
+        gateway = [each async for each in _examine_gateway(client)]
+    return [Finding("client", Verdict.OK, own), frames, _check_state_folder(), *gateway]
 
 
 async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
@@ -73,29 +73,26 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
         return
     except GatewayError as error:
         yield Finding("address", Verdict.NOTE, f"{client.base_url} does not describe itself: {error}")
-        about = None
-    if about is not None:
+    else:
         yield Finding("address", Verdict.OK, f"a gateway answers at {client.base_url}")
         yield _compare_versions(about.version)
         yield _compare_clocks(about.time)
     yield await _ask_permission(client)
-    yield await _ask_readiness(client)
-    yield await _ask_ndjson(client)
+    try:
+        await client.ready()
+        yield Finding("readiness", Verdict.OK, "every tier can do its work")
+    except GatewayError as error:
+        yield Finding("readiness", Verdict.WRONG, str(error))
+    try:
+        if await client.takes_many():
+            yield Finding("streaming", Verdict.OK, "takes many segments in one request")
+        else:
+            yield Finding("streaming", Verdict.NOTE, "takes one segment in a request")
+    except GatewayError as error:
+        yield Finding("streaming", Verdict.WRONG, str(error))
 
 
-def _own_version() -> Finding:
-    return Finding("client", Verdict.OK, f"gwclient {version('glitchflow-datastore')}, Python {sys.version.split()[0]}")
-
-
-def _frames() -> Finding:
-    if find_spec("gwframe"):
-        return Finding("frames", Verdict.OK, "GWF frames can be read")
-    return Finding(
-        "frames", Verdict.NOTE, "GWF frames cannot be read; the extra glitchflow-datastore[frames] is missing"
-    )
-
-
-def _state_folder() -> Finding:
+def _check_state_folder() -> Finding:
     folder = state_folder(os.environ)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,9 +117,8 @@ def _compare_clocks(told: float | None) -> Finding:
     if abs(apart) <= _CLOCK_S:
         return Finding("clock", Verdict.OK, f"no more than {_CLOCK_S:g} s apart")
     ahead = "ahead of" if apart > 0 else "behind"
-    return Finding(
-        "clock", Verdict.WRONG, f"this machine is {abs(apart):.0f} s {ahead} the gateway; set the clocks right"
-    )
+    words = f"this machine is {abs(apart):.0f} s {ahead} the gateway; set the clocks right"
+    return Finding("clock", Verdict.WRONG, words)
 
 
 async def _ask_permission(client: GlitchflowClient) -> Finding:
@@ -132,7 +128,7 @@ async def _ask_permission(client: GlitchflowClient) -> Finding:
         return await _ask_to_read(client, "may read")
     allowed = f"{who.name} may {', '.join(who.scopes)}" if who.name else "everybody may do everything"
     nobody = who.auth != "off" and who.name is None
-    if nobody or _READ in who.scopes:
+    if nobody or "read" in who.scopes:
         return await _ask_to_read(client, allowed)  # which tells nobody why
     return Finding("authorization", Verdict.OK, allowed)
 
@@ -141,25 +137,9 @@ async def _ask_to_read(client: GlitchflowClient, allowed: str) -> Finding:
     try:
         stats, state = await client.stats(), await client.desc()
     except GatewayError as error:
-        if isinstance(error, GatewayRefused) and error.status in {_UNAUTHORIZED, _FORBIDDEN}:
-            return Finding("authorization", Verdict.WRONG, f"{error}; {_A_KEY}")
+        if isinstance(error, GatewayRefused) and error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            advice = "give a key that is valid with --key-file or GLITCHFLOW_KEY_FILE"
+            return Finding("authorization", Verdict.WRONG, f"{error}; {advice}")
         return Finding("counts", Verdict.WRONG, str(error))
-    words = f"{allowed}: {state.resp}, {stats.n_itm} segments, {stats.buff_size} bytes"
-    return Finding("authorization", Verdict.OK, words)
-
-
-async def _ask_readiness(client: GlitchflowClient) -> Finding:
-    try:
-        await client.ready()
-    except GatewayError as error:
-        return Finding("readiness", Verdict.WRONG, str(error))
-    return Finding("readiness", Verdict.OK, "every tier can do its work")
-
-
-async def _ask_ndjson(client: GlitchflowClient) -> Finding:
-    try:
-        many = await client.takes_many()
-    except GatewayError as error:
-        return Finding("streaming", Verdict.WRONG, str(error))
-    words = "takes many segments in one request" if many else "takes one segment in a request"
-    return Finding("streaming", Verdict.OK if many else Verdict.NOTE, words)
+    counts = f"{state.resp}, {stats.n_itm} segments, {stats.buff_size} bytes"
+    return Finding("authorization", Verdict.OK, f"{allowed}: {counts}")

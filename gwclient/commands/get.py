@@ -5,7 +5,6 @@ import math
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,11 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.console import print_answer
+from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import FolderError, NotAsExpected, UnexpectedAnswer
-from gwclient.exits import EXIT_CODES
 from gwclient.gwosc_file import file_name, write_quality, writing
-from gwclient.options import Connection, Seconds, with_connection
 from gwclient.strain import LeftOut
 from gwclient.stretches import Stretch, assemble
 from gwwire.problems import ProblemError
@@ -29,12 +26,12 @@ from gwwire.segment import Segment, decode_segment
 _AHEAD = 8
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.argument("name", required=False)
 @click.option("--batch", help="The segments of this batch.")
 @click.option("--channel", help="Of this channel only, as L1:GWOSC-4KHZ_R1_STRAIN.")
-@click.option("--start", type=Seconds(), help="GPS seconds: what comes before is not wanted.")
-@click.option("--stop", type=Seconds(), help="GPS seconds: what comes from then on is not wanted.")
+@click.option("--start", type=seconds(), help="GPS seconds: what comes before is not wanted.")
+@click.option("--stop", type=seconds(), help="GPS seconds: what comes from then on is not wanted.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(),
     help="HDF5: the folder to write to. NDJSON: the file, - for standard output.  [default: the present folder, or -]",
@@ -44,16 +41,7 @@ _AHEAD = 8
     help="A file for each stretch of a channel without a gap; or a segment a line, as they were stored.",
 )  # fmt: skip
 @with_connection
-def get(  # noqa: PLR0913, PLR0917 (one for each option)
-    name: str | None,
-    batch: str | None,
-    channel: str | None,
-    start: float | None,
-    stop: float | None,
-    out: Path,
-    kind: str,
-    connection: Connection,
-) -> None:
+def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen: Any) -> None:
     """Get stored strain back: one segment by its NAME, a span, or a whole batch.
 
     Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 holds exactly the samples in
@@ -65,116 +53,90 @@ def get(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient get --batch b1795224029597668971 --out batch/
       gwclient get --channel L1:GWOSC-4KHZ_R1_STRAIN --start 1126259458 --stop 1126259466
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
-    some = [value for value in (batch, channel, start, stop) if value is not None]
-    if name and some:
+    wanted = {option: value for option, value in chosen.items() if value is not None}
+    if name and wanted:
         raise click.UsageError("a NAME says all; leave out --batch, --channel, --start and --stop")
-    if not (name or some):
+    if not (name or wanted):
         raise click.UsageError("name a segment, a --batch, a --channel, or a span")
-    start, stop = -math.inf if start is None else start, math.inf if stop is None else stop
+    start, stop = wanted.get("start", -math.inf), wanted.get("stop", math.inf)
     if not start < stop:
         raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
-    asyncio.run(_get(_Wanted(name, batch, channel, start, stop), kind, out, connection))
 
-
-@dataclass(frozen=True)
-class _Wanted:
-    """Which segments are wanted."""
-
-    name: str | None
-    batch: str | None
-    channel: str | None
-    start: float
-    stop: float
-
-    async def records(self, client: GlitchflowClient) -> list[SegmentRecord]:
-        start, stop = (edge if math.isfinite(edge) else None for edge in (self.start, self.stop))
-        found = client.segments(batch=self.batch, channel=self.channel, start=start, stop=stop)
-        return [each async for each in found]
-
-
-async def _get(wanted: _Wanted, kind: str, out: Path, connection: Connection) -> None:
-    async with connection.client() as client:
-        if wanted.name and kind == "ndjson":
-            _write_lines_to(out, [await client.segment(wanted.name)])
+    async def work(client: GlitchflowClient) -> None:
+        if name and kind == "ndjson":
+            await _write_lines(client, [name], out)
             return
-        if wanted.name:
-            await _get_one(client, wanted.name, out, connection)
-            return
-        records = await wanted.records(client)
+        records = [await _record(client, name)] if name else [each async for each in client.segments(**wanted)]
         if not records:
             raise NotAsExpected("the datastore has no such segment")
         if kind == "ndjson":
-            await _get_lines(client, records, out)
+            await _write_lines(client, [record.name for record in records], out)
         else:
-            await _get_files(client, records, wanted, out, connection)
+            await _write_files(client, *assemble(records, start, stop), out, connection)
+
+    connection.call(work)
 
 
-async def _get_lines(client: GlitchflowClient, records: Sequence[SegmentRecord], out: Path) -> None:
+async def _record(client: GlitchflowClient, name: str) -> SegmentRecord:
+    body = await client.segment(name)
+    segment = _decode(name, body)
+    return SegmentRecord(0, name, "", len(body), "", segment.channel, segment.t0, segment.dt, len(segment.h), "")
+
+
+async def _write_lines(client: GlitchflowClient, names: Sequence[str], out: Path) -> None:
     with _open_lines(out) as file:
-        async for _, body in _bodies(client, records):
+        async for body in _bodies(client, names):
             file.write(body + b"\n")
         file.flush()
 
 
-async def _get_one(client: GlitchflowClient, name: str, out: Path, connection: Connection) -> None:
-    body = await client.segment(name)
-    segment = _decode(name, body)
-    record = SegmentRecord(0, name, "", len(body), "", segment.channel, segment.t0, segment.dt, len(segment.h), "")
-    stretches, _ = assemble([record], -math.inf, math.inf)
-    path = _path_for(out, stretches[0])
-    with writing(path, stretches[0]) as strain:
-        strain[:] = np.array(segment.h)
-    print_answer(connection, {"files": [str(path)], "left_out": []}, _file_text(path, stretches[0]))
-
-
-async def _get_files(
-    client: GlitchflowClient, records: Sequence[SegmentRecord], wanted: _Wanted, out: Path, connection: Connection
+async def _write_files(
+    client: GlitchflowClient,
+    stretches: Sequence[Stretch],
+    dropped: Sequence[LeftOut],
+    out: Path,
+    connection: Connection,
 ) -> None:
-    stretches, dropped = assemble(records, wanted.start, wanted.stop)
-    paths = [_path_for(out, stretch) for stretch in stretches]
+    if not all(stretch.channel for stretch in stretches):
+        raise NotAsExpected("GWOSC's layout needs a channel, and these segments name none; ask for --format ndjson")
+    paths = [out / file_name(stretch) for stretch in stretches]
     if twice := sorted({path.name for path in paths if paths.count(path) > 1}):
         raise NotAsExpected(f"several stretches would be named {twice[0]}; ask for a shorter span, or for NDJSON")
-    bar = tqdm(
-        total=len(records), unit="segment", desc="get", leave=False, disable=None if not connection.as_json else True
-    )
-    with bar:
+    total = sum(len(stretch.placed) for stretch in stretches)
+    with tqdm(total=total, unit="segment", desc="get", leave=False, disable=connection.as_json or None) as bar:
         for path, stretch in zip(paths, stretches, strict=True):
             with writing(path, stretch) as strain:
                 placed = iter(stretch.placed)
                 quality: list[Sequence[str]] = []
-                async for record, body in _bodies(client, [each.record for each in stretch.placed]):
+                async for body in _bodies(client, [each.record.name for each in stretch.placed]):
                     place = next(placed)
-                    segment = _decode(record.name, body)
-                    h = np.array(segment.h)
+                    segment = _decode(place.record.name, body)
                     quality += _quality_of(segment)
-                    strain[place.at : place.at + place.last - place.first] = h[place.first : place.last]
+                    count = place.last - place.first
+                    strain[place.at : place.at + count] = np.array(segment.h)[place.first : place.last]
                     bar.update()
                 if len(quality) == len(stretch.placed) and any(quality):
                     write_quality(strain, stretch, quality)
-    words = [_file_text(*each) for each in zip(paths, stretches, strict=True)]
-    words += [
-        f"left out, {each.reason}: {each.span.channel} [{each.span.start!r}, {each.span.stop!r})" for each in dropped
+    words = [
+        f"{path}: {stretch.channel} [{stretch.t0!r}, {stretch.stop!r}), {stretch.count} samples"
+        for path, stretch in zip(paths, stretches, strict=True)
     ]
-    print_answer(
-        connection, {"files": [str(path) for path in paths], "left_out": _for_programs(dropped)}, "\n".join(words)
-    )
+    words += [f"left out, {reason}: {span.channel} [{span.start!r}, {span.stop!r})" for span, reason in dropped]
+    left_out = [{**each.span._asdict(), "reason": each.reason} for each in dropped]
+    connection.print_answer({"files": [str(path) for path in paths], "left_out": left_out}, "\n".join(words))
 
 
-async def _bodies(
-    client: GlitchflowClient, records: Sequence[SegmentRecord]
-) -> AsyncIterator[tuple[SegmentRecord, bytes]]:
+async def _bodies(client: GlitchflowClient, names: Sequence[str]) -> AsyncIterator[bytes]:
     """Fetch segments, several at a time, and yield them in order."""
-    for i in range(0, len(records), _AHEAD):
-        some = records[i : i + _AHEAD]
-        for record, body in zip(some, await asyncio.gather(*(client.segment(each.name) for each in some)), strict=True):
-            yield record, body
+    for i in range(0, len(names), _AHEAD):
+        for body in await asyncio.gather(*map(client.segment, names[i : i + _AHEAD])):
+            yield body
 
 
 def _quality_of(segment: Segment) -> list[Sequence[str]]:
     """Return the names of a segment's data-quality bits in a list, which is empty if it names none."""
     told = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
-    known = isinstance(told, list) and all(isinstance(name, str) for name in told)
-    return [told] if known and told is not None else []
+    return [told] if isinstance(told, list) and all(isinstance(name, str) for name in told) else []
 
 
 def _decode(name: str, body: bytes) -> Segment:
@@ -182,26 +144,6 @@ def _decode(name: str, body: bytes) -> Segment:
         return decode_segment(body)
     except ProblemError as error:
         raise UnexpectedAnswer(f"{name} is no segment: {error.detail}") from error
-
-
-def _path_for(out: Path, stretch: Stretch) -> Path:
-    if not stretch.channel:
-        raise NotAsExpected("GWOSC's layout needs a channel, and these segments name none; ask for --format ndjson")
-    return out / file_name(stretch)
-
-
-def _file_text(path: Path, stretch: Stretch) -> str:
-    return f"{path}: {stretch.channel} [{stretch.t0!r}, {stretch.stop!r}), {stretch.count} samples"
-
-
-def _for_programs(dropped: Sequence[LeftOut]) -> list[dict[str, Any]]:
-    return [{**each.span._asdict(), "reason": each.reason} for each in dropped]
-
-
-def _write_lines_to(out: Path, bodies: Sequence[bytes]) -> None:
-    with _open_lines(out) as file:
-        file.writelines(body + b"\n" for body in bodies)
-        file.flush()
 
 
 def _open_lines(out: Path) -> AbstractContextManager[IO[bytes]]:

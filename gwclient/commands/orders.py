@@ -7,22 +7,20 @@ from pathlib import Path
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.console import call_gateway, print_answer
+from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import NotAsExpected
-from gwclient.exits import EXIT_CODES
-from gwclient.options import Connection, Seconds, with_connection
 from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @_user
 @_token
 @click.option("--wait", is_flag=True, help="Ask again and again until the batch is frozen for this user.")
-@click.option("--poll", type=Seconds(0.05, 3600), default=10.0, show_default=True, help="How often to ask with --wait.")
-@click.option("--deadline", type=Seconds(0.05), help="With --wait: seconds after which to give up (exit code 1).")
+@click.option("--poll", type=seconds(0.05, 3600), default=10.0, show_default=True, help="How often to ask with --wait.")
+@click.option("--deadline", type=seconds(0.05), help="With --wait: seconds after which to give up (exit code 1).")
 @click.option(
     "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the frozen batch's id to it."
 )
@@ -48,7 +46,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         holder = user or await _own_name(client)
         return await (_until_frozen(client, holder, token, poll, deadline) if wait else client.train(holder, token))
 
-    answer = call_gateway(connection, work)
+    answer = connection.call(work)
     if batch_file and isinstance(answer, TrainFrozen):
         if not answer.batch:
             raise NotAsExpected("the gateway does not tell which batch is frozen")
@@ -58,7 +56,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     else:
         holder = f", held by {answer.holder}" if answer.holder else ""
         words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
-    print_answer(connection, answer, words)
+    connection.print_answer(answer, words)
 
 
 async def _own_name(client: GlitchflowClient) -> str:
@@ -90,7 +88,7 @@ async def _until_frozen(
         await asyncio.sleep(poll)
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @_user
 @_token
 @with_connection
@@ -103,11 +101,11 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
     async def work(client: GlitchflowClient) -> ThawAnswer:
         return await client.thaw(user or await _own_name(client), token)
 
-    answer = call_gateway(connection, work)
-    print_answer(connection, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+    answer = connection.call(work)
+    connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
 @click.option("--batch", help="Archive this batch only, not a later one.")
 @click.option(
@@ -123,8 +121,8 @@ def clean(message: str, batch: str | None, batch_file: Path | None, connection: 
         if batch:
             raise click.UsageError("--batch and --batch-file say the same; leave one out")
         batch = _read_batch(batch_file)
-    answer = call_gateway(connection, lambda client: client.clean(message, batch))
-    print_answer(connection, answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+    answer = connection.call(lambda client: client.clean(message, batch))
+    connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 
 def _read_batch(path: Path) -> str:
@@ -137,7 +135,7 @@ def _read_batch(path: Path) -> str:
     return batch
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.argument("batch")
 @click.option("--worker", required=True, help="Who works on it.")
 @click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="For how many seconds.")
@@ -147,11 +145,11 @@ def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
 
     Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
     """
-    answer = call_gateway(connection, lambda client: client.claim(batch, worker, lease))
-    print_answer(connection, answer, _claim_text(answer))
+    answer = connection.call(lambda client: client.claim(batch, worker, lease))
+    connection.print_answer(answer, _claim_text(answer))
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.argument("batch")
 @click.option("--worker", required=True, help="Who has worked on it.")
 @with_connection
@@ -160,8 +158,8 @@ def release(batch: str, worker: str, connection: Connection) -> None:
 
     Example: gwclient release b1795224029597668971 --worker preproc-1
     """
-    answer = call_gateway(connection, lambda client: client.release(batch, worker))
-    print_answer(connection, answer, _claim_text(answer))
+    answer = connection.call(lambda client: client.release(batch, worker))
+    connection.print_answer(answer, _claim_text(answer))
 
 
 def _claim_text(claim: Claim) -> str:

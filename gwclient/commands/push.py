@@ -4,7 +4,9 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,24 @@ import msgspec
 
 from gwclient.account import done_text
 from gwclient.client import Retry
-from gwclient.commands.console import print_answer
+from gwclient.commands.options import (
+    Connection,
+    PushOptions,
+    bits,
+    detectors,
+    seconds,
+    with_connection,
+    with_push_options,
+)
 from gwclient.commands.transfer import send_live, send_source
-from gwclient.exits import EXIT_CODES
 from gwclient.folder import prepare_folder, write_batch, write_file
-from gwclient.options import Bits, Connection, Detectors, PushOptions, Seconds, with_connection, with_push_options
-from gwclient.pieces import in_time_order
+from gwclient.pieces import Piece, in_time_order
 from gwclient.progress import Progress
 from gwclient.push import Report
 from gwclient.sources.download import Downloads
-from gwclient.sources.file import FileSource
-from gwclient.sources.gwosc import GwoscSource, event_detectors, event_gps
+from gwclient.sources.file import FileSource, strain_files
+from gwclient.sources.gwosc import event_detectors, event_gps, open_data
 from gwclient.sources.lines import pieces_of_lines, read_lines
-from gwclient.sources.names import strain_files
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run, join_spans
 from gwwire.spans import gaps
@@ -40,8 +47,8 @@ class _Wanted:
 
     event: str | None
     gps: tuple[float, float] | None
-    detector: tuple[str, ...]
-    rate: int | None
+    detector: tuple[str, ...] | None
+    rate: str | None
     files: tuple[Path, ...]
     folder: Path | None
     stdin: bool
@@ -81,12 +88,13 @@ class _Wanted:
         return start if self.start is None else self.start, stop if self.stop is None else self.stop
 
 
-@click.command("push", epilog=EXIT_CODES)
+@click.command("push")
 @click.option("--event", help="Fetch open data around this event from GWOSC.")
-@click.option("--gps", nargs=2, type=Seconds(), metavar="START STOP", help="Fetch open data of this GPS interval.")
+@click.option("--gps", nargs=2, type=seconds(), metavar="START STOP", help="Fetch open data of this GPS interval.")
 @click.option(
-    "--detector", type=Detectors(), default=(), help="Of open data: one or more, as H1,L1.  [default: all of the event]"
-)
+    "--detector", type=detectors, metavar="H1,L1",
+    help="Of open data: one or more, as H1,L1.  [default: all of the event]",
+)  # fmt: skip
 @click.option("--rate", type=click.Choice(["4096", "16384"]), help="Of open data: samples per second.  [default: 4096]")
 @click.option(
     "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -102,32 +110,18 @@ class _Wanted:
     help="Of frames: a channel or pattern, as L1:*STRAIN; may be given several times.  [default: what is strain]",
 )  # fmt: skip
 @click.option(
-    "--dq", type=Bits(),
+    "--dq", "bits", type=bits,
     help="Data-quality bits that have to be set, as DATA,CBC_CAT1; none: take all.  [default: DATA]",
 )  # fmt: skip
 @click.option(
     "--start",
-    type=Seconds(),
+    type=seconds(),
     help="With --event: seconds relative to its GPS time (-4). With files: GPS seconds.",
 )
-@click.option("--stop", type=Seconds(), help="The same for the end, which is not included (4).")
+@click.option("--stop", type=seconds(), help="The same for the end, which is not included (4).")
 @with_push_options
 @with_connection
-def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
-    event: str | None,
-    gps: tuple[float, float] | None,
-    detector: tuple[str, ...],
-    rate: str | None,
-    files: tuple[Path, ...],
-    folder: Path | None,
-    stdin: bool,  # noqa: FBT001 (click calls it by name)
-    channels: tuple[str, ...],
-    dq: tuple[str, ...] | None,
-    start: float | None,
-    stop: float | None,
-    options: PushOptions,
-    connection: Connection,
-) -> None:
+def push_command(options: PushOptions, connection: Connection, **chosen: Any) -> None:
     """Push recorded strain: open data, files, a folder of files, or segments from standard input.
 
     \b
@@ -144,37 +138,34 @@ def push_command(  # noqa: PLR0913, PLR0917 (one for each option)
     only what is missing is sent. A segment whose answer was lost is sent again under the same key, by which the gateway
     stores it once.
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
-    wanted = _Wanted(event, gps, detector, int(rate) if rate else None, files, folder, stdin, channels, dq, start, stop)
+    wanted = _Wanted(**chosen)
     if wanted.stdin:
         send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length), options, connection)
     elif wanted.open_data:
         source = _open_data(wanted, connection)
         runs = list(source.runs())
         _print_shortage(source, runs)
-        send_source(source, iter(runs), options, connection)
+        send_source(source, runs, options, connection)
     else:
-        files_source = _files(wanted)
-        send_source(files_source, files_source.runs(), options, connection)
+        source = _files(wanted)
+        send_source(source, source.runs(), options, connection)
 
 
-def _open_data(wanted: _Wanted, connection: Connection) -> GwoscSource:
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
+def _open_data(wanted: _Wanted, connection: Connection) -> FileSource:
+    say = partial(click.echo, err=True)
     if not connection.as_json:
         about = wanted.event or "GPS [{!r}, {!r})".format(*wanted.window)
-        say(f"fetching {about} of {', '.join(wanted.detector) or 'all detectors'} from GWOSC")
+        say(f"fetching {about} of {', '.join(wanted.detector or ()) or 'all detectors'} from GWOSC")
     gps = 0.0 if wanted.event is None else event_gps(wanted.event)
     start, stop = wanted.window
-    detectors = wanted.detector or event_detectors(wanted.event or "")
+    named = wanted.detector or event_detectors(wanted.event or "")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwclient"
     downloads = Downloads(cache, Retry(tries=connection.tries), connection.timeout, say)
-    return GwoscSource(
-        detectors, gps + start, gps + stop, downloads, wanted.rate or 4096, wanted.event or "", wanted.bits
-    )
+    rate = int(wanted.rate or 4096)
+    return open_data(named, gps + start, gps + stop, downloads, rate, wanted.event or "", wanted.bits)
 
 
-def _print_shortage(source: GwoscSource, runs: Sequence[Run]) -> None:
+def _print_shortage(source: FileSource, runs: Sequence[Run]) -> None:
     """Print the spans of the window that GWOSC has no file for."""
     for channel in dict.fromkeys(run.channel for run in runs):
         of_channel = [run for run in runs if run.channel == channel]
@@ -196,11 +187,13 @@ def _files(wanted: _Wanted) -> FileSource:
     return FileSource(paths, *wanted.window, wanted.bits, wanted.channels, name=name)
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.option(
-    "--detectors", type=Detectors(), default="H1,L1", show_default=True, help="Of H1, L1, V1, K1.",
-)  # fmt: skip
-@click.option("--seconds", type=Seconds(0.1, 4096), default=64.0, show_default=True, help="Of each detector.")
+    "--detectors", type=detectors, metavar="H1,L1", default="H1,L1", show_default=True, help="Of H1, L1, V1, K1."
+)
+@click.option(
+    "--seconds", "duration", type=seconds(0.1, 4096), default=64.0, show_default=True, help="Of each detector."
+)
 @click.option("--rate", type=click.IntRange(1024, 16384), default=4096, show_default=True, help="Samples per second.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed and t0, same strain.")
 @click.option("--t0", type=click.IntRange(0, 10**10), default=1_400_000_000, show_default=True, help="GPS seconds.")
@@ -215,17 +208,8 @@ def _files(wanted: _Wanted) -> FileSource:
 @click.option("--truth", type=click.Path(dir_okay=False, path_type=Path), help="Write the truth to this file.")
 @with_push_options
 @with_connection
-def simulate(  # noqa: PLR0913, PLR0917 (one for each option)
-    detectors: tuple[str, ...],
-    seconds: float,
-    rate: int,
-    seed: int,
-    t0: int,
-    glitch_rate: float,
-    out: Path | None,
-    truth: Path | None,
-    options: PushOptions,
-    connection: Connection,
+def simulate(
+    out: Path | None, truth: Path | None, options: PushOptions, connection: Connection, **parameters: Any
 ) -> None:
     """Push simulated strain: noise of the detectors' design sensitivity with injected glitches.
 
@@ -237,7 +221,7 @@ def simulate(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient simulate --detectors H1,L1,V1 --t0 1400000064 --truth glitches.json --wait
       gwclient simulate --seconds 32 --out batch/
     """  # noqa: D301 (see above)
-    source = SimulatedSource(detectors, seconds, rate, seed, t0, glitch_rate)
+    source = SimulatedSource(**parameters)
     if out is not None:
         prepare_folder(out)
     runs = list(source.runs())
@@ -246,31 +230,17 @@ def simulate(  # noqa: PLR0913, PLR0917 (one for each option)
         write_file(truth, telling)
     if out is None:
         send_source(source, iter(runs), options, connection)
-    else:
-        _write(out, source, runs, telling, options, connection)
-
-
-def _write(  # noqa: PLR0913, PLR0917 (all of what a batch folder is made from)
-    folder: Path,
-    source: SimulatedSource,
-    runs: Sequence[Run],
-    truth: bytes,
-    options: PushOptions,
-    connection: Connection,
-) -> None:
+        return
     report = Report()
-    progress = Progress(sys.stderr, source.seconds, quiet=connection.as_json)
+    with closing(Progress(sys.stderr, source.seconds, quiet=connection.as_json)) as progress:
 
-    def on_written(piece: Any, size: int) -> None:
-        report.acknowledged.append(piece.span)
-        report.bytes += size
-        progress.acknowledged(piece)
+        def on_written(piece: Piece, size: int) -> None:
+            report.acknowledged.append(piece.span)
+            report.bytes += size
+            progress.acknowledged(piece)
 
-    try:
-        write_batch(folder, in_time_order(runs, options.length, lambda _: None), on_written)
-    finally:
-        progress.close()
-    write_file(folder / "glitches.json", truth)
+        write_batch(out, in_time_order(runs, options.length, lambda _: None), on_written)
+    write_file(out / "glitches.json", telling)
     written = {"written": len(report.acknowledged), "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
-    words = f"{done_text(report, f'written to {folder}')}\nthe truth is in {folder / 'glitches.json'}"
-    print_answer(connection, {**written, "folder": str(folder)}, words)
+    words = f"{done_text(report, f'written to {out}')}\nthe truth is in {out / 'glitches.json'}"
+    connection.print_answer({**written, "folder": str(out)}, words)

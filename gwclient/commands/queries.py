@@ -1,65 +1,65 @@
-"""Commands that read: the current batch, all batches, and their segments."""
+"""Commands that read, or verify: the current batch, all batches, and their segments."""
 
 import asyncio
+import sys
 
 import click
 import msgspec
 
-from gwclient.commands.console import call_gateway, print_answer
-from gwclient.commands.verify import verification_text
-from gwclient.exits import EXIT_CODES
-from gwclient.options import Connection, Seconds, with_connection
+from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Connection, seconds, with_connection
+from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
-from gwwire.public import Batch
+from gwwire.public import Batch, Verification, VerificationState
 from gwwire.spans import stop_of
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @with_connection
 def stats(connection: Connection) -> None:
     """Show how many segments and bytes the current batch has.
 
     Example: gwclient stats --json
     """
-    answer = call_gateway(connection, lambda client: client.stats())
-    print_answer(connection, answer, f"{answer.n_itm} segments, {answer.buff_size} bytes")
+    answer = connection.call(lambda client: client.stats())
+    connection.print_answer(answer, f"{answer.n_itm} segments, {answer.buff_size} bytes")
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @with_connection
 def desc(connection: Connection) -> None:
     """Show the datastore's state, OPERATIONAL or FROZEN.
 
     Example: gwclient desc --srv gateway:8000
     """
-    answer = call_gateway(connection, lambda client: client.desc())
-    print_answer(connection, answer, answer.resp)
+    answer = connection.call(lambda client: client.desc())
+    connection.print_answer(answer, answer.resp)
 
 
-@click.command("list", epilog=EXIT_CODES)
+@click.command("list")
 @with_connection
 def list_command(connection: Connection) -> None:
     """List the files of the current batch, one per line.
 
     Example: gwclient list
     """
-    answer = call_gateway(connection, lambda client: client.list())
+    answer = connection.call(lambda client: client.list())
     if answer.nmlist or connection.as_json:
-        print_answer(connection, answer, "\n".join(answer.nmlist))
+        connection.print_answer(answer, "\n".join(answer.nmlist))
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @with_connection
 def batches(connection: Connection) -> None:
     """List all batches, the oldest first, one per line.
 
     Example: gwclient batches
     """
-    answer = call_gateway(connection, lambda client: client.batches())
-    print_answer(connection, {"batches": answer}, "\n".join(map(_batch_text, answer)))
+    answer = connection.call(lambda client: client.batches())
+    connection.print_answer({"batches": answer}, "\n".join(map(_batch_text, answer)))
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.argument("batch")
 @with_connection
 def batch(batch: str, connection: Connection) -> None:
@@ -67,11 +67,11 @@ def batch(batch: str, connection: Connection) -> None:
 
     Example: gwclient batch b1795224029597668971
     """
-    answer = call_gateway(connection, lambda client: client.batch(batch))
-    print_answer(connection, answer, _batch_text(answer))
+    answer = connection.call(lambda client: client.batch(batch))
+    connection.print_answer(answer, _batch_text(answer))
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.argument("batch")
 @with_connection
 def manifest(batch: str, connection: Connection) -> None:
@@ -79,16 +79,16 @@ def manifest(batch: str, connection: Connection) -> None:
 
     Example: gwclient manifest b1795224029597668971 --json
     """
-    answer = call_gateway(connection, lambda client: client.manifest(batch))
+    answer = connection.call(lambda client: client.manifest(batch))
     lines = sha256sum_lines((entry.name, entry.sha256) for entry in answer.segments)
-    print_answer(connection, answer, "".join(lines).rstrip())
+    connection.print_answer(answer, "".join(lines).rstrip())
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command
 @click.option("--batch", help="Of this batch only.")
 @click.option("--channel", help="Of this channel only, as L1:GWOSC-4KHZ_R1_STRAIN.")
-@click.option("--start", type=Seconds(), help="GPS seconds: those that end after it.")
-@click.option("--stop", type=Seconds(), help="GPS seconds: those that begin before it.")
+@click.option("--start", type=seconds(), help="GPS seconds: those that end after it.")
+@click.option("--stop", type=seconds(), help="GPS seconds: those that begin before it.")
 @with_connection
 def segments(
     batch: str | None, channel: str | None, start: float | None, stop: float | None, connection: Connection
@@ -110,8 +110,57 @@ def segments(
     asyncio.run(work())
 
 
+@click.command
+@click.argument("batch")
+@click.option(
+    "--poll", type=seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look how far it is."
+)
+@with_connection
+def verify(batch: str, poll: float, connection: Connection) -> None:
+    """Compare an archived batch with its manifest, and wait for the result (exit code 1: it is damaged).
+
+    It goes on at the datastore when this is interrupted, and asking again while it does begins nothing anew.
+
+    Example: gwclient verify b1795224029597668971
+    """
+    found = connection.call(lambda client: _until_found(client, batch, poll))
+    connection.print_answer(found, "\n".join([*found.problems, f"{batch} is {found.state}: {_read(found)}"]))
+    if found.state is VerificationState.DAMAGED:
+        sys.exit(NOT_ACKNOWLEDGED)
+
+
+async def _until_found(client: GlitchflowClient, batch: str, poll: float) -> Verification:
+    begun = await client.verify(batch)
+    told = ""
+    while True:
+        found = (await client.batch(batch)).verification
+        if found is None or found.at < begun.at:
+            raise NotAsExpected(f"the datastore was restarted before batch {batch} was verified; ask again")
+        if found.state is not VerificationState.RUNNING:
+            return found
+        if (progress := _read(found)) != told:
+            told = progress
+            click.echo(progress, err=True)
+        await asyncio.sleep(poll)
+
+
+def _read(found: Verification) -> str:
+    return f"{found.checked} of {found.segments} files read"
+
+
 def _batch_text(batch: Batch) -> str:
     holder = f", held by {batch.holder}" if batch.holder else ""
     counts = f"{batch.n_itm} segments, {batch.buff_size} bytes, opened {batch.opened}"
-    found = f", {verification_text(batch.verification)}" if batch.verification else ""
+    found = f", {_verification_text(batch.verification)}" if batch.verification else ""
     return f"{batch.id}  {batch.state}  {counts}{holder}{found}"
+
+
+def _verification_text(found: Verification) -> str:
+    match found.state:
+        case VerificationState.RUNNING:
+            return f"being verified: {_read(found)}"
+        case VerificationState.INTACT:
+            return "verified intact"
+        case VerificationState.DAMAGED:
+            more = f" and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
+            return f"DAMAGED: {found.problems[0]}{more}"

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,36 +13,45 @@ from typing import Any
 import click
 
 from gwclient.account import failure_text, for_people, for_programs
-from gwclient.commands.console import print_answer, stop_on_signal
+from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Connection, PushOptions
 from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
-from gwclient.errors import GatewayError, InvalidSource, NoStateFolder
-from gwclient.exits import exit_code_of_push
+from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, GatewayError, InvalidSource, NoStateFolder
 from gwclient.groups import Sendable
-from gwclient.options import Connection, PushOptions
 from gwclient.pieces import in_time_order, without
 from gwclient.progress import Progress
 from gwclient.push import Ending, Report, push
-from gwclient.sources import Source
+from gwclient.sources.file import FileSource
+from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import LeftOut, Run
 
 
-def send_source(source: Source, runs: Iterable[Run], options: PushOptions, connection: Connection) -> None:
-    """Push what is missing of a source, print the report, and exit with its exit code.
-
-    Raises:
-        CursorError: the source is being sent by another process, or its cursor cannot be read.
-
-    """
+def send_source(
+    source: FileSource | SimulatedSource, runs: Iterable[Run], options: PushOptions, connection: Connection
+) -> None:
+    """Push what is missing of a source, print the report, and exit with its exit code."""
     skipped: list[LeftOut] = []
     with cursor_of(source.identity, options, connection) as cursor:
 
         def pieces() -> Iterator[Sendable]:
-            settled = cursor.settled
+            settled = cursor.state.settled
             missing = (without(run, settled.get(run.channel, []), "acknowledged before") for run in runs)
             return in_time_order(missing, options.length, skipped.append)
 
-        report = asyncio.run(_push(connection, options, cursor, pieces, source.seconds))
-    _print_report(report, skipped, connection)
+        async def work(client: GlitchflowClient, progress: Progress) -> Report:
+            stop = stop_on_signal(progress.say)
+            try:
+                await check_datastore(client, cursor, progress.say)
+            except GatewayError as error:
+                unsent = [piece.span for piece in pieces() if not cursor.covers(piece.span)]
+                return Report(Ending.FAILED, unsent=unsent, error=error)
+            return await push(
+                client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,
+                listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.state.salt,
+            )  # fmt: skip
+
+        report = send(connection, source.seconds, work)
+    print_report(report, skipped, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):
             return
@@ -51,52 +61,33 @@ def send_source(source: Source, runs: Iterable[Run], options: PushOptions, conne
 def send_live(pieces: Iterable[Sendable | None], options: PushOptions, connection: Connection) -> None:
     """Push segments as they arrive, print the report, and exit with its exit code."""
 
-    async def work() -> Report:
-        progress = Progress(sys.stderr, None, quiet=connection.as_json)
-        try:
-            async with connection.client(progress.retrying) as client:
-                return await push(
-                    client, pieces, concurrency=options.concurrency, wait=options.wait, poll=options.poll,
-                    listener=progress, stop=stop_on_signal(progress.say), live=True,
-                )  # fmt: skip
-        finally:
-            progress.close()
+    async def work(client: GlitchflowClient, progress: Progress) -> Report:
+        return await push(
+            client, pieces, concurrency=options.concurrency, wait=options.wait, poll=options.poll,
+            listener=progress, stop=stop_on_signal(progress.say), live=True,
+        )  # fmt: skip
 
-    _print_report(asyncio.run(work()), [], connection)
+    print_report(send(connection, None, work), [], connection)
 
 
-async def _push(
+def send(
     connection: Connection,
-    options: PushOptions,
-    cursor: Cursor,
-    pieces: Callable[[], Iterator[Sendable]],
-    seconds: float,
+    seconds: float | None,
+    work: Callable[[GlitchflowClient, Progress], Coroutine[Any, Any, Report]],
 ) -> Report:
-    progress = Progress(sys.stderr, seconds, quiet=connection.as_json)
-    try:
-        async with connection.client(progress.retrying) as client:
-            stop = stop_on_signal(progress.say)
-            try:
-                await check_datastore(client, cursor, progress.say)
-            except GatewayError as error:
-                unsent = [piece.span for piece in pieces() if not cursor.covers(piece.span)]
-                return Report(Ending.FAILED, unsent=unsent, error=error)
-            return await push(
-                client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,
-                listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.salt,
-            )  # fmt: skip
-    finally:
-        progress.close()
+    """Return the report of a coroutine that gets an open client, and a progress of so many s of strain."""
+
+    async def sending() -> Report:
+        with closing(Progress(sys.stderr, seconds, quiet=connection.as_json)) as progress:
+            async with connection.client(progress.retrying) as client:
+                return await work(client, progress)
+
+    return asyncio.run(sending())
 
 
 @contextmanager
 def cursor_of(identity: str, options: PushOptions, connection: Connection) -> Iterator[Cursor]:
-    """Open the cursor of a source; if its folder cannot be written, warn and use a temporary one.
-
-    Raises:
-        CursorError: the source is being sent by another process, or its cursor cannot be read or written.
-
-    """
+    """Open the cursor of a source; if its folder cannot be written, warn and use a temporary one."""
     with ExitStack() as stack:
         fixed: Any = {"gateway": connection.srv, "length": options.length, "restart": options.restart}
         try:
@@ -110,8 +101,37 @@ def cursor_of(identity: str, options: PushOptions, connection: Connection) -> It
         yield cursor
 
 
-def _print_report(report: Report, skipped: list[LeftOut], connection: Connection) -> None:
-    print_answer(connection, for_programs(report, skipped), for_people(report, skipped))
+def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:
+    """Return an event that is set at Ctrl-C or SIGTERM; a second signal ends the process."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        stop.set()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+        say("stopping; what is on its way may still arrive")
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, interrupt)
+    return stop
+
+
+def print_report(
+    report: Report,
+    skipped: Sequence[LeftOut],
+    connection: Connection,
+    *,
+    lost: Sequence[LeftOut] = (),
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Print a report, and exit with its exit code unless it ended COMPLETE.
+
+    Spans that were `skipped` or `lost` are shown with the reason; the JSON object has no `lost`, but `more` members.
+    """
+    connection.print_answer({**for_programs(report, skipped), **(more or {})}, for_people(report, [*skipped, *lost]))
     if report.ending is not Ending.COMPLETE:
         click.echo(f"gwclient: {failure_text(report)}", err=True)
-        sys.exit(exit_code_of_push(report))
+        if report.ending is Ending.INTERRUPTED:
+            sys.exit(INTERRUPTED)
+        sys.exit(report.error.exit_code if report.error else NOT_ACKNOWLEDGED)

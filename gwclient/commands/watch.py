@@ -9,18 +9,19 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Connection, seconds, size, with_connection
 from gwclient.errors import GatewayUnavailable
-from gwclient.exits import EXIT_CODES
-from gwclient.options import Connection, Seconds, Size, with_connection
 from gwwire.public import Stats
 
 _BAR = 24
+#: When, in s, and what the gateway answered.
+_Seen = tuple[float, Stats]
 
 
-@click.command(epilog=EXIT_CODES)
-@click.option("--every", type=Seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look.")
+@click.command
+@click.option("--every", type=seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look.")
 @click.option("--count", type=click.IntRange(1), help="How often to look before it ends.  [default: until Ctrl-C]")
-@click.option("--full", type=Size(), help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")
+@click.option("--full", type=size, help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")
 @with_connection
 def watch(every: float, count: int | None, full: int | None, connection: Connection) -> None:
     """Show how the current batch fills: segments, bytes, and how many arrive per second.
@@ -33,7 +34,7 @@ def watch(every: float, count: int | None, full: int | None, connection: Connect
 
 
 async def _watch(connection: Connection, every: float, count: int | None, full: int | None) -> None:
-    last: tuple[float, Stats] | None = None
+    last: _Seen | None = None
     looks = 0
     live = sys.stdout.isatty() and not connection.as_json
     async with connection.client() as client:
@@ -50,8 +51,8 @@ async def _watch(connection: Connection, every: float, count: int | None, full: 
 
 
 async def _look(
-    client: GlitchflowClient, connection: Connection, last: tuple[float, Stats] | None, full: int | None
-) -> tuple[str, tuple[float, Stats] | None]:
+    client: GlitchflowClient, connection: Connection, last: _Seen | None, full: int | None
+) -> tuple[str, _Seen | None]:
     try:
         stats, state = await asyncio.gather(client.stats(), client.desc())
     except GatewayUnavailable as error:
@@ -59,25 +60,17 @@ async def _look(
             raise
         return (msgspec.json.encode({"error": str(error)}).decode() if connection.as_json else str(error)), last
     now = time.monotonic()
-    rates = _rates(last, now, stats)
+    rates: dict[str, float] = {}
+    if last is not None and stats.n_itm >= last[1].n_itm:
+        passed = max(now - last[0], 1e-6)
+        rates["segments_per_s"] = (stats.n_itm - last[1].n_itm) / passed
+        rates["bytes_per_s"] = (stats.buff_size - last[1].buff_size) / passed
     if connection.as_json:
         told = {"time": time.time(), "resp": state.resp, **msgspec.to_builtins(stats), **rates}
         return msgspec.json.encode(told).decode(), (now, stats)
     speed = f", {rates['segments_per_s']:.1f} segments/s, {rates['bytes_per_s'] / 1e6:.2f} MB/s" if rates else ""
     words = f"{datetime.now(UTC):%H:%M:%SZ} {state.resp} {stats.n_itm} segments, {stats.buff_size / 1e6:.2f} MB{speed}"
-    return words + (f" {_bar(stats.buff_size / full)}" if full else ""), (now, stats)
-
-
-def _rates(last: tuple[float, Stats] | None, now: float, stats: Stats) -> dict[str, float]:
-    if last is None or stats.n_itm < last[1].n_itm:
-        return {}
-    passed = max(now - last[0], 1e-6)
-    return {
-        "segments_per_s": (stats.n_itm - last[1].n_itm) / passed,
-        "bytes_per_s": (stats.buff_size - last[1].buff_size) / passed,
-    }
-
-
-def _bar(part: float) -> str:
-    filled = min(_BAR, int(part * _BAR))
-    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {part:.0%}"
+    if full:
+        part = stats.buff_size / full
+        words += f" [{'#' * min(_BAR, int(part * _BAR)):.<{_BAR}}] {part:.0%}"
+    return words, (now, stats)

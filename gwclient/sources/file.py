@@ -1,10 +1,10 @@
-"""Strain from files: GWOSC's HDF5 layout, and frames."""
+"""Strain from files: GWOSC's HDF5 layout, and frames; files in a folder are found by their names."""
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -13,16 +13,36 @@ import numpy as np
 
 from gwclient.errors import InvalidSource
 from gwclient.sources.frames import read_frames
-from gwclient.sources.hdf5 import read_hdf5
-from gwclient.sources.names import FRAME_SUFFIXES
-from gwclient.sources.recording import Recording, gwosc_channel
+from gwclient.sources.recording import Recording, read_hdf5
 from gwclient.strain import Exclusion, Quality, Run
-from gwwire.spans import first_sample, sample_period, sampling
+from gwwire.spans import first_sample, sampling
 
-__all__ = ["FileSource", "gwosc_channel"]
+_FRAME_SUFFIX = ".gwf"
+_SUFFIXES = frozenset({".hdf5", ".h5", _FRAME_SUFFIX})
+#: After LIGO-T050017.
+_NAME = re.compile(r"[A-Z]+-[\w+#]+-(\d+)-(\d+)\.\w+")
 
-#: The data-quality bits that have to be set by default, if the file has them.
-DEFAULT_BITS = ("DATA",)
+
+def span_of_name(name: str) -> tuple[int, int] | None:
+    """Parse a name OBS-TYPE-GPSSTART-DURATION.ext; return start and stop in GPS seconds, or None if it is another."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[1]) + int(match[2])) if match else None
+
+
+def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], list[str]]:
+    """Return the strain files in a folder tree that overlap [start, stop), and the names that have no span."""
+    try:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
+    except OSError as error:
+        raise InvalidSource(f"{folder} cannot be read: {error.strerror}") from error
+    spans = [(span_of_name(path.name), path) for path in paths]
+    unnamed = [path.name for span, path in spans if not span]
+    wanted = [(span[0], path) for span, path in spans if span and span[0] < stop and start < span[1]]
+    if not wanted:
+        raise InvalidSource(
+            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf in GPS [{start!r}, {stop!r})"
+        )
+    return [path for _, path in sorted(wanted)], unnamed
 
 
 @dataclass(frozen=True)
@@ -36,7 +56,7 @@ class _Part:
 
     @property
     def t0(self) -> float:
-        return _on_grid(self.recording, self.first)
+        return self.recording.gps(self.first)
 
 
 @dataclass(frozen=True)
@@ -66,12 +86,7 @@ class FileSource:
 
     @property
     def seconds(self) -> float:
-        """How much strain there will be in s, all files together.
-
-        Raises:
-            InvalidSource: a file is invalid.
-
-        """
+        """How much strain there will be in s, all files together."""
         return sum((part.last - part.first) * part.recording.dt for part in self._parts)
 
     @property
@@ -80,28 +95,25 @@ class FileSource:
         return self.name or "files " + ", ".join(sorted(str(path.resolve()) for path in self.paths))
 
     def runs(self) -> Iterator[Run]:
-        """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time.
-
-        Raises:
-            InvalidSource: a file is invalid, or none has samples there.
-
-        """
+        """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time."""
         if not self._parts:
             raise InvalidSource(f"no file has strain in GPS [{self.start!r}, {self.stop!r})")
         return map(self._run, self._parts)
 
     @cached_property
     def _parts(self) -> list[_Part]:
-        recordings = [each for path in self.paths for each in _recordings(path, self.channels)]
+        recordings = [
+            recording
+            for path in self.paths
+            for recording in (read_frames(path, self.channels) if path.suffix == _FRAME_SUFFIX else read_hdf5(path))
+        ]
         recordings.sort(key=lambda each: (each.channel, sampling(each.dt), each.t0))
         parts: list[_Part] = []
         for _, of_channel in groupby(recordings, key=lambda each: (each.channel, sampling(each.dt))):
             covered = self.start
             for recording in of_channel:
-                first = first_sample(self.start, recording.t0, recording.dt, recording.count)
-                last = first_sample(self.stop, recording.t0, recording.dt, recording.count)
-                unread = first_sample(covered, recording.t0, recording.dt, recording.count)
-                covered = max(covered, _on_grid(recording, last))
+                first, last, unread = map(recording.first_sample, (self.start, self.stop, covered))
+                covered = max(covered, recording.gps(last))
                 if unread < last:
                     told = Exclusion(0, unread - first, "in another file too") if unread > first else None
                     parts.append(_Part(recording, first, last, told))
@@ -121,33 +133,20 @@ class FileSource:
             "source": recording.path.name,
             "source_sha256": _sha256(recording.path),
         }
-        quality = recording.quality
-        return Run(
-            strain, part.t0, recording.dt, recording.channel, meta, exclusions=tuple(exclusions), quality=quality
-        )
+        return Run(strain, part.t0, recording.dt, recording.channel, meta, (), tuple(exclusions), recording.quality)
 
     def _bits_of(self, recording: Recording) -> tuple[str, ...]:
         names = recording.quality.names if recording.quality else ()
         if self.bits is None:
-            return tuple(bit for bit in DEFAULT_BITS if bit in names)
+            return ("DATA",) if "DATA" in names else ()
         if unknown := [bit for bit in self.bits if bit not in names]:
-            raise InvalidSource(
-                f"{recording.path} has no data-quality bit {', '.join(unknown)}, only {', '.join(names)}"
-            )
+            missing, there = ", ".join(unknown), ", ".join(names)
+            raise InvalidSource(f"{recording.path} has no data-quality bit {missing}, only {there}")
         return self.bits
 
 
 def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: int) -> list[Exclusion]:
-    """Return the samples for which a wanted bit is not set, or not known.
-
-    Args:
-        quality: the bits.
-        bits: names of those that have to be set.
-        t0: GPS seconds of the first sample.
-        dt: sample spacing, s.
-        count: the number of samples.
-
-    """
+    """Return which of `count` samples, from GPS second t0 on and dt s apart, have a wanted bit not set, or unknown."""
     if not bits:
         return []
     wanted = sum(1 << quality.names.index(bit) for bit in bits)
@@ -161,16 +160,6 @@ def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: i
             names = [name for bit, name in enumerate(quality.names) if value >> bit & 1]
             found.append(Exclusion(at[intervals[0]], at[intervals[-1] + 1], f"{' and '.join(names)} not set"))
     return sorted(each for each in found if each.first < each.last)
-
-
-def _recordings(path: Path, channels: Sequence[str]) -> list[Recording]:
-    if path.suffix in FRAME_SUFFIXES:
-        return read_frames(path, channels)
-    return read_hdf5(path)
-
-
-def _on_grid(recording: Recording, k: int) -> float:
-    return float(Fraction(recording.t0) + k * sample_period(recording.dt))
 
 
 def _sha256(path: Path) -> str:

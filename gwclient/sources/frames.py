@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gwclient.errors import InvalidSource
-from gwclient.sources.recording import Recording, one_line
+from gwclient.errors import InvalidSource, one_line
+from gwclient.sources.recording import Recording
 from gwclient.strain import Quality
 
 #: Default channels: GWOSC's, and the calibrated strain of the detectors themselves.
@@ -26,19 +26,13 @@ _GWOSC_BITS = ("DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_
 
 
 def read_frames(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
-    """Return the recordings of the wanted channels in a frame file.
-
-    Args:
-        path: the file.
-        channels: names, or patterns as of a shell; without them, the channels that are strain by their name.
+    """Return the recordings of channels in a frame file, by names or shell patterns; by default what is strain.
 
     Raises:
         InvalidSource: it is no frame file, has none of the channels, or nothing here can read frames.
 
     """
-    if find_spec("gwframe"):
-        return _by_gwframe(path, channels)
-    return _by_gwpy(path, channels)
+    return _by_gwframe(path, channels) if find_spec("gwframe") else _by_gwpy(path, channels)
 
 
 @dataclass(frozen=True)
@@ -74,9 +68,8 @@ class _Frames:
 
     def _read(self, channel: str) -> Any:
         try:
-            return import_module("gwframe").read(
-                self.path, channel, start=self.start, end=self.stop, allow_invalid=True
-            )
+            read = import_module("gwframe").read
+            return read(self.path, channel, start=self.start, end=self.stop, allow_invalid=True)
         except Exception as error:
             raise InvalidSource(f"{self.path} cannot be read: {one_line(error)}") from error
 
@@ -93,13 +86,13 @@ def _by_gwframe(path: Path, channels: Sequence[str]) -> list[Recording]:
 
 
 def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:
-    missing = f"{path}: to read frames takes gwframe, which the extra glitchflow-datastore[frames] has"
     try:
         from gwpy.io.gwf import get_channel_names  # noqa: PLC0415 (takes seconds, and is not always there)
         from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (the same)
 
         names = get_channel_names(str(path))
     except ImportError as error:
+        missing = f"{path}: to read frames takes gwframe, which the extra glitchflow-datastore[frames] has"
         raise InvalidSource(missing) from error
     except Exception as error:
         raise InvalidSource(f"{path} is not a frame file: {one_line(error)}") from error

@@ -6,133 +6,82 @@ GWOSC_SERVER_URL names another server than https://gwosc.org. Work with the data
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from gwclient.errors import InvalidSource, SourceError, SourceUnreachable
+from gwclient.errors import InvalidSource, SourceError, SourceUnreachable, one_line
 from gwclient.sources.download import Downloads
-from gwclient.sources.file import FileSource
-from gwclient.sources.names import FileName
-from gwclient.sources.recording import one_line
-from gwclient.strain import Run
+from gwclient.sources.file import FileSource, span_of_name
 
 
 def event_detectors(event: str) -> tuple[str, ...]:
-    """Return the detectors that GWOSC has strain of, around an event.
-
-    Raises:
-        SourceUnreachable: GWOSC does not answer.
-        InvalidSource: there is no such event.
-
-    """
-    return tuple(sorted(_ask("datasets", "event_detectors", event, otherwise=_no_event(event))))
+    """Return the detectors that GWOSC has strain of, around an event."""
+    return tuple(sorted(_ask("datasets", "event_detectors", event, otherwise=f"GWOSC has no event {event!r}")))
 
 
 def event_gps(event: str) -> float:
-    """Return an event's GPS time in s.
+    """Return an event's GPS time in s."""
+    return float(_ask("datasets", "event_gps", event, otherwise=f"GWOSC has no event {event!r}"))
+
+
+def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
+    detectors: Sequence[str],
+    start: float,
+    stop: float,
+    downloads: Downloads,
+    rate: int,
+    event: str,
+    bits: tuple[str, ...] | None,
+) -> FileSource:
+    """Return the strain of detectors in the GPS interval [start, stop), from files in the cache or fetched to it.
+
+    The rate is in Hz, and GWOSC has 4096 and 16384. The event's name, unless empty, goes into the meta of each segment.
 
     Raises:
         SourceUnreachable: GWOSC does not answer.
-        InvalidSource: there is no such event.
+        InvalidSource: there are no such data, or a file is not a strain file.
 
     """
-    return float(_ask("datasets", "event_gps", event, otherwise=_no_event(event)))
+    urls = [url for detector in detectors for url in _urls(detector, start, stop, rate)]
+    paths = tuple(map(downloads.fetch, urls))
+    about = f"{event} " if event else ""
+    name = f"gwosc {about}[{start!r}, {stop!r}) of {','.join(detectors)} at {rate} Hz"
+    files = FileSource(paths, start, stop, bits, (), (("event", event),) if event else (), name)
+    try:
+        files.seconds  # noqa: B018 (reads the head of each file)
+    except InvalidSource:
+        for path in paths:
+            path.unlink(missing_ok=True)  # so that the next try fetches it again
+        raise
+    return files
 
 
-@dataclass(frozen=True)
-class GwoscSource:
-    """Fetches the files with the strain of some detectors in a GPS interval, and reads that.
+def _urls(detector: str, start: float, stop: float, rate: int) -> list[str]:
+    window = math.floor(start), math.ceil(stop)
+    missing = f"GWOSC has no strain of {detector} at {rate} Hz in GPS [{start!r}, {stop!r})"
 
-    Attributes:
-        detectors: as ("H1", "L1").
-        start: GPS seconds.
-        stop: GPS seconds; the window is half-open.
-        downloads: the cache of files.
-        rate: sample rate, Hz; GWOSC has 4096 and 16384.
-        event: the event's name, for the meta of each segment.
-        bits: data-quality bits that have to be set; None: DATA.
+    def ask(module: str, question: str, *arguments: Any, **options: Any) -> Any:
+        return _ask(module, question, *arguments, otherwise=missing, **options)
 
-    """
-
-    detectors: tuple[str, ...]
-    start: float
-    stop: float
-    downloads: Downloads
-    rate: int = 4096
-    event: str = ""
-    bits: tuple[str, ...] | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How much strain there will be in s, all detectors together.
-
-        Raises:
-            SourceError: as `runs`.
-
-        """
-        return self._files.seconds
-
-    @property
-    def identity(self) -> str:
-        """The event or window, the detectors and the rate."""
-        about = f"{self.event} " if self.event else ""
-        return f"gwosc {about}[{self.start!r}, {self.stop!r}) of {','.join(self.detectors)} at {self.rate} Hz"
-
-    def runs(self) -> Iterator[Run]:
-        """Fetch what is not in the cache, and return the runs; each t0 is on the file's own grid.
-
-        Raises:
-            SourceUnreachable: GWOSC does not answer.
-            InvalidSource: there are no such data, or a file is not a strain file.
-
-        """
-        return self._files.runs()
-
-    @cached_property
-    def _files(self) -> FileSource:
-        paths = [self.downloads.fetch(url) for detector in self.detectors for url in self._urls(detector)]
-        meta = (("event", self.event),) if self.event else ()
-        files = FileSource(tuple(paths), self.start, self.stop, self.bits, (), meta, self.identity)
-        try:
-            files.seconds  # noqa: B018 (reads the head of each file)
-        except InvalidSource:
-            self.downloads.forget(paths)  # so that the next try fetches them again
-            raise
-        return files
-
-    def _urls(self, detector: str) -> list[str]:
-        window = math.floor(self.start), math.ceil(self.stop)
-        missing = f"GWOSC has no strain of {detector} at {self.rate} Hz in GPS [{self.start!r}, {self.stop!r})"
-
-        def of_whole_window() -> list[str]:
-            urls: list[str] = _ask("locate", "get_urls", detector, *window, sample_rate=self.rate, otherwise=missing)
-            return urls
-
-        def of_parts() -> list[str]:
-            options: dict[str, Any] = {"sample_rate": self.rate, "otherwise": missing}
-            runs = _ask("datasets", "find_datasets", detector, type="run", segment=window, otherwise=missing)
-            return [url for run in runs for url in _ask("locate", "get_run_urls", run, detector, *window, **options)]
-
-        try:
-            urls = of_whole_window()
-        except InvalidSource:  # gwosc answers nothing where a second is missing
-            urls = of_parts()
-        chosen = choose(urls, self.start, self.stop)
-        if not chosen:
-            raise InvalidSource(missing)
+    try:
+        urls = ask("locate", "get_urls", detector, *window, sample_rate=rate)
+    except InvalidSource:  # gwosc answers nothing where a second is missing
+        runs = ask("datasets", "find_datasets", detector, type="run", segment=window)
+        of_runs = [ask("locate", "get_run_urls", run, detector, *window, sample_rate=rate) for run in runs]
+        urls = list(chain.from_iterable(of_runs))
+    if chosen := choose(urls, start, stop):
         return chosen
+    raise InvalidSource(missing)
 
 
 def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
     """Return the files to fetch for the GPS span [start, stop), with as little else as possible.
 
-    A file that holds all the rest is chosen, the shortest of them; else the one that reaches furthest. What no file
-    has is left open.
+    The shortest file that holds all the rest is chosen; else the one that reaches furthest.
     """
-    named = [(name, url) for url in urls if (name := FileName.parse(url.rpartition("/")[2]))]
-    left = sorted((name.start, name.stop, url) for name, url in named if name.start < stop and start < name.stop)
+    named = [(span, url) for url in urls if (span := span_of_name(url.rpartition("/")[2]))]
+    left = sorted((*span, url) for span, url in named if span[0] < stop and start < span[1])
     chosen: list[str] = []
     at = start
     while left and at < stop:
@@ -144,10 +93,6 @@ def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
         at = best[1]
         left = [each for each in left if each[1] > at]
     return chosen
-
-
-def _no_event(event: str) -> str:
-    return f"GWOSC has no event {event!r}"
 
 
 def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options: Any) -> Any:
@@ -162,7 +107,6 @@ def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options:
 
 
 def _translate(error: Exception, otherwise: str) -> SourceError:
-    """Return the error for a server that does not answer, or for data that do not exist."""
     import requests  # noqa: PLC0415 (comes with gwosc)
     import tenacity  # noqa: PLC0415 (comes with gwosc)
     from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)

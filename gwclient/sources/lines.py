@@ -17,10 +17,7 @@ _CHUNK = 2**18
 
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
-    """Yield the lines of a file descriptor without their ends, and None while there is none.
-
-    It never blocks.
-    """
+    """Yield the lines of a file descriptor without their ends, and None while there is none; never block."""
     rest = b""
     while True:
         ready, _, _ = select.select([descriptor], [], [], 0)
@@ -37,12 +34,7 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
 
 
 def pieces_of_lines(lines: Iterator[bytes | None], length: Length) -> Iterator[Piece | None]:
-    """Yield the segments in the lines; one longer than `length` is cut.
-
-    Raises:
-        InvalidSource: a line is no segment; the message says which, and why.
-
-    """
+    """Yield the segments in the lines, cut to `length`, or raise InvalidSource for a line that is no segment."""
     number = 0
     for line in lines:
         if line is None:

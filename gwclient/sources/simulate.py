@@ -14,7 +14,7 @@ from gwclient.strain import Run
 
 
 class Truth(msgspec.Struct, frozen=True):
-    """What was simulated: enough to make it again, and every glitch in it, in the order of time."""
+    """The parameters of a simulation, and every glitch in it, in the order of time."""
 
     seed: int
     t0: int
@@ -27,32 +27,19 @@ class Truth(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SimulatedSource:
-    """Simulates one run for each detector.
-
-    The strain of a detector follows from (seed, detector, t0) alone: another detector beside it changes nothing,
-    another t0 changes everything.
-
-    Attributes:
-        detectors: of those that `gwclient.noise` knows the design sensitivity of.
-        duration: s, of each detector's run.
-        rate: sample rate, Hz.
-        seed: any integer from 0.
-        t0: GPS seconds of the first sample.
-        glitch_rate: mean number of glitches per second and detector.
-
-    """
+    """Simulates one run for each detector, whose strain follows from (seed, detector, t0) alone."""
 
     detectors: tuple[str, ...]
-    duration: float
-    rate: int
-    seed: int
-    t0: int
-    glitch_rate: float
+    duration: float  # s, of each detector's run
+    rate: int  # Hz
+    seed: int  # from 0
+    t0: int  # GPS seconds of the first sample
+    glitch_rate: float  # mean number of glitches per second and detector
 
     def __post_init__(self) -> None:
         if unknown := [detector for detector in self.detectors if detector not in SENSITIVITIES]:
-            known = ", ".join(SENSITIVITIES)
-            raise InvalidSource(f"no design sensitivity of {', '.join(unknown)} is known here, only of {known}")
+            names, known = ", ".join(unknown), ", ".join(SENSITIVITIES)
+            raise InvalidSource(f"no design sensitivity of {names} is known here, only of {known}")
 
     @property
     def seconds(self) -> float:

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 
 from gwclient.cli import gwclient as cli
 from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Debugging
 from gwclient.errors import GatewayRefused
-from gwclient.options import Debugging
 from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
 from gwwire.public import BatchState

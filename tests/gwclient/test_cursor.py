@@ -55,23 +55,23 @@ def test_with_another_length_what_was_acknowledged_is_settled(open_cursor: OpenC
     first.close()
     second = open_cursor(length=Length(samples=100))
     assert not second.covers(Span("L1:A", 100.0, 101.0))
-    assert second.settled == {"L1:A": [(100.0, 101.0)]}
+    assert second.state.settled == {"L1:A": [(100.0, 101.0)]}
     second.acknowledge(Span("L1:A", 101.0, 103.0))
     second.close()
-    assert open_cursor().settled == {"L1:A": [(100.0, 103.0)]}
+    assert open_cursor().state.settled == {"L1:A": [(100.0, 103.0)]}
 
 
 def test_restart_forgets_and_makes_other_keys(open_cursor: OpenCursor) -> None:
     first = open_cursor()
-    assert first.salt == ""
+    assert first.state.salt == ""
     first.acknowledge(Span("L1:A", 100.0, 101.0))
     first.close()
     second = open_cursor(restart=True)
     assert second.empty
-    salt = second.salt
+    salt = second.state.salt
     assert salt
     second.close()
-    assert open_cursor().salt == salt  # an interrupted restart goes on with its own keys
+    assert open_cursor().state.salt == salt  # an interrupted restart goes on with its own keys
 
 
 def test_what_another_datastore_acknowledged_is_forgotten(open_cursor: OpenCursor) -> None:
@@ -80,7 +80,7 @@ def test_what_another_datastore_acknowledged_is_forgotten(open_cursor: OpenCurso
     first.acknowledge(Span("L1:A", 100.0, 101.0))
     first.close()
     second = open_cursor()
-    assert second.datastore == "b1"
+    assert second.state.datastore == "b1"
     second.belong_to("b2")
     assert second.empty
 

@@ -83,13 +83,13 @@ def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
         downloads(tmp_path, [], tries=2).fetch(url)
 
 
-def test_what_is_in_the_cache_is_not_fetched_again_until_it_is_forgotten(tmp_path: Path, served: Path) -> None:
+def test_what_is_in_the_cache_is_not_fetched_again_until_it_is_removed(tmp_path: Path, served: Path) -> None:
     with GwoscServer(served) as server:
         cache = downloads(tmp_path, [])
         path = cache.fetch(f"{server.url}/files/{NAME}")
         assert cache.fetch(f"{server.url}/files/{NAME}") == path
         assert len(server.requests) == 1
-        cache.forget([path])
+        path.unlink()
         cache.fetch(f"{server.url}/files/{NAME}")
         assert len(server.requests) == 2
 

@@ -1,0 +1,197 @@
+"""The options that several commands share, with their types, and what they describe."""
+
+import asyncio
+import math
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from gwclient.api_key import read_api_key
+from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
+from gwclient.pieces import Length
+
+Command = Callable[..., Any]
+T = TypeVar("T")
+
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
+
+# click shows the name of the function that parses an option, in capitals, as the option's type.
+
+
+def url(value: str) -> str:
+    """Parse the address of a gateway."""
+    try:
+        return parse_gateway_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def detectors(value: str) -> tuple[str, ...]:
+    """Parse detectors with commas between them; none may be named twice."""
+    named = tuple(part.strip() for part in value.split(","))
+    for detector in named:
+        if not re.fullmatch(r"[A-Z]\d", detector):
+            raise click.BadParameter(f"{detector!r} is no detector; they are named like H1, L1, V1")
+    if len(set(named)) != len(named):
+        raise click.BadParameter(f"{value!r} names a detector twice")
+    return named
+
+
+def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any], float]:
+    """Return the parser of a finite number of seconds within bounds."""
+
+    def parse(value: Any) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no number") from None
+        if not math.isfinite(number) or not least <= number <= most:
+            bounds = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
+            raise click.BadParameter(f"{value} is no number of seconds{bounds}")
+        return number
+
+    parse.__name__ = "seconds"
+    return parse
+
+
+def bits(value: str) -> tuple[str, ...]:
+    """Parse names of data-quality bits with commas between them; `none` is no bit."""
+    named = tuple(part.strip().upper() for part in value.split(","))
+    if named == ("NONE",):
+        return ()
+    if not all(re.fullmatch(r"\w+", bit) for bit in named):
+        raise click.BadParameter(f"{value!r} names no data-quality bits; they are named like DATA, CBC_CAT1")
+    return named
+
+
+def size(value: str) -> int:
+    """Parse a number of bytes, as 500MB or 2GiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
+    if match is None or match[2].upper() not in _UNITS:
+        raise click.BadParameter(f"{value!r} is no size; sizes are written like 500MB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclass
+class Debugging:
+    """Whether errors are shown with their traceback."""
+
+    on: bool = False
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach the gateway, and whether answers are printed as JSON."""
+
+    srv: str
+    tries: int
+    timeout: float
+    as_json: bool
+    key_file: Path | None
+
+    def client(self, on_retry: Callable[[str, float], None] | None = None) -> GlitchflowClient:
+        """Return a client of the gateway, which is not open yet."""
+        try:
+            key = read_api_key(self.key_file) if self.key_file else None
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        retry = Retry(tries=self.tries)
+        return GlitchflowClient(self.srv, retry=retry, timeout=self.timeout, on_retry=on_retry, api_key=key)
+
+    def call(self, question: Callable[[GlitchflowClient], Coroutine[Any, Any, T]]) -> T:
+        """Return the result of a coroutine that gets an open client."""
+
+        async def work() -> T:
+            async with self.client() as client:
+                return await question(client)
+
+        return asyncio.run(work())
+
+    def print_answer(self, answer: Any, words: str) -> None:
+        """Print an answer: as JSON for programs, as text for people."""
+        click.echo(msgspec.json.encode(answer).decode() if self.as_json else words)
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """How to push."""
+
+    concurrency: int
+    segment_seconds: float
+    segment_samples: int | None
+    wait: bool
+    poll: float
+    restart: bool
+
+    @property
+    def length(self) -> Length:
+        """How long a segment is."""
+        return Length(self.segment_seconds, self.segment_samples)
+
+
+def _set_debugging(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click calls it so)
+    if value and (debugging := ctx.find_object(Debugging)):
+        debugging.on = True
+
+
+_CONNECTION_OPTIONS = (
+    click.option(
+        "--srv", type=url, envvar="SRV", default="http://127.0.0.1:8000", show_default=True, show_envvar=True,
+        help="The gateway; host:port will do.",
+    ),
+    click.option(
+        "--tries", type=click.IntRange(1, 100), default=Retry.tries, show_default=True,
+        help="How often to try what may pass before giving up.",
+    ),
+    click.option(
+        "--timeout", type=seconds(0.1, 3600), default=30.0, show_default=True, help="How long one try may take."
+    ),
+    click.option(
+        "--key-file", type=click.Path(dir_okay=False, path_type=Path), envvar="GLITCHFLOW_KEY_FILE", show_envvar=True,
+        help="A file with the API key, where the gateway asks for one.",
+    ),
+    click.option(
+        "--debug", is_flag=True, expose_value=False, callback=_set_debugging, help="Show where an error comes from."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object, for programs."),
+)  # fmt: skip
+
+_LENGTH = seconds(0.01, 64)
+_PUSH_OPTIONS = (
+    click.option(
+        "--concurrency", type=click.IntRange(1, 256), default=16, show_default=True,
+        help="Segments on their way at a time.",
+    ),
+    click.option("--segment-seconds", type=_LENGTH, default=1.0, show_default=True, help="The length of a segment."),
+    click.option("--segment-samples", type=click.IntRange(1, 2**20), help="The same in samples, instead of seconds."),
+    click.option("--wait", is_flag=True, help="While the datastore is frozen, wait and go on when it opens."),
+    click.option(
+        "--poll", type=seconds(0.05, 3600), default=3.0, show_default=True, help="How often to ask with --wait."
+    ),
+    click.option("--restart", is_flag=True, help="Forget what was acknowledged before, and send all of it again."),
+)  # fmt: skip
+
+
+def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Callable[[Command], Command]:
+    """Add options to a command, which receives them as one `kind` in the argument `name`."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)  # which also hands on the options the command has so far
+        def gathered(**values: Any) -> Any:
+            values[name] = kind(**{each.name: values.pop(each.name) for each in fields(kind)})
+            return command(**values)
+
+        return reduce(lambda inner, option: option(inner), reversed(options), gathered)
+
+    return decorate
+
+
+with_connection = _with_options("connection", Connection, _CONNECTION_OPTIONS)
+with_push_options = _with_options("options", PushOptions, _PUSH_OPTIONS)
