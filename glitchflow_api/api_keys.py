@@ -52,9 +52,7 @@ class ApiKeys:
 def _parse(text: bytes) -> dict[str, _Known]:
     return {
         record.id: _Known(
-            record,
-            bytes.fromhex(record.hash),
-            Caller(record.name, record.group, implied(frozenset(record.scopes))),
+            record, bytes.fromhex(record.hash), Caller(record.name, record.group, implied(frozenset(record.scopes)))
         )
         for record in parse_keys(text).values()
     }

@@ -60,10 +60,7 @@ async def whoami(request: Request, caller: CurrentCaller) -> Whoami:
 
 
 @router.post(
-    "/session",
-    status_code=204,
-    openapi_extra=json_body(SessionOrder),
-    responses=problems(400, 401, 413, 415, 422),
+    "/session", status_code=204, openapi_extra=json_body(SessionOrder), responses=problems(400, 401, 413, 415, 422)
 )
 async def begin_session(request: Request, body: JsonBody) -> Response:
     """Keep a credential in a cookie, for a browser; it ends with the browser, or with DELETE."""

@@ -58,12 +58,7 @@ class Relay:
         await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
 
     async def stream(
-        self,
-        request: RequestContext,
-        send: Send,
-        target: bytes,
-        pieces: AsyncIterator[bytes],
-        headers: bytes = b"",
+        self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""
     ) -> None:
         """Relay a POST whose answer comes while its body is sent."""
         await self._pass_back(
