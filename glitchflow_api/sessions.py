@@ -1,4 +1,4 @@
-"""Who the caller is, and how a browser becomes one: it keeps the credential in a cookie that no script can read."""
+"""The caller's identity, and sessions of browsers: a cookie, which no script can read, holds the credential."""
 
 import re
 from typing import Annotated
@@ -16,12 +16,12 @@ from gwwire.decoding import decode
 
 router = APIRouter(tags=["access"])
 
-#: What RFC 6750 allows a credential to be made of; all of it may stand in a cookie.
+#: The characters of a credential in RFC 6750; all are allowed in a cookie.
 _CREDENTIAL = re.compile(r"[\w.~+/-]+=*", re.ASCII)
 
 
 class SessionRequest(msgspec.Struct, frozen=True):
-    """What POST /session takes."""
+    """The body of POST /session."""
 
     key: str
 
@@ -38,13 +38,7 @@ CurrentCaller = Annotated[Caller, Depends(_caller)]
 
 
 def refuse_other_user(caller: Caller, order: bytes) -> None:
-    """Let an order pass that names its caller as the `user`; `admin` may give it in any name.
-
-    Raises:
-        NotCaller: it names somebody else.
-        ProblemError: it is no order.
-
-    """
+    """Raise NotCaller if an order names another `user` than its caller; `admin` may name any."""
     if Scope.ADMIN in caller.scopes:
         return
     user = decode_order(ThawOrder, order).user
@@ -81,13 +75,6 @@ async def end_session(request: Request) -> Response:
 def _with_cookie(request: Request, value: str, max_age: int | None) -> Response:
     forwarded = request.headers.get("X-Forwarded-Proto", request.url.scheme)
     response = Response(status_code=204)
-    response.set_cookie(
-        COOKIE,
-        value,
-        max_age,
-        path="/",
-        secure=forwarded.partition(",")[0].strip() == "https",
-        httponly=True,
-        samesite="strict",
-    )
+    secure = forwarded.partition(",")[0].strip() == "https"
+    response.set_cookie(COOKIE, value, max_age, path="/", secure=secure, httponly=True, samesite="strict")
     return response

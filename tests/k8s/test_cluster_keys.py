@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from glitchflow_api.access import Scope
-from glitchflow_api.api_keys import ApiKeys
-from glitchflow_api.key_file import parse_keys
+from glitchflow_api.key_file import ApiKeys, parse_keys
 from glitchflow_api.settings import AuthMode, GatewaySettings
 from tests.support.manifest_rules import CLIENT_SETTINGS, SECRETS
 from tests.support.manifests import ROOT
