@@ -46,14 +46,7 @@ def admit_caller(secret: CallerSecret) -> Admission:
 
 
 class Edge:
-    """Gives each request an id, admits it, has it answered, and counts it.
-
-    Args:
-        app: answers every request that no handler answers.
-        handlers: answer single routes, by method and path, without a framework.
-        admit: decides whether a request is answered, or None if every one is.
-
-    """
+    """Identifies, admits and counts each request; the handler of its method and path answers it, or else `app`."""
 
     def __init__(
         self, app: ASGIApp, *, handlers: Mapping[tuple[str, str], ASGIApp], admit: Admission | None = None
