@@ -1,1 +1,1 @@
-"""Applies the rules: when a batch may be frozen, what a segment meets at a frozen datastore."""
+"""Applies the rules: when a batch may be frozen, and how a frozen datastore answers a segment."""

@@ -22,9 +22,9 @@ def create_app(
     """Return the Flask application, which the worker of `gunicorn.conf.py` serves behind the relay.
 
     Args:
-        config_name: `default`: settings from the environment. There is no other, yet.
-        settings: used instead of the environment's, where given.
-        buffer: how the buffer is called, where not as the settings say.
+        config_name: only `default` exists.
+        settings: None for those of the environment.
+        buffer: None for one that calls the buffer of the settings.
 
     """
     if config_name != "default":

@@ -32,7 +32,7 @@ _THREADS = 4
 
 
 def relayed_routes(settings: LogicSettings) -> dict[str, str]:
-    """Return the routes that need no rule, each with the buffer's; paths below them are relayed too."""
+    """Return the routes that need no rule, and the buffer's route of each; paths below them are relayed too."""
     return {
         "/bufstat": settings.ENDP_STAT,
         "/dsdesc": settings.ENDP_DESC,
@@ -61,7 +61,7 @@ class LoopBridge:
 
 
 def asgi_application(app: Flask) -> ASGIApp:
-    """Return the application that `gunicorn.conf.py` has served: Flask's, with the relay in front of it."""
+    """Return the application to serve: Flask's, with the relay in front of it."""
     settings = cast("LogicSettings", app.extensions["settings"])
     buffer = cast("BufferClient", app.extensions["buffer"])
     secret = cast("CallerSecret | None", app.extensions["secret"])
@@ -78,13 +78,7 @@ def asgi_application(app: Flask) -> ASGIApp:
 
 
 class DataPath:
-    """Stores one segment, or many; a frozen datastore is answered to a single one with 503 `Datastore frozen.`.
-
-    Args:
-        relay: to the buffer.
-        target: the buffer's route that stores a segment.
-
-    """
+    """Stores one segment, or many; answers a single one for a frozen datastore with 503 `Datastore frozen.`."""
 
     def __init__(self, relay: Relay, target: str) -> None:
         self._relay = relay
@@ -93,7 +87,7 @@ class DataPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer POST /stream."""
         request: RequestContext = scope["context"]
-        if media_type(request.headers) == NDJSON:  # MAX_BODY is then the limit of a line, and the buffer's to check
+        if media_type(request.headers) == NDJSON:  # MAX_BODY is then the limit of a line, which the buffer checks
             await self._relay.stream(request, send, self._target, body_pieces(receive))
             return
         answer = await self._relay.ask(request, receive, self._target)

@@ -1,55 +1,43 @@
-"""The page's static files: called after their content, compressed once, and kept by browsers for good."""
+"""The page's static files: their URLs change with their content, so that browsers can cache them forever."""
 
 import gzip
 import hashlib
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
 
 _FOLDER = Path(__file__).parent / "static"
-_MEDIA_TYPES = MappingProxyType(
-    {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
-)
-#: A tenth of the library is the program of a map's worker, as one text: nobody draws a map here.
+_MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+#: The program of a map's worker, as one string: a tenth of the library, and the page has no maps.
 _MAP_WORKER = re.compile(rb"""\.exports='(?:[^'\\]|\\.)*maplibre-gl-worker(?:[^'\\]|\\.)*'""", re.DOTALL)
 
 
 class Asset:
-    """A file, compressed when it is first asked for.
-
-    Attributes:
-        content: the file, as it is.
-        media_type: what it is.
-        version: what its folder is called in URLs.
-
-    """
+    """A file; `version` is the name of its folder in URLs."""
 
     def __init__(self, content: bytes, media_type: str, version: str) -> None:
         self.content = content
         self.media_type = media_type
         self.version = version
         self._lock = Lock()
+        self._compressed: bytes | None = None
 
     @property
     def compressed(self) -> bytes:
-        """The file, as gzip."""
-        with self._lock:  # threads that ask at the same time compress it once
+        """The content as gzip, compressed at the first request."""
+        with self._lock:  # simultaneous requests compress it once
+            if self._compressed is None:
+                self._compressed = gzip.compress(self.content, 9, mtime=0)
             return self._compressed
-
-    @cached_property
-    def _compressed(self) -> bytes:
-        return gzip.compress(self.content, 9, mtime=0)
 
 
 class Assets:
-    """All files of the page, by their names.
+    """All files of the page, by name.
 
-    The modules import each other by relative names. So all of them share one folder in their URLs, called after the
-    content of all; the plotting library, which is large and seldom changes, has a folder of its own.
+    The modules import each other by relative names, so all of them share one folder in their URLs, named after the
+    digest of all; the plotting library, which is large and rarely changes, has a separate folder.
     """
 
     def __init__(self) -> None:
@@ -57,16 +45,11 @@ class Assets:
         self._assets = _folder(own) | _folder({"plotly.min.js": _read_plotly()})
 
     def url(self, name: str) -> str:
-        """Give a file's address, relative to the page.
-
-        Raises:
-            KeyError: there is no such file.
-
-        """
+        """Return the URL of a file, relative to the page; raise KeyError if it does not exist."""
         return f"static/{self._assets[name].version}/{name}"
 
     def find(self, name: str) -> Asset | None:
-        """Give a file, None where there is none of that name."""
+        """Return the file with this name, or None if it does not exist."""
         return self._assets.get(name)
 
 
@@ -79,7 +62,7 @@ def _folder(files: Mapping[str, bytes]) -> dict[str, Asset]:
 
 
 def _read_plotly() -> bytes:
-    """Read the library's bundle in plotly's wheel, whose Python code nobody needs here."""
+    """Return the JavaScript bundle in plotly's wheel, without importing its Python code."""
     spec = find_spec("plotly")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("plotly is not installed: the page's plotting library is in its wheel")

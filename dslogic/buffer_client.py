@@ -21,14 +21,7 @@ _CONNECTIONS = 256
 
 
 class BufferClient:
-    """Calls the buffer.
-
-    Every method raises UpstreamUnreachable, UpstreamSilent or UpstreamInvalid if there is no proper answer.
-
-    Attributes:
-        upstream: the connections.
-
-    """
+    """Calls the buffer; every method raises the errors of `Upstream`."""
 
     def __init__(self, settings: LogicSettings, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self._settings = settings
@@ -46,11 +39,11 @@ class BufferClient:
         return await self._get(self._settings.ENDP_STAT, Stats)
 
     async def overview(self) -> Overview:
-        """Return state, counts, channels, room and health."""
+        """Return state, counts, channels, free space and health."""
         return await self._get("/overview", Overview)
 
     async def freeze(self, order: FreezeOrder) -> Answer | None:
-        """Freeze the current batch; return None if it has fewer bytes than the order says."""
+        """Freeze the current batch; return None if it has fewer bytes than the order requires."""
         answer = await self._post(self._settings.ENDP_UPD_DESC, msgspec.json.encode(order))
         return None if refused_as(answer, ProblemCode.BATCH_CHANGED) else answer
 

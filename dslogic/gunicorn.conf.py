@@ -1,4 +1,4 @@
-"""How gunicorn runs dslogic: `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`."""
+"""The gunicorn configuration of dslogic: `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def worker_exit(_: Any, __: Any) -> None:
 
 bind = "0.0.0.0:5000"
 worker_class = "dslogic.worker.Worker"
-# One event loop relays; more workers would count their requests each for itself.
+# One event loop relays; several workers would have separate metrics.
 workers = 1
 # A bad setting then stops the service at start instead of every worker in turn.
 preload_app = True
@@ -27,5 +27,5 @@ keepalive = 120
 graceful_timeout = 8
 timeout = 60
 logconfig_dict = log_config("dslogic")
-# Nobody steers gunicorn through a socket here, and a read-only file system has no place for it.
+# A read-only file system has no place for the socket.
 control_socket_disable = True

@@ -1,4 +1,4 @@
-"""The overview, kept for a moment: however many pages ask, the buffer is asked about once."""
+"""A cache of the overview: the buffer is asked once, for any number of pages."""
 
 import asyncio
 import time
@@ -9,18 +9,12 @@ from dslogic.buffer_client import BufferClient
 from gwwire.problems import ProblemError
 from gwwire.public import Overview
 
-#: With the second that the gateway takes between two looks, a page shows a change within two.
+#: The gateway asks once a second, so that a page shows a change within two.
 _FRESH_SECONDS = 0.5
 
 
 class OverviewCache:
-    """Asks the buffer, and answers the same for a moment; an error is kept as long.
-
-    Args:
-        buffer: the buffer.
-        max_size: bytes from which on a batch may be frozen: dslogic's part of the answer.
-
-    """
+    """Caches the buffer's overview, or error, and adds the bytes from which on a batch may be frozen."""
 
     def __init__(self, buffer: BufferClient, max_size: int) -> None:
         self._buffer = buffer
@@ -30,12 +24,7 @@ class OverviewCache:
         self._until = 0.0
 
     async def overview(self) -> Overview:
-        """Return the overview, at most a moment old.
-
-        Raises:
-            ProblemError: the buffer gave no proper answer.
-
-        """
+        """Return the overview, at most half a second old; raise the ProblemError of a failed request."""
         async with self._lock:
             if self._answer is None or time.monotonic() >= self._until:
                 self._answer = await self._ask()

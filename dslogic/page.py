@@ -9,44 +9,21 @@ from dslogic.assets import Assets
 
 page = Blueprint("page", __name__)
 
-#: How long a browser keeps a file whose address changes with its content.
+#: For files whose URL changes with their content.
 _FOR_GOOD = "public, max-age=31536000, immutable"
-#: Everything comes from here; plots are drawn into images of their own, as data.
+#: Everything is loaded from this service; plots are drawn into images, as data.
 _POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-
-#: What the page asks, by the door it came through; relative to the page, so that it works behind any prefix.
+_HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+_BOTH = ("overview", "coverage", "segments", "batches")
+#: The routes that the page calls, by service; relative to the page, so that it works behind any prefix.
 _ROUTES = {
-    "gateway": {
-        "events": "events",
-        "overview": "overview",
-        "coverage": "coverage",
-        "segments": "segments",
-        "batches": "batches",
-        "log": "log",
-        "whoami": "whoami",
-        "session": "session",
-        "freeze": "train",
-        "thaw": "thaw",
-        "clean": "cleanbuf",
-    },
-    "dslogic": {
-        "overview": "overview",
-        "coverage": "coverage",
-        "segments": "segments",
-        "batches": "batches",
-        "log": "dumpflog",
-        "freeze": "freezeds",
-        "thaw": "thawds",
-        "clean": "flushbuf",
-    },
+    "gateway": {name: name for name in ("events", *_BOTH, "log", "whoami", "session", "thaw")}
+    | {"freeze": "train", "clean": "cleanbuf"},
+    "dslogic": {name: name for name in _BOTH}
+    | {"log": "dumpflog", "freeze": "freezeds", "thaw": "thawds", "clean": "flushbuf"},
 }
 
 
@@ -56,7 +33,7 @@ def _assets() -> Assets:
 
 @page.get("/")
 def shell() -> Response:
-    """Give the page; `?at=gateway` has it ask the gateway's routes instead of dslogic's own."""
+    """Return the page; with `?at=gateway` it calls the gateway's routes instead of dslogic's."""
     routes = _ROUTES["gateway" if request.args.get("at") == "gateway" else "dslogic"]
     response = Response(render_template("page.html", asset=_assets().url, routes=json.dumps(routes)))
     response.headers.update({**_HEADERS, "Cache-Control": "no-cache"})
@@ -65,10 +42,7 @@ def shell() -> Response:
 
 @page.get("/static/<version>/<name>")
 def static_file(version: str, name: str) -> Response:
-    """Give a static file, compressed where the browser takes that.
-
-    A page that an older version gave may ask for its files here: it gets today's, which nobody keeps.
-    """
+    """Return a static file, compressed if the browser accepts that; a page of an older version gets the current one."""
     asset = _assets().find(name)
     if asset is None:
         raise NotFound(f"there is no {name}")

@@ -49,15 +49,14 @@ def _relayed(answer: Answer) -> Response:
     body = answer.body()
     if answer.is_problem():
         note_relayed(body)
-    headers = [
-        (name, value) for name in ("Content-Type", "Retry-After") if (value := answer.header(name.lower().encode()))
-    ]
+    names = ("Content-Type", "Retry-After")
+    headers = [(name, value) for name in names if (value := answer.header(name.lower().encode()))]
     return Response(body, answer.status, headers)
 
 
 @routes.route(DATA_PATH, methods=["POST", "OPTIONS"], provide_automatic_options=False)
 def stream_options() -> Response:
-    """Answer what may be sent; a POST is answered in front of Flask."""
+    """Return the accepted media types; a POST is answered in front of Flask."""
     return Response(status=204, headers=SEGMENT_OFFER)
 
 

@@ -4,7 +4,6 @@
 def bytes_needed(max_size: int) -> int:
     """Return the bytes from which on the current batch may be frozen: `max_size`, and never an empty batch.
 
-    The buffer compares and freezes in one step. A batch that is frozen already is answered whatever its size: its
-    holder asks again, and everybody may know its numbers.
+    The buffer compares and freezes in one step. A batch that is frozen already is answered regardless of its size.
     """
     return max(1, max_size)

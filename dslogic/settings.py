@@ -1,4 +1,4 @@
-"""The rules' settings: the environment variables of the original system."""
+"""dslogic's settings: the environment variables of the original system."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from gwservice.settings import BaseUrl, RoutePath, ServiceSettings, Size
 
 
 class LogicSettings(ServiceSettings):
-    """Where the buffer is, what its routes are called, and how large a batch becomes."""
+    """The address and routes of the buffer, limits, and secrets."""
 
     ENDP_STAT: RoutePath = Field("/stat", description="the buffer's route for the counts")
     ENDP_DUMP: RoutePath = Field("/dumpLogF", description="the buffer's route for the log")

@@ -31,7 +31,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
         self.wsgi: ASGIApp = asgi_application(cast("Flask", self.wsgi))
 
     async def callback_notify(self) -> None:
-        """Tell gunicorn every second that the worker is alive; stop if gunicorn is not."""
+        """Notify gunicorn every second that the worker is alive; stop if gunicorn is not."""
         self.notify()
         if os.getppid() != self.ppid:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,12 +1,14 @@
-"""`python -m glitchflow_api`: the gateway under uvicorn with uvloop and httptools; `keys` looks after API keys."""
+"""`python -m glitchflow_api`: the gateway under uvicorn with uvloop and httptools; `keys` manages API keys."""
 
 import sys
 
 from glitchflow_api import keys
+from glitchflow_api.app import start
 from glitchflow_api.settings import GatewaySettings
-from glitchflow_api.start import own_tls, start
 from gwservice.asgi import serve
 from gwservice.server import Limits
+from gwservice.tls import server_tls
+from gwservice.watched_file import exiting_if_broken
 
 
 def main() -> int:
@@ -22,10 +24,12 @@ def main() -> int:
                 stall_seconds=settings.BODY_TIMEOUT,
                 connections=settings.MAX_CONNECTIONS,
             )
-            tls = own_tls(settings)
-            serve(
-                start(settings), settings.LISTEN, service="glitchflow_api", limits=limits, tls=tls, proxy_headers=True
-            )
+            tls = None
+            if settings.TLS_CERT and settings.TLS_KEY:
+                with exiting_if_broken("glitchflow_api: TLS_CERT, TLS_KEY"):
+                    tls = server_tls(settings.TLS_CERT, settings.TLS_KEY)
+            app = start(settings)
+            serve(app, settings.LISTEN, service="glitchflow_api", limits=limits, tls=tls, proxy_headers=True)
             return 0
         case _:
             sys.stderr.write("usage: python -m glitchflow_api [keys ...]\n")

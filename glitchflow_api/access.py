@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: the scopes, the caller, and which scope each route needs."""
+"""Callers, their scopes, and the scope that each route needs."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,52 +15,40 @@ EVERYTHING = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request comes from, as the credential says.
-
-    Attributes:
-        name: the user; None where nobody had to say.
-        group: whose quota it counts for, where there is one.
-        scopes: all that is allowed.
-
-    """
+    """The sender of a request according to its credential; its group is the one whose quota it counts for."""
 
     name: str | None
     group: str | None
     scopes: frozenset[Scope]
 
 
-#: Whoever comes where no credential is asked for.
+#: Every caller, if no credential is required.
 ANYBODY = Caller(None, None, EVERYTHING)
-#: Whoever comes without a credential where one is asked for.
+#: A caller without a required credential.
 NOBODY = Caller(None, None, frozenset())
 
 
 class Authenticator(Protocol):
-    """Knows whose a credential is."""
+    """Identifies callers by their credentials."""
 
     async def identify(self, credential: str | None, /) -> Caller:
-        """Give the caller with this credential.
-
-        Raises:
-            Unauthorized: there is none, or it is not valid.
-
-        """
+        """Return the caller with this credential; raise Unauthorized if there is none, or it is not valid."""
 
 
 class NoAuthentication:
-    """Asks for nothing, and lets everybody do everything."""
+    """Requires no credential, and allows everything."""
 
     async def identify(self, _credential: str | None, /) -> Caller:
-        """Give the same caller whatever comes."""
+        """Return ANYBODY."""
         return ANYBODY
 
 
 def implied(scopes: frozenset[Scope]) -> frozenset[Scope]:
-    """Give all that the scopes allow: `admin` implies the others."""
+    """Return the scopes with those that they imply: `admin` implies the others."""
     return EVERYTHING if Scope.ADMIN in scopes else scopes
 
 
-#: The first part of paths that are open to all: probes, documentation, and pages that hold no data.
+#: The first part of paths that need no scope: probes, documentation, and pages without data.
 _OPEN = frozenset(
     {"healthz", "readyz", "whoami", "session", "dspage", "static", "problems", "docs", "redoc", "openapi.json"}
 )
@@ -78,12 +66,9 @@ _ORDERS = {
 }
 
 
-@lru_cache(maxsize=1024)  # it is asked for every request
+@lru_cache(maxsize=1024)  # every request calls it
 def scope_needed(method: str, path: str) -> Scope | None:
-    """Give the scope that a route needs; None: it is open.
-
-    What is not named above needs `admin`: a new route is closed until somebody has said who may use it.
-    """
+    """Return the scope that a route needs, or None if it needs none; a route not named above needs `admin`."""
     first, _, rest = path[1:].partition("/")
     if method == "OPTIONS" or first in _OPEN:
         return None

@@ -1,5 +1,6 @@
 """The gateway as a web application: wiring only."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -9,10 +10,10 @@ from typing import Any, assert_never
 from fastapi import FastAPI
 
 from glitchflow_api.access import Authenticator, NoAuthentication
-from glitchflow_api.api_keys import ApiKeys
 from glitchflow_api.datapath import PATH, DataPath
 from glitchflow_api.events import Hub
 from glitchflow_api.gate import Gate
+from glitchflow_api.key_file import ApiKeys
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.openapi import complete, describe_streamdata
 from glitchflow_api.rate import RateLimit
@@ -20,10 +21,15 @@ from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
 from glitchflow_api.settings import GatewaySettings
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
+from gwservice.logs import configure_logging
 from gwservice.observability import Edge
 from gwservice.relay import Relay
 from gwservice.shutdown import calling_when_stopped
+from gwservice.tracing import begin_tracing
+from gwservice.watched_file import exiting_if_broken
 from gwwire.public import AuthMode
+
+log = logging.getLogger(__name__)
 
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
@@ -34,19 +40,14 @@ document (RFC 9457) with a stable `code`; `FROZEN` and `WAITING` are no problems
 
 
 def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -> FastAPI:
-    """Make the application.
-
-    Args:
-        settings: where dslogic is, and the limits.
-        logic: how dslogic is called, where not as the settings say.
+    """Return the application, which calls `logic` or else the dslogic of the settings.
 
     Raises:
-        FileBroken: the keys that callers are known by cannot be read.
+        FileBroken: the keys that identify callers cannot be read.
 
     """
-    rate = RateLimit(settings.RATE, settings.BURST) if settings.RATE else None
     authenticator = create_authenticator(settings)
-    gate = Gate(authenticator, rate)
+    gate = Gate(authenticator, RateLimit(settings.RATE, settings.BURST) if settings.RATE else None)
     client = logic or LogicClient(settings)
     hub = Hub(client, interval=settings.EVENTS_INTERVAL, most=settings.EVENTS_LISTENERS)
 
@@ -78,22 +79,31 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     return app
 
 
+def start(settings: GatewaySettings) -> FastAPI:
+    """Return the application of this process; exit with status 2 if a file that the settings name is unusable."""
+    configure_logging("glitchflow_api")
+    begin_tracing("glitchflow_api")
+    with exiting_if_broken(f"glitchflow_api: AUTH={settings.AUTH}"):
+        app = create_app(settings)
+    if settings.AUTH is AuthMode.OFF:
+        log.warning(
+            "AUTH=off: WHOEVER REACHES THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE. AUTH=keys asks for a key."
+        )
+    if settings.AUTH is AuthMode.JWT and settings.JWT_JWKS.startswith("http://"):
+        log.warning("JWT_JWKS=%s: who can change what comes over http can make tokens; use https", settings.JWT_JWKS)
+    return app
+
+
 def create_authenticator(settings: GatewaySettings) -> Authenticator:
-    """Make what knows callers by their credentials.
-
-    Raises:
-        FileBroken: the keys cannot be read.
-
-    """
+    """Return the authenticator of the setting AUTH; raise FileBroken if its keys cannot be read."""
     match settings.AUTH:
         case AuthMode.OFF:
             return NoAuthentication()
         case AuthMode.KEYS:
             return ApiKeys(settings.KEYS_FILE)
         case AuthMode.JWT:
-            # Here, so that only who checks tokens loads what it takes.
-            from glitchflow_api.issuer_keys import issuer_keys  # noqa: PLC0415
-            from glitchflow_api.tokens import Tokens  # noqa: PLC0415
+            # Here, because only a gateway that checks tokens needs the libraries for it.
+            from glitchflow_api.tokens import Tokens, issuer_keys  # noqa: PLC0415
 
             return Tokens(settings, issuer_keys(settings.JWT_JWKS))
     assert_never(settings.AUTH)

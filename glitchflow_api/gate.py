@@ -1,4 +1,4 @@
-"""Admission to the gateway: every request is answered with its caller known, or refused."""
+"""Admission to the gateway: a request is refused, or answered with its caller known."""
 
 import logging
 from collections.abc import Mapping
@@ -21,13 +21,7 @@ _LOGGED = frozenset({public.Scope.TRAIN, public.Scope.CLEAN})
 
 
 class Gate:
-    """Admits requests: no order of another site's page, a sufficient credential, and no more than the rate limit.
-
-    Args:
-        authenticator: knows the caller of each credential.
-        rate: the rate limit, or None for none.
-
-    """
+    """Admits requests with sufficient credentials, within the rate limit, and not sent by pages of other sites."""
 
     def __init__(self, authenticator: Authenticator, rate: RateLimit | None = None) -> None:
         self._authenticator = authenticator

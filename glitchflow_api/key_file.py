@@ -1,20 +1,25 @@
-"""The file of API keys: holder, scopes and hash of each key, never the key itself."""
+"""API keys: the file with the holder, scopes and hash of each key, and the check of credentials."""
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
+from glitchflow_api.access import Caller, implied
+from glitchflow_api.errors import Unauthorized
 from gwservice.atomic import locked, replace_file
+from gwservice.watched_file import WatchedFile
 from gwwire.public import Scope
 
 _PREFIX = "gf"
 _ID_BYTES = 6
 _SECRET_BYTES = 32
+#: The id part of a key; in other text, an id that no key has.
 _ID = slice(len(_PREFIX) + 1, len(_PREFIX) + 1 + 2 * _ID_BYTES)
 
 #: A name that needs no quoting in the path of a URL, in a header, or in a log line.
@@ -57,12 +62,7 @@ Keys = dict[str, KeyRecord]
 
 
 def parse_keys(text: bytes) -> Keys:
-    """Parse the file, and return its records by their id.
-
-    Raises:
-        ValueError: it is not a list of keys, or two have the same id.
-
-    """
+    """Return the records of the file by id; raise ValueError unless it is a list of keys with distinct ids."""
     try:
         records = msgspec.json.decode(text, type=KeyList).keys
     except msgspec.DecodeError as error:
@@ -76,43 +76,62 @@ def parse_keys(text: bytes) -> Keys:
 def make_key(
     name: str, scopes: list[Scope], *, group: str | None = None, expires: datetime | None = None
 ) -> tuple[str, KeyRecord]:
-    """Return a new key and its record.
-
-    Raises:
-        ValueError: the name, the group or the scopes are not allowed.
-
-    """
+    """Return a new key and its record; raise ValueError if the name, the group or the scopes are not allowed."""
     number = secrets.token_hex(_ID_BYTES)
     key = f"{_PREFIX}_{number}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-    record = KeyRecord(
-        number, name, scopes, digest_of(key).hex(), datetime.now(UTC).replace(microsecond=0), group, expires
-    )
+    now = datetime.now(UTC).replace(microsecond=0)
+    record = KeyRecord(number, name, scopes, _digest(key).hex(), now, group, expires)
     try:
         return key, msgspec.convert(msgspec.to_builtins(record), KeyRecord)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
 
 
-def id_of(key: str) -> str:
-    """Return the id part of a key; text that is not a key gives an id that no key has."""
-    return key[_ID]
-
-
-def digest_of(key: str) -> bytes:
-    """Return the hash of a key."""
+def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
 def change_keys(path: Path, change: Callable[[Keys], None]) -> None:
-    """Change the file in one step: readers see the old one or the new one, and writers wait for each other.
-
-    Raises:
-        OSError: it cannot be read or written.
-        ValueError: it is not a list of keys; it stays unchanged.
-
-    """
+    """Change the file in one step, while other writers wait; raise OSError or ValueError and leave it unchanged."""
     with locked(path.parent, folder=True, wait=True):
         keys = parse_keys(path.read_bytes()) if path.exists() else {}
         change(keys)
         text = msgspec.json.format(msgspec.json.encode(KeyList(list(keys.values()))))
         replace_file(path, text + b"\n", mode=0o600)
+
+
+class _Known(NamedTuple):
+    record: KeyRecord
+    digest: bytes
+    caller: Caller
+
+
+class ApiKeys:
+    """Identifies callers by their API keys; a key that is revoked in the file is refused a second later.
+
+    Raises:
+        FileBroken: the file cannot be read.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file: WatchedFile[dict[str, _Known]] = WatchedFile(path, _parse_known)
+
+    async def identify(self, credential: str | None, /) -> Caller:
+        """Return the caller with this key; raise Unauthorized if there is none, or it is not valid."""
+        if credential is None:
+            raise Unauthorized("an API key is needed, as `Authorization: Bearer KEY`")
+        known = self._file.current().get(credential[_ID])
+        if known is None or not hmac.compare_digest(_digest(credential), known.digest):
+            raise Unauthorized("the API key is not known")
+        if ended := known.record.invalid_since():
+            raise Unauthorized(f"the API key {known.record.id} is {ended[0]} since {ended[1]:%Y-%m-%d %H:%M:%S} UTC")
+        return known.caller
+
+
+def _parse_known(text: bytes) -> dict[str, _Known]:
+    def known(record: KeyRecord) -> _Known:
+        caller = Caller(record.name, record.group, implied(frozenset(record.scopes)))
+        return _Known(record, bytes.fromhex(record.hash), caller)
+
+    return {number: known(record) for number, record in parse_keys(text).items()}

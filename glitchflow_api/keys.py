@@ -33,11 +33,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "glitchflow-keys
                 _list(path, as_json=chosen.json)
             case "revoke":
                 _revoke(path, chosen.key)
-    except OSError as error:
-        sys.stderr.write(f"{program}: {path}: {error.strerror}\n")
-        return 1
-    except ValueError as error:
-        sys.stderr.write(f"{program}: {path}: {error}\n")
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{program}: {path}: {getattr(error, 'strerror', error)}\n")
         return 1
     return 0
 

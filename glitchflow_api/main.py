@@ -1,13 +1,13 @@
 """The gateway's `app`, for `fastapi run glitchflow_api/main.py --port 8000`.
 
-That command has a server of its own: it knows no TLS_CERT, and enforces no limits of connections.
+That command has its own server, which supports no TLS_CERT and no limits of connections.
 """
 
 import logging
 import sys
 
+from glitchflow_api.app import start
 from glitchflow_api.settings import GatewaySettings
-from glitchflow_api.start import start
 
 _settings = GatewaySettings.load()
 if _settings.TLS_CERT is not None:

@@ -1,10 +1,10 @@
-"""Requests a second, for each caller: a token bucket by name, or by address where callers have no names."""
+"""The rate limit of each caller: a token bucket by name, or by address if callers have no names."""
 
 import math
 import time
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import NamedTuple
 
 from glitchflow_api.access import Caller
 from gwservice.asgi_types import Scope
@@ -12,9 +12,9 @@ from gwservice.correlation import RequestContext
 from gwservice.security import OPEN_PATHS
 from gwwire.problems import ProblemCode, ProblemError
 
-#: Callers that are remembered; those who have all their tokens again need not be.
+#: Buckets that are kept; full ones need not be.
 _MOST_CALLERS = 10_000
-_IPV6_HOME = 64
+_IPV6_PREFIX = 64
 
 
 class TooManyRequests(ProblemError):
@@ -23,55 +23,35 @@ class TooManyRequests(ProblemError):
     code = ProblemCode.TOO_MANY_REQUESTS
 
 
-class Bucket(NamedTuple):
-    """What a caller had left at a moment; it fills by itself."""
-
-    tokens: float
-    at: float
-
-
 class Buckets:
-    """The buckets of all callers.
-
-    Args:
-        rate: tokens a second that come into each.
-        burst: as many as it holds.
-
-    """
+    """The buckets of all callers: `rate` tokens a second are added to each, up to `burst`."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
         self.burst = burst
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when they were so many
 
     def take(self, caller: str, now: float) -> float:
-        """Take a token if there is one; give what is left, below 0 where there was none."""
-        bucket = self._buckets.get(caller)
-        tokens = self.burst if bucket is None else min(self.burst, bucket.tokens + (now - bucket.at) * self.rate)
-        left = tokens - 1
+        """Take a token if there is one; return how many are left, below 0 if there was none."""
+        tokens, at = self._buckets.get(caller, (self.burst, now))
+        left = min(self.burst, tokens + (now - at) * self.rate) - 1
         if left >= 0:
-            if bucket is None and len(self._buckets) >= _MOST_CALLERS:
+            if caller not in self._buckets and len(self._buckets) >= _MOST_CALLERS:
                 self._forget(now)
-            self._buckets[caller] = Bucket(left, now)
+            self._buckets[caller] = left, now
         return left
 
     def _forget(self, now: float) -> None:
-        """Forget those whose buckets are full by now, and else the half that came first."""
+        """Remove the buckets that are full by now, or else the older half."""
         full = self.burst / self.rate
-        kept = {caller: bucket for caller, bucket in self._buckets.items() if now - bucket.at < full}
+        kept = {caller: bucket for caller, bucket in self._buckets.items() if now - bucket[1] < full}
         if len(kept) >= _MOST_CALLERS:
             kept = dict(list(kept.items())[_MOST_CALLERS // 2 :])
         self._buckets = kept
 
 
 class RateLimit:
-    """Limits the requests of each caller, and adds what is left to the answers.
-
-    Args:
-        rate: requests a second.
-        burst: requests that may come at once.
-
-    """
+    """Limits each caller to `rate` requests a second, and `burst` at once; the answers say how many are left."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._buckets = Buckets(rate, burst)
@@ -91,20 +71,16 @@ class RateLimit:
 
 
 def _key(caller: Caller, scope: Scope) -> str:
-    if caller.name is not None:
-        return f"name {caller.name}"
-    return _home((scope["client"] or ("unknown", 0))[0])
+    return _home((scope["client"] or ("unknown", 0))[0]) if caller.name is None else f"name {caller.name}"
 
 
 @lru_cache(maxsize=4096)
 def _home(address: str) -> str:
-    """Give an address; of IPv6, of which a home has very many, the home's."""
-    try:
-        told = ip_address(address)
-        if isinstance(told, IPv6Address):
-            if told.ipv4_mapped:  # as a socket for both sees IPv4: all of it would be one home
-                return str(told.ipv4_mapped)
-            return str(ip_network(f"{address}/{_IPV6_HOME}", strict=False))
-    except ValueError:
-        return address
+    """Return an address, or the network of an IPv6 address: one client has very many of them."""
+    with suppress(ValueError):
+        parsed = ip_address(address)
+        if isinstance(parsed, IPv6Address):
+            if parsed.ipv4_mapped:  # as a socket for both sees IPv4: all of it would be one network
+                return str(parsed.ipv4_mapped)
+            return str(ip_network(f"{address}/{_IPV6_PREFIX}", strict=False))
     return address

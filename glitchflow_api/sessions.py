@@ -1,4 +1,4 @@
-"""Who the caller is, and how a browser becomes one: it keeps the credential in a cookie that no script can read."""
+"""The caller's identity, and sessions of browsers: a cookie, which no script can read, holds the credential."""
 
 import re
 from typing import Annotated
@@ -15,7 +15,7 @@ from gwwire.public import Scope, SessionOrder, TrainOrder, Whoami
 
 router = APIRouter(tags=["access"])
 
-#: What RFC 6750 allows a credential to be made of; all of it may stand in a cookie.
+#: The characters of a credential in RFC 6750; all are allowed in a cookie.
 _CREDENTIAL = re.compile(r"[\w.~+/-]+=*", re.ASCII)
 
 
@@ -28,13 +28,7 @@ CurrentCaller = Annotated[Caller, Depends(_caller)]
 
 
 def refuse_other_user(caller: Caller, order: bytes) -> None:
-    """Let an order pass that names its caller as the `user`; `admin` may give it in any name.
-
-    Raises:
-        NotCaller: it names somebody else.
-        ProblemError: it is no order.
-
-    """
+    """Raise NotCaller if an order names another `user` than its caller; `admin` may name any."""
     if Scope.ADMIN in caller.scopes:
         return
     user = decode_order(TrainOrder, order).user
@@ -51,10 +45,7 @@ async def whoami(request: Request, caller: CurrentCaller) -> Response:
 
 
 @router.post(
-    "/session",
-    status_code=204,
-    openapi_extra=json_body(SessionOrder),
-    responses=problems(400, 401, 413, 415, 422),
+    "/session", status_code=204, openapi_extra=json_body(SessionOrder), responses=problems(400, 401, 413, 415, 422)
 )
 async def begin_session(request: Request, body: JsonBody) -> Response:
     """Keep a credential in a cookie, for a browser; it ends with the browser, or with DELETE."""
@@ -75,13 +66,6 @@ async def end_session(request: Request) -> Response:
 def _with_cookie(request: Request, value: str, max_age: int | None) -> Response:
     forwarded = request.headers.get("X-Forwarded-Proto", request.url.scheme)
     response = Response(status_code=204)
-    response.set_cookie(
-        COOKIE,
-        value,
-        max_age,
-        path="/",
-        secure=forwarded.partition(",")[0].strip() == "https",
-        httponly=True,
-        samesite="strict",
-    )
+    secure = forwarded.partition(",")[0].strip() == "https"
+    response.set_cookie(COOKIE, value, max_age, path="/", secure=secure, httponly=True, samesite="strict")
     return response

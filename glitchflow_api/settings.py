@@ -14,20 +14,14 @@ ScopeMap = Mapping[str, frozenset[Scope]]
 
 
 def parse_scope_map(text: str | ScopeMap) -> ScopeMap:
-    """Read `storage.read:/=read storage.modify:/=stream storage.modify:/=clean`.
-
-    Raises:
-        ValueError: it is something else.
-
-    """
+    """Parse `storage.read:/=read storage.modify:/=stream storage.modify:/=clean`, or raise ValueError."""
     if not isinstance(text, str):
         return text
     granted: dict[str, frozenset[Scope]] = {}
     for pair in text.split():
         told, sign, scope = pair.rpartition("=")
         if not sign or scope not in set(Scope):
-            message = f"{pair!r} is not SCOPE-OF-THE-TOKEN=SCOPE, with a SCOPE of {', '.join(Scope)}"
-            raise ValueError(message)
+            raise ValueError(f"{pair!r} is not SCOPE-OF-THE-TOKEN=SCOPE, with a SCOPE of {', '.join(Scope)}")
         granted[told] = granted.get(told, frozenset()) | {Scope(scope)}
     return granted
 
@@ -38,7 +32,7 @@ storage.read:/=read storage.create:/=stream storage.modify:/=stream storage.modi
 
 
 class GatewaySettings(ServiceSettings):
-    """Where dslogic is and what its routes are called."""
+    """The address and routes of dslogic, limits, and access."""
 
     DS_STAT: RoutePath = Field("/bufstat", description="dslogic's route for the counts")
     DS_DUMPF: RoutePath = Field("/dumpf", description="dslogic's route for the file names")
@@ -74,14 +68,12 @@ class GatewaySettings(ServiceSettings):
     @model_validator(mode="after")
     def _tls_is_complete(self) -> Self:
         if (self.TLS_CERT is None) != (self.TLS_KEY is None):
-            message = "TLS_CERT and TLS_KEY go together; one of them is missing"
-            raise ValueError(message)
+            raise ValueError("TLS_CERT and TLS_KEY go together; one of them is missing")
         return self
 
     @model_validator(mode="after")
     def _jwt_is_complete(self) -> Self:
         missing = [name for name in ("JWT_ISSUER", "JWT_AUDIENCE", "JWT_JWKS") if not getattr(self, name)]
         if self.AUTH is AuthMode.JWT and missing:
-            message = f"AUTH=jwt needs {', '.join(missing)}"
-            raise ValueError(message)
+            raise ValueError(f"AUTH=jwt needs {', '.join(missing)}")
         return self

@@ -1,35 +1,31 @@
-"""What the FastAPI services share: bodies, answers, problem documents, and how they are served."""
+"""Shared code of the FastAPI services: bodies of orders, answers, problem documents, and the server."""
 
-import logging
+import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, BinaryIO
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from gwservice import body
 from gwservice.asgi_types import ASGIApp
-from gwservice.body import ORDER_LIMIT, ClientGone, require_json
-from gwservice.body import TooLarge as TooLarge  # noqa: PLC0414 (for the services)
+from gwservice.body import ORDER_LIMIT, read_body, require_json
 from gwservice.correlation import note_problem
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.logs import log_config
 from gwservice.problems import problem_headers
 from gwservice.server import NO_LIMITS, Limits, limited
 from gwservice.settings import Address
-from gwwire.problems import Problem, ProblemCode, ProblemError, code_of_status, encode_problem, make_problem
-from gwwire.segment import NDJSON
+from gwwire.problems import Problem, ProblemCode, code_of_status, encode_problem, make_problem
 
-log = logging.getLogger(__name__)
-
-#: How long requests under way may take after SIGTERM; the whole end stays within 10 s.
+#: For current requests after SIGTERM; the process ends within 10 s.
 _GRACE_SECONDS = 8
 #: Longer than any caller keeps an idle connection, so that none is closed at the moment it is used.
 _KEEP_ALIVE_SECONDS = 120
@@ -37,29 +33,14 @@ _KEEP_ALIVE_SECONDS = 120
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
-async def read_json(request: Request) -> bytes:
-    """Read a JSON body of at most `app.state.max_body` bytes, within `app.state.body_seconds` if there is that limit.
-
-    Raises:
-        UnsupportedMediaType: the body has another media type.
-        TooLarge: it is larger; it is not read to its end.
-        BodyLate: it is not complete in time.
-
-    """
-    return await _read_json(request, request.app.state.max_body, "MAX_BODY")
-
-
 async def read_order(request: Request) -> bytes:
-    """Read a JSON body as `read_json` does, but no larger than an order."""
-    return await _read_json(request, min(request.app.state.max_body, ORDER_LIMIT), "an order's limit")
-
-
-async def _read_json(request: Request, limit: int, limit_name: str) -> bytes:
-    headers = dict(request.scope["headers"])
+    """Read the JSON body of an order, of at most ORDER_LIMIT and MAX_BODY bytes; see `body.read_body`."""
+    headers, state = dict(request.scope["headers"]), request.app.state
     require_json(headers)
-    seconds: float | None = getattr(request.app.state, "body_seconds", None)
-    pieces = await body.read_body(request.receive, headers, limit=limit, seconds=seconds, limit_name=limit_name)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    limit, seconds = min(state.max_body, ORDER_LIMIT), getattr(state, "body_seconds", None)
+    return b"".join(
+        await read_body(request.receive, headers, limit=limit, seconds=seconds, limit_name="an order's limit")
+    )
 
 
 async def read_order_if_any(request: Request) -> bytes:
@@ -70,62 +51,31 @@ async def read_order_if_any(request: Request) -> bytes:
     return await read_order(request)
 
 
-def media_type(request: Request) -> str:
-    """Return the media type of the request's body; JSON if the request does not name one."""
-    return body.media_type(dict(request.scope["headers"]))
-
-
-def body_pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body piece by piece; raise BodyLate if the server did not receive the next one in time."""
-    return body.body_pieces(request.receive)
-
-
 def offer_ndjson() -> Response:
     """Return the answer to OPTIONS: the media types that a POST to this route may have."""
     return Response(status_code=204, headers=SEGMENT_OFFER)
 
 
-class DuplexResponse(Response):
-    """An answer that is sent while the request is still read.
+class OpenFileResponse(FileResponse):
+    """Sends an open file, or ranges of it, even if the file is moved meanwhile; closes it afterwards.
 
-    Starlette's StreamingResponse reads the request itself, to notice that a client disconnects; here the source of the
-    answer reads it. An error before the first part is answered as a problem.
+    Starlette's own response opens the file by its path, twice, after it was made.
     """
 
-    def __init__(self, parts: AsyncIterator[bytes], first: bytes, content_type: str) -> None:
-        super().__init__(media_type=content_type)
-        del self.headers["content-length"]
-        self._parts = parts
-        self._first = first
+    def __init__(self, file: BinaryIO, media_type: str, headers: Mapping[str, str] | None = None) -> None:
+        self._file = file
+        path, stat = f"/dev/fd/{file.fileno()}", os.fstat(file.fileno())
+        super().__init__(path, headers=headers, media_type=media_type, stat_result=stat)
 
-    @classmethod
-    async def of(cls, parts: AsyncIterator[bytes], content_type: str = NDJSON) -> Response:
-        """Return the answer once its first part is available."""
-        try:
-            return cls(parts, await anext(parts, b""), content_type)
-        except ClientGone:
-            return Response(status_code=400)  # the client is gone
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (its source receives)
-        """Send the first part, then the others as they come."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self._first, "more_body": True})
-        try:
-            async for part in self._parts:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-        except ClientGone:
-            return
-        except ProblemError as error:
-            # The answer has begun and cannot become a problem any more. Left without its end, it makes the server
-            # break the connection, and the client knows that answers are missing.
-            log.error("an answer broke off: %s", error.detail)  # noqa: TRY400 (the detail says it all)
-            return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 #: The parameter of an endpoint that takes an order.
 JsonBody = Annotated[bytes, Depends(read_order)]
-#: The parameter of an endpoint that can do without one.
+#: The parameter of an endpoint whose order may be missing.
 OptionalJsonBody = Annotated[bytes, Depends(read_order_if_any)]
 
 
@@ -136,19 +86,14 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _leave_to_edge)
 
 
-def problem_response(
-    problem: Problem, retry_after: int | None = None, *, error: BaseException | None = None
-) -> Response:
-    """Return the answer with a problem document; `error` is the unexpected error behind it, for the log."""
-    note_problem(problem, error)
+def _problem_response(problem: Problem) -> Response:
+    note_problem(problem)
     response = Response(encode_problem(problem), problem.status)
-    response.raw_headers.extend(problem_headers(problem, retry_after))
+    response.raw_headers.extend(problem_headers(problem))
     return response
 
 
 class _NoAnswer(Response):
-    """Sends nothing."""
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send nothing."""
 
@@ -158,7 +103,7 @@ async def _leave_to_edge(_: Request, __: Exception) -> Response:
 
 
 async def _answer_http_exception(_: Request, error: Any) -> Response:
-    response = problem_response(make_problem(code_of_status(error.status_code), str(error.detail)))
+    response = _problem_response(make_problem(code_of_status(error.status_code), str(error.detail)))
     response.headers.update(error.headers or {})
     return response
 
@@ -167,7 +112,7 @@ async def _answer_validation_error(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     detail = f"{place}: {first['msg']}" if place else first["msg"]
-    return problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
+    return _problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
 
 
 def serve(  # noqa: PLR0913 (what differs between the services)
@@ -180,7 +125,7 @@ def serve(  # noqa: PLR0913 (what differs between the services)
     proxy_headers: bool = False,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, finish the current requests, and exit with status 0."""
-    # Uvicorn raises the signal that stopped it once more when it is done, for whatever handler was there before.
+    # Uvicorn raises the signal that stopped it once more when it is done, for the handler that was there before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.run(
@@ -189,7 +134,7 @@ def serve(  # noqa: PLR0913 (what differs between the services)
         port=address.port,
         loop="uvloop",
         http=limited(limits),
-        ws="none",  # no route is a WebSocket; a connection that became one would be out of its protocol's sight
+        ws="none",  # no route is a WebSocket; a connection that became one would leave its protocol
         ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=log_config(service),
         access_log=False,

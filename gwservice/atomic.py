@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterator[Path]:
-    """Yield a temporary file that takes the place of `path` when the block ends without an exception.
+    """Yield a temporary file that replaces `path` when the block ends without an exception.
 
     Readers see the old content or the new. The temporary file is `.NAME.PID.part` in the same folder; it is removed if
     the block fails, and left behind by a crash.

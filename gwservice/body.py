@@ -7,7 +7,7 @@ from gwservice.asgi_types import Message, Receive
 from gwwire.problems import ProblemCode, ProblemError
 
 _JSON, _RAW_JSON = "application/json", b"application/json"
-#: Bytes of the largest order; no sensible one has a tenth of it.
+#: Bytes of the largest order; a reasonable one has less than a tenth of it.
 ORDER_LIMIT = 64 * 1024
 
 
@@ -79,13 +79,7 @@ async def read_body(
 
 
 async def body_pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield a body piece by piece.
-
-    Raises:
-        BodyLate: the server did not receive the next piece in time.
-        ClientGone: the client closed the connection.
-
-    """
+    """Yield a body piece by piece; raise BodyLate or ClientGone like `read_body`."""
     more = True
     while more:
         pieces: list[bytes] = []

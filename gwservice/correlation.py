@@ -1,7 +1,7 @@
-"""The current request: its id in all tiers, its trace, and its outcome.
+"""The current request: its id, its trace, and its outcome.
 
-The gateway gives each request an id, which travels down as `X-Request-ID` beside W3C's `traceparent`, is returned to
-the client, and is part of every log line of that request.
+The gateway makes the id. It is passed down as `X-Request-ID`, with W3C's `traceparent`, returned to the client, and
+written to every log line of the request.
 """
 
 import os
@@ -17,7 +17,7 @@ from gwwire.problems import Problem, ProblemCode
 #: The outcome of a segment sent to a frozen datastore: an answer of the contract, not a failure.
 FROZEN = "frozen"
 
-#: An id from outside must be short and safe in a header, a log line and a URL.
+#: A client's id must be short and safe in a header, a log line and a URL.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[ -~]{1,512}")
@@ -30,16 +30,12 @@ class RequestContext:
         headers: of the request, with lower-case names; an invalid id in them is replaced, an invalid trace ignored.
 
     Attributes:
-        headers: as above.
-        id: the request id.
         trace: the headers of its trace context, for the next tier; empty if there is none.
-        trace_id: the id of its trace, or "".
         answer_headers: headers that are added to its answer.
-        route: the template of its path, or "" if the framework's route tells it.
-        outcome: a problem's code or FROZEN, or "" if the status tells it.
+        route: the template of its path, or "" for that of the framework.
+        outcome: a problem's code or FROZEN, or "" for the class of the status.
         detail: the detail of its problem.
         error: the unexpected error behind its problem.
-        span: its span, if this process makes traces.
         caller: the authenticated caller, set by the gateway.
 
     """
@@ -60,13 +56,14 @@ class RequestContext:
         self.span: Any = None
         self.caller: Any = None
         if b"traceparent" in headers:
-            self._read_trace(headers[b"traceparent"].decode("latin-1"), headers.get(b"tracestate", b""))
+            self._read_trace()
 
-    def _read_trace(self, traceparent: str, tracestate: bytes) -> None:
-        if match := _TRACEPARENT.fullmatch(traceparent):
+    def _read_trace(self) -> None:
+        parent, state = (self.headers.get(name, b"").decode("latin-1") for name in (b"traceparent", b"tracestate"))
+        if match := _TRACEPARENT.fullmatch(parent):
             self.trace_id = match[1]
-            self.trace["traceparent"] = traceparent
-            if _TRACESTATE.fullmatch(state := tracestate.decode("latin-1")):
+            self.trace["traceparent"] = parent
+            if _TRACESTATE.fullmatch(state):
                 self.trace["tracestate"] = state
 
 

@@ -21,7 +21,7 @@ _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class Carrier(Protocol):
-    """The connection, as an exchange uses it."""
+    """The part of a connection that an exchange uses."""
 
     transport: asyncio.Transport
     writable: asyncio.Event
@@ -68,7 +68,7 @@ class Exchange:
         self._left = 0
 
     async def run(self, app: ASGIApp) -> None:
-        """Have the application answer; what it leaves unfinished closes the connection."""
+        """Call the application; close the connection if it does not complete the answer."""
         try:
             await app(self._scope, self.receive, self.send)
         except Exception:

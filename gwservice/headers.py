@@ -1,5 +1,8 @@
-"""The headers that a tier passes on, down and up, and those that a route for segments offers."""
+"""The headers that a tier passes on, down and up, and those of segment routes and quotas."""
 
+import time
+
+from gwwire.public import Quota
 from gwwire.segment import NDJSON
 
 #: Passed down by every tier.
@@ -18,3 +21,13 @@ ANSWER_HEADERS = frozenset((
 ))  # fmt: skip
 #: The headers of an answer to OPTIONS: the media types that a POST may have.
 SEGMENT_OFFER = {"Allow": "OPTIONS, POST", "Accept-Post": f"application/json, {NDJSON}"}
+_DAY_SECONDS = 86_400
+
+
+def quota_headers(quota: Quota) -> dict[str, str]:
+    """Return the headers of a group's daily quota (draft-ietf-httpapi-ratelimit-headers)."""
+    seconds = max(0, quota.reset - int(time.time()))
+    return {
+        "RateLimit-Policy": f'"bytes";q={quota.limit};w={_DAY_SECONDS};qu="content-bytes"',
+        "RateLimit": f'"bytes";r={max(0, quota.limit - quota.used)};t={seconds}',
+    }

@@ -1,8 +1,8 @@
-"""One log for every process of the trio: a line per event on standard error, with the same fields everywhere.
+"""The log of every service: one line per event on standard error, with the same fields everywhere.
 
-As JSON, for programs: `{"time", "level", "service", "logger", "message"}`, then `request_id` and `trace_id` where the
-line belongs to a request, what the event itself tells (`event`, `batch`, `code` …), and `exception`. As text, for a
-terminal: `2026-11-20T23:41:07.123Z INFO databuffer: message [request_id]`.
+As JSON, for programs: `{"time", "level", "service", "logger", "message"}`, then `request_id` and `trace_id` if the line
+belongs to a request, the fields of the event (`event`, `batch`, `code` …), and `exception`. As text, for a terminal:
+`2026-11-20T23:41:07.123Z INFO databuffer: message [request_id]`.
 """
 
 import logging
@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 from typing import Any
 
@@ -26,14 +27,19 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
-#: What every record has; the others are what an event tells about itself.
+#: The attributes of every record; others are the fields of its event.
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-#: Characters of a message or a value that are told: some hold names and notes of senders, as long as they like.
+#: Characters written of a message or a value: some contain names and notes of clients, of unlimited length.
 _MOST_CHARACTERS = 1000
-#: What would begin a line of its own, or steer the terminal: some messages hold names that others made up.
+#: Characters that would begin a new line or control the terminal: some messages contain names from clients.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SERVER_LOGGERS = {
+    "WARNING": ("uvicorn", "uvicorn.error", "gunicorn.error"),
+    "CRITICAL": ("uvicorn.access", "gunicorn.access"),
+}
+#: So many lines of a kind are written in so many seconds.
+MOST = 20
+SECONDS = 10.0
 
 
 def _shortened(value: object) -> object:
@@ -43,7 +49,7 @@ def _shortened(value: object) -> object:
 
 
 class TextFormatter(logging.Formatter):
-    """Time in UTC with milliseconds, level, service, message, request."""
+    """Formats a record as time in UTC with milliseconds, level, service, message, request."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -53,21 +59,21 @@ class TextFormatter(logging.Formatter):
         super().__init__(f"%(asctime)s %(levelname)s {service}: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
-        """Write all but the exception."""
+        """Format a record without its exception."""
         request = current_request()
         record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(_shortened(record.message)))
         return super().formatMessage(record) + (f" [{request.id}]" if request else "")
 
 
 class JsonFormatter(logging.Formatter):
-    """An object a line; what an event tells is never allowed to hide what every line tells."""
+    """Formats a record as a JSON object; the fields of an event cannot replace those of every line."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """Format a record."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, Any] = {
             "time": f"{moment}.{int(record.msecs):03d}Z",
@@ -89,13 +95,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def _formatter(service: str) -> logging.Formatter:
-    # Read here, because gunicorn logs before there are settings; those say what is wrong with a bad value.
+    # Read here, because gunicorn logs before there are settings; those report a bad value.
     wanted = os.environ.get("LOG_FORMAT") or (LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON)
     return TextFormatter(service) if wanted == LogFormat.TEXT else JsonFormatter(service)
 
 
 def log_config(service: str) -> dict[str, Any]:
-    """Give the `logging.config` dictionary of a service: everything goes to standard error, in one format."""
+    """Return the `logging.config` dictionary of a service: everything goes to standard error."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -103,21 +109,41 @@ def log_config(service: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
         "root": {"level": "INFO", "handlers": ["stderr"]},
         "loggers": {
-            # The web servers bring handlers of their own; the root's is enough. A line per request would drown
-            # what an operator looks for: the stored segments have their own log, LogStream.json.
+            # The web servers bring handlers of their own; the root's is enough. A line per request would hide what an
+            # operator looks for: the stored segments have their own log, LogStream.json.
             name: {"level": level, "handlers": [], "propagate": True}
-            for name, level in (
-                ("uvicorn", "WARNING"),
-                ("uvicorn.error", "WARNING"),
-                ("uvicorn.access", "CRITICAL"),
-                ("gunicorn.error", "WARNING"),
-                ("gunicorn.access", "CRITICAL"),
-            )
+            for level, names in _SERVER_LOGGERS.items()
+            for name in names
         },
     }
 
 
 def configure_logging(service: str) -> None:
-    """Make this process log in the one format."""
+    """Make this process log to standard error in this format."""
     logging.captureWarnings(capture=True)
     logging.config.dictConfig(log_config(service))
+
+
+class LogLimit:
+    """Limits repeated lines: a full disk fails every request, and the log must stay readable.
+
+    Args:
+        clock: monotonic seconds.
+
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._windows: dict[Hashable, tuple[float, int, int]] = {}  # start, written, omitted; of few kinds
+
+    def admit(self, kind: Hashable) -> int | None:
+        """Return how many lines of this kind were omitted since the last one, or None to omit this one too."""
+        now = self._clock()
+        start, written, omitted = self._windows.get(kind, (now, 0, 0))
+        if now - start >= SECONDS:
+            start, written = now, 0
+        if written == MOST:
+            self._windows[kind] = start, written, omitted + 1
+            return None
+        self._windows[kind] = start, written + 1, 0
+        return omitted

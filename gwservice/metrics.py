@@ -1,7 +1,6 @@
 """The metrics of every service for Prometheus.
 
-Labels are few and bounded: routes are templates, outcomes are problem codes or classes of status, and no
-name from a client is among them.
+Labels are bounded: routes are templates, outcomes are problem codes or classes of status, and none is from a client.
 """
 
 from bisect import bisect_left
@@ -9,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from itertools import accumulate
+from types import SimpleNamespace
 
-from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.utils import floatToGoString
@@ -31,7 +31,7 @@ class _Requests:
         self._buckets: dict[tuple[str, str], list[int]] = {}
 
     def count(self, method: str, route: str, outcome: str, seconds: float) -> None:
-        """Count a request."""
+        """Count a request whose answer begins."""
         key, place = (method, route, outcome), (method, route)
         if place not in self._buckets:
             self._seconds[place], self._buckets[place] = 0.0, [0] * (len(_BUCKETS) + 1)
@@ -41,19 +41,17 @@ class _Requests:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
-        requests = CounterMetricFamily(
-            "glitchflow_http_requests",
-            "Requests by route and outcome: a problem's code, frozen, client-gone, or the class of the status.",
-            labels=("method", "route", "outcome"),
-        )
+        meaning = "Requests by route and outcome: a problem's code, frozen, client-gone, or the class of the status."
+        labels = ("method", "route", "outcome")
+        requests = CounterMetricFamily("glitchflow_http_requests", meaning, labels=labels)
         for key, count in list(self._outcomes.items()):
             requests.add_metric(key, count)
         yield requests
-        durations = HistogramMetricFamily(
+        name, meaning = (
             "glitchflow_http_request_duration_seconds",
             "Time from a request's head until its answer begins.",
-            labels=("method", "route"),
         )
+        durations = HistogramMetricFamily(name, meaning, labels=labels[:2])
         bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
         for place, buckets in list(self._buckets.items()):
             durations.add_metric(place, list(zip(bounds, accumulate(buckets), strict=True)), self._seconds[place])
@@ -62,11 +60,7 @@ class _Requests:
 
 _requests = _Requests()
 REGISTRY.register(_requests)
-
-
-def count_request(method: str, route: str, outcome: str, seconds: float) -> None:
-    """Count a request whose answer begins."""
-    _requests.count(method, route, outcome, seconds)
+count_request = _requests.count
 
 
 def gauge(name: str, meaning: str, value: float) -> Metric:
@@ -82,25 +76,12 @@ def labelled(name: str, meaning: str, label: str, values: Iterable[tuple[str, fl
     return family
 
 
-class _Current:
-    """The metrics of this moment, as a collector."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-        yield labelled("glitchflow_build_info", "The running version.", "version", [(_version(), 1)])
-        yield from self._metrics
-
-
 @cache
 def _version() -> str:
     return version("glitchflow-datastore")
 
 
 def exposition(metrics: Iterable[Metric] = ()) -> bytes:
-    """Write everything that was counted, and `metrics` of this moment, for Prometheus."""
-    moment = CollectorRegistry()
-    moment.register(_Current(metrics))
-    return generate_latest(REGISTRY) + generate_latest(moment)
+    """Return everything that was counted, and the current `metrics`, for Prometheus."""
+    build = labelled("glitchflow_build_info", "The running version.", "version", [(_version(), 1)])
+    return generate_latest(REGISTRY) + generate_latest(SimpleNamespace(collect=lambda: [build, *metrics]))

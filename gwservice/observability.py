@@ -3,13 +3,12 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from gwservice import tracing
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from gwservice.body import ClientGone
 from gwservice.correlation import FROZEN, RequestContext, set_current_request
-from gwservice.log_limit import LogLimit
+from gwservice.logs import LogLimit
 from gwservice.metrics import count_request
 from gwservice.problems import send_problem
 from gwservice.relay import send_answer
@@ -30,7 +29,7 @@ _UNKNOWN_METHOD = "other"
 _FAILURES = 500
 #: Problems that need attention in this tier; others pass, or are visible in another tier.
 _OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
-#: Asked every few seconds by programs that know what to do while the service is not ready.
+#: Requested every few seconds by programs that handle a service that is not ready.
 _PROBE = "/readyz"
 #: As in nginx: the client closed the connection.
 _CLIENT_GONE = 499
@@ -47,14 +46,7 @@ def admit_caller(secret: CallerSecret) -> Admission:
 
 
 class Edge:
-    """Gives each request an id, admits it, has it answered, and counts it.
-
-    Args:
-        app: answers every request that no handler answers.
-        handlers: answer single routes, by method and path, without a framework.
-        admit: decides whether a request is answered, or None if every one is.
-
-    """
+    """Identifies, admits and counts each request; the handler of its method and path answers it, or else `app`."""
 
     def __init__(
         self, app: ASGIApp, *, handlers: Mapping[tuple[str, str], ASGIApp], admit: Admission | None = None
@@ -92,8 +84,6 @@ class Edge:
 
 
 class _Exchange:
-    """A request and its answer, from the head of the one to the head of the other."""
-
     __slots__ = ("_answered", "_began", "_request", "_scope", "_send")
 
     def __init__(self, request: RequestContext, scope: Scope, send: Send) -> None:
@@ -118,8 +108,7 @@ class _Exchange:
                 self._request.outcome = "client-gone"
                 self._count(_CLIENT_GONE)
             case ProblemError() if self._answered:
-                # Left without its end, the answer makes the server close the connection: the client sees that parts
-                # are missing.
+                # The server closes the connection of an incomplete answer: the client sees that parts are missing.
                 log.error("an answer broke off: %s", error.detail)
             case ProblemError():
                 await send_problem(self.send, error.problem(), error.retry_after)
@@ -140,38 +129,20 @@ class _Exchange:
 
 
 def count_answer(request: RequestContext, method: str, route: str, status: int, seconds: float) -> None:
-    """Count an answered request; log a failed one, unless it is a probe or one of many.
-
-    Args:
-        request: the request.
-        method: of HTTP.
-        route: the template of its path.
-        status: of the answer.
-        seconds: from its head until the answer began.
-
-    """
+    """Count a request answered after `seconds`; log a failed one, unless it is a probe or one of many."""
     method = method if method in _METHODS else _UNKNOWN_METHOD
     outcome = request.outcome or f"{status // 100}xx"
     count_request(method, route, outcome, seconds)
     if request.span:
         tracing.record_answer(request.span, method, route, status, outcome)
-    if status >= _FAILURES and outcome != FROZEN and route != _PROBE:
-        fields = {"method": method, "route": route, "status": status, "outcome": outcome, "seconds": round(seconds, 6)}
-        _log_failure(request, fields)
-
-
-def _log_failure(request: RequestContext, fields: dict[str, Any]) -> None:
-    method, route, outcome = fields["method"], fields["route"], fields["outcome"]
+    if status < _FAILURES or outcome == FROZEN or route == _PROBE:
+        return
     omitted = _limit.admit((method, route, outcome))
     if omitted is None:
         return
-    log.log(
-        logging.ERROR if outcome in _OURS else logging.WARNING,
-        "%s %s failed: %s%s",
-        method,
-        route,
-        request.detail or outcome,
-        f" (and {omitted} more like it before)" if omitted else "",
-        extra={"event": "request-failed", **fields, "untold": omitted},
-        exc_info=request.error,
-    )
+    fields = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
+    fields |= {"seconds": round(seconds, 6), "untold": omitted}
+    more = f" (and {omitted} more like it before)" if omitted else ""
+    level = logging.ERROR if outcome in _OURS else logging.WARNING
+    message = f"{method} {route} failed: {request.detail or outcome}{more}"
+    log.log(level, "%s", message, extra=fields, exc_info=request.error)

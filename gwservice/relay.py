@@ -1,4 +1,4 @@
-"""The relay: passes requests on to the next tier, and its answers back, without decoding either."""
+"""The relay: passes requests to the next tier, and its answers back, without decoding either."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -13,15 +13,7 @@ from gwservice.upstream_connection import Answer, header_lines
 
 
 class Relay:
-    """Relays requests to an upstream.
-
-    Args:
-        upstream: the next tier.
-        max_body: bytes of the largest whole body.
-        body_seconds: for a whole body to come, or None for no limit.
-        request_headers: the headers that are passed down.
-
-    """
+    """Relays requests to an upstream; bodies that are not streamed have limits of bytes and seconds."""
 
     def __init__(
         self,
@@ -58,12 +50,7 @@ class Relay:
         await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
 
     async def stream(
-        self,
-        request: RequestContext,
-        send: Send,
-        target: bytes,
-        pieces: AsyncIterator[bytes],
-        headers: bytes = b"",
+        self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""
     ) -> None:
         """Relay a POST whose answer comes while its body is sent."""
         await self._pass_back(
@@ -75,7 +62,7 @@ class Relay:
         return header_lines([header for header in request.headers.items() if header[0] in names])
 
     async def _pass_back(self, send: Send, answers: AsyncGenerator[Answer]) -> None:
-        """Send an answer as it comes; a short one, and every problem, is sent whole."""
+        """Send an answer part by part; a short one, and every problem, is sent whole."""
         begun = False
         async with aclosing(answers):
             async for answer in answers:
@@ -86,11 +73,13 @@ class Relay:
                     await send_answer(send, self.upstream.expect_answer(answer))
                 elif not answer.is_problem():
                     begun = True
-                    headers = [
-                        header for header in self.upstream.expect_answer(answer).headers if header[0] in ANSWER_HEADERS
-                    ]
+                    received = self.upstream.expect_answer(answer).headers
+                    headers = [header for header in received if header[0] in ANSWER_HEADERS]
                     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
                     await send({"type": "http.response.body", "body": answer.take(), "more_body": True})
+
+
+_SENT_WITH_LENGTH = ANSWER_HEADERS - {b"content-length"}
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
@@ -100,6 +89,3 @@ async def send_answer(send: Send, answer: Answer) -> None:
         note_relayed(body)
     headers = [header for header in answer.headers if header[0] in _SENT_WITH_LENGTH]
     await send_whole(send, answer.status, headers, body)
-
-
-_SENT_WITH_LENGTH = ANSWER_HEADERS - {b"content-length"}

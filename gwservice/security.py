@@ -1,16 +1,15 @@
-"""Who may send a request: the secret shared by two tiers, and orders from other sites' pages."""
+"""The secret shared by two tiers, and the refusal of orders from pages of other sites."""
 
 import hmac
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from gwservice.watched_file import FileBroken, WatchedFile
+from gwservice.watched_file import WatchedFile, exiting_if_broken
 from gwwire.problems import ProblemCode, ProblemError
 
-#: Answered without a credential: the platform asks, and has none.
+#: Answered without a credential, because the platform has none.
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _FEWEST_CHARACTERS = 16
@@ -48,14 +47,11 @@ class CallerSecret:
 
     @classmethod
     def load(cls, path: Path | None, service: str, setting: str) -> Self | None:
-        """Read the file that a setting names; if it is unusable, write one line and exit with status 2."""
+        """Read the file that a setting names; exit with status 2, and one line, if it is unusable."""
         if path is None:
             return None
-        try:
+        with exiting_if_broken(f"{service}: setting {setting}"):
             return cls(path)
-        except FileBroken as error:
-            sys.stderr.write(f"{service}: setting {setting}: {error}\n")
-            sys.exit(2)
 
     @property
     def line(self) -> bytes:

@@ -1,8 +1,8 @@
-"""HTTP/1.1 under uvicorn, with limits for clients that keep the service waiting.
+"""HTTP/1.1 under uvicorn, with limits for slow clients.
 
-It does less for each request than uvicorn's own protocols do: a body is handed on in the pieces that were received, the
-head of an answer is sent together with the first part of its body, and no timer is started for a request. One task
-checks all connections now and then instead.
+It does less for each request than uvicorn's own protocols do: a body is passed on in the pieces that were received, the
+head of an answer is sent together with the first part of its body, and no timer is started for a request. One timer
+checks all connections periodically instead.
 """
 
 import asyncio
@@ -29,35 +29,26 @@ _LONGEST_INTERVAL = 1.0
 _LOG_SECONDS = 60.0
 #: Above the limit by this factor, a connection is closed without an answer.
 _FLOOD = 2
-#: Bytes that may be received, beyond what is read at a time, without progress of a request: its address, its headers,
-#: and those that may follow a body in chunks. The parser would collect them without end, each time from the beginning.
+#: Bytes of a request's target, headers and trailers, beyond one read. The parser would collect them without limit.
 _MOST_OF_HEAD = 64 * 1024
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Limits(NamedTuple):
-    """What a client may occupy of the service.
+    """The limits of connections."""
 
-    Attributes:
-        header_seconds: until the headers of a request are complete.
-        body_seconds: for which the application waits for the next piece of a body.
-        stall_seconds: for which a client may not read what is sent to it.
-        connections: open at a time.
-
-    """
-
-    header_seconds: float = math.inf
-    body_seconds: float = math.inf
-    stall_seconds: float = math.inf
-    connections: float = math.inf
+    header_seconds: float = math.inf  # until the headers of a request are complete
+    body_seconds: float = math.inf  # until the next piece of a body that the application waits for
+    stall_seconds: float = math.inf  # until the client reads what is sent to it
+    connections: float = math.inf  # open at a time
 
 
-#: Of a service that only its caller can reach.
+#: For a service that only its caller can reach.
 NO_LIMITS = Limits()
 
 
 class Watch:
-    """Checks all connections of a service now and then."""
+    """Checks all connections of a service periodically."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -79,15 +70,12 @@ class Watch:
         """Remove a connection."""
         self._watched.discard(connection)
 
-    def log_refusal(self, now: float) -> None:
-        """Log that there are too many connections, but not for each of them."""
+    def refuse(self, now: float) -> bool:
+        """Log that there are too many connections, but not each one; return whether this one gets an answer."""
         if now - self._logged > _LOG_SECONDS:
             self._logged = now
             log.warning("%d connections are open, as many as MAX_CONNECTIONS allows", self.limits.connections)
-
-    def flooded(self) -> bool:
-        """Say whether connections are so many that they get no answer."""
-        return len(self._watched) > _FLOOD * self.limits.connections
+        return len(self._watched) <= _FLOOD * self.limits.connections
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -99,13 +87,7 @@ class Watch:
 
 
 class Connection(asyncio.Protocol):
-    """A connection of a client, with one request after another.
-
-    Attributes:
-        transport: the connection's transport.
-        writable: the client reads what is sent to it.
-
-    """
+    """A connection of a client, with one request after another."""
 
     watch: ClassVar[Watch]
 
@@ -135,7 +117,7 @@ class Connection(asyncio.Protocol):
     # ---- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin: from now on, the headers of a request should come."""
+        """Begin, and expect the headers of a request."""
         self.transport = cast("asyncio.Transport", transport)
         self._server.connections.add(cast("Any", self))
         self._place = {
@@ -158,7 +140,7 @@ class Connection(asyncio.Protocol):
                 exchange.disconnect()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what was received, unless it is a head without end."""
+        """Parse data; close the connection if a head has no end."""
         self._progress, self._idle_due = False, math.inf
         try:
             self._parser.feed_data(data)
@@ -250,7 +232,7 @@ class Connection(asyncio.Protocol):
     # ---- called by the exchange, the watch and the server
 
     def answered(self, exchange: Exchange) -> None:
-        """Go on to the next request; the rest of one that was answered early must come soon."""
+        """Continue with the next request; the rest of one that was answered early must come soon."""
         self._server.total_requests += 1
         self._exchange = None
         if not exchange.keep_alive:
@@ -269,7 +251,7 @@ class Connection(asyncio.Protocol):
         return self._server.default_headers
 
     def check(self, now: float) -> None:
-        """Close the connection if its client keeps it waiting."""
+        """Close the connection if its client exceeded a time limit."""
         if self._read_due <= now:
             self.transport.abort()
         elif self._headers_due <= now:
@@ -300,7 +282,7 @@ class Connection(asyncio.Protocol):
         self._idle_due = self.loop.time() + self._config.timeout_keep_alive
 
     def _give_up(self, code: ProblemCode, detail: str) -> None:
-        """Close the connection, with a problem if no answer is under way."""
+        """Close the connection, with a problem if no answer has begun."""
         if self.transport.is_closing():
             self.transport.abort()
             return
@@ -309,15 +291,14 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def _refuse(self) -> None:
-        self.watch.log_refusal(self.loop.time())
-        if self.watch.flooded():
-            self.transport.abort()
-        else:
+        if self.watch.refuse(self.loop.time()):
             self._app = _Refusal(self._app, int(self.watch.limits.connections))
+        else:
+            self.transport.abort()
 
 
 class _Refusal:
-    """Answers on a connection that is one too many; probes are still answered."""
+    """Refuses the requests of a connection that exceeds the limit, except probes."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Settings come from the environment, each with a default; a bad value stops the service with one clear line."""
+"""Settings from the environment, each with a default; an invalid value stops the service with one line."""
 
 import sys
 from typing import Annotated, NamedTuple, Self
@@ -20,18 +20,12 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str | Address) -> Address:
-    """Read `HOST:PORT`, `:PORT`, `PORT` or `[v6]:PORT`.
-
-    Raises:
-        ValueError: the text is none of these.
-
-    """
+    """Parse `HOST:PORT`, `:PORT`, `PORT` or `[v6]:PORT`; raise ValueError for any other text."""
     if isinstance(text, Address):
         return text
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) < 2**16:
-        message = f"{text!r} is not HOST:PORT"
-        raise ValueError(message)
+        raise ValueError(f"{text!r} is not HOST:PORT")
     return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 (a container listens on every interface)
 
 
@@ -39,32 +33,20 @@ def parse_address(text: str | Address) -> Address:
 ListenAddress = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 
 
-def strip_slash(text: str) -> str:
-    """Give a base URL in the form the routes are appended to.
-
-    Raises:
-        ValueError: the text is not an http(s) URL.
-
-    """
+def _strip_slash(text: str) -> str:
     if not text.startswith(("http://", "https://")):
-        message = f"{text!r} is not an http:// or https:// address"
-        raise ValueError(message)
+        raise ValueError(f"{text!r} is not an http:// or https:// address")
     return text.rstrip("/")
 
 
-BaseUrl = Annotated[str, BeforeValidator(strip_slash)]
-
-
-def begin_with_slash(text: str) -> str:
-    """Return a route below a base URL, whether or not it was written with a leading slash."""
-    return f"/{text.lstrip('/')}"
-
-
-RoutePath = Annotated[str, BeforeValidator(begin_with_slash)]
+#: A URL to which routes are appended.
+BaseUrl = Annotated[str, BeforeValidator(_strip_slash)]
+#: A route below a base URL, written with or without a leading slash.
+RoutePath = Annotated[str, BeforeValidator(lambda text: f"/{text.lstrip('/')}")]
 
 
 class ServiceSettings(BaseSettings):
-    """The base of each service's settings: names are the environment variables, to the letter."""
+    """The base of each service's settings; their names are exactly those of the environment variables."""
 
     model_config = SettingsConfigDict(case_sensitive=True, frozen=True, extra="forbid", validate_default=True)
 
@@ -72,14 +54,14 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment; where a value is bad, say which in one line each and exit with status 2."""
+        """Read the environment; exit with status 2, and one line for each invalid value."""
         try:
             return cls()
         except ValidationError as error:
             service = cls.__module__.partition(".")[0]
             for bad in error.errors():
                 reason = bad["msg"].removeprefix("Value error, ")
-                # A rule between settings has no place of its own; its message names them.
+                # A rule between settings has no location; its message names them.
                 place = f"setting {bad['loc'][0]}={bad['input']!r}: " if bad["loc"] else ""
                 sys.stderr.write(f"{service}: {place}{reason}\n")
             sys.exit(2)

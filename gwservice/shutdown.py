@@ -12,10 +12,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def calling_when_stopped(end: Callable[[], object]) -> Iterator[None]:
-    """Call `end` in the running loop as soon as the process receives SIGTERM or SIGINT.
+    """Call `end` in the running loop as soon as the process receives SIGTERM or SIGINT, and then the previous handler.
 
-    An ASGI server notifies the application only when the last answer has ended, which is too late for an endless one.
-    The handlers that were there before are still called.
+    An ASGI server notifies the application only after the last answer, which is too late for an endless one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread receives signals

@@ -1,6 +1,6 @@
 """Traces of requests through all tiers, if the standard OTEL_* variables ask for them.
 
-If they do not, the SDK is not imported, and nothing is done for a request. Supported variables:
+Otherwise the SDK is not imported, and nothing is done for a request. Supported variables:
 OTEL_TRACES_EXPORTER (`otlp`, `none`), the OTEL_EXPORTER_OTLP_* variables over HTTP, OTEL_SDK_DISABLED,
 OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, and those of the batch processor.
 """
@@ -63,7 +63,7 @@ def end_tracing() -> None:
         _provider.shutdown()
 
 
-def begin_span(request: RequestContext, name: str) -> Any:
+def begin_span(request: RequestContext, name: str) -> None:
     """Begin the span of a request: the child of its sender's, and the parent of those of the next tier."""
     from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 (see above)
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 (see above)
@@ -74,7 +74,6 @@ def begin_span(request: RequestContext, name: str) -> Any:
     propagator.inject(request.trace, context=set_span_in_context(span))
     request.trace_id = f"{span.get_span_context().trace_id:032x}"
     span.set_attribute("glitchflow.request_id", request.id)
-    return span
 
 
 def record_answer(span: Any, method: str, route: str, status: int, outcome: str) -> None:
@@ -83,19 +82,13 @@ def record_answer(span: Any, method: str, route: str, status: int, outcome: str)
 
     if span.is_recording():
         span.update_name(f"{method} {route}")
-        span.set_attributes(
-            {
-                "http.request.method": method,
-                "http.route": route,
-                "http.response.status_code": status,
-                "glitchflow.outcome": outcome,
-            }
-        )
+        span.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+        span.set_attribute("glitchflow.outcome", outcome)
         if status >= _FAILURES:
             span.set_status(StatusCode.ERROR, outcome)
 
 
-def span_in_hand() -> Any:
+def current_span() -> Any:
     """Return the span of the current request, or None if there is none."""
     request = current_request()
     return request and request.span

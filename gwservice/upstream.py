@@ -45,12 +45,7 @@ class UpstreamInvalid(ProblemError):
 
 
 class UpstreamProblem(Exception):
-    """The upstream answered with a problem document, which the client receives unchanged.
-
-    Attributes:
-        answer: the complete answer.
-
-    """
+    """The upstream answered with a problem document, which the client receives unchanged."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"the upstream answered with a problem and status {answer.status}")
@@ -58,9 +53,9 @@ class UpstreamProblem(Exception):
 
 
 class Upstream:
-    """The connections of this process to the next tier; each request has one for itself.
+    """The connections of this process to the next tier; each carries one request at a time.
 
-    A request with GET is repeated once if the connection breaks; no other is, because it may have been carried out.
+    A GET is repeated once if the connection breaks; other requests are not, because they may have been carried out.
 
     Args:
         url: the base URL.
@@ -93,13 +88,7 @@ class Upstream:
         self._idle: list[UpstreamConnection] = []
 
     async def request(self, method: bytes, target: bytes, headers: bytes = b"", body: Sequence[bytes] = ()) -> Answer:
-        """Send a request and return its complete answer.
-
-        Args:
-            method: of HTTP.
-            target: path and query below the base URL.
-            headers: encoded with `header_lines`.
-            body: in pieces.
+        """Send a request, with headers encoded by `header_lines`, and return its complete answer.
 
         Raises:
             UpstreamUnreachable, UpstreamSilent, UpstreamInvalid: there is no proper answer.
@@ -129,13 +118,9 @@ class Upstream:
     async def converse(
         self, method: bytes, target: bytes, headers: bytes, body: Sequence[bytes] | AsyncIterator[bytes] = ()
     ) -> AsyncGenerator[Answer]:
-        """Send a request; yield its answer whenever more of it was received, from its head on.
+        """Send a request like `request`; yield its answer whenever more of it was received, from its head on.
 
-        The answer is read no faster than it is asked for, and a body that comes piece by piece is sent meanwhile.
-
-        Raises:
-            UpstreamUnreachable, UpstreamSilent, UpstreamInvalid: there is no proper answer.
-
+        The answer is read no faster than it is consumed; an iterated body is sent meanwhile.
         """
         begun = False
         for last in (method != b"GET", True):
@@ -178,12 +163,7 @@ class Upstream:
         self._keep(connection)
 
     def expect_answer(self, answer: Answer) -> Answer:
-        """Return an answer to relay.
-
-        Raises:
-            UpstreamInvalid: it is an error without a problem document.
-
-        """
+        """Return an answer to relay; raise UpstreamInvalid if it is an error without a problem document."""
         if answer.status >= HTTPStatus.BAD_REQUEST and not answer.is_problem():
             raise UpstreamInvalid(f"{self._name} answered {answer.status} without a problem document")
         return answer
@@ -222,14 +202,13 @@ class Upstream:
         ))  # fmt: skip
 
     def _admitted(self, answer: Answer) -> Answer:
-        """Return the answer unless the upstream refuses this tier: that is no refusal of the client."""
+        """Return the answer, or raise UpstreamInvalid if the upstream refuses this tier instead of the client."""
         if answer.status == _UNAUTHORIZED:
-            message = f"{self._name} refuses this tier: {self._setting} is not its CALLER_SECRET_FILE"
-            raise UpstreamInvalid(message)
+            raise UpstreamInvalid(f"{self._name} refuses this tier: {self._setting} is not its CALLER_SECRET_FILE")
         return answer
 
     async def _take(self) -> UpstreamConnection:
-        """Return a connection without a request on it; `_keep` or `_drop` gives it back."""
+        """Return a free connection, to be returned with `_keep` or `_drop`."""
         if self._free.locked():
             try:
                 async with asyncio.timeout(self._seconds):
@@ -259,7 +238,7 @@ class Upstream:
         connection.close()
 
     def _translated(self, error: BaseException) -> ProblemError | None:
-        """Return the error to raise instead of one of the connection, or None if it is none."""
+        """Return the problem of a connection's error, or None for any other error."""
         if isinstance(error, TimeoutError):
             return self._silent()
         if isinstance(error, (MalformedAnswer, OSError)):

@@ -1,4 +1,4 @@
-"""HTTP/1.1 from the client's side: a connection, the encoding of requests, the parsing of answers."""
+"""HTTP/1.1 for a client: a connection, the encoding of requests, the parsing of answers."""
 
 import asyncio
 import math
@@ -11,8 +11,6 @@ from urllib.parse import quote, urlsplit
 import httptools
 
 from gwwire.problems import PROBLEM_TYPE
-
-RawHeaders = Iterable[tuple[bytes, bytes]]
 
 #: Shorter than the services keep an idle connection (120 s), so that none is closed at the moment it is used.
 _IDLE_SECONDS = 30.0
@@ -47,13 +45,8 @@ def quote_target(target: str) -> bytes:
     return quote(target, safe=string.punctuation).encode()
 
 
-def header_lines(headers: RawHeaders) -> bytes:
-    """Encode headers.
-
-    Raises:
-        ValueError: a header contains a line break or NUL.
-
-    """
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Encode headers; raise ValueError if one contains a line break or NUL."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     encoded = b"".join(lines)
     if encoded.count(b"\n") != len(lines) or encoded.count(b"\r") != len(lines) or b"\0" in encoded:
@@ -80,7 +73,7 @@ class Answer:
         self._parts: list[bytes] = []
 
     def header(self, name: bytes) -> str | None:
-        """Return the last header with this lower-case name, or None if there is none."""
+        """Return the last header with this lower-case name, or None if it does not exist."""
         value = dict(self.headers).get(name)
         return None if value is None else value.decode("latin-1")
 
@@ -89,7 +82,7 @@ class Answer:
         self._parts.append(part)
 
     def is_problem(self) -> bool:
-        """Say whether the body is a problem document."""
+        """Return whether the body is a problem document."""
         media_type = self.header(b"content-type")
         return media_type is not None and media_type.partition(";")[0].strip().lower() == PROBLEM_TYPE
 
@@ -172,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise self._failure
 
     def rest(self) -> None:
-        """Note that the connection is idle from now on."""
+        """Mark the connection as idle."""
         if self.paced:
             self._transport.resume_reading()  # the end of the connection must be noticed
         self._idle_since = time.monotonic()

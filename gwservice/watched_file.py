@@ -1,13 +1,14 @@
-"""A file that may change while the service runs, such as a mounted Secret."""
+"""Files that may change while the service runs, such as a mounted Secret."""
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Stamp = tuple[int, ...] | None
 
 log = logging.getLogger(__name__)
 
@@ -18,60 +19,78 @@ class FileBroken(Exception):
     """The file cannot be read or has invalid content; the message is one line and names it."""
 
 
-class WatchedFile(Generic[T]):
-    """The parsed content of a file, at most a second old.
+@contextmanager
+def exiting_if_broken(settings: str) -> Iterator[None]:
+    """Exit with status 2, and one line that names the settings, if a file in the block is unusable."""
+    try:
+        yield
+    except FileBroken as error:
+        sys.stderr.write(f"{settings}: {error}\n")
+        sys.exit(2)
 
-    An invalid change is logged, and the previous content stays in force: a mistake while editing must not stop the
+
+class Watched(Generic[T]):
+    """The value loaded from files, at most a second old.
+
+    An invalid change is logged, and the previous value stays in force: a mistake while editing must not stop the
     service. A mounted Secret is a link that is replaced, so the file behind it is compared.
 
     Args:
-        path: the file.
-        parse: parses its bytes; raises ValueError if they are invalid.
-        look_seconds: between two checks of the file.
-
-    Raises:
-        FileBroken: it cannot be read at the start.
+        paths: the files.
+        load: reads them; raises FileBroken if they are unusable, which the constructor passes on.
+        look_seconds: between two checks of the files.
 
     """
 
-    def __init__(self, path: Path, parse: Callable[[bytes], T], *, look_seconds: float = _LOOK_SECONDS) -> None:
-        self._path = path
-        self._parse = parse
+    def __init__(self, paths: tuple[Path, ...], load: Callable[[], T], look_seconds: float = _LOOK_SECONDS) -> None:
+        self._paths = paths
+        self._load = load
         self._look_seconds = look_seconds
-        self._stamp = self._look()
-        self._value = self._read()
+        self._stamps = self._look()
+        self._value = load()
         self._looked = time.monotonic()
 
     def current(self) -> T:
-        """Return the content; it is the same object until the file changes."""
+        """Return the value; it is the same object until a file changes."""
         now = time.monotonic()
         if now - self._looked >= self._look_seconds:
             self._looked = now
-            stamp = self._look()
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._read_again()
+            stamps = self._look()
+            if stamps != self._stamps:
+                self._stamps = stamps
+                self._load_again()
         return self._value
 
-    def _read_again(self) -> None:
+    def _load_again(self) -> None:
         try:
-            self._value = self._read()
+            self._value = self._load()
         except FileBroken as error:
-            log.error("%s; what was read before stays in force", error)  # noqa: TRY400 (the message says it all)
+            log.error("%s; the previous content stays in force", error)  # noqa: TRY400 (the message says it all)
         else:
-            log.warning("%s changed and was read again", self._path)
+            log.warning("%s changed and was read again", self._paths[0])
 
-    def _look(self) -> Stamp:
-        try:
-            seen = self._path.stat()
-        except OSError:
-            return None
-        return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    def _look(self) -> list[tuple[int, ...] | None]:
+        return [_stamp(path) for path in self._paths]
 
-    def _read(self) -> T:
-        try:
-            return self._parse(self._path.read_bytes())
-        except OSError as error:
-            raise FileBroken(f"{self._path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise FileBroken(f"{self._path} is broken: {error}") from error
+
+class WatchedFile(Watched[T]):
+    """The parsed content of one file; `parse` raises ValueError if the content is invalid."""
+
+    def __init__(self, path: Path, parse: Callable[[bytes], T], *, look_seconds: float = _LOOK_SECONDS) -> None:
+        def load() -> T:
+            try:
+                return parse(path.read_bytes())
+            except OSError as error:
+                raise FileBroken(f"{path} cannot be read: {error.strerror}") from error
+            except ValueError as error:
+                raise FileBroken(f"{path} is broken: {error}") from error
+
+        super().__init__((path,), load, look_seconds)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns

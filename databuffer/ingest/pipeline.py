@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from databuffer import meters
 from databuffer.errors import QueueFull
 from databuffer.ingest.incoming import Incoming
-from gwservice.tracing import span_in_hand
+from gwservice.tracing import current_span
 from gwwire.decoding import InvalidRequest
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class Ingest:
             error = QueueFull(f"{self.capacity} segments are already waiting to be stored (WCHSZ)", retry_after=1)
             meters.count_refused(error)
             raise error
-        incoming = Incoming(body, key, group, span_in_hand(), arrived=len(body))
+        incoming = Incoming(body, key, group, current_span(), arrived=len(body))
         self._accepted += 1
         self._accepted_bytes += len(body)
         self._arrived.put(incoming)

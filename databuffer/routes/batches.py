@@ -5,8 +5,7 @@ from fastapi import APIRouter, Response
 from databuffer.routes.common import Storage, json_response
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import utc_text
-from gwservice.asgi import JsonBody
-from gwservice.open_file import OpenFileResponse
+from gwservice.asgi import JsonBody, OpenFileResponse
 from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.decoding import decode_order
 from gwwire.public import Batch, Batches, Claim, ClaimOrder, ReleaseOrder, ThawOrder, Verification

@@ -12,9 +12,8 @@ from gwservice.asgi import offer_ndjson
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import body_pieces, media_type, read_body, require_json
 from gwservice.correlation import RequestContext
-from gwservice.headers import RAW_GROUP_HEADER
+from gwservice.headers import RAW_GROUP_HEADER, quota_headers
 from gwservice.problems import send_whole
-from gwservice.ratelimit import quota_headers
 from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.segment import NDJSON
 

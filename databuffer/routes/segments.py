@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from databuffer.routes.common import GpsTime, Storage, json_response
 from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import utc_text
-from gwservice.open_file import OpenFileResponse
+from gwservice.asgi import OpenFileResponse
 from gwwire.public import SegmentPage, SegmentRecord
 
 router = APIRouter()

@@ -22,9 +22,8 @@ from jwt.utils import base64url_encode
 from glitchflow_api.access import EVERYTHING, Caller
 from glitchflow_api.app import create_app
 from glitchflow_api.errors import IssuerAway, Unauthorized
-from glitchflow_api.issuer_keys import KeysOfFile, KeysOfUrl, parse_jwks
 from glitchflow_api.settings import GatewaySettings
-from glitchflow_api.tokens import Tokens
+from glitchflow_api.tokens import KeysOfFile, KeysOfUrl, Tokens, parse_jwks
 from gwwire.public import Scope
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer, claims, public_jwk, rsa_key, token
 

@@ -1,4 +1,4 @@
-from gwservice.log_limit import MOST, SECONDS, LogLimit
+from gwservice.logs import MOST, SECONDS, LogLimit
 
 
 class Clock:

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from glitchflow_api.settings import GatewaySettings
-from gwservice.tls import ServerTls
+from gwservice.tls import server_tls
 from gwservice.watched_file import FileBroken
 from tests.support.certificates import Authority, write_key
 
@@ -15,7 +15,7 @@ from tests.support.certificates import Authority, write_key
 def test_files_that_are_no_certificate_and_its_key_are_refused(tmp_path: Path, what: str) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.certify("service")
-    assert ServerTls(certificate, key).context
+    assert server_tls(certificate, key)
     match what:
         case "another key":
             _, key = authority.certify("somebody")
@@ -26,7 +26,7 @@ def test_files_that_are_no_certificate_and_its_key_are_refused(tmp_path: Path, w
         case "passphrase":
             write_key(key, ec.generate_private_key(ec.SECP256R1()), b"secret")
     with pytest.raises(FileBroken, match=str(tmp_path)) as refused:
-        ServerTls(certificate, key)
+        server_tls(certificate, key)
     assert "\n" not in str(refused.value)
 
 

@@ -11,8 +11,7 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import yaml
 
-from glitchflow_api.api_keys import ApiKeys
-from glitchflow_api.key_file import parse_keys
+from glitchflow_api.key_file import ApiKeys, parse_keys
 from glitchflow_api.settings import GatewaySettings
 from gwwire.public import AuthMode, Scope
 from tests.support.manifest_rules import CLIENT_SETTINGS, SECRETS
