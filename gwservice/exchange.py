@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 #: Bytes of a body that may wait for the application.
 _MOST_WAITING = 256 * 1024
+#: Pieces smaller than this are joined: an object for each of very many would cost far more than its bytes.
+_SMALL_PIECE = 4096
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -45,17 +47,31 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_begun", "_chunked", "_connection", "_delivered", "_expects_continue", "_gone", "_head", "_late", "_left"),
-        *("_news", "_pieces", "_scope", "_waiting", "_waits_since", "complete", "finished", "keep_alive"),
+        *(
+            "_app",
+            "_begun",
+            "_chunked",
+            "_connection",
+            "_delivered",
+            "_expects_continue",
+            "_gone",
+            "_head",
+            "_late",
+            "_left",
+        ),
+        *("_left", "_news", "_pieces", "_scope", "_waiting", "_waits_since", "complete", "finished", "keep_alive"),
     )
 
-    def __init__(self, connection: Carrier, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(
+        self, connection: Carrier, scope: Scope, app: ASGIApp, *, keep_alive: bool, expects_continue: bool
+    ) -> None:
         self.complete = self.finished = False
         self.keep_alive = keep_alive
         self._connection = connection
         self._scope = scope
+        self._app = app
         self._expects_continue = expects_continue
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | bytearray] = deque()
         self._waiting = 0
         self._delivered = False
         self._gone = False
@@ -67,10 +83,10 @@ class Exchange:
         self._chunked = False
         self._left = 0
 
-    async def run(self, app: ASGIApp) -> None:
+    async def run(self) -> None:
         """Call the application; close the connection if it does not complete the answer."""
         try:
-            await app(self._scope, self.receive, self.send)
+            await self._app(self._scope, self.receive, self.send)
         except Exception:
             log.exception("Exception in ASGI application")
         if not self.finished and not self._gone:
@@ -94,7 +110,7 @@ class Exchange:
                 await self._wait()
                 continue
             self._delivered = self.complete and not self._pieces
-            return {"type": "http.request", "body": piece, "more_body": not self._delivered}
+            return {"type": "http.request", "body": bytes(piece), "more_body": not self._delivered}
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -123,7 +139,12 @@ class Exchange:
         """Add a piece of the body; return False if no more of it should be read for now."""
         if self.finished:
             return True
-        self._pieces.append(piece)
+        if len(piece) >= _SMALL_PIECE:
+            self._pieces.append(piece)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
         self._waiting += len(piece)
         self._wake()
         return self._waiting <= _MOST_WAITING

@@ -111,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._pipeline: deque[Exchange] = deque()
         self._headers_due = self._read_due = self._idle_due = math.inf
         self._in_head = True
+        self._deaf = False
         self._progress = False
         self._without_progress = 0
 
@@ -121,8 +122,8 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self._server.connections.add(cast("Any", self))
         self._place = {
-            "server": transport.get_extra_info("sockname")[:2],
-            "client": transport.get_extra_info("peername")[:2],
+            "server": _address(transport, "sockname"),
+            "client": _address(transport, "peername"),
             "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
             "root_path": self._config.root_path,
         }
@@ -142,11 +143,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse data; close the connection if a head has no end."""
         self._progress, self._idle_due = False, math.inf
+        if self._deaf:
+            return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # the request is answered; nothing after it can be parsed
-            if self._exchange:
-                self._exchange.keep_alive = False
+        except httptools.HttpParserUpgrade:  # nothing after this request can be parsed
+            self._deaf = True
         except httptools.HttpParserError:
             self._give_up(ProblemCode.BAD_REQUEST, "this is no HTTP/1.1 request")
         self._without_progress = 0 if self._progress else self._without_progress + len(data)
@@ -178,8 +180,10 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a header."""
-        name = name.lower()
+        """Store a header; trailers, which follow the body, are ignored."""
+        if not self._in_head:
+            return
+        name, value = name.lower(), value.strip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
         self._headers.append((name, value))
@@ -205,8 +209,12 @@ class Connection(asyncio.Protocol):
             "state": self._app_state.copy(),
             **self._place,
         }
-        keep_alive = version == "1.1" and self._parser.should_keep_alive()
-        exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
+        app, upgrade = self._app, self._parser.should_upgrade()
+        if upgrade and not {b"content-length", b"transfer-encoding"}.isdisjoint(name for name, _ in self._headers):
+            app = _refuse_upgrade  # the parser would leave out the body
+        keep_alive = version == "1.1" and self._parser.should_keep_alive() and not upgrade
+        expects_continue = self._expects_continue and version == "1.1"
+        exchange = Exchange(self, scope, app, keep_alive=keep_alive, expects_continue=expects_continue)
         self._receiving = exchange
         self._in_head, self._headers_due = False, math.inf
         if self._exchange is None:
@@ -271,7 +279,7 @@ class Connection(asyncio.Protocol):
 
     def _start(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        task = self.loop.create_task(exchange.run(self._app))
+        task = self.loop.create_task(exchange.run())
         task.add_done_callback(self._server.tasks.discard)
         self._server.tasks.add(task)
 
@@ -282,9 +290,13 @@ class Connection(asyncio.Protocol):
         self._idle_due = self.loop.time() + self._config.timeout_keep_alive
 
     def _give_up(self, code: ProblemCode, detail: str) -> None:
-        """Close the connection, with a problem if no answer has begun."""
+        """Close the connection: after the answer to the request before, if one is due; else with a problem."""
         if self.transport.is_closing():
             self.transport.abort()
+            return
+        if self._exchange is not None and self._exchange.complete:
+            last = self._pipeline[-1] if self._pipeline and self._pipeline[-1].complete else self._exchange
+            last.keep_alive, self._deaf, self._headers_due = False, True, math.inf
             return
         if self._exchange is None and self._in_head:
             self.transport.write(_raw(make_problem(code, detail)))
@@ -312,6 +324,17 @@ class _Refusal:
         problem = make_problem(ProblemCode.TOO_MANY_CONNECTIONS, detail)
         headers = [*problem_headers(problem, 1), (b"connection", b"close")]
         await send_whole(send, problem.status, headers, encode_problem(problem))
+
+
+async def _refuse_upgrade(_: Scope, __: Receive, send: Send) -> None:
+    problem = make_problem(ProblemCode.BAD_REQUEST, "a request with a body cannot ask for an Upgrade")
+    await send_whole(send, problem.status, problem_headers(problem), encode_problem(problem))
+
+
+def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:
+    """Return an end of the connection, or None if the client is gone already."""
+    address = transport.get_extra_info(name)
+    return address[:2] if address else None
 
 
 def limited(limits: Limits = NO_LIMITS) -> type[Connection]:

@@ -88,7 +88,7 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
             parts.append(chunk[start:end])
             if size + end - start > max_line:
                 yield _too_large(max_line)
-            elif line := b"".join(parts):
+            elif (line := b"".join(parts)) and line != b"\r":
                 yield line
             parts, size, start = [], 0, end + 1
         size += len(chunk) - start

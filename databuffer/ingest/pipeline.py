@@ -219,7 +219,12 @@ class Ingest:
         if segments:
             self._begun += len(run)
             self._begun_bytes += sum(item.arrived for item in run)
-            self._store(run)
+            try:
+                self._store(run)
+            except Exception as error:  # noqa: BLE001 (the thread must go on, and every sender be answered)
+                for segment in run:
+                    if not segment.settled:
+                        segment.refuse(error)
         else:
             for order in run:
                 order.carry_out()

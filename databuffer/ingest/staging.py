@@ -67,8 +67,9 @@ class Staging:
 def discard(incoming: Incoming) -> None:
     """Remove the staged file of a segment that is not stored; start-up removes what cannot be removed now."""
     if incoming.file >= 0:
-        os.close(incoming.file)
-        incoming.file = -1
+        file, incoming.file = incoming.file, -1
+        with suppress(OSError):
+            os.close(file)
     if incoming.path:
         with suppress(OSError):
             os.unlink(incoming.path)  # noqa: PTH108 (see above)

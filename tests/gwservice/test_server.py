@@ -1,6 +1,10 @@
 """HTTP/1.1 as clients speak it, over real connections."""
 
 import asyncio
+import glob
+import os
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -148,3 +152,73 @@ async def test_each_piece_of_a_body_is_waited_for_only_so_long() -> None:
         assert (await talk(port, head, b"123", b"456", b"789", pause=0.12)).endswith(b"123456789")
         assert (await talk(port, head, b"123")).startswith(b"HTTP/1.1 408 ")
     assert "BODY_TIMEOUT" in str(late[0])
+
+
+async def echo_headers(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the headers as they are when the body is complete."""
+    async for _ in body_pieces(receive):
+        pass
+    text = b"\n".join(b"%b=%b;" % header for header in scope["headers"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
+    await send({"type": "http.response.body", "body": text})
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+async def test_trailers_are_no_headers_and_blanks_around_a_value_are_no_part_of_it(pause: float) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: \t kk \t\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b"2\r\nst\r\n0\r\nIdempotency-Key: other\r\nAuthorization: Bearer x\r\n\r\n"
+    async with served(echo_headers) as port:
+        answer = await talk(port, head, body + LAST, pause=pause) if pause else await talk(port, head + body + LAST)
+    assert b"idempotency-key=kk;" in answer
+    assert b"other" not in answer
+    assert b"authorization" not in answer
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /before HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_an_upgrade_is_ignored_and_refused_where_the_parser_would_leave_out_a_body(before: bytes) -> None:
+    upgrade = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    async with served(echo) as port:
+        with_body = await talk(port, before + b"POST / HTTP/1.1\r\nContent-Length: 4\r\n" + upgrade + b"\r\nbody")
+        without = await talk(port, before + b"GET /x HTTP/1.1\r\n" + upgrade + b"\r\n")
+    assert with_body.count(b"HTTP/1.1 ") == without.count(b"HTTP/1.1 ") == 2 - (not before)
+    assert b"HTTP/1.1 400 Bad Request\r\n" in with_body
+    assert b"Upgrade" in with_body
+    assert without.endswith(b"GET /x? ")
+
+
+async def test_a_client_that_is_gone_before_it_is_seen_leaves_no_connection_behind() -> None:
+    async with served(echo) as port:
+        for _ in range(200):
+            with socket.create_connection(("127.0.0.1", port)) as gone:
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await asyncio.sleep(0.1)
+        assert await talk(port, LAST)
+        fds = [os.readlink(path) for path in glob.glob("/proc/self/fd/*") if os.path.exists(path)]  # noqa: ASYNC240, PTH110, PTH115, PTH207 (short)
+    assert sum(fd.startswith("socket:") for fd in fds) < 50
+
+
+async def test_a_body_in_very_small_chunks_comes_in_few_pieces() -> None:
+    pieces: list[int] = []
+
+    async def count(_scope: Scope, receive: Receive, send: Send) -> None:
+        pieces.extend([len(piece) async for piece in body_pieces(receive)])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with served(count) as port:
+        await talk(port, head + b"2\r\nab\r\n" * 20_000 + b"0\r\n\r\n")
+    assert sum(pieces) == 40_000
+    assert len(pieces) < 100
+
+
+@pytest.mark.parametrize("rest", [b"nonsense\r\n\r\n", b"GET / HT"])
+async def test_a_request_is_answered_though_what_follows_it_is_none(rest: bytes) -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.4)
+        await echo(scope, receive, send)
+
+    async with served(slow, Limits(header_seconds=0.2)) as port:
+        answer = await talk(port, b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok" + rest)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"POST /a? ok" in answer
