@@ -23,15 +23,14 @@ Exit status of fsck and verify: 0 all is as it should be (or was put right), 1 s
 no sense.
 """
 
-#: A thread that comes back from a short system call waits for the interpreter so long where another one computes; the
-#: default of 5 ms, several times a segment, would be most of what a sender waits.
+#: A thread that returns from a system call waits this long for the GIL; the default of 5 ms would dominate latency.
 _SWITCH_SECONDS = 0.0005
 #: Files are 0644 and folders 0755, so that preprocessing can read what the buffer writes.
 _UMASK = 0o022
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve, or look after what is stored."""
+    """Run a command; return the exit status."""
     parser = argparse.ArgumentParser("python -m databuffer", description=__doc__, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command")
     check = commands.add_parser("fsck", help="read every byte of the environment's volume; tell what does not agree")
@@ -67,7 +66,6 @@ def _serve() -> int:
 
 
 def _fsck(*, repair: bool) -> int:
-    """Look everything over; the lock keeps a running buffer's volume out of this."""
     logging.basicConfig(format="%(message)s")
     store = create_store(BufferSettings.load())
     store.open()

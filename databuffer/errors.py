@@ -1,22 +1,4 @@
-"""What can go wrong in the buffer; no HTTP here.
-
-ProblemError
-├── MalformedJson, InvalidSegment   the body is no segment (gwwire)
-├── NotFound                        there is no such batch or segment
-├── Refused                         nothing is wrong with the buffer
-│   ├── BufferFrozen                  the batch is sealed for its holder
-│   ├── BatchChanged                  the batch an order was meant for is gone
-│   ├── BatchNotFrozen                only a frozen batch can be claimed
-│   ├── BatchNotArchived              only an archived batch can be verified
-│   ├── BatchClaimed                  another worker has the batch
-│   ├── NotHolder                     somebody else froze the batch
-│   ├── QuotaExceeded                 the group has stored enough for today
-│   ├── KeyReused                     the Idempotency-Key came with other bytes before
-│   └── QueueFull                     more segments are waiting than WCHSZ allows
-└── VolumeError                     the volume did not do what it was asked
-    ├── VolumeFull                    no space left
-    └── VolumeFailed                  it cannot be written or read
-"""
+"""The errors of the buffer; no HTTP here. Those of a segment's bytes are in `gwwire`."""
 
 import errno
 
@@ -26,7 +8,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refused(ProblemError):
-    """An order that the buffer does not carry out, though it could."""
+    """The buffer works, and does not carry out the order."""
 
 
 class BufferFrozen(Refused):
@@ -36,19 +18,19 @@ class BufferFrozen(Refused):
 
 
 class BatchChanged(Refused):
-    """The batch in hand is not the one the order was meant for, or smaller: that one was archived meanwhile."""
+    """The current batch is not the one that the order names, or it is smaller."""
 
     code = ProblemCode.BATCH_CHANGED
 
 
 class BatchNotFrozen(Refused):
-    """Only a frozen batch holds still for a worker."""
+    """Only a frozen batch can be claimed."""
 
     code = ProblemCode.BATCH_NOT_FROZEN
 
 
 class BatchNotArchived(Refused):
-    """Only an archived batch has its final bytes."""
+    """Only an archived batch can be verified."""
 
     code = ProblemCode.BATCH_NOT_ARCHIVED
 
@@ -60,13 +42,13 @@ class BatchClaimed(Refused):
 
 
 class NotHolder(Refused):
-    """Only the one who froze the batch may thaw it."""
+    """Only the holder of a frozen batch may thaw it."""
 
     code = ProblemCode.NOT_HOLDER
 
 
 class QuotaExceeded(Refused):
-    """The group has stored as much as it may today."""
+    """The group has used its quota of today."""
 
     code = ProblemCode.QUOTA_EXCEEDED
 
@@ -84,13 +66,13 @@ class NotFound(ProblemError):
 
 
 class QueueFull(Refused):
-    """More segments are waiting than the queue takes."""
+    """WCHSZ segments are already waiting to be stored."""
 
     code = ProblemCode.QUEUE_FULL
 
 
 class VolumeError(ProblemError):
-    """The volume did not do what it was asked."""
+    """The volume rejected a read or a write."""
 
 
 class VolumeFull(VolumeError):
@@ -106,6 +88,6 @@ class VolumeFailed(VolumeError):
 
 
 def volume_error(error: OSError) -> VolumeError:
-    """Tell a full volume from a failing one."""
+    """Return VolumeFull or VolumeFailed for an error of the operating system."""
     reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     return VolumeFull(reason) if error.errno in NO_SPACE else VolumeFailed(reason)

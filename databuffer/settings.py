@@ -12,14 +12,14 @@ FileName = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
 
 
 class OnFrozen(StrEnum):
-    """What becomes of a segment that meets a frozen batch."""
+    """What happens to a segment while the batch is frozen."""
 
     REJECT = "reject"
     ROTATE = "rotate"
 
 
 class BufferSettings(ServiceSettings):
-    """Where the buffer keeps its files, and how much it takes at once."""
+    """The settings of the buffer."""
 
     ADMROOT: Path = Field(Path("/appdata/adm"), description="folder of the metadata files")
     ADMFNM: FileName = Field("StatDesc.json", description="file of the batch's counts, in ADMROOT")
