@@ -50,7 +50,7 @@ class Queries:
 
     def quota(self, group: str | None) -> Quota | None:
         """Return a group's quota of today, or None if it has none."""
-        return self._quota.told(group, time.time_ns())
+        return self._quota.of(group, time.time_ns())
 
     async def overview(self) -> Overview:
         """Return the overview; the cost does not grow with the number of stored segments."""

@@ -1,4 +1,4 @@
-"""The second half of the ingest: make a group of staged segments durable, named, catalogued and counted."""
+"""The second half of the ingest: sync, name, catalogue and count groups of staged segments."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,7 @@ from gwservice.tracing import group_span
 
 
 class GroupCommit:
-    """Stores groups of staged segments, on the commit thread.
-
-    Args:
-        store: the volume, the state files and the catalog.
-        state: the current and the next batch.
-        quota: what each group of users may store a day.
-        staging: writes what was not written because the batch was frozen.
-
-    """
+    """Stores groups of staged segments, on the commit thread."""
 
     def __init__(self, store: Store, state: State, quota: DailyQuota, staging: Staging) -> None:
         self._store = store
@@ -40,7 +32,7 @@ class GroupCommit:
         self._pool.close()
 
     def store(self, group: Sequence[Incoming]) -> None:
-        """Settle every segment of a group: stored, or refused with its reason."""
+        """Store or refuse every segment of a group."""
         began = time.perf_counter()
         with group_span("commit", [each.span for each in group], segments=len(group)):
             staged = [each for each in group if not each.settled]
@@ -103,7 +95,7 @@ class GroupCommit:
     def _sync(self, group: Sequence[Incoming]) -> list[Incoming]:
         """Make the files of a group durable; return the segments whose files are."""
         for each in group:
-            if not each.path:  # it met a frozen batch when it came
+            if not each.path:  # segments were refused when it was staged
                 self._staging.write(each)
         files = [each for each in group if each.error is None]
         self._pool.sync(files)
@@ -164,13 +156,5 @@ def _turns(staged: Sequence[Incoming]) -> Iterator[list[Incoming]]:
 
 def _row(segment: Incoming, name: str, now: int) -> SegmentRow:
     return SegmentRow(
-        name=name,
-        bytes=segment.size,
-        sha256=segment.sha256,
-        channel=segment.channel,
-        t0=segment.t0,
-        dt=segment.dt,
-        n=segment.n,
-        stored=now,
-        key=segment.key,
+        name, segment.size, segment.sha256, segment.channel, segment.t0, segment.dt, segment.n, now, segment.key
     )

@@ -1,4 +1,4 @@
-"""Many segments in one request: a line each, stored as they come, answered line by line in the same order."""
+"""Streams of segments in one request: one per line, answered line by line in the same order."""
 
 import asyncio
 from collections import deque
@@ -12,14 +12,14 @@ from databuffer.ingest.pipeline import Ingest
 from gwwire.datastore import FROZEN_TEXT, StreamAnswer
 from gwwire.problems import ProblemCode, ProblemError, encode_problem
 
-#: Segments of one request that are under way at a time: enough to fill a group, too few to fill the queue.
+#: Unanswered segments of one request: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64
 
 _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
 
 
 class LineTooLarge(ProblemError):
-    """The line is larger than a segment may be."""
+    """The line is larger than MAX_BODY."""
 
     code = ProblemCode.TOO_LARGE
 
@@ -27,9 +27,9 @@ class LineTooLarge(ProblemError):
 async def store_lines(
     ingest: Ingest, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int, group: str | None = None
 ) -> AsyncGenerator[bytes]:
-    """Store one segment per line; yield one answer line per line, together where several are ready.
+    """Store one segment per line; yield one answer line per line, several together if they are ready.
 
-    The request is read on while answers wait to be fetched, because a client may send everything before it reads.
+    The request is read while answers wait to be fetched, because a client may send everything before it reads.
 
     Args:
         ingest: stores the segments.
@@ -91,7 +91,7 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
                 yield line
             parts, size, start = [], 0, end + 1
         size += len(chunk) - start
-        # What is too long is not kept; its end is still waited for.
+        # A line that is too long is dropped, but read to its end.
         if size <= max_line:
             parts.append(chunk[start:])  # not a new list: a line may come in very many pieces
         else:

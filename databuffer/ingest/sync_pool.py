@@ -1,4 +1,4 @@
-"""Threads that only call fsync: file systems batch their journal, so many syncs in flight cost little more than one."""
+"""Threads that call fsync: file systems batch their journal, so that parallel syncs cost little more than one."""
 
 import os
 import queue
@@ -14,10 +14,7 @@ _THREADS = 8
 
 
 class SyncPool:
-    """Syncs the files of a group of segments, several at a time.
-
-    The queues of `queue.SimpleQueue` cost a tenth of what the futures of an executor do.
-    """
+    """Syncs the files of a group in parallel; `queue.SimpleQueue` costs a tenth of the futures of an executor."""
 
     def __init__(self) -> None:
         self._shares: queue.SimpleQueue[Sequence[Incoming]] = queue.SimpleQueue()
