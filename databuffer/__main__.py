@@ -73,10 +73,12 @@ def _fsck(*, repair: bool) -> int:
     try:
         for finding in examine(store, thorough=True):
             found += 1
-            unrepaired += not (repair and finding.repairable)
-            if repair:
+            if repair and finding.repair:
                 finding.repair()
-            print(f"{'repaired: ' if repair and finding.repairable else ''}{finding.what}")  # noqa: T201 (what the command is for)
+                prefix = "repaired: "
+            else:
+                unrepaired, prefix = unrepaired + 1, ""
+            print(f"{prefix}{finding.what}")  # noqa: T201 (what the command is for)
     finally:
         store.close()
     print(f"{_count(found, 'finding')}, {unrepaired} not repaired" if found else "everything agrees")  # noqa: T201 (see above)

@@ -44,11 +44,7 @@ def create_buffer(settings: BufferSettings) -> Buffer:
 def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = None) -> ASGIApp:
     """Return the application, which opens the buffer at its start and closes it at its end.
 
-    Args:
-        buffer: the buffer.
-        max_body: bytes of the largest request body, or line of a stream.
-        secret: the secret that callers must present, or None to answer every caller.
-
+    Request bodies and lines of streams have at most `max_body` bytes. Callers present the `secret`, if there is one.
     """
 
     @asynccontextmanager

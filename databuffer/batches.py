@@ -78,46 +78,23 @@ class Batches:
         """Stop the running verifications."""
         await self._verifier.close()
 
-    # ---- orders
-
     async def freeze(self, order: FreezeOrder) -> Frozen:
-        """Freeze and seal the current batch; a batch that is frozen keeps its holder.
-
-        Raises:
-            BatchChanged: the current batch has fewer bytes than the order requires.
-
-        """
+        """Freeze and seal the current batch, or raise BatchChanged; a batch that is frozen keeps its holder."""
         return await self._perform(lambda: self._freeze(order))
 
     async def thaw(self, order: ThawOrder) -> BufferStats:
-        """Open the frozen batch again, for its holder; the segments of the next batch are added to it.
-
-        Raises:
-            NotHolder: user or token differ from the holder's.
-
-        """
+        """Open the frozen batch again for its holder, or raise NotHolder; the segments of the next batch join it."""
         # The token is compared outside the queue: guessing tokens must not delay segments.
         held = self._state.description
         is_holder = await asyncio.to_thread(_is_holder, held, order)
         return await self._perform(lambda: self._thaw(order, held, is_holder=is_holder))
 
     async def flush(self, order: FlushOrder = FlushOrder()) -> Archived:  # noqa: B008 (it is immutable)
-        """Archive the current batch; the next batch, or an empty one, takes its place.
-
-        Raises:
-            BatchChanged: the current batch is not the one that the order names.
-
-        """
+        """Archive the batch that the order names, or raise BatchChanged; the next batch becomes the current one."""
         return await self._perform(lambda: self._flush(order))
 
     async def claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
-        """Lease a frozen batch to one worker; another claim of the same worker renews the lease.
-
-        Raises:
-            NotFound, BatchNotFrozen: the batch does not exist or is not frozen.
-            BatchClaimed: another worker has a lease.
-
-        """
+        """Lease a frozen batch to one worker, or renew its lease; raise BatchClaimed if another worker has one."""
         await self._queries.batch(batch)
         return await self._perform(lambda: self._claim(batch, order))
 
@@ -148,8 +125,6 @@ class Batches:
 
     async def _perform(self, step: Callable[[], T]) -> T:
         return await self._ingest.perform(lambda: self._state.run(step))
-
-    # ---- on the commit thread
 
     def _freeze(self, order: FreezeOrder) -> Frozen:
         current, held = self._state.current, self._state.description

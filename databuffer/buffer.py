@@ -22,13 +22,7 @@ log = logging.getLogger(__name__)
 class Buffer:
     """Stores segments by `ingest`, carries out orders by `batches`, and answers by `queries`.
 
-    Args:
-        store: all files.
-        queue_size: the largest number of segments that wait to be stored.
-        on_frozen: what happens to a segment while the batch is frozen.
-        limits: upper limits of a segment, or None for no limits.
-        group_quota: bytes that a group may store a day; 0: unlimited.
-
+    Quotas are bytes that a group may store a day; 0: unlimited.
     """
 
     def __init__(

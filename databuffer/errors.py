@@ -10,53 +10,40 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 class Refused(ProblemError):
     """The buffer works, and does not carry out the order."""
 
+    def __init_subclass__(cls, code: ProblemCode) -> None:
+        cls.code = code
 
-class BufferFrozen(Refused):
+
+class BufferFrozen(Refused, code=ProblemCode.BUFFER_FROZEN):
     """The batch is frozen; nothing is added to it."""
 
-    code = ProblemCode.BUFFER_FROZEN
 
-
-class BatchChanged(Refused):
+class BatchChanged(Refused, code=ProblemCode.BATCH_CHANGED):
     """The current batch is not the one that the order names, or it is smaller."""
 
-    code = ProblemCode.BATCH_CHANGED
 
-
-class BatchNotFrozen(Refused):
+class BatchNotFrozen(Refused, code=ProblemCode.BATCH_NOT_FROZEN):
     """Only a frozen batch can be claimed."""
 
-    code = ProblemCode.BATCH_NOT_FROZEN
 
-
-class BatchNotArchived(Refused):
+class BatchNotArchived(Refused, code=ProblemCode.BATCH_NOT_ARCHIVED):
     """Only an archived batch can be verified."""
 
-    code = ProblemCode.BATCH_NOT_ARCHIVED
 
-
-class BatchClaimed(Refused):
+class BatchClaimed(Refused, code=ProblemCode.BATCH_CLAIMED):
     """Another worker has the batch until its lease ends."""
 
-    code = ProblemCode.BATCH_CLAIMED
 
-
-class NotHolder(Refused):
+class NotHolder(Refused, code=ProblemCode.NOT_HOLDER):
     """Only the holder of a frozen batch may thaw it."""
 
-    code = ProblemCode.NOT_HOLDER
 
-
-class QuotaExceeded(Refused):
+class QuotaExceeded(Refused, code=ProblemCode.QUOTA_EXCEEDED):
     """The group has used its quota of today."""
 
-    code = ProblemCode.QUOTA_EXCEEDED
 
-
-class KeyReused(Refused):
+class KeyReused(Refused, code=ProblemCode.KEY_REUSED):
     """The Idempotency-Key was used for other bytes before."""
-
-    code = ProblemCode.KEY_REUSED
 
 
 class NotFound(ProblemError):
@@ -65,10 +52,8 @@ class NotFound(ProblemError):
     code = ProblemCode.NOT_FOUND
 
 
-class QueueFull(Refused):
+class QueueFull(Refused, code=ProblemCode.QUEUE_FULL):
     """WCHSZ segments are already waiting to be stored."""
-
-    code = ProblemCode.QUEUE_FULL
 
 
 class VolumeError(ProblemError):

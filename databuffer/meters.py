@@ -33,20 +33,15 @@ _FSYNC = Histogram(
     buckets=_SECONDS,
 )
 FSYNC_SEGMENT, FSYNC_FOLDER = _FSYNC.labels("segment"), _FSYNC.labels("folder")
-_STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
-_STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
+STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
+STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
 _REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
-_VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
+VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
 #: Both exist from the start: Prometheus sees no increase in a series that appears.
-_VERIFIED_AS = {state: _VERIFIED.labels(state) for state in (VerificationState.INTACT, VerificationState.DAMAGED)}
+for _state in (VerificationState.INTACT, VerificationState.DAMAGED):
+    VERIFIED.labels(_state)
 RECOVERIES = Counter("glitchflow_recoveries", "Recoveries of the volume: at a start, and after a failed step.")
 REPAIRS = Counter("glitchflow_recovery_repairs", "Differences that recoveries repaired.")
-
-
-def count_stored(segments: int, size: int) -> None:
-    """Count segments that are durable, named and counted."""
-    _STORED.inc(segments)
-    _STORED_BYTES.inc(size)
 
 
 def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
@@ -61,11 +56,6 @@ def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
 def count_refused(error: ProblemError) -> None:
     """Count a segment that was not stored."""
     _REFUSED.labels(error.code).inc()
-
-
-def count_verified(state: VerificationState) -> None:
-    """Count a batch whose verification ended."""
-    _VERIFIED_AS[state].inc()
 
 
 def at_this_moment(overview: Overview) -> Iterator[Metric]:

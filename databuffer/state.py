@@ -97,8 +97,6 @@ class State:
         """Whether a segment that is stored now would be refused."""
         return self.frozen and self._on_frozen is OnFrozen.REJECT
 
-    # ---- agreement of memory and volume
-
     def recover(self) -> None:
         """Lock the volume, make everything agree with it, and log each repair."""
         self._store.open()
@@ -158,8 +156,6 @@ class State:
         """Store the last error of the volume for the overview."""
         self.last_error = ErrorOverview(time.time(), error.code, error.detail)
 
-    # ---- segments
-
     def batch_to_fill(self) -> OpenBatch | None:
         """Return the batch that segments are added to now, or None if they are refused."""
         if not self.frozen:
@@ -186,11 +182,10 @@ class State:
             self._current = grown
         else:
             self.next = grown
-        meters.count_stored(len(rows), size)
+        meters.STORED.inc(len(rows))
+        meters.STORED_BYTES.inc(size)
         self.last_seq += len(rows)  # the catalog counts them without a gap
         self.agreement = Agreement.PROVEN
-
-    # ---- batches
 
     def freeze(self, current: OpenBatch, description: Description) -> None:
         """Set the current batch, which is frozen, and its holder."""

@@ -61,7 +61,7 @@ class Verifier:
     async def _verify(self, row: BatchRow) -> None:
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, self._compare, row)
-            meters.count_verified(result.state)
+            meters.VERIFIED.labels(result.state).inc()
             extra = {"event": "verified", "batch": row.id, "state": result.state, "problems": result.problems}
             level = logging.ERROR if result.state is VerificationState.DAMAGED else logging.INFO
             counts = (result.checked, result.segments)

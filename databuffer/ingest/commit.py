@@ -1,20 +1,24 @@
 """The second half of the ingest: sync, name, catalogue and count groups of staged segments."""
 
+import os
+import queue
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from databuffer import meters
-from databuffer.errors import BufferFrozen, KeyReused, VolumeError
+from databuffer.errors import BufferFrozen, KeyReused, VolumeError, volume_error
 from databuffer.ingest.incoming import Incoming
 from databuffer.ingest.quota import DailyQuota
 from databuffer.ingest.staging import Staging, discard
-from databuffer.ingest.sync_pool import SyncPool
 from databuffer.state import State
 from databuffer.storage.catalog import IdempotencyKey, SegmentRow
 from databuffer.storage.store import OpenBatch, Store
 from gwservice.tracing import group_span
+
+#: File systems batch their journal: several syncs in parallel cost little more than one.
+_SYNC_THREADS = 8
 
 
 class GroupCommit:
@@ -25,7 +29,7 @@ class GroupCommit:
         self._state = state
         self._quota = quota
         self._staging = staging
-        self._pool = SyncPool()
+        self._pool = _SyncPool()
 
     def close(self) -> None:
         """Stop the sync threads."""
@@ -49,7 +53,8 @@ class GroupCommit:
                 if each.error is not None:
                     discard(each)
         meters.count_group([each.error for each in group], time.perf_counter() - began)
-        self._note_last_failure(group)
+        if failures := [each.error for each in group if isinstance(each.error, VolumeError)]:
+            self._state.note(failures[-1])
 
     def _store_turns(self, staged: Sequence[Incoming]) -> None:
         """Store segments in turns without a repeated key: a repeat must see the outcome of the first."""
@@ -120,7 +125,9 @@ class GroupCommit:
             entered = True
             self._state.count(batch, rows, now)
         except VolumeError:
-            self._discard_published(folder, rows)
+            for row in rows:
+                with suppress(VolumeError):
+                    volume.discard(folder / row.name)
             if entered:
                 with suppress(VolumeError):
                     catalog.ledger.take_back(spent)
@@ -128,17 +135,6 @@ class GroupCommit:
         self._quota.add(spent)
         for each, row in zip(group, rows, strict=True):
             each.store_as(row.name, row.bytes)
-
-    def _discard_published(self, folder: Path, rows: Sequence[SegmentRow]) -> None:
-        for row in rows:
-            with suppress(VolumeError):
-                self._store.volume.discard(folder / row.name)
-
-    def _note_last_failure(self, group: Sequence[Incoming]) -> None:
-        for each in reversed(group):
-            if isinstance(each.error, VolumeError):
-                self._state.note(each.error)
-                return
 
 
 def _turns(staged: Sequence[Incoming]) -> Iterator[list[Incoming]]:
@@ -158,3 +154,53 @@ def _row(segment: Incoming, name: str, now: int) -> SegmentRow:
     return SegmentRow(
         name, segment.size, segment.sha256, segment.channel, segment.t0, segment.dt, segment.n, now, segment.key
     )
+
+
+class _SyncPool:
+    """Syncs the files of a group in parallel; `queue.SimpleQueue` costs a tenth of the futures of an executor."""
+
+    def __init__(self) -> None:
+        self._shares: queue.SimpleQueue[Sequence[Incoming]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name="fsync", daemon=True) for _ in range(_SYNC_THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    def sync(self, files: Sequence[Incoming]) -> None:
+        shares = [files[start::_SYNC_THREADS] for start in range(min(_SYNC_THREADS, len(files)))]
+        for share in shares[1:]:
+            self._shares.put(share)
+        errors = [_sync_share(share) for share in shares[:1]] + [self._done.get() for _ in shares[1:]]
+        for error in filter(None, errors):
+            raise error
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._shares.put(())
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while share := self._shares.get():
+            self._done.put(_sync_share(share))
+
+
+def _sync_share(share: Sequence[Incoming]) -> BaseException | None:
+    try:
+        for each in share:
+            began = time.perf_counter()
+            _sync(each)
+            meters.FSYNC_SEGMENT.observe(time.perf_counter() - began)
+    except BaseException as error:  # noqa: BLE001 (`sync` raises it)
+        return error
+    return None
+
+
+def _sync(incoming: Incoming) -> None:
+    file, incoming.file = incoming.file, -1
+    try:
+        os.fsync(file)
+    except OSError as error:
+        incoming.refuse(volume_error(error))
+    finally:
+        os.close(file)

@@ -29,15 +29,8 @@ async def store_lines(
 ) -> AsyncGenerator[bytes]:
     """Store one segment per line; yield one answer line per line, several together if they are ready.
 
-    The request is read while answers wait to be fetched, because a client may send everything before it reads.
-
-    Args:
-        ingest: stores the segments.
-        chunks: the body, in pieces of any size.
-        key: the request's Idempotency-Key; line i has the key `KEY/i`.
-        max_line: bytes of the longest line that is accepted.
-        group: the group whose quota counts.
-
+    The request is read while answers wait to be fetched, because a client may send everything before it reads. If
+    `key` is the request's Idempotency-Key, line i has the key `KEY/i`. A line has at most `max_line` bytes.
     """
     answers: deque[Incoming | ProblemError] = deque()
     news = asyncio.Event()

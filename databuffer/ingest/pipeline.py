@@ -62,13 +62,9 @@ Item = Incoming | Order[Any]
 
 
 class Ingest:
-    """Stores segments and carries out orders, one after the other.
+    """Stores segments and carries out orders, one after the other; at most `capacity` segments wait.
 
-    Args:
-        stage: stages one segment, on the staging thread.
-        store: settles a group of staged segments, on the commit thread.
-        capacity: the largest number of segments that wait (WCHSZ).
-
+    The staging thread calls `stage` with a segment, the commit thread calls `store` with a group of staged segments.
     """
 
     def __init__(
@@ -125,12 +121,7 @@ class Ingest:
         return incoming
 
     def submit(self, body: bytes, key: str | None = None, group: str | None = None) -> Incoming:
-        """Append one segment to the queue; `answered` of the returned record is done once it is settled.
-
-        Raises:
-            InvalidRequest, QueueFull: the key is not valid, or too many segments wait; nothing was done.
-
-        """
+        """Append one segment to the queue, or raise InvalidRequest (key) or QueueFull."""
         if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
             message = f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable ASCII characters"
             raise InvalidRequest(message, field="Idempotency-Key")

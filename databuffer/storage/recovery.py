@@ -32,11 +32,10 @@ _PORTION = 1000
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference and its repair; one that is not `repairable` needs an operator."""
+    """A difference and its repair, or None if it needs an operator."""
 
     what: str
-    repair: Callable[[], object] = lambda: None
-    repairable: bool = True
+    repair: Callable[[], object] | None
 
 
 def recover(store: Store) -> list[str]:
@@ -44,19 +43,16 @@ def recover(store: Store) -> list[str]:
     unchanged = store.catalog.take_clean_stop() == store.trace()
     repairs = []
     for finding in examine(store, unchanged=unchanged):
-        finding.repair()
+        if finding.repair:
+            finding.repair()
         repairs.append(finding.what)
     return repairs
 
 
 def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) -> Iterator[Finding]:
-    """Yield the differences; a later one is searched for when the caller has repaired the earlier ones, or not.
+    """Yield the differences; the caller may repair each before it asks for the next.
 
-    Args:
-        store: an open store.
-        unchanged: whether no file was added or removed since a clean stop; files and rows are not compared then.
-        thorough: whether to read every byte, also of archives.
-
+    If `unchanged` since a clean stop, files and rows are not compared; if `thorough`, every byte is read.
     """
     if not unchanged:
         yield from _archives_and_catalog(store)
@@ -76,9 +72,6 @@ def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) ->
     yield from _counts(store)
     if thorough:
         yield from _altered_archives(store)
-
-
-# ---- archives
 
 
 def _archives_and_catalog(store: Store) -> Iterator[Finding]:
@@ -142,10 +135,7 @@ def _altered_archives(store: Store) -> Iterator[Finding]:
         if not (folder / MANIFEST).exists():
             continue
         for difference in differences(folder, read_manifest(folder)):
-            yield Finding(f"archive {folder.name!r}: {difference}", repairable=False)
-
-
-# ---- the current and the next batch
+            yield Finding(f"archive {folder.name!r}: {difference}", None)
 
 
 def _missing_data_folder(store: Store) -> Iterator[Finding]:
@@ -264,15 +254,13 @@ def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
 
 def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
     for start in range(0, len(entries), _PORTION):
-        rows = [_row(store, entry) for entry in entries[start : start + _PORTION]]
+        rows = [
+            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, store.volume.number(e.name) or 0)
+            for e in entries[start : start + _PORTION]
+        ]
         store.catalog.segments.add(batch, rows, recovered=recovered)
         if start and start % (10 * _PORTION) == 0:
             log.info("read %d of %d segments into the catalog", start, len(entries))
-
-
-def _row(store: Store, entry: ManifestEntry) -> SegmentRow:
-    stored = store.volume.number(entry.name) or 0
-    return SegmentRow(entry.name, entry.size, entry.sha256, entry.channel, entry.t0, entry.dt, entry.n, stored)
 
 
 def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:

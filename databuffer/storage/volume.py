@@ -106,14 +106,7 @@ class BatchMark(msgspec.Struct, frozen=True):
 
 
 class Volume:
-    """The data volume.
-
-    Args:
-        root: the mount point.
-        data: the folder of the current batch, directly in `root`.
-        prefix: the first part of the names of segment files.
-
-    """
+    """The data volume at `root`, with the folder `data` of the current batch; segment names begin with `prefix`."""
 
     def __init__(self, root: Path, data: Path, prefix: str) -> None:
         self.root = root
@@ -129,8 +122,6 @@ class Volume:
         self._staged = itertools.count()
         self._lock_file = f"{root}/.lock"
         self._lock: int | None = None
-
-    # ---- the volume as a whole
 
     def lock(self) -> None:
         """Lock the volume until `unlock`; raise VolumeFailed if another buffer has locked it."""
@@ -181,8 +172,6 @@ class Volume:
         """Return the number of files in quarantine."""
         with volume_errors():
             return sum(path.suffix != ".reason" for path in self.quarantine.iterdir())
-
-    # ---- segment files
 
     def name(self, number: int) -> str:
         """Return the file name of the segment stored at `number` nanoseconds of Unix time."""
@@ -248,8 +237,6 @@ class Volume:
             sync_folder(self.quarantine)
             sync_folder(path.parent)
         return target
-
-    # ---- batches
 
     def mark(self, folder: Path) -> BatchMark | None:
         """Return the mark of the batch in a folder, or None if it has none."""
