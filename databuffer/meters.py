@@ -16,21 +16,14 @@ _CHANNELS = 64
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
-GROUP_SEGMENTS = Histogram(
-    "glitchflow_commit_group_segments",
-    "Segments that shared one durable step.",
-    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
-)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+GROUP_SEGMENTS = Histogram("glitchflow_commit_group_segments", "Segments that shared one durable step.", buckets=_SIZES)
 GROUP_SECONDS = Histogram(
-    "glitchflow_commit_duration_seconds",
-    "Time to name, catalogue and count a group whose segments are written.",
-    buckets=_SECONDS,
+    "glitchflow_commit_duration_seconds", "Time to sync, name, catalogue and count a group.", buckets=_SECONDS
 )
 _FSYNC = Histogram(
-    "glitchflow_fsync_duration_seconds",
-    "Time until a segment's file, or the batch's folder, is on the disk.",
-    ("what",),
-    buckets=_SECONDS,
+    "glitchflow_fsync_duration_seconds", "Time to sync a segment's file or a folder.", ("what",), buckets=_SECONDS
 )
 FSYNC_SEGMENT, FSYNC_FOLDER = _FSYNC.labels("segment"), _FSYNC.labels("folder")
 STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")

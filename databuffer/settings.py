@@ -24,7 +24,7 @@ class BufferSettings(ServiceSettings):
     ADMROOT: Path = Field(Path("/appdata/adm"), description="folder of the metadata files")
     ADMFNM: FileName = Field("StatDesc.json", description="file of the batch's counts, in ADMROOT")
     DSST: FileName = Field("Dsstat.json", description="file of the datastore's state, in ADMROOT")
-    DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the batch in hand, on the volume")
+    DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the current batch, on the volume")
     DATANM: FileName = Field("gwb", description="what a segment's file name begins with")
     LOGROOT: Path = Field(Path("/appdata/log"), description="folder of the log of stored segments")
     LOGSTREAM: FileName = Field("LogStream.json", description="file of the log of stored segments, in LOGROOT")
@@ -38,7 +38,7 @@ class BufferSettings(ServiceSettings):
     MAX_SAMPLES: int = Field(4_000_000, ge=1, description="the most samples of a segment")
     MAX_META: Size = Field(Size(64_000), description="the largest `meta` of a segment, as compact JSON")
     MAX_DEPTH: int = Field(16, ge=2, description="how deep a segment's JSON may be nested; itself is 1, `meta` 2")
-    GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store a day of UTC; 0: as many as it likes")
+    GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store a day of UTC; 0: unlimited")
     CALLER_SECRET_FILE: Path | None = Field(
         None, description="file with the secret that dslogic must present; without one, everybody is answered"
     )

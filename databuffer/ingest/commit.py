@@ -115,7 +115,10 @@ class GroupCommit:
             return
         volume, catalog, folder = self._store.volume, self._store.catalog, batch.slot.folder
         now = time.time_ns()
-        rows = [_row(each, volume.name(self._state.next_number()), now) for each in group]
+        rows = [
+            SegmentRow(volume.name(self._state.next_number()), s.size, s.sha256, s.channel, s.t0, s.dt, s.n, now, s.key)
+            for s in group
+        ]
         spent = self._quota.spent(group, now)
         entered = False
         try:
@@ -148,12 +151,6 @@ def _turns(staged: Sequence[Incoming]) -> Iterator[list[Incoming]]:
                 keys.add(each.key)
         yield turn
         staged = later
-
-
-def _row(segment: Incoming, name: str, now: int) -> SegmentRow:
-    return SegmentRow(
-        name, segment.size, segment.sha256, segment.channel, segment.t0, segment.dt, segment.n, now, segment.key
-    )
 
 
 class _SyncPool:

@@ -72,6 +72,7 @@ async def store_lines(
 
 async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncIterator[bytes | LineTooLarge]:
     """Yield the non-empty lines of a body, without their ends; an error in place of a line that is too long."""
+    too_large = LineTooLarge(f"the line is larger than {max_line} bytes (MAX_BODY)")
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -79,7 +80,7 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
         while (end := chunk.find(b"\n", start)) >= 0:
             parts.append(chunk[start:end])
             if size + end - start > max_line:
-                yield _too_large(max_line)
+                yield too_large
             elif line := b"".join(parts):
                 yield line
             parts, size, start = [], 0, end + 1
@@ -90,7 +91,7 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
         else:
             parts.clear()
     if size > max_line:
-        yield _too_large(max_line)
+        yield too_large
     elif size:
         yield b"".join(parts)
 
@@ -119,7 +120,3 @@ def _encode(answer: Incoming | ProblemError) -> bytes:
         return encode_problem(error.problem()) + b"\n"
     assert error is not None  # noqa: S101 (a segment without an error is stored)
     raise error
-
-
-def _too_large(max_line: int) -> LineTooLarge:
-    return LineTooLarge(f"the line is larger than {max_line} bytes (MAX_BODY)")

@@ -5,14 +5,13 @@ that no file in it is half-written.
 """
 
 import errno
-import fcntl
 import itertools
 import logging
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import msgspec
 
 from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed, volume_error
 from databuffer.meters import FSYNC_FOLDER
+from gwservice.atomic import locked
 from gwservice.atomic import sync as sync_folder
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ class Volume:
         self._staged = itertools.count()
         self._lock_file = f"{root}/.lock"
         self._lock: int | None = None
+        self._unlock = ExitStack()
 
     def lock(self) -> None:
         """Lock the volume until `unlock`; raise VolumeFailed if another buffer has locked it."""
@@ -129,25 +130,19 @@ class Volume:
             return
         with volume_errors():
             make_folder(self.root)
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                holder = os.read(descriptor, 200).decode(errors="replace").strip()
-                os.close(descriptor)
-                if not isinstance(error, BlockingIOError):
-                    raise
+                self._lock = self._unlock.enter_context(locked(Path(self._lock_file)))
+            except BlockingIOError:
+                holder = Path(self._lock_file).read_text(errors="replace").strip()
                 raise VolumeFailed(f"another buffer ({holder}) works on {self.root}") from None
-        self._lock = descriptor
-        with suppress(OSError):  # the lock holds without a name in it, on a full volume too
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        with suppress(OSError):  # a full volume can be locked too
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
 
     def unlock(self) -> None:
         """Unlock the volume."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._unlock.close()
+        self._lock = None
 
     def check_identity(self) -> None:
         """Raise VolumeFailed if the volume that was locked was unmounted or replaced."""
