@@ -28,7 +28,7 @@ _FSYNC = Histogram(
 FSYNC_SEGMENT, FSYNC_FOLDER = _FSYNC.labels("segment"), _FSYNC.labels("folder")
 STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
 STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
-_REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
+REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
 VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
 #: Both exist from the start: Prometheus sees no increase in a series that appears.
 for _state in (VerificationState.INTACT, VerificationState.DAMAGED):
@@ -43,12 +43,7 @@ def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
     GROUP_SECONDS.observe(seconds)
     for error in errors:
         if isinstance(error, ProblemError):
-            count_refused(error)
-
-
-def count_refused(error: ProblemError) -> None:
-    """Count a segment that was not stored."""
-    _REFUSED.labels(error.code).inc()
+            REFUSED.labels(error.code).inc()
 
 
 def at_this_moment(overview: Overview) -> Iterator[Metric]:

@@ -73,7 +73,7 @@ class Verifier:
             del self._running[row.id]
 
     def _compare(self, row: BatchRow) -> Verification:
-        checked = 0
+        checked, folder = 0, self._store.volume.root / row.path
 
         def note_file() -> None:
             nonlocal checked
@@ -82,21 +82,17 @@ class Verifier:
             if self._stopping.is_set():
                 raise _Stopped
 
-        problems = self._problems(row, note_file)
+        try:
+            manifest = read_manifest(folder)
+            with volume_errors():
+                problems = list(differences(folder, manifest, note_file))
+            if manifest.digest != row.digest:
+                digests = f"{manifest.digest}; the batch was catalogued with {row.digest}"
+                problems.append(f"the manifest's digest is {digests}")
+        except VolumeError as error:
+            problems = [error.detail]
         self._store.volume.check_identity()  # a volume that was unmounted is not a damaged batch
         state = VerificationState.DAMAGED if problems else VerificationState.INTACT
         if (left := len(problems) - _MOST_PROBLEMS) > 0:
             problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
         return Verification(state, time.time(), checked, row.n_itm, problems)
-
-    def _problems(self, row: BatchRow, note_file: Callable[[], None]) -> list[str]:
-        folder = self._store.volume.root / row.path
-        try:
-            manifest = read_manifest(folder)
-            with volume_errors():
-                problems = list(differences(folder, manifest, note_file))
-        except VolumeError as error:
-            return [error.detail]
-        if manifest.digest != row.digest:
-            problems.append(f"the manifest's digest is {manifest.digest}; the batch was catalogued with {row.digest}")
-        return problems

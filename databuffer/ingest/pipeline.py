@@ -127,7 +127,7 @@ class Ingest:
             raise InvalidRequest(message, field="Idempotency-Key")
         if self.waiting >= self.capacity:
             error = QueueFull(f"{self.capacity} segments are already waiting to be stored (WCHSZ)", retry_after=1)
-            meters.count_refused(error)
+            meters.REFUSED.labels(error.code).inc()
             raise error
         incoming = Incoming(body, key, group, span_in_hand(), arrived=len(body))
         self._accepted += 1
