@@ -1,4 +1,4 @@
-"""`python -m databuffer`: serves; `fsck` looks a volume over, `verify` checks an archive."""
+"""`python -m databuffer` serves; `fsck` checks a volume, `verify` checks an archive."""
 
 import argparse
 import logging
@@ -19,23 +19,21 @@ from gwservice.tracing import begin_tracing
 
 _EPILOG = """
 Without a command, the buffer serves until SIGTERM or SIGINT and exits with status 0 after finishing what was accepted.
-Exit status of fsck and verify: 0 all is as it should be (or was put right), 1 something is not, 2 the command makes
-no sense.
+Exit status of fsck and verify: 0 no differences (or all repaired), 1 differences, 2 the command is not valid.
 """
 
-#: A thread that comes back from a short system call waits for the interpreter so long where another one computes; the
-#: default of 5 ms, several times a segment, would be most of what a sender waits.
+#: A thread that returns from a system call waits this long for the GIL; the default of 5 ms would dominate latency.
 _SWITCH_SECONDS = 0.0005
 #: Files are 0644 and folders 0755, so that preprocessing can read what the buffer writes.
 _UMASK = 0o022
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve, or look after what is stored."""
+    """Run a command; return the exit status."""
     parser = argparse.ArgumentParser("python -m databuffer", description=__doc__, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command")
-    check = commands.add_parser("fsck", help="read every byte of the environment's volume; tell what does not agree")
-    check.add_argument("--repair", action="store_true", help="put right what can be put right")
+    check = commands.add_parser("fsck", help="read every byte of the environment's volume; list the differences")
+    check.add_argument("--repair", action="store_true", help="repair what can be repaired")
     verify = commands.add_parser("verify", help="check a sealed batch against its manifest; needs only its folder")
     verify.add_argument("folder", type=Path, metavar="DIR")
     chosen = parser.parse_args(arguments)
@@ -67,7 +65,6 @@ def _serve() -> int:
 
 
 def _fsck(*, repair: bool) -> int:
-    """Look everything over; the lock keeps a running buffer's volume out of this."""
     logging.basicConfig(format="%(message)s")
     store = create_store(BufferSettings.load())
     store.open()
@@ -75,10 +72,12 @@ def _fsck(*, repair: bool) -> int:
     try:
         for finding in examine(store, thorough=True):
             found += 1
-            unrepaired += not (repair and finding.repairable)
-            if repair:
+            if repair and finding.repair:
                 finding.repair()
-            print(f"{'repaired: ' if repair and finding.repairable else ''}{finding.what}")  # noqa: T201 (what the command is for)
+                prefix = "repaired: "
+            else:
+                unrepaired, prefix = unrepaired + 1, ""
+            print(f"{prefix}{finding.what}")  # noqa: T201 (what the command is for)
     finally:
         store.close()
     print(f"{_count(found, 'finding')}, {unrepaired} not repaired" if found else "everything agrees")  # noqa: T201 (see above)
@@ -90,11 +89,8 @@ def _verify(folder: Path) -> int:
     found = list(differences(folder, manifest))
     for difference in found:
         print(difference)  # noqa: T201 (what the command is for)
-    print(  # noqa: T201 (see above)
-        f"{folder}: {_count(len(found), 'difference')}"
-        if found
-        else f"{folder}: {manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
-    )
+    sealed = f"{manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
+    print(f"{folder}: {_count(len(found), 'difference') if found else sealed}")  # noqa: T201 (see above)
     return 1 if found else 0
 
 

@@ -1,4 +1,4 @@
-"""The buffer as a web application: wiring."""
+"""The web application of the buffer."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from gwwire.segment import SegmentLimits
 
 
 def create_store(settings: BufferSettings) -> Store:
-    """Return the store whose files lie where `settings` say; it touches nothing until it is opened."""
+    """Return the store with the files of the settings; it touches nothing until it is opened."""
     return Store(
         Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM),
         Metadata(settings.ADMROOT / settings.ADMFNM, settings.ADMROOT / settings.DSST),
@@ -31,7 +31,7 @@ def create_store(settings: BufferSettings) -> Store:
 
 
 def create_buffer(settings: BufferSettings) -> Buffer:
-    """Return the buffer that keeps its files where `settings` say."""
+    """Return the buffer of the settings."""
     return Buffer(
         create_store(settings),
         queue_size=settings.WCHSZ,
@@ -42,13 +42,9 @@ def create_buffer(settings: BufferSettings) -> Buffer:
 
 
 def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = None) -> ASGIApp:
-    """Return the application; the buffer opens when it starts and finishes its work when it stops.
+    """Return the application, which opens the buffer at its start and closes it at its end.
 
-    Args:
-        buffer: what the endpoints call.
-        max_body: bytes of the largest request body, or line of a stream.
-        secret: what callers must present, or None to answer every caller.
-
+    Request bodies and lines of streams have at most `max_body` bytes. Callers present the `secret`, if there is one.
     """
 
     @asynccontextmanager

@@ -1,6 +1,6 @@
-"""What is ordered about whole batches: freeze, thaw, flush, claim, release, verify.
+"""Orders about batches: freeze, thaw, flush, claim, release, verify.
 
-Each order has its place in the ingest queue, between the segments that came before it and those that came after it.
+Each order waits in the ingest queue, after the segments that arrived before it.
 """
 
 import asyncio
@@ -9,12 +9,10 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from databuffer import meters
 from databuffer.errors import (
     BatchChanged,
     BatchClaimed,
@@ -31,9 +29,9 @@ from databuffer.state import State
 from databuffer.storage.catalog import ClaimRow
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
-from databuffer.verifier import Verifier, VerifierStopped
+from databuffer.verifier import Verifier
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
-from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification, VerificationState
+from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Frozen:
-    """A frozen batch: its counts, taken in the same step as the freeze, its holder, its id and its digest."""
+    """A frozen batch, with its counts of the same step."""
 
     stats: Stats
     holder: str
@@ -51,141 +49,73 @@ class Frozen:
 
 @dataclass(frozen=True)
 class Archived:
-    """An archived batch: its counts, and its folder, or None if there was nothing to archive."""
+    """The counts of an archived batch, and its folder, or None if there was nothing to archive."""
 
     stats: Stats
     folder: Path | None
 
 
 class Batches:
-    """Carries out orders about batches.
-
-    Args:
-        store: the volume, the state files and the catalog.
-        state: the current and the next batch.
-        ingest: the queue in which the orders have their place.
-        queries: finds archived batches.
-
-    """
+    """Carries out orders about batches; each raises VolumeError if the volume rejects it."""
 
     def __init__(self, store: Store, state: State, ingest: Ingest, queries: Queries) -> None:
         self._store = store
         self._state = state
         self._ingest = ingest
         self._queries = queries
-        self._verifier = Verifier(store)
-        self._verifying: set[asyncio.Task[None]] = set()
+        self._verifier = Verifier(store, self._keep_verification)
 
     async def close(self) -> None:
-        """Stop the verification that is under way."""
-        await asyncio.to_thread(self._verifier.close)
-        await asyncio.gather(*self._verifying, return_exceptions=True)
-
-    # ---- orders
+        """Stop the running verifications."""
+        await self._verifier.close()
 
     async def freeze(self, order: FreezeOrder) -> Frozen:
-        """Freeze and seal the current batch; a frozen batch stays its holder's.
-
-        Raises:
-            BatchChanged: the current batch has fewer bytes than the order asks for.
-            VolumeError: the state could not be written.
-
-        """
+        """Freeze and seal the current batch, or raise BatchChanged; a batch that is frozen keeps its holder."""
         return await self._perform(lambda: self._freeze(order))
 
     async def thaw(self, order: ThawOrder) -> Stats:
-        """Open the frozen batch again, for its holder; the segments of the next batch are added to it.
-
-        Raises:
-            NotHolder: somebody else froze it.
-            VolumeError: the state could not be written.
-
-        """
+        """Open the frozen batch again for its holder, or raise NotHolder; the segments of the next batch join it."""
         # The token is compared outside the queue: guessing tokens must not delay segments.
         held = self._state.description
         is_holder = await asyncio.to_thread(_is_holder, held, order)
         return await self._perform(lambda: self._thaw(order, held, is_holder=is_holder))
 
     async def flush(self, order: FlushOrder = FlushOrder()) -> Archived:  # noqa: B008 (it is immutable)
-        """Archive the current batch; the next batch, or an empty one, takes its place.
-
-        Raises:
-            BatchChanged: the current batch is not the one that the order names.
-            VolumeError: the volume rejected the move; the batch is still the current one.
-
-        """
+        """Archive the batch that the order names, or raise BatchChanged; the next batch becomes the current one."""
         return await self._perform(lambda: self._flush(order))
 
     async def claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
-        """Give a frozen batch to one worker until its lease ends; the same worker's claim renews it.
-
-        Raises:
-            NotFound: there is no such batch.
-            BatchNotFrozen: the batch is not frozen.
-            BatchClaimed: another worker has it.
-            VolumeError: the claim could not be written.
-
-        """
+        """Lease a frozen batch to one worker, or renew its lease; raise BatchClaimed if another worker has one."""
         await self._queries.batch(batch)
         return await self._perform(lambda: self._claim(batch, order))
 
     async def release(self, batch: str, worker: str) -> None:
-        """End a worker's claim to a batch, if it has one.
-
-        Raises:
-            NotFound: there is no such batch.
-            BatchClaimed: another worker has it.
-            VolumeError: the release could not be written.
-
-        """
+        """End a worker's claim to a batch, if it has one; raise BatchClaimed if another worker has one."""
         await self._queries.batch(batch)
         await self._perform(lambda: self._release(batch, worker))
 
     async def verify(self, batch: str) -> Verification:
-        """Begin to compare an archived batch with its manifest, byte for byte; return the progress.
-
-        Raises:
-            NotFound: there is no such batch, or it has no manifest.
-            BatchNotArchived: it is not archived.
-
-        """
+        """Begin to compare an archived batch with its manifest, byte for byte; return the progress."""
         row = await self._queries.batch(batch)
         if row.state is not BatchState.ARCHIVED:
             raise BatchNotArchived(f"batch {batch!r} is {row.state}")
         if row.frozen is None:
             raise NotFound(f"batch {batch!r} never had a manifest")
-        verifying = self._verifier.begin(row)
-        if verifying is not None:
-            log.info("batch %s is being verified", batch, extra={"event": "verify", "batch": batch})
-            task = asyncio.create_task(self._keep_verification(batch, verifying))
-            self._verifying.add(task)
-            task.add_done_callback(self._verifying.discard)
-        progress = self._verifier.running(batch)
-        assert progress is not None  # noqa: S101 (it is running)
-        return progress
+        return self._verifier.begin(row)
 
     def verification(self, batch: str) -> Verification | None:
-        """Return the progress or the result of verifying a batch, or None if it was never asked for."""
+        """Return the progress or the last result of verifying a batch, or None if there was none."""
         return self._verifier.running(batch) or self._state.verified.get(batch)
 
-    async def _keep_verification(self, batch: str, verifying: Future[Verification]) -> None:
+    async def _keep_verification(self, batch: str, result: Verification) -> None:
         try:
-            result = await asyncio.wrap_future(verifying)
-            _log_verification(batch, result)
-            try:
-                await self._perform(lambda: self._store.catalog.ledger.put_verification(batch, result))
-            except VolumeError as error:
-                log.warning("the verification of batch %s could not be stored: %s", batch, error.detail)
-            self._state.verified = {**self._state.verified, batch: result}
-        except VerifierStopped:
-            log.info("the verification of batch %s was interrupted by the stop", batch)
-        finally:
-            self._verifier.end(batch)
+            await self._perform(lambda: self._store.catalog.ledger.put_verification(batch, result))
+        except VolumeError as error:
+            log.warning("the verification of batch %s could not be stored: %s", batch, error.detail)
+        self._state.verified = {**self._state.verified, batch: result}
 
     async def _perform(self, step: Callable[[], T]) -> T:
         return await self._ingest.perform(lambda: self._state.run(step))
-
-    # ---- on the commit thread
 
     def _freeze(self, order: FreezeOrder) -> Frozen:
         current, held = self._state.current, self._state.description
@@ -261,14 +191,6 @@ class Batches:
         if self._state.claim and self._state.claim.batch == batch:
             self._state.claim = None
         log.info("batch %s released by %s", batch, worker, extra={"event": "release", "batch": batch, "worker": worker})
-
-
-def _log_verification(batch: str, result: Verification) -> None:
-    meters.count_verified(result.state)
-    extra = {"event": "verified", "batch": batch, "state": result.state, "problems": result.problems}
-    level = logging.ERROR if result.state is VerificationState.DAMAGED else logging.INFO
-    counts = (result.checked, result.segments)
-    log.log(level, "batch %s is %s: %d of %d files read", batch, result.state, *counts, extra=extra)
 
 
 def _size(stats: Stats) -> str:

@@ -1,4 +1,4 @@
-"""The parts of the buffer, and their lifecycle."""
+"""The buffer: it connects its parts, opens and closes them."""
 
 import asyncio
 import logging
@@ -20,20 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class Buffer:
-    """The parts of the buffer, and when they begin and end.
+    """Stores segments by `ingest`, carries out orders by `batches`, and answers by `queries`.
 
-    Args:
-        store: the volume, the state files and the catalog.
-        queue_size: how many segments may wait to be stored.
-        on_frozen: what happens to a segment that meets a frozen batch.
-        limits: upper limits of a segment, or None for no limits.
-        group_quota: bytes that a group may store a day; 0: unlimited.
-
-    Attributes:
-        ingest: stores segments.
-        batches: carries out orders about batches.
-        queries: answers questions.
-
+    Quotas are bytes that a group may store a day; 0: unlimited.
     """
 
     def __init__(
@@ -55,12 +44,7 @@ class Buffer:
         self.batches = Batches(store, self.state, self.ingest, self.queries)
 
     async def open(self) -> None:
-        """Begin to take segments.
-
-        Raises:
-            VolumeError: the volume cannot be used, or another buffer uses it.
-
-        """
+        """Recover the volume unless that is done, and start the ingest."""
         if self.state.agreement is Agreement.UNREAD:
             await asyncio.to_thread(self.state.recover)
         self.ingest.start()
@@ -70,7 +54,7 @@ class Buffer:
         log.info("%s, %d segments, %d bytes in %s", state, n_itm, size, self._store.current.folder, extra=extra)
 
     async def close(self) -> None:
-        """Finish what was accepted, note that everything agrees, and release the volume."""
+        """Finish what was accepted, store that everything agrees, and unlock the volume."""
         await self.batches.close()
         await self.ingest.close()
         self._commit.close()

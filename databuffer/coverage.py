@@ -1,4 +1,4 @@
-"""The GPS spans that are stored, per channel: read once from the catalog, then extended by new segments."""
+"""The stored GPS spans by channel."""
 
 import threading
 from collections import OrderedDict
@@ -19,8 +19,6 @@ Series = tuple[str | None, float]
 
 @dataclass(frozen=True)
 class _Known:
-    """The spans of a batch, up to the segment `seq`."""
-
     seq: int = 0
     spans: Mapping[Series, list[Span]] = field(default_factory=dict)
 
@@ -28,8 +26,7 @@ class _Known:
 class CoverageKeeper:
     """Keeps the spans that the batches of a catalog cover.
 
-    A batch is read once, and later only its new segments. Segments that are removed from a batch are not noticed; they
-    need a new keeper.
+    A batch is read once, later only its new segments; after segments were removed, a new keeper is needed.
     """
 
     def __init__(self, catalog: Catalog) -> None:

@@ -1,22 +1,4 @@
-"""What can go wrong in the buffer; no HTTP here.
-
-ProblemError
-├── MalformedJson, InvalidSegment   the body is no segment (gwwire)
-├── NotFound                        there is no such batch or segment
-├── Refused                         nothing is wrong with the buffer
-│   ├── BufferFrozen                  the batch is sealed for its holder
-│   ├── BatchChanged                  the batch an order was meant for is gone
-│   ├── BatchNotFrozen                only a frozen batch can be claimed
-│   ├── BatchNotArchived              only an archived batch can be verified
-│   ├── BatchClaimed                  another worker has the batch
-│   ├── NotHolder                     somebody else froze the batch
-│   ├── QuotaExceeded                 the group has stored enough for today
-│   ├── KeyReused                     the Idempotency-Key came with other bytes before
-│   └── QueueFull                     more segments are waiting than WCHSZ allows
-└── VolumeError                     the volume did not do what it was asked
-    ├── VolumeFull                    no space left
-    └── VolumeFailed                  it cannot be written or read
-"""
+"""The errors of the buffer; no HTTP here. Those of a segment's bytes are in `gwwire`."""
 
 import errno
 
@@ -26,55 +8,42 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refused(ProblemError):
-    """An order that the buffer does not carry out, though it could."""
+    """The buffer works, and does not carry out the order."""
+
+    def __init_subclass__(cls, code: ProblemCode) -> None:
+        cls.code = code
 
 
-class BufferFrozen(Refused):
+class BufferFrozen(Refused, code=ProblemCode.BUFFER_FROZEN):
     """The batch is frozen; nothing is added to it."""
 
-    code = ProblemCode.BUFFER_FROZEN
+
+class BatchChanged(Refused, code=ProblemCode.BATCH_CHANGED):
+    """The current batch is not the one that the order names, or it is smaller."""
 
 
-class BatchChanged(Refused):
-    """The batch in hand is not the one the order was meant for, or smaller: that one was archived meanwhile."""
-
-    code = ProblemCode.BATCH_CHANGED
+class BatchNotFrozen(Refused, code=ProblemCode.BATCH_NOT_FROZEN):
+    """Only a frozen batch can be claimed."""
 
 
-class BatchNotFrozen(Refused):
-    """Only a frozen batch holds still for a worker."""
-
-    code = ProblemCode.BATCH_NOT_FROZEN
+class BatchNotArchived(Refused, code=ProblemCode.BATCH_NOT_ARCHIVED):
+    """Only an archived batch can be verified."""
 
 
-class BatchNotArchived(Refused):
-    """Only an archived batch has its final bytes."""
-
-    code = ProblemCode.BATCH_NOT_ARCHIVED
-
-
-class BatchClaimed(Refused):
+class BatchClaimed(Refused, code=ProblemCode.BATCH_CLAIMED):
     """Another worker has the batch until its lease ends."""
 
-    code = ProblemCode.BATCH_CLAIMED
+
+class NotHolder(Refused, code=ProblemCode.NOT_HOLDER):
+    """Only the holder of a frozen batch may thaw it."""
 
 
-class NotHolder(Refused):
-    """Only the one who froze the batch may thaw it."""
-
-    code = ProblemCode.NOT_HOLDER
+class QuotaExceeded(Refused, code=ProblemCode.QUOTA_EXCEEDED):
+    """The group has used its quota of today."""
 
 
-class QuotaExceeded(Refused):
-    """The group has stored as much as it may today."""
-
-    code = ProblemCode.QUOTA_EXCEEDED
-
-
-class KeyReused(Refused):
+class KeyReused(Refused, code=ProblemCode.KEY_REUSED):
     """The Idempotency-Key was used for other bytes before."""
-
-    code = ProblemCode.KEY_REUSED
 
 
 class NotFound(ProblemError):
@@ -83,14 +52,12 @@ class NotFound(ProblemError):
     code = ProblemCode.NOT_FOUND
 
 
-class QueueFull(Refused):
-    """More segments are waiting than the queue takes."""
-
-    code = ProblemCode.QUEUE_FULL
+class QueueFull(Refused, code=ProblemCode.QUEUE_FULL):
+    """WCHSZ segments are already waiting to be stored."""
 
 
 class VolumeError(ProblemError):
-    """The volume did not do what it was asked."""
+    """The volume rejected a read or a write."""
 
 
 class VolumeFull(VolumeError):
@@ -106,6 +73,6 @@ class VolumeFailed(VolumeError):
 
 
 def volume_error(error: OSError) -> VolumeError:
-    """Tell a full volume from a failing one."""
+    """Return VolumeFull or VolumeFailed for an error of the operating system."""
     reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     return VolumeFull(reason) if error.errno in NO_SPACE else VolumeFailed(reason)

@@ -1,7 +1,4 @@
-"""The numbers that tell an operator how the buffer does its work.
-
-What happens is counted where it happens; what is, is told from the overview when somebody asks.
-"""
+"""The metrics of the buffer: events are counted where they happen, gauges are computed from the overview."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,70 +6,47 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import Metric
 
 from gwservice.metrics import gauge, labelled
+from gwwire.gps import gps_of_unix
 from gwwire.problems import ProblemError
 from gwwire.public import DatastoreState, Overview, VerificationState
 
-#: Unix time of the GPS epoch, less the leap seconds since then (the last one was in 2016).
-_GPS_EPOCH = 315_964_800 - 18
-#: Channels whose lag is told: those that got a segment last. A channel is a name that senders make up.
+#: Channels with a lag: those that received a segment last. Senders choose the names, so their number is bounded.
 _CHANNELS = 64
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
-GROUP_SEGMENTS = Histogram(
-    "glitchflow_commit_group_segments",
-    "Segments that shared one durable step.",
-    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
-)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+GROUP_SEGMENTS = Histogram("glitchflow_commit_group_segments", "Segments that shared one durable step.", buckets=_SIZES)
 GROUP_SECONDS = Histogram(
-    "glitchflow_commit_duration_seconds",
-    "Time to name, catalogue and count a group whose segments are written.",
-    buckets=_SECONDS,
+    "glitchflow_commit_duration_seconds", "Time to sync, name, catalogue and count a group.", buckets=_SECONDS
 )
 _FSYNC = Histogram(
-    "glitchflow_fsync_duration_seconds",
-    "Time until the disk has what it was given: a segment's file, or the batch's folder.",
-    ("what",),
-    buckets=_SECONDS,
+    "glitchflow_fsync_duration_seconds", "Time to sync a segment's file or a folder.", ("what",), buckets=_SECONDS
 )
 FSYNC_SEGMENT, FSYNC_FOLDER = _FSYNC.labels("segment"), _FSYNC.labels("folder")
-_STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
-_STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
-_REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
-_VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
-#: Both are told from the start: what grows from nothing is no growth to Prometheus.
-_VERIFIED_AS = {state: _VERIFIED.labels(state) for state in (VerificationState.INTACT, VerificationState.DAMAGED)}
-RECOVERIES = Counter("glitchflow_recoveries", "Times the volume was read anew: at a start, and after a failed step.")
-REPAIRS = Counter("glitchflow_recovery_repairs", "What had to be put right in doing so.")
-
-
-def count_stored(segments: int, size: int) -> None:
-    """Count segments that are durable, named and counted."""
-    _STORED.inc(segments)
-    _STORED_BYTES.inc(size)
+STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
+STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
+REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
+VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
+#: Both exist from the start: Prometheus sees no increase in a series that appears.
+for _state in (VerificationState.INTACT, VerificationState.DAMAGED):
+    VERIFIED.labels(_state)
+RECOVERIES = Counter("glitchflow_recoveries", "Recoveries of the volume: at a start, and after a failed step.")
+REPAIRS = Counter("glitchflow_recovery_repairs", "Differences that recoveries repaired.")
 
 
 def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
-    """Count a group by the outcome of each of its segments: None, or why it was refused."""
+    """Count a group by the errors of its segments, None for each that was stored."""
     GROUP_SEGMENTS.observe(len(errors))
     GROUP_SECONDS.observe(seconds)
     for error in errors:
         if isinstance(error, ProblemError):
-            count_refused(error)
-
-
-def count_refused(error: ProblemError) -> None:
-    """Count a segment that was not stored."""
-    _REFUSED.labels(error.code).inc()
-
-
-def count_verified(state: VerificationState) -> None:
-    """Count a batch whose verification ended."""
-    _VERIFIED_AS[state].inc()
+            REFUSED.labels(error.code).inc()
 
 
 def at_this_moment(overview: Overview) -> Iterator[Metric]:
-    """Give what the overview says as numbers."""
+    """Yield the gauges of an overview."""
     frozen = overview.state is DatastoreState.FROZEN
     yield gauge("glitchflow_ready", "1 while segments can be stored, as /readyz says.", overview.ready)
     states = [(state.value, float(state is overview.state)) for state in DatastoreState]
@@ -84,17 +58,17 @@ def at_this_moment(overview: Overview) -> Iterator[Metric]:
     if overview.next:
         batches.append(("next", overview.next.n_itm, overview.next.buff_size))
     segments, sizes = [(which, n) for which, n, _ in batches], [(which, size) for which, _, size in batches]
-    yield labelled("glitchflow_batch_segments", "Segments of the batch in hand, and the next one.", "batch", segments)
-    yield labelled("glitchflow_batch_bytes", "Bytes of the batch in hand, and the next one.", "batch", sizes)
+    yield labelled("glitchflow_batch_segments", "Segments of the current and the next batch.", "batch", segments)
+    yield labelled("glitchflow_batch_bytes", "Bytes of the current and the next batch.", "batch", sizes)
     yield gauge("glitchflow_queue_segments", "Segments that wait to be stored.", overview.queue)
     yield gauge("glitchflow_queue_limit_segments", "Segments that may wait (WCHSZ).", overview.queue_size)
     yield gauge("glitchflow_archived_batches", "Archived batches on the volume.", overview.archived)
-    yield gauge("glitchflow_quarantined_files", "Files that recovery set aside.", overview.quarantined)
+    yield gauge("glitchflow_quarantined_files", "Files that recovery moved to quarantine.", overview.quarantined)
     if overview.free is not None and overview.size is not None:
         yield gauge("glitchflow_volume_free_bytes", "Bytes left on the data volume.", overview.free)
         yield gauge("glitchflow_volume_size_bytes", "Bytes of the data volume.", overview.size)
-    gps = overview.time - _GPS_EPOCH
+    gps = gps_of_unix(overview.time)
     newest = sorted(overview.channels, key=lambda channel: channel.latest)[-_CHANNELS:]
     lags = [(channel.channel or "", gps - channel.stop) for channel in newest]
-    meaning = "How far the newest sample of a channel is behind the present; of the 64 channels that came last."
+    meaning = "Age of a channel's newest sample, for the 64 channels that received a segment last."
     yield labelled("glitchflow_channel_lag_seconds", meaning, "channel", lags)

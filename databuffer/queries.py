@@ -1,4 +1,4 @@
-"""What the buffer's routes read: counts, state, batches, segments, coverage, health."""
+"""Queries: counts, state, batches, segments, coverage, health."""
 
 import asyncio
 import time
@@ -13,28 +13,20 @@ from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
-from databuffer.storage.manifest import MANIFEST
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
 from databuffer.storage.volume import volume_errors
 from gwwire.datastore import Description
+from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats
 
-#: Channels in the overview: those that got a segment last.
+#: Channels in the overview: those that received a segment last.
 _MOST_CHANNELS = 500
 _READY_SECONDS = 1.0
 
 
 class Queries:
-    """Answers questions from memory where it can, else from the catalog or the volume, in a worker thread.
-
-    Args:
-        store: the volume, the state files and the catalog.
-        state: the current and the next batch.
-        ingest: the queue; a step in it is waited for where the volume must be read anew.
-        quota: what each group may store a day.
-
-    """
+    """Answers queries from memory or, in a worker thread, from the catalog and the volume."""
 
     def __init__(self, store: Store, state: State, ingest: Ingest, quota: DailyQuota) -> None:
         self._store = store
@@ -57,10 +49,10 @@ class Queries:
 
     def quota(self, group: str | None) -> Quota | None:
         """Return a group's quota of today, or None if it has none."""
-        return self._quota.told(group, time.time_ns())
+        return self._quota.of(group, time.time_ns())
 
     async def overview(self) -> Overview:
-        """Return everything at a glance; the cost does not grow with the number of stored segments."""
+        """Return the overview; the cost does not grow with the number of stored segments."""
         ready = await self._is_ready()
         free, size = await asyncio.to_thread(self._space)
         state, now = self._state, time.time()
@@ -115,24 +107,14 @@ class Queries:
         return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches.all)]
 
     async def batch(self, batch: str) -> BatchRow:
-        """Return one batch.
-
-        Raises:
-            NotFound: there is no batch with that id.
-
-        """
+        """Return one batch, or raise NotFound."""
         row = await asyncio.to_thread(self._store.catalog.batches.get, batch)
         if row is None:
             raise NotFound(f"there is no batch {batch!r}")
         return self._counted(row)
 
     async def manifest(self, batch: str) -> BinaryIO:
-        """Open the manifest of a sealed batch.
-
-        Raises:
-            NotFound: there is no such batch, or it has no manifest because it is open or older than manifests.
-
-        """
+        """Open the manifest of a sealed batch, or raise NotFound: open batches and very old archives have none."""
         row = await self.batch(batch)
         sealed = row.state is not BatchState.OPEN
         file = await self._open_file(lambda: self._place(batch, MANIFEST)) if sealed else None
@@ -141,12 +123,7 @@ class Queries:
         return file
 
     async def coverage(self, wanted: SegmentFilter) -> Coverage:
-        """Return the spans without a gap of one batch, or of all batches together.
-
-        Raises:
-            NotFound: there is no such batch.
-
-        """
+        """Return the spans without a gap of one batch, or of all batches together."""
         batches = [await self.batch(wanted.batch)] if wanted.batch is not None else await self.batches()
         keeper, ids = self._state.coverage, [batch.id for batch in batches]
         return await asyncio.to_thread(lambda: coverage(keeper.of(ids), wanted))
@@ -156,24 +133,14 @@ class Queries:
         return await asyncio.to_thread(self._store.catalog.segments.find, wanted)
 
     async def segment(self, name: str) -> CataloguedSegment:
-        """Return a segment's catalog entry.
-
-        Raises:
-            NotFound: there is no segment with that name.
-
-        """
+        """Return a segment's catalog entry, or raise NotFound."""
         found = await asyncio.to_thread(self._store.catalog.segments.get, name)
         if found is None:
             raise NotFound(f"there is no segment {name!r}")
         return found
 
     async def segment_file(self, name: str) -> BinaryIO:
-        """Open a segment's file, wherever its batch is or is being moved.
-
-        Raises:
-            NotFound: there is no segment with that name, or its file was removed.
-
-        """
+        """Open a segment's file, wherever its batch is or is being moved, or raise NotFound."""
         await self.segment(name)
         file = await self._open_file(lambda: self._segment_place(name))
         if file is None:
@@ -198,7 +165,7 @@ class Queries:
             return None, None
 
     async def _open_file(self, place: Callable[[], Path | None]) -> BinaryIO | None:
-        """Open a file that an archiving may be moving: the second try has its place between the steps."""
+        """Open a file that a flush may be moving: the second attempt runs in the commit queue."""
 
         def look() -> BinaryIO | None:
             path = place()
@@ -219,7 +186,7 @@ class Queries:
         return self._store.volume.root / row.path / name if row else None
 
     def _counted(self, row: BatchRow) -> BatchRow:
-        """Return an open batch's row with the counts of this moment; others unchanged."""
+        """Return an open batch's row with its current counts; others unchanged."""
         for batch in self._state.open_batches:
             if batch.id == row.id:
                 return replace(row, n_itm=batch.stats.n_itm, buff_size=batch.stats.buff_size)

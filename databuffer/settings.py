@@ -17,19 +17,19 @@ def name_prefix(text: str) -> str:
 
 
 class OnFrozen(StrEnum):
-    """What becomes of a segment that meets a frozen batch."""
+    """What happens to a segment while the batch is frozen."""
 
     REJECT = "reject"
     ROTATE = "rotate"
 
 
 class BufferSettings(ServiceSettings):
-    """Where the buffer keeps its files, and how much it takes at once."""
+    """The settings of the buffer."""
 
     ADMROOT: Path = Field(Path("/appdata/adm"), description="folder of the metadata files")
     ADMFNM: FileName = Field("StatDesc.json", description="file of the batch's counts, in ADMROOT")
     DSST: FileName = Field("Dsstat.json", description="file of the datastore's state, in ADMROOT")
-    DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the batch in hand, on the volume")
+    DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the current batch, on the volume")
     DATANM: Annotated[FileName, BeforeValidator(name_prefix)] = Field(
         "gwb", description="what a segment's file name begins with; a path means the default"
     )
@@ -45,7 +45,7 @@ class BufferSettings(ServiceSettings):
     MAX_SAMPLES: int = Field(4_000_000, ge=1, description="the most samples of a segment")
     MAX_META: Size = Field(Size(64_000), description="the largest `meta` of a segment, as compact JSON")
     MAX_DEPTH: int = Field(16, ge=2, description="how deep a segment's JSON may be nested; itself is 1, `meta` 2")
-    GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store a day of UTC; 0: as many as it likes")
+    GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store a day of UTC; 0: unlimited")
     CALLER_SECRET_FILE: Path | None = Field(
         None, description="file with the secret that dslogic must present; without one, everybody is answered"
     )

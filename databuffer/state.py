@@ -1,7 +1,6 @@
-"""What the buffer knows in memory: the current and the next batch, and whether memory and volume agree.
+"""The state in memory: the current and the next batch, and whether memory and volume agree.
 
-Only the commit thread changes it. Readers get snapshots that are replaced at the end of a step, so that no reader
-waits and none sees half a step.
+Only the commit thread changes it. It replaces what readers see at the end of a step.
 """
 
 import logging
@@ -47,25 +46,14 @@ class Agreement(Enum):
 
 
 class State:
-    """The batches that are not archived, and what is counted beside them.
-
-    Args:
-        store: the volume, the state files and the catalog.
-        quota: what each group may store a day; its use is read from the catalog.
-        on_frozen: what happens to a segment that meets a frozen batch.
+    """The batches that are not archived, and counts of the others.
 
     Attributes:
-        agreement: whether memory and volume agree.
         next: the batch that is filled while the current one is frozen, or None.
-        description: OPERATIONAL, or FROZEN with the holder.
-        last_seq: seq of the segment stored last.
-        last_error: the last refusal of the volume, or None.
+        last_error: the last error of the volume, or None.
         claim: the last claim to the current batch, or None.
-        archived: number of archived batches.
-        quarantined: number of files in quarantine.
-        recovered: digests of segments that recovery found and no sender has claimed.
+        recovered: digests of segments that recovery found and that no Idempotency-Key belongs to.
         verified: the last verification of each archived batch.
-        coverage: the spans of all batches.
 
     """
 
@@ -109,15 +97,8 @@ class State:
         """Whether a segment that is stored now would be refused."""
         return self.frozen and self._on_frozen is OnFrozen.REJECT
 
-    # ---- agreement of memory and volume
-
     def recover(self) -> None:
-        """Make everything agree with the volume, and log each repair.
-
-        Raises:
-            VolumeError: the volume cannot be used, or another buffer uses it.
-
-        """
+        """Lock the volume, make everything agree with it, and log each repair."""
         self._store.open()
         meters.RECOVERIES.inc()
         for repair in recover(self._store):
@@ -141,12 +122,7 @@ class State:
         self.agreement = Agreement.UNPROVEN
 
     def run(self, step: Callable[[], T]) -> T:
-        """Run a step from a known state; read the volume anew if the step fails half-way.
-
-        Raises:
-            VolumeError: the volume cannot be used, or failed during the step.
-
-        """
+        """Run a step while memory and volume agree; recover if the step fails half-way."""
         try:
             self._store.volume.check_identity()
             if self.agreement is Agreement.UNREAD:
@@ -166,29 +142,22 @@ class State:
             raise
 
     def probe(self) -> None:
-        """Write and sync a file, to see whether the volume works again.
-
-        Raises:
-            VolumeError: it does not.
-
-        """
+        """Write and sync files; raise VolumeError if that fails."""
         self._store.probe()
         if self.agreement is Agreement.UNPROVEN:
             self.agreement = Agreement.PROVEN
 
     def doubt_volume(self) -> None:
-        """Note that a file could not be written: readiness has to probe."""
+        """Make readiness probe the volume: a file could not be written."""
         if self.agreement is Agreement.PROVEN:
             self.agreement = Agreement.UNPROVEN
 
     def note(self, error: VolumeError) -> None:
-        """Keep the volume's last refusal for the overview."""
+        """Store the last error of the volume for the overview."""
         self.last_error = ErrorOverview(time.time(), error.code, error.detail)
 
-    # ---- segments
-
     def batch_to_fill(self) -> OpenBatch | None:
-        """Return the batch that takes segments now, or None if the batch is frozen and segments are refused."""
+        """Return the batch that segments are added to now, or None if they are refused."""
         if not self.frozen:
             return self.current
         if self.refuses_segments:
@@ -213,16 +182,15 @@ class State:
             self._current = grown
         else:
             self.next = grown
-        meters.count_stored(len(rows), size)
+        meters.STORED.inc(len(rows))
+        meters.STORED_BYTES.inc(size)
         self.last_seq += len(rows)  # the catalog counts them without a gap
         self.agreement = Agreement.PROVEN
 
-    # ---- batches
-
     def freeze(self, current: OpenBatch, description: Description) -> None:
-        """Make the current batch the frozen one that `description` names."""
+        """Set the current batch, which is frozen, and its holder."""
         self._current, self.description = current, description
 
     def reopen(self, current: OpenBatch) -> None:
-        """Make `current` the current batch, open, without a next one."""
+        """Set the current batch, which is open, without a next one."""
         self._current, self.next, self.description = current, None, OPERATIONAL

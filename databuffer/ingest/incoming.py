@@ -1,4 +1,4 @@
-"""One segment from its arrival to its answer."""
+"""A segment from its arrival to its answer."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -13,17 +13,12 @@ class Incoming:
         body: the bytes to store; empty once they are in a file or refused.
         key: the Idempotency-Key, or None.
         group: the group whose quota counts, or None.
-        answered: done when `name` or `error` is final; its result is this record.
         span: the trace span of the request, or None.
-        arrived: bytes of the body as it came.
-        size: bytes of the compact JSON.
-        sha256: digest of the compact JSON, hexadecimal.
-        channel: "DET:NAME", or None if the segment names none.
-        t0: GPS seconds of the first sample.
-        dt: sample spacing in seconds.
-        n: number of samples.
-        path: the staged file, or empty while nothing is written.
-        file: the open descriptor of the staged file, or -1.
+        arrived: bytes of the request's body.
+        answered: done when `name` or `error` is final; its result is this record.
+        size, sha256: bytes and digest of the compact JSON.
+        channel, t0, dt, n: "DET:NAME" or None, GPS seconds of the first sample, sample spacing in s, samples.
+        path, file: the staged file and its open descriptor; empty and -1 if there is none.
         name: the file name in the batch once the segment is stored, else empty.
         error: why the segment was not stored, or None.
 
@@ -66,6 +61,6 @@ class Incoming:
         self.name, self.size = name, size
 
     def answer(self) -> None:
-        """Hand the outcome to the request that waits; call it on the event loop."""
+        """Pass the outcome to the request; call it on the event loop."""
         if not self.answered.done():
             self.answered.set_result(self)

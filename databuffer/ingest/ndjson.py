@@ -1,4 +1,4 @@
-"""Many segments in one request: a line each, stored as they come, answered line by line in the same order."""
+"""Streams of segments in one request: one per line, answered line by line in the same order."""
 
 import asyncio
 from collections import deque
@@ -13,14 +13,14 @@ from gwwire.datastore import FROZEN_TEXT
 from gwwire.problems import ProblemCode, ProblemError, encode_problem
 from gwwire.public import StreamAnswer
 
-#: Segments of one request that are under way at a time: enough to fill a group, too few to fill the queue.
+#: Unanswered segments of one request: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64
 
 _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
 
 
 class LineTooLarge(ProblemError):
-    """The line is larger than a segment may be."""
+    """The line is larger than MAX_BODY."""
 
     code = ProblemCode.TOO_LARGE
 
@@ -28,17 +28,10 @@ class LineTooLarge(ProblemError):
 async def store_lines(
     ingest: Ingest, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int, group: str | None = None
 ) -> AsyncGenerator[bytes]:
-    """Store one segment per line; yield one answer line per line, together where several are ready.
+    """Store one segment per line; yield one answer line per line, several together if they are ready.
 
-    The request is read on while answers wait to be fetched, because a client may send everything before it reads.
-
-    Args:
-        ingest: stores the segments.
-        chunks: the body, in pieces of any size.
-        key: the request's Idempotency-Key; line i has the key `KEY/i`.
-        max_line: bytes of the longest line that is accepted.
-        group: the group whose quota counts.
-
+    The request is read while answers wait to be fetched, because a client may send everything before it reads. If
+    `key` is the request's Idempotency-Key, line i has the key `KEY/i`. A line has at most `max_line` bytes.
     """
     answers: deque[Incoming | ProblemError] = deque()
     news = asyncio.Event()
@@ -80,6 +73,7 @@ async def store_lines(
 
 async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncIterator[bytes | LineTooLarge]:
     """Yield the non-empty lines of a body, without their ends; an error in place of a line that is too long."""
+    too_large = LineTooLarge(f"the line is larger than {max_line} bytes (MAX_BODY)")
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -87,18 +81,18 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
         while (end := chunk.find(b"\n", start)) >= 0:
             parts.append(chunk[start:end])
             if size + end - start > max_line:
-                yield _too_large(max_line)
+                yield too_large
             elif (line := b"".join(parts)) and line != b"\r":
                 yield line
             parts, size, start = [], 0, end + 1
         size += len(chunk) - start
-        # What is too long is not kept; its end is still waited for.
+        # A line that is too long is dropped, but read to its end.
         if size <= max_line:
             parts.append(chunk[start:])  # not a new list: a line may come in very many pieces
         else:
             parts.clear()
     if size > max_line:
-        yield _too_large(max_line)
+        yield too_large
     elif size:
         yield b"".join(parts)
 
@@ -127,7 +121,3 @@ def _encode(answer: Incoming | ProblemError) -> bytes:
         return encode_problem(error.problem()) + b"\n"
     assert error is not None  # noqa: S101 (a segment without an error is stored)
     raise error
-
-
-def _too_large(max_line: int) -> LineTooLarge:
-    return LineTooLarge(f"the line is larger than {max_line} bytes (MAX_BODY)")

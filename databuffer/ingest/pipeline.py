@@ -1,8 +1,8 @@
-"""The one queue of the buffer: segments, freezes and flushes are carried out in the order in which they arrive.
+"""The queue of the buffer: segments and orders are carried out in the order in which they arrive.
 
-The event loop appends to the queue. The staging thread takes everything that waits, stages the segments, and passes
-the list on. The commit thread takes the staged lists, stores the segments that follow each other as one group, runs
-the orders between them, and hands all outcomes back to the event loop in one call.
+The event loop appends to the queue. The staging thread takes all waiting items, stages the segments, and passes the
+list on. The commit thread stores consecutive segments as one group, runs the orders between them, and passes all
+outcomes to the event loop in one call.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from gwwire.decoding import InvalidRequest
 T = TypeVar("T")
 
 _LONGEST_KEY = 255
-#: Items that a thread takes at once; with the lists that wait between the threads, this bounds the open files.
+#: Items that a thread takes at once; together with the staged lists, this bounds the number of open files.
 _MOST_ITEMS = 64
 _MOST_STAGED_LISTS = 2
 #: Bytes that may wait to be stored before a stream of segments has to wait.
@@ -33,14 +33,7 @@ _MOST_BYTES = 16_000_000
 
 @dataclass(slots=True, eq=False)
 class Order(Generic[T]):
-    """A call that has its place between the segments.
-
-    Attributes:
-        run: the call.
-        answered: done with the call's result, or its error.
-        context: where log lines find the request.
-
-    """
+    """A call to run between segments; log lines find its request in `context`."""
 
     run: Callable[[], T]
     answered: asyncio.Future[T]
@@ -49,14 +42,14 @@ class Order(Generic[T]):
     error: Exception | None = None
 
     def carry_out(self) -> None:
-        """Run the call on the commit thread."""
+        """Run the call; store its result or its error."""
         try:
             self.result = self.context.run(self.run)
         except Exception as error:  # noqa: BLE001 (it is raised where the result is awaited)
             self.error = error
 
     def answer(self) -> None:
-        """Hand the outcome to the request that waits; call it on the event loop."""
+        """Pass the outcome to the request; call it on the event loop."""
         if self.answered.done():
             return
         if self.error is None:
@@ -69,13 +62,9 @@ Item = Incoming | Order[Any]
 
 
 class Ingest:
-    """Stores segments and carries out orders, one after the other.
+    """Stores segments and carries out orders, one after the other; at most `capacity` segments wait.
 
-    Args:
-        stage: stages one segment, on the staging thread.
-        store: settles a group of staged segments, on the commit thread.
-        capacity: how many segments may wait (WCHSZ).
-
+    The staging thread calls `stage` with a segment, the commit thread calls `store` with a group of staged segments.
     """
 
     def __init__(
@@ -86,7 +75,7 @@ class Ingest:
         self._store = store
         self._arrived: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._staged: queue.Queue[list[Item | None]] = queue.Queue(_MOST_STAGED_LISTS)
-        # Each counter has one writer, so that no lock is needed: the event loop, or the commit thread.
+        # Each counter has one writer, the event loop or the commit thread, so that no lock is needed.
         self._accepted = self._accepted_bytes = 0
         self._begun = self._begun_bytes = 0
         self._room = asyncio.Event()
@@ -94,11 +83,11 @@ class Ingest:
 
     @property
     def waiting(self) -> int:
-        """How many segments wait to be stored."""
+        """The number of segments that wait to be stored."""
         return self._accepted - self._begun
 
     def start(self) -> None:
-        """Begin to take segments and orders."""
+        """Start the threads."""
         self._loop = asyncio.get_running_loop()
         self._threads = [
             threading.Thread(target=self._stage_all, name="staging", daemon=True),
@@ -119,19 +108,11 @@ class Ingest:
     async def append(self, body: bytes, key: str | None = None, group: str | None = None) -> Incoming:
         """Store one segment; on return its file is durable and counted.
 
-        Args:
-            body: the segment as JSON.
-            key: its Idempotency-Key: the same key and bytes again get the first answer.
-            group: the group whose quota counts.
+        The same Idempotency-Key and bytes again return the first outcome.
 
         Raises:
-            MalformedJson, InvalidSegment: the body is not a segment.
-            InvalidRequest: the key is not valid.
-            BufferFrozen: the batch is frozen.
-            QuotaExceeded: the group has used its quota of today.
-            KeyReused: the key came with other bytes before.
-            QueueFull: too many segments are waiting.
-            VolumeError: the volume rejected the write.
+            MalformedJson, InvalidSegment, InvalidRequest: the body is not a segment, or the key is not valid.
+            BufferFrozen, QuotaExceeded, KeyReused, QueueFull, VolumeError: see `databuffer.errors`.
 
         """
         incoming = await self.submit(body, key, group).answered
@@ -140,19 +121,13 @@ class Ingest:
         return incoming
 
     def submit(self, body: bytes, key: str | None = None, group: str | None = None) -> Incoming:
-        """Give one segment its place in the queue; `answered` of the returned record is done once it is settled.
-
-        Raises:
-            InvalidRequest: the key is not valid.
-            QueueFull: too many segments are waiting; nothing was done.
-
-        """
+        """Append one segment to the queue, or raise InvalidRequest (key) or QueueFull."""
         if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
             message = f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable ASCII characters"
             raise InvalidRequest(message, field="Idempotency-Key")
         if self.waiting >= self.capacity:
             error = QueueFull(f"{self.capacity} segments are already waiting to be stored (WCHSZ)", retry_after=1)
-            meters.count_refused(error)
+            meters.REFUSED.labels(error.code).inc()
             raise error
         incoming = Incoming(body, key, group, current_span(), arrived=len(body))
         self._accepted += 1
@@ -167,7 +142,7 @@ class Ingest:
             await self._room.wait()
 
     async def perform(self, run: Callable[[], T]) -> T:
-        """Run a call between the segments that came before it and those that came after it."""
+        """Run a call after the segments that arrived before it, and return its result."""
         order = Order(run, asyncio.get_running_loop().create_future())
         self._arrived.put(order)
         result: T = await order.answered
@@ -228,5 +203,5 @@ class Ingest:
         else:
             for order in run:
                 order.carry_out()
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no request waits
             self._loop.call_soon_threadsafe(self._answer, run)

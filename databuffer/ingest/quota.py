@@ -1,7 +1,4 @@
-"""How much a group may store in a day of UTC.
-
-The catalog counts what a group has stored, in the transaction that stores it; here is what that has counted so far.
-"""
+"""The daily quotas of groups; the catalog counts their use in the transaction that stores segments."""
 
 import math
 from collections import Counter
@@ -14,18 +11,13 @@ from gwwire.public import Quota
 
 
 class DailyQuota:
-    """The quota of each group.
-
-    Args:
-        limit: bytes a day; 0: unlimited, and nothing is counted.
-
-    """
+    """The quota of each group: `limit` bytes a day of UTC; 0: unlimited, and nothing is counted."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.spending = Spending()
 
-    def told(self, group: str | None, now: int) -> Quota | None:
+    def of(self, group: str | None, now: int) -> Quota | None:
         """Return a group's limit and its use, or None if there is no limit or no group."""
         if group is None or not self.limit:
             return None
@@ -33,13 +25,7 @@ class DailyQuota:
         return Quota(group, self.limit, self.spending.of(group, day), (day + 1) * DAY_SECONDS)
 
     def admit(self, coming: Sequence[Incoming], now: int) -> list[Incoming]:
-        """Return the segments for which their group's quota has room, in order; refuse the others.
-
-        Args:
-            coming: segments of known size.
-            now: ns of Unix time.
-
-        """
+        """Return the segments that fit into the quota of their group, in order; refuse the others."""
         if not self.limit:
             return list(coming)
         day = day_of(now)
@@ -57,7 +43,7 @@ class DailyQuota:
         return admitted
 
     def spent(self, stored: Sequence[Incoming], now: int) -> Spending:
-        """Return the sum of what was stored, group by group."""
+        """Return the stored bytes of each group."""
         sums: Counter[str] = Counter()
         if self.limit:
             for each in stored:
@@ -66,7 +52,7 @@ class DailyQuota:
         return Spending(day_of(now), sums)
 
     def add(self, spent: Spending) -> None:
-        """Count what was stored."""
+        """Count stored bytes."""
         self.spending = self.spending.with_more(spent)
 
     def _exceeded(self, group: str, used: int, size: int, now: int) -> QuotaExceeded:

@@ -1,6 +1,6 @@
-"""The first half of the ingest: decode, validate, hash, and write a segment beside the batch.
+"""The first half of the ingest: decode, validate, hash, and write segments to the staging folder.
 
-One thread does this for all segments. Several threads that decode JSON would compete for the interpreter lock.
+One thread does this for all segments: several threads that decode JSON would compete for the GIL.
 """
 
 import hashlib
@@ -16,14 +16,7 @@ from gwwire.segment import SegmentLimits, compact, decode_segment
 
 
 class Staging:
-    """Validates segments and writes their files, not yet synced, into the volume's staging folder.
-
-    Args:
-        volume: where the files go.
-        state: says whether segments are refused now.
-        limits: upper limits of a segment, or None for no limits.
-
-    """
+    """Validates segments by `limits`, if any, and writes their files, not yet synced, to the staging folder."""
 
     def __init__(self, volume: Volume, state: State, limits: SegmentLimits | None) -> None:
         self._volume = volume
@@ -31,9 +24,9 @@ class Staging:
         self._limits = limits
 
     def stage(self, incoming: Incoming) -> None:
-        """Validate and describe a segment, and write its file unless the batch is frozen.
+        """Validate and describe a segment, and write its file.
 
-        A segment that met a frozen batch keeps its bytes: the commit writes them if the batch is open by then.
+        While segments are refused, it keeps its bytes: the commit writes them if the batch is open by then.
         """
         try:
             segment = decode_segment(incoming.body, self._limits)
@@ -65,7 +58,7 @@ class Staging:
 
 
 def discard(incoming: Incoming) -> None:
-    """Remove the staged file of a segment that is not stored; start-up removes what cannot be removed now."""
+    """Remove the staged file of a segment that is not stored; a start-up repeats this if it fails."""
     if incoming.file >= 0:
         file, incoming.file = incoming.file, -1
         with suppress(OSError):

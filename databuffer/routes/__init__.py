@@ -1,8 +1,8 @@
 """The buffer's endpoints: parse, call, answer."""
 
-from databuffer.routes import batches, contract, ingest, operation, segments
-from databuffer.routes.ingest import SegmentRoute
+from databuffer.routes import batches, datastore, segments
+from databuffer.routes.segments import SegmentRoute
 
-routers = [ingest.router, contract.router, batches.router, segments.router, operation.router]
+routers = [segments.router, datastore.router, batches.router]
 
 __all__ = ["SegmentRoute", "routers"]

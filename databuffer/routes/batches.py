@@ -1,16 +1,38 @@
-"""Batches: thaw, list, manifest, claim, verify."""
+"""Batches: freeze, archive, thaw, list, manifest, claim, verify."""
 
 from fastapi import APIRouter, Response
 
 from databuffer.routes.common import Storage, json_response
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import utc_text
-from gwservice.asgi import JsonBody, OpenFileResponse
-from gwwire.datastore import Outcome, OutcomeCode
+from gwservice.asgi import JsonBody, OpenFileResponse, OptionalJsonBody
+from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
 from gwwire.decoding import decode_order
 from gwwire.public import Batch, Batches, Claim, ClaimOrder, ReleaseOrder, ThawOrder, Verification
 
 router = APIRouter()
+
+
+@router.post("/upddsc", summary="Freeze the batch", status_code=201)
+async def update_description(order: JsonBody, buffer: Storage) -> Response:
+    """Freeze the batch for `{"user", "token"}`; a batch that is frozen keeps its holder."""
+    frozen = await buffer.batches.freeze(decode_order(FreezeOrder, order))
+    count, size = frozen.stats.n_itm, frozen.stats.buff_size
+    body = f"Frozen by {frozen.holder}: {count} segments, {size} bytes"
+    outcome = FreezeOutcome(OutcomeCode.STAT_UPD, body, count, size, frozen.holder, frozen.batch, frozen.digest)
+    return json_response(outcome, 201)
+
+
+@router.post("/cleanall", summary="Archive the batch", status_code=201)
+async def clean_all(order: OptionalJsonBody, buffer: Storage) -> Response:
+    """Move the batch into the folder `DAY HOUR MIN`; `{"batch": id}` is refused if another batch is current."""
+    archived = await buffer.batches.flush(decode_order(FlushOrder, order) if order else FlushOrder())
+    body = (
+        f"Archived {archived.stats.n_itm} segments, {archived.stats.buff_size} bytes in {archived.folder.name!r}"
+        if archived.folder
+        else "There was nothing to archive"
+    )
+    return json_response(Outcome(OutcomeCode.STAT_UPD, body), 201)
 
 
 @router.post("/thaw", summary="Open the frozen batch again", status_code=201)
@@ -34,7 +56,7 @@ async def one_batch(batch: str, buffer: Storage) -> Response:
     return json_response(_batch(await buffer.queries.batch(batch), buffer.batches.verification(batch)))
 
 
-@router.get("/batches/{batch}/manifest", summary="What a sealed batch holds")
+@router.get("/batches/{batch}/manifest", summary="Manifest of a sealed batch")
 async def batch_manifest(batch: str, buffer: Storage) -> Response:
     """Return MANIFEST.json of a sealed batch."""
     return OpenFileResponse(await buffer.queries.manifest(batch), "application/json")
@@ -42,7 +64,7 @@ async def batch_manifest(batch: str, buffer: Storage) -> Response:
 
 @router.post("/batches/{batch}/claim", summary="Claim a frozen batch")
 async def claim_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
-    """Return a frozen batch to `{"worker"}` alone for `lease` seconds; the same worker asking again renews it."""
+    """Lease a frozen batch to `{"worker"}` for `lease` seconds; another claim of the same worker renews it."""
     claim = await buffer.batches.claim(batch, decode_order(ClaimOrder, order))
     return json_response(Claim(claim.batch, claim.worker, claim.expires / 10**9))
 
@@ -56,7 +78,7 @@ async def release_batch(batch: str, order: JsonBody, buffer: Storage) -> Respons
 
 @router.post("/batches/{batch}/verify", summary="Verify an archived batch", status_code=202)
 async def verify_batch(batch: str, buffer: Storage) -> Response:
-    """Begin to compare every byte with the manifest; the batch's `verification` tells how far that is."""
+    """Begin to compare every byte with the manifest; the batch's `verification` has the progress."""
     return json_response(await buffer.batches.verify(batch), 202)
 
 

@@ -1,20 +1,83 @@
-"""Stored segments: pages, coverage, files."""
+"""Segments: store, list, coverage, files."""
 
+from contextlib import aclosing
+from http import HTTPStatus
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
+from databuffer.buffer import Buffer
+from databuffer.ingest.ndjson import store_lines
 from databuffer.routes.common import GpsTime, Storage, json_response
 from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import utc_text
-from gwservice.asgi import OpenFileResponse
+from gwservice.asgi import OpenFileResponse, offer_ndjson
+from gwservice.asgi_types import Receive, Scope, Send
+from gwservice.body import body_pieces, media_type, read_body, require_json
+from gwservice.correlation import RequestContext
+from gwservice.headers import RAW_GROUP_HEADER, quota_headers
+from gwservice.problems import send_whole
+from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.public import SegmentPage, SegmentRecord
+from gwwire.segment import NDJSON
 
 router = APIRouter()
 
+_JSON = (b"content-type", b"application/json")
+_NDJSON = (b"content-type", NDJSON.encode())
+
+
+@router.api_route("/sendF", methods=["POST", "OPTIONS"])
+async def offer() -> Response:
+    """Answer OPTIONS with what a POST may carry; a POST itself is answered by `SegmentRoute`."""
+    return offer_ndjson()
+
+
+class SegmentRoute:
+    """Stores the segments of a request, one as JSON or many as NDJSON, of at most `max_body` bytes each."""
+
+    path = "/sendF"
+
+    def __init__(self, buffer: Buffer, max_body: int) -> None:
+        self._ingest = buffer.ingest
+        self._queries = buffer.queries
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        request: RequestContext = scope["context"]
+        key, group = _text(request, b"idempotency-key"), _text(request, RAW_GROUP_HEADER)
+        if media_type(request.headers) == NDJSON:
+            await self._store_lines(receive, send, key, group)
+            return
+        require_json(request.headers)
+        pieces = await read_body(receive, request.headers, limit=self._max_body)
+        stored = await self._ingest.append(pieces[0] if len(pieces) == 1 else b"".join(pieces), key, group)
+        headers = [_JSON]
+        if quota := self._queries.quota(group):
+            headers += [(name.encode(), value.encode()) for name, value in quota_headers(quota).items()]
+        outcome = Outcome(OutcomeCode.RES_CREATE, stored.receipt)
+        await send_whole(send, HTTPStatus.CREATED, headers, msgspec.json.encode(outcome))
+
+    async def _store_lines(self, receive: Receive, send: Send, key: str | None, group: str | None) -> None:
+        answers = store_lines(self._ingest, body_pieces(receive), key=key, max_line=self._max_body, group=group)
+        async with aclosing(answers):
+            first = await anext(answers, b"")  # an error before the first answer is the answer
+            await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": [_NDJSON]})
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            async for part in answers:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _text(request: RequestContext, name: bytes) -> str | None:
+    value = request.headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
 
 @router.get("/segments", summary="Stored segments, a page at a time")
-async def list_segments(  # noqa: PLR0913, PLR0917 (one for each thing that can be asked for)
+async def list_segments(  # noqa: PLR0913, PLR0917 (one per query parameter)
     buffer: Storage,
     batch: str | None = None,
     channel: str | None = None,
@@ -26,8 +89,8 @@ async def list_segments(  # noqa: PLR0913, PLR0917 (one for each thing that can 
 ) -> Response:
     """Return segments of a batch, a channel, a half-open GPS span, in the order they were stored.
 
-    The next page begins after the seq `after` of this one: none is told twice and none left out, whatever is stored
-    meanwhile. With `before`, a seq, the newest come first, and the next page begins before the last of this one.
+    The next page begins after the seq `after` of this one, so that no segment is repeated or missing. With `before`,
+    a seq, the newest come first, and the next page begins before the last of this one.
     """
     found = await buffer.queries.segments(SegmentFilter(batch, channel, start, stop, after, limit + 1, before))
     page = found[:limit]
@@ -35,8 +98,8 @@ async def list_segments(  # noqa: PLR0913, PLR0917 (one for each thing that can 
     return json_response(SegmentPage([_record(row) for row in page], newest, len(found) > limit))
 
 
-@router.get("/coverage", summary="What stretches of time are stored")
-async def coverage(  # noqa: PLR0913, PLR0917 (one for each thing that can be asked for)
+@router.get("/coverage", summary="Stored time spans")
+async def coverage(  # noqa: PLR0913, PLR0917 (one per query parameter)
     buffer: Storage,
     batch: str | None = None,
     channel: str | None = None,
@@ -46,7 +109,7 @@ async def coverage(  # noqa: PLR0913, PLR0917 (one for each thing that can be as
 ) -> Response:
     """Return the spans without a gap, by channel and sample spacing, that reach into a half-open GPS span.
 
-    With more than `limit` of a channel, the smallest gaps are taken for none.
+    With more than `limit` of a channel, the smallest gaps are ignored.
     """
     return json_response(await buffer.queries.coverage(SegmentFilter(batch, channel, start, stop, limit=limit)))
 

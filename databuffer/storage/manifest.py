@@ -1,4 +1,4 @@
-"""The manifest in a batch's folder: reading it, and comparing the folder with it."""
+"""The manifest in the folder of a batch: read it, and compare the folder with it."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -6,22 +6,15 @@ from pathlib import Path
 
 from databuffer.errors import VolumeFailed
 from databuffer.storage.volume import volume_errors
-from gwwire.manifest import MANIFEST, batch_digest, decode_manifest, encode_manifest, entry_of, seal, wrong_totals
+from gwwire.manifest import MANIFEST, decode_manifest, entry_of, wrong_totals
 from gwwire.problems import ProblemError
 from gwwire.public import Manifest
-
-__all__ = ["MANIFEST", "batch_digest", "differences", "encode_manifest", "entry_of", "read_manifest", "seal"]
 
 _SEGMENT_LIKE = re.compile(r"\D+\d+\.json")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a folder.
-
-    Raises:
-        VolumeFailed: it is missing, or not a manifest.
-
-    """
+    """Return the manifest of a folder; raise VolumeFailed if it is missing or malformed."""
     with volume_errors():
         content = (folder / MANIFEST).read_bytes()
     try:
@@ -31,15 +24,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def differences(folder: Path, manifest: Manifest, note_file: Callable[[], object] = lambda: None) -> Iterator[str]:
-    """Compare a folder with its manifest, file by file; yields a line for each difference.
+    """Yield a line for each difference between a folder and its manifest; call `note_file` before each file.
 
     Files that are not named like segments, as the log and the manifest itself, are ignored.
-
-    Args:
-        folder: the batch's folder.
-        manifest: its manifest.
-        note_file: called before each file is read.
-
     """
     listed = {entry.name: entry for entry in manifest.segments}
     present = {path.name for path in folder.iterdir()}

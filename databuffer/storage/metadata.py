@@ -1,8 +1,6 @@
-"""The files beside the data that tell about them, in the formats of the original system.
+"""The counts (StatDesc.json), the state (Dsstat.json) and the log (LogStream.json), in the original formats.
 
-StatDesc.json holds the counts, Dsstat.json the state, LogStream.json a line for each segment of the batch in hand.
-All of them follow from the volume and can be made again from it, except the state and its holder: that is why only
-Dsstat.json is synced to the disk.
+Counts and log can be rebuilt from the volume; the state and its holder cannot: only Dsstat.json is synced to the disk.
 """
 
 import os
@@ -14,15 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.storage.volume import (
-    FILE_MODE,
-    make_folder,
-    probe_folder,
-    replace_file,
-    unfinished,
-    volume_errors,
-    write_all,
-)
+from databuffer.storage.volume import FILE_MODE, replace_file, unfinished, volume_errors, write_all
 from gwwire.datastore import Description
 from gwwire.public import LogEntry, Stats
 
@@ -58,35 +48,26 @@ class Metadata:
         self._turn = 0
         self._linked = unfinished(stats)
 
-    def make_folders(self) -> None:
-        """Make whatever folder is missing."""
-        with volume_errors():
-            make_folder(self._stats.parent)
-            make_folder(self._description.parent)
+    @property
+    def folders(self) -> set[Path]:
+        """The folders of the two files."""
+        return {self._stats.parent, self._description.parent}
 
     def drop_unfinished(self) -> None:
-        """Remove what a crash left unfinished; a state of an earlier version has the holder's token in it."""
+        """Remove the temporary files that a crash left behind; an earlier version wrote the holder's token to one."""
         with volume_errors():
             for path in (unfinished(self._description), self._linked, *self._turns):
                 path.unlink(missing_ok=True)
 
-    def probe(self) -> None:
-        """Raise VolumeError where nothing can be written beside these files."""
-        with volume_errors():
-            for folder in {self._stats.parent, self._description.parent}:
-                probe_folder(folder)
-
     def read_stats(self) -> Stats | None:
-        """Return the counts, or None if the file is missing or invalid."""
-        counts = _read(self._stats, BatchCounts)
-        return Stats(counts.n_itm, counts.buff_size) if counts else None
+        """Return the counts, or None if the file is missing or malformed."""
+        return _read(self._stats, Stats)
 
     def write_stats(self, stats: Stats) -> None:
-        """Replace the counts in one step, without a new inode: a reader sees the old counts or the new ones.
+        """Replace the counts in one step: a reader sees the old counts or the new ones.
 
-        The counts are written into one of a few files that take turns, and that file is linked in place of the last
-        one. A file that is made anew with each group would cost an inode each time, which ext4 does not reuse for
-        minutes; one that is written over could be read half-written.
+        A few files take turns, and a link to the newest replaces the last one. A new file for each group would cost
+        an inode each time, which ext4 does not reuse for minutes; one that is overwritten could be read half-written.
         """
         self._turn = (self._turn + 1) % _TURNS
         content = msgspec.json.encode(BatchCounts(stats.n_itm, stats.buff_size)).ljust(_STATS_LENGTH - 1) + b"\n"
@@ -100,7 +81,7 @@ class Metadata:
             os.rename(self._linked, self._stats)  # noqa: PTH104 (as short as the calls around it)
 
     def read_description(self) -> Description | None:
-        """Give the state, None where the file is missing or cannot be understood."""
+        """Return the state, or None if the file is missing or malformed."""
         return _read(self._description, Description)
 
     def write_description(self, description: Description) -> None:
@@ -110,44 +91,30 @@ class Metadata:
 
 
 class LogStream:
-    """LogStream.json: one JSON line for each segment of the batch in hand."""
+    """LogStream.json: one JSON line for each segment of a batch; a missing file is an empty log."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def make_folders(self) -> None:
-        """Make whatever folder is missing."""
-        with volume_errors():
-            make_folder(self._path.parent)
-
-    def probe(self) -> None:
-        """Raise VolumeError where nothing can be written beside the log."""
-        with volume_errors():
-            probe_folder(self._path.parent)
-
-    @property
-    def name(self) -> str:
-        """The log's file name."""
-        return self._path.name
+        self.path = path
+        self.name = path.name
 
     def size(self) -> int:
-        """Give the log's size in bytes; 0 where there is none."""
+        """Return the size in bytes."""
         with volume_errors():
-            return self._path.stat().st_size if self._path.exists() else 0
+            return self.path.stat().st_size if self.path.exists() else 0
 
     def content(self) -> bytes:
-        """Give the log as it is; empty where there is none."""
+        """Return the content of the file."""
         with volume_errors():
-            return self._path.read_bytes() if self._path.exists() else b""
+            return self.path.read_bytes() if self.path.exists() else b""
 
     def lines(self, last: int | None = None) -> list[bytes]:
-        """Give the lines, or the newest `last` of them without reading the others."""
+        """Return the lines, or the newest `last` of them without reading the others."""
         if last is None:
             return _whole_lines(self.content())
-        if not self._path.exists():
+        if not self.path.exists():
             return []
         tail = b""
-        with volume_errors(), self._path.open("rb") as file:
+        with volume_errors(), self.path.open("rb") as file:
             place = file.seek(0, os.SEEK_END)
             while place and tail.count(b"\n") <= last:  # one more than the lines: the first may be half a line
                 start = max(0, place - _PORTION)
@@ -157,7 +124,7 @@ class LogStream:
         return _whole_lines(tail)[-last:]
 
     def entries(self) -> list[LogEntry]:
-        """Give the lines that can be understood."""
+        """Return the entries of the lines that are not malformed."""
         found = []
         for line in self.content().splitlines():
             try:
@@ -167,8 +134,8 @@ class LogStream:
         return found
 
     def append(self, entries: Iterable[LogEntry]) -> None:
-        """Add lines; all of them or, where that fails, none."""
-        with volume_errors(), self._path.open("ab", buffering=0) as file:
+        """Append lines: all of them or, if that fails, none."""
+        with volume_errors(), self.path.open("ab", buffering=0) as file:
             length = file.tell()
             try:
                 write_all(file.fileno(), _lines(entries))
@@ -177,19 +144,19 @@ class LogStream:
                 raise
 
     def take_over(self, other: "LogStream") -> None:
-        """Become what `other` is; `other` is gone then. Where it is gone already, stay as this is."""
+        """Replace this log by another, which exists no longer then; do nothing if the other does not exist."""
         with volume_errors(), suppress(FileNotFoundError):
-            other._path.rename(self._path)  # noqa: SLF001 (of the same class)
+            other.path.rename(self.path)
 
     def remove(self) -> None:
         """Remove the file."""
         with volume_errors():
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def replace(self, entries: Iterable[LogEntry]) -> None:
-        """Write the log anew."""
+        """Replace the log by one with these entries."""
         with volume_errors():
-            replace_file(self._path, _lines(entries), durable=False)
+            replace_file(self.path, _lines(entries), durable=False)
 
 
 def _whole_lines(content: bytes) -> list[bytes]:

@@ -1,8 +1,7 @@
-"""Find and repair differences between the volume and what describes it.
+"""Find and repair differences between the folders on the volume and catalog, log, counts and state.
 
-The folders on the volume are the truth: the index of the catalog, the log and the counts are changed to agree with
-them. No stored file is deleted: one that cannot be trusted is moved to `quarantine/` with the reason. A start-up
-compares only what may have changed since the last clean stop; `fsck` reads every byte.
+The folders are authoritative: the others are changed to agree with them. No stored file is deleted: a damaged one is
+moved to `quarantine/`. A start-up compares what may have changed since the last clean stop; `fsck` reads every byte.
 """
 
 import logging
@@ -19,9 +18,10 @@ from databuffer.errors import VolumeFailed
 from databuffer.fingerprint import fingerprint, is_fingerprint
 from databuffer.storage.catalog import BatchRow, SegmentFilter, SegmentRow
 from databuffer.storage.clock import unix_ns
-from databuffer.storage.manifest import MANIFEST, batch_digest, differences, entry_of, read_manifest
+from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
+from gwwire.manifest import MANIFEST, batch_digest, entry_of
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
 
@@ -32,39 +32,27 @@ _PORTION = 1000
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference and its repair; one that is not `repairable` needs an operator."""
+    """A difference and its repair, or None if it needs an operator."""
 
     what: str
-    repair: Callable[[], object] = lambda: None
-    repairable: bool = True
+    repair: Callable[[], object] | None
 
 
 def recover(store: Store) -> list[str]:
-    """Repair all differences, and return a line for each.
-
-    Raises:
-        VolumeError: the volume or the catalog rejects a repair.
-
-    """
+    """Repair all differences, and return a line for each."""
     unchanged = store.catalog.take_clean_stop() == store.trace()
     repairs = []
     for finding in examine(store, unchanged=unchanged):
-        finding.repair()
+        if finding.repair:
+            finding.repair()
         repairs.append(finding.what)
     return repairs
 
 
 def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) -> Iterator[Finding]:
-    """Yield the differences. A later one is searched for after the caller has repaired the earlier ones, or not.
+    """Yield the differences; the caller may repair each before it asks for the next.
 
-    Args:
-        store: an open store.
-        unchanged: no file was added or removed since a clean stop: files and rows are not compared.
-        thorough: read every byte, also of archives.
-
-    Raises:
-        VolumeError: the volume cannot be read.
-
+    If `unchanged` since a clean stop, files and rows are not compared; if `thorough`, every byte is read.
     """
     if not unchanged:
         yield from _archives_and_catalog(store)
@@ -86,19 +74,14 @@ def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) ->
         yield from _altered_archives(store)
 
 
-# ---- archives
-
-
 def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     known = {row.path: row for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
     folders = {folder.name: folder for folder in store.volume.archives()}
     for name in sorted(folders.keys() - known.keys()):
         yield Finding(f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name]))
     for name in sorted(known.keys() - folders.keys()):
-        yield Finding(
-            f"archive {name!r} is in the catalog, but not on the volume",
-            partial(_drop_archive, store, known[name].id),
-        )
+        drop = partial(_drop_archive, store, known[name].id)
+        yield Finding(f"archive {name!r} is in the catalog, but not on the volume", drop)
 
 
 def _drop_archive(store: Store, batch: str) -> None:
@@ -110,8 +93,7 @@ def _import_archive(store: Store, folder: Path) -> None:
     manifest = _readable_manifest(folder)
     row = store.catalog.batches.get(manifest.batch) if manifest else None
     if manifest and row and row.state is not BatchState.ARCHIVED:
-        # The batch was archived right before a crash: its segments are in the catalog, except those that a power cut
-        # took from it.
+        # The batch was archived right before a crash; the catalog may have lost some segments in a power cut.
         known = store.catalog.segments.sizes(row.id)
         _add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
         store.catalog.batches.put(_archive_row(row.id, folder, manifest.segments, manifest))
@@ -145,7 +127,7 @@ def _readable_entries(store: Store, folder: Path) -> Iterator[ManifestEntry]:
         try:
             yield entry_of(name, store.volume.read(folder / name))
         except ProblemError as problem:
-            log.warning("%s is no segment and is left out of the catalog: %s", folder / name, problem.detail)
+            log.warning("%s is not a segment; it is not added to the catalog: %s", folder / name, problem.detail)
 
 
 def _altered_archives(store: Store) -> Iterator[Finding]:
@@ -153,10 +135,7 @@ def _altered_archives(store: Store) -> Iterator[Finding]:
         if not (folder / MANIFEST).exists():
             continue
         for difference in differences(folder, read_manifest(folder)):
-            yield Finding(f"archive {folder.name!r}: {difference}", repairable=False)
-
-
-# ---- the current and the next batch
+            yield Finding(f"archive {folder.name!r}: {difference}", None)
 
 
 def _missing_data_folder(store: Store) -> Iterator[Finding]:
@@ -170,56 +149,39 @@ def _missing_data_folder(store: Store) -> Iterator[Finding]:
 
 def _leftovers(store: Store) -> Iterator[Finding]:
     for path in store.volume.leftovers():
-        yield Finding(
-            f"{path.name} was being written when the buffer stopped; moved to quarantine",
-            partial(store.volume.set_aside, path, "was being written when the buffer stopped; never acknowledged"),
-        )
+        reason = "was being written when the buffer stopped"
+        set_aside = partial(store.volume.set_aside, path, f"{reason}; never acknowledged")
+        yield Finding(f"{path.name} {reason}; moved to quarantine", set_aside)
     copied_log = store.current.folder / store.current.log.name
     if copied_log.exists():
-        yield Finding(
-            "archiving had stopped before it moved anything; the batch is still the current one",
-            partial(store.volume.discard, copied_log),
-        )
+        discard = partial(store.volume.discard, copied_log)
+        yield Finding("archiving had stopped before it moved anything; the batch is still the current one", discard)
 
 
 def _state(store: Store) -> Iterator[Finding]:
-    if store.metadata.read_description() is None:
-        yield Finding(
-            "the state could not be read; it is OPERATIONAL now", partial(store.metadata.write_description, OPERATIONAL)
-        )
-    yield from _clear_token(store)
+    write = store.metadata.write_description
+    description = store.metadata.read_description()
+    if description is None:
+        yield Finding("the state could not be read; it is OPERATIONAL now", partial(write, OPERATIONAL))
+    elif description.dstatus is DatastoreState.FROZEN and not is_fingerprint(description.token):  # of the first release
+        hidden = msgspec.structs.replace(description, token=fingerprint(description.token))
+        yield Finding("the holder's token was stored in clear; its fingerprint is stored now", partial(write, hidden))
     for slot in (store.current, store.next):
         if slot.folder.exists():
-            yield from _name_and_row(store, slot)
+            yield from _mark_and_row(store, slot)
 
 
-def _clear_token(store: Store) -> Iterator[Finding]:
-    """Replace the token of the holder, which the first release stored in clear, by its fingerprint."""
-    description = store.metadata.read_description() or OPERATIONAL
-    if description.dstatus is DatastoreState.FROZEN and not is_fingerprint(description.token):
-        yield Finding(
-            "the holder's token was stored in clear; its fingerprint is stored now",
-            lambda: store.metadata.write_description(
-                msgspec.structs.replace(description, token=fingerprint(description.token))
-            ),
-        )
-
-
-def _name_and_row(store: Store, slot: Slot) -> Iterator[Finding]:
-    place, mark = slot.folder.name, store.volume.mark(slot.folder)
+def _mark_and_row(store: Store, slot: Slot) -> Iterator[Finding]:
+    place, mark, put = slot.folder.name, store.volume.mark(slot.folder), store.catalog.batches.put
     if mark is None:
         yield Finding(f"the batch in {place} had no id", partial(store.mark_anew, slot))
         return
     row = store.catalog.batches.get(mark.id)
     if row is None:
-        new = open_row(mark, slot.folder)
-        yield Finding(f"the batch in {place} was not in the catalog", partial(store.catalog.batches.put, new))
+        yield Finding(f"the batch in {place} was not in the catalog", partial(put, open_row(mark, slot.folder)))
     elif row.path != place:
-        moved = replace(row, path=place)
-        yield Finding(
-            f"the batch in {place} was in {row.path} according to the catalog",
-            partial(store.catalog.batches.put, moved),
-        )
+        moved = partial(put, replace(row, path=place))
+        yield Finding(f"the batch in {place} was in {row.path} according to the catalog", moved)
 
 
 def _thawing(store: Store) -> Iterator[Finding]:
@@ -251,10 +213,8 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
         )
     lost = sorted(rows.keys() - files.keys())
     if lost and mark:
-        yield Finding(
-            f"{len(lost)} segments are in the catalog, but not in {slot.folder.name}: {', '.join(lost[:3])}",
-            partial(store.catalog.segments.remove, mark.id, lost),
-        )
+        named, remove = ", ".join(lost[:3]), partial(store.catalog.segments.remove, mark.id, lost)
+        yield Finding(f"{len(lost)} segments are in the catalog, but not in {slot.folder.name}: {named}", remove)
 
 
 def _missing_batches(store: Store) -> Iterator[Finding]:
@@ -294,23 +254,13 @@ def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
 
 def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
     for start in range(0, len(entries), _PORTION):
-        rows = [_row(store, entry) for entry in entries[start : start + _PORTION]]
+        rows = [
+            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, store.volume.number(e.name) or 0)
+            for e in entries[start : start + _PORTION]
+        ]
         store.catalog.segments.add(batch, rows, recovered=recovered)
         if start and start % (10 * _PORTION) == 0:
             log.info("read %d of %d segments into the catalog", start, len(entries))
-
-
-def _row(store: Store, entry: ManifestEntry) -> SegmentRow:
-    return SegmentRow(
-        name=entry.name,
-        bytes=entry.size,
-        sha256=entry.sha256,
-        channel=entry.channel,
-        t0=entry.t0,
-        dt=entry.dt,
-        n=entry.n,
-        stored=store.volume.number(entry.name) or 0,
-    )
 
 
 def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
@@ -322,27 +272,24 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
         entries.get(name) or stored_entries([(name, size)], store.volume.number(name) or 0)[0]
         for name, size in sizes.items()
     ]
-    yield Finding(
-        f"{slot.log.name} did not list the segments of {slot.folder.name}", partial(slot.log.replace, matching)
-    )
+    replaced = partial(slot.log.replace, matching)
+    yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", replaced)
 
 
 def _seals(store: Store) -> Iterator[Finding]:
     """Make manifest and catalog follow the state in Dsstat.json."""
-    description = store.metadata.read_description() or OPERATIONAL
     current, manifest = store.load(store.current), _readable_manifest(store.current.folder)
     row = store.catalog.batches.get(current.id)
-    open_row = row is not None and row.state is BatchState.OPEN
-    if description.dstatus is DatastoreState.FROZEN:
-        if manifest is None or manifest.batch != current.id:
-            yield Finding(
-                "the frozen batch had no manifest", lambda: store.seal(current, description.user, time.time_ns())
-            )
-        elif open_row:
-            yield Finding("the batch was not frozen in the catalog", partial(store.note_seal, current, manifest))
-        return
-    if (store.current.folder / MANIFEST).exists() or not open_row:
-        yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, current))
+    is_open = row is not None and row.state is BatchState.OPEN
+    description = store.metadata.read_description() or OPERATIONAL
+    if description.dstatus is DatastoreState.OPERATIONAL:
+        if (store.current.folder / MANIFEST).exists() or not is_open:
+            yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, current))
+    elif manifest is None or manifest.batch != current.id:
+        seal = partial(store.seal, current, description.user, time.time_ns())
+        yield Finding("the frozen batch had no manifest", seal)
+    elif is_open:
+        yield Finding("the batch was not frozen in the catalog", partial(store.note_seal, current, manifest))
 
 
 def _readable_manifest(folder: Path) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""What each group stored on a day of UTC, as the catalog counts it."""
+"""The bytes that each group stored on a day of UTC."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -25,5 +25,5 @@ class Spending:
         return self.used.get(group, 0) if day == self.day else 0
 
     def with_more(self, more: "Spending") -> "Spending":
-        """Return this and what was stored since."""
+        """Return the sum with what was stored since."""
         return more if more.day != self.day else Spending(self.day, Counter(self.used) + Counter(more.used))

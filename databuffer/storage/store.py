@@ -2,20 +2,19 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
-from databuffer.storage.manifest import MANIFEST, encode_manifest, seal
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
-from databuffer.storage.volume import BatchMark, Volume, new_mark
+from databuffer.storage.volume import BatchMark, Volume, make_folder, probe_folder, volume_errors
 from gwwire.datastore import Description
+from gwwire.manifest import MANIFEST, encode_manifest, seal
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry, Stats
 
 log = logging.getLogger(__name__)
@@ -56,13 +55,7 @@ class OpenBatch:
 
 
 class Store:
-    """All files of the buffer.
-
-    Attributes:
-        current: the slot of the current batch.
-        next: the slot of the next batch, which is filled while the current one is frozen.
-
-    """
+    """All files of the buffer; the slot `next` is filled while the batch in the slot `current` is frozen."""
 
     def __init__(
         self, volume: Volume, metadata: Metadata, catalog: Catalog, stream: LogStream, next_stream: LogStream
@@ -74,18 +67,12 @@ class Store:
         self.next = Slot(volume.next, next_stream)
 
     def open(self) -> None:
-        """Lock the volume, create the folders that hold no batch, and open the catalog.
-
-        Raises:
-            VolumeError: another buffer has locked the volume, or it cannot be used.
-
-        """
+        """Lock the volume, create the folders other than those of batches, and open the catalog."""
         self.volume.lock()
-        self.volume.make_folders()
-        self.metadata.make_folders()
+        with volume_errors():
+            for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
+                make_folder(folder)
         self.metadata.drop_unfinished()
-        for slot in (self.current, self.next):
-            slot.log.make_folders()
         self.catalog.open()
 
     def close(self) -> None:
@@ -95,9 +82,9 @@ class Store:
 
     def probe(self) -> None:
         """Raise VolumeError if one of the folders that a segment needs cannot be written to."""
-        self.volume.probe()
-        self.metadata.probe()
-        self.current.log.probe()
+        with volume_errors():
+            for folder in (self.volume.root, *self._other_folders()):
+                probe_folder(folder)
 
     def trace(self) -> str:
         """Return a text that changes whenever a file is added or removed, or a log changes."""
@@ -115,26 +102,27 @@ class Store:
         """Begin an empty batch. Its folder is created last: a start-up takes the folder for the batch."""
         mark = self.mark_anew(slot)
         slot.log.replace(())
-        self.volume.open_folder(slot.folder)
+        with volume_errors():
+            make_folder(slot.folder)
         return OpenBatch(slot, mark, Stats(0, 0), {})
 
     def mark_anew(self, slot: Slot) -> BatchMark:
-        """Give the batch in a slot a new id."""
-        mark = new_mark()
+        """Assign a new id to the batch in a slot."""
+        opened = time.time_ns()
+        mark = BatchMark(f"b{opened}", opened)
         self.volume.set_mark(slot.folder, mark)
         self.catalog.batches.put(open_row(mark, slot.folder))
         return mark
 
     def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
         """Write the manifest of a batch to its folder, and mark the batch as frozen in the catalog."""
-        manifest = seal(
-            batch=batch.id,
-            opened=utc_text(batch.mark.opened),
-            sealed=utc_text(now),
-            holder=holder,
-            segments=self._entries(batch.id),
-        )
-        self.volume.put_paper(batch.slot.folder, MANIFEST, encode_manifest(manifest))
+        entries = [
+            ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
+            for row in self.catalog.segments.find(SegmentFilter(batch=batch.id, limit=-1))
+        ]
+        opened, sealed = utc_text(batch.mark.opened), utc_text(now)
+        manifest = seal(batch=batch.id, opened=opened, sealed=sealed, holder=holder, segments=entries)
+        self.volume.put_file(batch.slot.folder, MANIFEST, encode_manifest(manifest))
         self.catalog.batches.put(_sealed_row(batch, manifest, now))
         return manifest
 
@@ -149,11 +137,11 @@ class Store:
 
     def archive(self, batch: OpenBatch, manifest: Manifest, now: int) -> Path:
         """Move the current batch to an archive folder, with its manifest and log. Call `advance` next."""
-        self.volume.put_paper(batch.slot.folder, batch.slot.log.name, batch.slot.log.content())
+        self.volume.put_file(batch.slot.folder, batch.slot.log.name, batch.slot.log.content())
         folder = self.volume.archive(datetime.fromtimestamp(now // 10**9, UTC))
         row = self.catalog.batches.get(batch.id) or _sealed_row(batch, manifest, now)
-        self.catalog.batches.put(_archived_row(row, folder, manifest, now))
-        self._back_up_ledger(now)
+        self.catalog.batches.put(replace(row, state=BatchState.ARCHIVED, path=folder.name, archived=now))
+        self._back_up_ledger(self.catalog.backups.write, now)
         return folder
 
     def ledger_backup_due(self) -> None:
@@ -162,12 +150,7 @@ class Store:
         Call it between two groups of segments, while memory and volume agree: a key in a backup has to belong to a
         segment that is on the disk. A failure is logged, and the next attempt is made 10 minutes later.
         """
-        with _logged_failure():
-            self.catalog.backups.write_if_due(time.time_ns())
-
-    def _back_up_ledger(self, now: int) -> None:
-        with _logged_failure():
-            self.catalog.backups.write(now)
+        self._back_up_ledger(self.catalog.backups.write_if_due, time.time_ns())
 
     def drop_empty(self, batch: OpenBatch) -> None:
         """Remove the current batch, which is empty, and its folder. Call `advance` next."""
@@ -210,21 +193,16 @@ class Store:
         n_itm, buff_size = (sum(each.segments for each in tally.values()), sum(each.bytes for each in tally.values()))
         return OpenBatch(slot, mark, Stats(n_itm, buff_size), tally, seal)
 
-    def _entries(self, batch: str) -> list[ManifestEntry]:
-        everything = SegmentFilter(batch=batch, limit=-1)
-        return [
-            ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
-            for row in self.catalog.segments.find(everything)
-        ]
+    def _other_folders(self) -> set[Path]:
+        return self.metadata.folders | {self.current.log.path.parent}
 
-
-@contextmanager
-def _logged_failure() -> Iterator[None]:
-    """Log a failed backup of the ledger: it must not fail the step that it belongs to."""
-    try:
-        yield
-    except VolumeError as error:
-        log.warning("the ledger could not be backed up: %s", error.detail, extra={"event": "ledger-backup-failed"})
+    @staticmethod
+    def _back_up_ledger(write: Callable[[int], object], now: int) -> None:
+        """Log a failed backup: it must not fail the step that it belongs to."""
+        try:
+            write(now)
+        except VolumeError as error:
+            log.warning("the ledger could not be backed up: %s", error.detail, extra={"event": "ledger-backup-failed"})
 
 
 def open_row(mark: BatchMark, folder: Path) -> BatchRow:
@@ -232,27 +210,10 @@ def open_row(mark: BatchMark, folder: Path) -> BatchRow:
     return BatchRow(mark.id, BatchState.OPEN, mark.opened, folder.name)
 
 
-def _archived_row(row: BatchRow, folder: Path, manifest: Manifest, now: int) -> BatchRow:
-    return BatchRow(
-        id=row.id,
-        state=BatchState.ARCHIVED,
-        opened=row.opened,
-        path=folder.name,
-        frozen=row.frozen,
-        archived=now,
-        holder=manifest.holder,
-        n_itm=manifest.n_itm,
-        buff_size=manifest.buff_size,
-        digest=manifest.digest,
-    )
-
-
 def _sealed_row(batch: OpenBatch, manifest: Manifest, now: int) -> BatchRow:
-    return BatchRow(
-        id=batch.id,
+    return replace(
+        open_row(batch.mark, batch.slot.folder),
         state=BatchState.FROZEN,
-        opened=batch.mark.opened,
-        path=batch.slot.folder.name,
         frozen=now,
         holder=manifest.holder,
         n_itm=manifest.n_itm,

@@ -1,4 +1,4 @@
-"""What a batch holds of each channel, kept up to date segment by segment."""
+"""Counts, sizes and spans of a batch by channel."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from databuffer.storage.catalog import SegmentRow
 from gwwire.public import ChannelOverview
 
-#: A segment may claim any time that is a float64; JSON has no word for what is more.
+#: Times are any float64; JSON has no infinity.
 _MOST = sys.float_info.max
 
-#: By channel; None: the segments that do not say.
+#: By channel, None for segments that name none.
 Tally = Mapping[str | None, ChannelOverview]
 
 
 def counted(tally: Tally, rows: Iterable[SegmentRow]) -> Tally:
-    """Give a tally with further segments, in the order they were stored; the given one stays as it is."""
+    """Return a new tally with further segments, in the order they were stored."""
     found = dict(tally)
     for row in rows:
         seconds = min(row.n * row.dt, _MOST)
@@ -25,7 +25,7 @@ def counted(tally: Tally, rows: Iterable[SegmentRow]) -> Tally:
 
 
 def joined(tally: Tally, later: Tally) -> Tally:
-    """Give two tallies as one, the second of segments stored later."""
+    """Return the sum of two tallies, the second of segments stored later."""
     both = {channel: _joined(tally[channel], later[channel]) for channel in tally.keys() & later.keys()}
     return {**tally, **later, **both}
 

@@ -1,18 +1,17 @@
-"""Files on the data volume: written whole, listed, archived, set aside.
+"""Files on the data volume.
 
-Every move is a rename, because `.incoming/`, the batch in hand, its archives and `quarantine/` lie on one file
-system. A file in the data folder is whole or not there.
+`.incoming/`, the batches, the archives and `quarantine/` are on one file system. Files enter a batch by a rename, so
+that no file in it is half-written.
 """
 
 import errno
-import fcntl
 import itertools
 import logging
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +19,8 @@ import msgspec
 
 from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed, volume_error
 from databuffer.meters import FSYNC_FOLDER
+from gwservice.atomic import locked
+from gwservice.atomic import sync as sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -30,24 +31,15 @@ FILE_MODE = 0o644
 
 @contextmanager
 def volume_errors() -> Iterator[None]:
-    """Turn the operating system's errors into the buffer's own; the one place where that happens."""
+    """Raise VolumeError in place of the operating system's errors."""
     try:
         yield
     except OSError as error:
         raise volume_error(error) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write every byte, in as many calls as the system wants."""
+    """Write every byte; one system call may write only a part."""
     written = os.write(descriptor, content)
     while written < len(content):
         written += os.write(descriptor, memoryview(content)[written:])
@@ -65,7 +57,7 @@ def create_file(path: Path | str, content: bytes) -> int:
 
 
 def write_file(path: Path, content: bytes, *, durable: bool) -> None:
-    """Write a new file; `durable`: its bytes are on the disk on return."""
+    """Write a new file; if `durable`, its bytes are on the disk on return."""
     descriptor = create_file(path, content)
     try:
         if durable:
@@ -84,12 +76,12 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """Give where the new content of a file is before it replaces the old."""
+    """Return the temporary path of a file's new content."""
     return path.with_name(f".{path.name}.new")
 
 
 def probe_folder(folder: Path) -> None:
-    """Write and sync a file in a folder, to see whether that works, and remove it."""
+    """Write, sync and remove a file in a folder, to see whether that works."""
     path = folder / ".probe"
     try:
         write_file(path, bytes(_PROBE_SIZE), durable=True)
@@ -98,7 +90,7 @@ def probe_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and what is missing above it."""
+    """Create a folder and its missing parents, durably."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -107,30 +99,14 @@ def make_folder(folder: Path) -> None:
 
 
 class BatchMark(msgspec.Struct, frozen=True):
-    """Which batch a folder holds: its id, and when it was opened, in nanoseconds of Unix time."""
+    """The id of the batch in a folder, and its opening time in nanoseconds of Unix time."""
 
     id: str
     opened: int
 
 
-def new_mark() -> BatchMark:
-    """Name a batch that opens now."""
-    opened = time.time_ns()
-    return BatchMark(f"b{opened}", opened)
-
-
 class Volume:
-    """The data volume.
-
-    Args:
-        root: the mount point.
-        data: the folder of the batch in hand, directly in `root`.
-        prefix: what the names of segment files begin with.
-
-    Attributes:
-        next: the folder of the batch that is filled while the one in hand is frozen.
-
-    """
+    """The data volume at `root`, with the folder `data` of the current batch; segment names begin with `prefix`."""
 
     def __init__(self, root: Path, data: Path, prefix: str) -> None:
         self.root = root
@@ -140,125 +116,100 @@ class Volume:
         self.quarantine = root / "quarantine"
         self._prefix = prefix
         self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")
-        # Tells the files this process is writing from those that an earlier one left.
+        # Distinguishes the files of this process from those that an earlier one left behind.
         self._run = f"run{time.time_ns()}"
         self._staging_prefix = f"{self.incoming}/{self._run}-"
         self._staged = itertools.count()
         self._lock_file = f"{root}/.lock"
         self._lock: int | None = None
-
-    # ---- the volume as a whole
-
-    def make_folders(self) -> None:
-        """Make whatever folder is missing, but for those of batches."""
-        with volume_errors():
-            for folder in (self.root, self.incoming, self.quarantine):
-                make_folder(folder)
+        self._unlock = ExitStack()
 
     def lock(self) -> None:
-        """Keep every other buffer off this volume as long as this process lives.
-
-        Raises:
-            VolumeFailed: another buffer has it.
-
-        """
+        """Lock the volume until `unlock`; raise VolumeFailed if another buffer has locked it."""
         if self._lock is not None:
             return
         with volume_errors():
             make_folder(self.root)
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                holder = os.read(descriptor, 200).decode(errors="replace").strip()
-                os.close(descriptor)
-                if not isinstance(error, BlockingIOError):
-                    raise
+                self._lock = self._unlock.enter_context(locked(Path(self._lock_file)))
+            except BlockingIOError:
+                holder = Path(self._lock_file).read_text(errors="replace").strip()
                 raise VolumeFailed(f"another buffer ({holder}) works on {self.root}") from None
-        self._lock = descriptor
-        with suppress(OSError):  # the lock holds without a name in it, on a full volume too
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        with suppress(OSError):  # a full volume can be locked too
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
 
     def unlock(self) -> None:
-        """Let another buffer have the volume."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Unlock the volume."""
+        self._unlock.close()
+        self._lock = None
 
     def check_identity(self) -> None:
-        """Raise VolumeFailed where this is not the volume that was locked: it was unmounted, or replaced."""
+        """Raise VolumeFailed if the volume that was locked was unmounted or replaced."""
         with volume_errors():
             if self._lock is not None and not os.path.samestat(os.fstat(self._lock), os.stat(self._lock_file)):  # noqa: PTH116 (asked with each group)
                 raise FileNotFoundError(errno.ENOENT, "the volume was replaced", str(self.root))
 
     def check(self) -> None:
-        """Raise VolumeFailed where the batch in hand is not there, or cannot be written to."""
+        """Raise VolumeFailed if the data folder is missing or cannot be written to."""
         self.check_identity()
         with volume_errors():
             if not os.access(self.data, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "cannot be written to", str(self.data))
 
-    def probe(self) -> None:
-        """Write and sync a file, to see whether the volume works again; raises VolumeError while it does not."""
-        with volume_errors():
-            probe_folder(self.root)
-
     def space(self) -> tuple[int, int]:
-        """Give the bytes that are free for this process, and those of the whole file system."""
+        """Return the bytes that are free for this process, and the size of the file system."""
         with volume_errors():
             found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def quarantined(self) -> int:
-        """Count the files that were set aside."""
+        """Return the number of files in quarantine."""
         with volume_errors():
             return sum(path.suffix != ".reason" for path in self.quarantine.iterdir())
 
-    # ---- segment files
-
     def name(self, number: int) -> str:
-        """Give the file name of the segment stored at `number` nanoseconds of Unix time."""
+        """Return the file name of the segment stored at `number` nanoseconds of Unix time."""
         return f"{self._prefix}{number}.json"
 
     def number(self, name: str) -> int | None:
-        """Give the number in a segment's file name, None where the name is no segment's."""
+        """Return the number in a segment's file name, or None if the name is not a segment's."""
         match = self._segment_name.fullmatch(name)
         return int(match[1]) if match else None
 
     def staging_path(self) -> str:
-        """Return a new file's path, beside the batches; a `Path` for each segment would cost more than its write."""
+        """Return the path of a new file outside the batches; a `Path` would cost more than the file's write."""
         return f"{self._staging_prefix}{next(self._staged)}.json"
 
     def leftovers(self) -> list[Path]:
-        """Give the staged files of earlier processes."""
+        """Return the staged files of earlier processes."""
         with volume_errors():
             return sorted(path for path in self.incoming.iterdir() if not path.name.startswith(self._run))
 
     def publish(self, staged: Iterable[tuple[str, str]], folder: Path) -> None:
-        """Move staged files into a batch under their names; they are durable after the next `sync`."""
+        """Move staged files, given as (path, name), into a batch; they are durable after the next `sync`."""
         target = f"{folder}/"
         with volume_errors():
             for path, name in staged:
                 os.rename(path, target + name)  # noqa: PTH104 (a `Path` for each would cost more than the call)
 
     def sync(self, folder: Path) -> None:
-        """Make a folder's names durable."""
+        """Make the names in a folder durable."""
         with volume_errors(), FSYNC_FOLDER.time():
             sync_folder(folder)
 
     def read(self, path: Path) -> bytes:
-        """Give a file's bytes."""
+        """Return the content of a file."""
         with volume_errors():
             return path.read_bytes()
 
     def discard(self, path: Path) -> None:
-        """Remove a file that was never acknowledged, or can be made again."""
+        """Remove a file, if it exists."""
         with volume_errors():
             path.unlink(missing_ok=True)
 
     def sizes(self, folder: Path) -> dict[str, int]:
-        """Give the segment files of a folder and their sizes in bytes, in the order they were stored."""
+        """Return the segment files of a folder and their sizes in bytes, in the order they were stored."""
         with volume_errors(), os.scandir(folder) as entries:
             found = [
                 (number, entry.name, entry.stat().st_size)
@@ -268,7 +219,7 @@ class Volume:
         return {name: size for _, name, size in sorted(found)}
 
     def set_aside(self, path: Path, reason: str) -> Path:
-        """Move a file that cannot be trusted into `quarantine/`, with the reason beside it."""
+        """Move a file to `quarantine/`, with the reason in a second file; return the new path."""
         with volume_errors():
             target = self._free_name(self.quarantine, path.name)
             try:
@@ -276,16 +227,14 @@ class Volume:
             except OSError as error:
                 if error.errno not in NO_SPACE:
                     raise
-                log.warning("there is no room for the reason that %s was set aside: %s", target, reason)
+                log.warning("no space left to write why %s is in quarantine: %s", target, reason)
             path.rename(target)
             sync_folder(self.quarantine)
             sync_folder(path.parent)
         return target
 
-    # ---- batches
-
     def mark(self, folder: Path) -> BatchMark | None:
-        """Tell which batch a folder holds, None where nobody noted it."""
+        """Return the mark of the batch in a folder, or None if it has none."""
         with volume_errors():
             try:
                 return msgspec.json.decode(self._mark_file(folder).read_bytes(), type=BatchMark)
@@ -293,17 +242,12 @@ class Volume:
                 return None
 
     def set_mark(self, folder: Path, mark: BatchMark) -> None:
-        """Note, durably, which batch a folder holds."""
+        """Store the mark of the batch in a folder, durably."""
         with volume_errors():
             replace_file(self._mark_file(folder), msgspec.json.encode(mark), durable=True)
 
-    def open_folder(self, folder: Path) -> None:
-        """Make the folder of an empty batch."""
-        with volume_errors():
-            make_folder(folder)
-
-    def put_paper(self, folder: Path, name: str, content: bytes) -> None:
-        """Write a paper beside a batch's segments, durably; a half-written one never lies among them."""
+    def put_file(self, folder: Path, name: str, content: bytes) -> None:
+        """Write a file other than a segment into a batch, durably and in one step."""
         staged = self.staging_path()
         try:
             with volume_errors():
@@ -316,10 +260,7 @@ class Volume:
             raise
 
     def archive(self, when: datetime) -> Path:
-        """Move the batch in hand into the folder `DAY HOUR MIN`.
-
-        The move is one rename of the whole folder: there is no moment at which half of a batch is archived.
-        """
+        """Rename the data folder to `DAY HOUR MIN`; return the new path."""
         with volume_errors():
             folder = self._free_name(self.root, f"{when:%Y-%m-%d %H %M}")
             self.data.rename(folder)
@@ -327,12 +268,12 @@ class Volume:
         return folder
 
     def archives(self) -> list[Path]:
-        """Give the folders of archived batches, the oldest first."""
+        """Return the folders of archived batches, the oldest first."""
         with volume_errors():
             return sorted(path for path in self.root.iterdir() if _ARCHIVE_NAME.fullmatch(path.name) and path.is_dir())
 
     def advance(self) -> None:
-        """Make the next batch the one in hand; the data folder has to be gone."""
+        """Rename the folder of the next batch to the data folder, which must not exist."""
         with volume_errors():
             with suppress(FileNotFoundError):
                 self._mark_file(self.next).rename(self._mark_file(self.data))
@@ -340,29 +281,29 @@ class Volume:
             sync_folder(self.root)
 
     def merge_next(self) -> None:
-        """Move the next batch's files into the one in hand. `close_next` has to follow."""
+        """Move the files of the next batch to the data folder. Call `close_next` next."""
         with volume_errors():
             for path in sorted(self.next.iterdir()):
                 path.rename(self.data / path.name)
             sync_folder(self.data)
 
     def close_next(self) -> None:
-        """Move the empty folder of the next batch away."""
+        """Remove the empty folder of the next batch."""
         with volume_errors():
             self.next.rmdir()
             self._mark_file(self.next).unlink(missing_ok=True)
             sync_folder(self.root)
 
     def close_empty(self) -> None:
-        """Move the folder of an empty batch in hand away; what lies in it and is no segment is set aside."""
+        """Remove the data folder of an empty batch; other files in it are moved to quarantine."""
         with volume_errors():
             for path in sorted(self.data.iterdir()):
-                self.set_aside(path, "lay in an empty batch, and is no segment")
+                self.set_aside(path, "was in an empty batch, and is not a segment")
             self.data.rmdir()
             sync_folder(self.root)
 
     def trace(self) -> str:
-        """Give what changes whenever a file comes to or leaves the batches or the volume's root."""
+        """Return a text that changes whenever a file is added to or removed from the batches or the root."""
         with volume_errors():
             folders = [folder for folder in (self.root, self.data, self.next) if folder.is_dir()]
             return " ".join(f"{folder.name}:{folder.stat().st_mtime_ns}" for folder in folders)

@@ -284,8 +284,7 @@ async def test_the_probe_of_readiness_writes_nothing_while_the_last_write_succee
     buffer: Buffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probes: list[Path] = []
-    monkeypatch.setattr("databuffer.storage.volume.probe_folder", probes.append)
-    monkeypatch.setattr("databuffer.storage.metadata.probe_folder", probes.append)
+    monkeypatch.setattr("databuffer.storage.store.probe_folder", probes.append)
     await buffer.queries.check_ready()
     assert probes, "nothing was written since the start"
     await buffer.ingest.append(segment_body(1))

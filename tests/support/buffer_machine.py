@@ -26,9 +26,10 @@ from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotHolder, 
 from databuffer.ingest.incoming import Incoming
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
-from databuffer.storage.manifest import batch_digest, differences, read_manifest
+from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
 from gwwire.datastore import FlushOrder, FreezeOrder
+from gwwire.manifest import batch_digest
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, ChannelOverview, Stats, ThawOrder
 from gwwire.segment import Segment, decode_segment

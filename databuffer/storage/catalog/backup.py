@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.migrations import VERSION
 from databuffer.storage.catalog.schema import LEDGER, create_tables
-from databuffer.storage.volume import make_folder, sync_folder, volume_errors
+from databuffer.storage.volume import make_folder, volume_errors
+from gwservice.atomic import sync as sync_folder
 
 log = logging.getLogger(__name__)
 

@@ -324,7 +324,7 @@ async def test_keys_and_a_verification_outlive_a_lost_catalog(
     batch = (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).batch
     await buffer.batches.flush()
     await buffer.batches.verify(batch)
-    await asyncio.gather(*buffer.batches._verifying)  # noqa: SLF001 (its end is told nowhere else)
+    await asyncio.gather(*buffer.batches._verifier._tasks)  # noqa: SLF001 (its end is told nowhere else)
     await buffer.ingest.append(segment_body(2))
     await buffer.batches.flush()
     later = await buffer.ingest.append(segment_body(3), "three")
