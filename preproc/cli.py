@@ -12,14 +12,13 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
 from preproc.errors import BadParameter, PreprocError
 from preproc.executors import Executor, here, in_processes, on_dask
 from preproc.parameter_file import read_parameters
-from preproc.parameters import Parameters
+from preproc.parameters import DESCRIBED, Parameters
 from preproc.plots import draw_window
 from preproc.progress import Progress, bar, silent
 from preproc.qt import torch_is_installed
@@ -30,28 +29,6 @@ from preproc.summary import summarise
 _EXIT_CODES = "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 130 interrupted."
 _GATEWAY = "http://127.0.0.1:8000"
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
-
-_HELP = {
-    "window": "length of a spectrogram in s",
-    "stride": "distance between two windows in s (default: the window's length)",
-    "padding": "strain in s around a window that the transform sees",
-    "q": "quality factor of the transform",
-    "fmin": "lowest frequency in Hz",
-    "fmax": "highest frequency in Hz",
-    "rows": "number of frequencies, spaced logarithmically",
-    "columns": "number of times in a window",
-    "mismatch": "largest fractional energy loss between neighbouring tiles",
-    "highpass": "corner of the highpass in Hz",
-    "fduration": "length of the whitening filter in s",
-    "psd_fftlength": "length of a periodogram of the power spectrum in s",
-    "psd_nfft": "the same in samples",
-    "psd_hop_length": "samples between two periodograms (default: half of one)",
-    "train_proportion": "share of the windows to train with",
-    "validation_proportion": "share of the windows to validate with; the rest is to test with",
-    "split_block": "s of windows that stay together when they are split",
-    "guard": "s between windows of different parts of the split",
-    "rnd_seed": "decides which blocks go where",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,20 +179,17 @@ def _add_shared(
     )
     add("--target", metavar="CHANNEL", help=f"the channel that comes first in {QT} (default: the first by name)")
     add("--parameters", type=Path, metavar="FILE", help="YAML with the parameters, in the training code's names")
-    for field in fields(Parameters):
-        default = None if field.name == "stride" else field.default
-        add(
-            f"--{field.name.replace('_', '-')}",
-            type=float if field.type is float else int,
-            metavar="N",
-            help=_HELP[field.name] + ("" if default is None else f" (default: {default:g})"),
-        )
+    defaults = Parameters()
+    for name, (kind, text) in DESCRIBED.items():
+        default = None if name == "stride" else getattr(defaults, name)
+        more = "" if default is None else f" (default: {default:g})"
+        add(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text + more)
 
 
 def _parameters(options: argparse.Namespace) -> Parameters:
     """Return the parameters of the file, overridden by those of the command line."""
     chosen = {} if options.parameters is None else read_parameters(options.parameters)
-    named = {field.name: getattr(options, field.name) for field in fields(Parameters)}
+    named = {name: getattr(options, name) for name in DESCRIBED}
     chosen |= {name: value for name, value in named.items() if value is not None}
     if "window" in chosen:
         chosen.setdefault("stride", chosen["window"])
