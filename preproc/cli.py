@@ -22,9 +22,8 @@ from preproc.parameters import DESCRIBED, Parameters
 from preproc.plots import draw_window
 from preproc.progress import Progress, bar, silent
 from preproc.qt import torch_is_installed
-from preproc.run import ANNALISA, DATASET, PICTURE, QT, Request, fulfil
-from preproc.source import DirectorySource, Source
-from preproc.summary import summarise
+from preproc.report import summarise
+from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request, Source, fulfil
 
 _EXIT_CODES = "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 130 interrupted."
 _GATEWAY = "http://127.0.0.1:8000"

@@ -50,16 +50,7 @@ SOURCE = np.dtype([("file name", _TEXT), ("sha256", _TEXT)])
 
 @dataclass(frozen=True)
 class Peak:
-    """The loudest pixel of one window of one channel.
-
-    Attributes:
-        energy: normalised energy.
-        gps: GPS seconds of the pixel's column.
-        frequency: of the pixel's row, in Hz.
-        window: the window's index.
-        channel: the channel's index.
-
-    """
+    """The loudest pixel of one window of one channel (their indices), in GPS seconds and Hz."""
 
     energy: float
     gps: float
@@ -179,6 +170,15 @@ def peaks(file: h5py.File) -> Iterator[Peak]:
             yield Peak(float(energy[row, column]), gps, float(frequency[row]), window, channel)
 
 
+def loudest_of(file: h5py.File) -> list[Peak]:
+    """Return the loudest pixel of each channel."""
+    loudest: dict[int, Peak] = {}
+    for peak in peaks(file):
+        if peak.channel not in loudest or peak.energy > loudest[peak.channel].energy:
+            loudest[peak.channel] = peak
+    return [loudest[channel] for channel in sorted(loudest)]
+
+
 def channels_of(file: h5py.File) -> list[str]:
     """Return the names of the channels, in the order of the second axis of the data."""
     return [name.decode() for name in file["channels"][:]]
@@ -195,12 +195,11 @@ def span_of(file: h5py.File) -> tuple[float, float]:
     return float(spans[:, 0].min()), float(spans[:, 1].max())
 
 
-def runs_of(file: h5py.File) -> dict[str, list[float]]:
-    """Return the lengths in s of the runs of each channel."""
-    runs: dict[str, list[float]] = {}
+def runs_of(file: h5py.File) -> dict[str, list[list[float]]]:
+    """Return the runs of each channel, as GPS seconds [start, stop]."""
+    runs: dict[str, list[list[float]]] = {}
     for row in file["runs"][:]:
-        start, stop = row["span"]
-        runs.setdefault(row["channel"].decode(), []).append(float(stop - start))
+        runs.setdefault(row["channel"].decode(), []).append(row["span"].tolist())
     return runs
 
 
