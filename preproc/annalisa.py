@@ -17,16 +17,10 @@ from preproc.runs import StrainReader, find_runs, most_sampled_rate
 
 
 def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress) -> None:
-    """Write the strain of each window of a dataset; files that are there already stay.
-
-    Args:
-        data: the directory of segments that the dataset was made of.
-        dataset: a `dataset.h5`.
-        folder: where the files go.
-        progress: wraps the windows.
+    """Write the strain of each window of a dataset into a folder; files that are there already stay.
 
     Raises:
-        UnusableBatch: the directory holds something else than the dataset was made of.
+        UnusableBatch: `data` holds other segments than the dataset was made of.
         OutputFailed: a file could not be written.
 
     """
@@ -37,18 +31,13 @@ def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress)
     with h5py.File(dataset) as file:
         if file.attrs["batch_digest"] != batch.digest:
             raise UnusableBatch(f"{data} is not the batch that {dataset} was made of")
-        channels, names = channels_of(file), [name.decode() for name in file["event_id"][:]]
-        starts = [float(start) for start in file["gps_start"][:]]
+        channels = channels_of(file)
+        windows = [(name.decode(), float(gps)) for name, gps in zip(file["event_id"], file["gps_start"], strict=True)]
         samples = round(float(file.attrs["window"]) * runs.grid.sample_rate)
-    events = list(zip(names, starts, strict=True))
-    for name, start in progress([one for one in events if not _path(folder, one[0]).exists()], "exporting"):
+    files = [(folder / f"{name}.h5", name, start) for name, start in windows]
+    for path, name, start in progress([one for one in files if not one[0].exists()], "exporting"):
         first = round((start - runs.grid.origin) / runs.grid.dt)
-        with published(_path(folder, name)) as partial, h5py.File(partial, "w") as event:
+        with published(path) as partial, h5py.File(partial, "w") as event:
             for channel in channels:
                 strain = event.create_dataset(f"{name}/{channel}", data=reader.read(channel, first, first + samples))
-                strain.attrs["t0"] = start
-                strain.attrs["sample_rate"] = runs.grid.sample_rate
-
-
-def _path(folder: Path, event: str) -> Path:
-    return folder / f"{event}.h5"
+                strain.attrs.update({"t0": start, "sample_rate": runs.grid.sample_rate})

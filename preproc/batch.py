@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gwwire.datastore import Manifest, ManifestEntry
 from gwwire.manifest import MANIFEST, batch_digest, decode_manifest
 from gwwire.problems import ProblemError
-from gwwire.segment import Segment, decode_segment
+from gwwire.segment import decode_segment
 from gwwire.spans import TOLERANCE, sampling, stop_of
 from preproc.errors import UnusableBatch
 from preproc.findings import Finding, Reason, about_file
@@ -46,7 +46,6 @@ class Piece:
     """The description of the samples of one file.
 
     Attributes:
-        channel: whose strain it is.
         t0: GPS seconds of the first sample.
         dt: sample spacing in s (see `gwwire.spans.sampling`).
         samples: how many there are.
@@ -99,12 +98,7 @@ class Batch:
 
 
 def digest_directory(directory: Path, progress: Progress) -> str:
-    """Return the digest of the segment files of a directory without decoding them.
-
-    Raises:
-        UnusableBatch: there is no such directory or no segment file.
-
-    """
+    """Return the digest of the segment files of a directory without decoding them; raises as `list_files` does."""
     sources = {}
     for path in progress(list_files(directory), "comparing"):
         # `read_batch` leaves a file that cannot be opened out of the sources, too.
@@ -119,10 +113,6 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     If there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
     and not used.
 
-    Args:
-        directory: where the files are.
-        progress: wraps the files to be read, to show how far it is.
-
     Raises:
         UnusableBatch: there is no such directory, no segment file, or none that can be used.
 
@@ -135,13 +125,13 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     for path in progress(paths, "reading"):
         _read_file(path, listed, batch)
     loader.sha256.update(batch.sources)
-    for name in sorted((listed or {}).keys() - {path.name for path in paths}):
-        batch.rejected.append(_missing((listed or {})[name]))
+    for name, entry in sorted((listed or {}).items()):
+        if name not in {path.name for path in paths}:
+            stop, detail = stop_of(entry.t0, entry.n, entry.dt), f"{name} is in the manifest only"
+            batch.rejected.append(Finding(entry.channel or UNNAMED, entry.t0, stop, Reason.MISSING, detail))
     if not batch.pieces:
-        first = batch.rejected[0]
-        raise UnusableBatch(
-            f"none of the {len(batch.rejected)} segment files in {directory} can be used: {first.detail}"
-        )
+        count, first = len(batch.rejected), batch.rejected[0]
+        raise UnusableBatch(f"none of the {count} segment files in {directory} can be used: {first.detail}")
     return batch
 
 
@@ -158,12 +148,7 @@ def constant_samples(dt: float) -> int:
 
 
 def list_files(directory: Path) -> list[Path]:
-    """List the segment files of a directory by name.
-
-    Raises:
-        UnusableBatch: there is no such directory or no segment file.
-
-    """
+    """List the segment files of a directory by name; raise UnusableBatch if there is no such directory or file."""
     try:
         names = sorted(path.name for path in directory.iterdir() if path.match(PATTERN))
     except OSError as error:
@@ -211,55 +196,45 @@ def _read_manifest(path: Path) -> Manifest | None:
         raise UnusableBatch(f"cannot read the manifest {path}: {error}") from error
 
 
-def _missing(entry: ManifestEntry) -> Finding:
-    stop = stop_of(entry.t0, entry.n, entry.dt)
-    return Finding(entry.channel or UNNAMED, entry.t0, stop, Reason.MISSING, f"{entry.name} is in the manifest only")
-
-
 def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Batch) -> None:
+    """Add a file to the pieces of a batch or to what is rejected."""
     try:
         body = path.read_bytes()
     except OSError as error:
         batch.rejected.append(about_file(path.name, Reason.UNREADABLE, str(error.strerror)))
         return
-    sha256 = hashlib.sha256(body).hexdigest()
-    batch.sources[path.name] = sha256
+    batch.sources[path.name] = hashlib.sha256(body).hexdigest()
     if listed is not None and path.name not in listed:
-        batch.rejected.append(about_file(path.name, Reason.UNLISTED, "the manifest does not know it"))
-    elif listed is not None and listed[path.name].sha256 != sha256:
-        batch.rejected.append(about_file(path.name, Reason.ALTERED, "its SHA-256 is not the manifest's"))
+        found: Piece | Finding = about_file(path.name, Reason.UNLISTED, "the manifest does not know it")
+    elif listed is not None and listed[path.name].sha256 != batch.sources[path.name]:
+        found = about_file(path.name, Reason.ALTERED, "its SHA-256 is not the manifest's")
     else:
-        _sort_in(path.name, body, batch)
+        found = _decode(path.name, body)
+    if isinstance(found, Piece):
+        batch.pieces.append(found)
+    else:
+        batch.rejected.append(found)
 
 
-def _sort_in(file: str, body: bytes, batch: Batch) -> None:
+def _decode(file: str, body: bytes) -> Piece | Finding:
+    """Return the description of a segment, or what is wrong with it."""
     try:
         segment = decode_segment(body)
     except ProblemError as error:
         reason = Reason.NOT_FINITE if _NOT_FINITE.search(body) else Reason.UNREADABLE
-        batch.rejected.append(about_file(file, reason, error.detail))
-        return
+        return about_file(file, reason, error.detail)
     h = np.array(segment.h, dtype=np.float64)
-    problem = _problem(segment, h, file)
-    if problem is not None:
-        batch.rejected.append(problem)
-        return
-    batch.pieces.append(describe(segment.channel or UNNAMED, segment.t0, segment.dt, h, file))
-
-
-def _problem(segment: Segment, h: NDArray[np.float64], file: str) -> Finding | None:
     channel = segment.channel or UNNAMED
     stop = segment.t0 + len(h) * segment.dt
     if not _CHANNEL_NAME.fullmatch(channel):
-        why = f"meta.channel: {channel!r} cannot be the name of a channel"
-        return about_file(file, Reason.UNREADABLE, why)
+        return about_file(file, Reason.UNREADABLE, f"meta.channel: {channel!r} cannot be the name of a channel")
     # The validator refuses these today; one NaN that got past it would make a channel's whole spectrum NaN.
     if not (np.isfinite(h).all() and math.isfinite(stop) and math.isfinite(1 / segment.dt)):
         return about_file(file, Reason.NOT_FINITE, "not every number is finite")
     if math.ulp(segment.t0) / 2 > TOLERANCE * segment.dt:
         detail = f"{file}: at t0 = {segment.t0:g} s steps of {segment.dt:g} s are below what a float can tell apart"
         return Finding(channel, segment.t0, stop, Reason.OFF_GRID, detail)
-    return None
+    return describe(channel, segment.t0, segment.dt, h, file)
 
 
 def _constant(h: NDArray[np.float64], least: int) -> tuple[tuple[int, int, float], ...]:

@@ -23,7 +23,7 @@ parameters and versions give the same bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +37,14 @@ from preproc.findings import Finding, Reason
 from preproc.job import versions
 from preproc.parameters import Parameters
 from preproc.publish import published
-from preproc.runs import Grid, Run
+from preproc.runs import Grid, Runs
 from preproc.split import Part
 from preproc.whiten import Spectrum
+from preproc.windows import Span
 
 _TEXT = h5py.string_dtype()
-_SPAN = ("span", np.float64, (2,))
-RUN = np.dtype([_SPAN, ("channel", _TEXT)])
-FINDING = np.dtype([_SPAN, ("channel", _TEXT), ("reason", _TEXT)])
-SOURCE = np.dtype([("file name", _TEXT), ("sha256", _TEXT)])
+_RUN = [("span", np.float64, (2,)), ("channel", _TEXT)]
+_SOURCE = [("file name", _TEXT), ("sha256", _TEXT)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Peak:
 
 
 class DatasetWriter:
-    """Fills a dataset: first `write_axes`, then windows as they come, then `write_record`; see `created`."""
+    """Fills a dataset: first `write_axes`, then windows as they come, then the rest; see `created`."""
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
@@ -98,39 +97,33 @@ class DatasetWriter:
             density.attrs["unit"] = "1/Hz"
             density.attrs["seconds"] = spectrum.seconds
             density.dims[0].attach_scale(self._file["psd_frequency"])
-        spans = [((grid.gps(a), grid.gps(b)), channel) for channel, one in spectra.items() for a, b in one.spans]
-        self._file["psd_spans"] = np.array(spans, dtype=RUN)
+        spans = [(span, channel) for channel, one in spectra.items() for span in one.spans]
+        self._write_spans("psd_spans", spans, grid)
 
-    def write_split(self, parts: Sequence[Part]) -> None:
-        """Write what each window is for."""
-        self._file["split"] = np.array([part.value for part in parts], dtype=_TEXT)
+    def write_parameters(self, parameters: Parameters, job: str, split: Sequence[Part]) -> None:
+        """Write every parameter, the versions of what computed with them, and what each window is for."""
+        self._file["split"] = np.array([part.value for part in split], dtype=_TEXT)
+        named = {f"version_{name}": text for name, text in versions().items()}
+        self._file.attrs.update(parameters.given() | named | {"job": job})
 
-    def write_record(
-        self,
-        batch: Batch,
-        grid: Grid,
-        runs: Sequence[Run],
-        rejected: Sequence[Finding],
-        notes: Sequence[Finding],
-    ) -> None:
+    def write_record(self, batch: Batch, runs: Runs, rejected: Sequence[Finding], notes: Sequence[Finding]) -> None:
         """Write what the windows came from, and what did not become one."""
         self._file["gps_start"] = np.array(self.starts, dtype=np.float64)
         self._file["event_id"] = np.array([f"{start:.6f}" for start in self.starts], dtype=_TEXT)
-        spans = [((grid.gps(run.start), grid.gps(run.stop)), run.channel) for run in runs]
-        self._file["runs"] = np.array(spans, dtype=RUN)
-        self._file["rejected"] = _table(rejected)
-        self._file["notes"] = _table(notes)
-        self._file["sources"] = np.array(sorted(batch.sources.items()), dtype=SOURCE)
-        self._file.attrs["sample_rate"] = grid.sample_rate
+        self._write_spans("runs", [((run.start, run.stop), run.channel) for run in runs.all], runs.grid)
+        for name, findings in (("rejected", rejected), ("notes", notes)):
+            rows = [((found.start, found.stop), found.channel, str(found)) for found in sorted(findings, key=_order)]
+            self._file[name] = np.array(rows, dtype=[*_RUN, ("reason", _TEXT)])
+        self._file["sources"] = np.array(sorted(batch.sources.items()), dtype=_SOURCE)
+        self._file.attrs["sample_rate"] = runs.grid.sample_rate
         self._file.attrs["batch_digest"] = batch.digest
         if batch.manifest is not None:
             self._file.attrs["batch_id"] = batch.manifest.batch
             self._file.attrs["manifest_digest"] = batch.manifest.digest
 
-    def write_parameters(self, parameters: Parameters, job: str) -> None:
-        """Write every parameter and the versions of what computed with them."""
-        named = {f"version_{name}": text for name, text in versions().items()}
-        self._file.attrs.update(parameters.given() | named | {"job": job})
+    def _write_spans(self, name: str, spans: Iterable[tuple[Span, str]], grid: Grid) -> None:
+        rows = [((grid.gps(start), grid.gps(stop)), channel) for (start, stop), channel in spans]
+        self._file[name] = np.array(rows, dtype=_RUN)
 
     def _write_scale(self, name: str, values: NDArray[np.float64], unit: str) -> None:
         scale = self._file.create_dataset(name, data=values)
@@ -140,12 +133,7 @@ class DatasetWriter:
 
 @contextmanager
 def created(path: Path) -> Iterator[DatasetWriter]:
-    """Yield a writer of a dataset that appears at `path` when the block ends without an exception.
-
-    Raises:
-        OutputFailed: it could not be written.
-
-    """
+    """Yield a writer of a dataset that appears at `path` at the end of the block, or raise OutputFailed."""
     with published(path) as partial, h5py.File(partial, "w") as file:
         yield DatasetWriter(file)
 
@@ -211,11 +199,6 @@ def findings_of(file: h5py.File, table: str) -> list[Finding]:
         start, stop = row["span"]
         found.append(Finding(row["channel"].decode(), float(start), float(stop), Reason(reason), detail))
     return found
-
-
-def _table(findings: Sequence[Finding]) -> NDArray[np.void]:
-    rows = [((found.start, found.stop), found.channel, str(found)) for found in sorted(findings, key=_order)]
-    return np.array(rows, dtype=FINDING)
 
 
 def _order(found: Finding) -> tuple[str, bool, float, str]:

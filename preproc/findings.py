@@ -37,16 +37,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One thing found.
-
-    Attributes:
-        channel: the channel it is about, empty if unknown.
-        start: GPS seconds of the first sample concerned, NaN if unknown.
-        stop: GPS seconds after the last sample concerned, NaN if unknown.
-        reason: the kind of thing.
-        detail: what there is to say beyond that, for people.
-
-    """
+    """One thing found in [start, stop) GPS seconds of a channel; "" and NaN if unknown; the detail is for people."""
 
     channel: str
     start: float

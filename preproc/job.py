@@ -28,8 +28,6 @@ from preproc.publish import published
 WINDOWS_IN_BLOCK = 32
 #: What network file systems without locks answer; on those, each run needs an output folder of its own.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
-_FOLDER = ".job"
-_KEY = "key"
 
 
 def job_key(digest: str, parameters: Parameters) -> str:
@@ -78,21 +76,15 @@ def _remove_empty(folder: Path) -> None:
 
 
 class Job:
-    """The blocks of one run.
-
-    Args:
-        out: the folder of the result; the blocks are in a folder inside.
-        key: see `job_key`.
-
-    """
+    """The blocks of one run, in a folder within the folder `out` of its result; for the key, see `job_key`."""
 
     def __init__(self, out: Path, key: str) -> None:
-        self._folder = out / _FOLDER
+        self._folder = out / ".job"
         self.key = key
 
     def begin(self) -> None:
         """Remove the existing blocks unless they are of this job."""
-        key = self._folder / _KEY
+        key = self._folder / "key"
         try:
             if not key.exists() or key.read_text() != self.key:
                 self.forget()

@@ -17,7 +17,7 @@ from preproc.job import WINDOWS_IN_BLOCK, Job, job_key
 from preproc.parameters import Parameters
 from preproc.progress import Progress
 from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_rate
-from preproc.spectrograms import Place, Transformation, grouped, place_windows, tasks
+from preproc.spectrograms import Place, Transformation, grouped, place_window, tasks
 from preproc.split import block_count, split_windows, wanted_parts
 from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum
 from preproc.windows import Layout, Span, cover, intersect, lay_windows, subtract
@@ -74,15 +74,8 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
 ) -> None:
     """Make the dataset `output` of the segments in the directory `data`.
 
-    What an earlier run that was cut short has done is not done again.
-
-    Args:
-        data: the directory.
-        output: the file to write.
-        parameters: what decides the dataset.
-        progress: shows how far it is.
-        executor: computes the spectrograms.
-        before_publishing: is called when all is computed; what it raises keeps the dataset from being published.
+    What an earlier run that was cut short has done is not done again. What `before_publishing` raises when all is
+    computed keeps the dataset from being published.
 
     Raises:
         UnusableBatch: there is nothing to read.
@@ -107,7 +100,7 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     rejected += _outside(layout, conditioned.runs, runs.grid, length)
     taps = np.array([conditioned.taps[name] for name in layout.channels])
     transformation = Transformation(parameters, length, rate, taps)
-    places = place_windows(layout.starts, layout.channels, conditioned.runs, transformation)
+    places = [place_window(at, layout.channels, conditioned.runs, transformation) for at in layout.starts]
     plan = Plan(runs.grid, layout, places, reader, transformation)
     job = Job(output.parent, job_key(batch.digest, parameters))
     job.begin()
@@ -119,12 +112,10 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
         if not dataset.starts:
             raise NoWindow(_why_no_window(runs, rejected, parameters))
         notes = [*batch.notes, *runs.notes, *conditioned.notes, *_without_padding(plan)]
-        dataset.write_split(split_windows(dataset.starts, parameters))
         notes += _few_blocks(dataset.starts, parameters)
+        dataset.write_parameters(parameters, job.key, split_windows(dataset.starts, parameters))
         dataset.write_spectra(conditioned.spectra, runs.grid)
-        dataset.write_parameters(parameters, job.key)
-        every_run = [run for found in runs.by_channel.values() for run in found]
-        dataset.write_record(batch, runs.grid, every_run, rejected, notes)
+        dataset.write_record(batch, runs, rejected, notes)
         before_publishing()
     job.forget()
 
@@ -235,12 +226,11 @@ def _findings(spans: Sequence[Span], channel: str, grid: Grid, reason: Reason, d
 
 def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Parameters) -> str:
     reasons = "; ".join(f"{one.count} x {one.reason} ({one.example})" for one in tally(rejected)[:3])
-    every_run = [run for found in runs.by_channel.values() for run in found]
-    if not every_run:
+    if not runs.all:
         return f"no strain that can be used: {reasons}"
-    longest = max(every_run, key=lambda run: run.samples)
+    longest = max(runs.all, key=lambda run: run.samples)
     return (
-        f"no window could be made: the longest of {len(every_run)} runs without a gap is "
+        f"no window could be made: the longest of {len(runs.all)} runs without a gap is "
         f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {parameters.shortest_run:g} s are needed; "
         f"{reasons}"
     )

@@ -25,7 +25,6 @@ from preproc.publish import published
 #: The training code cuts each window into three squares.
 _SQUARES = 3
 _WINDOWS_AT_A_TIME = 256
-_TAG = "glitchflow-datastore"
 
 
 def torch_is_installed() -> bool:
@@ -34,12 +33,7 @@ def torch_is_installed() -> bool:
 
 
 def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
-    """Write the windows of a dataset for the training code.
-
-    Args:
-        dataset: a `dataset.h5`.
-        output: the file to write.
-        target: the channel that comes first; by default the dataset's first one.
+    """Write the windows of a dataset for the training code, the channel `target` first (by default the first one).
 
     Raises:
         ExtraMissing: torch is not installed.
@@ -55,7 +49,10 @@ def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
         ) from error
     with h5py.File(dataset) as file, published(output) as partial:
         order = _order(channels_of(file), target)
-        _check_shape(file["data"].shape)
+        rows, columns = file["data"].shape[2:]
+        if columns < _SQUARES * rows:
+            need = f"at least {_SQUARES} times as many columns as rows"
+            raise BadParameter(f"the training code needs {need}, here are {columns} and {rows}")
         # Backed by a file, the tensor may be larger than the memory.
         spill = partial.with_name(f"{partial.name}.array")
         try:
@@ -72,11 +69,11 @@ def _about(file: h5py.File, order: list[int]) -> dict[str, object]:
     return {
         "rows": [name.decode() for name in file["event_id"][:]],
         "cols": [channels[index] for index in order],
-        "gps": [float(start) for start in file["gps_start"][:]],
+        "gps": file["gps_start"][:].tolist(),
         "ann": {
             "sample_rate": round(float(file.attrs["sample_rate"])),
             "id": str(file.attrs.get("batch_id", file.attrs["batch_digest"])),
-            "tag": _TAG,
+            "tag": "glitchflow-datastore",
             "chans": list(range(len(channels))),
             "split": [part.value for part in split_of(file)],
         },
@@ -84,17 +81,6 @@ def _about(file: h5py.File, order: list[int]) -> dict[str, object]:
 
 
 def _order(channels: list[str], target: str | None) -> list[int]:
-    if target is None:
-        return list(range(len(channels)))
-    if target not in channels:
+    if target is not None and target not in channels:
         raise BadParameter(f"the target {target} is not in the dataset, which has {', '.join(channels)}")
-    first = channels.index(target)
-    return [first, *(index for index in range(len(channels)) if index != first)]
-
-
-def _check_shape(shape: tuple[int, ...]) -> None:
-    rows, columns = shape[2:]
-    if columns < _SQUARES * rows:
-        raise BadParameter(
-            f"the training code needs at least {_SQUARES} times as many columns as rows, here are {columns} and {rows}"
-        )
+    return sorted(range(len(channels)), key=lambda index: channels[index] != target)

@@ -63,7 +63,7 @@ class Placed:
 
     @property
     def channel(self) -> str:
-        """Whose strain it is."""
+        """The channel of the strain."""
         return self.piece.channel
 
     @property
@@ -76,13 +76,17 @@ class Placed:
         """The place on the grid after the last sample."""
         return self.start + self.piece.samples
 
+    @property
+    def identity(self) -> tuple[int, bytes]:
+        """The place and the fingerprint, which only copies share."""
+        return self.start, self.piece.fingerprint
+
 
 @dataclass(frozen=True)
 class Runs:
     """The runs of segments of one sampling.
 
     Attributes:
-        grid: the sample grid they share.
         by_channel: the runs of each channel, in the order of time; channels sorted by name.
         pieces: the segments that hold the samples of each channel's runs, each reaching further than the one before.
         rejected: what is not in the runs.
@@ -96,15 +100,14 @@ class Runs:
     rejected: list[Finding]
     notes: list[Finding]
 
+    @property
+    def all(self) -> list[Run]:
+        """The runs of all channels."""
+        return [run for found in self.by_channel.values() for run in found]
+
 
 class StrainReader:
-    """Reads samples of runs from the segments that hold them.
-
-    Args:
-        pieces: see `Runs.pieces`.
-        load: returns the samples of a segment.
-
-    """
+    """Reads samples of runs from the segments that hold them (see `Runs.pieces`)."""
 
     def __init__(self, pieces: Mapping[str, Sequence[Placed]], load: Load) -> None:
         self._pieces = pieces
@@ -130,13 +133,10 @@ def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Find
     for segment in segments:
         samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
     dt = max(samples, key=lambda dt: (samples[dt], -dt))
-    rejected = [
-        Finding(
-            segment.channel, segment.t0, segment.stop, Reason.OTHER_RATE, f"{1 / segment.dt:.10g} Hz, not {1 / dt:.10g}"
-        )
-        for segment in segments
-        if segment.dt != dt
-    ]
+    rejected = []
+    for other in (segment for segment in segments if segment.dt != dt):
+        detail = f"{1 / other.dt:.10g} Hz, not {1 / dt:.10g}"
+        rejected.append(Finding(other.channel, other.t0, other.stop, Reason.OTHER_RATE, detail))
     return [segment for segment in segments if segment.dt == dt], rejected
 
 
@@ -200,50 +200,29 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
                 runs.rejected.append(runs.grid.finding(run, Reason.CONSTANT, f"{value:g} all the time"))
     if found:
         runs.by_channel[channel] = found
-    runs.notes.extend(
-        Finding(channel, runs.grid.gps(before.stop), runs.grid.gps(after.start), Reason.GAP)
-        for before, after in pairwise(found)
-    )
+    between = (Run(channel, before.stop, after.start) for before, after in pairwise(found))
+    runs.notes.extend(runs.grid.finding(gap, Reason.GAP) for gap in between)
 
 
 def _split_conflicts(placed: Sequence[Placed], load: Load) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
     """Part the segments that agree with all others from those that do not, each of these with one it differs from."""
-    conflicts: dict[str, tuple[Placed, Placed]] = {}
+    # By what a segment shares with its copies, which conflict too.
+    conflicts: dict[tuple[int, bytes], Placed] = {}
     active: list[Placed] = []
     for one in placed:
         active = [other for other in active if other.stop > one.start]
         copied = False
         for other in active:
-            if _same(one, other):
+            if one.identity == other.identity:
                 copied = True
             elif not _agree(other, one, load):
-                conflicts.setdefault(one.file, (one, other))
-                conflicts.setdefault(other.file, (other, one))
+                conflicts.setdefault(one.identity, other)
+                conflicts.setdefault(other.identity, one)
         # A copy overlaps what its original overlaps; leaving it out keeps many copies from costing their square.
         if not copied:
             active.append(one)
-    return _with_copies(placed, conflicts)
-
-
-def _with_copies(
-    placed: Sequence[Placed], conflicts: dict[str, tuple[Placed, Placed]]
-) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
-    """Return agreeing and conflicting segments; copies of a conflicting segment conflict too."""
-    tainted: dict[tuple[int, bytes], tuple[Placed, Placed]] = {}
-    for one, other in conflicts.values():
-        tainted.setdefault((one.start, one.piece.fingerprint), (one, other))
-    agreeing, conflicting = [], []
-    for one in placed:
-        pair = tainted.get((one.start, one.piece.fingerprint))
-        if pair is None:
-            agreeing.append(one)
-        else:
-            conflicting.append((one, pair[1]))
-    return agreeing, conflicting
-
-
-def _same(one: Placed, other: Placed) -> bool:
-    return one.start == other.start and one.piece.fingerprint == other.piece.fingerprint
+    agreeing = [one for one in placed if one.identity not in conflicts]
+    return agreeing, [(one, conflicts[one.identity]) for one in placed if one.identity in conflicts]
 
 
 def _agree(one: Placed, other: Placed, load: Load) -> bool:

@@ -12,6 +12,9 @@ import numpy as np
 
 from preproc.parameters import Parameters
 
+#: A share up to this is what rounding leaves of 1.
+_ROUNDING = 1e-9
+
 
 class Part(StrEnum):
     """What a window is for."""
@@ -31,12 +34,12 @@ def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]
 
     Args:
         starts: GPS seconds at which the windows start, in the order of time.
-        parameters: `window`, `split_block`, `guard`, `train_proportion`, `validation_proportion`, `rnd_seed`.
+        parameters: those of the split, and `window`.
 
     """
     if not starts:
         return []
-    blocks = _blocks(starts, max(parameters.split_block, parameters.window))
+    blocks = _blocks(starts, parameters)
     parts = _deal(blocks[-1] + 1, parameters)
     found: list[Part] = []
     before: tuple[float, Part] | None = None
@@ -52,22 +55,23 @@ def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]
 
 def block_count(starts: Sequence[float], parameters: Parameters) -> int:
     """Return the number of blocks that there are to deal out."""
-    return _blocks(starts, max(parameters.split_block, parameters.window))[-1] + 1
+    return _blocks(starts, parameters)[-1] + 1
 
 
 def wanted_parts(parameters: Parameters) -> dict[Part, float]:
     """Return the proportion of each part that is wanted."""
     test = 1 - parameters.train_proportion - parameters.validation_proportion
-    wanted = {
+    shares = {
         Part.TRAIN: parameters.train_proportion,
         Part.VALIDATION: parameters.validation_proportion,
-        Part.TEST: test if not math.isclose(test, 0, abs_tol=1e-9) else 0.0,
+        Part.TEST: test,
     }
-    return {part: share for part, share in wanted.items() if share > 0}
+    return {part: share for part, share in shares.items() if share > _ROUNDING}
 
 
-def _blocks(starts: Sequence[float], seconds: float) -> list[int]:
+def _blocks(starts: Sequence[float], parameters: Parameters) -> list[int]:
     """Number the blocks: each begins with a window and takes what starts within its seconds."""
+    seconds = max(parameters.split_block, parameters.window)
     blocks, first, number = [], starts[0], 0
     for start in starts:
         if start >= first + seconds:
@@ -78,9 +82,8 @@ def _blocks(starts: Sequence[float], seconds: float) -> list[int]:
 
 def _deal(blocks: int, parameters: Parameters) -> list[Part]:
     wanted = wanted_parts(parameters)
-    counts = {
-        part: max(1, math.floor(share * blocks)) if blocks >= len(wanted) else 0 for part, share in wanted.items()
-    }
+    least = 1 if blocks >= len(wanted) else 0
+    counts = {part: max(1, math.floor(share * blocks)) * least for part, share in wanted.items()}
     while sum(counts.values()) < blocks:
         counts[max(wanted, key=lambda part: wanted[part] * blocks - counts[part])] += 1
     while sum(counts.values()) > blocks:

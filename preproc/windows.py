@@ -17,8 +17,7 @@ class Layout:
     """Where the windows are.
 
     Attributes:
-        channels: the channels that share the windows, sorted by name.
-        common: the spans that all of them cover.
+        common: the spans that all of the sorted `channels` cover.
         starts: the first sample of each window, in the order of time.
         left_out: the channels that have no window in common with the others.
 
