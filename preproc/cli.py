@@ -17,11 +17,11 @@ from pathlib import Path
 
 from preproc.errors import BadParameter, PreprocError
 from preproc.executors import Executor, here, in_processes, on_dask
+from preproc.exports import torch_is_installed
 from preproc.parameter_file import read_parameters
 from preproc.parameters import DESCRIBED, Parameters
 from preproc.plots import draw_window
 from preproc.progress import Progress, bar, silent
-from preproc.qt import torch_is_installed
 from preproc.report import summarise
 from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request, Source, fulfil
 

@@ -36,16 +36,7 @@ class Conditioned:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which windows there will be, and what they are made of.
-
-    Attributes:
-        grid: the sample grid of all channels.
-        layout: where the windows are.
-        places: where the strain of each window is taken from.
-        reader: reads it.
-        transformation: what is done with it.
-
-    """
+    """Which windows there will be, and what they are made of."""
 
     grid: Grid
     layout: Layout
@@ -55,7 +46,7 @@ class Plan:
 
     @property
     def blocks(self) -> list[Sequence[Place]]:
-        """The windows in the portions that are kept while the work is not finished."""
+        """The windows in the portions that a `Job` keeps."""
         return [self.places[at : at + WINDOWS_IN_BLOCK] for at in range(0, len(self.places), WINDOWS_IN_BLOCK)]
 
     @property
@@ -161,13 +152,12 @@ def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Par
 def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> None:
     """Transform every block that is not done yet."""
     blocks = [(number, block) for number, block in enumerate(plan.blocks) if not job.has(number)]
-    work = (
-        task for _, block in blocks for task in tasks(block, plan.layout.channels, plan.reader, plan.transformation)
-    )
+    channels, transformation = plan.layout.channels, plan.transformation
+    work = (task for _, block in blocks for task in tasks(block, channels, plan.reader, transformation))
     counts = [(number, len(list(grouped(block)))) for number, block in blocks]
     steps = [(number, at == count - 1) for number, count in counts for at in range(count)]
     parts: list[NDArray[np.float32]] = []
-    with closing(executor(plan.transformation, work)) as results:
+    with closing(executor(transformation, work)) as results:
         for number, last in progress(steps, "transforming"):
             parts.append(next(results))
             if last:
@@ -178,18 +168,16 @@ def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> 
 def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy: NDArray[np.float32]) -> list[Finding]:
     """Write the windows of a block, and return a finding for each that has no signal."""
     good = [bool(np.isfinite(one).all()) for one in energy]
-    gps = [plan.grid.gps(place.start) for place in places]
-    dataset.append([start for start, fine in zip(gps, good, strict=True) if fine], energy[good])
-    silent = [place.start for place, fine in zip(places, good, strict=True) if not fine]
-    spans = [(start, start + plan.length) for start in silent]
-    return _in_all_channels(plan, spans, Reason.SILENT)
+    pairs = list(zip(places, good, strict=True))
+    dataset.append([plan.grid.gps(place.start) for place, fine in pairs if fine], energy[good])
+    silent = [(place.start, place.start + plan.length) for place, fine in pairs if not fine]
+    return _in_all_channels(plan, silent, Reason.SILENT)
 
 
 def _without_padding(plan: Plan) -> list[Finding]:
     spans = cover([place.start for place in plan.places if not place.padded], plan.length)
-    return _in_all_channels(
-        plan, spans, Reason.NO_PADDING, "the run is too short; a tile at one end of the window sees the other end too"
-    )
+    detail = "the run is too short; a tile at one end of the window sees the other end too"
+    return _in_all_channels(plan, spans, Reason.NO_PADDING, detail)
 
 
 def _in_all_channels(plan: Plan, spans: Sequence[Span], reason: Reason, detail: str = "") -> list[Finding]:
@@ -229,8 +217,6 @@ def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Paramete
     if not runs.all:
         return f"no strain that can be used: {reasons}"
     longest = max(runs.all, key=lambda run: run.samples)
-    return (
-        f"no window could be made: the longest of {len(runs.all)} runs without a gap is "
-        f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {parameters.shortest_run:g} s are needed; "
-        f"{reasons}"
-    )
+    seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {parameters.shortest_run:g} s are needed"
+    count = len(runs.all)
+    return f"no window could be made: the longest of {count} runs without a gap is {seconds}; {reasons}"

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from preproc.annalisa import export_annalisa
 from preproc.batch import digest_directory
 from preproc.dataset import job_of
 from preproc.errors import ExtraMissing
 from preproc.executors import Executor
+from preproc.exports import export_annalisa, write_qt
 from preproc.job import job_key, working_in
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.plots import draw_contact_sheet
 from preproc.progress import Progress
-from preproc.qt import write_qt
 from preproc.report import PAGE, REPORT, products_of, write_report
 
 DATASET = "dataset.h5"

@@ -35,7 +35,7 @@ class Grid:
         """GPS seconds of sample k."""
         return self.origin + k * self.dt
 
-    def finding(self, span: "Run | Placed", reason: Reason, detail: str = "") -> Finding:
+    def finding(self, span: "Run", reason: Reason, detail: str = "") -> Finding:
         """Return a finding about a span of a channel."""
         return Finding(span.channel, self.gps(span.start), self.gps(span.stop), reason, detail)
 
@@ -55,26 +55,15 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A segment on the grid: its samples are at the places [start, stop)."""
+class Placed(Run):
+    """A segment on the grid."""
 
     piece: Piece
-    start: int
-
-    @property
-    def channel(self) -> str:
-        """The channel of the strain."""
-        return self.piece.channel
 
     @property
     def file(self) -> str:
         """The name of the file."""
         return self.piece.file
-
-    @property
-    def stop(self) -> int:
-        """The place on the grid after the last sample."""
-        return self.start + self.piece.samples
 
     @property
     def identity(self) -> tuple[int, bytes]:
@@ -176,18 +165,21 @@ def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Fi
     placed, rejected = [], []
     for segment, at, off in zip(segments, position, _off_grid(position), strict=True):
         if off <= TOLERANCE:
-            placed.append(Placed(segment, round(at)))
+            placed.append(Placed(segment.channel, round(at), round(at) + segment.samples, segment))
         else:
             detail = f"{segment.file} lies {off:.2g} samples beside the grid of most others"
             rejected.append(Finding(segment.channel, segment.t0, segment.stop, Reason.OFF_GRID, detail))
-    placed.sort(key=lambda one: (one.channel, one.start, -one.piece.samples, one.file))
+    placed.sort(key=lambda one: (one.channel, one.start, -one.samples, one.file))
     return placed, rejected
 
 
 def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) -> None:
-    agreeing, conflicts = _split_conflicts(placed, load)
-    for one, other in conflicts:
-        runs.rejected.append(runs.grid.finding(one, Reason.CONFLICT, f"{one.file} and {other.file} overlap and differ"))
+    conflicts = _conflicts(placed, load)
+    agreeing = [one for one in placed if one.identity not in conflicts]
+    for one in placed:
+        if other := conflicts.get(one.identity):
+            detail = f"{one.file} and {other.file} overlap and differ"
+            runs.rejected.append(runs.grid.finding(one, Reason.CONFLICT, detail))
     runs.notes.extend(_repeated(agreeing, runs.grid))
     runs.pieces[channel] = _cover(agreeing, runs)
     constant = _constant(agreeing, constant_samples(runs.grid.dt))
@@ -204,9 +196,8 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
     runs.notes.extend(runs.grid.finding(gap, Reason.GAP) for gap in between)
 
 
-def _split_conflicts(placed: Sequence[Placed], load: Load) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
-    """Part the segments that agree with all others from those that do not, each of these with one it differs from."""
-    # By what a segment shares with its copies, which conflict too.
+def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], Placed]:
+    """Return a segment that each conflicting one differs from, by what it shares with its copies."""
     conflicts: dict[tuple[int, bytes], Placed] = {}
     active: list[Placed] = []
     for one in placed:
@@ -221,8 +212,7 @@ def _split_conflicts(placed: Sequence[Placed], load: Load) -> tuple[list[Placed]
         # A copy overlaps what its original overlaps; leaving it out keeps many copies from costing their square.
         if not copied:
             active.append(one)
-    agreeing = [one for one in placed if one.identity not in conflicts]
-    return agreeing, [(one, conflicts[one.identity]) for one in placed if one.identity in conflicts]
+    return conflicts
 
 
 def _agree(one: Placed, other: Placed, load: Load) -> bool:
@@ -236,7 +226,7 @@ def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
     """Find segments whose samples came before, at another time: measured noise never repeats itself."""
     first: dict[bytes, Placed] = {}
     for one in placed:
-        if one.piece.constant[0][:2] == (0, one.piece.samples):
+        if one.piece.constant[0][:2] == (0, one.samples):
             continue
         earlier = first.setdefault(one.piece.fingerprint, one)
         if earlier.start != one.start:
@@ -248,12 +238,12 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
     """Return those of segments sorted by start that reach further than the ones before; note what they share."""
     cover: list[Placed] = []
     for one in placed:
-        if cover and one.start < cover[-1].stop:
-            stop = min(one.stop, cover[-1].stop)
-            reason = Reason.DUPLICATE if stop == one.stop else Reason.OVERLAP
-            shared = Run(one.channel, one.start, stop)
+        reached = cover[-1].stop if cover else one.start
+        if one.start < reached:
+            reason = Reason.DUPLICATE if one.stop <= reached else Reason.OVERLAP
+            shared = Run(one.channel, one.start, min(one.stop, reached))
             runs.notes.append(runs.grid.finding(shared, reason, f"{one.file} repeats what others hold"))
-        if not cover or one.stop > cover[-1].stop:
+        if one.stop > reached:
             cover.append(one)
     return cover
 

@@ -1,4 +1,6 @@
-"""Write `QT.pt`, the dataset as the training code loads it: a dictionary of plain types and one tensor.
+"""Exports for the training code.
+
+`QT.pt` is the dataset as a dictionary of plain types and one tensor, for `torch.load(path, weights_only=True)`:
 
 | key | what it is |
 |---|---|
@@ -8,7 +10,9 @@
 | `gps` | [float], GPS s of the first sample of each window |
 | `ann` | `sample_rate` in Hz, `id`, `tag`, `chans`, and `split`: the part of each window |
 
-`torch.load(path, weights_only=True)` takes it, because nothing in it is of another type.
+`<event id>.h5` is a window for ANNALISA, the training code's own preprocessing ("Stage A"). It holds
+`/<event id>/<channel>`, float64 [samples]: strain as it was measured, not whitened, with the attributes `t0` in GPS
+seconds and `sample_rate` in Hz.
 """
 
 import importlib
@@ -18,9 +22,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from preproc.batch import read_batch
 from preproc.dataset import channels_of, split_of
-from preproc.errors import BadParameter, ExtraMissing
+from preproc.errors import BadParameter, ExtraMissing, UnusableBatch
+from preproc.progress import Progress
 from preproc.publish import published
+from preproc.runs import StrainReader, find_runs, most_sampled_rate
 
 #: The training code cuts each window into three squares.
 _SQUARES = 3
@@ -84,3 +91,30 @@ def _order(channels: list[str], target: str | None) -> list[int]:
     if target is not None and target not in channels:
         raise BadParameter(f"the target {target} is not in the dataset, which has {', '.join(channels)}")
     return sorted(range(len(channels)), key=lambda index: channels[index] != target)
+
+
+def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress) -> None:
+    """Write the strain of each window of a dataset into a folder; files that are there already stay.
+
+    Raises:
+        UnusableBatch: `data` holds other segments than the dataset was made of.
+        OutputFailed: a file could not be written.
+
+    """
+    batch = read_batch(data, progress)
+    segments, _ = most_sampled_rate(batch.pieces)
+    runs = find_runs(segments, batch.load)
+    reader = StrainReader(runs.pieces, batch.load)
+    with h5py.File(dataset) as file:
+        if file.attrs["batch_digest"] != batch.digest:
+            raise UnusableBatch(f"{data} is not the batch that {dataset} was made of")
+        channels = channels_of(file)
+        windows = [(name.decode(), float(gps)) for name, gps in zip(file["event_id"], file["gps_start"], strict=True)]
+        samples = round(float(file.attrs["window"]) * runs.grid.sample_rate)
+    files = [(folder / f"{name}.h5", name, start) for name, start in windows]
+    for path, name, start in progress([one for one in files if not one[0].exists()], "exporting"):
+        first = round((start - runs.grid.origin) / runs.grid.dt)
+        with published(path) as partial, h5py.File(partial, "w") as event:
+            for channel in channels:
+                strain = event.create_dataset(f"{name}/{channel}", data=reader.read(channel, first, first + samples))
+                strain.attrs.update({"t0": start, "sample_rate": runs.grid.sample_rate})
