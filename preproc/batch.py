@@ -48,8 +48,6 @@ class Piece:
     Attributes:
         t0: GPS seconds of the first sample.
         dt: sample spacing in s (see `gwwire.spans.sampling`).
-        samples: how many there are.
-        file: the name of the file.
         fingerprint: SHA-256 of the samples' bits.
         constant: stretches of equal samples as (first, one after the last, value): the first and the last stretch,
             however short, and every one of at least `CONSTANT_SECONDS`.
@@ -76,10 +74,7 @@ class Batch:
 
     Attributes:
         load: returns the samples of one of the `pieces` by its file name, dimensionless, float64.
-        pieces: the usable segments.
         sources: the SHA-256 of every file that was read, by its name.
-        rejected: what cannot be used.
-        notes: what else does not agree with the manifest.
         manifest: the manifest, or None if the batch is not sealed.
 
     """
@@ -197,7 +192,6 @@ def _read_manifest(path: Path) -> Manifest | None:
 
 
 def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Batch) -> None:
-    """Add a file to the pieces of a batch or to what is rejected."""
     try:
         body = path.read_bytes()
     except OSError as error:
@@ -217,7 +211,6 @@ def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Ba
 
 
 def _decode(file: str, body: bytes) -> Piece | Finding:
-    """Return the description of a segment, or what is wrong with it."""
     try:
         segment = decode_segment(body)
     except ProblemError as error:

@@ -18,10 +18,9 @@ WINDOWS_AT_A_TIME = 8
 
 @dataclass(frozen=True)
 class Place:
-    """Where the strain for one window is taken from.
+    """Where the strain for the window that starts at a place on the grid is taken from.
 
     Attributes:
-        start: the window's first sample on the grid.
         padded: whether every channel has strain around the window.
         taken: the span of whitened strain that is transformed, for each channel.
 
@@ -49,17 +48,10 @@ class Task:
 
 
 class Transformation:
-    """Whitens and transforms; a worker needs this and a `Task`, and nothing else.
+    """Whitens and transforms windows of so many samples; a worker needs this and a `Task`, and nothing else.
 
     A window's spectrograms follow from its own samples alone: they do not depend on what else is in the batch, nor on
-    which windows are transformed together, or where.
-
-    Args:
-        parameters: see `QTransform`.
-        samples: length of a window.
-        sample_rate: in Hz.
-        taps: the whitening filter of each channel, shape [C, m].
-
+    which windows are transformed together, or where. The filters of all channels, `taps`, have the shape [C, m].
     """
 
     def __init__(self, parameters: Parameters, samples: int, sample_rate: float, taps: NDArray[np.float64]) -> None:

@@ -1,8 +1,8 @@
 """Run as a service: claim each batch that is frozen, process it, publish the dataset.
 
-A batch is claimed first, so that no two workers process it at the same time; the claim is a lease that is renewed
-while the work goes on. If a worker is killed, its lease expires, and the worker that claims the
-batch next continues with the output folder, or begins again in one of its own.
+The claim is a lease, so that no two workers process a batch at the same time; it is renewed while the work goes on. If
+a worker is killed, its lease expires, and the worker that claims the batch next continues with the output folder, or
+begins again in one of its own.
 """
 
 import asyncio
@@ -32,20 +32,14 @@ _RENEWALS = 3
 
 @dataclass(frozen=True)
 class Watch:
-    """What a worker does.
+    """What a worker does; for the fields that are not described, see `Request` and `GlitchflowClient`.
 
     Attributes:
-        url: the address of the gateway.
-        out: the folder of the datasets, each in a folder named after its batch.
         worker: the name that claims are made with; no two workers may have the same.
-        parameters: what decides a dataset.
-        exports: see `Request`.
-        target: see `Request`.
         lease: s that a claim lasts without being renewed.
         poll: s between two questions whether a batch is frozen.
         clean: whether to have a batch archived once its dataset is published.
         once: whether to end after a batch.
-        api_key: see `GlitchflowClient`.
 
     """
 
@@ -53,13 +47,13 @@ class Watch:
     out: Path
     worker: str
     parameters: Parameters
-    exports: frozenset[str] = frozenset()
-    target: str | None = None
-    lease: float = 60.0
-    poll: float = 5.0
-    clean: bool = False
-    once: bool = False
-    api_key: str | None = field(default=None, repr=False)
+    exports: frozenset[str]
+    target: str | None
+    lease: float
+    poll: float
+    clean: bool
+    once: bool
+    api_key: str | None = field(repr=False)
 
 
 @dataclass
@@ -71,12 +65,7 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise if another worker may have the batch.
-
-        Raises:
-            LeaseLost: the lease was refused, or not renewed in time.
-
-        """
+        """Raise LeaseLost if the lease was refused, or not renewed in time."""
         if self.lost.is_set() or time.monotonic() >= self.deadline:
             raise LeaseLost(f"the claim on batch {self.batch} ran out; another worker may have it now")
 
@@ -92,15 +81,7 @@ class Lease:
 
 
 class Worker:
-    """Processes frozen batches one after the other.
-
-    Args:
-        plan: what to do.
-        progress: shows how far it is.
-        executor: computes the spectrograms.
-        tell: is called with each line for people.
-
-    """
+    """Processes frozen batches one after the other; `tell` is called with each line for people."""
 
     def __init__(self, plan: Watch, progress: Progress, executor: Executor, tell: Callable[[str], None]) -> None:
         self._plan = plan
@@ -112,12 +93,7 @@ class Worker:
         self._settled: set[str] = set()
 
     async def work(self) -> None:
-        """Process frozen batches until cancelled, or only the first one if the plan says so.
-
-        Raises:
-            PreprocError: a batch cannot be processed, and the plan is to do just one.
-
-        """
+        """Process frozen batches until cancelled, or only the first one if the plan says so, or raise PreprocError."""
         async with GlitchflowClient(self._plan.url, api_key=self._plan.api_key) as client:
             while True:
                 done = await self._look(client)
@@ -126,11 +102,9 @@ class Worker:
                 await asyncio.sleep(self._plan.poll)
 
     async def _look(self, client: GlitchflowClient) -> bool:
-        """Process a frozen batch if there is one; return whether one was processed."""
         try:
-            frozen = [batch for batch in await client.batches() if batch.state is BatchState.FROZEN]
-            for batch in frozen:
-                if batch.id not in self._settled:
+            for batch in await client.batches():
+                if batch.state is BatchState.FROZEN and batch.id not in self._settled:
                     return await self._take(client, batch.id)
         except GatewayError as error:
             self._say(str(error))
@@ -165,19 +139,16 @@ class Worker:
             self._settled.add(batch)
             self._say(f"batch {batch} cannot be processed: {error}")
             return False
-        where = plan.out / batch
-        self._say(f"batch {batch} {'published' if changed else 'was published already'}: {where}")
+        self._say(f"batch {batch} {'published' if changed else 'was published already'}: {plan.out / batch}")
         await self._leave(client, batch)
         return True
 
     async def _process(self, lease: Lease) -> bool:
-        """Work in a thread, while the lease is renewed here."""
         plan = self._plan
         source = GatewaySource(plan.url, lease.batch, plan.api_key)
         request = Request(source, plan.out / lease.batch, plan.parameters, plan.exports, plan.target)
-        work = asyncio.create_task(
-            asyncio.to_thread(fulfil, request, lease.guard(self._progress), self._executor, lease.check)
-        )
+        progress = lease.guard(self._progress)
+        work = asyncio.create_task(asyncio.to_thread(fulfil, request, progress, self._executor, lease.check))
         renewing = asyncio.create_task(_renew(plan, lease))
         try:
             changed = await asyncio.shield(work)
@@ -191,7 +162,6 @@ class Worker:
         return changed
 
     async def _leave(self, client: GlitchflowClient, batch: str) -> None:
-        """Archive the batch, or release it."""
         if not self._plan.clean:
             self._settled.add(batch)
             await self._release(client, batch)
