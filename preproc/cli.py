@@ -27,6 +27,8 @@ from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request
 
 _EXIT_CODES = "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 130 interrupted."
 _GATEWAY = "http://127.0.0.1:8000"
+#: Checks the options, and returns what runs the command.
+Prepare = Callable[[argparse.Namespace], Callable[[], int]]
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
 
 
@@ -48,16 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
-    if options.data is None and options.batch is None:
-        raise BadParameter("--data DIR or --batch ID is required where DATART is not set")
     source: Source
     if options.batch is not None:
         from preproc.gateway import GatewaySource  # noqa: PLC0415 (a directory needs no HTTP client)
 
         source = GatewaySource(options.gateway, options.batch, _api_key(options))
+    elif options.data is None:
+        raise BadParameter("--data DIR or --batch ID is required where DATART is not set")
+    elif options.out.resolve() == options.data.resolve():
+        raise BadParameter("--out must not be the directory of the data, which stays as it is")
     else:
-        if options.out.resolve() == options.data.resolve():
-            raise BadParameter("--out must not be the directory of the data, which stays as it is")
         source = DirectorySource(options.data)
     request = Request(source, options.out, _parameters(options), _exports(options), options.target)
     return partial(_run, request, _executor(options), options.window_png)
@@ -97,13 +99,13 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
 
 
 def _prepare_plot(options: argparse.Namespace) -> Callable[[], int]:
-    return partial(_plot, options.dataset, options.windows, options.out or options.dataset.parent)
+    return lambda: _plot(options)
 
 
-def _plot(dataset: Path, windows: Sequence[int], out: Path) -> int:
-    for window in windows:
-        picture = out / f"window-{window}.png"
-        draw_window(dataset, window, picture)
+def _plot(options: argparse.Namespace) -> int:
+    for window in options.windows:
+        picture = (options.out or options.dataset.parent) / f"window-{window}.png"
+        draw_window(options.dataset, window, picture)
         _say(str(picture))
     return 0
 
@@ -119,15 +121,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         description=f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch.",
         epilog=_EXIT_CODES,
     )
-    datart = environment.get("DATART")
+    datart = environment.get("DATART") or None
     where = run.add_mutually_exclusive_group()
-    where.add_argument(
-        "--data", type=Path, metavar="DIR", default=Path(datart) if datart else None, help="the batch (default: DATART)"
-    )
+    where.add_argument("--data", type=Path, metavar="DIR", default=datart, help="the batch (default: DATART)")
     where.add_argument("--batch", metavar="ID", help="the batch, from the gateway")
-    run.add_argument(
-        "--window-png", type=int, metavar="N", action="append", default=[], help="draw this window alone, too"
-    )
+    picture = "draw this window alone, too"
+    run.add_argument("--window-png", type=int, metavar="N", action="append", default=[], help=picture)
     _add_shared(run, environment, _prepare_run)
     watch = commands.add_parser(
         "watch",
@@ -138,9 +137,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     watch.add_argument("--clean", action="store_true", help="have a batch archived once its dataset is published")
     watch.add_argument("--once", action="store_true", help="end after a batch")
     watch.add_argument("--worker", metavar="NAME", help="the name to claim with, a worker's own (default: made up)")
-    watch.add_argument(
-        "--lease", type=_seconds, default=60.0, metavar="S", help="s a claim lasts unless renewed (default: 60)"
-    )
+    lease = "s a claim lasts unless renewed (default: 60)"
+    watch.add_argument("--lease", type=_seconds, default=60.0, metavar="S", help=lease)
     watch.add_argument("--poll", type=_seconds, default=5.0, metavar="S", help="s between two looks (default: 5)")
     _add_shared(watch, environment, _prepare_watch)
     plot = commands.add_parser("plot", help="draw single windows of a dataset", epilog=_EXIT_CODES)
@@ -151,31 +149,18 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_shared(
-    parser: argparse.ArgumentParser,
-    environment: Mapping[str, str],
-    prepare: Callable[[argparse.Namespace], Callable[[], int]],
-) -> None:
+def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str], prepare: Prepare) -> None:
     """Add what both commands that make datasets take."""
     parser.set_defaults(prepare=prepare, parser=parser)
     add = parser.add_argument
     add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help="its address (default: SRV)")
-    add(
-        "--key-file",
-        type=Path,
-        metavar="FILE",
-        default=environment.get("GLITCHFLOW_KEY_FILE") or None,
-        help="a file with the API key, where the gateway asks for one (default: GLITCHFLOW_KEY_FILE)",
-    )
+    key = "a file with the API key, where the gateway asks for one (default: GLITCHFLOW_KEY_FILE)"
+    add("--key-file", type=Path, metavar="FILE", default=environment.get("GLITCHFLOW_KEY_FILE") or None, help=key)
     add("--out", type=Path, metavar="DIR", required=True, help="where the result goes, made if missing")
     add("--jobs", type=_positive, metavar="N", default=1, help="processes that compute (default: 1)")
     add("--scheduler", metavar="URL", help="compute on the Dask cluster of this scheduler, like tcp://host:8786")
-    add(
-        "--export",
-        choices=[*_EXPORTS, "none"],
-        action="append",
-        help=f"also make {QT} (default where torch is installed), or a folder of strain for ANNALISA",
-    )
+    export = f"also make {QT} (default where torch is installed), or a folder of strain for ANNALISA"
+    add("--export", choices=[*_EXPORTS, "none"], action="append", help=export)
     add("--target", metavar="CHANNEL", help=f"the channel that comes first in {QT} (default: the first by name)")
     add("--parameters", type=Path, metavar="FILE", help="YAML with the parameters, in the training code's names")
     defaults = Parameters()

@@ -24,7 +24,6 @@ parameters and versions give the same bytes.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,6 @@ from preproc.batch import Batch
 from preproc.findings import Finding, Reason
 from preproc.job import versions
 from preproc.parameters import Parameters
-from preproc.publish import published
 from preproc.runs import Grid, Runs
 from preproc.split import Part
 from preproc.whiten import Spectrum
@@ -59,7 +57,7 @@ class Peak:
 
 
 class DatasetWriter:
-    """Fills a dataset: first `write_axes`, then windows as they come, then the rest; see `created`."""
+    """Fills a dataset: first `write_axes`, then windows as they come, then the rest."""
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
@@ -129,13 +127,6 @@ class DatasetWriter:
         scale = self._file.create_dataset(name, data=values)
         scale.attrs["unit"] = unit
         scale.make_scale(name)
-
-
-@contextmanager
-def created(path: Path) -> Iterator[DatasetWriter]:
-    """Yield a writer of a dataset that appears at `path` at the end of the block, or raise OutputFailed."""
-    with published(path) as partial, h5py.File(partial, "w") as file:
-        yield DatasetWriter(file)
 
 
 def job_of(path: Path) -> str | None:

@@ -29,17 +29,9 @@ class ExtraMissing(PreprocError):
     """What was asked for needs software that is not installed."""
 
 
-class FolderBusy(PreprocError):
-    """Another run works in the same output folder."""
-
-
-class LeaseLost(PreprocError):
-    """Another worker has the batch now."""
-
-
 class GatewayFailed(PreprocError):
-    """The batch cannot be had from the gateway."""
+    """The batch cannot be had from the gateway, or another worker has it now."""
 
 
 class OutputFailed(PreprocError):
-    """The result could not be written."""
+    """The result could not be written, or another run writes to the same folder."""

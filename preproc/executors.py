@@ -1,7 +1,6 @@
 """Where tasks are computed: here, in processes of this machine, or by the workers of a Dask cluster.
 
-Each takes the work and the tasks, and yields the results in the order of the tasks. Few tasks are under way at a time,
-so that memory stays bounded however many there are.
+Few tasks are under way at a time, so that memory stays bounded however many there are.
 """
 
 import importlib
@@ -33,7 +32,8 @@ Submit = Callable[[Task], Any]
 _AHEAD = 2
 _SCHEDULER_SECONDS = 20
 
-_work: Work | None = None
+#: What a process of the pool computes.
+_work: Work
 
 
 def here(work: Work, tasks: Iterable[Task]) -> Generator[Spectrograms]:
@@ -111,15 +111,12 @@ def _begin(work: Work) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent := multiprocessing.parent_process():
         wait([parent.sentinel])
     os._exit(1)
 
 
 def _compute(task: Task) -> Spectrograms:
-    if _work is None:
-        raise RuntimeError("the process was not prepared")
     return _work(task)
 
 

@@ -20,7 +20,7 @@ import scipy
 from numpy.typing import NDArray
 
 from gwservice.atomic import locked
-from preproc.errors import FolderBusy, OutputFailed
+from preproc.errors import OutputFailed
 from preproc.parameters import Parameters
 from preproc.publish import published
 
@@ -52,8 +52,7 @@ def working_in(out: Path) -> Iterator[None]:
     """Keep other runs out of an output folder, which is created if missing; the lock of a run that dies is released.
 
     Raises:
-        FolderBusy: another run works in it.
-        OutputFailed: it cannot be created.
+        OutputFailed: another run works in the folder, or it cannot be created.
 
     """
     with ExitStack() as stack:
@@ -63,7 +62,7 @@ def working_in(out: Path) -> Iterator[None]:
             stack.callback(_remove_empty, out)
             stack.enter_context(locked(out, folder=True))
         except BlockingIOError:
-            raise FolderBusy(f"another run works in {out}") from None
+            raise OutputFailed(f"another run works in {out}") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error

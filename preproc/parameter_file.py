@@ -1,16 +1,8 @@
 """Read parameters from a YAML file that uses the training code's names.
 
-`process.yaml` and `whiten.yaml` of GlitchFlow, written one below the other into one file, are such a file:
-
-```yaml
-dataset_proc:
-  parameters: {q: 12, frange: [8, 500], num_t_bins: 257, num_f_bins: 64, qslicemin: 0, qslicemax: -1}
-whiten:
-  {psd_nfft: 8192, truncation_window_size: 2}
-```
-
-A key takes effect, or belongs to something that is not done here (a GPU's batch size), or must have the one value that
-is done here (`average_type: median`). Anything else is refused by name, so that no wish is lost in silence.
+GlitchFlow's `process.yaml` and `whiten.yaml`, written one below the other into one file, are such a file. A key takes
+effect, or belongs to something that is not done here (a GPU's batch size), or must have the one value that is done
+here (`average_type: median`). Anything else is refused by name, so that no wish is lost in silence.
 """
 
 from collections.abc import Mapping

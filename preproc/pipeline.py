@@ -5,17 +5,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from preproc.batch import read_batch
-from preproc.dataset import DatasetWriter, created
+from preproc.dataset import DatasetWriter
 from preproc.errors import NoWindow, UnusableChannel
 from preproc.executors import Executor, here
 from preproc.findings import Finding, Reason, tally
 from preproc.job import WINDOWS_IN_BLOCK, Job, job_key
 from preproc.parameters import Parameters
 from preproc.progress import Progress
+from preproc.publish import published
 from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_rate
 from preproc.spectrograms import Place, Transformation, grouped, place_window, tasks
 from preproc.split import block_count, split_windows, wanted_parts
@@ -96,7 +98,8 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     job = Job(output.parent, job_key(batch.digest, parameters))
     job.begin()
     _transform(plan, job, executor, progress)
-    with created(output) as dataset:
+    with published(output) as partial, h5py.File(partial, "w") as file:
+        dataset = DatasetWriter(file)
         dataset.write_axes(layout.channels, transformation.padded.frequency, transformation.padded.time_offset)
         for number, block in enumerate(progress(plan.blocks, "writing")):
             rejected += _append(plan, dataset, block, job.load(number))

@@ -37,6 +37,8 @@ class QTransform:
     Attributes:
         span: samples that are transformed for one window: the window and the padding at both ends.
         padding: samples of padding at each end if the window lies in the middle.
+        frequency: frequencies of the rows in Hz, lowest first, shape [F].
+        time_offset: times of the columns in s since the start of the window, shape [T].
 
     Raises:
         BadParameter: the sample rate cannot carry fmax.
@@ -55,18 +57,9 @@ class QTransform:
         self.span = samples * self._columns // parameters.columns
         self.padding = (self.span - samples) // 2
         self.duration = self.span / sample_rate
+        self.frequency = np.asarray(np.geomspace(parameters.fmin, parameters.fmax, parameters.rows), np.float64)
+        self.time_offset = np.arange(parameters.columns, dtype=np.float64) * (self.window / parameters.columns)
         self._tile_mismatch = 2 * math.sqrt(parameters.mismatch / 3)
-
-    @property
-    def frequency(self) -> NDArray[np.float64]:
-        """Frequencies of the rows in Hz, lowest first, shape [F]."""
-        p = self.parameters
-        return np.asarray(np.geomspace(p.fmin, p.fmax, p.rows), np.float64)
-
-    @property
-    def time_offset(self) -> NDArray[np.float64]:
-        """Times of the columns in s since the start of the window, shape [T]."""
-        return np.arange(self.parameters.columns, dtype=np.float64) * (self.window / self.parameters.columns)
 
     def __call__(self, strain: NDArray[np.float64], offset: NDArray[np.int64] | int = 0) -> NDArray[np.float32]:
         """Transform windows of whitened strain into energies, shape [..., F, T].

@@ -17,7 +17,7 @@ from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayError, GatewayRefused
 from gwwire.datastore import BatchState
 from gwwire.problems import ProblemCode
-from preproc.errors import GatewayFailed, LeaseLost, PreprocError
+from preproc.errors import GatewayFailed, PreprocError
 from preproc.executors import Executor
 from preproc.gateway import GatewaySource
 from preproc.parameters import Parameters
@@ -65,9 +65,9 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise LeaseLost if the lease was refused, or not renewed in time."""
+        """Raise GatewayFailed if the lease was refused, or not renewed in time."""
         if self.lost.is_set() or time.monotonic() >= self.deadline:
-            raise LeaseLost(f"the claim on batch {self.batch} ran out; another worker may have it now")
+            raise GatewayFailed(f"the claim on batch {self.batch} ran out; another worker may have it now")
 
     def guard(self, progress: Progress) -> Progress:
         """Return a progress that ends the work at the next step once the lease is lost."""
@@ -128,7 +128,7 @@ class Worker:
         except asyncio.CancelledError:
             await self._release(client, batch)
             raise
-        except (LeaseLost, GatewayFailed) as error:
+        except GatewayFailed as error:
             self._say(str(error))
             return False
         except PreprocError as error:
