@@ -79,12 +79,12 @@ def _run(request: Request, executor: Executor, windows: Sequence[int]) -> int:
 
 
 def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
-    from preproc.watch import Watch, Worker  # noqa: PLC0415 (the other commands need no HTTP client)
+    from preproc.watch import Worker  # noqa: PLC0415 (the other commands need no HTTP client)
 
-    plan = Watch(
+    worker = Worker(
         url=options.gateway,
         out=options.out,
-        worker=options.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        name=options.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         parameters=_parameters(options),
         exports=_exports(options),
         target=options.target,
@@ -93,8 +93,10 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
         clean=options.clean,
         once=options.once,
         api_key=_api_key(options),
+        progress=_progress(),
+        executor=_executor(options),
+        tell=_say,
     )
-    worker = Worker(plan, _progress(), _executor(options), _say)
     return lambda: asyncio.run(worker.work()) or 0
 
 
@@ -111,16 +113,12 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m preproc", description="Turn batches of strain segments into spectrograms for training."
-    )
+    about = "Turn batches of strain segments into spectrograms for training."
+    parser = argparse.ArgumentParser(prog="python -m preproc", description=about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="make a dataset of a batch",
-        description=f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch.",
-        epilog=_EXIT_CODES,
-    )
+    add = partial(commands.add_parser, epilog=_EXIT_CODES)
+    about = f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch."
+    run = add("run", help="make a dataset of a batch", description=about)
     datart = environment.get("DATART") or None
     where = run.add_mutually_exclusive_group()
     where.add_argument("--data", type=Path, metavar="DIR", default=datart, help="the batch (default: DATART)")
@@ -128,12 +126,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     picture = "draw this window alone, too"
     run.add_argument("--window-png", type=int, metavar="N", action="append", default=[], help=picture)
     _add_shared(run, environment, _prepare_run)
-    watch = commands.add_parser(
-        "watch",
-        help="make a dataset of each batch that is frozen",
-        description="Wait until the datastore is FROZEN, claim the batch, make its dataset in OUT/ID, and again.",
-        epilog=_EXIT_CODES,
-    )
+    about = "Wait until the datastore is FROZEN, claim the batch, make its dataset in OUT/ID, and again."
+    watch = add("watch", help="make a dataset of each batch that is frozen", description=about)
     watch.add_argument("--clean", action="store_true", help="have a batch archived once its dataset is published")
     watch.add_argument("--once", action="store_true", help="end after a batch")
     watch.add_argument("--worker", metavar="NAME", help="the name to claim with, a worker's own (default: made up)")
@@ -141,7 +135,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     watch.add_argument("--lease", type=_seconds, default=60.0, metavar="S", help=lease)
     watch.add_argument("--poll", type=_seconds, default=5.0, metavar="S", help="s between two looks (default: 5)")
     _add_shared(watch, environment, _prepare_watch)
-    plot = commands.add_parser("plot", help="draw single windows of a dataset", epilog=_EXIT_CODES)
+    plot = add("plot", help="draw single windows of a dataset")
     plot.add_argument("dataset", type=Path, metavar="DATASET", help=f"a {DATASET}")
     plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window, the first is 0")
     plot.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: beside the dataset)")
@@ -150,7 +144,6 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str], prepare: Prepare) -> None:
-    """Add what both commands that make datasets take."""
     parser.set_defaults(prepare=prepare, parser=parser)
     add = parser.add_argument
     add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help="its address (default: SRV)")

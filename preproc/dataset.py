@@ -24,6 +24,7 @@ parameters and versions give the same bytes.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from preproc.batch import Batch
 from preproc.findings import Finding, Reason
 from preproc.job import versions
 from preproc.parameters import Parameters
+from preproc.qtransform import QTransform
 from preproc.runs import Grid, Runs
 from preproc.split import Part
 from preproc.whiten import Spectrum
@@ -64,15 +66,13 @@ class DatasetWriter:
         #: GPS seconds at which the windows start that are there by now.
         self.starts: list[float] = []
 
-    def write_axes(
-        self, channels: Sequence[str], frequency: NDArray[np.float64], time_offset: NDArray[np.float64]
-    ) -> None:
+    def write_axes(self, channels: Sequence[str], transform: QTransform) -> None:
         """Write the axes of the windows."""
-        shape = (len(channels), len(frequency), len(time_offset))
+        shape = (len(channels), len(transform.frequency), len(transform.time_offset))
         data = self._file.create_dataset("data", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(1, *shape))
         data.attrs["unit"] = "normalised energy"
-        self._write_scale("frequency", frequency, "Hz")
-        self._write_scale("time_offset", time_offset, "s")
+        self._write_scale("frequency", transform.frequency, "Hz")
+        self._write_scale("time_offset", transform.time_offset, "s")
         self._file["channels"] = np.array(channels, dtype=_TEXT)
         for axis, name in enumerate(("gps_start", "channels", "frequency", "time_offset")):
             data.dims[axis].label = name
@@ -131,12 +131,10 @@ class DatasetWriter:
 
 def job_of(path: Path) -> str | None:
     """Return the key of the job that a dataset is the result of, or None if there is no readable dataset."""
-    try:
-        with h5py.File(path) as file:
-            job = file.attrs.get("job")
-    except OSError:
-        return None
-    return job if isinstance(job, str) else None
+    with suppress(OSError), h5py.File(path) as file:
+        job = file.attrs.get("job")
+        return job if isinstance(job, str) else None
+    return None
 
 
 def peaks(file: h5py.File) -> Iterator[Peak]:

@@ -51,9 +51,8 @@ def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
-        raise ExtraMissing(
-            f"{output.name} needs the extra torch: pip install 'glitchflow-datastore[torch]'; {dataset.name} is whole"
-        ) from error
+        install = "pip install 'glitchflow-datastore[torch]'"
+        raise ExtraMissing(f"{output.name} needs the extra torch: {install}; {dataset.name} is whole") from error
     with h5py.File(dataset) as file, published(output) as partial:
         order = _order(channels_of(file), target)
         rows, columns = file["data"].shape[2:]

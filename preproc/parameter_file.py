@@ -27,21 +27,10 @@ SECTIONS = {
 }
 #: What has one value only: what is done here.
 FIXED: dict[str, dict[str, Any]] = {
-    "process": {
-        "logf": True,
-        "qtile": False,
-        "energy_mode": True,
-        "phase_mode": False,
-        "psd": None,
-        "window_param": None,
-    },
-    "whiten": {
-        "average_type": "median",
-        "psd_window_type": "hann",
-        "truncation_window_type": "hann",
-        "detrend": True,
-        "convolve_method": "overlapsave",
-    },
+    "process": {"logf": True, "qtile": False, "energy_mode": True, "phase_mode": False}
+    | {"psd": None, "window_param": None},
+    "whiten": {"average_type": "median", "psd_window_type": "hann", "truncation_window_type": "hann"}
+    | {"detrend": True, "convolve_method": "overlapsave"},
 }
 #: What has no effect here: resolutions that the numbers of bins overrule, and settings of other methods.
 IDLE = {

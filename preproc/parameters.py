@@ -47,10 +47,8 @@ class Parameters:
         self._require(self.fmin < self.fmax, f"fmin {self.fmin:g} Hz is not below fmax {self.fmax:g} Hz")
         # Below sqrt(11) a tile's frequency window would reach below 0 Hz.
         self._require(self.q > math.sqrt(11), f"q must be above sqrt(11) = 3.32, got {self.q:g}")
-        self._require(
-            self.fmin * self.window >= self.q,
-            f"window {self.window:g} s does not hold q = {self.q:g} cycles of fmin {self.fmin:g} Hz",
-        )
+        cycles = f"q = {self.q:g} cycles of fmin {self.fmin:g} Hz"
+        self._require(self.fmin * self.window >= self.q, f"window {self.window:g} s does not hold {cycles}")
         self._require(self.mismatch < 1, f"mismatch must be below 1, got {self.mismatch:g}")
         for name in ("rows", "columns"):
             self._require(getattr(self, name) > 1, f"{name} must be at least 2")
@@ -62,11 +60,6 @@ class Parameters:
     def given(self) -> dict[str, float]:
         """Return every parameter that has a value, by its name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
-
-    @property
-    def shortest_run(self) -> float:
-        """Seconds without a gap that make one window: the window and both edges of the whitening filter."""
-        return self.window + self.fduration
 
     def spectrum_samples(self, sample_rate: float) -> int:
         """Return the length of a periodogram in samples, which is even, at a sample rate in Hz."""
@@ -82,10 +75,8 @@ class Parameters:
             self._require_spectrum(self.psd_nfft / sample_rate, f"psd_nfft {self.psd_nfft} at {sample_rate:g} Hz")
 
     def _require_spectrum(self, seconds: float, name: str) -> None:
-        self._require(
-            self.fduration <= seconds,
-            f"fduration {self.fduration:g} s is longer than {name}, which the filter is designed from",
-        )
+        longer = f"fduration {self.fduration:g} s is longer than {name}, which the filter is designed from"
+        self._require(self.fduration <= seconds, longer)
 
     def _require(self, condition: bool, message: str) -> None:  # noqa: FBT001 (the condition is what the call reads as)
         if not condition:

@@ -51,11 +51,6 @@ class Plan:
         """The windows in the portions that a `Job` keeps."""
         return [self.places[at : at + WINDOWS_IN_BLOCK] for at in range(0, len(self.places), WINDOWS_IN_BLOCK)]
 
-    @property
-    def length(self) -> int:
-        """Samples in a window."""
-        return self.transformation.padded.samples
-
 
 def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three ways in which it is watched)
     data: Path,
@@ -100,7 +95,7 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     _transform(plan, job, executor, progress)
     with published(output) as partial, h5py.File(partial, "w") as file:
         dataset = DatasetWriter(file)
-        dataset.write_axes(layout.channels, transformation.padded.frequency, transformation.padded.time_offset)
+        dataset.write_axes(layout.channels, transformation.padded)
         for number, block in enumerate(progress(plan.blocks, "writing")):
             rejected += _append(plan, dataset, block, job.load(number))
         if not dataset.starts:
@@ -153,7 +148,6 @@ def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Par
 
 
 def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> None:
-    """Transform every block that is not done yet."""
     blocks = [(number, block) for number, block in enumerate(plan.blocks) if not job.has(number)]
     channels, transformation = plan.layout.channels, plan.transformation
     work = (task for _, block in blocks for task in tasks(block, channels, plan.reader, transformation))
@@ -173,12 +167,12 @@ def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy:
     good = [bool(np.isfinite(one).all()) for one in energy]
     pairs = list(zip(places, good, strict=True))
     dataset.append([plan.grid.gps(place.start) for place, fine in pairs if fine], energy[good])
-    silent = [(place.start, place.start + plan.length) for place, fine in pairs if not fine]
+    silent = [(place.start, place.start + plan.transformation.padded.samples) for place, fine in pairs if not fine]
     return _in_all_channels(plan, silent, Reason.SILENT)
 
 
 def _without_padding(plan: Plan) -> list[Finding]:
-    spans = cover([place.start for place in plan.places if not place.padded], plan.length)
+    spans = cover([place.start for place in plan.places if not place.padded], plan.transformation.padded.samples)
     detail = "the run is too short; a tile at one end of the window sees the other end too"
     return _in_all_channels(plan, spans, Reason.NO_PADDING, detail)
 
@@ -219,7 +213,8 @@ def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Paramete
     reasons = "; ".join(f"{one.count} x {one.reason} ({one.example})" for one in tally(rejected)[:3])
     if not runs.all:
         return f"no strain that can be used: {reasons}"
+    shortest = parameters.window + parameters.fduration
     longest = max(runs.all, key=lambda run: run.samples)
-    seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {parameters.shortest_run:g} s are needed"
+    seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {shortest:g} s are needed"
     count = len(runs.all)
     return f"no window could be made: the longest of {count} runs without a gap is {seconds}; {reasons}"

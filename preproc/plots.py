@@ -49,7 +49,16 @@ def draw_window(dataset: Path, window: int, picture: Path) -> None:
         count = len(file["data"])
         if not 0 <= window < count:
             raise BadParameter(f"there is no window {window}: {dataset} has {count}, the first is 0")
-        figure = _window_sheet(file, window)
+        channels = channels_of(file)
+        width, height = _PANEL_INCHES
+        figure = Figure(figsize=(2 * width, height * len(channels) + 0.8), layout="constrained")
+        name, part = file["event_id"][window].decode(), file["split"][window].decode()
+        figure.suptitle(f"window {window} · event {name} · {part}", fontsize=11)
+        found = [peak for peak in peaks(file) if peak.window == window]
+        for (panel,), peak in zip(figure.subplots(len(channels), 1, squeeze=False), found, strict=True):
+            colours = _draw_panel(panel, file, peak)
+            _label_row(panel, channels[peak.channel])
+            figure.colorbar(colours, ax=panel, extend="max", label="normalised energy")
     with published(picture) as partial:
         write_png(figure, partial)
 
@@ -76,20 +85,6 @@ def draw_spectra(file: h5py.File) -> Figure:
     return figure
 
 
-def _window_sheet(file: h5py.File, window: int) -> Figure:
-    channels = channels_of(file)
-    found = [peak for peak in peaks(file) if peak.window == window]
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(2 * width, height * len(channels) + 0.8), layout="constrained")
-    name = file["event_id"][window].decode()
-    figure.suptitle(f"window {window} · event {name} · {file['split'][window].decode()}", fontsize=11)
-    for (panel,), peak in zip(figure.subplots(len(channels), 1, squeeze=False), found, strict=True):
-        colours = _draw_panel(panel, file, peak)
-        _label_row(panel, channels[peak.channel])
-        figure.colorbar(colours, ax=panel, extend="max", label="normalised energy")
-    return figure
-
-
 def contact_sheet(file: h5py.File) -> Figure:
     """Draw the loudest windows of each channel of an open dataset."""
     channels = channels_of(file)[:MOST_CHANNELS]
@@ -105,8 +100,8 @@ def contact_sheet(file: h5py.File) -> Figure:
         for panel in line[len(row) :]:
             panel.set_axis_off()
         _label_row(line[0], channels[row[0].channel])
-    bar = figure.colorbar(colours, ax=panels, extend="max", fraction=0.02, pad=0.01, aspect=30)
-    bar.set_label("normalised energy")
+    label = "normalised energy"
+    figure.colorbar(colours, ax=panels, label=label, extend="max", fraction=0.02, pad=0.01, aspect=30)
     return figure
 
 
@@ -118,9 +113,9 @@ def _title(file: h5py.File, shown: int) -> str:
     first, (start, stop) = file["gps_start"][0], span_of(file)
     windows, channels = file["data"].shape[:2]
     names = f"{channels} channel{'s' * (channels > 1)}" + (f" ({shown} of them shown)" if shown < channels else "")
+    span = f"GPS {gps_text(start)} to {gps_text(stop)}"
     return (
-        f"The loudest windows of a batch of {windows} · {names} · "
-        f"GPS {gps_text(start)} to {gps_text(stop)}\n"
+        f"The loudest windows of a batch of {windows} · {names} · {span}\n"
         f"windows of {file.attrs['window']:g} s from GPS {gps_text(first)}, {file.attrs['sample_rate']:.10g} Hz, "
         f"Q = {file.attrs['q']:g} · batch {file.attrs['batch_digest'][:12]}"
     )

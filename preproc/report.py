@@ -149,14 +149,9 @@ def _seconds(spans: Iterable[Sequence[float]]) -> float:
 
 
 def _channels(file: h5py.File) -> list[dict[str, Any]]:
-    runs = runs_of(file)
+    runs, seconds = runs_of(file), {name: float(psd.attrs["seconds"]) for name, psd in file["psd"].items()}
     return [
-        {
-            "name": name,
-            "runs": runs[name],
-            "psd_seconds": float(file["psd"][name].attrs["seconds"]),
-            "loudest": _peak(peak),
-        }
+        {"name": name, "runs": runs[name], "psd_seconds": seconds[name], "loudest": _peak(peak)}
         for name, peak in zip(channels_of(file), loudest_of(file), strict=True)
     ]
 
@@ -195,30 +190,19 @@ def _page(told: Mapping[str, Any], findings: Mapping[str, list[Finding]], pictur
         "split": ", ".join(f"{part} {count}" for part, count in told["split"].items()),
         "products": ", ".join(told["products"]),
     }
-    parts = [
-        "<h1>Preprocessing report</h1>",
-        _table((), facts.items()),
-        *(_picture(alt, body) for alt, body in pictures.items()),
-        "<h2>Channels</h2>",
-        _table(
-            ("channel", "runs", "seconds", "power spectrum from [s]", "loudest [energy]", "at GPS", "at [Hz]"),
-            (_channel_row(channel) for channel in told["channels"]),
-        ),
-    ]
+    channel_head = "channel", "runs", "seconds", "power spectrum from [s]", "loudest [energy]", "at GPS", "at [Hz]"
+    parts = ["<h1>Preprocessing report</h1>", _table((), facts.items())]
+    for alt, picture in pictures.items():
+        parts.append(f'<p><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(picture).decode()}"></p>')
+    parts += ["<h2>Channels</h2>", _table(channel_head, map(_channel_row, told["channels"]))]
     for title, found in findings.items():
         parts += [f"<h2>{title}</h2>", _tally_table(found), _finding_table(found)]
     parts += ["<h2>Windows</h2>", _window_table(told["windows"])]
     for title in ("parameters", "versions"):
         parts += [f"<h2>{title.capitalize()}</h2>", _table((), told[title].items())]
     head = f'<meta charset="utf-8"><title>Preprocessing {html.escape(batch["digest"][:12])}</title>'
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
-    )
-
-
-def _picture(alt: str, body: bytes) -> str:
-    return f'<p><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(body).decode()}"></p>'
+    head = f'<html lang="en"><head>{head}<style>{_STYLE}</style></head>'
+    return "\n".join(["<!doctype html>", head, "<body>", *parts, "</body></html>", ""])
 
 
 def _channel_row(channel: Mapping[str, Any]) -> list[object]:

@@ -61,11 +61,6 @@ class Placed(Run):
     piece: Piece
 
     @property
-    def file(self) -> str:
-        """The name of the file."""
-        return self.piece.file
-
-    @property
     def identity(self) -> tuple[int, bytes]:
         """The place and the fingerprint, which only copies share."""
         return self.start, self.piece.fingerprint
@@ -111,7 +106,7 @@ class StrainReader:
         while at < stop:
             one = pieces[index]
             until = min(stop, one.stop)
-            h[at - start : until - start] = self._load(one.file)[at - one.start : until - one.start]
+            h[at - start : until - start] = self._load(one.piece.file)[at - one.start : until - one.start]
             index, at = index + 1, until
         return h
 
@@ -169,7 +164,7 @@ def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Fi
         else:
             detail = f"{segment.file} lies {off:.2g} samples beside the grid of most others"
             rejected.append(Finding(segment.channel, segment.t0, segment.stop, Reason.OFF_GRID, detail))
-    placed.sort(key=lambda one: (one.channel, one.start, -one.samples, one.file))
+    placed.sort(key=lambda one: (one.channel, one.start, -one.samples, one.piece.file))
     return placed, rejected
 
 
@@ -178,7 +173,7 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
     agreeing = [one for one in placed if one.identity not in conflicts]
     for one in placed:
         if other := conflicts.get(one.identity):
-            detail = f"{one.file} and {other.file} overlap and differ"
+            detail = f"{one.piece.file} and {other.piece.file} overlap and differ"
             runs.rejected.append(runs.grid.finding(one, Reason.CONFLICT, detail))
     runs.notes.extend(_repeated(agreeing, runs.grid))
     runs.pieces[channel] = _cover(agreeing, runs)
@@ -218,7 +213,7 @@ def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], 
 def _agree(one: Placed, other: Placed, load: Load) -> bool:
     """Return whether two segments have the same bits where they overlap."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
-    shared = [load(each.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
+    shared = [load(each.piece.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
     return shared[0] == shared[1]
 
 
@@ -230,7 +225,8 @@ def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
             continue
         earlier = first.setdefault(one.piece.fingerprint, one)
         if earlier.start != one.start:
-            detail = f"{one.file} holds the same samples as {earlier.file} at GPS {gps_text(grid.gps(earlier.start))}"
+            same, gps = earlier.piece.file, gps_text(grid.gps(earlier.start))
+            detail = f"{one.piece.file} holds the same samples as {same} at GPS {gps}"
             yield grid.finding(one, Reason.REPEATED, detail)
 
 
@@ -242,7 +238,7 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
         if one.start < reached:
             reason = Reason.DUPLICATE if one.stop <= reached else Reason.OVERLAP
             shared = Run(one.channel, one.start, min(one.stop, reached))
-            runs.notes.append(runs.grid.finding(shared, reason, f"{one.file} repeats what others hold"))
+            runs.notes.append(runs.grid.finding(shared, reason, f"{one.piece.file} repeats what others hold"))
         if one.stop > reached:
             cover.append(one)
     return cover

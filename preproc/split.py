@@ -26,16 +26,11 @@ class Part(StrEnum):
 
 
 def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]:
-    """Return the part of each window.
+    """Return the part of each window, in the order of the GPS seconds at which they start.
 
     Blocks of `split_block` seconds of windows are shuffled with `rnd_seed` and dealt out in the proportions wanted, as
     near as whole blocks come to them; each part that is wanted gets one at least, where there are enough. Of two
     windows of different parts that are less than `guard` seconds apart, the later one becomes `Part.GUARD`.
-
-    Args:
-        starts: GPS seconds at which the windows start, in the order of time.
-        parameters: those of the split, and `window`.
-
     """
     if not starts:
         return []
