@@ -7,7 +7,6 @@ read again when they are needed. A batch may therefore be larger than the memory
 import hashlib
 import math
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -106,11 +105,7 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     """Describe every segment file of a directory; one that cannot be used is reported among the rejected.
 
     If there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
-    and not used.
-
-    Raises:
-        UnusableBatch: there is no such directory, no segment file, or none that can be used.
-
+    and not used. Raises UnusableBatch as `list_files` does, or if no file can be used.
     """
     paths = list_files(directory)
     manifest = _read_manifest(directory / MANIFEST)
@@ -158,18 +153,19 @@ class _Loader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._kept: OrderedDict[str, NDArray[np.float64]] = OrderedDict()
+        # The file that was used last is the last one.
+        self._kept: dict[str, NDArray[np.float64]] = {}
         self._bytes = 0
         self.sha256: dict[str, str] = {}
 
     def __call__(self, file: str) -> NDArray[np.float64]:
-        if file in self._kept:
-            self._kept.move_to_end(file)
-            return self._kept[file]
-        h = self._kept[file] = self._read(file)
-        self._bytes += h.nbytes
+        h = self._kept.pop(file, None)
+        if h is None:
+            h = self._read(file)
+            self._bytes += h.nbytes
+        self._kept[file] = h
         while self._bytes > _CACHED_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
         return h
 
     def _read(self, file: str) -> NDArray[np.float64]:

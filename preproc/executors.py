@@ -80,8 +80,8 @@ def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:
         client.wait_for_workers(1, timeout=_SCHEDULER_SECONDS)
     except TimeoutError as error:
         raise WorkersFailed(f"the Dask cluster at {address} has no workers") from error
-    ours, theirs = _versions(), client.run(_versions)
-    for worker, found in theirs.items():
+    ours = _versions()
+    for worker, found in client.run(_versions).items():
         if found != ours:
             raise WorkersFailed(f"the Dask worker {worker} has {found}, here is {ours}: results would differ")
     shared = client.scatter(work, broadcast=True, hash=False)

@@ -42,11 +42,7 @@ def torch_is_installed() -> bool:
 def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
     """Write the windows of a dataset for the training code, the channel `target` first (by default the first one).
 
-    Raises:
-        ExtraMissing: torch is not installed.
-        BadParameter: there is no such channel, or the spectrograms have a shape that cannot be trained with.
-        OutputFailed: the file could not be written.
-
+    Raises ExtraMissing without torch, and BadParameter if the channel is unknown or the shape cannot be trained with.
     """
     try:
         torch = importlib.import_module("torch")
@@ -95,10 +91,7 @@ def _order(channels: list[str], target: str | None) -> list[int]:
 def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress) -> None:
     """Write the strain of each window of a dataset into a folder; files that are there already stay.
 
-    Raises:
-        UnusableBatch: `data` holds other segments than the dataset was made of.
-        OutputFailed: a file could not be written.
-
+    Raises UnusableBatch if `data` holds other segments than the dataset was made of.
     """
     batch = read_batch(data, progress)
     segments, _ = most_sampled_rate(batch.pieces)

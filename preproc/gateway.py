@@ -33,13 +33,7 @@ class GatewaySource:
         return asyncio.run(self._ask_manifest()).digest
 
     def directory(self, folder: Path, progress: Progress, /) -> Path:
-        """Fetch the segments into a folder within `folder`, and return it.
-
-        Raises:
-            GatewayFailed: a segment cannot be fetched, or differs from the manifest.
-            OutputFailed: a segment cannot be written.
-
-        """
+        """Fetch the segments into a folder within `folder`, and return it; raise GatewayFailed if one cannot be had."""
         asyncio.run(self._bring(folder / self._batch, progress))
         return folder / self._batch
 

@@ -51,9 +51,7 @@ def versions() -> dict[str, str]:
 def working_in(out: Path) -> Iterator[None]:
     """Keep other runs out of an output folder, which is created if missing; the lock of a run that dies is released.
 
-    Raises:
-        OutputFailed: another run works in the folder, or it cannot be created.
-
+    Raises OutputFailed if another run works in the folder, or if it cannot be created.
     """
     with ExitStack() as stack:
         try:

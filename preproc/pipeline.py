@@ -140,11 +140,11 @@ def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Par
         if run.samples < least:
             detail = f"{run.samples * grid.dt:.4g} s, a window and the filter take {least * grid.dt:.4g} s"
             result.rejected.append(grid.finding(run, Reason.SHORT_RUN, detail))
-            continue
-        white = Run(run.channel, run.start + reach, run.stop - reach)
-        result.runs.setdefault(run.channel, []).append(white)
-        for edge in (Run(run.channel, run.start, white.start), Run(run.channel, white.stop, run.stop)):
-            result.rejected.append(grid.finding(edge, Reason.FILTER_EDGE))
+        else:
+            white = Run(run.channel, run.start + reach, run.stop - reach)
+            result.runs.setdefault(run.channel, []).append(white)
+            for edge in (Run(run.channel, run.start, white.start), Run(run.channel, white.stop, run.stop)):
+                result.rejected.append(grid.finding(edge, Reason.FILTER_EDGE))
 
 
 def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> None:

@@ -38,13 +38,7 @@ def draw_contact_sheet(dataset: Path, picture: Path) -> None:
 
 
 def draw_window(dataset: Path, window: int, picture: Path) -> None:
-    """Draw one window of a dataset, a panel for each channel, into a PNG.
-
-    Raises:
-        BadParameter: there is no such window.
-        OutputFailed: the picture could not be written.
-
-    """
+    """Draw one window of a dataset, a panel for each channel, into a PNG; raise BadParameter if it does not exist."""
     with h5py.File(dataset) as file:
         count = len(file["data"])
         if not 0 <= window < count:

@@ -127,8 +127,7 @@ def _summarise_findings(title: str, findings: Iterable[Finding]) -> Iterator[str
     lines = []
     for one in tally(findings):
         line = f"  {one.channel or 'any channel'}: {one.count} x {one.reason}, {one.seconds:.4g} s"
-        fits = len(one.example) <= _MOST_CHARACTERS
-        example = one.example if fits else f"{one.example[: _MOST_CHARACTERS - 1]}…"
+        example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
         lines.append(f"{line} ({example})" if example else line)
     if lines:
         yield title

@@ -6,6 +6,7 @@ All of it in float64: strain of 1e-23 squared is far below what float32 can hold
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,8 @@ def estimate_spectrum(
         raise UnusableChannel(f"{had}, a power spectrum needs {least:g} s")
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), MOST_PERIODOGRAMS)).round().astype(int)
     starts = [starts[index] for index in chosen]
-    channel = runs[0].channel
-    periodograms = np.array([_periodogram(reader.read(channel, at, at + length), sample_rate) for at in starts])
+    estimate = partial(signal.periodogram, fs=sample_rate, window="hann", detrend="linear", scaling="density")
+    periodograms = np.array([estimate(reader.read(runs[0].channel, at, at + length))[1] for at in starts])
     frequency = fft.rfftfreq(length, 1 / sample_rate)
     quiet = _quiet(periodograms, frequency >= parameters.highpass)
     kept, loud = ([at for at, one in zip(starts, quiet, strict=True) if one == kind] for kind in (True, False))
@@ -132,10 +133,6 @@ def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArra
         return np.ones(len(periodograms), dtype=bool)
     loudness = (periodograms[:, band] / median).mean(axis=1)
     return np.asarray(loudness <= LOUD * np.median(loudness))
-
-
-def _periodogram(h: NDArray[np.float64], sample_rate: float) -> NDArray[np.float64]:
-    return np.asarray(signal.periodogram(h, sample_rate, window="hann", detrend="linear", scaling="density")[1])
 
 
 def _median(periodograms: NDArray[np.float64]) -> NDArray[np.float64]:
