@@ -7,7 +7,6 @@ read again when they are needed. A batch may therefore be larger than the memory
 import hashlib
 import math
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from gwwire.manifest import MANIFEST, batch_digest, decode_manifest
 from gwwire.problems import ProblemError
 from gwwire.public import Manifest, ManifestEntry
-from gwwire.segment import Segment, decode_segment
+from gwwire.segment import decode_segment
 from gwwire.spans import TOLERANCE, sampling, stop_of
 from preproc.errors import UnusableBatch
 from preproc.findings import Finding, Reason, about_file
@@ -46,11 +45,8 @@ class Piece:
     """The description of the samples of one file.
 
     Attributes:
-        channel: whose strain it is.
         t0: GPS seconds of the first sample.
         dt: sample spacing in s (see `gwwire.spans.sampling`).
-        samples: how many there are.
-        file: the name of the file.
         fingerprint: SHA-256 of the samples' bits.
         constant: stretches of equal samples as (first, one after the last, value): the first and the last stretch,
             however short, and every one of at least `CONSTANT_SECONDS`.
@@ -77,10 +73,7 @@ class Batch:
 
     Attributes:
         load: returns the samples of one of the `pieces` by its file name, dimensionless, float64.
-        pieces: the usable segments.
         sources: the SHA-256 of every file that was read, by its name.
-        rejected: what cannot be used.
-        notes: what else does not agree with the manifest.
         manifest: the manifest, or None if the batch is not sealed.
 
     """
@@ -99,12 +92,7 @@ class Batch:
 
 
 def digest_directory(directory: Path, progress: Progress) -> str:
-    """Return the digest of the segment files of a directory without decoding them.
-
-    Raises:
-        UnusableBatch: there is no such directory or no segment file.
-
-    """
+    """Return the digest of the segment files of a directory without decoding them; raises as `list_files` does."""
     sources = {}
     for path in progress(list_files(directory), "comparing"):
         # `read_batch` leaves a file that cannot be opened out of the sources, too.
@@ -117,15 +105,7 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     """Describe every segment file of a directory; one that cannot be used is reported among the rejected.
 
     If there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
-    and not used.
-
-    Args:
-        directory: where the files are.
-        progress: wraps the files to be read, to show how far it is.
-
-    Raises:
-        UnusableBatch: there is no such directory, no segment file, or none that can be used.
-
+    and not used. Raises UnusableBatch as `list_files` does, or if no file can be used.
     """
     paths = list_files(directory)
     manifest = _read_manifest(directory / MANIFEST)
@@ -135,13 +115,13 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     for path in progress(paths, "reading"):
         _read_file(path, listed, batch)
     loader.sha256.update(batch.sources)
-    for name in sorted((listed or {}).keys() - {path.name for path in paths}):
-        batch.rejected.append(_missing((listed or {})[name]))
+    for name, entry in sorted((listed or {}).items()):
+        if name not in {path.name for path in paths}:
+            stop, detail = stop_of(entry.t0, entry.n, entry.dt), f"{name} is in the manifest only"
+            batch.rejected.append(Finding(entry.channel or UNNAMED, entry.t0, stop, Reason.MISSING, detail))
     if not batch.pieces:
-        first = batch.rejected[0]
-        raise UnusableBatch(
-            f"none of the {len(batch.rejected)} segment files in {directory} can be used: {first.detail}"
-        )
+        count, first = len(batch.rejected), batch.rejected[0]
+        raise UnusableBatch(f"none of the {count} segment files in {directory} can be used: {first.detail}")
     return batch
 
 
@@ -158,12 +138,7 @@ def constant_samples(dt: float) -> int:
 
 
 def list_files(directory: Path) -> list[Path]:
-    """List the segment files of a directory by name.
-
-    Raises:
-        UnusableBatch: there is no such directory or no segment file.
-
-    """
+    """List the segment files of a directory by name; raise UnusableBatch if there is no such directory or file."""
     try:
         names = sorted(path.name for path in directory.iterdir() if path.match(PATTERN))
     except OSError as error:
@@ -178,18 +153,19 @@ class _Loader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._kept: OrderedDict[str, NDArray[np.float64]] = OrderedDict()
+        # The file that was used last is the last one.
+        self._kept: dict[str, NDArray[np.float64]] = {}
         self._bytes = 0
         self.sha256: dict[str, str] = {}
 
     def __call__(self, file: str) -> NDArray[np.float64]:
-        if file in self._kept:
-            self._kept.move_to_end(file)
-            return self._kept[file]
-        h = self._kept[file] = self._read(file)
-        self._bytes += h.nbytes
+        h = self._kept.pop(file, None)
+        if h is None:
+            h = self._read(file)
+            self._bytes += h.nbytes
+        self._kept[file] = h
         while self._bytes > _CACHED_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._bytes -= self._kept.pop(next(iter(self._kept))).nbytes
         return h
 
     def _read(self, file: str) -> NDArray[np.float64]:
@@ -211,55 +187,43 @@ def _read_manifest(path: Path) -> Manifest | None:
         raise UnusableBatch(f"cannot read the manifest {path}: {error}") from error
 
 
-def _missing(entry: ManifestEntry) -> Finding:
-    stop = stop_of(entry.t0, entry.n, entry.dt)
-    return Finding(entry.channel or UNNAMED, entry.t0, stop, Reason.MISSING, f"{entry.name} is in the manifest only")
-
-
 def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Batch) -> None:
     try:
         body = path.read_bytes()
     except OSError as error:
         batch.rejected.append(about_file(path.name, Reason.UNREADABLE, str(error.strerror)))
         return
-    sha256 = hashlib.sha256(body).hexdigest()
-    batch.sources[path.name] = sha256
+    batch.sources[path.name] = hashlib.sha256(body).hexdigest()
     if listed is not None and path.name not in listed:
-        batch.rejected.append(about_file(path.name, Reason.UNLISTED, "the manifest does not know it"))
-    elif listed is not None and listed[path.name].sha256 != sha256:
-        batch.rejected.append(about_file(path.name, Reason.ALTERED, "its SHA-256 is not the manifest's"))
+        found: Piece | Finding = about_file(path.name, Reason.UNLISTED, "the manifest does not know it")
+    elif listed is not None and listed[path.name].sha256 != batch.sources[path.name]:
+        found = about_file(path.name, Reason.ALTERED, "its SHA-256 is not the manifest's")
     else:
-        _sort_in(path.name, body, batch)
+        found = _decode(path.name, body)
+    if isinstance(found, Piece):
+        batch.pieces.append(found)
+    else:
+        batch.rejected.append(found)
 
 
-def _sort_in(file: str, body: bytes, batch: Batch) -> None:
+def _decode(file: str, body: bytes) -> Piece | Finding:
     try:
         segment = decode_segment(body)
     except ProblemError as error:
         reason = Reason.NOT_FINITE if _NOT_FINITE.search(body) else Reason.UNREADABLE
-        batch.rejected.append(about_file(file, reason, error.detail))
-        return
+        return about_file(file, reason, error.detail)
     h = np.array(segment.h, dtype=np.float64)
-    problem = _problem(segment, h, file)
-    if problem is not None:
-        batch.rejected.append(problem)
-        return
-    batch.pieces.append(describe(segment.channel or UNNAMED, segment.t0, segment.dt, h, file))
-
-
-def _problem(segment: Segment, h: NDArray[np.float64], file: str) -> Finding | None:
     channel = segment.channel or UNNAMED
     stop = segment.t0 + len(h) * segment.dt
     if not _CHANNEL_NAME.fullmatch(channel):
-        why = f"meta.channel: {channel!r} cannot be the name of a channel"
-        return about_file(file, Reason.UNREADABLE, why)
+        return about_file(file, Reason.UNREADABLE, f"meta.channel: {channel!r} cannot be the name of a channel")
     # The validator refuses these today; one NaN that got past it would make a channel's whole spectrum NaN.
     if not (np.isfinite(h).all() and math.isfinite(stop) and math.isfinite(1 / segment.dt)):
         return about_file(file, Reason.NOT_FINITE, "not every number is finite")
     if math.ulp(segment.t0) / 2 > TOLERANCE * segment.dt:
         detail = f"{file}: at t0 = {segment.t0:g} s steps of {segment.dt:g} s are below what a float can tell apart"
         return Finding(channel, segment.t0, stop, Reason.OFF_GRID, detail)
-    return None
+    return describe(channel, segment.t0, segment.dt, h, file)
 
 
 def _constant(h: NDArray[np.float64], least: int) -> tuple[tuple[int, int, float], ...]:

@@ -12,46 +12,25 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from preproc.errors import BadParameter, PreprocError
 from preproc.executors import Executor, here, in_processes, on_dask
+from preproc.exports import torch_is_installed
 from preproc.parameter_file import read_parameters
-from preproc.parameters import Parameters
+from preproc.parameters import DESCRIBED, Parameters
 from preproc.plots import draw_window
 from preproc.progress import Progress, bar, silent
-from preproc.qt import torch_is_installed
-from preproc.run import ANNALISA, DATASET, PICTURE, QT, Request, fulfil
-from preproc.source import DirectorySource, Source
-from preproc.summary import summarise
+from preproc.report import summarise
+from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request, Source, fulfil
 
 _EXIT_CODES = "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 130 interrupted."
 _GATEWAY = "http://127.0.0.1:8000"
+#: Checks the options, and returns what runs the command.
+Prepare = Callable[[argparse.Namespace], Callable[[], int]]
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
-
-_HELP = {
-    "window": "length of a spectrogram in s",
-    "stride": "distance between two windows in s (default: the window's length)",
-    "padding": "strain in s around a window that the transform sees",
-    "q": "quality factor of the transform",
-    "fmin": "lowest frequency in Hz",
-    "fmax": "highest frequency in Hz",
-    "rows": "number of frequencies, spaced logarithmically",
-    "columns": "number of times in a window",
-    "mismatch": "largest fractional energy loss between neighbouring tiles",
-    "highpass": "corner of the highpass in Hz",
-    "fduration": "length of the whitening filter in s",
-    "psd_fftlength": "length of a periodogram of the power spectrum in s",
-    "psd_nfft": "the same in samples",
-    "psd_hop_length": "samples between two periodograms (default: half of one)",
-    "train_proportion": "share of the windows to train with",
-    "validation_proportion": "share of the windows to validate with; the rest is to test with",
-    "split_block": "s of windows that stay together when they are split",
-    "guard": "s between windows of different parts of the split",
-    "rnd_seed": "decides which blocks go where",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,16 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
-    if options.data is None and options.batch is None:
-        raise BadParameter("--data DIR or --batch ID is required where DATART is not set")
     source: Source
     if options.batch is not None:
         from preproc.gateway import GatewaySource  # noqa: PLC0415 (a directory needs no HTTP client)
 
         source = GatewaySource(options.gateway, options.batch, _api_key(options))
+    elif options.data is None:
+        raise BadParameter("--data DIR or --batch ID is required where DATART is not set")
+    elif options.out.resolve() == options.data.resolve():
+        raise BadParameter("--out must not be the directory of the data, which stays as it is")
     else:
-        if options.out.resolve() == options.data.resolve():
-            raise BadParameter("--out must not be the directory of the data, which stays as it is")
         source = DirectorySource(options.data)
     request = Request(source, options.out, _parameters(options), _exports(options), options.target)
     return partial(_run, request, _executor(options), options.window_png)
@@ -101,12 +80,12 @@ def _run(request: Request, executor: Executor, windows: Sequence[int]) -> int:
 
 
 def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
-    from preproc.watch import Watch, Worker  # noqa: PLC0415 (the other commands need no HTTP client)
+    from preproc.watch import Worker  # noqa: PLC0415 (the other commands need no HTTP client)
 
-    plan = Watch(
+    worker = Worker(
         url=options.gateway,
         out=options.out,
-        worker=options.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        name=options.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         parameters=_parameters(options),
         exports=_exports(options),
         target=options.target,
@@ -115,59 +94,49 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
         clean=options.clean,
         once=options.once,
         api_key=_api_key(options),
+        progress=_progress(),
+        executor=_executor(options),
+        tell=_say,
     )
-    worker = Worker(plan, _progress(), _executor(options), _say)
     return lambda: asyncio.run(worker.work()) or 0
 
 
 def _prepare_plot(options: argparse.Namespace) -> Callable[[], int]:
-    return partial(_plot, options.dataset, options.windows, options.out or options.dataset.parent)
+    return lambda: _plot(options)
 
 
-def _plot(dataset: Path, windows: Sequence[int], out: Path) -> int:
-    for window in windows:
-        picture = out / f"window-{window}.png"
-        draw_window(dataset, window, picture)
+def _plot(options: argparse.Namespace) -> int:
+    for window in options.windows:
+        picture = (options.out or options.dataset.parent) / f"window-{window}.png"
+        draw_window(options.dataset, window, picture)
         _say(str(picture))
     return 0
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m preproc", description="Turn batches of strain segments into spectrograms for training."
-    )
+    about = "Turn batches of strain segments into spectrograms for training."
+    parser = argparse.ArgumentParser(prog="python -m preproc", description=about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="make a dataset of a batch",
-        description=f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch.",
-        epilog=_EXIT_CODES,
-    )
-    datart = environment.get("DATART")
+    add = partial(commands.add_parser, epilog=_EXIT_CODES)
+    about = f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch."
+    run = add("run", help="make a dataset of a batch", description=about)
+    datart = environment.get("DATART") or None
     where = run.add_mutually_exclusive_group()
-    where.add_argument(
-        "--data", type=Path, metavar="DIR", default=Path(datart) if datart else None, help="the batch (default: DATART)"
-    )
+    where.add_argument("--data", type=Path, metavar="DIR", default=datart, help="the batch (default: DATART)")
     where.add_argument("--batch", metavar="ID", help="the batch, from the gateway")
-    run.add_argument(
-        "--window-png", type=int, metavar="N", action="append", default=[], help="draw this window alone, too"
-    )
+    picture = "draw this window alone, too"
+    run.add_argument("--window-png", type=int, metavar="N", action="append", default=[], help=picture)
     _add_shared(run, environment, _prepare_run)
-    watch = commands.add_parser(
-        "watch",
-        help="make a dataset of each batch that is frozen",
-        description="Wait until the datastore is FROZEN, claim the batch, make its dataset in OUT/ID, and again.",
-        epilog=_EXIT_CODES,
-    )
+    about = "Wait until the datastore is FROZEN, claim the batch, make its dataset in OUT/ID, and again."
+    watch = add("watch", help="make a dataset of each batch that is frozen", description=about)
     watch.add_argument("--clean", action="store_true", help="have a batch archived once its dataset is published")
     watch.add_argument("--once", action="store_true", help="end after a batch")
     watch.add_argument("--worker", metavar="NAME", help="the name to claim with, a worker's own (default: made up)")
-    watch.add_argument(
-        "--lease", type=_seconds, default=60.0, metavar="S", help="s a claim lasts unless renewed (default: 60)"
-    )
+    lease = "s a claim lasts unless renewed (default: 60)"
+    watch.add_argument("--lease", type=_seconds, default=60.0, metavar="S", help=lease)
     watch.add_argument("--poll", type=_seconds, default=5.0, metavar="S", help="s between two looks (default: 5)")
     _add_shared(watch, environment, _prepare_watch)
-    plot = commands.add_parser("plot", help="draw single windows of a dataset", epilog=_EXIT_CODES)
+    plot = add("plot", help="draw single windows of a dataset")
     plot.add_argument("dataset", type=Path, metavar="DATASET", help=f"a {DATASET}")
     plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window, the first is 0")
     plot.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: beside the dataset)")
@@ -175,47 +144,30 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_shared(
-    parser: argparse.ArgumentParser,
-    environment: Mapping[str, str],
-    prepare: Callable[[argparse.Namespace], Callable[[], int]],
-) -> None:
-    """Add what both commands that make datasets take."""
+def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str], prepare: Prepare) -> None:
     parser.set_defaults(prepare=prepare, parser=parser)
     add = parser.add_argument
     add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help="its address (default: SRV)")
-    add(
-        "--key-file",
-        type=Path,
-        metavar="FILE",
-        default=environment.get("GLITCHFLOW_KEY_FILE") or None,
-        help="a file with the API key, where the gateway asks for one (default: GLITCHFLOW_KEY_FILE)",
-    )
+    key = "a file with the API key, where the gateway asks for one (default: GLITCHFLOW_KEY_FILE)"
+    add("--key-file", type=Path, metavar="FILE", default=environment.get("GLITCHFLOW_KEY_FILE") or None, help=key)
     add("--out", type=Path, metavar="DIR", required=True, help="where the result goes, made if missing")
     add("--jobs", type=_positive, metavar="N", default=1, help="processes that compute (default: 1)")
     add("--scheduler", metavar="URL", help="compute on the Dask cluster of this scheduler, like tcp://host:8786")
-    add(
-        "--export",
-        choices=[*_EXPORTS, "none"],
-        action="append",
-        help=f"also make {QT} (default where torch is installed), or a folder of strain for ANNALISA",
-    )
+    export = f"also make {QT} (default where torch is installed), or a folder of strain for ANNALISA"
+    add("--export", choices=[*_EXPORTS, "none"], action="append", help=export)
     add("--target", metavar="CHANNEL", help=f"the channel that comes first in {QT} (default: the first by name)")
     add("--parameters", type=Path, metavar="FILE", help="YAML with the parameters, in the training code's names")
-    for field in fields(Parameters):
-        default = None if field.name == "stride" else field.default
-        add(
-            f"--{field.name.replace('_', '-')}",
-            type=float if field.type is float else int,
-            metavar="N",
-            help=_HELP[field.name] + ("" if default is None else f" (default: {default:g})"),
-        )
+    defaults = Parameters()
+    for name, (kind, text) in DESCRIBED.items():
+        default = None if name == "stride" else getattr(defaults, name)
+        more = "" if default is None else f" (default: {default:g})"
+        add(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text + more)
 
 
 def _parameters(options: argparse.Namespace) -> Parameters:
     """Return the parameters of the file, overridden by those of the command line."""
     chosen = {} if options.parameters is None else read_parameters(options.parameters)
-    named = {field.name: getattr(options, field.name) for field in fields(Parameters)}
+    named = {name: getattr(options, name) for name in DESCRIBED}
     chosen |= {name: value for name, value in named.items() if value is not None}
     if "window" in chosen:
         chosen.setdefault("stride", chosen["window"])
@@ -257,13 +209,11 @@ def _positive(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    try:
+    with suppress(ValueError):
         seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
+        if 0 < seconds < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
 def _say(text: str) -> None:

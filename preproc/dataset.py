@@ -23,8 +23,8 @@ parameters and versions give the same bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,30 +36,20 @@ from preproc.batch import Batch
 from preproc.findings import Finding, Reason
 from preproc.job import versions
 from preproc.parameters import Parameters
-from preproc.publish import published
-from preproc.runs import Grid, Run
+from preproc.qtransform import QTransform
+from preproc.runs import Grid, Runs
 from preproc.split import Part
 from preproc.whiten import Spectrum
+from preproc.windows import Span
 
 _TEXT = h5py.string_dtype()
-_SPAN = ("span", np.float64, (2,))
-RUN = np.dtype([_SPAN, ("channel", _TEXT)])
-FINDING = np.dtype([_SPAN, ("channel", _TEXT), ("reason", _TEXT)])
-SOURCE = np.dtype([("file name", _TEXT), ("sha256", _TEXT)])
+_RUN = [("span", np.float64, (2,)), ("channel", _TEXT)]
+_SOURCE = [("file name", _TEXT), ("sha256", _TEXT)]
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The loudest pixel of one window of one channel.
-
-    Attributes:
-        energy: normalised energy.
-        gps: GPS seconds of the pixel's column.
-        frequency: of the pixel's row, in Hz.
-        window: the window's index.
-        channel: the channel's index.
-
-    """
+    """The loudest pixel of one window of one channel (their indices), in GPS seconds and Hz."""
 
     energy: float
     gps: float
@@ -69,22 +59,20 @@ class Peak:
 
 
 class DatasetWriter:
-    """Fills a dataset: first `write_axes`, then windows as they come, then `write_record`; see `created`."""
+    """Fills a dataset: first `write_axes`, then windows as they come, then the rest."""
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
         #: GPS seconds at which the windows start that are there by now.
         self.starts: list[float] = []
 
-    def write_axes(
-        self, channels: Sequence[str], frequency: NDArray[np.float64], time_offset: NDArray[np.float64]
-    ) -> None:
+    def write_axes(self, channels: Sequence[str], transform: QTransform) -> None:
         """Write the axes of the windows."""
-        shape = (len(channels), len(frequency), len(time_offset))
+        shape = (len(channels), len(transform.frequency), len(transform.time_offset))
         data = self._file.create_dataset("data", (0, *shape), np.float32, maxshape=(None, *shape), chunks=(1, *shape))
         data.attrs["unit"] = "normalised energy"
-        self._write_scale("frequency", frequency, "Hz")
-        self._write_scale("time_offset", time_offset, "s")
+        self._write_scale("frequency", transform.frequency, "Hz")
+        self._write_scale("time_offset", transform.time_offset, "s")
         self._file["channels"] = np.array(channels, dtype=_TEXT)
         for axis, name in enumerate(("gps_start", "channels", "frequency", "time_offset")):
             data.dims[axis].label = name
@@ -107,39 +95,33 @@ class DatasetWriter:
             density.attrs["unit"] = "1/Hz"
             density.attrs["seconds"] = spectrum.seconds
             density.dims[0].attach_scale(self._file["psd_frequency"])
-        spans = [((grid.gps(a), grid.gps(b)), channel) for channel, one in spectra.items() for a, b in one.spans]
-        self._file["psd_spans"] = np.array(spans, dtype=RUN)
+        spans = [(span, channel) for channel, one in spectra.items() for span in one.spans]
+        self._write_spans("psd_spans", spans, grid)
 
-    def write_split(self, parts: Sequence[Part]) -> None:
-        """Write what each window is for."""
-        self._file["split"] = np.array([part.value for part in parts], dtype=_TEXT)
+    def write_parameters(self, parameters: Parameters, job: str, split: Sequence[Part]) -> None:
+        """Write every parameter, the versions of what computed with them, and what each window is for."""
+        self._file["split"] = np.array([part.value for part in split], dtype=_TEXT)
+        named = {f"version_{name}": text for name, text in versions().items()}
+        self._file.attrs.update(parameters.given() | named | {"job": job})
 
-    def write_record(
-        self,
-        batch: Batch,
-        grid: Grid,
-        runs: Sequence[Run],
-        rejected: Sequence[Finding],
-        notes: Sequence[Finding],
-    ) -> None:
+    def write_record(self, batch: Batch, runs: Runs, rejected: Sequence[Finding], notes: Sequence[Finding]) -> None:
         """Write what the windows came from, and what did not become one."""
         self._file["gps_start"] = np.array(self.starts, dtype=np.float64)
         self._file["event_id"] = np.array([f"{start:.6f}" for start in self.starts], dtype=_TEXT)
-        spans = [((grid.gps(run.start), grid.gps(run.stop)), run.channel) for run in runs]
-        self._file["runs"] = np.array(spans, dtype=RUN)
-        self._file["rejected"] = _table(rejected)
-        self._file["notes"] = _table(notes)
-        self._file["sources"] = np.array(sorted(batch.sources.items()), dtype=SOURCE)
-        self._file.attrs["sample_rate"] = grid.sample_rate
+        self._write_spans("runs", [((run.start, run.stop), run.channel) for run in runs.all], runs.grid)
+        for name, findings in (("rejected", rejected), ("notes", notes)):
+            rows = [((found.start, found.stop), found.channel, str(found)) for found in sorted(findings, key=_order)]
+            self._file[name] = np.array(rows, dtype=[*_RUN, ("reason", _TEXT)])
+        self._file["sources"] = np.array(sorted(batch.sources.items()), dtype=_SOURCE)
+        self._file.attrs["sample_rate"] = runs.grid.sample_rate
         self._file.attrs["batch_digest"] = batch.digest
         if batch.manifest is not None:
             self._file.attrs["batch_id"] = batch.manifest.batch
             self._file.attrs["manifest_digest"] = batch.manifest.digest
 
-    def write_parameters(self, parameters: Parameters, job: str) -> None:
-        """Write every parameter and the versions of what computed with them."""
-        named = {f"version_{name}": text for name, text in versions().items()}
-        self._file.attrs.update(parameters.given() | named | {"job": job})
+    def _write_spans(self, name: str, spans: Iterable[tuple[Span, str]], grid: Grid) -> None:
+        rows = [((grid.gps(start), grid.gps(stop)), channel) for (start, stop), channel in spans]
+        self._file[name] = np.array(rows, dtype=_RUN)
 
     def _write_scale(self, name: str, values: NDArray[np.float64], unit: str) -> None:
         scale = self._file.create_dataset(name, data=values)
@@ -147,26 +129,12 @@ class DatasetWriter:
         scale.make_scale(name)
 
 
-@contextmanager
-def created(path: Path) -> Iterator[DatasetWriter]:
-    """Yield a writer of a dataset that appears at `path` when the block ends without an exception.
-
-    Raises:
-        OutputFailed: it could not be written.
-
-    """
-    with published(path) as partial, h5py.File(partial, "w") as file:
-        yield DatasetWriter(file)
-
-
 def job_of(path: Path) -> str | None:
     """Return the key of the job that a dataset is the result of, or None if there is no readable dataset."""
-    try:
-        with h5py.File(path) as file:
-            job = file.attrs.get("job")
-    except OSError:
-        return None
-    return job if isinstance(job, str) else None
+    with suppress(OSError), h5py.File(path) as file:
+        job = file.attrs.get("job")
+        return job if isinstance(job, str) else None
+    return None
 
 
 def peaks(file: h5py.File) -> Iterator[Peak]:
@@ -177,6 +145,15 @@ def peaks(file: h5py.File) -> Iterator[Peak]:
             row, column = np.unravel_index(int(np.argmax(energy)), energy.shape)
             gps = float(start + time_offset[column])
             yield Peak(float(energy[row, column]), gps, float(frequency[row]), window, channel)
+
+
+def loudest_of(file: h5py.File) -> list[Peak]:
+    """Return the loudest pixel of each channel."""
+    loudest: dict[int, Peak] = {}
+    for peak in peaks(file):
+        if peak.channel not in loudest or peak.energy > loudest[peak.channel].energy:
+            loudest[peak.channel] = peak
+    return [loudest[channel] for channel in sorted(loudest)]
 
 
 def channels_of(file: h5py.File) -> list[str]:
@@ -195,12 +172,11 @@ def span_of(file: h5py.File) -> tuple[float, float]:
     return float(spans[:, 0].min()), float(spans[:, 1].max())
 
 
-def runs_of(file: h5py.File) -> dict[str, list[float]]:
-    """Return the lengths in s of the runs of each channel."""
-    runs: dict[str, list[float]] = {}
+def runs_of(file: h5py.File) -> dict[str, list[list[float]]]:
+    """Return the runs of each channel, as GPS seconds [start, stop]."""
+    runs: dict[str, list[list[float]]] = {}
     for row in file["runs"][:]:
-        start, stop = row["span"]
-        runs.setdefault(row["channel"].decode(), []).append(float(stop - start))
+        runs.setdefault(row["channel"].decode(), []).append(row["span"].tolist())
     return runs
 
 
@@ -212,11 +188,6 @@ def findings_of(file: h5py.File, table: str) -> list[Finding]:
         start, stop = row["span"]
         found.append(Finding(row["channel"].decode(), float(start), float(stop), Reason(reason), detail))
     return found
-
-
-def _table(findings: Sequence[Finding]) -> NDArray[np.void]:
-    rows = [((found.start, found.stop), found.channel, str(found)) for found in sorted(findings, key=_order)]
-    return np.array(rows, dtype=FINDING)
 
 
 def _order(found: Finding) -> tuple[str, bool, float, str]:

@@ -1,17 +1,4 @@
-"""The exceptions of preprocessing. Each message is one line that says what was found and what is needed.
-
-PreprocError
-├── BadParameter        a parameter makes no sense, by itself or together with another
-├── UnusableBatch       there is no segment that can be used, or the batch is not what it says it is
-├── UnusableChannel     a channel cannot be whitened; the others may still go on
-├── NoWindow            what was read does not fill a single window
-├── WorkersFailed       the processes or the cluster that compute spectrograms failed
-├── ExtraMissing        what was asked for needs software that is not installed
-├── FolderBusy          another run works in the same output folder
-├── LeaseLost           another worker has the batch now
-├── GatewayFailed       the batch cannot be had from the gateway
-└── OutputFailed        the result could not be written
-"""
+"""The exceptions of preprocessing. Each message is one line that says what was found and what is needed."""
 
 
 class PreprocError(Exception):
@@ -42,17 +29,9 @@ class ExtraMissing(PreprocError):
     """What was asked for needs software that is not installed."""
 
 
-class FolderBusy(PreprocError):
-    """Another run works in the same output folder."""
-
-
-class LeaseLost(PreprocError):
-    """Another worker has the batch now."""
-
-
 class GatewayFailed(PreprocError):
-    """The batch cannot be had from the gateway."""
+    """The batch cannot be had from the gateway, or another worker has it now."""
 
 
 class OutputFailed(PreprocError):
-    """The result could not be written."""
+    """The result could not be written, or another run writes to the same folder."""

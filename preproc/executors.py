@@ -1,7 +1,6 @@
 """Where tasks are computed: here, in processes of this machine, or by the workers of a Dask cluster.
 
-Each takes the work and the tasks, and yields the results in the order of the tasks. Few tasks are under way at a time,
-so that memory stays bounded however many there are.
+Few tasks are under way at a time, so that memory stays bounded however many there are.
 """
 
 import importlib
@@ -13,32 +12,31 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from importlib.metadata import version
 from multiprocessing.connection import wait
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from preproc.errors import ExtraMissing, WorkersFailed
+from preproc.job import versions
 from preproc.spectrograms import Task
 
 Spectrograms = NDArray[np.float32]
 Work = Callable[[Task], Spectrograms]
+#: Computes tasks, and yields the results in their order; ending the iteration early stops what is under way.
+Executor = Callable[[Work, Iterable[Task]], Generator[Spectrograms]]
+#: Submits a task, and returns a future: of `concurrent.futures` or of Dask, which have no type in common.
+Submit = Callable[[Task], Any]
 #: Tasks under way for each worker: one is computed, the next one is there already.
 _AHEAD = 2
 _SCHEDULER_SECONDS = 20
 
-
-class Executor(Protocol):
-    """Computes tasks; ending the iteration early stops what is under way."""
-
-    def __call__(self, work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
-        """Return the results in the order of the tasks."""
+#: What a process of the pool computes.
+_work: Work
 
 
-def here(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
+def here(work: Work, tasks: Iterable[Task]) -> Generator[Spectrograms]:
     """Compute in this process."""
     yield from map(work, tasks)
 
@@ -46,7 +44,7 @@ def here(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
 def in_processes(jobs: int) -> Executor:
     """Compute in so many processes of this machine."""
 
-    def run(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
+    def run(work: Work, tasks: Iterable[Task]) -> Generator[Spectrograms]:
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (work,))
         try:
             yield from _in_order(lambda task: pool.submit(_compute, task), tasks, _AHEAD * jobs)
@@ -61,7 +59,7 @@ def in_processes(jobs: int) -> Executor:
 def on_dask(address: str) -> Executor:
     """Compute on the workers of the Dask cluster whose scheduler listens at `address`, like `tcp://host:8786`."""
 
-    def run(work: Work, tasks: Iterable[Task], /) -> Generator[Spectrograms]:
+    def run(work: Work, tasks: Iterable[Task]) -> Generator[Spectrograms]:
         try:
             distributed = importlib.import_module("distributed")
         except ImportError as error:
@@ -76,14 +74,14 @@ def on_dask(address: str) -> Executor:
     return run
 
 
-def _shared(client: Any, address: str, work: Work) -> tuple[Callable[[Task], "Pending"], int]:
+def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:
     """Send the work to every worker once; return what submits a task, and how many may be in flight."""
     try:
         client.wait_for_workers(1, timeout=_SCHEDULER_SECONDS)
     except TimeoutError as error:
         raise WorkersFailed(f"the Dask cluster at {address} has no workers") from error
-    ours, theirs = _versions(), client.run(_versions)
-    for worker, found in theirs.items():
+    ours = _versions()
+    for worker, found in client.run(_versions).items():
         if found != ours:
             raise WorkersFailed(f"the Dask worker {worker} has {found}, here is {ours}: results would differ")
     shared = client.scatter(work, broadcast=True, hash=False)
@@ -91,8 +89,8 @@ def _shared(client: Any, address: str, work: Work) -> tuple[Callable[[Task], "Pe
     return lambda task: client.submit(_apply, shared, task, pure=False), threads
 
 
-def _in_order(submit: Callable[[Task], "Pending"], tasks: Iterable[Task], ahead: int) -> Generator[Spectrograms]:
-    pending: deque[Pending] = deque()
+def _in_order(submit: Submit, tasks: Iterable[Task], ahead: int) -> Generator[Spectrograms]:
+    pending: deque[Any] = deque()
     try:
         for task in tasks:
             pending.append(submit(task))
@@ -105,21 +103,7 @@ def _in_order(submit: Callable[[Task], "Pending"], tasks: Iterable[Task], ahead:
             one.cancel()
 
 
-class Pending(Protocol):
-    """A result to come."""
-
-    def result(self) -> Spectrograms:
-        """Wait for it."""
-
-    def cancel(self) -> object:
-        """Do without it."""
-
-
-_work: Work | None = None
-
-
 def _begin(work: Work) -> None:
-    """Prepare a process of the pool."""
     global _work  # noqa: PLW0603 (what a process of a pool keeps between two tasks can only be global)
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -127,15 +111,12 @@ def _begin(work: Work) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent := multiprocessing.parent_process():
         wait([parent.sentinel])
     os._exit(1)
 
 
 def _compute(task: Task) -> Spectrograms:
-    if _work is None:
-        raise RuntimeError("the process was not prepared")
     return _work(task)
 
 
@@ -144,8 +125,4 @@ def _apply(work: Work, task: Task) -> Spectrograms:
 
 
 def _versions() -> dict[str, str]:
-    return {
-        "glitchflow-datastore": version("glitchflow-datastore"),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }
+    return {name: versions()[name] for name in ("glitchflow_datastore", "numpy", "scipy")}

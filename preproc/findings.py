@@ -37,16 +37,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One thing found.
-
-    Attributes:
-        channel: the channel it is about, empty if unknown.
-        start: GPS seconds of the first sample concerned, NaN if unknown.
-        stop: GPS seconds after the last sample concerned, NaN if unknown.
-        reason: the kind of thing.
-        detail: what there is to say beyond that, for people.
-
-    """
+    """One thing found in [start, stop) GPS seconds of a channel; "" and NaN if unknown; the detail is for people."""
 
     channel: str
     start: float
@@ -84,8 +75,8 @@ def tally(findings: Iterable[Finding]) -> list[Tally]:
     groups: dict[tuple[str, Reason], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.channel, finding.reason), []).append(finding)
-    tallies = [
-        Tally(reason, channel, len(group), sum(found.seconds for found in group), group[0].detail)
-        for (channel, reason), group in groups.items()
-    ]
+    tallies = []
+    for (channel, reason), group in groups.items():
+        seconds = sum(found.seconds for found in group)
+        tallies.append(Tally(reason, channel, len(group), seconds, group[0].detail))
     return sorted(tallies, key=lambda one: (-one.seconds, one.channel, one.reason))

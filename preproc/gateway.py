@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,19 +15,12 @@ from preproc.publish import published
 
 #: Segments in flight.
 _AT_A_TIME = 16
-_FOLDER = ".batch"
 
 
 class GatewaySource:
     """A frozen or archived batch by its id.
 
     Segments that were fetched before are not fetched again, so that an interrupted run continues where it stopped.
-
-    Args:
-        url: the address of the gateway.
-        batch: the id of the batch.
-        api_key: see `GlitchflowClient`.
-
     """
 
     def __init__(self, url: str, batch: str, api_key: str | None = None) -> None:
@@ -37,29 +29,13 @@ class GatewaySource:
         self._api_key = api_key
 
     def digest(self, _progress: Progress, /) -> str:
-        """Return the digest in the manifest.
-
-        Raises:
-            GatewayFailed: there is no such batch, it is not sealed, or the gateway does not answer.
-
-        """
+        """Return the digest in the manifest; raise GatewayFailed if there is no such sealed batch, or no answer."""
         return asyncio.run(self._ask_manifest()).digest
 
-    def directory(self, out: Path, progress: Progress, /) -> Path:
-        """Fetch the segments into a folder of `out`, and return it.
-
-        Raises:
-            GatewayFailed: a segment cannot be fetched, or differs from the manifest.
-            OutputFailed: a segment cannot be written.
-
-        """
-        folder = out / _FOLDER / self._batch
-        asyncio.run(self._bring(folder, progress))
-        return folder
-
-    def forget(self, out: Path, /) -> None:
-        """Remove the folder."""
-        shutil.rmtree(out / _FOLDER, ignore_errors=True)
+    def directory(self, folder: Path, progress: Progress, /) -> Path:
+        """Fetch the segments into a folder within `folder`, and return it; raise GatewayFailed if one cannot be had."""
+        asyncio.run(self._bring(folder / self._batch, progress))
+        return folder / self._batch
 
     async def _ask_manifest(self) -> Manifest:
         try:

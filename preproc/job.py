@@ -20,7 +20,7 @@ import scipy
 from numpy.typing import NDArray
 
 from gwservice.atomic import locked
-from preproc.errors import FolderBusy, OutputFailed
+from preproc.errors import OutputFailed
 from preproc.parameters import Parameters
 from preproc.publish import published
 
@@ -28,8 +28,6 @@ from preproc.publish import published
 WINDOWS_IN_BLOCK = 32
 #: What network file systems without locks answer; on those, each run needs an output folder of its own.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
-_FOLDER = ".job"
-_KEY = "key"
 
 
 def job_key(digest: str, parameters: Parameters) -> str:
@@ -53,10 +51,7 @@ def versions() -> dict[str, str]:
 def working_in(out: Path) -> Iterator[None]:
     """Keep other runs out of an output folder, which is created if missing; the lock of a run that dies is released.
 
-    Raises:
-        FolderBusy: another run works in it.
-        OutputFailed: it cannot be created.
-
+    Raises OutputFailed if another run works in the folder, or if it cannot be created.
     """
     with ExitStack() as stack:
         try:
@@ -65,7 +60,7 @@ def working_in(out: Path) -> Iterator[None]:
             stack.callback(_remove_empty, out)
             stack.enter_context(locked(out, folder=True))
         except BlockingIOError:
-            raise FolderBusy(f"another run works in {out}") from None
+            raise OutputFailed(f"another run works in {out}") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error
@@ -78,21 +73,15 @@ def _remove_empty(folder: Path) -> None:
 
 
 class Job:
-    """The blocks of one run.
-
-    Args:
-        out: the folder of the result; the blocks are in a folder inside.
-        key: see `job_key`.
-
-    """
+    """The blocks of one run, in a folder within the folder `out` of its result; for the key, see `job_key`."""
 
     def __init__(self, out: Path, key: str) -> None:
-        self._folder = out / _FOLDER
+        self._folder = out / ".job"
         self.key = key
 
     def begin(self) -> None:
         """Remove the existing blocks unless they are of this job."""
-        key = self._folder / _KEY
+        key = self._folder / "key"
         try:
             if not key.exists() or key.read_text() != self.key:
                 self.forget()

@@ -1,27 +1,18 @@
 """Read parameters from a YAML file that uses the training code's names.
 
-`process.yaml` and `whiten.yaml` of GlitchFlow, written one below the other into one file, are such a file:
-
-```yaml
-dataset_proc:
-  parameters: {q: 12, frange: [8, 500], num_t_bins: 257, num_f_bins: 64, qslicemin: 0, qslicemax: -1}
-whiten:
-  {psd_nfft: 8192, truncation_window_size: 2}
-```
-
-A key takes effect, or belongs to something that is not done here (a GPU's batch size), or must have the one value that
-is done here (`average_type: median`). Anything else is refused by name, so that no wish is lost in silence.
+GlitchFlow's `process.yaml` and `whiten.yaml`, written one below the other into one file, are such a file. A key takes
+effect, or belongs to something that is not done here (a GPU's batch size), or must have the one value that is done
+here (`average_type: median`). Anything else is refused by name, so that no wish is lost in silence.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from preproc.errors import BadParameter
-from preproc.parameters import Parameters
+from preproc.parameters import DESCRIBED
 
 #: The training code's names of what has another name here, by section.
 RENAMED = {
@@ -36,21 +27,10 @@ SECTIONS = {
 }
 #: What has one value only: what is done here.
 FIXED: dict[str, dict[str, Any]] = {
-    "process": {
-        "logf": True,
-        "qtile": False,
-        "energy_mode": True,
-        "phase_mode": False,
-        "psd": None,
-        "window_param": None,
-    },
-    "whiten": {
-        "average_type": "median",
-        "psd_window_type": "hann",
-        "truncation_window_type": "hann",
-        "detrend": True,
-        "convolve_method": "overlapsave",
-    },
+    "process": {"logf": True, "qtile": False, "energy_mode": True, "phase_mode": False}
+    | {"psd": None, "window_param": None},
+    "whiten": {"average_type": "median", "psd_window_type": "hann", "truncation_window_type": "hann"}
+    | {"detrend": True, "convolve_method": "overlapsave"},
 }
 #: What has no effect here: resolutions that the numbers of bins overrule, and settings of other methods.
 IDLE = {
@@ -62,25 +42,16 @@ IDLE = {
         *("truncation_planck_epsilon", "truncation_kaiser_beta"),
     },
 }
-_KINDS = {field.name: float if field.type is float else int for field in fields(Parameters)}
-_PAIR = 2
 
 
 def read_parameters(path: Path) -> dict[str, float]:
-    """Read the parameters that a file names, by their names in `Parameters`.
-
-    Raises:
-        BadParameter: the file cannot be read, or says something that cannot be done.
-
-    """
+    """Return the parameters that a file names, by their names in `Parameters`; raise BadParameter if it cannot."""
     try:
-        content = yaml.safe_load(path.read_text())
+        return _read_sections(yaml.safe_load(path.read_text()))
     except OSError as error:
         raise BadParameter(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadParameter(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    try:
-        return _read_sections(content)
     except BadParameter as error:
         raise BadParameter(f"{path}: {error}") from error
 
@@ -99,18 +70,17 @@ def _read_sections(content: object) -> dict[str, float]:
 
 
 def _read_section(section: str, content: Mapping[str, Any]) -> dict[str, float]:
-    parameters: dict[str, float] = {}
     content = dict(content)
-    if section == "process":
-        parameters |= _read_range(content) | _read_columns(content)
+    parameters = _read_range(content) | _read_columns(content) if section == "process" else {}
     for key, value in content.items():
         name = RENAMED.get(section, {}).get(key, key)
         if name in SECTIONS[section]:
-            number = _number(_KINDS[name], f"{section}: {key}", value)
+            number = _number(DESCRIBED[name][0], f"{section}: {key}", value)
             if parameters.setdefault(name, number) != number:
                 raise BadParameter(f"{section}: {key} is {number:g}, but another key says {parameters[name]:g}")
         elif key in FIXED.get(section, {}):
-            _require_fixed(section, key, value)
+            if value != (only := FIXED[section][key]):
+                raise BadParameter(f"{section}: {key} {value!r} is not done here, only {only!r}")
         elif key not in IDLE.get(section, set()):
             raise BadParameter(f"{section}: {key} is not known")
     return parameters
@@ -120,10 +90,11 @@ def _read_range(content: dict[str, Any]) -> dict[str, float]:
     """Remove `frange: [fmin, fmax]` from a section, and return it."""
     if "frange" not in content:
         return {}
-    pair = content.pop("frange")
-    if not isinstance(pair, list) or len(pair) != _PAIR:
-        raise BadParameter(f"process: frange must be [lowest, highest] in Hz, got {pair!r}")
-    return {name: _number(float, "process: frange", value) for name, value in zip(("fmin", "fmax"), pair, strict=True)}
+    match content.pop("frange"):
+        case [lowest, highest]:
+            return {n: _number(float, "process: frange", value) for n, value in (("fmin", lowest), ("fmax", highest))}
+        case other:
+            raise BadParameter(f"process: frange must be [lowest, highest] in Hz, got {other!r}")
 
 
 def _read_columns(content: dict[str, Any]) -> dict[str, float]:
@@ -138,17 +109,10 @@ def _read_columns(content: dict[str, Any]) -> dict[str, float]:
     return {"columns": len(range(bins)[:last])}
 
 
-def _number(kind: Callable[[float], float], name: str, value: object) -> float:
-    whole = not isinstance(value, bool) and isinstance(value, int)
-    if whole or (kind is float and isinstance(value, float)):
-        return kind(value)  # type: ignore[arg-type]  # mypy does not follow the name `whole`
+def _number(kind: type[float], name: str, value: object) -> float:
+    if isinstance(value, int if kind is int else int | float) and not isinstance(value, bool):
+        return kind(value)
     raise BadParameter(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
-
-
-def _require_fixed(section: str, key: str, value: object) -> None:
-    only = FIXED[section][key]
-    if value != only:
-        raise BadParameter(f"{section}: {key} {value!r} is not done here, only {only!r}")
 
 
 def _mapping(value: object, name: str) -> dict[str, Any]:

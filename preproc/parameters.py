@@ -1,7 +1,8 @@
 """The parameters of one preprocessing run; the defaults are those of the training code, if it has them."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, get_args
 
 from preproc.errors import BadParameter
 
@@ -10,54 +11,29 @@ _MAY_BE_ZERO = {"padding", "guard", "validation_proportion", "rnd_seed"}
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything that decides what a batch becomes.
+    """Everything that decides what a batch becomes, each with its description; `BadParameter` if out of range."""
 
-    Attributes:
-        window: length of a spectrogram in s.
-        stride: distance between the starts of two windows of a run in s, at most `window`.
-        padding: strain in s that the transform sees at each end of a window, beyond it.
-        q: quality factor of the transform.
-        fmin: lowest frequency in Hz, the first row.
-        fmax: highest frequency in Hz, the last row.
-        rows: number of frequencies, spaced logarithmically.
-        columns: number of times in a window.
-        mismatch: largest fractional loss of energy between neighbouring tiles.
-        highpass: corner of the highpass in Hz.
-        fduration: length of the whitening filter in s; half of it is lost at each end of a run.
-        psd_fftlength: length of one periodogram of the power spectral density in s.
-        psd_nfft: the same in samples, as in the training code; replaces `psd_fftlength`.
-        psd_hop_length: samples between two periodograms; half of one by default.
-        train_proportion: share of the windows to train with.
-        validation_proportion: share of the windows to validate with; the rest is to test with.
-        split_block: s of windows that stay together when they are split.
-        guard: s that windows of different parts of the split are apart, at least; with twice the padding and the
-            filter's length, no part has seen strain of another.
-        rnd_seed: decides which blocks go where.
-
-    Raises:
-        BadParameter: a value is out of its range.
-
-    """
-
-    window: float = 6.0
-    stride: float = 6.0
-    padding: float = 1.0
-    q: float = 12.0
-    fmin: float = 8.0
-    fmax: float = 500.0
-    rows: int = 64
-    columns: int = 256
-    mismatch: float = 0.2
-    highpass: float = 10.0
-    fduration: float = 2.0
-    psd_fftlength: float = 4.0
-    psd_nfft: int | None = None
-    psd_hop_length: int | None = None
-    train_proportion: float = 0.8
-    validation_proportion: float = 0.1
-    split_block: float = 60.0
-    guard: float = 4.0
-    rnd_seed: int = 42
+    window: Annotated[float, "length of a spectrogram in s"] = 6.0
+    stride: Annotated[float, "distance between two windows in s (default: the window's length)"] = 6.0
+    padding: Annotated[float, "strain in s around a window that the transform sees"] = 1.0
+    q: Annotated[float, "quality factor of the transform"] = 12.0
+    fmin: Annotated[float, "lowest frequency in Hz"] = 8.0
+    fmax: Annotated[float, "highest frequency in Hz"] = 500.0
+    rows: Annotated[int, "number of frequencies, spaced logarithmically"] = 64
+    columns: Annotated[int, "number of times in a window"] = 256
+    mismatch: Annotated[float, "largest fractional energy loss between neighbouring tiles"] = 0.2
+    highpass: Annotated[float, "corner of the highpass in Hz"] = 10.0
+    # Half of the filter is lost at each end of a run.
+    fduration: Annotated[float, "length of the whitening filter in s"] = 2.0
+    psd_fftlength: Annotated[float, "length of a periodogram of the power spectrum in s"] = 4.0
+    psd_nfft: Annotated[int | None, "the same in samples"] = None
+    psd_hop_length: Annotated[int | None, "samples between two periodograms (default: half of one)"] = None
+    train_proportion: Annotated[float, "share of the windows to train with"] = 0.8
+    validation_proportion: Annotated[float, "share of the windows to validate with; the rest is to test with"] = 0.1
+    split_block: Annotated[float, "s of windows that stay together when they are split"] = 60.0
+    # With twice the padding and the filter's length, no part has seen strain of another.
+    guard: Annotated[float, "s between windows of different parts of the split"] = 4.0
+    rnd_seed: Annotated[int, "decides which blocks go where"] = 42
 
     def __post_init__(self) -> None:
         for name, value in self.given().items():
@@ -66,20 +42,16 @@ class Parameters:
                 what = "a number not below zero" if zero else "a positive number"
                 raise BadParameter(f"{name} must be {what}, got {value:g}")
         self._require(self.stride <= self.window, f"stride {self.stride:g} s is longer than window {self.window:g} s")
-        self._require(
-            self.padding <= self.window / 2,
-            f"padding {self.padding:g} s is longer than half a window of {self.window:g} s",
-        )
+        half = f"half a window of {self.window:g} s"
+        self._require(self.padding <= self.window / 2, f"padding {self.padding:g} s is longer than {half}")
         self._require(self.fmin < self.fmax, f"fmin {self.fmin:g} Hz is not below fmax {self.fmax:g} Hz")
         # Below sqrt(11) a tile's frequency window would reach below 0 Hz.
         self._require(self.q > math.sqrt(11), f"q must be above sqrt(11) = 3.32, got {self.q:g}")
-        self._require(
-            self.fmin * self.window >= self.q,
-            f"window {self.window:g} s does not hold q = {self.q:g} cycles of fmin {self.fmin:g} Hz",
-        )
+        cycles = f"q = {self.q:g} cycles of fmin {self.fmin:g} Hz"
+        self._require(self.fmin * self.window >= self.q, f"window {self.window:g} s does not hold {cycles}")
         self._require(self.mismatch < 1, f"mismatch must be below 1, got {self.mismatch:g}")
-        self._require(self.rows > 1, "rows must be at least 2")
-        self._require(self.columns > 1, "columns must be at least 2")
+        for name in ("rows", "columns"):
+            self._require(getattr(self, name) > 1, f"{name} must be at least 2")
         if self.psd_nfft is None:
             self._require_spectrum(self.psd_fftlength, f"psd_fftlength {self.psd_fftlength:g} s")
         total = self.train_proportion + self.validation_proportion
@@ -89,38 +61,31 @@ class Parameters:
         """Return every parameter that has a value, by its name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    @property
-    def shortest_run(self) -> float:
-        """Seconds without a gap that make one window: the window and both edges of the whitening filter."""
-        return self.window + self.fduration
-
     def spectrum_samples(self, sample_rate: float) -> int:
         """Return the length of a periodogram in samples, which is even, at a sample rate in Hz."""
         return 2 * (round(self.psd_fftlength * sample_rate / 2) if self.psd_nfft is None else self.psd_nfft // 2)
 
     def check_rate(self, sample_rate: float) -> None:
-        """Refuse a sample rate in Hz that cannot carry `fmax` or `highpass`.
-
-        Raises:
-            BadParameter: the highest tile's window would reach beyond the Nyquist frequency.
-
-        """
-        highest = sample_rate / 2 / (1 + math.sqrt(11) / self.q)
-        if self.fmax > highest:
-            raise BadParameter(
-                f"fmax {self.fmax:g} Hz is too high for data at {sample_rate:g} Hz: at most {highest:.4g} Hz"
-            )
-        if self.highpass >= sample_rate / 2:
-            raise BadParameter(f"highpass {self.highpass:g} Hz is too high for data at {sample_rate:g} Hz")
+        """Raise BadParameter if a sample rate in Hz cannot carry `fmax` or `highpass`."""
+        # The highest tile's window must not reach beyond the Nyquist frequency.
+        highest, data = sample_rate / 2 / (1 + math.sqrt(11) / self.q), f"data at {sample_rate:g} Hz"
+        self._require(self.fmax <= highest, f"fmax {self.fmax:g} Hz is too high for {data}: at most {highest:.4g} Hz")
+        self._require(self.highpass < sample_rate / 2, f"highpass {self.highpass:g} Hz is too high for {data}")
         if self.psd_nfft is not None:
             self._require_spectrum(self.psd_nfft / sample_rate, f"psd_nfft {self.psd_nfft} at {sample_rate:g} Hz")
 
     def _require_spectrum(self, seconds: float, name: str) -> None:
-        self._require(
-            self.fduration <= seconds,
-            f"fduration {self.fduration:g} s is longer than {name}, which the filter is designed from",
-        )
+        longer = f"fduration {self.fduration:g} s is longer than {name}, which the filter is designed from"
+        self._require(self.fduration <= seconds, longer)
 
     def _require(self, condition: bool, message: str) -> None:  # noqa: FBT001 (the condition is what the call reads as)
         if not condition:
             raise BadParameter(message)
+
+
+#: The type of each parameter, and its description.
+DESCRIBED: dict[str, tuple[type[float], str]] = {
+    field.name: (float if kind is float else int, text)
+    for field in fields(Parameters)
+    for kind, text in [get_args(field.type)]
+}

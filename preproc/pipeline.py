@@ -5,19 +5,21 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from preproc.batch import read_batch
-from preproc.dataset import DatasetWriter, created
+from preproc.dataset import DatasetWriter
 from preproc.errors import NoWindow, UnusableChannel
 from preproc.executors import Executor, here
 from preproc.findings import Finding, Reason, tally
 from preproc.job import WINDOWS_IN_BLOCK, Job, job_key
 from preproc.parameters import Parameters
 from preproc.progress import Progress
+from preproc.publish import published
 from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_rate
-from preproc.spectrograms import Place, Transformation, grouped, place_windows, tasks
+from preproc.spectrograms import Place, Transformation, grouped, place_window, tasks
 from preproc.split import block_count, split_windows, wanted_parts
 from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum
 from preproc.windows import Layout, Span, cover, intersect, lay_windows, subtract
@@ -36,16 +38,7 @@ class Conditioned:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which windows there will be, and what they are made of.
-
-    Attributes:
-        grid: the sample grid of all channels.
-        layout: where the windows are.
-        places: where the strain of each window is taken from.
-        reader: reads it.
-        transformation: what is done with it.
-
-    """
+    """Which windows there will be, and what they are made of."""
 
     grid: Grid
     layout: Layout
@@ -55,13 +48,8 @@ class Plan:
 
     @property
     def blocks(self) -> list[Sequence[Place]]:
-        """The windows in the portions that are kept while the work is not finished."""
+        """The windows in the portions that a `Job` keeps."""
         return [self.places[at : at + WINDOWS_IN_BLOCK] for at in range(0, len(self.places), WINDOWS_IN_BLOCK)]
-
-    @property
-    def length(self) -> int:
-        """Samples in a window."""
-        return self.transformation.padded.samples
 
 
 def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three ways in which it is watched)
@@ -74,15 +62,8 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
 ) -> None:
     """Make the dataset `output` of the segments in the directory `data`.
 
-    What an earlier run that was cut short has done is not done again.
-
-    Args:
-        data: the directory.
-        output: the file to write.
-        parameters: what decides the dataset.
-        progress: shows how far it is.
-        executor: computes the spectrograms.
-        before_publishing: is called when all is computed; what it raises keeps the dataset from being published.
+    What an earlier run that was cut short has done is not done again. What `before_publishing` raises when all is
+    computed keeps the dataset from being published.
 
     Raises:
         UnusableBatch: there is nothing to read.
@@ -107,24 +88,23 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     rejected += _outside(layout, conditioned.runs, runs.grid, length)
     taps = np.array([conditioned.taps[name] for name in layout.channels])
     transformation = Transformation(parameters, length, rate, taps)
-    places = place_windows(layout.starts, layout.channels, conditioned.runs, transformation)
+    places = [place_window(at, layout.channels, conditioned.runs, transformation) for at in layout.starts]
     plan = Plan(runs.grid, layout, places, reader, transformation)
     job = Job(output.parent, job_key(batch.digest, parameters))
     job.begin()
     _transform(plan, job, executor, progress)
-    with created(output) as dataset:
-        dataset.write_axes(layout.channels, transformation.padded.frequency, transformation.padded.time_offset)
+    with published(output) as partial, h5py.File(partial, "w") as file:
+        dataset = DatasetWriter(file)
+        dataset.write_axes(layout.channels, transformation.padded)
         for number, block in enumerate(progress(plan.blocks, "writing")):
             rejected += _append(plan, dataset, block, job.load(number))
         if not dataset.starts:
             raise NoWindow(_why_no_window(runs, rejected, parameters))
         notes = [*batch.notes, *runs.notes, *conditioned.notes, *_without_padding(plan)]
-        dataset.write_split(split_windows(dataset.starts, parameters))
         notes += _few_blocks(dataset.starts, parameters)
+        dataset.write_parameters(parameters, job.key, split_windows(dataset.starts, parameters))
         dataset.write_spectra(conditioned.spectra, runs.grid)
-        dataset.write_parameters(parameters, job.key)
-        every_run = [run for found in runs.by_channel.values() for run in found]
-        dataset.write_record(batch, runs.grid, every_run, rejected, notes)
+        dataset.write_record(batch, runs, rejected, notes)
         before_publishing()
     job.forget()
 
@@ -160,23 +140,21 @@ def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Par
         if run.samples < least:
             detail = f"{run.samples * grid.dt:.4g} s, a window and the filter take {least * grid.dt:.4g} s"
             result.rejected.append(grid.finding(run, Reason.SHORT_RUN, detail))
-            continue
-        white = Run(run.channel, run.start + reach, run.stop - reach)
-        result.runs.setdefault(run.channel, []).append(white)
-        for edge in (Run(run.channel, run.start, white.start), Run(run.channel, white.stop, run.stop)):
-            result.rejected.append(grid.finding(edge, Reason.FILTER_EDGE))
+        else:
+            white = Run(run.channel, run.start + reach, run.stop - reach)
+            result.runs.setdefault(run.channel, []).append(white)
+            for edge in (Run(run.channel, run.start, white.start), Run(run.channel, white.stop, run.stop)):
+                result.rejected.append(grid.finding(edge, Reason.FILTER_EDGE))
 
 
 def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> None:
-    """Transform every block that is not done yet."""
     blocks = [(number, block) for number, block in enumerate(plan.blocks) if not job.has(number)]
-    work = (
-        task for _, block in blocks for task in tasks(block, plan.layout.channels, plan.reader, plan.transformation)
-    )
+    channels, transformation = plan.layout.channels, plan.transformation
+    work = (task for _, block in blocks for task in tasks(block, channels, plan.reader, transformation))
     counts = [(number, len(list(grouped(block)))) for number, block in blocks]
     steps = [(number, at == count - 1) for number, count in counts for at in range(count)]
     parts: list[NDArray[np.float32]] = []
-    with closing(executor(plan.transformation, work)) as results:
+    with closing(executor(transformation, work)) as results:
         for number, last in progress(steps, "transforming"):
             parts.append(next(results))
             if last:
@@ -187,18 +165,16 @@ def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> 
 def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy: NDArray[np.float32]) -> list[Finding]:
     """Write the windows of a block, and return a finding for each that has no signal."""
     good = [bool(np.isfinite(one).all()) for one in energy]
-    gps = [plan.grid.gps(place.start) for place in places]
-    dataset.append([start for start, fine in zip(gps, good, strict=True) if fine], energy[good])
-    silent = [place.start for place, fine in zip(places, good, strict=True) if not fine]
-    spans = [(start, start + plan.length) for start in silent]
-    return _in_all_channels(plan, spans, Reason.SILENT)
+    pairs = list(zip(places, good, strict=True))
+    dataset.append([plan.grid.gps(place.start) for place, fine in pairs if fine], energy[good])
+    silent = [(place.start, place.start + plan.transformation.padded.samples) for place, fine in pairs if not fine]
+    return _in_all_channels(plan, silent, Reason.SILENT)
 
 
 def _without_padding(plan: Plan) -> list[Finding]:
-    spans = cover([place.start for place in plan.places if not place.padded], plan.length)
-    return _in_all_channels(
-        plan, spans, Reason.NO_PADDING, "the run is too short; a tile at one end of the window sees the other end too"
-    )
+    spans = cover([place.start for place in plan.places if not place.padded], plan.transformation.padded.samples)
+    detail = "the run is too short; a tile at one end of the window sees the other end too"
+    return _in_all_channels(plan, spans, Reason.NO_PADDING, detail)
 
 
 def _in_all_channels(plan: Plan, spans: Sequence[Span], reason: Reason, detail: str = "") -> list[Finding]:
@@ -235,12 +211,10 @@ def _findings(spans: Sequence[Span], channel: str, grid: Grid, reason: Reason, d
 
 def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Parameters) -> str:
     reasons = "; ".join(f"{one.count} x {one.reason} ({one.example})" for one in tally(rejected)[:3])
-    every_run = [run for found in runs.by_channel.values() for run in found]
-    if not every_run:
+    if not runs.all:
         return f"no strain that can be used: {reasons}"
-    longest = max(every_run, key=lambda run: run.samples)
-    return (
-        f"no window could be made: the longest of {len(every_run)} runs without a gap is "
-        f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {parameters.shortest_run:g} s are needed; "
-        f"{reasons}"
-    )
+    shortest = parameters.window + parameters.fduration
+    longest = max(runs.all, key=lambda run: run.samples)
+    seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {shortest:g} s are needed"
+    count = len(runs.all)
+    return f"no window could be made: the longest of {count} runs without a gap is {seconds}; {reasons}"

@@ -1,7 +1,5 @@
 """A contact sheet of a dataset: the loudest windows of each channel, for a person to look at."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,8 +7,7 @@ import h5py
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
@@ -32,42 +29,30 @@ _DPI = 130
 _FREQUENCY_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
-@dataclass(frozen=True, eq=False)
-class _Axis:
-    """What the panels share."""
-
-    time_edges: NDArray[np.float64]
-    frequency_edges: NDArray[np.float64]
-    norm: Normalize
-
-
 def draw_contact_sheet(dataset: Path, picture: Path) -> None:
-    """Draw the loudest windows of each channel of a dataset into a PNG.
-
-    Raises:
-        OutputFailed: the picture could not be written.
-
-    """
+    """Draw the loudest windows of each channel of a dataset into a PNG, or raise OutputFailed."""
     with h5py.File(dataset) as file:
         figure = contact_sheet(file)
     with published(picture) as partial:
-        # Without the date and the program's version, so that the same dataset makes the same bytes.
         write_png(figure, partial)
 
 
 def draw_window(dataset: Path, window: int, picture: Path) -> None:
-    """Draw one window of a dataset, a panel for each channel, into a PNG.
-
-    Raises:
-        BadParameter: there is no such window.
-        OutputFailed: the picture could not be written.
-
-    """
+    """Draw one window of a dataset, a panel for each channel, into a PNG; raise BadParameter if it does not exist."""
     with h5py.File(dataset) as file:
         count = len(file["data"])
         if not 0 <= window < count:
             raise BadParameter(f"there is no window {window}: {dataset} has {count}, the first is 0")
-        figure = _window_sheet(file, window)
+        channels = channels_of(file)
+        width, height = _PANEL_INCHES
+        figure = Figure(figsize=(2 * width, height * len(channels) + 0.8), layout="constrained")
+        name, part = file["event_id"][window].decode(), file["split"][window].decode()
+        figure.suptitle(f"window {window} · event {name} · {part}", fontsize=11)
+        found = [peak for peak in peaks(file) if peak.window == window]
+        for (panel,), peak in zip(figure.subplots(len(channels), 1, squeeze=False), found, strict=True):
+            colours = _draw_panel(panel, file, peak)
+            _label_row(panel, channels[peak.channel])
+            figure.colorbar(colours, ax=panel, extend="max", label="normalised energy")
     with published(picture) as partial:
         write_png(figure, partial)
 
@@ -75,8 +60,8 @@ def draw_window(dataset: Path, window: int, picture: Path) -> None:
 def write_png(figure: Figure, picture: Path | BinaryIO, dpi: float = _DPI) -> None:
     """Write a figure; `savefig` would draw it twice, once only to lay it out."""
     figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.print_png(picture, metadata={"Software": None})  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
+    # Without the program's version, so that the same dataset makes the same bytes.
+    FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})  # type: ignore[no-untyped-call]
 
 
 def draw_spectra(file: h5py.File) -> Figure:
@@ -94,100 +79,72 @@ def draw_spectra(file: h5py.File) -> Figure:
     return figure
 
 
-def _window_sheet(file: h5py.File, window: int) -> Figure:
-    channels = channels_of(file)
-    found = [peak for peak in peaks(file) if peak.window == window]
-    width, height = _PANEL_INCHES
-    figure = Figure(figsize=(2 * width, height * len(channels) + 0.8), layout="constrained")
-    name = file["event_id"][window].decode()
-    figure.suptitle(f"window {window} · event {name} · {file['split'][window].decode()}", fontsize=11)
-    axis = _axis(file)
-    for line, peak in zip(figure.subplots(len(channels), 1, squeeze=False), found, strict=True):
-        _draw_panel(line[0], file, peak, axis)
-        line[0].set_ylabel(f"{channels[peak.channel]}\nFrequency [Hz]", fontsize=9)
-        figure.colorbar(ScalarMappable(axis.norm, "viridis"), ax=line[0], extend="max", label="normalised energy")
-    return figure
-
-
-def _axis(file: h5py.File) -> _Axis:
-    frequency_edges = np.exp(_edges(np.log(file["frequency"][:])))
-    return _Axis(_edges(file["time_offset"][:]), frequency_edges, Normalize(0, LOUDEST_COLOUR))
-
-
 def contact_sheet(file: h5py.File) -> Figure:
     """Draw the loudest windows of each channel of an open dataset."""
     channels = channels_of(file)[:MOST_CHANNELS]
-    loudest = _loudest_windows(file, len(channels))
-    rows = [row for found in loudest for row in _in_rows(found)]
+    rows = _loudest_windows(file, len(channels))
     width, height = _PANEL_INCHES
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.04)
     figure = Figure(figsize=(width * _COLUMNS + 0.6, height * len(rows) + 1.1), layout=layout)
     figure.suptitle(_title(file, len(channels)), fontsize=13, linespacing=1.5)
-    axis = _axis(file)
     panels = figure.subplots(len(rows), _COLUMNS, squeeze=False, sharey=True)
     for line, row in zip(panels, rows, strict=True):
         for panel, peak in zip(line, row, strict=False):
-            _draw_panel(panel, file, peak, axis)
+            colours = _draw_panel(panel, file, peak)
         for panel in line[len(row) :]:
             panel.set_axis_off()
-        line[0].set_ylabel(f"{channels[row[0].channel]}\nFrequency [Hz]", fontsize=9)
-    colours = ScalarMappable(axis.norm, "viridis")
-    bar = figure.colorbar(colours, ax=panels, extend="max", fraction=0.02, pad=0.01, aspect=30)
-    bar.set_label("normalised energy")
+        _label_row(line[0], channels[row[0].channel])
+    label = "normalised energy"
+    figure.colorbar(colours, ax=panels, label=label, extend="max", fraction=0.02, pad=0.01, aspect=30)
     return figure
+
+
+def _label_row(panel: Axes, channel: str) -> None:
+    panel.set_ylabel(f"{channel}\nFrequency [Hz]", fontsize=9)
 
 
 def _title(file: h5py.File, shown: int) -> str:
     first, (start, stop) = file["gps_start"][0], span_of(file)
     windows, channels = file["data"].shape[:2]
     names = f"{channels} channel{'s' * (channels > 1)}" + (f" ({shown} of them shown)" if shown < channels else "")
+    span = f"GPS {gps_text(start)} to {gps_text(stop)}"
     return (
-        f"The loudest windows of a batch of {windows} · {names} · "
-        f"GPS {gps_text(start)} to {gps_text(stop)}\n"
+        f"The loudest windows of a batch of {windows} · {names} · {span}\n"
         f"windows of {file.attrs['window']:g} s from GPS {gps_text(first)}, {file.attrs['sample_rate']:.10g} Hz, "
         f"Q = {file.attrs['q']:g} · batch {file.attrs['batch_digest'][:12]}"
     )
 
 
 def _loudest_windows(file: h5py.File, channels: int) -> list[list[Peak]]:
-    """Return the peaks of each channel's loudest windows, the loudest first."""
-    found: list[list[Peak]] = [[] for _ in range(channels)]
-    for peak in peaks(file):
-        if peak.channel < channels:
-            found[peak.channel].append(peak)
+    """Return the peaks of each channel's loudest windows, the loudest first, in the rows of the sheet."""
+    loudest = sorted(peaks(file), key=lambda peak: -peak.energy)
     panels = 2 * _COLUMNS if channels <= 2 else _COLUMNS  # noqa: PLR2004 (few channels leave room for a second row each)
-    return [sorted(one, key=lambda peak: -peak.energy)[:panels] for one in found]
+    found = [[peak for peak in loudest if peak.channel == channel][:panels] for channel in range(channels)]
+    return [one[at : at + _COLUMNS] for one in found for at in range(0, len(one), _COLUMNS)]
 
 
-def _in_rows(found: Sequence[Peak]) -> list[Sequence[Peak]]:
-    return [found[at : at + _COLUMNS] for at in range(0, len(found), _COLUMNS)]
-
-
-def _draw_panel(panel: Axes, file: h5py.File, peak: Peak, axis: _Axis) -> None:
+def _draw_panel(panel: Axes, file: h5py.File, peak: Peak) -> QuadMesh:
     start = float(file["gps_start"][peak.window])
+    times, frequencies = _edges(file["time_offset"][:]), np.exp(_edges(np.log(file["frequency"][:])))
     energy = file["data"][peak.window, peak.channel]
-    panel.pcolormesh(axis.time_edges, axis.frequency_edges, energy, norm=axis.norm, cmap="viridis", rasterized=True)
+    colours = panel.pcolormesh(times, frequencies, energy, vmin=0, vmax=LOUDEST_COLOUR, cmap="viridis", rasterized=True)
     panel.set_yscale("log")
-    panel.set_ylim(axis.frequency_edges[0], axis.frequency_edges[-1])
+    panel.set_ylim(frequencies[0], frequencies[-1])
     panel.yaxis.set_major_locator(FixedLocator(_FREQUENCY_TICKS))
     panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.tick_params(labelsize=8)
     panel.set_xlabel(f"Time [s] from GPS {gps_text(start)}", fontsize=9)
-    panel.set_title(
-        f"peak {peak.energy:.3g} at GPS {peak.gps:.3f}, {peak.frequency:.0f} Hz", fontsize=9, loc="left", pad=11
-    )
-    _point_at(panel, peak.gps - start, peak.frequency)
-
-
-def _point_at(panel: Axes, offset: float, frequency: float) -> None:
-    """Mark a pixel by pointers outside the plot, which hide nothing."""
+    title = f"peak {peak.energy:.3g} at GPS {peak.gps:.3f}, {peak.frequency:.0f} Hz"
+    panel.set_title(title, fontsize=9, loc="left", pad=11)
+    # The pixel is marked by pointers outside the plot, which hide nothing.
     for marker, at, transform in (
-        ("v", (offset, 1.03), panel.get_xaxis_transform()),
-        ("<", (1.012, frequency), panel.get_yaxis_transform()),
+        ("v", (peak.gps - start, 1.03), panel.get_xaxis_transform()),
+        ("<", (1.012, peak.frequency), panel.get_yaxis_transform()),
     ):
         panel.plot(*at, marker, color="crimson", markersize=6, clip_on=False, transform=transform)
+    return colours
 
 
 def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:

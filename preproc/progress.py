@@ -3,11 +3,12 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TextIO, TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 
 _BAR = 30
+_CLEAR = "\r\x1b[K"
 _SECONDS_BETWEEN = 0.1
 
 
@@ -25,19 +26,14 @@ def silent(items: Sequence[Item], _step: str, /) -> Iterable[Item]:
 
 def bar(items: Sequence[Item], step: str, /) -> Iterator[Item]:
     """Draw a bar on standard error, and wipe it out at the end."""
-    stream, shown = sys.stderr, 0.0
+    shown = 0.0
     try:
         for done, item in enumerate(items):
             if (now := time.monotonic()) - shown > _SECONDS_BETWEEN:
-                _draw(stream, step, done, len(items))
+                full = _BAR * done // len(items)
+                line = f"{step:>12} {'█' * full}{'░' * (_BAR - full)} {done}/{len(items)}"
+                print(f"{_CLEAR}{line}", end="", file=sys.stderr, flush=True)  # noqa: T201 (on a terminal only)
                 shown = now
             yield item
     finally:
-        stream.write("\r\x1b[K")
-        stream.flush()
-
-
-def _draw(stream: TextIO, step: str, done: int, total: int) -> None:
-    full = _BAR * done // total
-    stream.write(f"\r\x1b[K{step:>12} {'█' * full}{'░' * (_BAR - full)} {done}/{total}")
-    stream.flush()
+        print(_CLEAR, end="", file=sys.stderr, flush=True)  # noqa: T201

@@ -10,12 +10,7 @@ from preproc.errors import OutputFailed
 
 @contextmanager
 def published(path: Path) -> Iterator[Path]:
-    """Yield a temporary file that takes the place of `path` when the block ends without an exception.
-
-    Raises:
-        OutputFailed: the file could not be written or renamed; `path` is unchanged.
-
-    """
+    """Yield a temporary file that takes the place of `path` at the end of the block, or raise OutputFailed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

@@ -32,16 +32,13 @@ class Tile:
 
 
 class QTransform:
-    """Turns windows of whitened strain into spectrograms of normalised energy.
-
-    Args:
-        parameters: q, fmin, fmax, rows, columns, mismatch, padding.
-        samples: length of a window.
-        sample_rate: in Hz.
+    """Turns windows of whitened strain, at a sample rate in Hz, into spectrograms of normalised energy.
 
     Attributes:
         span: samples that are transformed for one window: the window and the padding at both ends.
         padding: samples of padding at each end if the window lies in the middle.
+        frequency: frequencies of the rows in Hz, lowest first, shape [F].
+        time_offset: times of the columns in s since the start of the window, shape [T].
 
     Raises:
         BadParameter: the sample rate cannot carry fmax.
@@ -53,27 +50,16 @@ class QTransform:
         self.parameters = parameters
         self.samples = samples
         self.window = samples / sample_rate
-        self._columns = parameters.columns + 2 * self._padding_columns()
+        # Of padding, so many columns at each end that both together are a whole number of samples.
+        step = parameters.columns // math.gcd(2 * samples, parameters.columns)
+        padding = math.ceil(parameters.padding / self.window * parameters.columns / step) * step
+        self._columns = parameters.columns + 2 * padding
         self.span = samples * self._columns // parameters.columns
         self.padding = (self.span - samples) // 2
         self.duration = self.span / sample_rate
-
-    def _padding_columns(self) -> int:
-        """The columns of padding at each end: so many that both ends together are a whole number of samples."""
-        p = self.parameters
-        step = p.columns // math.gcd(2 * self.samples, p.columns)
-        return math.ceil(p.padding / self.window * p.columns / step) * step
-
-    @property
-    def frequency(self) -> NDArray[np.float64]:
-        """Frequencies of the rows in Hz, lowest first, shape [F]."""
-        p = self.parameters
-        return np.asarray(np.geomspace(p.fmin, p.fmax, p.rows), np.float64)
-
-    @property
-    def time_offset(self) -> NDArray[np.float64]:
-        """Times of the columns in s since the start of the window, shape [T]."""
-        return np.arange(self.parameters.columns, dtype=np.float64) * (self.window / self.parameters.columns)
+        self.frequency = np.asarray(np.geomspace(parameters.fmin, parameters.fmax, parameters.rows), np.float64)
+        self.time_offset = np.arange(parameters.columns, dtype=np.float64) * (self.window / parameters.columns)
+        self._tile_mismatch = 2 * math.sqrt(parameters.mismatch / 3)
 
     def __call__(self, strain: NDArray[np.float64], offset: NDArray[np.int64] | int = 0) -> NDArray[np.float32]:
         """Transform windows of whitened strain into energies, shape [..., F, T].
@@ -95,7 +81,6 @@ class QTransform:
         return np.maximum(self._frequency_weights @ tiles, 0).astype(np.float32)
 
     def _row(self, spectrum: NDArray[np.complex128], tile: Tile, turn: NDArray[np.complex128]) -> NDArray[np.float64]:
-        """Energies of one row of tiles at the columns' times, shape [..., T]."""
         cut = spectrum[..., tile.bins] * tile.weights
         median = np.median(_energy(cut, tile.count), axis=-1, keepdims=True)
         energy = _energy(cut * turn[..., : len(tile.bins)], self._columns)[..., : self.parameters.columns]
@@ -111,10 +96,6 @@ class QTransform:
         step = cumulative_mismatch / count
         exact = p.fmin * np.exp(2 / math.sqrt(2 + p.q**2) * (np.arange(count) + 0.5) * step)
         return np.unique(exact // (1 / self.duration) * (1 / self.duration))
-
-    @property
-    def _tile_mismatch(self) -> float:
-        return 2 * math.sqrt(self.parameters.mismatch / 3)
 
     @cached_property
     def _tiles(self) -> list[Tile]:

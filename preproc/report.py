@@ -1,6 +1,6 @@
-"""The index of a run: `report.json` for programs, `report.html` for people, which needs no other file.
+"""The reports of a run: a summary for the terminal, `report.json` for programs, `report.html` for people.
 
-`report.json` is written last: if it names a job, every file of that job exists.
+`report.html` needs no other file. `report.json` is written last: if it names a job, every file of that job exists.
 """
 
 import base64
@@ -9,15 +9,14 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
-from matplotlib.figure import Figure
 
 from gwwire.gps import gps_text
-from preproc.dataset import channels_of, findings_of, peaks, span_of, split_of
+from preproc.dataset import Peak, channels_of, findings_of, loudest_of, peaks, runs_of, span_of, split_of
 from preproc.findings import Finding, tally
 from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
@@ -26,9 +25,11 @@ REPORT = "report.json"
 PAGE = "report.html"
 
 _DPI = 90
-_DIGITS = 6
-#: Rows in a table; `report.json` has all.
+#: Rows in a table of the page; `report.json` has all.
 _MOST_ROWS = 200
+#: Lines of the summary about channels, and about findings of either kind; the dataset has all.
+_MOST_LINES = 8
+_MOST_CHARACTERS = 90
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
@@ -71,24 +72,15 @@ def describe_dataset(dataset: Path) -> dict[str, Any]:
 
 
 def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Sequence[str]) -> None:
-    """Write both reports of a dataset.
-
-    Args:
-        dataset: a `dataset.h5`.
-        contact_sheet: the picture of it.
-        folder: the folder of the reports.
-        products: the names of what was made besides them.
-
-    Raises:
-        OutputFailed: they could not be written.
-
-    """
+    """Write both files about a dataset and the `products` made of it into a folder, or raise OutputFailed."""
     told = describe_dataset(dataset) | {"products": [*products, PAGE]}
+    spectra = io.BytesIO()
     with h5py.File(dataset) as file:
-        pictures = {"the loudest windows": contact_sheet.read_bytes(), "the spectra": _png(draw_spectra(file))}
-        page = _page(told, _rejected_and_notes(file), pictures)
+        write_png(draw_spectra(file), spectra, _DPI)
+        findings = {"Not in the dataset": findings_of(file, "rejected"), "Noted": findings_of(file, "notes")}
+    pictures = {"the loudest windows": contact_sheet.read_bytes(), "the spectra": spectra.getvalue()}
     with published(folder / PAGE) as partial:
-        partial.write_text(page)
+        partial.write_text(_page(told, findings, pictures))
     with published(folder / REPORT) as partial:
         partial.write_text(json.dumps(told, indent=1) + "\n")
 
@@ -97,29 +89,69 @@ def products_of(folder: Path, job: str) -> set[str]:
     """Return the names of the files that were made for a job; none unless its result is complete."""
     try:
         told = json.loads((folder / REPORT).read_text())
-        if told["job"] != job:
-            return set()
-        return {name for name in told["products"] if (folder / name).exists()}
+        return {name for name in told["products"] if told["job"] == job and (folder / name).exists()}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
 
+def summarise(dataset: Path) -> str:
+    """Return what is in a dataset and what is not, in some twenty lines."""
+    with h5py.File(dataset) as file:
+        attributes, channels, runs, peaks = file.attrs, channels_of(file), runs_of(file), loudest_of(file)
+        windows, _, rows, columns = file["data"].shape
+        start, stop = (gps_text(gps) for gps in span_of(file))
+        width = max(map(len, channels))
+        about_channels = [
+            f"  {name:<{width}}  {attributes['sample_rate']:.10g} Hz, {_count(len(runs[name]), 'run')}, "
+            f"{_seconds(runs[name]):.10g} s, power spectrum from {file['psd'][name].attrs['seconds']:.4g} s, "
+            f"loudest {peak.energy:.3g} at {peak.frequency:.0f} Hz"
+            for name, peak in zip(channels, peaks, strict=True)
+        ]
+        peak = max(peaks, key=lambda peak: peak.energy)
+        shape = f"{windows} windows of {attributes['window']:g} s from GPS {gps_text(file['gps_start'][0])}"
+        axes = f"{rows} frequencies from {attributes['fmin']:g} to {attributes['fmax']:g} Hz, {columns} times"
+        place = f"{channels[peak.channel]} at GPS {peak.gps:.4f}, {peak.frequency:.1f} Hz"
+        lines = [
+            f"batch    {len(file['sources'])} files, GPS {start} to {stop}, digest {attributes['batch_digest'][:12]}",
+            f"dataset  {shape}, {_count(len(channels), 'channel')}, {axes}",
+            "channels",
+            *_cut(about_channels),
+            *_summarise_findings("not in the dataset", findings_of(file, "rejected")),
+            *_summarise_findings("noted", findings_of(file, "notes")),
+            f"loudest  {place}, normalised energy {peak.energy:.1f}",
+        ]
+    return "\n".join(lines)
+
+
+def _summarise_findings(title: str, findings: Iterable[Finding]) -> Iterator[str]:
+    lines = []
+    for one in tally(findings):
+        line = f"  {one.channel or 'any channel'}: {one.count} x {one.reason}, {one.seconds:.4g} s"
+        example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
+        lines.append(f"{line} ({example})" if example else line)
+    if lines:
+        yield title
+        yield from _cut(lines)
+
+
+def _cut(lines: list[str]) -> list[str]:
+    more = len(lines) - _MOST_LINES
+    return lines if more <= 0 else [*lines[:_MOST_LINES], f"  and {more} more, all of them in the file"]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
+def _seconds(spans: Iterable[Sequence[float]]) -> float:
+    return sum(stop - start for start, stop in spans)
+
+
 def _channels(file: h5py.File) -> list[dict[str, Any]]:
-    loudest: dict[int, dict[str, float]] = {}
-    for peak in peaks(file):
-        if peak.channel not in loudest or peak.energy > loudest[peak.channel]["energy"]:
-            loudest[peak.channel] = _rounded({"energy": peak.energy, "gps": peak.gps, "frequency": peak.frequency})
-    runs: dict[str, list[list[float]]] = {}
-    for row in file["runs"][:]:
-        runs.setdefault(row["channel"].decode(), []).append([float(row["span"][0]), float(row["span"][1])])
+    runs, seconds = runs_of(file), {name: float(psd.attrs["seconds"]) for name, psd in file["psd"].items()}
     return [
-        {
-            "name": name,
-            "runs": runs[name],
-            "psd_seconds": float(file["psd"][name].attrs["seconds"]),
-            "loudest": loudest[index],
-        }
-        for index, name in enumerate(channels_of(file))
+        {"name": name, "runs": runs[name], "psd_seconds": seconds[name], "loudest": _peak(peak)}
+        for name, peak in zip(channels_of(file), loudest_of(file), strict=True)
     ]
 
 
@@ -130,31 +162,21 @@ def _windows(file: h5py.File) -> list[dict[str, Any]]:
         for name, start, part in zip(file["event_id"][:], file["gps_start"][:], split_of(file), strict=True)
     ]
     for peak in peaks(file):
-        found = _rounded({"energy": peak.energy, "gps": peak.gps, "frequency": peak.frequency})
-        windows[peak.window]["peaks"][channels[peak.channel]] = found
+        windows[peak.window]["peaks"][channels[peak.channel]] = _peak(peak)
     return windows
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: value if name == "gps" else float(f"{value:.{_DIGITS}g}") for name, value in values.items()}
+def _peak(peak: Peak) -> dict[str, float]:
+    return {"energy": float(f"{peak.energy:.6g}"), "gps": peak.gps, "frequency": float(f"{peak.frequency:.6g}")}
 
 
 def _finding(found: Finding) -> dict[str, Any]:
-    unknown = math.isnan(found.start)
-    return {
-        "channel": found.channel,
-        "start": None if unknown else found.start,
-        "stop": None if unknown else found.stop,
-        "reason": found.reason.value,
-        "detail": found.detail,
-    }
+    start, stop = (None, None) if math.isnan(found.start) else (found.start, found.stop)
+    named = {"channel": found.channel, "start": start, "stop": stop}
+    return named | {"reason": found.reason.value, "detail": found.detail}
 
 
-def _rejected_and_notes(file: h5py.File) -> list[tuple[str, list[Finding]]]:
-    return [("Not in the dataset", findings_of(file, "rejected")), ("Noted", findings_of(file, "notes"))]
-
-
-def _page(told: Mapping[str, Any], findings: Iterable[tuple[str, list[Finding]]], pictures: Mapping[str, bytes]) -> str:
+def _page(told: Mapping[str, Any], findings: Mapping[str, list[Finding]], pictures: Mapping[str, bytes]) -> str:
     batch = told["batch"]
     start, stop = (gps_text(gps) for gps in batch["span"])
     facts = {
@@ -167,43 +189,26 @@ def _page(told: Mapping[str, Any], findings: Iterable[tuple[str, list[Finding]]]
         "split": ", ".join(f"{part} {count}" for part, count in told["split"].items()),
         "products": ", ".join(told["products"]),
     }
-    parts = [
-        "<h1>Preprocessing report</h1>",
-        _table((), facts.items()),
-        *(_picture(alt, body) for alt, body in pictures.items()),
-        "<h2>Channels</h2>",
-        _table(
-            ("channel", "runs", "seconds", "power spectrum from [s]", "loudest [energy]", "at GPS", "at [Hz]"),
-            (_channel_row(channel) for channel in told["channels"]),
-        ),
-    ]
-    for title, found in findings:
+    channel_head = "channel", "runs", "seconds", "power spectrum from [s]", "loudest [energy]", "at GPS", "at [Hz]"
+    parts = ["<h1>Preprocessing report</h1>", _table((), facts.items())]
+    for alt, picture in pictures.items():
+        parts.append(f'<p><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(picture).decode()}"></p>')
+    parts += ["<h2>Channels</h2>", _table(channel_head, map(_channel_row, told["channels"]))]
+    for title, found in findings.items():
         parts += [f"<h2>{title}</h2>", _tally_table(found), _finding_table(found)]
     parts += ["<h2>Windows</h2>", _window_table(told["windows"])]
     for title in ("parameters", "versions"):
         parts += [f"<h2>{title.capitalize()}</h2>", _table((), told[title].items())]
     head = f'<meta charset="utf-8"><title>Preprocessing {html.escape(batch["digest"][:12])}</title>'
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
-    )
-
-
-def _picture(alt: str, body: bytes) -> str:
-    return f'<p><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(body).decode()}"></p>'
+    head = f'<html lang="en"><head>{head}<style>{_STYLE}</style></head>'
+    return "\n".join(["<!doctype html>", head, "<body>", *parts, "</body></html>", ""])
 
 
 def _channel_row(channel: Mapping[str, Any]) -> list[object]:
     loudest = channel["loudest"]
-    seconds = sum(stop - start for start, stop in channel["runs"])
     return [
-        channel["name"],
-        len(channel["runs"]),
-        f"{seconds:.10g}",
-        channel["psd_seconds"],
-        f"{loudest['energy']:.3g}",
-        gps_text(loudest["gps"]),
-        f"{loudest['frequency']:.1f}",
+        *(channel["name"], len(channel["runs"]), f"{_seconds(channel['runs']):.10g}", channel["psd_seconds"]),
+        *(f"{loudest['energy']:.3g}", gps_text(loudest["gps"]), f"{loudest['frequency']:.1f}"),
     ]
 
 
@@ -213,39 +218,26 @@ def _tally_table(found: Sequence[Finding]) -> str:
 
 
 def _finding_table(found: Sequence[Finding]) -> str:
-    rows = [
-        (
-            one.channel or "any channel",
-            "" if math.isnan(one.start) else gps_text(one.start),
-            "" if math.isnan(one.start) else gps_text(one.stop),
-            one.reason,
-            one.detail,
-        )
-        for one in found
-    ]
-    return _details(_table(("channel", "from GPS", "to GPS", "reason", "detail"), rows[:_MOST_ROWS]), len(rows))
+    rows = []
+    for one in found:
+        span = ("", "") if math.isnan(one.start) else (gps_text(one.start), gps_text(one.stop))
+        rows.append((one.channel or "any channel", *span, one.reason, one.detail))
+    return _details(("channel", "from GPS", "to GPS", "reason", "detail"), rows)
 
 
 def _window_table(windows: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        (
-            one["event_id"],
-            gps_text(one["gps_start"]),
-            one["split"],
-            ", ".join(
-                f"{name} {peak['energy']:.3g} at {peak['frequency']:.0f} Hz" for name, peak in one["peaks"].items()
-            ),
-        )
-        for one in windows
-    ]
-    return _details(_table(("event", "from GPS", "split", "loudest"), rows[:_MOST_ROWS]), len(rows))
+    rows = []
+    for one in windows:
+        peaks = (f"{name} {peak['energy']:.3g} at {peak['frequency']:.0f} Hz" for name, peak in one["peaks"].items())
+        rows.append((one["event_id"], gps_text(one["gps_start"]), one["split"], ", ".join(peaks)))
+    return _details(("event", "from GPS", "split", "loudest"), rows)
 
 
-def _details(table: str, rows: int) -> str:
+def _details(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     if not rows:
         return ""
-    shown = f"the first {_MOST_ROWS} of {rows}" if rows > _MOST_ROWS else f"all {rows}"
-    return f"<details><summary>{shown}</summary>{table}</details>"
+    shown = f"the first {_MOST_ROWS} of {len(rows)}" if len(rows) > _MOST_ROWS else f"all {len(rows)}"
+    return f"<details><summary>{shown}</summary>{_table(head, rows[:_MOST_ROWS])}</details>"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -257,9 +249,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     kind = ' class="number"' if isinstance(value, int | float) else ""
     return f"<td{kind}>{html.escape(str(value))}</td>"
-
-
-def _png(figure: Figure) -> bytes:
-    picture = io.BytesIO()
-    write_png(figure, picture, _DPI)
-    return picture.getvalue()

@@ -35,7 +35,7 @@ class Grid:
         """GPS seconds of sample k."""
         return self.origin + k * self.dt
 
-    def finding(self, span: "Run | Placed", reason: Reason, detail: str = "") -> Finding:
+    def finding(self, span: "Run", reason: Reason, detail: str = "") -> Finding:
         """Return a finding about a span of a channel."""
         return Finding(span.channel, self.gps(span.start), self.gps(span.stop), reason, detail)
 
@@ -55,26 +55,15 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A segment on the grid: its samples are at the places [start, stop)."""
+class Placed(Run):
+    """A segment on the grid."""
 
     piece: Piece
-    start: int
 
     @property
-    def channel(self) -> str:
-        """Whose strain it is."""
-        return self.piece.channel
-
-    @property
-    def file(self) -> str:
-        """The name of the file."""
-        return self.piece.file
-
-    @property
-    def stop(self) -> int:
-        """The place on the grid after the last sample."""
-        return self.start + self.piece.samples
+    def identity(self) -> tuple[int, bytes]:
+        """The place and the fingerprint, which only copies share."""
+        return self.start, self.piece.fingerprint
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,6 @@ class Runs:
     """The runs of segments of one sampling.
 
     Attributes:
-        grid: the sample grid they share.
         by_channel: the runs of each channel, in the order of time; channels sorted by name.
         pieces: the segments that hold the samples of each channel's runs, each reaching further than the one before.
         rejected: what is not in the runs.
@@ -96,15 +84,14 @@ class Runs:
     rejected: list[Finding]
     notes: list[Finding]
 
+    @property
+    def all(self) -> list[Run]:
+        """The runs of all channels."""
+        return [run for found in self.by_channel.values() for run in found]
+
 
 class StrainReader:
-    """Reads samples of runs from the segments that hold them.
-
-    Args:
-        pieces: see `Runs.pieces`.
-        load: returns the samples of a segment.
-
-    """
+    """Reads samples of runs from the segments that hold them (see `Runs.pieces`)."""
 
     def __init__(self, pieces: Mapping[str, Sequence[Placed]], load: Load) -> None:
         self._pieces = pieces
@@ -119,7 +106,7 @@ class StrainReader:
         while at < stop:
             one = pieces[index]
             until = min(stop, one.stop)
-            h[at - start : until - start] = self._load(one.file)[at - one.start : until - one.start]
+            h[at - start : until - start] = self._load(one.piece.file)[at - one.start : until - one.start]
             index, at = index + 1, until
         return h
 
@@ -130,13 +117,10 @@ def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Find
     for segment in segments:
         samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
     dt = max(samples, key=lambda dt: (samples[dt], -dt))
-    rejected = [
-        Finding(
-            segment.channel, segment.t0, segment.stop, Reason.OTHER_RATE, f"{1 / segment.dt:.10g} Hz, not {1 / dt:.10g}"
-        )
-        for segment in segments
-        if segment.dt != dt
-    ]
+    rejected = []
+    for other in (segment for segment in segments if segment.dt != dt):
+        detail = f"{1 / other.dt:.10g} Hz, not {1 / dt:.10g}"
+        rejected.append(Finding(other.channel, other.t0, other.stop, Reason.OTHER_RATE, detail))
     return [segment for segment in segments if segment.dt == dt], rejected
 
 
@@ -176,18 +160,21 @@ def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Fi
     placed, rejected = [], []
     for segment, at, off in zip(segments, position, _off_grid(position), strict=True):
         if off <= TOLERANCE:
-            placed.append(Placed(segment, round(at)))
+            placed.append(Placed(segment.channel, round(at), round(at) + segment.samples, segment))
         else:
             detail = f"{segment.file} lies {off:.2g} samples beside the grid of most others"
             rejected.append(Finding(segment.channel, segment.t0, segment.stop, Reason.OFF_GRID, detail))
-    placed.sort(key=lambda one: (one.channel, one.start, -one.piece.samples, one.file))
+    placed.sort(key=lambda one: (one.channel, one.start, -one.samples, one.piece.file))
     return placed, rejected
 
 
 def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) -> None:
-    agreeing, conflicts = _split_conflicts(placed, load)
-    for one, other in conflicts:
-        runs.rejected.append(runs.grid.finding(one, Reason.CONFLICT, f"{one.file} and {other.file} overlap and differ"))
+    conflicts = _conflicts(placed, load)
+    agreeing = [one for one in placed if one.identity not in conflicts]
+    for one in placed:
+        if other := conflicts.get(one.identity):
+            detail = f"{one.piece.file} and {other.piece.file} overlap and differ"
+            runs.rejected.append(runs.grid.finding(one, Reason.CONFLICT, detail))
     runs.notes.extend(_repeated(agreeing, runs.grid))
     runs.pieces[channel] = _cover(agreeing, runs)
     constant = _constant(agreeing, constant_samples(runs.grid.dt))
@@ -200,56 +187,33 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
                 runs.rejected.append(runs.grid.finding(run, Reason.CONSTANT, f"{value:g} all the time"))
     if found:
         runs.by_channel[channel] = found
-    runs.notes.extend(
-        Finding(channel, runs.grid.gps(before.stop), runs.grid.gps(after.start), Reason.GAP)
-        for before, after in pairwise(found)
-    )
+    between = (Run(channel, before.stop, after.start) for before, after in pairwise(found))
+    runs.notes.extend(runs.grid.finding(gap, Reason.GAP) for gap in between)
 
 
-def _split_conflicts(placed: Sequence[Placed], load: Load) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
-    """Part the segments that agree with all others from those that do not, each of these with one it differs from."""
-    conflicts: dict[str, tuple[Placed, Placed]] = {}
+def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], Placed]:
+    """Return a segment that each conflicting one differs from, by what it shares with its copies."""
+    conflicts: dict[tuple[int, bytes], Placed] = {}
     active: list[Placed] = []
     for one in placed:
         active = [other for other in active if other.stop > one.start]
         copied = False
         for other in active:
-            if _same(one, other):
+            if one.identity == other.identity:
                 copied = True
             elif not _agree(other, one, load):
-                conflicts.setdefault(one.file, (one, other))
-                conflicts.setdefault(other.file, (other, one))
+                conflicts.setdefault(one.identity, other)
+                conflicts.setdefault(other.identity, one)
         # A copy overlaps what its original overlaps; leaving it out keeps many copies from costing their square.
         if not copied:
             active.append(one)
-    return _with_copies(placed, conflicts)
-
-
-def _with_copies(
-    placed: Sequence[Placed], conflicts: dict[str, tuple[Placed, Placed]]
-) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
-    """Return agreeing and conflicting segments; copies of a conflicting segment conflict too."""
-    tainted: dict[tuple[int, bytes], tuple[Placed, Placed]] = {}
-    for one, other in conflicts.values():
-        tainted.setdefault((one.start, one.piece.fingerprint), (one, other))
-    agreeing, conflicting = [], []
-    for one in placed:
-        pair = tainted.get((one.start, one.piece.fingerprint))
-        if pair is None:
-            agreeing.append(one)
-        else:
-            conflicting.append((one, pair[1]))
-    return agreeing, conflicting
-
-
-def _same(one: Placed, other: Placed) -> bool:
-    return one.start == other.start and one.piece.fingerprint == other.piece.fingerprint
+    return conflicts
 
 
 def _agree(one: Placed, other: Placed, load: Load) -> bool:
     """Return whether two segments have the same bits where they overlap."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
-    shared = [load(each.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
+    shared = [load(each.piece.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
     return shared[0] == shared[1]
 
 
@@ -257,11 +221,12 @@ def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
     """Find segments whose samples came before, at another time: measured noise never repeats itself."""
     first: dict[bytes, Placed] = {}
     for one in placed:
-        if one.piece.constant[0][:2] == (0, one.piece.samples):
+        if one.piece.constant[0][:2] == (0, one.samples):
             continue
         earlier = first.setdefault(one.piece.fingerprint, one)
         if earlier.start != one.start:
-            detail = f"{one.file} holds the same samples as {earlier.file} at GPS {gps_text(grid.gps(earlier.start))}"
+            same, gps = earlier.piece.file, gps_text(grid.gps(earlier.start))
+            detail = f"{one.piece.file} holds the same samples as {same} at GPS {gps}"
             yield grid.finding(one, Reason.REPEATED, detail)
 
 
@@ -269,12 +234,12 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
     """Return those of segments sorted by start that reach further than the ones before; note what they share."""
     cover: list[Placed] = []
     for one in placed:
-        if cover and one.start < cover[-1].stop:
-            stop = min(one.stop, cover[-1].stop)
-            reason = Reason.DUPLICATE if stop == one.stop else Reason.OVERLAP
-            shared = Run(one.channel, one.start, stop)
-            runs.notes.append(runs.grid.finding(shared, reason, f"{one.file} repeats what others hold"))
-        if not cover or one.stop > cover[-1].stop:
+        reached = cover[-1].stop if cover else one.start
+        if one.start < reached:
+            reason = Reason.DUPLICATE if one.stop <= reached else Reason.OVERLAP
+            shared = Run(one.channel, one.start, min(one.stop, reached))
+            runs.notes.append(runs.grid.finding(shared, reason, f"{one.piece.file} repeats what others hold"))
+        if one.stop > reached:
             cover.append(one)
     return cover
 

@@ -1,6 +1,6 @@
 """From strain to spectrograms: what is computed wherever a worker is, the same on each."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,10 +18,9 @@ WINDOWS_AT_A_TIME = 8
 
 @dataclass(frozen=True)
 class Place:
-    """Where the strain for one window is taken from.
+    """Where the strain for the window that starts at a place on the grid is taken from.
 
     Attributes:
-        start: the window's first sample on the grid.
         padded: whether every channel has strain around the window.
         taken: the span of whitened strain that is transformed, for each channel.
 
@@ -49,17 +48,10 @@ class Task:
 
 
 class Transformation:
-    """Whitens and transforms; a worker needs this and a `Task`, and nothing else.
+    """Whitens and transforms windows of so many samples; a worker needs this and a `Task`, and nothing else.
 
     A window's spectrograms follow from its own samples alone: they do not depend on what else is in the batch, nor on
-    which windows are transformed together, or where.
-
-    Args:
-        parameters: see `QTransform`.
-        samples: length of a window.
-        sample_rate: in Hz.
-        taps: the whitening filter of each channel, shape [C, m].
-
+    which windows are transformed together, or where. The filters of all channels, `taps`, have the shape [C, m].
     """
 
     def __init__(self, parameters: Parameters, samples: int, sample_rate: float, taps: NDArray[np.float64]) -> None:
@@ -75,20 +67,14 @@ class Transformation:
         return transform(whiten(task.strain, self.taps), task.offset)
 
 
-def place_windows(
-    starts: Iterable[int], channels: Sequence[str], whitened: Mapping[str, Sequence[Run]], transform: Transformation
-) -> list[Place]:
-    """Decide for each window what strain around it is transformed.
+def place_window(
+    start: int, channels: Sequence[str], whitened: Mapping[str, Sequence[Run]], transform: Transformation
+) -> Place:
+    """Decide what strain around a window is transformed.
 
     The padding is the same at both ends, except near the end of a run, where the span moves inwards. A run that is
     shorter than window and padding leaves its windows without any.
     """
-    return [_place(start, channels, whitened, transform) for start in starts]
-
-
-def _place(
-    start: int, channels: Sequence[str], whitened: Mapping[str, Sequence[Run]], transform: Transformation
-) -> Place:
     span, samples = transform.padded.span, transform.padded.samples
     runs = [next(run for run in whitened[name] if run.start <= start < run.stop) for name in channels]
     if any(run.samples < span for run in runs):
@@ -103,18 +89,15 @@ def tasks(
     """Read the strain of windows, some at a time; the windows of one task are next to each other in `places`."""
     for group in grouped(places):
         strain = [
-            [
-                reader.read(name, first - transform.reach, stop + transform.reach)
-                for name, (first, stop) in zip(channels, place.taken, strict=True)
-            ]
-            for place in group
+            [reader.read(name, first - transform.reach, stop + transform.reach) for name, (first, stop) in named]
+            for named in (zip(channels, place.taken, strict=True) for place in group)
         ]
         offset = [[place.start - first for first, _ in place.taken] for place in group]
         yield Task(np.array(strain), np.array(offset), group[0].padded)
 
 
 def grouped(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
-    """Return the input of one task."""
+    """Return the windows of each task."""
     first = 0
     for at in range(1, len(places) + 1):
         full = at - first == WINDOWS_AT_A_TIME

@@ -12,6 +12,9 @@ import numpy as np
 
 from preproc.parameters import Parameters
 
+#: A share up to this is what rounding leaves of 1.
+_ROUNDING = 1e-9
+
 
 class Part(StrEnum):
     """What a window is for."""
@@ -23,20 +26,15 @@ class Part(StrEnum):
 
 
 def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]:
-    """Return the part of each window.
+    """Return the part of each window, in the order of the GPS seconds at which they start.
 
     Blocks of `split_block` seconds of windows are shuffled with `rnd_seed` and dealt out in the proportions wanted, as
     near as whole blocks come to them; each part that is wanted gets one at least, where there are enough. Of two
     windows of different parts that are less than `guard` seconds apart, the later one becomes `Part.GUARD`.
-
-    Args:
-        starts: GPS seconds at which the windows start, in the order of time.
-        parameters: `window`, `split_block`, `guard`, `train_proportion`, `validation_proportion`, `rnd_seed`.
-
     """
     if not starts:
         return []
-    blocks = _blocks(starts, max(parameters.split_block, parameters.window))
+    blocks = _blocks(starts, parameters)
     parts = _deal(blocks[-1] + 1, parameters)
     found: list[Part] = []
     before: tuple[float, Part] | None = None
@@ -52,22 +50,23 @@ def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]
 
 def block_count(starts: Sequence[float], parameters: Parameters) -> int:
     """Return the number of blocks that there are to deal out."""
-    return _blocks(starts, max(parameters.split_block, parameters.window))[-1] + 1
+    return _blocks(starts, parameters)[-1] + 1
 
 
 def wanted_parts(parameters: Parameters) -> dict[Part, float]:
     """Return the proportion of each part that is wanted."""
     test = 1 - parameters.train_proportion - parameters.validation_proportion
-    wanted = {
+    shares = {
         Part.TRAIN: parameters.train_proportion,
         Part.VALIDATION: parameters.validation_proportion,
-        Part.TEST: test if not math.isclose(test, 0, abs_tol=1e-9) else 0.0,
+        Part.TEST: test,
     }
-    return {part: share for part, share in wanted.items() if share > 0}
+    return {part: share for part, share in shares.items() if share > _ROUNDING}
 
 
-def _blocks(starts: Sequence[float], seconds: float) -> list[int]:
+def _blocks(starts: Sequence[float], parameters: Parameters) -> list[int]:
     """Number the blocks: each begins with a window and takes what starts within its seconds."""
+    seconds = max(parameters.split_block, parameters.window)
     blocks, first, number = [], starts[0], 0
     for start in starts:
         if start >= first + seconds:
@@ -78,9 +77,8 @@ def _blocks(starts: Sequence[float], seconds: float) -> list[int]:
 
 def _deal(blocks: int, parameters: Parameters) -> list[Part]:
     wanted = wanted_parts(parameters)
-    counts = {
-        part: max(1, math.floor(share * blocks)) if blocks >= len(wanted) else 0 for part, share in wanted.items()
-    }
+    least = 1 if blocks >= len(wanted) else 0
+    counts = {part: max(1, math.floor(share * blocks)) * least for part, share in wanted.items()}
     while sum(counts.values()) < blocks:
         counts[max(wanted, key=lambda part: wanted[part] * blocks - counts[part])] += 1
     while sum(counts.values()) > blocks:

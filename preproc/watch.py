@@ -1,8 +1,8 @@
 """Run as a service: claim each batch that is frozen, process it, publish the dataset.
 
-A batch is claimed first, so that no two workers process it at the same time; the claim is a lease that is renewed
-while the work goes on. If a worker is killed, its lease expires, and the worker that claims the
-batch next continues with the output folder, or begins again in one of its own.
+The claim is a lease, so that no two workers process a batch at the same time; it is renewed while the work goes on. If
+a worker is killed, its lease expires, and the worker that claims the batch next continues with the output folder, or
+begins again in one of its own.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayError, GatewayRefused
 from gwwire.problems import ProblemCode
 from gwwire.public import BatchState
-from preproc.errors import GatewayFailed, LeaseLost, PreprocError
+from preproc.errors import GatewayFailed, PreprocError
 from preproc.executors import Executor
 from preproc.gateway import GatewaySource
 from preproc.parameters import Parameters
@@ -30,38 +30,6 @@ _NOT_OURS = {"batch-claimed", "batch-not-frozen", "not-found"}
 _RENEWALS = 3
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What a worker does.
-
-    Attributes:
-        url: the address of the gateway.
-        out: the folder of the datasets, each in a folder named after its batch.
-        worker: the name that claims are made with; no two workers may have the same.
-        parameters: what decides a dataset.
-        exports: see `Request`.
-        target: see `Request`.
-        lease: s that a claim lasts without being renewed.
-        poll: s between two questions whether a batch is frozen.
-        clean: whether to have a batch archived once its dataset is published.
-        once: whether to end after a batch.
-        api_key: see `GlitchflowClient`.
-
-    """
-
-    url: str
-    out: Path
-    worker: str
-    parameters: Parameters
-    exports: frozenset[str] = frozenset()
-    target: str | None = None
-    lease: float = 60.0
-    poll: float = 5.0
-    clean: bool = False
-    once: bool = False
-    api_key: str | None = field(default=None, repr=False)
-
-
 @dataclass
 class Lease:
     """A claim on a batch, which is ours until `deadline` on the monotonic clock."""
@@ -71,14 +39,9 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise if another worker may have the batch.
-
-        Raises:
-            LeaseLost: the lease was refused, or not renewed in time.
-
-        """
+        """Raise GatewayFailed if the lease was refused, or not renewed in time."""
         if self.lost.is_set() or time.monotonic() >= self.deadline:
-            raise LeaseLost(f"the claim on batch {self.batch} ran out; another worker may have it now")
+            raise GatewayFailed(f"the claim on batch {self.batch} ran out; another worker may have it now")
 
     def guard(self, progress: Progress) -> Progress:
         """Return a progress that ends the work at the next step once the lease is lost."""
@@ -91,46 +54,51 @@ class Lease:
         return guarded
 
 
+@dataclass
 class Worker:
-    """Processes frozen batches one after the other.
+    """Processes frozen batches one after the other; for what is not described, see `Request` and `GlitchflowClient`.
 
-    Args:
-        plan: what to do.
-        progress: shows how far it is.
-        executor: computes the spectrograms.
+    Attributes:
+        name: what claims are made with; no two workers may have the same.
+        lease: s that a claim lasts without being renewed.
+        poll: s between two questions whether a batch is frozen.
+        clean: whether to have a batch archived once its dataset is published.
+        once: whether to end after a batch.
         tell: is called with each line for people.
 
     """
 
-    def __init__(self, plan: Watch, progress: Progress, executor: Executor, tell: Callable[[str], None]) -> None:
-        self._plan = plan
-        self._progress = progress
-        self._executor = executor
-        self._tell = tell
-        self._told = ""
-        #: Batches that there is nothing more to do with, as long as this worker lives.
-        self._settled: set[str] = set()
+    url: str
+    out: Path
+    name: str
+    parameters: Parameters
+    exports: frozenset[str]
+    target: str | None
+    lease: float
+    poll: float
+    clean: bool
+    once: bool
+    api_key: str | None = field(repr=False)
+    progress: Progress
+    executor: Executor
+    tell: Callable[[str], None]
+    _told: str = field(default="", init=False)
+    #: Batches that there is nothing more to do with, as long as this worker lives.
+    _settled: set[str] = field(default_factory=set, init=False)
 
     async def work(self) -> None:
-        """Process frozen batches until cancelled, or only the first one if the plan says so.
-
-        Raises:
-            PreprocError: a batch cannot be processed, and the plan is to do just one.
-
-        """
-        async with GlitchflowClient(self._plan.url, api_key=self._plan.api_key) as client:
+        """Process frozen batches until cancelled, or only the first one with `once`, or raise PreprocError."""
+        async with GlitchflowClient(self.url, api_key=self.api_key) as client:
             while True:
                 done = await self._look(client)
-                if done and self._plan.once:
+                if done and self.once:
                     return
-                await asyncio.sleep(self._plan.poll)
+                await asyncio.sleep(self.poll)
 
     async def _look(self, client: GlitchflowClient) -> bool:
-        """Process a frozen batch if there is one; return whether one was processed."""
         try:
-            frozen = [batch for batch in await client.batches() if batch.state is BatchState.FROZEN]
-            for batch in frozen:
-                if batch.id not in self._settled:
+            for batch in await client.batches():
+                if batch.state is BatchState.FROZEN and batch.id not in self._settled:
                     return await self._take(client, batch.id)
         except GatewayError as error:
             self._say(str(error))
@@ -139,46 +107,41 @@ class Worker:
         return False
 
     async def _take(self, client: GlitchflowClient, batch: str) -> bool:
-        plan = self._plan
-        lease = Lease(batch, time.monotonic() + plan.lease)
+        lease = Lease(batch, time.monotonic() + self.lease)
         try:
-            await client.claim(batch, plan.worker, plan.lease)
+            await client.claim(batch, self.name, self.lease)
         except GatewayRefused as error:
             if error.code not in _NOT_OURS:
                 raise
             self._say(f"batch {batch} is not to be had: {error}")
             return False
-        self._say(f"batch {batch} claimed by {plan.worker}")
+        self._say(f"batch {batch} claimed by {self.name}")
         try:
             changed = await self._process(lease)
         except asyncio.CancelledError:
             await self._release(client, batch)
             raise
-        except (LeaseLost, GatewayFailed) as error:
+        except GatewayFailed as error:
             self._say(str(error))
             return False
         except PreprocError as error:
             await self._release(client, batch)
-            if plan.once:
+            if self.once:
                 raise
             # It would fail again; it stays frozen for a person to look at.
             self._settled.add(batch)
             self._say(f"batch {batch} cannot be processed: {error}")
             return False
-        where = plan.out / batch
-        self._say(f"batch {batch} {'published' if changed else 'was published already'}: {where}")
+        self._say(f"batch {batch} {'published' if changed else 'was published already'}: {self.out / batch}")
         await self._leave(client, batch)
         return True
 
     async def _process(self, lease: Lease) -> bool:
-        """Work in a thread, while the lease is renewed here."""
-        plan = self._plan
-        source = GatewaySource(plan.url, lease.batch, plan.api_key)
-        request = Request(source, plan.out / lease.batch, plan.parameters, plan.exports, plan.target)
-        work = asyncio.create_task(
-            asyncio.to_thread(fulfil, request, lease.guard(self._progress), self._executor, lease.check)
-        )
-        renewing = asyncio.create_task(_renew(plan, lease))
+        source = GatewaySource(self.url, lease.batch, self.api_key)
+        request = Request(source, self.out / lease.batch, self.parameters, self.exports, self.target)
+        progress = lease.guard(self.progress)
+        work = asyncio.create_task(asyncio.to_thread(fulfil, request, progress, self.executor, lease.check))
+        renewing = asyncio.create_task(self._renew(lease))
         try:
             changed = await asyncio.shield(work)
             lease.check()
@@ -191,8 +154,7 @@ class Worker:
         return changed
 
     async def _leave(self, client: GlitchflowClient, batch: str) -> None:
-        """Archive the batch, or release it."""
-        if not self._plan.clean:
+        if not self.clean:
             self._settled.add(batch)
             await self._release(client, batch)
         elif (await client.batch(batch)).state is BatchState.FROZEN:
@@ -207,28 +169,27 @@ class Worker:
 
     async def _release(self, client: GlitchflowClient, batch: str) -> None:
         try:
-            await client.release(batch, self._plan.worker)
+            await client.release(batch, self.name)
         except GatewayError as error:
             self._say(f"batch {batch} stays claimed until its lease runs out: {error}")
 
     def _say(self, line: str) -> None:
         if line != self._told:
-            self._tell(line)
+            self.tell(line)
             self._told = line
 
-
-async def _renew(plan: Watch, lease: Lease) -> None:
-    pause = plan.lease / _RENEWALS
-    async with GlitchflowClient(plan.url, retry=Retry(tries=1), timeout=pause, api_key=plan.api_key) as client:
-        while not lease.lost.is_set():
-            await asyncio.sleep(pause)
-            asked = time.monotonic()
-            try:
-                await client.claim(lease.batch, plan.worker, plan.lease)
-            except GatewayRefused:
-                lease.lost.set()
-            except GatewayError:
-                # The gateway does not answer: the lease runs until its deadline.
-                continue
-            else:
-                lease.deadline = asked + plan.lease
+    async def _renew(self, lease: Lease) -> None:
+        pause = self.lease / _RENEWALS
+        async with GlitchflowClient(self.url, retry=Retry(tries=1), timeout=pause, api_key=self.api_key) as client:
+            while not lease.lost.is_set():
+                await asyncio.sleep(pause)
+                asked = time.monotonic()
+                try:
+                    await client.claim(lease.batch, self.name, self.lease)
+                except GatewayRefused:
+                    lease.lost.set()
+                except GatewayError:
+                    # The gateway does not answer: the lease runs until its deadline.
+                    continue
+                else:
+                    lease.deadline = asked + self.lease

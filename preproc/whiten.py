@@ -6,6 +6,7 @@ All of it in float64: strain of 1e-23 squared is far below what float32 can hold
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,17 +68,21 @@ def estimate_spectrum(
         raise UnusableChannel(f"{sample_rate:g} Hz are too slow for periodograms of {parameters.psd_fftlength:g} s")
     step = parameters.psd_hop_length or length // 2
     starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
-    _require_seconds(covered(cover(starts, length)) / sample_rate, length / sample_rate)
+    seconds, periodogram = covered(cover(starts, length)) / sample_rate, length / sample_rate
+    if seconds < (least := max(LEAST_SECONDS, periodogram)):
+        had = f"{seconds:.4g} s in runs of at least {periodogram:g} s"
+        raise UnusableChannel(f"{had}, a power spectrum needs {least:g} s")
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), MOST_PERIODOGRAMS)).round().astype(int)
     starts = [starts[index] for index in chosen]
-    channel = runs[0].channel
-    periodograms = np.array([_periodogram(reader.read(channel, at, at + length), sample_rate) for at in starts])
+    estimate = partial(signal.periodogram, fs=sample_rate, window="hann", detrend="linear", scaling="density")
+    periodograms = np.array([estimate(reader.read(runs[0].channel, at, at + length))[1] for at in starts])
     frequency = fft.rfftfreq(length, 1 / sample_rate)
     quiet = _quiet(periodograms, frequency >= parameters.highpass)
-    kept = [at for at, one in zip(starts, quiet, strict=True) if one]
-    loud = [at for at, one in zip(starts, quiet, strict=True) if not one]
+    kept, loud = ([at for at, one in zip(starts, quiet, strict=True) if one == kind] for kind in (True, False))
     density = _median(periodograms[quiet])
-    _require_noise(frequency, density)
+    bad = (frequency > 0) & ~(np.isfinite(density) & (density >= np.finfo(np.float64).tiny))
+    if bad.any():
+        raise UnusableChannel(f"its power spectral density is {density[bad][0]:g} at {frequency[bad][0]:g} Hz")
     spans = cover(kept, length)
     return Spectrum(frequency, density, spans, cover(loud, length), covered(spans) / sample_rate)
 
@@ -121,28 +126,13 @@ def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.floa
     return np.asarray(filtered[..., reach:samples])
 
 
-def _require_seconds(seconds: float, periodogram: float) -> None:
-    least = max(LEAST_SECONDS, periodogram)
-    if seconds < least:
-        raise UnusableChannel(
-            f"{seconds:.4g} s in runs of at least {periodogram:g} s, a power spectrum needs {least:g} s"
-        )
-
-
 def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which periodograms are samples of the noise; at least half of them are."""
-    everything = np.ones(len(periodograms), dtype=bool)
-    if len(periodograms) < _ENOUGH_TO_COMPARE:
-        return everything
     median = np.median(periodograms[:, band], axis=0)
-    if not (median > 0).all():
-        return everything
+    if len(periodograms) < _ENOUGH_TO_COMPARE or not (median > 0).all():
+        return np.ones(len(periodograms), dtype=bool)
     loudness = (periodograms[:, band] / median).mean(axis=1)
     return np.asarray(loudness <= LOUD * np.median(loudness))
-
-
-def _periodogram(h: NDArray[np.float64], sample_rate: float) -> NDArray[np.float64]:
-    return np.asarray(signal.periodogram(h, sample_rate, window="hann", detrend="linear", scaling="density")[1])
 
 
 def _median(periodograms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -163,10 +153,3 @@ def _blurred(density: NDArray[np.float64], support: int) -> NDArray[np.float64]:
     lobe = np.abs(fft.rfft(signal.windows.hann(support, sym=False), n=length)[: reach + 1]) ** 2
     kernel = np.concatenate([lobe[:0:-1], lobe])
     return np.asarray(ndimage.convolve1d(density, kernel / kernel.sum(), mode="mirror"))
-
-
-def _require_noise(frequency: NDArray[np.float64], density: NDArray[np.float64]) -> None:
-    """Raise if a density is zero or not finite where it is divided by."""
-    bad = (frequency > 0) & ~(np.isfinite(density) & (density >= np.finfo(np.float64).tiny))
-    if bad.any():
-        raise UnusableChannel(f"its power spectral density is {density[bad][0]:g} at {frequency[bad][0]:g} Hz")

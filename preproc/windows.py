@@ -17,8 +17,7 @@ class Layout:
     """Where the windows are.
 
     Attributes:
-        channels: the channels that share the windows, sorted by name.
-        common: the spans that all of them cover.
+        common: the spans that all of the sorted `channels` cover.
         starts: the first sample of each window, in the order of time.
         left_out: the channels that have no window in common with the others.
 
@@ -58,18 +57,13 @@ def intersect(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
         start, stop = max(one[i][0], other[j][0]), min(one[i][1], other[j][1])
         if start < stop:
             found.append((start, stop))
-        if one[i][1] < other[j][1]:
-            i += 1
-        else:
-            j += 1
+        i, j = (i + 1, j) if one[i][1] < other[j][1] else (i, j + 1)
     return found
 
 
 def subtract(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
     """Return the spans of `one` that `other` does not cover."""
-    if not one:
-        return []
-    return intersect(one, list(gaps([(0, one[0][0]), *other, (one[-1][1], 0)])))
+    return intersect(one, list(gaps([(0, one[0][0]), *other, (one[-1][1], 0)]))) if one else []
 
 
 def cover(starts: Sequence[int], length: int) -> list[Span]:

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from preproc.annalisa import export_annalisa
 from preproc.errors import UnusableBatch
+from preproc.exports import export_annalisa
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.progress import silent

@@ -7,10 +7,10 @@ import pytest
 
 from preproc.cli import main
 from preproc.errors import BadParameter, ExtraMissing
+from preproc.exports import write_qt
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.progress import silent
-from preproc.qt import write_qt
 from tests.preproc.batches import cut, noise, write_batch
 
 SMALL = Parameters(window=2, stride=2, fmax=80, rows=10, columns=32, fduration=1, psd_fftlength=2)
