@@ -2,6 +2,7 @@
 
 import sys
 from typing import Annotated, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,6 +37,7 @@ ListenAddress = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 def _strip_slash(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError(f"{text!r} is not an http:// or https:// address")
+    urlsplit(text).port  # noqa: B018 (it raises ValueError if the port is none)
     return text.rstrip("/")
 
 

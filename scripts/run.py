@@ -22,10 +22,14 @@ class _Stop(Exception):
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    # Once is enough: whoever presses Ctrl-C again still gets a clean stop.
+    _ignore_signals()
+    raise _Stop(signal.Signals(number).name)
+
+
+def _ignore_signals() -> None:
+    """Ignore further signals: a second Ctrl-C must not interrupt the stop of the services."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-    raise _Stop(signal.Signals(number).name)
 
 
 def ports_from_environment() -> Ports:
@@ -59,6 +63,7 @@ def main() -> int:
         log.error("%s; stopping the others", died)  # noqa: TRY400 (its log has said why)
         return 1
     finally:
+        _ignore_signals()
         trio.stop()
         log.info("stopped")
 
