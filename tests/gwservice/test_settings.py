@@ -81,3 +81,14 @@ def test_a_bad_value_stops_the_service_at_start_with_one_clear_line(command: lis
     assert len(ended.stderr.splitlines()) == 1
     assert name in ended.stderr
     assert value in ended.stderr
+
+
+@pytest.mark.parametrize("url", ["http://h:99999", "http://h:port", "h:5000"])
+def test_an_address_that_cannot_be_one_stops_the_service_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("DB_BURL", url)
+    with pytest.raises(SystemExit, match="2"):
+        LogicSettings.load()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dslogic: setting DB_BURL={url!r}: ")

@@ -189,3 +189,17 @@ def test_a_dying_service_takes_the_rest_down(supervised: Supervised, victim: str
     assert process.returncode == 1
     assert "ended with status -9" in output
     assert not any(Path(f"/proc/{pid}").exists() for pid in services.values())
+
+
+def test_a_signal_during_the_stop_leaves_no_service_behind(supervised: Supervised) -> None:
+    process, _ = supervised()
+    services = children_of(process)
+    os.kill(services["glitchflow_api"], signal.SIGKILL)
+    assert process.stderr is not None
+    while "stopping the others" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, output = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Traceback" not in output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in services.values())
