@@ -13,43 +13,29 @@ ProblemError
 from gwwire.problems import ProblemCode, ProblemError
 
 
-class Unauthorized(ProblemError):
+class Unauthorized(ProblemError, code=ProblemCode.UNAUTHORIZED):
     """There is no credential, or it is not valid."""
 
-    code = ProblemCode.UNAUTHORIZED
 
-
-class Forbidden(ProblemError):
+class Forbidden(ProblemError, code=ProblemCode.FORBIDDEN):
     """The credential is valid, and does not allow what is asked."""
 
-    code = ProblemCode.FORBIDDEN
 
-
-class NotCaller(ProblemError):
+class NotCaller(ProblemError, code=ProblemCode.NOT_CALLER):
     """The order is in the name of another user than the caller."""
 
-    code = ProblemCode.NOT_CALLER
 
-
-class IssuerAway(ProblemError):
+class IssuerAway(ProblemError, code=ProblemCode.ISSUER_UNREACHABLE):
     """The token cannot be checked now: its issuer's keys could not be fetched yet."""
 
-    code = ProblemCode.ISSUER_UNREACHABLE
 
-
-class NoSuchProblem(ProblemError):
+class NoSuchProblem(ProblemError, code=ProblemCode.NOT_FOUND):
     """No problem has that code."""
 
-    code = ProblemCode.NOT_FOUND
 
-
-class TooManyStreams(ProblemError):
+class TooManyStreams(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
     """As many requests of many segments are passed on as this process takes."""
 
-    code = ProblemCode.TOO_MANY_CONNECTIONS
 
-
-class TooManyListeners(ProblemError):
+class TooManyListeners(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
     """As many listen as this process takes."""
-
-    code = ProblemCode.TOO_MANY_CONNECTIONS

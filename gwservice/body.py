@@ -11,22 +11,16 @@ _JSON, _RAW_JSON = "application/json", b"application/json"
 ORDER_LIMIT = 64 * 1024
 
 
-class UnsupportedMediaType(ProblemError):
+class UnsupportedMediaType(ProblemError, code=ProblemCode.UNSUPPORTED_MEDIA_TYPE):
     """The body has a media type that this route does not accept."""
 
-    code = ProblemCode.UNSUPPORTED_MEDIA_TYPE
 
-
-class TooLarge(ProblemError):
+class TooLarge(ProblemError, code=ProblemCode.TOO_LARGE):
     """The body is larger than this service accepts."""
 
-    code = ProblemCode.TOO_LARGE
 
-
-class BodyLate(ProblemError):
+class BodyLate(ProblemError, code=ProblemCode.TIMEOUT):
     """The body was not received in time."""
-
-    code = ProblemCode.TIMEOUT
 
 
 class ClientGone(Exception):

@@ -20,16 +20,12 @@ _SAME_SITE = frozenset({"same-origin", "none"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-class NotOurCaller(ProblemError):
+class NotOurCaller(ProblemError, code=ProblemCode.UNAUTHORIZED):
     """The request does not present the tier's secret."""
 
-    code = ProblemCode.UNAUTHORIZED
 
-
-class CrossSite(ProblemError):
+class CrossSite(ProblemError, code=ProblemCode.CROSS_SITE):
     """A browser sent the order for a page of another site."""
-
-    code = ProblemCode.CROSS_SITE
 
 
 class CallerSecret:

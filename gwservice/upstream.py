@@ -26,22 +26,16 @@ _CONNECT_SECONDS = 3.0
 _UNAUTHORIZED = 401
 
 
-class UpstreamUnreachable(ProblemError):
+class UpstreamUnreachable(ProblemError, code=ProblemCode.UPSTREAM_UNREACHABLE):
     """The upstream cannot be reached, or the connection broke before it answered."""
 
-    code = ProblemCode.UPSTREAM_UNREACHABLE
 
-
-class UpstreamSilent(ProblemError):
+class UpstreamSilent(ProblemError, code=ProblemCode.UPSTREAM_TIMEOUT):
     """The upstream did not answer in time; whether it carried out the request is unknown."""
 
-    code = ProblemCode.UPSTREAM_TIMEOUT
 
-
-class UpstreamInvalid(ProblemError):
+class UpstreamInvalid(ProblemError, code=ProblemCode.UPSTREAM_INVALID):
     """The upstream answered something that is not in the contract."""
-
-    code = ProblemCode.UPSTREAM_INVALID
 
 
 class UpstreamProblem(Exception):

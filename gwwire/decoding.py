@@ -15,22 +15,16 @@ _LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
 
 
-class MalformedJson(ProblemError):
+class MalformedJson(ProblemError, code=ProblemCode.INVALID_JSON):
     """The body is not JSON at all (RFC 8259: no NaN, no Infinity, UTF-8 only)."""
 
-    code = ProblemCode.INVALID_JSON
 
-
-class InvalidRequest(ProblemError):
+class InvalidRequest(ProblemError, code=ProblemCode.INVALID_REQUEST):
     """The body is JSON, but a field is missing or wrong; `field` names it."""
 
-    code = ProblemCode.INVALID_REQUEST
 
-
-class TooDeep(ProblemError):
+class TooDeep(ProblemError, code=ProblemCode.TOO_DEEP):
     """The body is JSON, but nested too deeply."""
-
-    code = ProblemCode.TOO_DEEP
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemError] = InvalidRequest) -> T:

@@ -30,22 +30,16 @@ _CHANNEL_SCHEMA = {
 }
 
 
-class InvalidSegment(ProblemError):
+class InvalidSegment(ProblemError, code=ProblemCode.INVALID_SEGMENT):
     """The body is JSON but not a segment; `field` names the wrong part."""
 
-    code = ProblemCode.INVALID_SEGMENT
 
-
-class TooManySamples(ProblemError):
+class TooManySamples(ProblemError, code=ProblemCode.TOO_MANY_SAMPLES):
     """The segment has too many samples."""
 
-    code = ProblemCode.TOO_MANY_SAMPLES
 
-
-class MetaTooLarge(ProblemError):
+class MetaTooLarge(ProblemError, code=ProblemCode.META_TOO_LARGE):
     """The `meta` of the segment is too large."""
-
-    code = ProblemCode.META_TOO_LARGE
 
 
 @dataclass(frozen=True)
