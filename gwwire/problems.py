@@ -21,8 +21,8 @@ class ProblemCode(StrEnum):
     status: int
     heading: str
 
-    def __new__(cls, value: str, status: int, heading: str) -> Self:
-        """Make a member."""
+    def __new__(cls, value: str, status: int = 0, heading: str = "") -> Self:
+        """Make a member; the defaults are for looking one up by its value."""
         code = str.__new__(cls, value)
         code._value_, code.status, code.heading = value, status, heading
         return code
