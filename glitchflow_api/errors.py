@@ -1,14 +1,4 @@
-"""The errors of the gateway itself; those between it and dslogic are in `gwservice.upstream`.
-
-ProblemError
-├── Unauthorized        no credential, or one that is not valid
-├── Forbidden           the credential does not allow it
-├── NotCaller           the order names another user than the caller
-├── IssuerAway          the keys to check tokens with were not fetched yet
-├── NoSuchProblem       no problem has this code
-├── TooManyListeners    too many clients read /events
-└── TooManyStreams      too many requests with many segments
-"""
+"""The errors of the gateway itself; those between it and dslogic are in `gwservice.upstream`."""
 
 from gwwire.problems import ProblemCode, ProblemError
 
@@ -18,11 +8,11 @@ class Unauthorized(ProblemError, code=ProblemCode.UNAUTHORIZED):
 
 
 class Forbidden(ProblemError, code=ProblemCode.FORBIDDEN):
-    """The credential is valid, and does not allow what is asked."""
+    """The credential is valid, but does not allow the request."""
 
 
 class NotCaller(ProblemError, code=ProblemCode.NOT_CALLER):
-    """The order is in the name of another user than the caller."""
+    """The order names another user than the caller."""
 
 
 class IssuerAway(ProblemError, code=ProblemCode.ISSUER_UNREACHABLE):
@@ -34,8 +24,8 @@ class NoSuchProblem(ProblemError, code=ProblemCode.NOT_FOUND):
 
 
 class TooManyStreams(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
-    """As many requests of many segments are passed on as this process takes."""
+    """This process already relays MAX_STREAMS requests of many segments."""
 
 
 class TooManyListeners(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
-    """As many listen as this process takes."""
+    """This process already serves the maximum number of event streams."""

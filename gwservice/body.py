@@ -40,20 +40,13 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
 
 
 async def read_body(
-    receive: Receive,
-    headers: Mapping[bytes, bytes],
-    *,
-    limit: int,
-    seconds: float | None = None,
+    receive: Receive, headers: Mapping[bytes, bytes], *, limit: int, seconds: float | None = None,
     limit_name: str = "MAX_BODY",
-) -> list[bytes]:
+) -> list[bytes]:  # fmt: skip
     """Read a body of at most `limit` bytes within `seconds`, and return it in pieces.
 
-    Raises:
-        TooLarge: it is larger; it is not read to its end.
-        BodyLate: it is not complete in time.
-        ClientGone: the client closed the connection.
-
+    Raise TooLarge if it is larger, BodyLate if it is not complete in time, ClientGone if the client closed the
+    connection.
     """
     if int(headers.get(b"content-length", 0)) > limit:
         raise _too_large(limit, limit_name)
@@ -83,7 +76,6 @@ async def body_pieces(receive: Receive) -> AsyncIterator[bytes]:
 
 
 def _add(message: Message, pieces: list[bytes]) -> tuple[int, bool]:
-    """Append the piece in a message; return its size, and whether more of the body follows."""
     if message["type"] != "http.request":
         raise ClientGone
     piece = message.get("body", b"")

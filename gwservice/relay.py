@@ -16,13 +16,9 @@ class Relay:
     """Relays requests to an upstream; bodies that are not streamed have limits of bytes and seconds."""
 
     def __init__(
-        self,
-        upstream: Upstream,
-        *,
-        max_body: int,
-        body_seconds: float | None = None,
+        self, upstream: Upstream, *, max_body: int, body_seconds: float | None = None,
         request_headers: frozenset[bytes] = REQUEST_HEADERS,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.upstream = upstream
         self._max_body = max_body
         self._body_seconds = body_seconds
@@ -53,9 +49,8 @@ class Relay:
         self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""
     ) -> None:
         """Relay a POST whose answer comes while its body is sent."""
-        await self._pass_back(
-            send, self.upstream.converse(b"POST", target, self._passed_down(request) + headers, pieces)
-        )
+        headers = self._passed_down(request) + headers
+        await self._pass_back(send, self.upstream.converse(b"POST", target, headers, pieces))
 
     def _passed_down(self, request: RequestContext) -> bytes:
         names = self._request_headers

@@ -31,11 +31,8 @@ class CrossSite(ProblemError, code=ProblemCode.CROSS_SITE):
 class CallerSecret:
     """The secret shared by a tier and its caller; it is read again when its file changes.
 
-    The file holds one secret, or two during a change: the first is presented, either is accepted.
-
-    Raises:
-        FileBroken: the file holds no usable secret.
-
+    The file holds one secret, or two during a change: the first is presented, either is accepted. Raise FileBroken if
+    it holds no usable secret.
     """
 
     def __init__(self, path: Path) -> None:

@@ -92,12 +92,9 @@ class Connection(asyncio.Protocol):
     watch: ClassVar[Watch]
 
     def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.loop = _loop or asyncio.get_event_loop()
         self.writable = asyncio.Event()
         self.writable.set()
@@ -290,7 +287,7 @@ class Connection(asyncio.Protocol):
         self._idle_due = self.loop.time() + self._config.timeout_keep_alive
 
     def _give_up(self, code: ProblemCode, detail: str) -> None:
-        """Close the connection: after the answer to the request before, if one is due; else with a problem."""
+        # If the answer to the request before is due, it is sent first; else a problem is the answer.
         if self.transport.is_closing():
             self.transport.abort()
             return
@@ -332,7 +329,6 @@ async def _refuse_upgrade(_: Scope, __: Receive, send: Send) -> None:
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:
-    """Return an end of the connection, or None if the client is gone already."""
     address = transport.get_extra_info(name)
     return address[:2] if address else None
 
