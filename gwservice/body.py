@@ -40,9 +40,13 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
 
 
 async def read_body(
-    receive: Receive, headers: Mapping[bytes, bytes], *, limit: int, seconds: float | None = None,
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    *,
+    limit: int,
+    seconds: float | None = None,
     limit_name: str = "MAX_BODY",
-) -> list[bytes]:  # fmt: skip
+) -> list[bytes]:
     """Read a body of at most `limit` bytes within `seconds`, and return it in pieces.
 
     Raise TooLarge if it is larger, BodyLate if it is not complete in time, ClientGone if the client closed the

@@ -16,9 +16,13 @@ class Relay:
     """Relays requests to an upstream; bodies that are not streamed have limits of bytes and seconds."""
 
     def __init__(
-        self, upstream: Upstream, *, max_body: int, body_seconds: float | None = None,
+        self,
+        upstream: Upstream,
+        *,
+        max_body: int,
+        body_seconds: float | None = None,
         request_headers: frozenset[bytes] = REQUEST_HEADERS,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.upstream = upstream
         self._max_body = max_body
         self._body_seconds = body_seconds

@@ -92,9 +92,12 @@ class Connection(asyncio.Protocol):
     watch: ClassVar[Watch]
 
     def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any],
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.loop = _loop or asyncio.get_event_loop()
         self.writable = asyncio.Event()
         self.writable.set()

@@ -49,9 +49,15 @@ class Upstream:
     """
 
     def __init__(  # noqa: PLR0913 (all but the first two have defaults)
-        self, url: str, name: str, *, most: int = 128, seconds: float = 30.0, secret: CallerSecret | None = None,
+        self,
+        url: str,
+        name: str,
+        *,
+        most: int = 128,
+        seconds: float = 30.0,
+        secret: CallerSecret | None = None,
         setting: str = "",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._described = f"{name} at {url}"
         self._name = name
         self._origin = Origin.parse(url)
