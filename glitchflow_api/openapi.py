@@ -115,7 +115,7 @@ def json_body(model: type) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(model)}}}}
 
 
-def order(model: type, answer: Any, *statuses: int) -> dict[str, Any]:
+def described_order(model: type, answer: Any, *statuses: int) -> dict[str, Any]:
     """Return the arguments of a route that takes an order: its body, its answer and its problems."""
     return {"openapi_extra": json_body(model), "responses": described(answer, *statuses, 400, 413, 415, 422, 507)}
 

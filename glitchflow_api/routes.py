@@ -14,7 +14,7 @@ from glitchflow_api.events import EventStream, Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.models import CoverageQuery, SegmentQuery
-from glitchflow_api.openapi import answered, described, described_stream, order, problems, text
+from glitchflow_api.openapi import answered, described, described_order, described_stream, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
@@ -92,9 +92,8 @@ async def events(request: Request, last_event_id: LastEventId = None) -> Respons
     """
     hub: Hub = request.app.state.events
     gate: Gate = request.app.state.gate
-    return EventStream(
-        hub, hub.join(last_event_id), partial(gate.still_allows, request.scope["context"], public.Scope.READ)
-    )
+    may_hear = partial(gate.still_allows, request.scope["context"], public.Scope.READ)
+    return EventStream(hub, hub.join(last_event_id), may_hear)
 
 
 async def _offer(_: Request) -> Response:
@@ -105,7 +104,7 @@ async def _offer(_: Request) -> Response:
 data_route = Route(PATH, _offer, methods=["POST", "OPTIONS"])
 
 
-@router.post("/train", tags=["batch"], **order(public.TrainOrder, public.TrainFrozen | public.TrainWaiting))
+@router.post("/train", tags=["batch"], **described_order(public.TrainOrder, public.TrainFrozen | public.TrainWaiting))
 async def train(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
     """Freeze the batch for training, once it is large enough.
 
@@ -118,14 +117,14 @@ async def train(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response
     return _json(public.TrainFrozen(frozen.n_itm, frozen.buff_size, frozen.holder, frozen.batch, frozen.digest))
 
 
-@router.post("/thaw", tags=["batch"], **order(public.ThawOrder, public.ThawAnswer, 403))
+@router.post("/thaw", tags=["batch"], **described_order(public.ThawOrder, public.ThawAnswer, 403))
 async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
     """Open the frozen batch again, for its holder; nothing is archived."""
     refuse_other_user(caller, body)
     return _json(public.ThawAnswer("OPERATIONAL", (await logic.thaw(body)).body))
 
 
-@router.post("/cleanbuf", tags=["batch"], **order(public.CleanOrder, public.CleanAnswer, 409))
+@router.post("/cleanbuf", tags=["batch"], **described_order(public.CleanOrder, public.CleanAnswer, 409))
 async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
     """Archive the current batch and open an empty one.
 
@@ -156,7 +155,7 @@ async def batch_manifest(batch: BatchId) -> Response:
     return Relayed()
 
 
-@router.post("/batches/{batch}/claim", tags=["work"], **order(public.ClaimOrder, public.Claim, 404, 409))
+@router.post("/batches/{batch}/claim", tags=["work"], **described_order(public.ClaimOrder, public.Claim, 404, 409))
 async def claim_batch(batch: BatchId) -> Response:
     """Claim a frozen batch for one worker, so that no two workers process it at the same time.
 
@@ -166,7 +165,7 @@ async def claim_batch(batch: BatchId) -> Response:
     return Relayed()
 
 
-@router.post("/batches/{batch}/release", tags=["work"], **order(public.ReleaseOrder, public.Claim, 404, 409))
+@router.post("/batches/{batch}/release", tags=["work"], **described_order(public.ReleaseOrder, public.Claim, 404, 409))
 async def release_batch(batch: BatchId) -> Response:
     """End a worker's claim."""
     return Relayed()
