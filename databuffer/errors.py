@@ -10,9 +10,6 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 class Refused(ProblemError):
     """The buffer works, and does not carry out the order."""
 
-    def __init_subclass__(cls, code: ProblemCode) -> None:
-        cls.code = code
-
 
 class BufferFrozen(Refused, code=ProblemCode.BUFFER_FROZEN):
     """The batch is frozen; nothing is added to it."""
@@ -46,10 +43,8 @@ class KeyReused(Refused, code=ProblemCode.KEY_REUSED):
     """The Idempotency-Key was used for other bytes before."""
 
 
-class NotFound(ProblemError):
+class NotFound(ProblemError, code=ProblemCode.NOT_FOUND):
     """There is no such batch or segment."""
-
-    code = ProblemCode.NOT_FOUND
 
 
 class QueueFull(Refused, code=ProblemCode.QUEUE_FULL):
@@ -60,16 +55,12 @@ class VolumeError(ProblemError):
     """The volume rejected a read or a write."""
 
 
-class VolumeFull(VolumeError):
+class VolumeFull(VolumeError, code=ProblemCode.VOLUME_FULL):
     """There is no space left on the volume."""
 
-    code = ProblemCode.VOLUME_FULL
 
-
-class VolumeFailed(VolumeError):
+class VolumeFailed(VolumeError, code=ProblemCode.VOLUME_FAILED):
     """The volume cannot be written or read."""
-
-    code = ProblemCode.VOLUME_FAILED
 
 
 def volume_error(error: OSError) -> VolumeError:

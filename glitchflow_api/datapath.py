@@ -1,4 +1,4 @@
-"""POST /streamdata, in front of FastAPI: nearly every request comes here, and is only passed on."""
+"""POST /streamdata, in front of FastAPI: nearly all requests; they are relayed without decoding."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,15 +32,7 @@ _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT))
 
 
 class DataPath:
-    """Stores one segment, or many.
-
-    Args:
-        relay: to dslogic.
-        target: dslogic's route that stores a segment.
-        gate: says whether a stream is still allowed.
-        streams: requests with many segments at a time.
-
-    """
+    """Relays segments to `target` at dslogic; at most `streams` requests with many segments at a time."""
 
     def __init__(self, relay: Relay, target: str, gate: Gate, streams: int) -> None:
         self._relay = relay
@@ -51,12 +43,12 @@ class DataPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Store one segment, or many.
 
-        CREATED means that the segment is on the disk and counted; FROZEN means that it was not taken. Many come as
-        NDJSON, a segment a line, and are answered line by line in the same order: with the same answers, or a problem
-        for a line that is no segment.
+        CREATED means that the segment is on the disk and counted; FROZEN means that it was not stored. Many segments
+        are sent as NDJSON, one per line, and answered line by line in the same order: with the same answers, or with a
+        problem for a line that is not a segment.
 
-        With an `Idempotency-Key`, the same key and bytes again get the first answer, and nothing is stored twice; the
-        key of line i of many is `KEY/i`.
+        With an `Idempotency-Key`, a request with the same key and bytes gets the first answer, and nothing is stored
+        twice; the key of line i of many is `KEY/i`.
         """
         request: RequestContext = scope["context"]
         group = request.caller.group

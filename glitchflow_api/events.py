@@ -1,8 +1,7 @@
-"""What happens in the datastore, told as it happens (server-sent events) to any number of pages by one who looks.
+"""Server-sent events about changes of the datastore.
 
-However many listen, dslogic is asked about once a second, and only while somebody listens. A listener that does not
-take what it is sent is dropped, and so is every one when the service stops; all of them come again by themselves and
-say with `Last-Event-ID` what they heard last.
+dslogic is polled about once a second for all listeners together, and only while there are any. A listener that does not
+read its events is dropped, and all are when the service stops; browsers reconnect with the `Last-Event-ID`.
 """
 
 import asyncio
@@ -26,13 +25,13 @@ log = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 
-#: Segments of one event. Where more came, these are the last ones, and the event says so.
+#: Maximum number of segments of one event; if there are more, it has the newest.
 _MOST_SEGMENTS = 200
-#: Events that wait for a listener; one that lets more wait is dropped.
+#: Events that may wait for a listener; beyond that it is dropped.
 _MOST_WAITING = 16
-#: How long a listener may take nothing at all before it is dropped; less than a service may take to stop.
+#: Without any reading for so long, a listener is dropped; less than a service may take to stop.
 _SLOW_SECONDS = 5.0
-#: An overview is told again when something changed, and after so long in any case.
+#: An overview is sent again when something changed, and after so long in any case.
 _REPEAT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
@@ -47,32 +46,27 @@ class SegmentNews(msgspec.Struct, frozen=True):
 
 
 class Listener:
-    """One who listens.
-
-    Attributes:
-        told: the seq up to which it was told of segments; None: of none, it hears of those to come.
-
-    """
+    """A client of /events; `told` is the seq of the last segment sent to it, or None before the first."""
 
     def __init__(self, told: int | None) -> None:
         self.told = told
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_WAITING)
 
     def tell(self, event: bytes) -> None:
-        """Let it hear an event, or drop it where it has not heard so many before."""
+        """Queue an event, or drop the listener if too many are waiting."""
         try:
             self._waiting.put_nowait(event if self.told is None else b"id: %d\n%b" % (self.told, event))
         except asyncio.QueueFull:
             self.end()
 
     def end(self) -> None:
-        """Let it hear nothing more."""
+        """End the stream; waiting events are discarded."""
         while not self._waiting.empty():
             self._waiting.get_nowait()
         self._waiting.put_nowait(None)
 
     async def hear(self) -> bytes | None:
-        """Give the next event, or a sign of life where there is none for long; None: there are no more."""
+        """Return the next event, a heartbeat if there is none for long, or None at the end."""
         try:
             async with asyncio.timeout(_HEARTBEAT_SECONDS):
                 return await self._waiting.get()
@@ -81,14 +75,7 @@ class Listener:
 
 
 class Hub:
-    """Looks at the datastore while somebody listens, and tells those who do.
-
-    Args:
-        logic: who is asked.
-        interval: seconds between two looks.
-        most: how many may listen.
-
-    """
+    """Polls dslogic every `interval` seconds while there are listeners, of which it accepts at most `most`."""
 
     def __init__(self, logic: LogicClient, *, interval: float, most: int) -> None:
         self._logic = logic
@@ -103,18 +90,13 @@ class Hub:
         self._closed = False
 
     def join(self, told: int | None) -> Listener:
-        """Let somebody listen who was told of segments up to the seq `told`; what is known is told at once.
-
-        Raises:
-            TooManyListeners: there is no room for another one.
-
-        """
+        """Add a listener that knows the segments up to the seq `told`; raise TooManyListeners if there are too many."""
         if len(self._listeners) >= self._most or self._closed:
             raise TooManyListeners(f"{len(self._listeners)} listen already", retry_after=10)
         listener = Listener(told)
         self._listeners.add(listener)
         if self._looking is None:
-            # In a context of its own: looking is nobody's request.
+            # In a separate context, because polling belongs to no request.
             self._looking = asyncio.create_task(self._look_on(), name="events", context=Context())
         elif self._last:
             self._keep_up(listener)
@@ -122,14 +104,14 @@ class Hub:
         return listener
 
     def leave(self, listener: Listener) -> None:
-        """Let somebody go; with the last one, looking ends."""
+        """Remove a listener; polling ends with the last one."""
         self._listeners.discard(listener)
         if not self._listeners and self._looking:
             self._looking.cancel()
             self._looking, self._seq, self._last, self._known = None, None, b"", None
 
     def close(self) -> None:
-        """Let everybody go."""
+        """End all streams."""
         self._closed = True
         for listener in self._listeners:
             listener.end()
@@ -159,14 +141,14 @@ class Hub:
             self._keep_up(listener)
         await self._tell_segments(self._seq)
         self._last = _event("overview", msgspec.json.encode(overview))
-        # What changes all the time is no news.
+        # Fields that change all the time are not compared.
         news, now = msgspec.structs.replace(overview, time=0, free=None, queue=0), asyncio.get_running_loop().time()
         if news != self._known or now >= self._repeat_at:
             self._known, self._repeat_at = news, now + _REPEAT_SECONDS
             self._tell_all(self._last)
 
     async def _tell_segments(self, seq: int) -> None:
-        """Bring everybody up to `seq`; those who are as far as each other get the same event."""
+        # Listeners with the same position get the same event.
         events = {}
         for told in {listener.told for listener in self._listeners}:
             if told is not None and told < seq:
@@ -182,7 +164,7 @@ class Hub:
         return SegmentNews([segment for segment in page.segments if segment.seq <= seq], after > told)
 
     def _keep_up(self, listener: Listener) -> None:
-        """Begin with what is to come; so does one who was told of what a lost catalog took along."""
+        # A seq beyond the newest one is from a catalog that was lost.
         if self._seq is not None and (listener.told is None or listener.told > self._seq):
             listener.told = self._seq
 
@@ -198,14 +180,7 @@ class Hub:
 
 
 class EventStream(Response):
-    """An answer that goes on until its reader goes away, takes nothing or may hear nothing any more, or is let go.
-
-    Args:
-        hub: where the reader listens.
-        listener: as whom.
-        may_hear: whether the reader may still hear anything; asked before each event.
-
-    """
+    """Sends events until the client disconnects or stops reading, `may_hear` returns False, or the hub ends it."""
 
     media_type = EVENT_STREAM
 
@@ -217,7 +192,7 @@ class EventStream(Response):
         self._may_hear = may_hear
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's shape)
-        """Send the events as they come."""
+        """Send the events."""
         leaving = asyncio.create_task(self._end_when_gone(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

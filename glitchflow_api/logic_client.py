@@ -25,10 +25,6 @@ class LogicClient:
 
     Every method raises UpstreamUnreachable, UpstreamSilent or UpstreamInvalid if there is no proper answer, and
     UpstreamProblem if the answer is a problem.
-
-    Attributes:
-        upstream: the connections.
-
     """
 
     def __init__(self, settings: GatewaySettings, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
@@ -67,7 +63,7 @@ class LogicClient:
         return await self._order("/thawds", order)
 
     async def overview(self) -> Overview:
-        """Return state, counts, channels, room and health."""
+        """Return state, counts, channels, free space and health."""
         return await self._get("/overview", Overview)
 
     async def log_tail(self, last: int) -> LogTail:

@@ -30,11 +30,9 @@ class CoverageQuery(SpanQuery):
     """The query of /coverage."""
 
     batch: Annotated[str | None, Field(description="only this batch (id)")] = None
-    limit: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=100_000,
-            description="maximum number of spans per channel; the shortest gaps are ignored to keep to it",
-        ),
-    ] = 2000
+    limit: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="maximum number of spans per channel; the shortest gaps are ignored to keep to it",
+    )

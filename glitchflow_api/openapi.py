@@ -14,19 +14,6 @@ from glitchflow_api.events import EVENT_STREAM
 from gwservice.security import OPEN_PATHS
 from gwwire import public
 from gwwire.problems import PROBLEM_TYPE, Problem
-from gwwire.public import (
-    AuthMode,
-    CleanAnswer,
-    CleanOrder,
-    NameList,
-    SessionOrder,
-    Stats,
-    StreamAnswer,
-    ThawOrder,
-    TrainFrozen,
-    TrainOrder,
-    Whoami,
-)
 from gwwire.segment import NDJSON, Segment
 
 #: Response descriptions by status, as FastAPI's `responses` parameter takes them.
@@ -69,31 +56,27 @@ MODELS: tuple[type[msgspec.Struct], ...] = (
     Problem,
     Segment,
     *(
-        model
-        for model in vars(public).values()
-        if getattr(model, "__module__", "") == public.__name__
-        and isinstance(model, type)
-        and issubclass(model, msgspec.Struct)
+        each
+        for each in vars(public).values()
+        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each is not msgspec.Struct
     ),
 )
 #: Examples of bodies and answers, per model.
 EXAMPLES: Mapping[type, list[msgspec.Struct]] = {
-    Segment: [
-        Segment([2.1e-19, 2.3e-19, 1.9e-19], (1126259462.0, 0.000244140625), {"channel": "L1:GWOSC-4KHZ_R1_STRAIN"})
+    Segment: [Segment([2.1e-19, 2.3e-19, 1.9e-19], (1126259462.0, 1 / 4096), {"channel": "L1:GWOSC-4KHZ_R1_STRAIN"})],
+    public.TrainOrder: [public.TrainOrder("alice", "a-secret")],
+    public.ThawOrder: [public.ThawOrder("alice", "a-secret")],
+    public.CleanOrder: [public.CleanOrder("training of 2026-11-20 is done")],
+    public.SessionOrder: [public.SessionOrder("gf_0123456789ab_a-key-as-glitchflow-keys-showed-it")],
+    public.Stats: [public.Stats(128, 12582912)],
+    public.NameList: [public.NameList(["gwb1724170688599724923.json"])],
+    public.StreamAnswer: [
+        public.StreamAnswer("CREATED", "Written gwb1724170688599724923.json for 7130 bytes"),
+        public.StreamAnswer("FROZEN", "Datastore frozen."),
     ],
-    TrainOrder: [TrainOrder("alice", "a-secret")],
-    ThawOrder: [ThawOrder("alice", "a-secret")],
-    CleanOrder: [CleanOrder("training of 2026-11-20 is done")],
-    SessionOrder: [SessionOrder("gf_0123456789ab_a-key-as-glitchflow-keys-showed-it")],
-    Stats: [Stats(128, 12582912)],
-    NameList: [NameList(["gwb1724170688599724923.json"])],
-    StreamAnswer: [
-        StreamAnswer("CREATED", "Written gwb1724170688599724923.json for 7130 bytes"),
-        StreamAnswer("FROZEN", "Datastore frozen."),
-    ],
-    TrainFrozen: [TrainFrozen(512, 50331648, "alice", "b1795224029597668971", "5211e97b2ad7…")],
-    CleanAnswer: [CleanAnswer("CLEANED", "Archived 512 segments, 50331648 bytes in '2026-11-20 23 41'")],
-    Whoami: [Whoami("keys", "alice", "detchar", ["read", "train"])],
+    public.TrainFrozen: [public.TrainFrozen(512, 50331648, "alice", "b1795224029597668971", "5211e97b2ad7…")],
+    public.CleanAnswer: [public.CleanAnswer("CLEANED", "Archived 512 segments, 50331648 bytes in '2026-11-20 23 41'")],
+    public.Whoami: [public.Whoami("keys", "alice", "detchar", ["read", "train"])],
 }
 
 
@@ -132,11 +115,16 @@ def json_body(model: type) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(model)}}}}
 
 
+def described_order(model: type, answer: Any, *statuses: int) -> dict[str, Any]:
+    """Return the arguments of a route that takes an order: its body, its answer and its problems."""
+    return {"openapi_extra": json_body(model), "responses": described(answer, *statuses, 400, 413, 415, 422, 507)}
+
+
 def describe_streamdata(description: str) -> dict[str, Any]:
     """Return the path item of /streamdata, which is no route of FastAPI."""
     body = json_body(Segment)
     body["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "one segment per line"}}
-    responses = described(StreamAnswer, 400, 413, 415, 422, 507)
+    responses = described(public.StreamAnswer, 400, 413, 415, 422, 507)
     lines = {"type": "string", "description": "one StreamAnswer or Problem per line"}
     responses[200]["content"][NDJSON] = {"schema": lines}
     operation = {
@@ -150,14 +138,14 @@ def describe_streamdata(description: str) -> dict[str, Any]:
     return {"post": {**operation, **body}}
 
 
-def complete(document: dict[str, Any], auth: AuthMode) -> dict[str, Any]:
+def complete(document: dict[str, Any], auth: public.AuthMode) -> dict[str, Any]:
     """Add the schemas, and for each operation its scope and the problems of access control, limits and validation."""
     document["components"] = {"schemas": _schemas()}
-    if auth is not AuthMode.OFF:
+    if auth is not public.AuthMode.OFF:
         document["components"]["securitySchemes"] = _CREDENTIALS
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            scope = None if auth is AuthMode.OFF else scope_needed(method.upper(), path)
+            scope = None if auth is public.AuthMode.OFF else scope_needed(method.upper(), path)
             if scope:
                 operation["security"] = [{name: [scope]} for name in _CREDENTIALS]
             added = {

@@ -17,10 +17,8 @@ _MOST_CALLERS = 10_000
 _IPV6_PREFIX = 64
 
 
-class TooManyRequests(ProblemError):
+class TooManyRequests(ProblemError, code=ProblemCode.TOO_MANY_REQUESTS):
     """The caller sends more requests than it may."""
-
-    code = ProblemCode.TOO_MANY_REQUESTS
 
 
 class Buckets:

@@ -14,44 +14,19 @@ from glitchflow_api.events import EventStream, Hub
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.models import CoverageQuery, SegmentQuery
-from glitchflow_api.openapi import answered, described, described_stream, json_body, problems, text
+from glitchflow_api.openapi import answered, described, described_order, described_stream, problems, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
-from gwservice.asgi_types import Receive, Send
-from gwservice.asgi_types import Scope as AsgiScope
+from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.relay import Relay
+from gwwire import public
 from gwwire.datastore import FlushOrder
 from gwwire.decoding import decode_order
-from gwwire.public import (
-    Batch,
-    Batches,
-    Claim,
-    ClaimOrder,
-    CleanAnswer,
-    CleanOrder,
-    Coverage,
-    Health,
-    LogTail,
-    Manifest,
-    NameList,
-    Overview,
-    ReleaseOrder,
-    Scope,
-    SegmentPage,
-    State,
-    Stats,
-    ThawAnswer,
-    ThawOrder,
-    TrainFrozen,
-    TrainOrder,
-    TrainWaiting,
-    Verification,
-)
 from gwwire.segment import Segment
 
-router = APIRouter()
+router = APIRouter(default_response_class=Response)
 log = logging.getLogger(__name__)
 
 
@@ -61,7 +36,7 @@ async def _logic(request: Request) -> LogicClient:  # async: FastAPI would send 
 
 
 Logic = Annotated[LogicClient, Depends(_logic)]
-LastEventId = Annotated[int | None, Header(ge=0, lt=2**63, description="seq of the last event that was heard")]
+LastEventId = Annotated[int | None, Header(ge=0, lt=2**63, description="seq of the last event received")]
 BatchId = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="as in the list of batches")]
 SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="a file name")]
 
@@ -71,160 +46,126 @@ def _json(answer: msgspec.Struct) -> Response:
 
 
 class Relayed(Response):
-    """The answer of dslogic, undecoded.
-
-    Args:
-        target: path and query at dslogic, or None for those of the request.
-
-    """
+    """The answer of dslogic, undecoded; `target` is the path and query, or None for those of the request."""
 
     def __init__(self, target: bytes | None = None) -> None:
         super().__init__()
         self._target = target
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay the request."""
         relay: Relay = scope["app"].state.relay
         await relay.relay(scope["context"], scope, receive, send, self._target)
 
 
-@router.get("/stats", tags=["batch"], responses=described(Stats), response_class=Response)
+@router.get("/stats", tags=["batch"], responses=described(public.Stats))
 async def stats(caller: CurrentCaller, logic: Logic) -> Response:
-    """Count the batch in hand, and tell what is left of the caller's quota."""
+    """Return the size of the current batch, and what is left of the caller's quota."""
     return _json(await logic.stats(caller.group))
 
 
-@router.get("/dumpbuf", tags=["batch"], responses=described(NameList), response_class=Response)
+@router.get("/dumpbuf", tags=["batch"], responses=described(public.NameList))
 async def dumpbuf(logic: Logic) -> Response:
-    """List the files of the batch in hand, in the order they were stored."""
+    """List the files of the current batch, in the order they were stored."""
     return _json(await logic.names())
 
 
-@router.get("/desc", tags=["batch"], responses=described(State), response_class=Response)
+@router.get("/desc", tags=["batch"], responses=described(public.State))
 async def desc(logic: Logic) -> Response:
-    """Tell the state of the datastore."""
-    return _json(State((await logic.description()).dstatus))
+    """Return the state of the datastore."""
+    return _json(public.State((await logic.description()).dstatus))
 
 
-@router.get("/overview", tags=["page"], responses=described(Overview), response_class=Response)
+@router.get("/overview", tags=["page"], responses=described(public.Overview))
 async def overview() -> Response:
-    """Tell everything at a glance: state, fill, channels, room, health; it costs the same however much is stored."""
+    """Return state, size, channels, free space and health; the cost does not depend on the amount of stored data."""
     return Relayed()
 
 
-@router.get("/events", tags=["page"], responses=described_stream(), response_class=Response)
+@router.get("/events", tags=["page"], responses=described_stream())
 async def events(request: Request, last_event_id: LastEventId = None) -> Response:
-    """Tell what happens, as it happens: `overview` when something changed, `segments` that were stored, `problem`.
+    """Send events as they happen: `overview` when something changed, `segments` that were stored, `problem`.
 
-    The id of an event is a seq: who comes again with the last one as `Last-Event-ID` hears of the segments since. An
-    event has 200 segments at most, the last ones; `more` says that there are others in between, to be read from
-    /segments. After a `problem` nothing is known until the next `overview`.
+    The id of an event is a seq: a client that reconnects with the last one as `Last-Event-ID` receives the segments
+    stored since. An event has at most the newest 200 segments; if `more` is true, read the others from /segments. After
+    a `problem`, the state is unknown until the next `overview`.
     """
     hub: Hub = request.app.state.events
     gate: Gate = request.app.state.gate
-    return EventStream(hub, hub.join(last_event_id), partial(gate.still_allows, request.scope["context"], Scope.READ))
+    may_hear = partial(gate.still_allows, request.scope["context"], public.Scope.READ)
+    return EventStream(hub, hub.join(last_event_id), may_hear)
 
 
 async def _offer(_: Request) -> Response:
     return offer_ndjson()
 
 
-#: What is POSTed never comes here, see `datapath`.
+#: A POST is answered by `datapath`.
 data_route = Route(PATH, _offer, methods=["POST", "OPTIONS"])
 
 
-@router.post(
-    "/train",
-    tags=["batch"],
-    openapi_extra=json_body(TrainOrder),
-    responses=described(TrainFrozen | TrainWaiting, 400, 413, 415, 422, 507),
-    response_class=Response,
-)
+@router.post("/train", tags=["batch"], **described_order(public.TrainOrder, public.TrainFrozen | public.TrainWaiting))
 async def train(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
     """Freeze the batch for training, once it is large enough.
 
-    A freeze is idempotent for its holder; a batch that somebody else froze stays theirs, and `holder` says so.
+    A freeze is idempotent for its holder. If another user froze the batch, nothing changes, and `holder` names them.
     """
     refuse_other_user(caller, body)
     frozen = await logic.freeze(body)
     if frozen is None:
-        return _json(TrainWaiting())
-    return _json(TrainFrozen(frozen.n_itm, frozen.buff_size, frozen.holder, frozen.batch, frozen.digest))
+        return _json(public.TrainWaiting())
+    return _json(public.TrainFrozen(frozen.n_itm, frozen.buff_size, frozen.holder, frozen.batch, frozen.digest))
 
 
-@router.post(
-    "/thaw",
-    tags=["batch"],
-    openapi_extra=json_body(ThawOrder),
-    responses=described(ThawAnswer, 400, 403, 413, 415, 422, 507),
-    response_class=Response,
-)
+@router.post("/thaw", tags=["batch"], **described_order(public.ThawOrder, public.ThawAnswer, 403))
 async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
-    """Open the frozen batch again, for the one who froze it; nothing is archived."""
+    """Open the frozen batch again, for its holder; nothing is archived."""
     refuse_other_user(caller, body)
-    return _json(ThawAnswer("OPERATIONAL", (await logic.thaw(body)).body))
+    return _json(public.ThawAnswer("OPERATIONAL", (await logic.thaw(body)).body))
 
 
-@router.post(
-    "/cleanbuf",
-    tags=["batch"],
-    openapi_extra=json_body(CleanOrder),
-    responses=described(CleanAnswer, 400, 409, 413, 415, 422, 507),
-    response_class=Response,
-)
+@router.post("/cleanbuf", tags=["batch"], **described_order(public.CleanOrder, public.CleanAnswer, 409))
 async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
-    """Archive the batch and begin an empty one.
+    """Archive the current batch and open an empty one.
 
-    With a `batch`, nothing is done where another one is in hand by now: what was decided about one batch never
-    befalls the next.
+    With a `batch`, nothing is done if another batch is current by now: a decision about one batch never applies to
+    the next.
     """
-    order = decode_order(CleanOrder, body)
+    order = decode_order(public.CleanOrder, body)
     outcome = await logic.flush(FlushOrder(order.batch))
     log.info("cleaned (%r): %s", order.msg, outcome.body, extra={"event": "flush"})
-    return _json(CleanAnswer("CLEANED", outcome.body))
+    return _json(public.CleanAnswer("CLEANED", outcome.body))
 
 
-@router.get("/batches", tags=["archive"], responses=described(Batches), response_class=Response)
+@router.get("/batches", tags=["archive"], responses=described(public.Batches))
 async def batches() -> Response:
-    """List all batches, the oldest first: the archived ones, the one in hand, and the next one where there is one."""
+    """List all batches, the oldest first: the archived ones, the current one, and the next one if it exists."""
     return Relayed()
 
 
-@router.get("/batches/{batch}", tags=["archive"], responses=described(Batch, 404), response_class=Response)
+@router.get("/batches/{batch}", tags=["archive"], responses=described(public.Batch, 404))
 async def one_batch(batch: BatchId) -> Response:
-    """Tell about one batch."""
+    """Return one batch."""
     return Relayed()
 
 
-@router.get("/batches/{batch}/manifest", tags=["archive"], responses=described(Manifest, 404), response_class=Response)
+@router.get("/batches/{batch}/manifest", tags=["archive"], responses=described(public.Manifest, 404))
 async def batch_manifest(batch: BatchId) -> Response:
-    """Give the manifest of a sealed batch: every segment with its checksum."""
+    """Return the manifest of a sealed batch: every segment with its checksum."""
     return Relayed()
 
 
-@router.post(
-    "/batches/{batch}/claim",
-    tags=["work"],
-    openapi_extra=json_body(ClaimOrder),
-    responses=described(Claim, 400, 404, 409, 413, 415, 422, 507),
-    response_class=Response,
-)
+@router.post("/batches/{batch}/claim", tags=["work"], **described_order(public.ClaimOrder, public.Claim, 404, 409))
 async def claim_batch(batch: BatchId) -> Response:
-    """Give a frozen batch to one worker, so that no two work on it at the same time.
+    """Claim a frozen batch for one worker, so that no two workers process it at the same time.
 
-    The claim ends with its lease, or with a release. The same worker asking again renews it; another one is told who
-    has the batch, and after how many seconds to ask again.
+    The claim ends with its lease, or with a release. A repeated claim by the same worker renews it; the answer to
+    another worker names the worker that has the batch, and the seconds after which to ask again.
     """
     return Relayed()
 
 
-@router.post(
-    "/batches/{batch}/release",
-    tags=["work"],
-    openapi_extra=json_body(ReleaseOrder),
-    responses=described(Claim, 400, 404, 409, 413, 415, 422, 507),
-    response_class=Response,
-)
+@router.post("/batches/{batch}/release", tags=["work"], **described_order(public.ReleaseOrder, public.Claim, 404, 409))
 async def release_batch(batch: BatchId) -> Response:
     """End a worker's claim."""
     return Relayed()
@@ -234,51 +175,50 @@ async def release_batch(batch: BatchId) -> Response:
     "/batches/{batch}/verify",
     tags=["archive"],
     status_code=202,
-    responses=described(Verification, 404, 409, 422, status=202),
-    response_class=Response,
+    responses=described(public.Verification, 404, 409, 422, status=202),
 )
 async def verify_batch(batch: BatchId) -> Response:
-    """Begin to compare an archived batch with its manifest, byte for byte, in the background.
+    """Start to compare an archived batch with its manifest, byte for byte, in the background.
 
-    The batch's `verification` tells how far that is, and in the end whether the batch is intact; asking again while it
-    is under way changes nothing.
+    The batch's `verification` has the progress, and in the end the result. Another request while it is running changes
+    nothing.
     """
     return Relayed()
 
 
-@router.get("/segments", tags=["archive"], responses=described(SegmentPage, 422), response_class=Response)
+@router.get("/segments", tags=["archive"], responses=described(public.SegmentPage, 422))
 async def segments(wanted: Annotated[SegmentQuery, Query()]) -> Response:
     """List stored segments, in the order they were stored, a page at a time.
 
-    The next page begins after the `after` of this one: none is told twice and none left out, whatever is stored
-    meanwhile. With `before` the newest come first, and the next page begins before the last of this one.
+    The next page begins after the `after` of this one; no segment is repeated or left out, even if others are stored
+    meanwhile. With `before`, the newest come first, and the next page begins before the last segment of this one.
     """
     return Relayed()
 
 
-@router.get("/coverage", tags=["archive"], responses=described(Coverage, 404, 422), response_class=Response)
+@router.get("/coverage", tags=["archive"], responses=described(public.Coverage, 404, 422))
 async def coverage(wanted: Annotated[CoverageQuery, Query()]) -> Response:
-    """Tell what stretches of time are stored, by channel and sample spacing, as `[start, stop, segments]`."""
+    """Return the time spans that are stored, by channel and sample spacing, as `[start, stop, segments]`."""
     return Relayed()
 
 
-@router.get("/log", tags=["page"], responses=described(LogTail, 422), response_class=Response)
+@router.get("/log", tags=["page"], responses=described(public.LogTail, 422))
 async def log_tail(
-    logic: Logic, last: Annotated[int, Query(ge=1, le=10_000, description="so many lines at most")] = 100
+    logic: Logic, last: Annotated[int, Query(ge=1, le=10_000, description="maximum number of lines")] = 100
 ) -> Response:
-    """Give the newest lines of the batch's log, a stored segment each; the oldest of them come first."""
+    """Return the newest lines of the batch's log, one per stored segment, in the order they were written."""
     return _json(await logic.log_tail(last))
 
 
-@router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404), response_class=Response)
+@router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404))
 async def segment_file(name: SegmentName) -> Response:
-    """Give a segment as it was stored. Its ETag is its SHA-256; ranges are served."""
+    """Return a segment as it was stored. Its ETag is its SHA-256; range requests are supported."""
     return Relayed()
 
 
-@router.get("/dspage", tags=["page"], responses=problems(), response_class=Response)
+@router.get("/dspage", tags=["page"], responses=problems())
 async def dspage() -> Response:
-    """Show the status page: a shell without data, which asks the routes above."""
+    """Return the status page; it contains no data, and loads them from the routes above."""
     return Relayed(b"/?at=gateway")
 
 
@@ -287,13 +227,13 @@ async def static(
     version: Annotated[str, Path(pattern=r"^\w+$")],
     name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")],
 ) -> Response:
-    """Give a part of the status page."""
+    """Return a file of the status page."""
     return Relayed()
 
 
 @router.get("/problems", tags=["page"], responses=text("the page, as Markdown"), response_class=PlainTextResponse)
 async def problem_pages() -> str:
-    """Tell about every problem: what happened, whose fault it is, what to do."""
+    """Return the documentation of every problem: what happened, the cause, what to do."""
     return problems_page()
 
 
@@ -301,27 +241,27 @@ async def problem_pages() -> str:
     "/problems/{code}", tags=["page"], responses=text("the section, as Markdown", 404), response_class=PlainTextResponse
 )
 async def problem_page(code: Annotated[str, Path(examples=["queue-full"])]) -> str:
-    """Tell about one problem; the `type` of a problem document leads here."""
+    """Return the documentation of one problem; the `type` of a problem document is this path."""
     return problem_section(code)
 
 
 @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
 async def metrics() -> Response:
-    """Give the gateway's numbers for Prometheus; the tiers below have their own."""
+    """Return the gateway's metrics for Prometheus; the lower tiers have their own."""
     return Response(exposition(), media_type=CONTENT_TYPE)
 
 
-@router.get("/healthz", tags=["probes"], responses=answered(Health), response_class=Response)
+@router.get("/healthz", tags=["probes"], responses=answered(public.Health))
 async def healthz() -> Response:
-    """Answer as long as the process can."""
-    return _json(Health("ok"))
+    """Answer 200 while the process is running."""
+    return _json(public.Health("ok"))
 
 
-@router.get("/readyz", tags=["probes"], responses=described(Health), response_class=Response)
+@router.get("/readyz", tags=["probes"], responses=described(public.Health))
 async def readyz(logic: Logic) -> Response:
-    """Answer 200 while every tier below answers the one above it.
+    """Answer 200 while every lower tier answers.
 
-    A full volume is no reason to be away: the buffer says so, and answers everything else.
+    A full volume does not make the gateway unready: only requests that need to write fail.
     """
     await logic.stats()
-    return _json(Health("ready"))
+    return _json(public.Health("ready"))

@@ -11,17 +11,9 @@ from pathlib import Path
 def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary file that replaces `path` when the block ends without an exception.
 
-    Readers see the old content or the new. The temporary file is `.NAME.PID.part` in the same folder; it is removed if
-    the block fails, and left behind by a crash.
-
-    Args:
-        path: the file to replace or to create.
-        durable: whether content and name are on the disk on return.
-        mode: permissions of the file, reduced by the umask.
-
-    Raises:
-        OSError: the file cannot be written or renamed; `path` is unchanged.
-
+    Readers see the old content or the new; after an OSError, `path` is unchanged. If `durable`, content and name are on
+    the disk on return. The umask reduces `mode`. The temporary file is `.NAME.PID.part` in the same folder; it is
+    removed if the block fails, and left behind by a crash.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)
@@ -57,15 +49,8 @@ def sync(path: Path) -> None:
 def locked(path: Path, *, folder: bool = False, wait: bool = False) -> Iterator[int]:
     """Hold an exclusive lock until the block ends, or the process; yields the open file descriptor.
 
-    Args:
-        path: the file to lock, which is created if missing.
-        folder: whether `path` is a folder, which has to exist.
-        wait: whether to wait until another process releases the lock.
-
-    Raises:
-        BlockingIOError: another process holds the lock.
-        OSError: the path cannot be opened, or the file system has no locks.
-
+    A missing file is created; a `folder` has to exist. Raise BlockingIOError if another process holds the lock, unless
+    `wait`, and OSError if the path cannot be opened or the file system has no locks.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)

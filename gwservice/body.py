@@ -11,22 +11,16 @@ _JSON, _RAW_JSON = "application/json", b"application/json"
 ORDER_LIMIT = 64 * 1024
 
 
-class UnsupportedMediaType(ProblemError):
+class UnsupportedMediaType(ProblemError, code=ProblemCode.UNSUPPORTED_MEDIA_TYPE):
     """The body has a media type that this route does not accept."""
 
-    code = ProblemCode.UNSUPPORTED_MEDIA_TYPE
 
-
-class TooLarge(ProblemError):
+class TooLarge(ProblemError, code=ProblemCode.TOO_LARGE):
     """The body is larger than this service accepts."""
 
-    code = ProblemCode.TOO_LARGE
 
-
-class BodyLate(ProblemError):
+class BodyLate(ProblemError, code=ProblemCode.TIMEOUT):
     """The body was not received in time."""
-
-    code = ProblemCode.TIMEOUT
 
 
 class ClientGone(Exception):
@@ -55,11 +49,8 @@ async def read_body(
 ) -> list[bytes]:
     """Read a body of at most `limit` bytes within `seconds`, and return it in pieces.
 
-    Raises:
-        TooLarge: it is larger; it is not read to its end.
-        BodyLate: it is not complete in time.
-        ClientGone: the client closed the connection.
-
+    Raise TooLarge if it is larger, BodyLate if it is not complete in time, ClientGone if the client closed the
+    connection.
     """
     if int(headers.get(b"content-length", 0)) > limit:
         raise _too_large(limit, limit_name)
@@ -89,7 +80,6 @@ async def body_pieces(receive: Receive) -> AsyncIterator[bytes]:
 
 
 def _add(message: Message, pieces: list[bytes]) -> tuple[int, bool]:
-    """Append the piece in a message; return its size, and whether more of the body follows."""
     if message["type"] != "http.request":
         raise ClientGone
     piece = message.get("body", b"")

@@ -24,20 +24,11 @@ _TRACESTATE = re.compile(r"[ -~]{1,512}")
 
 
 class RequestContext:
-    """A request that is being answered.
+    """A request that is being answered: its headers, with lower-case names, and the facts that layers store in it.
 
-    Args:
-        headers: of the request, with lower-case names; an invalid id in them is replaced, an invalid trace ignored.
-
-    Attributes:
-        trace: the headers of its trace context, for the next tier; empty if there is none.
-        answer_headers: headers that are added to its answer.
-        route: the template of its path, or "" for that of the framework.
-        outcome: a problem's code or FROZEN, or "" for the class of the status.
-        detail: the detail of its problem.
-        error: the unexpected error behind its problem.
-        caller: the authenticated caller, set by the gateway.
-
+    `trace` has the headers of the trace context for the next tier. `route` is the template of the path, or "" for that
+    of the framework; `outcome` is a problem's code or FROZEN, or "" for the class of the status; `error` is the
+    unexpected error behind its problem. An invalid id is replaced, an invalid trace ignored.
     """
 
     __slots__ = (

@@ -37,36 +37,18 @@ class Carrier(Protocol):
 
 
 class Exchange:
-    """A request and its answer, as ASGI's `receive` and `send`.
-
-    Attributes:
-        complete: the whole request was received.
-        finished: the whole answer was sent.
-        keep_alive: another request may follow on the connection.
-
-    """
+    """A request and its answer, as ASGI's `receive` and `send`."""
 
     __slots__ = (
-        *(
-            "_app",
-            "_begun",
-            "_chunked",
-            "_connection",
-            "_delivered",
-            "_expects_continue",
-            "_gone",
-            "_head",
-            "_late",
-            "_left",
-        ),
+        *("_app", "_begun", "_chunked", "_connection", "_delivered", "_expects_continue", "_gone", "_head", "_late"),
         *("_left", "_news", "_pieces", "_scope", "_waiting", "_waits_since", "complete", "finished", "keep_alive"),
     )
 
     def __init__(
         self, connection: Carrier, scope: Scope, app: ASGIApp, *, keep_alive: bool, expects_continue: bool
     ) -> None:
-        self.complete = self.finished = False
-        self.keep_alive = keep_alive
+        self.complete = self.finished = False  # the whole request was received; the whole answer was sent
+        self.keep_alive = keep_alive  # another request may follow on the connection
         self._connection = connection
         self._scope = scope
         self._app = app

@@ -125,12 +125,7 @@ def configure_logging(service: str) -> None:
 
 
 class LogLimit:
-    """Limits repeated lines: a full disk fails every request, and the log must stay readable.
-
-    Args:
-        clock: monotonic seconds.
-
-    """
+    """Limits repeated lines: a full disk fails every request, and the log must stay readable."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -47,11 +47,8 @@ class _Requests:
         for key, count in list(self._outcomes.items()):
             requests.add_metric(key, count)
         yield requests
-        name, meaning = (
-            "glitchflow_http_request_duration_seconds",
-            "Time from a request's head until its answer begins.",
-        )
-        durations = HistogramMetricFamily(name, meaning, labels=labels[:2])
+        meaning = "Time from a request's head until its answer begins."
+        durations = HistogramMetricFamily("glitchflow_http_request_duration_seconds", meaning, labels=labels[:2])
         bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
         for place, buckets in list(self._buckets.items()):
             durations.add_metric(place, list(zip(bounds, accumulate(buckets), strict=True)), self._seconds[place])

@@ -53,9 +53,8 @@ class Relay:
         self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""
     ) -> None:
         """Relay a POST whose answer comes while its body is sent."""
-        await self._pass_back(
-            send, self.upstream.converse(b"POST", target, self._passed_down(request) + headers, pieces)
-        )
+        headers = self._passed_down(request) + headers
+        await self._pass_back(send, self.upstream.converse(b"POST", target, headers, pieces))
 
     def _passed_down(self, request: RequestContext) -> bytes:
         names = self._request_headers

@@ -20,26 +20,19 @@ _SAME_SITE = frozenset({"same-origin", "none"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-class NotOurCaller(ProblemError):
+class NotOurCaller(ProblemError, code=ProblemCode.UNAUTHORIZED):
     """The request does not present the tier's secret."""
 
-    code = ProblemCode.UNAUTHORIZED
 
-
-class CrossSite(ProblemError):
+class CrossSite(ProblemError, code=ProblemCode.CROSS_SITE):
     """A browser sent the order for a page of another site."""
-
-    code = ProblemCode.CROSS_SITE
 
 
 class CallerSecret:
     """The secret shared by a tier and its caller; it is read again when its file changes.
 
-    The file holds one secret, or two during a change: the first is presented, either is accepted.
-
-    Raises:
-        FileBroken: the file holds no usable secret.
-
+    The file holds one secret, or two during a change: the first is presented, either is accepted. Raise FileBroken if
+    it holds no usable secret.
     """
 
     def __init__(self, path: Path) -> None:

@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
         self._idle_due = self.loop.time() + self._config.timeout_keep_alive
 
     def _give_up(self, code: ProblemCode, detail: str) -> None:
-        """Close the connection: after the answer to the request before, if one is due; else with a problem."""
+        # If the answer to the request before is due, it is sent first; else a problem is the answer.
         if self.transport.is_closing():
             self.transport.abort()
             return
@@ -332,7 +332,6 @@ async def _refuse_upgrade(_: Scope, __: Receive, send: Send) -> None:
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:
-    """Return an end of the connection, or None if the client is gone already."""
     address = transport.get_extra_info(name)
     return address[:2] if address else None
 

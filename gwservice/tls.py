@@ -14,9 +14,7 @@ _NO_PASSPHRASE = ""
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     """Return a context whose handshakes use the certificate, with its chain, and the key that are in the files.
 
-    Raises:
-        FileBroken: they cannot be read at the start, or do not belong to each other.
-
+    Raise FileBroken if they cannot be read at the start, or do not belong to each other.
     """
     load = partial(_load, certificate, key)
     watched = Watched((certificate, key), load)

@@ -1,11 +1,4 @@
-"""The HTTP/1.1 client of the tiers: kept connections, read while they are written to.
-
-ProblemError
-├── UpstreamUnreachable   no connection, or it broke before the answer
-├── UpstreamSilent        no answer in time
-└── UpstreamInvalid       an answer that is not in the contract
-UpstreamProblem           an answer that is a problem document
-"""
+"""The HTTP/1.1 client of the tiers: kept connections, read while they are written to."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -26,22 +19,16 @@ _CONNECT_SECONDS = 3.0
 _UNAUTHORIZED = 401
 
 
-class UpstreamUnreachable(ProblemError):
+class UpstreamUnreachable(ProblemError, code=ProblemCode.UPSTREAM_UNREACHABLE):
     """The upstream cannot be reached, or the connection broke before it answered."""
 
-    code = ProblemCode.UPSTREAM_UNREACHABLE
 
-
-class UpstreamSilent(ProblemError):
+class UpstreamSilent(ProblemError, code=ProblemCode.UPSTREAM_TIMEOUT):
     """The upstream did not answer in time; whether it carried out the request is unknown."""
 
-    code = ProblemCode.UPSTREAM_TIMEOUT
 
-
-class UpstreamInvalid(ProblemError):
+class UpstreamInvalid(ProblemError, code=ProblemCode.UPSTREAM_INVALID):
     """The upstream answered something that is not in the contract."""
-
-    code = ProblemCode.UPSTREAM_INVALID
 
 
 class UpstreamProblem(Exception):
@@ -57,14 +44,8 @@ class Upstream:
 
     A GET is repeated once if the connection breaks; other requests are not, because they may have been carried out.
 
-    Args:
-        url: the base URL.
-        name: the service's name in messages.
-        most: connections at a time; further requests wait.
-        seconds: for an answer, or without any progress of a stream.
-        secret: the secret to present.
-        setting: the setting that names the file of the secret, for messages.
-
+    There are at most `most` connections, and further requests wait. `seconds` limits the time to an answer, or without
+    any progress of a stream. `name` and `setting`, which names the file of the secret, are for messages.
     """
 
     def __init__(  # noqa: PLR0913 (all but the first two have defaults)
@@ -90,9 +71,7 @@ class Upstream:
     async def request(self, method: bytes, target: bytes, headers: bytes = b"", body: Sequence[bytes] = ()) -> Answer:
         """Send a request, with headers encoded by `header_lines`, and return its complete answer.
 
-        Raises:
-            UpstreamUnreachable, UpstreamSilent, UpstreamInvalid: there is no proper answer.
-
+        Raise UpstreamUnreachable, UpstreamSilent or UpstreamInvalid if there is no proper answer.
         """
         try:
             return await self._request(method, target, headers, body)
@@ -171,10 +150,7 @@ class Upstream:
     def decode(self, answer: Answer, status: HTTPStatus, shape: type[T]) -> T:
         """Return the decoded body of an answer.
 
-        Raises:
-            UpstreamProblem: it is a problem document.
-            UpstreamInvalid: it has another status or another shape.
-
+        Raise UpstreamProblem if it is a problem document, or UpstreamInvalid if it has another status or shape.
         """
         if answer.status != status:
             if answer.is_problem():
@@ -202,13 +178,11 @@ class Upstream:
         ))  # fmt: skip
 
     def _admitted(self, answer: Answer) -> Answer:
-        """Return the answer, or raise UpstreamInvalid if the upstream refuses this tier instead of the client."""
         if answer.status == _UNAUTHORIZED:
             raise UpstreamInvalid(f"{self._name} refuses this tier: {self._setting} is not its CALLER_SECRET_FILE")
         return answer
 
     async def _take(self) -> UpstreamConnection:
-        """Return a free connection, to be returned with `_keep` or `_drop`."""
         if self._free.locked():
             try:
                 async with asyncio.timeout(self._seconds):
@@ -224,7 +198,6 @@ class Upstream:
             raise
 
     def _keep(self, connection: UpstreamConnection) -> None:
-        """Keep a connection whose request ended well, if it can be used again."""
         self._free.release()
         if connection.usable:
             connection.rest()
@@ -233,12 +206,10 @@ class Upstream:
             connection.close()
 
     def _drop(self, connection: UpstreamConnection) -> None:
-        """Close a connection whose request ended with an error."""
         self._free.release()
         connection.close()
 
     def _translated(self, error: BaseException) -> ProblemError | None:
-        """Return the problem of a connection's error, or None for any other error."""
         if isinstance(error, TimeoutError):
             return self._silent()
         if isinstance(error, (MalformedAnswer, OSError)):
@@ -252,11 +223,10 @@ class Upstream:
                 return connection
             connection.close()
         loop, origin = asyncio.get_running_loop(), self._origin
+        tls = origin.tls or None
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                _, connection = await loop.create_connection(
-                    UpstreamConnection, origin.host, origin.port, ssl=origin.tls or None
-                )
+                _, connection = await loop.create_connection(UpstreamConnection, origin.host, origin.port, ssl=tls)
         except TimeoutError:
             raise self._silent() from None
         except OSError as error:

@@ -55,14 +55,7 @@ def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 class Answer:
-    """An answer, as far as it has been received.
-
-    Attributes:
-        status: the HTTP status; 0 until the head is complete.
-        headers: the headers in their order, with lower-case names.
-        complete: the whole answer was received.
-
-    """
+    """An answer, as far as it has been received; its status is 0 until the head is complete."""
 
     __slots__ = ("_parts", "complete", "headers", "status")
 
@@ -98,18 +91,11 @@ class Answer:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """A connection that carries one request at a time.
-
-    Attributes:
-        answer: the answer to the current request, as far as it has been received.
-        usable: another request may be sent after the current one.
-        paced: the answer is read part by part, no faster than `news` is awaited.
-
-    """
+    """A connection that carries one request at a time."""
 
     def __init__(self) -> None:
-        self.usable = True
-        self.paced = False
+        self.usable = True  # another request may be sent after the current one
+        self.paced = False  # the answer is read part by part, no faster than `news` is awaited
         self.answer = Answer()
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
@@ -146,10 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def news(self, seconds: float) -> None:
         """Wait until more of the answer was received, or more of the body was sent.
 
-        Raises:
-            TimeoutError: neither happened within `seconds`.
-            MalformedAnswer, OSError: the connection broke.
-
+        Raise TimeoutError if neither happens within `seconds`, and MalformedAnswer or OSError if the connection breaks.
         """
         if self.paced:
             self._transport.resume_reading()

@@ -33,13 +33,8 @@ class Watched(Generic[T]):
     """The value loaded from files, at most a second old.
 
     An invalid change is logged, and the previous value stays in force: a mistake while editing must not stop the
-    service. A mounted Secret is a link that is replaced, so the file behind it is compared.
-
-    Args:
-        paths: the files.
-        load: reads them; raises FileBroken if they are unusable, which the constructor passes on.
-        look_seconds: between two checks of the files.
-
+    service. A mounted Secret is a link that is replaced, so the file behind it is compared. `load` raises FileBroken if
+    the files are unusable, which the constructor passes on.
     """
 
     def __init__(self, paths: tuple[Path, ...], load: Callable[[], T], look_seconds: float = _LOOK_SECONDS) -> None:

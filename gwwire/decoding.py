@@ -15,33 +15,20 @@ _LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
 
 
-class MalformedJson(ProblemError):
+class MalformedJson(ProblemError, code=ProblemCode.INVALID_JSON):
     """The body is not JSON at all (RFC 8259: no NaN, no Infinity, UTF-8 only)."""
 
-    code = ProblemCode.INVALID_JSON
 
-
-class InvalidRequest(ProblemError):
+class InvalidRequest(ProblemError, code=ProblemCode.INVALID_REQUEST):
     """The body is JSON, but a field is missing or wrong; `field` names it."""
 
-    code = ProblemCode.INVALID_REQUEST
 
-
-class TooDeep(ProblemError):
+class TooDeep(ProblemError, code=ProblemCode.TOO_DEEP):
     """The body is JSON, but nested too deeply."""
-
-    code = ProblemCode.TOO_DEEP
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemError] = InvalidRequest) -> T:
-    """Decode and validate one JSON document.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        ProblemError: an instance of `invalid`; the body is JSON of another shape.
-        TooDeep: it is nested too deeply to be decoded.
-
-    """
+    """Decode and validate one JSON document; raise MalformedJson, TooDeep, or `invalid` for another shape."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -55,13 +42,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
 
 
 def decode_order(shape: type[Order], body: bytes) -> Order:
-    """Decode and validate the body of a request.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        InvalidRequest: a field is missing or wrong.
-
-    """
+    """Decode and validate the body of a request; raise MalformedJson, TooDeep or InvalidRequest."""
     order: Order = decode(_decoder(shape), body)
     return order
 
@@ -72,7 +53,7 @@ def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
-    """Return the problem for a message of msgspec, as 'Expected `float`, got `null` - at `$.h[0]`'."""
+    # A message of msgspec is "Expected `float`, got `null` - at `$.h[0]`".
     if location := _LOCATION.search(message):
         path, reason = location["path"], message[: location.start()]
     elif named := _NAMED.search(message):

@@ -28,12 +28,7 @@ def gps_of_unix(unix: float) -> float:
 
 
 def utc_of_gps(gps: float) -> datetime:
-    """Return a GPS time as UTC.
-
-    Raises:
-        OverflowError: it lies beyond the calendar of `datetime`.
-
-    """
+    """Return a GPS time as UTC; raise OverflowError if it lies beyond the calendar of `datetime`."""
     return datetime.fromtimestamp(0, UTC) + timedelta(seconds=unix_of_gps(gps))
 
 

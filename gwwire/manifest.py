@@ -44,12 +44,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(content: bytes) -> Manifest:
-    """Parse a manifest.
-
-    Raises:
-        ValueError: it is not JSON, or not a manifest.
-
-    """
+    """Parse a manifest; raise ValueError if it is not JSON, or not a manifest."""
     try:
         return _decoder.decode(content)
     except msgspec.DecodeError as error:
@@ -57,12 +52,7 @@ def decode_manifest(content: bytes) -> Manifest:
 
 
 def entry_of(name: str, content: bytes) -> ManifestEntry:
-    """Return the entry of a segment from its file's content.
-
-    Raises:
-        MalformedJson, InvalidSegment: the content is not a segment.
-
-    """
+    """Return the entry of a segment from its file's content; raise MalformedJson or InvalidSegment if it is none."""
     segment = decode_segment(content)
     sha256 = hashlib.sha256(content).hexdigest()
     return ManifestEntry(name, len(content), sha256, segment.channel, segment.t0, segment.dt, len(segment.h))

@@ -30,46 +30,28 @@ _CHANNEL_SCHEMA = {
 }
 
 
-class InvalidSegment(ProblemError):
+class InvalidSegment(ProblemError, code=ProblemCode.INVALID_SEGMENT):
     """The body is JSON but not a segment; `field` names the wrong part."""
 
-    code = ProblemCode.INVALID_SEGMENT
 
-
-class TooManySamples(ProblemError):
+class TooManySamples(ProblemError, code=ProblemCode.TOO_MANY_SAMPLES):
     """The segment has too many samples."""
 
-    code = ProblemCode.TOO_MANY_SAMPLES
 
-
-class MetaTooLarge(ProblemError):
+class MetaTooLarge(ProblemError, code=ProblemCode.META_TOO_LARGE):
     """The `meta` of the segment is too large."""
-
-    code = ProblemCode.META_TOO_LARGE
 
 
 @dataclass(frozen=True)
 class SegmentLimits:
-    """Upper limits of a segment; each is the setting of the same name.
+    """Upper limits of a segment; each is the setting of the same name."""
 
-    Attributes:
-        max_samples: numbers in `h`.
-        max_meta: bytes of `meta` as compact JSON.
-        max_depth: levels of nested arrays and objects; the segment itself is the first.
-
-    """
-
-    max_samples: int
-    max_meta: int
-    max_depth: int
+    max_samples: int  # numbers in `h`
+    max_meta: int  # bytes of `meta` as compact JSON
+    max_depth: int  # levels of nested arrays and objects; the segment itself is the first
 
     def check(self, segment: "Segment") -> None:
-        """Check a segment.
-
-        Raises:
-            TooManySamples, MetaTooLarge, TooDeep: it exceeds a limit.
-
-        """
+        """Raise TooManySamples, MetaTooLarge or TooDeep if a segment exceeds a limit."""
         if len(segment.h) > self.max_samples:
             raise TooManySamples(f"h: {len(segment.h)} samples; MAX_SAMPLES allows {self.max_samples}", field="h")
         if segment.meta:
@@ -123,17 +105,10 @@ _encoder = msgspec.json.Encoder()
 
 
 def decode_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
-    """Decode and validate one segment.
+    """Decode and validate one segment; `limits` is None for a segment that is stored already.
 
-    Args:
-        body: the segment as JSON.
-        limits: the upper limits, or None for a segment that is stored already.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        InvalidSegment: the body is JSON, but not a segment.
-        TooDeep, TooManySamples, MetaTooLarge: it exceeds a limit.
-
+    Raise MalformedJson if the body is not JSON, InvalidSegment if it is not a segment, and TooDeep, TooManySamples or
+    MetaTooLarge if it exceeds a limit.
     """
     segment = decode(_decoder, body, InvalidSegment)
     channel = segment.channel

@@ -67,11 +67,7 @@ def first_sample(gps: float, t0: float, dt: float, count: int) -> int:
 def distance(stop: Number, start: Number, dt: float = 0.0) -> Number:
     """Return the gap from the end of a span to the start of another; negative if they overlap.
 
-    Args:
-        stop: the end of the first span.
-        start: the start of the second span.
-        dt: the sample spacing; a difference within the tolerance is 0. If unknown (0), only float64 rounding is.
-
+    A difference within the tolerance is 0. If the sample spacing `dt` is unknown (0), only float64 rounding is.
     """
     gap = start - stop
     return type(gap)(0) if abs(gap) <= max(TOLERANCE * dt, math.ulp(stop)) else gap

@@ -19,10 +19,8 @@ _IN_FLIGHT = 64
 _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
 
 
-class LineTooLarge(ProblemError):
+class LineTooLarge(ProblemError, code=ProblemCode.TOO_LARGE):
     """The line is larger than MAX_BODY."""
-
-    code = ProblemCode.TOO_LARGE
 
 
 async def store_lines(
