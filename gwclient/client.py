@@ -10,14 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
-from gwclient.connection import (
-    GatewayConnection,
-    Retry,
-    media_headers,
-    parse_gateway_url,
-    read_success,
-    response_error,
-)
+from gwclient.connection import GatewayConnection, Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.errors import GatewayUnavailable, UnexpectedAnswer
 from gwwire.public import (
     Batch,

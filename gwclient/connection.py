@@ -117,7 +117,6 @@ class GatewayConnection:
         key: str | None = None,
         repeatable: bool = True,
     ) -> T:
-        """Send a request with retries and return the decoded answer."""
         headers = {} if body is None else media_headers("application/json", key)
 
         async def once() -> T:

@@ -38,20 +38,12 @@ class Exclusion(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """The data-quality bits of strain.
+    """The data-quality bits of strain."""
 
-    Attributes:
-        names: the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass.
-        mask: shape [intervals], unsigned integers.
-        t0: GPS seconds of the first interval.
-        dt: the length of an interval, s.
-
-    """
-
-    names: tuple[str, ...]
-    mask: NDArray[np.unsignedinteger[Any]]
-    t0: float
-    dt: float
+    names: tuple[str, ...]  # the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass
+    mask: NDArray[np.unsignedinteger[Any]]  # shape [intervals], unsigned integers
+    t0: float  # GPS seconds of the first interval
+    dt: float  # the length of an interval, s
 
     def holding(self, start: float, stop: float) -> list[str]:
         """Return the names of the bits that are set all through [start, stop), in GPS seconds."""

@@ -69,21 +69,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a directory holds: usable segments, the files they came from, and what could not be used.
+    """What a directory holds: usable segments, the files they came from, and what could not be used."""
 
-    Attributes:
-        load: returns the samples of one of the `pieces` by its file name, dimensionless, float64.
-        sources: the SHA-256 of every file that was read, by its name.
-        manifest: the manifest, or None if the batch is not sealed.
-
-    """
-
-    load: Load
+    load: Load  # returns the samples of one of the `pieces` by its file name, dimensionless, float64
     pieces: list[Piece] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)  # the SHA-256 of every file that was read, by its name
     rejected: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
-    manifest: Manifest | None = None
+    manifest: Manifest | None = None  # the manifest, or None if the batch is not sealed
 
     @property
     def digest(self) -> str:

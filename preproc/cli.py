@@ -165,7 +165,6 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
 
 
 def _parameters(options: argparse.Namespace) -> Parameters:
-    """Return the parameters of the file, overridden by those of the command line."""
     chosen = {} if options.parameters is None else read_parameters(options.parameters)
     named = {name: getattr(options, name) for name in DESCRIBED}
     chosen |= {name: value for name, value in named.items() if value is not None}

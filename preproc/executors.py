@@ -75,7 +75,6 @@ def on_dask(address: str) -> Executor:
 
 
 def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:
-    """Send the work to every worker once; return what submits a task, and how many may be in flight."""
     try:
         client.wait_for_workers(1, timeout=_SCHEDULER_SECONDS)
     except TimeoutError as error:

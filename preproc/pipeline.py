@@ -163,7 +163,6 @@ def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> 
 
 
 def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy: NDArray[np.float32]) -> list[Finding]:
-    """Write the windows of a block, and return a finding for each that has no signal."""
     good = [bool(np.isfinite(one).all()) for one in energy]
     pairs = list(zip(places, good, strict=True))
     dataset.append([plan.grid.gps(place.start) for place, fine in pairs if fine], energy[good])
@@ -190,7 +189,6 @@ def _few_blocks(starts: Sequence[float], parameters: Parameters) -> list[Finding
 
 
 def _outside(layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid, length: int) -> list[Finding]:
-    """Return why whitened samples are in no window."""
     found = []
     windows = cover(layout.starts, length)
     for channel, its_runs in runs.items():

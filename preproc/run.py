@@ -53,19 +53,13 @@ class DirectorySource:
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of the batch `source` in the folder `out`.
-
-    Attributes:
-        exports: what to make beside the dataset: `QT`, `ANNALISA`.
-        target: the channel that comes first in `QT`; None: the first one.
-
-    """
+    """What is wanted of the batch `source` in the folder `out`."""
 
     source: Source
     out: Path
     parameters: Parameters
-    exports: frozenset[str] = frozenset()
-    target: str | None = None
+    exports: frozenset[str] = frozenset()  # what to make beside the dataset: `QT`, `ANNALISA`
+    target: str | None = None  # the channel that comes first in `QT`; None: the first one
 
 
 def fulfil(

@@ -155,7 +155,6 @@ def _off_grid(position: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Finding]]:
-    """Return the segments on the grid, sorted by channel, place, length and name, and findings for the others."""
     position = (np.array([segment.t0 for segment in segments]) - grid.origin) / grid.dt
     placed, rejected = [], []
     for segment, at, off in zip(segments, position, _off_grid(position), strict=True):
@@ -192,7 +191,6 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
 
 
 def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], Placed]:
-    """Return a segment that each conflicting one differs from, by what it shares with its copies."""
     conflicts: dict[tuple[int, bytes], Placed] = {}
     active: list[Placed] = []
     for one in placed:
@@ -211,7 +209,6 @@ def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], 
 
 
 def _agree(one: Placed, other: Placed, load: Load) -> bool:
-    """Return whether two segments have the same bits where they overlap."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
     shared = [load(each.piece.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
     return shared[0] == shared[1]
@@ -231,7 +228,6 @@ def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
 
 
 def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
-    """Return those of segments sorted by start that reach further than the ones before; note what they share."""
     cover: list[Placed] = []
     for one in placed:
         reached = cover[-1].stop if cover else one.start
@@ -245,7 +241,6 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
 
 
 def _constant(placed: Sequence[Placed], least: int) -> list[tuple[int, int, float]]:
-    """Return the stretches of at least `least` equal samples, which may go on from one segment to the next."""
     stretches = sorted(
         (one.start + start, one.start + stop, value) for one in placed for start, stop, value in one.piece.constant
     )
@@ -259,7 +254,6 @@ def _constant(placed: Sequence[Placed], least: int) -> list[tuple[int, int, floa
 
 
 def _split_constant(run: Run, constant: Sequence[tuple[int, int, float]]) -> Iterator[tuple[Run, float | None]]:
-    """Split a run at its constant stretches, which are given with their value."""
     done = run.start
     for start, stop, value in constant:
         if not run.start <= start < run.stop:

@@ -18,17 +18,11 @@ WINDOWS_AT_A_TIME = 8
 
 @dataclass(frozen=True)
 class Place:
-    """Where the strain for the window that starts at a place on the grid is taken from.
-
-    Attributes:
-        padded: whether every channel has strain around the window.
-        taken: the span of whitened strain that is transformed, for each channel.
-
-    """
+    """Where the strain for the window that starts at a place on the grid is taken from."""
 
     start: int
-    padded: bool
-    taken: tuple[Span, ...]
+    padded: bool  # whether every channel has strain around the window
+    taken: tuple[Span, ...]  # the span of whitened strain that is transformed, for each channel
 
 
 @dataclass(frozen=True, eq=False)

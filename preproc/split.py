@@ -65,7 +65,6 @@ def wanted_parts(parameters: Parameters) -> dict[Part, float]:
 
 
 def _blocks(starts: Sequence[float], parameters: Parameters) -> list[int]:
-    """Number the blocks: each begins with a window and takes what starts within its seconds."""
     seconds = max(parameters.split_block, parameters.window)
     blocks, first, number = [], starts[0], 0
     for start in starts:

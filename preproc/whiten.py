@@ -32,22 +32,13 @@ _LOBES = 8
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The one-sided power spectral density of a channel.
+    """The one-sided power spectral density of a channel."""
 
-    Attributes:
-        frequency: in Hz, shape [K].
-        density: in 1/Hz, shape [K].
-        spans: what it was estimated from, on the sample grid.
-        loud: what was left out because it is too loud to be noise, on the sample grid.
-        seconds: how much data `spans` are.
-
-    """
-
-    frequency: NDArray[np.float64]
-    density: NDArray[np.float64]
-    spans: list[Span]
-    loud: list[Span]
-    seconds: float
+    frequency: NDArray[np.float64]  # in Hz, shape [K]
+    density: NDArray[np.float64]  # in 1/Hz, shape [K]
+    spans: list[Span]  # what it was estimated from, on the sample grid
+    loud: list[Span]  # what was left out because it is too loud to be noise, on the sample grid
+    seconds: float  # how much data `spans` are
 
 
 def estimate_spectrum(
@@ -127,7 +118,6 @@ def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which periodograms are samples of the noise; at least half of them are."""
     median = np.median(periodograms[:, band], axis=0)
     if len(periodograms) < _ENOUGH_TO_COMPARE or not (median > 0).all():
         return np.ones(len(periodograms), dtype=bool)

@@ -37,8 +37,6 @@ def read_frames(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
 
 @dataclass(frozen=True)
 class _Frames:
-    """A frame file: its span in GPS seconds, and the sample rate of each channel in Hz."""
-
     path: Path
     start: float
     stop: float

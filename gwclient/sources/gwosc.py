@@ -96,7 +96,6 @@ def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
 
 
 def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options: Any) -> Any:
-    """Ask one of gwosc's questions; `otherwise` is what to say where GWOSC answers that there is nothing."""
     from gwosc import datasets, locate  # noqa: PLC0415 (slow to import, and not needed by other sources)
 
     logging.getLogger("gwosc").setLevel(logging.CRITICAL)  # what it would log becomes an error below

@@ -126,7 +126,6 @@ def _copy_durably(source: Path, target: Path) -> None:
 
 
 def _problem(backup: Path) -> str | None:
-    """Return why a backup cannot become the catalog, or None if it can."""
     try:
         with closing(sqlite3.connect(backup)) as connection:
             [(sound,)] = connection.execute("PRAGMA quick_check(1)").fetchall()

@@ -122,7 +122,6 @@ class Database:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn errors of the database into those of the buffer."""
         try:
             yield
         except (DatabaseError, sqlite3.DatabaseError) as error:

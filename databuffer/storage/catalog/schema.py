@@ -49,10 +49,7 @@ SEGMENTS = sa.Table(
     sa.Index("segments_by_channel", "channel", "seq"),
 )
 sa.Index(
-    "segments_recovered",
-    SEGMENTS.c.sha256,
-    sqlite_where=SEGMENTS.c.recovered,
-    postgresql_where=SEGMENTS.c.recovered,
+    "segments_recovered", SEGMENTS.c.sha256, sqlite_where=SEGMENTS.c.recovered, postgresql_where=SEGMENTS.c.recovered
 )
 
 # The largest seq that was ever given to a row; updated in the transaction that inserts the rows, so that seqs are in
