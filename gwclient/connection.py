@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
 from gwclient.answers import decode_answer, decode_problem, error_of, parse_retry_after
@@ -43,12 +44,7 @@ class Retry:
 
 
 def parse_gateway_url(text: str) -> str:
-    """Return the base URL of a gateway; `text` is `http://host:port`, `host:port` or `host`.
-
-    Raises:
-        ValueError: `text` is none of these.
-
-    """
+    """Return the base URL in `http://host:port`, `host:port` or `host`, or raise ValueError."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -112,15 +108,16 @@ class GatewayConnection:
         verb: str,
         path: str,
         kind: type[T],
-        body: bytes | None = None,
+        body: bytes | msgspec.Struct | None = None,
         *,
         key: str | None = None,
         repeatable: bool = True,
     ) -> T:
         headers = {} if body is None else media_headers("application/json", key)
+        sent = msgspec.json.encode(body) if isinstance(body, msgspec.Struct) else body
 
         async def once() -> T:
-            async with self._request(verb, path, body, headers) as response:
+            async with self._request(verb, path, sent, headers) as response:
                 return decode_answer(await read_success(response), kind, str(response.url))
 
         return await self._with_retries(once, repeatable=repeatable)

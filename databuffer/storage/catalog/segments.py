@@ -37,14 +37,9 @@ class Segments:
     def add(
         self, batch: str, rows: Sequence[SegmentRow], spent: Spending = _NOTHING_SPENT, *, recovered: bool = False
     ) -> None:
-        """Insert segments in the order of `rows`, their Idempotency-Keys, and what they use of quotas.
+        """Insert segments in the order of `rows`, their Idempotency-Keys, and what their groups spent.
 
-        Args:
-            batch: the batch they belong to.
-            rows: the segments.
-            spent: added to the spending of their groups.
-            recovered: they were found on the volume, and their keys are unknown.
-
+        If they are `recovered`, they were found on the volume, and their keys are unknown.
         """
         if not rows:
             return
@@ -78,16 +73,10 @@ class Segments:
         """Return counts, sizes and spans of a batch by channel."""
         with self._database.reading() as connection:
             return {
-                row.channel: ChannelOverview(
-                    row.channel,
-                    row.segments,
-                    int(row.bytes),
-                    min(row.seconds, _MOST),
-                    row.start,
-                    min(row.stop, _MOST),
-                    row.name,
+                channel: ChannelOverview(
+                    channel, segments, int(size), min(seconds, _MOST), start, min(stop, _MOST), name
                 )
-                for row in connection.execute(tally_query(batch))
+                for channel, segments, size, seconds, start, stop, _, name in connection.execute(tally_query(batch))
             }
 
     def last_seq(self) -> int:
@@ -133,16 +122,9 @@ class Segments:
             return frozenset(connection.execute(sa.select(SEGMENTS.c.sha256).where(SEGMENTS.c.recovered)).scalars())
 
 
-_CLAIMED_BEFORE = (
-    sa.update(SEGMENTS)
-    .where(
-        SEGMENTS.c.recovered,
-        sa.tuple_(SEGMENTS.c.name, SEGMENTS.c.sha256).in_(
-            sa.select(IDEMPOTENCY_KEYS.c.segment, IDEMPOTENCY_KEYS.c.sha256)
-        ),
-    )
-    .values(recovered=False)
-)
+_KEYED = sa.select(IDEMPOTENCY_KEYS.c.segment, IDEMPOTENCY_KEYS.c.sha256)
+_IS_KEYED = sa.tuple_(SEGMENTS.c.name, SEGMENTS.c.sha256).in_(_KEYED)
+_CLAIMED_BEFORE = sa.update(SEGMENTS).where(SEGMENTS.c.recovered, _IS_KEYED).values(recovered=False)
 #: Take the next seqs; returns the last of them.
 _DRAW = sa.update(COUNTER).values(seq=COUNTER.c.seq + sa.bindparam("number")).returning(COUNTER.c.seq)
 
