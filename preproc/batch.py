@@ -42,23 +42,16 @@ Load = Callable[[str], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Piece:
-    """The description of the samples of one file.
-
-    Attributes:
-        t0: GPS seconds of the first sample.
-        dt: sample spacing in s (see `gwwire.spans.sampling`).
-        fingerprint: SHA-256 of the samples' bits.
-        constant: stretches of equal samples as (first, one after the last, value): the first and the last stretch,
-            however short, and every one of at least `CONSTANT_SECONDS`.
-
-    """
+    """The description of the samples of one file."""
 
     channel: str
-    t0: float
-    dt: float
+    t0: float  # GPS seconds of the first sample
+    dt: float  # sample spacing in s (see `gwwire.spans.sampling`)
     samples: int
     file: str
-    fingerprint: bytes
+    fingerprint: bytes  # SHA-256 of the samples' bits
+    # Stretches of equal samples as (first, one after the last, value): the first and the last stretch, however short,
+    # and every one of at least `CONSTANT_SECONDS`.
     constant: tuple[tuple[int, int, float], ...]
 
     @property

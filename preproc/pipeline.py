@@ -65,13 +65,8 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     What an earlier run that was cut short has done is not done again. What `before_publishing` raises when all is
     computed keeps the dataset from being published.
 
-    Raises:
-        UnusableBatch: there is nothing to read.
-        NoWindow: what there is does not fill a window.
-        BadParameter: the parameters do not fit the data.
-        WorkersFailed: the executor failed.
-        OutputFailed: the dataset could not be written.
-
+    Raises UnusableBatch without anything to read, NoWindow if that fills no window, BadParameter if the parameters do
+    not fit it, WorkersFailed if the executor failed, OutputFailed if the dataset could not be written.
     """
     batch = read_batch(data, progress)
     segments, other_rate = most_sampled_rate(batch.pieces)

@@ -68,21 +68,13 @@ class Placed(Run):
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of segments of one sampling.
-
-    Attributes:
-        by_channel: the runs of each channel, in the order of time; channels sorted by name.
-        pieces: the segments that hold the samples of each channel's runs, each reaching further than the one before.
-        rejected: what is not in the runs.
-        notes: duplicates, gaps, and what is in the runs but looks suspicious.
-
-    """
+    """The runs of segments of one sampling."""
 
     grid: Grid
-    by_channel: dict[str, list[Run]]
-    pieces: dict[str, list[Placed]]
-    rejected: list[Finding]
-    notes: list[Finding]
+    by_channel: dict[str, list[Run]]  # in the order of time; channels sorted by name
+    pieces: dict[str, list[Placed]]  # what holds the samples of the runs, each reaching further than the one before
+    rejected: list[Finding]  # what is not in the runs
+    notes: list[Finding]  # duplicates, gaps, and what is in the runs but looks suspicious
 
     @property
     def all(self) -> list[Run]:
@@ -117,10 +109,11 @@ def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Find
     for segment in segments:
         samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
     dt = max(samples, key=lambda dt: (samples[dt], -dt))
-    rejected = []
-    for other in (segment for segment in segments if segment.dt != dt):
-        detail = f"{1 / other.dt:.10g} Hz, not {1 / dt:.10g}"
-        rejected.append(Finding(other.channel, other.t0, other.stop, Reason.OTHER_RATE, detail))
+    rejected = [
+        Finding(one.channel, one.t0, one.stop, Reason.OTHER_RATE, f"{1 / one.dt:.10g} Hz, not {1 / dt:.10g}")
+        for one in segments
+        if one.dt != dt
+    ]
     return [segment for segment in segments if segment.dt == dt], rejected
 
 

@@ -27,18 +27,11 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Windows to be transformed together.
+    """Windows to be transformed together."""
 
-    Attributes:
-        strain: what was measured, with the samples that the filter needs at both ends, shape [W, C, n].
-        offset: where in the whitened strain each window begins, shape [W, C].
-        padded: whether there is strain around the windows.
-
-    """
-
-    strain: NDArray[np.float64]
-    offset: NDArray[np.int64]
-    padded: bool
+    strain: NDArray[np.float64]  # what was measured, with the samples of the filter's ends, shape [W, C, n]
+    offset: NDArray[np.int64]  # where in the whitened strain each window begins, shape [W, C]
+    padded: bool  # whether there is strain around the windows
 
 
 class Transformation:
