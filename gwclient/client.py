@@ -35,14 +35,9 @@ class GlitchflowClient(GatewayConnection):
     async def stream(self, body: bytes, *, key: str | None = None) -> public.StreamAnswer:
         """Store one segment; only CREATED means that it is stored.
 
-        Args:
-            body: the segment as JSON.
-            key: the idempotency key, for a caller that may send it again: up to 255 visible ASCII characters.
-
-        Raises:
-            GatewayRefused: invalid or too large segment, full volume, or a key that was used for other bytes.
-            GatewayUnavailable: every try failed.
-
+        `body` is the segment as JSON; `key` the idempotency key, for a caller that may send it again: up to 255 visible
+        ASCII characters. Raises GatewayRefused for an invalid or too large segment, a full volume, or a key that was
+        used for other bytes, and GatewayUnavailable if every try failed.
         """
         return await self._ask("POST", _STREAM, public.StreamAnswer, body, key=key or uuid4().hex)
 

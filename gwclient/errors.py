@@ -32,7 +32,7 @@ class GatewayError(GwclientError):
 class GatewayUnavailable(GatewayError):
     """The gateway does not answer, or says that it cannot do so now: worth a retry.
 
-    It asks to wait `retry_after` s, or None; if it was `seen`, the request may have been received and executed.
+    `retry_after` is the s to wait that the gateway asks for, or None; `seen`: the request may have been executed.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, seen: bool = True) -> None:

@@ -50,9 +50,7 @@ def estimate_spectrum(
     by a glitch: Allen, Anderson, Brady, Brown and Creighton, Phys. Rev. D 85, 122006 (2012), appendix B. Periodograms
     that are much louder than it (`LOUD`) are then left out all the same, and it is taken once more.
 
-    Raises:
-        UnusableChannel: less than `LEAST_SECONDS` in runs as long as a periodogram, or no noise at some frequency.
-
+    Raises UnusableChannel for less than `LEAST_SECONDS` in runs as long as a periodogram, or no noise at a frequency.
     """
     length = parameters.spectrum_samples(sample_rate)
     if length == 0:
@@ -102,13 +100,8 @@ def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters
 def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Filter strain, and drop what the filter's edges touch: half its length at each end.
 
-    Args:
-        h: strain, shape [..., n].
-        taps: filters of an odd length m, shape [m], or [C, m] for h of shape [..., C, n].
-
-    Returns:
-        Whitened strain, shape [..., n - m + 1]; what each of its samples is follows from the m samples around it.
-
+    `h` is strain, shape [..., n]; `taps` are filters of an odd length m, shape [m], or [C, m] for `h` of shape
+    [..., C, n]. The whitened strain has the shape [..., n - m + 1]; each sample follows from the m samples around it.
     """
     samples, reach = h.shape[-1], taps.shape[-1] - 1
     size = fft.next_fast_len(samples, real=True)

@@ -38,10 +38,7 @@ def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
 
     The rate is in Hz, and GWOSC has 4096 and 16384. The event's name, unless empty, goes into the meta of each segment.
 
-    Raises:
-        SourceUnreachable: GWOSC does not answer.
-        InvalidSource: there are no such data, or a file is not a strain file.
-
+    Raises SourceUnreachable if GWOSC does not answer, InvalidSource if there are no such data, or not strain.
     """
     urls = [url for detector in detectors for url in _urls(detector, start, stop, rate)]
     paths = tuple(map(downloads.fetch, urls))

@@ -10,12 +10,11 @@ import sqlalchemy as sa
 
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog.backup import LedgerBackups
-from databuffer.storage.catalog.batches import Batches
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.ledger import Ledger
 from databuffer.storage.catalog.migrations import migrate
 from databuffer.storage.catalog.schema import CLEAN_STOP
-from databuffer.storage.catalog.segments import Segments
+from databuffer.storage.catalog.segments import Batches, Segments
 from databuffer.storage.clock import utc_text
 
 log = logging.getLogger(__name__)
