@@ -131,8 +131,7 @@ class GatewayConnection:
             except GatewayUnavailable as failure:
                 failures += 1
                 if failures >= self._retry.tries or (failure.seen and not repeatable):
-                    tries = f"{failures} tries" if failures > 1 else "1 try"
-                    message = f"{failure} (after {tries})"
+                    message = f"{failure} (after {failures} {'tries' if failures > 1 else 'try'})"
                     raise GatewayUnavailable(message, retry_after=failure.retry_after, seen=failure.seen) from failure
                 delay = self._retry.delay(failures, failure.retry_after)
                 self._on_retry(str(failure), delay)

@@ -101,10 +101,6 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
     return lambda: asyncio.run(worker.work()) or 0
 
 
-def _prepare_plot(options: argparse.Namespace) -> Callable[[], int]:
-    return lambda: _plot(options)
-
-
 def _plot(options: argparse.Namespace) -> int:
     for window in options.windows:
         picture = (options.out or options.dataset.parent) / f"window-{window}.png"
@@ -140,7 +136,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     plot.add_argument("dataset", type=Path, metavar="DATASET", help=f"a {DATASET}")
     plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window, the first is 0")
     plot.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: beside the dataset)")
-    plot.set_defaults(prepare=_prepare_plot, parser=plot)
+    plot.set_defaults(prepare=lambda options: partial(_plot, options), parser=plot)
     return parser
 
 

@@ -46,8 +46,7 @@ class QTransform:
 
     def __init__(self, parameters: Parameters, samples: int, sample_rate: float) -> None:
         parameters.check_rate(sample_rate)
-        self.parameters = parameters
-        self.samples = samples
+        self.parameters, self.samples = parameters, samples
         self.window = samples / sample_rate
         # Of padding, so many columns at each end that both together are a whole number of samples.
         step = parameters.columns // math.gcd(2 * samples, parameters.columns)

@@ -36,19 +36,19 @@ class Source(Protocol):
         """Return the directory with the segments; those that have to be fetched are stored within `folder`."""
 
 
+@dataclass(frozen=True)
 class DirectorySource:
     """A directory of segment files."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    path: Path
 
     def digest(self, progress: Progress, /) -> str:
         """Return the digest of the files."""
-        return digest_directory(self._path, progress)
+        return digest_directory(self.path, progress)
 
     def directory(self, _folder: Path, _progress: Progress, /) -> Path:
         """Return the directory."""
-        return self._path
+        return self.path
 
 
 @dataclass(frozen=True)

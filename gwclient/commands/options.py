@@ -180,7 +180,6 @@ _PUSH_OPTIONS = (
 
 
 def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Callable[[Command], Command]:
-
     def decorate(command: Command) -> Command:
         @wraps(command)  # which also hands on the options the command has so far
         def gathered(**values: Any) -> Any:
