@@ -43,12 +43,7 @@ class About(msgspec.Struct, frozen=True):
 
 
 def decode_answer(body: bytes, kind: type[Answer], source: str) -> Answer:
-    """Decode the answer of `source`.
-
-    Raises:
-        UnexpectedAnswer: a gateway would not answer that.
-
-    """
+    """Decode the answer of `source`, or raise UnexpectedAnswer if a gateway would not answer that."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -56,12 +51,7 @@ def decode_answer(body: bytes, kind: type[Answer], source: str) -> Answer:
 
 
 def decode_line(line: bytes, request: str, source: str) -> LineAnswer:
-    """Decode the answer of `source` to one of many segments; `request` is as in `error_of`.
-
-    Raises:
-        UnexpectedAnswer: a gateway would not answer that.
-
-    """
+    """Decode the answer of `source` to one of many segments as `decode_answer` does, a problem to its error."""
     try:
         return decode_answer(line, StreamAnswer, source)
     except UnexpectedAnswer:
@@ -83,13 +73,8 @@ def error_of(
 ) -> GatewayRefused | GatewayUnavailable:
     """Return the error for a status other than 200: GatewayUnavailable if a retry may succeed.
 
-    Args:
-        request: method and path, as `POST /streamdata`.
-        status: the HTTP status.
-        problem: the problem document, or None if the answer has none.
-        reason: the HTTP reason, for an answer without a problem document.
-        retry_after: s that the gateway asks to wait.
-
+    `request` is method and path, as `POST /streamdata`; `reason` is the HTTP reason, for an answer without a problem
+    document; `retry_after` is in s.
     """
     code = problem.code if problem else ""
     detail = (problem.detail or problem.title if problem else reason) or "no reason given"

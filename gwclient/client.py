@@ -10,38 +10,9 @@ from uuid import uuid4
 import msgspec
 
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
-from gwclient.connection import (
-    GatewayConnection,
-    Retry,
-    media_headers,
-    parse_gateway_url,
-    read_success,
-    response_error,
-)
+from gwclient.connection import GatewayConnection, Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.errors import GatewayUnavailable, UnexpectedAnswer
-from gwwire.public import (
-    Batch,
-    Batches,
-    Claim,
-    ClaimOrder,
-    CleanAnswer,
-    CleanOrder,
-    Manifest,
-    NameList,
-    ReleaseOrder,
-    SegmentPage,
-    SegmentRecord,
-    State,
-    Stats,
-    StreamAnswer,
-    ThawAnswer,
-    ThawOrder,
-    TrainFrozen,
-    TrainOrder,
-    TrainWaiting,
-    Verification,
-    Whoami,
-)
+from gwwire import public
 from gwwire.segment import NDJSON
 
 __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
@@ -61,19 +32,14 @@ class GlitchflowClient(GatewayConnection):
     must not be carried out twice: it is retried only if the gateway did not see the request.
     """
 
-    async def stream(self, body: bytes, *, key: str | None = None) -> StreamAnswer:
+    async def stream(self, body: bytes, *, key: str | None = None) -> public.StreamAnswer:
         """Store one segment; only CREATED means that it is stored.
 
-        Args:
-            body: the segment as JSON.
-            key: the idempotency key, for a caller that may send it again: up to 255 visible ASCII characters.
-
-        Raises:
-            GatewayRefused: invalid or too large segment, full volume, or a key that was used for other bytes.
-            GatewayUnavailable: every try failed.
-
+        `body` is the segment as JSON; `key` the idempotency key, for a caller that may send it again: up to 255 visible
+        ASCII characters. Raises GatewayRefused for an invalid or too large segment, a full volume, or a key that was
+        used for other bytes, and GatewayUnavailable if every try failed.
         """
-        return await self._ask("POST", _STREAM, StreamAnswer, body, key=key or uuid4().hex)
+        return await self._ask("POST", _STREAM, public.StreamAnswer, body, key=key or uuid4().hex)
 
     async def takes_many(self) -> bool:
         """Return whether the gateway accepts many segments in one request."""
@@ -119,12 +85,7 @@ class GlitchflowClient(GatewayConnection):
         return await self._with_retries(lambda: self._stream_many(bodies, key, report)) if bodies else []
 
     async def ready(self) -> None:
-        """Return if every tier is ready.
-
-        Raises:
-            GatewayUnavailable: a tier does not answer.
-
-        """
+        """Return if every tier is ready, or raise GatewayUnavailable."""
         await self._ask("GET", "/readyz", msgspec.Raw)
 
     async def about(self) -> About:
@@ -138,65 +99,52 @@ class GlitchflowClient(GatewayConnection):
 
         return await self._with_retries(once)
 
-    async def whoami(self) -> Whoami:
+    async def whoami(self) -> public.Whoami:
         """Return the caller, as the gateway identifies this client."""
-        return await self._ask("GET", "/whoami", Whoami)
+        return await self._ask("GET", "/whoami", public.Whoami)
 
-    async def stats(self) -> Stats:
+    async def stats(self) -> public.Stats:
         """Return the number of segments and bytes in the current batch."""
-        return await self._ask("GET", "/stats", Stats)
+        return await self._ask("GET", "/stats", public.Stats)
 
-    async def desc(self) -> State:
+    async def desc(self) -> public.State:
         """Return the state of the datastore."""
-        return await self._ask("GET", "/desc", State)
+        return await self._ask("GET", "/desc", public.State)
 
-    async def list(self) -> NameList:
+    async def list(self) -> public.NameList:
         """Return the file names of the current batch."""
-        return await self._ask("GET", "/dumpbuf", NameList)
+        return await self._ask("GET", "/dumpbuf", public.NameList)
 
-    async def train(self, user: str, token: str) -> TrainFrozen | TrainWaiting:
+    async def train(self, user: str, token: str) -> public.TrainFrozen | public.TrainWaiting:
         """Freeze the batch for `user` if it is large enough; a second call changes nothing."""
-        union: Any = TrainFrozen | TrainWaiting  # a union is no `type[T]`
-        answer: TrainFrozen | TrainWaiting = await self._ask(
-            "POST", "/train", union, msgspec.json.encode(TrainOrder(user, token))
-        )
+        union: Any = public.TrainFrozen | public.TrainWaiting  # a union is no `type[T]`
+        answer: public.TrainFrozen | public.TrainWaiting
+        answer = await self._ask("POST", "/train", union, public.TrainOrder(user, token))
         return answer
 
-    async def clean(self, message: str, batch: str | None = None) -> CleanAnswer:
+    async def clean(self, message: str, batch: str | None = None) -> public.CleanAnswer:
         """Archive the current batch and open the datastore; if `batch` is given, only that batch."""
-        body = msgspec.json.encode(CleanOrder(message, batch))
-        return await self._ask("POST", "/cleanbuf", CleanAnswer, body, repeatable=False)
+        order = public.CleanOrder(message, batch)
+        return await self._ask("POST", "/cleanbuf", public.CleanAnswer, order, repeatable=False)
 
-    async def thaw(self, user: str, token: str) -> ThawAnswer:
-        """Open the frozen batch again for its holder; nothing is archived.
+    async def thaw(self, user: str, token: str) -> public.ThawAnswer:
+        """Open the frozen batch again; raise GatewayRefused (403) to all but its holder."""
+        return await self._ask("POST", "/thaw", public.ThawAnswer, public.ThawOrder(user, token))
 
-        Raises:
-            GatewayRefused: user or token are not the holder's (403).
-
-        """
-        return await self._ask("POST", "/thaw", ThawAnswer, msgspec.json.encode(ThawOrder(user, token)))
-
-    async def batches(self) -> Sequence[Batch]:
+    async def batches(self) -> Sequence[public.Batch]:
         """Return all batches, the oldest first: archived, frozen, open."""
-        return (await self._ask("GET", "/batches", Batches)).batches
+        return (await self._ask("GET", "/batches", public.Batches)).batches
 
-    async def batch(self, batch: str) -> Batch:
-        """Return one batch by its id.
+    async def batch(self, batch: str) -> public.Batch:
+        """Return one batch by its id, or raise GatewayRefused (404) if there is none."""
+        return await self._ask("GET", _path_of(batch), public.Batch)
 
-        Raises:
-            GatewayRefused: there is no such batch (404).
-
-        """
-        return await self._ask("GET", f"/batches/{quote(batch, safe='')}", Batch)
-
-    async def manifest(self, batch: str) -> Manifest:
+    async def manifest(self, batch: str) -> public.Manifest:
         """Return the manifest of a sealed (frozen or archived) batch: every segment with its SHA-256.
 
-        Raises:
-            GatewayRefused: there is no such batch, or it is still open (404).
-
+        Raises GatewayRefused (404) if there is no such batch, or it is still open.
         """
-        return await self._ask("GET", f"/batches/{quote(batch, safe='')}/manifest", Manifest)
+        return await self._ask("GET", f"{_path_of(batch)}/manifest", public.Manifest)
 
     async def segments(  # noqa: PLR0913 (the parameters of the route)
         self,
@@ -207,7 +155,7 @@ class GlitchflowClient(GatewayConnection):
         stop: float | None = None,
         after: int = 0,
         page: int = 1000,
-    ) -> AsyncGenerator[SegmentRecord, None]:
+    ) -> AsyncGenerator[public.SegmentRecord, None]:
         """Yield the stored segments in the order they were stored, requesting one page at a time.
 
         Every segment comes once, also while others are being stored.
@@ -226,7 +174,7 @@ class GlitchflowClient(GatewayConnection):
         more = True
         while more:
             query = urlencode({**given, "after": after, "limit": page})
-            answer = await self._ask("GET", f"/segments?{query}", SegmentPage)
+            answer = await self._ask("GET", f"/segments?{query}", public.SegmentPage)
             for record in answer.segments:
                 yield record
             after, more = answer.after, answer.more
@@ -234,12 +182,8 @@ class GlitchflowClient(GatewayConnection):
     async def segment(self, name: str) -> bytes:
         """Return a stored segment by its file name, byte for byte as it was stored.
 
-        The bytes are compared with the SHA-256 in the ETag; if they differ, the segment is requested again.
-
-        Raises:
-            GatewayRefused: there is no such segment (404).
-            GatewayUnavailable: every try failed, or returned other bytes.
-
+        The bytes are compared with the SHA-256 in the ETag; if they differ, the segment is requested again. Raises
+        GatewayRefused (404) if there is no such segment, GatewayUnavailable if every try failed or had other bytes.
         """
 
         async def once() -> bytes:
@@ -252,35 +196,27 @@ class GlitchflowClient(GatewayConnection):
 
         return await self._with_retries(once)
 
-    async def claim(self, batch: str, worker: str, lease: float) -> Claim:
+    async def claim(self, batch: str, worker: str, lease: float) -> public.Claim:
         """Claim a frozen batch for `worker` for `lease` s; the same worker renews its lease by claiming again.
 
-        Raises:
-            GatewayRefused: another worker has claimed it (409, code `batch-claimed`), it is not frozen (409,
-                `batch-not-frozen`), or there is no such batch (404).
-
+        Raises GatewayRefused if another worker has claimed it (409, code `batch-claimed`), it is not frozen (409,
+        `batch-not-frozen`), or there is no such batch (404).
         """
-        order = msgspec.json.encode(ClaimOrder(worker, lease))
-        return await self._ask("POST", f"/batches/{quote(batch, safe='')}/claim", Claim, order)
+        return await self._ask("POST", f"{_path_of(batch)}/claim", public.Claim, public.ClaimOrder(worker, lease))
 
-    async def release(self, batch: str, worker: str) -> Claim:
+    async def release(self, batch: str, worker: str) -> public.Claim:
         """End the claim of `worker`; a second call changes nothing.
 
-        Raises:
-            GatewayRefused: another worker has claimed it (409, code `batch-claimed`), or there is no such batch (404).
-
+        Raises GatewayRefused if another worker has claimed it (409, `batch-claimed`), or there is no such batch (404).
         """
-        order = msgspec.json.encode(ReleaseOrder(worker))
-        return await self._ask("POST", f"/batches/{quote(batch, safe='')}/release", Claim, order)
+        return await self._ask("POST", f"{_path_of(batch)}/release", public.Claim, public.ReleaseOrder(worker))
 
-    async def verify(self, batch: str) -> Verification:
+    async def verify(self, batch: str) -> public.Verification:
         """Start to verify an archived batch in the background; its progress is in `verification` of `batch`.
 
-        Raises:
-            GatewayRefused: it is not archived (409, code `batch-not-archived`), or there is no such batch (404).
-
+        Raises GatewayRefused if it is not archived (409, `batch-not-archived`), or there is no such batch (404).
         """
-        return await self._ask("POST", f"/batches/{quote(batch, safe='')}/verify", Verification)
+        return await self._ask("POST", f"{_path_of(batch)}/verify", public.Verification)
 
     async def _stream_many(
         self, bodies: Sequence[bytes], key: str, report: Callable[[int, LineAnswer], None]
@@ -310,3 +246,7 @@ class GlitchflowClient(GatewayConnection):
             async for line in response.content:
                 if line.endswith(b"\n"):
                     yield line
+
+
+def _path_of(batch: str) -> str:
+    return f"/batches/{quote(batch, safe='')}"

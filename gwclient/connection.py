@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
 from gwclient.answers import decode_answer, decode_problem, error_of, parse_retry_after
@@ -43,12 +44,7 @@ class Retry:
 
 
 def parse_gateway_url(text: str) -> str:
-    """Return the base URL of a gateway; `text` is `http://host:port`, `host:port` or `host`.
-
-    Raises:
-        ValueError: `text` is none of these.
-
-    """
+    """Return the base URL in `http://host:port`, `host:port` or `host`, or raise ValueError."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -112,16 +108,16 @@ class GatewayConnection:
         verb: str,
         path: str,
         kind: type[T],
-        body: bytes | None = None,
+        body: bytes | msgspec.Struct | None = None,
         *,
         key: str | None = None,
         repeatable: bool = True,
     ) -> T:
-        """Send a request with retries and return the decoded answer."""
         headers = {} if body is None else media_headers("application/json", key)
+        sent = msgspec.json.encode(body) if isinstance(body, msgspec.Struct) else body
 
         async def once() -> T:
-            async with self._request(verb, path, body, headers) as response:
+            async with self._request(verb, path, sent, headers) as response:
                 return decode_answer(await read_success(response), kind, str(response.url))
 
         return await self._with_retries(once, repeatable=repeatable)
@@ -135,8 +131,7 @@ class GatewayConnection:
             except GatewayUnavailable as failure:
                 failures += 1
                 if failures >= self._retry.tries or (failure.seen and not repeatable):
-                    tries = f"{failures} tries" if failures > 1 else "1 try"
-                    message = f"{failure} (after {tries})"
+                    message = f"{failure} (after {failures} {'tries' if failures > 1 else 'try'})"
                     raise GatewayUnavailable(message, retry_after=failure.retry_after, seen=failure.seen) from failure
                 delay = self._retry.delay(failures, failure.retry_after)
                 self._on_retry(str(failure), delay)

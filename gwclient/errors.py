@@ -32,10 +32,7 @@ class GatewayError(GwclientError):
 class GatewayUnavailable(GatewayError):
     """The gateway does not answer, or says that it cannot do so now: worth a retry.
 
-    Attributes:
-        retry_after: seconds the gateway asks to wait, or None.
-        seen: whether the request may have been received and executed.
-
+    `retry_after` is the s to wait that the gateway asks for, or None; `seen`: the request may have been executed.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, seen: bool = True) -> None:
@@ -46,11 +43,8 @@ class GatewayUnavailable(GatewayError):
 class GatewayRefused(GatewayError):
     """The gateway refused the request, and the same request would be refused again.
 
-    Attributes:
-        status: the HTTP status.
-        code: the stable name of the problem (`gwwire.problems`), empty if the answer has none.
-        field: the wrong part of the request, or None.
-
+    `code` is the stable name of the problem (`gwwire.problems`), empty if the answer has none; `field` is the wrong
+    part of the request, or None.
     """
 
     exit_code = NOT_ACKNOWLEDGED

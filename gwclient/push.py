@@ -38,26 +38,16 @@ class Refusal:
 
 @dataclass
 class Report:
-    """The report of a push.
+    """The report of a push."""
 
-    Attributes:
-        ending: COMPLETE only where every piece was acknowledged.
-        acknowledged: the spans of the segments that the gateway stored, in no order.
-        bytes: the size of those segments as JSON.
-        refusals: segments refused for good.
-        unsent: spans not acknowledged for any other reason; those in flight at the end may still have been stored.
-        before: spans that were acknowledged in an earlier push, and were not sent again.
-        error: why it ended FAILED, or REFUSED before every piece was attempted.
-
-    """
-
-    ending: Ending = Ending.COMPLETE
-    acknowledged: list[Span] = field(default_factory=list)
-    bytes: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
+    ending: Ending = Ending.COMPLETE  # only where every piece was acknowledged
+    acknowledged: list[Span] = field(default_factory=list)  # spans that the gateway stored, in no order
+    bytes: int = 0  # the size of those segments as JSON
+    refusals: list[Refusal] = field(default_factory=list)  # segments refused for good
+    #: Spans not acknowledged for any other reason; those in flight at the end may still have been stored.
     unsent: list[Span] = field(default_factory=list)
-    before: list[Span] = field(default_factory=list)
-    error: GwclientError | None = None
+    before: list[Span] = field(default_factory=list)  # acknowledged in an earlier push, and not sent again
+    error: GwclientError | None = None  # why it ended FAILED, or REFUSED before every piece was attempted
 
 
 class Listener:

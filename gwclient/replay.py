@@ -36,8 +36,6 @@ class Pace:
 
 
 class _Advancing(Listener):
-    """Removes acknowledged and refused pieces from the spool, and passes the events on."""
-
     def __init__(self, spool: Spool, pace: Pace, shown: Listener) -> None:
         super().__init__(shown)
         self._spool, self._pace = spool, pace

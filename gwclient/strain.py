@@ -38,20 +38,12 @@ class Exclusion(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """The data-quality bits of strain.
+    """The data-quality bits of strain."""
 
-    Attributes:
-        names: the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass.
-        mask: shape [intervals], unsigned integers.
-        t0: GPS seconds of the first interval.
-        dt: the length of an interval, s.
-
-    """
-
-    names: tuple[str, ...]
-    mask: NDArray[np.unsignedinteger[Any]]
-    t0: float
-    dt: float
+    names: tuple[str, ...]  # the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass
+    mask: NDArray[np.unsignedinteger[Any]]  # shape [intervals], unsigned integers
+    t0: float  # GPS seconds of the first interval
+    dt: float  # the length of an interval, s
 
     def holding(self, start: float, stop: float) -> list[str]:
         """Return the names of the bits that are set all through [start, stop), in GPS seconds."""
@@ -65,28 +57,16 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Evenly spaced strain of one channel; samples that are not finite are missing.
+    """Evenly spaced strain of one channel; samples that are not finite are missing."""
 
-    Attributes:
-        strain: strain, dimensionless, float64, shape [samples].
-        t0: GPS seconds of the first sample.
-        dt: sample spacing, s.
-        channel: the channel, `DET:NAME`; empty if unknown.
-        meta: metadata of the run; part of the meta of each of its segments.
-        glitches: the glitches injected into it; each goes into the meta of the segments it overlaps.
-        exclusions: samples that are not to be sent; if they overlap, the first one counts.
-        quality: its data-quality bits; those set all through a segment go into its meta.
-
-    """
-
-    strain: NDArray[np.floating[Any]]
-    t0: float
-    dt: float
-    channel: str
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    glitches: tuple[Glitch, ...] = ()
-    exclusions: tuple[Exclusion, ...] = ()
-    quality: Quality | None = None
+    strain: NDArray[np.floating[Any]]  # dimensionless, float64, shape [samples]
+    t0: float  # GPS seconds of the first sample
+    dt: float  # sample spacing, s
+    channel: str  # `DET:NAME`; empty if unknown
+    meta: Mapping[str, Any] = field(default_factory=dict)  # part of the meta of each of its segments
+    glitches: tuple[Glitch, ...] = ()  # those injected; each goes into the meta of the segments it overlaps
+    exclusions: tuple[Exclusion, ...] = ()  # samples that are not to be sent; if they overlap, the first one counts
+    quality: Quality | None = None  # those bits set all through a segment go into its meta
 
     def first_sample(self, gps: float) -> int:
         """Return the index of the first sample at or after a GPS time; from 0 to the number of samples."""

@@ -42,23 +42,16 @@ Load = Callable[[str], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Piece:
-    """The description of the samples of one file.
-
-    Attributes:
-        t0: GPS seconds of the first sample.
-        dt: sample spacing in s (see `gwwire.spans.sampling`).
-        fingerprint: SHA-256 of the samples' bits.
-        constant: stretches of equal samples as (first, one after the last, value): the first and the last stretch,
-            however short, and every one of at least `CONSTANT_SECONDS`.
-
-    """
+    """The description of the samples of one file."""
 
     channel: str
-    t0: float
-    dt: float
+    t0: float  # GPS seconds of the first sample
+    dt: float  # sample spacing in s (see `gwwire.spans.sampling`)
     samples: int
     file: str
-    fingerprint: bytes
+    fingerprint: bytes  # SHA-256 of the samples' bits
+    # Stretches of equal samples as (first, one after the last, value): the first and the last stretch, however short,
+    # and every one of at least `CONSTANT_SECONDS`.
     constant: tuple[tuple[int, int, float], ...]
 
     @property
@@ -69,21 +62,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a directory holds: usable segments, the files they came from, and what could not be used.
+    """What a directory holds: usable segments, the files they came from, and what could not be used."""
 
-    Attributes:
-        load: returns the samples of one of the `pieces` by its file name, dimensionless, float64.
-        sources: the SHA-256 of every file that was read, by its name.
-        manifest: the manifest, or None if the batch is not sealed.
-
-    """
-
-    load: Load
+    load: Load  # returns the samples of one of the `pieces` by its file name, dimensionless, float64
     pieces: list[Piece] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)  # the SHA-256 of every file that was read, by its name
     rejected: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
-    manifest: Manifest | None = None
+    manifest: Manifest | None = None  # the manifest, or None if the batch is not sealed
 
     @property
     def digest(self) -> str:

@@ -101,10 +101,6 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
     return lambda: asyncio.run(worker.work()) or 0
 
 
-def _prepare_plot(options: argparse.Namespace) -> Callable[[], int]:
-    return lambda: _plot(options)
-
-
 def _plot(options: argparse.Namespace) -> int:
     for window in options.windows:
         picture = (options.out or options.dataset.parent) / f"window-{window}.png"
@@ -140,7 +136,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     plot.add_argument("dataset", type=Path, metavar="DATASET", help=f"a {DATASET}")
     plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window, the first is 0")
     plot.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: beside the dataset)")
-    plot.set_defaults(prepare=_prepare_plot, parser=plot)
+    plot.set_defaults(prepare=lambda options: partial(_plot, options), parser=plot)
     return parser
 
 
@@ -165,7 +161,6 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
 
 
 def _parameters(options: argparse.Namespace) -> Parameters:
-    """Return the parameters of the file, overridden by those of the command line."""
     chosen = {} if options.parameters is None else read_parameters(options.parameters)
     named = {name: getattr(options, name) for name in DESCRIBED}
     chosen |= {name: value for name, value in named.items() if value is not None}

@@ -191,6 +191,5 @@ def findings_of(file: h5py.File, table: str) -> list[Finding]:
 
 
 def _order(found: Finding) -> tuple[str, bool, float, str]:
-    """Sort by channel and time; NaN, which has no place of its own, comes last."""
     unknown = math.isnan(found.start)
     return found.channel, unknown, 0.0 if unknown else found.start, str(found)

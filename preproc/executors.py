@@ -5,6 +5,7 @@ Few tasks are under way at a time, so that memory stays bounded however many the
 
 import importlib
 import multiprocessing
+import operator
 import os
 import signal
 import threading
@@ -75,7 +76,6 @@ def on_dask(address: str) -> Executor:
 
 
 def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:
-    """Send the work to every worker once; return what submits a task, and how many may be in flight."""
     try:
         client.wait_for_workers(1, timeout=_SCHEDULER_SECONDS)
     except TimeoutError as error:
@@ -86,7 +86,7 @@ def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:
             raise WorkersFailed(f"the Dask worker {worker} has {found}, here is {ours}: results would differ")
     shared = client.scatter(work, broadcast=True, hash=False)
     threads = sum(client.nthreads().values())
-    return lambda task: client.submit(_apply, shared, task, pure=False), threads
+    return lambda task: client.submit(operator.call, shared, task, pure=False), threads
 
 
 def _in_order(submit: Submit, tasks: Iterable[Task], ahead: int) -> Generator[Spectrograms]:
@@ -118,10 +118,6 @@ def _end_with_parent() -> None:
 
 def _compute(task: Task) -> Spectrograms:
     return _work(task)
-
-
-def _apply(work: Work, task: Task) -> Spectrograms:
-    return work(task)
 
 
 def _versions() -> dict[str, str]:

@@ -75,8 +75,8 @@ def tally(findings: Iterable[Finding]) -> list[Tally]:
     groups: dict[tuple[str, Reason], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.channel, finding.reason), []).append(finding)
-    tallies = []
-    for (channel, reason), group in groups.items():
-        seconds = sum(found.seconds for found in group)
-        tallies.append(Tally(reason, channel, len(group), seconds, group[0].detail))
+    tallies = (
+        Tally(reason, channel, len(group), sum(found.seconds for found in group), group[0].detail)
+        for (channel, reason), group in groups.items()
+    )
     return sorted(tallies, key=lambda one: (-one.seconds, one.channel, one.reason))

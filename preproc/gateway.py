@@ -24,9 +24,7 @@ class GatewaySource:
     """
 
     def __init__(self, url: str, batch: str, api_key: str | None = None) -> None:
-        self._url = url
-        self._batch = batch
-        self._api_key = api_key
+        self._url, self._batch, self._api_key = url, batch, api_key
 
     def digest(self, _progress: Progress, /) -> str:
         """Return the digest in the manifest; raise GatewayFailed if there is no such sealed batch, or no answer."""

@@ -38,21 +38,13 @@ def job_key(digest: str, parameters: Parameters) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of all software that takes part."""
-    return {
-        "glitchflow_datastore": version("glitchflow-datastore"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "h5py": h5py.__version__,
-    }
+    libraries = {"numpy": np.__version__, "scipy": scipy.__version__, "h5py": h5py.__version__}
+    return {"glitchflow_datastore": version("glitchflow-datastore"), "python": platform.python_version()} | libraries
 
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """Keep other runs out of an output folder, which is created if missing; the lock of a run that dies is released.
-
-    Raises OutputFailed if another run works in the folder, or if it cannot be created.
-    """
+    """Keep other runs out of an output folder, which is created if missing, or raise OutputFailed."""
     with ExitStack() as stack:
         try:
             out.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,6 @@ def _read_section(section: str, content: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _read_range(content: dict[str, Any]) -> dict[str, float]:
-    """Remove `frange: [fmin, fmax]` from a section, and return it."""
     if "frange" not in content:
         return {}
     match content.pop("frange"):
@@ -98,7 +97,6 @@ def _read_range(content: dict[str, Any]) -> dict[str, float]:
 
 
 def _read_columns(content: dict[str, Any]) -> dict[str, float]:
-    """Remove the number of times from a section, and return it: `num_t_bins`, of which the slice is kept."""
     first, last = content.pop("qslicemin", 0), content.pop("qslicemax", -1 if "num_t_bins" in content else None)
     if first not in {0, None}:
         raise BadParameter(f"process: qslicemin {first!r} would cut off the start of a window; only 0 is done")

@@ -65,13 +65,8 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     What an earlier run that was cut short has done is not done again. What `before_publishing` raises when all is
     computed keeps the dataset from being published.
 
-    Raises:
-        UnusableBatch: there is nothing to read.
-        NoWindow: what there is does not fill a window.
-        BadParameter: the parameters do not fit the data.
-        WorkersFailed: the executor failed.
-        OutputFailed: the dataset could not be written.
-
+    Raises UnusableBatch without anything to read, NoWindow if that fills no window, BadParameter if the parameters do
+    not fit it, WorkersFailed if the executor failed, OutputFailed if the dataset could not be written.
     """
     batch = read_batch(data, progress)
     segments, other_rate = most_sampled_rate(batch.pieces)
@@ -163,7 +158,6 @@ def _transform(plan: Plan, job: Job, executor: Executor, progress: Progress) -> 
 
 
 def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy: NDArray[np.float32]) -> list[Finding]:
-    """Write the windows of a block, and return a finding for each that has no signal."""
     good = [bool(np.isfinite(one).all()) for one in energy]
     pairs = list(zip(places, good, strict=True))
     dataset.append([plan.grid.gps(place.start) for place, fine in pairs if fine], energy[good])
@@ -190,7 +184,6 @@ def _few_blocks(starts: Sequence[float], parameters: Parameters) -> list[Finding
 
 
 def _outside(layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid, length: int) -> list[Finding]:
-    """Return why whitened samples are in no window."""
     found = []
     windows = cover(layout.starts, length)
     for channel, its_runs in runs.items():

@@ -116,7 +116,6 @@ def _title(file: h5py.File, shown: int) -> str:
 
 
 def _loudest_windows(file: h5py.File, channels: int) -> list[list[Peak]]:
-    """Return the peaks of each channel's loudest windows, the loudest first, in the rows of the sheet."""
     loudest = sorted(peaks(file), key=lambda peak: -peak.energy)
     panels = 2 * _COLUMNS if channels <= 2 else _COLUMNS  # noqa: PLR2004 (few channels leave room for a second row each)
     found = [[peak for peak in loudest if peak.channel == channel][:panels] for channel in range(channels)]
@@ -148,6 +147,5 @@ def _draw_panel(panel: Axes, file: h5py.File, peak: Peak) -> QuadMesh:
 
 
 def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the borders between evenly spaced pixels, one more than there are."""
     step = centres[1] - centres[0]
     return np.append(centres - step / 2, centres[-1] + step / 2)

@@ -34,21 +34,19 @@ class Tile:
 class QTransform:
     """Turns windows of whitened strain, at a sample rate in Hz, into spectrograms of normalised energy.
 
+    Raises BadParameter if the sample rate cannot carry fmax.
+
     Attributes:
         span: samples that are transformed for one window: the window and the padding at both ends.
         padding: samples of padding at each end if the window lies in the middle.
         frequency: frequencies of the rows in Hz, lowest first, shape [F].
         time_offset: times of the columns in s since the start of the window, shape [T].
 
-    Raises:
-        BadParameter: the sample rate cannot carry fmax.
-
     """
 
     def __init__(self, parameters: Parameters, samples: int, sample_rate: float) -> None:
         parameters.check_rate(sample_rate)
-        self.parameters = parameters
-        self.samples = samples
+        self.parameters, self.samples = parameters, samples
         self.window = samples / sample_rate
         # Of padding, so many columns at each end that both together are a whole number of samples.
         step = parameters.columns // math.gcd(2 * samples, parameters.columns)
@@ -65,12 +63,8 @@ class QTransform:
         """Transform windows of whitened strain into energies, shape [..., F, T].
 
         Each tile's row of energies is divided by its median over the strain: 1.0 is a typical noise pixel. A window
-        without any signal (a median of zero) comes out as NaN.
-
-        Args:
-            strain: the windows with the strain around them, shape [..., span].
-            offset: where in it each window begins, in samples, shape [...].
-
+        without any signal (a median of zero) comes out as NaN. `strain` are the windows with the strain around them,
+        shape [..., span]; `offset` is where in it each window begins, in samples, shape [...].
         """
         spectrum = fft.rfft(strain, axis=-1)
         # Bins next to each other turn against each other by this much from the strain's start to the window's.

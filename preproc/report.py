@@ -52,13 +52,9 @@ def describe_dataset(dataset: Path) -> dict[str, Any]:
         known = {"sample_rate", "batch_digest", "batch_id", "manifest_digest", "job", *versions}
         return {
             "job": attributes["job"],
-            "batch": {
-                "id": attributes.get("batch_id"),
-                "digest": attributes["batch_digest"],
-                "manifest_digest": attributes.get("manifest_digest"),
-                "files": len(file["sources"]),
-                "span": list(span_of(file)),
-            },
+            "batch": {"id": attributes.get("batch_id"), "digest": attributes["batch_digest"]}
+            | {"manifest_digest": attributes.get("manifest_digest"), "files": len(file["sources"])}
+            | {"span": list(span_of(file))},
             "sample_rate": float(attributes["sample_rate"]),
             "parameters": {name: value.item() for name, value in sorted(attributes.items()) if name not in known},
             "versions": {name.removeprefix("version_"): text for name, text in sorted(versions.items())},

@@ -36,36 +36,30 @@ class Source(Protocol):
         """Return the directory with the segments; those that have to be fetched are stored within `folder`."""
 
 
+@dataclass(frozen=True)
 class DirectorySource:
     """A directory of segment files."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    path: Path
 
     def digest(self, progress: Progress, /) -> str:
         """Return the digest of the files."""
-        return digest_directory(self._path, progress)
+        return digest_directory(self.path, progress)
 
     def directory(self, _folder: Path, _progress: Progress, /) -> Path:
         """Return the directory."""
-        return self._path
+        return self.path
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of the batch `source` in the folder `out`.
-
-    Attributes:
-        exports: what to make beside the dataset: `QT`, `ANNALISA`.
-        target: the channel that comes first in `QT`; None: the first one.
-
-    """
+    """What is wanted of the batch `source` in the folder `out`."""
 
     source: Source
     out: Path
     parameters: Parameters
-    exports: frozenset[str] = frozenset()
-    target: str | None = None
+    exports: frozenset[str] = frozenset()  # what to make beside the dataset: `QT`, `ANNALISA`
+    target: str | None = None  # the channel that comes first in `QT`; None: the first one
 
 
 def fulfil(

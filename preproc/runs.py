@@ -68,21 +68,13 @@ class Placed(Run):
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of segments of one sampling.
-
-    Attributes:
-        by_channel: the runs of each channel, in the order of time; channels sorted by name.
-        pieces: the segments that hold the samples of each channel's runs, each reaching further than the one before.
-        rejected: what is not in the runs.
-        notes: duplicates, gaps, and what is in the runs but looks suspicious.
-
-    """
+    """The runs of segments of one sampling."""
 
     grid: Grid
-    by_channel: dict[str, list[Run]]
-    pieces: dict[str, list[Placed]]
-    rejected: list[Finding]
-    notes: list[Finding]
+    by_channel: dict[str, list[Run]]  # in the order of time; channels sorted by name
+    pieces: dict[str, list[Placed]]  # what holds the samples of the runs, each reaching further than the one before
+    rejected: list[Finding]  # what is not in the runs
+    notes: list[Finding]  # duplicates, gaps, and what is in the runs but looks suspicious
 
     @property
     def all(self) -> list[Run]:
@@ -117,10 +109,11 @@ def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Find
     for segment in segments:
         samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
     dt = max(samples, key=lambda dt: (samples[dt], -dt))
-    rejected = []
-    for other in (segment for segment in segments if segment.dt != dt):
-        detail = f"{1 / other.dt:.10g} Hz, not {1 / dt:.10g}"
-        rejected.append(Finding(other.channel, other.t0, other.stop, Reason.OTHER_RATE, detail))
+    rejected = [
+        Finding(one.channel, one.t0, one.stop, Reason.OTHER_RATE, f"{1 / one.dt:.10g} Hz, not {1 / dt:.10g}")
+        for one in segments
+        if one.dt != dt
+    ]
     return [segment for segment in segments if segment.dt == dt], rejected
 
 
@@ -155,7 +148,6 @@ def _off_grid(position: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Finding]]:
-    """Return the segments on the grid, sorted by channel, place, length and name, and findings for the others."""
     position = (np.array([segment.t0 for segment in segments]) - grid.origin) / grid.dt
     placed, rejected = [], []
     for segment, at, off in zip(segments, position, _off_grid(position), strict=True):
@@ -192,7 +184,6 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
 
 
 def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], Placed]:
-    """Return a segment that each conflicting one differs from, by what it shares with its copies."""
     conflicts: dict[tuple[int, bytes], Placed] = {}
     active: list[Placed] = []
     for one in placed:
@@ -211,7 +202,6 @@ def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], 
 
 
 def _agree(one: Placed, other: Placed, load: Load) -> bool:
-    """Return whether two segments have the same bits where they overlap."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
     shared = [load(each.piece.file)[start - each.start : stop - each.start].tobytes() for each in (one, other)]
     return shared[0] == shared[1]
@@ -231,7 +221,6 @@ def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
 
 
 def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
-    """Return those of segments sorted by start that reach further than the ones before; note what they share."""
     cover: list[Placed] = []
     for one in placed:
         reached = cover[-1].stop if cover else one.start
@@ -245,7 +234,6 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
 
 
 def _constant(placed: Sequence[Placed], least: int) -> list[tuple[int, int, float]]:
-    """Return the stretches of at least `least` equal samples, which may go on from one segment to the next."""
     stretches = sorted(
         (one.start + start, one.start + stop, value) for one in placed for start, stop, value in one.piece.constant
     )
@@ -259,7 +247,6 @@ def _constant(placed: Sequence[Placed], least: int) -> list[tuple[int, int, floa
 
 
 def _split_constant(run: Run, constant: Sequence[tuple[int, int, float]]) -> Iterator[tuple[Run, float | None]]:
-    """Split a run at its constant stretches, which are given with their value."""
     done = run.start
     for start, stop, value in constant:
         if not run.start <= start < run.stop:

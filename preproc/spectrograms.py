@@ -18,33 +18,20 @@ WINDOWS_AT_A_TIME = 8
 
 @dataclass(frozen=True)
 class Place:
-    """Where the strain for the window that starts at a place on the grid is taken from.
-
-    Attributes:
-        padded: whether every channel has strain around the window.
-        taken: the span of whitened strain that is transformed, for each channel.
-
-    """
+    """Where the strain for the window that starts at a place on the grid is taken from."""
 
     start: int
-    padded: bool
-    taken: tuple[Span, ...]
+    padded: bool  # whether every channel has strain around the window
+    taken: tuple[Span, ...]  # the span of whitened strain that is transformed, for each channel
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Windows to be transformed together.
+    """Windows to be transformed together."""
 
-    Attributes:
-        strain: what was measured, with the samples that the filter needs at both ends, shape [W, C, n].
-        offset: where in the whitened strain each window begins, shape [W, C].
-        padded: whether there is strain around the windows.
-
-    """
-
-    strain: NDArray[np.float64]
-    offset: NDArray[np.int64]
-    padded: bool
+    strain: NDArray[np.float64]  # what was measured, with the samples of the filter's ends, shape [W, C, n]
+    offset: NDArray[np.int64]  # where in the whitened strain each window begins, shape [W, C]
+    padded: bool  # whether there is strain around the windows
 
 
 class Transformation:

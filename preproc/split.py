@@ -55,17 +55,12 @@ def block_count(starts: Sequence[float], parameters: Parameters) -> int:
 
 def wanted_parts(parameters: Parameters) -> dict[Part, float]:
     """Return the proportion of each part that is wanted."""
-    test = 1 - parameters.train_proportion - parameters.validation_proportion
-    shares = {
-        Part.TRAIN: parameters.train_proportion,
-        Part.VALIDATION: parameters.validation_proportion,
-        Part.TEST: test,
-    }
+    train, validation = parameters.train_proportion, parameters.validation_proportion
+    shares = {Part.TRAIN: train, Part.VALIDATION: validation, Part.TEST: 1 - train - validation}
     return {part: share for part, share in shares.items() if share > _ROUNDING}
 
 
 def _blocks(starts: Sequence[float], parameters: Parameters) -> list[int]:
-    """Number the blocks: each begins with a window and takes what starts within its seconds."""
     seconds = max(parameters.split_block, parameters.window)
     blocks, first, number = [], starts[0], 0
     for start in starts:

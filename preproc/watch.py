@@ -56,32 +56,22 @@ class Lease:
 
 @dataclass
 class Worker:
-    """Processes frozen batches one after the other; for what is not described, see `Request` and `GlitchflowClient`.
-
-    Attributes:
-        name: what claims are made with; no two workers may have the same.
-        lease: s that a claim lasts without being renewed.
-        poll: s between two questions whether a batch is frozen.
-        clean: whether to have a batch archived once its dataset is published.
-        once: whether to end after a batch.
-        tell: is called with each line for people.
-
-    """
+    """Processes frozen batches one after the other; for what is not described, see `Request` and `GlitchflowClient`."""
 
     url: str
     out: Path
-    name: str
+    name: str  # what claims are made with; no two workers may have the same
     parameters: Parameters
     exports: frozenset[str]
     target: str | None
-    lease: float
-    poll: float
-    clean: bool
-    once: bool
+    lease: float  # s that a claim lasts without being renewed
+    poll: float  # s between two questions whether a batch is frozen
+    clean: bool  # whether to have a batch archived once its dataset is published
+    once: bool  # whether to end after a batch
     api_key: str | None = field(repr=False)
     progress: Progress
     executor: Executor
-    tell: Callable[[str], None]
+    tell: Callable[[str], None]  # is called with each line for people
     _told: str = field(default="", init=False)
     #: Batches that there is nothing more to do with, as long as this worker lives.
     _settled: set[str] = field(default_factory=set, init=False)

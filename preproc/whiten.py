@@ -32,22 +32,13 @@ _LOBES = 8
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The one-sided power spectral density of a channel.
+    """The one-sided power spectral density of a channel."""
 
-    Attributes:
-        frequency: in Hz, shape [K].
-        density: in 1/Hz, shape [K].
-        spans: what it was estimated from, on the sample grid.
-        loud: what was left out because it is too loud to be noise, on the sample grid.
-        seconds: how much data `spans` are.
-
-    """
-
-    frequency: NDArray[np.float64]
-    density: NDArray[np.float64]
-    spans: list[Span]
-    loud: list[Span]
-    seconds: float
+    frequency: NDArray[np.float64]  # in Hz, shape [K]
+    density: NDArray[np.float64]  # in 1/Hz, shape [K]
+    spans: list[Span]  # what it was estimated from, on the sample grid
+    loud: list[Span]  # what was left out because it is too loud to be noise, on the sample grid
+    seconds: float  # how much data `spans` are
 
 
 def estimate_spectrum(
@@ -59,9 +50,7 @@ def estimate_spectrum(
     by a glitch: Allen, Anderson, Brady, Brown and Creighton, Phys. Rev. D 85, 122006 (2012), appendix B. Periodograms
     that are much louder than it (`LOUD`) are then left out all the same, and it is taken once more.
 
-    Raises:
-        UnusableChannel: less than `LEAST_SECONDS` in runs as long as a periodogram, or no noise at some frequency.
-
+    Raises UnusableChannel for less than `LEAST_SECONDS` in runs as long as a periodogram, or no noise at a frequency.
     """
     length = parameters.spectrum_samples(sample_rate)
     if length == 0:
@@ -111,13 +100,8 @@ def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters
 def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Filter strain, and drop what the filter's edges touch: half its length at each end.
 
-    Args:
-        h: strain, shape [..., n].
-        taps: filters of an odd length m, shape [m], or [C, m] for h of shape [..., C, n].
-
-    Returns:
-        Whitened strain, shape [..., n - m + 1]; what each of its samples is follows from the m samples around it.
-
+    `h` is strain, shape [..., n]; `taps` are filters of an odd length m, shape [m], or [C, m] for `h` of shape
+    [..., C, n]. The whitened strain has the shape [..., n - m + 1]; each sample follows from the m samples around it.
     """
     samples, reach = h.shape[-1], taps.shape[-1] - 1
     size = fft.next_fast_len(samples, real=True)
@@ -127,7 +111,6 @@ def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which periodograms are samples of the noise; at least half of them are."""
     median = np.median(periodograms[:, band], axis=0)
     if len(periodograms) < _ENOUGH_TO_COMPARE or not (median > 0).all():
         return np.ones(len(periodograms), dtype=bool)

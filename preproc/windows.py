@@ -14,19 +14,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the windows are.
-
-    Attributes:
-        common: the spans that all of the sorted `channels` cover.
-        starts: the first sample of each window, in the order of time.
-        left_out: the channels that have no window in common with the others.
-
-    """
+    """Where the windows are."""
 
     channels: list[str]
-    common: list[Span]
-    starts: list[int]
-    left_out: list[str]
+    common: list[Span]  # the spans that all of the sorted `channels` cover
+    starts: list[int]  # the first sample of each window, in the order of time
+    left_out: list[str]  # the channels that have no window in common with the others
 
 
 def lay_windows(runs: Mapping[str, Sequence[Run]], length: int, stride: int) -> Layout:

@@ -180,8 +180,6 @@ _PUSH_OPTIONS = (
 
 
 def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Callable[[Command], Command]:
-    """Add options to a command, which receives them as one `kind` in the argument `name`."""
-
     def decorate(command: Command) -> Command:
         @wraps(command)  # which also hands on the options the command has so far
         def gathered(**values: Any) -> Any:

@@ -69,7 +69,6 @@ async def _own_name(client: GlitchflowClient) -> str:
 async def _until_frozen(
     client: GlitchflowClient, user: str, token: str, poll: float, deadline: float | None
 ) -> TrainFrozen:
-    """Ask until the batch is frozen for the user, also while another user holds a batch."""
     began = time.monotonic()
     told = ""
     while True:

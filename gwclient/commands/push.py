@@ -43,8 +43,6 @@ _EVENT_WINDOW = (-4.0, 4.0)
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The options that choose the source."""
-
     event: str | None
     gps: tuple[float, float] | None
     detector: tuple[str, ...] | None
@@ -114,9 +112,7 @@ class _Wanted:
     help="Data-quality bits that have to be set, as DATA,CBC_CAT1; none: take all.  [default: DATA]",
 )  # fmt: skip
 @click.option(
-    "--start",
-    type=seconds(),
-    help="With --event: seconds relative to its GPS time (-4). With files: GPS seconds.",
+    "--start", type=seconds(), help="With --event: seconds relative to its GPS time (-4). With files: GPS seconds."
 )
 @click.option("--stop", type=seconds(), help="The same for the end, which is not included (4).")
 @with_push_options
@@ -166,7 +162,6 @@ def _open_data(wanted: _Wanted, connection: Connection) -> FileSource:
 
 
 def _print_shortage(source: FileSource, runs: Sequence[Run]) -> None:
-    """Print the spans of the window that GWOSC has no file for."""
     for channel in dict.fromkeys(run.channel for run in runs):
         of_channel = [run for run in runs if run.channel == channel]
         spans = [(run.t0, run.gps(len(run.strain))) for run in of_channel]

@@ -12,15 +12,7 @@ from pathlib import Path
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import (
-    Connection,
-    PushOptions,
-    bits,
-    seconds,
-    size,
-    with_connection,
-    with_push_options,
-)
+from gwclient.commands.options import Connection, PushOptions, bits, seconds, size, with_connection, with_push_options
 from gwclient.commands.transfer import cursor_of, print_report, send, stop_on_signal
 from gwclient.cursor import CursorListener, check_datastore, state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED

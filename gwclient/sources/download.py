@@ -116,7 +116,6 @@ def _version(headers: Any) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost cause: requests wraps urllib3's errors, which wrap the system's."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return one_line(error) or type(error).__name__

@@ -64,25 +64,15 @@ class FileSource:
     """Reads strain files, one run from each channel of each.
 
     Where two files of a channel overlap, the samples are taken from the one that begins first.
-
-    Attributes:
-        paths: the files, in any order.
-        start: GPS seconds; samples before it are left out.
-        stop: GPS seconds; samples from it on are left out.
-        bits: data-quality bits that have to be set; None: DATA, if the file has it.
-        channels: names or patterns of channels wanted from frames, which have many.
-        meta: metadata of all runs, as the event; part of the meta of each segment.
-        name: what its cursor is named after; by default the files' paths.
-
     """
 
-    paths: tuple[Path, ...]
-    start: float = -math.inf
-    stop: float = math.inf
-    bits: tuple[str, ...] | None = None
-    channels: tuple[str, ...] = ()
-    meta: tuple[tuple[str, str], ...] = ()
-    name: str = ""
+    paths: tuple[Path, ...]  # the files, in any order
+    start: float = -math.inf  # GPS seconds; samples before it are left out
+    stop: float = math.inf  # GPS seconds; samples from it on are left out
+    bits: tuple[str, ...] | None = None  # data-quality bits that have to be set; None: DATA, if the file has it
+    channels: tuple[str, ...] = ()  # names or patterns of channels wanted from frames, which have many
+    meta: tuple[tuple[str, str], ...] = ()  # metadata of all runs, as the event; part of the meta of each segment
+    name: str = ""  # what its cursor is named after; by default the files' paths
 
     @property
     def seconds(self) -> float:

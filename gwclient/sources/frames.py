@@ -28,17 +28,13 @@ _GWOSC_BITS = ("DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_
 def read_frames(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
     """Return the recordings of channels in a frame file, by names or shell patterns; by default what is strain.
 
-    Raises:
-        InvalidSource: it is no frame file, has none of the channels, or nothing here can read frames.
-
+    Raises InvalidSource if it is no frame file, has none of the channels, or nothing here can read frames.
     """
     return _by_gwframe(path, channels) if find_spec("gwframe") else _by_gwpy(path, channels)
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """A frame file: its span in GPS seconds, and the sample rate of each channel in Hz."""
-
     path: Path
     start: float
     stop: float

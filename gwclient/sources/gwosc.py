@@ -38,10 +38,7 @@ def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
 
     The rate is in Hz, and GWOSC has 4096 and 16384. The event's name, unless empty, goes into the meta of each segment.
 
-    Raises:
-        SourceUnreachable: GWOSC does not answer.
-        InvalidSource: there are no such data, or a file is not a strain file.
-
+    Raises SourceUnreachable if GWOSC does not answer, InvalidSource if there are no such data, or not strain.
     """
     urls = [url for detector in detectors for url in _urls(detector, start, stop, rate)]
     paths = tuple(map(downloads.fetch, urls))
@@ -96,7 +93,6 @@ def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
 
 
 def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options: Any) -> Any:
-    """Ask one of gwosc's questions; `otherwise` is what to say where GWOSC answers that there is nothing."""
     from gwosc import datasets, locate  # noqa: PLC0415 (slow to import, and not needed by other sources)
 
     logging.getLogger("gwosc").setLevel(logging.CRITICAL)  # what it would log becomes an error below

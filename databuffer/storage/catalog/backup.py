@@ -28,13 +28,7 @@ _NAME = re.compile(r"ledger-(\d+)\.sqlite")
 
 
 class LedgerBackups:
-    """The backups in a folder; their names carry the nanoseconds of Unix time at which they were made.
-
-    Args:
-        folder: created with the first backup.
-        database: the catalog.
-
-    """
+    """The backups in a folder, named after their nanoseconds of Unix time; the first one creates it."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
@@ -42,12 +36,7 @@ class LedgerBackups:
         self._last: int | None = None
 
     def write(self, now: int) -> Path:
-        """Write a backup, durably, and delete the oldest beyond three.
-
-        Raises:
-            VolumeError: the database or the volume rejects it.
-
-        """
+        """Write a backup durably and delete the oldest beyond three, or raise VolumeError."""
         self._last = now
         built = self._database.path.with_name(f"{self._database.path.name}.backup")
         unfinished = self.folder / ".unfinished"
@@ -82,9 +71,7 @@ class LedgerBackups:
     def restore_newest(self) -> int | None:
         """Make the newest readable backup the catalog, in place of a missing file.
 
-        Returns:
-            The time of the backup in nanoseconds of Unix time, or None if there is no readable one.
-
+        Returns its nanoseconds of Unix time, or None if there is no readable one.
         """
         restoring = self._database.path.with_name(f"{self._database.path.name}.restoring")
         with volume_errors():
@@ -126,7 +113,6 @@ def _copy_durably(source: Path, target: Path) -> None:
 
 
 def _problem(backup: Path) -> str | None:
-    """Return why a backup cannot become the catalog, or None if it can."""
     try:
         with closing(sqlite3.connect(backup)) as connection:
             [(sound,)] = connection.execute("PRAGMA quick_check(1)").fetchall()

@@ -10,31 +10,18 @@ import sqlalchemy as sa
 
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog.backup import LedgerBackups
-from databuffer.storage.catalog.batches import Batches
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.ledger import Ledger
 from databuffer.storage.catalog.migrations import migrate
 from databuffer.storage.catalog.schema import CLEAN_STOP
-from databuffer.storage.catalog.segments import Segments
+from databuffer.storage.catalog.segments import Batches, Segments
 from databuffer.storage.clock import utc_text
 
 log = logging.getLogger(__name__)
 
 
 class Catalog:
-    """The catalog in a database.
-
-    Args:
-        database: the database.
-        ledger_folder: for backups of the ledger.
-
-    Attributes:
-        batches: the index of batches.
-        segments: the index of segments.
-        ledger: idempotency keys, quotas, verifications and claims.
-        backups: backups of the ledger.
-
-    """
+    """The index of batches and segments and the ledger in a database, with backups of the ledger in a folder."""
 
     def __init__(self, database: Database, ledger_folder: Path) -> None:
         self.database = database
@@ -48,11 +35,7 @@ class Catalog:
         """Open the database, and migrate it to the newest schema version.
 
         A damaged file is moved aside. A missing one is replaced by the newest backup of the ledger; recovery then
-        rebuilds the index from the volume.
-
-        Raises:
-            VolumeError: the file cannot be used, or is of a newer release.
-
+        rebuilds the index from the volume. Raises VolumeError if the file cannot be used, or is of a newer release.
         """
         path = self.database.path
         damaged = path.exists() and not self._is_usable()

@@ -46,18 +46,13 @@ def sql_text(dialect: sa.Dialect, statement: sa.Insert | sa.Update) -> str:
 
 
 class Database:
-    """The database in the SQLite file `path`.
-
-    Attributes:
-        path: the file.
-        damaged: an error has shown that the file is not a sound database.
-        ledger_changed: a ledger table may have changed since this was last set to False.
-
-    """
+    """The database in the SQLite file `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: An error has shown that the file is not a sound database.
         self.damaged = False
+        #: A ledger table may have changed since this was last set to False.
         self.ledger_changed = True
         self._ingest = _engine(path, "NORMAL")
         self._ledger = _engine(path, "FULL")
@@ -122,7 +117,6 @@ class Database:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn errors of the database into those of the buffer."""
         try:
             yield
         except (DatabaseError, sqlite3.DatabaseError) as error:

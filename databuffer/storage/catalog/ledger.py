@@ -22,8 +22,6 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    # ---- idempotency keys
-
     def by_key(self, keys: Iterable[str]) -> dict[str, IdempotencyKey]:
         """Return those of the keys that are known."""
         found = {}
@@ -45,8 +43,6 @@ class Ledger:
             connection.execute(sa.insert(IDEMPOTENCY_KEYS), claimed._asdict())
             return claimed
 
-    # ---- quotas
-
     def spending(self, day: int) -> Spending:
         """Return what each group stored on a day, and delete the days before it."""
         with self._database.writing(ledger=True) as connection:
@@ -58,8 +54,6 @@ class Ledger:
         """Subtract what groups did not use because their segments were not stored."""
         with self._database.writing(ledger=True) as connection:
             add_spending(connection, Spending(spent.day, {group: -size for group, size in spent.used.items()}))
-
-    # ---- verifications
 
     def put_verification(self, batch: str, found: Verification) -> None:
         """Store the result of a verification, and replace an earlier one of the batch."""
@@ -77,8 +71,6 @@ class Ledger:
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(VERIFICATIONS))
             return {row.batch: msgspec.json.decode(row.found, type=Verification) for row in rows}
-
-    # ---- claims
 
     def claim_batch(self, wanted: ClaimRow, now: int) -> ClaimRow:
         """Store a claim unless another worker's has not expired; return the claim that is valid afterwards."""

@@ -57,9 +57,7 @@ VERSION = len(MIGRATIONS)
 def migrate(database: Database) -> None:
     """Create the tables of an empty database, or bring those of an older one to the newest version.
 
-    Raises:
-        VolumeError: the tables are those of a newer release, or the database rejects a migration.
-
+    Raises VolumeError if the tables are those of a newer release, or the database rejects a migration.
     """
     with database.writing() as connection:
         version = version_of(connection)

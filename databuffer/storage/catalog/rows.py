@@ -86,23 +86,12 @@ class ClaimRow(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentFilter:
-    """Selects segments.
+    """Selects segments."""
 
-    Attributes:
-        batch: only segments of this batch.
-        channel: only segments of this channel.
-        start: only segments that end after this GPS time.
-        stop: only segments that start before this GPS time.
-        after: only segments with a larger seq.
-        limit: the largest number of segments; negative: unlimited.
-        before: only segments with a smaller seq, the newest first.
-
-    """
-
-    batch: str | None = None
-    channel: str | None = None
-    start: float | None = None
-    stop: float | None = None
-    after: int = 0
-    limit: int = 1000
-    before: int | None = None
+    batch: str | None = None  # only segments of this batch
+    channel: str | None = None  # only segments of this channel
+    start: float | None = None  # only segments that end after this GPS time
+    stop: float | None = None  # only segments that start before this GPS time
+    after: int = 0  # only segments with a larger seq
+    limit: int = 1000  # the largest number of segments; negative: unlimited
+    before: int | None = None  # only segments with a smaller seq, the newest first

@@ -8,21 +8,23 @@ import sqlalchemy as sa
 
 TABLES = sa.MetaData()
 
+
+def _text(name: str, *, primary_key: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.String, primary_key=primary_key, nullable=False)
+
+
+def _whole(name: str, *, primary_key: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, primary_key=primary_key, nullable=False, autoincrement=False)
+
+
 # ---- index
 
 BATCHES = sa.Table(
     "batches",
     TABLES,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("opened", sa.BigInteger, nullable=False),
-    sa.Column("frozen", sa.BigInteger),
-    sa.Column("archived", sa.BigInteger),
-    sa.Column("holder", sa.String, nullable=False),
-    sa.Column("n_itm", sa.BigInteger, nullable=False),
-    sa.Column("buff_size", sa.BigInteger, nullable=False),
-    sa.Column("path", sa.String, nullable=False),
-    sa.Column("digest", sa.String),
+    *(_text("id", primary_key=True), _text("state"), _whole("opened")),
+    *(sa.Column("frozen", sa.BigInteger), sa.Column("archived", sa.BigInteger)),
+    *(_text("holder"), _whole("n_itm"), _whole("buff_size"), _text("path"), sa.Column("digest", sa.String)),
 )
 
 # SQLite stores a table by its key only if the type of the key is INTEGER.
@@ -32,15 +34,9 @@ SEGMENTS = sa.Table(
     "segments",
     TABLES,
     sa.Column("seq", _SEQ, primary_key=True, autoincrement=False),
-    sa.Column("batch", sa.String, nullable=False),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.String, nullable=False),
-    sa.Column("channel", sa.String),
-    sa.Column("t0", sa.Double, nullable=False),
-    sa.Column("dt", sa.Double, nullable=False),
-    sa.Column("n", sa.BigInteger, nullable=False),
-    sa.Column("stored", sa.BigInteger, nullable=False),
+    *(_text("batch"), _text("name"), _whole("bytes"), _text("sha256"), sa.Column("channel", sa.String)),
+    *(sa.Column("t0", sa.Double, nullable=False), sa.Column("dt", sa.Double, nullable=False)),
+    *(_whole("n"), _whole("stored")),
     # A start-up found the segment on the volume, and no request with an Idempotency-Key has claimed it yet.
     sa.Column("recovered", sa.Boolean, nullable=False),
     # Every index costs about 3 µs of CPU time per segment; each of these serves a query that would read the table.
@@ -49,49 +45,25 @@ SEGMENTS = sa.Table(
     sa.Index("segments_by_channel", "channel", "seq"),
 )
 sa.Index(
-    "segments_recovered",
-    SEGMENTS.c.sha256,
-    sqlite_where=SEGMENTS.c.recovered,
-    postgresql_where=SEGMENTS.c.recovered,
+    "segments_recovered", SEGMENTS.c.sha256, sqlite_where=SEGMENTS.c.recovered, postgresql_where=SEGMENTS.c.recovered
 )
 
 # The largest seq that was ever given to a row; updated in the transaction that inserts the rows, so that seqs are in
 # commit order: the lock on this row is held until the commit.
-COUNTER = sa.Table("counter", TABLES, sa.Column("seq", sa.BigInteger, nullable=False))
+COUNTER = sa.Table("counter", TABLES, _whole("seq"))
 
-CLEAN_STOP = sa.Table("clean_stop", TABLES, sa.Column("traces", sa.String, nullable=False))
+CLEAN_STOP = sa.Table("clean_stop", TABLES, _text("traces"))
 
 # ---- ledger
 
+_KEY = _text("key", primary_key=True)
 IDEMPOTENCY_KEYS = sa.Table(
-    "idempotency_keys",
-    TABLES,
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("segment", sa.String, nullable=False),
-    sa.Column("sha256", sa.String, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-    sa.Column("stored", sa.BigInteger, nullable=False),
+    "idempotency_keys", TABLES, _KEY, _text("segment"), _text("sha256"), _whole("bytes"), _whole("stored")
 )
-SPENDING = sa.Table(
-    "spending",
-    TABLES,
-    sa.Column("group", sa.String, primary_key=True),
-    sa.Column("day", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-)
-VERIFICATIONS = sa.Table(
-    "verifications",
-    TABLES,
-    sa.Column("batch", sa.String, primary_key=True),
-    sa.Column("found", sa.String, nullable=False),
-)
-CLAIMS = sa.Table(
-    "claims",
-    TABLES,
-    sa.Column("batch", sa.String, primary_key=True),
-    sa.Column("worker", sa.String, nullable=False),
-    sa.Column("expires", sa.BigInteger, nullable=False),
-)
+_SPENDING_KEY = _text("group", primary_key=True), _whole("day", primary_key=True)
+SPENDING = sa.Table("spending", TABLES, *_SPENDING_KEY, _whole("bytes"))
+VERIFICATIONS = sa.Table("verifications", TABLES, _text("batch", primary_key=True), _text("found"))
+CLAIMS = sa.Table("claims", TABLES, _text("batch", primary_key=True), _text("worker"), _whole("expires"))
 
 LEDGER = (IDEMPOTENCY_KEYS, SPENDING, VERIFICATIONS, CLAIMS)
 

@@ -1,4 +1,4 @@
-"""The index of segments."""
+"""The index of batches and segments."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,12 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from databuffer.storage.catalog.database import Database, portions, sql_text
+from databuffer.storage.catalog.database import Database, portions, sql_text, upsert
 from databuffer.storage.catalog.ledger import add_spending
-from databuffer.storage.catalog.rows import CataloguedSegment, Extent, SegmentFilter, SegmentRow
-from databuffer.storage.catalog.schema import COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
+from databuffer.storage.catalog.rows import BatchRow, CataloguedSegment, Extent, SegmentFilter, SegmentRow
+from databuffer.storage.catalog.schema import BATCHES, COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
 from databuffer.storage.spending import Spending
-from gwwire.public import ChannelOverview
+from gwwire.public import BatchState, ChannelOverview
 
 _NOTHING_SPENT = Spending()
 _COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment.__struct_fields__]
@@ -20,6 +20,48 @@ _PORTION = 500
 
 #: A span may be longer than a float64 can say; JSON has no number for that.
 _MOST = sys.float_info.max
+
+
+class Batches:
+    """All batches; each method is one transaction and raises VolumeError if it fails."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, batch: BatchRow) -> None:
+        """Insert a batch, or replace its row."""
+        with self._database.writing() as connection:
+            connection.execute(upsert(self._database.dialect, BATCHES), vars(batch))
+
+    def drop(self, batch: str) -> None:
+        """Delete a batch and its segments; the ledger keeps what it knows of them."""
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch))
+            connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
+
+    def all(self) -> list[BatchRow]:
+        """Return all batches, the oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(BATCHES).order_by(BATCHES.c.opened, BATCHES.c.id))
+            return [_batch(row) for row in rows]
+
+    def get(self, batch: str) -> BatchRow | None:
+        """Return a batch, or None if it does not exist."""
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(BATCHES).where(BATCHES.c.id == batch)).first()
+            return None if row is None else _batch(row)
+
+    def archived(self) -> int:
+        """Return the number of archived batches."""
+        query = sa.select(sa.func.count()).where(BATCHES.c.state == BatchState.ARCHIVED)
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar_one()
+
+    def merge(self, source: str, target: str) -> None:
+        """Move the segments of an open batch to another, and delete the first."""
+        with self._database.writing() as connection:
+            connection.execute(sa.update(SEGMENTS).where(SEGMENTS.c.batch == source).values(batch=target))
+            connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == source))
 
 
 class Segments:
@@ -37,14 +79,9 @@ class Segments:
     def add(
         self, batch: str, rows: Sequence[SegmentRow], spent: Spending = _NOTHING_SPENT, *, recovered: bool = False
     ) -> None:
-        """Insert segments in the order of `rows`, their Idempotency-Keys, and what they use of quotas.
+        """Insert segments in the order of `rows`, their Idempotency-Keys, and what their groups spent.
 
-        Args:
-            batch: the batch they belong to.
-            rows: the segments.
-            spent: added to the spending of their groups.
-            recovered: they were found on the volume, and their keys are unknown.
-
+        If they are `recovered`, they were found on the volume, and their keys are unknown.
         """
         if not rows:
             return
@@ -78,16 +115,10 @@ class Segments:
         """Return counts, sizes and spans of a batch by channel."""
         with self._database.reading() as connection:
             return {
-                row.channel: ChannelOverview(
-                    row.channel,
-                    row.segments,
-                    int(row.bytes),
-                    min(row.seconds, _MOST),
-                    row.start,
-                    min(row.stop, _MOST),
-                    row.name,
+                channel: ChannelOverview(
+                    channel, segments, int(size), min(seconds, _MOST), start, min(stop, _MOST), name
                 )
-                for row in connection.execute(tally_query(batch))
+                for channel, segments, size, seconds, start, stop, _, name in connection.execute(tally_query(batch))
             }
 
     def last_seq(self) -> int:
@@ -133,16 +164,9 @@ class Segments:
             return frozenset(connection.execute(sa.select(SEGMENTS.c.sha256).where(SEGMENTS.c.recovered)).scalars())
 
 
-_CLAIMED_BEFORE = (
-    sa.update(SEGMENTS)
-    .where(
-        SEGMENTS.c.recovered,
-        sa.tuple_(SEGMENTS.c.name, SEGMENTS.c.sha256).in_(
-            sa.select(IDEMPOTENCY_KEYS.c.segment, IDEMPOTENCY_KEYS.c.sha256)
-        ),
-    )
-    .values(recovered=False)
-)
+_KEYED = sa.select(IDEMPOTENCY_KEYS.c.segment, IDEMPOTENCY_KEYS.c.sha256)
+_IS_KEYED = sa.tuple_(SEGMENTS.c.name, SEGMENTS.c.sha256).in_(_KEYED)
+_CLAIMED_BEFORE = sa.update(SEGMENTS).where(SEGMENTS.c.recovered, _IS_KEYED).values(recovered=False)
 #: Take the next seqs; returns the last of them.
 _DRAW = sa.update(COUNTER).values(seq=COUNTER.c.seq + sa.bindparam("number")).returning(COUNTER.c.seq)
 
@@ -194,3 +218,8 @@ def segments_query(wanted: SegmentFilter) -> sa.Select[Any]:
     if wanted.before is None:
         return query.order_by(columns.seq)
     return query.where(columns.seq < wanted.before).order_by(columns.seq.desc())
+
+
+def _batch(row: sa.Row[Any]) -> BatchRow:
+    values = row._asdict()
+    return BatchRow(**{**values, "state": BatchState(values["state"])})
