@@ -32,7 +32,7 @@ _PAUSE_S = 0.5
 Spans = dict[str, list[tuple[float, float]]]
 
 
-class State(msgspec.Struct):
+class CursorState(msgspec.Struct):
     """The content of a cursor file."""
 
     source: str
@@ -53,7 +53,7 @@ def state_folder(environment: Mapping[str, str]) -> Path:
 class Cursor:
     """What was acknowledged of one source by one gateway; use `open`, and `close` it."""
 
-    def __init__(self, path: Path, state: State, lock: ExitStack) -> None:
+    def __init__(self, path: Path, state: CursorState, lock: ExitStack) -> None:
         self.path, self.state, self._lock = path, state, lock
         self._pending: list[Span] = []
         self._saved = -math.inf
@@ -72,7 +72,7 @@ class Cursor:
                 raise CursorError(f"another process is sending this source right now ({path})") from error
             except OSError as error:
                 raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
-            fresh = State(source, gateway, str(length), salt=uuid4().hex if restart else "")
+            fresh = CursorState(source, gateway, str(length), salt=uuid4().hex if restart else "")
             state = fresh if restart else _read(path) or fresh
             if state.length != str(length):
                 settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))
@@ -146,9 +146,9 @@ async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callabl
     cursor.belong_to((open_ones or known)[-1])
 
 
-def _read(path: Path) -> State | None:
+def _read(path: Path) -> CursorState | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=State)
+        return msgspec.json.decode(path.read_bytes(), type=CursorState)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
