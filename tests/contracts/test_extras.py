@@ -6,7 +6,7 @@ from tools.audit import installed_with
 
 FORBIDDEN = {
     "databuffer": {"flask", "gunicorn", "numpy", "aiohttp", "gwpy", "fastapi-cli"},
-    "dslogic": {"fastapi", "starlette", "uvicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
+    "dslogic": {"fastapi", "starlette", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "api": {"flask", "gunicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "tracing": {"fastapi", "flask", "grpcio", "numpy", "aiohttp"},
     "client": {"fastapi", "flask", "gunicorn", "uvicorn", "sqlalchemy"},
