@@ -33,8 +33,8 @@ NEIGHBOURS: dict[str, set[str]] = {
     "databuffer": {"gwservice"},
     "dslogic": {"gwservice"},
     "glitchflow_api": {"gwservice"},
-    "gwclient": set(),
-    "preproc": {"gwclient"},
+    "gwclient": {"gwservice"},
+    "preproc": {"gwclient", "gwservice"},
 }
 
 LOOK_AROUND = """
