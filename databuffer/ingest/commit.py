@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from databuffer import meters
 from databuffer.errors import BufferFrozen, KeyReused, VolumeError, volume_error
-from databuffer.ingest.incoming import Incoming
+from databuffer.ingest.incoming import Incoming, refuse_unsettled
 from databuffer.ingest.quota import DailyQuota
 from databuffer.ingest.staging import Staging, discard
 from databuffer.state import State
@@ -46,9 +46,7 @@ class GroupCommit:
                 if staged:
                     self._state.run(lambda: self._store_turns(staged))
             except Exception as error:  # noqa: BLE001 (every sender must be answered)
-                for each in staged:
-                    if not each.settled:
-                        each.refuse(error)
+                refuse_unsettled(staged, error)
             for each in group:
                 if each.error is not None:
                     discard(each)

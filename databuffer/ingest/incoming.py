@@ -1,6 +1,7 @@
 """A segment from its arrival to its answer."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,3 +65,10 @@ class Incoming:
         """Pass the outcome to the request; call it on the event loop."""
         if not self.answered.done():
             self.answered.set_result(self)
+
+
+def refuse_unsettled(group: Iterable[Incoming], error: Exception) -> None:
+    """Refuse the segments of a group that have no outcome yet: every sender must be answered."""
+    for each in group:
+        if not each.settled:
+            each.refuse(error)

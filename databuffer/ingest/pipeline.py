@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from databuffer import meters
 from databuffer.errors import QueueFull
-from databuffer.ingest.incoming import Incoming
+from databuffer.ingest.incoming import Incoming, refuse_unsettled
 from gwservice.tracing import current_span
 from gwwire.decoding import InvalidRequest
 
@@ -197,9 +197,7 @@ class Ingest:
             try:
                 self._store(run)
             except Exception as error:  # noqa: BLE001 (the thread must go on, and every sender be answered)
-                for segment in run:
-                    if not segment.settled:
-                        segment.refuse(error)
+                refuse_unsettled(run, error)
         else:
             for order in run:
                 order.carry_out()
