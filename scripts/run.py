@@ -21,15 +21,28 @@ class _Stop(Exception):
     """Somebody asked the supervisor to stop."""
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    _ignore_signals()
-    raise _Stop(signal.Signals(number).name)
+class _Supervised(Trio):
+    """The trio, which stops on SIGINT and SIGTERM.
 
+    The handler only notes the signal and `check` raises: an exception raised by the handler itself could end
+    anything, a line of the log or the stop of the services included.
+    """
 
-def _ignore_signals() -> None:
-    """Ignore further signals: a second Ctrl-C must not interrupt the stop of the services."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+    _asked: str = ""
+
+    def listen(self) -> None:
+        """Note SIGINT and SIGTERM from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._asked = signal.Signals(number).name
+
+    def check(self) -> None:
+        """Raise _Stop if a signal has come, ServiceDied if a service has ended."""
+        if self._asked:
+            raise _Stop(self._asked)
+        super().check()
 
 
 def ports_from_environment() -> Ports:
@@ -47,9 +60,8 @@ def main() -> int:
     """Run until asked to stop (0), or until a service dies (1)."""
     configure_logging("run")
     home = Path(os.environ.get("GLITCHFLOW_HOME", "var"))
-    trio = Trio(home, ports_from_environment())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    trio = _Supervised(home, ports_from_environment())
+    trio.listen()
     try:
         trio.start()
         log.info("ready at %s, page at %s/dspage, data under %s", trio.url, trio.url, trio.home)
@@ -63,7 +75,6 @@ def main() -> int:
         log.error("%s; stopping the others", died)  # noqa: TRY400 (its log has said why)
         return 1
     finally:
-        _ignore_signals()
         trio.stop()
         log.info("stopped")
 
