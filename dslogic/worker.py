@@ -9,7 +9,7 @@ from uvicorn_worker import UvicornWorker
 
 from dslogic.asgi import asgi_application
 from gwservice.asgi_types import ASGIApp
-from gwservice.server import limited
+from gwservice.server import collect_less_garbage, limited
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
@@ -28,6 +28,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # the package ships no types
     def load_wsgi(self) -> None:
         """Load the Flask application, and put the relay in front of it."""
         super().load_wsgi()
+        collect_less_garbage()
         self.wsgi: ASGIApp = asgi_application(cast("Flask", self.wsgi))
 
     async def callback_notify(self) -> None:

@@ -21,7 +21,7 @@ from gwservice.correlation import note_problem
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.logs import log_config
 from gwservice.problems import problem_headers
-from gwservice.server import NO_LIMITS, Limits, limited
+from gwservice.server import NO_LIMITS, Limits, collect_less_garbage, limited
 from gwservice.settings import Address
 from gwwire.problems import Problem, ProblemCode, code_of_status, encode_problem, make_problem
 
@@ -128,6 +128,7 @@ def serve(  # noqa: PLR0913 (what differs between the services)
     # Uvicorn raises the signal that stopped it once more when it is done, for the handler that was there before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    collect_less_garbage()
     uvicorn.run(
         app,
         host=address.host,
