@@ -10,8 +10,10 @@ from threading import Lock
 
 _FOLDER = Path(__file__).parent / "static"
 _MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
-#: The program of a map's worker, as one string: a tenth of the library, and the page has no maps.
-_MAP_WORKER = re.compile(rb"""\.exports='(?:[^'\\]|\\.)*maplibre-gl-worker(?:[^'\\]|\\.)*'""", re.DOTALL)
+#: The program of a map's worker is one string, a tenth of the library, and the page has no maps. The quantifiers are
+#: possessive: backtracking would need 60 MB.
+_EXPORTED_STRING = re.compile(rb"""\.exports='(?:[^'\\]++|\\.)*+'""", re.DOTALL)
+_MAP_WORKER = b"maplibre-gl-worker"
 
 
 class Asset:
@@ -67,4 +69,8 @@ def _read_plotly() -> bytes:
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("plotly is not installed: the page's plotting library is in its wheel")
     bundle = Path(next(iter(spec.submodule_search_locations))) / "package_data" / "plotly.min.js"
-    return _MAP_WORKER.sub(b".exports=''", bundle.read_bytes())
+    return _EXPORTED_STRING.sub(_without_map_worker, bundle.read_bytes())
+
+
+def _without_map_worker(exported: re.Match[bytes]) -> bytes:
+    return b".exports=''" if _MAP_WORKER in exported[0] else exported[0]

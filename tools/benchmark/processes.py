@@ -10,11 +10,12 @@ _PROC = Path("/proc")
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 #: Fields of /proc/PID/stat after the command's name: the parent; user and system time, its own and ended children's.
 _PARENT, _TIMES = 1, slice(11, 15)
+_SHARED = ("Shared_Clean", "Shared_Dirty")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """The sum over a tree of processes; pages that several of them share are counted in each.
+    """The sum over a tree of processes; what a process shares with others is counted for the root alone.
 
     Attributes:
         cpu_seconds: user and system time since they began.
@@ -39,7 +40,7 @@ def usage(root: int) -> Usage:
     if root not in stats:
         raise ProcessLookupError(f"there is no process {root} to measure")
     tree = list(_tree(root, {pid: int(fields[_PARENT]) for pid, fields in stats.items()}))
-    memory = [_memory(pid) for pid in tree]
+    memory = [_memory(pid, own=pid != root) for pid in tree]
     return Usage(
         cpu_seconds=sum(int(ticks) for pid in tree for ticks in stats[pid][_TIMES]) * _TICK,
         resident=sum(resident for resident, _ in memory),
@@ -61,9 +62,14 @@ def _tree(root: int, parents: dict[int, int]) -> Iterator[int]:
             yield from _tree(pid, parents)
 
 
-def _memory(pid: int) -> tuple[int, int]:
+def _memory(pid: int, *, own: bool) -> tuple[int, int]:
     with suppress(OSError):  # it ended meanwhile
-        lines = (line.split() for line in (_PROC / str(pid) / "status").read_text().splitlines())
-        sizes = {words[0]: int(words[1]) * 1024 for words in lines if words and words[0] in {"VmRSS:", "VmHWM:"}}
-        return sizes.get("VmRSS:", 0), sizes.get("VmHWM:", 0)
+        sizes = _sizes(_PROC / str(pid) / "status")
+        shared = sum(_sizes(_PROC / str(pid) / "smaps_rollup")[name] for name in _SHARED) if own else 0
+        return sizes["VmRSS"] - shared, sizes["VmHWM"] - shared
     return 0, 0
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    lines = (line.split() for line in path.read_text().splitlines() if line.endswith(" kB"))
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines}
