@@ -27,6 +27,8 @@ _LONGEST_KEY = 255
 #: Items that a thread takes at once; together with the staged lists, this bounds the number of open files.
 _MOST_ITEMS = 64
 _MOST_STAGED_LISTS = 2
+#: Bytes that are staged faster than another group is stored.
+_LITTLE_BYTES = 250_000
 #: Bytes that may wait to be stored before a stream of segments has to wait.
 _MOST_BYTES = 16_000_000
 
@@ -187,8 +189,12 @@ class Ingest:
         items = self._staged.get()
         with suppress(queue.Empty):
             while len(items) < _MOST_ITEMS:
-                items = items + self._staged.get_nowait()
+                items = items + self._staged.get(block=self._is_worth_waiting(items))
         return items
+
+    def _is_worth_waiting(self, items: Sequence[Item | None]) -> bool:
+        """Return whether a group should wait for all segments that have arrived: another group would cost more."""
+        return len(items) < self.waiting and self._accepted_bytes - self._begun_bytes < _LITTLE_BYTES
 
     def _carry_out(self, run: list[Any], *, segments: bool) -> None:
         if segments:
