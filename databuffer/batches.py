@@ -73,8 +73,11 @@ class Batches:
         """Freeze and seal the current batch, or raise BatchChanged; a batch that is frozen keeps its holder."""
         return await self._perform(lambda: self._freeze(order))
 
-    async def thaw(self, order: ThawOrder) -> Stats:
-        """Open the frozen batch again for its holder, or raise NotHolder; the segments of the next batch join it."""
+    async def thaw(self, order: ThawOrder) -> Stats | None:
+        """Open the frozen batch again for its holder, or raise NotHolder; the segments of the next batch join it.
+
+        Return its counts, or None if it was open already.
+        """
         # The token is compared outside the queue: guessing tokens must not delay segments.
         held = self._state.description
         is_holder = await asyncio.to_thread(_is_holder, held, order)
@@ -132,9 +135,9 @@ class Batches:
         log.info("frozen by %s: %s", order.user, _size(current.stats), extra=extra)
         return Frozen(current.stats, order.user, current.id, manifest.digest)
 
-    def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats:
+    def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats | None:
         if not self._state.frozen:
-            return self._state.current.stats
+            return None
         if self._state.description != held:  # frozen anew while the token was compared
             is_holder = _is_holder(self._state.description, order)
         if not is_holder:

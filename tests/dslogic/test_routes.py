@@ -124,7 +124,7 @@ def test_a_body_that_is_too_large_is_refused(make_client: MakeClient) -> None:
         assert client.post("/stream", content=b" " * 101, headers=JSON).status_code == 413
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"user":"","token":""}', b"[]"])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"user":"","token":"t"}', b'{"user":"a","token":""}', b"[]"])
 def test_a_bad_order_to_freeze_is_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/freezeds", content=body, headers=JSON)
     assert answer.status_code in {400, 422}
