@@ -1,5 +1,6 @@
 """The three services as a user meets them: real processes, real sockets."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from gwwire.public import TrainFrozen
 from scripts.trio import Trio, free_ports
 from tests.support.segments import JSON, check_counts, segment_body
 
@@ -56,6 +58,34 @@ def test_every_script_tells_its_use(trio: Trio, name: str) -> None:
     assert helped.returncode == 0
     assert name.encode() in helped.stdout
     assert b"SRV" in helped.stdout
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a", "two\nlines\n", 'a "quote"', "back\\slash\\", "\t\r\x01\x1f\x7f", "%s 100%", "$HOME `id` 'x'", "é 日本"],
+)
+def test_the_scripts_send_every_value_as_it_is(value: str) -> None:
+    shown = subprocess.run(
+        ["/bin/sh", "-c", '. scripts/envsetup.sh; json_string "$1"', "sh", value],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    assert json.loads(shown.stdout) == value
+
+
+def test_a_value_of_many_lines_reaches_the_gateway_as_one_value(trio: Trio) -> None:
+    assert b'"CLEANED"' in script(trio, "cleanbuf.sh", 'the "first" line\nthe second\\').stdout
+    refused = script(trio, "train.sh", "alice\nbob", "secret")
+    assert refused.returncode == 22
+    assert json.loads(refused.stdout)["code"] == "invalid-request"
+    assert json.loads(refused.stdout)["field"] == "user"
+
+
+def test_the_help_of_train_names_every_field_of_the_answer(trio: Trio) -> None:
+    helped = script(trio, "train.sh", "--help").stdout.decode()
+    for field in TrainFrozen.__struct_fields__:
+        assert f'"{field}"' in helped
 
 
 def test_a_script_shows_the_problem_and_fails(trio: Trio) -> None:
