@@ -210,6 +210,47 @@ def test_a_start_says_nothing_of_tiers_that_are_not_there_yet(tmp_path: Path) ->
     assert "request-failed" not in said.read_text()
 
 
+def run_with(home: Path, **ports: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.run"],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "GLITCHFLOW_HOME": str(home), **ports},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_a_taken_port_stops_the_start_with_one_line_that_names_its_setting(trio: Trio, tmp_path: Path) -> None:
+    free = free_ports()
+    taken = [service.url.rpartition(":")[2] for service in trio.services[1:]]
+    done = run_with(tmp_path / "home", PORT_BUFFER=str(free.buffer), PORT_LOGIC=taken[0], PORT_API=taken[1])
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"run: cannot listen on 127.0.0.1: PORT_API={taken[1]} (Address already in use), "
+        f"PORT_LOGIC={taken[0]} (Address already in use); set another port\n"
+    )
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ({"PORT_API": "http"}, "run: PORT_API='http': expected a port number from 1 to 65535\n"),
+        ({"PORT_LOGIC": "0"}, "run: PORT_LOGIC='0': expected a port number from 1 to 65535\n"),
+        ({"PORT_BUFFER": "65536"}, "run: PORT_BUFFER='65536': expected a port number from 1 to 65535\n"),
+        (
+            {"PORT_API": "18080", "PORT_LOGIC": "18080"},
+            "run: PORT_API, PORT_LOGIC and PORT_BUFFER must differ, not 18080, 18080, 8080\n",
+        ),
+    ],
+)
+def test_a_port_that_cannot_be_used_is_named(tmp_path: Path, ports: dict[str, str], said: str) -> None:
+    done = run_with(tmp_path / "home", **ports)
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 @pytest.mark.parametrize("victim", ["databuffer", "gunicorn", "glitchflow_api"])
 def test_a_dying_service_takes_the_rest_down(supervised: Supervised, victim: str) -> None:
     process, _ = supervised()
