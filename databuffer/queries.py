@@ -15,7 +15,7 @@ from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
-from databuffer.storage.volume import volume_errors
+from databuffer.storage.volume import Space, volume_errors
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats
@@ -53,8 +53,8 @@ class Queries:
 
     async def overview(self) -> Overview:
         """Return the overview; the cost does not grow with the number of stored segments."""
-        ready = await self._is_ready()
-        free, size = await asyncio.to_thread(self._space)
+        cannot_store = await self._why_not_ready()
+        space = await asyncio.to_thread(self._space)
         state, now = self._state, time.time()
         current, following, frozen = state.current, state.next, state.frozen
         tally = joined(current.tally, following.tally) if following else current.tally
@@ -78,10 +78,13 @@ class Queries:
             more_channels=len(tally) - len(latest),
             archived=state.archived,
             quarantined=state.quarantined,
-            free=free,
-            size=size,
+            free=space.free if space else None,
+            size=space.size if space else None,
+            free_inodes=space.free_inodes if space else None,
+            total_inodes=space.total_inodes if space else None,
+            cannot_store=cannot_store,
             last_error=state.last_error,
-            ready=ready,
+            ready=cannot_store is None,
         )
 
     async def check_ready(self) -> None:
@@ -89,7 +92,7 @@ class Queries:
         if self._state.agreement is Agreement.UNREAD:
             await self._in_order(lambda: None)
         await asyncio.to_thread(self._store.volume.check)
-        if self._state.agreement is Agreement.UNPROVEN:
+        if self._state.agreement is Agreement.UNPROVEN or await asyncio.to_thread(self._store.is_scarce):
             await self._ingest.perform(self._state.probe)
 
     async def names(self) -> list[str]:
@@ -147,22 +150,24 @@ class Queries:
             raise NotFound(f"the file of segment {name!r} is missing")
         return file
 
-    async def _is_ready(self) -> bool:
+    async def _why_not_ready(self) -> str | None:
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await self.check_ready()
-        except (VolumeError, TimeoutError):
-            return False
-        return True
+        except VolumeError as error:
+            return error.detail
+        except TimeoutError:
+            return f"the volume has not answered for {_READY_SECONDS:g} s"
+        return None
 
     async def _in_order(self, step: Callable[[], BinaryIO | None]) -> BinaryIO | None:
         return await self._ingest.perform(lambda: self._state.run(step))
 
-    def _space(self) -> tuple[int | None, int | None]:
+    def _space(self) -> Space | None:
         try:
             return self._store.volume.space()
         except VolumeError:
-            return None, None
+            return None
 
     async def _open_file(self, place: Callable[[], Path | None]) -> BinaryIO | None:
         """Open a file that a flush may be moving: the second attempt runs in the commit queue."""

@@ -22,6 +22,7 @@ from databuffer.storage.recovery import recover
 from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
+from databuffer.storage.volume import PROBE_SIZE
 from gwwire.datastore import Description
 from gwwire.problems import ProblemError
 from gwwire.public import DatastoreState, ErrorOverview, Stats, Verification
@@ -63,6 +64,7 @@ class State:
         self._on_frozen = on_frozen
         self._current: OpenBatch | None = None
         self._last_number = 0
+        self._rejected_size = 0
         self.agreement = Agreement.UNREAD
         self.next: OpenBatch | None = None
         self.description = OPERATIONAL
@@ -142,13 +144,14 @@ class State:
             raise
 
     def probe(self) -> None:
-        """Write and sync files; raise VolumeError if that fails."""
-        self._store.probe()
+        """Write and sync what a segment needs; raise VolumeError if that fails."""
+        self._store.probe(max(self._rejected_size, PROBE_SIZE))
         if self.agreement is Agreement.UNPROVEN:
-            self.agreement = Agreement.PROVEN
+            self.agreement, self._rejected_size = Agreement.PROVEN, 0
 
-    def doubt_volume(self) -> None:
-        """Make readiness probe the volume: a file could not be written."""
+    def doubt_volume(self, size: int = 0) -> None:
+        """Make readiness probe the volume: a segment of `size` bytes could not be written."""
+        self._rejected_size = size
         if self.agreement is Agreement.PROVEN:
             self.agreement = Agreement.UNPROVEN
 
@@ -185,7 +188,7 @@ class State:
         meters.STORED.inc(len(rows))
         meters.STORED_BYTES.inc(size)
         self.last_seq += len(rows)  # the catalog counts them without a gap
-        self.agreement = Agreement.PROVEN
+        self.agreement, self._rejected_size = Agreement.PROVEN, 0
 
     def freeze(self, current: OpenBatch, description: Description) -> None:
         """Set the current batch, which is frozen, and its holder."""

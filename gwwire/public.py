@@ -386,5 +386,10 @@ class Overview(Struct, frozen=True, kw_only=True):
     quarantined: Annotated[int, Meta(description="number of rejected files")]
     free: Annotated[int | None, Meta(description="free bytes of the volume, or null if it does not respond")]
     size: Annotated[int | None, Meta(description="bytes of the volume")]
+    free_inodes: Annotated[
+        int | None, Meta(description="files that can still be created on the volume, or null if it does not count them")
+    ]
+    total_inodes: Annotated[int | None, Meta(description="files that the volume can hold, or null")]
+    cannot_store: Annotated[str | None, Meta(description="why the volume rejects segments; null while it takes them")]
     last_error: ErrorOverview | None
     ready: Annotated[bool, Meta(description="the result of /readyz")]

@@ -3,16 +3,17 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from databuffer.errors import VolumeError
+from databuffer.errors import VolumeError, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
-from databuffer.storage.volume import BatchMark, Volume, make_folder, probe_folder, volume_errors
+from databuffer.storage.volume import BatchMark, Space, Volume, make_folder, probe_file, volume_errors
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, encode_manifest, seal
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry, Stats
@@ -80,11 +81,24 @@ class Store:
         self.catalog.close()
         self.volume.unlock()
 
-    def probe(self) -> None:
-        """Raise VolumeError if one of the folders that a segment needs cannot be written to."""
-        with volume_errors():
-            for folder in (self.volume.root, *self._other_folders()):
-                probe_folder(folder)
+    def is_scarce(self) -> bool:
+        """Return whether a file system that a segment needs may have no space for one."""
+        return any(Space.of(folder).scarce for folder in (self.volume.root, *self._other_folders()))
+
+    def probe(self, size: int) -> None:
+        """Write what a segment of `size` bytes needs in each folder; raise VolumeError if that fails.
+
+        The files exist at the same time, as those of a segment: each needs an inode of its own.
+        """
+        folder = self.volume.incoming
+        try:
+            with volume_errors(), ExitStack() as files:
+                files.enter_context(probe_file(folder, size))
+                for folder in self._other_folders():
+                    files.enter_context(probe_file(folder))
+            self.catalog.probe()
+        except VolumeFull as error:
+            raise VolumeFull(f"{error.detail} ({Space.of(folder)})") from error
 
     def trace(self) -> str:
         """Return a text that changes whenever a file is added or removed, or a log changes."""

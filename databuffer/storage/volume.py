@@ -12,8 +12,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -25,7 +27,10 @@ from gwservice.atomic import sync as sync_folder
 log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
-_PROBE_SIZE = 64 * 1024
+_PROBE = ".probe"
+#: The least that must be free, in bytes and inodes, before a probe has to find out whether a segment can be stored.
+PROBE_SIZE = 64 * 1024
+_SPARE_INODES = 64
 FILE_MODE = 0o644
 
 
@@ -80,13 +85,45 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def probe_folder(folder: Path) -> None:
-    """Write, sync and remove a file in a folder, to see whether that works."""
-    path = folder / ".probe"
+@contextmanager
+def probe_file(folder: Path, size: int = PROBE_SIZE) -> Iterator[None]:
+    """Write and sync a file and an empty one in a folder, and remove them at the end of the block."""
+    path, second = folder / _PROBE, folder / f"{_PROBE}.2"
     try:
-        write_file(path, bytes(_PROBE_SIZE), durable=True)
+        write_file(path, bytes(size), durable=True)
+        write_file(second, b"", durable=False)
+        yield
     finally:
         path.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes and inodes of a file system, and those of them that are free; some file systems do not count inodes."""
+
+    free: int
+    size: int
+    free_inodes: int | None
+    total_inodes: int | None
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Return the space of the file system of a folder."""
+        with volume_errors():
+            found = os.statvfs(folder)
+        inodes = (found.f_favail, found.f_files) if found.f_files else (None, None)
+        return cls(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, *inodes)
+
+    @property
+    def scarce(self) -> bool:
+        """Whether a group of segments may not fit any more."""
+        return self.free < PROBE_SIZE or (self.free_inodes is not None and self.free_inodes < _SPARE_INODES)
+
+    def __str__(self) -> str:
+        """Return what is free, in words."""
+        inodes = "" if self.free_inodes is None else f" and {self.free_inodes:,} inodes"
+        return f"{self.free:,} bytes{inodes} are free"
 
 
 def make_folder(folder: Path) -> None:
@@ -157,11 +194,9 @@ class Volume:
             if not os.access(self.data, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "cannot be written to", str(self.data))
 
-    def space(self) -> tuple[int, int]:
-        """Return the bytes that are free for this process, and the size of the file system."""
-        with volume_errors():
-            found = os.statvfs(self.root)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    def space(self) -> Space:
+        """Return the space of the volume's file system."""
+        return Space.of(self.root)
 
     def quarantined(self) -> int:
         """Return the number of files in quarantine."""
@@ -184,7 +219,7 @@ class Volume:
     def leftovers(self) -> list[Path]:
         """Return the staged files of earlier processes."""
         with volume_errors():
-            return sorted(path for path in self.incoming.iterdir() if not path.name.startswith(self._run))
+            return sorted(path for path in self.incoming.iterdir() if not path.name.startswith((self._run, _PROBE)))
 
     def publish(self, staged: Iterable[tuple[str, str]], folder: Path) -> None:
         """Move staged files, given as (path, name), into a batch; they are durable after the next `sync`."""

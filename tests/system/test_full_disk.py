@@ -17,7 +17,7 @@ from tools.clients import Connection
 
 SAMPLES = 2000
 ALICE = b'{"user":"alice","token":"secret"}'
-MakeSmall = Callable[[Path], None]
+MakeSmall = Callable[..., None]
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def make_small() -> Iterator[MakeSmall]:
     """Give a function that mounts a file system of 4 MiB on a folder; skips where that is not allowed."""
     with ExitStack() as stack:
 
-        def mount(folder: Path) -> None:
+        def mount(folder: Path, options: str = "size=4m") -> None:
             folder.mkdir(parents=True)
-            command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]  # only root may
+            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]  # only root may
             try:
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
             except FileNotFoundError:
@@ -112,6 +112,56 @@ def test_a_full_disk_costs_what_does_not_fit_and_nothing_else(
     assert connection.post("/upddsc", ALICE)[0] == 201
     assert connection.post("/cleanall")[0] == 201
     assert "Traceback" not in (home / "services.log").read_text()
+
+
+@pytest.mark.parametrize("place", ["datavar", "appdata/adm", "."])
+def test_a_file_system_without_inodes_makes_the_buffer_not_ready(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, place: str
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / place, "size=16m,nr_inodes=60")
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    for number in range(60):
+        (home / place / f"ballast-{number}").touch()
+        if not os.statvfs(home / place).f_favail:
+            break
+    acknowledged = []
+    for number in range(30):
+        is_ready = readiness(connection) == 200
+        assert (push(connection, number) == 201) == is_ready
+        acknowledged += [number] * is_ready
+    overview = connection.get("/overview")
+    assert not overview["ready"]
+    assert " inodes are free" in overview["cannot_store"]
+    if place != "appdata/adm":
+        assert (overview["free_inodes"], overview["total_inodes"]) == (pytest.approx(0, abs=9), 60)
+        assert overview["free"] > 8_000_000
+    for ballast in (home / place).glob("ballast-*"):
+        ballast.unlink()
+    assert readiness(connection) == 200
+    assert connection.get("/overview")["cannot_store"] is None
+    assert push(connection, 30_000) == 201
+    assert numbers_on(home / "datavar") == [*acknowledged, 30_000]
+
+
+def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_like_the_last(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    ballast = fill(home / "datavar", leave=100_000)
+    large = segment_body(1, samples=20_000)
+    assert len(large) > 150_000
+    for _ in range(2):
+        assert connection.post("/sendF", large)[0] == 507
+        assert readiness(connection) == 507
+    assert push(connection, 2) == 201
+    assert readiness(connection) == 200
+    ballast.unlink()
+    assert connection.post("/sendF", large)[0] == 201
 
 
 def test_a_full_volume_lets_no_batch_be_frozen_by_halves(

@@ -61,6 +61,10 @@ class Catalog:
         """Close every connection."""
         self.database.close()
 
+    def probe(self) -> None:
+        """Raise VolumeError if the database cannot be written to."""
+        self.take_clean_stop()
+
     def note_clean_stop(self, traces: str) -> None:
         """Store that everything agrees, with the traces by which a start-up sees that it still does."""
         with self.database.writing() as connection:
