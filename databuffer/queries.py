@@ -89,11 +89,15 @@ class Queries:
 
     async def check_ready(self) -> None:
         """Raise VolumeError while segments cannot be stored."""
-        if self._state.agreement is Agreement.UNREAD:
-            await self._in_order(lambda: None)
-        await asyncio.to_thread(self._store.volume.check)
-        if self._state.agreement is Agreement.UNPROVEN or await asyncio.to_thread(self._store.is_scarce):
-            await self._ingest.perform(self._state.probe)
+        try:
+            if self._state.agreement is Agreement.UNREAD:
+                await self._in_order(lambda: None)
+            await asyncio.to_thread(self._store.volume.check)
+            if self._state.agreement is Agreement.UNPROVEN or await asyncio.to_thread(self._store.is_scarce):
+                await self._ingest.perform(self._state.probe)
+        except VolumeError as error:
+            self._state.log_rejection(error)
+            raise
 
     async def names(self) -> list[str]:
         """Return the file names of the current batch, in the order they were stored."""

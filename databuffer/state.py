@@ -23,12 +23,15 @@ from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
 from databuffer.storage.volume import PROBE_SIZE
+from gwservice.logs import LogLimit
 from gwwire.datastore import Description
 from gwwire.problems import ProblemError
 from gwwire.public import DatastoreState, ErrorOverview, Stats, Verification
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+_LOG_SECONDS = 60.0
 
 
 class Agreement(Enum):
@@ -65,6 +68,7 @@ class State:
         self._current: OpenBatch | None = None
         self._last_number = 0
         self._rejected_size = 0
+        self._log_limit = LogLimit(most=1, seconds=_LOG_SECONDS)
         self.agreement = Agreement.UNREAD
         self.next: OpenBatch | None = None
         self.description = OPERATIONAL
@@ -156,8 +160,15 @@ class State:
             self.agreement = Agreement.UNPROVEN
 
     def note(self, error: VolumeError) -> None:
-        """Store the last error of the volume for the overview."""
+        """Store the last error of the volume for the overview, and log it."""
         self.last_error = ErrorOverview(time.time(), error.code, error.detail)
+        self.log_rejection(error)
+
+    def log_rejection(self, error: VolumeError) -> None:
+        """Log that segments cannot be stored; one line a minute, however the segments arrive."""
+        if self._log_limit.admit("rejection") is not None:
+            extra = {"event": "cannot-store", "code": error.code}
+            log.error("segments cannot be stored: %s", error.detail, extra=extra)
 
     def batch_to_fill(self) -> OpenBatch | None:
         """Return the batch that segments are added to now, or None if they are refused."""

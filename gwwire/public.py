@@ -76,10 +76,11 @@ class SessionOrder(Struct, frozen=True):
     key: Annotated[str, Meta(description="an API key or a token")]
 
 
-class Health(Struct, frozen=True):
+class Health(Struct, frozen=True, omit_defaults=True):
     """The answer of the probes."""
 
     status: str
+    cannot_store: Annotated[str | None, Meta(description="why the buffer cannot store segments now")] = None
 
 
 # ---- the current batch

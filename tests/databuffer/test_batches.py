@@ -138,6 +138,7 @@ async def test_the_holder_can_thaw_and_nobody_else(buffer: Buffer, settings: Buf
             await buffer.batches.thaw(ThawOrder(user, token))
     assert buffer.queries.description.user == "alice"
     thawed = await buffer.batches.thaw(ThawOrder("alice", "secret"))
+    assert thawed
     assert thawed.n_itm == 3
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
     assert not (settings.DATAROOT / "MANIFEST.json").exists()

@@ -1,13 +1,16 @@
 """A disk that is really full: small file systems under a real buffer's folders."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 from urllib3.exceptions import HTTPError
 
@@ -112,6 +115,45 @@ def test_a_full_disk_costs_what_does_not_fit_and_nothing_else(
     assert connection.post("/upddsc", ALICE)[0] == 201
     assert connection.post("/cleanall")[0] == 201
     assert "Traceback" not in (home / "services.log").read_text()
+
+
+def test_a_full_volume_is_reported_by_every_tier_and_logged_once_a_minute(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    trio = start_trio(home=home)
+    buffer, logic, gateway = (service.url for service in trio.services)
+    assert httpx2.get(f"{gateway}/readyz").json() == {"status": "ready"}
+
+    ballast = fill(home / "datavar")
+    lines = b"\n".join(segment_body(number, samples=SAMPLES) for number in range(50))
+    for _ in range(2):
+        answer = httpx2.post(f"{gateway}/streamdata", content=lines, headers={"Content-Type": "application/x-ndjson"})
+        assert {json.loads(line)["code"] for line in answer.text.splitlines()} == {"volume-full"}
+    answer = httpx2.get(f"{buffer}/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (507, "volume-full")
+    why = answer.json()["detail"]
+    assert why.startswith("No space left on device")
+    for url in (logic, gateway):
+        answer = httpx2.get(f"{url}/readyz")
+        assert (answer.status_code, answer.json()) == (200, {"status": "cannot store", "cannot_store": why})
+    assert httpx2.get(f"{gateway}/overview").json()["cannot_store"] == why
+    assert "glitchflow_ready 0.0" in httpx2.get(f"{buffer}/metrics").text
+    doctor = subprocess.run(
+        [sys.executable, "-m", "gwclient", "doctor", "--srv", gateway], check=False, capture_output=True, text=True
+    )
+    assert f"\nwrong readiness: the buffer cannot store segments: {why}\n" in doctor.stdout
+    assert doctor.returncode == 1
+    logged = [json.loads(line) for line in (home / "services.log").read_text().splitlines()]
+    (line,) = (line for line in logged if line.get("event") == "cannot-store")
+    assert (line["service"], line["level"], line["code"]) == ("databuffer", "ERROR", "volume-full")
+    assert line["message"].startswith("segments cannot be stored: No space left on device")
+
+    ballast.unlink()
+    assert httpx2.get(f"{buffer}/readyz").status_code == 200
+    time.sleep(0.5)  # dslogic caches the overview for so long
+    assert httpx2.get(f"{gateway}/readyz").json() == {"status": "ready"}
 
 
 @pytest.mark.parametrize("place", ["datavar", "appdata/adm", "."])
