@@ -131,7 +131,7 @@ class State:
         """Run a step while memory and volume agree; recover if the step fails half-way."""
         try:
             self._store.volume.check_identity()
-            if self.agreement is Agreement.UNREAD:
+            if self.must_recover:
                 self.recover()
             try:
                 return step()
@@ -146,6 +146,17 @@ class State:
         except VolumeError as error:
             self.note(error)
             raise
+
+    @property
+    def must_recover(self) -> bool:
+        """Whether the next step begins with a recovery."""
+        return self.agreement is Agreement.UNREAD or self._store.catalog.database.damage is not None
+
+    def mend_catalog(self) -> None:
+        """Recover if the file of the catalog cannot be used any more."""
+        if self._store.catalog.fault():
+            self.agreement = Agreement.UNREAD
+            self.run(lambda: None)
 
     def probe(self) -> None:
         """Write and sync what a segment needs; raise VolumeError if that fails."""

@@ -13,7 +13,7 @@ from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
-from databuffer.storage.volume import BatchMark, Space, Volume, make_folder, probe_file, volume_errors
+from databuffer.storage.volume import BatchMark, Space, Volume, make_folder, make_room, probe_file, volume_errors
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, encode_manifest, seal
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry, Stats
@@ -74,6 +74,9 @@ class Store:
             for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
                 make_folder(folder)
         self.metadata.drop_unfinished()
+        for slot in (self.current, self.next):
+            make_room(slot.log.path)
+            make_room(self.volume.mark_file(slot.folder))
         self.catalog.open()
 
     def close(self) -> None:

@@ -126,6 +126,35 @@ class Space:
         return f"{self.free:,} bytes{inodes} are free"
 
 
+def obstacle(path: Path) -> str | None:
+    """Return why an existing path cannot be used as a file that is read and written, or None."""
+    if not path.is_file():
+        return "it is not a file"
+    return None if os.access(path, os.R_OK | os.W_OK) else "it cannot be read and written"
+
+
+def move_aside(path: Path) -> Path:
+    """Rename what is at a path to `*.unreadable`, and replace a file of that name; return the new path."""
+    target = path.with_name(f"{path.name}.unreadable")
+    with volume_errors():
+        if path.is_dir() or target.is_dir():
+            target = free_name(path.parent, target.name)
+        path.rename(target)
+    return target
+
+
+def make_room(path: Path) -> None:
+    """Move aside what is at the path of a file and is not one."""
+    if os.path.lexists(path) and (reason := obstacle(path)):
+        log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
+
+
+def free_name(parent: Path, name: str) -> Path:
+    """Return a path in a folder that does not exist: the name or, if it is taken, the name with a number."""
+    candidates = itertools.chain((name,), (f"{name} {count}" for count in itertools.count(2)))
+    return next(path for candidate in candidates if not os.path.lexists(path := parent / candidate))
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its missing parents, durably."""
     if folder.is_dir():
@@ -256,7 +285,7 @@ class Volume:
     def set_aside(self, path: Path, reason: str) -> Path:
         """Move a file to `quarantine/`, with the reason in a second file; return the new path."""
         with volume_errors():
-            target = self._free_name(self.quarantine, path.name)
+            target = free_name(self.quarantine, path.name)
             try:
                 write_file(target.with_name(f"{target.name}.reason"), f"{path}: {reason}\n".encode(), durable=True)
             except OSError as error:
@@ -272,14 +301,14 @@ class Volume:
         """Return the mark of the batch in a folder, or None if it has none."""
         with volume_errors():
             try:
-                return msgspec.json.decode(self._mark_file(folder).read_bytes(), type=BatchMark)
-            except (FileNotFoundError, msgspec.DecodeError):
+                return msgspec.json.decode(self.mark_file(folder).read_bytes(), type=BatchMark)
+            except (FileNotFoundError, ValueError):
                 return None
 
     def set_mark(self, folder: Path, mark: BatchMark) -> None:
         """Store the mark of the batch in a folder, durably."""
         with volume_errors():
-            replace_file(self._mark_file(folder), msgspec.json.encode(mark), durable=True)
+            replace_file(self.mark_file(folder), msgspec.json.encode(mark), durable=True)
 
     def put_file(self, folder: Path, name: str, content: bytes) -> None:
         """Write a file other than a segment into a batch, durably and in one step."""
@@ -297,7 +326,7 @@ class Volume:
     def archive(self, when: datetime) -> Path:
         """Rename the data folder to `DAY HOUR MIN`; return the new path."""
         with volume_errors():
-            folder = self._free_name(self.root, f"{when:%Y-%m-%d %H %M}")
+            folder = free_name(self.root, f"{when:%Y-%m-%d %H %M}")
             self.data.rename(folder)
             sync_folder(self.root)
         return folder
@@ -311,7 +340,7 @@ class Volume:
         """Rename the folder of the next batch to the data folder, which must not exist."""
         with volume_errors():
             with suppress(FileNotFoundError):
-                self._mark_file(self.next).rename(self._mark_file(self.data))
+                self.mark_file(self.next).rename(self.mark_file(self.data))
             self.next.rename(self.data)
             sync_folder(self.root)
 
@@ -326,7 +355,7 @@ class Volume:
         """Remove the empty folder of the next batch."""
         with volume_errors():
             self.next.rmdir()
-            self._mark_file(self.next).unlink(missing_ok=True)
+            self.mark_file(self.next).unlink(missing_ok=True)
             sync_folder(self.root)
 
     def close_empty(self) -> None:
@@ -343,9 +372,6 @@ class Volume:
             folders = [folder for folder in (self.root, self.data, self.next) if folder.is_dir()]
             return " ".join(f"{folder.name}:{folder.stat().st_mtime_ns}" for folder in folders)
 
-    def _mark_file(self, folder: Path) -> Path:
+    def mark_file(self, folder: Path) -> Path:
+        """Return the path of the file with the mark of the batch in a folder."""
         return self.root / f".{folder.name}.batch.json"
-
-    def _free_name(self, parent: Path, name: str) -> Path:
-        candidates = itertools.chain((name,), (f"{name} {count}" for count in itertools.count(2)))
-        return next(path for candidate in candidates if not (path := parent / candidate).exists())
