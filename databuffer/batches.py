@@ -127,9 +127,10 @@ class Batches:
         if current.stats.buff_size < order.at_least:
             raise BatchChanged(f"the current batch has {current.stats.buff_size} bytes, fewer than {order.at_least}")
         now = time.time_ns()
-        manifest = self._store.seal(current, order.user, now)
+        # The manifest freezes the batch; without the description, which comes first, nobody could thaw it.
         description = Description(DatastoreState.FROZEN, order.user, fingerprint(order.token))
         self._store.metadata.write_description(description)
+        manifest = self._store.seal(current, order.user, now)
         self._state.freeze(replace(current, seal=Seal(now, manifest.digest)), description)
         extra = {"event": "freeze", "user": order.user, "digest": manifest.digest, **_counts(current)}
         log.info("frozen by %s: %s", order.user, _size(current.stats), extra=extra)
@@ -142,8 +143,8 @@ class Batches:
             is_holder = _is_holder(self._state.description, order)
         if not is_holder:
             raise NotHolder(f"the batch is held by {self._state.description.user}; user or token is not theirs")
-        self._store.metadata.write_description(OPERATIONAL)
         self._store.unseal(self._state.current)
+        self._store.metadata.write_description(OPERATIONAL)
         current = replace(self._state.current, seal=None)
         if self._state.next is not None:
             current = self._store.merge()

@@ -18,7 +18,7 @@ from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import ClaimRow, SegmentRow
 from databuffer.storage.metadata import stored_entries
-from databuffer.storage.recovery import recover
+from databuffer.storage.recovery import mended, recover
 from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
@@ -105,11 +105,13 @@ class State:
 
     def recover(self) -> None:
         """Lock the volume, make everything agree with it, and log each repair."""
-        self._store.open()
+        mended(self._store, self._recover)
+
+    def _recover(self) -> None:
         meters.RECOVERIES.inc()
-        for repair in recover(self._store):
+        for found in recover(self._store):
             meters.REPAIRS.inc()
-            log.warning("repaired: %s", repair, extra={"event": "repair"})
+            log.warning("repaired: %s; %s", found.what, found.remedy, extra={"event": "repair"})
         catalog = self._store.catalog
         self.description = self._store.metadata.read_description() or OPERATIONAL
         self._current = self._store.load(self._store.current)

@@ -67,7 +67,7 @@ class Store:
         self.current = Slot(volume.data, stream)
         self.next = Slot(volume.next, next_stream)
 
-    def open(self) -> None:
+    def open(self, *, thorough: bool = False) -> None:
         """Lock the volume, create the folders other than those of batches, and open the catalog."""
         self.volume.lock()
         with volume_errors():
@@ -77,7 +77,7 @@ class Store:
         for slot in (self.current, self.next):
             make_room(slot.log.path)
             make_room(self.volume.mark_file(slot.folder))
-        self.catalog.open()
+        self.catalog.open(thorough=thorough)
 
     def close(self) -> None:
         """Close the catalog, and unlock the volume."""
@@ -105,8 +105,10 @@ class Store:
 
     def trace(self) -> str:
         """Return a text that changes whenever a file is added or removed, or a log changes."""
-        logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in (self.current, self.next))
-        return f"{self.volume.trace()} {logs}"
+        slots = (self.current, self.next)
+        logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in slots)
+        ids = " ".join(mark.id for slot in slots if (mark := self.volume.mark(slot.folder)))
+        return f"{self.volume.trace()} {logs} {ids}"
 
     def load(self, slot: Slot) -> OpenBatch:
         """Return the batch in a slot, with the counts of the catalog."""
@@ -148,8 +150,9 @@ class Store:
         self.catalog.batches.put(_sealed_row(batch, manifest, unix_ns(manifest.sealed)))
 
     def unseal(self, batch: OpenBatch) -> None:
-        """Remove the manifest of a batch, and mark the batch as open in the catalog."""
+        """Remove the manifest of a batch, durably, and mark the batch as open in the catalog."""
         self.volume.discard(batch.slot.folder / MANIFEST)
+        self.volume.sync(batch.slot.folder)
         self.catalog.batches.put(open_row(batch.mark, batch.slot.folder))
 
     def archive(self, batch: OpenBatch, manifest: Manifest, now: int) -> Path:

@@ -34,15 +34,18 @@ class Catalog:
         #: Why the last `open` replaced the database, or None if it did not.
         self.replaced: str | None = None
 
-    def open(self) -> None:
+    def open(self, *, thorough: bool = False) -> None:
         """Open the database, and migrate it to the newest schema version.
 
         A file that is damaged or not a catalog is moved aside. A missing one is replaced by the newest backup of the
         ledger; recovery then rebuilds the index from the volume. Raises VolumeError if the file is of a newer release.
+        After a crash, the first call of a process reads every page, as with `thorough`.
         """
         path = self.database.path
-        fault = self.fault(thorough=not self._opened) if os.path.lexists(path) else None
-        self.replaced = fault and f"the catalog {path} cannot be used: {fault}"
+        fault = (
+            self.fault(every_page=thorough or (not self._opened and self._crashed())) if os.path.lexists(path) else None
+        )
+        self.replaced = fault and f"the catalog {path.name} cannot be used: {fault}"
         if fault:
             log.warning("the catalog %s is damaged; it is moved aside as %s.unreadable: %s", path, path.name, fault)
         if fault or not path.exists():
@@ -62,16 +65,13 @@ class Catalog:
         migrate(self.database)
         self._opened = True
 
-    def fault(self, *, thorough: bool = False) -> str | None:
-        """Return why the file cannot serve as the catalog, or None; if `thorough`, read every page after a crash."""
+    def fault(self, *, every_page: bool = False) -> str | None:
+        """Return why the file cannot serve as the catalog, or None."""
         database = self.database
         if reason := database.damage or database.obstacle():
             return reason
-        crashed = database.has_log()
         try:
-            if reason := why_not_a_catalog(database):
-                return reason
-            return database.unsoundness() if thorough and (crashed or not self._stopped_cleanly()) else None
+            return why_not_a_catalog(database) or (database.unsoundness() if every_page else None)
         except VolumeError:
             if database.damage:
                 return database.damage
@@ -98,7 +98,12 @@ class Catalog:
             connection.execute(sa.delete(CLEAN_STOP))
             return traces
 
-    def _stopped_cleanly(self) -> bool:
-        with self.database.reading() as connection:
-            known = sa.inspect(connection).has_table(CLEAN_STOP.name)
-            return known and connection.execute(sa.select(CLEAN_STOP.c.traces)).first() is not None
+    def _crashed(self) -> bool:
+        """Return whether there is no note of a clean stop, or a log that none leaves."""
+        if self.database.has_log():
+            return True
+        try:
+            with self.database.reading() as connection:
+                return connection.execute(sa.select(CLEAN_STOP.c.traces)).first() is None
+        except VolumeError:
+            return True
