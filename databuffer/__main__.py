@@ -5,13 +5,16 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from databuffer.app import create_app, create_buffer, create_store
-from databuffer.errors import VolumeError
+from databuffer.errors import VolumeError, VolumeFailed
 from databuffer.settings import BufferSettings
 from databuffer.storage.manifest import differences, read_manifest
-from databuffer.storage.recovery import examine
+from databuffer.storage.recovery import Finding, mended, recover
+from databuffer.storage.shadow import shadow
 from gwservice.asgi import serve
 from gwservice.logs import configure_logging
 from gwservice.security import CallerSecret
@@ -32,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
     parser = argparse.ArgumentParser("python -m databuffer", description=__doc__, epilog=_EPILOG)
     commands = parser.add_subparsers(dest="command")
-    check = commands.add_parser("fsck", help="read every byte of the environment's volume; list the differences")
+    check = commands.add_parser(
+        "fsck", help="read every byte of the environment's volume; list the differences that --repair would repair"
+    )
     check.add_argument("--repair", action="store_true", help="repair what can be repaired")
     verify = commands.add_parser("verify", help="check a sealed batch against its manifest; needs only its folder")
     verify.add_argument("folder", type=Path, metavar="DIR")
@@ -65,22 +70,29 @@ def _serve() -> int:
 
 
 def _fsck(*, repair: bool) -> int:
-    logging.basicConfig(format="%(message)s")
-    store = create_store(BufferSettings.load())
-    store.open()
-    found = unrepaired = 0
-    try:
-        for finding in examine(store, thorough=True):
-            found += 1
-            if repair and finding.repair:
-                finding.repair()
-                prefix = "repaired: "
-            else:
-                unrepaired, prefix = unrepaired + 1, ""
-            print(f"{prefix}{finding.what}")  # noqa: T201 (what the command is for)
-    finally:
-        store.close()
-    print(f"{_count(found, 'finding')}, {unrepaired} not repaired" if found else "everything agrees")  # noqa: T201 (see above)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING if repair else logging.ERROR)
+    settings = BufferSettings.load()
+    if not settings.DTVOLROOT.is_dir():
+        raise VolumeFailed(f"DTVOLROOT {settings.DTVOLROOT} is not a folder")
+    found: list[Finding] = []
+
+    def look() -> None:
+        for finding in recover(store, thorough=True):
+            found.append(finding)
+            done = f"repaired: {finding.what}; {finding.remedy}" if repair and finding.repair else finding.what
+            print(done, flush=True)  # noqa: T201 (what the command is for)
+
+    with ExitStack() as stack:
+        store = create_store(settings)
+        stack.callback(store.close)
+        if not repair:  # what a repair leads to is found only after it
+            store.volume.lock()
+            home = Path(stack.enter_context(TemporaryDirectory(prefix="fsck-")))
+            store = create_store(shadow(settings, home))
+            stack.callback(store.close)
+        mended(store, look)
+    unrepaired = sum(not (repair and finding.repair) for finding in found)
+    print(f"{_count(len(found), 'finding')}, {unrepaired} not repaired" if found else "everything agrees")  # noqa: T201 (see above)
     return 1 if unrepaired else 0
 
 

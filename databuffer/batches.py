@@ -73,8 +73,11 @@ class Batches:
         """Freeze and seal the current batch, or raise BatchChanged; a batch that is frozen keeps its holder."""
         return await self._perform(lambda: self._freeze(order))
 
-    async def thaw(self, order: ThawOrder) -> Stats:
-        """Open the frozen batch again for its holder, or raise NotHolder; the segments of the next batch join it."""
+    async def thaw(self, order: ThawOrder) -> Stats | None:
+        """Open the frozen batch again for its holder, or raise NotHolder; the segments of the next batch join it.
+
+        Return its counts, or None if it was open already.
+        """
         # The token is compared outside the queue: guessing tokens must not delay segments.
         held = self._state.description
         is_holder = await asyncio.to_thread(_is_holder, held, order)
@@ -124,23 +127,24 @@ class Batches:
         if current.stats.buff_size < order.at_least:
             raise BatchChanged(f"the current batch has {current.stats.buff_size} bytes, fewer than {order.at_least}")
         now = time.time_ns()
-        manifest = self._store.seal(current, order.user, now)
+        # The manifest freezes the batch; without the description, which comes first, nobody could thaw it.
         description = Description(DatastoreState.FROZEN, order.user, fingerprint(order.token))
         self._store.metadata.write_description(description)
+        manifest = self._store.seal(current, order.user, now)
         self._state.freeze(replace(current, seal=Seal(now, manifest.digest)), description)
         extra = {"event": "freeze", "user": order.user, "digest": manifest.digest, **_counts(current)}
         log.info("frozen by %s: %s", order.user, _size(current.stats), extra=extra)
         return Frozen(current.stats, order.user, current.id, manifest.digest)
 
-    def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats:
+    def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats | None:
         if not self._state.frozen:
-            return self._state.current.stats
+            return None
         if self._state.description != held:  # frozen anew while the token was compared
             is_holder = _is_holder(self._state.description, order)
         if not is_holder:
             raise NotHolder(f"the batch is held by {self._state.description.user}; user or token is not theirs")
-        self._store.metadata.write_description(OPERATIONAL)
         self._store.unseal(self._state.current)
+        self._store.metadata.write_description(OPERATIONAL)
         current = replace(self._state.current, seal=None)
         if self._state.next is not None:
             current = self._store.merge()

@@ -65,5 +65,6 @@ class VolumeFailed(VolumeError, code=ProblemCode.VOLUME_FAILED):
 
 def volume_error(error: OSError) -> VolumeError:
     """Return VolumeFull or VolumeFailed for an error of the operating system."""
-    reason = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    what = error.strerror or str(error)
+    reason = f"{what}: {error.filename}" if error.filename else what
     return VolumeFull(reason) if error.errno in NO_SPACE else VolumeFailed(reason)

@@ -67,6 +67,9 @@ def at_this_moment(overview: Overview) -> Iterator[Metric]:
     if overview.free is not None and overview.size is not None:
         yield gauge("glitchflow_volume_free_bytes", "Bytes left on the data volume.", overview.free)
         yield gauge("glitchflow_volume_size_bytes", "Bytes of the data volume.", overview.size)
+    if overview.free_inodes is not None and overview.total_inodes is not None:
+        yield gauge("glitchflow_volume_free_inodes", "Files that can still be created.", overview.free_inodes)
+        yield gauge("glitchflow_volume_inodes", "Files that the data volume can hold.", overview.total_inodes)
     gps = gps_of_unix(overview.time)
     newest = sorted(overview.channels, key=lambda channel: channel.latest)[-_CHANNELS:]
     lags = [(channel.channel or "", gps - channel.stop) for channel in newest]

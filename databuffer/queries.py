@@ -5,20 +5,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from databuffer.coverage import coverage
-from databuffer.errors import NotFound, VolumeError
+from databuffer.errors import NotFound, VolumeError, VolumeFailed
 from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
-from databuffer.storage.volume import volume_errors
+from databuffer.storage.volume import Space, volume_errors
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats
+
+T = TypeVar("T")
 
 #: Channels in the overview: those that received a segment last.
 _MOST_CHANNELS = 500
@@ -53,8 +55,8 @@ class Queries:
 
     async def overview(self) -> Overview:
         """Return the overview; the cost does not grow with the number of stored segments."""
-        ready = await self._is_ready()
-        free, size = await asyncio.to_thread(self._space)
+        cannot_store = await self._why_not_ready()
+        space = await asyncio.to_thread(self._space)
         state, now = self._state, time.time()
         current, following, frozen = state.current, state.next, state.frozen
         tally = joined(current.tally, following.tally) if following else current.tally
@@ -78,24 +80,31 @@ class Queries:
             more_channels=len(tally) - len(latest),
             archived=state.archived,
             quarantined=state.quarantined,
-            free=free,
-            size=size,
+            free=space.free if space else None,
+            size=space.size if space else None,
+            free_inodes=space.free_inodes if space else None,
+            total_inodes=space.total_inodes if space else None,
+            cannot_store=cannot_store,
             last_error=state.last_error,
-            ready=ready,
+            ready=cannot_store is None,
         )
 
     async def check_ready(self) -> None:
         """Raise VolumeError while segments cannot be stored."""
-        if self._state.agreement is Agreement.UNREAD:
-            await self._in_order(lambda: None)
-        await asyncio.to_thread(self._store.volume.check)
-        if self._state.agreement is Agreement.UNPROVEN:
-            await self._ingest.perform(self._state.probe)
+        try:
+            if self._state.must_recover:
+                await self._in_order(lambda: None)
+            await asyncio.to_thread(self._store.volume.check)
+            if self._state.agreement is Agreement.UNPROVEN or await asyncio.to_thread(self._store.is_scarce):
+                await self._ingest.perform(self._state.probe)
+        except VolumeError as error:
+            self._state.log_rejection(error)
+            raise
 
     async def names(self) -> list[str]:
         """Return the file names of the current batch, in the order they were stored."""
         current = self._state.current
-        names = await asyncio.to_thread(self._store.catalog.segments.sizes, current.id)
+        names = await self._look_up(self._store.catalog.segments.sizes, current.id)
         return list(names)[: current.stats.n_itm]
 
     async def log_lines(self, last: int | None = None) -> list[bytes]:
@@ -104,11 +113,11 @@ class Queries:
 
     async def batches(self) -> list[BatchRow]:
         """Return all batches, the oldest first."""
-        return [self._counted(row) for row in await asyncio.to_thread(self._store.catalog.batches.all)]
+        return [self._counted(row) for row in await self._look_up(self._store.catalog.batches.all)]
 
     async def batch(self, batch: str) -> BatchRow:
         """Return one batch, or raise NotFound."""
-        row = await asyncio.to_thread(self._store.catalog.batches.get, batch)
+        row = await self._look_up(self._store.catalog.batches.get, batch)
         if row is None:
             raise NotFound(f"there is no batch {batch!r}")
         return self._counted(row)
@@ -125,16 +134,16 @@ class Queries:
     async def coverage(self, wanted: SegmentFilter) -> Coverage:
         """Return the spans without a gap of one batch, or of all batches together."""
         batches = [await self.batch(wanted.batch)] if wanted.batch is not None else await self.batches()
-        keeper, ids = self._state.coverage, [batch.id for batch in batches]
-        return await asyncio.to_thread(lambda: coverage(keeper.of(ids), wanted))
+        ids = [batch.id for batch in batches]
+        return await self._look_up(lambda: coverage(self._state.coverage.of(ids), wanted))
 
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Return the segments that match, by growing seq, or with `before` by falling seq."""
-        return await asyncio.to_thread(self._store.catalog.segments.find, wanted)
+        return await self._look_up(self._store.catalog.segments.find, wanted)
 
     async def segment(self, name: str) -> CataloguedSegment:
         """Return a segment's catalog entry, or raise NotFound."""
-        found = await asyncio.to_thread(self._store.catalog.segments.get, name)
+        found = await self._look_up(self._store.catalog.segments.get, name)
         if found is None:
             raise NotFound(f"there is no segment {name!r}")
         return found
@@ -147,22 +156,32 @@ class Queries:
             raise NotFound(f"the file of segment {name!r} is missing")
         return file
 
-    async def _is_ready(self) -> bool:
+    async def _why_not_ready(self) -> str | None:
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await self.check_ready()
-        except (VolumeError, TimeoutError):
-            return False
-        return True
+        except VolumeError as error:
+            return error.detail
+        except TimeoutError:
+            return f"the volume has not answered for {_READY_SECONDS:g} s"
+        return None
+
+    async def _look_up(self, find: Callable[..., T], *arguments: object) -> T:
+        """Call a function of the catalog in a thread; if it fails, mend the catalog and call it once more."""
+        try:
+            return await asyncio.to_thread(find, *arguments)
+        except VolumeFailed:
+            await self._ingest.perform(self._state.mend_catalog)
+            return await asyncio.to_thread(find, *arguments)
 
     async def _in_order(self, step: Callable[[], BinaryIO | None]) -> BinaryIO | None:
         return await self._ingest.perform(lambda: self._state.run(step))
 
-    def _space(self) -> tuple[int | None, int | None]:
+    def _space(self) -> Space | None:
         try:
             return self._store.volume.space()
         except VolumeError:
-            return None, None
+            return None
 
     async def _open_file(self, place: Callable[[], Path | None]) -> BinaryIO | None:
         """Open a file that a flush may be moving: the second attempt runs in the commit queue."""
@@ -175,7 +194,7 @@ class Queries:
                 except FileNotFoundError:
                     return None
 
-        return await asyncio.to_thread(look) or await self._in_order(look)
+        return await self._look_up(look) or await self._in_order(look)
 
     def _segment_place(self, name: str) -> Path | None:
         segment = self._store.catalog.segments.get(name)

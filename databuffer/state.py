@@ -18,16 +18,20 @@ from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import ClaimRow, SegmentRow
 from databuffer.storage.metadata import stored_entries
-from databuffer.storage.recovery import recover
+from databuffer.storage.recovery import mended, recover
 from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
+from databuffer.storage.volume import PROBE_SIZE
+from gwservice.logs import LogLimit
 from gwwire.datastore import Description
 from gwwire.problems import ProblemError
 from gwwire.public import DatastoreState, ErrorOverview, Stats, Verification
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+_LOG_SECONDS = 60.0
 
 
 class Agreement(Enum):
@@ -63,6 +67,8 @@ class State:
         self._on_frozen = on_frozen
         self._current: OpenBatch | None = None
         self._last_number = 0
+        self._rejected_size = 0
+        self._log_limit = LogLimit(most=1, seconds=_LOG_SECONDS)
         self.agreement = Agreement.UNREAD
         self.next: OpenBatch | None = None
         self.description = OPERATIONAL
@@ -99,11 +105,13 @@ class State:
 
     def recover(self) -> None:
         """Lock the volume, make everything agree with it, and log each repair."""
-        self._store.open()
+        mended(self._store, self._recover)
+
+    def _recover(self) -> None:
         meters.RECOVERIES.inc()
-        for repair in recover(self._store):
+        for found in recover(self._store):
             meters.REPAIRS.inc()
-            log.warning("repaired: %s", repair, extra={"event": "repair"})
+            log.warning("repaired: %s; %s", found.what, found.remedy, extra={"event": "repair"})
         catalog = self._store.catalog
         self.description = self._store.metadata.read_description() or OPERATIONAL
         self._current = self._store.load(self._store.current)
@@ -125,7 +133,7 @@ class State:
         """Run a step while memory and volume agree; recover if the step fails half-way."""
         try:
             self._store.volume.check_identity()
-            if self.agreement is Agreement.UNREAD:
+            if self.must_recover:
                 self.recover()
             try:
                 return step()
@@ -141,20 +149,39 @@ class State:
             self.note(error)
             raise
 
-    def probe(self) -> None:
-        """Write and sync files; raise VolumeError if that fails."""
-        self._store.probe()
-        if self.agreement is Agreement.UNPROVEN:
-            self.agreement = Agreement.PROVEN
+    @property
+    def must_recover(self) -> bool:
+        """Whether the next step begins with a recovery."""
+        return self.agreement is Agreement.UNREAD or self._store.catalog.database.damage is not None
 
-    def doubt_volume(self) -> None:
-        """Make readiness probe the volume: a file could not be written."""
+    def mend_catalog(self) -> None:
+        """Recover if the file of the catalog cannot be used any more."""
+        if self._store.catalog.fault():
+            self.agreement = Agreement.UNREAD
+            self.run(lambda: None)
+
+    def probe(self) -> None:
+        """Write and sync what a segment needs; raise VolumeError if that fails."""
+        self._store.probe(max(self._rejected_size, PROBE_SIZE))
+        if self.agreement is Agreement.UNPROVEN:
+            self.agreement, self._rejected_size = Agreement.PROVEN, 0
+
+    def doubt_volume(self, size: int = 0) -> None:
+        """Make readiness probe the volume: a segment of `size` bytes could not be written."""
+        self._rejected_size = size
         if self.agreement is Agreement.PROVEN:
             self.agreement = Agreement.UNPROVEN
 
     def note(self, error: VolumeError) -> None:
-        """Store the last error of the volume for the overview."""
+        """Store the last error of the volume for the overview, and log it."""
         self.last_error = ErrorOverview(time.time(), error.code, error.detail)
+        self.log_rejection(error)
+
+    def log_rejection(self, error: VolumeError) -> None:
+        """Log that segments cannot be stored; one line a minute, however the segments arrive."""
+        if self._log_limit.admit("rejection") is not None:
+            extra = {"event": "cannot-store", "code": error.code}
+            log.error("segments cannot be stored: %s", error.detail, extra=extra)
 
     def batch_to_fill(self) -> OpenBatch | None:
         """Return the batch that segments are added to now, or None if they are refused."""
@@ -185,7 +212,7 @@ class State:
         meters.STORED.inc(len(rows))
         meters.STORED_BYTES.inc(size)
         self.last_seq += len(rows)  # the catalog counts them without a gap
-        self.agreement = Agreement.PROVEN
+        self.agreement, self._rejected_size = Agreement.PROVEN, 0
 
     def freeze(self, current: OpenBatch, description: Description) -> None:
         """Set the current batch, which is frozen, and its holder."""

@@ -11,6 +11,8 @@ from gwwire.public import Overview
 
 #: The gateway asks once a second, so that a page shows a change within two.
 _FRESH_SECONDS = 0.5
+#: Less than the timeout of a readiness probe.
+_READY_SECONDS = 2.0
 
 
 class OverviewCache:
@@ -33,6 +35,14 @@ class OverviewCache:
         if isinstance(answer, ProblemError):
             raise answer.with_traceback(None)
         return answer
+
+    async def cannot_store(self) -> str | None:
+        """Return why the buffer cannot store segments now, or None if it can."""
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                return (await self.overview()).cannot_store
+        except TimeoutError:
+            return f"the buffer did not answer GET /overview within {_READY_SECONDS:g} s"
 
     async def _ask(self) -> Overview | ProblemError:
         try:

@@ -18,6 +18,7 @@ from gwservice.metrics import CONTENT_TYPE, exposition, gauge
 from gwservice.upstream_connection import Answer
 from gwwire.datastore import WAITING_TEXT, FreezeOrder
 from gwwire.decoding import decode_order
+from gwwire.public import Health
 
 T = TypeVar("T")
 
@@ -30,6 +31,14 @@ def _settings() -> LogicSettings:
 
 def _buffer() -> BufferClient:
     return cast("BufferClient", current_app.extensions["buffer"])
+
+
+def _overviews() -> OverviewCache:
+    return cast("OverviewCache", current_app.extensions["overview"])
+
+
+def _json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), content_type="application/json")
 
 
 def _wait(work: Coroutine[Any, Any, T]) -> T:
@@ -83,8 +92,7 @@ def flush_buffer() -> Response:
 @routes.get("/overview")
 def overview() -> Response:
     """Return the buffer's overview with MAX_SIZE; it may be half a second old."""
-    cache = cast("OverviewCache", current_app.extensions["overview"])
-    return Response(msgspec.json.encode(_wait(cache.overview())), content_type="application/json")
+    return _json(_wait(_overviews().overview()))
 
 
 @routes.get("/metrics")
@@ -101,7 +109,8 @@ def health() -> dict[str, str]:
 
 
 @routes.get("/readyz")
-def ready() -> dict[str, str]:
-    """Answer 200 while the buffer answers this tier; the buffer itself reports a full volume."""
+def ready() -> Response:
+    """Answer 200 while the buffer answers this tier; `cannot_store` says why the buffer cannot store segments."""
     _wait(_buffer().stats())
-    return {"status": "ready"}
+    why = _wait(_overviews().cannot_store())
+    return _json(Health("cannot store" if why else "ready", why))

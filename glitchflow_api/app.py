@@ -86,8 +86,10 @@ def start(settings: GatewaySettings) -> FastAPI:
     with exiting_if_broken(f"glitchflow_api: AUTH={settings.AUTH}"):
         app = create_app(settings)
     if settings.AUTH is AuthMode.OFF:
-        log.warning(
-            "AUTH=off: WHOEVER REACHES THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE. AUTH=keys asks for a key."
+        level = logging.INFO if settings.LISTEN.is_loopback else logging.WARNING
+        log.log(
+            level,
+            "AUTH=off: WHOEVER REACHES THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE. AUTH=keys asks for a key.",
         )
     if settings.AUTH is AuthMode.JWT and settings.JWT_JWKS.startswith("http://"):
         log.warning("JWT_JWKS=%s: who can change what comes over http can make tokens; use https", settings.JWT_JWKS)

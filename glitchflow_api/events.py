@@ -142,7 +142,10 @@ class Hub:
         await self._tell_segments(self._seq)
         self._last = _event("overview", msgspec.json.encode(overview))
         # Fields that change all the time are not compared.
-        news, now = msgspec.structs.replace(overview, time=0, free=None, queue=0), asyncio.get_running_loop().time()
+        news, now = (
+            msgspec.structs.replace(overview, time=0, free=None, free_inodes=None, queue=0),
+            asyncio.get_running_loop().time(),
+        )
         if news != self._known or now >= self._repeat_at:
             self._known, self._repeat_at = news, now + _REPEAT_SECONDS
             self._tell_all(self._last)

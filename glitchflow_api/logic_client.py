@@ -11,7 +11,7 @@ from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import header_lines
 from gwwire.datastore import Description, FlushOrder, FreezeOutcome, Outcome
-from gwwire.public import LogEntry, LogTail, NameList, Overview, SegmentPage, Stats
+from gwwire.public import Health, LogEntry, LogTail, NameList, Overview, SegmentPage, Stats
 
 T = TypeVar("T")
 
@@ -38,6 +38,10 @@ class LogicClient:
         """Return the counts of the current batch, and the quota of a group."""
         headers = [(RAW_GROUP_HEADER, group.encode("latin-1"))] if group else []
         return await self._get(self._settings.DS_STAT, Stats, header_lines(headers))
+
+    async def health(self) -> Health:
+        """Return whether dslogic is ready, and whether the buffer can store segments."""
+        return await self._get("/readyz", Health)
 
     async def names(self) -> NameList:
         """Return the file names of the current batch."""

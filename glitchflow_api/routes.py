@@ -261,7 +261,8 @@ async def healthz() -> Response:
 async def readyz(logic: Logic) -> Response:
     """Answer 200 while every lower tier answers.
 
-    A full volume does not make the gateway unready: only requests that need to write fail.
+    A full volume does not make the gateway unready, because only requests that write fail; `cannot_store` has the
+    reason.
     """
     await logic.stats()
-    return _json(public.Health("ready"))
+    return _json(await logic.health())

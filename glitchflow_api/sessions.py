@@ -11,7 +11,7 @@ from glitchflow_api.errors import NotCaller, Unauthorized
 from glitchflow_api.openapi import answered, json_body, problems
 from gwservice.asgi import JsonBody
 from gwwire.decoding import decode_order
-from gwwire.public import Scope, SessionOrder, TrainOrder, Whoami
+from gwwire.public import Scope, SessionOrder, ThawOrder, Whoami
 
 router = APIRouter(tags=["access"])
 
@@ -31,7 +31,7 @@ def refuse_other_user(caller: Caller, order: bytes) -> None:
     """Raise NotCaller if an order names another `user` than its caller; `admin` may name any."""
     if Scope.ADMIN in caller.scopes:
         return
-    user = decode_order(TrainOrder, order).user
+    user = decode_order(ThawOrder, order).user
     if user != caller.name:
         raise NotCaller(f"the user is {user!r}, and the credential is of {caller.name!r}", field="user")
 

@@ -7,8 +7,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-import msgspec
-
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
 from gwclient.connection import GatewayConnection, Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.errors import GatewayUnavailable, UnexpectedAnswer
@@ -84,9 +82,9 @@ class GlitchflowClient(GatewayConnection):
         report = on_answer or (lambda _index, _answer: None)
         return await self._with_retries(lambda: self._stream_many(bodies, key, report)) if bodies else []
 
-    async def ready(self) -> None:
-        """Return if every tier is ready, or raise GatewayUnavailable."""
-        await self._ask("GET", "/readyz", msgspec.Raw)
+    async def ready(self) -> public.Health:
+        """Return whether segments can be stored if every tier answers, or raise GatewayUnavailable."""
+        return await self._ask("GET", "/readyz", public.Health)
 
     async def about(self) -> About:
         """Return the gateway's version and the time of its clock."""

@@ -127,17 +127,21 @@ def configure_logging(service: str) -> None:
 class LogLimit:
     """Limits repeated lines: a full disk fails every request, and the log must stay readable."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, most: int = MOST, seconds: float = SECONDS
+    ) -> None:
         self._clock = clock
+        self._most = most
+        self._seconds = seconds
         self._windows: dict[Hashable, tuple[float, int, int]] = {}  # start, written, omitted; of few kinds
 
     def admit(self, kind: Hashable) -> int | None:
         """Return how many lines of this kind were omitted since the last one, or None to omit this one too."""
         now = self._clock()
         start, written, omitted = self._windows.get(kind, (now, 0, 0))
-        if now - start >= SECONDS:
+        if now - start >= self._seconds:
             start, written = now, 0
-        if written == MOST:
+        if written == self._most:
             self._windows[kind] = start, written, omitted + 1
             return None
         self._windows[kind] = start, written + 1, 0

@@ -19,6 +19,11 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only processes of this machine can connect."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
 
 def parse_address(text: str | Address) -> Address:
     """Parse `HOST:PORT`, `:PORT`, `PORT` or `[v6]:PORT`; raise ValueError for any other text."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from gwwire.names import PRINTABLE, PRINTABLE_WORDS
 from gwwire.problems import ProblemCode, ProblemError
 
 T = TypeVar("T")
@@ -13,6 +14,8 @@ Order = TypeVar("Order", bound=msgspec.Struct)
 
 _LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
+_LENGTH = re.compile(r"Expected `str` of length (?P<bound>[<>]=) (?P<n>\d+)$")
+_BOUNDS = {"<=": "at most", ">=": "at least"}
 
 
 class MalformedJson(ProblemError, code=ProblemCode.INVALID_JSON):
@@ -55,12 +58,19 @@ def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
 def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
     # A message of msgspec is "Expected `float`, got `null` - at `$.h[0]`".
     if location := _LOCATION.search(message):
-        path, reason = location["path"], message[: location.start()]
+        path, reason = location["path"], _plain(message[: location.start()])
     elif named := _NAMED.search(message):
         path, reason = named["name"], message
     else:
         return invalid(f"the body has the wrong shape: {_lower(message)}")
     return invalid(f"{path}: {_lower(reason)}", field=path.partition("[")[0])
+
+
+def _plain(reason: str) -> str:
+    """Return msgspec's reason for refusing a text in plain words."""
+    if length := _LENGTH.match(reason):
+        return f"expected {_BOUNDS[length['bound']]} {length['n']} character{'s' * (length['n'] != '1')}"
+    return PRINTABLE_WORDS if reason.endswith(f" matching regex {PRINTABLE!r}") else reason
 
 
 def _lower(text: str) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gwwire.names import HolderToken, UserName, WorkerName
+
 
 class DatastoreState(StrEnum):
     """Whether the datastore takes segments into the current batch."""
@@ -74,10 +76,11 @@ class SessionOrder(Struct, frozen=True):
     key: Annotated[str, Meta(description="an API key or a token")]
 
 
-class Health(Struct, frozen=True):
+class Health(Struct, frozen=True, omit_defaults=True):
     """The answer of the probes."""
 
     status: str
+    cannot_store: Annotated[str | None, Meta(description="why the buffer cannot store segments now")] = None
 
 
 # ---- the current batch
@@ -124,8 +127,8 @@ class StreamAnswer(Struct, frozen=True):
 class TrainOrder(Struct, frozen=True):
     """A request to freeze the batch for training."""
 
-    user: Annotated[str, Meta(min_length=1, description="becomes the holder of the frozen batch")]
-    token: Annotated[str, Meta(description="allows to thaw the batch; only its fingerprint is stored")]
+    user: Annotated[UserName, Meta(description="becomes the holder of the frozen batch")]
+    token: Annotated[HolderToken, Meta(description="allows to thaw the batch; only its fingerprint is stored")]
 
 
 class TrainFrozen(Struct, frozen=True, tag_field="resp", tag="FROZEN"):
@@ -146,14 +149,17 @@ class TrainWaiting(Struct, frozen=True, tag_field="resp", tag="WAITING"):
 
 
 class ThawOrder(Struct, frozen=True):
-    """A request of the holder to open the frozen batch again."""
+    """A request of the holder to open the frozen batch again.
+
+    It takes any user and token, because earlier versions froze batches for any.
+    """
 
     user: Annotated[str, Meta(min_length=1, description="the holder of the frozen batch")]
     token: Annotated[str, Meta(description="the token of the request that froze it")]
 
 
 class ThawAnswer(Struct, frozen=True):
-    """The batch is open again."""
+    """The batch is open: again, or `body` says that it was open already."""
 
     resp: Literal["OPERATIONAL"]
     body: Annotated[str, Meta(description="the outcome in words")] = ""
@@ -253,7 +259,7 @@ class Manifest(Struct, frozen=True):
 class ClaimOrder(Struct, frozen=True, omit_defaults=True):
     """A request to reserve a frozen batch for one worker, or to renew its claim."""
 
-    worker: Annotated[str, Meta(min_length=1, max_length=200)]
+    worker: WorkerName
     lease: Annotated[float, Meta(ge=1, le=86_400, description="s until the claim expires")] = 600
 
 
@@ -381,5 +387,10 @@ class Overview(Struct, frozen=True, kw_only=True):
     quarantined: Annotated[int, Meta(description="number of rejected files")]
     free: Annotated[int | None, Meta(description="free bytes of the volume, or null if it does not respond")]
     size: Annotated[int | None, Meta(description="bytes of the volume")]
+    free_inodes: Annotated[
+        int | None, Meta(description="files that can still be created on the volume, or null if it does not count them")
+    ]
+    total_inodes: Annotated[int | None, Meta(description="files that the volume can hold, or null")]
+    cannot_store: Annotated[str | None, Meta(description="why the volume rejects segments; null while it takes them")]
     last_error: ErrorOverview | None
     ready: Annotated[bool, Meta(description="the result of /readyz")]

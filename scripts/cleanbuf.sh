@@ -1,9 +1,9 @@
 #!/bin/sh
 # usage: cleanbuf.sh [MESSAGE]
-# Archives the batch and begins an empty one: {"resp": "CLEANED", "body"}. MESSAGE goes to the log.
+# Archives the current batch and opens an empty one: {"resp": "CLEANED", "body"}. MESSAGE is written to the log.
 #
-# SRV names the gateway (default http://127.0.0.1:8000), GLITCHFLOW_KEY_FILE the file with the API key where it asks for one.
-# Exit status 22: the gateway told a problem.
+# SRV is the address of the gateway (default http://127.0.0.1:8000), GLITCHFLOW_KEY_FILE the file with the API key, if
+# the gateway requires one. Exit status 22: the gateway answered with a problem.
 set -eu
 . "$(dirname "$0")/envsetup.sh"
 case "${1:-}" in --help | -h) help_of "$0"; exit ;; esac

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sourced by the other scripts, and by you: `. scripts/envsetup.sh` exports SRV for this shell.
-# Started instead of sourced, it can only tell what it is for.
+# Sourced by the other scripts, and by users: `. scripts/envsetup.sh` exports SRV for this shell.
+# If it is started instead of sourced, it prints its usage.
 case "$0" in *envsetup.sh)
   echo "usage: . scripts/envsetup.sh"
   echo "Exports SRV, the gateway's address (default http://127.0.0.1:8000), for this shell and the other scripts."
@@ -15,11 +15,11 @@ help_of() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"
 }
 
-# Ask the gateway; the answer goes to standard output, also when it is a problem (exit status 22).
+# Send a request to the gateway; print the answer, also if it is a problem (exit status 22).
 ask() {
   path=$1
   shift
-  # Over a file of its own, because everybody on the machine can read a command line.
+  # In a file, because every user of the machine can read a command line.
   settings=$(authorization)
   curl --silent --show-error --fail-with-body --config /dev/fd/3 "$@" "${SRV%/}$path" 3<<END || status=$?
 $settings
@@ -28,7 +28,7 @@ END
   return "${status:-0}"
 }
 
-# The header that goes with every question, as curl's configuration; nothing where GLITCHFLOW_KEY_FILE is not set.
+# Print the header of every request as curl's configuration, or nothing if GLITCHFLOW_KEY_FILE is not set.
 authorization() {
   [ -n "${GLITCHFLOW_KEY_FILE:-}" ] || return 0
   key=$(cat "$GLITCHFLOW_KEY_FILE") || exit 2
@@ -40,6 +40,15 @@ ask_json() {
   ask "$@" --header 'Content-Type: application/json'
 }
 
+# Print a value as a JSON string. The value is in the environment of awk, because -v would read its backslashes.
 json_string() {
-  printf '"%s"' "$(printf '%s' "$1" | sed 's/\\/\\\\/g; s/"/\\"/g')"
+  VALUE=$1 LC_ALL=C awk 'BEGIN {
+    for (code = 1; code < 32; code++) escape[sprintf("%c", code)] = sprintf("\\u%04x", code)
+    escape["\""] = "\\\""; escape["\\"] = "\\\\"
+    for (place = 1; place <= length(ENVIRON["VALUE"]); place++) {
+      character = substr(ENVIRON["VALUE"], place, 1)
+      text = text (character in escape ? escape[character] : character)
+    }
+    printf "\"%s\"", text
+  }'
 }

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import FrameType
 
 from gwservice.logs import configure_logging
-from scripts.trio import Ports, ServiceDied, Trio
+from scripts.trio import Ports, ServiceDied, Trio, unusable_ports
 
 log = logging.getLogger(__name__)
 
 
 class _Stop(Exception):
-    """Somebody asked the supervisor to stop."""
+    """A signal asked the supervisor to stop."""
 
 
 class _Supervised(Trio):
@@ -45,15 +45,25 @@ class _Supervised(Trio):
         super().check()
 
 
+_DEFAULT_PORTS = Ports(8000, 5000, 8080)
+
+
 def ports_from_environment() -> Ports:
-    """Read PORT_API, PORT_LOGIC and PORT_BUFFER."""
-    try:
-        return Ports(*(int(os.environ.get(f"PORT_{name}", default)) for name, default in _DEFAULT_PORTS))
-    except ValueError as error:
-        sys.exit(f"run: PORT_API, PORT_LOGIC and PORT_BUFFER are port numbers: {error}")
+    """Read PORT_API, PORT_LOGIC and PORT_BUFFER; exit with one line unless the services can listen there."""
+    ports = Ports(*(_port(f"PORT_{name.upper()}", default) for name, default in _DEFAULT_PORTS._asdict().items()))
+    if len(set(ports)) < len(ports):
+        sys.exit(f"run: PORT_API, PORT_LOGIC and PORT_BUFFER must differ, not {', '.join(map(str, ports))}")
+    if wrong := unusable_ports(ports):
+        named = ", ".join(f"PORT_{name.upper()}={getattr(ports, name)} ({why})" for name, why in wrong.items())
+        sys.exit(f"run: cannot listen on 127.0.0.1: {named}; set another port")
+    return ports
 
 
-_DEFAULT_PORTS = (("API", 8000), ("LOGIC", 5000), ("BUFFER", 8080))
+def _port(setting: str, default: int) -> int:
+    text = os.environ.get(setting, str(default))
+    if not (text.isdecimal() and 0 < int(text) < 2**16):
+        sys.exit(f"run: {setting}={text!r}: expected a port number from 1 to 65535")
+    return int(text)
 
 
 def main() -> int:

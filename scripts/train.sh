@@ -1,9 +1,10 @@
 #!/bin/sh
 # usage: train.sh USER TOKEN
-# Freezes the batch for USER, once it is large enough: {"resp": "FROZEN", "n_f", "bt_wrt", "holder"} or {"resp": "WAITING"}.
+# Freezes the batch for USER, if it is large enough: {"resp": "FROZEN", "n_f", "bt_wrt", "holder", "batch", "digest"} or
+# {"resp": "WAITING"}. If another user has frozen it, nothing changes, and "holder" is that user.
 #
-# SRV names the gateway (default http://127.0.0.1:8000), GLITCHFLOW_KEY_FILE the file with the API key where it asks for one.
-# Exit status 22: the gateway told a problem.
+# SRV is the address of the gateway (default http://127.0.0.1:8000), GLITCHFLOW_KEY_FILE the file with the API key, if
+# the gateway requires one. Exit status 22: the gateway answered with a problem.
 set -eu
 . "$(dirname "$0")/envsetup.sh"
 case "${1:-}" in --help | -h) help_of "$0"; exit ;; esac

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, Self
@@ -45,6 +45,18 @@ def free_ports() -> Ports:
     for each in sockets:
         each.close()
     return ports
+
+
+def unusable_ports(ports: Ports) -> dict[str, str]:
+    """Return the ports on which a service cannot listen, by name, with the reason."""
+    found = {}
+    with ExitStack() as held:
+        for name, port in ports._asdict().items():
+            try:
+                held.enter_context(socket.create_server((_HOST, port)))
+            except OSError as error:
+                found[name] = os.strerror(error.errno or 0)
+    return found
 
 
 class ServiceDied(Exception):

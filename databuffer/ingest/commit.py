@@ -40,8 +40,8 @@ class GroupCommit:
         began = time.perf_counter()
         with group_span("commit", [each.span for each in group], segments=len(group)):
             staged = [each for each in group if not each.settled]
-            if any(isinstance(each.error, VolumeError) for each in group):
-                self._state.doubt_volume()
+            if rejected := [each.size for each in group if isinstance(each.error, VolumeError)]:
+                self._state.doubt_volume(min(rejected))
             try:
                 if staged:
                     self._state.run(lambda: self._store_turns(staged))
@@ -104,7 +104,7 @@ class GroupCommit:
         self._pool.sync(files)
         durable = [each for each in files if each.error is None]
         if len(durable) < len(group):
-            self._state.doubt_volume()
+            self._state.doubt_volume(min(each.size for each in group if each.error is not None))
         return durable
 
     def _publish(self, batch: OpenBatch, group: Sequence[Incoming]) -> None:

@@ -39,7 +39,8 @@ async def clean_all(order: OptionalJsonBody, buffer: Storage) -> Response:
 async def thaw(order: JsonBody, buffer: Storage) -> Response:
     """Open the frozen batch again for its holder, `{"user", "token"}`; nothing is archived."""
     stats = await buffer.batches.thaw(decode_order(ThawOrder, order))
-    return json_response(Outcome(OutcomeCode.STAT_UPD, f"Thawed: {stats.n_itm} segments, {stats.buff_size} bytes"), 201)
+    body = f"Thawed: {stats.n_itm} segments, {stats.buff_size} bytes" if stats else "The batch was open already"
+    return json_response(Outcome(OutcomeCode.STAT_UPD, body), 201)
 
 
 @router.get("/batches", summary="All batches")

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.storage.volume import FILE_MODE, replace_file, unfinished, volume_errors, write_all
+from databuffer.storage.volume import FILE_MODE, make_room, replace_file, unfinished, volume_errors, write_all
 from gwwire.datastore import Description
 from gwwire.public import LogEntry, Stats
 
@@ -58,6 +58,8 @@ class Metadata:
         with volume_errors():
             for path in (unfinished(self._description), self._linked, *self._turns):
                 path.unlink(missing_ok=True)
+        for path in (self._stats, self._description):
+            make_room(path)
 
     def read_stats(self) -> Stats | None:
         """Return the counts, or None if the file is missing or malformed."""
@@ -129,7 +131,7 @@ class LogStream:
         for line in self.content().splitlines():
             try:
                 found.append(msgspec.json.decode(line, type=LogEntry))
-            except msgspec.DecodeError:  # a line that a crash cut short
+            except ValueError:  # a line that a crash cut short
                 continue
         return found
 
@@ -171,5 +173,5 @@ def _lines(entries: Iterable[LogEntry]) -> bytes:
 def _read(path: Path, shape: type[T]) -> T | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=shape)
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, ValueError):
         return None

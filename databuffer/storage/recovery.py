@@ -1,7 +1,8 @@
 """Find and repair differences between the folders on the volume and catalog, log, counts and state.
 
-The folders are authoritative: the others are changed to agree with them. No stored file is deleted: a damaged one is
-moved to `quarantine/`. A start-up compares what may have changed since the last clean stop; `fsck` reads every byte.
+The folders are authoritative: the others are changed to agree with them. That includes the freeze: the current batch is
+frozen if there is a manifest with a holder in its folder. No stored file is deleted: a damaged one is moved to
+`quarantine/`. A start-up compares what may have changed since the last clean stop; `fsck` reads every byte.
 """
 
 import logging
@@ -11,8 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import msgspec
+from msgspec import structs
 
 from databuffer.errors import VolumeFailed
 from databuffer.fingerprint import fingerprint, is_fingerprint
@@ -21,10 +23,13 @@ from databuffer.storage.clock import unix_ns
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
+from databuffer.storage.volume import BatchMark
+from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, batch_digest, entry_of
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PORTION = 1000
@@ -32,35 +37,51 @@ _PORTION = 1000
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference and its repair, or None if it needs an operator."""
+    """A difference and its repair, in words and as a call; without a repair it needs an operator."""
 
     what: str
-    repair: Callable[[], object] | None
+    remedy: str = ""
+    repair: Callable[[], object] | None = None
 
 
-def recover(store: Store) -> list[str]:
-    """Repair all differences, and return a line for each."""
-    unchanged = store.catalog.take_clean_stop() == store.trace()
-    repairs = []
-    for finding in examine(store, unchanged=unchanged):
+def mended(store: Store, step: Callable[[], T]) -> T:
+    """Run a step that opens the store; run it again if it finds damage of the catalog, which is replaced then."""
+    try:
+        return step()
+    except VolumeFailed:
+        if store.catalog.database.damage is None:
+            raise
+        return step()
+
+
+def recover(store: Store, *, thorough: bool = False) -> Iterator[Finding]:
+    """Open the store and repair its differences; yield each after its repair. If `thorough`, every byte is read."""
+    store.open(thorough=thorough)
+    if store.catalog.replaced:
+        yield Finding(store.catalog.replaced, "moved aside and rebuilt from the volume", lambda: None)
+    unchanged = not thorough and store.catalog.take_clean_stop() == store.trace()
+    for finding in _examine(store, unchanged=unchanged, thorough=thorough):
         if finding.repair:
             finding.repair()
-        repairs.append(finding.what)
-    return repairs
+        yield finding
 
 
-def examine(store: Store, *, unchanged: bool = False, thorough: bool = False) -> Iterator[Finding]:
-    """Yield the differences; the caller may repair each before it asks for the next.
+def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Finding]:
+    """Yield the differences; each has to be repaired before the next is found.
 
     If `unchanged` since a clean stop, files and rows are not compared; if `thorough`, every byte is read.
     """
+    for slot in (store.current, store.next):
+        yield from _mark(store, slot)
+    yield from _holder(store)
     if not unchanged:
         yield from _archives_and_catalog(store)
     yield from _missing_data_folder(store)
     if not store.current.folder.exists():
         return
     yield from _leftovers(store)
-    yield from _state(store)
+    for slot in (store.current, store.next):
+        yield from _row(store, slot)
     yield from _thawing(store)
     for slot in (store.current, store.next):
         if slot.folder.exists() and not unchanged:
@@ -78,10 +99,11 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     known = {row.path: row for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
     folders = {folder.name: folder for folder in store.volume.archives()}
     for name in sorted(folders.keys() - known.keys()):
-        yield Finding(f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name]))
+        add = partial(_import_archive, store, folders[name])
+        yield Finding(f"archive {name!r} is not in the catalog", "added", add)
     for name in sorted(known.keys() - folders.keys()):
         drop = partial(_drop_archive, store, known[name].id)
-        yield Finding(f"archive {name!r} is in the catalog, but not on the volume", drop)
+        yield Finding(f"archive {name!r} is in the catalog, but not on the volume", "dropped", drop)
 
 
 def _drop_archive(store: Store, batch: str) -> None:
@@ -134,8 +156,9 @@ def _altered_archives(store: Store) -> Iterator[Finding]:
     for folder in store.volume.archives():
         if not (folder / MANIFEST).exists():
             continue
-        for difference in differences(folder, read_manifest(folder)):
-            yield Finding(f"archive {folder.name!r}: {difference}", None)
+        manifest = _readable_manifest(folder)
+        found = differences(folder, manifest) if manifest else ["its manifest cannot be read"]
+        yield from (Finding(f"archive {folder.name!r}: {difference}") for difference in found)
 
 
 def _missing_data_folder(store: Store) -> Iterator[Finding]:
@@ -144,51 +167,101 @@ def _missing_data_folder(store: Store) -> Iterator[Finding]:
     if store.metadata.read_description() is None and store.metadata.read_stats() is None:
         store.advance()  # the volume is new
         return
-    yield Finding("the data folder was missing because archiving had stopped; archiving is finished now", store.advance)
+    what = "the data folder was missing because archiving had stopped"
+    yield Finding(what, "archiving is finished now", store.advance)
 
 
 def _leftovers(store: Store) -> Iterator[Finding]:
     for path in store.volume.leftovers():
         reason = "was being written when the buffer stopped"
         set_aside = partial(store.volume.set_aside, path, f"{reason}; never acknowledged")
-        yield Finding(f"{path.name} {reason}; moved to quarantine", set_aside)
+        yield Finding(f"{path.name} {reason}", "moved to quarantine", set_aside)
     copied_log = store.current.folder / store.current.log.name
     if copied_log.exists():
         discard = partial(store.volume.discard, copied_log)
-        yield Finding("archiving had stopped before it moved anything; the batch is still the current one", discard)
+        what = "archiving had stopped before it moved anything"
+        yield Finding(what, "the batch is still the current one", discard)
 
 
-def _state(store: Store) -> Iterator[Finding]:
-    write = store.metadata.write_description
-    description = store.metadata.read_description()
-    if description is None:
-        yield Finding("the state could not be read; it is OPERATIONAL now", partial(write, OPERATIONAL))
-    elif description.dstatus is DatastoreState.FROZEN and not is_fingerprint(description.token):  # of the first release
-        hidden = msgspec.structs.replace(description, token=fingerprint(description.token))
-        yield Finding("the holder's token was stored in clear; its fingerprint is stored now", partial(write, hidden))
-    for slot in (store.current, store.next):
-        if slot.folder.exists():
-            yield from _mark_and_row(store, slot)
-
-
-def _mark_and_row(store: Store, slot: Slot) -> Iterator[Finding]:
-    place, mark, put = slot.folder.name, store.volume.mark(slot.folder), store.catalog.batches.put
-    if mark is None:
-        yield Finding(f"the batch in {place} had no id", partial(store.mark_anew, slot))
+def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
+    """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
+    if not slot.folder.exists():
         return
-    row = store.catalog.batches.get(mark.id)
+    mark, manifest = store.volume.mark(slot.folder), _readable_manifest(slot.folder)
+    known: BatchMark | None
+    if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
+        known = BatchMark(manifest.batch, unix_ns(manifest.opened))
+    elif mark is None:
+        files = store.volume.sizes(slot.folder).keys()
+        rows = [row for row in store.catalog.batches.all() if row.path == slot.folder.name]
+        row = next((row for row in rows if files & store.catalog.segments.sizes(row.id).keys()), None)
+        known = BatchMark(row.id, row.opened) if row else None
+    else:
+        return
+    what = (
+        f"the batch in {slot.folder.name} had no id"
+        if mark is None
+        else f"the batch in {slot.folder.name} was {mark.id}"
+    )
+    if known is None:
+        yield Finding(what, "it has a new one", partial(store.mark_anew, slot))
+    else:
+        yield Finding(what, f"it is {known.id}", partial(store.volume.set_mark, slot.folder, known))
+
+
+def _holder(store: Store) -> Iterator[Finding]:
+    """Make Dsstat.json follow the manifest of the current batch, which names its holder."""
+    if not store.current.folder.exists():
+        return
+    written, held = store.metadata.read_description(), _held(store)
+    write = partial(store.metadata.write_description, held)
+    if written is None:
+        yield Finding("the state could not be read", f"it is {_state(held)} now", write)
+    elif (written.dstatus, written.user) != (held.dstatus, held.user):
+        yield Finding(f"the state was {_state(written)}, not {_state(held)} as on the volume", "written anew", write)
+    elif held.token and not is_fingerprint(held.token):  # of the first release
+        hidden = partial(store.metadata.write_description, structs.replace(held, token=fingerprint(held.token)))
+        yield Finding("the holder's token was stored in clear", "its fingerprint is stored now", hidden)
+
+
+def _held(store: Store) -> Description:
+    """Return the state of the current batch according to the volume.
+
+    If the manifest is missing, a freeze that Dsstat.json states was cut short, or is that of another batch, unless the
+    catalog says of this batch that it is frozen, or knows no batch that could be meant.
+    """
+    written, manifest = store.metadata.read_description() or OPERATIONAL, _readable_manifest(store.current.folder)
+    if manifest and manifest.holder:
+        is_known = written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
+        return written if is_known else Description(DatastoreState.FROZEN, manifest.holder)
+    mark, rows = store.volume.mark(store.current.folder), store.catalog.batches.all()
+    frozen = {row.id for row in rows if row.state is BatchState.FROZEN}
+    is_lost = mark and (mark.id in frozen if frozen else mark.id not in {row.id for row in rows})
+    return written if is_lost else OPERATIONAL
+
+
+def _state(description: Description) -> str:
+    return f"{description.dstatus} by {description.user}" if description.user else description.dstatus
+
+
+def _row(store: Store, slot: Slot) -> Iterator[Finding]:
+    if not slot.folder.exists() or not (mark := store.volume.mark(slot.folder)):
+        return
+    place, put, row = slot.folder.name, store.catalog.batches.put, store.catalog.batches.get(mark.id)
     if row is None:
-        yield Finding(f"the batch in {place} was not in the catalog", partial(put, open_row(mark, slot.folder)))
+        yield Finding(
+            f"the batch in {place} was not in the catalog", "added", partial(put, open_row(mark, slot.folder))
+        )
     elif row.path != place:
         moved = partial(put, replace(row, path=place))
-        yield Finding(f"the batch in {place} was in {row.path} according to the catalog", moved)
+        yield Finding(f"the batch in {place} was in {row.path} according to the catalog", "moved", moved)
 
 
 def _thawing(store: Store) -> Iterator[Finding]:
     """Finish a thaw before files and rows are compared, so that its segments keep their seqs."""
     description = store.metadata.read_description() or OPERATIONAL
     if description.dstatus is DatastoreState.OPERATIONAL and store.next.folder.exists():
-        yield Finding("the batch was being thawed; the segments of the next batch are in it now", store.merge)
+        yield Finding("the batch was being thawed", "the segments of the next batch are in it now", store.merge)
 
 
 def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Finding]:
@@ -209,12 +282,15 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
         named = ", ".join(entry.name for entry in new[:3]) + (", …" if len(new) > 3 else "")  # noqa: PLR2004 (some)
         yield Finding(
             f"{len(new)} segments were not in the catalog: {named}",
+            "added",
             lambda: _add_rows(store, store.load(slot).id, new, recovered=True),
         )
     lost = sorted(rows.keys() - files.keys())
     if lost and mark:
         named, remove = ", ".join(lost[:3]), partial(store.catalog.segments.remove, mark.id, lost)
-        yield Finding(f"{len(lost)} segments are in the catalog, but not in {slot.folder.name}: {named}", remove)
+        yield Finding(
+            f"{len(lost)} segments are in the catalog, but not in {slot.folder.name}: {named}", "dropped", remove
+        )
 
 
 def _missing_batches(store: Store) -> Iterator[Finding]:
@@ -222,7 +298,7 @@ def _missing_batches(store: Store) -> Iterator[Finding]:
     present = {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
     for row in store.catalog.batches.all():
         if row.state is not BatchState.ARCHIVED and row.id not in present:
-            yield Finding(f"batch {row.id} is not on the volume", partial(_forget, store, row.id))
+            yield Finding(f"batch {row.id} is not on the volume", "dropped", partial(_forget, store, row.id))
 
 
 def _forget(store: Store, batch: str) -> None:
@@ -249,7 +325,7 @@ def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
         store.volume.set_aside(slot.folder / name, reason)
         store.catalog.segments.remove(store.load(slot).id, [name])
 
-    return Finding(f"{name}: {reason}; moved to quarantine", repair)
+    return Finding(f"{name}: {reason}", "moved to quarantine", repair)
 
 
 def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
@@ -273,23 +349,28 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
         for name, size in sizes.items()
     ]
     replaced = partial(slot.log.replace, matching)
-    yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", replaced)
+    yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", "written anew", replaced)
 
 
 def _seals(store: Store) -> Iterator[Finding]:
-    """Make manifest and catalog follow the state in Dsstat.json."""
+    """Make manifest and catalog follow the state."""
     current, manifest = store.load(store.current), _readable_manifest(store.current.folder)
     row = store.catalog.batches.get(current.id)
-    is_open = row is not None and row.state is BatchState.OPEN
     description = store.metadata.read_description() or OPERATIONAL
+    path = store.current.folder / MANIFEST
+    if manifest is None and path.exists():
+        set_aside = partial(store.volume.set_aside, path, "is not a manifest")
+        yield Finding("the manifest of the current batch could not be read", "moved to quarantine", set_aside)
     if description.dstatus is DatastoreState.OPERATIONAL:
-        if (store.current.folder / MANIFEST).exists() or not is_open:
-            yield Finding("the batch was being frozen or thawed; it is open", partial(store.unseal, current))
-    elif manifest is None or manifest.batch != current.id:
+        if path.exists() or row is None or row.state is not BatchState.OPEN:
+            unseal = partial(store.unseal, current)
+            yield Finding("the batch was being frozen, thawed or archived", "it is open", unseal)
+    elif manifest is None:
         seal = partial(store.seal, current, description.user, time.time_ns())
-        yield Finding("the frozen batch had no manifest", seal)
-    elif is_open:
-        yield Finding("the batch was not frozen in the catalog", partial(store.note_seal, current, manifest))
+        yield Finding("the frozen batch had no manifest", "written anew", seal)
+    elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
+        note = partial(store.note_seal, current, manifest)
+        yield Finding("the batch was not frozen in the catalog", "it is now", note)
 
 
 def _readable_manifest(folder: Path) -> Manifest | None:
@@ -306,5 +387,6 @@ def _counts(store: Store) -> Iterator[Finding]:
     said = f"said {written.n_itm} segments, {written.buff_size} bytes" if written else "could not be read"
     yield Finding(
         f"the counts {said}; there are {stats.n_itm} segments, {stats.buff_size} bytes",
+        "written anew",
         partial(store.metadata.write_stats, stats),
     )

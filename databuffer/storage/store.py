@@ -3,16 +3,17 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from databuffer.errors import VolumeError
+from databuffer.errors import VolumeError, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
-from databuffer.storage.volume import BatchMark, Volume, make_folder, probe_folder, volume_errors
+from databuffer.storage.volume import BatchMark, Space, Volume, make_folder, make_room, probe_file, volume_errors
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, encode_manifest, seal
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry, Stats
@@ -66,30 +67,48 @@ class Store:
         self.current = Slot(volume.data, stream)
         self.next = Slot(volume.next, next_stream)
 
-    def open(self) -> None:
+    def open(self, *, thorough: bool = False) -> None:
         """Lock the volume, create the folders other than those of batches, and open the catalog."""
         self.volume.lock()
         with volume_errors():
             for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
                 make_folder(folder)
         self.metadata.drop_unfinished()
-        self.catalog.open()
+        for slot in (self.current, self.next):
+            make_room(slot.log.path)
+            make_room(self.volume.mark_file(slot.folder))
+        self.catalog.open(thorough=thorough)
 
     def close(self) -> None:
         """Close the catalog, and unlock the volume."""
         self.catalog.close()
         self.volume.unlock()
 
-    def probe(self) -> None:
-        """Raise VolumeError if one of the folders that a segment needs cannot be written to."""
-        with volume_errors():
-            for folder in (self.volume.root, *self._other_folders()):
-                probe_folder(folder)
+    def is_scarce(self) -> bool:
+        """Return whether a file system that a segment needs may have no space for one."""
+        return any(Space.of(folder).scarce for folder in (self.volume.root, *self._other_folders()))
+
+    def probe(self, size: int) -> None:
+        """Write what a segment of `size` bytes needs in each folder; raise VolumeError if that fails.
+
+        The files exist at the same time, as those of a segment: each needs an inode of its own.
+        """
+        folder = self.volume.incoming
+        try:
+            with volume_errors(), ExitStack() as files:
+                files.enter_context(probe_file(folder, size))
+                for folder in self._other_folders():
+                    files.enter_context(probe_file(folder))
+            self.catalog.probe()
+        except VolumeFull as error:
+            raise VolumeFull(f"{error.detail} ({Space.of(folder)})") from error
 
     def trace(self) -> str:
         """Return a text that changes whenever a file is added or removed, or a log changes."""
-        logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in (self.current, self.next))
-        return f"{self.volume.trace()} {logs}"
+        slots = (self.current, self.next)
+        logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in slots)
+        ids = " ".join(mark.id for slot in slots if (mark := self.volume.mark(slot.folder)))
+        return f"{self.volume.trace()} {logs} {ids}"
 
     def load(self, slot: Slot) -> OpenBatch:
         """Return the batch in a slot, with the counts of the catalog."""
@@ -131,8 +150,9 @@ class Store:
         self.catalog.batches.put(_sealed_row(batch, manifest, unix_ns(manifest.sealed)))
 
     def unseal(self, batch: OpenBatch) -> None:
-        """Remove the manifest of a batch, and mark the batch as open in the catalog."""
+        """Remove the manifest of a batch, durably, and mark the batch as open in the catalog."""
         self.volume.discard(batch.slot.folder / MANIFEST)
+        self.volume.sync(batch.slot.folder)
         self.catalog.batches.put(open_row(batch.mark, batch.slot.folder))
 
     def archive(self, batch: OpenBatch, manifest: Manifest, now: int) -> Path:

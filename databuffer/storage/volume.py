@@ -12,8 +12,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -25,7 +27,10 @@ from gwservice.atomic import sync as sync_folder
 log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
-_PROBE_SIZE = 64 * 1024
+_PROBE = ".probe"
+#: The least that must be free, in bytes and inodes, before a probe has to find out whether a segment can be stored.
+PROBE_SIZE = 64 * 1024
+_SPARE_INODES = 64
 FILE_MODE = 0o644
 
 
@@ -80,13 +85,74 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def probe_folder(folder: Path) -> None:
-    """Write, sync and remove a file in a folder, to see whether that works."""
-    path = folder / ".probe"
+@contextmanager
+def probe_file(folder: Path, size: int = PROBE_SIZE) -> Iterator[None]:
+    """Write and sync a file and an empty one in a folder, and remove them at the end of the block."""
+    path, second = folder / _PROBE, folder / f"{_PROBE}.2"
     try:
-        write_file(path, bytes(_PROBE_SIZE), durable=True)
+        write_file(path, bytes(size), durable=True)
+        write_file(second, b"", durable=False)
+        yield
     finally:
         path.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes and inodes of a file system, and those of them that are free; some file systems do not count inodes."""
+
+    free: int
+    size: int
+    free_inodes: int | None
+    total_inodes: int | None
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Return the space of the file system of a folder."""
+        with volume_errors():
+            found = os.statvfs(folder)
+        inodes = (found.f_favail, found.f_files) if found.f_files else (None, None)
+        return cls(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, *inodes)
+
+    @property
+    def scarce(self) -> bool:
+        """Whether a group of segments may not fit any more."""
+        return self.free < PROBE_SIZE or (self.free_inodes is not None and self.free_inodes < _SPARE_INODES)
+
+    def __str__(self) -> str:
+        """Return what is free, in words."""
+        inodes = "" if self.free_inodes is None else f" and {self.free_inodes:,} inodes"
+        return f"{self.free:,} bytes{inodes} are free"
+
+
+def obstacle(path: Path) -> str | None:
+    """Return why an existing path cannot be used as a file that is read and written, or None."""
+    if not path.is_file():
+        return "it is not a file"
+    return None if os.access(path, os.R_OK | os.W_OK) else "it cannot be read and written"
+
+
+def move_aside(path: Path) -> Path:
+    """Rename what is at a path to `*.unreadable`, and replace a file of that name; return the new path."""
+    target = path.with_name(f"{path.name}.unreadable")
+    with volume_errors():
+        if path.is_dir() or target.is_dir():
+            target = free_name(path.parent, target.name)
+        path.rename(target)
+    return target
+
+
+def make_room(path: Path) -> None:
+    """Move aside what is at the path of a file and is not one."""
+    if os.path.lexists(path) and (reason := obstacle(path)):
+        log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
+
+
+def free_name(parent: Path, name: str) -> Path:
+    """Return a path in a folder that does not exist: the name or, if it is taken, the name with a number."""
+    candidates = itertools.chain((name,), (f"{name} {count}" for count in itertools.count(2)))
+    return next(path for candidate in candidates if not os.path.lexists(path := parent / candidate))
 
 
 def make_folder(folder: Path) -> None:
@@ -157,11 +223,9 @@ class Volume:
             if not os.access(self.data, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "cannot be written to", str(self.data))
 
-    def space(self) -> tuple[int, int]:
-        """Return the bytes that are free for this process, and the size of the file system."""
-        with volume_errors():
-            found = os.statvfs(self.root)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    def space(self) -> Space:
+        """Return the space of the volume's file system."""
+        return Space.of(self.root)
 
     def quarantined(self) -> int:
         """Return the number of files in quarantine."""
@@ -184,7 +248,7 @@ class Volume:
     def leftovers(self) -> list[Path]:
         """Return the staged files of earlier processes."""
         with volume_errors():
-            return sorted(path for path in self.incoming.iterdir() if not path.name.startswith(self._run))
+            return sorted(path for path in self.incoming.iterdir() if not path.name.startswith((self._run, _PROBE)))
 
     def publish(self, staged: Iterable[tuple[str, str]], folder: Path) -> None:
         """Move staged files, given as (path, name), into a batch; they are durable after the next `sync`."""
@@ -221,7 +285,7 @@ class Volume:
     def set_aside(self, path: Path, reason: str) -> Path:
         """Move a file to `quarantine/`, with the reason in a second file; return the new path."""
         with volume_errors():
-            target = self._free_name(self.quarantine, path.name)
+            target = free_name(self.quarantine, path.name)
             try:
                 write_file(target.with_name(f"{target.name}.reason"), f"{path}: {reason}\n".encode(), durable=True)
             except OSError as error:
@@ -237,14 +301,14 @@ class Volume:
         """Return the mark of the batch in a folder, or None if it has none."""
         with volume_errors():
             try:
-                return msgspec.json.decode(self._mark_file(folder).read_bytes(), type=BatchMark)
-            except (FileNotFoundError, msgspec.DecodeError):
+                return msgspec.json.decode(self.mark_file(folder).read_bytes(), type=BatchMark)
+            except (FileNotFoundError, ValueError):
                 return None
 
     def set_mark(self, folder: Path, mark: BatchMark) -> None:
         """Store the mark of the batch in a folder, durably."""
         with volume_errors():
-            replace_file(self._mark_file(folder), msgspec.json.encode(mark), durable=True)
+            replace_file(self.mark_file(folder), msgspec.json.encode(mark), durable=True)
 
     def put_file(self, folder: Path, name: str, content: bytes) -> None:
         """Write a file other than a segment into a batch, durably and in one step."""
@@ -262,7 +326,7 @@ class Volume:
     def archive(self, when: datetime) -> Path:
         """Rename the data folder to `DAY HOUR MIN`; return the new path."""
         with volume_errors():
-            folder = self._free_name(self.root, f"{when:%Y-%m-%d %H %M}")
+            folder = free_name(self.root, f"{when:%Y-%m-%d %H %M}")
             self.data.rename(folder)
             sync_folder(self.root)
         return folder
@@ -276,7 +340,7 @@ class Volume:
         """Rename the folder of the next batch to the data folder, which must not exist."""
         with volume_errors():
             with suppress(FileNotFoundError):
-                self._mark_file(self.next).rename(self._mark_file(self.data))
+                self.mark_file(self.next).rename(self.mark_file(self.data))
             self.next.rename(self.data)
             sync_folder(self.root)
 
@@ -291,7 +355,7 @@ class Volume:
         """Remove the empty folder of the next batch."""
         with volume_errors():
             self.next.rmdir()
-            self._mark_file(self.next).unlink(missing_ok=True)
+            self.mark_file(self.next).unlink(missing_ok=True)
             sync_folder(self.root)
 
     def close_empty(self) -> None:
@@ -308,9 +372,6 @@ class Volume:
             folders = [folder for folder in (self.root, self.data, self.next) if folder.is_dir()]
             return " ".join(f"{folder.name}:{folder.stat().st_mtime_ns}" for folder in folders)
 
-    def _mark_file(self, folder: Path) -> Path:
+    def mark_file(self, folder: Path) -> Path:
+        """Return the path of the file with the mark of the batch in a folder."""
         return self.root / f".{folder.name}.batch.json"
-
-    def _free_name(self, parent: Path, name: str) -> Path:
-        candidates = itertools.chain((name,), (f"{name} {count}" for count in itertools.count(2)))
-        return next(path for candidate in candidates if not (path := parent / candidate).exists())

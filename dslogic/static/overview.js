@@ -46,12 +46,14 @@ export function showStale(stale) {
   byId("main").classList.toggle("stale", stale);
 }
 
-function showState({ state, since, holder, time }) {
-  byId("state").dataset.state = state;
-  write("state-word", WORDS[state] ?? state);
+function showState({ state, since, holder, time, cannot_store: failure }) {
+  const word = failure ? "Cannot store" : WORDS[state] ?? state;
+  byId("state").dataset.state = failure ? "FAILING" : state;
+  write("state-word", word);
   const held = state === "FROZEN" ? ` · held by ${holder || "nobody"}` : "";
-  write("state-note", `for ${durationText(Math.max(0, Math.floor(time - since)))}, since ${utcText(since)} UTC${held}`);
-  document.title = `${WORDS[state] ?? state} · GlitchFlow Datastore`;
+  const lasting = `for ${durationText(Math.max(0, Math.floor(time - since)))}, since ${utcText(since)} UTC${held}`;
+  write("state-note", failure ? `The buffer rejects segments: ${failure} · ${WORDS[state] ?? state} ${lasting}` : lasting);
+  document.title = `${word} · GlitchFlow Datastore`;
 }
 
 function showFill({ state, buff_size: size, max_size: most }, rate) {
@@ -124,9 +126,8 @@ function channelCell(channel, place) {
 }
 
 function showNotices(overview) {
-  const { next, claim, last_error: error, quarantined, ready, free, time } = overview;
+  const { next, claim, last_error: error, quarantined, free, time } = overview;
   const told = [];
-  if (ready === false) told.push(["bad", "Not ready", "The buffer cannot store segments now; its log says why."]);
   if (error) told.push(["bad", `Last error, ${durationText(Math.max(0, Math.floor(time - error.at)))} ago`, `${error.code}: ${error.detail}`]);
   if (nearlyFull(overview)) told.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
   if (quarantined) told.push(["warn", "Quarantine", `${plural(quarantined, "file")} could not be trusted and ${quarantined === 1 ? "is" : "are"} set aside.`]);

@@ -79,8 +79,11 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
         yield _compare_clocks(about.time)
     yield await _ask_permission(client)
     try:
-        await client.ready()
-        yield Finding("readiness", Verdict.OK, "every tier can do its work")
+        why = (await client.ready()).cannot_store
+        if why:
+            yield Finding("readiness", Verdict.WRONG, f"the buffer cannot store segments: {why}")
+        else:
+            yield Finding("readiness", Verdict.OK, "every tier can do its work")
     except GatewayError as error:
         yield Finding("readiness", Verdict.WRONG, str(error))
     try:

@@ -3,6 +3,7 @@ import errno
 import json
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -284,7 +285,12 @@ async def test_the_probe_of_readiness_writes_nothing_while_the_last_write_succee
     buffer: Buffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probes: list[Path] = []
-    monkeypatch.setattr("databuffer.storage.store.probe_folder", probes.append)
+
+    def note(folder: Path, *_: int) -> AbstractContextManager[None]:
+        probes.append(folder)
+        return nullcontext()
+
+    monkeypatch.setattr("databuffer.storage.store.probe_file", note)
     await buffer.queries.check_ready()
     assert probes, "nothing was written since the start"
     await buffer.ingest.append(segment_body(1))

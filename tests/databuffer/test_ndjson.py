@@ -63,7 +63,7 @@ def test_a_line_that_is_too_long_is_told_and_passed_over(client: TestClient) -> 
 
 def test_a_frozen_batch_is_told_for_each_line(client: TestClient) -> None:
     client.post("/sendF", content=segment_body(1), headers=NDJSON)
-    client.post("/upddsc", json={"user": "alice", "token": ""})
+    client.post("/upddsc", json={"user": "alice", "token": "t"})
     told = answers(client.post("/sendF", content=segment_body(1) + b"\n" + segment_body(2), headers=NDJSON).content)
     assert told == [{"resp": "FROZEN", "body": "Datastore frozen."}] * 2
     assert client.get("/stat").json()["n_itm"] == 1

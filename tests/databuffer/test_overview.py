@@ -1,6 +1,8 @@
 """What the buffer tells at a glance; that its counts are right whatever happens is the state machine's to see."""
 
 import asyncio
+import os
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -36,6 +38,14 @@ async def test_an_empty_datastore_has_an_overview(buffer: Buffer) -> None:
     assert overview.free
     assert overview.size
     assert overview.free < overview.size
+    assert overview.cannot_store is None
+
+
+async def test_the_inodes_of_the_volume_are_in_the_overview(buffer: Buffer, settings: BufferSettings) -> None:
+    overview, system = await buffer.queries.overview(), os.statvfs(settings.DTVOLROOT)
+    assert overview.total_inodes == (system.f_files or None)
+    assert (overview.free_inodes is None) == (overview.total_inodes is None)
+    assert overview.free_inodes is None or 0 < overview.free_inodes <= system.f_files
 
 
 async def test_a_frozen_batch_tells_since_when_by_whom_and_who_works_on_it(open_buffer: OpenBuffer) -> None:
@@ -115,7 +125,10 @@ async def test_what_the_volume_refused_last_is_told(buffer: Buffer) -> None:
         faults.heal()
         after = await buffer.queries.overview()
     assert not during.ready
+    assert during.cannot_store
+    assert re.fullmatch(r"No space left on device.* \([\d,]+ bytes.* are free\)", during.cannot_store)
     assert after.ready
+    assert after.cannot_store is None
     assert after.last_error
     assert after.last_error.code == "volume-full"
     assert "No space left" in after.last_error.detail
@@ -129,6 +142,9 @@ async def test_a_volume_that_went_away_leaves_an_overview(buffer: Buffer, settin
     told = await buffer.queries.overview()
     await asyncio.to_thread(away.rename, settings.DTVOLROOT)
     assert (told.n_itm, told.ready, told.free, told.size) == (1, False, None, None)
+    assert (told.free_inodes, told.total_inodes) == (None, None)
+    assert told.cannot_store
+    assert str(settings.DTVOLROOT) in told.cannot_store
     assert (await buffer.queries.overview()).ready
 
 

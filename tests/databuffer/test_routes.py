@@ -110,8 +110,11 @@ def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(client: T
         (b"{}", 422, "user"),
         (b'{"user":"a"}', 422, "token"),
         (b'{"user":"","token":""}', 422, "user"),
-        (b'{"user":1,"token":""}', 422, "user"),
-        (b'{"user":"a","token":"","at_least":-1}', 422, "at_least"),
+        (b'{"user":1,"token":"t"}', 422, "user"),
+        (b'{"user":"a\\nb","token":"t"}', 422, "user"),
+        (b'{"user":"%s","token":"t"}' % (b"x" * 3000), 422, "user"),
+        (b'{"user":"a","token":""}', 422, "token"),
+        (b'{"user":"a","token":"t","at_least":-1}', 422, "at_least"),
     ],
 )
 def test_a_bad_order_to_freeze_changes_nothing(client: TestClient, body: bytes, status: int, field: str | None) -> None:
@@ -119,6 +122,20 @@ def test_a_bad_order_to_freeze_changes_nothing(client: TestClient, body: bytes, 
     assert answer.status_code == status
     assert answer.json().get("field") == field
     assert client.get("/dstat").json()["dstatus"] == "OPERATIONAL"
+
+
+def test_a_thaw_says_whether_it_opened_the_batch(client: TestClient) -> None:
+    client.post("/sendF", content=segment_body(1), headers=JSON)
+    order = {"user": "alice", "token": "secret"}
+    told = {}
+    for moment in ("open", "frozen", "thawed"):
+        if moment == "frozen":
+            assert client.post("/upddsc", json=order).status_code == 201
+        answer = client.post("/thaw", json={"user": "anybody", "token": "a guess"} if moment == "open" else order)
+        assert answer.status_code == 201
+        told[moment] = answer.json()["body"]
+    assert told["frozen"].startswith("Thawed: 1 segments, ")
+    assert told["open"] == told["thawed"] == "The batch was open already"
 
 
 def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None:

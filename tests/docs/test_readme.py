@@ -96,6 +96,22 @@ def test_every_link_into_the_project_leads_somewhere(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+def test_git_ignores_every_key_and_secret_that_a_documented_command_writes() -> None:
+    told = [*DOCUMENTS, ROOT / "SECURITY.md", *ROOT.glob("docker-compose*.yml")]
+    commands = [
+        line.lstrip("# ")
+        for path in told
+        for line in path.read_text().splitlines()
+        if re.match(r"[# ]*(\.venv/bin/)?(glitchflow-keys|openssl) ", line)
+    ]
+    written = {name for line in commands for name in re.findall(r"(?:>|--file) *([\w./-]+)", line)}
+    assert {"alice.key", "keys.json", "hops/logic/secret", "keys/client.key"} <= written
+    ignored = subprocess.run(["git", "check-ignore", *written], cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S607 (the user's git)
+    if ignored.returncode == 128:
+        pytest.skip(f"this is not a git repository: {ignored.stderr.strip()}")
+    assert set(ignored.stdout.split()) == {name for name in written if not name.startswith("/")}
+
+
 def test_every_script_named_exists() -> None:
     named = set(re.findall(r"`(\w+\.sh)`", CLIENT))
     assert named == {path.name for path in (ROOT / "scripts").glob("*.sh")}

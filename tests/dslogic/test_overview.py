@@ -1,5 +1,6 @@
 """The overview at dslogic: the buffer's, with MAX_SIZE, asked for once however many ask."""
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -55,3 +56,18 @@ def test_a_buffer_that_is_away_is_told_as_such_and_asked_again_later() -> None:
             answer = client.get("/overview")
             assert answer.status_code == 502
             assert answer.json()["code"] == "upstream-unreachable"
+
+
+def test_a_buffer_that_does_not_say_in_time_whether_it_can_store_is_reported_by_readyz(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: BufferClient) -> Overview:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(BufferClient, "overview", never)
+    monkeypatch.setattr("dslogic.overview._READY_SECONDS", 0.1)
+    with client_of(trio.url) as client:
+        answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["cannot_store"] == "the buffer did not answer GET /overview within 0.1 s"

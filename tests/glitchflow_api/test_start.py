@@ -1,5 +1,6 @@
 """How the gateway begins, and in what words it says that it cannot, or that everybody may do everything."""
 
+import json
 import os
 import subprocess
 import sys
@@ -90,9 +91,12 @@ def test_under_fastapis_own_command_it_does_not_serve_http_where_tls_was_asked_f
 LOADED = "import sys, glitchflow_api.main; print('jwt' in sys.modules, 'cryptography' in sys.modules)"
 
 
-def test_an_open_door_is_told_loudly_and_costs_nothing() -> None:
-    begun = begin([sys.executable, "-c", LOADED])
-    assert "AUTH=off: WHOEVER REACHES THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE" in begun.stderr
+@pytest.mark.parametrize(("listen", "level"), [(":8000", "WARNING"), ("127.0.0.1:8000", "INFO")])
+def test_open_access_is_logged_at_every_start_as_a_warning_if_other_machines_have_it(listen: str, level: str) -> None:
+    begun = begin([sys.executable, "-c", LOADED], LISTEN=listen)
+    (line,) = (json.loads(line) for line in begun.stderr.splitlines() if "AUTH=off" in line)
+    assert "AUTH=off: WHOEVER REACHES THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE" in line["message"]
+    assert line["level"] == level
     assert begun.stdout.split() == ["False", "False"]
     assert GatewaySettings().AUTH is AuthMode.OFF
 

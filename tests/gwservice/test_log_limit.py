@@ -23,6 +23,16 @@ def test_the_next_line_counts_those_that_were_omitted() -> None:
     assert [limit.admit("full") for _ in range(2)] == [3, 0]
 
 
+def test_a_limit_may_be_one_line_a_minute() -> None:
+    clock = Clock()
+    limit = LogLimit(clock, most=1, seconds=60)
+    assert [limit.admit("full") for _ in range(3)] == [0, None, None]
+    clock.now += 59
+    assert limit.admit("full") is None
+    clock.now += 1
+    assert limit.admit("full") == 3
+
+
 def test_one_kind_does_not_silence_another() -> None:
     limit = LogLimit(Clock())
     for _ in range(MOST + 1):

@@ -68,6 +68,22 @@ def test_an_empty_datastore_is_told_as_such(page: Page) -> None:
     expect(page.locator("#freeze")).to_be_disabled()
 
 
+def test_a_volume_that_takes_nothing_is_the_first_thing_to_see(page: Page, trio: Trio) -> None:
+    data = trio.home / "datavar" / "data"
+    data.rename(data.with_name("moved"))
+    try:
+        wait_for_state(page, "Cannot store")
+        expect(page.locator("#state-note")).to_contain_text(f"cannot be written to: {data} · Operational for")
+        expect(page).to_have_title("Cannot store · GlitchFlow Datastore")
+        bad = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--bad').trim()")
+        shown = page.evaluate("getComputedStyle(document.getElementById('state')).getPropertyValue('--tone').trim()")
+        assert shown == bad
+        expect(page.locator(".on-failing")).to_be_visible()
+    finally:
+        data.with_name("moved").rename(data)
+    wait_for_state(page, "Operational")
+
+
 def test_the_first_view_is_light_and_does_not_wait_for_the_plotting_library(page: Page) -> None:
     page.wait_for_function("() => window.Plotly")
     files: list[dict[str, Any]] = page.evaluate(

@@ -140,8 +140,12 @@ class BufferMachine(RuleBasedStateMachine):
             assert isinstance(outcome, NotHolder | VolumeError | Crash)
             self._check([before])
             return
-        if isinstance(outcome, Stats):
+        if before.holder is None:
+            assert outcome is None
+        elif isinstance(outcome, Stats):
             assert outcome == _stats(before.open_files)
+        else:
+            assert isinstance(outcome, VolumeError | Crash)
         self._check(_possible(outcome, before, before.thawed()))
 
     @rule(fault=faults)

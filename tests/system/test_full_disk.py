@@ -1,13 +1,16 @@
 """A disk that is really full: small file systems under a real buffer's folders."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 from urllib3.exceptions import HTTPError
 
@@ -17,7 +20,7 @@ from tools.clients import Connection
 
 SAMPLES = 2000
 ALICE = b'{"user":"alice","token":"secret"}'
-MakeSmall = Callable[[Path], None]
+MakeSmall = Callable[..., None]
 
 
 @pytest.fixture
@@ -25,9 +28,9 @@ def make_small() -> Iterator[MakeSmall]:
     """Give a function that mounts a file system of 4 MiB on a folder; skips where that is not allowed."""
     with ExitStack() as stack:
 
-        def mount(folder: Path) -> None:
+        def mount(folder: Path, options: str = "size=4m") -> None:
             folder.mkdir(parents=True)
-            command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]  # only root may
+            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]  # only root may
             try:
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
             except FileNotFoundError:
@@ -112,6 +115,95 @@ def test_a_full_disk_costs_what_does_not_fit_and_nothing_else(
     assert connection.post("/upddsc", ALICE)[0] == 201
     assert connection.post("/cleanall")[0] == 201
     assert "Traceback" not in (home / "services.log").read_text()
+
+
+def test_a_full_volume_is_reported_by_every_tier_and_logged_once_a_minute(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    trio = start_trio(home=home)
+    buffer, logic, gateway = (service.url for service in trio.services)
+    assert httpx2.get(f"{gateway}/readyz").json() == {"status": "ready"}
+
+    ballast = fill(home / "datavar")
+    lines = b"\n".join(segment_body(number, samples=SAMPLES) for number in range(50))
+    for _ in range(2):
+        answer = httpx2.post(f"{gateway}/streamdata", content=lines, headers={"Content-Type": "application/x-ndjson"})
+        assert {json.loads(line)["code"] for line in answer.text.splitlines()} == {"volume-full"}
+    answer = httpx2.get(f"{buffer}/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (507, "volume-full")
+    why = answer.json()["detail"]
+    assert why.startswith("No space left on device")
+    for url in (logic, gateway):
+        answer = httpx2.get(f"{url}/readyz")
+        assert (answer.status_code, answer.json()) == (200, {"status": "cannot store", "cannot_store": why})
+    assert httpx2.get(f"{gateway}/overview").json()["cannot_store"] == why
+    assert "glitchflow_ready 0.0" in httpx2.get(f"{buffer}/metrics").text
+    doctor = subprocess.run(
+        [sys.executable, "-m", "gwclient", "doctor", "--srv", gateway], check=False, capture_output=True, text=True
+    )
+    assert f"\nwrong readiness: the buffer cannot store segments: {why}\n" in doctor.stdout
+    assert doctor.returncode == 1
+    logged = [json.loads(line) for line in (home / "services.log").read_text().splitlines()]
+    (line,) = (line for line in logged if line.get("event") == "cannot-store")
+    assert (line["service"], line["level"], line["code"]) == ("databuffer", "ERROR", "volume-full")
+    assert line["message"].startswith("segments cannot be stored: No space left on device")
+
+    ballast.unlink()
+    assert httpx2.get(f"{buffer}/readyz").status_code == 200
+    time.sleep(0.5)  # dslogic caches the overview for so long
+    assert httpx2.get(f"{gateway}/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("place", ["datavar", "appdata/adm", "."])
+def test_a_file_system_without_inodes_makes_the_buffer_not_ready(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, place: str
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / place, "size=16m,nr_inodes=60")
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    for number in range(60):
+        (home / place / f"ballast-{number}").touch()
+        if not os.statvfs(home / place).f_favail:
+            break
+    acknowledged = []
+    for number in range(30):
+        is_ready = readiness(connection) == 200
+        assert (push(connection, number) == 201) == is_ready
+        acknowledged += [number] * is_ready
+    overview = connection.get("/overview")
+    assert not overview["ready"]
+    assert " inodes are free" in overview["cannot_store"]
+    if place != "appdata/adm":
+        assert (overview["free_inodes"], overview["total_inodes"]) == (pytest.approx(0, abs=9), 60)
+        assert overview["free"] > 8_000_000
+    for ballast in (home / place).glob("ballast-*"):
+        ballast.unlink()
+    assert readiness(connection) == 200
+    assert connection.get("/overview")["cannot_store"] is None
+    assert push(connection, 30_000) == 201
+    assert numbers_on(home / "datavar") == [*acknowledged, 30_000]
+
+
+def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_like_the_last(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    ballast = fill(home / "datavar", leave=100_000)
+    large = segment_body(1, samples=20_000)
+    assert len(large) > 150_000
+    for _ in range(2):
+        assert connection.post("/sendF", large)[0] == 507
+        assert readiness(connection) == 507
+    assert push(connection, 2) == 201
+    assert readiness(connection) == 200
+    ballast.unlink()
+    assert connection.post("/sendF", large)[0] == 201
 
 
 def test_a_full_volume_lets_no_batch_be_frozen_by_halves(

@@ -1,5 +1,6 @@
 """The three services as a user meets them: real processes, real sockets."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from gwwire.public import TrainFrozen
 from scripts.trio import Trio, free_ports
 from tests.support.segments import JSON, check_counts, segment_body
 
@@ -56,6 +58,34 @@ def test_every_script_tells_its_use(trio: Trio, name: str) -> None:
     assert helped.returncode == 0
     assert name.encode() in helped.stdout
     assert b"SRV" in helped.stdout
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a", "two\nlines\n", 'a "quote"', "back\\slash\\", "\t\r\x01\x1f\x7f", "%s 100%", "$HOME `id` 'x'", "é 日本"],
+)
+def test_the_scripts_send_every_value_as_it_is(value: str) -> None:
+    shown = subprocess.run(
+        ["/bin/sh", "-c", '. scripts/envsetup.sh; json_string "$1"', "sh", value],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    assert json.loads(shown.stdout) == value
+
+
+def test_a_value_of_many_lines_reaches_the_gateway_as_one_value(trio: Trio) -> None:
+    assert b'"CLEANED"' in script(trio, "cleanbuf.sh", 'the "first" line\nthe second\\').stdout
+    refused = script(trio, "train.sh", "alice\nbob", "secret")
+    assert refused.returncode == 22
+    assert json.loads(refused.stdout)["code"] == "invalid-request"
+    assert json.loads(refused.stdout)["field"] == "user"
+
+
+def test_the_help_of_train_names_every_field_of_the_answer(trio: Trio) -> None:
+    helped = script(trio, "train.sh", "--help").stdout.decode()
+    for field in TrainFrozen.__struct_fields__:
+        assert f'"{field}"' in helped
 
 
 def test_a_script_shows_the_problem_and_fails(trio: Trio) -> None:
@@ -178,6 +208,47 @@ def test_a_start_says_nothing_of_tiers_that_are_not_there_yet(tmp_path: Path) ->
         pass
     assert '"event":"open"' in said.read_text()
     assert "request-failed" not in said.read_text()
+
+
+def run_with(home: Path, **ports: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.run"],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "GLITCHFLOW_HOME": str(home), **ports},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_a_taken_port_stops_the_start_with_one_line_that_names_its_setting(trio: Trio, tmp_path: Path) -> None:
+    free = free_ports()
+    taken = [service.url.rpartition(":")[2] for service in trio.services[1:]]
+    done = run_with(tmp_path / "home", PORT_BUFFER=str(free.buffer), PORT_LOGIC=taken[0], PORT_API=taken[1])
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"run: cannot listen on 127.0.0.1: PORT_API={taken[1]} (Address already in use), "
+        f"PORT_LOGIC={taken[0]} (Address already in use); set another port\n"
+    )
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ({"PORT_API": "http"}, "run: PORT_API='http': expected a port number from 1 to 65535\n"),
+        ({"PORT_LOGIC": "0"}, "run: PORT_LOGIC='0': expected a port number from 1 to 65535\n"),
+        ({"PORT_BUFFER": "65536"}, "run: PORT_BUFFER='65536': expected a port number from 1 to 65535\n"),
+        (
+            {"PORT_API": "18080", "PORT_LOGIC": "18080"},
+            "run: PORT_API, PORT_LOGIC and PORT_BUFFER must differ, not 18080, 18080, 8080\n",
+        ),
+    ],
+)
+def test_a_port_that_cannot_be_used_is_named(tmp_path: Path, ports: dict[str, str], said: str) -> None:
+    done = run_with(tmp_path / "home", **ports)
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 @pytest.mark.parametrize("victim", ["databuffer", "gunicorn", "glitchflow_api"])

@@ -8,14 +8,13 @@ import logging
 import os
 import re
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from databuffer.errors import VolumeError
 from databuffer.storage.catalog.database import Database
-from databuffer.storage.catalog.migrations import VERSION
+from databuffer.storage.catalog.migrations import VERSION, why_not_a_catalog
 from databuffer.storage.catalog.schema import LEDGER, create_tables
 from databuffer.storage.volume import make_folder, volume_errors
 from gwservice.atomic import sync as sync_folder
@@ -73,15 +72,16 @@ class LedgerBackups:
 
         Returns its nanoseconds of Unix time, or None if there is no readable one.
         """
-        restoring = self._database.path.with_name(f"{self._database.path.name}.restoring")
+        restoring = Database(self._database.path.with_name(f"{self._database.path.name}.restoring"))
         with volume_errors():
             for backup in self._newest_first():
-                _copy_durably(backup, restoring)
+                restoring.remove()
+                _copy_durably(backup, restoring.path)
                 if problem := _problem(restoring):
                     log.warning("%s cannot be restored: %s", backup, problem)
-                    restoring.unlink()
+                    restoring.remove()
                     continue
-                restoring.rename(self._database.path)
+                restoring.path.rename(self._database.path)
                 sync_folder(self._database.path.parent)
                 return _time_of(backup)
         return None
@@ -112,13 +112,10 @@ def _copy_durably(source: Path, target: Path) -> None:
         os.close(descriptor)
 
 
-def _problem(backup: Path) -> str | None:
+def _problem(backup: Database) -> str | None:
     try:
-        with closing(sqlite3.connect(backup)) as connection:
-            [(sound,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
-            [(version,)] = connection.execute("SELECT version FROM schema").fetchall()
-    except (sqlite3.Error, ValueError) as error:
-        return str(error)
-    if sound != "ok":
-        return str(sound)
-    return None if version <= VERSION else f"schema version {version} is newer than {VERSION}"
+        return why_not_a_catalog(backup) or backup.unsoundness()
+    except VolumeError as error:
+        return error.detail
+    finally:
+        backup.close()

@@ -4,6 +4,7 @@ One thread writes to it, in the order in which segments are stored.
 """
 
 import logging
+import os
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from databuffer.errors import VolumeError
 from databuffer.storage.catalog.backup import LedgerBackups
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.ledger import Ledger
-from databuffer.storage.catalog.migrations import migrate
+from databuffer.storage.catalog.migrations import migrate, why_not_a_catalog
 from databuffer.storage.catalog.schema import CLEAN_STOP
 from databuffer.storage.catalog.segments import Batches, Segments
 from databuffer.storage.clock import utc_text
@@ -30,18 +31,24 @@ class Catalog:
         self.segments = Segments(database)
         self.ledger = Ledger(database)
         self._opened = False
+        #: Why the last `open` replaced the database, or None if it did not.
+        self.replaced: str | None = None
 
-    def open(self) -> None:
+    def open(self, *, thorough: bool = False) -> None:
         """Open the database, and migrate it to the newest schema version.
 
-        A damaged file is moved aside. A missing one is replaced by the newest backup of the ledger; recovery then
-        rebuilds the index from the volume. Raises VolumeError if the file cannot be used, or is of a newer release.
+        A file that is damaged or not a catalog is moved aside. A missing one is replaced by the newest backup of the
+        ledger; recovery then rebuilds the index from the volume. Raises VolumeError if the file is of a newer release.
+        After a crash, the first call of a process reads every page, as with `thorough`.
         """
         path = self.database.path
-        damaged = path.exists() and not self._is_usable()
-        if damaged:
-            log.warning("the catalog %s is damaged; it is moved aside as %s.unreadable", path, path.name)
-        if damaged or not path.exists():
+        fault = (
+            self.fault(every_page=thorough or (not self._opened and self._crashed())) if os.path.lexists(path) else None
+        )
+        self.replaced = fault and f"the catalog {path.name} cannot be used: {fault}"
+        if fault:
+            log.warning("the catalog %s is damaged; it is moved aside as %s.unreadable: %s", path, path.name, fault)
+        if fault or not path.exists():
             self.database.move_aside()
             restored = self.backups.restore_newest()
             if restored is not None:
@@ -51,15 +58,32 @@ class Catalog:
                     utc_text(restored),
                     extra={"event": "ledger-restored"},
                 )
-            elif damaged:
+            elif fault:
                 log.warning("no backup of the ledger can be read: Idempotency-Keys, quotas, verifications are lost")
             log.info("the catalog is new; what is on the volume is read into it")
+        self.database.create()
         migrate(self.database)
         self._opened = True
+
+    def fault(self, *, every_page: bool = False) -> str | None:
+        """Return why the file cannot serve as the catalog, or None."""
+        database = self.database
+        if reason := database.damage or database.obstacle():
+            return reason
+        try:
+            return why_not_a_catalog(database) or (database.unsoundness() if every_page else None)
+        except VolumeError:
+            if database.damage:
+                return database.damage
+            raise
 
     def close(self) -> None:
         """Close every connection."""
         self.database.close()
+
+    def probe(self) -> None:
+        """Raise VolumeError if the database cannot be written to."""
+        self.take_clean_stop()
 
     def note_clean_stop(self, traces: str) -> None:
         """Store that everything agrees, with the traces by which a start-up sees that it still does."""
@@ -74,16 +98,12 @@ class Catalog:
             connection.execute(sa.delete(CLEAN_STOP))
             return traces
 
-    def _is_usable(self) -> bool:
-        """Return False if the file is damaged. After a crash, the first start of a process reads every page of it."""
+    def _crashed(self) -> bool:
+        """Return whether there is no note of a clean stop, or a log that none leaves."""
+        if self.database.has_log():
+            return True
         try:
-            return not self.database.damaged and (self._opened or self._stopped_cleanly() or self.database.is_sound())
+            with self.database.reading() as connection:
+                return connection.execute(sa.select(CLEAN_STOP.c.traces)).first() is None
         except VolumeError:
-            if self.database.damaged:
-                return False
-            raise
-
-    def _stopped_cleanly(self) -> bool:
-        with self.database.reading() as connection:
-            known = sa.inspect(connection).has_table(CLEAN_STOP.name)
-            return known and connection.execute(sa.select(CLEAN_STOP.c.traces)).first() is not None
+            return True

@@ -4,19 +4,24 @@ SQLite runs in WAL mode. Connections for the ingest are `synchronous=NORMAL`: a 
 power cut takes from the catalog, a start-up finds on the volume. Connections for the ledger are `synchronous=FULL`.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
 
 from databuffer.errors import VolumeFailed, VolumeFull
+from databuffer.storage.volume import move_aside, obstacle, volume_errors
 
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
+_PRIMARY = 0xFF  # the part of an extended error code that is the primary one
+_RETRY_SECONDS = 1
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _ATTACHED = "attached"
 
@@ -50,8 +55,10 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        #: An error has shown that the file is not a sound database.
-        self.damaged = False
+        #: The error that has shown that the file is not a sound database, or None.
+        self.damage: str | None = None
+        self._replaced = 0
+        self._files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
         #: A ledger table may have changed since this was last set to False.
         self.ledger_changed = True
         self._ingest = _engine(path, "NORMAL")
@@ -67,7 +74,10 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """Connect for queries; each sees what is committed when it begins."""
         with self._errors(), self._reader.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except ValueError as error:
+                raise sqlite3.DatabaseError(f"a value is not one that was stored: {error}") from error
 
     @contextmanager
     def writing(self, *, ledger: bool = False) -> Iterator[sa.Connection]:
@@ -88,19 +98,41 @@ class Database:
         self._ingest.dispose()
         self._ledger.dispose()
 
-    def is_sound(self) -> bool:
-        """Read every page, and return whether all of them fit together."""
+    def unsoundness(self) -> str | None:
+        """Read every page; return a reason if they do not fit together, or None."""
         with self.reading() as connection:
-            return bool(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() == "ok")
+            found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        return None if found == "ok" else found
+
+    def obstacle(self) -> str | None:
+        """Return why the file, or one of those that SQLite keeps beside it, cannot be read and written, or None."""
+        return next(filter(None, map(obstacle, filter(os.path.lexists, self._files))), None)
 
     def move_aside(self) -> None:
-        """Rename the file and those that SQLite keeps beside it to `*.unreadable`."""
+        """Rename the file and those that SQLite keeps beside it to `*.unreadable`.
+
+        Connections to it are closed, now or when their transactions end; `create` or a restored backup comes next.
+        """
+        for file in filter(os.path.lexists, self._files):
+            move_aside(file)
         self.close()
-        for suffix in ("", "-wal", "-shm"):
-            file = self.path.with_name(self.path.name + suffix)
-            if file.exists():
-                file.rename(file.with_name(f"{file.name}.unreadable"))
-        self.damaged = False
+        self._replaced += 1
+        self.damage = None
+
+    def remove(self) -> None:
+        """Delete the file and those that SQLite keeps beside it."""
+        with volume_errors():
+            for file in self._files:
+                file.unlink(missing_ok=True)
+
+    def has_log(self) -> bool:
+        """Return whether there is a write-ahead log: a crash or a copy left it, the last connection deletes it."""
+        return os.path.lexists(self._files[1])
+
+    def create(self) -> None:
+        """Create an empty file unless it exists; connecting never creates one."""
+        with volume_errors():
+            self.path.touch()
 
     @contextmanager
     def attached(self, path: Path) -> Iterator[tuple[sa.Connection, str]]:
@@ -117,13 +149,21 @@ class Database:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        replaced = self._replaced
         try:
             yield
         except (DatabaseError, sqlite3.DatabaseError) as error:
             original = error.orig if isinstance(error, DatabaseError) else error
-            code = getattr(original, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
-            self.damaged |= code in _DAMAGE
-            raise (VolumeFull if code == sqlite3.SQLITE_FULL else VolumeFailed)(f"the catalog: {original}") from error
+            code = getattr(original, "sqlite_errorcode", None)
+            if code is not None and code & _PRIMARY == sqlite3.SQLITE_FULL:
+                raise VolumeFull(f"the catalog: {original}") from error
+            # Without a code: the module `sqlite3` cannot decode a value.
+            unreadable = code is None and not isinstance(original, sqlite3.ProgrammingError)
+            if unreadable or (code is not None and not _DAMAGE.isdisjoint({code, code & _PRIMARY})):
+                if replaced == self._replaced:
+                    self.damage = str(original)
+                raise VolumeFailed(f"the catalog: {original}", retry_after=_RETRY_SECONDS) from error
+            raise VolumeFailed(f"the catalog: {original}") from error
 
 
 def portions(names: Iterable[str], size: int = 500) -> Iterator[list[str]]:
@@ -134,7 +174,8 @@ def portions(names: Iterable[str], size: int = 500) -> Iterator[list[str]]:
 
 
 def _engine(path: Path, synchronous: str) -> sa.Engine:
-    engine = sa.create_engine(f"sqlite:///{path}")
+    # A connection that created a missing file could write to it while a backup takes its place.
+    engine = sa.create_engine(f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true")
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:

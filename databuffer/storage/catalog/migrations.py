@@ -5,13 +5,13 @@ uses SQL and not the tables of `schema`, which are those of the newest version. 
 `schema`; a test compares what both make.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
 from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog.database import Database
-from databuffer.storage.catalog.schema import SCHEMA, create_tables
+from databuffer.storage.catalog.schema import BATCHES, COUNTER, SCHEMA, SEGMENTS, TABLES, create_tables
 
 _VERSION_1 = """
 CREATE TABLE IF NOT EXISTS claims (batch VARCHAR PRIMARY KEY, worker VARCHAR NOT NULL, expires BIGINT NOT NULL);
@@ -54,29 +54,54 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1,)
 VERSION = len(MIGRATIONS)
 
 
-def migrate(database: Database) -> None:
-    """Create the tables of an empty database, or bring those of an older one to the newest version.
+#: The tables without which a file is not a catalog, with columns that the next migration or this release needs.
+_COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
+    {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": frozenset(BATCHES.c.keys())},
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
+)
 
-    Raises VolumeError if the tables are those of a newer release, or the database rejects a migration.
-    """
-    with database.writing() as connection:
-        version = version_of(connection)
+
+def why_not_a_catalog(database: Database) -> str | None:
+    """Return why the tables are not those of a catalog, or None; raise VolumeFailed if they are of a newer release."""
+    with database.reading() as connection:
+        inspector = sa.inspect(connection)
+        tables = set(inspector.get_table_names())
+        if not _COLUMNS[0].keys() <= tables:
+            return "it has no tables of a catalog"
+        version = _version_of(connection, tables)
         if version is None:
+            return "its schema version cannot be read"
+        if version > VERSION:
+            reason = f"schema version {version} is newer than {VERSION}, the newest that this release can read"
+            raise VolumeFailed(f"the catalog: {reason}; start the release that wrote it, or a later one")
+        for table, columns in _COLUMNS[version].items():
+            if table not in tables or not columns <= {column["name"] for column in inspector.get_columns(table)}:
+                return f"its table {table} is not one of a catalog"
+        if version and len(connection.execute(sa.select(COUNTER)).all()) != 1:
+            return "its counter is missing"
+    return None
+
+
+def migrate(database: Database) -> None:
+    """Create the tables of an empty database, or bring those of an older one to the newest version."""
+    with database.writing() as connection:
+        tables = set(sa.inspect(connection).get_table_names())
+        if not tables:
             create_tables(connection, VERSION)
             return
-    if version > VERSION:
-        reason = f"schema version {version} is newer than {VERSION}, the newest that this release can read"
-        raise VolumeFailed(f"the catalog: {reason}; start the release that wrote it, or a later one")
-    for number in range(version, VERSION):
+        version = _version_of(connection, tables)
+    for number in range(VERSION if version is None else version, VERSION):
         with database.writing() as connection:
             MIGRATIONS[number](connection)
             connection.execute(sa.update(SCHEMA).values(version=number + 1))
 
 
-def version_of(connection: sa.Connection) -> int | None:
-    """Return the schema version of a database, 0 if its tables have none, or None if it has no tables."""
-    tables = sa.inspect(connection).get_table_names()
-    if SCHEMA.name in tables:
-        version: int = connection.execute(sa.select(SCHEMA.c.version)).scalar_one()
-        return version
-    return 0 if "segments" in tables else None
+def _version_of(connection: sa.Connection, tables: set[str]) -> int | None:
+    """Return the schema version, 0 if the tables have none, or None if it cannot be read."""
+    if SCHEMA.name not in tables:
+        return 0
+    try:
+        [version] = connection.execute(sa.select(sa.text("*")).select_from(SCHEMA)).scalars()
+    except ValueError:  # no row, or several
+        return None
+    return version if isinstance(version, int) and version >= 0 else None

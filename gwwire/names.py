@@ -1,0 +1,17 @@
+"""The names and secrets that clients choose: of users, workers, and the token of a freeze."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+#: Control characters, line separators, blanks other than the space, and characters that only change how others look.
+_UNSEEN = r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
+#: `$` alone also matches before a last line break.
+PRINTABLE = rf"^[^ {_UNSEEN}]([^{_UNSEEN}]*[^ {_UNSEEN}])?$(?!\n)"
+#: The rule in words.
+PRINTABLE_WORDS = "expected printable characters, without line breaks, control characters and blanks at the ends"
+
+#: As long as the subject of a token (RFC 7519, OpenID Connect) may be.
+UserName = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
+WorkerName = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
+HolderToken = Annotated[str, Meta(min_length=1, max_length=4096, pattern=PRINTABLE)]

@@ -1,0 +1,340 @@
+"""Damage of derived files, found at a start or while the buffer runs, stops nothing and loses no segment."""
+
+import asyncio
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from databuffer.app import create_buffer
+from databuffer.buffer import Buffer
+from databuffer.errors import VolumeFailed
+from databuffer.settings import BufferSettings, OnFrozen
+from databuffer.storage.catalog import SegmentFilter
+from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.store import Store
+from gwwire.datastore import FreezeOrder
+from gwwire.public import BatchState, ClaimOrder
+from tests.support.segments import segment_body
+
+anyio = pytest.mark.anyio
+PAGE = 4096
+RANDOM = random.Random(20261129)
+KEYS = [f"{number:->200}" for number in (*range(12), *range(20, 32), *range(40, 44))]
+FOREIGN = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes VALUES (1, 'of another program')"
+
+
+@dataclass(frozen=True)
+class Used:
+    """A volume with an archive, a frozen batch with a claim, and a next batch; and what is known of it."""
+
+    home: Path
+    batch: str
+    digest: str
+    names: list[str]
+
+
+def settings_of(home: Path) -> BufferSettings:
+    return BufferSettings(
+        DTVOLROOT=home / "datavar",
+        DATAROOT=home / "datavar" / "data",
+        ADMROOT=home / "adm",
+        LOGROOT=home / "log",
+        ON_FROZEN=OnFrozen.ROTATE,
+    )
+
+
+async def use(buffer: Buffer, home: Path) -> Used:
+    async def store(first: int, many: int) -> list[str]:
+        orders = [
+            buffer.ingest.append(segment_body(number, samples=3), f"{number:->200}")
+            for number in range(first, first + many)
+        ]
+        return [stored.name for stored in await asyncio.gather(*orders)]
+
+    await buffer.open()
+    names = await store(0, 12)
+    await buffer.batches.flush()
+    names += await store(20, 12)
+    frozen = await buffer.batches.freeze(FreezeOrder("alice", "secret"))
+    await buffer.batches.claim(frozen.batch, ClaimOrder("node-1"))
+    names += await store(40, 4)
+    await buffer.close()
+    return Used(home, frozen.batch, frozen.digest, names)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Used:
+    home = tmp_path_factory.mktemp("original") / "home"
+    return asyncio.run(use(create_buffer(settings_of(home)), home))
+
+
+@pytest.fixture
+def used(original: Used, tmp_path: Path) -> Used:
+    return copy_of(original, tmp_path / "home")
+
+
+def copy_of(original: Used, home: Path) -> Used:
+    shutil.copytree(original.home, home)
+    return Used(home, original.batch, original.digest, original.names)
+
+
+def catalog_of(used: Used) -> Path:
+    return settings_of(used.home).ADMROOT / "catalog.sqlite"
+
+
+@contextmanager
+def recovered(used: Used) -> Iterator[tuple[Buffer, Store]]:
+    buffer = create_buffer(settings_of(used.home))
+    store = buffer._store  # noqa: SLF001 (the files below the buffer)
+    buffer.state.recover()
+    try:
+        yield buffer, store
+    finally:
+        store.close()
+
+
+def check(used: Used, buffer: Buffer, store: Store) -> None:
+    """The batch is frozen as it was, and every segment is in its place, on the volume and in the catalog."""
+    state = buffer.state
+    assert state.frozen
+    assert (state.description.user, state.current.id) == ("alice", used.batch)
+    assert state.current.seal
+    assert state.current.seal.digest == used.digest
+    assert sorted(row.name for row in store.catalog.segments.find(SegmentFilter(limit=-1))) == sorted(used.names)
+    assert sorted(path.name for path in store.volume.root.rglob("gwb*.json")) == sorted(used.names)
+    assert (state.current.stats.n_itm, state.archived) == (12, 1)
+    assert state.next
+    assert state.next.stats.n_itm == 4
+    row = store.catalog.batches.get(used.batch)
+    assert row
+    assert (row.state, row.holder, row.digest) == (BatchState.FROZEN, "alice", used.digest)
+    for folder in [store.current.folder, *store.volume.archives()]:
+        assert list(differences(folder, read_manifest(folder))) == []
+    assert store.catalog.ledger.by_key(KEYS).keys() <= set(KEYS)
+
+
+def zero(path: Path, *pages: int) -> None:
+    with path.open("r+b") as file:
+        for page in pages:
+            file.seek(page * PAGE)
+            file.write(bytes(PAGE))
+
+
+def pages_of(path: Path) -> int:
+    return path.stat().st_size // PAGE
+
+
+def forget_clean_stop(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM clean_stop")
+        connection.commit()
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["after a clean stop", "after a crash"])
+def test_a_catalog_with_any_page_zeroed_is_mended_at_the_start_or_at_the_first_use(
+    original: Used, tmp_path: Path, *, clean: bool
+) -> None:
+    number = pages_of(catalog_of(original))
+    assert number > 15
+    every = range(number) if clean else RANDOM.sample(range(number), 6)
+    for page in every:
+        used = copy_of(original, tmp_path / f"{page}")
+        if not clean:
+            forget_clean_stop(catalog_of(used))
+        zero(catalog_of(used), page)
+        with recovered(used) as (buffer, store):
+            for _ in range(2):  # a page that no start reads shows when it is used
+                try:
+                    check(used, buffer, store)
+                    break
+                except VolumeFailed:
+                    buffer.state.mend_catalog()
+            check(used, buffer, store)
+            assert clean or store.catalog.database.unsoundness() is None
+        shutil.rmtree(used.home)
+
+
+def test_a_catalog_with_several_random_pages_zeroed_is_mended(original: Used, tmp_path: Path) -> None:
+    for case in range(4):
+        used = copy_of(original, tmp_path / f"{case}")
+        path = catalog_of(used)
+        forget_clean_stop(path)
+        zero(path, *RANDOM.sample(range(pages_of(path)), 4))
+        with recovered(used) as (buffer, store):
+            check(used, buffer, store)
+
+
+def make_folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    (path / "a file").write_bytes(b"of somebody")
+
+
+def make_foreign(path: Path, script: str = FOREIGN) -> None:
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+
+
+def alter(script: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(script)
+
+    return change
+
+
+def cut(length: int) -> Callable[[Path], None]:
+    return lambda path: os.truncate(path, length)
+
+
+def link_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def write_text(path: Path) -> None:
+    path.write_text("This is not a database.\n" * 1000)
+
+
+WRONG: dict[str, Callable[[Path], None]] = {
+    "missing": Path.unlink,
+    "empty": cut(0),
+    "one byte": cut(1),
+    "half a header": cut(50),
+    "one page": cut(PAGE),
+    "half a page": cut(5 * PAGE + 100),
+    "without the last page": lambda path: os.truncate(path, path.stat().st_size - PAGE),
+    "text": write_text,
+    "a folder": make_folder,
+    "a link to nothing": link_to_nothing,
+    "a database of another program": make_foreign,
+    "another table of segments": lambda path: make_foreign(
+        path, "CREATE TABLE segments (id); CREATE TABLE batches (id)"
+    ),
+    "a schema without a version": alter("DELETE FROM schema"),
+    "a version that is no number": alter("UPDATE schema SET version = 'new'"),
+    "a missing table": alter("DROP TABLE claims"),
+    "a missing column": alter("DROP INDEX segments_by_channel; ALTER TABLE segments DROP COLUMN channel"),
+    "a missing counter": alter("DELETE FROM counter"),
+    "an unknown state": alter("UPDATE batches SET state = 'MELTED'"),
+    "text that is not UTF-8": alter("UPDATE batches SET holder = CAST(x'ff' AS TEXT)"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_file_that_is_not_the_catalog_is_moved_aside_and_the_catalog_rebuilt(used: Used, wrong: str) -> None:
+    WRONG[wrong](catalog_of(used))
+    with recovered(used) as (buffer, store):
+        check(used, buffer, store)
+    aside = catalog_of(used).with_name("catalog.sqlite.unreadable")
+    assert os.path.lexists(aside) == (wrong != "missing")
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+@pytest.mark.parametrize("wrong", ["text", "empty", "a folder", "foreign"])
+def test_files_beside_the_catalog_that_are_not_its_own_stop_nothing(used: Used, suffix: str, wrong: str) -> None:
+    path = catalog_of(used)
+    beside = path.with_name(path.name + suffix)
+    match wrong:
+        case "text":
+            beside.write_text("This is not a log.\n" * 1000)
+        case "empty":
+            beside.touch()
+        case "a folder":
+            make_folder(beside)
+        case _:
+            other = path.with_name("other.sqlite")
+            with closing(sqlite3.connect(other)) as connection:
+                connection.executescript(f"PRAGMA journal_mode = WAL; {FOREIGN}")
+                shutil.copy(other.with_name(other.name + suffix), beside)
+    with recovered(used) as (buffer, store):
+        check(used, buffer, store)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every file")
+def test_a_catalog_that_cannot_be_written_to_is_moved_aside(used: Used) -> None:
+    catalog_of(used).chmod(0o444)
+    with recovered(used) as (buffer, store):
+        check(used, buffer, store)
+
+
+@pytest.mark.parametrize(
+    "name", ["adm/StatDesc.json", "adm/Dsstat.json", "log/LogStream.json", "datavar/.data.batch.json"]
+)
+@pytest.mark.parametrize("wrong", ["a folder", "binary", "missing", "empty"])
+def test_a_state_file_that_is_damaged_or_not_a_file_stops_nothing(used: Used, name: str, wrong: str) -> None:
+    path = used.home / name
+    match wrong:
+        case "a folder":
+            make_folder(path)
+        case "binary":
+            path.write_bytes(b'{"n_itm":"\xff\xfe"}\n')
+        case "missing":
+            path.unlink()
+        case _:
+            path.write_bytes(b"")
+    with recovered(used) as (buffer, store):
+        check(used, buffer, store)
+
+
+def test_a_catalog_of_a_newer_release_is_refused_and_left_where_it_is(used: Used) -> None:
+    alter("UPDATE schema SET version = 99; DELETE FROM clean_stop")(catalog_of(used))
+    before = catalog_of(used).read_bytes()
+    with pytest.raises(VolumeFailed, match="schema version 99 is newer than"), recovered(used):
+        pass
+    assert catalog_of(used).read_bytes() == before
+    assert not list(catalog_of(used).parent.glob("*.unreadable"))
+
+
+# ---- while the buffer runs
+
+
+def damage_running(buffer: Buffer, *, foreign: bool) -> None:
+    """Overwrite the catalog, and close the idle connections, which know its pages."""
+    database = buffer._store.catalog.database  # noqa: SLF001 (the file below the buffer)
+    with database.writing() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    with closing(sqlite3.connect(database.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    if foreign:
+        make_foreign(database.path)
+    else:
+        zero(database.path, *range(1, pages_of(database.path)))
+
+
+@anyio
+@pytest.mark.parametrize("foreign", [False, True], ids=["pages zeroed", "another database"])
+async def test_a_query_that_meets_damage_is_answered_and_the_catalog_mended(used: Used, *, foreign: bool) -> None:
+    buffer = create_buffer(settings_of(used.home))
+    await buffer.open()
+    damage_running(buffer, foreign=foreign)
+    many = await asyncio.gather(*(buffer.queries.segments(SegmentFilter()) for _ in range(8)))
+    assert [sorted(row.name for row in rows) for rows in many] == [sorted(used.names)] * 8
+    check(used, buffer, buffer._store)  # noqa: SLF001 (the files below the buffer)
+    await buffer.queries.check_ready()
+    await buffer.close()
+
+
+@anyio
+@pytest.mark.parametrize("foreign", [False, True], ids=["pages zeroed", "another database"])
+async def test_a_segment_that_meets_damage_is_stored_when_it_is_sent_again(used: Used, *, foreign: bool) -> None:
+    buffer = create_buffer(settings_of(used.home))
+    await buffer.open()
+    damage_running(buffer, foreign=foreign)
+    with pytest.raises(VolumeFailed) as refused:
+        await buffer.ingest.append(segment_body(99), "key-99")
+    assert foreign or refused.value.retry_after == 1
+    stored = await buffer.ingest.append(segment_body(99), "key-99")
+    assert stored.name in [row.name for row in await buffer.queries.segments(SegmentFilter(limit=-1))]
+    assert buffer.state.next
+    assert buffer.state.next.stats.n_itm == 5
+    await buffer.close()

@@ -1,0 +1,44 @@
+"""The names and tokens that orders may have."""
+
+import json
+
+import pytest
+
+from gwwire.datastore import FreezeOrder
+from gwwire.decoding import InvalidRequest, decode_order
+from gwwire.public import ClaimOrder, ThawOrder, TrainOrder
+
+PRINTABLE = "expected printable characters, without line breaks, control characters and blanks at the ends"
+BAD = {
+    "": "expected at least 1 character",
+    "x" * 5000: "expected at most ",
+    **dict.fromkeys(("a\nb", "ab\n", "\nab", "\r", "a\x00", "a\x1b[31m", "\x7f", "a\x85b", "\u2028"), PRINTABLE),
+    **dict.fromkeys((" a", "a ", " ", "\u00a0", "a\u202eb", "\ufeffa"), PRINTABLE),
+}
+
+
+@pytest.mark.parametrize("value", BAD, ids=lambda value: ascii(value[:8]))
+@pytest.mark.parametrize(
+    ("shape", "field"), [(TrainOrder, "user"), (TrainOrder, "token"), (FreezeOrder, "user"), (ClaimOrder, "worker")]
+)
+def test_names_and_tokens_are_printable_and_of_bounded_length(
+    shape: type[TrainOrder | ClaimOrder], field: str, value: str
+) -> None:
+    order = {"user": "alice", "token": "secret", "worker": "node-1"} | {field: value}
+    with pytest.raises(InvalidRequest) as refused:
+        decode_order(shape, json.dumps(order).encode())
+    assert refused.value.field == field
+    assert refused.value.detail.startswith(f"{field}: {BAD[value]}")
+
+
+@pytest.mark.parametrize(
+    "value", ["a", "Ada Lovelace", "ada@example.org", "CN=Ada, O=Virgo/x", "小柴 é", 'a "q\\ t', "x" * 200]
+)
+def test_everything_that_people_can_read_is_a_name(value: str) -> None:
+    order = json.dumps({"user": value, "token": value, "worker": value}).encode()
+    assert decode_order(TrainOrder, order).user == decode_order(TrainOrder, order).token == value
+    assert decode_order(ClaimOrder, order).worker == value
+
+
+def test_a_batch_that_was_frozen_before_there_were_rules_can_be_thawed() -> None:
+    assert decode_order(ThawOrder, b'{"user":"a\\nb","token":""}') == ThawOrder("a\nb", "")
