@@ -59,7 +59,7 @@ KeySet = tuple[PyJWK, ...]
 def parse_jwks(text: bytes) -> KeySet:
     """Parse a JWKS: return each of its keys once for each algorithm that it may be used with.
 
-    Unusable keys are left out: those of other types, for encryption, and damaged ones. Raise ValueError if none remains.
+    Keys of other types, for encryption, and damaged ones are left out. Raise ValueError if none remains.
     """
     try:
         document = json.loads(text)
@@ -263,7 +263,7 @@ class Tokens:
 
 
 def _find(keys: KeySet, header: Mapping[str, Any]) -> Sequence[PyJWK]:
-    """Return the keys that a token with this header may be signed with; without a key id, only if it is a single one."""
+    """Return the keys that fit a token's header; if it has no key id, only a single one."""
     kid, alg = header.get("kid"), header.get("alg")
     fitting = [key for key in keys if key.algorithm_name == alg and kid in (None, key.key_id)]
     return fitting if kid is not None or len(fitting) == 1 else ()

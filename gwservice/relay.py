@@ -42,9 +42,7 @@ class Relay:
             query = scope["query_string"]
             target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
         body: list[bytes] = []
-        if method in {"GET", "HEAD"}:
-            method = "GET"  # of a HEAD, the server sends only the head of this answer
-        else:
+        if method != "GET":
             body = await read_body(receive, request.headers, limit=self._max_body, seconds=self._body_seconds)
         headers = self._passed_down(request)
         await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
