@@ -23,11 +23,11 @@ _lifespan = app.router.lifespan_context
 
 
 @asynccontextmanager
-async def _with_our_log(app: FastAPI) -> AsyncIterator[object]:
+async def _with_our_log(app: FastAPI) -> AsyncIterator[None]:
     """Log as under `python -m glitchflow_api`: the server of this command has configured its own log meanwhile."""
     configure_logging("glitchflow_api")
-    async with _lifespan(app) as state:
-        yield state
+    async with _lifespan(app):
+        yield
 
 
 app.router.lifespan_context = _with_our_log

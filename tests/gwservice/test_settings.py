@@ -62,6 +62,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     [
         (["-m", "databuffer"], "SERVURL", "nowhere"),
         (["-m", "databuffer"], "WCHSZ", "0"),
+        (["-m", "databuffer"], "MAX_META", "0"),
         (["-m", "databuffer"], "DATAROOT", "/elsewhere/data"),
         (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "big"),
         (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "-1"),
@@ -92,3 +93,15 @@ def test_an_address_that_cannot_be_one_stops_the_service_with_one_line(
         LogicSettings.load()
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"dslogic: setting DB_BURL={url!r}: ")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0MB", "0.5"])
+@pytest.mark.parametrize("settings", [BufferSettings, LogicSettings, GatewaySettings])
+def test_a_service_that_could_take_no_body_does_not_start(
+    settings: type[ServiceSettings], value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAX_BODY", value)
+    with pytest.raises(SystemExit, match="2"):
+        settings.load()
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"setting MAX_BODY={value!r}: " in line
