@@ -190,7 +190,9 @@ class Connection(asyncio.Protocol):
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            self._refusal = f"the body has the Transfer-Encoding {value.decode('latin-1')!r}; only `chunked` is supported"
+            self._refusal = (
+                f"the body has the Transfer-Encoding {value.decode('latin-1')!r}; only `chunked` is supported"
+            )
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
