@@ -1,7 +1,7 @@
 """`python -m dslogic [OPTION]...`: dslogic under gunicorn, with gunicorn's options such as `-b 127.0.0.1:5000`.
 
-The same as `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`, except that WEB_CONCURRENCY is
-ignored: gunicorn fails if it is no number, before it reads its configuration.
+The same as `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`, except that two variables are
+ignored. They mean nothing to dslogic, but gunicorn fails, before it reads its configuration, if their values are wrong.
 """
 
 import os
@@ -11,7 +11,8 @@ from pathlib import Path
 
 def main() -> None:
     """Run gunicorn until SIGTERM or SIGINT."""
-    os.environ.pop("WEB_CONCURRENCY", None)
+    for name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"):
+        os.environ.pop(name, None)
     from gunicorn.app.wsgiapp import run  # noqa: PLC0415 (it reads the environment)
 
     configuration = str(Path(__file__).with_name("gunicorn.conf.py"))

@@ -25,8 +25,8 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-#: The document does not know the prefix, so the address of the gateway is that of the page. With a `validatorUrl`, which
-#: is the default, the page would call a server on the internet.
+#: The document does not know the prefix, so the gateway's address is taken from that of the page. The default of
+#: `validatorUrl` is a server on the internet.
 _START = """const answer = await fetch("openapi.json");
 const url = new URL(".", location.href).href.slice(0, -1);
 SwaggerUIBundle({

@@ -67,7 +67,7 @@ def talk(url: str, request: bytes) -> Iterator[bytes]:
 def test_a_client_of_http_1_0_gets_lines_without_chunks(trio: Trio) -> None:
     body = b"".join(segment_body(number) + b"\n" for number in range(3))
     head = b"POST /%b HTTP/1.0\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
-    for service, path in zip(("databuffer", "dslogic", "glitchflow_api"), (b"sendF", b"stream", b"streamdata")):
+    for service, path in {"databuffer": b"sendF", "dslogic": b"stream", "glitchflow_api": b"streamdata"}.items():
         answer = b"".join(talk(address_of(trio, service), head % (path, len(body)) + body))
         head_of_answer, _, lines = answer.partition(b"\r\n\r\n")
         assert b"chunked" not in head_of_answer.lower()

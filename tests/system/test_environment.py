@@ -13,9 +13,11 @@ from tests.support.segments import JSON, segment_body
 ROOT = Path(__file__).parents[2]
 NUMBERS = {"WEB_CONCURRENCY": "2", "PROMETHEUS_MULTIPROC_DIR": "/nowhere", "PORT": "1", "UVICORN_PORT": "1"}
 NONSENSE = {
-    **{"WEB_CONCURRENCY": "auto", "PORT": "no", "SENDFILE": "no", "UVICORN_WORKERS": "no", "FLASK_DEBUG": "1"},
-    **{"PROMETHEUS_MULTIPROC_DIR": "", "prometheus_multiproc_dir": "/nowhere", "SSLKEYLOGFILE": "/nowhere/keys"},
-    **{"FASTAPI_ENV": "development", "FASTAPI_OTEL_AUTO_CONFIGURE": "1"},
+    "WEB_CONCURRENCY": "auto",
+    "PROMETHEUS_MULTIPROC_DIR": "",
+    "SSLKEYLOGFILE": "/nowhere/keys",
+    **dict.fromkeys(("PORT", "SENDFILE", "UVICORN_WORKERS", "FORWARDED_ALLOW_IPS"), "no"),
+    **dict.fromkeys(("FLASK_DEBUG", "FASTAPI_OTEL_AUTO_CONFIGURE", "prometheus_multiproc_dir"), "1"),
 }
 
 

@@ -18,7 +18,9 @@ _KEPT = {"astropy/tests"}
 #: Packages of which only these files are needed: plotly is installed for its JavaScript, with which the page draws,
 #: fastapi-swagger for that of /docs.
 _ONLY: dict[str, set[str]] = {
-    **{"plotly": {"package_data/plotly.min.js"}, "_plotly_utils": set(), "narwhals": set()},
+    "plotly": {"package_data/plotly.min.js"},
+    "_plotly_utils": set(),
+    "narwhals": set(),
     "fastapi_swagger": {"__init__.py", "resources/swagger-ui-bundle.js", "resources/swagger-ui.css"},
 }
 _ENDINGS = {".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cpp", ".h", ".hpp", ".f", ".f90", ".a", ".pyc"}
