@@ -52,7 +52,7 @@ class BufferSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _data_lie_on_the_volume(self) -> Self:
-        if self.DATAROOT.parent != self.DTVOLROOT:
+        if self.DATAROOT.absolute().parent != self.DTVOLROOT.absolute():
             message = f"DATAROOT {self.DATAROOT} is not a folder directly in DTVOLROOT {self.DTVOLROOT}"
             raise ValueError(message)
         return self

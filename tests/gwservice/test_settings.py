@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,23 @@ def test_a_route_may_be_written_without_a_slash_and_a_base_url_with_one(text: st
     assert (gateway.DS_STAT, gateway.DS_BURL) == ("/bufstat", "http://dslogic:5000")
     logic = LogicSettings.model_validate({"ENDP_STAT": text, "DB_BURL": "http://databuff:8080/"})
     assert (logic.ENDP_STAT, logic.DB_BURL) == ("/bufstat", "http://databuff:8080")
+
+
+@pytest.mark.parametrize(
+    ("volume", "data"),
+    [
+        ("data/", "data/datavar/"),
+        ("./data", "data/datavar"),
+        (".", "datavar"),
+        ("../data", "../data/datavar"),
+        (f"{Path.cwd()}/data", "data/datavar"),
+        ("data", f"{Path.cwd()}/data/datavar/"),
+    ],
+)
+def test_folders_may_be_relative_to_the_working_directory(volume: str, data: str) -> None:
+    assert BufferSettings.model_validate({"DTVOLROOT": volume, "DATAROOT": data})
+    with pytest.raises(ValueError, match="is not a folder directly in DTVOLROOT"):
+        BufferSettings.model_validate({"DTVOLROOT": volume, "DATAROOT": f"{data}/deeper"})
 
 
 @pytest.mark.parametrize(
