@@ -164,7 +164,7 @@ def test_the_supervisor_stops_all_cleanly(supervised: Supervised, tmp_path: Path
     process, url = supervised()
     httpx2.post(f"{url}/streamdata", content=segment_body(1), headers=JSON)
     services = children_of(process)
-    assert set(services) == {"databuffer", "gunicorn", "glitchflow_api"}
+    assert set(services) == {"databuffer", "dslogic", "glitchflow_api"}
     process.send_signal(stop)
     _, output = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -183,7 +183,7 @@ def test_a_start_says_nothing_of_tiers_that_are_not_there_yet(tmp_path: Path) ->
     assert "request-failed" not in said.read_text()
 
 
-@pytest.mark.parametrize("victim", ["databuffer", "gunicorn", "glitchflow_api"])
+@pytest.mark.parametrize("victim", ["databuffer", "dslogic", "glitchflow_api"])
 def test_a_dying_service_takes_the_rest_down(supervised: Supervised, victim: str) -> None:
     process, _ = supervised()
     services = children_of(process)
