@@ -4,6 +4,7 @@ That command has its own server, which supports no TLS_CERT and no limits of con
 """
 
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from glitchflow_api.app import start
 from glitchflow_api.settings import GatewaySettings
 from gwservice.logs import configure_logging
 
+# That server, which starts after this, would make as many processes, each with its own limits and metrics.
+os.environ.pop("WEB_CONCURRENCY", None)
 _settings = GatewaySettings.load()
 if _settings.TLS_CERT is not None:
     sys.stderr.write("glitchflow_api: TLS_CERT: only `python -m glitchflow_api` serves https; this command does not\n")

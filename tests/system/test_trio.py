@@ -95,7 +95,7 @@ def test_the_gateway_runs_under_fastapis_own_command(start_trio: Callable[..., T
     command = [sys.executable, "-m", "fastapi", "run", "glitchflow_api/main.py", "--port", str(port)]
     log = trio.home / "gateway.log"
     with log.open("wb") as output:
-        environment = {**os.environ, "DS_BURL": trio.url}
+        environment = {**os.environ, "DS_BURL": trio.url, "WEB_CONCURRENCY": "auto"}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
