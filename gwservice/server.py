@@ -298,12 +298,13 @@ class Connection(asyncio.Protocol):
         self._idle_due = self.loop.time() + self._config.timeout_keep_alive
 
     def _give_up(self, code: ProblemCode, detail: str) -> None:
-        # If the answer to the request before is due, it is sent first; else a problem is the answer.
+        # If an answer to the request before, or a refusal of this one, is due, it is sent; else a problem is the answer.
         if self.transport.is_closing():
             self.transport.abort()
             return
-        if self._exchange is not None and self._exchange.complete:
-            last = self._pipeline[-1] if self._pipeline and self._pipeline[-1].complete else self._exchange
+        if self._exchange is not None and (self._exchange.complete or self._refusal):
+            whole = [each for each in self._pipeline if each.complete or self._refusal]
+            last = whole[-1] if whole else self._exchange
             last.keep_alive, self._deaf, self._headers_due = False, True, math.inf
             return
         if self._exchange is None and self._in_head:

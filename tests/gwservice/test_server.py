@@ -95,14 +95,21 @@ async def test_an_answer_without_a_length_comes_in_chunks_or_until_the_end_and_o
             assert (await talk(port, b"HEAD /" + head % (version, b"close"))).endswith(b"close\r\n\r\n")
 
 
-@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"deflate,chunked"])
+@pytest.mark.parametrize(
+    "coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"deflate,chunked", b"gzip", b"identity"]
+)
 async def test_a_transfer_coding_that_is_not_undone_is_refused_by_name(coding: bytes) -> None:
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: %b\r\n\r\n"
     async with served(echo) as port:
         refused = await talk(port, head % coding + b"2\r\nst\r\n0\r\n\r\n")
         assert (await talk(port, head % b"Chunked" + b"2\r\nst\r\n0\r\n\r\n")).endswith(b"POST /? st")
+        after_another = await talk(
+            port, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" + head % coding + b"2\r\nst\r\n0\r\n\r\n"
+        )
     assert refused.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"Transfer-Encoding '" + coding[:4] in refused
+    assert after_another.count(b"HTTP/1.1 ") == 2
+    assert after_another.endswith(refused.partition(b"\r\n\r\n")[2])
 
 
 async def test_the_rest_of_a_request_that_was_answered_early_is_no_request() -> None:
