@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
         self._idle_due = self.loop.time() + self._config.timeout_keep_alive
 
     def _give_up(self, code: ProblemCode, detail: str) -> None:
-        # If an answer to the request before, or a refusal of this one, is due, it is sent; else a problem is the answer.
+        # If an answer to the request before, or a refusal of this one, is due, it is sent; else a problem is.
         if self.transport.is_closing():
             self.transport.abort()
             return
