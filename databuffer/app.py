@@ -53,7 +53,13 @@ def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = N
         yield
         await buffer.close()
 
-    app = FastAPI(title="GlitchFlow databuffer", lifespan=lifespan, telemetry=NO_TELEMETRY)
+    app = FastAPI(
+        title="GlitchFlow databuffer",
+        lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
+        docs_url=None,  # FastAPI's own pages load their scripts from the internet
+        redoc_url=None,
+    )
     app.state.buffer = buffer
     app.state.max_body = max_body
     for router in routers:

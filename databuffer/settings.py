@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gwservice.settings import Address, ListenAddress, ServiceSettings, Size
+from gwservice.settings import Address, ListenAddress, ServiceSettings, Size, SizeLimit
 
 FileName = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
 
@@ -41,9 +41,9 @@ class BufferSettings(ServiceSettings):
     ON_FROZEN: OnFrozen = Field(
         OnFrozen.REJECT, description="a segment that meets a frozen batch: `reject`, or `rotate` into the next one"
     )
-    MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="the largest request body")
     MAX_SAMPLES: int = Field(4_000_000, ge=1, description="the most samples of a segment")
-    MAX_META: Size = Field(Size(64_000), description="the largest `meta` of a segment, as compact JSON")
+    MAX_META: SizeLimit = Field(SizeLimit(64_000), description="the largest `meta` of a segment, as compact JSON")
     MAX_DEPTH: int = Field(16, ge=2, description="how deep a segment's JSON may be nested; itself is 1, `meta` 2")
     GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store a day of UTC; 0: unlimited")
     CALLER_SECRET_FILE: Path | None = Field(
@@ -52,7 +52,7 @@ class BufferSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _data_lie_on_the_volume(self) -> Self:
-        if self.DATAROOT.parent != self.DTVOLROOT:
+        if self.DATAROOT.absolute().parent != self.DTVOLROOT.absolute():
             message = f"DATAROOT {self.DATAROOT} is not a folder directly in DTVOLROOT {self.DTVOLROOT}"
             raise ValueError(message)
         return self

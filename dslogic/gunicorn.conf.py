@@ -1,4 +1,7 @@
-"""The gunicorn configuration of dslogic: `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`."""
+"""The gunicorn configuration of dslogic: `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`.
+
+Options on the command line and in GUNICORN_CMD_ARGS, such as `-b 127.0.0.1:5000`, replace what is set here.
+"""
 
 from typing import Any
 

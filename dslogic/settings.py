@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from gwservice.settings import BaseUrl, RoutePath, ServiceSettings, Size
+from gwservice.settings import BaseUrl, RoutePath, ServiceSettings, Size, SizeLimit
 
 
 class LogicSettings(ServiceSettings):
@@ -19,7 +19,7 @@ class LogicSettings(ServiceSettings):
     ENDP_CLEAN: RoutePath = Field("/cleanall", description="the buffer's route that archives")
     DB_BURL: BaseUrl = Field("http://127.0.0.1:8080", description="address of the buffer")
     MAX_SIZE: Size = Field(Size(50_000_000), description="bytes from which on a batch may be frozen")
-    MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="the largest request body")
     CALLER_SECRET_FILE: Path | None = Field(
         None, description="file with the secret that the gateway must present; without one, everybody is answered"
     )

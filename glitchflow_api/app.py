@@ -63,6 +63,8 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
+        docs_url=None,  # FastAPI's own pages load their scripts from the internet
+        redoc_url=None,
     )
     relay = Relay(client.upstream, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
     app.state.logic, app.state.events, app.state.relay = client, hub, relay

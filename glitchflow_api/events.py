@@ -36,6 +36,13 @@ _REPEAT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 15.0
 _ANSWER_SECONDS = 5.0
 _RETRY_MILLISECONDS = 2000
+#: Of a seq: those of a 64-bit number are in any case too large.
+_MOST_DIGITS = 18
+
+
+def parse_seq(text: str) -> int | None:
+    """Parse a `Last-Event-ID`; return None if it is no seq, such as the id of an event of another server."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 class SegmentNews(msgspec.Struct, frozen=True):

@@ -4,16 +4,36 @@ That command has its own server, which supports no TLS_CERT and no limits of con
 """
 
 import logging
+import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
 
 from glitchflow_api.app import start
 from glitchflow_api.settings import GatewaySettings
+from gwservice.logs import configure_logging
 
+# That server, which starts after this, would make as many processes, each with its own limits and metrics.
+os.environ.pop("WEB_CONCURRENCY", None)
 _settings = GatewaySettings.load()
 if _settings.TLS_CERT is not None:
     sys.stderr.write("glitchflow_api: TLS_CERT: only `python -m glitchflow_api` serves https; this command does not\n")
     sys.exit(2)
 app = start(_settings)
+_lifespan = app.router.lifespan_context
+
+
+@asynccontextmanager
+async def _with_our_log(app: FastAPI) -> AsyncIterator[None]:
+    """Log as under `python -m glitchflow_api`: the server of this command has configured its own log meanwhile."""
+    configure_logging("glitchflow_api")
+    async with _lifespan(app):
+        yield
+
+
+app.router.lifespan_context = _with_our_log
 logging.getLogger(__name__).warning(
     "HEADER_TIMEOUT, MAX_CONNECTIONS and, for streams, BODY_TIMEOUT are not in force here: "
     "only `python -m glitchflow_api` enforces them"

@@ -107,7 +107,7 @@ def described_stream() -> Responses:
     """Return the descriptions of an answer of server-sent events, and of the problems of its route."""
     schema = {"type": "string", "description": "events `overview`, `segments`, `problem`; their data are JSON"}
     answer = {"description": "an endless stream of events", "content": {EVENT_STREAM: {"schema": schema}}}
-    return {200: answer, **problems(422)}
+    return {200: answer, **problems()}
 
 
 def json_body(model: type) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
 from glitchflow_api.datapath import PATH
-from glitchflow_api.events import EventStream, Hub
+from glitchflow_api.docs_page import docs_file, docs_page
+from glitchflow_api.events import EventStream, Hub, parse_seq
 from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.models import CoverageQuery, SegmentQuery
@@ -36,7 +37,7 @@ async def _logic(request: Request) -> LogicClient:  # async: FastAPI would send 
 
 
 Logic = Annotated[LogicClient, Depends(_logic)]
-LastEventId = Annotated[int | None, Header(ge=0, lt=2**63, description="seq of the last event received")]
+LastEventId = Annotated[str, Header(description="seq of the last event received; any other text is ignored")]
 BatchId = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="as in the list of batches")]
 SegmentName = Annotated[str, Path(pattern=r"^[\w.-]+$", max_length=200, description="a file name")]
 
@@ -83,7 +84,7 @@ async def overview() -> Response:
 
 
 @router.get("/events", tags=["page"], responses=described_stream())
-async def events(request: Request, last_event_id: LastEventId = None) -> Response:
+async def events(request: Request, last_event_id: LastEventId = "") -> Response:
     """Send events as they happen: `overview` when something changed, `segments` that were stored, `problem`.
 
     The id of an event is a seq: a client that reconnects with the last one as `Last-Event-ID` receives the segments
@@ -93,7 +94,7 @@ async def events(request: Request, last_event_id: LastEventId = None) -> Respons
     hub: Hub = request.app.state.events
     gate: Gate = request.app.state.gate
     may_hear = partial(gate.still_allows, request.scope["context"], public.Scope.READ)
-    return EventStream(hub, hub.join(last_event_id), may_hear)
+    return EventStream(hub, hub.join(parse_seq(last_event_id)), may_hear)
 
 
 async def _offer(_: Request) -> Response:
@@ -229,6 +230,24 @@ async def static(
 ) -> Response:
     """Return a file of the status page."""
     return Relayed()
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    """Return the interactive documentation of the routes."""
+    return docs_page()
+
+
+@router.get("/docs/{name}", include_in_schema=False)
+async def docs_files(name: str) -> Response:
+    """Return a file of the interactive documentation."""
+    return docs_file(name)
+
+
+@router.get("/redoc", include_in_schema=False)
+async def redoc() -> Response:
+    """Redirect to the documentation, which used to be here in another form as well."""
+    return RedirectResponse("docs")
 
 
 @router.get("/problems", tags=["page"], responses=text("the page, as Markdown"), response_class=PlainTextResponse)

@@ -10,13 +10,15 @@ from glitchflow_api.access import COOKIE, Authenticator, Caller
 from glitchflow_api.errors import NotCaller, Unauthorized
 from glitchflow_api.openapi import answered, json_body, problems
 from gwservice.asgi import JsonBody
-from gwwire.decoding import decode_order
+from gwwire.decoding import InvalidRequest, decode_order
 from gwwire.public import Scope, SessionOrder, ThawOrder, Whoami
 
 router = APIRouter(tags=["access"])
 
 #: The characters of a credential in RFC 6750; all are allowed in a cookie.
 _CREDENTIAL = re.compile(r"[\w.~+/-]+=*", re.ASCII)
+#: Browsers silently drop a cookie whose name and value are longer together.
+_LONGEST = 4096 - len(COOKIE)
 
 
 async def _caller(request: Request) -> Caller:
@@ -52,6 +54,12 @@ async def begin_session(request: Request, body: JsonBody) -> Response:
     key = decode_order(SessionOrder, body).key
     if not _CREDENTIAL.fullmatch(key):
         raise Unauthorized("the credential is neither an API key nor a token")
+    if len(key) > _LONGEST:
+        raise InvalidRequest(
+            f"key: {len(key)} characters; a browser's cookie holds {_LONGEST}: "
+            "use an API key, or a token with fewer scopes and groups",
+            field="key",
+        )
     authenticator: Authenticator = request.app.state.authenticator
     await authenticator.identify(key)
     return _with_cookie(request, key, None)

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from gwservice.settings import Address, BaseUrl, ListenAddress, RoutePath, ServiceSettings, Size
+from gwservice.settings import Address, BaseUrl, ListenAddress, RoutePath, ServiceSettings, Size, SizeLimit
 from gwwire.public import AuthMode, Scope
 
 ScopeMap = Mapping[str, frozenset[Scope]]
@@ -45,7 +45,7 @@ class GatewaySettings(ServiceSettings):
     EVENTS_INTERVAL: float = Field(1.0, gt=0, le=60, description="seconds between two looks, while somebody listens")
     EVENTS_LISTENERS: int = Field(200, ge=1, description="how many may listen to /events")
     LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
-    MAX_BODY: Size = Field(Size(64_000_000), description="the largest request body")
+    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="the largest request body")
     HEADER_TIMEOUT: float = Field(10, gt=0, description="seconds for the headers of a request to come")
     BODY_TIMEOUT: float = Field(60, gt=0, description="seconds for a body to come, or for the next piece of a stream")
     MAX_CONNECTIONS: int = Field(1000, ge=1, description="connections at a time")

@@ -2,33 +2,42 @@
 
 import asyncio
 import hashlib
+import json
 import logging
 import re
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPException
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
-from jwt import PyJWK, PyJWKSet
-from jwt.exceptions import InvalidTokenError, PyJWTError
+from jwt import PyJWK
+from jwt.exceptions import InvalidSignatureError, InvalidTokenError, PyJWTError
 from jwt.types import Options
 
 from glitchflow_api.access import Caller, implied
 from glitchflow_api.errors import IssuerAway, Unauthorized
 from glitchflow_api.settings import GatewaySettings
 from gwservice.watched_file import WatchedFile
+from gwwire.agent import USER_AGENT
 from gwwire.public import Scope
 
 log = logging.getLogger(__name__)
 
-#: All asymmetric: a key that can check a signature cannot make one.
-_ALGORITHMS = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
-)
+#: The algorithms of each type of key (`kty`), or of its curve (`crv`). All are asymmetric: a key that can check a
+#: signature cannot make one.
+_ALGORITHMS = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+    "Ed25519": ("EdDSA", "Ed25519"),
+}
+_ALL_ALGORITHMS = tuple(chain(*_ALGORITHMS.values()))
 _FETCH_SECONDS = 5.0
 _MOST_BYTES = 1_000_000
 #: A key that the issuer has withdrawn is accepted for so long.
@@ -48,15 +57,29 @@ KeySet = tuple[PyJWK, ...]
 
 
 def parse_jwks(text: bytes) -> KeySet:
-    """Parse a JWKS without its keys of other kinds or for encryption; raise ValueError if no key remains."""
+    """Parse a JWKS: return each of its keys once for each algorithm that it may be used with.
+
+    Keys of other types, for encryption, and damaged ones are left out. Raise ValueError if none remains.
+    """
     try:
-        found = PyJWKSet.from_json(text.decode())
-    except (PyJWTError, AttributeError, TypeError) as error:
-        raise ValueError(f"no JWKS with a usable key: {error}") from error
-    keys = tuple(key for key in found.keys if key.algorithm_name in _ALGORITHMS and key.public_key_use in {None, "sig"})
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("no JWKS: it is nested too deeply") from None
+    found = document.get("keys") if isinstance(document, dict) else None
+    keys = tuple(chain(*map(_usable, found if isinstance(found, list) else ())))
     if not keys:
-        raise ValueError(f"no JWKS with a key for one of {', '.join(sorted(_ALGORITHMS))}")
+        raise ValueError(f"no JWKS with a key for one of {', '.join(_ALL_ALGORITHMS)}")
     return keys
+
+
+def _usable(jwk: Any) -> Iterator[PyJWK]:
+    if not isinstance(jwk, dict) or jwk.get("use") not in (None, "sig"):
+        return
+    fitting = _ALGORITHMS.get(str(jwk.get("crv") or jwk.get("kty")), ())
+    for algorithm in fitting:
+        if jwk.get("alg") in (None, algorithm):
+            with suppress(PyJWTError, ValueError, TypeError, AttributeError, KeyError):
+                yield PyJWK(jwk, algorithm)
 
 
 class KeysOfFile:
@@ -132,7 +155,8 @@ class KeysOfUrl:
 
 
 def _download(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as answer:  # noqa: S310 (an http address, see issuer_keys)
+    request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})  # noqa: S310 (an http address, see issuer_keys)
+    with urllib.request.urlopen(request, timeout=_FETCH_SECONDS) as answer:  # noqa: S310 (the same)
         text: bytes = answer.read(_MOST_BYTES)
     return text
 
@@ -153,7 +177,7 @@ class _Believed(NamedTuple):
 class Tokens:
     """Identifies callers by the tokens of one issuer.
 
-    The name is the token's `sub`; the scopes are those that JWT_SCOPES maps the words of its `scope` to.
+    The name is the token's `sub`; the scopes are those that JWT_SCOPES maps the words of its `scope` and `scp` to.
 
     Args:
         settings: the issuer, the audience, and the meaning of scopes.
@@ -190,33 +214,46 @@ class Tokens:
         known = self._believed.get(digest)
         if known is None or known.until <= self._clock():
             claims = await self._check(credential, keys)
-            until = min(self._clock() + _BELIEVED_SECONDS, float(claims["exp"]) + _LEEWAY_SECONDS)
+            until = min(self._clock() + _BELIEVED_SECONDS, claims["exp"] + _LEEWAY_SECONDS)
             known = _Believed(self._caller(claims), until)
             self._believe(digest, known)
         return known.caller
 
     async def _check(self, token: str, keys: KeySet) -> dict[str, Any]:
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            key = _find(keys, kid) or _find(await self._keys.renewed(), kid)
-            if key is None:
-                raise Unauthorized("the token is signed with a key that is not the issuer's")
-            audience, issuer, leeway = self._audience, self._issuer, _LEEWAY_SECONDS
-            return jwt.decode(token, key, _ALGORITHMS, _REQUIRED, audience=audience, issuer=issuer, leeway=leeway)
+            header = jwt.get_unverified_header(token)
+            if not (fitting := _find(keys, header)):
+                keys = await self._keys.renewed()
+                fitting = _find(keys, header)
+            if not fitting:
+                raise Unauthorized(_mismatch(keys, header))
+            claims = self._claims(token, fitting)
+            claims["exp"] = float(claims["exp"])
         except (InvalidTokenError, jwt.InvalidKeyError) as error:
             raise Unauthorized(f"the token is not valid: {error}") from error
+        except OverflowError:
+            raise Unauthorized("the token is not valid: its exp is no time") from None
         except RecursionError:  # anybody can send nested arrays as the header of a token
             raise Unauthorized("the token is not valid: it is nested too deeply") from None
+        if not claims["sub"] or not claims["sub"].isprintable():
+            raise Unauthorized("the token is not valid: its sub is empty, or has characters that cannot be printed")
+        return claims
+
+    def _claims(self, token: str, keys: Sequence[PyJWK]) -> dict[str, Any]:
+        """Return the claims of a token that one of the keys signed."""
+        audience, issuer, leeway = self._audience, self._issuer, _LEEWAY_SECONDS
+        for key in keys:
+            with suppress(InvalidSignatureError):
+                return jwt.decode(
+                    token, key, _ALL_ALGORITHMS, _REQUIRED, audience=audience, issuer=issuer, leeway=leeway
+                )
+        raise InvalidSignatureError("Signature verification failed")
 
     def _caller(self, claims: dict[str, Any]) -> Caller:
-        words = str(claims.get("scope", "")).split()
+        words = chain(*(part.split() for name in ("scope", "scp") for part in _texts(claims.get(name))))
         scopes: frozenset[Scope] = frozenset().union(*(self._scopes.get(word, frozenset()) for word in words))
-        group = claims.get(self._group_claim)
-        if isinstance(group, list) and group:
-            group = group[0]
-        if not isinstance(group, str) or not _GROUP.fullmatch(group):
-            group = None
-        return Caller(claims["sub"], group, implied(scopes))
+        group = next(iter(_texts(claims.get(self._group_claim))), "")
+        return Caller(claims["sub"], group if _GROUP.fullmatch(group) else None, implied(scopes))
 
     def _believe(self, digest: bytes, known: _Believed) -> None:
         self._believed.pop(digest, None)
@@ -225,8 +262,23 @@ class Tokens:
         self._believed[digest] = known
 
 
-def _find(keys: KeySet, kid: str | None) -> jwt.PyJWK | None:
-    """Return the key with this id, or the only key for a token without an id, or None."""
+def _find(keys: KeySet, header: Mapping[str, Any]) -> Sequence[PyJWK]:
+    """Return the keys that fit a token's header; if it has no key id, only a single one."""
+    kid, alg = header.get("kid"), header.get("alg")
+    fitting = [key for key in keys if key.algorithm_name == alg and kid in (None, key.key_id)]
+    return fitting if kid is not None or len(fitting) == 1 else ()
+
+
+def _mismatch(keys: KeySet, header: Mapping[str, Any]) -> str:
+    """Return why no key fits a token with this header."""
+    kid = header.get("kid")
     if kid is None:
-        return keys[0] if len(keys) == 1 else None
-    return next((key for key in keys if key.key_id == kid), None)
+        return "the token names no key (kid), and the issuer has several for its alg, or none"
+    if any(key.key_id == kid for key in keys):
+        return "the token is not valid: its alg is not one that the issuer's key is for"
+    return "the token is signed with a key that is not the issuer's"
+
+
+def _texts(claim: Any) -> Sequence[str]:
+    """Return the strings of a claim that is a string or an array."""
+    return [text for text in (claim if isinstance(claim, list) else [claim]) if isinstance(text, str)]

@@ -6,7 +6,6 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from gwclient.answers import decode_answer, decode_problem, error_of, parse_retry_after
 from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwwire.agent import USER_AGENT
 from gwwire.problems import PROBLEM_TYPE
 
 T = TypeVar("T")
@@ -91,9 +91,7 @@ class GatewayConnection:
     async def __aenter__(self) -> Self:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0)
-            self._session = self._owned = aiohttp.ClientSession(
-                connector=connector, headers={"User-Agent": f"gwclient/{version('glitchflow-datastore')}"}
-            )
+            self._session = self._owned = aiohttp.ClientSession(connector=connector, headers={"User-Agent": USER_AGENT})
         return self
 
     async def __aexit__(

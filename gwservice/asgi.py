@@ -135,6 +135,7 @@ def serve(  # noqa: PLR0913 (what differs between the services)
         port=address.port,
         loop="uvloop",
         http=limited(limits),
+        workers=1,  # without it, uvicorn would take the number from WEB_CONCURRENCY
         ws="none",  # no route is a WebSocket; a connection that became one would leave its protocol
         ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=log_config(service),

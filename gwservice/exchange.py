@@ -63,7 +63,7 @@ class Exchange:
         self._begun = False
         self._head = b""
         self._chunked = False
-        self._left = 0
+        self._left: int | None = 0
 
     async def run(self) -> None:
         """Call the application; close the connection if it does not complete the answer."""
@@ -177,10 +177,11 @@ class Exchange:
             lines.append(b"connection: close\r\n")
         if self._scope["method"] == "HEAD" or status in _WITHOUT_BODY:
             length = 0
-        elif length is None:
+        elif length is None and self._scope["http_version"] == "1.1":
             self._chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
-        self._left = length or 0
+        # The end of the connection is the end of an answer without a length to a client that knows no chunks.
+        self._left = length
         self._head = b"".join((*lines, b"\r\n"))
         if self._head.count(b"\n") != len(lines) + 1:
             raise RuntimeError("a header of the answer contains a line break")
@@ -191,9 +192,10 @@ class Exchange:
             return chunk if more else [*chunk, b"0\r\n\r\n"]
         if self._scope["method"] == "HEAD":
             return []
-        self._left -= len(body)
-        if self._left < 0 or (self._left and not more):
-            raise RuntimeError("the body of the answer has another length than its head says")
+        if self._left is not None:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the body of the answer has another length than its head says")
         return [body] if body else []
 
 

@@ -10,12 +10,15 @@ from importlib.metadata import version
 from itertools import accumulate
 from types import SimpleNamespace
 
-from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
+from prometheus_client import REGISTRY, disable_created_metrics, generate_latest, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+# Each service is one process. With PROMETHEUS_MULTIPROC_DIR, the library would count in files instead.
+values.ValueClass = values.MutexValue
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, which are never used
 

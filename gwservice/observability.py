@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
 from gwservice import tracing
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
@@ -10,7 +11,7 @@ from gwservice.body import ClientGone
 from gwservice.correlation import FROZEN, RequestContext, set_current_request
 from gwservice.logs import LogLimit
 from gwservice.metrics import count_request
-from gwservice.problems import send_problem
+from gwservice.problems import send_problem, send_whole
 from gwservice.relay import send_answer
 from gwservice.security import CallerSecret
 from gwservice.upstream import UpstreamProblem
@@ -64,12 +65,18 @@ class Edge:
         request = RequestContext(dict(scope["headers"]))
         set_current_request(request)
         scope["context"] = request
-        exchange = _Exchange(request, scope, send)
+        method = scope["method"]
+        if method == "HEAD":  # the handler answers a GET, of which only the head is sent
+            scope = {**scope, "method": "GET"}
+        exchange = _Exchange(request, scope, send, method)
         if self._traced:
-            tracing.begin_span(request, scope["method"])
+            tracing.begin_span(request, method)
         try:
             if self._admit is not None:
                 await self._admit(request, scope)
+            if target := _without_slash(scope):
+                await send_whole(exchange.send, HTTPStatus.TEMPORARY_REDIRECT, [(b"location", target)], b"")
+                return
             handler = self._handlers.get((scope["method"], scope["path"]))
             if handler is None:
                 await self._app(scope, receive, exchange.send)
@@ -83,23 +90,44 @@ class Edge:
                 request.span.end()
 
 
-class _Exchange:
-    __slots__ = ("_answered", "_began", "_request", "_scope", "_send")
+def _without_slash(scope: Scope) -> bytes | None:
+    """Return where a request for a route with slashes after it is redirected to, or None if it has none.
 
-    def __init__(self, request: RequestContext, scope: Scope, send: Send) -> None:
+    The address is relative, because the service does not know the prefix and the scheme that the client used.
+    """
+    path: bytes = scope["raw_path"]
+    route = path.rstrip(b"/")
+    if route == path or not route:
+        return None
+    query = scope["query_string"]
+    return b"../" * (len(path) - len(route)) + route.rpartition(b"/")[2] + (b"?" + query if query else b"")
+
+
+class _Exchange:
+    __slots__ = ("_answered", "_began", "_method", "_request", "_scope", "_send")
+
+    def __init__(self, request: RequestContext, scope: Scope, send: Send, method: str) -> None:
         self._request = request
         self._scope = scope
         self._send = send
+        self._method = method
         self._began = time.perf_counter()
         self._answered = False
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; its head ends the measurement and gets the headers of every answer."""
+        """Send a part of the answer; its head ends the measurement and gets the headers of every answer.
+
+        After the head of an answer to HEAD, which is complete then, everything is ignored.
+        """
         if message["type"] == "http.response.start":
             self._answered = True
             message["headers"] = [*message["headers"], *self._request.answer_headers]
             self._count(message["status"])
-        await self._send(message)
+            await self._send(message)
+            if self._method == "HEAD":
+                await self._send({"type": "http.response.body", "body": b""})
+        elif self._method != "HEAD":
+            await self._send(message)
 
     async def fail(self, error: Exception) -> None:
         """Answer with the problem that an error is, or raise the error again if an answer has begun."""
@@ -125,7 +153,7 @@ class _Exchange:
     def _count(self, status: int) -> None:
         scope = self._scope
         route = self._request.route or getattr(scope.get("route"), "path", _UNKNOWN_ROUTE)
-        count_answer(self._request, scope["method"], route, status, time.perf_counter() - self._began)
+        count_answer(self._request, self._method, route, status, time.perf_counter() - self._began)
 
 
 def count_answer(request: RequestContext, method: str, route: str, status: int, seconds: float) -> None:

@@ -2,14 +2,53 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Self
 
-from gwservice.asgi_types import Receive, Scope, Send
+from gwservice.asgi_types import Message, Receive, Scope, Send
 from gwservice.body import read_body
 from gwservice.correlation import RequestContext, note_relayed
 from gwservice.headers import ANSWER_HEADERS, REQUEST_HEADERS
 from gwservice.problems import send_whole
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import Answer, header_lines
+from gwwire.problems import ProblemCode, ProblemError
+
+#: Whole bodies in memory at a time, as a multiple of the largest one.
+_MOST_BODIES = 4
+
+
+class MemoryFull(ProblemError, code=ProblemCode.QUEUE_FULL):
+    """The bodies of the current requests are as large together as may be in memory."""
+
+
+class _Memory:
+    """The bytes that bodies may still take, over all requests."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.free = most
+
+
+class _Share:
+    """The part of one request in the memory for bodies, until it is answered."""
+
+    __slots__ = ("_memory", "_taken")
+
+    def __init__(self, memory: _Memory) -> None:
+        self._memory, self._taken = memory, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.free += self._taken
+
+    def take(self, count: int) -> None:
+        """Take bytes; raise MemoryFull if there are not so many."""
+        if count > self._memory.free:
+            detail = f"bodies of {self._memory.most} bytes are in memory already ({_MOST_BODIES} times MAX_BODY)"
+            raise MemoryFull(detail, retry_after=1)
+        self._memory.free -= count
+        self._taken += count
 
 
 class Relay:
@@ -25,13 +64,15 @@ class Relay:
     ) -> None:
         self.upstream = upstream
         self._max_body = max_body
+        self._memory = _Memory(_MOST_BODIES * max_body)
         self._body_seconds = body_seconds
         self._request_headers = request_headers
 
     async def ask(self, request: RequestContext, receive: Receive, target: bytes, headers: bytes = b"") -> Answer:
         """POST the whole body of a request, and return the complete answer; `headers` are passed down too."""
-        body = await read_body(receive, request.headers, limit=self._max_body, seconds=self._body_seconds)
-        return await self.upstream.request(b"POST", target, self._passed_down(request) + headers, body)
+        with _Share(self._memory) as share:
+            body = await self._read(share, request, receive)
+            return await self.upstream.request(b"POST", target, self._passed_down(request) + headers, body)
 
     async def relay(
         self, request: RequestContext, scope: Scope, receive: Receive, send: Send, target: bytes | None = None
@@ -41,13 +82,10 @@ class Relay:
         if target is None:
             query = scope["query_string"]
             target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        body: list[bytes] = []
-        if method in {"GET", "HEAD"}:
-            method = "GET"  # of a HEAD, the server sends only the head of this answer
-        else:
-            body = await read_body(receive, request.headers, limit=self._max_body, seconds=self._body_seconds)
-        headers = self._passed_down(request)
-        await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
+        with _Share(self._memory) as share:
+            body = [] if method == "GET" else await self._read(share, request, receive)
+            headers = self._passed_down(request)
+            await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
 
     async def stream(
         self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""
@@ -55,6 +93,19 @@ class Relay:
         """Relay a POST whose answer comes while its body is sent."""
         headers = self._passed_down(request) + headers
         await self._pass_back(send, self.upstream.converse(b"POST", target, headers, pieces))
+
+    async def _read(self, share: _Share, request: RequestContext, receive: Receive) -> list[bytes]:
+        """Read a whole body; a length that is not declared is counted as it comes."""
+
+        async def counted() -> Message:
+            message = await receive()
+            share.take(len(message.get("body", b"")))
+            return message
+
+        declared = int(request.headers.get(b"content-length", 0))
+        share.take(min(declared, self._max_body))
+        source = receive if declared else counted
+        return await read_body(source, request.headers, limit=self._max_body, seconds=self._body_seconds)
 
     def _passed_down(self, request: RequestContext) -> bytes:
         names = self._request_headers

@@ -11,6 +11,7 @@ import logging
 import math
 import urllib.parse
 from collections import deque
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, cast
 
 import httptools
@@ -173,6 +174,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._expects_continue = False
+        self._refusal = ""
         self._in_head = self._progress = True
         self._expect_headers()
 
@@ -187,6 +189,10 @@ class Connection(asyncio.Protocol):
         name, value = name.lower(), value.strip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            self._refusal = (
+                f"the body has the Transfer-Encoding {value.decode('latin-1')!r}; only `chunked` is supported"
+            )
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -210,9 +216,10 @@ class Connection(asyncio.Protocol):
             "state": self._app_state.copy(),
             **self._place,
         }
-        app, upgrade = self._app, self._parser.should_upgrade()
+        upgrade = self._parser.should_upgrade()
         if upgrade and not {b"content-length", b"transfer-encoding"}.isdisjoint(name for name, _ in self._headers):
-            app = _refuse_upgrade  # the parser would leave out the body
+            self._refusal = "a request with a body cannot ask for an Upgrade"  # the parser would leave out the body
+        app = partial(_refuse, self._refusal) if self._refusal else self._app
         keep_alive = version == "1.1" and self._parser.should_keep_alive() and not upgrade
         expects_continue = self._expects_continue and version == "1.1"
         exchange = Exchange(self, scope, app, keep_alive=keep_alive, expects_continue=expects_continue)
@@ -291,12 +298,13 @@ class Connection(asyncio.Protocol):
         self._idle_due = self.loop.time() + self._config.timeout_keep_alive
 
     def _give_up(self, code: ProblemCode, detail: str) -> None:
-        # If the answer to the request before is due, it is sent first; else a problem is the answer.
+        # If an answer to the request before, or a refusal of this one, is due, it is sent; else a problem is.
         if self.transport.is_closing():
             self.transport.abort()
             return
-        if self._exchange is not None and self._exchange.complete:
-            last = self._pipeline[-1] if self._pipeline and self._pipeline[-1].complete else self._exchange
+        if self._exchange is not None and (self._exchange.complete or self._refusal):
+            whole = [each for each in self._pipeline if each.complete or self._refusal]
+            last = whole[-1] if whole else self._exchange
             last.keep_alive, self._deaf, self._headers_due = False, True, math.inf
             return
         if self._exchange is None and self._in_head:
@@ -327,8 +335,8 @@ class _Refusal:
         await send_whole(send, problem.status, headers, encode_problem(problem))
 
 
-async def _refuse_upgrade(_: Scope, __: Receive, send: Send) -> None:
-    problem = make_problem(ProblemCode.BAD_REQUEST, "a request with a body cannot ask for an Upgrade")
+async def _refuse(detail: str, _: Scope, __: Receive, send: Send) -> None:
+    problem = make_problem(ProblemCode.BAD_REQUEST, detail)
     await send_whole(send, problem.status, problem_headers(problem), encode_problem(problem))
 
 

@@ -11,6 +11,8 @@ from gwservice.logs import LogFormat
 
 #: A number of bytes, written as `1048576`, `50MB` or `50MiB`.
 Size = Annotated[ByteSize, Field(ge=0)]
+#: The largest size of something; with 0, nothing could be sent.
+SizeLimit = Annotated[ByteSize, Field(ge=1)]
 
 
 class Address(NamedTuple):

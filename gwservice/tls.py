@@ -28,7 +28,8 @@ def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def _load(certificate: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Unlike that of `ssl.create_default_context`, it does not write the keys of connections to SSLKEYLOGFILE.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     try:
         for path in (certificate, key):

@@ -11,6 +11,7 @@ import msgspec
 from gwservice.correlation import onward_lines
 from gwservice.security import CallerSecret
 from gwservice.upstream_connection import Answer, MalformedAnswer, Origin, UpstreamConnection
+from gwwire.agent import USER_AGENT
 from gwwire.problems import ProblemCode, ProblemError
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Upstream:
         self._described = f"{name} at {url}"
         self._name = name
         self._origin = Origin.parse(url)
-        self._host = b" HTTP/1.1\r\nhost: %b\r\n" % self._origin.name
+        self._host = b" HTTP/1.1\r\nhost: %b\r\nuser-agent: %b\r\n" % (self._origin.name, USER_AGENT.encode())
         self._seconds = seconds
         self._secret = secret
         self._setting = setting

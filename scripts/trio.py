@@ -92,10 +92,7 @@ def describe(home: Path, ports: Ports) -> list[Service]:
         ),
         Service(
             "dslogic",
-            [
-                *(python, "-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py"),
-                *("-b", f"{_HOST}:{ports.logic}", "dslogic.app:create_app('default')"),
-            ],
+            [python, "-m", "dslogic", "-b", f"{_HOST}:{ports.logic}"],
             {"DB_BURL": buffer},
             logic,
         ),

@@ -15,6 +15,8 @@ from gwwire.public import StreamAnswer
 
 #: Unanswered segments of one request: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64
+#: Answers of one request that wait to be fetched; then it is read no further.
+_MOST_UNREAD = 4096
 
 _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
 
@@ -28,17 +30,18 @@ async def store_lines(
 ) -> AsyncGenerator[bytes]:
     """Store one segment per line; yield one answer line per line, several together if they are ready.
 
-    The request is read while answers wait to be fetched, because a client may send everything before it reads. If
-    `key` is the request's Idempotency-Key, line i has the key `KEY/i`. A line has at most `max_line` bytes.
+    The request is read while up to _MOST_UNREAD answers wait to be fetched, because a client may send much before it
+    reads. If `key` is the request's Idempotency-Key, line i has the key `KEY/i`. A line has at most `max_line` bytes.
     """
     answers: deque[Incoming | ProblemError] = deque()
     news = asyncio.Event()
-    in_flight = asyncio.Semaphore(_IN_FLIGHT)
+    in_flight, unread = asyncio.Semaphore(_IN_FLIGHT), asyncio.Semaphore(_MOST_UNREAD)
 
     async def read() -> None:
         try:
             index = 0
             async for line in split_lines(chunks, max_line):
+                await unread.acquire()
                 await in_flight.acquire()
                 answer = await _submit(ingest, line, None if key is None else f"{key}/{index}", group)
                 if isinstance(answer, Incoming):
@@ -63,6 +66,7 @@ async def store_lines(
             lines = []
             while answers and (isinstance(answers[0], ProblemError) or answers[0].answered.done()):
                 lines.append(_encode(answers.popleft()))
+                unread.release()
             yield b"".join(lines)
         await reader
     finally:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from gwclient.answers import parse_retry_after
 from gwclient.client import Retry
 from gwclient.errors import InvalidSource, SourceUnreachable, one_line
+from gwwire.agent import USER_AGENT
 
 _CHUNK = 2**16
 _KEPT_UNUSED_S = 30 * 86400.0
@@ -68,10 +69,10 @@ class Downloads:
     def _fetch_rest(self, url: str, partial: Path, version: Path) -> None:
         import requests  # noqa: PLC0415 (comes with gwosc, and is not needed by other sources)
 
-        headers = {}
+        headers = {"User-Agent": USER_AGENT}
         if partial.exists() and version.exists():
             there, known = partial.stat().st_size, version.read_text()
-            headers = {"Range": f"bytes={there}-", "If-Range": known} if there and known else {}
+            headers |= {"Range": f"bytes={there}-", "If-Range": known} if there and known else {}
         try:
             with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
                 status = response.status_code

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from databuffer.app import create_app, create_buffer
-from databuffer.ingest.ndjson import LineTooLarge, split_lines, store_lines
+from databuffer.ingest.ndjson import _MOST_UNREAD, LineTooLarge, split_lines, store_lines
 from databuffer.settings import BufferSettings
 from tests.support.segments import BAD_BODIES, segment_body
 
@@ -118,6 +118,30 @@ async def test_a_line_in_very_many_pieces_is_put_together_once() -> None:
         yield b"\nb"
 
     assert [line async for line in split_lines(pieces(), many)] == [b"a" * many, b"b"]
+
+
+@pytest.mark.anyio
+async def test_a_request_whose_answers_nobody_fetches_is_read_no_further(settings: BufferSettings) -> None:
+    buffer = create_buffer(settings)
+    await buffer.open()
+    count, sent = 3 * _MOST_UNREAD, 0
+
+    async def lines() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < count:
+            sent += 1
+            yield b"no JSON\n"
+
+    answering = store_lines(buffer.ingest, lines(), key=None, max_line=10**6)
+    received = await anext(answering)
+    before = 0
+    while sent != before:  # until it reads no more
+        before = sent
+        await asyncio.sleep(0.2)
+    assert sent <= 2 * _MOST_UNREAD
+    received += b"".join([part async for part in answering])
+    assert received.count(b"\n") == sent == count
+    await buffer.close()
 
 
 @pytest.mark.anyio

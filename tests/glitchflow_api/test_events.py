@@ -125,9 +125,14 @@ def test_more_than_may_listen_are_told_to_come_again(trio: Trio) -> None:
             stream.__exit__(None, None, None)
 
 
-def test_a_strange_last_event_id_is_refused(trio: Trio) -> None:
-    with EventStream(trio.url, -1) as events:
-        assert events.status == 422
+@pytest.mark.parametrize("last", ["abc", "-1", "", "1.5", "9" * 19, "9" * 5000, "\xb2", "3 4"])
+def test_a_last_event_id_of_another_server_means_from_now_on(trio: Trio, last: str) -> None:
+    store(trio, 1)
+    with EventStream(trio.url, last) as events:
+        assert events.status == 200
+        assert events.until("overview", n_itm=1)
+        store(trio, 1)
+        assert len(events.next("segments").data["items"]) == 1
 
 
 def test_a_tier_that_is_away_is_told_once_and_its_return_too(start_trio: Callable[..., Trio]) -> None:

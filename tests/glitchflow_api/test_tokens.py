@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -99,12 +100,21 @@ async def test_a_good_token_tells_who_the_caller_is_and_what_they_may_do(
         ("", set()),
         (None, set()),
         (17, set()),
+        (["storage.read:/", "compute.create openid", 5], {"read", "train"}),
     ],
 )
 async def test_scopes_mean_what_the_setting_says_and_nothing_more(
     issuer: Issuer, key: rsa.RSAPrivateKey, scope: Any, allowed: set[str]
 ) -> None:
     assert (await tokens(issuer).identify(token(key, scope=scope))).scopes == allowed
+
+
+@pytest.mark.parametrize("scp", ["storage.read:/ compute.create", ["storage.read:/", "compute.create"]])
+async def test_scopes_may_stand_in_scp_too(issuer: Issuer, key: rsa.RSAPrivateKey, scp: Any) -> None:
+    assert (await tokens(issuer).identify(token(key, scope=None, scp=scp))).scopes == {"read", "train"}
+    assert (await tokens(issuer).identify(token(key, scope="storage.create:/", scp=scp))).scopes == {
+        *("read", "train", "stream")
+    }
 
 
 async def test_a_site_chooses_what_scopes_mean(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
@@ -148,6 +158,36 @@ async def test_every_usual_kind_of_signature_is_taken(issuer: Issuer, algorithm:
     assert await tokens(issuer).identify(token(key, algorithm=algorithm)) == ALICE
 
 
+async def test_every_key_of_an_id_whose_algorithm_fits_is_tried(
+    issuer: Issuer, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
+) -> None:
+    issuer.publish(*(public_jwk(each, "k1", alg=alg) for alg, each in (("RS256", key), ("RS512", other))))
+    known = tokens(issuer)
+    assert await known.identify(token(key)) == ALICE
+    assert await known.identify(token(other, algorithm="RS512")) == ALICE
+    assert "alg" in await refusal(known, token(key, algorithm="RS384"))
+    issuer.publish(public_jwk(other, "k1", alg="RS256"), public_jwk(key, "k1", alg="RS256"))
+    assert await tokens(issuer).identify(token(key)) == ALICE
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
+async def test_a_key_without_an_algorithm_is_for_every_algorithm_of_its_type(
+    issuer: Issuer, key: rsa.RSAPrivateKey, algorithm: str
+) -> None:
+    issuer.publish(public_jwk(key, "k1"))
+    assert await tokens(issuer).identify(token(key, algorithm=algorithm)) == ALICE
+
+
+@pytest.mark.parametrize(
+    "bad", ["k1", None, {}, {"kty": "RSA"}, {"kty": "RSA", "n": 5, "e": "AQAB"}, {"kty": "EC", "crv": "P-256", "x": ""}]
+)
+async def test_a_damaged_key_of_the_issuer_does_not_disable_the_others(
+    issuer: Issuer, key: rsa.RSAPrivateKey, bad: Any
+) -> None:
+    issuer.publish(bad, public_jwk(key, "k1"))
+    assert await tokens(issuer).identify(token(key)) == ALICE
+
+
 # ---- what is refused
 
 
@@ -157,6 +197,9 @@ async def test_every_usual_kind_of_signature_is_taken(issuer: Issuer, algorithm:
         ({"exp": int(time.time()) - 60}, "expired"),
         ({"exp": None}, "exp"),
         ({"exp": "soon"}, "exp"),
+        ({"exp": 10**400}, "exp"),
+        *(({"exp": bad}, "Expiration") for bad in (math.inf, math.nan, "1e400")),
+        ({"nbf": 10**400}, "not yet valid"),
         ({"nbf": int(time.time()) + 600}, "not yet valid"),
         ({"aud": "https://another.example.org"}, "[Aa]udience"),
         ({"aud": None}, "aud"),
@@ -165,6 +208,7 @@ async def test_every_usual_kind_of_signature_is_taken(issuer: Issuer, algorithm:
         ({"iss": None}, "iss"),
         ({"sub": None}, "sub"),
         ({"sub": 5}, "[Ss]ubject"),
+        *(({"sub": sub}, "sub") for sub in ("", "\ud800", "alice\n", "\x00")),
     ],
 )
 async def test_a_token_that_is_not_for_us_or_not_for_now_is_refused(
@@ -447,6 +491,16 @@ def test_the_gateway_takes_tokens_of_its_issuer(issuer: Issuer, key: rsa.RSAPriv
         assert client.get("/stats").json()["code"] == "unauthorized"
         assert client.post("/session", json={"key": signed}).status_code == 204
         assert client.get("/whoami").json()["name"] == "alice"
+
+
+def test_a_token_too_long_for_a_cookie_begins_no_session(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    with TestClient(create_app(settings(JWT_JWKS=issuer.url))) as client:
+        long = token(key, wlcg=["/group"] * 500)
+        answer = client.post("/session", json={"key": long})
+        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "invalid-request", "key")
+        assert f"{len(long)} characters; a browser's cookie holds 4086" in answer.json()["detail"]
+        assert "set-cookie" not in answer.headers
+        assert client.get("/whoami", headers={"Authorization": f"Bearer {long}"}).json()["name"] == "alice"
 
 
 def test_an_issuer_that_is_away_is_our_fault_and_closes_no_open_route(

@@ -117,7 +117,8 @@ def test_an_events_name_is_enough_for_all_its_detectors_to_arrive_bit_for_bit(ga
 @with_open_data
 def test_without_arguments_the_window_comes_from_the_environment(gateway: StandInGateway) -> None:
     with GwoscServer(OPEN_DATA) as gwosc:
-        done = in_a_process(GWID="GW150914", DTCID="L1", INF="-1", SUP="1", SRV=gateway.url, GWOSC_SERVER_URL=gwosc.url)
+        window = {"GWID": "GW150914", "DTCID": "L1", "INF": "-1", "SUP": "1", "MAX_SIZE": "2000"}
+        done = in_a_process(**window, SRV=gateway.url, GWOSC_SERVER_URL=gwosc.url)
     assert done.code == 0, done.err
     _, samples = received(gateway, "L1")
     assert len(samples) == 2 * 4096

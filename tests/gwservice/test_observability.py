@@ -62,3 +62,28 @@ def test_an_answer_that_is_no_failure_leaves_no_line(client: TestClient, caplog:
     client.get("/things/good")
     client.get("/nothing")
     assert not [record for record in caplog.records if record.name.startswith("gwservice")]
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/things/", "../things"),
+        ("/things/a%2Fb/?c=d&e", "../a%2Fb?c=d&e"),
+        ("/things///", "../../../things"),
+        ("//evil.example/", "../evil.example"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_a_slash_too_many_is_redirected_without_naming_scheme_host_or_prefix(
+    client: TestClient, method: str, path: str, location: str
+) -> None:
+    answer = client.request(method, f"http://testserver{path}", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, location)
+    assert client.get("/").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/things/good", "/things/bad", "/nothing"])
+def test_head_is_answered_as_get_without_a_body(client: TestClient, path: str) -> None:
+    get, head = (client.request(method, path, headers={"X-Request-ID": "abc"}) for method in ("GET", "HEAD"))
+    assert (head.status_code, head.headers, head.content) == (get.status_code, get.headers, b"")
+    assert int(head.headers["content-length"]) == len(get.content)

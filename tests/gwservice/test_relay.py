@@ -8,7 +8,7 @@ import pytest
 
 from gwservice.asgi_types import Message, Scope
 from gwservice.correlation import RequestContext, set_current_request
-from gwservice.relay import Relay
+from gwservice.relay import MemoryFull, Relay
 from gwservice.upstream import Upstream, UpstreamInvalid
 from tests.support.raw_server import Talk, raw_server
 
@@ -114,3 +114,31 @@ async def test_a_large_answer_is_read_no_faster_than_the_client_reads_it() -> No
         await relaying
     assert sum(len(message["body"]) for message in client.messages[1:]) == 64 * MEGABYTE
     assert (b"content-length", b"%d" % (64 * MEGABYTE)) in client.messages[0]["headers"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_bodies_beyond_what_may_be_in_memory_are_refused_until_others_are_answered(*, declared: bool) -> None:
+    answering = threading.Event()
+
+    def answers_later(talk: Talk) -> None:
+        talk.request()
+        answering.wait(20)
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def large() -> Message:
+        return {"type": "http.request", "body": b"." * 100, "more_body": False}
+
+    headers = {b"content-length": b"100"} if declared else {}
+    with (
+        raw_server(*[answers_later] * 5) as server,
+        closing(Upstream(server.url, "dslogic")) as upstream,
+    ):
+        relay = relay_to(upstream)
+        asked = [asyncio.create_task(relay.ask(RequestContext(headers), large, b"/stream")) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(MemoryFull, match="bodies of 400 bytes are in memory already") as refused:
+            await relay.ask(RequestContext(headers), large, b"/stream")
+        assert (refused.value.problem().status, refused.value.retry_after) == (503, 1)
+        answering.set()
+        assert [answer.body() for answer in await asyncio.gather(*asked)] == [b"ok"] * 4
+        assert (await relay.ask(RequestContext(headers), large, b"/stream")).status == 200

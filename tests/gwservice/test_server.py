@@ -76,18 +76,40 @@ async def test_a_body_may_come_in_chunks_and_after_the_server_said_so() -> None:
     assert b"POST /? strain" in answer
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_an_answer_without_a_length_comes_in_chunks_and_one_to_head_has_no_body(version: str) -> None:
+async def test_an_answer_without_a_length_comes_in_chunks_or_until_the_end_and_one_to_head_has_no_body() -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"st", "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         await send({"type": "http.response.body", "body": b"rain"})
 
-    close = b" HTTP/%b\r\nHost: x\r\nConnection: close\r\n\r\n" % version.encode()
+    head = b" HTTP/%b\r\nHost: x\r\nConnection: %b\r\n\r\n"
     async with served(app) as port:
-        assert (await talk(port, b"GET /" + close)).endswith(b"\r\n\r\n2\r\nst\r\n4\r\nrain\r\n0\r\n\r\n")
-        assert (await talk(port, b"HEAD /" + close)).endswith(b"close\r\n\r\n")
+        answer = await talk(port, b"GET /" + head % (b"1.1", b"close"))
+        assert answer.endswith(b"transfer-encoding: chunked\r\n\r\n2\r\nst\r\n4\r\nrain\r\n0\r\n\r\n")
+        for connection in (b"close", b"keep-alive"):
+            answer = await talk(port, b"GET /" + head % (b"1.0", connection))
+            assert answer.endswith(b"connection: close\r\n\r\nstrain")
+            assert b"transfer-encoding" not in answer
+        for version in (b"1.0", b"1.1"):
+            assert (await talk(port, b"HEAD /" + head % (version, b"close"))).endswith(b"close\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"deflate,chunked", b"gzip", b"identity"]
+)
+async def test_a_transfer_coding_that_is_not_undone_is_refused_by_name(coding: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: %b\r\n\r\n"
+    async with served(echo) as port:
+        refused = await talk(port, head % coding + b"2\r\nst\r\n0\r\n\r\n")
+        assert (await talk(port, head % b"Chunked" + b"2\r\nst\r\n0\r\n\r\n")).endswith(b"POST /? st")
+        after_another = await talk(
+            port, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" + head % coding + b"2\r\nst\r\n0\r\n\r\n"
+        )
+    assert refused.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"Transfer-Encoding '" + coding[:4] in refused
+    assert after_another.count(b"HTTP/1.1 ") == 2
+    assert after_another.endswith(refused.partition(b"\r\n\r\n")[2])
 
 
 async def test_the_rest_of_a_request_that_was_answered_early_is_no_request() -> None:

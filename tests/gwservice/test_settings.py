@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,23 @@ def test_a_route_may_be_written_without_a_slash_and_a_base_url_with_one(text: st
 
 
 @pytest.mark.parametrize(
+    ("volume", "data"),
+    [
+        ("data/", "data/datavar/"),
+        ("./data", "data/datavar"),
+        (".", "datavar"),
+        ("../data", "../data/datavar"),
+        (f"{Path.cwd()}/data", "data/datavar"),
+        ("data", f"{Path.cwd()}/data/datavar/"),
+    ],
+)
+def test_folders_may_be_relative_to_the_working_directory(volume: str, data: str) -> None:
+    assert BufferSettings.model_validate({"DTVOLROOT": volume, "DATAROOT": data})
+    with pytest.raises(ValueError, match="is not a folder directly in DTVOLROOT"):
+        BufferSettings.model_validate({"DTVOLROOT": volume, "DATAROOT": f"{data}/deeper"})
+
+
+@pytest.mark.parametrize(
     ("text", "address"),
     [
         (":8080", Address("0.0.0.0", 8080)),
@@ -62,6 +80,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     [
         (["-m", "databuffer"], "SERVURL", "nowhere"),
         (["-m", "databuffer"], "WCHSZ", "0"),
+        (["-m", "databuffer"], "MAX_META", "0"),
         (["-m", "databuffer"], "DATAROOT", "/elsewhere/data"),
         (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "big"),
         (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "-1"),
@@ -92,3 +111,15 @@ def test_an_address_that_cannot_be_one_stops_the_service_with_one_line(
         LogicSettings.load()
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"dslogic: setting DB_BURL={url!r}: ")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0MB", "0.5"])
+@pytest.mark.parametrize("settings", [BufferSettings, LogicSettings, GatewaySettings])
+def test_a_service_that_could_take_no_body_does_not_start(
+    settings: type[ServiceSettings], value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAX_BODY", value)
+    with pytest.raises(SystemExit, match="2"):
+        settings.load()
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"setting MAX_BODY={value!r}: " in line

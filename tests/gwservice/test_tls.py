@@ -30,6 +30,16 @@ def test_files_that_are_no_certificate_and_its_key_are_refused(tmp_path: Path, w
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("file", ["keys.log", "missing/keys.log"])
+def test_the_keys_of_connections_are_not_written_to_a_file_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / file))
+    context = server_tls(*Authority(tmp_path).certify("service"))
+    assert context.keylog_filename is None
+    assert not (tmp_path / file).exists()
+
+
 @pytest.mark.parametrize("alone", ["TLS_CERT", "TLS_KEY"])
 def test_one_without_the_other_is_no_setting(alone: str) -> None:
     with pytest.raises(ValueError, match="TLS_CERT and TLS_KEY go together"):

@@ -170,6 +170,24 @@ def test_everything_is_asked_behind_the_prefix(page: Page, proxied: str) -> None
     assert [url for url in asked if not url.startswith((proxied, "data:", "blob:"))] == []
 
 
+def test_the_documentation_needs_no_other_server_and_sends_requests_behind_the_prefix(
+    proxied: str, browser: Browser
+) -> None:
+    page, complaints = open_page(browser, "about:blank", viewport={"width": 1200, "height": 900})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(_address(request)))
+    page.goto(f"{proxied}/docs/")
+    expect(page.locator(".opblock-summary-path").first).to_be_visible()
+    assert page.url == f"{proxied}/docs"
+    page.locator("#operations-probes-healthz_healthz_get .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table td.response-col_status").last).to_contain_text("200")
+    assert f"{proxied}/healthz" in asked
+    assert [url for url in asked if not url.startswith((proxied, "data:", "blob:"))] == []
+    assert complaints.told == []
+
+
 def _address(request: Request) -> str:
     return request.url
 

@@ -27,7 +27,7 @@ class EventStream:
 
     """
 
-    def __init__(self, url: str, last: int | None = None, *, key: str | None = None) -> None:
+    def __init__(self, url: str, last: int | str | None = None, *, key: str | None = None) -> None:
         place = urlsplit(url)
         self._connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
         headers = {} if last is None else {"Last-Event-ID": str(last)}

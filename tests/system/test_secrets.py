@@ -138,7 +138,7 @@ def read_every_page(run: Run) -> None:
     with httpx2.stream("GET", f"{run.trio.url}/events", headers={"Authorization": f"Bearer {run.key}"}) as events:
         run.said["the events"] = next(events.iter_bytes())
     lower = {
-        "databuffer": ("/stat", "/dstat", "/dumpF", "/dumpLogF", "/overview", "/metrics", "/docs", "/openapi.json"),
+        "databuffer": ("/stat", "/dstat", "/dumpF", "/dumpLogF", "/overview", "/metrics", "/openapi.json"),
         "dslogic": ("/", "/bufstat", "/dsdesc", "/dumpf", "/dumpflog", "/overview", "/metrics", "/static/page.js"),
     }
     for service in run.trio.services[:2]:

@@ -123,17 +123,20 @@ def test_the_gateway_runs_under_fastapis_own_command(start_trio: Callable[..., T
     trio = start_trio(tiers=2)
     port = free_ports().api
     command = [sys.executable, "-m", "fastapi", "run", "glitchflow_api/main.py", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "DS_BURL": trio.url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    log = trio.home / "gateway.log"
+    with log.open("wb") as output:
+        environment = {**os.environ, "DS_BURL": trio.url, "WEB_CONCURRENCY": "auto"}
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
             wait_for(lambda: client.get("/readyz").status_code == 200)
             answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
             assert answer.json()["resp"] == "CREATED"
+            assert client.get("/readyz", headers={"Connection": "close"}).status_code == 200
     finally:
         process.terminate()
         process.wait(15)
+    assert "/readyz" not in log.read_text()  # as under `python -m`: no line for each request
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -191,7 +194,7 @@ def test_the_supervisor_stops_all_cleanly(supervised: Supervised, tmp_path: Path
     process, url = supervised()
     httpx2.post(f"{url}/streamdata", content=segment_body(1), headers=JSON)
     services = children_of(process)
-    assert set(services) == {"databuffer", "gunicorn", "glitchflow_api"}
+    assert set(services) == {"databuffer", "dslogic", "glitchflow_api"}
     process.send_signal(stop)
     _, output = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -251,7 +254,7 @@ def test_a_port_that_cannot_be_used_is_named(tmp_path: Path, ports: dict[str, st
     assert (done.returncode, done.stderr) == (1, said)
 
 
-@pytest.mark.parametrize("victim", ["databuffer", "gunicorn", "glitchflow_api"])
+@pytest.mark.parametrize("victim", ["databuffer", "dslogic", "glitchflow_api"])
 def test_a_dying_service_takes_the_rest_down(supervised: Supervised, victim: str) -> None:
     process, _ = supervised()
     services = children_of(process)

@@ -15,8 +15,14 @@ from py_compile import PycInvalidationMode
 _FOLDERS = {"__pycache__", "tests", "test", "include"}
 #: Named like tests, but imported by its own package.
 _KEPT = {"astropy/tests"}
-#: Packages of which only these files are needed: plotly is installed for its JavaScript, with which the page draws.
-_ONLY: dict[str, set[str]] = {"plotly": {"package_data/plotly.min.js"}, "_plotly_utils": set(), "narwhals": set()}
+#: Packages of which only these files are needed: plotly is installed for its JavaScript, with which the page draws,
+#: fastapi-swagger for that of /docs.
+_ONLY: dict[str, set[str]] = {
+    "plotly": {"package_data/plotly.min.js"},
+    "_plotly_utils": set(),
+    "narwhals": set(),
+    "fastapi_swagger": {"__init__.py", "resources/swagger-ui-bundle.js", "resources/swagger-ui.css"},
+}
 _ENDINGS = {".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cpp", ".h", ".hpp", ".f", ".f90", ".a", ".pyc"}
 
 
