@@ -40,7 +40,8 @@ class Exclusion(NamedTuple):
 class Quality:
     """The data-quality bits of strain."""
 
-    names: tuple[str, ...]  # the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass
+    #: The name of each bit, the lowest first, as "CBC_CAT1", or ""; a set bit says that the data pass.
+    names: tuple[str, ...]
     mask: NDArray[np.unsignedinteger[Any]]  # shape [intervals], unsigned integers
     t0: float  # GPS seconds of the first interval
     dt: float  # the length of an interval, s
@@ -52,7 +53,7 @@ class Quality:
         if not 0 <= first < last <= len(self.mask):
             return []
         common = int(np.bitwise_and.reduce(self.mask[first:last]))
-        return [name for bit, name in enumerate(self.names) if common >> bit & 1]
+        return [name for bit, name in enumerate(self.names) if name and common >> bit & 1]
 
 
 @dataclass(frozen=True, eq=False)

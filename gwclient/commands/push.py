@@ -136,7 +136,8 @@ def push_command(options: PushOptions, connection: Connection, **chosen: Any) ->
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = _Wanted(**chosen)
     if wanted.stdin:
-        send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length), options, connection)
+        unread: list[str] = []
+        send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length, unread), unread, options, connection)
     elif wanted.open_data:
         source = _open_data(wanted, connection)
         runs = list(source.runs())

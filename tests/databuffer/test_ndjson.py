@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from databuffer.app import create_app, create_buffer
-from databuffer.ingest.ndjson import LineTooLarge, split_lines, store_lines
+from databuffer.ingest.ndjson import LineKeys, LineTooLarge, split_lines, store_lines
 from databuffer.settings import BufferSettings
 from tests.support.segments import BAD_BODIES, segment_body
 
@@ -136,7 +136,7 @@ async def test_bad_lines_whose_answers_nobody_fetches_are_neither_kept_nor_told_
 
     tracemalloc.start()
     try:
-        answering = store_lines(buffer.ingest, lines(), key=None, max_line=10**6)
+        answering = store_lines(buffer.ingest, lines(), keys=LineKeys(None, None), max_line=10**6)
         assert b"invalid-json" in await anext(answering)
         await all_read.wait()
         while buffer.ingest.waiting:  # noqa: ASYNC110 (no event of the test's own)
