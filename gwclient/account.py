@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gwclient.push import Ending, Report
-from gwclient.strain import LeftOut, Span, join_spans
+from gwclient.strain import LeftOut, Span, gps_text, join_spans
 
 #: Lines about what could not be read.
 _MOST_SHOWN = 20
@@ -71,6 +71,6 @@ def _count(segments: int) -> str:
 
 def _spans_text(spans: Sequence[Span]) -> str:
     return ", ".join(
-        f"{channel} " + " ".join("[{}, {})".format(*(repr(gps).removesuffix(".0") for gps in pair)) for pair in joined)
+        f"{channel} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
         for channel, joined in join_spans(spans).items()
     )

@@ -68,7 +68,8 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
     The spool holds each piece until it is acknowledged. While the datastore is frozen or does not answer, which is
     asked again every `poll` s, the strain goes on and the spool fills; pieces that are due while it is full are
     dropped. If `stop` is set, the pieces that wait stay in the spool. `pace` is updated; `say` is called with each
-    line for people; `salt` is that of `push`. The report's `unsent` are the pieces that were dropped, and those that still wait.
+    line for people; `salt` is that of `push`. The report's `unsent` are the pieces that were dropped, and those that
+    still wait.
     """
     report = Report()
     ending = asyncio.Event()

@@ -83,6 +83,16 @@ def gps_of(t0: float, k: int, dt: float) -> float:
     return float(Fraction(t0) + k * sample_period(dt))
 
 
+def gps_text(gps: float) -> str:
+    """Return a GPS time in full, as people write it."""
+    return repr(gps).removesuffix(".0")
+
+
+def window_text(start: float, stop: float) -> str:
+    """Return the words ` in GPS [start, stop)`, or none if the window has no end."""
+    return f" in GPS [{gps_text(start)}, {gps_text(stop)})" if math.isfinite(start) or math.isfinite(stop) else ""
+
+
 def join_spans(spans: Iterable[Span]) -> dict[str, list[tuple[float, float]]]:
     """Return the (start, stop) pairs of each channel in order, those that touch or overlap joined."""
     by_channel: dict[str, list[tuple[float, float]]] = {}

@@ -14,7 +14,7 @@ import numpy as np
 from gwclient.errors import InvalidSource
 from gwclient.sources.frames import read_frames
 from gwclient.sources.recording import Recording, read_hdf5
-from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span
+from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, window_text
 from gwwire.spans import distance, first_sample, sampling
 
 _FRAME_SUFFIX = ".gwf"
@@ -40,7 +40,7 @@ def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], l
     wanted = [(span[0], path) for span, path in spans if span and span[0] < stop and start < span[1]]
     if not wanted:
         raise InvalidSource(
-            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf in GPS [{start!r}, {stop!r})"
+            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf{window_text(start, stop)}"
         )
     return [path for _, path in sorted(wanted)], unnamed
 
@@ -124,7 +124,7 @@ class FileSource:
     def runs(self) -> Iterator[Run]:
         """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time."""
         if not self._parts:
-            raise InvalidSource(f"no file has strain in GPS [{self.start!r}, {self.stop!r})")
+            raise InvalidSource(f"no file has strain{window_text(self.start, self.stop)}")
         return self._readable_runs()
 
     def _readable_runs(self) -> Iterator[Run]:
@@ -134,7 +134,7 @@ class FileSource:
                 run = self._run(part)
             except InvalidSource as error:
                 stop = part.recording.gps(part.last)
-                self._fail(f"{error} ({part.recording.channel} in GPS [{part.t0!r}, {stop!r}))", part.file.path)
+                self._fail(f"{error} ({part.recording.channel}{window_text(part.t0, stop)})", part.file.path)
                 continue
             readable = True
             yield run
@@ -173,7 +173,9 @@ class FileSource:
     @cached_property
     def _parts(self) -> list[_Part]:
         parts: list[_Part] = []
-        for _, of_channel in groupby(sorted(self._recordings, key=_in_channels), key=lambda each: _in_channels(each)[:2]):
+        for _, of_channel in groupby(
+            sorted(self._recordings, key=_in_channels), key=lambda each: _in_channels(each)[:2]
+        ):
             covered = self.start
             for file, recording in of_channel:
                 first, last, unread = map(recording.first_sample, (self.start, self.stop, covered))

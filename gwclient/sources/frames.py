@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
 from gwclient.sources.recording import MOST_BITS, Recording, check_grid, check_readable
-from gwclient.strain import Quality, gps_of
+from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
 
 _SIGNATURE = b"IGWD"
@@ -89,7 +89,7 @@ def _by_gwframe(path: Path, channels: Sequence[str], tell: Callable[[str], objec
 
 
 def _part(path: Path, channel: str, frame: Any, names: Sequence[str], details: Any) -> _Part:
-    where = f"{path}: {channel} in GPS [{frame.start!r}, {frame.start + frame.duration!r})"
+    where = f"{path}: {channel}{window_text(frame.start, frame.start + frame.duration)}"
 
     def load() -> Any:
         return _read(path, channel, frame.index, f"{where} is missing or damaged")
@@ -180,7 +180,9 @@ def _as_recording(path: Path, series: Any) -> Recording:
     strain = np.asarray(series.value, dtype=np.float64)
     t0, dt = float(series.t0.value), float(series.dt.value)
     channel = str(series.name)
-    return Recording(path, channel.partition(":")[0], channel, t0, dt, len(strain), None, lambda first, last: strain[first:last])
+    return Recording(
+        path, channel.partition(":")[0], channel, t0, dt, len(strain), None, lambda first, last: strain[first:last]
+    )
 
 
 def _choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -77,6 +77,35 @@ def test_the_requests_key_makes_one_for_each_line(client: TestClient) -> None:
     assert client.get("/stat").json()["n_itm"] == 10
 
 
+def test_each_line_can_have_a_key_of_its_own(client: TestClient) -> None:
+    def post(numbers: list[int], keys: str, **headers: str) -> list[Any]:
+        body = b"\n".join(map(segment_body, numbers))
+        return answers(
+            client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Keys": keys, **headers}).content
+        )
+
+    first = post([1, 2, 3], "a, b,c", **{"Idempotency-Key": "ignored"})
+    assert post([3, 1], "c,a") == [first[2], first[0]]
+    assert (
+        client.post("/sendF", content=segment_body(2), headers={"Idempotency-Key": "b"}).json()["body"]
+        == first[1]["body"]
+    )
+    assert client.get("/stat").json()["n_itm"] == 3
+    assert post([4, 4], "d,d")[0] == post([4], "d")[0]
+    assert [each.get("code") for each in post([5], "a")] == ["idempotency-key-reused"]
+    assert client.get("/stat").json()["n_itm"] == 4
+
+
+def test_a_line_without_a_key_among_lines_with_one_is_refused(client: TestClient) -> None:
+    body = b"\n".join(map(segment_body, range(3)))
+    told = answers(client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Keys": "a,"}).content)
+    assert [each.get("resp") or (each["code"], each["field"]) for each in told] == [
+        "CREATED", ("invalid-request", "Idempotency-Key"), ("invalid-request", "Idempotency-Keys"),
+    ]  # fmt: skip
+    assert told[2]["detail"] == "Idempotency-Keys: 2 keys, and none for line 3; each line needs one"
+    assert client.get("/stat").json()["n_itm"] == 1
+
+
 @pytest.mark.parametrize("body", [b"", b"\n", b"\n\r\n\n"])
 def test_no_line_is_no_answer(client: TestClient, body: bytes) -> None:
     answer = client.post("/sendF", content=body, headers=NDJSON)

@@ -108,7 +108,7 @@ def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
         (attribute("Xspacing", 1e300), "strain/Strain: Xspacing is 1e.300; "),
         (attribute("Xspacing", math.nan), "strain/Strain: Xspacing is nan; "),
         (attribute("Xspacing", "1/16"), "strain/Strain: Xspacing is '1/16'; it has to be one number"),
-        (attribute("Xspacing", b"0.0625"), "strain/Strain: Xspacing is b'0.0625'; it has to be one number"),
+        (attribute("Xspacing", np.bytes_("0.0625")), "strain/Strain: Xspacing is b'0.0625'; it has to be one number"),
         (attribute("Xspacing", [1.0, 2.0]), r"strain/Strain: Xspacing is \[1.0, 2.0\]; it has to be one number"),
         (attribute("Xspacing", 1j), "strain/Strain: Xspacing is 1j; it has to be one number"),
         (attribute("Xspacing", h5py.Empty("f8")), "strain/Strain: Xspacing is .*; it has to be one number"),
@@ -181,7 +181,9 @@ def test_a_file_that_its_writer_locks_is_said_to_be_locked(tmp_path: Path) -> No
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == b"open\n"
-        with pytest.raises(InvalidSource, match="a is locked by the program that writes it; push it when that has ended"):
+        with pytest.raises(
+            InvalidSource, match="a is locked by the program that writes it; push it when that has ended"
+        ):
             FileSource((path,)).runs()
         process.communicate(timeout=10)
     assert list(FileSource((path,)).runs())

@@ -167,7 +167,7 @@ def test_a_frame_without_the_channel_is_named_with_its_span_and_the_others_are_s
     sent = [run.gps(k) for run in source.runs() for k in range(len(run.strain))]
     assert {int(gps) - T0 for gps in sent} == {0, 1, 2} - {lacking}
     (line,) = source.failures
-    assert line.endswith(f"a.gwf: {STRAIN} in GPS [{T0 + lacking}.0, {T0 + lacking + 1}.0) is missing or damaged")
+    assert line.endswith(f"a.gwf: {STRAIN} in GPS [{T0 + lacking}, {T0 + lacking + 1}) is missing or damaged")
 
 
 def test_no_sample_passes_for_good_where_a_frame_lacks_the_mask(tmp_path: Path) -> None:
