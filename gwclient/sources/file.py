@@ -173,9 +173,8 @@ class FileSource:
     @cached_property
     def _parts(self) -> list[_Part]:
         parts: list[_Part] = []
-        for _, of_channel in groupby(
-            sorted(self._recordings, key=_in_channels), key=lambda each: _in_channels(each)[:2]
-        ):
+        ordered = sorted(self._recordings, key=lambda each: (*_series(each), each[1].t0))
+        for _, of_channel in groupby(ordered, key=_series):
             covered = self.start
             for file, recording in of_channel:
                 first, last, unread = map(recording.first_sample, (self.start, self.stop, covered))
@@ -229,9 +228,8 @@ def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: i
     return sorted(each for each in found if each.first < each.last)
 
 
-def _in_channels(each: tuple[_File, Recording]) -> tuple[str, float, float]:
-    recording = each[1]
-    return recording.channel, sampling(recording.dt), recording.t0
+def _series(each: tuple[_File, Recording]) -> tuple[str, float]:
+    return each[1].channel, sampling(each[1].dt)
 
 
 def _stat(path: Path) -> tuple[int, int, int]:

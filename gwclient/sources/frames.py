@@ -128,8 +128,7 @@ def _join(path: Path, channel: str, parts: Sequence[_Part]) -> Recording:
     def read(start: int, stop: int) -> NDArray[np.floating[Any]]:
         inside = [(edge, part) for edge, part in zip(edges, parts, strict=False) if edge < stop]
         inside = [(edge, part) for edge, part in inside if start < edge + part.count]
-        strain = np.concatenate([part.read()[max(start - edge, 0) : stop - edge] for edge, part in inside])
-        return strain
+        return np.concatenate([part.read()[max(start - edge, 0) : stop - edge] for edge, part in inside])
 
     quality = first.quality
     if quality is not None:
@@ -180,9 +179,8 @@ def _as_recording(path: Path, series: Any) -> Recording:
     strain = np.asarray(series.value, dtype=np.float64)
     t0, dt = float(series.t0.value), float(series.dt.value)
     channel = str(series.name)
-    return Recording(
-        path, channel.partition(":")[0], channel, t0, dt, len(strain), None, lambda first, last: strain[first:last]
-    )
+    detector = channel.partition(":")[0]
+    return Recording(path, detector, channel, t0, dt, len(strain), None, lambda first, last: strain[first:last])
 
 
 def _choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -80,16 +80,13 @@ def test_the_requests_key_makes_one_for_each_line(client: TestClient) -> None:
 def test_each_line_can_have_a_key_of_its_own(client: TestClient) -> None:
     def post(numbers: list[int], keys: str, **headers: str) -> list[Any]:
         body = b"\n".join(map(segment_body, numbers))
-        return answers(
-            client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Keys": keys, **headers}).content
-        )
+        headers |= {**NDJSON, "Idempotency-Keys": keys}
+        return answers(client.post("/sendF", content=body, headers=headers).content)
 
     first = post([1, 2, 3], "a, b,c", **{"Idempotency-Key": "ignored"})
     assert post([3, 1], "c,a") == [first[2], first[0]]
-    assert (
-        client.post("/sendF", content=segment_body(2), headers={"Idempotency-Key": "b"}).json()["body"]
-        == first[1]["body"]
-    )
+    alone = client.post("/sendF", content=segment_body(2), headers={"Idempotency-Key": "b"})
+    assert alone.json()["body"] == first[1]["body"]
     assert client.get("/stat").json()["n_itm"] == 3
     assert post([4, 4], "d,d")[0] == post([4], "d")[0]
     assert [each.get("code") for each in post([5], "a")] == ["idempotency-key-reused"]

@@ -267,7 +267,7 @@ def push_lines(lines: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: StandInGateway) -> None:
     good, other = '{"h":[1e-21],"t":[100.0,0.25]}', '{"h":[2e-21],"t":[101.0,0.25]}'
-    done = push_lines("\n".join([good, "", '{"h":[null],"t":[100.0,0.25]}', "hello", other]))
+    done = push_lines(f'{good}\n\n{{"h":[null],"t":[100.0,0.25]}}\nhello\n{other}')
     assert done.returncode == 1
     assert "not read: line 2 of standard input is no segment: h[0]: expected" in done.stdout
     assert "not read: line 3 of standard input is no segment: the body is not JSON" in done.stdout

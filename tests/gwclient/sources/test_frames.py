@@ -41,7 +41,7 @@ def frames_file(path: Path, frames: dict[int, dict[str, Any]], unit: str = BITS)
     """Write one frame of a second for each start; frames need not have the same channels."""
     with gwframe.FrameWriter(str(path)) as writer:
         for start, channels in frames.items():
-            writer._channel_names = None  # else it refuses, but other writers do not
+            writer._channel_names = None  # noqa: SLF001 (else it refuses, but other writers do not)
             rates = {name: len(values) for name, values in channels.items()}
             writer.write(channels, start=float(start), sample_rate=rates, name="L1", unit={MASK: unit})
     return path

@@ -12,7 +12,7 @@ def read_from_a_pipe(content: bytes) -> tuple[list[bytes], float]:
     reading, writing = os.pipe()
 
     def write() -> None:
-        with open(writing, "wb", buffering=0) as pipe:
+        with os.fdopen(writing, "wb", buffering=0) as pipe:
             view = memoryview(content)
             while view:
                 view = view[pipe.write(view[: 2**20]) :]
