@@ -24,7 +24,7 @@ from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, USAGE, GwclientError
 _EXIT_CODES = """\b
 Exit codes:
   0    everything was acknowledged, or answered
-  1    something was refused, not acknowledged, or not as asked for
+  1    something was refused, not acknowledged, could not be read, or is not as asked for
   2    the command, or the data it names, cannot be used
   3    the gateway, or the source of the data, does not answer
   130  interrupted
