@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, pairwise
+from os.path import realpath  # `Path.resolve` raises an error for a link to itself
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ class FileSource:
     @property
     def identity(self) -> str:
         """The files."""
-        return self.name or "files " + ", ".join(sorted({str(path.resolve()) for path in self.paths}))
+        return self.name or "files " + ", ".join(sorted({realpath(path) for path in self.paths}))
 
     @cached_property
     def gaps(self) -> list[LeftOut]:
@@ -145,7 +146,7 @@ class FileSource:
     def _recordings(self) -> list[tuple[_File, Recording]]:
         """The recordings in all files, those of a file by channel and time."""
         found: list[tuple[_File, Recording]] = []
-        for path in {path.resolve(): path for path in self.paths}.values():
+        for path in {realpath(path): path for path in self.paths}.values():
             try:
                 file = _File(path, _stat(path))
                 of_file = self._read(path)

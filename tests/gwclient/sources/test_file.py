@@ -193,12 +193,14 @@ def test_a_file_that_is_gone_or_truncated_is_named_and_the_others_are_sent(tmp_p
     good = gwosc_file(tmp_path / f"L-L1_A-{T0}-4.hdf5")
     cut_off = tmp_path / f"L-L1_A-{T0 + 4}-4.hdf5"
     cut_off.write_bytes(good.read_bytes()[:-100])
-    gone = tmp_path / "gone.hdf5"
-    source, span = FileSource((gone, cut_off, good)), f"[{T0 + 4}, {T0 + 8})"
+    gone, loop = tmp_path / "gone.hdf5", tmp_path / "loop.hdf5"
+    loop.symlink_to(loop)
+    source, span = FileSource((gone, cut_off, good, loop)), f"[{T0 + 4}, {T0 + 8})"
     assert [run.t0 for run in source.runs()] == [T0]
     assert list(source.failures) == [
         f"{gone} cannot be read: No such file or directory",
         f"{cut_off} is not a strain file in the layout of GWOSC: it is truncated, or still being written (GPS {span})",
+        f"{loop} cannot be read: Too many levels of symbolic links",
     ]
     with pytest.raises(InvalidSource, match=r"gone\.hdf5 cannot be read: No such file or directory; and 1 more"):
         FileSource((gone, cut_off)).runs()
