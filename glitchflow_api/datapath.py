@@ -48,7 +48,7 @@ class DataPath:
         problem for a line that is not a segment.
 
         With an `Idempotency-Key`, a request with the same key and bytes gets the first answer, and nothing is stored
-        twice; the key of line i of many is `KEY/i`.
+        twice; the key of line i of many is `KEY/i`. With `Idempotency-Keys`, each line of many has a key of its own.
         """
         request: RequestContext = scope["context"]
         group = request.caller.group

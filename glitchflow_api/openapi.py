@@ -14,7 +14,7 @@ from glitchflow_api.events import EVENT_STREAM
 from gwservice.security import OPEN_PATHS
 from gwwire import public
 from gwwire.problems import PROBLEM_TYPE, Problem
-from gwwire.segment import NDJSON, Segment
+from gwwire.segment import KEYS_HEADER, NDJSON, Segment
 
 #: Response descriptions by status, as FastAPI's `responses` parameter takes them.
 Responses = dict[int | str, dict[str, Any]]
@@ -43,6 +43,12 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "description": "makes a retry safe: the same key and bytes get the first answer",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+_IDEMPOTENCY_KEYS = {
+    "name": KEYS_HEADER,
+    "in": "header",
+    "description": f"of {NDJSON}: the key of each line, with commas between them, instead of `KEY/i`",
+    "schema": {"type": "string", "pattern": r"^[!-+\--~]{1,255}(, ?[!-+\--~]{1,255})*$"},
 }
 
 _CREDENTIALS = {
@@ -132,7 +138,7 @@ def describe_streamdata(description: str) -> dict[str, Any]:
         "summary": "Streamdata",
         "description": inspect.cleandoc(description),
         "operationId": "streamdata",
-        "parameters": [_IDEMPOTENCY_KEY],
+        "parameters": [_IDEMPOTENCY_KEY, _IDEMPOTENCY_KEYS],
         "responses": {str(status): response for status, response in responses.items()},
     }
     return {"post": {**operation, **body}}

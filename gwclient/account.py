@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from gwclient.push import Ending, Report
-from gwclient.strain import LeftOut, Span, join_spans
+from gwclient.strain import LeftOut, Span, gps_text, join_spans
+
+#: Lines about what could not be read.
+_MOST_SHOWN = 20
 
 
 def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
@@ -19,19 +22,23 @@ def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
         "unsent_spans": join_spans(report.unsent),
         "before": len(report.before),
         "skipped_spans": join_spans(each.span for each in skipped),
+        "unread": report.unread,
         "left_out": [{**each.span._asdict(), "reason": each.reason} for each in skipped],
         "error": None if report.ending is Ending.COMPLETE else failure_text(report),
     }
 
 
 def for_people(report: Report, skipped: Sequence[LeftOut]) -> str:
-    """Return the text: what was acknowledged, now and before, and what was left out and why, one line each."""
+    """Return the text: what was acknowledged, what was left out and why, and what could not be read, one line each."""
     lines = [done_text(report, "acknowledged")]
     if report.before:
         lines.append(f"{_count(len(report.before))} acknowledged before: {_spans_text(report.before)}")
     for reason in dict.fromkeys(each.reason for each in skipped):
         spans = [each.span for each in skipped if each.reason == reason]
         lines.append(f"left out, {reason}: {_spans_text(spans)}")
+    lines += [f"not read: {line}" for line in report.unread[:_MOST_SHOWN]]
+    if (more := len(report.unread) - _MOST_SHOWN) > 0:
+        lines.append(f"not read: {more} more")
     return "\n".join(lines)
 
 
@@ -48,6 +55,9 @@ def failure_text(report: Report) -> str:
     not_sent = f"; not acknowledged: {_spans_text(lost)}" if lost else ""
     if report.error is not None:
         reason = str(report.error)
+    elif report.ending is Ending.PARTLY:
+        first, *others = report.unread
+        reason = f"not everything could be read: {first}" + (f"; and {len(others)} more" if others else "")
     elif report.ending is Ending.REFUSED:
         reason = f"{_count(len(report.refusals))} refused, the first because {report.refusals[0].reason}"
     else:
@@ -61,6 +71,6 @@ def _count(segments: int) -> str:
 
 def _spans_text(spans: Sequence[Span]) -> str:
     return ", ".join(
-        f"{channel} " + " ".join("[{}, {})".format(*(repr(gps).removesuffix(".0") for gps in pair)) for pair in joined)
+        f"{channel} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
         for channel, joined in join_spans(spans).items()
     )

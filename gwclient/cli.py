@@ -13,7 +13,7 @@ from click.shell_completion import get_completion_class
 
 from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
-from gwclient.commands.options import Debugging
+from gwclient.commands.options import Debugging, unquoted
 from gwclient.commands.orders import claim, clean, release, thaw, train
 from gwclient.commands.push import push_command, simulate
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
@@ -24,7 +24,7 @@ from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, USAGE, GwclientError
 _EXIT_CODES = """\b
 Exit codes:
   0    everything was acknowledged, or answered
-  1    something was refused, not acknowledged, or not as asked for
+  1    something was refused, not acknowledged, could not be read, or is not as asked for
   2    the command, or the data it names, cannot be used
   3    the gateway, or the source of the data, does not answer
   130  interrupted
@@ -48,7 +48,7 @@ def gwclient(context: click.Context) -> None:
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if context.invoked_subcommand is not None:
         return
-    window = {name: os.environ.get(name, "").strip() for name in ("GWID", "DTCID", "INF", "SUP")}
+    window = {name: unquoted(os.environ.get(name, "")) for name in ("GWID", "DTCID", "INF", "SUP")}
     if not any(window.values()):
         click.echo(context.get_help())
         return
@@ -56,8 +56,14 @@ def gwclient(context: click.Context) -> None:
         raise click.UsageError(f"the environment names a window, but not its {', '.join(missing)}")
     options = ("--event", "--detector", "--start", "--stop")
     words = [f"{option}={value}" for option, value in zip(options, window.values(), strict=True)]
-    with push_command.make_context("gwclient", words, parent=context) as subcontext:
-        push_command.invoke(subcontext)
+    try:
+        with push_command.make_context("gwclient", words, parent=context) as subcontext:
+            push_command.invoke(subcontext)
+    except click.UsageError as error:
+        message = error.format_message()
+        for option, name in zip(options, window, strict=True):
+            message = message.replace(option, name)
+        raise click.UsageError(message) from error
 
 
 @click.command

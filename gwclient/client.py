@@ -11,7 +11,7 @@ from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_l
 from gwclient.connection import GatewayConnection, Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.errors import GatewayUnavailable, UnexpectedAnswer
 from gwwire import public
-from gwwire.segment import NDJSON
+from gwwire.segment import KEYS_HEADER, NDJSON
 
 __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
 
@@ -57,6 +57,7 @@ class GlitchflowClient(GatewayConnection):
         bodies: Sequence[bytes],
         *,
         key: str | None = None,
+        keys: Sequence[str] = (),
         on_answer: Callable[[int, LineAnswer], None] | None = None,
     ) -> Sequence[LineAnswer]:
         """Store many segments in one request; the gateway has to accept that (`takes_many`).
@@ -64,6 +65,7 @@ class GlitchflowClient(GatewayConnection):
         Args:
             bodies: the segments, each as JSON without line breaks.
             key: as for `stream`; the key of segment `i`, from 0, is `{key}/{i}`.
+            keys: the key of each segment, instead, without commas; a gateway that ignores them uses `{key}/{i}`.
             on_answer: called with the index and the answer of each segment as it arrives. After a lost connection
                 it is called again for all; CREATED is CREATED again, any other answer may change.
 
@@ -73,14 +75,16 @@ class GlitchflowClient(GatewayConnection):
         Raises:
             GatewayRefused: the gateway refused the whole request.
             GatewayUnavailable: every try failed.
-            ValueError: a body is empty or has line breaks.
+            ValueError: a body is empty or has line breaks, or the keys are not as many as the bodies.
 
         """
         if any(not body or b"\n" in body for body in bodies):
             raise ValueError("each segment has to be JSON in one line")
-        key = key or uuid4().hex
+        if keys and len(keys) != len(bodies):
+            raise ValueError("each segment has to have a key")
+        headers = media_headers(NDJSON, key or uuid4().hex) | ({KEYS_HEADER: ", ".join(keys)} if keys else {})
         report = on_answer or (lambda _index, _answer: None)
-        return await self._with_retries(lambda: self._stream_many(bodies, key, report)) if bodies else []
+        return await self._with_retries(lambda: self._stream_many(bodies, headers, report)) if bodies else []
 
     async def ready(self) -> public.Health:
         """Return whether segments can be stored if every tier answers, or raise GatewayUnavailable."""
@@ -217,10 +221,10 @@ class GlitchflowClient(GatewayConnection):
         return await self._ask("POST", f"{_path_of(batch)}/verify", public.Verification)
 
     async def _stream_many(
-        self, bodies: Sequence[bytes], key: str, report: Callable[[int, LineAnswer], None]
+        self, bodies: Sequence[bytes], headers: dict[str, str], report: Callable[[int, LineAnswer], None]
     ) -> Sequence[LineAnswer]:
         answers: list[LineAnswer] = []
-        async with aclosing(self._answer_lines(bodies, key)) as lines:
+        async with aclosing(self._answer_lines(bodies, headers)) as lines:
             async for line in lines:
                 if len(answers) == len(bodies):
                     raise UnexpectedAnswer(f"{self.base_url} gives more than {len(bodies)} answers to as many segments")
@@ -230,13 +234,13 @@ class GlitchflowClient(GatewayConnection):
             raise GatewayUnavailable(f"{self.base_url} answered {len(answers)} of {len(bodies)} segments")
         return answers
 
-    async def _answer_lines(self, bodies: Sequence[bytes], key: str) -> AsyncGenerator[bytes, None]:
+    async def _answer_lines(self, bodies: Sequence[bytes], headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """Send the segments once and yield the lines of the answer; a line that is cut off is left out.
 
         It is a generator so that an exception of `on_answer` is not taken for a connection error.
         """
         text = b"".join(body + b"\n" for body in bodies)
-        async with self._request("POST", _STREAM, text, media_headers(NDJSON, key)) as response:
+        async with self._request("POST", _STREAM, text, headers) as response:
             if response.status != _OK:
                 raise await response_error(response)
             if response.content_type != NDJSON:

@@ -44,8 +44,8 @@ class Retry:
 
 
 def parse_gateway_url(text: str) -> str:
-    """Return the base URL in `http://host:port`, `host:port` or `host`, or raise ValueError."""
-    url = text if "://" in text else f"http://{text}"
+    """Return the base URL in `http://host:port`, `host:port`, `host` or `:port` (this host), or raise ValueError."""
+    url = text if "://" in text else f"http://{'127.0.0.1' if text.startswith(':') else ''}{text}"
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0

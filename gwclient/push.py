@@ -8,7 +8,7 @@ from enum import StrEnum
 from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GwclientError
-from gwclient.groups import BLOCK, Group, Grouper, Parcel, Sendable
+from gwclient.groups import MOST_IN_GROUP, Grouper, Parcel, Sendable
 from gwclient.strain import Span
 from gwwire.public import DatastoreState, StreamAnswer
 
@@ -22,6 +22,7 @@ class Ending(StrEnum):
     """How a push ended."""
 
     COMPLETE = "complete"
+    PARTLY = "partly"  # all of the source that could be read was acknowledged
     REFUSED = "refused"
     FROZEN = "frozen"
     FAILED = "failed"
@@ -47,7 +48,14 @@ class Report:
     #: Spans not acknowledged for any other reason; those in flight at the end may still have been stored.
     unsent: list[Span] = field(default_factory=list)
     before: list[Span] = field(default_factory=list)  # acknowledged in an earlier push, and not sent again
+    unread: list[str] = field(default_factory=list)  # what of the source could not be read, and why
     error: GwclientError | None = None  # why it ended FAILED, or REFUSED before every piece was attempted
+
+    def note_unread(self, lines: Iterable[str]) -> None:
+        """Add what of the source could not be read; a push that was COMPLETE is then PARTLY done."""
+        self.unread.extend(lines)
+        if self.unread and self.ending is Ending.COMPLETE:
+            self.ending = Ending.PARTLY
 
 
 class Listener:
@@ -89,16 +97,16 @@ async def push(  # noqa: PLR0913 (each has a good default)
     stop: asyncio.Event | None = None,
     is_done: Callable[[Span], bool] = lambda _: False,
     salt: str = "",
-    live: bool = False,
 ) -> Report:
     """Send pieces until all are acknowledged, or the push has to end.
 
     Segments are sent in groups if the gateway accepts many in one request, else one by one. Either way the key of each
-    follows from the bytes of its block, so that the gateway stores it once however often it is sent.
+    follows from its bytes, so that the gateway stores it once however often it is sent.
 
     Args:
         client: an open client; it decides about retries.
-        pieces: what to send; they are pulled one by one, and to the end even if sending ends before.
+        pieces: what to send; they are pulled one by one, and to the end even if sending ends before. A live source
+            yields its pieces as they arrive, and None while it has none.
         concurrency: segments in flight, in however many requests.
         wait: while the datastore is frozen, ask every `poll` s until it is open, and go on.
         poll: s.
@@ -107,13 +115,12 @@ async def push(  # noqa: PLR0913 (each has a good default)
         stop: set it to end the push.
         is_done: whether a span was acknowledged before; it is not sent again.
         salt: another salt stores the same strain again.
-        live: the source yields its pieces as they arrive, and None while it has none; each is a block of its own.
 
     Returns:
         The report. It contains errors, which are not raised: they must not hide what was acknowledged.
 
     """
-    grouper = Grouper(pieces, block=1 if live else BLOCK, is_done=is_done, salt=salt)
+    grouper = Grouper(pieces, is_done=is_done, salt=salt)
     sending = _Push(client, grouper, wait, poll, listener or Listener(), stop or asyncio.Event())
     return await sending.run(concurrency, grace)
 
@@ -127,7 +134,7 @@ class _Push:
     listener: Listener
     stop: asyncio.Event
     report: Report = field(default_factory=Report)
-    on_their_way: dict[str, Parcel] = field(default_factory=dict)
+    on_their_way: set[Parcel] = field(default_factory=set)
     thaw: asyncio.Task[None] | None = None
 
     async def run(self, concurrency: int, grace: float) -> Report:
@@ -145,11 +152,11 @@ class _Push:
 
     async def _send(self, concurrency: int) -> None:
         try:
-            many = await self.client.takes_many() and concurrency >= BLOCK
+            many = await self.client.takes_many() and concurrency >= MOST_IN_GROUP
         except GwclientError as error:
             self._end(Ending.FAILED, error)
             return
-        shares = [BLOCK] * (concurrency // BLOCK) if many else [1] * concurrency
+        shares = [MOST_IN_GROUP] * (concurrency // MOST_IN_GROUP) if many else [1] * concurrency
         outcomes = await asyncio.gather(*map(self._work, shares), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
@@ -158,35 +165,35 @@ class _Push:
     async def _work(self, share: int) -> None:
         try:
             while not self.stop.is_set() and (group := self.grouper.take(share)) is not None:
-                if not group.parcels:
+                if not group:
                     await is_set_within(self.stop, _PAUSE_S)
-                self.on_their_way |= {parcel.key: parcel for parcel in group.parcels}
+                self.on_their_way.update(group)
                 await self._deliver(group)
         except GwclientError as error:
             self._end(Ending.FAILED, error)
 
-    async def _deliver(self, group: Group) -> None:
-        if len(group.parcels) > 1:
+    async def _deliver(self, group: list[Parcel]) -> None:
+        if len(group) > 1:
             await self._deliver_together(group)
-        for parcel in group.parcels:
-            if parcel.key in self.on_their_way:
+        for parcel in group:
+            if parcel in self.on_their_way:
                 await self._deliver_alone(parcel)
 
-    async def _deliver_together(self, group: Group) -> None:
+    async def _deliver_together(self, group: list[Parcel]) -> None:
         def hear(i: int, answer: LineAnswer) -> None:
             # At once: the rest of the answer may be lost.
-            parcel = group.parcels[i]
-            if parcel.key in self.on_their_way and _is_created(answer):
+            parcel = group[i]
+            if parcel in self.on_their_way and _is_created(answer):
                 self._acknowledge(parcel)
 
-        bodies = [parcel.body for parcel in group.parcels]
+        bodies, keys = [parcel.body for parcel in group], [parcel.key for parcel in group]
         try:
-            answers = await self.client.stream_many(bodies, key=group.key, on_answer=hear)
+            answers = await self.client.stream_many(bodies, keys=keys, on_answer=hear)
         except GatewayRefused:
             # The request was refused, most likely for its size. Alone, each segment gets its own answer.
             self.grouper.shrink(group)
             return
-        left = [each for each in zip(group.parcels, answers, strict=True) if each[0].key in self.on_their_way]
+        left = [each for each in zip(group, answers, strict=True) if each[0] in self.on_their_way]
         for parcel, answer in left:
             if isinstance(answer, GatewayRefused):
                 self._refuse(parcel, answer)
@@ -206,7 +213,7 @@ class _Push:
             await self._meet_freeze()
 
     def _acknowledge(self, parcel: Parcel) -> None:
-        del self.on_their_way[parcel.key]
+        self.on_their_way.discard(parcel)
         self.report.acknowledged.append(parcel.piece.span)
         self.report.bytes += len(parcel.body)
         self.listener.acknowledged(parcel.piece)
@@ -215,7 +222,7 @@ class _Push:
         if refusal.status not in _OF_ONE_SEGMENT:
             self._end(Ending.REFUSED, refusal)  # nothing is wrong with the segment
             return
-        del self.on_their_way[parcel.key]
+        self.on_their_way.discard(parcel)
         self.report.refusals.append(Refusal(parcel.piece.span, str(refusal)))
         self.listener.refused(parcel.piece, str(refusal))
 
@@ -245,7 +252,7 @@ class _Push:
         if self.stop.is_set() and self.report.ending is Ending.COMPLETE:
             self.report.ending = Ending.INTERRUPTED
         self.report.before = self.grouper.done_before
-        self.report.unsent = [parcel.piece.span for parcel in self.on_their_way.values()]
+        self.report.unsent = sorted(parcel.piece.span for parcel in self.on_their_way)
         try:
             self.report.unsent.extend(piece.span for piece in self.grouper.rest())
         except GwclientError as error:

@@ -61,13 +61,15 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
     listener: Listener,
     say: Callable[[str], None],
     stop: asyncio.Event,
+    salt: str = "",
 ) -> Report:
     """Send each piece when its last sample is due, after those that wait in the spool.
 
     The spool holds each piece until it is acknowledged. While the datastore is frozen or does not answer, which is
     asked again every `poll` s, the strain goes on and the spool fills; pieces that are due while it is full are
     dropped. If `stop` is set, the pieces that wait stay in the spool. `pace` is updated; `say` is called with each
-    line for people. The report's `unsent` are the pieces that were dropped, and those that still wait.
+    line for people; `salt` is that of `push`. The report's `unsent` are the pieces that were dropped, and those that
+    still wait.
     """
     report = Report()
     ending = asyncio.Event()
@@ -83,7 +85,7 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
         ending = asyncio.Event()  # each push has its own, which it sets if it fails
         part = await push(
             client, spool.pending(), concurrency=concurrency, wait=True, poll=poll,
-            listener=_Advancing(spool, pace, listener), stop=ending, live=True,
+            listener=_Advancing(spool, pace, listener), stop=ending, salt=salt,
         )  # fmt: skip
         report.acknowledged += part.acknowledged
         report.refusals += part.refusals

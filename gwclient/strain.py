@@ -40,7 +40,8 @@ class Exclusion(NamedTuple):
 class Quality:
     """The data-quality bits of strain."""
 
-    names: tuple[str, ...]  # the name of each bit, the lowest first, as "CBC_CAT1"; a set bit says that the data pass
+    #: The name of each bit, the lowest first, as "CBC_CAT1", or ""; a set bit says that the data pass.
+    names: tuple[str, ...]
     mask: NDArray[np.unsignedinteger[Any]]  # shape [intervals], unsigned integers
     t0: float  # GPS seconds of the first interval
     dt: float  # the length of an interval, s
@@ -52,7 +53,7 @@ class Quality:
         if not 0 <= first < last <= len(self.mask):
             return []
         common = int(np.bitwise_and.reduce(self.mask[first:last]))
-        return [name for bit, name in enumerate(self.names) if common >> bit & 1]
+        return [name for bit, name in enumerate(self.names) if name and common >> bit & 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,16 @@ class Run:
 def gps_of(t0: float, k: int, dt: float) -> float:
     """Return the GPS seconds of sample `k` after `t0`: the closest float64, however long the grid is."""
     return float(Fraction(t0) + k * sample_period(dt))
+
+
+def gps_text(gps: float) -> str:
+    """Return a GPS time in full, as people write it."""
+    return repr(gps).removesuffix(".0")
+
+
+def window_text(start: float, stop: float) -> str:
+    """Return the words ` in GPS [start, stop)`, or none if the window has no end."""
+    return f" in GPS [{gps_text(start)}, {gps_text(stop)})" if math.isfinite(start) or math.isfinite(stop) else ""
 
 
 def join_spans(spans: Iterable[Span]) -> dict[str, list[tuple[float, float]]]:

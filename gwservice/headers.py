@@ -6,9 +6,10 @@ from gwwire.public import Quota
 from gwwire.segment import NDJSON
 
 #: Passed down by every tier.
-REQUEST_HEADERS = frozenset(
-    (b"content-type", b"idempotency-key", b"range", b"if-range", b"if-none-match", b"accept-encoding")
-)
+REQUEST_HEADERS = frozenset((
+    *(b"content-type", b"idempotency-key", b"idempotency-keys"),
+    *(b"range", b"if-range", b"if-none-match", b"accept-encoding"),
+))  # fmt: skip
 #: The group whose quota a request counts for; the gateway sets it, a client's is ignored.
 GROUP_HEADER = "X-Group"
 RAW_GROUP_HEADER = GROUP_HEADER.lower().encode()

@@ -15,6 +15,8 @@ from gwwire.problems import ProblemCode, ProblemError
 
 #: The media type of many segments, one per line.
 NDJSON = "application/x-ndjson"
+#: The header of such a request that has the Idempotency-Key of each line, with commas between them.
+KEYS_HEADER = "Idempotency-Keys"
 
 #: Maximum number of characters of a channel name, which is repeated with every segment and in every overview.
 MAX_CHANNEL = 255

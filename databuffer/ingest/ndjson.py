@@ -10,8 +10,10 @@ from databuffer.errors import BufferFrozen
 from databuffer.ingest.incoming import Incoming
 from databuffer.ingest.pipeline import Ingest
 from gwwire.datastore import FROZEN_TEXT
+from gwwire.decoding import InvalidRequest
 from gwwire.problems import ProblemCode, ProblemError, encode_problem
 from gwwire.public import StreamAnswer
+from gwwire.segment import KEYS_HEADER
 
 #: Unanswered segments of one request: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64
@@ -25,13 +27,30 @@ class LineTooLarge(ProblemError, code=ProblemCode.TOO_LARGE):
     """The line is larger than MAX_BODY."""
 
 
+class LineKeys:
+    """The Idempotency-Key of each line of a request: the i-th of its Idempotency-Keys, else `KEY/i`, else none."""
+
+    def __init__(self, key: str | None, keys: str | None) -> None:
+        self._key = key
+        self._keys = None if keys is None else [each.strip() for each in keys.split(",")]
+
+    def __getitem__(self, index: int) -> str | None:
+        """Return the key of a line, or raise InvalidRequest if other lines have one."""
+        if self._keys is None:
+            return None if self._key is None else f"{self._key}/{index}"
+        if index >= len(self._keys):
+            detail = f"{KEYS_HEADER}: {len(self._keys)} keys, and none for line {index + 1}; each line needs one"
+            raise InvalidRequest(detail, field=KEYS_HEADER)
+        return self._keys[index]
+
+
 async def store_lines(
-    ingest: Ingest, chunks: AsyncIterator[bytes], *, key: str | None, max_line: int, group: str | None = None
+    ingest: Ingest, chunks: AsyncIterator[bytes], *, keys: LineKeys, max_line: int, group: str | None = None
 ) -> AsyncGenerator[bytes]:
     """Store one segment per line; yield one answer line per line, several together if they are ready.
 
     The request is read while up to _MOST_UNREAD answers wait to be fetched, because a client may send much before it
-    reads. If `key` is the request's Idempotency-Key, line i has the key `KEY/i`. A line has at most `max_line` bytes.
+    reads. A line has at most `max_line` bytes.
     """
     answers: deque[Incoming | ProblemError] = deque()
     news = asyncio.Event()
@@ -43,7 +62,7 @@ async def store_lines(
             async for line in split_lines(chunks, max_line):
                 await unread.acquire()
                 await in_flight.acquire()
-                answer = await _submit(ingest, line, None if key is None else f"{key}/{index}", group)
+                answer = await _submit(ingest, line, keys, index, group)
                 if isinstance(answer, Incoming):
                     answer.answered.add_done_callback(lambda _: in_flight.release())
                 else:
@@ -100,13 +119,13 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
 
 
 async def _submit(
-    ingest: Ingest, line: bytes | LineTooLarge, key: str | None, group: str | None
+    ingest: Ingest, line: bytes | LineTooLarge, keys: LineKeys, index: int, group: str | None
 ) -> Incoming | ProblemError:
     if isinstance(line, LineTooLarge):
         return line
     await ingest.wait_for_room()
     try:
-        return ingest.submit(line, key, group)
+        return ingest.submit(line, keys[index], group)
     except ProblemError as error:
         # The error waits until its answer is fetched; its frames would keep the line.
         error.__traceback__ = error.__context__ = None

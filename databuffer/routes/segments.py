@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from databuffer.buffer import Buffer
-from databuffer.ingest.ndjson import store_lines
+from databuffer.ingest.ndjson import LineKeys, store_lines
 from databuffer.routes.common import GpsTime, Storage, json_response
 from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import utc_text
@@ -20,12 +20,13 @@ from gwservice.headers import RAW_GROUP_HEADER, quota_headers
 from gwservice.problems import send_whole
 from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.public import SegmentPage, SegmentRecord
-from gwwire.segment import NDJSON
+from gwwire.segment import KEYS_HEADER, NDJSON
 
 router = APIRouter()
 
 _JSON = (b"content-type", b"application/json")
 _NDJSON = (b"content-type", NDJSON.encode())
+_KEYS = KEYS_HEADER.lower().encode()
 
 
 @router.api_route("/sendF", methods=["POST", "OPTIONS"])
@@ -49,7 +50,8 @@ class SegmentRoute:
         request: RequestContext = scope["context"]
         key, group = _text(request, b"idempotency-key"), _text(request, RAW_GROUP_HEADER)
         if media_type(request.headers) == NDJSON:
-            await self._store_lines(receive, send, key, group)
+            keys = LineKeys(key, _text(request, _KEYS))
+            await self._store_lines(receive, send, keys, group)
             return
         require_json(request.headers)
         pieces = await read_body(receive, request.headers, limit=self._max_body)
@@ -60,8 +62,8 @@ class SegmentRoute:
         outcome = Outcome(OutcomeCode.RES_CREATE, stored.receipt)
         await send_whole(send, HTTPStatus.CREATED, headers, msgspec.json.encode(outcome))
 
-    async def _store_lines(self, receive: Receive, send: Send, key: str | None, group: str | None) -> None:
-        answers = store_lines(self._ingest, body_pieces(receive), key=key, max_line=self._max_body, group=group)
+    async def _store_lines(self, receive: Receive, send: Send, keys: LineKeys, group: str | None) -> None:
+        answers = store_lines(self._ingest, body_pieces(receive), keys=keys, max_line=self._max_body, group=group)
         async with aclosing(answers):
             first = await anext(answers, b"")  # an error before the first answer is the answer
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": [_NDJSON]})

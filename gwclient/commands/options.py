@@ -22,13 +22,21 @@ T = TypeVar("T")
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 
+
+def unquoted(value: str) -> str:
+    """Return the value of a setting without white space and quotes around it, which `docker --env-file` keeps."""
+    stripped = value.strip()
+    quoted = len(stripped) > 1 and stripped[0] in "'\"" and stripped[0] == stripped[-1]
+    return stripped[1:-1].strip() if quoted else stripped
+
+
 # click shows the name of the function that parses an option, in capitals, as the option's type.
 
 
 def url(value: str) -> str:
     """Parse the address of a gateway."""
     try:
-        return parse_gateway_url(value)
+        return parse_gateway_url(unquoted(value))
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

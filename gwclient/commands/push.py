@@ -34,7 +34,7 @@ from gwclient.sources.file import FileSource, strain_files
 from gwclient.sources.gwosc import event_detectors, event_gps, open_data
 from gwclient.sources.lines import pieces_of_lines, read_lines
 from gwclient.sources.simulate import SimulatedSource
-from gwclient.strain import Run, join_spans
+from gwclient.strain import Run, gps_text, join_spans
 from gwwire.spans import gaps
 
 #: Seconds before and after an event's GPS time that are pushed by default.
@@ -71,7 +71,16 @@ class _Wanted:
             raise click.UsageError("--gps needs a --detector, as H1,L1")
         start, stop = self.window
         if not start < stop:
-            raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
+            raise click.UsageError(self._reversed(gps_text(start), gps_text(stop)))
+
+    def _reversed(self, start: str, stop: str) -> str:
+        if self.gps:
+            return f"--gps {start} {stop}: the start is not before the stop"
+        if self.start is None:
+            return f"--stop {stop} is not after the start, which is {start} without --start"
+        if self.stop is None:
+            return f"--start {start} is not before the stop, which is {stop} without --stop"
+        return f"--start {start} is not before --stop {stop}"
 
     @property
     def open_data(self) -> bool:
@@ -136,7 +145,8 @@ def push_command(options: PushOptions, connection: Connection, **chosen: Any) ->
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = _Wanted(**chosen)
     if wanted.stdin:
-        send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length), options, connection)
+        unread: list[str] = []
+        send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length, unread), unread, options, connection)
     elif wanted.open_data:
         source = _open_data(wanted, connection)
         runs = list(source.runs())

@@ -98,12 +98,15 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                 return await send_at_pace(
                     client, pieces(), spool, pace, concurrency=options.concurrency, poll=options.poll,
                     listener=CursorListener(progress, cursor), say=progress.say, stop=stop_on_signal(progress.say),
+                    salt=cursor.state.salt,
                 )  # fmt: skip
             finally:
                 looking.cancel()
 
         report = send(connection, source.seconds, work)
     report.before = acknowledged_before
+    report.note_unread(source.failures)
+    skipped += source.gaps
     lost = [LeftOut(span, "the spool was full") for span in pace.dropped]
     more = {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}
     print_report(report, skipped, connection, lost=lost, more=more)

@@ -51,6 +51,9 @@ def send_source(
             )  # fmt: skip
 
         report = send(connection, source.seconds, work)
+    if isinstance(source, FileSource):
+        skipped += source.gaps
+        report.note_unread(source.failures)
     print_report(report, skipped, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):
@@ -58,16 +61,23 @@ def send_source(
         raise InvalidSource("there was nothing to send: no sample is left")
 
 
-def send_live(pieces: Iterable[Sendable | None], options: PushOptions, connection: Connection) -> None:
-    """Push segments as they arrive, print the report, and exit with its exit code."""
+def send_live(
+    pieces: Iterable[Sendable | None], unread: Sequence[str], options: PushOptions, connection: Connection
+) -> None:
+    """Push segments as they arrive, print the report, and exit with its exit code.
+
+    `unread` gets a line for each segment that could not be read.
+    """
 
     async def work(client: GlitchflowClient, progress: Progress) -> Report:
         return await push(
             client, pieces, concurrency=options.concurrency, wait=options.wait, poll=options.poll,
-            listener=progress, stop=stop_on_signal(progress.say), live=True,
+            listener=progress, stop=stop_on_signal(progress.say),
         )  # fmt: skip
 
-    print_report(send(connection, None, work), [], connection)
+    report = send(connection, None, work)
+    report.note_unread(unread)
+    print_report(report, [], connection)
 
 
 def send(

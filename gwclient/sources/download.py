@@ -1,12 +1,15 @@
 """Downloads into a cache: files are complete or missing, with retries that continue a partial download.
 
-`FILE.part` is the partial file, and `FILE.version` the server's name of that version (ETag or date): the rest is
-requested only if the version is still the same. Files not used for 30 days are removed.
+Each URL has a folder of its own. `FILE.part` is the partial file, and `FILE.version` the server's name of that version
+(ETag or date): the rest is requested only if the version is still the same, and a complete file is used only as long as
+the server does not name another one. Files not used for 30 days are removed.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +22,7 @@ from gwclient.errors import InvalidSource, SourceUnreachable, one_line
 from gwwire.agent import USER_AGENT
 
 _CHUNK = 2**16
+_PART, _VERSION = ".part", ".version"
 _KEPT_UNUSED_S = 30 * 86400.0
 #: s between two lines about a slow download.
 _PAUSE_S = 5.0
@@ -36,22 +40,43 @@ class Downloads:
     def fetch(self, url: str) -> Path:
         """Return the file; fetch it if it is not in the cache. After an error the next call continues it."""
         parts = urlsplit(url)
-        path = self.folder / parts.netloc.replace(":", "_") / parts.path.rpartition("/")[2]
-        partial, version = path.with_name(path.name + ".part"), path.with_name(path.name + ".version")
+        folder = f"{parts.netloc.replace(':', '_')}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+        path = self.folder / folder / parts.path.rpartition("/")[2]
+        partial, version = path.with_name(path.name + _PART), path.with_name(path.name + _VERSION)
         try:
-            if path.exists():
+            if path.exists() and self._is_current(url, version):
                 os.utime(path)
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
-            for each in self.folder.glob("*/*"):
-                if time.time() - each.stat().st_mtime > _KEPT_UNUSED_S:
-                    each.unlink(missing_ok=True)
+            self._remove_unused()
             self._insist(url, partial, version)
             partial.replace(path)
-            version.unlink(missing_ok=True)
         except OSError as error:
             raise InvalidSource(f"{path} cannot be written: {error.strerror or error}") from error
         return path
+
+    def _remove_unused(self) -> None:
+        """Remove the files that were not used for long, with their versions."""
+        for each in self.folder.glob("*/*"):
+            if each.suffix != _VERSION and time.time() - each.stat().st_mtime > _KEPT_UNUSED_S:
+                each.unlink(missing_ok=True)
+                each.with_name(each.name.removesuffix(_PART) + _VERSION).unlink(missing_ok=True)
+                with suppress(OSError):  # it is not empty
+                    each.parent.rmdir()
+
+    def _is_current(self, url: str, version: Path) -> bool:
+        """Return whether the server does not name another version of a file than the one in the cache."""
+        import requests  # noqa: PLC0415 (comes with gwosc, and is not needed by other sources)
+
+        known = version.read_text() if version.exists() else ""
+        if not known:
+            return True
+        condition = "If-None-Match" if known.startswith('"') else "If-Modified-Since"
+        try:
+            with requests.get(url, headers={condition: known}, stream=True, timeout=self.timeout) as response:
+                return response.status_code != HTTPStatus.OK or _version(response.headers) in {"", known}
+        except requests.RequestException:
+            return True
 
     def _insist(self, url: str, partial: Path, version: Path) -> None:
         failures = 0

@@ -4,9 +4,10 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
+from os.path import realpath  # `Path.resolve` raises an error for a link to itself
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from gwclient.errors import InvalidSource
 from gwclient.sources.frames import read_frames
 from gwclient.sources.recording import Recording, read_hdf5
-from gwclient.strain import Exclusion, Quality, Run
-from gwwire.spans import first_sample, sampling
+from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, window_text
+from gwwire.spans import distance, first_sample, sampling
 
 _FRAME_SUFFIX = ".gwf"
 _SUFFIXES = frozenset({".hdf5", ".h5", _FRAME_SUFFIX})
@@ -40,15 +41,38 @@ def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], l
     wanted = [(span[0], path) for span, path in spans if span and span[0] < stop and start < span[1]]
     if not wanted:
         raise InvalidSource(
-            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf in GPS [{start!r}, {stop!r})"
+            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf{window_text(start, stop)}"
         )
     return [path for _, path in sorted(wanted)], unnamed
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file, and what `stat` said of it before it was read."""
+
+    path: Path
+    stat: tuple[int, int, int]
+
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of the file."""
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InvalidSource(f"{self.path} cannot be read: {error.strerror}") from error
+
+    def check_unchanged(self) -> None:
+        """Raise InvalidSource if the file was written to, or replaced, since."""
+        if _stat(self.path) != self.stat:
+            raise InvalidSource(f"{self.path} changed while it was read; push it again when it is complete")
 
 
 @dataclass(frozen=True)
 class _Part:
     """The samples [first, last) of a recording that are in the window and in no earlier file."""
 
+    file: _File
     recording: Recording
     first: int
     last: int
@@ -61,9 +85,10 @@ class _Part:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Reads strain files, one run from each channel of each.
+    """Reads strain files, one run from each channel of each, and one more after each gap in a file.
 
-    Where two files of a channel overlap, the samples are taken from the one that begins first.
+    Where two files of a channel overlap, the samples are taken from the one that begins first. What cannot be read is
+    left out and described in `failures`; it is an error only if nothing can be read.
     """
 
     paths: tuple[Path, ...]  # the files, in any order
@@ -73,6 +98,8 @@ class FileSource:
     channels: tuple[str, ...] = ()  # names or patterns of channels wanted from frames, which have many
     meta: tuple[tuple[str, str], ...] = ()  # metadata of all runs, as the event; part of the meta of each segment
     name: str = ""  # what its cursor is named after; by default the files' paths
+    #: One line for each file, or GPS span of one, that could not be read so far, with its path.
+    failures: dict[str, Path] = field(default_factory=dict, init=False, compare=False)
 
     @property
     def seconds(self) -> float:
@@ -82,31 +109,80 @@ class FileSource:
     @property
     def identity(self) -> str:
         """The files."""
-        return self.name or "files " + ", ".join(sorted(str(path.resolve()) for path in self.paths))
+        return self.name or "files " + ", ".join(sorted({realpath(path) for path in self.paths}))
+
+    @cached_property
+    def gaps(self) -> list[LeftOut]:
+        """The spans in the window that are missing between the frames of a file."""
+        found: list[LeftOut] = []
+        for (path, channel), recordings in groupby(self._recordings, key=lambda each: (each[0].path, each[1].channel)):
+            for (_, before), (_, after) in pairwise(recordings):
+                start, stop = max(before.gps(before.count), self.start), min(after.t0, self.stop)
+                if distance(start, stop, before.dt) > 0:
+                    found.append(LeftOut(Span(channel, start, stop), f"in no frame of {path.name}"))
+        return found
 
     def runs(self) -> Iterator[Run]:
         """Read one run from each channel that has samples in [start, stop), ordered by t0, one at a time."""
         if not self._parts:
-            raise InvalidSource(f"no file has strain in GPS [{self.start!r}, {self.stop!r})")
-        return map(self._run, self._parts)
+            raise InvalidSource(f"no file has strain{window_text(self.start, self.stop)}")
+        return self._readable_runs()
+
+    def _readable_runs(self) -> Iterator[Run]:
+        readable = False
+        for part in self._parts:
+            try:
+                run = self._run(part)
+            except InvalidSource as error:
+                stop = part.recording.gps(part.last)
+                self._fail(f"{error} ({part.recording.channel}{window_text(part.t0, stop)})", part.file.path)
+                continue
+            readable = True
+            yield run
+        if not readable:
+            raise self._nothing_readable()
+
+    @cached_property
+    def _recordings(self) -> list[tuple[_File, Recording]]:
+        """The recordings in all files, those of a file by channel and time."""
+        found: list[tuple[_File, Recording]] = []
+        for path in {realpath(path): path for path in self.paths}.values():
+            try:
+                file = _File(path, _stat(path))
+                of_file = self._read(path)
+            except InvalidSource as error:
+                span = span_of_name(path.name)
+                self._fail(f"{error} (GPS [{span[0]}, {span[1]}))" if span else str(error), path)
+            else:
+                found += [(file, each) for each in sorted(of_file, key=lambda each: (each.channel, each.t0))]
+        if not found:
+            raise self._nothing_readable()
+        return found
+
+    def _read(self, path: Path) -> list[Recording]:
+        if path.suffix == _FRAME_SUFFIX:
+            return read_frames(path, self.channels, lambda line: self._fail(line, path))
+        return read_hdf5(path)
+
+    def _fail(self, line: str, path: Path) -> None:
+        self.failures[line] = path
+
+    def _nothing_readable(self) -> InvalidSource:
+        first, *others = self.failures
+        return InvalidSource(f"{first}; and {len(others)} more like this" if others else first)
 
     @cached_property
     def _parts(self) -> list[_Part]:
-        recordings = [
-            recording
-            for path in self.paths
-            for recording in (read_frames(path, self.channels) if path.suffix == _FRAME_SUFFIX else read_hdf5(path))
-        ]
-        recordings.sort(key=lambda each: (each.channel, sampling(each.dt), each.t0))
         parts: list[_Part] = []
-        for _, of_channel in groupby(recordings, key=lambda each: (each.channel, sampling(each.dt))):
+        ordered = sorted(self._recordings, key=lambda each: (*_series(each), each[1].t0))
+        for _, of_channel in groupby(ordered, key=_series):
             covered = self.start
-            for recording in of_channel:
+            for file, recording in of_channel:
                 first, last, unread = map(recording.first_sample, (self.start, self.stop, covered))
                 covered = max(covered, recording.gps(last))
                 if unread < last:
                     told = Exclusion(0, unread - first, "in another file too") if unread > first else None
-                    parts.append(_Part(recording, first, last, told))
+                    parts.append(_Part(file, recording, first, last, told))
         return sorted(parts, key=lambda part: part.t0)
 
     def _run(self, part: _Part) -> Run:
@@ -121,8 +197,9 @@ class FileSource:
             "detector": recording.detector,
             **dict(self.meta),
             "source": recording.path.name,
-            "source_sha256": _sha256(recording.path),
+            "source_sha256": part.file.sha256,
         }
+        part.file.check_unchanged()
         return Run(strain, part.t0, recording.dt, recording.channel, meta, (), tuple(exclusions), recording.quality)
 
     def _bits_of(self, recording: Recording) -> tuple[str, ...]:
@@ -130,7 +207,7 @@ class FileSource:
         if self.bits is None:
             return ("DATA",) if "DATA" in names else ()
         if unknown := [bit for bit in self.bits if bit not in names]:
-            missing, there = ", ".join(unknown), ", ".join(names)
+            missing, there = ", ".join(unknown), ", ".join(filter(None, names))
             raise InvalidSource(f"{recording.path} has no data-quality bit {missing}, only {there}")
         return self.bits
 
@@ -152,9 +229,13 @@ def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: i
     return sorted(each for each in found if each.first < each.last)
 
 
-def _sha256(path: Path) -> str:
+def _series(each: tuple[_File, Recording]) -> tuple[str, float]:
+    return each[1].channel, sampling(each[1].dt)
+
+
+def _stat(path: Path) -> tuple[int, int, int]:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
     except OSError as error:
         raise InvalidSource(f"{path} cannot be read: {error.strerror}") from error
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -4,81 +4,159 @@ Neither comes with the `client` extra alone: `frames` has gwframe.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gwclient.errors import InvalidSource, one_line
-from gwclient.sources.recording import Recording
-from gwclient.strain import Quality
+from gwclient.errors import InvalidSource
+from gwclient.sources.recording import MOST_BITS, Recording, check_grid, check_readable
+from gwclient.strain import Quality, gps_of, window_text
+from gwwire.spans import distance, sampling
 
+_SIGNATURE = b"IGWD"
 #: Default channels: GWOSC's, and the calibrated strain of the detectors themselves.
 _STRAIN = re.compile(r"[A-Z]\d:\S*(STRAIN|[Hh]oft)\S*")
-#: The bits of a DQMASK channel, which frames do not name (https://gwosc.org/archive/dataset/O1).
-_GWOSC_BITS = ("DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_CAT2", "BURST_CAT3")
+#: The name of a bit in the unit of a DQMASK channel.
+_BIT = re.compile(r"\b(\d{1,2}):(\w+)")
 
 
-def read_frames(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
+def read_frames(path: Path, channels: Sequence[str], tell: Callable[[str], object]) -> list[Recording]:
     """Return the recordings of channels in a frame file, by names or shell patterns; by default what is strain.
 
+    A gap between frames begins another recording. `tell` is called with a line for each frame without a channel.
     Raises InvalidSource if it is no frame file, has none of the channels, or nothing here can read frames.
     """
-    return _by_gwframe(path, channels) if find_spec("gwframe") else _by_gwpy(path, channels)
+    if not check_readable(path, _SIGNATURE):
+        raise InvalidSource(f"{path} is not a frame file")
+    return _by_gwframe(path, channels, tell) if find_spec("gwframe") else _by_gwpy(path, channels)
 
 
-@dataclass(frozen=True)
-class _Frames:
-    path: Path
-    start: float
-    stop: float
-    rates: dict[str, float]
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one frame has of one channel; `read` returns its samples."""
 
-    def recording(self, channel: str) -> Recording:
-        dt = 1 / self.rates[channel]
-        count = round((self.stop - self.start) / dt)
+    t0: float  # GPS seconds of the first sample
+    dt: float  # s
+    count: int
+    quality: Quality | None
+    read: Callable[[], NDArray[np.floating[Any]]]
 
-        def read(first: int, last: int) -> NDArray[np.floating[Any]]:
-            series = self._read(channel)
-            strain = np.array(series.array, dtype=np.float64)
-            if len(strain) != count or series.start != self.start:
-                raise InvalidSource(f"{self.path}: {channel} has {len(strain)} samples, not {count}")
-            if series.mask is not None:
-                strain[series.mask] = np.nan
-            return strain[first:last]
-
-        return Recording(self.path, channel[:2], channel, self.start, dt, count, self._quality(channel), read)
-
-    def _quality(self, channel: str) -> Quality | None:
-        name = channel.removesuffix("STRAIN") + "DQMASK"
-        if name not in self.rates:
-            return None
-        series = self._read(name)
-        return Quality(_GWOSC_BITS, np.asarray(series.array, dtype=np.uint32), series.start, series.dt)
-
-    def _read(self, channel: str) -> Any:
-        try:
-            read = import_module("gwframe").read
-            return read(self.path, channel, start=self.start, end=self.stop, allow_invalid=True)
-        except Exception as error:
-            raise InvalidSource(f"{self.path} cannot be read: {one_line(error)}") from error
+    def follows(self, other: "_Part") -> bool:
+        """Whether the samples, and the data-quality bits, go on where those of another part end."""
+        on_grid = sampling(self.dt) == sampling(other.dt)
+        on_grid = on_grid and distance(gps_of(other.t0, other.count, other.dt), self.t0, self.dt) == 0
+        if self.quality is None or other.quality is None:
+            return on_grid and self.quality is other.quality
+        before, after = other.quality, self.quality
+        ends = before.t0 + len(before.mask) * before.dt
+        return on_grid and (before.names, before.dt, ends) == (after.names, after.dt, after.t0)
 
 
-def _by_gwframe(path: Path, channels: Sequence[str]) -> list[Recording]:
+def _by_gwframe(path: Path, channels: Sequence[str], tell: Callable[[str], object]) -> list[Recording]:
     inspect = import_module("gwframe").inspect
     try:
-        frames = inspect.get_info(path).frames
-        rates = {each.name: each.sample_rate for each in inspect.get_channel_details(path)}
+        file = inspect.get_info(path)
+        # Of several frames, one may lack a channel, and the details of none can be asked for.
+        details = inspect.get_channel_details(path) if len(file.frames) == 1 else []
     except Exception as error:
-        raise InvalidSource(f"{path} is not a frame file: {one_line(error)}") from error
-    file = _Frames(path, frames[0].start, frames[-1].start + frames[-1].duration, rates)
-    return [file.recording(channel) for channel in _choose(path, list(rates), channels)]
+        raise InvalidSource(f"{path} is a frame file, but truncated or damaged") from error
+    single = {each.name: each for each in details}
+    recordings: list[Recording] = []
+    for channel in _choose(path, file.channels, channels):
+        parts: list[list[_Part]] = []
+        for frame in sorted(file.frames, key=lambda each: each.start):
+            try:
+                part = _part(path, channel, frame, file.channels, single.get(channel))
+            except InvalidSource as error:
+                tell(str(error))
+                continue
+            if parts and part.follows(parts[-1][-1]):
+                parts[-1].append(part)
+            else:
+                parts.append([part])
+        recordings += [_join(path, channel, each) for each in parts]
+    if not recordings:
+        raise InvalidSource(f"{path}: no frame has a channel wanted")
+    return recordings
+
+
+def _part(path: Path, channel: str, frame: Any, names: Sequence[str], details: Any) -> _Part:
+    where = f"{path}: {channel}{window_text(frame.start, frame.start + frame.duration)}"
+
+    def load() -> Any:
+        return _read(path, channel, frame.index, f"{where} is missing or damaged")
+
+    if not (details and details.sample_rate) or round(frame.duration * details.sample_rate) != details.n_samples:
+        series = load()
+        t0, dt, count = series.start, series.dt, len(series.array)
+    else:  # what is in the only frame of a file may be much, and is read later
+        t0, dt, count = frame.start, 1 / details.sample_rate, details.n_samples
+    check_grid(where, t0, dt, ("the first sample", "the sample spacing"))
+    if not count:
+        raise InvalidSource(f"{where} has no samples")
+
+    def read() -> NDArray[np.floating[Any]]:
+        series = load()
+        strain = np.array(series.array)
+        if strain.dtype.kind not in "iuf":
+            raise InvalidSource(f"{where} is of type {strain.dtype}; it has to be real numbers")
+        if len(strain) != count or series.start != t0:
+            raise InvalidSource(f"{where} has {len(strain)} samples from GPS {series.start!r}, not {count}")
+        strain = strain.astype(np.float64)
+        if series.mask is not None:
+            strain[series.mask] = np.nan
+        return strain
+
+    mask = channel.removesuffix("STRAIN") + "DQMASK"
+    quality = _quality(path, mask, frame.index, t0) if mask in names else None
+    return _Part(t0, dt, count, quality, read)
+
+
+def _join(path: Path, channel: str, parts: Sequence[_Part]) -> Recording:
+    """Return the recording of parts that follow each other."""
+    first = parts[0]
+    edges = list(accumulate((part.count for part in parts), initial=0))
+
+    def read(start: int, stop: int) -> NDArray[np.floating[Any]]:
+        inside = [(edge, part) for edge, part in zip(edges, parts, strict=False) if edge < stop]
+        inside = [(edge, part) for edge, part in inside if start < edge + part.count]
+        return np.concatenate([part.read()[max(start - edge, 0) : stop - edge] for edge, part in inside])
+
+    quality = first.quality
+    if quality is not None:
+        mask = np.concatenate([part.quality.mask for part in parts if part.quality is not None])
+        quality = replace(quality, mask=mask)
+    detector = channel.partition(":")[0]
+    return Recording(path, detector, channel, first.t0, first.dt, edges[-1], quality, read)
+
+
+def _quality(path: Path, channel: str, index: int, t0: float) -> Quality | None:
+    """Return the data-quality bits in a frame by the names in the unit, as `0:DATA 1:CBC_CAT1`, or None without."""
+    try:
+        series = _read(path, channel, index, f"{path}: {channel} is missing or damaged")
+    except InvalidSource:
+        return Quality(("DATA",), np.zeros(0, dtype=np.uint32), t0, 1.0)  # for no sample it is known to be set
+    names = {int(bit): name for bit, name in _BIT.findall(series.unit or "") if int(bit) < MOST_BITS}
+    if not names or series.array.dtype.kind not in "iu":
+        return None
+    check_grid(f"{path}: {channel}", series.start, series.dt, ("the first mask", "the spacing of masks"))
+    by_bit = tuple(names.get(bit, "") for bit in range(max(names) + 1))
+    return Quality(by_bit, np.array(series.array), series.start, series.dt)
+
+
+def _read(path: Path, channel: str, index: int, failure: str) -> Any:
+    try:
+        return import_module("gwframe").read(path, channel, index, allow_invalid=True)
+    except Exception as error:
+        raise InvalidSource(failure) from error
 
 
 def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:
@@ -86,20 +164,23 @@ def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:
         from gwpy.io.gwf import get_channel_names  # noqa: PLC0415 (takes seconds, and is not always there)
         from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (the same)
 
-        names = get_channel_names(str(path))
+        chosen = _choose(path, get_channel_names(str(path)), channels)
+        return [_as_recording(path, TimeSeries.read(str(path), name)) for name in chosen]
     except ImportError as error:
         missing = f"{path}: to read frames takes gwframe, which the extra glitchflow-datastore[frames] has"
         raise InvalidSource(missing) from error
+    except InvalidSource:
+        raise
     except Exception as error:
-        raise InvalidSource(f"{path} is not a frame file: {one_line(error)}") from error
-    return [_as_recording(path, TimeSeries.read(str(path), name)) for name in _choose(path, names, channels)]
+        raise InvalidSource(f"{path} is a frame file, but truncated, damaged or with gaps") from error
 
 
 def _as_recording(path: Path, series: Any) -> Recording:
     strain = np.asarray(series.value, dtype=np.float64)
     t0, dt = float(series.t0.value), float(series.dt.value)
     channel = str(series.name)
-    return Recording(path, channel[:2], channel, t0, dt, len(strain), None, lambda first, last: strain[first:last])
+    detector = channel.partition(":")[0]
+    return Recording(path, detector, channel, t0, dt, len(strain), None, lambda first, last: strain[first:last])
 
 
 def _choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -47,10 +47,9 @@ def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
     files = FileSource(paths, start, stop, bits, (), (("event", event),) if event else (), name)
     try:
         files.seconds  # noqa: B018 (reads the head of each file)
-    except InvalidSource:
-        for path in paths:
+    finally:
+        for path in files.failures.values():
             path.unlink(missing_ok=True)  # so that the next try fetches it again
-        raise
     return files
 
 

@@ -18,23 +18,31 @@ _CHUNK = 2**18
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
     """Yield the lines of a file descriptor without their ends, and None while there is none; never block."""
-    rest = b""
+    parts: list[bytes] = []  # of a line without an end so far; it may come in very many chunks
     while True:
         ready, _, _ = select.select([descriptor], [], [], 0)
         if not ready:
             yield None
             continue
         chunk = os.read(descriptor, _CHUNK)
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line for line in lines if line.strip())
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = b"".join((*parts, end))
+            parts.clear()
+            if line.strip():
+                yield line
+        parts.append(rest)
         if not chunk:
-            if rest.strip():
-                yield rest
+            if (line := b"".join(parts)).strip():
+                yield line
             return
 
 
-def pieces_of_lines(lines: Iterator[bytes | None], length: Length) -> Iterator[Piece | None]:
-    """Yield the segments in the lines, cut to `length`, or raise InvalidSource for a line that is no segment."""
+def pieces_of_lines(lines: Iterator[bytes | None], length: Length, unread: list[str]) -> Iterator[Piece | None]:
+    """Yield the segments in the lines, cut to `length`; raise InvalidSource if no line is a segment.
+
+    Lines that are no segment are left out; `unread` gets their numbers and reasons.
+    """
     number = 0
     for line in lines:
         if line is None:
@@ -42,11 +50,22 @@ def pieces_of_lines(lines: Iterator[bytes | None], length: Length) -> Iterator[P
             continue
         number += 1
         try:
-            segment = decode_segment(line)
-        except ProblemError as error:
-            raise InvalidSource(f"line {number} of standard input is no segment: {error.detail}") from error
-        if not math.isfinite(1 / segment.dt):
-            raise InvalidSource(f"line {number} of standard input is no segment: dt {segment.dt!r} is too small")
-        meta = dict(segment.meta) if isinstance(segment.meta, dict) else {}
-        channel = meta.pop("channel", None) or ""
-        yield from cut(Run(np.array(segment.h), segment.t0, segment.dt, channel, meta), length)
+            run = _run_of(line)
+        except InvalidSource as error:
+            unread.append(f"line {number} of standard input is no segment: {error}")
+            continue
+        yield from cut(run, length)
+    if number and len(unread) == number:
+        raise InvalidSource(unread[0] + (f"; and {number - 1} more" if number > 1 else ""))
+
+
+def _run_of(line: bytes) -> Run:
+    try:
+        segment = decode_segment(line)
+    except ProblemError as error:
+        raise InvalidSource(error.detail) from error
+    if not math.isfinite(1 / segment.dt):
+        raise InvalidSource(f"dt {segment.dt!r} is too small")
+    meta = dict(segment.meta) if isinstance(segment.meta, dict) else {}
+    channel = meta.pop("channel", None) or ""
+    return Run(np.array(segment.h), segment.t0, segment.dt, channel, meta)

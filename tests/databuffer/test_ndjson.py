@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from databuffer.app import create_app, create_buffer
-from databuffer.ingest.ndjson import _MOST_UNREAD, LineTooLarge, split_lines, store_lines
+from databuffer.ingest.ndjson import _MOST_UNREAD, LineKeys, LineTooLarge, split_lines, store_lines
 from databuffer.settings import BufferSettings
 from tests.support.segments import BAD_BODIES, segment_body
 
@@ -77,6 +77,32 @@ def test_the_requests_key_makes_one_for_each_line(client: TestClient) -> None:
     assert client.get("/stat").json()["n_itm"] == 10
 
 
+def test_each_line_can_have_a_key_of_its_own(client: TestClient) -> None:
+    def post(numbers: list[int], keys: str, **headers: str) -> list[Any]:
+        body = b"\n".join(map(segment_body, numbers))
+        headers |= {**NDJSON, "Idempotency-Keys": keys}
+        return answers(client.post("/sendF", content=body, headers=headers).content)
+
+    first = post([1, 2, 3], "a, b,c", **{"Idempotency-Key": "ignored"})
+    assert post([3, 1], "c,a") == [first[2], first[0]]
+    alone = client.post("/sendF", content=segment_body(2), headers={"Idempotency-Key": "b"})
+    assert alone.json()["body"] == first[1]["body"]
+    assert client.get("/stat").json()["n_itm"] == 3
+    assert post([4, 4], "d,d")[0] == post([4], "d")[0]
+    assert [each.get("code") for each in post([5], "a")] == ["idempotency-key-reused"]
+    assert client.get("/stat").json()["n_itm"] == 4
+
+
+def test_a_line_without_a_key_among_lines_with_one_is_refused(client: TestClient) -> None:
+    body = b"\n".join(map(segment_body, range(3)))
+    told = answers(client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Keys": "a,"}).content)
+    assert [each.get("resp") or (each["code"], each["field"]) for each in told] == [
+        "CREATED", ("invalid-request", "Idempotency-Key"), ("invalid-request", "Idempotency-Keys"),
+    ]  # fmt: skip
+    assert told[2]["detail"] == "Idempotency-Keys: 2 keys, and none for line 3; each line needs one"
+    assert client.get("/stat").json()["n_itm"] == 1
+
+
 @pytest.mark.parametrize("body", [b"", b"\n", b"\n\r\n\n"])
 def test_no_line_is_no_answer(client: TestClient, body: bytes) -> None:
     answer = client.post("/sendF", content=body, headers=NDJSON)
@@ -132,7 +158,7 @@ async def test_a_request_whose_answers_nobody_fetches_is_read_no_further(setting
             sent += 1
             yield b"no JSON\n"
 
-    answering = store_lines(buffer.ingest, lines(), key=None, max_line=10**6)
+    answering = store_lines(buffer.ingest, lines(), keys=LineKeys(None, None), max_line=10**6)
     received = await anext(answering)
     before = 0
     while sent != before:  # until it reads no more
@@ -160,7 +186,7 @@ async def test_bad_lines_whose_answers_nobody_fetches_are_neither_kept_nor_told_
 
     tracemalloc.start()
     try:
-        answering = store_lines(buffer.ingest, lines(), key=None, max_line=10**6)
+        answering = store_lines(buffer.ingest, lines(), keys=LineKeys(None, None), max_line=10**6)
         assert b"invalid-json" in await anext(answering)
         await all_read.wait()
         while buffer.ingest.waiting:  # noqa: ASYNC110 (no event of the test's own)

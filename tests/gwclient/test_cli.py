@@ -127,6 +127,17 @@ def test_without_arguments_the_window_comes_from_the_environment(gateway: StandI
 
 
 @with_open_data
+@pytest.mark.parametrize("form", ["{}", "'{}'", ' "{}" '], ids=["plain", "quoted", "in double quotes"])
+def test_the_settings_of_the_original_start_the_client_whatever_their_form(gateway: StandInGateway, form: str) -> None:
+    window = {"GWID": "GW150914", "DTCID": "L1", "INF": "-1", "SUP": "1", "SRV": f"{gateway.url}/"}
+    given = {name: form.format(value) for name, value in window.items()}
+    with GwoscServer(OPEN_DATA) as gwosc:
+        done = in_a_process(**given, MAX_SIZE="100", GWOSC_SERVER_URL=gwosc.url)
+    assert done.code == 0, done.err
+    assert len(received(gateway, "L1")[1]) == 2 * 4096
+
+
+@with_open_data
 def test_data_that_gwosc_does_not_have_are_a_usage_error(gateway: StandInGateway) -> None:
     window = ("--start", "-4", "--stop", "4")
     with GwoscServer(OPEN_DATA) as gwosc:
@@ -249,14 +260,36 @@ def test_segments_on_standard_input_are_sent_as_they_come(gateway: StandInGatewa
     assert gateway.bodies == lines
 
 
-def test_a_line_that_is_no_segment_is_named_and_what_came_before_is_stored(gateway: StandInGateway) -> None:
-    lines = '{"h":[1e-21],"t":[100.0,0.25]}\n\n{"h":[null],"t":[100.0,0.25]}\n'
-    done = subprocess.run(
+def push_lines(lines: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "gwclient", "push", "--stdin"], input=lines, capture_output=True, text=True, check=False
     )
+
+
+def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: StandInGateway) -> None:
+    good, other = '{"h":[1e-21],"t":[100.0,0.25]}', '{"h":[2e-21],"t":[101.0,0.25]}'
+    done = push_lines(f'{good}\n\n{{"h":[null],"t":[100.0,0.25]}}\nhello\n{other}')
+    assert done.returncode == 1
+    assert "not read: line 2 of standard input is no segment: h[0]: expected" in done.stdout
+    assert "not read: line 3 of standard input is no segment: the body is not JSON" in done.stdout
+    assert done.stderr.startswith(
+        "gwclient: not everything could be read: line 2 of standard input is no segment: h[0]"
+    )
+    assert [body.decode() for body in gateway.bodies] == [good, other]
+
+
+def test_where_no_line_is_a_segment_the_data_cannot_be_used(gateway: StandInGateway) -> None:
+    done = push_lines("hello\nworld\n")
     assert done.returncode == 2
-    assert done.stderr.startswith("gwclient: line 2 of standard input is no segment: h[0]")
-    assert len(gateway.bodies) == 1
+    assert done.stderr.startswith("gwclient: line 1 of standard input is no segment")
+    assert "and 1 more" in done.stderr
+    assert not gateway.bodies
+
+
+def test_the_same_line_twice_is_stored_once(gateway: StandInGateway) -> None:
+    line = '{"h":[1e-21],"t":[100.0,0.25]}\n'
+    done = push_lines(line * 20)
+    assert (done.returncode, len(gateway.bodies)) == (0, 1), done.stderr
 
 
 def test_ctrl_c_ends_the_waiting_for_standard_input(gateway: StandInGateway) -> None:
@@ -300,6 +333,60 @@ def test_a_folders_files_are_chosen_by_their_names_and_new_ones_are_sent_the_nex
         assert same_bits(samples, strain_in(path)[4 * 4096 : 8 * 4096])
     nothing = gwclient("push", "--folder", str(tmp_path), "--start", "5", "--stop", "6")
     assert nothing.code == 2
+
+
+@with_open_data
+def test_what_of_a_folder_can_be_read_is_sent_and_the_rest_is_named(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    shutil.copy(H1_FILE, tmp_path)
+    damaged = tmp_path / L1_FILE.name
+    damaged.write_bytes(L1_FILE.read_bytes()[:500_000])
+    line = f"{damaged} is not a strain file in the layout of GWOSC: it is truncated, or still being written"
+    push = ("push", "--folder", str(tmp_path))
+    done = gwclient(*push)
+    assert done.code == 1
+    assert done.out.splitlines()[-1] == f"not read: {line} (GPS [1126259446, 1126259478))"
+    assert done.err.splitlines()[-1].startswith(f"gwclient: not everything could be read: {line}")
+    assert same_bits(received(gateway, "H1")[1], strain_in(H1_FILE))
+    again = gwclient(*push, "--json")
+    assert (again.code, again.json["ending"], again.json["before"]) == (1, "partly", 32)
+    assert again.json["unread"] == [f"{line} (GPS [1126259446, 1126259478))"]
+    shutil.copy(L1_FILE, tmp_path)
+    assert gwclient(*push, "--json").json["acknowledged"] == 32
+
+
+# ---- the same strain in other company
+
+
+@with_open_data
+def test_a_file_and_then_a_folder_with_it_store_each_segment_once(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    for path in (H1_FILE, L1_FILE):
+        shutil.copy(path, tmp_path)
+    assert gwclient("push", "--file", str(tmp_path / H1_FILE.name)).code == 0
+    assert gwclient("push", "--folder", str(tmp_path), "--json").json["acknowledged"] == 64
+    both = (str(tmp_path / H1_FILE.name), str(tmp_path / L1_FILE.name))
+    assert gwclient("replay", *both, "--rate", "1000", "--json").json["acknowledged"] == 64
+    assert gwclient("push", "--file", both[1], "--concurrency", "3", "--json").json["acknowledged"] == 32
+    assert len(gateway.bodies) == 64
+
+
+def test_a_detector_that_is_simulated_beside_others_is_stored_once(gateway: StandInGateway, gwclient: Any) -> None:
+    simulate = ("simulate", "--seconds", "11", "--rate", "1024", "--detectors")
+    for detectors in ("H1", "H1,L1", "V1,L1,H1"):
+        assert gwclient(*simulate, detectors, "--json").json["acknowledged"] == 11 * len(detectors.split(","))
+    assert len(gateway.bodies) == 33
+
+
+@with_open_data
+@pytest.mark.parametrize("command", [("push", "--file"), ("replay", "--rate", "1000")], ids=["push", "replay"])
+def test_restart_stores_the_same_strain_anew(gateway: StandInGateway, gwclient: Any, command: tuple[str, ...]) -> None:
+    for stored in (32, 64, 96):
+        restart = ("--restart",) if stored > 32 else ()
+        assert gwclient(*command, str(H1_FILE), *restart).code == 0
+        assert len(gateway.bodies) == stored
 
 
 # ---- cursors
@@ -605,6 +692,48 @@ def test_an_unreasonable_command_is_exit_code_2_with_one_line_and_sends_nothing(
     assert done.err.count("\n") == 1
     assert not done.out
     assert not gateway.requests
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("--gps", "1126259478", "1126259446.5", "--detector", "L1"),
+            "--gps 1126259478 1126259446.5: the start is not before the stop",
+        ),
+        (("--event", "GW150914", "--start", "5"), "--start 5 is not before the stop, which is 4 without --stop"),
+        (("--event", "GW150914", "--stop", "-5"), "--stop -5 is not after the start, which is -4 without --start"),
+        (
+            ("--folder", ".", "--start", "1126259478.25", "--stop", "1126259446"),
+            "--start 1126259478.25 is not before --stop 1126259446",
+        ),
+    ],
+)
+def test_a_window_that_ends_before_it_starts_is_named_as_it_was_written(
+    gwclient: Any, arguments: tuple[str, ...], words: str
+) -> None:
+    assert gwclient("push", *arguments).err == f"gwclient: {words}\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("INF", "4", "INF 4 is not before SUP 4"),
+        ("INF", "soon", "Invalid value for 'INF': 'soon' is no number"),
+        (
+            "DTCID",
+            "Livingston",
+            "Invalid value for 'DTCID': 'Livingston' is no detector; they are named like H1, L1, V1",
+        ),
+    ],
+)
+def test_a_wrong_window_in_the_environment_names_the_setting(
+    gwclient: Any, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str
+) -> None:
+    for name, given in {"GWID": "GW150914", "DTCID": "L1", "INF": "-4", "SUP": "4", setting: value}.items():
+        monkeypatch.setenv(name, given)
+    done = gwclient()
+    assert (done.code, done.err) == (2, f"gwclient: {words}\n")
 
 
 def test_half_a_window_in_the_environment_names_the_other_half(

@@ -15,6 +15,7 @@ from gwwire.public import CleanAnswer, DatastoreState, NameList, State, Stats, S
 from tests.support.gateway import Answering, Dropping, Fault, Slow, StandInGateway
 
 SEGMENT = b'{"h":[1e-21],"t":[1126259446.0,0.000244140625]}'
+OTHER = b'{"h":[2e-21],"t":[2,1]}'
 QUICK = Retry(tries=4, first=0.001, longest=0.002)
 
 
@@ -172,6 +173,16 @@ def test_an_answer_that_is_not_a_gateways_is_not_taken_for_one(body: bytes) -> N
 
 
 # ---- many segments in one request
+
+
+def test_each_of_many_segments_can_have_a_key_of_its_own(gateway: StandInGateway) -> None:
+    run(gateway, "stream_many", [SEGMENT, OTHER], keys=["a", "b"])
+    assert gateway.keys == ["a", "b"]
+    run(gateway, "stream_many", [OTHER], keys=["b"])
+    run(gateway, "stream", OTHER, key="b")
+    assert gateway.bodies == [SEGMENT, OTHER]
+    with pytest.raises(ValueError, match="each segment has to have a key"):
+        run(gateway, "stream_many", [SEGMENT, OTHER], keys=["a"])
 
 
 def test_many_segments_are_answered_one_by_one_in_their_order(gateway: StandInGateway) -> None:
@@ -348,6 +359,7 @@ def test_a_session_that_was_given_stays_open(gateway: StandInGateway) -> None:
         ("127.0.0.1:8000/", "http://127.0.0.1:8000"),
         ("https://gateway/glitchflow/", "https://gateway/glitchflow"),
         ("[::1]:8000", "http://[::1]:8000"),
+        (":8000", "http://127.0.0.1:8000"),
     ],
 )
 def test_a_gateway_may_be_named_without_a_scheme(text: str, url: str) -> None:

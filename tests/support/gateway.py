@@ -141,7 +141,10 @@ class StandInGateway:
         body = await request.read()
         if many := request.content_type == NDJSON:
             assert body.endswith(b"\n")
-            segments = [(f"{key}/{i}" if key else None, line) for i, line in enumerate(body.splitlines())]
+            lines = body.splitlines()
+            keys = request.headers.get("Idempotency-Keys")
+            of_lines = keys.split(", ") if keys else [f"{key}/{i}" if key else None for i in range(len(lines))]
+            segments = list(zip(of_lines, lines, strict=True))
         else:
             segments = [(key, body)]
         self.keys.extend(key for key, _ in segments)

@@ -55,7 +55,8 @@ class GwoscServer:
     """Serves the GW150914 files of a folder, named by LIGO-T050017 (`L-L1_LOSC_4_V2-1126259446-32.hdf5`).
 
     Use it as `with GwoscServer(folder) as gwosc`; `gwosc.url` is its address. While `down`, it answers 503. It serves
-    ranges and ETags, unless told otherwise. `requests` has the targets that were asked for, `ranges` the ranges.
+    ranges and ETags, unless told otherwise. `requests` has the targets that were asked for, `fetched` those of
+    files that were sent, `ranges` the ranges. Files are served in every folder below /files/.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GwoscServer:
         self.files = {path.name: path for path in sorted(folder.glob("*.hdf5"))}
         self.requests: list[str] = []
         self.ranges: list[str] = []
+        self.fetched: list[str] = []
         self.faults = list(faults)
         self.down = False
         self._serves_ranges = ranges
@@ -86,6 +88,12 @@ class GwoscServer:
                     return
                 status, kind, body = server.answer(self.path)
                 version = server.version(body)
+                if version and self.headers.get("If-None-Match") == version:
+                    self.send_response(304)
+                    self.end_headers()
+                    return
+                if self.path.startswith("/files/"):
+                    server.fetched.append(self.path)
                 unchanged = self.headers.get("If-Range", version) == version
                 status, body = server.cut(self.headers.get("Range") if unchanged else None, status, body)
                 self.send_response(status)

@@ -34,6 +34,19 @@ def test_every_tier_offers_and_takes_many_segments_and_answers_in_order(trio: Tr
     assert again.text == answer.text
 
 
+def test_the_keys_of_lines_travel_through_every_tier(trio: Trio) -> None:
+    paths = {"databuffer": "/sendF", "dslogic": "/stream", "glitchflow_api": "/streamdata"}
+    urls = [each.url + paths[each.name] for each in trio.services]
+    told = []
+    for i, url in enumerate(urls):
+        lines = b"\n".join(segment_body(100 + (i + k) % 3) for k in range(3))
+        keys = ", ".join(f"line-{(i + k) % 3}" for k in range(3))
+        answer = httpx2.post(url, content=lines, headers={**NDJSON, "Idempotency-Keys": keys})
+        told.append({json.loads(line)["body"] for line in answer.text.splitlines()})
+    assert told[0] == told[1] == told[2]
+    assert len(told[0]) == 3
+
+
 def test_a_long_request_is_stored_while_it_is_sent(trio: Trio) -> None:
     before = httpx2.get(f"{trio.url}/stats").json()["n_itm"]
     stored_meanwhile: list[int] = []

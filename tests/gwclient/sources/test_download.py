@@ -88,10 +88,43 @@ def test_what_is_in_the_cache_is_not_fetched_again_until_it_is_removed(tmp_path:
         cache = downloads(tmp_path, [])
         path = cache.fetch(f"{server.url}/files/{NAME}")
         assert cache.fetch(f"{server.url}/files/{NAME}") == path
-        assert len(server.requests) == 1
+        assert len(server.fetched) == 1
         path.unlink()
         cache.fetch(f"{server.url}/files/{NAME}")
-        assert len(server.requests) == 2
+        assert len(server.fetched) == 2
+
+
+def test_what_is_in_the_cache_is_used_while_the_server_is_away(tmp_path: Path, served: Path) -> None:
+    cache = downloads(tmp_path, [])
+    with GwoscServer(served, [Answering(503, target="/nothing")]) as server:
+        url = f"{server.url}/files/{NAME}"
+        path = cache.fetch(url)
+        server.down = True
+        assert cache.fetch(url) == path
+    assert cache.fetch(url) == path
+
+
+@pytest.mark.parametrize("others", ["/files/v4/{}", "/files/v3/{}?version=2", "/files/v3/a/{}"])
+def test_two_urls_never_share_a_file_in_the_cache(tmp_path: Path, served: Path, others: str) -> None:
+    cache = downloads(tmp_path, [])
+    with GwoscServer(served) as server:
+        first = cache.fetch(f"{server.url}/files/v3/{NAME}")
+        (served / NAME).write_bytes(CONTENT[::-1])
+        second = cache.fetch(server.url + others.format(NAME))
+    assert (first.read_bytes(), second.read_bytes()) == (CONTENT, CONTENT[::-1])
+    assert first.name == second.name == NAME
+
+
+def test_a_file_that_the_server_replaced_is_fetched_again(tmp_path: Path, served: Path) -> None:
+    cache = downloads(tmp_path, [])
+    with GwoscServer(served) as server:
+        url = f"{server.url}/files/{NAME}"
+        cache.fetch(url)
+        (served / NAME).write_bytes(CONTENT[::-1])
+        assert cache.fetch(url).read_bytes() == CONTENT[::-1]
+        server.fetched.clear()
+        assert cache.fetch(url).read_bytes() == CONTENT[::-1]
+    assert not server.fetched
 
 
 @pytest.mark.parametrize("changed", [CONTENT[:1000], CONTENT[::-1]], ids=["shorter", "as long"])
@@ -103,7 +136,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(tmp_path: Path, served: Pat
         (served / NAME).write_bytes(changed)
         path = downloads(tmp_path, []).fetch(url)
     assert path.read_bytes() == changed
-    assert list(path.parent.iterdir()) == [path]
+    assert {each.name for each in path.parent.iterdir()} == {NAME, f"{NAME}.version"}
 
 
 def test_a_file_whose_version_nobody_names_is_begun_anew(tmp_path: Path, served: Path) -> None:
@@ -122,7 +155,8 @@ def test_what_nobody_used_for_a_month_is_taken_out_of_the_cache(tmp_path: Path, 
             os.utime(path, (0, time.time() - 31 * 86400))
         assert cache.fetch(f"{server.url}/files/{NAME}") == used
         new = cache.fetch(f"{server.url}/files/new.hdf5")
-    assert set(used.parent.iterdir()) == {used, new}
+    assert {each for each in (tmp_path / "cache").glob("*/*") if each.suffix != ".version"} == {used, new}
+    assert not unused.parent.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, served: Path) -> None:

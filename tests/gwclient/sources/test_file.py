@@ -1,6 +1,10 @@
 import hashlib
 import math
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -72,12 +76,172 @@ def test_what_is_no_strain_file_is_named(tmp_path: Path) -> None:
             FileSource((path,)).runs()
 
 
-def test_a_file_without_a_sample_grid_is_refused(tmp_path: Path) -> None:
+def attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file["strain/Strain"].attrs[name] = value
+
+    return change
+
+
+def without_attribute(name: str) -> Callable[[h5py.File], None]:
+    return lambda file: file["strain/Strain"].attrs.__delitem__(name)
+
+
+def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        kept = dict(file[name].attrs) if name in file else {}
+        if name in file:
+            del file[name]
+        file[name] = value
+        file[name].attrs.update(kept)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (attribute("Xspacing", 0.0), "strain/Strain: Xspacing is 0.0; a sample spacing in s is from 1e-09 to 1e.06"),
+        (attribute("Xspacing", -1 / 16), "strain/Strain: Xspacing is -0.0625; "),
+        (attribute("Xspacing", 1e-310), "strain/Strain: Xspacing is 1e-310; "),
+        (attribute("Xspacing", 5e-324), "strain/Strain: Xspacing is 5e-324; "),
+        (attribute("Xspacing", 1e300), "strain/Strain: Xspacing is 1e.300; "),
+        (attribute("Xspacing", math.nan), "strain/Strain: Xspacing is nan; "),
+        (attribute("Xspacing", "1/16"), "strain/Strain: Xspacing is '1/16'; it has to be one number"),
+        (attribute("Xspacing", np.bytes_("0.0625")), "strain/Strain: Xspacing is b'0.0625'; it has to be one number"),
+        (attribute("Xspacing", [1.0, 2.0]), r"strain/Strain: Xspacing is \[1.0, 2.0\]; it has to be one number"),
+        (attribute("Xspacing", 1j), "strain/Strain: Xspacing is 1j; it has to be one number"),
+        (attribute("Xspacing", h5py.Empty("f8")), "strain/Strain: Xspacing is .*; it has to be one number"),
+        (without_attribute("Xspacing"), "strain/Strain has no attribute Xspacing"),
+        (without_attribute("Xstart"), "strain/Strain has no attribute Xstart"),
+        (attribute("Xstart", 1126259446 * 10**9), "strain/Strain: Xstart is 1.126259446e.18; a GPS time in s is below"),
+        (attribute("Xstart", math.inf), "strain/Strain: Xstart is inf; a GPS time in s is below"),
+        (dataset("strain/Strain", np.zeros((4, 4))), r"strain/Strain has the shape \(4, 4\); .* list of samples"),
+        (dataset("strain/Strain", np.zeros(0)), r"strain/Strain has the shape \(0,\); .* list of samples"),
+        (dataset("strain/Strain", 1.0), r"strain/Strain has the shape \(\); .* list of samples"),
+        (dataset("strain/Strain", h5py.Empty("f8")), "strain/Strain has the shape None; .* list of samples"),
+        (dataset("strain/Strain", np.zeros(4, complex)), "strain/Strain is of type complex128; .* real numbers"),
+        (dataset("strain/Strain", [b"a", b"b"]), "strain/Strain is of type |S1; .* real numbers"),
+        (lambda file: file.__delitem__("strain/Strain"), "layout of GWOSC: strain/Strain is missing"),
+        (lambda file: file.__delitem__("meta/Detector"), "layout of GWOSC: meta/Detector is missing"),
+        (dataset("meta/Detector", 7.5), "meta/Detector is '7.5'; a detector is named like H1"),
+        (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is no UTF-8"),
+        (dataset("meta/Detector", "a b"), "meta/Detector is 'a b'; a detector is named like H1"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line_with_its_name_and_value(
+    tmp_path: Path, change: Callable[[h5py.File], None], words: str
+) -> None:
+    path = gwosc_file(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(InvalidSource, match=f"a.hdf5.*{words}") as error:
+        FileSource((path,)).runs()
+    assert "\n" not in str(error.value)
+
+
+def test_arrays_of_one_and_strings_of_any_kind_are_taken(tmp_path: Path) -> None:
     path = gwosc_file(tmp_path / "a")
     with h5py.File(path, "a") as file:
-        file["strain/Strain"].attrs["Xspacing"] = 0.0
-    with pytest.raises(InvalidSource, match="no sample grid"):
-        FileSource((path,)).runs()
+        for change in (
+            attribute("Xspacing", [1 / 16]),
+            attribute("Xstart", np.array([[T0]])),
+            dataset("meta/Detector", np.array([b"V1"])),
+            dataset("strain/GWOSCmeta", np.array(["Strain"], dtype=h5py.string_dtype())),
+            dataset("strain/Strain", np.arange(32, dtype=np.int16)),
+        ):
+            change(file)
+    (run,) = FileSource((path,)).runs()
+    assert (run.t0, run.dt, run.channel, len(run.strain)) == (T0, 1 / 16, "V1:GWOSC-16HZ_R1_STRAIN", 32)
+
+
+@pytest.mark.parametrize(
+    ("rate", "name"),
+    [(4096, "4KHZ"), (16384, "16KHZ"), (100, "100HZ"), (2000, "2000HZ"), (512, "512HZ"), (0.5, "0.5HZ"), (49, "49HZ")],
+)
+def test_the_name_of_a_channel_has_its_rate(tmp_path: Path, rate: float, name: str) -> None:
+    path = gwosc_file(tmp_path / "a")
+    with h5py.File(path, "a") as file:
+        file["strain/Strain"].attrs["Xspacing"] = 1 / rate
+    (run,) = FileSource((path,)).runs()
+    assert run.channel == f"L1:GWOSC-{name}_R1_STRAIN"
+
+
+# ---- files that cannot be read, or not all of them
+
+
+def test_a_file_that_its_writer_locks_is_said_to_be_locked(tmp_path: Path) -> None:
+    path = gwosc_file(tmp_path / "a")
+    writer = (
+        "import h5py, sys; file = h5py.File(sys.argv[1], 'a', locking=True);"
+        "file['strain/Strain'][0] = 0; print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", writer, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(
+            InvalidSource, match="a is locked by the program that writes it; push it when that has ended"
+        ):
+            FileSource((path,)).runs()
+        process.communicate(timeout=10)
+    assert list(FileSource((path,)).runs())
+
+
+def test_a_file_that_is_gone_or_truncated_is_named_and_the_others_are_sent(tmp_path: Path) -> None:
+    good = gwosc_file(tmp_path / f"L-L1_A-{T0}-4.hdf5")
+    cut_off = tmp_path / f"L-L1_A-{T0 + 4}-4.hdf5"
+    cut_off.write_bytes(good.read_bytes()[:-100])
+    gone, loop = tmp_path / "gone.hdf5", tmp_path / "loop.hdf5"
+    loop.symlink_to(loop)
+    source, span = FileSource((gone, cut_off, good, loop)), f"[{T0 + 4}, {T0 + 8})"
+    assert [run.t0 for run in source.runs()] == [T0]
+    assert list(source.failures) == [
+        f"{gone} cannot be read: No such file or directory",
+        f"{cut_off} is not a strain file in the layout of GWOSC: it is truncated, or still being written (GPS {span})",
+        f"{loop} cannot be read: Too many levels of symbolic links",
+    ]
+    with pytest.raises(InvalidSource, match=r"gone\.hdf5 cannot be read: No such file or directory; and 1 more"):
+        FileSource((gone, cut_off)).runs()
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_sent(tmp_path: Path) -> None:
+    path, other = gwosc_file(tmp_path / "a"), gwosc_file(tmp_path / "b", detector="H1")
+    source = FileSource((path, other))
+    runs = source.runs()
+    with h5py.File(path, "a") as file:
+        file["strain/Strain"][0] = 1.0
+    assert [run.channel[:2] for run in runs] == ["H1"]
+    (line,) = source.failures
+    assert line.startswith(f"{path} changed while it was read; push it again when it is complete (L1:")
+
+
+def test_a_file_that_lacks_a_bit_does_not_stop_the_others(tmp_path: Path) -> None:
+    paths = gwosc_file(tmp_path / "a"), gwosc_file(tmp_path / "b", detector="H1")
+    with h5py.File(paths[0], "a") as file:
+        file["quality/simple/DQmask"] = np.full(4, 3, dtype=np.uint32)
+        file["quality/simple/DQmask"].attrs.update(Xstart=[T0], Xspacing=1.0)
+        file["quality/simple/DQShortnames"] = [b"DATA", b"CBCHIGH_CAT1"]
+    source = FileSource(paths, bits=("CBCHIGH_CAT1",))
+    assert [run.channel[:2] for run in source.runs()] == ["L1"]
+    assert "b has no data-quality bits to choose from (H1:" in next(iter(source.failures))
+
+
+def test_a_mask_whose_bits_the_file_does_not_name_is_not_used(tmp_path: Path) -> None:
+    path = gwosc_file(tmp_path / "a")
+    with h5py.File(path, "a") as file:
+        file["quality/simple/DQmask"] = np.zeros(4, dtype=np.uint32)
+    (run,) = FileSource((path,)).runs()
+    assert run.quality is None
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    path = gwosc_file(tmp_path / "a")
+    again = tmp_path / ".." / tmp_path.name / "a"
+    source = FileSource((path, again, path))
+    assert len(list(source.runs())) == 1
+    assert source.identity == FileSource((path,)).identity
 
 
 def test_where_files_of_a_channel_overlap_each_sample_is_sent_once_and_it_is_told(tmp_path: Path) -> None:

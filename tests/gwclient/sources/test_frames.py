@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ gwframe = pytest.importorskip("gwframe", reason="the extra `frames` is not insta
 
 T0 = 1126259446
 RATE = 64
+#: The bits of O1, as the unit of a mask names them.
+BITS = "0:DATA 1:CBC_CAT1 2:CBC_CAT2 3:CBC_CAT3 4:BURST_CAT1 5:BURST_CAT2 6:BURST_CAT3"
 STRAIN, MASK = "L1:GWOSC-4KHZ_R1_STRAIN", "L1:GWOSC-4KHZ_R1_DQMASK"
 
 
@@ -29,7 +32,18 @@ def frame(tmp_path: Path, strain: np.ndarray) -> Path:
         MASK: np.array([127, 127, 126, 3], dtype=np.uint32),
         "L1:AUX_MIC": np.arange(4.0 * 16),
     }
-    gwframe.write(path, channels, start=float(T0), sample_rate={STRAIN: RATE, MASK: 1, "L1:AUX_MIC": 16}, name="L1")
+    rates = {STRAIN: RATE, MASK: 1, "L1:AUX_MIC": 16}
+    gwframe.write(path, channels, start=float(T0), sample_rate=rates, name="L1", unit={MASK: BITS})
+    return path
+
+
+def frames_file(path: Path, frames: dict[int, dict[str, Any]], unit: str = BITS) -> Path:
+    """Write one frame of a second for each start; frames need not have the same channels."""
+    with gwframe.FrameWriter(str(path)) as writer:
+        for start, channels in frames.items():
+            writer._channel_names = None  # noqa: SLF001 (else it refuses, but other writers do not)
+            rates = {name: len(values) for name, values in channels.items()}
+            writer.write(channels, start=float(start), sample_rate=rates, name="L1", unit={MASK: unit})
     return path
 
 
@@ -88,3 +102,99 @@ def test_without_a_reader_of_frames_the_extra_is_named(frame: Path, monkeypatch:
     monkeypatch.setitem(__import__("sys").modules, "gwpy.io.gwf", None)
     with pytest.raises(InvalidSource, match=r"takes gwframe, which the extra glitchflow-datastore\[frames\] has"):
         FileSource((frame,)).runs()
+
+
+# ---- data-quality bits
+
+
+def second_of(bits: int, *, mask: bool = True) -> dict[str, Any]:
+    strain = {STRAIN: np.full(RATE, 1e-21)}
+    return strain | ({MASK: np.array([bits], dtype=np.uint32)} if mask else {})
+
+
+@pytest.mark.parametrize(
+    ("unit", "names"),
+    [
+        ("0:DATA 1:CBCHIGH_CAT1 2:CBCHIGH_CAT2 3:CBCHIGH_CAT3 4:CBCHIGH_CAT4", ["DATA", "CBCHIGH_CAT4"]),
+        ("4:CBCHIGH_CAT4, 0:DATA", ["DATA", "CBCHIGH_CAT4"]),
+        ("0:DATA 1:CBC_CAT1", ["DATA"]),
+        (BITS, ["DATA", "BURST_CAT1"]),
+    ],
+)
+def test_bits_have_the_names_that_the_frame_gives(tmp_path: Path, unit: str, names: list[str]) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0: second_of(0b10001)}, unit)
+    (run,) = FileSource((path,)).runs()
+    (piece,) = cut(run, 1)
+    assert piece.segment().meta["quality"] == names  # type: ignore[index]
+    (run,) = FileSource((path,), bits=(names[-1],)).runs()
+    assert left_out(run) == []
+
+
+@pytest.mark.parametrize("unit", ["", "strain", "bitmask 7"])
+def test_bits_that_a_frame_does_not_name_have_no_names(tmp_path: Path, unit: str) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0: second_of(0)}, unit)
+    (run,) = FileSource((path,)).runs()
+    (piece,) = cut(run, 1)
+    assert "quality" not in piece.segment().meta  # type: ignore[operator]
+    with pytest.raises(InvalidSource, match="has no data-quality bits to choose from"):
+        list(FileSource((path,), bits=("CBC_CAT1",)).runs())
+
+
+# ---- frames that are missing, or lack a channel
+
+
+def test_strain_on_both_sides_of_a_gap_is_sent_and_the_gap_is_reported(tmp_path: Path) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0: second_of(1), T0 + 1: second_of(1), T0 + 5: second_of(1)})
+    source = FileSource((path,))
+    assert [(run.t0, len(run.strain)) for run in source.runs()] == [(T0, 2 * RATE), (T0 + 5, RATE)]
+    assert source.gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 5), "in no frame of a.gwf")]
+    assert not source.failures
+    assert FileSource((path,), stop=T0 + 3).gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 3), "in no frame of a.gwf")]
+
+
+def test_frames_that_are_not_in_the_order_of_time_are_sent_in_it(tmp_path: Path) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0 + second: second_of(1) for second in (2, 0, 1)})
+    assert [(run.t0, len(run.strain)) for run in FileSource((path,)).runs()] == [(T0, 3 * RATE)]
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_a_frame_without_the_channel_is_named_with_its_span_and_the_others_are_sent(
+    tmp_path: Path, lacking: int
+) -> None:
+    aux = {"L1:AUX": np.arange(4.0)}
+    frames = {T0 + i: aux | ({} if i == lacking else second_of(1)) for i in range(3)}
+    source = FileSource((frames_file(tmp_path / "a.gwf", frames),))
+    sent = [run.gps(k) for run in source.runs() for k in range(len(run.strain))]
+    assert {int(gps) - T0 for gps in sent} == {0, 1, 2} - {lacking}
+    (line,) = source.failures
+    assert line.endswith(f"a.gwf: {STRAIN} in GPS [{T0 + lacking}, {T0 + lacking + 1}) is missing or damaged")
+
+
+def test_no_sample_passes_for_good_where_a_frame_lacks_the_mask(tmp_path: Path) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0: second_of(1, mask=False), T0 + 1: second_of(1)})
+    runs = list(FileSource((path,)).runs())
+    assert [each for run in runs for each in left_out(run)] == [
+        LeftOut(Span(STRAIN, T0, T0 + 1), "no data quality is known")
+    ]
+    assert [run.t0 for run in FileSource((path,), bits=()).runs()] == [T0, T0 + 1]
+
+
+def test_a_truncated_file_is_named_with_its_span_and_the_others_of_a_folder_are_sent(
+    tmp_path: Path, frame: Path
+) -> None:
+    cut_off = tmp_path / f"L-L1_GWOSC_4KHZ_R1-{T0 + 4}-4.gwf"
+    cut_off.write_bytes(frame.read_bytes()[:-1000])
+    empty = tmp_path / f"L-L1_GWOSC_4KHZ_R1-{T0 + 8}-4.gwf"
+    empty.touch()
+    source = FileSource((frame, cut_off, empty))
+    assert [run.t0 for run in source.runs()] == [T0]
+    assert list(source.failures) == [
+        f"{cut_off} is a frame file, but truncated or damaged (GPS [{T0 + 4}, {T0 + 8}))",
+        f"{empty} is empty (GPS [{T0 + 8}, {T0 + 12}))",
+    ]
+
+
+def test_a_channel_that_is_not_real_numbers_is_named(tmp_path: Path) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0: {STRAIN: np.full(4, 1j)}})
+    with pytest.raises(InvalidSource, match=r"a\.gwf: .* is of type complex128; it has to be real numbers"):
+        list(FileSource((path,)).runs())
