@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from gwservice import tracing
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from gwservice.body import ClientGone
+from gwservice.body import ClientGone, refuse_encoded
 from gwservice.correlation import FROZEN, RequestContext, set_current_request
 from gwservice.logs import LogLimit
 from gwservice.metrics import count_request
@@ -26,6 +26,7 @@ _UNKNOWN_ROUTE = "other"
 #: Methods that are labels; others are counted as `other`.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _UNKNOWN_METHOD = "other"
+_WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS"))
 _FAILURES = 500
 #: Problems that need attention in this tier; others pass, or are visible in another tier.
 _OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
@@ -70,6 +71,8 @@ class Edge:
         try:
             if self._admit is not None:
                 await self._admit(request, scope)
+            if b"content-encoding" in request.headers and scope["method"] not in _WITHOUT_BODY:
+                refuse_encoded(scope["headers"])
             handler = self._handlers.get((scope["method"], scope["path"]))
             if handler is None:
                 await self._app(scope, receive, exchange.send)
