@@ -72,11 +72,15 @@ class Style:
 
 styles = st.builds(Style, st.sampled_from(["", " ", "\n\t"]), st.booleans(), st.booleans())
 samples = st.integers(1, 40).map(lambda n: [1e-21] * n)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "h": samples,
+    "t": st.just([1e9, 0.5]),
+    "meta": members_of(texts, raw_values),
+}
 some_of_them = st.lists(st.sampled_from(["h", "t", "meta", "meta"]), max_size=2)
 segment_members = some_of_them.flatmap(lambda more: st.permutations(["h", "t", *more])).flatmap(
     lambda keys: st.tuples(*(st.tuples(st.just(key), VALUES[key]) for key in keys)).map(Members)
 )
-VALUES = {"h": samples, "t": st.just([1e9, 0.5]), "meta": members_of(texts, raw_values)}
 
 
 def repeats_a_key(body: str) -> bool:
