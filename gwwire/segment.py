@@ -158,7 +158,7 @@ def _check_times(segment: Segment) -> None:
         raise InvalidSegment(f"t: dt is {dt!r} s; expected {MIN_SPACING:g} to {MAX_SPACING:g} s", field="t")
     wrong = f"t0 is {t0!r} s" if abs(t0) >= MAX_TIME else f"the segment ends at {stop!r} s"
     hint = "1e12 looks like milliseconds, 1e18 like nanoseconds"
-    raise InvalidSegment(f"t: {wrong}; expected GPS seconds below {MAX_TIME:g} ({hint})", field="t")
+    raise InvalidSegment(f"t: {wrong}; expected GPS seconds between -{MAX_TIME:g} and {MAX_TIME:g} ({hint})", field="t")
 
 
 def _has_repeated_key(body: bytes, meta: bytes | None) -> bool:
