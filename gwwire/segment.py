@@ -113,7 +113,6 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 _decoder = msgspec.json.Decoder(Segment)
 _encoder = msgspec.json.Encoder()
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 #: Characters of a key that a problem quotes.
 _MAX_QUOTED = 100
 
@@ -166,19 +165,28 @@ def _has_repeated_key(body: bytes, meta: bytes | None) -> bool:
 
     The decoder keeps one value of a repeated key: the body then has more strings than what was decoded.
     """
-    quotes, end = 4, len(body)
+    quotes, end, escaped = 4, len(body), False
     if meta is not None:
         quotes = 6
         if body.endswith(meta, 0, -1):
             end -= len(meta) + 1
-        elif b"\\" in meta:  # some quotes are escaped
-            return len(_STRING.findall(body)) != 3 + len(_STRING.findall(meta))
         else:
-            quotes += meta.count(b'"')
+            escaped = b"\\" in meta
+            quotes += (_without_escapes(meta) if escaped else meta).count(b'"')
     # A search for one quote is far faster than a count: the samples, around the middle, are not counted.
     middle = end // 2
     before, after = body.rfind(b'"', 0, middle) + 1, body.find(b'"', middle, end)
-    return body.count(b'"', 0, before) + (body.count(b'"', after, end) if after >= 0 else 0) != quotes
+    if after < 0:
+        after = end
+    if escaped:
+        in_string = body[after - 1 : after] == b"\\"
+        return _without_escapes(body if in_string else body[:before] + body[after:]).count(b'"') != quotes
+    return body.count(b'"', 0, before) + body.count(b'"', after, end) != quotes
+
+
+def _without_escapes(content: bytes) -> bytes:
+    """Return JSON text without escaped backslashes and quotes: each quote left begins or ends a string."""
+    return content.replace(rb"\\", b"").replace(rb"\"", b"")
 
 
 def _repeated_key(body: bytes) -> ProblemError:
