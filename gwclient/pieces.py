@@ -13,6 +13,7 @@ import numpy as np
 
 from gwclient.strain import Exclusion, LeftOut, Run, Span
 from gwwire.segment import Segment, encode_segment
+from gwwire.spans import sampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Length:
 
     def of(self, dt: float) -> int:
         """Return the number of samples, spaced by `dt` s, in a segment; at least one."""
-        return self.samples or max(1, round(self.seconds / dt))
+        return self.samples or max(1, round(self.seconds / sampling(dt)))
 
 
 def cut(run: Run, length: Length | float) -> Iterator[Piece]:

@@ -1,7 +1,7 @@
 """Reading the body of a request from ASGI: whole or piece by piece, with limits of size and time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from gwservice.asgi_types import Message, Receive
 from gwwire.problems import ProblemCode, ProblemError
@@ -12,7 +12,7 @@ ORDER_LIMIT = 64 * 1024
 
 
 class UnsupportedMediaType(ProblemError, code=ProblemCode.UNSUPPORTED_MEDIA_TYPE):
-    """The body has a media type that this route does not accept."""
+    """The body has a media type that this route does not accept, or is compressed."""
 
 
 class TooLarge(ProblemError, code=ProblemCode.TOO_LARGE):
@@ -37,6 +37,14 @@ def require_json(headers: Mapping[bytes, bytes]) -> None:
     """Raise UnsupportedMediaType if the body is not JSON."""
     if media_type(headers) != _JSON:
         raise UnsupportedMediaType(f"expected {_JSON}, got {headers[b'content-type'].decode('latin-1')}")
+
+
+def refuse_encoded(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise UnsupportedMediaType if the body of a request is compressed: no service decodes it."""
+    codings = b",".join(value for name, value in headers if name == b"content-encoding").decode("latin-1")
+    if any(coding.strip().lower() not in {"", "identity"} for coding in codings.split(",")):
+        detail = f"Content-Encoding: {codings} is not supported; send the body uncompressed"
+        raise UnsupportedMediaType(detail, field="Content-Encoding")
 
 
 async def read_body(

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from gwservice import tracing
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from gwservice.body import ClientGone
+from gwservice.body import ClientGone, refuse_encoded
 from gwservice.correlation import FROZEN, RequestContext, set_current_request
 from gwservice.logs import LogLimit
 from gwservice.metrics import count_request
@@ -27,6 +27,7 @@ _UNKNOWN_ROUTE = "other"
 #: Methods that are labels; others are counted as `other`.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _UNKNOWN_METHOD = "other"
+_WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS"))
 _FAILURES = 500
 #: Problems that need attention in this tier; others pass, or are visible in another tier.
 _OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
@@ -77,6 +78,8 @@ class Edge:
             if target := _without_slash(scope):
                 await send_whole(exchange.send, HTTPStatus.TEMPORARY_REDIRECT, [(b"location", target)], b"")
                 return
+            if b"content-encoding" in request.headers and scope["method"] not in _WITHOUT_BODY:
+                refuse_encoded(scope["headers"])
             handler = self._handlers.get((scope["method"], scope["path"]))
             if handler is None:
                 await self._app(scope, receive, exchange.send)

@@ -1,5 +1,6 @@
 """Decode JSON into a typed model, or raise the problem that describes the error."""
 
+import codecs
 import re
 from functools import cache
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ T = TypeVar("T")
 Order = TypeVar("Order", bound=msgspec.Struct)
 
 _LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+#: Windows programs write them at the start of text; JSON has none (RFC 8259).
+_MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
 _LENGTH = re.compile(r"Expected `str` of length (?P<bound>[<>]=) (?P<n>\d+)$")
 _BOUNDS = {"<=": "at most", ">=": "at least"}
@@ -37,7 +40,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
     except msgspec.ValidationError as error:
         raise _invalid(str(error), invalid) from None
     except msgspec.DecodeError as error:
-        raise MalformedJson(f"the body is not JSON: {_lower(str(error))}") from None
+        reason = _byte_order_mark(body) or _lower(str(error))
+        raise MalformedJson(f"the body is not JSON: {reason}") from None
     except UnicodeDecodeError as error:
         raise MalformedJson(f"the body is not UTF-8: {error.reason}") from None
     except RecursionError:
@@ -48,6 +52,12 @@ def decode_order(shape: type[Order], body: bytes) -> Order:
     """Decode and validate the body of a request; raise MalformedJson, TooDeep or InvalidRequest."""
     order: Order = decode(_decoder(shape), body)
     return order
+
+
+def _byte_order_mark(body: bytes) -> str | None:
+    """Return a reason that names the byte order mark at the start of a body, or None if it has none."""
+    found = next((name for mark, name in _MARKS.items() if body.startswith(mark)), None)
+    return found and f"it begins with the byte order mark of {found}; send UTF-8 without one"
 
 
 @cache

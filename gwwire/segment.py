@@ -1,10 +1,13 @@
 """One segment of strain on the wire: decode, validate, encode.
 
 A segment is the JSON object `{"h": [strain…], "t": [t0, dt]}` with an optional `"meta": {…}`. It covers the
-half-open GPS span `[t0, t0 + len(h)·dt)`. No other module validates segments.
+half-open GPS span `[t0, t0 + len(h)·dt)`. No other module validates segments: `validate_segment` applies every rule
+to a new segment; `decode_segment` reads a stored one, to which a rule that was added later does not apply.
 """
 
+import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -23,7 +26,13 @@ MAX_CHANNEL = 255
 #: Characters not allowed in a channel name: control characters, line ends, and marks that change the text direction.
 #: The pattern is valid in Python's regular expressions and in JSON Schema.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-#: For the OpenAPI document; `decode_segment` checks `meta.channel` itself.
+#: Every GPS time of a segment is between -MAX_TIME and MAX_TIME, exclusively; 1e10 s is in the year 2296.
+MAX_TIME = 1e10
+#: Smallest and largest sample spacing in s.
+MIN_SPACING, MAX_SPACING = 1e-9, 1e6
+#: For the OpenAPI document; `validate_segment` checks times, spacing and `meta.channel` itself.
+_TIME_SCHEMA = {"exclusiveMinimum": -MAX_TIME, "exclusiveMaximum": MAX_TIME}
+_SPACING_SCHEMA = {"minimum": MIN_SPACING, "maximum": MAX_SPACING}
 _CHANNEL_SCHEMA = {
     "description": "DET:NAME, without control characters",
     "type": "string",
@@ -52,15 +61,14 @@ class SegmentLimits:
     max_meta: int  # bytes of `meta` as compact JSON
     max_depth: int  # levels of nested arrays and objects; the segment itself is the first
 
-    def check(self, segment: "Segment") -> None:
-        """Raise TooManySamples, MetaTooLarge or TooDeep if a segment exceeds a limit."""
+    def check(self, segment: "Segment", meta: bytes) -> None:
+        """Raise TooManySamples, MetaTooLarge or TooDeep if a segment, with `meta` as JSON, exceeds a limit."""
         if len(segment.h) > self.max_samples:
             raise TooManySamples(f"h: {len(segment.h)} samples; MAX_SAMPLES allows {self.max_samples}", field="h")
         if segment.meta:
             # The size is checked first: it bounds the cost of measuring the depth.
-            size = len(_encoder.encode(segment.meta))
-            if size > self.max_meta:
-                raise MetaTooLarge(f"meta: {size} bytes; MAX_META allows {self.max_meta}", field="meta")
+            if len(meta) > self.max_meta:
+                raise MetaTooLarge(f"meta: {len(meta)} bytes; MAX_META allows {self.max_meta}", field="meta")
             if _deeper_than(self.max_depth - 1, segment.meta):
                 raise TooDeep(f"meta: nested too deeply; MAX_DEPTH allows {self.max_depth} levels", field="meta")
 
@@ -70,7 +78,10 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     h: Annotated[list[float], msgspec.Meta(min_length=1, description="strain, dimensionless, finite")]
     t: Annotated[
-        tuple[float, Annotated[float, msgspec.Meta(gt=0)]],
+        tuple[
+            Annotated[float, msgspec.Meta(extra_json_schema=_TIME_SCHEMA)],
+            Annotated[float, msgspec.Meta(gt=0, extra_json_schema=_SPACING_SCHEMA)],
+        ],
         msgspec.Meta(description="[t0, dt]: GPS seconds of the first sample, sample spacing in s"),
     ]
     meta: (
@@ -104,24 +115,96 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 _decoder = msgspec.json.Decoder(Segment)
 _encoder = msgspec.json.Encoder()
+#: Characters of a key that a problem quotes.
+_MAX_QUOTED = 100
 
 
-def decode_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
-    """Decode and validate one segment; `limits` is None for a segment that is stored already.
+def decode_segment(body: bytes) -> Segment:
+    """Decode a stored segment; of a key that appears more than once, the last value counts.
 
-    Raise MalformedJson if the body is not JSON, InvalidSegment if it is not a segment, and TooDeep, TooManySamples or
-    MetaTooLarge if it exceeds a limit.
+    Raise MalformedJson if the body is not JSON, InvalidSegment if it is not a segment, TooDeep if it cannot be decoded.
     """
     segment = decode(_decoder, body, InvalidSegment)
-    channel = segment.channel
-    if not isinstance(channel, str | None):
+    if not isinstance(segment.channel, str | None):
         raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
-    if limits:
-        limits.check(segment)
-        if channel and (len(channel) > MAX_CHANNEL or _FORBIDDEN.search(channel)):
-            detail = f"meta.channel: expected {MAX_CHANNEL} characters at most, and no control characters"
-            raise InvalidSegment(detail, field="meta.channel")
     return segment
+
+
+def validate_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
+    """Decode and validate a new segment; without `limits`, it may be of any size.
+
+    Raise what `decode_segment` raises, InvalidSegment for a repeated key, a time, a sample spacing or a channel that
+    is not allowed, and TooDeep, TooManySamples or MetaTooLarge if a limit is exceeded.
+    """
+    segment = decode_segment(body)
+    meta = _encoder.encode(segment.meta) if isinstance(segment.meta, dict) else None
+    if limits:
+        limits.check(segment, meta or b"")
+    if _has_repeated_key(body, meta):
+        raise _repeated_key(body)
+    _check_times(segment)
+    channel = segment.channel
+    if channel and (len(channel) > MAX_CHANNEL or _FORBIDDEN.search(channel)):
+        detail = f"meta.channel: expected {MAX_CHANNEL} characters at most, and no control characters"
+        raise InvalidSegment(detail, field="meta.channel")
+    return segment
+
+
+def _check_times(segment: Segment) -> None:
+    t0, dt = segment.t
+    stop = t0 + len(segment.h) * dt
+    if t0 > -MAX_TIME and stop < MAX_TIME and MIN_SPACING <= dt <= MAX_SPACING:
+        return
+    if not MIN_SPACING <= dt <= MAX_SPACING:
+        raise InvalidSegment(f"t: dt is {dt!r} s; expected {MIN_SPACING:g} to {MAX_SPACING:g} s", field="t")
+    wrong = f"t0 is {t0!r} s" if abs(t0) >= MAX_TIME else f"the segment ends at {stop!r} s"
+    hint = "1e12 looks like milliseconds, 1e18 like nanoseconds"
+    raise InvalidSegment(f"t: {wrong}; expected GPS seconds between -{MAX_TIME:g} and {MAX_TIME:g} ({hint})", field="t")
+
+
+def _has_repeated_key(body: bytes, meta: bytes | None) -> bool:
+    """Return whether a key appears more than once in an object of a segment, whose `meta` is JSON.
+
+    The decoder keeps one value of a repeated key: the body then has more strings than what was decoded.
+    """
+    quotes, end, escaped = 4, len(body), False
+    if meta is not None:
+        quotes = 6
+        if body.endswith(meta, 0, -1):
+            end -= len(meta) + 1
+        else:
+            escaped = b"\\" in meta
+            quotes += (_without_escapes(meta) if escaped else meta).count(b'"')
+    # A search for one quote is far faster than a count: the samples, around the middle, are not counted.
+    middle = end // 2
+    before, after = body.rfind(b'"', 0, middle) + 1, body.find(b'"', middle, end)
+    if after < 0:
+        after = end
+    if escaped:
+        in_string = body[after - 1 : after] == b"\\"
+        return _without_escapes(body if in_string else body[:before] + body[after:]).count(b'"') != quotes
+    return body.count(b'"', 0, before) + body.count(b'"', after, end) != quotes
+
+
+def _without_escapes(content: bytes) -> bytes:
+    """Return JSON text without escaped backslashes and quotes: each quote left begins or ends a string."""
+    return content.replace(rb"\\", b"").replace(rb"\"", b"")
+
+
+def _repeated_key(body: bytes) -> ProblemError:
+    """Return the error that names a key which appears more than once in an object of the body."""
+    repeated: list[list[str]] = []  # by object, the segment itself last
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        repeated.append([key for key, count in Counter(key for key, _ in pairs).items() if count > 1])
+
+    try:
+        json.loads(body, object_pairs_hook=note)
+    except RecursionError:
+        return TooDeep("the body is nested too deeply")
+    field = repeated[-1][0] if repeated[-1] else "meta"
+    key = json.dumps(next(filter(None, reversed(repeated)))[0])
+    return InvalidSegment(f"{field}: the key {key[:_MAX_QUOTED]} appears more than once", field=field)
 
 
 def _deeper_than(levels: int, value: Any) -> bool:

@@ -21,9 +21,9 @@ Number = TypeVar("Number", int, float)
 #: Samples by which a position may differ from a whole number. At 16384 Hz, float64 holds GPS seconds to 0.002 samples.
 TOLERANCE = 0.01
 #: Relative difference of two sample spacings that are the same: 0.00024414 s is 4096 Hz.
-_SAMPLING_TOLERANCE = 1e-5
+SAMPLING_TOLERANCE = 1e-5
 #: The same as a difference of rates in Hz (of spacings in s, beyond 1 s): larger rates are not rounded further.
-_MOST_ROUNDED = 0.2
+MOST_ROUNDED = 0.2
 
 
 @lru_cache(maxsize=1024)
@@ -40,7 +40,7 @@ def sample_period(dt: float) -> Fraction:
 
 def _is_rounded(value: float) -> bool:
     whole = round(value)
-    return whole > 0 and abs(value - whole) <= min(_SAMPLING_TOLERANCE * whole, _MOST_ROUNDED)
+    return whole > 0 and abs(value - whole) <= min(SAMPLING_TOLERANCE * whole, MOST_ROUNDED)
 
 
 def sampling(dt: float) -> float:

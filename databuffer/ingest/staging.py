@@ -12,7 +12,7 @@ from databuffer.ingest.incoming import Incoming
 from databuffer.state import State
 from databuffer.storage.volume import Volume, create_file
 from gwwire.problems import ProblemError
-from gwwire.segment import SegmentLimits, compact, decode_segment
+from gwwire.segment import SegmentLimits, compact, validate_segment
 
 
 class Staging:
@@ -29,7 +29,7 @@ class Staging:
         While segments are refused, it keeps its bytes: the commit writes them if the batch is open by then.
         """
         try:
-            segment = decode_segment(incoming.body, self._limits)
+            segment = validate_segment(incoming.body, self._limits)
         except ProblemError as error:
             # The error outlives this call until the answer is sent; its frames would keep the decoded segment.
             error.__traceback__ = error.__context__ = None

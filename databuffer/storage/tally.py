@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from databuffer.storage.catalog import SegmentRow
 from gwwire.public import ChannelOverview
+from gwwire.spans import stop_of
 
 #: Times are any float64; JSON has no infinity.
 _MOST = sys.float_info.max
@@ -17,8 +18,8 @@ def counted(tally: Tally, rows: Iterable[SegmentRow]) -> Tally:
     """Return a new tally with further segments, in the order they were stored."""
     found = dict(tally)
     for row in rows:
-        seconds = min(row.n * row.dt, _MOST)
-        one = ChannelOverview(row.channel, 1, row.bytes, seconds, row.t0, min(row.t0 + seconds, _MOST), latest=row.name)
+        seconds, stop = stop_of(0.0, row.n, row.dt), stop_of(row.t0, row.n, row.dt)
+        one = ChannelOverview(row.channel, 1, row.bytes, seconds, row.t0, stop, latest=row.name)
         known = found.get(row.channel)
         found[row.channel] = one if known is None else _joined(known, one)
     return found

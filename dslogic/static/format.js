@@ -34,6 +34,9 @@ export function sampling(dt) {
   return whole(dt) ? Math.round(dt) : dt;
 }
 
+/** Return the length of a segment in s, with the sample spacing that its `dt` stands for. */
+export const secondsOf = ({ n, dt }) => n * sampling(dt);
+
 /** Write a Unix time as UTC: `2026-11-21 07:36:59`, with so many decimals of the second. */
 export function utcText(unix, decimals = 0) {
   const scale = 10 ** decimals;

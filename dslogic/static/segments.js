@@ -2,7 +2,7 @@
 
 import { Refusal, address, read } from "./api.js";
 import { byId, closable, element, fillSelect, row, show, write } from "./dom.js";
-import { channelText, countText, durationText, gpsText, sizeText, stampText, utcOfGps } from "./format.js";
+import { channelText, countText, durationText, gpsText, sampling, secondsOf, sizeText, stampText, utcOfGps } from "./format.js";
 import { StrainView } from "./strain.js";
 
 const ROWS = 25;
@@ -59,7 +59,7 @@ export class SegmentList {
     const known = new Set(this.#rows.map(({ seq }) => seq));
     const fitting = rows.filter((each) => !known.has(each.seq)
       && (!batch || each.batch === batch) && (!channel || each.channel === channel)
-      && (!start || each.t0 + each.n * each.dt > start) && (!stop || each.t0 < stop));
+      && (!start || each.t0 + secondsOf(each) > start) && (!stop || each.t0 < stop));
     if (!fitting.length) return;
     const all = [...fitting, ...this.#rows].sort((a, b) => b.seq - a.seq);
     this.#atOldest &&= all.length <= ROWS;
@@ -135,8 +135,8 @@ function segmentRow(each) {
     each.channel ?? element("em", {}, "no channel"),
     { text: gpsText(each.t0), numeric: true },
     utcOfGps(each.t0),
-    { text: String(Number((each.n * each.dt).toPrecision(6))), numeric: true },
-    { text: String(Number((1 / each.dt).toPrecision(6))), numeric: true },
+    { text: String(Number(secondsOf(each).toPrecision(6))), numeric: true },
+    { text: String(Number((1 / sampling(each.dt)).toPrecision(6))), numeric: true },
     { text: countText(each.bytes), numeric: true },
     stampText(each.stored),
   ]);
@@ -171,9 +171,9 @@ export async function openSegment(each) {
 function showFacts(each, meta) {
   const facts = {
     Channel: channelText(each.channel),
-    GPS: `${gpsText(each.t0)} – ${gpsText(each.t0 + each.n * each.dt)}`,
+    GPS: `${gpsText(each.t0)} – ${gpsText(each.t0 + secondsOf(each))}`,
     UTC: utcOfGps(each.t0, 3),
-    Samples: `${countText(each.n)} at ${Number((1 / each.dt).toPrecision(6))} Hz, ${durationText(each.n * each.dt)}`,
+    Samples: `${countText(each.n)} at ${Number((1 / sampling(each.dt)).toPrecision(6))} Hz, ${durationText(secondsOf(each))}`,
     Size: `${sizeText(each.bytes)} (${countText(each.bytes)} bytes)`,
     Stored: `${stampText(each.stored)} UTC, no. ${countText(each.seq)}`,
     Batch: each.batch,

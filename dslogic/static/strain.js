@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { byId, element, fillSelect, show, write } from "./dom.js";
-import { TOLERANCE, channelText, durationText, gpsText, powerText, sampling, utcOfGps } from "./format.js";
+import { TOLERANCE, channelText, durationText, gpsText, powerText, sampling, secondsOf, utcOfGps } from "./format.js";
 import { Plot, accent, heat } from "./plots.js";
 
 /** The latest strain is drawn over so many seconds and segments, as far as they follow each other. */
@@ -182,8 +182,8 @@ export function latestWindow(rows) {
     const [next] = window;
     const dt = sampling(row.dt);
     const slack = Math.max(TOLERANCE * dt, Math.abs(next.t0) * Number.EPSILON);
-    if (dt !== sampling(next.dt) || Math.abs(row.t0 + row.n * dt - next.t0) > slack) break;
-    const seconds = window.reduce((sum, each) => sum + each.n * each.dt, row.n * row.dt);
+    if (dt !== sampling(next.dt) || Math.abs(row.t0 + secondsOf(row) - next.t0) > slack) break;
+    const seconds = window.reduce((sum, each) => sum + secondsOf(each), secondsOf(row));
     if (seconds > WINDOW_SECONDS + row.dt / 2 || window.length === WINDOW_SEGMENTS) break;
     window.unshift(row);
   }

@@ -1,5 +1,6 @@
 // Off the page's thread: fetches segments, once each, and makes of a window of them what is drawn, once for each window.
 
+import { sampling } from "./format.js";
 import { overMedian, spectrogram, windowLength } from "./spectrogram.js";
 
 const SEGMENTS_KEPT = 24;
@@ -28,7 +29,8 @@ const segmentAt = keeping(SEGMENTS_KEPT, async (url) => {
 
 const windowAt = keeping(WINDOWS_KEPT, async (_key, urls) => {
   const segments = await Promise.all(urls.map((url) => segmentAt(url)));
-  const [t0, dt] = segments[0].t;
+  const [t0, written] = segments[0].t;
+  const dt = sampling(written);
   const strain = Float64Array.from(segments.flatMap(({ h }) => h));
   const length = windowLength(strain.length, dt);
   const spectrum = length ? spectrogram(strain, dt, length) : null;

@@ -1,6 +1,5 @@
 """Segments from standard input, one JSON object a line (NDJSON), as they come."""
 
-import math
 import os
 import select
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from gwclient.errors import InvalidSource
 from gwclient.pieces import Length, Piece, cut
 from gwclient.strain import Run
 from gwwire.problems import ProblemError
-from gwwire.segment import decode_segment
+from gwwire.segment import validate_segment
 
 _CHUNK = 2**18
 
@@ -61,11 +60,9 @@ def pieces_of_lines(lines: Iterator[bytes | None], length: Length, unread: list[
 
 def _run_of(line: bytes) -> Run:
     try:
-        segment = decode_segment(line)
+        segment = validate_segment(line)
     except ProblemError as error:
         raise InvalidSource(error.detail) from error
-    if not math.isfinite(1 / segment.dt):
-        raise InvalidSource(f"dt {segment.dt!r} is too small")
     meta = dict(segment.meta) if isinstance(segment.meta, dict) else {}
     channel = meta.pop("channel", None) or ""
     return Run(np.array(segment.h), segment.t0, segment.dt, channel, meta)

@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
 from gwclient.strain import Quality, gps_of
+from gwwire.segment import MAX_SPACING, MAX_TIME, MIN_SPACING
 from gwwire.spans import first_sample, sampling
 
 #: What h5py raises for a file that is truncated or damaged.
 _BROKEN = (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError)
 _CHANNEL = re.compile(r"[A-Z]\d:\S+")
 _KILOHERTZ = 1024  # Hz, in GWOSC's channel names
-#: A GPS time in s is smaller: 1e12 is in ms, 1e18 in ns.
-_MOST_GPS = 1e10
-_SPACINGS = (1e-9, 1e6)  # s
 #: Data-quality bits that are read of a mask.
 MOST_BITS = 63
 
@@ -75,9 +73,9 @@ def check_readable(path: Path, signature: bytes = b"") -> bool:
 
 def check_grid(where: str, t0: float, dt: float, names: tuple[str, str]) -> None:
     """Raise InvalidSource, which names the value, if a GPS time or a sample spacing is none."""
-    least, most = _SPACINGS
-    if not -_MOST_GPS < t0 < _MOST_GPS:
-        raise InvalidSource(f"{where}: {names[0]} is {t0!r}; a GPS time in s is below {_MOST_GPS:g}")
+    least, most = MIN_SPACING, MAX_SPACING
+    if not -MAX_TIME < t0 < MAX_TIME:
+        raise InvalidSource(f"{where}: {names[0]} is {t0!r}; a GPS time in s is below {MAX_TIME:g}")
     if not least <= dt <= most:
         raise InvalidSource(f"{where}: {names[1]} is {dt!r}; a sample spacing in s is from {least:g} to {most:g}")
 

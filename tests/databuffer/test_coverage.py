@@ -1,9 +1,11 @@
 """What stretches of time are stored, against a count of samples' places by hand."""
 
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +13,15 @@ from hypothesis import strategies as st
 from databuffer.buffer import Buffer
 from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import NotFound
+from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import Catalog, Database, SegmentFilter, SegmentRow
+from gwclient.stretches import assemble
 from gwwire.datastore import FreezeOrder
-from gwwire.public import ChannelCoverage, Coverage, Span
+from gwwire.public import ChannelCoverage, Coverage, SegmentRecord, Span
+from gwwire.segment import Segment, encode_segment
+from preproc.batch import read_batch
+from preproc.progress import silent
+from preproc.runs import find_runs, most_sampled_rate
 
 pytestmark = pytest.mark.anyio
 
@@ -123,3 +131,35 @@ async def test_a_batch_that_grows_is_told_as_it_is_now_and_stays_so_when_it_is_a
     assert await spans() == [(100.0, 104.0, 2), (200.0, 202.0, 1)]
     with pytest.raises(NotFound):
         await spans("nothing")
+
+
+@pytest.mark.parametrize(
+    ("rate", "written"), [(4096, 0.00024414), (16384, 6.1035e-05), (4096, 0.00024414063), (256, 0.00390628)]
+)
+async def test_coverage_overview_client_and_preprocessing_join_the_same_segments(
+    buffer: Buffer, settings: BufferSettings, rate: int, written: float
+) -> None:
+    noise = np.random.default_rng(1).standard_normal((8, rate))
+    for second, h in enumerate(noise):
+        dt = written if second % 3 else 1 / rate
+        await buffer.ingest.append(encode_segment(Segment(h.tolist(), (1e9 + second, dt), {"channel": "H1:A"})))
+    whole = (1e9, 1e9 + 8)
+
+    (covered,) = (await buffer.queries.coverage(SegmentFilter())).channels
+    assert (covered.dt, covered.spans) == (1 / rate, [(*whole, 8)])
+    (channel,) = (await buffer.queries.overview()).channels
+    assert (channel.start, channel.stop, channel.seconds) == (*whole, 8)
+
+    rows = await buffer.queries.segments(SegmentFilter(limit=100))
+    records = [
+        SegmentRecord(each.seq, each.name, "", each.bytes, each.sha256, each.channel, each.t0, each.dt, each.n, "")
+        for each in rows
+    ]
+    (stretch,), left_out = assemble(records, -math.inf, math.inf)
+    assert (stretch.t0, stretch.stop, stretch.count, left_out) == (*whole, 8 * rate, [])
+
+    batch = read_batch(settings.DATAROOT, silent)
+    pieces, rejected = most_sampled_rate(batch.pieces)
+    runs = find_runs(pieces, batch.load)
+    ((run,),) = runs.by_channel.values()
+    assert (runs.grid.gps(run.start), runs.grid.gps(run.stop), rejected + runs.rejected) == (*whole, [])

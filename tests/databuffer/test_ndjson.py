@@ -1,6 +1,7 @@
 """Many segments in one request."""
 
 import asyncio
+import codecs
 import gc
 import json
 import tracemalloc
@@ -53,6 +54,16 @@ def test_a_bad_line_does_not_spoil_the_rest(client: TestClient) -> None:
         _, status, field = BAD_BODIES[what]
         assert (each["status"], each.get("field")) == (status, field), what
     assert client.get("/stat").json()["n_itm"] == len(bad)
+
+
+def test_a_byte_order_mark_before_the_first_line_is_named(client: TestClient) -> None:
+    first, second = answers(
+        client.post(
+            "/sendF", content=codecs.BOM_UTF8 + segment_body(1) + b"\n" + segment_body(2), headers=NDJSON
+        ).content
+    )
+    assert (first["status"], second["resp"]) == (400, "CREATED")
+    assert "byte order mark" in first["detail"]
 
 
 def test_a_line_that_is_too_long_is_told_and_passed_over(client: TestClient) -> None:

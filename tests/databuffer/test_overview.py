@@ -76,11 +76,12 @@ async def test_a_claim_is_not_told_any_more_when_it_has_ended(buffer: Buffer) ->
 
 
 async def test_a_segment_whose_end_no_number_can_tell_has_its_place_after_a_restart_too(
-    open_buffer: OpenBuffer,
+    open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
+    await (await open_buffer()).close()
+    for number in range(2):
+        (settings.DATAROOT / f"gwb{number + 1}.json").write_bytes(b'{"h":[1.0,2.0],"t":[0,1.5e308]}')
     buffer = await open_buffer()
-    for _ in range(2):
-        await buffer.ingest.append(b'{"h":[1.0,2.0],"t":[0,1.5e308]}')
     told = (await buffer.queries.overview()).channels
     assert (told[0].stop, told[0].seconds) == (sys.float_info.max, sys.float_info.max)
     await buffer.close()

@@ -71,6 +71,12 @@ def test_a_bad_segment_is_told_what_is_wrong_and_is_neither_stored_nor_counted(c
     assert client.get("/dumpF").json() == {"nmlist": []}
 
 
+@pytest.mark.parametrize("path", ["/sendF", "/upddsc", "/cleanall"])
+def test_a_compressed_body_is_refused_by_name(client: TestClient, path: str) -> None:
+    answer = client.post(path, content=b"\x1f\x8b", headers={**JSON, "Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["field"]) == (415, "Content-Encoding")
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
 def test_another_media_type_is_refused(client: TestClient, content_type: str) -> None:
     answer = client.post("/sendF", content=segment_body(1), headers={"Content-Type": content_type})

@@ -48,6 +48,12 @@ def test_a_wrong_media_type_is_refused_by_the_buffer_and_told_unchanged(client: 
     assert (answer.status_code, answer.headers["content-type"]) == (415, "application/problem+json")
 
 
+@pytest.mark.parametrize("path", ["/stream", "/freezeds", "/flushbuf"])
+def test_a_compressed_body_is_refused_by_name(client: httpx2.Client, path: str) -> None:
+    answer = client.post(path, content=b"\x1f\x8b", headers={**JSON, "Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["field"]) == (415, "Content-Encoding")
+
+
 def test_a_key_travels_down_and_makes_a_retry_safe(client: httpx2.Client) -> None:
     headers = {**JSON, "Idempotency-Key": "a key"}
     first = client.post("/stream", content=segment_body(1), headers=headers)

@@ -1,5 +1,6 @@
 """The gateway against the real dslogic and the real buffer, over real sockets."""
 
+import gzip
 import json
 import re
 import socket
@@ -216,6 +217,14 @@ def test_another_media_type_is_refused(client: TestClient, path: str) -> None:
     answer = client.post(path, content=segment_body(1), headers={"Content-Type": "text/plain"})
     assert answer.status_code == 415
     assert answer.json()["code"] == "unsupported-media-type"
+
+
+@pytest.mark.parametrize("path", ["/streamdata", "/train", "/cleanbuf", "/thaw"])
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+def test_a_compressed_body_is_refused_by_name(client: TestClient, path: str, media_type: str) -> None:
+    headers = {"Content-Type": media_type, "Content-Encoding": "gzip"}
+    answer = client.post(path, content=gzip.compress(segment_body(1)), headers=headers)
+    assert (answer.status_code, answer.json()["field"]) == (415, "Content-Encoding")
 
 
 @pytest.mark.parametrize("path", ["/streamdata", "/train", "/cleanbuf"])

@@ -3,11 +3,14 @@ from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gwclient.errors import InvalidSource
 from gwclient.glitches import Glitch
 from gwclient.pieces import Length, Piece, cut, in_time_order, left_out, without
+from gwclient.sources.lines import pieces_of_lines
 from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, join_spans
 from gwwire.segment import decode_segment
 
@@ -163,3 +166,23 @@ def test_a_later_run_is_not_read_before_the_earlier_one_is_used_up() -> None:
 def test_spans_that_touch_are_joined_for_each_channel() -> None:
     spans = [Span("L1", 2.0, 3.0), Span("H1", 1.0, 2.0), Span("L1", 1.0, 2.0), Span("L1", 4.0, 5.0)]
     assert join_spans(spans) == {"H1": [(1.0, 2.0)], "L1": [(1.0, 3.0), (4.0, 5.0)]}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            b'{"h":[1.0],"t":[0,1],"meta":{"channel":"H1:A","channel":"L1:A"}}',
+            'the key "channel" appears more than once',
+        ),
+        (b'{"h":[1.0],"t":[1126259462000,1]}', "1e12 looks like milliseconds"),
+        (b'{"h":[1.0],"t":[0,5e-324]}', "dt is 5e-324 s"),
+    ],
+)
+def test_a_line_that_the_datastore_would_refuse_is_refused_before_it_is_cut(line: bytes, reason: str) -> None:
+    with pytest.raises(InvalidSource, match=f"line 1 of standard input is no segment: .*{reason}"):
+        list(pieces_of_lines(iter([line]), Length(), []))
+
+
+def test_a_segment_has_the_seconds_that_its_rounded_spacing_stands_for() -> None:
+    assert Length(3600.0).of(0.00024414) == Length(3600.0).of(1 / 4096) == 3600 * 4096

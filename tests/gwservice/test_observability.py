@@ -87,3 +87,23 @@ def test_head_is_answered_as_get_without_a_body(client: TestClient, path: str) -
     get, head = (client.request(method, path, headers={"X-Request-ID": "abc"}) for method in ("GET", "HEAD"))
     assert (head.status_code, head.headers, head.content) == (get.status_code, get.headers, b"")
     assert int(head.headers["content-length"]) == len(get.content)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "identity, br", "zstd", "x-unknown"])
+def test_a_compressed_body_is_refused_whatever_the_route(client: TestClient, coding: str) -> None:
+    for method, path in [("POST", "/things/good"), ("PUT", "/broken"), ("DELETE", "/things/good")]:
+        answer = client.request(method, path, content=b"\x1f\x8b", headers={"Content-Encoding": coding})
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
+        assert answer.json()["field"] == "Content-Encoding"
+        assert f"Content-Encoding: {coding} is not supported" in answer.json()["detail"]
+
+
+def test_a_second_header_does_not_hide_a_compressed_body(client: TestClient) -> None:
+    headers = [("Content-Encoding", "gzip"), ("Content-Encoding", "identity")]
+    assert client.post("/things/good", content=b"\x1f\x8b", headers=headers).status_code == 415
+
+
+@pytest.mark.parametrize("coding", ["identity", "", "Identity, identity"])
+def test_a_body_that_is_not_compressed_may_say_so(client: TestClient, coding: str) -> None:
+    assert client.post("/things/good", content=b"{}", headers={"Content-Encoding": coding}).status_code == 405
+    assert client.get("/things/good", headers={"Content-Encoding": "gzip"}).status_code == 200

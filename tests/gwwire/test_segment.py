@@ -1,13 +1,25 @@
 import json
+import math
+import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gwwire.problems import ProblemError
-from gwwire.segment import InvalidSegment, Segment, SegmentLimits, compact, decode_segment, encode_segment
+from gwwire.segment import (
+    InvalidSegment,
+    Segment,
+    SegmentLimits,
+    compact,
+    decode_segment,
+    encode_segment,
+    validate_segment,
+)
 from tests.support.segments import BAD_BODIES
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -18,6 +30,65 @@ json_values = st.recursive(
 )
 
 
+texts = st.text(max_size=4) | st.sampled_from(["h", "t", "meta", 'a"b', "a\\", '\\"', "\n", "é", "]", '","', "{}"])
+
+
+class Members(list[tuple[str, Any]]):
+    """The members of an object."""
+
+
+def members_of(keys: st.SearchStrategy[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy["Members"]:
+    return st.lists(st.tuples(keys, values), max_size=4).map(Members)
+
+
+#: JSON values; an object is a list of its members, so that a key may appear in it more than once.
+raw_values = st.recursive(
+    st.none() | st.booleans() | finite | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | members_of(texts, inner),
+    max_leaves=8,
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a program writes JSON."""
+
+    space: str
+    ascii: bool
+    escape: bool  # every character of a string
+
+    def text(self, value: Any) -> str:
+        space = self.space
+        if isinstance(value, Members):
+            members = [f"{self.text(key)}{space}:{space}{self.text(each)}" for key, each in value]
+            return "{" + f"{space},{space}".join(members) + "}"
+        if isinstance(value, list):
+            return f"[{space}{','.join(map(self.text, value))}{space}]"
+        if isinstance(value, str) and self.escape:
+            units = value.encode("utf-16-be").hex()
+            return '"' + "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)) + '"'
+        return json.dumps(value, ensure_ascii=self.ascii)
+
+
+styles = st.builds(Style, st.sampled_from(["", " ", "\n\t"]), st.booleans(), st.booleans())
+samples = st.integers(1, 40).map(lambda n: [1e-21] * n)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "h": samples,
+    "t": st.just([1e9, 0.5]),
+    "meta": members_of(texts, raw_values),
+}
+some_of_them = st.lists(st.sampled_from(["h", "t", "meta", "meta"]), max_size=2)
+segment_members = some_of_them.flatmap(lambda more: st.permutations(["h", "t", *more])).flatmap(
+    lambda keys: st.tuples(*(st.tuples(st.just(key), VALUES[key]) for key in keys)).map(Members)
+)
+
+
+def repeats_a_key(body: str) -> bool:
+    repeats: list[bool] = []
+    json.loads(body, object_pairs_hook=lambda members: repeats.append(len(dict(members)) < len(members)))
+    return any(repeats)
+
+
 def bits(values: list[float]) -> bytes:
     return struct.pack(f"{len(values)}d", *values)
 
@@ -26,7 +97,7 @@ def bits(values: list[float]) -> bytes:
 def test_a_bad_body_is_refused_with_a_problem_that_names_the_field(what: str) -> None:
     body, status, field = BAD_BODIES[what]
     with pytest.raises(ProblemError) as refused:
-        decode_segment(body)
+        validate_segment(body)
     problem = refused.value.problem()
     assert problem.status == status
     assert problem.field == field
@@ -43,6 +114,81 @@ def test_samples_and_times_survive_the_wire_bit_for_bit(h: list[float], t0: floa
 @given(st.dictionaries(st.text().filter(lambda key: key != "channel"), json_values, max_size=4))
 def test_meta_survives_the_wire(meta: dict[str, object]) -> None:
     assert decode_segment(encode_segment(Segment([0.0], (0.0, 1.0), meta))).meta == meta
+
+
+@given(segment_members, styles, styles)
+def test_a_segment_is_refused_exactly_if_an_object_in_it_has_a_key_twice(
+    members: Members, style: Style, another: Style
+) -> None:
+    body = "{" + ",".join(f"{style.text(key)}:{another.text(value)}" for key, value in members) + "}"
+    assert decode_segment(body.encode())
+    if repeats_a_key(body):
+        with pytest.raises(InvalidSegment, match="appears more than once"):
+            validate_segment(body.encode())
+    else:
+        validate_segment(body.encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            b'{"h":[1.0],"t":[1e9,1],"meta":{"a":"%s"},"meta":{"channel":"H1:X"}}' % (b"x" * 10**6),
+            'meta: the key "meta"',
+        ),
+        (b'{"h":[1],"t":[0,1],"meta":{"a":{"b\\n":1,"b\\u000a":2}}}', r'meta: the key "b\n"'),
+        (b'{"\\u0068":[1],"t":[0,1],"h":[1]}', 'h: the key "h"'),
+        (b'{"h":[1],"t":[0,1],"meta":{"%s":1,"%s":1}}' % (b"k" * 1000, b"k" * 1000), 'meta: the key "kkk'),
+        (b'{"h":[%s],"t":[0,1],"t":[0,1]}' % (b"1" * 300 + b".0"), 't: the key "t"'),
+    ],
+)
+def test_the_problem_names_the_repeated_key_on_one_short_line(body: bytes, reason: str) -> None:
+    with pytest.raises(InvalidSegment, match=re.escape(reason)) as refused:
+        validate_segment(body)
+    assert len(refused.value.detail) < 200
+    assert refused.value.detail.isprintable()
+
+
+def test_repeated_keys_beside_very_deep_nesting_are_refused() -> None:
+    for depth in range(900, 1000, 7):
+        with pytest.raises(ProblemError) as refused:
+            validate_segment(b'{"h":[1],"t":[0,1],"meta":{"a":%s%s},"meta":{}}' % (b"[" * depth, b"]" * depth))
+        assert refused.value.problem().status == 422
+
+
+@pytest.mark.parametrize(
+    ("t0", "dt", "reason"),
+    [
+        (1126259462e3, 1 / 4096, "1e12 looks like milliseconds"),
+        (1126259462e9, 1 / 4096, "1e18 like nanoseconds"),
+        (1e10, 1.0, "t0 is 10000000000.0 s"),
+        (-1e10, 1.0, "t0 is -10000000000.0 s"),
+        (9999999999.0, 1.0, "ends at 10000000000.0 s"),
+        (1e308, 1e308, "dt is 1e\\+308 s; expected 1e-09 to 1e\\+06 s"),
+        (0.0, 5e-324, "dt is 5e-324 s"),
+        (0.0, math.nextafter(1e-9, 0), "expected 1e-09"),
+        (0.0, math.nextafter(1e6, 2e6), "to 1e\\+06 s"),
+    ],
+)
+def test_times_that_are_no_gps_seconds_are_refused_with_the_likely_mistake_but_stay_readable(
+    t0: float, dt: float, reason: str
+) -> None:
+    body = encode_segment(Segment([1.0], (t0, dt)))
+    with pytest.raises(InvalidSegment, match=reason) as refused:
+        validate_segment(body)
+    assert refused.value.field == "t"
+    assert decode_segment(body).t == (t0, dt)
+
+
+@pytest.mark.parametrize(("t0", "dt"), [(9999999998.0, 1.0), (-9999999999.0, 1.0), (0.0, 1e-9), (0.0, 1e6)])
+def test_any_other_gps_time_and_spacing_is_allowed(t0: float, dt: float) -> None:
+    assert validate_segment(encode_segment(Segment([1.0], (t0, dt)))).t == (t0, dt)
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    for encoding, name in {"utf-8-sig": "UTF-8", "utf-16": "UTF-16"}.items():
+        with pytest.raises(ProblemError, match=f"byte order mark of {name}; send UTF-8 without one"):
+            validate_segment('{"h":[1.0],"t":[0,1]}'.encode(encoding))
 
 
 def test_a_segment_tells_its_channel_where_it_knows_it() -> None:
@@ -89,7 +235,7 @@ ONE_MORE = {
 
 @pytest.mark.parametrize("what", EXACTLY)
 def test_a_segment_may_be_as_much_as_the_limit(what: str) -> None:
-    assert decode_segment(EXACTLY[what], LIMITS)
+    assert validate_segment(EXACTLY[what], LIMITS)
 
 
 @pytest.mark.parametrize("what", ONE_MORE)
@@ -97,12 +243,12 @@ def test_a_segment_one_above_a_limit_is_refused_with_the_name_of_the_limit(what:
     body, code, named, field = ONE_MORE[what]
     assert decode_segment(body), "only the limit is wrong with it"
     with pytest.raises(ProblemError, match=named) as refused:
-        decode_segment(body, LIMITS)
+        validate_segment(body, LIMITS)
     assert (refused.value.problem().code, refused.value.field) == (code, field)
 
 
 def test_white_space_does_not_count_as_meta() -> None:
-    assert decode_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b" " * 100 + b"1}}", LIMITS)
+    assert validate_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b" " * 100 + b"1}}", LIMITS)
 
 
 def test_what_is_nested_without_end_is_too_deep_with_no_limit_set() -> None:
@@ -117,13 +263,13 @@ ROOMY = SegmentLimits(max_samples=10, max_meta=100_000, max_depth=8)
 @pytest.mark.parametrize("channel", ["", "H1:GDS-CALIB_STRAIN", "Kanal ä", "日本 \U0010ffff", "x" * 255])
 def test_a_channel_has_any_name_that_is_only_read(channel: str) -> None:
     body = json.dumps({"h": [1.0], "t": [0, 1], "meta": {"channel": channel}}).encode()
-    assert decode_segment(body, ROOMY).channel == channel
+    assert validate_segment(body, ROOMY).channel == channel
 
 
 @pytest.mark.parametrize("channel", ["x" * 256, "a\nb", "\x1b[2J", "a\u2028b", "a\u202eb"])
 def test_a_name_that_is_long_or_steers_who_shows_it_is_refused_but_what_is_stored_stays_readable(channel: str) -> None:
     body = json.dumps({"h": [1.0], "t": [0, 1], "meta": {"channel": channel}}).encode()
     with pytest.raises(InvalidSegment) as refused:
-        decode_segment(body, ROOMY)
+        validate_segment(body, ROOMY)
     assert refused.value.field == "meta.channel"
     assert decode_segment(body).channel == channel

@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from scipy.signal import spectrogram
 
+from gwwire.spans import stop_of
 from scripts.trio import Trio
 from tests.support.browser import Complaints, open_page, plot_data, wait_for_state, wait_for_text
 
@@ -94,6 +95,19 @@ def test_the_first_view_is_light_and_does_not_wait_for_the_plotting_library(page
     [library] = [file for file in files if "plotly" in file["name"]]
     painted: float = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     assert painted < library["responseEnd"]
+
+
+def test_the_page_measures_segments_by_the_rule_of_the_services(page: Page) -> None:
+    spacings = [0.00024414, 1 / 4096, 6.1035e-05, 1 / 4096.5, 59.9999999, 0.7, 1e-9, 1e6, 1 / 10_000]
+    seconds: list[float] = page.evaluate(
+        "async (spacings) => {"
+        "  const urls = performance.getEntriesByType('resource').map(({ name }) => name);"
+        "  const { secondsOf } = await import(urls.find((url) => url.includes('/format.js')));"
+        "  return spacings.map((dt) => secondsOf({ n: 1000000, dt }));"
+        "}",
+        spacings,
+    )
+    assert seconds == pytest.approx([stop_of(0.0, 10**6, dt) for dt in spacings], rel=1e-15)
 
 
 def test_a_push_is_on_the_page_within_two_seconds(page: Page, client: httpx2.Client) -> None:

@@ -41,6 +41,17 @@ BAD_BODIES: dict[str, tuple[bytes, int, str | None]] = {
     "meta null": (b'{"h":[1.0],"t":[0,1],"meta":null}', 422, "meta"),
     "channel a number": (b'{"h":[1.0],"t":[0,1],"meta":{"channel":1}}', 422, "meta.channel"),
     "an unknown field": (b'{"h":[1.0],"t":[0,1],"x":1}', 422, "x"),
+    "h twice": (b'{"h":[1.0],"h":[1.0],"t":[0,1]}', 422, "h"),
+    "t twice, once escaped": (b'{"h":[1.0],"t":[0,1],"\\u0074":[0,1]}', 422, "t"),
+    "meta twice": (b'{"h":[1.0],"t":[0,1],"meta":{"a":"\\n"},"meta":{"channel":"H1:X"}}', 422, "meta"),
+    "a key of meta twice": (b'{"h":[1.0],"t":[0,1],"meta":{"a":[{"b":1,"b":1}]}}', 422, "meta"),
+    "t0 in milliseconds": (b'{"h":[1.0],"t":[1126259462000,1]}', 422, "t"),
+    "t0 in nanoseconds": (b'{"h":[1.0],"t":[1126259462000000000,1]}', 422, "t"),
+    "t0 long ago": (b'{"h":[1.0],"t":[-1e10,1]}', 422, "t"),
+    "an end far ahead": (b'{"h":[1.0,2.0],"t":[9.999999e9,500]}', 422, "t"),
+    "dt tiny": (b'{"h":[1.0],"t":[0,9e-10]}', 422, "t"),
+    "dt huge": (b'{"h":[1.0],"t":[0,1000001]}', 422, "t"),
+    "UTF-8 with a byte order mark": (b'\xef\xbb\xbf{"h":[1.0],"t":[0,1]}', 400, None),
     "nested without end": (b'{"h":[1.0],"t":[0,1],"meta":{"a":' + b"[" * 100_000, 422, None),
 }
 

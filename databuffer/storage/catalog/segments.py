@@ -12,6 +12,7 @@ from databuffer.storage.catalog.rows import BatchRow, CataloguedSegment, Extent,
 from databuffer.storage.catalog.schema import BATCHES, COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
 from databuffer.storage.spending import Spending
 from gwwire.public import BatchState, ChannelOverview
+from gwwire.spans import MOST_ROUNDED, SAMPLING_TOLERANCE
 
 _NOTHING_SPENT = Spending()
 _COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment.__struct_fields__]
@@ -182,8 +183,7 @@ def _in_portions(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[A
 
 def tally_query(batch: str) -> sa.Select[Any]:
     """Return the query for the counts of a batch by channel, with the name of the newest segment of each."""
-    columns = SEGMENTS.c
-    seconds = columns.n * columns.dt
+    columns, seconds = SEGMENTS.c, _seconds()
     counted = (
         sa.select(
             columns.channel,
@@ -210,7 +210,7 @@ def segments_query(wanted: SegmentFilter) -> sa.Select[Any]:
     if wanted.channel is not None:
         query = query.where(columns.channel == wanted.channel)
     if wanted.start is not None:
-        query = query.where(columns.t0 + columns.n * columns.dt > wanted.start)
+        query = query.where(columns.t0 + _seconds() > wanted.start)
     if wanted.stop is not None:
         query = query.where(columns.t0 < wanted.stop)
     if wanted.limit >= 0:
@@ -218,6 +218,26 @@ def segments_query(wanted: SegmentFilter) -> sa.Select[Any]:
     if wanted.before is None:
         return query.order_by(columns.seq)
     return query.where(columns.seq < wanted.before).order_by(columns.seq.desc())
+
+
+def _seconds() -> sa.ColumnElement[float]:
+    """Return the duration of a segment in s, with the sample spacing of `gwwire.spans.sample_period`."""
+    columns, rate = SEGMENTS.c, sa.literal(1.0) / SEGMENTS.c.dt
+    return sa.case(
+        (_is_rounded(rate), columns.n / _round(rate)),
+        (_is_rounded(columns.dt), columns.n * _round(columns.dt)),
+        else_=columns.n * columns.dt,
+    )
+
+
+def _is_rounded(value: sa.ColumnElement[float]) -> sa.ColumnElement[bool]:
+    whole = _round(value)
+    off = sa.func.abs(value - whole)
+    return sa.and_(whole > 0, off <= SAMPLING_TOLERANCE * whole, off <= MOST_ROUNDED)
+
+
+def _round(value: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
+    return sa.func.round(value, type_=sa.Double)
 
 
 def _batch(row: sa.Row[Any]) -> BatchRow:

@@ -1,5 +1,6 @@
 """The catalog: the index of segments and batches, and SQL that both dialects take."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from databuffer.storage.catalog.database import insert, sql_text, upsert
 from databuffer.storage.catalog.schema import BATCHES, CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, TABLES
 from databuffer.storage.catalog.segments import segments_query, tally_query
 from databuffer.storage.spending import Spending
+from databuffer.storage.tally import counted
 from gwwire.public import BatchState, ChannelOverview
+from gwwire.spans import stop_of
 from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 
 POSTGRESQL: sa.Dialect = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
@@ -160,6 +163,17 @@ def test_no_page_of_segments_is_sorted_or_searched_in_the_whole_table(
     [step] = plan(catalog, segments_query(wanted))
     assert step.startswith("SEARCH")
     assert index in step
+
+
+@pytest.mark.parametrize("dt", [0.00024414, 1 / 4096, 6.1035e-05, 1 / 4096.5, 59.9999999, 0.7, 1e-9, 1e6, 5e-324])
+def test_a_segment_ends_where_its_sampling_says(catalog: Catalog, dt: float) -> None:
+    n, t0 = 10**6, 1e9
+    rows = [row(1)._replace(t0=t0, dt=dt, n=n)]
+    catalog.segments.add("b", rows)
+    stop = stop_of(t0, n, dt)
+    assert names(catalog, start=math.nextafter(stop, t0)) == (["gwb1.json"] if stop > t0 else [])
+    assert names(catalog, start=stop) == []
+    assert catalog.segments.tally("b") == counted({}, rows)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)

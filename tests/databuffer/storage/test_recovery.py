@@ -1,15 +1,20 @@
+import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from databuffer.buffer import Buffer
 from databuffer.errors import NotHolder
 from databuffer.settings import BufferSettings
+from databuffer.storage.catalog import SegmentFilter
+from databuffer.storage.manifest import differences, read_manifest
 from gwwire.datastore import FreezeOrder
 from gwwire.public import DatastoreState, Stats, ThawOrder
+from gwwire.segment import InvalidSegment
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -212,3 +217,46 @@ async def test_a_clear_token_of_an_earlier_version_is_gone_after_the_start_and_s
         await buffer.batches.thaw(ThawOrder("alice", state.read_text()))
     await buffer.batches.thaw(ThawOrder("alice", "original-token"))
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
+
+
+#: Stored by an earlier release, whose validator had no rule for times and repeated keys.
+EARLIER = [
+    b'{"h":[1.0],"t":[1126259462000000000,0.000244140625]}',
+    b'{"h":[1.0],"t":[1e308,1],"meta":{"channel":"H1:A"}}',
+    b'{"h":[1.0,2.0],"t":[-1e308,1e308],"meta":{"channel":"H1:A"}}',
+    b'{"h":[1.0],"t":[1e9,5e-324]}',
+    b'{"h":[1.0],"t":[1e9,1],"meta":{"channel":"H1:B"},"meta":{"channel":"H1:A"}}',
+]
+
+
+async def test_segments_that_are_refused_today_stay_stored_and_readable(
+    open_buffer: OpenBuffer, used: BufferSettings
+) -> None:
+    for number, body in enumerate(EARLIER):
+        (used.DATAROOT / f"gwb{2 * 10**18 + number}.json").write_bytes(body)
+    buffer = await open_buffer()
+    for body in EARLIER:
+        with pytest.raises(InvalidSegment):
+            await buffer.ingest.append(body)
+    await check_agreement(buffer, used)
+    assert not quarantined(used)
+    batch = (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).batch
+    await check_readable(buffer, batch)
+    await buffer.batches.flush()
+    await buffer.close()
+    buffer = await open_buffer()
+    await check_readable(buffer, batch)
+    (archive,) = used.DTVOLROOT.glob("2*")
+    assert not list(differences(archive, read_manifest(archive)))
+
+
+async def check_readable(buffer: Buffer, batch: str) -> None:
+    rows = await buffer.queries.segments(SegmentFilter(batch=batch, limit=100))
+    assert len(rows) == 3 + len(EARLIER)
+    for row in rows:
+        with await buffer.queries.segment_file(row.name) as file:
+            assert hashlib.sha256(file.read()).hexdigest() == row.sha256
+    coverage = await buffer.queries.coverage(SegmentFilter(batch))
+    assert sum(count for channel in coverage.channels for _, _, count in channel.spans) == len(rows)
+    for answer in (await buffer.queries.overview(), coverage):  # JSON has no infinity
+        assert msgspec.json.decode(msgspec.json.encode(answer), type=type(answer)) == answer
