@@ -27,6 +27,7 @@ from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
 from databuffer.state import State
 from databuffer.storage.catalog import ClaimRow
+from databuffer.storage.clock import steady_ns
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.verifier import Verifier
@@ -141,6 +142,9 @@ class Batches:
             return None
         if self._state.description != held:  # frozen anew while the token was compared
             is_holder = _is_holder(self._state.description, order)
+        if not self._state.description.token:
+            detail = f"the batch is held by {self._state.description.user}, whose token was lost with Dsstat.json"
+            raise NotHolder(f"{detail}; it can only be archived (gwclient clean)")
         if not is_holder:
             raise NotHolder(f"the batch is held by {self._state.description.user}; user or token is not theirs")
         self._store.unseal(self._state.current)
@@ -176,7 +180,7 @@ class Batches:
     def _claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
         if not self._state.frozen or batch != self._state.current.id:
             raise BatchNotFrozen(f"batch {batch!r} is not frozen")
-        now = time.time_ns()
+        now = steady_ns()
         claim = self._store.catalog.ledger.claim_batch(
             ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now
         )
@@ -188,7 +192,7 @@ class Batches:
         return claim
 
     def _release(self, batch: str, worker: str) -> None:
-        now = time.time_ns()
+        now = steady_ns()
         claim = self._store.catalog.ledger.release_batch(batch, worker, now)
         if claim is not None:
             raise _claimed(claim, now)

@@ -17,6 +17,7 @@ from databuffer.errors import Refused, VolumeError
 from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import ClaimRow, SegmentRow
+from databuffer.storage.clock import steady_ns
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.recovery import mended, recover
 from databuffer.storage.spending import day_of
@@ -124,7 +125,7 @@ class State:
         self.last_seq = catalog.segments.last_seq()
         self.coverage = CoverageKeeper(catalog)
         self.verified = catalog.ledger.verifications()
-        self.claim = catalog.ledger.claim_on(self._current.id)
+        self.claim = catalog.ledger.capped_claim(self._current.id, steady_ns())
         self.archived = catalog.batches.archived()
         self.quarantined = self._store.volume.quarantined()
         self.agreement = Agreement.UNPROVEN

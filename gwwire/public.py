@@ -12,6 +12,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gwwire.names import HolderToken, UserName, WorkerName
 
+#: Seconds.
+LONGEST_LEASE = 86_400
+
 
 class DatastoreState(StrEnum):
     """Whether the datastore takes segments into the current batch."""
@@ -260,7 +263,7 @@ class ClaimOrder(Struct, frozen=True, omit_defaults=True):
     """A request to reserve a frozen batch for one worker, or to renew its claim."""
 
     worker: WorkerName
-    lease: Annotated[float, Meta(ge=1, le=86_400, description="s until the claim expires")] = 600
+    lease: Annotated[float, Meta(ge=1, le=LONGEST_LEASE, description="s until the claim expires")] = 600
 
 
 class ReleaseOrder(Struct, frozen=True):

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from databuffer.routes.common import Storage, json_response
 from databuffer.storage.catalog import BatchRow
-from databuffer.storage.clock import utc_text
+from databuffer.storage.clock import utc_text, wall_ns
 from gwservice.asgi import JsonBody, OpenFileResponse, OptionalJsonBody
 from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
 from gwwire.decoding import decode_order
@@ -67,7 +67,7 @@ async def batch_manifest(batch: str, buffer: Storage) -> Response:
 async def claim_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
     """Lease a frozen batch to `{"worker"}` for `lease` seconds; another claim of the same worker renews it."""
     claim = await buffer.batches.claim(batch, decode_order(ClaimOrder, order))
-    return json_response(Claim(claim.batch, claim.worker, claim.expires / 10**9))
+    return json_response(Claim(claim.batch, claim.worker, wall_ns(claim.expires) / 10**9))
 
 
 @router.post("/batches/{batch}/release", summary="End a claim")

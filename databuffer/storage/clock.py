@@ -1,6 +1,20 @@
-"""Nanoseconds of Unix time as text."""
+"""Nanoseconds of Unix time: as text, and by a clock that nobody sets."""
 
+import time
 from datetime import UTC, datetime
+
+_START = time.time_ns() - time.monotonic_ns()
+_SECOND = 10**9
+
+
+def steady_ns() -> int:
+    """Return the Unix time as if the system's clock had not been set since the start of the process."""
+    return _START + time.monotonic_ns()
+
+
+def wall_ns(steady: int) -> int:
+    """Return what the system's clock shows at a steady time, as it is set now, to the second."""
+    return steady + round((time.time_ns() - steady_ns()) / _SECOND) * _SECOND
 
 
 def utc_text(unix_ns: int) -> str:

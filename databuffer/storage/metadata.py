@@ -49,6 +49,11 @@ class Metadata:
         self._linked = unfinished(stats)
 
     @property
+    def path(self) -> Path:
+        """The path of the file with the state."""
+        return self._description
+
+    @property
     def folders(self) -> set[Path]:
         """The folders of the two files."""
         return {self._stats.parent, self._description.parent}

@@ -71,9 +71,9 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
 
     If `unchanged` since a clean stop, files and rows are not compared; if `thorough`, every byte is read.
     """
-    for slot in (store.current, store.next):
-        yield from _mark(store, slot)
-    yield from _holder(store)
+    if store.current.folder.exists():  # else archiving has to be finished first
+        yield from _mark(store, store.current)
+        yield from _holder(store)
     if not unchanged:
         yield from _archives_and_catalog(store)
     yield from _missing_data_folder(store)
@@ -81,7 +81,9 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
         return
     yield from _leftovers(store)
     for slot in (store.current, store.next):
-        yield from _row(store, slot)
+        if slot.folder.exists():
+            yield from _mark(store, slot)
+            yield from _row(store, slot)
     yield from _thawing(store)
     for slot in (store.current, store.next):
         if slot.folder.exists() and not unchanged:
@@ -185,8 +187,6 @@ def _leftovers(store: Store) -> Iterator[Finding]:
 
 def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
-    if not slot.folder.exists():
-        return
     mark, manifest = store.volume.mark(slot.folder), _readable_manifest(slot.folder)
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
@@ -211,8 +211,6 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
 
 def _holder(store: Store) -> Iterator[Finding]:
     """Make Dsstat.json follow the manifest of the current batch, which names its holder."""
-    if not store.current.folder.exists():
-        return
     written, held = store.metadata.read_description(), _held(store)
     write = partial(store.metadata.write_description, held)
     if written is None:
@@ -245,7 +243,8 @@ def _state(description: Description) -> str:
 
 
 def _row(store: Store, slot: Slot) -> Iterator[Finding]:
-    if not slot.folder.exists() or not (mark := store.volume.mark(slot.folder)):
+    mark = store.volume.mark(slot.folder)
+    if mark is None:
         return
     place, put, row = slot.folder.name, store.catalog.batches.put, store.catalog.batches.get(mark.id)
     if row is None:

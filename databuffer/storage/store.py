@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from databuffer.errors import VolumeError, VolumeFull
+from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.metadata import LogStream, Metadata
@@ -69,6 +69,11 @@ class Store:
 
     def open(self, *, thorough: bool = False) -> None:
         """Lock the volume, create the folders other than those of batches, and open the catalog."""
+        if self.volume.is_empty() and self.metadata.read_description() is not None:
+            raise VolumeFailed(
+                f"{self.volume.root} (DTVOLROOT) is empty, though {self.metadata.path} knows a batch on it: mount the"
+                f" volume, or remove {self.metadata.path} to begin a new datastore"
+            )
         self.volume.lock()
         with volume_errors():
             for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):

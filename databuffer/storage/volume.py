@@ -190,6 +190,13 @@ class Volume:
         self._lock: int | None = None
         self._unlock = ExitStack()
 
+    def is_empty(self) -> bool:
+        """Return whether the root is a folder without files of a buffer: a mount point without its volume."""
+        with volume_errors():
+            return self._lock is None and (
+                not self.root.is_dir() or {path.name for path in self.root.iterdir()} <= {"lost+found", ".lock"}
+            )
+
     def lock(self) -> None:
         """Lock the volume until `unlock`; raise VolumeFailed if another buffer has locked it."""
         if self._lock is not None:

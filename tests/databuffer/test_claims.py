@@ -98,3 +98,38 @@ def test_the_routes_answer_as_written(client: TestClient) -> None:
     assert client.post(f"/batches/{batch}/claim", json={"worker": "two", "lease": 0}).status_code == 422
     released = client.post(f"/batches/{batch}/release", json={"worker": "one"})
     assert released.json() == {"batch": batch, "worker": None, "expires": None}
+
+
+@anyio
+async def test_a_claim_ends_after_its_lease_though_the_clock_is_set_back_ten_years(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, ahead = time.time_ns, 10 * 365 * 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: real() + ahead)
+    batch = await freeze_one(buffer)
+    await buffer.batches.claim(batch, ClaimOrder("one", 1))
+    monkeypatch.undo()
+    overview = await buffer.queries.overview()
+    assert overview.claim
+    assert overview.claim.expires == pytest.approx(time.time(), abs=5)
+    with pytest.raises(BatchClaimed):
+        await buffer.batches.claim(batch, ClaimOrder("two", 60))
+    await asyncio.sleep(1)
+    assert (await buffer.batches.claim(batch, ClaimOrder("two", 60))).worker == "two"
+
+
+@anyio
+async def test_a_claim_that_a_wrong_clock_made_too_long_is_shortened_at_the_start(
+    open_buffer: Callable[[], Awaitable[Buffer]],
+) -> None:
+    first = await open_buffer()
+    batch = await freeze_one(first)
+    claim = await first.batches.claim(batch, ClaimOrder("one", 60))
+    in_ten_years = claim._replace(expires=claim.expires + 10 * 365 * 86_400 * 10**9)
+    first._store.catalog.ledger.claim_batch(in_ten_years, 0)  # noqa: SLF001 (as a process with a wrong clock)
+    await first.close()
+    second = await open_buffer()
+    with pytest.raises(BatchClaimed) as refused:
+        await second.batches.claim(batch, ClaimOrder("two", 60))
+    assert refused.value.retry_after
+    assert refused.value.retry_after <= 86_400

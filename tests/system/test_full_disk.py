@@ -195,7 +195,7 @@ def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_lik
     trio = start_trio(tiers=1, home=home)
     connection = Connection(trio.url)
     ballast = fill(home / "datavar", leave=100_000)
-    large = segment_body(1, samples=20_000)
+    large = segment_body(1, samples=30_000)
     assert len(large) > 150_000
     for _ in range(2):
         assert connection.post("/sendF", large)[0] == 507

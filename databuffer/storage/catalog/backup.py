@@ -39,7 +39,9 @@ class LedgerBackups:
         self._last = now
         built = self._database.path.with_name(f"{self._database.path.name}.backup")
         unfinished = self.folder / ".unfinished"
-        path = self.folder / f"ledger-{now}.sqlite"
+        # The newest has the largest number, though the clock was ahead when an earlier one was written.
+        number = max([now, *(_time_of(earlier) + 1 for earlier in self._newest_first()[:1])])
+        path = self.folder / f"ledger-{number}.sqlite"
         with volume_errors():
             built.unlink(missing_ok=True)
             self._database.ledger_changed = False
@@ -63,7 +65,7 @@ class LedgerBackups:
         if self._last is None:
             newest = self._newest_first()[:1]
             self._last = _time_of(newest[0]) if newest else now
-        if now - self._last < _INTERVAL_NS or not self._database.ledger_changed:
+        if 0 <= now - self._last < _INTERVAL_NS or not self._database.ledger_changed:  # else the clock was set back
             return None
         return self.write(now)
 

@@ -9,7 +9,7 @@ from databuffer.storage.catalog.database import Database, insert, portions, upse
 from databuffer.storage.catalog.rows import ClaimRow, IdempotencyKey
 from databuffer.storage.catalog.schema import CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, VERIFICATIONS
 from databuffer.storage.spending import Spending
-from gwwire.public import Verification
+from gwwire.public import LONGEST_LEASE, Verification
 
 
 class Ledger:
@@ -44,9 +44,9 @@ class Ledger:
             return claimed
 
     def spending(self, day: int) -> Spending:
-        """Return what each group stored on a day, and delete the days before it."""
+        """Return what each group stored on a day, and delete other days."""
         with self._database.writing(ledger=True) as connection:
-            connection.execute(sa.delete(SPENDING).where(SPENDING.c.day < day))
+            connection.execute(sa.delete(SPENDING).where(SPENDING.c.day != day))
             rows = connection.execute(sa.select(SPENDING.c.group, SPENDING.c.bytes).where(SPENDING.c.day == day))
             return Spending(day, dict(rows.all()))
 
@@ -90,6 +90,11 @@ class Ledger:
         with self._database.writing_synced() as connection:
             connection.execute(sa.delete(CLAIMS).where(CLAIMS.c.batch == batch, over))
             return _claim_on(connection, batch)
+
+    def capped_claim(self, batch: str, now: int) -> ClaimRow | None:
+        """Return the last claim on a batch, or None; shorten one that a wrong clock made longer than any lease."""
+        claim, latest = self.claim_on(batch), now + LONGEST_LEASE * 10**9
+        return self.claim_batch(claim._replace(expires=latest), now) if claim and claim.expires > latest else claim
 
     def claim_on(self, batch: str) -> ClaimRow | None:
         """Return the last claim on a batch, expired or not, or None if there is none."""

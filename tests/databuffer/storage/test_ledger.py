@@ -162,6 +162,20 @@ def test_a_backup_is_due_when_the_ledger_changed_and_ten_minutes_have_passed(cat
     assert backups.write_if_due(60 * MINUTE)
 
 
+def test_backups_go_on_after_the_clock_was_ahead_and_the_newest_is_restored(catalog: Catalog) -> None:
+    filled(catalog)
+    ahead = 5_000_000 * MINUTE
+    catalog.backups.write(ahead)
+    again = Catalog(Database(catalog.database.path), catalog.backups.folder)
+    again.segments.add("a", [row(2, "two")])
+    assert again.backups.write_if_due(MINUTE)
+    assert again.backups.write_if_due(2 * MINUTE) is None
+    again.close()
+    lose(catalog)
+    catalog.open()
+    assert catalog.ledger.by_key(["one", "two"]).keys() == {"one", "two"}
+
+
 def test_a_restart_waits_from_the_last_backup_on(catalog: Catalog) -> None:
     filled(catalog)
     catalog.backups.write(MINUTE)

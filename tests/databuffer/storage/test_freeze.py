@@ -1,0 +1,274 @@
+"""The manifest on the data volume decides whether the batch is frozen, and names its holder."""
+
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from databuffer.__main__ import main
+from databuffer.buffer import Buffer
+from databuffer.errors import BufferFrozen, NotHolder, VolumeFailed
+from databuffer.settings import BufferSettings
+from gwwire.datastore import FreezeOrder
+from gwwire.public import ThawOrder
+from tests.support.segments import segment_body
+
+pytestmark = pytest.mark.anyio
+OpenBuffer = Callable[[], Awaitable[Buffer]]
+ALICE, BOB = FreezeOrder("alice", "secret"), FreezeOrder("bob", "other")
+
+
+def snapshot(settings: BufferSettings) -> Path:
+    return Path(shutil.copytree(settings.ADMROOT, settings.ADMROOT.with_name("snapshot"), dirs_exist_ok=True))
+
+
+def restore(settings: BufferSettings, taken: Path) -> None:
+    shutil.rmtree(settings.ADMROOT)
+    shutil.copytree(taken, settings.ADMROOT)
+
+
+async def store(buffer: Buffer, *numbers: int) -> None:
+    for number in numbers:
+        await buffer.ingest.append(segment_body(number))
+
+
+async def check_frozen(buffer: Buffer, settings: BufferSettings, manifest: bytes, holder: str = "alice") -> None:
+    overview = await buffer.queries.overview()
+    assert (overview.state, overview.holder, overview.n_itm) == ("FROZEN", holder, 3)
+    assert overview.digest
+    assert overview.digest.encode() in manifest
+    assert (settings.DATAROOT / "MANIFEST.json").read_bytes() == manifest
+    with pytest.raises(BufferFrozen):
+        await store(buffer, 99)
+
+
+def lose_state(settings: BufferSettings) -> None:
+    (settings.ADMROOT / settings.DSST).unlink()
+
+
+def lose_everything_derived(settings: BufferSettings) -> None:
+    shutil.rmtree(settings.ADMROOT)
+    shutil.rmtree(settings.LOGROOT)
+
+
+def damage_state(settings: BufferSettings) -> None:
+    (settings.ADMROOT / settings.DSST).write_bytes(b'{"dstatus":"FRO')
+
+
+def lose_mark(settings: BufferSettings) -> None:
+    (settings.DTVOLROOT / ".data.batch.json").write_bytes(b"")
+    lose_state(settings)
+
+
+@pytest.mark.parametrize("lose", [lose_state, lose_everything_derived, damage_state, lose_mark])
+async def test_a_frozen_batch_stays_frozen_with_its_holder_when_derived_files_are_lost(
+    open_buffer: OpenBuffer,
+    settings: BufferSettings,
+    caplog: pytest.LogCaptureFixture,
+    lose: Callable[[BufferSettings], None],
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    frozen = await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    manifest = (settings.DATAROOT / "MANIFEST.json").read_bytes()
+    lose(settings)
+    buffer = await open_buffer()
+    await check_frozen(buffer, settings, manifest)
+    assert buffer.state.current.id == frozen.batch
+    assert "it is FROZEN by alice now" in caplog.text
+    with pytest.raises(NotHolder, match=r"token was lost with Dsstat\.json; it can only be archived"):
+        await buffer.batches.thaw(ThawOrder("alice", ""))
+    assert (await buffer.batches.flush()).stats.n_itm == 3
+
+
+async def test_a_state_from_before_the_freeze_does_not_open_the_batch(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2)
+    await buffer.close()
+    earlier = snapshot(settings)
+    buffer = await open_buffer()
+    await store(buffer, 3)
+    await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    manifest = (settings.DATAROOT / "MANIFEST.json").read_bytes()
+    restore(settings, earlier)
+    await check_frozen(await open_buffer(), settings, manifest)
+
+
+async def test_a_state_of_an_earlier_freeze_does_not_name_the_holder_or_freeze_an_open_batch(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1)
+    await buffer.batches.freeze(BOB)
+    await buffer.close()
+    earlier = snapshot(settings)
+    buffer = await open_buffer()
+    await buffer.batches.flush()
+    await store(buffer, 2, 3, 4)
+    await buffer.close()
+    restore(settings, earlier)
+    buffer = await open_buffer()
+    assert (await buffer.queries.overview()).state == "OPERATIONAL"
+    assert buffer.queries.stats.n_itm == 3
+    await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    manifest = (settings.DATAROOT / "MANIFEST.json").read_bytes()
+    restore(settings, earlier)
+    await check_frozen(await open_buffer(), settings, manifest)
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"batch":', b"\xff\xfe", None])
+async def test_a_manifest_that_is_lost_or_damaged_is_written_anew_for_its_holder_and_the_damaged_one_kept(
+    open_buffer: OpenBuffer, settings: BufferSettings, damaged: bytes | None
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    frozen = await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    path = settings.DATAROOT / "MANIFEST.json"
+    path.unlink() if damaged is None else path.write_bytes(damaged)
+    buffer = await open_buffer()
+    overview = await buffer.queries.overview()
+    assert (overview.state, overview.holder, overview.digest) == ("FROZEN", "alice", frozen.digest)
+    kept = settings.DTVOLROOT / "quarantine" / "MANIFEST.json"
+    assert (kept.read_bytes() if kept.exists() else None) == damaged
+    await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+
+
+async def test_without_manifest_and_state_the_batch_is_open_and_keeps_its_segments(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    (settings.DATAROOT / "MANIFEST.json").unlink()
+    lose_state(settings)
+    buffer = await open_buffer()
+    assert (await buffer.queries.overview()).state == "OPERATIONAL"
+    await store(buffer, 4)
+    assert buffer.queries.stats.n_itm == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"{", None])
+async def test_an_open_batch_whose_id_is_lost_keeps_its_id_and_its_segments(
+    open_buffer: OpenBuffer, settings: BufferSettings, content: bytes | None
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    batch = buffer.state.current.id
+    await buffer.close()
+    path = settings.DTVOLROOT / ".data.batch.json"
+    path.unlink() if content is None else path.write_bytes(content)
+    buffer = await open_buffer()
+    assert (buffer.state.current.id, buffer.queries.stats.n_itm) == (batch, 3)
+
+
+async def test_a_volume_that_is_not_mounted_is_refused_in_one_line_and_nothing_is_forgotten(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    await buffer.batches.flush()
+    await buffer.close()
+    away = settings.DTVOLROOT.rename(settings.DTVOLROOT.with_name("away"))
+    settings.DTVOLROOT.mkdir()
+    with pytest.raises(VolumeFailed, match=r"\(DTVOLROOT\) is empty, though .*Dsstat\.json knows a batch on it"):
+        await open_buffer()
+    settings.DTVOLROOT.rmdir()
+    away.rename(settings.DTVOLROOT)
+    assert (await open_buffer()).state.archived == 1
+
+
+# ---- fsck
+
+
+@pytest.fixture
+def environment(settings: BufferSettings, monkeypatch: pytest.MonkeyPatch) -> BufferSettings:
+    for name in ("DTVOLROOT", "DATAROOT", "ADMROOT", "LOGROOT"):
+        monkeypatch.setenv(name, str(getattr(settings, name)))
+    return settings
+
+
+def everything(home: Path) -> dict[str, tuple[bytes, int]]:
+    found = (path for path in home.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
+
+
+def zero_the_catalog(settings: BufferSettings) -> None:
+    path = settings.ADMROOT / "catalog.sqlite"
+    path.write_bytes(path.read_bytes()[:4096] + bytes(path.stat().st_size - 4096))
+
+
+def write_text_into_the_catalog(settings: BufferSettings) -> None:
+    (settings.ADMROOT / "catalog.sqlite").write_text("not a database")
+
+
+def lose_the_data_folder(settings: BufferSettings) -> None:
+    settings.DATAROOT.rename(settings.DTVOLROOT / "2026-11-20 23 41")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        zero_the_catalog,
+        write_text_into_the_catalog,
+        lose_everything_derived,
+        lose_the_data_folder,
+        lose_mark,
+    ],
+)
+async def test_fsck_changes_nothing_and_finds_what_repair_repairs(
+    open_buffer: OpenBuffer,
+    environment: BufferSettings,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[BufferSettings], None],
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    await buffer.batches.flush()
+    await store(buffer, 4, 5, 6)
+    await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    damage(environment)
+    (environment.DATAROOT / "gwb1.json").write_bytes(b"half") if environment.DATAROOT.exists() else None
+    home = environment.DTVOLROOT.parent
+    before = everything(home)
+    assert main(["fsck"]) == 1
+    assert everything(home) == before
+    *found, count = capsys.readouterr().out.splitlines()
+    assert not [line for line in found if "moved" in line or "repaired" in line or "now" in line.split()]
+    assert main(["fsck", "--repair"]) == 0
+    *repaired, _ = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix("repaired: ").rpartition("; ")[0] for line in repaired] == found
+    assert count == f"{len(found)} finding{'s' * (len(found) > 1)}, {len(found)} not repaired"
+    assert main(["fsck"]) == 0
+    assert capsys.readouterr().out == "everything agrees\n"
+
+
+@pytest.mark.usefixtures("environment")
+async def test_fsck_names_an_archive_whose_manifest_is_damaged_and_goes_on(
+    open_buffer: OpenBuffer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1)
+    folder = (await buffer.batches.flush()).folder
+    await buffer.close()
+    assert folder
+    (folder / "MANIFEST.json").write_bytes(b"{")
+    assert main(["fsck"]) == 1
+    assert f"archive {folder.name!r}: its manifest cannot be read" in capsys.readouterr().out
+
+
+async def test_fsck_of_a_folder_that_does_not_exist_fails_and_creates_nothing(
+    environment: BufferSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["fsck"], ["fsck", "--repair"]):
+        assert main(arguments) == 1
+        assert capsys.readouterr().err == f"databuffer: fsck: DTVOLROOT {environment.DTVOLROOT} is not a folder\n"
+    assert not environment.DTVOLROOT.exists()
