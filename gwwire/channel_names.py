@@ -13,17 +13,25 @@ UNNAMED_TYPE = "#unnamed"
 _LONGEST = 180
 #: Of these, the digest of a type that is cut, with its `##`.
 _DIGEST = 16
-_IN_TYPE = re.compile(r"(?<=^[A-Z][0-9])(?:(:)|_)|[^0-9A-Za-z_]")
-_IN_OBJECT = re.compile(r"[/%\x00]|^\.+\Z")
+#: The detector and the system of `DET:SYSTEM-NAME`; or a name that would be read as one that begins with a detector.
+_BEGINNING = re.compile(r"([A-Z][0-9]):([0-9A-Za-z]*)|[A-Z][0-9](?=_)")
+_NOT_IN_TYPE = re.compile("[^0-9A-Za-z_]")
+_NOT_IN_OBJECT = re.compile(r"[/%\x00]|^\.+\Z")
 
 
 def type_of_channel(channel: str) -> str:
     """Return the TYPE that stands for a channel in a file name OBS-TYPE-GPSSTART-DURATION (LIGO-T050017).
 
-    Letters, digits and `_` stand for themselves, `_` after the detector for `:`, `+` for `-`, and `#XX` for a byte of
-    another character in UTF-8. A type of more than 180 characters is cut, and ends with a mark (see `mark_of`).
+    `DET_SYSTEM_NAME` stands for `DET:SYSTEM-NAME`. Elsewhere letters, digits and `_` stand for themselves, `+` for `-`,
+    and `#XX` for a byte of another character in UTF-8, also for a `_` in the place of the colon or of the hyphen. A
+    type of more than 180 characters is cut, and ends with a mark (see `mark_of`).
     """
-    text = _IN_TYPE.sub(_replaced, channel) or UNNAMED_TYPE
+    text, rest = "", channel
+    if found := _BEGINNING.match(channel):
+        text = f"{found[1]}_{found[2]}" if found[1] else found[0]
+        separator, rest = channel[found.end() : found.end() + 1], channel[found.end() + 1 :]
+        text += {"-": "_", "_": "#5F"}.get(separator) or _NOT_IN_TYPE.sub(_replaced, separator)
+    text = text + _NOT_IN_TYPE.sub(_replaced, rest) or UNNAMED_TYPE
     return text if len(text) <= _LONGEST else text[: _LONGEST - _DIGEST - 2] + mark_of(channel)
 
 
@@ -34,10 +42,8 @@ def mark_of(text: str) -> str:
 
 def object_of_channel(channel: str) -> str:
     """Return the name of the HDF5 object that stands for a channel: its own, with `%XX` for what HDF5 cannot hold."""
-    return _IN_OBJECT.sub(lambda found: "".join(f"%{ord(character):02X}" for character in found[0]), channel)
+    return _NOT_IN_OBJECT.sub(lambda found: "".join(f"%{ord(character):02X}" for character in found[0]), channel)
 
 
 def _replaced(found: re.Match[str]) -> str:
-    if found[1]:
-        return "_"
     return "+" if found[0] == "-" else "".join(f"#{byte:02X}" for byte in found[0].encode())
