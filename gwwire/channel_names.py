@@ -5,6 +5,7 @@ A channel may be any text. What stands for it is safe, differs between channels,
 
 import hashlib
 import re
+from urllib.parse import unquote
 
 #: The type of segments that name no channel; it stands for no channel, because `#` is followed by hexadecimal digits.
 UNNAMED_TYPE = "#unnamed"
@@ -43,6 +44,11 @@ def mark_of(text: str) -> str:
 def object_of_channel(channel: str) -> str:
     """Return the name of the HDF5 object that stands for a channel: its own, with `%XX` for what HDF5 cannot hold."""
     return _NOT_IN_OBJECT.sub(lambda found: "".join(f"%{ord(character):02X}" for character in found[0]), channel)
+
+
+def channel_of_object(name: str) -> str:
+    """Return the channel that the name of an HDF5 object stands for."""
+    return unquote(name)
 
 
 def _replaced(found: re.Match[str]) -> str:

@@ -30,6 +30,10 @@ class GatewaySource:
         """Return the digest in the manifest; raise GatewayFailed if there is no such sealed batch, or no answer."""
         return asyncio.run(self._ask_manifest()).digest
 
+    def batch_id(self) -> str | None:
+        """Return the id of the batch."""
+        return self._batch
+
     def directory(self, folder: Path, progress: Progress, /) -> Path:
         """Fetch the segments into a folder within `folder`, and return it; raise GatewayFailed if one cannot be had."""
         asyncio.run(self._bring(folder / self._batch, progress))
