@@ -83,7 +83,7 @@ def fulfil(
     with working_in(request.out):
         digest = request.source.digest(progress)
         if job_of(dataset) != job_key(digest, request.parameters):
-            _refuse_another_batch(dataset, request.source.batch_id(), digest)
+            refuse_another_batch(dataset, request.source.batch_id(), digest)
             (request.out / REPORT).unlink(missing_ok=True)
             data = request.source.directory(request.out / _FETCHED, progress)
             preprocess(data, dataset, request.parameters, progress, executor, before_publishing)
@@ -95,7 +95,8 @@ def fulfil(
         return bool(todo)
 
 
-def _refuse_another_batch(dataset: Path, batch: str | None, digest: str) -> None:
+def refuse_another_batch(dataset: Path, batch: str | None, digest: str) -> None:
+    """Raise OutputFailed if a dataset is that of another batch than the one with this id, or this digest."""
     its_id, its_digest = batch_of(dataset)
     # A batch that was opened again has the same id, and another digest.
     if its_digest not in {digest, None} and (its_id is None or its_id != batch):

@@ -107,9 +107,9 @@ async def _other_service(client: GlitchflowClient, *, described: bool) -> str | 
         services = [service for path, service in _SERVICES.items() if await client.serves(path)]
     except GatewayError as error:
         return f"no gateway ({error})"
-    if services == ["gateway"] or (services and described):
-        return None
-    return f"{services[0]}, not a gateway," if len(services) == 1 else "no service of the datastore"
+    if len(services) == 1:
+        return None if services[0] == "gateway" else f"{services[0]}, not a gateway,"
+    return None if services and described else "no service of the datastore"
 
 
 def _check_state_folder() -> Finding:

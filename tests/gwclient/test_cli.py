@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -441,7 +442,7 @@ def test_ctrl_c_ends_the_push_with_a_true_account(gateway: StandInGateway) -> No
 # ---- questions and orders
 
 
-def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: Any) -> None:
+def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: Any, tmp_path: Path) -> None:
     assert gwclient("train", "--user", "ada", "--token", "t").out == "WAITING: the batch is not complete yet\n"
     assert gwclient("list").out == ""
     gwclient(*SIMULATE)
@@ -452,6 +453,11 @@ def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: A
     frozen = gwclient("train", "--user", "ada", "--token", "t")
     assert frozen.out == f"FROZEN: 16 segments, {size} bytes, held by ada\n"
     assert gwclient("desc").out == "FROZEN\n"
+    batch_file = tmp_path / "batch"
+    other = gwclient("train", "--user", "bob", "--token", "t", "--batch-file", str(batch_file))
+    assert (other.code, other.out) == (6, f"FROZEN: 16 segments, {size} bytes, held by ada\n")
+    assert other.err == "gwclient: ada holds the batch, not bob\n"
+    assert not batch_file.exists()
     assert gwclient("clean", "--message", "done").out == "CLEANED: done\n"
 
 
@@ -489,6 +495,30 @@ def test_a_doctor_says_that_nobody_answers(gwclient: Any) -> None:
     assert "name another with --srv or SRV, or start it" in done.out
 
 
+def test_a_dead_address_is_given_up_soon_and_what_is_done_meanwhile_is_shown(gwclient: Any) -> None:
+    address = f"127.0.0.1:{unused_port()}"
+    for command in ("doctor", "stats", "segments"):
+        done = gwclient(command, "--srv", address)
+        assert done.code == 3
+        tries = [line for line in done.err.splitlines() if "; trying again in 0." in line]
+        assert len(tries) == 2
+        assert tries[0].startswith(f"no gateway at http://{address}: Connection refused")
+        assert "(after 3 tries)" in done.out + done.err
+    assert "(after 1 try)" in gwclient("stats", "--srv", address, "--tries", "1").err
+
+
+def test_a_doctor_is_not_deceived_by_another_web_server(gwclient: Any, tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        done = gwclient("doctor", "--srv", f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+    assert done.code == 3
+    assert "wrong address: no service of the datastore answers at http://127.0.0.1:" in done.out
+
+
 def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, tmp_path: Path) -> None:
     asked: list[str | None] = []
 
@@ -522,6 +552,35 @@ def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, t
     assert "give a key that is valid with --key-file" in keyed.out
     assert set(asked) == {None, "Bearer gfk_secret"}
     assert "gfk_secret" not in keyed.out + keyed.err
+
+
+# ---- the output
+
+
+def with_output(target: int | IO[bytes], *arguments: str) -> tuple[int, str]:
+    """Run a command with its standard output at a target; return its status, and its standard error."""
+    command = [sys.executable, "-m", "gwclient", *arguments]
+    done = subprocess.run(command, stdout=target, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(gateway: StandInGateway) -> None:
+    gateway.bodies.append(b"{}")
+    failed = "gwclient: the output cannot be written: "
+    with Path("/dev/full").open("wb") as full:
+        for command in (("stats",), ("list", "--json"), ("watch", "--count", "1"), ("--help",)):
+            assert with_output(full, *command) == (5, failed + "No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    for command in (("stats",), ("push", "--help")):
+        assert with_output(writer, *command) == (5, failed + "Broken pipe\n")
+    os.close(writer)
+
+
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(gateway: StandInGateway) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "gwclient", "desc", "--nonsense", "--srv", gateway.url]
+        assert subprocess.run(command, stderr=full, timeout=60, check=False).returncode == 2
 
 
 # ---- errors and shells
