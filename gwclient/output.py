@@ -36,9 +36,11 @@ def checked_output() -> Iterator[None]:
 
 def print_error(line: str) -> None:
     """Print a line on standard error, unless that cannot be written."""
-    with suppress(OSError, AttributeError):
+    try:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+    except OSError:
+        _discard()
 
 
 def _discard() -> None:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gwclient.errors import GwclientError
 from gwclient.output import checked_output, print_error
@@ -29,6 +30,9 @@ from preproc.progress import Progress, bar, silent
 from preproc.report import summarise
 from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request, Source, fulfil
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 5 the output cannot be written, "
     "130 interrupted."
@@ -39,6 +43,13 @@ _BATCH = "{batch}"
 #: Checks the options, and returns what runs the command.
 Prepare = Callable[[argparse.Namespace], Callable[[], int]]
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help is output as any other: argparse itself ignores that it cannot be written."""
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        (file or sys.stdout).write(self.format_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +143,7 @@ def _plot(options: argparse.Namespace) -> int:
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     about = "Turn batches of strain segments into spectrograms for training."
-    parser = argparse.ArgumentParser(prog="python -m preproc", description=about)
+    parser = _Parser(prog="python -m preproc", description=about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = partial(commands.add_parser, epilog=_EXIT_CODES)
     about = f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch."

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -557,30 +557,36 @@ def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, t
 # ---- the output
 
 
-def with_output(target: int | IO[bytes], *arguments: str) -> tuple[int, str]:
-    """Run a command with its standard output at a target; return its status, and its standard error."""
-    command = [sys.executable, "-m", "gwclient", *arguments]
-    done = subprocess.run(command, stdout=target, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
-    return done.returncode, done.stderr
-
-
-def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(gateway: StandInGateway) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [("stats",), ("list", "--json"), ("watch", "--count", "1"), ("get", "gwb1.json", "--help"), ("--version",)],
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(
+    gateway: StandInGateway, gwclient: Any, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
     gateway.bodies.append(b"{}")
-    failed = "gwclient: the output cannot be written: "
-    with Path("/dev/full").open("wb") as full:
-        for command in (("stats",), ("list", "--json"), ("watch", "--count", "1"), ("--help",)):
-            assert with_output(full, *command) == (5, failed + "No space left on device\n")
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        done = gwclient(*command)
+    assert (done.code, done.err) == (5, "gwclient: the output cannot be written: No space left on device\n")
+
+
+def test_output_whose_reader_is_gone_is_one_line_and_exit_code_5(gateway: StandInGateway) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    for command in (("stats",), ("push", "--help")):
-        assert with_output(writer, *command) == (5, failed + "Broken pipe\n")
+    command = [sys.executable, "-m", "gwclient", "stats", "--srv", gateway.url]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(writer)
+    assert (done.returncode, done.stderr) == (5, "gwclient: the output cannot be written: Broken pipe\n")
 
 
-def test_an_error_that_cannot_be_written_keeps_its_exit_code(gateway: StandInGateway) -> None:
-    with Path("/dev/full").open("wb") as full:
-        command = [sys.executable, "-m", "gwclient", "desc", "--nonsense", "--srv", gateway.url]
-        assert subprocess.run(command, stderr=full, timeout=60, check=False).returncode == 2
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(
+    gateway: StandInGateway, gwclient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert gwclient("desc", "--nonsense").code == 2
+    assert not gateway.requests
 
 
 # ---- errors and shells

@@ -284,12 +284,15 @@ def test_the_settings_of_the_original_start_it_unchanged(
     assert "no gateway at http://127.0.0.1:1: Connection refused" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help")])
-def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(arguments: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "preproc", *arguments]
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (5, "preproc: the output cannot be written: No space left on device\n")
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("plot", "DATASET", "0")])
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(
+    arguments: tuple[str, ...], finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("DATASET", str(finished / "dataset.h5")) for word in arguments]
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 5
+    assert capsys.readouterr().err == "preproc: the output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
