@@ -124,6 +124,11 @@ class HeldByAnother(NotAsExpected):
     exit_code = HELD
 
 
+def why_unread(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a text file could not be read, in plain words."""
+    return "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception's message in one line."""
     return " ".join(str(error).split())

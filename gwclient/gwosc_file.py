@@ -55,7 +55,7 @@ def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
         with replacing(path, durable=False) as temporary, h5py.File(temporary, "w") as file:
             yield _lay_out(file, stretch)
     except OSError as error:
-        raise FolderError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise FolderError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error
 
 
 def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, seconds, with_connection
+from gwclient.commands.options import Connection, check_span, seconds, with_connection
 from gwclient.errors import FolderError, GatewayError, GatewayUnavailable, Incomplete, NotAsExpected, UnexpectedAnswer
 from gwclient.gwosc_file import check_times, file_name, write_quality, writing
 from gwclient.strain import LeftOut, Span
@@ -60,9 +60,8 @@ def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen
         raise click.UsageError("a NAME says all; leave out --batch, --channel, --start and --stop")
     if not (name or wanted):
         raise click.UsageError("name a segment, a --batch, a --channel, or a span")
+    check_span(chosen["start"], chosen["stop"])
     start, stop = wanted.get("start", -math.inf), wanted.get("stop", math.inf)
-    if not start < stop:
-        raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
 
     async def work(client: GlitchflowClient) -> list[str]:
         if name and kind == "ndjson":

@@ -64,6 +64,12 @@ def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any],
     return parse
 
 
+def check_span(start: float | None, stop: float | None) -> None:
+    """Raise UsageError if a span of GPS seconds does not begin before it ends; a bound that is None has no limit."""
+    if start is not None and stop is not None and not start < stop:
+        raise click.UsageError(f"--start {start!r} is not before --stop {stop!r}")
+
+
 def bits(value: str) -> tuple[str, ...]:
     """Parse names of data-quality bits with commas between them; `none` is no bit."""
     named = tuple(part.strip().upper() for part in value.split(","))
@@ -77,9 +83,10 @@ def bits(value: str) -> tuple[str, ...]:
 def size(value: str) -> int:
     """Parse a number of bytes, as 500MB or 2GiB."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
-    if match is None or match[2].upper() not in _UNITS:
+    number = float(match[1]) * _UNITS.get(match[2].upper(), math.nan) if match else math.nan
+    if not math.isfinite(number):
         raise click.BadParameter(f"{value!r} is no size; sizes are written like 500MB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return int(number)
 
 
 @dataclass

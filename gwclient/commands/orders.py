@@ -8,7 +8,7 @@ import click
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
-from gwclient.errors import FolderError, HeldByAnother, NotAsExpected
+from gwclient.errors import FolderError, HeldByAnother, NotAsExpected, why_unread
 from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
@@ -141,7 +141,7 @@ def _read_batch(path: Path) -> str:
     try:
         batch = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path} cannot be read: {error}") from None
+        raise click.UsageError(f"{path} cannot be read: {why_unread(error)}") from None
     if not batch:
         raise click.UsageError(f"{path} names no batch")
     return batch

@@ -642,7 +642,12 @@ def test_a_shell_can_complete_commands(gwclient: Any, shell: str) -> None:
         ("get",),
         ("get", "gwb1.json", "--batch", "b1"),
         ("get", "--channel", "L1:X", "--start", "5", "--stop", "4"),
+        ("segments", "--start", "5", "--stop", "5"),
+        ("stats", "--key-file", "/bin/sh"),
+        ("clean", "--batch-file", "/bin/sh"),
+        ("clean", "--batch-file", "nowhere"),
         ("watch", "--full", "much"),
+        ("watch", "--full", "9" * 400),
         ("train", "--user", "ada", "--token", "t", "--poll", "0"),
         ("claim", "b1"),
         ("simulate", "--seconds", "0"),
@@ -669,6 +674,14 @@ def test_an_unreasonable_command_is_exit_code_2_with_one_line_and_sends_nothing(
     assert done.err.count("\n") == 1
     assert not done.out
     assert not gateway.requests
+
+
+def test_a_span_that_is_reversed_is_refused_with_the_numbers_as_they_are(
+    gateway: StandInGateway, gwclient: Any
+) -> None:
+    for command in ("get", "segments"):
+        done = gwclient(command, "--start", "1126259446.5", "--stop", "1126259446")
+        assert done.err == "gwclient: --start 1126259446.5 is not before --stop 1126259446.0\n"
 
 
 def test_half_a_window_in_the_environment_names_the_other_half(

@@ -142,6 +142,13 @@ def test_a_doctor_names_the_service_that_is_not_the_gateway(
     assert "a gateway answers" not in told
 
 
+def test_a_name_that_cannot_be_one_is_refused_in_plain_words(gwclient: Callable[..., Outcome]) -> None:
+    code, _, error = gwclient("batch", "a b")
+    assert (code, error) == (
+        1, "gwclient: GET /batches/a b answered 422: path.batch: 'a b' has characters that are not allowed\n",
+    )  # fmt: skip
+
+
 def test_a_doctor_knows_a_gateway(trio: Trio, gwclient: Callable[..., Outcome]) -> None:
     code, told, _ = gwclient("doctor")
     assert code == 0
