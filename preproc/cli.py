@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import math
 import os
+import re
 import secrets
 import socket
 import sys
@@ -230,6 +231,8 @@ def _api_key(options: argparse.Namespace) -> str | None:
 
 def _executor(options: argparse.Namespace) -> Executor:
     if options.scheduler is not None:
+        if not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", options.scheduler):
+            raise BadParameter(f"--scheduler: {options.scheduler!r} is not an address like tcp://host:8786")
         return on_dask(options.scheduler)
     return here if options.jobs == 1 else in_processes(options.jobs)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from gwclient.errors import why_unread
 from preproc.errors import BadParameter
 from preproc.parameters import DESCRIBED
 
@@ -91,8 +92,8 @@ def read_parameters(path: Path) -> dict[str, float]:
     """Return the parameters that a file names, by their names in `Parameters`; raise BadParameter if it cannot."""
     try:
         return _read_sections(yaml.load(path.read_text(), _Loader))  # noqa: S506 (a SafeLoader)
-    except OSError as error:
-        raise BadParameter(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadParameter(f"cannot read {path}: {why_unread(error)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadParameter(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except BadParameter as error:

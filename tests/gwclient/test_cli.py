@@ -676,9 +676,7 @@ def test_an_unreasonable_command_is_exit_code_2_with_one_line_and_sends_nothing(
     assert not gateway.requests
 
 
-def test_a_span_that_is_reversed_is_refused_with_the_numbers_as_they_are(
-    gateway: StandInGateway, gwclient: Any
-) -> None:
+def test_a_span_that_is_reversed_is_refused_with_the_numbers_as_they_are(gwclient: Any) -> None:
     for command in ("get", "segments"):
         done = gwclient(command, "--start", "1126259446.5", "--stop", "1126259446")
         assert done.err == "gwclient: --start 1126259446.5 is not before --stop 1126259446.0\n"

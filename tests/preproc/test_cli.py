@@ -127,6 +127,8 @@ def test_what_could_not_be_done_is_one_line_and_exit_code_1(
         (["run", "--data", "x", "--out", "y", "--q", "2"], "q must be above"),
         (["run", "--data", "x", "--out", "y", "--rows", "1.5"], "argument --rows: invalid int value"),
         (["run", "--data", "x", "--out", "y", "--rows", "9" * 400], "rows must be a positive number up to 1e+09"),
+        (["run", "--data", "x", "--out", "y", "--scheduler", "x"], "--scheduler: 'x' is not an address like tcp://"),
+        (["run", "--data", "x", "--out", "y", "--parameters", "/bin/sh"], "cannot read /bin/sh: it is not text"),
         (["run", "--batch", "b", "--out", "y", "--gateway", "ftp://x"], "--gateway: 'ftp://x' is not an address"),
         (["watch", "--out", "y", "--gateway", "a b"], "--gateway: 'a b' is not an address"),
     ],
