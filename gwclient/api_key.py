@@ -3,13 +3,15 @@
 import re
 from pathlib import Path
 
+from gwclient.errors import why_unread
+
 
 def read_api_key(path: Path) -> str:
     """Read the key, or raise ValueError if the file cannot be read or holds none."""
     try:
         key = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the API key cannot be read from {path}: {error}") from error
+        raise ValueError(f"the API key cannot be read from {path}: {why_unread(error)}") from error
     if not re.fullmatch(r"[!-~]+", key):
         raise ValueError(f"{path} holds no API key: one line of visible characters")
     return key

@@ -4,9 +4,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
@@ -19,7 +18,8 @@ from gwclient.commands.push import push_command, simulate
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
 from gwclient.commands.replay import replay
 from gwclient.commands.watch import watch
-from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, USAGE, GwclientError
+from gwclient.errors import INTERRUPTED, USAGE, GwclientError
+from gwclient.output import checked_output, print_error
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -27,11 +27,31 @@ Exit codes:
   1    something was refused, not acknowledged, could not be read, or is not as asked for
   2    the command, or the data it names, cannot be used
   3    the gateway, or the source of the data, does not answer
+  4    a part of what was asked for could not be fetched; the rest was
+  5    the output cannot be written
+  6    another user holds the frozen batch
   130  interrupted
 """
 
 
-@click.group(invoke_without_command=True, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """The group of all commands; click's own ends without a word when the reader of the output has closed it."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with checked_output():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with checked_output():
+            return super().invoke(ctx)
+
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    epilog=_EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(version("glitchflow-datastore"), prog_name="gwclient")
 @click.pass_context
 def gwclient(context: click.Context) -> None:
@@ -105,18 +125,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return gwclient.main(arguments, prog_name="gwclient", standalone_mode=False, obj=debugging) or 0
     except click.ClickException as error:
-        click.echo(f"gwclient: {' '.join(error.format_message().split())}", err=True)
+        print_error(f"gwclient: {' '.join(error.format_message().split())}")
         return USAGE
     except GwclientError as error:
         if debugging.on:
             traceback.print_exc()
-        click.echo(f"gwclient: {error}", err=True)
+        print_error(f"gwclient: {error}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("gwclient: interrupted", err=True)
+        print_error("gwclient: interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the output has closed it; write nothing more, not even at exit.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOT_ACKNOWLEDGED

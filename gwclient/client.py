@@ -17,6 +17,7 @@ __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
 
 _STREAM = "/streamdata"
 _OK = 200
+_NO_ROUTE = frozenset({404, 405})
 _SHA256_DIGITS = 64
 
 
@@ -100,6 +101,12 @@ class GlitchflowClient(GatewayConnection):
                 return About(decode_answer(body, OpenApi, str(response.url)).info.version, date)
 
         return await self._with_retries(once)
+
+    async def serves(self, path: str) -> bool:
+        """Return whether the service answers at a path; a web page and a refusal of the path are no answers."""
+        async with self._request("GET", path) as response:
+            await response.read()
+            return response.status not in _NO_ROUTE and response.content_type != "text/html"
 
     async def whoami(self) -> public.Whoami:
         """Return the caller, as the gateway identifies this client."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import os
 import random
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,13 +30,15 @@ _OK, _ACCEPTED = 200, 202
 class Retry:
     """How often to try, and how long to wait between tries: `first` s, twice that, up to `longest` s, with jitter.
 
-    If the gateway asks for a longer wait (`Retry-After`), it is that, up to `obey` s.
+    If the gateway asks for a longer wait (`Retry-After`), it is that, up to `obey` s. While there is no connection, it
+    is tried `absent` times in all, or `tries` times if that is None.
     """
 
     tries: int = 6
     first: float = 0.25
     longest: float = 8.0
     obey: float = 60.0
+    absent: int | None = None
 
     def delay(self, failures: int, asked: float | None) -> float:
         """Return the s to wait after this number of failures; the last answer asked for `asked` s."""
@@ -128,9 +132,12 @@ class GatewayConnection:
                 return await once()
             except GatewayUnavailable as failure:
                 failures += 1
-                if failures >= self._retry.tries or (failure.seen and not repeatable):
+                tries = self._retry.tries if failure.connected else self._retry.absent or self._retry.tries
+                if failures >= tries or (failure.seen and not repeatable):
                     message = f"{failure} (after {failures} {'tries' if failures > 1 else 'try'})"
-                    raise GatewayUnavailable(message, retry_after=failure.retry_after, seen=failure.seen) from failure
+                    raise GatewayUnavailable(
+                        message, retry_after=failure.retry_after, seen=failure.seen, connected=failure.connected
+                    ) from failure
                 delay = self._retry.delay(failures, failure.retry_after)
                 self._on_retry(str(failure), delay)
                 await asyncio.sleep(delay)
@@ -155,13 +162,25 @@ class GatewayConnection:
         except LineTooLong as error:
             raise UnexpectedAnswer(f"{self.base_url} does not answer as a gateway: a line without end") from error
         except aiohttp.ClientConnectorError as error:
-            reason = error.strerror or error
-            raise GatewayUnavailable(f"no gateway at {self.base_url}: {reason}", seen=False) from error
+            message = f"no gateway at {self.base_url}: {_why_not_connected(error)}"
+            raise GatewayUnavailable(message, seen=False, connected=False) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            message = f"no gateway at {self.base_url}: no connection in {self._timeout.sock_connect:g} s"
+            raise GatewayUnavailable(message, seen=False, connected=False) from error
         except TimeoutError as error:
             raise GatewayUnavailable(f"{self.base_url} did not answer in {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise GatewayUnavailable(f"{self.base_url} closed the connection: {reason}") from error
+
+
+def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:
+    cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
+    if isinstance(cause, ssl.SSLError):
+        reason = getattr(cause, "verify_message", "") or (cause.reason or "no reason given").replace("_", " ").lower()
+        return f"TLS failed: {reason}"
+    # The text of asyncio for an error of the system has the address once more.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def media_headers(media_type: str, key: str | None) -> dict[str, str]:

@@ -12,11 +12,14 @@ GwclientError
 ├── CursorError
 │   └── NoStateFolder
 ├── SpoolError
+├── OutputError
 └── NotAsExpected
+    ├── Incomplete
+    └── HeldByAnother
 """
 
 #: Exit codes of the command.
-NOT_ACKNOWLEDGED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+NOT_ACKNOWLEDGED, USAGE, UNREACHABLE, INCOMPLETE, OUTPUT, HELD, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
 
 class GwclientError(Exception):
@@ -32,12 +35,15 @@ class GatewayError(GwclientError):
 class GatewayUnavailable(GatewayError):
     """The gateway does not answer, or says that it cannot do so now: worth a retry.
 
-    `retry_after` is the s to wait that the gateway asks for, or None; `seen`: the request may have been executed.
+    `retry_after` is the s to wait that the gateway asks for, or None; `seen`: the request may have been executed;
+    `connected`: there was a connection.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, seen: bool = True) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, seen: bool = True, connected: bool = True
+    ) -> None:
         super().__init__(message)
-        self.retry_after, self.seen = retry_after, seen
+        self.retry_after, self.seen, self.connected = retry_after, seen, connected
 
 
 class GatewayRefused(GatewayError):
@@ -94,10 +100,33 @@ class SpoolError(GwclientError):
     exit_code = USAGE
 
 
+class OutputError(GwclientError):
+    """Standard output or standard error cannot be written: the disk is full, or its reader has closed it."""
+
+    exit_code = OUTPUT
+
+
 class NotAsExpected(GwclientError):
     """The gateway's answer is valid, but its state or data are not what was asked for."""
 
     exit_code = NOT_ACKNOWLEDGED
+
+
+class Incomplete(NotAsExpected):
+    """A part of what was asked for could not be fetched; the rest was."""
+
+    exit_code = INCOMPLETE
+
+
+class HeldByAnother(NotAsExpected):
+    """Another user holds the frozen batch."""
+
+    exit_code = HELD
+
+
+def why_unread(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a text file could not be read, in plain words."""
+    return "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,7 +1,6 @@
 """Strain files in the layout of the Gravitational Wave Open Science Center (GWOSC): HDF5, named by LIGO-T050017."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,18 +9,42 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gwclient.errors import FolderError
+from gwclient.errors import FolderError, NotAsExpected
 from gwclient.stretches import Stretch
 from gwservice.atomic import replacing
+from gwwire.channel_names import mark_of, type_of_channel
 from gwwire.gps import utc_of_gps
 
 _MASK_BITS = 32
+#: Seconds that a mask may have, a year; strain of one sample in many seconds would need gigabytes.
+_MASK_SECONDS = 2**25
+#: GPS seconds of all times, and s between two samples, that a file can describe.
+_TIMES, _SPACINGS = 1e10, (1e-9, 1e6)
 
 
-def file_name(stretch: Stretch) -> str:
-    """Return the name `OBS-TYPE-GPSSTART-DURATION.hdf5`, in whole seconds that contain the stretch."""
-    kind = re.sub(r"\W+", "_", stretch.channel)
-    return f"{stretch.channel[0]}-{kind}-{stretch.start}-{stretch.seconds}.hdf5"
+def check_times(stretch: Stretch) -> None:
+    """Raise NotAsExpected if a file in this layout cannot describe when the stretch is."""
+    if not max(abs(stretch.t0), abs(stretch.stop)) < _TIMES:
+        raise NotAsExpected(f"GPS {stretch.t0!r} is not within {_TIMES:g} s; --format ndjson has it")
+    least, most = _SPACINGS
+    if not least <= stretch.dt <= most:
+        raise NotAsExpected(f"dt {stretch.dt!r} is not within [{least:g}, {most:g}] s; --format ndjson has it")
+
+
+def file_name(stretch: Stretch, taken: set[str]) -> str:
+    """Return the name `OBS-TYPE-GPSSTART-DURATION.hdf5`, in whole seconds that contain the stretch.
+
+    The type has a mark if the name without it is one of those `taken`, which are casefolded: some file systems do not
+    distinguish capitals.
+    """
+    channel = stretch.channel
+    site = channel[0] if "A" <= channel[:1] <= "Z" else "X"
+    span = f"{stretch.start}-{stretch.seconds}.hdf5"
+    name = f"{site}-{type_of_channel(channel)}-{span}"
+    if name.casefold() in taken:
+        mark = mark_of(f"{channel} {stretch.t0!r} {stretch.dt!r} {stretch.count}")
+        name = f"{site}-{type_of_channel(channel)}{mark}-{span}"
+    return name
 
 
 @contextmanager
@@ -32,7 +55,7 @@ def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
         with replacing(path, durable=False) as temporary, h5py.File(temporary, "w") as file:
             yield _lay_out(file, stretch)
     except OSError as error:
-        raise FolderError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise FolderError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error
 
 
 def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:
@@ -41,7 +64,7 @@ def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) 
     A bit is set if all segments of that second have it. `told` has the names of the bits that each segment has.
     """
     names = list(dict.fromkeys(name for of_segment in told for name in of_segment))
-    if len(names) > _MASK_BITS:
+    if len(names) > _MASK_BITS or stretch.seconds > _MASK_SECONDS:
         return
     mask = np.full(stretch.seconds, (1 << len(names)) - 1, dtype=np.uint32)
     for placed, holding in zip(stretch.placed, told, strict=True):
@@ -56,7 +79,9 @@ def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) 
 
 
 def _lay_out(file: h5py.File, stretch: Stretch) -> Any:
-    detector, _, name = stretch.channel.partition(":")
+    # A text in HDF5 cannot have the character NUL; the symbol for it stands in its place.
+    channel = stretch.channel.replace("\0", "\u2400")
+    detector, _, name = channel.partition(":")
     strain = file.create_dataset("strain/Strain", shape=(stretch.count,), dtype="<f8")
     strain.attrs.update(
         Npoints=stretch.count, Xstart=stretch.t0, Xspacing=stretch.dt,
@@ -64,6 +89,7 @@ def _lay_out(file: h5py.File, stretch: Stretch) -> Any:
     )  # fmt: skip
     file["strain/GWOSCmeta"] = name
     file["meta/Description"] = "Strain data time series"
+    file["meta/Channel"] = channel
     file["meta/Detector"] = detector
     file["meta/Observatory"] = detector[:1]
     file["meta/GPSstart"] = stretch.start

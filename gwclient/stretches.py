@@ -7,7 +7,7 @@ from itertools import groupby
 
 from gwclient.strain import LeftOut, Span
 from gwwire.public import SegmentRecord
-from gwwire.spans import distance, first_sample, sample_period, sampling, stop_of
+from gwwire.spans import distance, first_sample, sampling, stop_of
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Stretch:
 
     @property
     def seconds(self) -> int:
-        """The number of whole seconds that contain it."""
-        return math.ceil(self.stop) - self.start
+        """The number of whole seconds that contain it, at least one."""
+        return max(1, math.ceil(self.stop) - self.start)
 
 
 def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tuple[list[Stretch], list[LeftOut]]:
@@ -60,7 +60,7 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
             first, last = (first_sample(edge, record.t0, dt, record.n) for edge in (start, stop))
             if first >= last:
                 continue
-            begin = record.t0 + float(first * sample_period(dt))
+            begin = stop_of(record.t0, first, dt)
             gap = 1.0 if current is None else distance(current.stop, begin, dt)
             if current is None or gap > 0:
                 current = Stretch(channel, begin, dt)
@@ -68,11 +68,16 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
             elif gap < 0:
                 twin = any(each.record.sha256 == record.sha256 for each in current.placed[-2:])
                 reason = "stored twice" if twin else "overlaps another segment"
-                dropped.append(LeftOut(Span(channel, record.t0, stop_of(record.t0, record.n, dt)), reason))
+                dropped.append(LeftOut(span_of(record), reason))
                 continue
             current.placed.append(Placed(record, current.count, first, last))
             current.count += last - first
     return stretches, dropped
+
+
+def span_of(record: SegmentRecord) -> Span:
+    """Return the span of a stored segment."""
+    return Span(record.channel or "", record.t0, stop_of(record.t0, record.n, record.dt))
 
 
 def _series(record: SegmentRecord) -> tuple[str, float]:

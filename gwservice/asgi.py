@@ -111,7 +111,9 @@ async def _answer_http_exception(_: Request, error: Any) -> Response:
 async def _answer_validation_error(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    detail = f"{place}: {first['msg']}" if place else first["msg"]
+    refused = first["type"] == "string_pattern_mismatch"
+    reason = f"{first['input']!r} has characters that are not allowed" if refused else first["msg"]
+    detail = f"{place}: {reason}" if place else reason
     return _problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
 
 

@@ -30,8 +30,7 @@ CONSTANT_SECONDS = 0.1
 #: The name of the one channel that all segments without a channel in `meta` belong to.
 UNNAMED = "unnamed"
 
-# The name becomes the name of an HDF5 object, where "/" separates groups and "." is the group itself.
-_CHANNEL_NAME = re.compile(r"(?!\.+$)[^/\x00-\x1f\x7f]+")
+_CHANNEL_NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _NOT_FINITE = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
 #: Segments are read in the order of time, again and again by neighbouring windows; so many bytes of them are kept.
 _CACHED_BYTES = 64_000_000
@@ -94,7 +93,7 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     and not used. Raises UnusableBatch as `list_files` does, or if no file can be used.
     """
     paths = list_files(directory)
-    manifest = _read_manifest(directory / MANIFEST)
+    manifest = read_manifest(directory)
     listed = None if manifest is None else {entry.name: entry for entry in manifest.segments}
     loader = _Loader(directory)
     batch = Batch(loader, manifest=manifest)
@@ -164,7 +163,9 @@ class _Loader:
         return np.array(decode_segment(body).h, dtype=np.float64)
 
 
-def _read_manifest(path: Path) -> Manifest | None:
+def read_manifest(directory: Path) -> Manifest | None:
+    """Read the manifest in a directory; return None if there is none, or raise UnusableBatch if it cannot be read."""
+    path = directory / MANIFEST
     try:
         return decode_manifest(path.read_bytes())
     except FileNotFoundError:

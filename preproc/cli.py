@@ -1,21 +1,26 @@
 """The command line of preprocessing: the only place that prints or exits.
 
 Exit codes: 0 done (or nothing to do), 1 could not (one line on standard error says why), 2 the command makes no sense
-as written, 130 interrupted.
+as written, 5 the output cannot be written, 130 interrupted.
 """
 
 import argparse
 import asyncio
 import math
 import os
+import re
 import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gwclient.errors import GwclientError
+from gwclient.output import checked_output, print_error
 from preproc.errors import BadParameter, PreprocError
 from preproc.executors import Executor, here, in_processes, on_dask
 from preproc.exports import torch_is_installed
@@ -26,28 +31,52 @@ from preproc.progress import Progress, bar, silent
 from preproc.report import summarise
 from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request, Source, fulfil
 
-_EXIT_CODES = "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 130 interrupted."
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 5 the output cannot be written, "
+    "130 interrupted."
+)
 _GATEWAY = "http://127.0.0.1:8000"
+#: Stands for the id of the batch in --out, or for its digest if it is not sealed.
+_BATCH = "{batch}"
 #: Checks the options, and returns what runs the command.
 Prepare = Callable[[argparse.Namespace], Callable[[], int]]
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help is output as any other: argparse itself ignores that it cannot be written."""
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        (file or sys.stdout).write(self.format_help())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    parser = _parser(os.environ)
-    options = parser.parse_args(arguments)
+    try:
+        with checked_output():
+            return _main(arguments)
+    except PreprocError as error:
+        return _fail(str(error))
+    except GwclientError as error:
+        _fail(str(error))
+        return error.exit_code
+    except MemoryError:
+        return _fail("there is not enough memory")
+    except KeyboardInterrupt:
+        _fail("interrupted")
+        return 130
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    options = _parser(os.environ).parse_args(arguments)
     try:
         command: Callable[[], int] = options.prepare(options)
     except BadParameter as error:
         options.parser.error(str(error))
-    try:
-        return command()
-    except PreprocError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted")
-        return 130
+    return command()
 
 
 def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
@@ -55,7 +84,7 @@ def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
     if options.batch is not None:
         from preproc.gateway import GatewaySource  # noqa: PLC0415 (a directory needs no HTTP client)
 
-        source = GatewaySource(options.gateway, options.batch, _api_key(options))
+        source = GatewaySource(_gateway(options), options.batch, _api_key(options))
     elif options.data is None:
         raise BadParameter("--data DIR or --batch ID is required where DATART is not set")
     elif options.out.resolve() == options.data.resolve():
@@ -67,6 +96,10 @@ def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
 
 
 def _run(request: Request, executor: Executor, windows: Sequence[int]) -> int:
+    if _BATCH in str(request.out):
+        batch = request.source.batch_id()
+        name = batch if batch and Path(batch).name == batch else request.source.digest(_progress())[:12]
+        request = replace(request, out=Path(str(request.out).replace(_BATCH, name)))
     changed = fulfil(request, _progress(), executor)
     dataset = request.out / DATASET
     for window in windows:
@@ -83,7 +116,7 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
     from preproc.watch import Worker  # noqa: PLC0415 (the other commands need no HTTP client)
 
     worker = Worker(
-        url=options.gateway,
+        url=_gateway(options),
         out=options.out,
         name=options.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         parameters=_parameters(options),
@@ -111,7 +144,7 @@ def _plot(options: argparse.Namespace) -> int:
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     about = "Turn batches of strain segments into spectrograms for training."
-    parser = argparse.ArgumentParser(prog="python -m preproc", description=about)
+    parser = _Parser(prog="python -m preproc", description=about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = partial(commands.add_parser, epilog=_EXIT_CODES)
     about = f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch."
@@ -146,7 +179,8 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
     add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help="its address (default: SRV)")
     key = "a file with the API key, where the gateway asks for one (default: GLITCHFLOW_KEY_FILE)"
     add("--key-file", type=Path, metavar="FILE", default=environment.get("GLITCHFLOW_KEY_FILE") or None, help=key)
-    add("--out", type=Path, metavar="DIR", required=True, help="where the result goes, made if missing")
+    out = f"where the result goes, made if missing; for run {_BATCH} stands for the batch's id, or its digest"
+    add("--out", type=Path, metavar="DIR", required=True, help=out)
     add("--jobs", type=_positive, metavar="N", default=1, help="processes that compute (default: 1)")
     add("--scheduler", metavar="URL", help="compute on the Dask cluster of this scheduler, like tcp://host:8786")
     export = f"also make {QT} (default where torch is installed), or a folder of strain for ANNALISA"
@@ -177,6 +211,15 @@ def _exports(options: argparse.Namespace) -> frozenset[str]:
     return frozenset(_EXPORTS[name] for name in chosen if name != "none")
 
 
+def _gateway(options: argparse.Namespace) -> str:
+    from gwclient.client import parse_gateway_url  # noqa: PLC0415 (a directory needs no client)
+
+    try:
+        return parse_gateway_url(options.gateway.strip())
+    except ValueError as error:
+        raise BadParameter(f"--gateway: {error}") from error
+
+
 def _api_key(options: argparse.Namespace) -> str | None:
     from gwclient.api_key import read_api_key  # noqa: PLC0415 (a directory needs no client)
 
@@ -188,6 +231,8 @@ def _api_key(options: argparse.Namespace) -> str | None:
 
 def _executor(options: argparse.Namespace) -> Executor:
     if options.scheduler is not None:
+        if not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", options.scheduler):
+            raise BadParameter(f"--scheduler: {options.scheduler!r} is not an address like tcp://host:8786")
         return on_dask(options.scheduler)
     return here if options.jobs == 1 else in_processes(options.jobs)
 
@@ -216,5 +261,5 @@ def _say(text: str) -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"preproc: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201 (the one line that says why)
+    print_error(f"preproc: {' '.join(message.split())}")
     return 1

@@ -16,6 +16,8 @@
 | `/notes` | (span [2], channel, reason): gaps, duplicates, and what is in `/data` but should be looked at |
 | `/sources` | (file name, sha256) of every file of the batch |
 
+In the path of a power spectrum `%XX` stands for a `/` or `%` of the channel, and for the dots of one that has no more.
+
 The attributes of the file are every parameter by its name, `sample_rate` in Hz, `batch_digest` (defined in
 `gwwire.manifest.batch_digest`), `batch_id` and `manifest_digest` if the batch is sealed, `job` (a SHA-256 of batch,
 parameters and versions) and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
@@ -23,8 +25,9 @@ parameters and versions give the same bytes.
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +35,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from gwwire.channel_names import object_of_channel
 from preproc.batch import Batch
+from preproc.errors import UnusableDataset
 from preproc.findings import Finding, Reason
 from preproc.job import versions
 from preproc.parameters import Parameters
@@ -91,7 +96,7 @@ class DatasetWriter:
         for channel, spectrum in spectra.items():
             if "psd_frequency" not in self._file:
                 self._write_scale("psd_frequency", spectrum.frequency, "Hz")
-            density = self._file.create_dataset(f"psd/{channel}", data=spectrum.density)
+            density = self._file.create_dataset(f"psd/{object_of_channel(channel)}", data=spectrum.density)
             density.attrs["unit"] = "1/Hz"
             density.attrs["seconds"] = spectrum.seconds
             density.dims[0].attach_scale(self._file["psd_frequency"])
@@ -129,11 +134,33 @@ class DatasetWriter:
         scale.make_scale(name)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a dataset, or raise UnusableDataset if the file cannot be read, or has another layout."""
+    try:
+        with h5py.File(path) as file:
+            if not file.keys() >= {"data", "channels", "split", "psd"}:
+                raise UnusableDataset(f"{path} is not a dataset of preproc run")
+            yield file
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "it is not HDF5, or is truncated"
+        raise UnusableDataset(f"cannot read {path}: {reason}") from error
+
+
 def job_of(path: Path) -> str | None:
     """Return the key of the job that a dataset is the result of, or None if there is no readable dataset."""
+    return _attribute(path, "job")
+
+
+def batch_of(path: Path) -> tuple[str | None, str | None]:
+    """Return the id and the digest of the batch that a dataset was made of, each None if it names none."""
+    return _attribute(path, "batch_id"), _attribute(path, "batch_digest")
+
+
+def _attribute(path: Path, name: str) -> str | None:
     with suppress(OSError), h5py.File(path) as file:
-        job = file.attrs.get("job")
-        return job if isinstance(job, str) else None
+        value = file.attrs.get(name)
+        return value if isinstance(value, str) else None
     return None
 
 
@@ -159,6 +186,11 @@ def loudest_of(file: h5py.File) -> list[Peak]:
 def channels_of(file: h5py.File) -> list[str]:
     """Return the names of the channels, in the order of the second axis of the data."""
     return [name.decode() for name in file["channels"][:]]
+
+
+def psd_seconds(file: h5py.File, channel: str) -> float:
+    """Return the s of data that the power spectrum of a channel comes from."""
+    return float(file["psd"][object_of_channel(channel)].attrs["seconds"])
 
 
 def split_of(file: h5py.File) -> list[Part]:

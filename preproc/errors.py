@@ -13,6 +13,10 @@ class UnusableBatch(PreprocError):
     """There is no segment that can be used, or the batch is not what it says it is."""
 
 
+class UnusableDataset(PreprocError):
+    """The file is not a dataset, or it cannot be read."""
+
+
 class UnusableChannel(PreprocError):
     """A channel cannot be whitened."""
 

@@ -12,7 +12,7 @@
 
 `<event id>.h5` is a window for ANNALISA, the training code's own preprocessing ("Stage A"). It holds
 `/<event id>/<channel>`, float64 [samples]: strain as it was measured, not whitened, with the attributes `t0` in GPS
-seconds and `sample_rate` in Hz.
+seconds and `sample_rate` in Hz; the channel is written as in the path of its power spectrum in the dataset.
 """
 
 import importlib
@@ -22,6 +22,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from gwwire.channel_names import object_of_channel
 from preproc.batch import read_batch
 from preproc.dataset import channels_of, split_of
 from preproc.errors import BadParameter, ExtraMissing, UnusableBatch
@@ -108,5 +109,7 @@ def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress)
         first = round((start - runs.grid.origin) / runs.grid.dt)
         with published(path) as partial, h5py.File(partial, "w") as event:
             for channel in channels:
-                strain = event.create_dataset(f"{name}/{channel}", data=reader.read(channel, first, first + samples))
+                strain = event.create_dataset(
+                    f"{name}/{object_of_channel(channel)}", data=reader.read(channel, first, first + samples)
+                )
                 strain.attrs.update({"t0": start, "sample_rate": runs.grid.sample_rate})

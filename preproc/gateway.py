@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from gwclient.client import GlitchflowClient
+from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayError
 from gwwire.manifest import MANIFEST, encode_manifest
 from gwwire.public import Manifest, ManifestEntry
@@ -15,6 +15,8 @@ from preproc.publish import published
 
 #: Segments in flight.
 _AT_A_TIME = 16
+#: How often the manifest is asked for, in about a second, where there is no connection.
+_ABSENT = 3
 
 
 class GatewaySource:
@@ -30,6 +32,10 @@ class GatewaySource:
         """Return the digest in the manifest; raise GatewayFailed if there is no such sealed batch, or no answer."""
         return asyncio.run(self._ask_manifest()).digest
 
+    def batch_id(self) -> str | None:
+        """Return the id of the batch."""
+        return self._batch
+
     def directory(self, folder: Path, progress: Progress, /) -> Path:
         """Fetch the segments into a folder within `folder`, and return it; raise GatewayFailed if one cannot be had."""
         asyncio.run(self._bring(folder / self._batch, progress))
@@ -37,7 +43,7 @@ class GatewaySource:
 
     async def _ask_manifest(self) -> Manifest:
         try:
-            async with GlitchflowClient(self._url, api_key=self._api_key) as client:
+            async with GlitchflowClient(self._url, retry=Retry(absent=_ABSENT), api_key=self._api_key) as client:
                 return await client.manifest(self._batch)
         except (GatewayError, ValueError) as error:
             raise GatewayFailed(f"batch {self._batch}: {error}") from error

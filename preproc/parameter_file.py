@@ -2,15 +2,19 @@
 
 GlitchFlow's `process.yaml` and `whiten.yaml`, written one below the other into one file, are such a file. A key takes
 effect, or belongs to something that is not done here (a GPU's batch size), or must have the one value that is done
-here (`average_type: median`). Anything else is refused by name, so that no wish is lost in silence.
+here (`average_type: median`). Anything else, and a key that is there twice, is refused by name, so that no wish is
+lost in silence. Numbers are those of YAML 1.2; `yes` and `no` are those of YAML 1.1, as the training code reads them.
 """
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gwclient.errors import why_unread
 from preproc.errors import BadParameter
 from preproc.parameters import DESCRIBED
 
@@ -42,15 +46,55 @@ IDLE = {
         *("truncation_planck_epsilon", "truncation_kaiser_beta"),
     },
 }
+#: The keys of the section `process` that take effect.
+_KNOWN = SECTIONS["process"] | RENAMED["process"].keys() | {"frange", "num_t_bins"}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as YAML 1.2 writes them, where 2e-1 is one and 1:20 is none, and refuses duplicate keys."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as PyYAML declares it)
+        first: [
+            (tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in {"int", "float", "timestamp"}
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Compose a mapping, or raise BadParameter if it has a key twice."""
+        mapping = super().compose_mapping_node(anchor)
+        keys = set()
+        for key, _ in mapping.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys:
+                    raise BadParameter(f"line {key.start_mark.line + 1}: {key.value} is there twice")
+                keys.add(key.value)
+        return mapping
+
+
+def _whole(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(node.value, 0 if node.value[1:2].isalpha() else 10)
+
+
+def _real(_: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(node.value.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+for _name, _pattern, _construct in (
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", _whole),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", _real),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), list("-+.0123456789"))
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
 
 
 def read_parameters(path: Path) -> dict[str, float]:
     """Return the parameters that a file names, by their names in `Parameters`; raise BadParameter if it cannot."""
     try:
-        return _read_sections(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise BadParameter(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return _read_sections(yaml.load(path.read_text(), _Loader))  # noqa: S506 (a SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadParameter(f"cannot read {path}: {why_unread(error)}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadParameter(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except BadParameter as error:
         raise BadParameter(f"{path}: {error}") from error
@@ -58,9 +102,14 @@ def read_parameters(path: Path) -> dict[str, float]:
 
 def _read_sections(content: object) -> dict[str, float]:
     parameters: dict[str, float] = {}
-    for name, section in _mapping(content or {}, "the file").items():
+    sections = _mapping({} if content is None else content, "the file")
+    if sections.keys() >= {"dataset_proc", "process"}:
+        raise BadParameter("dataset_proc and process are the same section; leave one out")
+    for name, section in sections.items():
         if name in {"dataset_proc", "process"}:
             inner = _mapping(section, name)
+            if "parameters" in inner and (beside := sorted(inner.keys() & _KNOWN)):
+                raise BadParameter(f"{name}: {beside[0]} has to be within {name}.parameters")
             parameters |= _read_section("process", _mapping(inner.get("parameters", inner), f"{name}.parameters"))
         elif name in SECTIONS:
             parameters |= _read_section(name, _mapping(section, name))
@@ -109,7 +158,8 @@ def _read_columns(content: dict[str, Any]) -> dict[str, float]:
 
 def _number(kind: type[float], name: str, value: object) -> float:
     if isinstance(value, int if kind is int else int | float) and not isinstance(value, bool):
-        return kind(value)
+        with suppress(OverflowError):  # a whole number that no float can hold
+            return kind(value)
     raise BadParameter(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, get_args
 
 from preproc.errors import BadParameter
 
+#: What a parameter may be at most, each in its unit.
+_LARGEST = 1e9
 _MAY_BE_ZERO = {"padding", "guard", "validation_proportion", "rnd_seed"}
 
 
@@ -38,9 +40,10 @@ class Parameters:
     def __post_init__(self) -> None:
         for name, value in self.given().items():
             zero = name in _MAY_BE_ZERO
-            if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
+            if not (0 < value <= _LARGEST or (zero and value == 0)):
                 what = "a number not below zero" if zero else "a positive number"
-                raise BadParameter(f"{name} must be {what}, got {value:g}")
+                most = f" up to {_LARGEST:g}" if value > _LARGEST else ""
+                raise BadParameter(f"{name} must be {what}{most}, got {value}")
         self._require(self.stride <= self.window, f"stride {self.stride:g} s is longer than window {self.window:g} s")
         half = f"half a window of {self.window:g} s"
         self._require(self.padding <= self.window / 2, f"padding {self.padding:g} s is longer than {half}")

@@ -13,8 +13,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from gwwire.channel_names import channel_of_object
 from gwwire.gps import gps_text
-from preproc.dataset import Peak, channels_of, peaks, span_of
+from preproc.dataset import Peak, channels_of, opened, peaks, span_of
 from preproc.errors import BadParameter
 from preproc.publish import published
 
@@ -39,7 +40,7 @@ def draw_contact_sheet(dataset: Path, picture: Path) -> None:
 
 def draw_window(dataset: Path, window: int, picture: Path) -> None:
     """Draw one window of a dataset, a panel for each channel, into a PNG; raise BadParameter if it does not exist."""
-    with h5py.File(dataset) as file:
+    with opened(dataset) as file:
         count = len(file["data"])
         if not 0 <= window < count:
             raise BadParameter(f"there is no window {window}: {dataset} has {count}, the first is 0")
@@ -69,8 +70,8 @@ def draw_spectra(file: h5py.File) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     panel = figure.subplots()
     frequency = file["psd_frequency"][:]
-    for channel, density in file["psd"].items():
-        panel.loglog(frequency[1:], np.sqrt(density[1:]), linewidth=0.8, label=channel)
+    for name, density in file["psd"].items():
+        panel.loglog(frequency[1:], np.sqrt(density[1:]), linewidth=0.8, label=channel_of_object(name))
     panel.set_xlim(file.attrs["fmin"] / 2, frequency[-1])
     panel.set_xlabel("Frequency [Hz]")
     panel.set_ylabel("Amplitude spectral density [1/√Hz]")

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 
 from gwwire.gps import gps_text
-from preproc.dataset import Peak, channels_of, findings_of, loudest_of, peaks, runs_of, span_of, split_of
+from preproc.dataset import Peak, channels_of, findings_of, loudest_of, peaks, psd_seconds, runs_of, span_of, split_of
 from preproc.findings import Finding, tally
 from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
@@ -99,7 +99,7 @@ def summarise(dataset: Path) -> str:
         width = max(map(len, channels))
         about_channels = [
             f"  {name:<{width}}  {attributes['sample_rate']:.10g} Hz, {_count(len(runs[name]), 'run')}, "
-            f"{_seconds(runs[name]):.10g} s, power spectrum from {file['psd'][name].attrs['seconds']:.4g} s, "
+            f"{_seconds(runs[name]):.10g} s, power spectrum from {psd_seconds(file, name):.4g} s, "
             f"loudest {peak.energy:.3g} at {peak.frequency:.0f} Hz"
             for name, peak in zip(channels, peaks, strict=True)
         ]
@@ -144,9 +144,9 @@ def _seconds(spans: Iterable[Sequence[float]]) -> float:
 
 
 def _channels(file: h5py.File) -> list[dict[str, Any]]:
-    runs, seconds = runs_of(file), {name: float(psd.attrs["seconds"]) for name, psd in file["psd"].items()}
+    runs = runs_of(file)
     return [
-        {"name": name, "runs": runs[name], "psd_seconds": seconds[name], "loudest": _peak(peak)}
+        {"name": name, "runs": runs[name], "psd_seconds": psd_seconds(file, name), "loudest": _peak(peak)}
         for name, peak in zip(channels_of(file), loudest_of(file), strict=True)
     ]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from preproc.batch import digest_directory
-from preproc.dataset import job_of
-from preproc.errors import ExtraMissing
+from preproc.batch import digest_directory, read_manifest
+from preproc.dataset import batch_of, job_of
+from preproc.errors import ExtraMissing, OutputFailed
 from preproc.executors import Executor
 from preproc.exports import export_annalisa, write_qt
 from preproc.job import job_key, working_in
@@ -32,6 +32,9 @@ class Source(Protocol):
     def digest(self, progress: Progress, /) -> str:
         """Return the digest of the batch (see `gwwire.manifest.batch_digest`)."""
 
+    def batch_id(self) -> str | None:
+        """Return the id of the batch, or None if it is not sealed."""
+
     def directory(self, folder: Path, progress: Progress, /) -> Path:
         """Return the directory with the segments; those that have to be fetched are stored within `folder`."""
 
@@ -45,6 +48,11 @@ class DirectorySource:
     def digest(self, progress: Progress, /) -> str:
         """Return the digest of the files."""
         return digest_directory(self.path, progress)
+
+    def batch_id(self) -> str | None:
+        """Return the id in the manifest, or None if there is none."""
+        manifest = read_manifest(self.path)
+        return None if manifest is None else manifest.batch
 
     def directory(self, _folder: Path, _progress: Progress, /) -> Path:
         """Return the directory."""
@@ -67,12 +75,15 @@ def fulfil(
 ) -> bool:
     """Make what is requested and missing; return whether anything was, or raise PreprocError.
 
+    The folder of another batch's dataset is refused: with OutputFailed, before anything in it is changed.
     It may be interrupted at any point: each file is complete or missing, and the next run continues. What
     `before_publishing` raises when the dataset is computed keeps it from being published.
     """
     dataset = request.out / DATASET
     with working_in(request.out):
-        if job_of(dataset) != job_key(request.source.digest(progress), request.parameters):
+        digest = request.source.digest(progress)
+        if job_of(dataset) != job_key(digest, request.parameters):
+            refuse_another_batch(dataset, request.source.batch_id(), digest)
             (request.out / REPORT).unlink(missing_ok=True)
             data = request.source.directory(request.out / _FETCHED, progress)
             preprocess(data, dataset, request.parameters, progress, executor, before_publishing)
@@ -82,6 +93,15 @@ def fulfil(
             _make(request, todo, there - {DATASET, PAGE}, progress)
         shutil.rmtree(request.out / _FETCHED, ignore_errors=True)
         return bool(todo)
+
+
+def refuse_another_batch(dataset: Path, batch: str | None, digest: str) -> None:
+    """Raise OutputFailed if a dataset is that of another batch than the one with this id, or this digest."""
+    its_id, its_digest = batch_of(dataset)
+    # A batch that was opened again has the same id, and another digest.
+    if its_digest not in {digest, None} and (its_id is None or its_id != batch):
+        name = its_id or f"with the digest {str(its_digest)[:12]}"
+        raise OutputFailed(f"{dataset.parent} holds the dataset of another batch, {name}; --out must be another folder")
 
 
 def _make(request: Request, todo: list[str], made: set[str], progress: Progress) -> None:

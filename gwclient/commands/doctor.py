@@ -17,10 +17,12 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, with_connection
 from gwclient.cursor import state_folder
-from gwclient.errors import NOT_ACKNOWLEDGED, UNREACHABLE, GatewayError, GatewayRefused, GatewayUnavailable
+from gwclient.errors import NOT_ACKNOWLEDGED, UNREACHABLE, GatewayError, GatewayRefused, UnexpectedAnswer
 
 #: s that the clocks may differ.
 _CLOCK_S = 5.0
+#: The routes that only one of the services has.
+_SERVICES = {"/stats": "gateway", "/bufstat": "dslogic", "/stat": "databuffer"}
 
 
 class Verdict(StrEnum):
@@ -66,13 +68,20 @@ async def _examine(connection: Connection) -> list[Finding]:
 
 
 async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
+    about, unknown = None, ""
     try:
         about = await client.about()
-    except GatewayUnavailable as error:
+    except (GatewayRefused, UnexpectedAnswer) as error:
+        unknown = str(error)
+    except GatewayError as error:
         yield Finding("address", Verdict.WRONG, f"{error}; name another with --srv or SRV, or start it")
         return
-    except GatewayError as error:
-        yield Finding("address", Verdict.NOTE, f"{client.base_url} does not describe itself: {error}")
+    if other := await _other_service(client, described=about is not None):
+        words = f"{other} answers at {client.base_url}; name the gateway's address with --srv or SRV"
+        yield Finding("address", Verdict.WRONG, words)
+        return
+    if about is None:
+        yield Finding("address", Verdict.NOTE, f"{client.base_url} does not describe itself: {unknown}")
     else:
         yield Finding("address", Verdict.OK, f"a gateway answers at {client.base_url}")
         yield _compare_versions(about.version)
@@ -93,6 +102,17 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
             yield Finding("streaming", Verdict.NOTE, "takes one segment in a request")
     except GatewayError as error:
         yield Finding("streaming", Verdict.WRONG, str(error))
+
+
+async def _other_service(client: GlitchflowClient, *, described: bool) -> str | None:
+    """Return which service answers if it is no gateway, or None; a gateway is `described` to everybody."""
+    try:
+        services = [service for path, service in _SERVICES.items() if await client.serves(path)]
+    except GatewayError as error:
+        return f"no gateway ({error})"
+    if len(services) == 1:
+        return None if services[0] == "gateway" else f"{services[0]}, not a gateway,"
+    return None if services and described else "no service of the datastore"
 
 
 def _check_state_folder() -> Finding:

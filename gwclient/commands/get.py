@@ -3,8 +3,9 @@
 import asyncio
 import math
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, seconds, with_connection
-from gwclient.errors import FolderError, NotAsExpected, UnexpectedAnswer
-from gwclient.gwosc_file import file_name, write_quality, writing
-from gwclient.strain import LeftOut
-from gwclient.stretches import Stretch, assemble
+from gwclient.commands.options import Connection, check_span, seconds, with_connection
+from gwclient.errors import FolderError, GatewayError, GatewayUnavailable, Incomplete, NotAsExpected, UnexpectedAnswer
+from gwclient.gwosc_file import check_times, file_name, write_quality, writing
+from gwclient.strain import LeftOut, Span
+from gwclient.stretches import Placed, Stretch, assemble, span_of
 from gwwire.problems import ProblemError
 from gwwire.public import SegmentRecord
 from gwwire.segment import Segment, decode_segment
@@ -34,7 +35,7 @@ _AHEAD = 8
 @click.option("--stop", type=seconds(), help="GPS seconds: what comes from then on is not wanted.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(),
-    help="HDF5: the folder to write to. NDJSON: the file, - for standard output.  [default: the present folder, or -]",
+    help="HDF5: the folder to write to. NDJSON: the file, - for standard output.  [default: the current folder, or -]",
 )  # fmt: skip
 @click.option(
     "--format", "kind", type=click.Choice(["hdf5", "ndjson"]), default="hdf5", show_default=True,
@@ -45,7 +46,8 @@ def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen
     """Get stored strain back: one segment by its NAME, a span, or a whole batch.
 
     Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 holds exactly the samples in
-    [--start, --stop); NDJSON whole segments that overlap it.
+    [--start, --stop); NDJSON whole segments that overlap it. What cannot be fetched, or cannot be described by a file
+    of GWOSC, is named, and the rest is fetched (exit code 4).
 
     \b
     Examples:
@@ -58,23 +60,22 @@ def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen
         raise click.UsageError("a NAME says all; leave out --batch, --channel, --start and --stop")
     if not (name or wanted):
         raise click.UsageError("name a segment, a --batch, a --channel, or a span")
+    check_span(chosen["start"], chosen["stop"])
     start, stop = wanted.get("start", -math.inf), wanted.get("stop", math.inf)
-    if not start < stop:
-        raise click.UsageError(f"--start {start:g} is not before --stop {stop:g}")
 
-    async def work(client: GlitchflowClient) -> None:
+    async def work(client: GlitchflowClient) -> list[str]:
         if name and kind == "ndjson":
-            await _write_lines(client, [name], out)
-            return
+            return await _write_lines(client, [name], out)
         records = [await _record(client, name)] if name else [each async for each in client.segments(**wanted)]
         if not records:
             raise NotAsExpected("the datastore has no such segment")
         if kind == "ndjson":
-            await _write_lines(client, [record.name for record in records], out)
-        else:
-            await _write_files(client, *assemble(records, start, stop), out, connection)
+            return await _write_lines(client, [record.name for record in records], out)
+        return await _Files(client, out, connection).write(records, start, stop)
 
-    connection.call(work)
+    if failed := connection.call(work):
+        rest = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise Incomplete(f"not everything could be fetched: {failed[0]}{rest}")
 
 
 async def _record(client: GlitchflowClient, name: str) -> SegmentRecord:
@@ -83,54 +84,114 @@ async def _record(client: GlitchflowClient, name: str) -> SegmentRecord:
     return SegmentRecord(0, name, "", len(body), "", segment.channel, segment.t0, segment.dt, len(segment.h), "")
 
 
-async def _write_lines(client: GlitchflowClient, names: Sequence[str], out: Path) -> None:
+async def _write_lines(client: GlitchflowClient, names: Sequence[str], out: Path) -> list[str]:
+    """Write the segments, one a line; return why some of them could not be fetched."""
+    failed: list[str] = []
     with _open_lines(out) as file:
-        async for body in _bodies(client, names):
-            file.write(body + b"\n")
+        async for name, body in _bodies(client, names):
+            if isinstance(body, GatewayError):
+                if len(names) == 1:
+                    raise body
+                failed.append(f"{name}: {body}")
+                click.echo(failed[-1], err=True)
+            else:
+                file.write(body + b"\n")
         file.flush()
+    return failed
 
 
-async def _write_files(
-    client: GlitchflowClient,
-    stretches: Sequence[Stretch],
-    dropped: Sequence[LeftOut],
-    out: Path,
-    connection: Connection,
-) -> None:
-    if not all(stretch.channel for stretch in stretches):
-        raise NotAsExpected("GWOSC's layout needs a channel, and these segments name none; ask for --format ndjson")
-    paths = [out / file_name(stretch) for stretch in stretches]
-    if twice := sorted({path.name for path in paths if paths.count(path) > 1}):
-        raise NotAsExpected(f"several stretches would be named {twice[0]}; ask for a shorter span, or for NDJSON")
-    total = sum(len(stretch.placed) for stretch in stretches)
-    with tqdm(total=total, unit="segment", desc="get", leave=False, disable=connection.as_json or None) as bar:
-        for path, stretch in zip(paths, stretches, strict=True):
-            with writing(path, stretch) as strain:
-                placed = iter(stretch.placed)
-                quality: list[Sequence[str]] = []
-                async for body in _bodies(client, [each.record.name for each in stretch.placed]):
-                    place = next(placed)
-                    segment = _decode(place.record.name, body)
-                    quality += _quality_of(segment)
-                    count = place.last - place.first
-                    strain[place.at : place.at + count] = np.array(segment.h)[place.first : place.last]
-                    bar.update()
-                if len(quality) == len(stretch.placed) and any(quality):
-                    write_quality(strain, stretch, quality)
-    words = [
-        f"{path}: {stretch.channel} [{stretch.t0!r}, {stretch.stop!r}), {stretch.count} samples"
-        for path, stretch in zip(paths, stretches, strict=True)
-    ]
-    words += [f"left out, {reason}: {span.channel} [{span.start!r}, {span.stop!r})" for span, reason in dropped]
-    left_out = [{**each.span._asdict(), "reason": each.reason} for each in dropped]
-    connection.print_answer({"files": [str(path) for path in paths], "left_out": left_out}, "\n".join(words))
+class _Unreadable(Exception):
+    """A segment of a stretch cannot be fetched or decoded."""
+
+    def __init__(self, place: Placed, error: GatewayError) -> None:
+        super().__init__(f"{place.record.name}: {error}")
+        self.place = place
 
 
-async def _bodies(client: GlitchflowClient, names: Sequence[str]) -> AsyncIterator[bytes]:
-    """Fetch segments, several at a time, and yield them in order."""
+@dataclass
+class _Files:
+    """Writes files in GWOSC's layout to a folder: one for each stretch, and what cannot be written is left out."""
+
+    client: GlitchflowClient
+    out: Path
+    connection: Connection
+    taken: set[str] = field(default_factory=set)  # see `file_name`
+
+    async def write(self, records: Sequence[SegmentRecord], start: float, stop: float) -> list[str]:
+        """Write the samples in [start, stop) and print the answer; return why some of them could not be written."""
+        waiting, left_out = assemble(records, start, stop)
+        waiting.reverse()
+        files: list[str] = []
+        words: list[str] = []
+        failed: list[str] = []
+        total = sum(len(stretch.placed) for stretch in waiting)
+        quiet = self.connection.as_json or None
+        with tqdm(total=total, unit="segment", desc="get", leave=False, disable=quiet) as bar:
+            while waiting:
+                stretch = waiting.pop()
+                name = stretch.channel or "no channel"
+                span = f"{name} [{stretch.t0!r}, {stretch.stop!r})"
+                try:
+                    check_times(stretch)
+                    path = await self._write_stretch(stretch, bar.update)
+                except NotAsExpected as error:
+                    failed.append(f"{span}: {error}")
+                    left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), str(error)))
+                except _Unreadable as error:
+                    failed.append(f"{name}: {error}")
+                    left_out.append(LeftOut(span_of(error.place.record), str(error)))
+                    # The segments before and after it are stretches of their own.
+                    rest = [each.record for each in stretch.placed if each is not error.place]
+                    waiting += reversed(assemble(rest, start, stop)[0])
+                else:
+                    files.append(str(path))
+                    words.append(f"{path}: {span}, {stretch.count} samples")
+        words += [
+            f"left out, {reason}: {span.channel or 'no channel'} [{span.start!r}, {span.stop!r})"
+            for span, reason in left_out
+        ]
+        told = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
+        self.connection.print_answer({"files": files, "left_out": told}, "\n".join(words))
+        return failed
+
+    async def _write_stretch(self, stretch: Stretch, on_written: Callable[[], object]) -> Path:
+        path = self.out / file_name(stretch, self.taken)
+        with writing(path, stretch) as strain:
+            placed = iter(stretch.placed)
+            quality: list[Sequence[str]] = []
+            async for name, body in _bodies(self.client, [each.record.name for each in stretch.placed]):
+                place = next(placed)
+                try:
+                    segment = _decode(name, body)
+                except GatewayError as error:
+                    raise _Unreadable(place, error) from error
+                quality += _quality_of(segment)
+                strain[place.at : place.at + place.last - place.first] = np.array(segment.h)[place.first : place.last]
+                on_written()
+            if len(quality) == len(stretch.placed) and any(quality):
+                write_quality(strain, stretch, quality)
+        self.taken.add(path.name.casefold())
+        return path
+
+
+async def _bodies(client: GlitchflowClient, names: Sequence[str]) -> AsyncIterator[tuple[str, bytes | GatewayError]]:
+    """Fetch segments, several at a time, and yield their names and bodies, or the errors, in order.
+
+    Without a connection to the gateway, raise GatewayUnavailable.
+    """
+
+    async def fetch(name: str) -> bytes | GatewayError:
+        try:
+            return await client.segment(name)
+        except GatewayError as error:
+            if isinstance(error, GatewayUnavailable) and not error.connected:
+                raise
+            return error
+
     for i in range(0, len(names), _AHEAD):
-        for body in await asyncio.gather(*map(client.segment, names[i : i + _AHEAD])):
-            yield body
+        now = names[i : i + _AHEAD]
+        for name, body in zip(now, await asyncio.gather(*map(fetch, now)), strict=True):
+            yield name, body
 
 
 def _quality_of(segment: Segment) -> list[Sequence[str]]:
@@ -139,18 +200,23 @@ def _quality_of(segment: Segment) -> list[Sequence[str]]:
     return [told] if isinstance(told, list) and all(isinstance(name, str) for name in told) else []
 
 
-def _decode(name: str, body: bytes) -> Segment:
+def _decode(name: str, body: bytes | GatewayError) -> Segment:
+    if isinstance(body, GatewayError):
+        raise body
     try:
         return decode_segment(body)
     except ProblemError as error:
         raise UnexpectedAnswer(f"{name} is no segment: {error.detail}") from error
 
 
-def _open_lines(out: Path) -> AbstractContextManager[IO[bytes]]:
+@contextmanager
+def _open_lines(out: Path) -> Iterator[IO[bytes]]:
     if str(out) in {".", "-"}:
         sys.stdout.flush()
-        return nullcontext(sys.stdout.buffer)
+        yield sys.stdout.buffer
+        return
     try:
-        return out.open("wb")
+        with out.open("wb") as file:
+            yield file
     except OSError as error:
         raise FolderError(f"{out} cannot be written: {error.strerror}") from error

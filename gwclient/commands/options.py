@@ -19,6 +19,9 @@ from gwclient.pieces import Length
 Command = Callable[..., Any]
 T = TypeVar("T")
 
+#: How often a question is asked, in about a second, where there is no connection.
+_ABSENT = 3
+
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)} | {f"{p}IB": 1024**i for i, p in enumerate("KMGT", 1)}
 
@@ -69,6 +72,12 @@ def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any],
     return parse
 
 
+def check_span(start: float | None, stop: float | None) -> None:
+    """Raise UsageError if a span of GPS seconds does not begin before it ends; a bound that is None has no limit."""
+    if start is not None and stop is not None and not start < stop:
+        raise click.UsageError(f"--start {start!r} is not before --stop {stop!r}")
+
+
 def bits(value: str) -> tuple[str, ...]:
     """Parse names of data-quality bits with commas between them; `none` is no bit."""
     named = tuple(part.strip().upper() for part in value.split(","))
@@ -82,9 +91,10 @@ def bits(value: str) -> tuple[str, ...]:
 def size(value: str) -> int:
     """Parse a number of bytes, as 500MB or 2GiB."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
-    if match is None or match[2].upper() not in _UNITS:
+    number = float(match[1]) * _UNITS.get(match[2].upper(), math.nan) if match else math.nan
+    if not math.isfinite(number):
         raise click.BadParameter(f"{value!r} is no size; sizes are written like 500MB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return int(number)
 
 
 @dataclass
@@ -105,13 +115,23 @@ class Connection:
     key_file: Path | None
 
     def client(self, on_retry: Callable[[str, float], None] | None = None) -> GlitchflowClient:
-        """Return a client of the gateway, which is not open yet."""
+        """Return a client of the gateway, which is not open yet.
+
+        Without `on_retry`, each retry is shown on standard error, and it soon gives up where nothing answers.
+        """
         try:
             key = read_api_key(self.key_file) if self.key_file else None
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-        retry = Retry(tries=self.tries)
-        return GlitchflowClient(self.srv, retry=retry, timeout=self.timeout, on_retry=on_retry, api_key=key)
+        patient = on_retry is not None or self.tries != Retry.tries
+        retry = Retry(tries=self.tries, absent=None if patient else _ABSENT)
+        return GlitchflowClient(
+            self.srv,
+            retry=retry,
+            timeout=self.timeout,
+            on_retry=on_retry or _show_retry,
+            api_key=key,
+        )
 
     def call(self, question: Callable[[GlitchflowClient], Coroutine[Any, Any, T]]) -> T:
         """Return the result of a coroutine that gets an open client."""
@@ -125,6 +145,10 @@ class Connection:
     def print_answer(self, answer: Any, words: str) -> None:
         """Print an answer: as JSON for programs, as text for people."""
         click.echo(msgspec.json.encode(answer).decode() if self.as_json else words)
+
+
+def _show_retry(reason: str, delay: float) -> None:
+    click.echo(f"{reason}; trying again in {delay:.1f} s", err=True)
 
 
 @dataclass(frozen=True)
@@ -155,8 +179,9 @@ _CONNECTION_OPTIONS = (
         help="The gateway; host:port will do.",
     ),
     click.option(
-        "--tries", type=click.IntRange(1, 100), default=Retry.tries, show_default=True,
-        help="How often to try what may pass before giving up.",
+        "--tries", type=click.IntRange(1, 100), default=Retry.tries,
+        help="How often to try what may pass before giving up."
+        f"  [default: {Retry.tries}; {_ABSENT} where a question finds no connection]",
     ),
     click.option(
         "--timeout", type=seconds(0.1, 3600), default=30.0, show_default=True, help="How long one try may take."

@@ -8,7 +8,7 @@ import click
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
-from gwclient.errors import NotAsExpected
+from gwclient.errors import FolderError, HeldByAnother, NotAsExpected, why_unread
 from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
@@ -36,27 +36,39 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
 ) -> None:
     """Freeze the current batch for training: FROZEN, or WAITING for more data.
 
+    Exit code 6 says that another user holds it.
+
     \b
     Examples:
       gwclient train --user ada --token s3cret
       gwclient train --user ada --token s3cret --wait --poll 10 --deadline 3600 --json
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
 
-    async def work(client: GlitchflowClient) -> TrainFrozen | TrainWaiting:
-        holder = user or await _own_name(client)
-        return await (_until_frozen(client, holder, token, poll, deadline) if wait else client.train(holder, token))
+    async def work(client: GlitchflowClient) -> tuple[str, TrainFrozen | TrainWaiting]:
+        own = user or await _own_name(client)
+        return own, await (_until_frozen(client, own, token, poll, deadline) if wait else client.train(own, token))
 
-    answer = connection.call(work)
-    if batch_file and isinstance(answer, TrainFrozen):
+    own, answer = connection.call(work)
+    if isinstance(answer, TrainWaiting):
+        connection.print_answer(answer, "WAITING: the batch is not complete yet")
+        return
+    holder = f", held by {answer.holder}" if answer.holder else ""
+    words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
+    if not _is_held_by(answer, own):
+        connection.print_answer(answer, words)
+        raise HeldByAnother(f"{answer.holder} holds the batch, not {own}")
+    if batch_file:
         if not answer.batch:
             raise NotAsExpected("the gateway does not tell which batch is frozen")
-        batch_file.write_text(f"{answer.batch}\n")
-    if isinstance(answer, TrainWaiting):
-        words = "WAITING: the batch is not complete yet"
-    else:
-        holder = f", held by {answer.holder}" if answer.holder else ""
-        words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
+        try:
+            batch_file.write_text(f"{answer.batch}\n")
+        except OSError as error:
+            raise FolderError(f"{batch_file} cannot be written: {error.strerror}") from error
     connection.print_answer(answer, words)
+
+
+def _is_held_by(answer: TrainFrozen, user: str) -> bool:
+    return answer.holder in {user, ""}  # an earlier gateway does not tell the holder
 
 
 async def _own_name(client: GlitchflowClient) -> str:
@@ -73,14 +85,15 @@ async def _until_frozen(
     told = ""
     while True:
         answer = await client.train(user, token)
+        problem: type[NotAsExpected]
         if isinstance(answer, TrainWaiting):
-            why = "the batch is not complete yet"
-        elif answer.holder in {user, ""}:
+            why, problem = "the batch is not complete yet", NotAsExpected
+        elif _is_held_by(answer, user):
             return answer
         else:
-            why = f"{answer.holder} holds the batch"
+            why, problem = f"{answer.holder} holds the batch", HeldByAnother
         if deadline is not None and time.monotonic() - began + poll > deadline:
-            raise NotAsExpected(f"{why}, and the deadline of {deadline:g} s is over")
+            raise problem(f"{why}, and the deadline of {deadline:g} s is over")
         if why != told:
             told = why
             click.echo(f"{why}; asking every {poll:g} s", err=True)
@@ -127,8 +140,8 @@ def clean(message: str, batch: str | None, batch_file: Path | None, connection: 
 def _read_batch(path: Path) -> str:
     try:
         batch = path.read_text().strip()
-    except OSError as error:
-        raise click.UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path} cannot be read: {why_unread(error)}") from None
     if not batch:
         raise click.UsageError(f"{path} names no batch")
     return batch

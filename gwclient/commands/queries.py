@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, seconds, with_connection
+from gwclient.commands.options import Connection, check_span, seconds, with_connection
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
 from gwwire.public import Batch, Verification, VerificationState
@@ -97,6 +97,7 @@ def segments(
 
     Example: gwclient segments --channel L1:GWOSC-4KHZ_R1_STRAIN --start 1126259446 --stop 1126259478
     """
+    check_span(start, stop)
 
     async def work() -> None:
         async with connection.client() as client:

@@ -37,7 +37,8 @@ def test_push_freeze_preprocess_and_clean(stack: Stack, client: Container) -> No
     assert "128 files" in said
     assert frozen["digest"].startswith(said.split("digest ")[1].split()[0])
     look = (
-        "import h5py; f = h5py.File('/dataset/dataset.h5'); print(f['data'].shape, [c.decode() for c in f['channels']])"
+        f"import h5py; f = h5py.File('/dataset/{frozen['batch']}/dataset.h5'); "
+        "print(f['data'].shape, [c.decode() for c in f['channels']])"
     )
     assert preprocess(stack, "python", "-c", look).strip() == "(10, 2, 64, 256) ['H1:SIM-STRAIN', 'L1:SIM-STRAIN']"
 

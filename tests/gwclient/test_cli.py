@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -529,7 +530,7 @@ def test_ctrl_c_ends_the_push_with_a_true_account(gateway: StandInGateway) -> No
 # ---- questions and orders
 
 
-def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: Any) -> None:
+def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: Any, tmp_path: Path) -> None:
     assert gwclient("train", "--user", "ada", "--token", "t").out == "WAITING: the batch is not complete yet\n"
     assert gwclient("list").out == ""
     gwclient(*SIMULATE)
@@ -540,6 +541,11 @@ def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: A
     frozen = gwclient("train", "--user", "ada", "--token", "t")
     assert frozen.out == f"FROZEN: 16 segments, {size} bytes, held by ada\n"
     assert gwclient("desc").out == "FROZEN\n"
+    batch_file = tmp_path / "batch"
+    other = gwclient("train", "--user", "bob", "--token", "t", "--batch-file", str(batch_file))
+    assert (other.code, other.out) == (6, f"FROZEN: 16 segments, {size} bytes, held by ada\n")
+    assert other.err == "gwclient: ada holds the batch, not bob\n"
+    assert not batch_file.exists()
     assert gwclient("clean", "--message", "done").out == "CLEANED: done\n"
 
 
@@ -577,6 +583,30 @@ def test_a_doctor_says_that_nobody_answers(gwclient: Any) -> None:
     assert "name another with --srv or SRV, or start it" in done.out
 
 
+def test_a_dead_address_is_given_up_soon_and_what_is_done_meanwhile_is_shown(gwclient: Any) -> None:
+    address = f"127.0.0.1:{unused_port()}"
+    for command in ("doctor", "stats", "segments"):
+        done = gwclient(command, "--srv", address)
+        assert done.code == 3
+        tries = [line for line in done.err.splitlines() if "; trying again in 0." in line]
+        assert len(tries) == 2
+        assert tries[0].startswith(f"no gateway at http://{address}: Connection refused")
+        assert "(after 3 tries)" in done.out + done.err
+    assert "(after 1 try)" in gwclient("stats", "--srv", address, "--tries", "1").err
+
+
+def test_a_doctor_is_not_deceived_by_another_web_server(gwclient: Any, tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        done = gwclient("doctor", "--srv", f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+    assert done.code == 3
+    assert "wrong address: no service of the datastore answers at http://127.0.0.1:" in done.out
+
+
 def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, tmp_path: Path) -> None:
     asked: list[str | None] = []
 
@@ -610,6 +640,41 @@ def test_a_doctor_finds_a_clock_that_is_wrong_and_a_missing_key(gwclient: Any, t
     assert "give a key that is valid with --key-file" in keyed.out
     assert set(asked) == {None, "Bearer gfk_secret"}
     assert "gfk_secret" not in keyed.out + keyed.err
+
+
+# ---- the output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("stats",), ("list", "--json"), ("watch", "--count", "1"), ("get", "gwb1.json", "--help"), ("--version",)],
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(
+    gateway: StandInGateway, gwclient: Any, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    gateway.bodies.append(b"{}")
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        done = gwclient(*command)
+    assert (done.code, done.err) == (5, "gwclient: the output cannot be written: No space left on device\n")
+
+
+def test_output_whose_reader_is_gone_is_one_line_and_exit_code_5(gateway: StandInGateway) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "gwclient", "stats", "--srv", gateway.url]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (5, "gwclient: the output cannot be written: Broken pipe\n")
+
+
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(
+    gateway: StandInGateway, gwclient: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert gwclient("desc", "--nonsense").code == 2
+    assert not gateway.requests
 
 
 # ---- errors and shells
@@ -665,7 +730,12 @@ def test_a_shell_can_complete_commands(gwclient: Any, shell: str) -> None:
         ("get",),
         ("get", "gwb1.json", "--batch", "b1"),
         ("get", "--channel", "L1:X", "--start", "5", "--stop", "4"),
+        ("segments", "--start", "5", "--stop", "5"),
+        ("stats", "--key-file", "/bin/sh"),
+        ("clean", "--batch-file", "/bin/sh"),
+        ("clean", "--batch-file", "nowhere"),
         ("watch", "--full", "much"),
+        ("watch", "--full", "9" * 400),
         ("train", "--user", "ada", "--token", "t", "--poll", "0"),
         ("claim", "b1"),
         ("simulate", "--seconds", "0"),
@@ -734,6 +804,12 @@ def test_a_wrong_window_in_the_environment_names_the_setting(
         monkeypatch.setenv(name, given)
     done = gwclient()
     assert (done.code, done.err) == (2, f"gwclient: {words}\n")
+
+
+def test_a_span_that_is_reversed_is_refused_with_the_numbers_as_they_are(gwclient: Any) -> None:
+    for command in ("get", "segments"):
+        done = gwclient(command, "--start", "1126259446.5", "--stop", "1126259446")
+        assert done.err == "gwclient: --start 1126259446.5 is not before --stop 1126259446.0\n"
 
 
 def test_half_a_window_in_the_environment_names_the_other_half(

@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import re
@@ -14,8 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from preproc.batch import digest_directory
 from preproc.cli import main
+from preproc.dataset import channels_of
+from preproc.errors import OutputFailed
 from preproc.job import WINDOWS_IN_BLOCK, working_in
+from preproc.progress import silent
+from preproc.run import refuse_another_batch
 from preproc.spectrograms import Task, Transformation
 from tests.preproc.batches import EVENT, GPS, cut, noise, read_strain, write_batch
 
@@ -120,6 +126,11 @@ def test_what_could_not_be_done_is_one_line_and_exit_code_1(
         (["run", "--data", "x", "--out", "y", "--q", "high"], "argument --q: invalid float value: 'high'"),
         (["run", "--data", "x", "--out", "y", "--q", "2"], "q must be above"),
         (["run", "--data", "x", "--out", "y", "--rows", "1.5"], "argument --rows: invalid int value"),
+        (["run", "--data", "x", "--out", "y", "--rows", "9" * 400], "rows must be a positive number up to 1e+09"),
+        (["run", "--data", "x", "--out", "y", "--scheduler", "x"], "--scheduler: 'x' is not an address like tcp://"),
+        (["run", "--data", "x", "--out", "y", "--parameters", "/bin/sh"], "cannot read /bin/sh: it is not text"),
+        (["run", "--batch", "b", "--out", "y", "--gateway", "ftp://x"], "--gateway: 'ftp://x' is not an address"),
+        (["watch", "--out", "y", "--gateway", "a b"], "--gateway: 'a b' is not an address"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_exit_code_2(
@@ -216,12 +227,93 @@ def test_done_again_with_the_same_input_and_parameters_it_does_nothing_and_says_
     assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
-def test_another_parameter_or_another_file_makes_it_anew(tmp_path: Path, batch: Path, finished: Path) -> None:
+def test_another_parameter_makes_it_anew(batch: Path, finished: Path) -> None:
     assert count_transformed(lambda: main(["run", "--data", str(batch), "--out", str(finished), *SMALL, "--q=10"])) == 4
+
+
+def test_the_dataset_of_another_batch_is_not_overwritten(
+    tmp_path: Path, batch: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in finished.iterdir()}
     larger = shutil.copytree(batch, tmp_path / "larger")
     (larger / "gwb9.json").write_text('{"h":[1e-22],"t":[0,0.00390625],"meta":{"channel":"H1:A"}}')
-    options = ["--data", str(larger), "--out", str(finished), *SMALL, "--q=10"]
-    assert count_transformed(lambda: main(["run", *options])) == 4
+    assert main(["run", "--data", str(larger), "--out", str(finished), *SMALL]) == 1
+    digest = digest_directory(batch, silent)[:12]
+    assert capsys.readouterr().err == (
+        f"preproc: {finished} holds the dataset of another batch, with the digest {digest}; "
+        "--out must be another folder\n"
+    )
+    assert {path: path.read_bytes() for path in finished.iterdir()} == before
+    folder = tmp_path / "sets" / "{batch}"
+    assert main(["run", "--data", str(larger), "--out", str(folder), *SMALL]) == 0
+    assert (tmp_path / "sets" / digest_directory(larger, silent)[:12] / "dataset.h5").exists()
+
+
+def test_a_sealed_batch_that_was_opened_again_may_replace_its_own_dataset(finished: Path) -> None:
+    dataset = finished / "dataset.h5"
+    with h5py.File(dataset, "a") as file:
+        file.attrs["batch_id"] = "b1"
+    refuse_another_batch(dataset, "b1", "another digest")
+    for batch in ("b2", None):
+        with pytest.raises(OutputFailed, match="holds the dataset of another batch, b1;"):
+            refuse_another_batch(dataset, batch, "another digest")
+
+
+def test_a_channel_of_any_name_is_in_the_dataset_and_its_exports(tmp_path: Path) -> None:
+    names = ["../x:Y", ".", "100%"]
+    segments = [one for name in names for one in cut(noise(10, rate=256.0), name, rate=256.0, seconds=10)]
+    out, options = tmp_path / "out", [*SMALL[:-1], "--export=annalisa"]
+    assert main(["run", "--data", str(write_batch(tmp_path / "data", segments)), "--out", str(out), *options]) == 0
+    with h5py.File(out / "dataset.h5") as file:
+        assert channels_of(file) == sorted(names)
+        assert sorted(file["psd"]) == ["%2E", "..%2Fx:Y", "100%25"]
+    assert [one["name"] for one in json.loads((out / "report.json").read_text())["channels"]] == sorted(names)
+    event = min((out / "annalisa").iterdir())
+    with h5py.File(event) as file:
+        assert sorted(file[event.stem]) == ["%2E", "..%2Fx:Y", "100%25"]
+
+
+def test_the_settings_of_the_original_start_it_unchanged(
+    tmp_path: Path, batch: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(batch, tmp_path / "data" / "datavar")
+    monkeypatch.setenv("DATART", "data/datavar/")
+    assert main(["run", "--out", str(finished), *SMALL]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    monkeypatch.setenv("SRV", "http://127.0.0.1:1/")
+    assert main(["run", "--batch", "b1", "--out", str(tmp_path / "out"), *SMALL]) == 1
+    assert "no gateway at http://127.0.0.1:1: Connection refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("plot", "DATASET", "0")])
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(
+    arguments: tuple[str, ...], finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("DATASET", str(finished / "dataset.h5")) for word in arguments]
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 5
+    assert capsys.readouterr().err == "preproc: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file or directory"), ("strain", "it is not HDF5, or is truncated"), ({}, "is not a dataset of")],
+)
+def test_what_is_no_dataset_is_named(
+    tmp_path: Path, content: str | dict[str, str] | None, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "dataset.h5"
+    if isinstance(content, str):
+        path.write_text(content)
+    elif content is not None:
+        h5py.File(path, "w").close()
+    assert main(["plot", str(path), "0"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("preproc: ")
+    assert str(path) in line
+    assert reason in line
 
 
 def test_a_product_that_is_missing_is_made_without_the_work_before_it(batch: Path, finished: Path) -> None:

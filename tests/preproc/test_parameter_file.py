@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,23 @@ def test_names_of_our_own_stand_beside_them(tmp_path: Path) -> None:
     assert read(tmp_path, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2e-1", 0.2),
+        ("2E1", 20),
+        ("-.5e+1", -5),
+        ("+12.", 12),
+        ("010", 10),
+        ("0o10", 8),
+        ("0x1F", 31),
+        (".inf", math.inf),
+    ],
+)
+def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, text: str, number: float) -> None:
+    assert read(tmp_path, f"process: {{mismatch: {text}}}") == {"mismatch": number}
+
+
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "") == {}
 
@@ -100,6 +118,18 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("whiten: {psd_nfft: 8192, psd_win_length: 4096}", "psd_win_length is 4096, but another key says 8192"),
         ("process: 3", "process must hold keys and values, got 3"),
         ("- 1", "the file must hold keys and values"),
+        ("process: {rows: 1:20}", "process: rows must be a whole number, got '1:20'"),
+        ("process: {q: 1_2}", "process: q must be a number, got '1_2'"),
+        ("process: {q: 2020-01-01}", "process: q must be a number, got '2020-01-01'"),
+        ("process: {q: " + "9" * 400 + "}", "process: q must be a number, got 999"),
+        ("process: {q: 12, q: 13}", "line 1: q is there twice"),
+        ("process: {q: 12}\nwhiten: {}\nprocess: {q: 13}", "line 3: process is there twice"),
+        ('dataset_proc:\n parameters:\n  q: 1\n  "q": 1', "line 4: q is there twice"),
+        ("dataset_proc: {}\nprocess: {q: 13}", "dataset_proc and process are the same section"),
+        ("dataset_proc: {parameters: {}, q: 13}", "dataset_proc: q has to be within dataset_proc.parameters"),
+        ("0", "the file must hold keys and values, got 0"),
+        ("process: {q: !!int x}", r"preproc\.yaml is not YAML: invalid literal"),
+        ("[" * 5000, r"preproc\.yaml is not YAML: maximum recursion"),
         ("a: [", r"preproc\.yaml is not YAML: while parsing"),
     ],
 )

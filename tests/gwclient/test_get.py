@@ -1,0 +1,155 @@
+"""`gwclient get` of segments that are odd, and `doctor` at the wrong service, against the real trio."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from gwclient.cli import main
+from gwwire.gps import GPS_EPOCH
+from gwwire.segment import decode_segment
+from scripts.trio import Trio
+
+#: Two at 1000 s name no channel.
+CHANNELS = [
+    *(
+        "/tmp:EVIL",  # noqa: S108 (what is tested)
+        "../x:Y",
+        "x" * 255,
+        "é" * 200,
+        "H1:A-B",
+        "H1:A_B",
+        "h1:a_b",
+        "H1_A_B",
+        ".",
+        "..",
+        "a\0b",
+        "#unnamed",
+    ),
+    *(None, ""),
+]
+ABSURD = [(1e18, 0.25), (1e308, 0.25), (-1e308, 0.25), (3000.0, 5e-324), (3000.0, 1e308)]
+
+Outcome = tuple[int, str, str]
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPathFactory) -> Trio:
+    """The trio over a volume of an earlier version, which accepted all of these segments."""
+    home = tmp_path_factory.mktemp("earlier")
+    segments = [(channel, 1000.0 + 2 * (channel == ""), 0.25) for channel in CHANNELS]
+    segments += [("H1:PIECES", 2000 + start, 0.05) for start in (0, 0.25, 0.5, 0.75)]
+    segments += [("H1:RATES", 2000.0, dt) for dt in (0.25, 0.125)]
+    segments += [("H1:ABSURD", t0, dt) for t0, dt in ABSURD]
+    segments += [("H1:LOST", 4000.0 + second, 0.25) for second in range(3)]
+    folder = home / "datavar" / "data"
+    folder.mkdir(parents=True)
+    for i, (channel, t0, dt) in enumerate(segments):
+        meta = {} if channel is None else {"meta": {"channel": channel}}
+        body = json.dumps({"h": [1e-21, 2e-21, 3e-21, 4e-21], "t": [t0, dt], **meta}, separators=(",", ":"))
+        (folder / f"gwb{GPS_EPOCH * 10**9 + i:019d}.json").write_text(body)
+    trio = start_shared_trio(home=home)
+    (lost,) = [path for path in folder.glob("gwb*.json") if '"t":[4001.0' in path.read_text()]
+    lost.unlink()
+    return trio
+
+
+@pytest.fixture
+def gwclient(trio: Trio, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    def run(*words: str, srv: str = trio.url) -> Outcome:
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--srv", srv, "--tries", "1"])
+        out, err = capfd.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, out, err
+
+    return run
+
+
+def read(path: Path) -> Any:
+    with h5py.File(path) as file:
+        assert file["strain/Strain"][()].tolist() == [1e-21, 2e-21, 3e-21, 4e-21]
+        return file["meta/Channel"][()].decode(), float(file["strain/Strain"].attrs["Xstart"])
+
+
+def test_every_channel_has_a_file_of_its_own_within_the_folder(
+    gwclient: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / "out"
+    code, told, _ = gwclient("get", "--start", "1000", "--stop", "1003", "--out", str(out), "--json")
+    assert code == 0
+    files = [Path(name) for name in json.loads(told)["files"]]
+    assert sorted(out.iterdir()) == sorted(files)
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    assert len({path.name.casefold() for path in files}) == len(CHANNELS)
+    assert sorted(read(path)[0] for path in files) == sorted((name or "").replace("\0", "␀") for name in CHANNELS)
+
+
+def test_stretches_within_one_second_have_a_file_each(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:
+    code, told, _ = gwclient("get", "--start", "2000", "--stop", "2001", "--out", str(tmp_path), "--json")
+    assert code == 0
+    files = json.loads(told)["files"]
+    assert sorted(map(read, files)) == [
+        *(("H1:PIECES", 2000 + start) for start in (0, 0.25, 0.5, 0.75)), *[("H1:RATES", 2000)] * 2,
+    ]  # fmt: skip
+    assert {path.name.partition("##")[0] for path in tmp_path.iterdir()} == {
+        *("H-H1_PIECES-2000-1.hdf5", "H-H1_PIECES", "H-H1_RATES", "H-H1_RATES-2000-1.hdf5"),
+    }
+
+
+def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
+    gwclient: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    code, told, error = gwclient("get", "--channel", "H1:LOST", "--out", str(tmp_path), "--json")
+    assert code == 4
+    assert sorted(read(name)[1] for name in json.loads(told)["files"]) == [4000, 4002]
+    ((lost,),) = [json.loads(told)["left_out"]]
+    assert (lost["channel"], lost["start"], lost["stop"]) == ("H1:LOST", 4001, 4002)
+    assert error.splitlines()[-1].startswith("gwclient: not everything could be fetched: H1:LOST: gwb")
+    code, told, error = gwclient("get", "--channel", "H1:LOST", "--format", "ndjson")
+    assert code == 4
+    assert [decode_segment(line.encode()).t0 for line in told.splitlines()] == [4000, 4002]
+    assert len(error.splitlines()) == 2
+
+
+def test_times_that_no_file_can_describe_are_named_and_the_rest_is_fetched(
+    gwclient: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    _, listed, _ = gwclient("batches", "--json")
+    batch = json.loads(listed)["batches"][-1]["id"]
+    code, told, error = gwclient("get", "--batch", batch, "--out", str(tmp_path), "--json")
+    assert code == 4
+    assert len(json.loads(told)["files"]) == len(CHANNELS) + 6 + 2
+    absurd = [each for each in json.loads(told)["left_out"] if each["channel"] == "H1:ABSURD"]
+    assert sorted(each["start"] for each in absurd) == sorted(t0 for t0, _ in ABSURD)
+    assert all("--format ndjson has it" in each["reason"] for each in absurd)
+    assert error.splitlines()[-1].endswith(f" and {len(ABSURD)} more")
+    code, told, _ = gwclient("get", "--channel", "H1:ABSURD", "--format", "ndjson")
+    assert code == 0
+    assert sorted(decode_segment(line.encode()).t for line in told.splitlines()) == sorted(ABSURD)
+
+
+@pytest.mark.parametrize(("tier", "name"), [(0, "databuffer"), (1, "dslogic")])
+def test_a_doctor_names_the_service_that_is_not_the_gateway(
+    trio: Trio, gwclient: Callable[..., Outcome], tier: int, name: str
+) -> None:
+    code, told, _ = gwclient("doctor", srv=trio.services[tier].url)
+    assert code == 3
+    assert f"wrong address: {name}, not a gateway, answers at http://127.0.0.1:" in told
+    assert "a gateway answers" not in told
+
+
+def test_a_name_that_cannot_be_one_is_refused_in_plain_words(gwclient: Callable[..., Outcome]) -> None:
+    code, _, error = gwclient("batch", "a b")
+    assert (code, error) == (
+        1, "gwclient: GET /batches/a b answered 422: path.batch: 'a b' has characters that are not allowed\n",
+    )  # fmt: skip
+
+
+def test_a_doctor_knows_a_gateway(trio: Trio, gwclient: Callable[..., Outcome]) -> None:
+    code, told, _ = gwclient("doctor")
+    assert code == 0
+    assert f"ok    address: a gateway answers at {trio.url}" in told
