@@ -15,7 +15,7 @@ class RotatingMachine(BufferMachine):
 
 
 _bounded = settings(
-    max_examples=16,
+    max_examples=10,
     stateful_step_count=25,
     derandomize=True,
     phases=[Phase.generate],  # a history of twenty steps can be read as it is; to shorten one takes minutes
