@@ -36,8 +36,8 @@ CLIENT_SETTINGS = {"gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP", "GLITCHFLO
 #: A service listens within this time after its start, on a busy machine too.
 _LISTENS_SECONDS = 5
 _GUNICORN = ROOT / "dslogic" / "gunicorn.conf.py"
-_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
-_DECIMAL = {"m": Fraction(1, 1000), "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_BINARY = {unit: Fraction(1024**power) for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1)}
+_DECIMAL = {unit: Fraction(1000) ** power for power, unit in enumerate(("m", "", "k", "M", "G", "T", "P"), -1)}
 _UNITS = {**_BINARY, **_DECIMAL}
 #: What Kubernetes' own pods leave of a node with 2 CPUs and 4 GiB, in CPUs and bytes.
 SMALL_NODE = {"cpu": 0.9, "memory": 3 * 2**30}
@@ -63,7 +63,7 @@ def quantity(text: str) -> float:
 def canonical(text: str) -> str:
     """Return a quantity in the form that the API server stores: the largest unit with a whole number."""
     value, unit = _quantity(text)
-    units = _BINARY | {"": 1} if unit in _BINARY else _DECIMAL
+    units = _BINARY | {"": Fraction(1)} if unit in _BINARY else _DECIMAL
     largest = max((one for one in units if value % units[one] == 0), key=lambda one: units[one])
     return f"{value / units[largest]}{largest if value else ''}"
 
