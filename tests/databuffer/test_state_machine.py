@@ -1,5 +1,6 @@
 """Whatever comes, in whatever order, and whatever fails meanwhile: the buffer holds what its model holds."""
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from databuffer.settings import OnFrozen
@@ -24,5 +25,6 @@ _bounded = settings(
 )
 TestWhatABufferHoldsThatRejectsWhileFrozen = RejectingMachine.TestCase
 TestWhatABufferHoldsThatRotatesWhileFrozen = RotatingMachine.TestCase
-TestWhatABufferHoldsThatRejectsWhileFrozen.settings = _bounded
-TestWhatABufferHoldsThatRotatesWhileFrozen.settings = _bounded
+for _case in (TestWhatABufferHoldsThatRejectsWhileFrozen, TestWhatABufferHoldsThatRotatesWhileFrozen):
+    _case.settings = _bounded
+    pytest.mark.timeout(300)(_case)  # a busy machine takes a while for some hundred steps
