@@ -28,3 +28,4 @@ TestWhatABufferHoldsThatRotatesWhileFrozen = RotatingMachine.TestCase
 for _case in (TestWhatABufferHoldsThatRejectsWhileFrozen, TestWhatABufferHoldsThatRotatesWhileFrozen):
     _case.settings = _bounded
     pytest.mark.timeout(300)(_case)  # a busy machine takes a while for some hundred steps
+del _case  # pytest would collect it once more
