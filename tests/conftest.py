@@ -3,12 +3,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from scripts.trio import Trio, free_ports
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 StartTrio = Callable[..., Trio]
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

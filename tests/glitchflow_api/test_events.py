@@ -15,6 +15,7 @@ from glitchflow_api.settings import GatewaySettings
 from gwwire.public import Overview
 from scripts.trio import Trio
 from tests.support.event_stream import EventStream, Listening
+from tests.support.outage import without
 from tests.support.segments import JSON, segment_body
 
 FAST = {"MAX_SIZE": "200", "EVENTS_INTERVAL": "0.1", "EVENTS_LISTENERS": "4"}
@@ -135,32 +136,30 @@ def test_a_last_event_id_of_another_server_means_from_now_on(trio: Trio, last: s
         assert len(events.next("segments").data["items"]) == 1
 
 
-def test_a_tier_that_is_away_is_told_once_and_its_return_too(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio(FAST)
+def test_a_tier_that_is_away_is_told_once_and_its_return_too(trio: Trio) -> None:
     store(trio, 1)
     with EventStream(trio.url) as events:
         before = events.next("overview").data
-        trio.processes["dslogic"].terminate()
-        trio.processes["dslogic"].wait()
-        assert events.next("problem").data["code"] == "upstream-unreachable"
-        with EventStream(trio.url) as late:
-            assert late.next().kind == "problem"
-        trio.launch("dslogic")
+        with without(trio, "dslogic"):
+            assert events.next("problem").data["code"] == "upstream-unreachable"
+            with EventStream(trio.url) as late:
+                assert late.next().kind == "problem"
         after = events.next()
         assert after.kind == "overview"
         assert (after.data["batch"], after.data["seq"]) == (before["batch"], before["seq"])
 
 
-def test_who_listens_does_not_keep_the_gateway_from_stopping(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio(FAST)
+def test_who_listens_does_not_keep_the_gateway_from_stopping(trio: Trio) -> None:
     listening = []
     for _ in range(3):
         stream = EventStream(trio.url)
         stream.next("overview")
         listening.append(Listening(stream))
     gateway = trio.processes["glitchflow_api"]
-    gateway.terminate()
-    assert gateway.wait(5) == 0  # shorter than what answers under way are given
+    begun = time.monotonic()
+    with without(trio, "glitchflow_api"):
+        assert gateway.returncode == 0
+        assert time.monotonic() - begun < 7  # answers under way are given 8 s
     for each in listening:
         each.join()
         assert each.whole

@@ -16,6 +16,7 @@ from glitchflow_api.app import create_app
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.settings import GatewaySettings
 from scripts.trio import Trio, free_ports
+from tests.support.outage import without
 from tests.support.segments import BAD_BODIES, JSON, segment_body
 
 ALICE = {"user": "alice", "token": "secret"}
@@ -282,11 +283,8 @@ def test_it_is_ready_while_every_tier_below_answers_and_passes_on_what_is_wrong_
     assert client.post("/streamdata", content=segment_body(1), headers=JSON).json()["resp"] == "CREATED"
 
 
-def test_the_buffer_down_is_told_by_the_gateway_in_dslogics_words(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio(tiers=2)
-    trio.processes["databuffer"].terminate()
-    trio.processes["databuffer"].wait()
-    with client_of(trio.url) as client:
+def test_the_buffer_down_is_told_by_the_gateway_in_dslogics_words(trio: Trio) -> None:
+    with without(trio, "databuffer"), client_of(trio.url) as client:
         answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
         assert answer.status_code == 502
         assert "the buffer at" in answer.json()["detail"]

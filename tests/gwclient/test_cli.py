@@ -251,7 +251,7 @@ def test_segments_on_standard_input_are_sent_as_they_come(gateway: StandInGatewa
         for number, line in enumerate(lines, 1):
             process.stdin.write(line + b"\n")
             process.stdin.flush()
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while len(gateway.bodies) < number:  # though more is to come
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
@@ -301,12 +301,12 @@ def test_ctrl_c_ends_the_waiting_for_standard_input(gateway: StandInGateway) -> 
         assert process.stdin
         process.stdin.write(b'{"h":[1e-21],"t":[100.0,0.25]}\n')
         process.stdin.flush()
-        gateway_has_it = time.monotonic() + 30
+        gateway_has_it = time.monotonic() + 60
         while not gateway.bodies:
             assert time.monotonic() < gateway_has_it
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=60)
     assert out.startswith(b"1 segment (")
 
 

@@ -140,12 +140,17 @@ def test_what_is_interrupted_waits_in_the_spool_and_is_sent_first_the_next_time(
         away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     pieces = some_pieces(4)
     spool = open_spool(tmp_path, 10**7)
-    interrupted = asyncio.run(
-        send(
-            away, some_pieces(100), spool, Pace(rate=40),
-            meanwhile=lambda stop: asyncio.get_running_loop().call_later(0.3, stop.set),
-        )
-    )  # fmt: skip
+    tasks: list[asyncio.Future[None]] = []
+
+    def interrupt(stop: asyncio.Event) -> None:
+        async def when_eight_wait() -> None:
+            while len(spool) < 8:  # noqa: ASYNC110 (a spool tells nobody of its growth)
+                await asyncio.sleep(0.01)
+            stop.set()
+
+        tasks.append(asyncio.ensure_future(when_eight_wait()))
+
+    interrupted = asyncio.run(send(away, some_pieces(100), spool, Pace(rate=40), meanwhile=interrupt))
     spool.close()
     assert interrupted.ending is Ending.INTERRUPTED
     waiting = open_spool(tmp_path, 10**7)

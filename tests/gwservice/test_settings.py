@@ -79,11 +79,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     ("command", "name", "value"),
     [
         (["-m", "databuffer"], "SERVURL", "nowhere"),
-        (["-m", "databuffer"], "WCHSZ", "0"),
-        (["-m", "databuffer"], "MAX_META", "0"),
-        (["-m", "databuffer"], "DATAROOT", "/elsewhere/data"),
         (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "big"),
-        (["-m", "gunicorn", "-c", "dslogic/gunicorn.conf.py", "dslogic.app:create_app('default')"], "MAX_SIZE", "-1"),
         (["-m", "glitchflow_api"], "DS_BURL", "dslogic:5000"),
     ],
 )
@@ -100,6 +96,30 @@ def test_a_bad_value_stops_the_service_at_start_with_one_clear_line(command: lis
     assert len(ended.stderr.splitlines()) == 1
     assert name in ended.stderr
     assert value in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        (BufferSettings, "WCHSZ", "0"),
+        (BufferSettings, "MAX_META", "0"),
+        (BufferSettings, "DATAROOT", "/elsewhere/data"),
+        (LogicSettings, "MAX_SIZE", "-1"),
+    ],
+)
+def test_a_value_out_of_bounds_is_told_in_one_line_too(
+    settings: type[ServiceSettings],
+    name: str,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        settings.load()
+    [line] = capsys.readouterr().err.splitlines()
+    assert name in line
+    assert value in line
 
 
 @pytest.mark.parametrize("url", ["http://h:99999", "http://h:port", "h:5000"])

@@ -1,23 +1,18 @@
-"""docs/deploy.md: what it tells to type exists, its overlay renders, its sizes are right, its backup restores."""
+"""docs/deploy.md: its commands exist, its overlay renders, its sizes are right; and the other documents' commands."""
 
-import hashlib
 import os
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import yaml
-from fastapi.testclient import TestClient
 
 from databuffer.__main__ import main as databuffer
-from databuffer.app import create_app, create_buffer
-from databuffer.settings import BufferSettings
 from gwclient.cli import gwclient
 from tests.support.manifest_rules import SETTINGS
 from tests.support.manifests import K8S, ROOT, Manifests, manifests, render, why_not_rendered
@@ -26,6 +21,13 @@ if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
 TEXT = (ROOT / "docs" / "deploy.md").read_text()
+DOCUMENTS = {
+    name: (ROOT / name).read_text()
+    for name in (
+        *("docs/deploy.md", "docs/operations.md", "docs/problems.md", "docs/cluster-test.md"),
+        *("README.md", "SECURITY.md", "k8s/README.md"),
+    )
+}
 KINDS = {
     "statefulset": "StatefulSet",
     "deployment": "Deployment",
@@ -41,28 +43,40 @@ def everything() -> Manifests:
     return Manifests([thing for folder in folders for thing in manifests(folder).objects])
 
 
-def told_commands() -> Iterator[str]:
-    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL):
+def blocks(text: str) -> list[str]:
+    return [found.replace("\\\n", "") for found in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+
+
+def commands(text: str) -> Iterator[str]:
+    """Yield each command of a document, of its blocks and of its sentences."""
+    for block in blocks(text):
         yield from (line for line in block.splitlines() if not line.startswith("#"))
-    yield from re.findall(r"`((?:kubectl|gwclient|python -m|make) [^`]+)`", TEXT)
+    yield from re.findall(r"`((?:kubectl|gwclient|python -m|make|[A-Z_]+=\S+|\.venv/bin/\S+) [^`]+)`", text)
 
 
-def words(program: str) -> list[list[str]]:
-    """Give the told commands of a program, without what the shell does with them."""
-    found = [shlex.split(line.partition("  #")[0]) for line in told_commands() if program in line]
+def words(program: str, text: str = TEXT) -> list[list[str]]:
+    """Return the commands that call a program, without comments."""
+    found = [shlex.split(line, comments=True) for line in commands(text) if program in line]
     return [line for line in found if line]
 
 
-KUBECTL = [line for line in words("kubectl") if line[0] == "kubectl"]
+#: Each command of kubectl in the documents, once.
+KUBECTL = [
+    list(line)
+    for line in dict.fromkeys(
+        tuple(line[line.index("kubectl") :])
+        for text in DOCUMENTS.values()
+        for line in words("kubectl", text)
+        if "kubectl" in line
+    )
+]
 
 
 @cache
 def known_flags(verb: tuple[str, ...]) -> set[str]:
-    told = [
-        subprocess.run(["kubectl", *ask], capture_output=True, text=True, check=True).stdout  # noqa: S607 (the one there is)
-        for ask in ([*verb, "--help"], ["options"])
-    ]
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", "\n".join(told)))
+    """Return the options in what a command of kubectl prints."""
+    told = subprocess.run(["kubectl", *verb], capture_output=True, text=True, check=True).stdout  # noqa: S607 (the one there is)
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told))
 
 
 @pytest.mark.parametrize("line", KUBECTL, ids=[str(number) for number in range(len(KUBECTL))])
@@ -74,13 +88,66 @@ def test_kubectl_knows_every_verb_and_option(line: list[str]) -> None:
     nested = {"rollout", "create"}
     verb = tuple(rest[:2]) if rest[0] in nested else (rest[0],)
     verb = tuple(rest[:3]) if rest[:2] == ["create", "secret"] else verb
-    flags = {word.partition("=")[0] for word in own if word.startswith("-")}
-    assert flags - {"-n", "-k"} <= known_flags(verb), line
+    flags = {word.partition("=")[0] for word in own if re.match("--?[a-z]", word)}
+    assert flags - {"-n", "-k"} <= known_flags((*verb, "--help")) | known_flags(("options",)), line
     if "-k" in own and own[-1] != "-k":
         path = own[own.index("-k") + 1]
         assert path == "site" or (ROOT / path / "kustomization.yaml").is_file(), path
     if own[0] == "-n":
-        assert own[1] == "glitchflow"
+        assert own[1] in {"glitchflow", "monitoring"}
+
+
+@pytest.mark.parametrize("line", [line for line in KUBECTL if "logs" in line], ids=" ".join)
+def test_logs_are_those_of_every_pod(line: list[str]) -> None:
+    # `logs deployment/NAME` prints the log of one of its pods, and the request may have been another's.
+    assert not any(word.startswith(("deployment/", "deploy/")) for word in line)
+    if "-l" in line:
+        key, _, value = line[line.index("-l") + 1].partition("=")
+        assert any(work.labels.get(key) == value for work in everything().workloads())
+        assert "--prefix" in line
+
+
+# The README says once where its programs are.
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "README.md"])
+def test_our_programs_are_called_where_make_setup_puts_them(document: str) -> None:
+    ours = re.compile(r"(?<![\w/.-])(?:gwclient \w|glitchflow-keys |python -m (?:scripts|tools|databuffer))")
+    typed = [line for block in blocks(DOCUMENTS[document]) for line in block.splitlines()]
+    # In a sentence a command is often only named; one that names a file of the user is to be typed.
+    typed += [line for line in commands(DOCUMENTS[document]) if re.search(r"keys/|FILE|\.pem", line)]
+    for line in typed:
+        if " exec " not in line and "docker-compose" not in line and not line.startswith("#"):
+            assert not ours.search(line.partition("#")[0].replace("pod/gwclient", "")), line
+
+
+@pytest.mark.parametrize("document", ["docs/deploy.md", "README.md"])
+def test_make_setup_comes_before_what_it_installs(document: str) -> None:
+    text = DOCUMENTS[document]
+    (block,) = (block for block in blocks(text) if "overlays/local" in block)
+    before = text.partition(block)[0] + block.partition(".venv/bin/")[0]
+    assert "make setup" in before[before.rindex("\n## ") :]
+
+
+def test_a_pod_is_waited_for_before_a_command_runs_in_it() -> None:
+    for text in DOCUMENTS.values():
+        for block in blocks(text):
+            lines = block.splitlines()
+            for pod, folder in {"gwclient": "k8s/base/gwclient", "maintenance": "k8s/maintenance"}.items():
+                started = [number for number, line in enumerate(lines) if line == f"kubectl apply -k {folder}"]
+                used = [number for number, line in enumerate(lines) if f"exec {pod} " in line]
+                if started and used:
+                    ready = f"kubectl -n glitchflow wait --for=condition=Ready pod/{pod} --timeout=5m"
+                    assert started[0] < lines.index(ready) < used[0], block
+
+
+def test_a_pod_that_is_applied_separately_takes_the_sites_images() -> None:
+    (line,) = (line for line in commands(TEXT) if line.startswith("kubectl kustomize"))
+    for folder in ("k8s/maintenance", "k8s/base/gwclient"):
+        told = line.replace("k8s/maintenance", folder).removesuffix(" | kubectl apply -f -")
+        rendered = subprocess.run(["sh", "-c", told], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607 (the system's)
+        pods = Manifests([thing for thing in yaml.safe_load_all(rendered) if thing]).workloads()
+        images = [container["image"] for pod in pods for container in pod.containers]
+        assert all(image.startswith("registry.example.org/glitchflow/") for image in images)
+        assert len(images) == 1
 
 
 def test_every_object_named_is_there() -> None:
@@ -109,7 +176,8 @@ def test_every_object_named_is_there() -> None:
 
 def test_the_client_and_the_buffer_take_what_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     inside = [line[line.index("--") + 1 :] for line in KUBECTL if "--" in line]
-    told = [line for line in [*inside, *words("gwclient")] if line[0] == "gwclient"]
+    outside = [[Path(line[0]).name, *line[1:]] for line in words("gwclient")]
+    told = [line for line in [*inside, *outside] if line[0] == "gwclient"]
     assert len(told) >= 5
     for line in told:
         name, *arguments = line[1:]
@@ -148,73 +216,3 @@ def test_the_sizes_are_the_manifests() -> None:
         [cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("| ")
     ]
     assert {row[0]: row[1:3] for row in rows if row[0] in wanted} == wanted
-
-
-def told_tar(*, create: bool) -> list[str]:
-    """Give tar's arguments as the document has them."""
-    (line,) = (
-        line for line in told_commands() if "glitchflow.tar" in line and ("-cf" in line) is create and "tar -C" in line
-    )
-    return shlex.split(re.split(" [<>] ", line.partition(" -- tar ")[2])[0])
-
-
-@contextmanager
-def buffer(home: Path) -> Iterator[TestClient]:
-    """Give a buffer whose volumes are under `home`, for as long as its pod would run."""
-    settings = BufferSettings(
-        DTVOLROOT=home / "datavar",
-        DATAROOT=home / "datavar" / "data",
-        ADMROOT=home / "appdata" / "adm",
-        LOGROOT=home / "appdata" / "log",
-    )
-    stored = create_buffer(settings)
-    stored.state.recover()
-    with TestClient(create_app(stored, max_body=1000)) as client:
-        yield client
-
-
-def put_segment(client: TestClient, second: int) -> None:
-    assert client.post("/sendF", json={"h": [1e-21, 2e-21], "t": [second, 0.5]}).status_code == 201
-
-
-def test_a_backup_as_told_restores_every_segment_as_told(tmp_path: Path) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
-    with buffer(old) as client:
-        put_segment(client, 0)
-        put_segment(client, 1)
-        assert client.post("/cleanall").status_code == 201
-        put_segment(client, 2)
-        before = client.get("/segments").json()["segments"]
-    assert len(before) == 3
-    # A fresh buffer has been there, as on a cluster that the overlay was just applied to.
-    with buffer(new) as client:
-        assert client.get("/segments").json()["segments"] == []
-    archive = subprocess.run(
-        ["tar", *(str(old) if word == "/" else word for word in told_tar(create=True))],  # noqa: S607 (the system's)
-        check=True,
-        capture_output=True,
-    ).stdout
-    (empty,) = re.findall(r"sh -c '(rm -rf [^']+)'", TEXT)
-    subprocess.run(["sh", "-c", empty.replace(" /", f" {new}/")], check=True)  # noqa: S607 (the system's)
-    subprocess.run(
-        ["tar", *(str(new) if word == "/" else word for word in told_tar(create=False))],  # noqa: S607 (the system's)
-        input=archive,
-        check=True,
-    )
-    with buffer(new) as client:
-        assert client.get("/segments").json()["segments"] == before
-        for segment in before:
-            body = client.get(f"/segments/{segment['name']}").content
-            assert hashlib.sha256(body).hexdigest() == segment["sha256"]
-
-
-def test_an_archive_that_was_moved_away_is_forgotten_and_the_rest_stays(tmp_path: Path) -> None:
-    with buffer(tmp_path) as client:
-        put_segment(client, 1)
-        client.post("/cleanall")
-        put_segment(client, 2)
-    (archive,) = (tmp_path / "datavar").glob("20*")
-    archive.rename(tmp_path / "elsewhere")
-    with buffer(tmp_path) as client:
-        (left,) = client.get("/segments").json()["segments"]
-    assert left["t0"] == 2.0

@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 
 from tests.support import manifest_rules as rules
 from tests.support.manifest_rules import RULES, Rule
-from tests.support.manifests import RENDERED, Manifests, Object, applied, manifests, why_not_rendered
+from tests.support.manifests import RENDERED, Manifests, Object, applied, manifests, render, why_not_rendered
+from tools.cluster_test.overlay import write_overlay
 
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
@@ -36,6 +38,7 @@ CRON = "spec.jobTemplate.spec."
 INIT = CRON + "template.spec.initContainers."
 PREPROC = CRON + "template.spec.containers.0."
 KEY_OF = ".valueFrom.secretKeyRef."
+FIRST = SOLE + "startupProbe."
 ALIVE = SOLE + "livenessProbe."
 CLAIM = POD + "volumes.0.persistentVolumeClaim.claimName"
 ROUTE = "spec.rules.0.http.paths.0."
@@ -51,12 +54,20 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.nobody_gets_a_token, "ServiceAccount/preproc", "automountServiceAccountToken", True, "tokens"),
     (rules.nobody_gets_a_token, "Deployment/dslog-deploy", POD + "serviceAccountName", "default", "no ServiceAccount"),
     (rules.resources_are_stated, "StatefulSet/databuffer", SOLE + "resources.limits.memory", "~", "memory"),
-    (rules.resources_are_stated, "StatefulSet/databuffer", SOLE + "resources.limits.cpu", "2000m", "canonical"),
     (rules.resources_are_stated, "StatefulSet/databuffer", SOLE + "resources.requests.cpu", "3", "more than"),
+    (rules.values_are_as_stored, "StatefulSet/databuffer", SOLE + "resources.limits.cpu", "2000m", "canonical"),
+    (rules.values_are_as_stored, "StatefulSet/databuffer", SOLE + "resources.limits.cpu", 2, "canonical"),
+    (rules.values_are_as_stored, "Deployment/dslog-deploy", POD + "volumes.0.emptyDir.sizeLimit", "0.5Gi", "can"),
+    (rules.values_are_as_stored, "PersistentVolumeClaim/gwdata", "spec.resources.requests.storage", "1024Mi", ""),
+    (rules.values_are_as_stored, "Deployment/gflapi-deploy", "spec.strategy.type", "~", "no type"),
+    (rules.values_are_as_stored, "StatefulSet/databuffer", "spec.updateStrategy", {}, "no type"),
+    (rules.values_are_as_stored, "Deployment/gflapi-deploy", SOLE + "env", [], "drops"),
+    (rules.values_are_as_stored, "CronJob/pipeline", "spec.timeZone", None, "timeZone is empty"),
     (rules.images_are_pinned, "StatefulSet/databuffer", SOLE + "image", "glitchflow/databuffer", "is not one"),
     (rules.images_are_pinned, "StatefulSet/databuffer", SOLE + "image", "glitchflow/databuffer:latest", "latest"),
     (rules.probes_differ_in_meaning, "Deployment/gflapi-deploy", ALIVE + "httpGet.path", "/readyz", "more"),
     (rules.probes_differ_in_meaning, "Deployment/gflapi-deploy", SOLE + "startupProbe", "~", "startup"),
+    (rules.probes_differ_in_meaning, "Deployment/dslog-deploy", FIRST + "initialDelaySeconds", "~", "warning"),
     (rules.probes_differ_in_meaning, "StatefulSet/databuffer", SOLE + "readinessProbe.httpGet.port", "htpp", "htpp"),
     (rules.each_end_is_graceful, "Deployment/gflapi-deploy", SOLE + "lifecycle", "~", "leaves before"),
     (rules.each_end_is_graceful, "StatefulSet/databuffer", POD + "terminationGracePeriodSeconds", 10, "to end"),
@@ -114,3 +125,53 @@ def test_each_rule_notices_what_it_is_for(rule: Rule, where: str, path: str, val
 def test_no_rule_goes_untried() -> None:
     tried: set[Callable[..., object]] = {rule for rule, *_ in BROKEN}
     assert tried == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        *[("2000m", "2"), ("0.5", "500m"), ("1000", "1k"), ("1024Mi", "1Gi"), ("0.5Gi", "512Mi"), ("0m", "0")],
+        *[(text, text) for text in ("100m", "2", "1500m", "384Mi", "200Gi", "1500Mi", "1024", "0")],
+    ],
+)
+def test_a_quantity_is_compared_with_what_the_server_stores(text: str, stored: str) -> None:
+    assert rules.canonical(text) == stored
+
+
+def small(folder: str) -> Manifests:
+    """Return what one node runs after docs/deploy.md: an overlay, a Job of preprocessing, the client."""
+    return Manifests(copy.deepcopy([*manifests(folder).objects, *manifests("base/gwclient").objects]))
+
+
+@pytest.mark.parametrize("folder", ["overlays/local", "overlays/dev"])
+def test_a_node_of_two_cpus_runs_the_overlay_with_a_job_and_a_client(folder: str) -> None:
+    assert not list(rules.a_small_node_has_room(small(folder)))
+
+
+def test_a_node_of_two_cpus_runs_the_test_of_the_cluster_with_the_overlays_own_requests(tmp_path: Path) -> None:
+    write_overlay(tmp_path, "test-1", "glitchflow", "0.1.0")
+    found = Manifests(render(tmp_path))
+    assert not list(rules.a_small_node_has_room(found))
+    for work in found.workloads():
+        if work.owner["kind"] in {"Deployment", "StatefulSet"}:
+            own = manifests("overlays/local").one(work.owner["kind"], work.owner["metadata"]["name"])
+            assert [one["resources"] for one in work.containers] == [
+                one["resources"] for one in own["spec"]["template"]["spec"]["containers"]
+            ]
+
+
+@pytest.mark.parametrize(
+    ("where", "path", "value"),
+    [
+        ("CronJob/preproc", PREPROC + "resources.requests.cpu", "1"),
+        ("CronJob/preproc", PREPROC + "resources.requests.memory", "2Gi"),
+        ("CronJob/pipeline", INIT + "1.resources.requests.cpu", "1"),
+        ("Deployment/dslog-deploy", SOLE + "resources.requests.cpu", "300m"),
+        ("Deployment/gflapi-deploy", "spec.replicas", 10),
+    ],
+)
+def test_requests_that_a_small_node_cannot_grant_are_noticed(where: str, path: str, value: object) -> None:
+    found = small("overlays/dev")
+    kind, name = where.split("/")
+    put(found.one(kind, name), path, value)
+    assert any("all pods request" in complaint for complaint in rules.a_small_node_has_room(found))

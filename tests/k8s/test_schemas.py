@@ -8,7 +8,7 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import yaml
 
-from tests.support.manifest_rules import quantity
+from tests.support.manifest_rules import quantity, requested, values_are_as_stored
 from tests.support.manifests import K8S, RENDERED, Manifests, called, manifests, render, why_not_rendered
 
 if reason := why_not_rendered():
@@ -61,6 +61,10 @@ def test_a_site_may_move_everything_into_its_own_namespace(site: Manifests) -> N
     assert not any(image.startswith("glitchflow/databuffer") for image in images)
 
 
+def test_applying_a_site_with_every_component_again_sends_no_patch(site: Manifests) -> None:
+    assert not list(values_are_as_stored(site))
+
+
 def test_the_quota_has_room_for_everything_scaled_out(site: Manifests) -> None:
     (quota,) = site.of("ResourceQuota")
     pods = {called(work.owner): 1 for work in site.workloads()}
@@ -69,11 +73,7 @@ def test_the_quota_has_room_for_everything_scaled_out(site: Manifests) -> None:
         pods[f"Deployment/{scaler['spec']['scaleTargetRef']['name']}"] = scaler["spec"]["maxReplicas"] + 1
     for limit in ("requests", "limits"):
         for kind in ("cpu", "memory"):
-            needed = 0.0
-            for work in site.workloads():
-                own = [sum(quantity(one["resources"][limit][kind]) for one in work.spec["containers"])]
-                own += [quantity(one["resources"][limit][kind]) for one in work.spec.get("initContainers", [])]
-                needed += max(own) * pods[called(work.owner)]
+            needed = requested(site, kind, pods, limit)
             assert needed <= quantity(quota["spec"]["hard"][f"{limit}.{kind}"]), f"{limit}.{kind}"
     assert sum(pods.values()) < int(quota["spec"]["hard"]["pods"])
     claims = site.of("PersistentVolumeClaim")

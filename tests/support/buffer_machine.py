@@ -25,7 +25,7 @@ from databuffer.buffer import Buffer
 from databuffer.errors import BatchChanged, BufferFrozen, KeyReused, NotHolder, QueueFull, VolumeError
 from databuffer.ingest.incoming import Incoming
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
+from databuffer.storage.catalog import BatchRow, SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
 from gwwire.datastore import FlushOrder, FreezeOrder
@@ -253,9 +253,10 @@ class BufferMachine(RuleBasedStateMachine):
     def _make(self) -> None:
         self.executor = ThreadPoolExecutor(2)
         self.runner.get_loop().set_default_executor(self.executor)
-        self.store: Store = create_store(self.settings)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("databuffer.app.Database", lambda path: FaultyDatabase(path, self.faults))
+            self.store: Store = create_store(self.settings)
         path = self.store.catalog.database.path
-        self.store.catalog = Catalog(FaultyDatabase(path, self.faults), self.store.volume.root / ".ledger")
         self.snapshot = path.read_bytes() if path.exists() else b""
         self.buffer = Buffer(self.store, queue_size=QUEUE, on_frozen=self.on_frozen)
 

@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,14 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
 }
 #: Containers that are no services read these; each is in the source of its package.
 CLIENT_SETTINGS = {"gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP", "GLITCHFLOW_KEY_FILE"}, "preproc": {"DATART"}}
+#: A service listens within this time after its start, on a busy machine too.
+_LISTENS_SECONDS = 5
 _GUNICORN = ROOT / "dslogic" / "gunicorn.conf.py"
-_UNITS = {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_BINARY = {unit: Fraction(1024**power) for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1)}
+_DECIMAL = {unit: Fraction(1000) ** power for power, unit in enumerate(("m", "", "k", "M", "G", "T", "P"), -1)}
+_UNITS = {**_BINARY, **_DECIMAL}
+#: What Kubernetes' own pods leave of a node with 2 CPUs and 4 GiB, in CPUs and bytes.
+SMALL_NODE = {"cpu": 0.9, "memory": 3 * 2**30}
 
 
 def gunicorn_settings() -> dict[str, Any]:
@@ -43,10 +50,35 @@ def gunicorn_settings() -> dict[str, Any]:
     return told
 
 
-def quantity(text: str) -> float:
-    """Read a Kubernetes quantity."""
+def _quantity(text: str) -> tuple[Fraction, str]:
     number, unit = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", text).groups()  # type: ignore[union-attr]  # a bad one fails
-    return float(number) * _UNITS[unit]
+    return Fraction(number) * _UNITS[unit], unit
+
+
+def quantity(text: str) -> float:
+    """Return the value of a Kubernetes quantity."""
+    return float(_quantity(text)[0])
+
+
+def canonical(text: str) -> str:
+    """Return a quantity in the form that the API server stores: the largest unit with a whole number."""
+    value, unit = _quantity(text)
+    units = _BINARY | {"": Fraction(1)} if unit in _BINARY else _DECIMAL
+    largest = max((one for one in units if value % units[one] == 0), key=lambda one: units[one])
+    return f"{value / units[largest]}{largest if value else ''}"
+
+
+def requested(found: Manifests, kind: str, pods: Mapping[str, int], stated: str = "requests") -> float:
+    """Return what all pods request of a resource, or their limits; a workload has one pod unless `pods` says otherwise.
+
+    Initial containers run before the others: a pod needs the largest of them, or the sum of the others.
+    """
+    total = 0.0
+    for work in found.workloads():
+        needs = [sum(quantity(one["resources"][stated][kind]) for one in work.spec["containers"])]
+        needs += [quantity(one["resources"][stated][kind]) for one in work.spec.get("initContainers", [])]
+        total += max(needs) * pods.get(called(work.owner), 1)
+    return total
 
 
 def every_container(found: Manifests) -> Iterator[tuple[Workload, Object, str]]:
@@ -113,7 +145,7 @@ def nobody_gets_a_token(found: Manifests) -> Iterator[str]:
 
 
 def resources_are_stated(found: Manifests) -> Iterator[str]:
-    """Every container says what it needs and what it may use at most, in Kubernetes' own spelling."""
+    """Every container has requests and limits, and no request is above its limit."""
     for _, container, name in every_container(found):
         stated = container.get("resources", {})
         for kind in ("cpu", "memory", "ephemeral-storage"):
@@ -122,10 +154,42 @@ def resources_are_stated(found: Manifests) -> Iterator[str]:
                 yield f"{name}: {kind} has no request or no limit"
             elif quantity(least) > quantity(most):
                 yield f"{name}: {kind} requested {least} is more than its limit {most}"
-            # The server writes 1000m as 1: `kubectl apply` would see a change each time.
-            for amount in (least or "0", most or "0"):
-                if re.fullmatch(r"\d*000m|\d*\.\d+", amount) or not isinstance(amount, str):
-                    yield f"{name}: {kind} {amount} is not in canonical form"
+
+
+def values_are_as_stored(found: Manifests) -> Iterator[str]:
+    """Every value is as the API server stores it; where it stores another, each `kubectl apply` sends a patch."""
+    for thing in found.objects:
+        for path, value in _values(thing):
+            if value is None or (value in ([], {}) and not path.endswith(_EMPTY_IS_KEPT)):
+                yield f"{called(thing)}: {path} is empty, and the server drops it"
+            if re.search(r"\.(requests|limits|hard)\.|\.sizeLimit$", path) and canonical(str(value)) != value:
+                yield f"{called(thing)}: {path} is {value!r}, and not in canonical form"
+    for thing in found.of("Deployment", "StatefulSet"):
+        if "type" not in thing["spec"].get("strategy", thing["spec"].get("updateStrategy", {})):
+            yield f"{called(thing)}: its updates have no type, and the server adds one"
+
+
+#: An empty object has a meaning there: all pods, a folder without settings.
+_EMPTY_IS_KEPT = ("podSelector", "namespaceSelector", "emptyDir")
+
+
+def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield everything within a JSON value, with its path."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield f"{path}.{key}", one
+        yield from _values(one, f"{path}.{key}")
+
+
+def a_small_node_has_room(found: Manifests) -> Iterator[str]:
+    """Everything that runs at a time fits on a node of 2 CPUs, also during an update of every Deployment."""
+    pods = {
+        called(thing): thing["spec"].get("replicas", 1) + thing["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+        for thing in found.of("Deployment")
+    }
+    for kind, room in SMALL_NODE.items():
+        if (sum_of := requested(found, kind, pods)) > room:
+            yield f"all pods request {sum_of:g} {kind}, and there is {room:g}"
 
 
 def images_are_pinned(found: Manifests) -> Iterator[str]:
@@ -152,6 +216,8 @@ def probes_differ_in_meaning(found: Manifests) -> Iterator[str]:
         asked = {kind: probe.get("httpGet", {}).get("path", "") for kind, probe in probes.items()}
         if asked["startup"] != "/healthz":
             yield f"{name}: the startup probe does not ask /healthz"
+        if probes["startup"].get("initialDelaySeconds", 0) < _LISTENS_SECONDS:
+            yield f"{name}: the startup probe asks before the process listens, and every start records a warning"
         if asked["readiness"] != "/readyz":
             yield f"{name}: the readiness probe does not ask /readyz"
         if "tcpSocket" not in probes["liveness"] and asked["liveness"] != "/healthz":
@@ -511,6 +577,7 @@ RULES: list[Rule] = [
     temporary_folders_are_bounded,
     nobody_gets_a_token,
     resources_are_stated,
+    values_are_as_stored,
     images_are_pinned,
     probes_differ_in_meaning,
     each_end_is_graceful,

@@ -193,7 +193,7 @@ def test_a_stream_of_few_small_lines_is_stored_as_it_comes(trio: Trio) -> None:
         for _ in range(6):
             expected = stored() + 1
             yield segment() + b"\n"
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while stored() < expected:
                 assert time.monotonic() < deadline
             time.sleep(0.3)  # all of them take longer than BODY_TIMEOUT, none does
@@ -256,7 +256,7 @@ def test_a_connection_too_many_is_told_so_and_probes_are_still_answered(trio: Tr
         assert "MAX_CONNECTIONS" in refused.json()["detail"]
         assert refused.headers["retry-after"] == "1"
         assert httpx2.get(f"{url}/healthz").status_code == 200
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while httpx2.get(f"{url}/stats").status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)

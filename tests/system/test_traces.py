@@ -31,7 +31,7 @@ def trio(receiver: Receiver, start_shared_trio: Callable[..., Trio]) -> Trio:
 
 
 def of_trace(receiver: Receiver, trace: str, count: int) -> dict[str, Span]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         found = {f"{span.service} {span.name}": span for span in receiver.spans if span.trace == trace}
         if len(found) >= count:

@@ -21,8 +21,15 @@ ALICE = {"user": "alice", "token": "very-secret"}
 
 
 @pytest.fixture(scope="module")
-def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
-    return start_shared_trio({"MAX_SIZE": "20kB"})
+def started(start_shared_trio: Callable[..., Trio]) -> tuple[Trio, str]:
+    """Start the trio; return it with the log of its start."""
+    trio = start_shared_trio({"MAX_SIZE": "20kB"})
+    return trio, (trio.home / "services.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def trio(started: tuple[Trio, str]) -> Trio:
+    return started[0]
 
 
 def script(trio: Trio, name: str, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -119,13 +126,13 @@ def test_the_token_is_in_no_log_answer_or_file(trio: Trio) -> None:
     assert "frozen by alice" in (trio.home / "services.log").read_text()
 
 
-def test_the_gateway_runs_under_fastapis_own_command(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio(tiers=2)
+def test_the_gateway_runs_under_fastapis_own_command(trio: Trio) -> None:
+    logic = next(service.url for service in trio.services if service.name == "dslogic")
     port = free_ports().api
     command = [sys.executable, "-m", "fastapi", "run", "glitchflow_api/main.py", "--port", str(port)]
     log = trio.home / "gateway.log"
     with log.open("wb") as output:
-        environment = {**os.environ, "DS_BURL": trio.url, "WEB_CONCURRENCY": "auto"}
+        environment = {**os.environ, "DS_BURL": logic, "WEB_CONCURRENCY": "auto"}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
@@ -205,12 +212,10 @@ def test_the_supervisor_stops_all_cleanly(supervised: Supervised, tmp_path: Path
     assert (tmp_path / "home" / "appdata" / "log" / "LogStream.json").exists()
 
 
-def test_a_start_says_nothing_of_tiers_that_are_not_there_yet(tmp_path: Path) -> None:
-    said = tmp_path / "log"
-    with said.open("wb") as log, Trio(tmp_path / "home", free_ports(), output=log):
-        pass
-    assert '"event":"open"' in said.read_text()
-    assert "request-failed" not in said.read_text()
+def test_a_start_says_nothing_of_tiers_that_are_not_there_yet(started: tuple[Trio, str]) -> None:
+    _, said = started
+    assert '"event":"open"' in said
+    assert "request-failed" not in said
 
 
 def run_with(home: Path, **ports: str) -> subprocess.CompletedProcess[str]:

@@ -71,6 +71,25 @@ class Kubectl:
         """Wait until a workload runs as described."""
         self.run("rollout", "status", workload, f"--timeout={seconds:.0f}s", seconds=seconds + 30)
 
+    def evict(self, pod: str, *, seconds: float = 180.0) -> None:
+        """Evict a pod by the Eviction API, as a drain does.
+
+        Raises:
+            KubectlFailed: the API refuses for another reason than a used-up disruption budget, or until the time is up.
+
+        """
+        order = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": self.namespace}}
+        route = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        end = time.monotonic() + seconds
+        while True:
+            done = self.try_run("create", f"--raw={route}", "--filename=-", given=json.dumps(order))
+            if done.returncode == 0:
+                return
+            # A disruption budget that is used up rejects the eviction, and a drain retries.
+            if "disruption budget" not in done.stderr or time.monotonic() > end:
+                raise KubectlFailed(f"evicting {pod}: {done.stderr.strip()}")
+            time.sleep(2)
+
     def execute(self, pod: str, command: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
         """Run a command in a pod."""
         return self.try_run("exec", pod, "--", *command, seconds=seconds)

@@ -53,19 +53,6 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
             *({"name": f"{hop}-secret", "files": [f"secret={hop}.secret"], **_NAMED} for hop in HOPS),
         ],
         "patches": [
-            # Small requests: five pods of each tier fit on a small machine.
-            {
-                "target": {"kind": "Deployment|StatefulSet"},
-                "patch": json.dumps(
-                    [
-                        {
-                            "op": "replace",
-                            "path": "/spec/template/spec/containers/0/resources/requests",
-                            "value": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "16Mi"},
-                        }
-                    ]
-                ),
-            },
             # The test starts the pipeline itself.
             {
                 "target": {"kind": "CronJob", "name": "pipeline"},

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tools.cluster_test.contract import check_contract
-from tools.cluster_test.errors import KubectlFailed, StepFailed
+from tools.cluster_test.errors import StepFailed
 from tools.cluster_test.gateway import Gateway
+from tools.cluster_test.objects import changes
 from tools.cluster_test.pusher import Ledger, Pusher
 
 #: The first version in which preStop's `sleep` and pod failure policies are stable.
@@ -118,15 +119,17 @@ def a_dry_run_on_the_server_is_clean(trial: Trial) -> str:
 
 
 def applying_twice_changes_nothing(trial: Trial) -> str:
-    """Apply the overlay again."""
-    lines = trial.kubectl.run("apply", f"--kustomize={trial.folder}").splitlines()
-    changed = [line for line in lines if not line.endswith(" unchanged")]
-    if changed:
-        raise StepFailed(f"changed: {'; '.join(changed)}")
-    difference = trial.kubectl.try_run("diff", f"--kustomize={trial.folder}")
+    """Apply the overlay again, and compare the objects before and after."""
+    overlay = f"--kustomize={trial.folder}"
+    before = trial.kubectl.read("get", overlay)["items"]
+    trial.kubectl.run("apply", overlay)
+    after = trial.kubectl.read("get", overlay)["items"]
+    if changed := changes(before, after):
+        raise StepFailed("; ".join(changed))
+    difference = trial.kubectl.try_run("diff", overlay)
     if difference.returncode:
         raise StepFailed(f"kubectl diff: {(difference.stdout or difference.stderr)[:300]}")
-    return f"{len(lines)} objects unchanged, no difference"
+    return f"{len(after)} objects as before, no difference"
 
 
 def _must_be_clean(done: Any) -> None:
@@ -297,7 +300,7 @@ def evicted(trial: Trial, tier: Tier) -> str:
 
     def evict() -> None:
         for pod in _running(trial, tier):
-            _evict(trial, pod["metadata"]["name"])
+            trial.kubectl.evict(pod["metadata"]["name"])
             _wait_gone(trial, tier, pod["metadata"]["uid"])
             trial.kubectl.wait_rollout(tier.workload)
 
@@ -307,21 +310,6 @@ def evicted(trial: Trial, tier: Tier) -> str:
 def _running(trial: Trial, tier: Tier) -> list[dict[str, Any]]:
     """Return a tier's pods without those that are terminating."""
     return [pod for pod in trial.kubectl.pods(tier.name) if "deletionTimestamp" not in pod["metadata"]]
-
-
-def _evict(trial: Trial, pod: str, seconds: float = 180.0) -> None:
-    space = trial.kubectl.namespace
-    order = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": space}}
-    route = f"/api/v1/namespaces/{space}/pods/{pod}/eviction"
-    end = time.monotonic() + seconds
-    while True:
-        done = trial.kubectl.try_run("create", f"--raw={route}", "--filename=-", given=json.dumps(order))
-        if done.returncode == 0:
-            return
-        # A disruption budget that is used up rejects the eviction, and a drain retries.
-        if "disruption budget" not in done.stderr or time.monotonic() > end:
-            raise KubectlFailed(f"evicting {pod}: {done.stderr.strip()}")
-        time.sleep(2)
 
 
 def _wait_gone(trial: Trial, tier: Tier, uid: str, seconds: float = 180.0) -> None:
