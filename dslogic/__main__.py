@@ -1,7 +1,7 @@
-"""`python -m dslogic [OPTION]...`: dslogic under gunicorn, with gunicorn's options such as `-b 127.0.0.1:5000`.
+"""`python -m dslogic [OPTION]...`: run gunicorn as the original does, with its options such as `-b 127.0.0.1:5000`.
 
-The same as `gunicorn -c dslogic/gunicorn.conf.py "dslogic.app:create_app('default')"`, except that two variables are
-ignored. They mean nothing to dslogic, but gunicorn fails, before it reads its configuration, if their values are wrong.
+Two variables are removed from the environment first. They mean nothing to dslogic, but gunicorn fails, before it reads
+its configuration, if their values are not valid.
 """
 
 import os
@@ -10,14 +10,12 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run gunicorn until SIGTERM or SIGINT."""
+    """Replace this process with gunicorn."""
     for name in ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS"):
         os.environ.pop(name, None)
-    from gunicorn.app.wsgiapp import run  # noqa: PLC0415 (it reads the environment)
-
     configuration = str(Path(__file__).with_name("gunicorn.conf.py"))
-    sys.argv[1:1] = ["-c", configuration, "dslogic.app:create_app('default')"]
-    run(prog="python -m dslogic")
+    gunicorn = [sys.executable, "-m", "gunicorn", "-c", configuration, "dslogic.app:create_app('default')"]
+    os.execv(sys.executable, [*gunicorn, *sys.argv[1:]])  # noqa: S606 (no shell is wanted)
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def test_the_supervisor_stops_all_cleanly(supervised: Supervised, tmp_path: Path
     process, url = supervised()
     httpx2.post(f"{url}/streamdata", content=segment_body(1), headers=JSON)
     services = children_of(process)
-    assert set(services) == {"databuffer", "dslogic", "glitchflow_api"}
+    assert set(services) == {"databuffer", "gunicorn", "glitchflow_api"}
     process.send_signal(stop)
     _, output = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -259,7 +259,7 @@ def test_a_port_that_cannot_be_used_is_named(tmp_path: Path, ports: dict[str, st
     assert (done.returncode, done.stderr) == (1, said)
 
 
-@pytest.mark.parametrize("victim", ["databuffer", "dslogic", "glitchflow_api"])
+@pytest.mark.parametrize("victim", ["databuffer", "gunicorn", "glitchflow_api"])
 def test_a_dying_service_takes_the_rest_down(supervised: Supervised, victim: str) -> None:
     process, _ = supervised()
     services = children_of(process)
