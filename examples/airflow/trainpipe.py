@@ -79,7 +79,7 @@ POD = {
                 "command": ["python", "-m", "preproc"],
                 "env": [{"name": "MPLCONFIGDIR", "value": "/tmp/matplotlib"}],  # noqa: S108 (the container's)
                 "resources": {
-                    "requests": {"cpu": "1", "memory": "512Mi", "ephemeral-storage": "64Mi"},
+                    "requests": {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "64Mi"},
                     "limits": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "1Gi"},
                 },
                 "securityContext": {

@@ -123,7 +123,7 @@ async def test_bodies_beyond_what_may_be_in_memory_are_refused_until_others_are_
     def answers_later(talk: Talk) -> None:
         talk.request()
         answering.wait(20)
-        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        talk.say(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
 
     async def large() -> Message:
         return {"type": "http.request", "body": b"." * 100, "more_body": False}
