@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +22,7 @@ from databuffer.storage.clock import unix_ns
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
-from databuffer.storage.volume import BatchMark
+from databuffer.storage.volume import BatchMark, archive_time
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, batch_digest, entry_of
 from gwwire.problems import ProblemError
@@ -130,8 +129,7 @@ def _import_archive(store: Store, folder: Path) -> None:
 
 
 def _archive_row(batch: str, folder: Path, segments: list[ManifestEntry], manifest: Manifest | None) -> BatchRow:
-    archived = datetime.strptime(folder.name[:16], "%Y-%m-%d %H %M").replace(tzinfo=UTC)
-    archived_ns = int(archived.timestamp()) * 10**9
+    archived_ns = int(archive_time(folder.name).timestamp()) * 10**9
     return BatchRow(
         id=batch,
         state=BatchState.ARCHIVED,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +27,7 @@ from gwservice.atomic import sync as sync_folder
 log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
+_LARGEST_NUMBER = 2**62  # a time in the year 2116; the catalog's columns have 64 bits
 _PROBE = ".probe"
 #: The least that must be free, in bytes and inodes, before a probe has to find out whether a segment can be stored.
 PROBE_SIZE = 64 * 1024
@@ -246,7 +247,7 @@ class Volume:
     def number(self, name: str) -> int | None:
         """Return the number in a segment's file name, or None if the name is not a segment's."""
         match = self._segment_name.fullmatch(name)
-        return int(match[1]) if match else None
+        return number if match and (number := int(match[1])) < _LARGEST_NUMBER else None
 
     def staging_path(self) -> str:
         """Return the path of a new file outside the batches; a `Path` would cost more than the file's write."""
@@ -283,7 +284,7 @@ class Volume:
         """Return the segment files of a folder and their sizes in bytes, in the order they were stored."""
         with volume_errors(), os.scandir(folder) as entries:
             found = [
-                (number, entry.name, entry.stat().st_size)
+                (number, entry.name, _size(entry))
                 for entry in entries
                 if (number := self.number(entry.name)) is not None
             ]
@@ -341,7 +342,7 @@ class Volume:
     def archives(self) -> list[Path]:
         """Return the folders of archived batches, the oldest first."""
         with volume_errors():
-            return sorted(path for path in self.root.iterdir() if _ARCHIVE_NAME.fullmatch(path.name) and path.is_dir())
+            return sorted(path for path in self.root.iterdir() if _is_archive_name(path.name) and path.is_dir())
 
     def advance(self) -> None:
         """Rename the folder of the next batch to the data folder, which must not exist."""
@@ -382,3 +383,23 @@ class Volume:
     def mark_file(self, folder: Path) -> Path:
         """Return the path of the file with the mark of the batch in a folder."""
         return self.root / f".{folder.name}.batch.json"
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """Return the size of a file in bytes, or 0 for a link without a target."""
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def archive_time(name: str) -> datetime:
+    """Return the time in the name of an archive, or raise ValueError."""
+    return datetime.strptime(name[:16], "%Y-%m-%d %H %M").replace(tzinfo=UTC)
+
+
+def _is_archive_name(name: str) -> bool:
+    try:
+        return bool(_ARCHIVE_NAME.fullmatch(name) and archive_time(name))
+    except ValueError:  # the name is not a time
+        return False

@@ -1,19 +1,26 @@
+import errno
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from databuffer.app import create_store
 from databuffer.buffer import Buffer
-from databuffer.errors import NotHolder
+from databuffer.errors import NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.recovery import recover
 from gwwire.datastore import FreezeOrder
-from gwwire.public import DatastoreState, Stats, ThawOrder
+from gwwire.public import BatchState, DatastoreState, Stats, ThawOrder
 from gwwire.segment import InvalidSegment
 from tests.support.segments import segment_body
 
@@ -260,3 +267,32 @@ async def check_readable(buffer: Buffer, batch: str) -> None:
     assert sum(count for channel in coverage.channels for _, _, count in channel.spans) == len(rows)
     for answer in (await buffer.queries.overview(), coverage):  # JSON has no infinity
         assert msgspec.json.decode(msgspec.json.encode(answer), type=type(answer)) == answer
+
+
+def number_too_large(settings: BufferSettings) -> None:
+    (settings.DATAROOT / f"gwb{'9' * 26}.json").write_bytes(segment_body(7))
+
+
+def link_without_target(settings: BufferSettings) -> None:
+    (settings.DATAROOT / "gwb5.json").symlink_to("/nowhere")
+
+
+def folder_that_is_not_an_archive(settings: BufferSettings) -> None:
+    (settings.DTVOLROOT / "2026-13-45 99 99").mkdir()
+
+
+def state_that_is_a_folder(settings: BufferSettings) -> None:
+    shutil.rmtree(settings.DTVOLROOT)
+    shutil.rmtree(settings.ADMROOT)
+    (settings.ADMROOT / settings.DSST).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "leave", [number_too_large, link_without_target, folder_that_is_not_an_archive, state_that_is_a_folder]
+)
+async def test_foreign_files_do_not_stop_a_start(
+    open_buffer: OpenBuffer, used: BufferSettings, leave: Callable[[BufferSettings], None]
+) -> None:
+    leave(used)
+    stored = (await open_buffer()).queries.stats.n_itm
+    assert stored == (0 if leave is state_that_is_a_folder else 3)
