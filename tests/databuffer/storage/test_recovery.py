@@ -296,3 +296,28 @@ async def test_foreign_files_do_not_stop_a_start(
     leave(used)
     stored = (await open_buffer()).queries.stats.n_itm
     assert stored == (0 if leave is state_that_is_a_folder else 3)
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"opened": "yesterday"},
+        {"sealed": "2026-11-20T23:41:00"},
+        {"segments": lambda entries: [*entries, entries[0]]},
+        {"segments": lambda entries: [{**entries[0], "size": 2**63}, *entries[1:]]},
+    ],
+)
+async def test_an_archive_with_a_manifest_of_impossible_values_is_read_from_its_files(
+    open_buffer: OpenBuffer, used: BufferSettings, altered: dict[str, Any]
+) -> None:
+    buffer = await open_buffer()
+    folder = (await buffer.batches.flush()).folder
+    await buffer.close()
+    assert folder
+    manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+    changes = {name: value(manifest[name]) if callable(value) else value for name, value in altered.items()}
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest | changes))
+    shutil.rmtree(used.ADMROOT)
+    buffer = await open_buffer()
+    [archive] = [batch for batch in await buffer.queries.batches() if batch.state is BatchState.ARCHIVED]
+    assert archive.n_itm == 3
