@@ -102,14 +102,22 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     for name in sorted(folders.keys() - known.keys()):
         add = partial(_import_archive, store, folders[name])
         yield Finding(f"archive {name!r} is not in the catalog", "added", add)
+    mark = store.volume.mark(store.current.folder) if store.current.folder.exists() else None
     for name in sorted(known.keys() - folders.keys()):
-        drop = partial(_drop_archive, store, known[name].id)
-        yield Finding(f"archive {name!r} is in the catalog, but not on the volume", "dropped", drop)
+        row, what = known[name], f"archive {name!r} is in the catalog, but not on the volume"
+        if mark and row.opened >= mark.opened:  # the segments are lost; otherwise the archive was moved away
+            what, remedy = f"{what}, which was restored from before it", "dropped with its Idempotency-Keys"
+            yield Finding(what, remedy, partial(_drop_archive, store, row.id, is_lost=True))
+        else:
+            yield Finding(what, "dropped", partial(_drop_archive, store, row.id))
 
 
-def _drop_archive(store: Store, batch: str) -> None:
+def _drop_archive(store: Store, batch: str, *, is_lost: bool = False) -> None:
     store.catalog.ledger.drop_verification(batch)
-    store.catalog.batches.drop(batch)
+    if is_lost:
+        _forget(store, batch)
+    else:
+        store.catalog.batches.drop(batch)
 
 
 def _import_archive(store: Store, folder: Path) -> None:
@@ -299,7 +307,7 @@ def _missing_batches(store: Store) -> Iterator[Finding]:
 
 
 def _forget(store: Store, batch: str) -> None:
-    """Delete a batch that was lost while it was open, and the keys of segments that were lost with it."""
+    """Delete a batch that was lost, and the keys of the segments that were lost with it."""
     store.catalog.segments.remove(batch, store.catalog.segments.sizes(batch))
     store.catalog.batches.drop(batch)
 

@@ -321,3 +321,25 @@ async def test_an_archive_with_a_manifest_of_impossible_values_is_read_from_its_
     buffer = await open_buffer()
     [archive] = [batch for batch in await buffer.queries.batches() if batch.state is BatchState.ARCHIVED]
     assert archive.n_itm == 3
+
+
+async def test_segments_lost_with_an_older_volume_are_stored_when_they_are_sent_again(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    first = await buffer.ingest.append(segment_body(1), "key 1")
+    await buffer.close()
+    older = shutil.copytree(settings.DTVOLROOT, settings.DTVOLROOT.with_name("older"))
+    buffer = await open_buffer()
+    await buffer.ingest.append(segment_body(2), "key 2")
+    await buffer.batches.flush()
+    await buffer.ingest.append(segment_body(3), "key 3")
+    await buffer.batches.flush()
+    await buffer.close()
+    shutil.rmtree(settings.DTVOLROOT)
+    older.rename(settings.DTVOLROOT)
+    buffer = await open_buffer()
+    again = [await buffer.ingest.append(segment_body(number), f"key {number}") for number in (1, 2, 3)]
+    assert again[0].name == first.name
+    assert sorted(each.name for each in again) == await buffer.queries.names()
+    await check_agreement(buffer, settings)
