@@ -123,7 +123,8 @@ def _drop_archive(store: Store, batch: str, *, is_lost: bool = False) -> None:
 def _import_archive(store: Store, folder: Path) -> None:
     manifest = _readable_manifest(folder)
     row = store.catalog.batches.get(manifest.batch) if manifest else None
-    if manifest and row and row.state is not BatchState.ARCHIVED:
+    is_open = row is not None and row.id in _open_ids(store)  # an older copy of it was restored
+    if manifest and row and row.state is not BatchState.ARCHIVED and not is_open:
         # The batch was archived right before a crash; the catalog may have lost some segments in a power cut.
         known = store.catalog.segments.sizes(row.id)
         _add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
@@ -299,11 +300,15 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
 
 
 def _missing_batches(store: Store) -> Iterator[Finding]:
-    slots = [slot for slot in (store.current, store.next) if slot.folder.exists()]
-    present = {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
+    present = _open_ids(store)
     for row in store.catalog.batches.all():
         if row.state is not BatchState.ARCHIVED and row.id not in present:
             yield Finding(f"batch {row.id} is not on the volume", "dropped", partial(_forget, store, row.id))
+
+
+def _open_ids(store: Store) -> set[str]:
+    slots = [slot for slot in (store.current, store.next) if slot.folder.exists()]
+    return {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
 
 
 def _forget(store: Store, batch: str) -> None:

@@ -343,3 +343,28 @@ async def test_segments_lost_with_an_older_volume_are_stored_when_they_are_sent_
     assert again[0].name == first.name
     assert sorted(each.name for each in again) == await buffer.queries.names()
     await check_agreement(buffer, settings)
+
+
+async def test_an_archive_of_a_batch_whose_older_copy_was_restored_is_kept_beside_it(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    backup = used.DTVOLROOT.parent.with_name("backup")
+    shutil.copytree(used.DATAROOT, backup / "data")
+    shutil.copytree(used.ADMROOT, backup / "adm")
+    mark = used.DTVOLROOT / ".data.batch.json"
+    kept = mark.read_bytes()
+    buffer = await open_buffer()
+    await buffer.ingest.append(segment_body(4))
+    await buffer.batches.flush()
+    await buffer.close()
+    for folder, name in ((used.DATAROOT, "data"), (used.ADMROOT, "adm")):
+        shutil.rmtree(folder)
+        shutil.copytree(backup / name, folder)
+    mark.write_bytes(kept)
+    for _ in range(2):
+        caplog.clear()
+        buffer = await open_buffer()
+        states = {batch.state: batch.n_itm for batch in await buffer.queries.batches()}
+        assert states == {BatchState.ARCHIVED: 4, BatchState.OPEN: 3}
+        await buffer.close()
+    assert "repaired" not in caplog.text
