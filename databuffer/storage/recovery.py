@@ -5,6 +5,7 @@ frozen if there is a manifest with a holder in its folder. No stored file is del
 `quarantine/`. A start-up compares what may have changed since the last clean stop; `fsck` reads every byte.
 """
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PORTION = 1000
+_BAD_FILE = {errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENOENT}
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _leftovers(store: Store) -> Iterator[Finding]:
 
 def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
-    mark, manifest = store.volume.mark(slot.folder), _readable_manifest(slot.folder)
+    mark, manifest = store.volume.mark(slot.folder), _manifest(slot)
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
@@ -235,7 +237,7 @@ def _held(store: Store) -> Description:
     If the manifest is missing, a freeze that Dsstat.json states was cut short, or is that of another batch, unless the
     catalog says of this batch that it is frozen, or knows no batch that could be meant.
     """
-    written, manifest = store.metadata.read_description() or OPERATIONAL, _readable_manifest(store.current.folder)
+    written, manifest = store.metadata.read_description() or OPERATIONAL, _manifest(store.current)
     if manifest and manifest.holder:
         is_known = written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
         return written if is_known else Description(DatastoreState.FROZEN, manifest.holder)
@@ -283,6 +285,7 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
         try:
             new.append(entry_of(name, store.volume.read(slot.folder / name)))
         except ProblemError as problem:
+            _check_reachable(problem)
             yield _untrustworthy(store, slot, name, problem.detail)
     if new:
         named = ", ".join(entry.name for entry in new[:3]) + (", …" if len(new) > 3 else "")  # noqa: PLR2004 (some)
@@ -324,10 +327,17 @@ def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[
             continue
         try:
             altered = entry_of(row.name, store.volume.read(slot.folder / row.name)).sha256 != row.sha256
-        except ProblemError:
+        except ProblemError as problem:
+            _check_reachable(problem)
             altered = True
         if altered:
             yield _untrustworthy(store, slot, row.name, "its bytes are not those that were stored")
+
+
+def _check_reachable(problem: ProblemError) -> None:
+    """Raise the problem of reading a file again if it says nothing of the file's bytes: the file stays in place."""
+    if isinstance(problem.__cause__, OSError) and problem.__cause__.errno not in _BAD_FILE:
+        raise problem
 
 
 def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
@@ -364,7 +374,7 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
 
 def _seals(store: Store) -> Iterator[Finding]:
     """Make manifest and catalog follow the state."""
-    current, manifest = store.load(store.current), _readable_manifest(store.current.folder)
+    current, manifest = store.load(store.current), _manifest(store.current)
     row = store.catalog.batches.get(current.id)
     description = store.metadata.read_description() or OPERATIONAL
     path = store.current.folder / MANIFEST
@@ -381,6 +391,15 @@ def _seals(store: Store) -> Iterator[Finding]:
     elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
         note = partial(store.note_seal, current, manifest)
         yield Finding("the batch was not frozen in the catalog", "it is now", note)
+
+
+def _manifest(slot: Slot) -> Manifest | None:
+    """Return the manifest of a batch that is not archived, or None if it is missing or malformed."""
+    try:
+        return read_manifest(slot.folder)
+    except VolumeFailed as problem:
+        _check_reachable(problem)
+        return None
 
 
 def _readable_manifest(folder: Path) -> Manifest | None:

@@ -368,3 +368,29 @@ async def test_an_archive_of_a_batch_whose_older_copy_was_restored_is_kept_besid
         assert states == {BatchState.ARCHIVED: 4, BatchState.OPEN: 3}
         await buffer.close()
     assert "repaired" not in caplog.text
+
+
+async def test_segments_that_cannot_be_reached_stay_where_they_are(
+    open_buffer: OpenBuffer, used: BufferSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = truth(used)
+    shutil.rmtree(used.ADMROOT)
+    with monkeypatch.context() as patch, closing(create_store(used)) as store:
+        patch.setattr(Path, "read_bytes", unreadable(Path.read_bytes, errno.EACCES))
+        with pytest.raises(VolumeFailed, match=r"Permission denied: .*gwb"):
+            list(recover(store))
+    assert truth(used) == stored
+    buffer = await open_buffer()
+    await check_agreement(buffer, used)
+    assert buffer.queries.stats.n_itm == 3
+
+
+def unreadable(read: Callable[[Path], bytes], code: int) -> Callable[[Path], bytes]:
+    """Return a `Path.read_bytes` that fails for segments."""
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name.startswith("gwb"):
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path)
+
+    return read_bytes
