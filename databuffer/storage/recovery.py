@@ -25,7 +25,7 @@ from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
 from databuffer.storage.volume import BatchMark, archive_time
 from gwwire.datastore import Description
-from gwwire.manifest import MANIFEST, batch_digest, entry_of
+from gwwire.manifest import MANIFEST, batch_digest, entry_of, wrong_totals
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
 
@@ -378,6 +378,8 @@ def _seals(store: Store) -> Iterator[Finding]:
     row = store.catalog.batches.get(current.id)
     description = store.metadata.read_description() or OPERATIONAL
     path = store.current.folder / MANIFEST
+    if manifest and any(wrong_totals(manifest)):  # it was altered; it froze the batch all the same
+        manifest = None
     if manifest is None and path.exists():
         set_aside = partial(store.volume.set_aside, path, "is not a manifest")
         yield Finding("the manifest of the current batch could not be read", "moved to quarantine", set_aside)

@@ -10,6 +10,7 @@ from databuffer.__main__ import main
 from databuffer.buffer import Buffer
 from databuffer.errors import BufferFrozen, NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings
+from databuffer.storage.manifest import differences, read_manifest
 from gwwire.datastore import FreezeOrder
 from gwwire.public import ThawOrder
 from tests.support.segments import segment_body
@@ -272,3 +273,22 @@ async def test_fsck_of_a_folder_that_does_not_exist_fails_and_creates_nothing(
         assert main(arguments) == 1
         assert capsys.readouterr().err == f"databuffer: fsck: DTVOLROOT {environment.DTVOLROOT} is not a folder\n"
     assert not environment.DTVOLROOT.exists()
+
+
+async def test_an_altered_manifest_of_a_frozen_batch_is_written_anew_for_its_holder_and_kept(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    frozen = await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    path = settings.DATAROOT / "MANIFEST.json"
+    manifest = read_manifest(settings.DATAROOT)
+    altered = path.read_bytes().replace(manifest.segments[0].sha256.encode(), b"0" * 64)
+    path.write_bytes(altered)
+    lose_state(settings)
+    buffer = await open_buffer()
+    overview = await buffer.queries.overview()
+    assert (overview.state, overview.holder, overview.digest) == ("FROZEN", "alice", frozen.digest)
+    assert (settings.DTVOLROOT / "quarantine" / "MANIFEST.json").read_bytes() == altered
+    assert not list(differences(settings.DATAROOT, read_manifest(settings.DATAROOT)))
