@@ -144,6 +144,11 @@ class Store:
             ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
             for row in self.catalog.segments.find(SegmentFilter(batch=batch.id, limit=-1))
         ]
+        if len(entries) != batch.stats.n_itm:  # somebody else changed the catalog
+            raise VolumeFailed(
+                f"the catalog has {len(entries)} of {batch.stats.n_itm} segments: it was changed while the buffer ran",
+                retry_after=1,
+            )
         opened, sealed = utc_text(batch.mark.opened), utc_text(now)
         manifest = seal(batch=batch.id, opened=opened, sealed=sealed, holder=holder, segments=entries)
         self.volume.put_file(batch.slot.folder, MANIFEST, encode_manifest(manifest))

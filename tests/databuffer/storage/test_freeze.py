@@ -1,7 +1,10 @@
 """The manifest on the data volume decides whether the batch is frozen, and names its holder."""
 
+import os
 import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -292,3 +295,21 @@ async def test_an_altered_manifest_of_a_frozen_batch_is_written_anew_for_its_hol
     assert (overview.state, overview.holder, overview.digest) == ("FROZEN", "alice", frozen.digest)
     assert (settings.DTVOLROOT / "quarantine" / "MANIFEST.json").read_bytes() == altered
     assert not list(differences(settings.DATAROOT, read_manifest(settings.DATAROOT)))
+
+
+@pytest.mark.parametrize("order", ["freeze", "flush"])
+async def test_segments_that_a_catalog_changed_by_others_lacks_are_in_the_manifest(
+    open_buffer: OpenBuffer, settings: BufferSettings, order: str
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2)
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM segments")
+    await store(buffer, 3)
+    seal = buffer.batches.flush if order == "flush" else lambda: buffer.batches.freeze(ALICE)
+    with pytest.raises(VolumeFailed, match=r"the catalog has 1 of 3 segments"):
+        await seal()
+    await seal()
+    [path] = settings.DTVOLROOT.glob("*/MANIFEST.json")
+    assert read_manifest(path.parent).n_itm == 3
+    assert not list(differences(path.parent, read_manifest(path.parent)))
