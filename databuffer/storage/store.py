@@ -1,6 +1,7 @@
 """Steps that change more than one of volume, state files, log and catalog, in an order that survives a crash."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -80,7 +81,7 @@ class Store:
                 make_folder(folder)
         self.metadata.drop_unfinished()
         for slot in (self.current, self.next):
-            make_room(slot.log.path)
+            make_room(slot.log.path, os.R_OK | os.W_OK)
             make_room(self.volume.mark_file(slot.folder))
         self.catalog.open(thorough=thorough)
 

@@ -127,11 +127,13 @@ class Space:
         return f"{self.free:,} bytes{inodes} are free"
 
 
-def obstacle(path: Path) -> str | None:
-    """Return why an existing path cannot be used as a file that is read and written, or None."""
+def obstacle(path: Path, mode: int = os.R_OK | os.W_OK) -> str | None:
+    """Return why an existing path cannot be used as a file that is read and written, or None; `mode`: other access."""
     if not path.is_file():
         return "it is not a file"
-    return None if os.access(path, os.R_OK | os.W_OK) else "it cannot be read and written"
+    if os.access(path, mode):
+        return None
+    return "it cannot be read and written" if mode & os.W_OK else "it cannot be read"
 
 
 def move_aside(path: Path) -> Path:
@@ -144,9 +146,9 @@ def move_aside(path: Path) -> Path:
     return target
 
 
-def make_room(path: Path) -> None:
-    """Move aside what is at the path of a file and is not one."""
-    if os.path.lexists(path) and (reason := obstacle(path)):
+def make_room(path: Path, mode: int = os.R_OK) -> None:
+    """Move aside what is at the path of a file and cannot be used; to replace a file, it need not be writable."""
+    if os.path.lexists(path) and (reason := obstacle(path, mode)):
         log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
 
 

@@ -313,3 +313,18 @@ async def test_segments_that_a_catalog_changed_by_others_lacks_are_in_the_manife
     [path] = settings.DTVOLROOT.glob("*/MANIFEST.json")
     assert read_manifest(path.parent).n_itm == 3
     assert not list(differences(path.parent, read_manifest(path.parent)))
+
+
+async def test_a_holder_can_thaw_though_files_that_are_only_replaced_cannot_be_written_to(
+    open_buffer: OpenBuffer, settings: BufferSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1)
+    await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    names, access = {settings.ADMFNM, settings.DSST, ".data.batch.json"}, os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: access(path, mode) and not (mode & os.W_OK and Path(path).name in names)
+    )
+    buffer = await open_buffer()
+    assert await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
