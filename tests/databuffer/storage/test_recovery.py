@@ -385,6 +385,20 @@ async def test_segments_that_cannot_be_reached_stay_where_they_are(
     assert buffer.queries.stats.n_itm == 3
 
 
+async def test_a_buffer_of_another_volume_does_not_take_the_catalog(
+    open_buffer: OpenBuffer, settings: BufferSettings, tmp_path: Path
+) -> None:
+    buffer = await open_buffer()
+    await buffer.ingest.append(segment_body(1))
+    other = settings.model_copy(update={"DTVOLROOT": tmp_path / "other", "DATAROOT": tmp_path / "other" / "data"})
+    other.DATAROOT.mkdir(parents=True)
+    with closing(create_store(other)) as store, pytest.raises(VolumeFailed, match=r"another buffer works on .*ADMROOT"):
+        list(recover(store))
+    assert (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).stats.n_itm == 1
+    await buffer.close()
+    await open_buffer()
+
+
 def unreadable(read: Callable[[Path], bytes], code: int) -> Callable[[Path], bytes]:
     """Return a `Path.read_bytes` that fails for segments."""
 
