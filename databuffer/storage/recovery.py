@@ -33,6 +33,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PORTION = 1000
+_LATEST = 2**63 - 1
 _BAD_FILE = {errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENOENT}
 
 
@@ -351,12 +352,17 @@ def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
 def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
     for start in range(0, len(entries), _PORTION):
         rows = [
-            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, store.volume.number(e.name) or 0)
+            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, _stored_at(store, e.name))
             for e in entries[start : start + _PORTION]
         ]
         store.catalog.segments.add(batch, rows, recovered=recovered)
         if start and start % (10 * _PORTION) == 0:
             log.info("read %d of %d segments into the catalog", start, len(entries))
+
+
+def _stored_at(store: Store, name: str) -> int:
+    """Return the time in a file name in nanoseconds of Unix time, or the latest that the catalog can hold."""
+    return min(store.volume.number(name) or 0, _LATEST)
 
 
 def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
@@ -365,8 +371,7 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
     if list(entries) == list(sizes) and slot.log.content().count(b"\n") == len(entries):
         return
     matching = [
-        entries.get(name) or stored_entries([(name, size)], store.volume.number(name) or 0)[0]
-        for name, size in sizes.items()
+        entries.get(name) or stored_entries([(name, size)], _stored_at(store, name))[0] for name, size in sizes.items()
     ]
     replaced = partial(slot.log.replace, matching)
     yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", "written anew", replaced)

@@ -27,7 +27,6 @@ from gwservice.atomic import sync as sync_folder
 log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
-_LARGEST_NUMBER = 2**62  # a time in the year 2116; the catalog's columns have 64 bits
 _PROBE = ".probe"
 #: The least that must be free, in bytes and inodes, before a probe has to find out whether a segment can be stored.
 PROBE_SIZE = 64 * 1024
@@ -249,7 +248,7 @@ class Volume:
     def number(self, name: str) -> int | None:
         """Return the number in a segment's file name, or None if the name is not a segment's."""
         match = self._segment_name.fullmatch(name)
-        return number if match and (number := int(match[1])) < _LARGEST_NUMBER else None
+        return int(match[1]) if match else None
 
     def staging_path(self) -> str:
         """Return the path of a new file outside the batches; a `Path` would cost more than the file's write."""

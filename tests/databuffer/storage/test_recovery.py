@@ -269,10 +269,6 @@ async def check_readable(buffer: Buffer, batch: str) -> None:
         assert msgspec.json.decode(msgspec.json.encode(answer), type=type(answer)) == answer
 
 
-def number_too_large(settings: BufferSettings) -> None:
-    (settings.DATAROOT / f"gwb{'9' * 26}.json").write_bytes(segment_body(7))
-
-
 def link_without_target(settings: BufferSettings) -> None:
     (settings.DATAROOT / "gwb5.json").symlink_to("/nowhere")
 
@@ -287,15 +283,30 @@ def state_that_is_a_folder(settings: BufferSettings) -> None:
     (settings.ADMROOT / settings.DSST).mkdir(parents=True)
 
 
-@pytest.mark.parametrize(
-    "leave", [number_too_large, link_without_target, folder_that_is_not_an_archive, state_that_is_a_folder]
-)
+@pytest.mark.parametrize("leave", [link_without_target, folder_that_is_not_an_archive, state_that_is_a_folder])
 async def test_foreign_files_do_not_stop_a_start(
     open_buffer: OpenBuffer, used: BufferSettings, leave: Callable[[BufferSettings], None]
 ) -> None:
     leave(used)
     stored = (await open_buffer()).queries.stats.n_itm
     assert stored == (0 if leave is state_that_is_a_folder else 3)
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 10**26])
+async def test_a_number_that_is_no_time_is_read_like_any_other_and_the_next_ones_too(
+    open_buffer: OpenBuffer, used: BufferSettings, number: int
+) -> None:
+    (used.DATAROOT / f"gwb{number}.json").write_bytes(segment_body(7))
+    buffer = await open_buffer()
+    assert (await buffer.ingest.append(segment_body(8))).name == f"gwb{number + 1}.json"
+    await buffer.close()
+    shutil.rmtree(used.ADMROOT)
+    buffer = await open_buffer()
+    assert buffer.queries.stats.n_itm == 5
+    await buffer.batches.flush()
+    await buffer.close()
+    shutil.rmtree(used.ADMROOT)
+    assert [batch.n_itm for batch in await (await open_buffer()).queries.batches()] == [5, 0]
 
 
 @pytest.mark.parametrize(
