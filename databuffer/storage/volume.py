@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -170,7 +170,7 @@ class BatchMark(msgspec.Struct, frozen=True):
     """The id of the batch in a folder, and its opening time in nanoseconds of Unix time."""
 
     id: str
-    opened: int
+    opened: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Volume:

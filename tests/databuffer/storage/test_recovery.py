@@ -277,13 +277,20 @@ def folder_that_is_not_an_archive(settings: BufferSettings) -> None:
     (settings.DTVOLROOT / "2026-13-45 99 99").mkdir()
 
 
+def mark_of_an_impossible_time(settings: BufferSettings) -> None:
+    shutil.rmtree(settings.ADMROOT)
+    (settings.DTVOLROOT / ".data.batch.json").write_text(json.dumps({"id": "b1", "opened": 2**63}))
+
+
 def state_that_is_a_folder(settings: BufferSettings) -> None:
     shutil.rmtree(settings.DTVOLROOT)
     shutil.rmtree(settings.ADMROOT)
     (settings.ADMROOT / settings.DSST).mkdir(parents=True)
 
 
-@pytest.mark.parametrize("leave", [link_without_target, folder_that_is_not_an_archive, state_that_is_a_folder])
+@pytest.mark.parametrize(
+    "leave", [link_without_target, folder_that_is_not_an_archive, mark_of_an_impossible_time, state_that_is_a_folder]
+)
 async def test_foreign_files_do_not_stop_a_start(
     open_buffer: OpenBuffer, used: BufferSettings, leave: Callable[[BufferSettings], None]
 ) -> None:
