@@ -209,8 +209,8 @@ def test_a_backup_that_cannot_be_read_is_passed_over(
 ) -> None:
     filled(catalog)
     catalog.backups.write(1)
-    (tmp_path / ".ledger" / "ledger-99.sqlite").mkdir()
     damaged, read = catalog.backups.write(2), Path.read_bytes
+    (tmp_path / ".ledger" / "ledger-99.sqlite").mkdir()
     lose(catalog)
 
     def read_bytes(path: Path) -> bytes:
