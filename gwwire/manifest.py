@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 import msgspec
 
@@ -11,6 +12,7 @@ from gwwire.segment import decode_segment
 #: The name of the manifest's file in the batch's folder.
 MANIFEST = "MANIFEST.json"
 
+_TOO_LARGE = 2**53  # for the numbers of JSON
 _decoder = msgspec.json.Decoder(Manifest)
 
 
@@ -46,9 +48,17 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(content: bytes) -> Manifest:
     """Parse a manifest; raise ValueError if it is not JSON, or not a manifest."""
     try:
-        return _decoder.decode(content)
+        manifest = _decoder.decode(content)
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
+    for time in (manifest.opened, manifest.sealed):
+        if datetime.fromisoformat(time).tzinfo is None:
+            raise ValueError(f"{time} has no time zone")
+    if len({entry.name for entry in manifest.segments}) < len(manifest.segments):
+        raise ValueError("it lists a segment twice")
+    if any(not 0 <= number < _TOO_LARGE for entry in manifest.segments for number in (entry.size, entry.n)):
+        raise ValueError("a size or a number of samples is out of range")
+    return manifest
 
 
 def entry_of(name: str, content: bytes) -> ManifestEntry:

@@ -176,7 +176,8 @@ def _lines(entries: Iterable[LogEntry]) -> bytes:
 
 
 def _read(path: Path, shape: type[T]) -> T | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=shape)
-    except (FileNotFoundError, ValueError):
-        return None
+    with volume_errors():
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=shape)
+        except (FileNotFoundError, IsADirectoryError, ValueError):
+            return None

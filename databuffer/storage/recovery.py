@@ -5,11 +5,11 @@ frozen if there is a manifest with a holder in its folder. No stored file is del
 `quarantine/`. A start-up compares what may have changed since the last clean stop; `fsck` reads every byte.
 """
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +23,9 @@ from databuffer.storage.clock import unix_ns
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
-from databuffer.storage.volume import BatchMark
+from databuffer.storage.volume import BatchMark, archive_time
 from gwwire.datastore import Description
-from gwwire.manifest import MANIFEST, batch_digest, entry_of
+from gwwire.manifest import MANIFEST, batch_digest, entry_of, wrong_totals
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PORTION = 1000
+_LATEST = 2**63 - 1
+_BAD_FILE = {errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENOENT}
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,29 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     for name in sorted(folders.keys() - known.keys()):
         add = partial(_import_archive, store, folders[name])
         yield Finding(f"archive {name!r} is not in the catalog", "added", add)
+    mark = store.volume.mark(store.current.folder) if store.current.folder.exists() else None
     for name in sorted(known.keys() - folders.keys()):
-        drop = partial(_drop_archive, store, known[name].id)
-        yield Finding(f"archive {name!r} is in the catalog, but not on the volume", "dropped", drop)
+        row, what = known[name], f"archive {name!r} is in the catalog, but not on the volume"
+        if mark and row.opened >= mark.opened:  # the segments are lost; otherwise the archive was moved away
+            what, remedy = f"{what}, which was restored from before it", "dropped with its Idempotency-Keys"
+            yield Finding(what, remedy, partial(_drop_archive, store, row.id, is_lost=True))
+        else:
+            yield Finding(what, "dropped", partial(_drop_archive, store, row.id))
 
 
-def _drop_archive(store: Store, batch: str) -> None:
+def _drop_archive(store: Store, batch: str, *, is_lost: bool = False) -> None:
     store.catalog.ledger.drop_verification(batch)
-    store.catalog.batches.drop(batch)
+    if is_lost:
+        _forget(store, batch)
+    else:
+        store.catalog.batches.drop(batch)
 
 
 def _import_archive(store: Store, folder: Path) -> None:
     manifest = _readable_manifest(folder)
     row = store.catalog.batches.get(manifest.batch) if manifest else None
-    if manifest and row and row.state is not BatchState.ARCHIVED:
+    is_open = row is not None and row.id in _open_ids(store)  # an older copy of it was restored
+    if manifest and row and row.state is not BatchState.ARCHIVED and not is_open:
         # The batch was archived right before a crash; the catalog may have lost some segments in a power cut.
         known = store.catalog.segments.sizes(row.id)
         _add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
@@ -130,8 +141,7 @@ def _import_archive(store: Store, folder: Path) -> None:
 
 
 def _archive_row(batch: str, folder: Path, segments: list[ManifestEntry], manifest: Manifest | None) -> BatchRow:
-    archived = datetime.strptime(folder.name[:16], "%Y-%m-%d %H %M").replace(tzinfo=UTC)
-    archived_ns = int(archived.timestamp()) * 10**9
+    archived_ns = int(archive_time(folder.name).timestamp()) * 10**9
     return BatchRow(
         id=batch,
         state=BatchState.ARCHIVED,
@@ -187,7 +197,7 @@ def _leftovers(store: Store) -> Iterator[Finding]:
 
 def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
-    mark, manifest = store.volume.mark(slot.folder), _readable_manifest(slot.folder)
+    mark, manifest = store.volume.mark(slot.folder), _manifest(slot)
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
@@ -228,7 +238,7 @@ def _held(store: Store) -> Description:
     If the manifest is missing, a freeze that Dsstat.json states was cut short, or is that of another batch, unless the
     catalog says of this batch that it is frozen, or knows no batch that could be meant.
     """
-    written, manifest = store.metadata.read_description() or OPERATIONAL, _readable_manifest(store.current.folder)
+    written, manifest = store.metadata.read_description() or OPERATIONAL, _manifest(store.current)
     if manifest and manifest.holder:
         is_known = written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
         return written if is_known else Description(DatastoreState.FROZEN, manifest.holder)
@@ -276,6 +286,7 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
         try:
             new.append(entry_of(name, store.volume.read(slot.folder / name)))
         except ProblemError as problem:
+            _check_reachable(problem)
             yield _untrustworthy(store, slot, name, problem.detail)
     if new:
         named = ", ".join(entry.name for entry in new[:3]) + (", …" if len(new) > 3 else "")  # noqa: PLR2004 (some)
@@ -293,15 +304,19 @@ def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Fin
 
 
 def _missing_batches(store: Store) -> Iterator[Finding]:
-    slots = [slot for slot in (store.current, store.next) if slot.folder.exists()]
-    present = {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
+    present = _open_ids(store)
     for row in store.catalog.batches.all():
         if row.state is not BatchState.ARCHIVED and row.id not in present:
             yield Finding(f"batch {row.id} is not on the volume", "dropped", partial(_forget, store, row.id))
 
 
+def _open_ids(store: Store) -> set[str]:
+    slots = [slot for slot in (store.current, store.next) if slot.folder.exists()]
+    return {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
+
+
 def _forget(store: Store, batch: str) -> None:
-    """Delete a batch that was lost while it was open, and the keys of segments that were lost with it."""
+    """Delete a batch that was lost, and the keys of the segments that were lost with it."""
     store.catalog.segments.remove(batch, store.catalog.segments.sizes(batch))
     store.catalog.batches.drop(batch)
 
@@ -313,10 +328,17 @@ def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[
             continue
         try:
             altered = entry_of(row.name, store.volume.read(slot.folder / row.name)).sha256 != row.sha256
-        except ProblemError:
+        except ProblemError as problem:
+            _check_reachable(problem)
             altered = True
         if altered:
             yield _untrustworthy(store, slot, row.name, "its bytes are not those that were stored")
+
+
+def _check_reachable(problem: ProblemError) -> None:
+    """Raise the problem of reading a file again if it says nothing of the file's bytes: the file stays in place."""
+    if isinstance(problem.__cause__, OSError) and problem.__cause__.errno not in _BAD_FILE:
+        raise problem
 
 
 def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
@@ -330,12 +352,17 @@ def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
 def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
     for start in range(0, len(entries), _PORTION):
         rows = [
-            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, store.volume.number(e.name) or 0)
+            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, _stored_at(store, e.name))
             for e in entries[start : start + _PORTION]
         ]
         store.catalog.segments.add(batch, rows, recovered=recovered)
         if start and start % (10 * _PORTION) == 0:
             log.info("read %d of %d segments into the catalog", start, len(entries))
+
+
+def _stored_at(store: Store, name: str) -> int:
+    """Return the time in a file name in nanoseconds of Unix time, or the latest that the catalog can hold."""
+    return min(store.volume.number(name) or 0, _LATEST)
 
 
 def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
@@ -344,8 +371,7 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
     if list(entries) == list(sizes) and slot.log.content().count(b"\n") == len(entries):
         return
     matching = [
-        entries.get(name) or stored_entries([(name, size)], store.volume.number(name) or 0)[0]
-        for name, size in sizes.items()
+        entries.get(name) or stored_entries([(name, size)], _stored_at(store, name))[0] for name, size in sizes.items()
     ]
     replaced = partial(slot.log.replace, matching)
     yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", "written anew", replaced)
@@ -353,10 +379,12 @@ def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
 
 def _seals(store: Store) -> Iterator[Finding]:
     """Make manifest and catalog follow the state."""
-    current, manifest = store.load(store.current), _readable_manifest(store.current.folder)
+    current, manifest = store.load(store.current), _manifest(store.current)
     row = store.catalog.batches.get(current.id)
     description = store.metadata.read_description() or OPERATIONAL
     path = store.current.folder / MANIFEST
+    if manifest and any(wrong_totals(manifest)):  # it was altered; it froze the batch all the same
+        manifest = None
     if manifest is None and path.exists():
         set_aside = partial(store.volume.set_aside, path, "is not a manifest")
         yield Finding("the manifest of the current batch could not be read", "moved to quarantine", set_aside)
@@ -370,6 +398,15 @@ def _seals(store: Store) -> Iterator[Finding]:
     elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
         note = partial(store.note_seal, current, manifest)
         yield Finding("the batch was not frozen in the catalog", "it is now", note)
+
+
+def _manifest(slot: Slot) -> Manifest | None:
+    """Return the manifest of a batch that is not archived, or None if it is missing or malformed."""
+    try:
+        return read_manifest(slot.folder)
+    except VolumeFailed as problem:
+        _check_reachable(problem)
+        return None
 
 
 def _readable_manifest(folder: Path) -> Manifest | None:

@@ -1,6 +1,7 @@
 """Steps that change more than one of volume, state files, log and catalog, in an order that survives a crash."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
 from databuffer.storage.volume import BatchMark, Space, Volume, make_folder, make_room, probe_file, volume_errors
+from gwservice.atomic import locked
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, encode_manifest, seal
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry, Stats
@@ -66,6 +68,7 @@ class Store:
         self.catalog = catalog
         self.current = Slot(volume.data, stream)
         self.next = Slot(volume.next, next_stream)
+        self._unlock: ExitStack | None = None
 
     def open(self, *, thorough: bool = False) -> None:
         """Lock the volume, create the folders other than those of batches, and open the catalog."""
@@ -78,15 +81,19 @@ class Store:
         with volume_errors():
             for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
                 make_folder(folder)
+        self._lock_catalog()
         self.metadata.drop_unfinished()
         for slot in (self.current, self.next):
-            make_room(slot.log.path)
+            make_room(slot.log.path, os.R_OK | os.W_OK)
             make_room(self.volume.mark_file(slot.folder))
         self.catalog.open(thorough=thorough)
 
     def close(self) -> None:
-        """Close the catalog, and unlock the volume."""
+        """Close the catalog, and unlock it and the volume."""
         self.catalog.close()
+        if self._unlock:
+            self._unlock.close()
+            self._unlock = None
         self.volume.unlock()
 
     def is_scarce(self) -> bool:
@@ -144,6 +151,11 @@ class Store:
             ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
             for row in self.catalog.segments.find(SegmentFilter(batch=batch.id, limit=-1))
         ]
+        if len(entries) != batch.stats.n_itm:  # somebody else changed the catalog
+            raise VolumeFailed(
+                f"the catalog has {len(entries)} of {batch.stats.n_itm} segments: it was changed while the buffer ran",
+                retry_after=1,
+            )
         opened, sealed = utc_text(batch.mark.opened), utc_text(now)
         manifest = seal(batch=batch.id, opened=opened, sealed=sealed, holder=holder, segments=entries)
         self.volume.put_file(batch.slot.folder, MANIFEST, encode_manifest(manifest))
@@ -217,6 +229,18 @@ class Store:
         tally = self.catalog.segments.tally(mark.id)
         n_itm, buff_size = (sum(each.segments for each in tally.values()), sum(each.bytes for each in tally.values()))
         return OpenBatch(slot, mark, Stats(n_itm, buff_size), tally, seal)
+
+    def _lock_catalog(self) -> None:
+        """Lock the catalog until `close`; raise VolumeFailed if a buffer of another volume has locked it."""
+        if self._unlock:
+            return
+        folder, stack = self.catalog.database.path.parent, ExitStack()
+        with volume_errors():
+            try:
+                stack.enter_context(locked(folder / ".catalog.lock"))
+            except BlockingIOError:
+                raise VolumeFailed(f"another buffer works on {folder} (ADMROOT)") from None
+        self._unlock = stack
 
     def _other_folders(self) -> set[Path]:
         return self.metadata.folders | {self.current.log.path.parent}

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -126,11 +126,13 @@ class Space:
         return f"{self.free:,} bytes{inodes} are free"
 
 
-def obstacle(path: Path) -> str | None:
-    """Return why an existing path cannot be used as a file that is read and written, or None."""
+def obstacle(path: Path, mode: int = os.R_OK | os.W_OK) -> str | None:
+    """Return why an existing path cannot be used as a file that is read and written, or None; `mode`: other access."""
     if not path.is_file():
         return "it is not a file"
-    return None if os.access(path, os.R_OK | os.W_OK) else "it cannot be read and written"
+    if os.access(path, mode):
+        return None
+    return "it cannot be read and written" if mode & os.W_OK else "it cannot be read"
 
 
 def move_aside(path: Path) -> Path:
@@ -143,9 +145,9 @@ def move_aside(path: Path) -> Path:
     return target
 
 
-def make_room(path: Path) -> None:
-    """Move aside what is at the path of a file and is not one."""
-    if os.path.lexists(path) and (reason := obstacle(path)):
+def make_room(path: Path, mode: int = os.R_OK) -> None:
+    """Move aside what is at the path of a file and cannot be used; to replace a file, it need not be writable."""
+    if os.path.lexists(path) and (reason := obstacle(path, mode)):
         log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
 
 
@@ -168,7 +170,7 @@ class BatchMark(msgspec.Struct, frozen=True):
     """The id of the batch in a folder, and its opening time in nanoseconds of Unix time."""
 
     id: str
-    opened: int
+    opened: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Volume:
@@ -283,7 +285,7 @@ class Volume:
         """Return the segment files of a folder and their sizes in bytes, in the order they were stored."""
         with volume_errors(), os.scandir(folder) as entries:
             found = [
-                (number, entry.name, entry.stat().st_size)
+                (number, entry.name, _size(entry))
                 for entry in entries
                 if (number := self.number(entry.name)) is not None
             ]
@@ -341,7 +343,7 @@ class Volume:
     def archives(self) -> list[Path]:
         """Return the folders of archived batches, the oldest first."""
         with volume_errors():
-            return sorted(path for path in self.root.iterdir() if _ARCHIVE_NAME.fullmatch(path.name) and path.is_dir())
+            return sorted(path for path in self.root.iterdir() if _is_archive_name(path.name) and path.is_dir())
 
     def advance(self) -> None:
         """Rename the folder of the next batch to the data folder, which must not exist."""
@@ -382,3 +384,23 @@ class Volume:
     def mark_file(self, folder: Path) -> Path:
         """Return the path of the file with the mark of the batch in a folder."""
         return self.root / f".{folder.name}.batch.json"
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """Return the size of a file in bytes, or 0 for a link without a target."""
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def archive_time(name: str) -> datetime:
+    """Return the time in the name of an archive, or raise ValueError."""
+    return datetime.strptime(name[:16], "%Y-%m-%d %H %M").replace(tzinfo=UTC)
+
+
+def _is_archive_name(name: str) -> bool:
+    try:
+        return bool(_ARCHIVE_NAME.fullmatch(name) and archive_time(name))
+    except ValueError:  # the name is not a time
+        return False

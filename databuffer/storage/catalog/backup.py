@@ -16,7 +16,7 @@ from databuffer.errors import VolumeError
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.migrations import VERSION, why_not_a_catalog
 from databuffer.storage.catalog.schema import LEDGER, create_tables
-from databuffer.storage.volume import make_folder, volume_errors
+from databuffer.storage.volume import make_folder, volume_errors, write_file
 from gwservice.atomic import sync as sync_folder
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,12 @@ class LedgerBackups:
         with volume_errors():
             for backup in self._newest_first():
                 restoring.remove()
-                _copy_durably(backup, restoring.path)
+                try:
+                    content = backup.read_bytes()
+                except OSError as error:
+                    log.warning("%s cannot be restored: %s", backup, error.strerror)
+                    continue
+                write_file(restoring.path, content, durable=True)
                 if problem := _problem(restoring):
                     log.warning("%s cannot be restored: %s", backup, problem)
                     restoring.remove()
@@ -91,7 +96,8 @@ class LedgerBackups:
     def _newest_first(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), key=_time_of)[::-1]
+        files = (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
+        return sorted(files, key=_time_of)[::-1]
 
     def _copy_ledger(self, path: Path) -> None:
         with self._database.attached(path) as (connection, schema):

@@ -1,7 +1,10 @@
 """The manifest on the data volume decides whether the batch is frozen, and names its holder."""
 
+import os
 import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from databuffer.__main__ import main
 from databuffer.buffer import Buffer
 from databuffer.errors import BufferFrozen, NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings
+from databuffer.storage.manifest import differences, read_manifest
 from gwwire.datastore import FreezeOrder
 from gwwire.public import ThawOrder
 from tests.support.segments import segment_body
@@ -272,3 +276,55 @@ async def test_fsck_of_a_folder_that_does_not_exist_fails_and_creates_nothing(
         assert main(arguments) == 1
         assert capsys.readouterr().err == f"databuffer: fsck: DTVOLROOT {environment.DTVOLROOT} is not a folder\n"
     assert not environment.DTVOLROOT.exists()
+
+
+async def test_an_altered_manifest_of_a_frozen_batch_is_written_anew_for_its_holder_and_kept(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    frozen = await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    path = settings.DATAROOT / "MANIFEST.json"
+    manifest = read_manifest(settings.DATAROOT)
+    altered = path.read_bytes().replace(manifest.segments[0].sha256.encode(), b"0" * 64)
+    path.write_bytes(altered)
+    lose_state(settings)
+    buffer = await open_buffer()
+    overview = await buffer.queries.overview()
+    assert (overview.state, overview.holder, overview.digest) == ("FROZEN", "alice", frozen.digest)
+    assert (settings.DTVOLROOT / "quarantine" / "MANIFEST.json").read_bytes() == altered
+    assert not list(differences(settings.DATAROOT, read_manifest(settings.DATAROOT)))
+
+
+@pytest.mark.parametrize("order", ["freeze", "flush"])
+async def test_segments_that_a_catalog_changed_by_others_lacks_are_in_the_manifest(
+    open_buffer: OpenBuffer, settings: BufferSettings, order: str
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2)
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection, connection:
+        connection.execute("DELETE FROM segments")
+    await store(buffer, 3)
+    seal = buffer.batches.flush if order == "flush" else lambda: buffer.batches.freeze(ALICE)
+    with pytest.raises(VolumeFailed, match=r"the catalog has 1 of 3 segments"):
+        await seal()
+    await seal()
+    [path] = settings.DTVOLROOT.glob("*/MANIFEST.json")
+    assert read_manifest(path.parent).n_itm == 3
+    assert not list(differences(path.parent, read_manifest(path.parent)))
+
+
+async def test_a_holder_can_thaw_though_files_that_are_only_replaced_cannot_be_written_to(
+    open_buffer: OpenBuffer, settings: BufferSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1)
+    await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    names, access = {settings.ADMFNM, settings.DSST, ".data.batch.json"}, os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: access(path, mode) and not (mode & os.W_OK and Path(path).name in names)
+    )
+    buffer = await open_buffer()
+    assert await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))

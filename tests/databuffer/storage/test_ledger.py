@@ -204,6 +204,25 @@ def test_a_backup_that_fails_leaves_the_others_and_is_tried_again(
 # ---- restoring
 
 
+def test_a_backup_that_cannot_be_read_is_passed_over(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(catalog)
+    catalog.backups.write(1)
+    damaged, read = catalog.backups.write(2), Path.read_bytes
+    (tmp_path / ".ledger" / "ledger-99.sqlite").mkdir()
+    lose(catalog)
+
+    def read_bytes(path: Path) -> bytes:
+        if path == damaged:
+            raise OSError(5, "Input/output error", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    catalog.open()
+    assert catalog.ledger.by_key(["one"])
+
+
 def test_a_missing_database_gets_the_ledger_of_the_newest_backup(
     catalog: Catalog, caplog: pytest.LogCaptureFixture
 ) -> None:

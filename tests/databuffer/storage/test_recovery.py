@@ -1,19 +1,26 @@
+import errno
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from databuffer.app import create_store
 from databuffer.buffer import Buffer
-from databuffer.errors import NotHolder
+from databuffer.errors import NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.recovery import recover
 from gwwire.datastore import FreezeOrder
-from gwwire.public import DatastoreState, Stats, ThawOrder
+from gwwire.public import BatchState, DatastoreState, Stats, ThawOrder
 from gwwire.segment import InvalidSegment
 from tests.support.segments import segment_body
 
@@ -260,3 +267,162 @@ async def check_readable(buffer: Buffer, batch: str) -> None:
     assert sum(count for channel in coverage.channels for _, _, count in channel.spans) == len(rows)
     for answer in (await buffer.queries.overview(), coverage):  # JSON has no infinity
         assert msgspec.json.decode(msgspec.json.encode(answer), type=type(answer)) == answer
+
+
+def link_without_target(settings: BufferSettings) -> None:
+    (settings.DATAROOT / "gwb5.json").symlink_to("/nowhere")
+
+
+def folder_that_is_not_an_archive(settings: BufferSettings) -> None:
+    (settings.DTVOLROOT / "2026-13-45 99 99").mkdir()
+
+
+def mark_of_an_impossible_time(settings: BufferSettings) -> None:
+    shutil.rmtree(settings.ADMROOT)
+    (settings.DTVOLROOT / ".data.batch.json").write_text(json.dumps({"id": "b1", "opened": 2**63}))
+
+
+def state_that_is_a_folder(settings: BufferSettings) -> None:
+    shutil.rmtree(settings.DTVOLROOT)
+    shutil.rmtree(settings.ADMROOT)
+    (settings.ADMROOT / settings.DSST).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "leave", [link_without_target, folder_that_is_not_an_archive, mark_of_an_impossible_time, state_that_is_a_folder]
+)
+async def test_foreign_files_do_not_stop_a_start(
+    open_buffer: OpenBuffer, used: BufferSettings, leave: Callable[[BufferSettings], None]
+) -> None:
+    leave(used)
+    stored = (await open_buffer()).queries.stats.n_itm
+    assert stored == (0 if leave is state_that_is_a_folder else 3)
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 10**26])
+async def test_a_number_that_is_no_time_is_read_like_any_other_and_the_next_ones_too(
+    open_buffer: OpenBuffer, used: BufferSettings, number: int
+) -> None:
+    (used.DATAROOT / f"gwb{number}.json").write_bytes(segment_body(7))
+    buffer = await open_buffer()
+    assert (await buffer.ingest.append(segment_body(8))).name == f"gwb{number + 1}.json"
+    await buffer.close()
+    shutil.rmtree(used.ADMROOT)
+    buffer = await open_buffer()
+    assert buffer.queries.stats.n_itm == 5
+    await buffer.batches.flush()
+    await buffer.close()
+    shutil.rmtree(used.ADMROOT)
+    assert [batch.n_itm for batch in await (await open_buffer()).queries.batches()] == [5, 0]
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"opened": "yesterday"},
+        {"sealed": "2026-11-20T23:41:00"},
+        {"segments": lambda entries: [*entries, entries[0]]},
+        {"segments": lambda entries: [{**entries[0], "size": 2**63}, *entries[1:]]},
+    ],
+)
+async def test_an_archive_with_a_manifest_of_impossible_values_is_read_from_its_files(
+    open_buffer: OpenBuffer, used: BufferSettings, altered: dict[str, Any]
+) -> None:
+    buffer = await open_buffer()
+    folder = (await buffer.batches.flush()).folder
+    await buffer.close()
+    assert folder
+    manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+    changes = {name: value(manifest[name]) if callable(value) else value for name, value in altered.items()}
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest | changes))
+    shutil.rmtree(used.ADMROOT)
+    buffer = await open_buffer()
+    [archive] = [batch for batch in await buffer.queries.batches() if batch.state is BatchState.ARCHIVED]
+    assert archive.n_itm == 3
+
+
+async def test_segments_lost_with_an_older_volume_are_stored_when_they_are_sent_again(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    first = await buffer.ingest.append(segment_body(1), "key 1")
+    await buffer.close()
+    older = shutil.copytree(settings.DTVOLROOT, settings.DTVOLROOT.with_name("older"))
+    buffer = await open_buffer()
+    await buffer.ingest.append(segment_body(2), "key 2")
+    await buffer.batches.flush()
+    await buffer.ingest.append(segment_body(3), "key 3")
+    await buffer.batches.flush()
+    await buffer.close()
+    shutil.rmtree(settings.DTVOLROOT)
+    older.rename(settings.DTVOLROOT)
+    buffer = await open_buffer()
+    again = [await buffer.ingest.append(segment_body(number), f"key {number}") for number in (1, 2, 3)]
+    assert again[0].name == first.name
+    assert sorted(each.name for each in again) == await buffer.queries.names()
+    await check_agreement(buffer, settings)
+
+
+async def test_an_archive_of_a_batch_whose_older_copy_was_restored_is_kept_beside_it(
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    backup = used.DTVOLROOT.parent.with_name("backup")
+    shutil.copytree(used.DATAROOT, backup / "data")
+    shutil.copytree(used.ADMROOT, backup / "adm")
+    mark = used.DTVOLROOT / ".data.batch.json"
+    kept = mark.read_bytes()
+    buffer = await open_buffer()
+    await buffer.ingest.append(segment_body(4))
+    await buffer.batches.flush()
+    await buffer.close()
+    for folder, name in ((used.DATAROOT, "data"), (used.ADMROOT, "adm")):
+        shutil.rmtree(folder)
+        shutil.copytree(backup / name, folder)
+    mark.write_bytes(kept)
+    for _ in range(2):
+        caplog.clear()
+        buffer = await open_buffer()
+        states = {batch.state: batch.n_itm for batch in await buffer.queries.batches()}
+        assert states == {BatchState.ARCHIVED: 4, BatchState.OPEN: 3}
+        await buffer.close()
+    assert "repaired" not in caplog.text
+
+
+async def test_segments_that_cannot_be_reached_stay_where_they_are(
+    open_buffer: OpenBuffer, used: BufferSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = truth(used)
+    shutil.rmtree(used.ADMROOT)
+    with monkeypatch.context() as patch, closing(create_store(used)) as store:
+        patch.setattr(Path, "read_bytes", unreadable(Path.read_bytes, errno.EACCES))
+        with pytest.raises(VolumeFailed, match=r"Permission denied: .*gwb"):
+            list(recover(store))
+    assert truth(used) == stored
+    buffer = await open_buffer()
+    await check_agreement(buffer, used)
+    assert buffer.queries.stats.n_itm == 3
+
+
+async def test_a_buffer_of_another_volume_does_not_take_the_catalog(
+    open_buffer: OpenBuffer, settings: BufferSettings, tmp_path: Path
+) -> None:
+    buffer = await open_buffer()
+    await buffer.ingest.append(segment_body(1))
+    other = settings.model_copy(update={"DTVOLROOT": tmp_path / "other", "DATAROOT": tmp_path / "other" / "data"})
+    other.DATAROOT.mkdir(parents=True)
+    with closing(create_store(other)) as store, pytest.raises(VolumeFailed, match=r"another buffer works on .*ADMROOT"):
+        list(recover(store))
+    assert (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).stats.n_itm == 1
+    await buffer.close()
+    await open_buffer()
+
+
+def unreadable(read: Callable[[Path], bytes], code: int) -> Callable[[Path], bytes]:
+    """Return a `Path.read_bytes` that fails for segments."""
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name.startswith("gwb"):
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path)
+
+    return read_bytes
