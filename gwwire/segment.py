@@ -33,6 +33,8 @@ MIN_SPACING, MAX_SPACING = 1e-9, 1e6
 #: For the OpenAPI document; `validate_segment` checks times, spacing and `meta.channel` itself.
 _TIME_SCHEMA = {"exclusiveMinimum": -MAX_TIME, "exclusiveMaximum": MAX_TIME}
 _SPACING_SCHEMA = {"minimum": MIN_SPACING, "maximum": MAX_SPACING}
+#: Values of a segment that are neither samples nor in `meta`, and more than that.
+_FRAME = 8
 _CHANNEL_SCHEMA = {
     "description": "DET:NAME, without control characters",
     "type": "string",
@@ -60,6 +62,16 @@ class SegmentLimits:
     max_samples: int  # numbers in `h`
     max_meta: int  # bytes of `meta` as compact JSON
     max_depth: int  # levels of nested arrays and objects; the segment itself is the first
+
+    def check_body(self, body: bytes) -> None:
+        """Raise TooManySamples if a body has more values than all limits together: decoding them could take 1 GB.
+
+        Commas separate them, and a value takes two bytes at least, so that most bodies need not be counted.
+        """
+        most = self.max_samples + self.max_meta + _FRAME
+        if len(body) > 2 * most and body.count(b",") > most:
+            detail = f"more than {most} values; MAX_SAMPLES allows {self.max_samples}, MAX_META {self.max_meta} bytes"
+            raise TooManySamples(detail)
 
     def check(self, segment: "Segment", meta: bytes) -> None:
         """Raise TooManySamples, MetaTooLarge or TooDeep if a segment, with `meta` as JSON, exceeds a limit."""
@@ -136,6 +148,8 @@ def validate_segment(body: bytes, limits: SegmentLimits | None = None) -> Segmen
     Raise what `decode_segment` raises, InvalidSegment for a repeated key, a time, a sample spacing or a channel that
     is not allowed, and TooDeep, TooManySamples or MetaTooLarge if a limit is exceeded.
     """
+    if limits:
+        limits.check_body(body)
     segment = decode_segment(body)
     meta = _encoder.encode(segment.meta) if isinstance(segment.meta, dict) else None
     if limits:

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import struct
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gwwire.segment import (
     InvalidSegment,
     Segment,
     SegmentLimits,
+    TooManySamples,
     compact,
     decode_segment,
     encode_segment,
@@ -245,6 +247,31 @@ def test_a_segment_one_above_a_limit_is_refused_with_the_name_of_the_limit(what:
     with pytest.raises(ProblemError, match=named) as refused:
         validate_segment(body, LIMITS)
     assert (refused.value.problem().code, refused.value.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"h":[' + b"1," * 999_999 + b'1],"t":[0,1]}',
+        b'{"h":[1],"t":[0,1],"meta":{"a":[' + b"[]," * 666_666 + b"[]]}}",
+        b'{"h":[1],"t":[0,1],"meta":{"a":[' + b"[]," * 666_666 + b'[]]},"meta":{}}',
+    ],
+    ids=["samples", "meta", "a meta that another one hides"],
+)
+def test_a_body_of_too_many_values_is_refused_before_they_fill_the_memory(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManySamples, match="MAX_SAMPLES allows 1000, MAX_META 64000 bytes"):
+            validate_segment(body, SegmentLimits(max_samples=1000, max_meta=64_000, max_depth=16))
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_body_is_allowed_as_many_values_as_the_limits() -> None:
+    limits = SegmentLimits(max_samples=500_000, max_meta=64_000, max_depth=16)
+    body = b'{"h":[' + b"1," * 499_999 + b'1],"t":[0,1],"meta":{"a":"' + b"," * 63_990 + b'"}}'
+    assert len(validate_segment(body, limits).h) == limits.max_samples
 
 
 def test_white_space_does_not_count_as_meta() -> None:
