@@ -236,8 +236,10 @@ def encode_segment(segment: Segment) -> bytes:
 def compact(body: bytes, segment: Segment) -> bytes:
     """Return the compact JSON of `segment`, which was decoded from `body`.
 
-    A body without white space is compact already and is returned unchanged.
+    A body without white space is compact already and is returned unchanged, unless its `meta` is written longer than
+    it was when MAX_META was checked, for example with escapes or with many zeros.
     """
-    if b" " in body or b"\n" in body or b"\t" in body or b"\r" in body:
+    written_longer = isinstance(segment.meta, dict) and _encoder.encode(segment.meta) not in body
+    if written_longer or b" " in body or b"\n" in body or b"\t" in body or b"\r" in body:
         return encode_segment(segment)
     return body

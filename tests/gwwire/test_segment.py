@@ -214,6 +214,13 @@ def test_white_space_is_dropped() -> None:
     assert tight == b'{"h":[1.5,2.5],"t":[0.0,1.0],"meta":{"note":"a b"}}'
 
 
+@pytest.mark.parametrize("value", [b"1." + b"0" * 1000, b'"' + rb"\u0061" * 10 + b'"'], ids=["zeros", "escapes"])
+def test_the_meta_that_is_stored_is_the_one_that_was_measured(value: bytes) -> None:
+    body = b'{"h":[1],"t":[0,1],"meta":{"a":%b}}' % value
+    segment = validate_segment(body, SegmentLimits(max_samples=4, max_meta=40, max_depth=4))
+    assert compact(body, segment) == encode_segment(segment)
+
+
 def test_the_original_systems_files_are_segments(original_segments: list[Path]) -> None:
     for path in original_segments:
         segment = decode_segment(path.read_bytes())
