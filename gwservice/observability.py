@@ -56,7 +56,7 @@ class Edge:
         self._app = app
         self._handlers = handlers
         self._admit = admit
-        self._traced = tracing.wanted()
+        self._traced = tracing.begun()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
