@@ -119,10 +119,11 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     @property
     def channel(self) -> str | None:
-        """The channel named in `meta`, or None."""
+        """The channel named in `meta`, or None; an empty name is none, as for clients."""
         if isinstance(self.meta, msgspec.UnsetType):
             return None
-        return self.meta.get("channel")
+        channel: str | None = self.meta.get("channel")
+        return None if channel == "" else channel
 
 
 _decoder = msgspec.json.Decoder(Segment)
