@@ -59,6 +59,7 @@ def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = N
         telemetry=NO_TELEMETRY,
         docs_url=None,  # FastAPI's own pages load their scripts from the internet
         redoc_url=None,
+        redirect_slashes=False,  # its redirects name scheme and host; those of `Edge` do not
     )
     app.state.buffer = buffer
     app.state.max_body = max_body

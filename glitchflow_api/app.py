@@ -65,6 +65,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         telemetry=NO_TELEMETRY,
         docs_url=None,  # FastAPI's own pages load their scripts from the internet
         redoc_url=None,
+        redirect_slashes=False,  # its redirects name scheme and host; those of `Edge` do not
     )
     relay = Relay(client.upstream, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
     app.state.logic, app.state.events, app.state.relay = client, hub, relay

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from gwservice import tracing
@@ -56,14 +56,14 @@ class Edge:
         self._app = app
         self._handlers = handlers
         self._admit = admit
-        self._traced = tracing.wanted()
+        self._traced = tracing.begun()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = RequestContext(dict(scope["headers"]))
+        request = RequestContext(_headers(scope["headers"]))
         set_current_request(request)
         scope["context"] = request
         method = scope["method"]
@@ -91,6 +91,16 @@ class Edge:
         finally:
             if request.span:
                 request.span.end()
+
+
+def _headers(lines: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the headers of a request; one that is sent in several lines has all their values (RFC 9110, 5.3)."""
+    headers = dict(lines)
+    if len(headers) < len(lines):
+        for name in headers:
+            separator = b"; " if name == b"cookie" else b", "
+            headers[name] = separator.join(value for other, value in lines if other == name)
+    return headers
 
 
 def _without_slash(scope: Scope) -> bytes | None:

@@ -15,6 +15,8 @@ from gwwire.problems import ProblemCode, ProblemError
 
 #: Whole bodies in memory at a time, as a multiple of the largest one.
 _MOST_BODIES = 4
+#: Bytes from which on a body is counted as it comes; to count each piece of a small one would cost more.
+_LARGE_BODY = 256 * 1024
 
 
 class MemoryFull(ProblemError, code=ProblemCode.QUEUE_FULL):
@@ -95,7 +97,10 @@ class Relay:
         await self._pass_back(send, self.upstream.converse(b"POST", target, headers, pieces))
 
     async def _read(self, share: _Share, request: RequestContext, receive: Receive) -> list[bytes]:
-        """Read a whole body; a length that is not declared is counted as it comes."""
+        """Read a whole body; a large one, or one of unknown length, is counted as it comes.
+
+        A sender that only declares a large body, and sends nothing, must not take the memory of the others.
+        """
 
         async def counted() -> Message:
             message = await receive()
@@ -103,8 +108,9 @@ class Relay:
             return message
 
         declared = int(request.headers.get(b"content-length", 0))
-        share.take(min(declared, self._max_body))
-        source = receive if declared else counted
+        counted_whole = 0 < declared <= _LARGE_BODY
+        share.take(min(declared, self._max_body) if counted_whole else 0)
+        source = receive if counted_whole else counted
         return await read_body(source, request.headers, limit=self._max_body, seconds=self._body_seconds)
 
     def _passed_down(self, request: RequestContext) -> bytes:

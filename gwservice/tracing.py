@@ -52,9 +52,18 @@ def begin_tracing(service: str) -> None:
     os.environ.setdefault("OTEL_SERVICE_NAME", service)
     # A service ends within 10 s, even if no collector accepts its traces.
     os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
-    _provider = TracerProvider(resource=Resource.create())
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        _provider = TracerProvider(resource=Resource.create())
+        _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as error:
+        log.error("no traces: OTEL_*: %s", error)  # noqa: TRY400 (the message says it all)
+        return
     _tracer = _provider.get_tracer("glitchflow")
+
+
+def begun() -> bool:
+    """Return whether this process makes traces."""
+    return _tracer is not None
 
 
 def end_tracing() -> None:

@@ -1,6 +1,7 @@
 """Decode JSON into a typed model, or raise the problem that describes the error."""
 
 import codecs
+import json
 import re
 from functools import cache
 from typing import Any, TypeVar
@@ -51,6 +52,10 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
 def decode_order(shape: type[Order], body: bytes) -> Order:
     """Decode and validate the body of a request; raise MalformedJson, TooDeep or InvalidRequest."""
     order: Order = decode(_decoder(shape), body)
+    # The decoder takes the last value of a repeated key.
+    keys = _keys(body)
+    if repeated := next((name for name in shape.__struct_fields__ if keys.count(name) > 1), None):
+        raise InvalidRequest(f"{repeated}: the key appears more than once", field=repeated)
     return order
 
 
@@ -58,6 +63,16 @@ def _byte_order_mark(body: bytes) -> str | None:
     """Return a reason that names the byte order mark at the start of a body, or None if it has none."""
     found = next((name for mark, name in _MARKS.items() if body.startswith(mark)), None)
     return found and f"it begins with the byte order mark of {found}; send UTF-8 without one"
+
+
+def _keys(body: bytes) -> list[str]:
+    """Return the keys of a JSON object; raise MalformedJson or TooDeep for what a decoder skips as unknown."""
+    try:
+        return [key for key, _ in json.loads(body, object_pairs_hook=list, parse_int=str)]
+    except RecursionError:
+        raise TooDeep("the body is nested too deeply") from None
+    except ValueError as error:
+        raise MalformedJson(f"the body is not JSON: {error}") from None
 
 
 @cache

@@ -33,6 +33,8 @@ MIN_SPACING, MAX_SPACING = 1e-9, 1e6
 #: For the OpenAPI document; `validate_segment` checks times, spacing and `meta.channel` itself.
 _TIME_SCHEMA = {"exclusiveMinimum": -MAX_TIME, "exclusiveMaximum": MAX_TIME}
 _SPACING_SCHEMA = {"minimum": MIN_SPACING, "maximum": MAX_SPACING}
+#: Values of a segment that are neither samples nor in `meta`, and more than that.
+_FRAME = 8
 _CHANNEL_SCHEMA = {
     "description": "DET:NAME, without control characters",
     "type": "string",
@@ -60,6 +62,16 @@ class SegmentLimits:
     max_samples: int  # numbers in `h`
     max_meta: int  # bytes of `meta` as compact JSON
     max_depth: int  # levels of nested arrays and objects; the segment itself is the first
+
+    def check_body(self, body: bytes) -> None:
+        """Raise TooManySamples if a body has more values than all limits together: decoding them could take 1 GB.
+
+        Commas separate them, and a value takes two bytes at least, so that most bodies need not be counted.
+        """
+        most = self.max_samples + self.max_meta + _FRAME
+        if len(body) > 2 * most and body.count(b",") > most:
+            detail = f"more than {most} values; MAX_SAMPLES allows {self.max_samples}, MAX_META {self.max_meta} bytes"
+            raise TooManySamples(detail)
 
     def check(self, segment: "Segment", meta: bytes) -> None:
         """Raise TooManySamples, MetaTooLarge or TooDeep if a segment, with `meta` as JSON, exceeds a limit."""
@@ -107,10 +119,11 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     @property
     def channel(self) -> str | None:
-        """The channel named in `meta`, or None."""
+        """The channel named in `meta`, or None; an empty name is none, as for clients."""
         if isinstance(self.meta, msgspec.UnsetType):
             return None
-        return self.meta.get("channel")
+        channel: str | None = self.meta.get("channel")
+        return None if channel == "" else channel
 
 
 _decoder = msgspec.json.Decoder(Segment)
@@ -136,6 +149,8 @@ def validate_segment(body: bytes, limits: SegmentLimits | None = None) -> Segmen
     Raise what `decode_segment` raises, InvalidSegment for a repeated key, a time, a sample spacing or a channel that
     is not allowed, and TooDeep, TooManySamples or MetaTooLarge if a limit is exceeded.
     """
+    if limits:
+        limits.check_body(body)
     segment = decode_segment(body)
     meta = _encoder.encode(segment.meta) if isinstance(segment.meta, dict) else None
     if limits:
@@ -222,8 +237,10 @@ def encode_segment(segment: Segment) -> bytes:
 def compact(body: bytes, segment: Segment) -> bytes:
     """Return the compact JSON of `segment`, which was decoded from `body`.
 
-    A body without white space is compact already and is returned unchanged.
+    A body without white space is compact already and is returned unchanged, unless its `meta` is written longer than
+    it was when MAX_META was checked, for example with escapes or with many zeros.
     """
-    if b" " in body or b"\n" in body or b"\t" in body or b"\r" in body:
+    written_longer = isinstance(segment.meta, dict) and _encoder.encode(segment.meta) not in body
+    if written_longer or b" " in body or b"\n" in body or b"\t" in body or b"\r" in body:
         return encode_segment(segment)
     return body

@@ -104,6 +104,17 @@ def test_each_line_can_have_a_key_of_its_own(client: TestClient) -> None:
     assert client.get("/stat").json()["n_itm"] == 4
 
 
+def test_keys_in_several_header_lines_are_one_list(client: TestClient) -> None:
+    body = b"\n".join(map(segment_body, range(3)))
+    lines = [("Content-Type", "application/x-ndjson"), ("Idempotency-Keys", "a"), ("Idempotency-Keys", "b, c")]
+    told = answers(client.post("/sendF", content=body, headers=lines).content)
+    assert [each["resp"] for each in told] == ["CREATED"] * 3
+    headers = {**NDJSON, "Idempotency-Keys": "a,b,c"}
+    assert answers(client.post("/sendF", content=body, headers=headers).content) == told
+    both = [*lines[:1], ("Content-Type", "application/json")]
+    assert client.post("/sendF", content=segment_body(4), headers=both).status_code == 415
+
+
 def test_a_line_without_a_key_among_lines_with_one_is_refused(client: TestClient) -> None:
     body = b"\n".join(map(segment_body, range(3)))
     told = answers(client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Keys": "a,"}).content)

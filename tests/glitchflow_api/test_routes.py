@@ -170,6 +170,7 @@ def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:
         assert answer.headers["content-encoding"] == "gzip"
         assert answer.headers["x-content-type-options"] == "nosniff"
     assert client.get("/static/0/nothing.css").status_code == 404
+    assert client.get("/stats%2F", follow_redirects=False).status_code == 404, "a redirect would name scheme and host"
     assert client.get("/static/0/..%2Fbufstat").status_code in {404, 422}
 
 

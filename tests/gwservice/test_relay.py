@@ -142,3 +142,26 @@ async def test_bodies_beyond_what_may_be_in_memory_are_refused_until_others_are_
         answering.set()
         assert [answer.body() for answer in await asyncio.gather(*asked)] == [b"ok"] * 4
         assert (await relay.ask(RequestContext(headers), large, b"/stream")).status == 200
+
+
+async def test_a_sender_that_only_declares_a_large_body_takes_no_memory_of_others() -> None:
+    def answers(talk: Talk) -> None:
+        talk.request()
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def nothing() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def small() -> Message:
+        return {"type": "http.request", "body": b".", "more_body": False}
+
+    with raw_server(answers) as server, closing(Upstream(server.url, "dslogic")) as upstream:
+        relay = Relay(upstream, max_body=1_000_000)
+        declared = RequestContext({b"content-length": b"1000000"})
+        idle = [asyncio.create_task(relay.ask(declared, nothing, b"/stream")) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        assert (await relay.ask(RequestContext({b"content-length": b"1"}), small, b"/stream")).status == 200
+        for each in idle:
+            each.cancel()
+        await asyncio.gather(*idle, return_exceptions=True)

@@ -6,7 +6,8 @@ import pytest
 
 from gwwire.datastore import FreezeOrder
 from gwwire.decoding import InvalidRequest, decode_order
-from gwwire.public import ClaimOrder, ThawOrder, TrainOrder
+from gwwire.problems import ProblemError
+from gwwire.public import ClaimOrder, CleanOrder, ThawOrder, TrainOrder
 
 PRINTABLE = "expected printable characters, without line breaks, control characters and blanks at the ends"
 BAD = {
@@ -42,3 +43,25 @@ def test_everything_that_people_can_read_is_a_name(value: str) -> None:
 
 def test_a_batch_that_was_frozen_before_there_were_rules_can_be_thawed() -> None:
     assert decode_order(ThawOrder, b'{"user":"a\\nb","token":""}') == ThawOrder("a\nb", "")
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "field"),
+    [
+        (TrainOrder, b'{"user":"a","user":"b","token":"x"}', "user"),
+        (ThawOrder, b'{"user":"a","token":"x","\\u0074oken":"y"}', "token"),
+        (CleanOrder, b'{"msg":"x","batch":"b1","batch":null}', "batch"),
+    ],
+)
+def test_an_order_with_a_key_twice_is_refused(shape: type[TrainOrder], order: bytes, field: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{field}: the key appears more than once$") as refused:
+        decode_order(shape, order)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("value", [b"1" * 5000, b'{"a":[{}],"a":1}', b"[" * 900 + b"]" * 900])
+def test_a_key_that_an_order_does_not_have_is_ignored_whatever_its_value(value: bytes) -> None:
+    assert decode_order(CleanOrder, b'{"later":%b,"msg":"x"}' % value).msg == "x"
+    for bad in (b'"\xff"', b"[" * 9000 + b"]" * 9000):
+        with pytest.raises(ProblemError):
+            decode_order(CleanOrder, b'{"later":%b,"msg":"x"}' % bad)

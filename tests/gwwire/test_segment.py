@@ -2,6 +2,7 @@ import json
 import math
 import re
 import struct
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gwwire.segment import (
     InvalidSegment,
     Segment,
     SegmentLimits,
+    TooManySamples,
     compact,
     decode_segment,
     encode_segment,
@@ -194,6 +196,7 @@ def test_a_byte_order_mark_is_named() -> None:
 def test_a_segment_tells_its_channel_where_it_knows_it() -> None:
     assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{"channel":"L1:STRAIN"}}').channel == "L1:STRAIN"
     assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{}}').channel is None
+    assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{"channel":""}}').channel is None
     assert decode_segment(b'{"h":[0.0],"t":[0,1]}').channel is None
 
 
@@ -210,6 +213,13 @@ def test_white_space_is_dropped() -> None:
     body = b'{"h": [1.5, 2.5],\n "t": [0, 1], "meta": {"note": "a b"}}'
     tight = compact(body, decode_segment(body))
     assert tight == b'{"h":[1.5,2.5],"t":[0.0,1.0],"meta":{"note":"a b"}}'
+
+
+@pytest.mark.parametrize("value", [b"1." + b"0" * 1000, b'"' + rb"\u0061" * 10 + b'"'], ids=["zeros", "escapes"])
+def test_the_meta_that_is_stored_is_the_one_that_was_measured(value: bytes) -> None:
+    body = b'{"h":[1],"t":[0,1],"meta":{"a":%b}}' % value
+    segment = validate_segment(body, SegmentLimits(max_samples=4, max_meta=40, max_depth=4))
+    assert compact(body, segment) == encode_segment(segment)
 
 
 def test_the_original_systems_files_are_segments(original_segments: list[Path]) -> None:
@@ -247,6 +257,31 @@ def test_a_segment_one_above_a_limit_is_refused_with_the_name_of_the_limit(what:
     assert (refused.value.problem().code, refused.value.field) == (code, field)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"h":[' + b"1," * 999_999 + b'1],"t":[0,1]}',
+        b'{"h":[1],"t":[0,1],"meta":{"a":[' + b"[]," * 666_666 + b"[]]}}",
+        b'{"h":[1],"t":[0,1],"meta":{"a":[' + b"[]," * 666_666 + b'[]]},"meta":{}}',
+    ],
+    ids=["samples", "meta", "a meta that another one hides"],
+)
+def test_a_body_of_too_many_values_is_refused_before_they_fill_the_memory(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManySamples, match="MAX_SAMPLES allows 1000, MAX_META 64000 bytes"):
+            validate_segment(body, SegmentLimits(max_samples=1000, max_meta=64_000, max_depth=16))
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_body_is_allowed_as_many_values_as_the_limits() -> None:
+    limits = SegmentLimits(max_samples=500_000, max_meta=64_000, max_depth=16)
+    body = b'{"h":[' + b"1," * 499_999 + b'1],"t":[0,1],"meta":{"a":"' + b"," * 63_990 + b'"}}'
+    assert len(validate_segment(body, limits).h) == limits.max_samples
+
+
 def test_white_space_does_not_count_as_meta() -> None:
     assert validate_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b" " * 100 + b"1}}", LIMITS)
 
@@ -260,7 +295,7 @@ def test_what_is_nested_without_end_is_too_deep_with_no_limit_set() -> None:
 ROOMY = SegmentLimits(max_samples=10, max_meta=100_000, max_depth=8)
 
 
-@pytest.mark.parametrize("channel", ["", "H1:GDS-CALIB_STRAIN", "Kanal ä", "日本 \U0010ffff", "x" * 255])
+@pytest.mark.parametrize("channel", ["H1:GDS-CALIB_STRAIN", "Kanal ä", "日本 \U0010ffff", "x" * 255])
 def test_a_channel_has_any_name_that_is_only_read(channel: str) -> None:
     body = json.dumps({"h": [1.0], "t": [0, 1], "meta": {"channel": channel}}).encode()
     assert validate_segment(body, ROOMY).channel == channel

@@ -16,6 +16,8 @@ NONSENSE = {
     "WEB_CONCURRENCY": "auto",
     "PROMETHEUS_MULTIPROC_DIR": "",
     "SSLKEYLOGFILE": "/nowhere/keys",
+    "OTEL_PROPAGATORS": "tracecontext,b3",
+    "OTEL_PYTHON_CONTEXT": "no",
     **dict.fromkeys(("PORT", "SENDFILE", "UVICORN_WORKERS", "FORWARDED_ALLOW_IPS"), "no"),
     **dict.fromkeys(("FLASK_DEBUG", "FASTAPI_OTEL_AUTO_CONFIGURE", "prometheus_multiproc_dir"), "1"),
 }
@@ -31,3 +33,12 @@ def test_the_trio_starts_as_if_they_were_not_there(
     assert scrape(buffer).value("glitchflow_stored_segments_total") == 1
     assert list(ROOT.glob("*.db")) == []
     assert "Traceback" not in (trio.home / "services.log").read_text()
+
+
+@pytest.mark.parametrize("variable", ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_ATTRIBUTE_COUNT_LIMIT"])
+def test_a_bad_value_for_traces_costs_the_traces_only(start_trio: Callable[..., Trio], variable: str) -> None:
+    trio = start_trio({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", variable: "-1"})
+    assert httpx2.post(f"{trio.url}/streamdata", content=segment_body(1), headers=JSON).json()["resp"] == "CREATED"
+    log = (trio.home / "services.log").read_text()
+    assert log.count("no traces: OTEL_*: ") == len(trio.services)
+    assert "Traceback" not in log
