@@ -125,7 +125,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return gwclient.main(arguments, prog_name="gwclient", standalone_mode=False, obj=debugging) or 0
     except click.ClickException as error:
-        print_error(f"gwclient: {' '.join(error.format_message().split())}")
+        hint = ""
+        if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is None:
+            hint = " Options come after the command: gwclient stats --srv URL."
+        print_error(f"gwclient: {' '.join(error.format_message().split())}{hint}")
         return USAGE
     except GwclientError as error:
         if debugging.on:

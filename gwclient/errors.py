@@ -18,6 +18,9 @@ GwclientError
     └── HeldByAnother
 """
 
+import errno
+from pathlib import Path
+
 #: Exit codes of the command.
 NOT_ACKNOWLEDGED, USAGE, UNREACHABLE, INCOMPLETE, OUTPUT, HELD, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
@@ -79,7 +82,7 @@ class InvalidSource(SourceError):
 
 
 class FolderError(GwclientError):
-    """A folder or file of results cannot be written."""
+    """A folder or file of results cannot be written for another reason than a full disk."""
 
     exit_code = USAGE
 
@@ -101,7 +104,7 @@ class SpoolError(GwclientError):
 
 
 class OutputError(GwclientError):
-    """Standard output or standard error cannot be written: the disk is full, or its reader has closed it."""
+    """The output cannot be written: the disk is full or broken, or the reader of standard output has closed it."""
 
     exit_code = OUTPUT
 
@@ -122,6 +125,17 @@ class HeldByAnother(NotAsExpected):
     """Another user holds the frozen batch."""
 
     exit_code = HELD
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a write failed because the disk or the user's quota is full, or the disk is broken."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
+def unwritable(path: Path | str, error: OSError, what: str = "written") -> GwclientError:
+    """Return the exception for an output file or folder that cannot be written."""
+    kind = OutputError if is_disk_full(error) else FolderError
+    return kind(f"{path} cannot be {what}: {error.strerror or error}")
 
 
 def why_unread(error: OSError | UnicodeDecodeError) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gwclient.errors import FolderError
+from gwclient.errors import FolderError, unwritable
 from gwclient.pieces import Piece
 from gwservice.atomic import replace_file
 from gwwire.gps import unix_of_gps
@@ -18,7 +18,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         held = [path.name for path in folder.iterdir() if _OURS.fullmatch(path.name)]
     except OSError as error:
-        raise FolderError(f"{folder} cannot be used: {error.strerror}") from error
+        raise unwritable(folder, error, "used") from error
     if held:
         raise FolderError(f"{folder} already holds a batch ({len(held)} files, like {min(held)}); name a new folder")
 
@@ -37,8 +37,8 @@ def write_batch(folder: Path, pieces: Iterable[Piece], on_written: Callable[[Pie
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file in one step, or raise FolderError; it exists completely or not at all."""
+    """Write a file in one step, or raise FolderError or OutputError; it exists completely or not at all."""
     try:
         replace_file(path, content)
     except OSError as error:
-        raise FolderError(f"{path} cannot be written: {error.strerror}") from error
+        raise unwritable(path, error) from error

@@ -1,7 +1,7 @@
 """Strain files in the layout of the Gravitational Wave Open Science Center (GWOSC): HDF5, named by LIGO-T050017."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gwclient.errors import FolderError, NotAsExpected
+from gwclient.errors import NotAsExpected, unwritable
+from gwclient.hdf5 import created
 from gwclient.stretches import Stretch
 from gwservice.atomic import replacing
 from gwwire.channel_names import mark_of, type_of_channel
@@ -48,14 +49,17 @@ def file_name(stretch: Stretch, taken: set[str]) -> str:
 
 
 @contextmanager
-def writing(path: Path, stretch: Stretch) -> Iterator[Any]:
-    """Yield the dataset, float64 of shape [samples], of a file that appears at `path` when the block succeeds."""
+def writing(path: Path, stretch: Stretch) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Yield the dataset, float64 of shape [samples], of a file that appears at `path` when the block succeeds.
+
+    The function that is yielded with it raises OSError if a write failed so far.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, durable=False) as temporary, h5py.File(temporary, "w") as file:
-            yield _lay_out(file, stretch)
+        with replacing(path, durable=False) as temporary, created(temporary) as (file, check):
+            yield _lay_out(file, stretch), check
     except OSError as error:
-        raise FolderError(f"{error.filename or path} cannot be written: {error.strerror or error}") from error
+        raise unwritable(error.filename or path, error) from error
 
 
 def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:

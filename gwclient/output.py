@@ -7,14 +7,15 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 
-from gwclient.errors import FolderError, OutputError
+from gwclient.errors import FolderError, OutputError, is_disk_full
 
 
 @contextmanager
 def checked_output() -> Iterator[None]:
     """Write the output when the block ends; raise OutputError if that fails, then or before.
 
-    Another error of the system is raised as FolderError. A character that the output's encoding lacks is escaped.
+    Another error of the system is raised as FolderError if it names a file whose disk is not full. A character that
+    the output's encoding lacks is escaped.
     """
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
     if sys.stdout is None:
@@ -29,7 +30,8 @@ def checked_output() -> Iterator[None]:
             sys.stdout.flush()
     except OSError as error:
         if error.filename is not None:
-            raise FolderError(f"{error.filename}: {error.strerror}") from error
+            kind = OutputError if is_disk_full(error) else FolderError
+            raise kind(f"{error.filename}: {error.strerror}") from error
         _discard()
         raise OutputError(f"the output cannot be written: {error.strerror or error}") from error
 

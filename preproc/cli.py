@@ -58,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with checked_output():
             return _main(arguments)
-    except PreprocError as error:
-        return _fail(str(error))
-    except GwclientError as error:
+    except (PreprocError, GwclientError) as error:
         _fail(str(error))
         return error.exit_code
     except MemoryError:

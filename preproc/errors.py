@@ -4,6 +4,8 @@
 class PreprocError(Exception):
     """The work could not be done."""
 
+    exit_code = 1
+
 
 class BadParameter(PreprocError):
     """A parameter makes no sense, by itself or together with another."""
@@ -39,3 +41,9 @@ class GatewayFailed(PreprocError):
 
 class OutputFailed(PreprocError):
     """The result could not be written, or another run writes to the same folder."""
+
+
+class Unwritable(OutputFailed):
+    """The system refused to write the output: the disk is full, for example."""
+
+    exit_code = 5

@@ -17,11 +17,13 @@ seconds and `sample_rate` in Hz; the channel is written as in the path of its po
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from gwclient.hdf5 import created
 from gwwire.channel_names import object_of_channel
 from preproc.batch import read_batch
 from preproc.dataset import channels_of, split_of
@@ -60,9 +62,14 @@ def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
         spill = partial.with_name(f"{partial.name}.array")
         try:
             data = np.lib.format.open_memmap(spill, "w+", np.float32, file["data"].shape)
+            with spill.open("r+b") as file_of_array:  # a full disk would end the process when the array is filled
+                os.posix_fallocate(file_of_array.fileno(), 0, spill.stat().st_size)
             for at in range(0, len(data), _WINDOWS_AT_A_TIME):
                 data[at : at + _WINDOWS_AT_A_TIME] = file["data"][at : at + _WINDOWS_AT_A_TIME][:, order]
-            torch.save({"data": torch.from_numpy(data)} | _about(file, order), partial)
+            try:
+                torch.save({"data": torch.from_numpy(data)} | _about(file, order), partial)
+            except RuntimeError as error:  # torch raises no OSError on a full disk
+                raise OSError(str(error)) from error
         finally:
             spill.unlink(missing_ok=True)
 
@@ -107,7 +114,7 @@ def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress)
     files = [(folder / f"{name}.h5", name, start) for name, start in windows]
     for path, name, start in progress([one for one in files if not one[0].exists()], "exporting"):
         first = round((start - runs.grid.origin) / runs.grid.dt)
-        with published(path) as partial, h5py.File(partial, "w") as event:
+        with published(path) as partial, created(partial) as (event, _):
             for channel in channels:
                 strain = event.create_dataset(
                     f"{name}/{object_of_channel(channel)}", data=reader.read(channel, first, first + samples)

@@ -20,7 +20,7 @@ import scipy
 from numpy.typing import NDArray
 
 from gwservice.atomic import locked
-from preproc.errors import OutputFailed
+from preproc.errors import OutputFailed, Unwritable
 from preproc.parameters import Parameters
 from preproc.publish import published
 
@@ -55,7 +55,7 @@ def working_in(out: Path) -> Iterator[None]:
             raise OutputFailed(f"another run works in {out}") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise OutputFailed(f"cannot write to {out}: {error.strerror}") from error
+                raise Unwritable(f"cannot write to {out}: {error.strerror}") from error
         yield
 
 
@@ -80,7 +80,7 @@ class Job:
                 with published(key) as partial:
                     partial.write_text(self.key)
         except OSError as error:
-            raise OutputFailed(f"cannot write {key}: {error.strerror}") from error
+            raise Unwritable(f"cannot write {key}: {error.strerror}") from error
 
     def has(self, block: int) -> bool:
         """Return whether a block is finished."""
@@ -89,7 +89,9 @@ class Job:
     def save(self, block: int, energy: NDArray[np.float32]) -> None:
         """Store a block: its spectrograms, shape [W, C, F, T]."""
         with published(self._path(block)) as partial, partial.open("wb") as file:
-            np.save(file, energy, allow_pickle=False)
+            # `np.save` does not tell why a write failed.
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(energy))
+            file.write(np.ascontiguousarray(energy).data)
 
     def load(self, block: int) -> NDArray[np.float32]:
         """Return a finished block."""

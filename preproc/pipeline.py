@@ -5,10 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from gwclient.hdf5 import created
 from preproc.batch import read_batch
 from preproc.dataset import DatasetWriter
 from preproc.errors import NoWindow, UnusableChannel
@@ -88,11 +88,12 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     job = Job(output.parent, job_key(batch.digest, parameters))
     job.begin()
     _transform(plan, job, executor, progress)
-    with published(output) as partial, h5py.File(partial, "w") as file:
+    with published(output) as partial, created(partial) as (file, check):
         dataset = DatasetWriter(file)
         dataset.write_axes(layout.channels, transformation.padded)
         for number, block in enumerate(progress(plan.blocks, "writing")):
             rejected += _append(plan, dataset, block, job.load(number))
+            check()
         if not dataset.starts:
             raise NoWindow(_why_no_window(runs, rejected, parameters))
         notes = [*batch.notes, *runs.notes, *conditioned.notes, *_without_padding(plan)]

@@ -15,7 +15,14 @@ from tqdm import tqdm
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, check_span, seconds, with_connection
-from gwclient.errors import FolderError, GatewayError, GatewayUnavailable, Incomplete, NotAsExpected, UnexpectedAnswer
+from gwclient.errors import (
+    GatewayError,
+    GatewayUnavailable,
+    Incomplete,
+    NotAsExpected,
+    UnexpectedAnswer,
+    unwritable,
+)
 from gwclient.gwosc_file import check_times, file_name, write_quality, writing
 from gwclient.strain import LeftOut, Span
 from gwclient.stretches import Placed, Stretch, assemble, span_of
@@ -156,7 +163,7 @@ class _Files:
 
     async def _write_stretch(self, stretch: Stretch, on_written: Callable[[], object]) -> Path:
         path = self.out / file_name(stretch, self.taken)
-        with writing(path, stretch) as strain:
+        with writing(path, stretch) as (strain, check):
             placed = iter(stretch.placed)
             quality: list[Sequence[str]] = []
             async for name, body in _bodies(self.client, [each.record.name for each in stretch.placed]):
@@ -167,6 +174,7 @@ class _Files:
                     raise _Unreadable(place, error) from error
                 quality += _quality_of(segment)
                 strain[place.at : place.at + place.last - place.first] = np.array(segment.h)[place.first : place.last]
+                check()
                 on_written()
             if len(quality) == len(stretch.placed) and any(quality):
                 write_quality(strain, stretch, quality)
@@ -219,4 +227,4 @@ def _open_lines(out: Path) -> Iterator[IO[bytes]]:
         with out.open("wb") as file:
             yield file
     except OSError as error:
-        raise FolderError(f"{out} cannot be written: {error.strerror}") from error
+        raise unwritable(out, error) from error

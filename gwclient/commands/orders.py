@@ -8,7 +8,7 @@ import click
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
-from gwclient.errors import FolderError, HeldByAnother, NotAsExpected, why_unread
+from gwclient.errors import HeldByAnother, NotAsExpected, unwritable, why_unread
 from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
@@ -63,7 +63,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         try:
             batch_file.write_text(f"{answer.batch}\n")
         except OSError as error:
-            raise FolderError(f"{batch_file} cannot be written: {error.strerror}") from error
+            raise unwritable(batch_file, error) from error
     connection.print_answer(answer, words)
 
 

@@ -703,6 +703,12 @@ def test_a_shell_can_complete_commands(gwclient: Any, shell: str) -> None:
 # ---- usage
 
 
+def test_an_option_before_the_command_is_told_where_it_belongs(gwclient: Any) -> None:
+    answer = gwclient("--srv", "http://127.0.0.1:1", "stats")
+    hint = "Options come after the command: gwclient stats --srv URL."
+    assert (answer.code, answer.err) == (2, f"gwclient: No such option '--srv'. {hint}\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

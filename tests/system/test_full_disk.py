@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -21,25 +20,6 @@ from tools.clients import Connection
 SAMPLES = 2000
 ALICE = b'{"user":"alice","token":"secret"}'
 MakeSmall = Callable[..., None]
-
-
-@pytest.fixture
-def make_small() -> Iterator[MakeSmall]:
-    """Give a function that mounts a file system of 4 MiB on a folder; skips where that is not allowed."""
-    with ExitStack() as stack:
-
-        def mount(folder: Path, options: str = "size=4m") -> None:
-            folder.mkdir(parents=True)
-            command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]  # only root may
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-            except FileNotFoundError:
-                pytest.skip("there is no mount command here")
-            if done.returncode:
-                pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-            stack.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
-
-        yield mount
 
 
 def fill(folder: Path, *, leave: int = 0) -> Path:

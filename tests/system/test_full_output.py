@@ -1,0 +1,107 @@
+"""Output on a disk that is really full: one line that names the file, exit code 5, and no file left behind."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from preproc.parameters import Parameters
+from preproc.pipeline import preprocess
+from preproc.progress import silent
+from scripts.trio import Trio
+from tests.preproc.batches import cut, noise, write_batch
+
+#: Runs a command in folder after folder, in one process: most of the time goes into its imports.
+_RUN = """
+import sys
+from MODULE.cli import main
+for out in sys.argv[1].split(":"):
+    try:
+        code = main([out if word == "OUT" else word for word in sys.argv[2:]])
+    except SystemExit as stop:
+        code = stop.code
+    print("exit", code, flush=True)
+    print("exit", code, file=sys.stderr, flush=True)
+"""
+
+
+def run(module: str, folders: Sequence[Path], *words: str) -> list[tuple[int, str]]:
+    """Run a command with each folder for the word OUT; return the exit codes and the last lines on standard error."""
+    program = [sys.executable, "-c", _RUN.replace("MODULE", module), ":".join(map(str, folders)), *words]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    parts = done.stderr.replace("\r", "\n").split("exit ")
+    codes = [int(part.split("\n", 1)[0]) for part in parts[1:]]
+    told = [part.rstrip().rpartition("\n")[2] for part in parts[:-1]]
+    return list(zip(codes, told, strict=True))
+
+
+@pytest.fixture
+def small(make_small: Callable[..., None], tmp_path: Path) -> Callable[[int], Path]:
+    """Return a function that makes a folder with a file system of so many KiB."""
+
+    def make(size: int) -> Path:
+        make_small(tmp_path / f"{size}k", f"size={size}k")
+        return tmp_path / f"{size}k"
+
+    return make
+
+
+def test_strain_that_is_fetched_to_a_full_disk_ends_with_exit_code_5(
+    small: Callable[[int], Path], start_trio: Callable[..., Trio]
+) -> None:
+    folders = [small(size) for size in (8, 64, 300, 316)]
+    trio = start_trio()
+    h = np.random.default_rng(1).normal(0, 1e-21, 4096).tolist()
+    segments = [{"h": h, "t": [1000 + second, 1 / 4096], "meta": {"channel": "H1:FULL"}} for second in range(10)]
+    lines = "\n".join(map(json.dumps, segments))
+    httpx2.post(f"{trio.url}/streamdata", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    words = ["get", "--channel", "H1:FULL", "--srv", trio.url, "--out", "OUT"]
+    for folder, (code, told) in zip(folders, run("gwclient", folders, *words), strict=True):
+        assert code == 5
+        name = folder / "H-H1_FULL-1000-10.hdf5"
+        assert told == f"gwclient: {name} cannot be written: No space left on device"
+        assert list(folder.iterdir()) == []
+
+
+def test_a_simulated_batch_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], Path]) -> None:
+    folder = small(64)
+    ((code, told),) = run("gwclient", [folder], "simulate", "--seconds", "8", "--out", "OUT")
+    assert code == 5
+    assert told.startswith(f"gwclient: {folder}/gwb")
+    assert told.endswith(".json cannot be written: No space left on device")
+
+
+def test_a_dataset_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], Path], tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", cut(noise(40, rate=256.0), "H1:A", rate=256.0))
+    folders = [small(size) for size in (8, 256, 320, 360)]
+    shape = ["--window=2", "--fmax=80", "--rows=32", "--columns=64", "--fduration=1", "--psd-fftlength=2"]
+    results = run("preproc", folders, "run", "--data", str(batch), "--out", "OUT", *shape, "--export", "annalisa")
+    failed = [".job/block-000000.npy", "dataset.h5", "dataset.h5", "annalisa/1126259448.500000.h5"]
+    for folder, name, (code, told) in zip(folders, failed, results, strict=True):
+        assert (code, told) == (5, f"preproc: cannot write {folder / name}: No space left on device")
+        assert not (folder / name).exists()
+        assert list(folder.rglob("*.part")) == []
+
+
+def test_a_tensor_on_a_full_disk_is_not_written_and_named(small: Callable[[int], Path], tmp_path: Path) -> None:
+    """The disk is full before torch is used, so an empty module will do where it is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        (tmp_path / "torch.py").touch()
+    batch = write_batch(tmp_path / "batch", cut(noise(40, rate=256.0), "H1:A", rate=256.0))
+    output = small(64) / "QT.pt"
+    shape = Parameters(window=2, stride=2, fmax=80, rows=32, columns=128, fduration=1, psd_fftlength=2)
+    preprocess(batch, tmp_path / "dataset.h5", shape, silent)
+    program = f"from preproc.exports import *; write_qt(Path('{tmp_path}/dataset.h5'), Path('{output}'))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.stderr.endswith(f"preproc.errors.Unwritable: cannot write {output}: No space left on device\n")
+    assert list(output.parent.iterdir()) == []
