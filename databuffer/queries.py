@@ -14,9 +14,9 @@ from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import steady_ns, wall_ns
+from databuffer.storage.files import Space, volume_errors
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
-from databuffer.storage.volume import Space, volume_errors
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats

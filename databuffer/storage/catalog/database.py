@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
 
 from databuffer.errors import VolumeFailed, VolumeFull
-from databuffer.storage.volume import move_aside, obstacle, volume_errors
+from databuffer.storage.files import move_aside, obstacle, volume_errors
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
 _PRIMARY = 0xFF  # the part of an extended error code that is the primary one
