@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from databuffer.coverage import coverage
-from databuffer.errors import NotFound, VolumeError, VolumeFailed
+from databuffer.errors import NotFound, VolumeError
 from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
@@ -171,7 +171,7 @@ class Queries:
         """Call a function of the catalog in a thread; if it fails, mend the catalog and call it once more."""
         try:
             return await asyncio.to_thread(find, *arguments)
-        except VolumeFailed:
+        except VolumeError:
             await self._ingest.perform(self._state.mend_catalog)
             return await asyncio.to_thread(find, *arguments)
 
