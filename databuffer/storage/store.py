@@ -12,9 +12,10 @@ from pathlib import Path
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
+from databuffer.storage.files import Space, make_folder, make_room, probe_file, volume_errors
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
-from databuffer.storage.volume import BatchMark, Space, Volume, make_folder, make_room, probe_file, volume_errors
+from databuffer.storage.volume import BatchMark, Volume
 from gwservice.atomic import locked
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, encode_manifest, seal
