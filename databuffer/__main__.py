@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from databuffer.app import create_app, create_buffer, create_store
 from databuffer.errors import VolumeError, VolumeFailed
 from databuffer.settings import BufferSettings
+from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
-from databuffer.storage.recovery import Finding, mended, recover
+from databuffer.storage.recovery import mended, recover
 from databuffer.storage.shadow import shadow
 from gwservice.asgi import serve
 from gwservice.logs import configure_logging

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from databuffer.coverage import coverage
-from databuffer.errors import NotFound, VolumeError, VolumeFailed
+from databuffer.errors import NotFound, VolumeError
 from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import steady_ns, wall_ns
+from databuffer.storage.files import Space, volume_errors
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
-from databuffer.storage.volume import Space, volume_errors
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST
 from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats
@@ -171,7 +171,7 @@ class Queries:
         """Call a function of the catalog in a thread; if it fails, mend the catalog and call it once more."""
         try:
             return await asyncio.to_thread(find, *arguments)
-        except VolumeFailed:
+        except VolumeError:
             await self._ingest.perform(self._state.mend_catalog)
             return await asyncio.to_thread(find, *arguments)
 

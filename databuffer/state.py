@@ -18,12 +18,12 @@ from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import ClaimRow, SegmentRow
 from databuffer.storage.clock import steady_ns
+from databuffer.storage.files import PROBE_SIZE
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.recovery import mended, recover
 from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
-from databuffer.storage.volume import PROBE_SIZE
 from gwservice.logs import LogLimit
 from gwwire.datastore import Description
 from gwwire.problems import ProblemError

@@ -12,9 +12,9 @@ import msgspec
 from databuffer import meters
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog import BatchRow
+from databuffer.storage.files import volume_errors
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
-from databuffer.storage.volume import volume_errors
 from gwwire.public import Verification, VerificationState
 
 log = logging.getLogger(__name__)

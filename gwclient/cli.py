@@ -135,6 +135,11 @@ def _run(arguments: Sequence[str] | None) -> int:
             traceback.print_exc()
         print_error(f"gwclient: {error}")
         return error.exit_code
+    except UnicodeEncodeError as error:
+        if debugging.on:
+            traceback.print_exc()
+        print_error(f"gwclient: {ascii(error.object)[:80]} in the command or its environment is not UTF-8")
+        return USAGE
     except (KeyboardInterrupt, click.Abort):
         print_error("gwclient: interrupted")
         return INTERRUPTED

@@ -49,7 +49,8 @@ class Stretch:
 def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tuple[list[Stretch], list[LeftOut]]:
     """Return the stretches in [start, stop) GPS seconds, by channel and time, and the segments that are in none.
 
-    A segment is left out if it overlaps one before it.
+    Samples that overlap an earlier segment by whole samples are left out. The rest of the segment is kept: it goes on
+    with the stretch, or begins another one if its samples lie between those of the earlier segment.
     """
     stretches: list[Stretch] = []
     dropped: list[LeftOut] = []
@@ -61,15 +62,17 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
             if first >= last:
                 continue
             begin = stop_of(record.t0, first, dt)
-            gap = 1.0 if current is None else distance(current.stop, begin, dt)
-            if current is None or gap > 0:
-                current = Stretch(channel, begin, dt)
-                stretches.append(current)
-            elif gap < 0:
+            if current and (shared := round(min(max((current.stop - begin) / dt, 0), last - first))) > 0:
                 twin = any(each.record.sha256 == record.sha256 for each in current.placed[-2:])
                 reason = "stored twice" if twin else "overlaps another segment"
-                dropped.append(LeftOut(span_of(record), reason))
+                told = begin, stop_of(record.t0, first + shared, dt)
+                dropped.append(LeftOut(Span(channel, *told), reason))
+                first, begin = first + shared, told[1]
+            if first == last:
                 continue
+            if current is None or distance(current.stop, begin, dt) != 0:
+                current = Stretch(channel, begin, dt)
+                stretches.append(current)
             current.placed.append(Placed(record, current.count, first, last))
             current.count += last - first
     return stretches, dropped

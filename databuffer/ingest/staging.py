@@ -10,7 +10,8 @@ from contextlib import suppress
 from databuffer.errors import volume_error
 from databuffer.ingest.incoming import Incoming
 from databuffer.state import State
-from databuffer.storage.volume import Volume, create_file
+from databuffer.storage.files import create_file
+from databuffer.storage.volume import Volume
 from gwwire.problems import ProblemError
 from gwwire.segment import SegmentLimits, compact, validate_segment
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from databuffer.errors import VolumeFailed
-from databuffer.storage.volume import volume_errors
+from databuffer.storage.files import volume_errors
 from gwwire.manifest import MANIFEST, decode_manifest, entry_of, wrong_totals
 from gwwire.problems import ProblemError
 from gwwire.public import Manifest

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from databuffer.storage.volume import FILE_MODE, make_room, replace_file, unfinished, volume_errors, write_all
+from databuffer.storage.files import FILE_MODE, make_room, replace_file, unfinished, volume_errors, write_all
 from gwwire.datastore import Description
 from gwwire.public import LogEntry, Stats
 

@@ -5,11 +5,10 @@ frozen if there is a manifest with a holder in its folder. No stored file is del
 `quarantine/`. A start-up compares what may have changed since the last clean stop; `fsck` reads every byte.
 """
 
-import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,10 +17,11 @@ from msgspec import structs
 
 from databuffer.errors import VolumeFailed
 from databuffer.fingerprint import fingerprint, is_fingerprint
-from databuffer.storage.catalog import BatchRow, SegmentFilter, SegmentRow
+from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import unix_ns
+from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
-from databuffer.storage.metadata import stored_entries
+from databuffer.storage.segment_recovery import add_rows, check_reachable, files_and_log, files_and_rows
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
 from databuffer.storage.volume import BatchMark, archive_time
 from gwwire.datastore import Description
@@ -31,19 +31,6 @@ from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-_PORTION = 1000
-_LATEST = 2**63 - 1
-_BAD_FILE = {errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENOENT}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A difference and its repair, in words and as a call; without a repair it needs an operator."""
-
-    what: str
-    remedy: str = ""
-    repair: Callable[[], object] | None = None
 
 
 def mended(store: Store, step: Callable[[], T]) -> T:
@@ -89,8 +76,8 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
     yield from _thawing(store)
     for slot in (store.current, store.next):
         if slot.folder.exists() and not unchanged:
-            yield from _files_and_rows(store, slot, thorough=thorough)
-            yield from _files_and_log(store, slot)
+            yield from files_and_rows(store, slot, thorough=thorough)
+            yield from files_and_log(store, slot)
     if not unchanged:
         yield from _missing_batches(store)
     yield from _seals(store)
@@ -130,13 +117,13 @@ def _import_archive(store: Store, folder: Path) -> None:
     if manifest and row and row.state is not BatchState.ARCHIVED and not is_open:
         # The batch was archived right before a crash; the catalog may have lost some segments in a power cut.
         known = store.catalog.segments.sizes(row.id)
-        _add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
+        add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
         store.catalog.batches.put(_archive_row(row.id, folder, manifest.segments, manifest))
         return
     batch = f"a{folder.name.replace(' ', '-')}" if row or not manifest else manifest.batch
     segments = manifest.segments if manifest else list(_readable_entries(store, folder))
     store.catalog.batches.drop(batch)
-    _add_rows(store, batch, segments)
+    add_rows(store, batch, segments)
     store.catalog.batches.put(_archive_row(batch, folder, segments, manifest))
 
 
@@ -273,36 +260,6 @@ def _thawing(store: Store) -> Iterator[Finding]:
         yield Finding("the batch was being thawed", "the segments of the next batch are in it now", store.merge)
 
 
-def _files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Finding]:
-    mark = store.volume.mark(slot.folder)
-    rows = store.catalog.segments.sizes(mark.id) if mark else {}
-    files = store.volume.sizes(slot.folder)
-    for name in [name for name in files if name in rows and files[name] != rows[name]]:
-        yield _untrustworthy(store, slot, name, f"has {files[name]} bytes, not the {rows[name]} that were stored")
-    if thorough:
-        yield from _altered_files(store, slot, files)
-    new = []
-    for name in [name for name in files if name not in rows]:
-        try:
-            new.append(entry_of(name, store.volume.read(slot.folder / name)))
-        except ProblemError as problem:
-            _check_reachable(problem)
-            yield _untrustworthy(store, slot, name, problem.detail)
-    if new:
-        named = ", ".join(entry.name for entry in new[:3]) + (", …" if len(new) > 3 else "")  # noqa: PLR2004 (some)
-        yield Finding(
-            f"{len(new)} segments were not in the catalog: {named}",
-            "added",
-            lambda: _add_rows(store, store.load(slot).id, new, recovered=True),
-        )
-    lost = sorted(rows.keys() - files.keys())
-    if lost and mark:
-        named, remove = ", ".join(lost[:3]), partial(store.catalog.segments.remove, mark.id, lost)
-        yield Finding(
-            f"{len(lost)} segments are in the catalog, but not in {slot.folder.name}: {named}", "dropped", remove
-        )
-
-
 def _missing_batches(store: Store) -> Iterator[Finding]:
     present = _open_ids(store)
     for row in store.catalog.batches.all():
@@ -319,62 +276,6 @@ def _forget(store: Store, batch: str) -> None:
     """Delete a batch that was lost, and the keys of the segments that were lost with it."""
     store.catalog.segments.remove(batch, store.catalog.segments.sizes(batch))
     store.catalog.batches.drop(batch)
-
-
-def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[Finding]:
-    mark = store.volume.mark(slot.folder)
-    for row in store.catalog.segments.find(SegmentFilter(batch=mark.id if mark else "", limit=-1)):
-        if files.get(row.name) != row.bytes:
-            continue
-        try:
-            altered = entry_of(row.name, store.volume.read(slot.folder / row.name)).sha256 != row.sha256
-        except ProblemError as problem:
-            _check_reachable(problem)
-            altered = True
-        if altered:
-            yield _untrustworthy(store, slot, row.name, "its bytes are not those that were stored")
-
-
-def _check_reachable(problem: ProblemError) -> None:
-    """Raise the problem of reading a file again if it says nothing of the file's bytes: the file stays in place."""
-    if isinstance(problem.__cause__, OSError) and problem.__cause__.errno not in _BAD_FILE:
-        raise problem
-
-
-def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
-    def repair() -> None:
-        store.volume.set_aside(slot.folder / name, reason)
-        store.catalog.segments.remove(store.load(slot).id, [name])
-
-    return Finding(f"{name}: {reason}", "moved to quarantine", repair)
-
-
-def _add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
-    for start in range(0, len(entries), _PORTION):
-        rows = [
-            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, _stored_at(store, e.name))
-            for e in entries[start : start + _PORTION]
-        ]
-        store.catalog.segments.add(batch, rows, recovered=recovered)
-        if start and start % (10 * _PORTION) == 0:
-            log.info("read %d of %d segments into the catalog", start, len(entries))
-
-
-def _stored_at(store: Store, name: str) -> int:
-    """Return the time in a file name in nanoseconds of Unix time, or the latest that the catalog can hold."""
-    return min(store.volume.number(name) or 0, _LATEST)
-
-
-def _files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
-    sizes = store.volume.sizes(slot.folder)
-    entries = {entry.name: entry for entry in slot.log.entries()}
-    if list(entries) == list(sizes) and slot.log.content().count(b"\n") == len(entries):
-        return
-    matching = [
-        entries.get(name) or stored_entries([(name, size)], _stored_at(store, name))[0] for name, size in sizes.items()
-    ]
-    replaced = partial(slot.log.replace, matching)
-    yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", "written anew", replaced)
 
 
 def _seals(store: Store) -> Iterator[Finding]:
@@ -405,7 +306,7 @@ def _manifest(slot: Slot) -> Manifest | None:
     try:
         return read_manifest(slot.folder)
     except VolumeFailed as problem:
-        _check_reachable(problem)
+        check_reachable(problem)
         return None
 
 

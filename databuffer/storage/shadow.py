@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from databuffer.settings import BufferSettings
-from databuffer.storage.volume import volume_errors
+from databuffer.storage.files import volume_errors
 
 
 def shadow(settings: BufferSettings, home: Path) -> BufferSettings:

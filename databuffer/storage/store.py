@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,10 @@ from pathlib import Path
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
+from databuffer.storage.files import Space, make_folder, make_room, probe_file, volume_errors
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
-from databuffer.storage.volume import BatchMark, Space, Volume, make_folder, make_room, probe_file, volume_errors
+from databuffer.storage.volume import BatchMark, Volume
 from gwservice.atomic import locked
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, encode_manifest, seal
@@ -146,7 +147,7 @@ class Store:
         return mark
 
     def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
-        """Write the manifest of a batch to its folder, and mark the batch as frozen in the catalog."""
+        """Write the manifest of a batch to its folder, and mark the batch as frozen in the catalog; or do neither."""
         entries = [
             ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
             for row in self.catalog.segments.find(SegmentFilter(batch=batch.id, limit=-1))
@@ -158,8 +159,13 @@ class Store:
             )
         opened, sealed = utc_text(batch.mark.opened), utc_text(now)
         manifest = seal(batch=batch.id, opened=opened, sealed=sealed, holder=holder, segments=entries)
-        self.volume.put_file(batch.slot.folder, MANIFEST, encode_manifest(manifest))
-        self.catalog.batches.put(_sealed_row(batch, manifest, now))
+        try:
+            self.volume.put_file(batch.slot.folder, MANIFEST, encode_manifest(manifest))
+            self.catalog.batches.put(_sealed_row(batch, manifest, now))
+        except VolumeError:  # a manifest that stayed would freeze the batch
+            with suppress(VolumeError):
+                self._remove_manifest(batch)
+            raise
         return manifest
 
     def note_seal(self, batch: OpenBatch, manifest: Manifest) -> None:
@@ -168,9 +174,12 @@ class Store:
 
     def unseal(self, batch: OpenBatch) -> None:
         """Remove the manifest of a batch, durably, and mark the batch as open in the catalog."""
+        self._remove_manifest(batch)
+        self.catalog.batches.put(open_row(batch.mark, batch.slot.folder))
+
+    def _remove_manifest(self, batch: OpenBatch) -> None:
         self.volume.discard(batch.slot.folder / MANIFEST)
         self.volume.sync(batch.slot.folder)
-        self.catalog.batches.put(open_row(batch.mark, batch.slot.folder))
 
     def archive(self, batch: OpenBatch, manifest: Manifest, now: int) -> Path:
         """Move the current batch to an archive folder, with its manifest and log. Call `advance` next."""

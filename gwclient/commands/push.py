@@ -25,6 +25,7 @@ from gwclient.commands.options import (
     with_push_options,
 )
 from gwclient.commands.transfer import send_live, send_source
+from gwclient.errors import InvalidSource
 from gwclient.folder import prepare_folder, write_batch, write_file
 from gwclient.pieces import Piece, in_time_order
 from gwclient.progress import Progress
@@ -145,6 +146,8 @@ def push_command(options: PushOptions, connection: Connection, **chosen: Any) ->
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = _Wanted(**chosen)
     if wanted.stdin:
+        if sys.stdin is None:
+            raise InvalidSource("standard input cannot be read: it is closed")
         unread: list[str] = []
         send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length, unread), unread, options, connection)
     elif wanted.open_data:

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import groupby, pairwise
 from os.path import realpath  # `Path.resolve` raises an error for a link to itself
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from gwwire.spans import distance, first_sample, sampling
 _FRAME_SUFFIX = ".gwf"
 _SUFFIXES = frozenset({".hdf5", ".h5", _FRAME_SUFFIX})
 #: After LIGO-T050017.
-_NAME = re.compile(r"[A-Z]+-[\w+#]+-(\d+)-(\d+)\.\w+")
+_NAME = re.compile(r"[A-Z]+-[\w+#]+-(-?\d+)-(\d+)\.\w+")
 
 
 def span_of_name(name: str) -> tuple[int, int] | None:
@@ -196,7 +197,7 @@ class FileSource:
         meta = {
             "detector": recording.detector,
             **dict(self.meta),
-            "source": recording.path.name,
+            "source": recording.path.name.encode(errors="backslashreplace").decode(),
             "source_sha256": part.file.sha256,
         }
         part.file.check_unchanged()
@@ -238,4 +239,6 @@ def _stat(path: Path) -> tuple[int, int, int]:
         found = path.stat()
     except OSError as error:
         raise InvalidSource(f"{path} cannot be read: {error.strerror}") from error
+    if not S_ISREG(found.st_mode):
+        raise InvalidSource(f"{path} is no regular file")
     return found.st_ino, found.st_size, found.st_mtime_ns

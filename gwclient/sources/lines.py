@@ -23,7 +23,10 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
         if not ready:
             yield None
             continue
-        chunk = os.read(descriptor, _CHUNK)
+        try:
+            chunk = os.read(descriptor, _CHUNK)
+        except OSError as error:
+            raise InvalidSource(f"standard input cannot be read: {error.strerror}") from error
         *ends, rest = chunk.split(b"\n")
         for end in ends:
             line = b"".join((*parts, end))

@@ -34,7 +34,7 @@ class Recording:
 
     path: Path
     detector: str  # as "L1"
-    channel: str  # `DET:NAME`
+    channel: str  # `DET:NAME`; empty if unknown
     t0: float  # GPS seconds of the first sample
     dt: float  # s
     count: int  # of samples
@@ -86,12 +86,8 @@ def read_hdf5(path: Path) -> list[Recording]:
         strain = _dataset(file, "strain/Strain")
         t0, dt = _grid(strain, path)
         count = strain.shape[0]
-        detector = _text(file, "meta/Detector")
-        if not re.fullmatch(r"\w+", detector):
-            raise InvalidSource(f"{path}: meta/Detector is {detector!r}; a detector is named like H1")
-        name = _text(file, "strain/GWOSCmeta") if "strain/GWOSCmeta" in file else ""
+        detector, channel = _source(file, 1 / sampling(dt))
         quality = _read_quality(file)
-    channel = gwosc_channel(f"{detector}:{name}", detector, 1 / sampling(dt))
 
     def read(first: int, last: int) -> NDArray[np.floating[Any]]:
         with _opened(path) as file:
@@ -139,11 +135,22 @@ def _dataset(file: Any, name: str, kinds: str = "iuf") -> Any:
     return found
 
 
+def _source(file: Any, rate: float) -> tuple[str, str]:
+    """Return detector and channel; `gwclient get` writes the exact channel, GWOSC only parts of one."""
+    detector = _text(file, "meta/Detector").strip()
+    if "meta/Channel" in file:
+        return detector, _text(file, "meta/Channel")
+    if not re.fullmatch(r"\w+", detector):
+        raise InvalidSource(f"{file.filename}: meta/Detector is {detector!r}; a detector is named like H1")
+    name = _text(file, "strain/GWOSCmeta").strip() if "strain/GWOSCmeta" in file else ""
+    return detector, gwosc_channel(f"{detector}:{name}", detector, rate)
+
+
 def _text(file: Any, name: str) -> str:
     value = np.asarray(_member(file, name)[()])
     one = value.item() if value.size == 1 else value
     try:
-        return str(one.decode() if isinstance(one, bytes) else one).strip()
+        return str(one.decode() if isinstance(one, bytes) else one)
     except UnicodeDecodeError:
         raise InvalidSource(f"{file.filename}: {name} is {one!r}, which is no UTF-8") from None
 

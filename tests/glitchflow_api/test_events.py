@@ -14,7 +14,7 @@ from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.settings import GatewaySettings
 from gwwire.public import Overview
 from scripts.trio import Trio
-from tests.support.event_stream import EventStream, Listening
+from tests.support.event_stream import Event, EventStream, Listening
 from tests.support.outage import without
 from tests.support.segments import JSON, segment_body
 
@@ -144,7 +144,7 @@ def test_a_tier_that_is_away_is_told_once_and_its_return_too(trio: Trio) -> None
             assert events.next("problem").data["code"] == "upstream-unreachable"
             with EventStream(trio.url) as late:
                 assert late.next().kind == "problem"
-        heard = []
+        heard: list[Event] = []
         while not heard or heard[-1].kind != "overview":
             heard.append(events.next())
         after = heard[-1]

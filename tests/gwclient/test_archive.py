@@ -161,7 +161,7 @@ def test_a_gap_makes_another_file_and_what_overlaps_is_told(trio: Trio, tmp_path
     ask(trio, store)
     done = CliRunner().invoke(cli, ["get", "--channel", "V1:Hrec", "--out", str(tmp_path), "--srv", trio.url, "--json"])
     told = json.loads(done.output)
-    assert [Path(path).name for path in told["files"]] == ["V-V1_Hrec-100-2.hdf5", "V-V1_Hrec-103-1.hdf5"]
+    assert [Path(path).name for path in told["files"]] == ["V-V1_Hrec-100-2.hdf5", "V-V1_Hrec-103-2.hdf5"]
     assert [(each["start"], each["reason"]) for each in told["left_out"]] == [
         (100.0, "overlaps another segment"), (103.5, "overlaps another segment"),
     ]  # fmt: skip

@@ -287,6 +287,20 @@ def test_where_no_line_is_a_segment_the_data_cannot_be_used(gateway: StandInGate
     assert not gateway.bodies
 
 
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [("<&-", "it is closed"), ("0>/dev/null", "Bad file descriptor"), ("</proc/self/mem", "")],
+)
+def test_standard_input_that_cannot_be_read_is_one_line_and_exit_code_2(
+    gateway: StandInGateway, redirection: str, reason: str
+) -> None:
+    command = f"{sys.executable} -m gwclient push --stdin {redirection}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"gwclient: standard input cannot be read: {reason}")
+    assert not gateway.bodies
+
+
 def test_the_same_line_twice_is_stored_once(gateway: StandInGateway) -> None:
     line = '{"h":[1e-21],"t":[100.0,0.25]}\n'
     done = push_lines(line * 20)
@@ -678,6 +692,15 @@ def test_an_error_that_cannot_be_written_keeps_its_exit_code(
 
 
 # ---- errors and shells
+
+
+@pytest.mark.parametrize("command", [("train", "--user", "\udcff", "--token", "t"), ("get", "--channel", "\udcff")])
+def test_an_argument_that_is_no_utf8_is_one_line_and_exit_code_2(
+    gateway: StandInGateway, gwclient: Any, command: tuple[str, ...]
+) -> None:
+    done = gwclient(*command)
+    assert (done.code, done.err) == (2, "gwclient: '\\udcff' in the command or its environment is not UTF-8\n")
+    assert not gateway.requests
 
 
 def test_with_debug_the_line_comes_after_its_traceback(gwclient: Any) -> None:

@@ -9,6 +9,7 @@ import h5py
 import pytest
 
 from gwclient.cli import main
+from gwclient.sources.recording import read_hdf5
 from gwwire.gps import GPS_EPOCH
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
@@ -86,6 +87,15 @@ def test_every_channel_has_a_file_of_its_own_within_the_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert len({path.name.casefold() for path in files}) == len(CHANNELS)
     assert sorted(read(path)[0] for path in files) == sorted((name or "").replace("\0", "␀") for name in CHANNELS)
+
+
+def test_a_file_keeps_the_name_of_its_channel_when_it_is_sent_again(
+    gwclient: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    _, told, _ = gwclient("get", "--start", "1000", "--stop", "1003", "--out", str(tmp_path), "--json")
+    for name in json.loads(told)["files"]:
+        (recording,) = read_hdf5(Path(name))
+        assert (recording.channel, recording.t0) == read(Path(name))
 
 
 def test_stretches_within_one_second_have_a_file_each(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -36,3 +36,21 @@ def test_stretches_of_segments_that_do_not_overlap_are_the_spans_of_the_coverage
     spans = join(((each.t0, stop_of(each.t0, each.n, each.dt), 1) for each in records), DT)
     assert [(each.t0, each.stop, len(each.placed)) for each in stretches] == spans
     assert not dropped
+
+
+def test_times_that_follow_from_a_rounded_sample_spacing_lose_no_sample() -> None:
+    written = 0.00024414
+    records = [record(k, GPS + k * 4096 * written, 4096, written) for k in range(16)]
+    stretches, dropped = assemble(records, -math.inf, math.inf)
+    assert sum(each.count for each in stretches) == 16 * 4096
+    assert not dropped
+
+
+def test_a_segment_that_overlaps_another_is_kept_from_its_first_new_sample() -> None:
+    records = [record(0, GPS, 8), record(1, GPS + 5 * DT, 8), record(2, GPS + 6 * DT, 2), record(3, GPS + 13 * DT, 1)]
+    (stretch,), dropped = assemble(records, -math.inf, math.inf)
+    assert [(each.record.seq, each.at, each.first, each.last) for each in stretch.placed] == [
+        (0, 0, 0, 8), (1, 8, 3, 8), (3, 13, 0, 1),
+    ]  # fmt: skip
+    spans = [(GPS + 5 * DT, GPS + 8 * DT), (GPS + 6 * DT, GPS + 8 * DT)]
+    assert [(each.span.start, each.span.stop) for each in dropped] == spans

@@ -33,6 +33,15 @@ def fill(folder: Path, *, leave: int = 0) -> Path:
     return ballast
 
 
+def use_up_inodes(folder: Path) -> list[Path]:
+    """Create empty files until the folder's file system has no inode left."""
+    ballast: list[Path] = []
+    while os.statvfs(folder).f_favail:
+        ballast.append(folder / f"ballast-{len(ballast)}")
+        ballast[-1].touch()
+    return ballast
+
+
 def wait_for(trio: Trio, path: str) -> None:
     """Wait until the buffer answers; its own limit of time is pytest's."""
     while True:
@@ -145,10 +154,7 @@ def test_a_file_system_without_inodes_makes_the_buffer_not_ready(
     make_small(home / place, "size=16m,nr_inodes=60")
     trio = start_trio(tiers=1, home=home)
     connection = Connection(trio.url)
-    for number in range(60):
-        (home / place / f"ballast-{number}").touch()
-        if not os.statvfs(home / place).f_favail:
-            break
+    ballast = use_up_inodes(home / place)
     acknowledged = []
     for number in range(30):
         is_ready = readiness(connection) == 200
@@ -160,8 +166,8 @@ def test_a_file_system_without_inodes_makes_the_buffer_not_ready(
     if place != "appdata/adm":
         assert (overview["free_inodes"], overview["total_inodes"]) == (pytest.approx(0, abs=9), 60)
         assert overview["free"] > 8_000_000
-    for ballast in (home / place).glob("ballast-*"):
-        ballast.unlink()
+    for path in ballast:
+        path.unlink()
     assert readiness(connection) == 200
     assert connection.get("/overview")["cannot_store"] is None
     assert push(connection, 30_000) == 201
@@ -229,3 +235,32 @@ def test_a_buffer_killed_on_a_full_volume_starts_there_and_is_ready_when_there_i
     assert readiness(connection) == 200
     assert push(connection, 3) == 201
     assert numbers_on(home / "datavar") == [1, 3]
+
+
+@pytest.mark.parametrize("exhausted", ["bytes", "inodes"])
+def test_a_buffer_that_cannot_start_on_a_full_disk_says_that_it_is_full(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, exhausted: str
+) -> None:
+    home = tmp_path / "home"
+    adm = home / "appdata" / "adm"
+    make_small(adm, "size=16m,nr_inodes=60")
+    trio = start_trio(tiers=1, home=home)
+    assert push(Connection(trio.url), 1) == 201
+    trio.processes["databuffer"].terminate()
+    trio.processes["databuffer"].wait()
+    for unused in adm.glob(".StatDesc.json*"):  # a start removes them, and their inodes would be enough for it
+        unused.unlink()
+    ballast = [fill(adm)] if exhausted == "bytes" else use_up_inodes(adm)
+
+    trio.launch("databuffer")
+    assert trio.processes["databuffer"].wait(30) == 1
+    last = (home / "services.log").read_text().splitlines()[-1]
+    assert last.startswith("databuffer: cannot start: the catalog: ")
+    assert last.endswith(f": no space is left in {adm}")
+
+    for path in ballast:
+        path.unlink()
+    trio.launch("databuffer")
+    wait_for(trio, "/healthz")
+    assert push(Connection(trio.url), 2) == 201
+    assert numbers_on(home / "datavar") == [1, 2]

@@ -16,7 +16,7 @@ from databuffer.errors import VolumeError
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.migrations import VERSION, why_not_a_catalog
 from databuffer.storage.catalog.schema import LEDGER, create_tables
-from databuffer.storage.volume import make_folder, volume_errors, write_file
+from databuffer.storage.files import make_folder, volume_errors, write_file
 from gwservice.atomic import sync as sync_folder
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
 
 from databuffer.errors import VolumeFailed, VolumeFull
-from databuffer.storage.volume import move_aside, obstacle, volume_errors
+from databuffer.storage.files import Space, move_aside, obstacle, volume_errors
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
+_NO_ACCESS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}  # what a file system without space can lead to
 _PRIMARY = 0xFF  # the part of an extended error code that is the primary one
 _RETRY_SECONDS = 1
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -163,6 +164,9 @@ class Database:
                 if replaced == self._replaced:
                     self.damage = str(original)
                 raise VolumeFailed(f"the catalog: {original}", retry_after=_RETRY_SECONDS) from error
+            folder = self.path.parent
+            if code is not None and code & _PRIMARY in _NO_ACCESS and Space.of(folder).scarce:
+                raise VolumeFull(f"the catalog: {original}: no space is left in {folder}") from error
             raise VolumeFailed(f"the catalog: {original}") from error
 
 

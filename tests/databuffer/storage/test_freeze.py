@@ -328,3 +328,21 @@ async def test_a_holder_can_thaw_though_files_that_are_only_replaced_cannot_be_w
     )
     buffer = await open_buffer()
     assert await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+
+
+async def test_a_freeze_that_the_catalog_rejects_leaves_the_batch_open(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1)
+    path = settings.ADMROOT / "catalog.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON batches BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(VolumeFailed, match="the catalog: full"):
+        await buffer.batches.freeze(ALICE)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TRIGGER full")
+    await store(buffer, 2)
+    assert (await buffer.queries.overview()).state == "OPERATIONAL"
+    assert not (settings.DATAROOT / "MANIFEST.json").exists()
+    assert (await buffer.batches.freeze(BOB)).stats.n_itm == 2

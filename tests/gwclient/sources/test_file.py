@@ -1,5 +1,6 @@
 import hashlib
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,6 +207,19 @@ def test_a_file_that_is_gone_or_truncated_is_named_and_the_others_are_sent(tmp_p
         FileSource((gone, cut_off)).runs()
 
 
+def test_a_pipe_is_named_and_the_others_are_sent(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.hdf5")
+    source = FileSource((gwosc_file(tmp_path / "a.hdf5"), tmp_path / "pipe.hdf5"))
+    assert len(list(source.runs())) == 1
+    assert list(source.failures) == [f"{tmp_path / 'pipe.hdf5'} is no regular file"]
+
+
+def test_a_file_whose_name_is_no_utf8_is_sent(tmp_path: Path) -> None:
+    (run,) = FileSource((gwosc_file(tmp_path / "\udcff.hdf5"),)).runs()
+    (piece,) = cut(run, 4.0)
+    assert b'"source":"\\\\udcff.hdf5"' in piece.body()
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_sent(tmp_path: Path) -> None:
     path, other = gwosc_file(tmp_path / "a"), gwosc_file(tmp_path / "b", detector="H1")
     source = FileSource((path, other))
@@ -289,6 +303,7 @@ def test_bits_cannot_be_chosen_where_a_file_has_none(tmp_path: Path) -> None:
         ("L-L1_LOSC_4_V2-1126259446-32.hdf5", (1126259446, 1126259478)),
         ("HLV-HLV_TEST-100-7.gwf", (100, 107)),
         ("L-L1-LOSC-100-7.gwf", None),
+        ("H-H1_X--6-2.hdf5", (-6, -4)),
         ("l-x-1-2.gwf", None),
         ("strain.hdf5", None),
         ("L-L1_X-100.hdf5", None),

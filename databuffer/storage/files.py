@@ -1,0 +1,153 @@
+"""Reading and writing single files and folders, and the space of their file system."""
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from databuffer.errors import volume_error
+from gwservice.atomic import sync as sync_folder
+
+log = logging.getLogger(__name__)
+
+PROBE = ".probe"
+#: The least that must be free, in bytes and inodes, before a probe has to find out whether a segment can be stored.
+PROBE_SIZE = 64 * 1024
+_SPARE_INODES = 64
+FILE_MODE = 0o644
+
+
+@contextmanager
+def volume_errors() -> Iterator[None]:
+    """Raise VolumeError in place of the operating system's errors."""
+    try:
+        yield
+    except OSError as error:
+        raise volume_error(error) from error
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte; one system call may write only a part."""
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, memoryview(content)[written:])
+
+
+def create_file(path: Path | str, content: bytes) -> int:
+    """Write a new file; return its open descriptor, to be synced and closed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        write_all(descriptor, content)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_file(path: Path, content: bytes, *, durable: bool) -> None:
+    """Write a new file; if `durable`, its bytes are on the disk on return."""
+    descriptor = create_file(path, content)
+    try:
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
+    """Replace a file in one step: a reader sees the old content or the new."""
+    temporary = unfinished(path)
+    write_file(temporary, content, durable=durable)
+    temporary.rename(path)
+    if durable:
+        sync_folder(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """Return the temporary path of a file's new content."""
+    return path.with_name(f".{path.name}.new")
+
+
+@contextmanager
+def probe_file(folder: Path, size: int = PROBE_SIZE) -> Iterator[None]:
+    """Write and sync a file and an empty one in a folder, and remove them at the end of the block."""
+    path, second = folder / PROBE, folder / f"{PROBE}.2"
+    try:
+        write_file(path, bytes(size), durable=True)
+        write_file(second, b"", durable=False)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        second.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes and inodes of a file system, and those of them that are free; some file systems do not count inodes."""
+
+    free: int
+    size: int
+    free_inodes: int | None
+    total_inodes: int | None
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Return the space of the file system of a folder."""
+        with volume_errors():
+            found = os.statvfs(folder)
+        inodes = (found.f_favail, found.f_files) if found.f_files else (None, None)
+        return cls(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, *inodes)
+
+    @property
+    def scarce(self) -> bool:
+        """Whether a group of segments may not fit any more."""
+        return self.free < PROBE_SIZE or (self.free_inodes is not None and self.free_inodes < _SPARE_INODES)
+
+    def __str__(self) -> str:
+        """Return what is free, in words."""
+        inodes = "" if self.free_inodes is None else f" and {self.free_inodes:,} inodes"
+        return f"{self.free:,} bytes{inodes} are free"
+
+
+def obstacle(path: Path, mode: int = os.R_OK | os.W_OK) -> str | None:
+    """Return why an existing path cannot be used as a file that is read and written, or None; `mode`: other access."""
+    if not path.is_file():
+        return "it is not a file"
+    if os.access(path, mode):
+        return None
+    return "it cannot be read and written" if mode & os.W_OK else "it cannot be read"
+
+
+def move_aside(path: Path) -> Path:
+    """Rename what is at a path to `*.unreadable`, and replace a file of that name; return the new path."""
+    target = path.with_name(f"{path.name}.unreadable")
+    with volume_errors():
+        if path.is_dir() or target.is_dir():
+            target = free_name(path.parent, target.name)
+        path.rename(target)
+    return target
+
+
+def make_room(path: Path, mode: int = os.R_OK) -> None:
+    """Move aside what is at the path of a file and cannot be used; to replace a file, it need not be writable."""
+    if os.path.lexists(path) and (reason := obstacle(path, mode)):
+        log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
+
+
+def free_name(parent: Path, name: str) -> Path:
+    """Return a path in a folder that does not exist: the name or, if it is taken, the name with a number."""
+    candidates = itertools.chain((name,), (f"{name} {count}" for count in itertools.count(2)))
+    return next(path for candidate in candidates if not os.path.lexists(path := parent / candidate))
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, durably."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir()
+    sync_folder(folder.parent)
