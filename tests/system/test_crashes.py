@@ -6,7 +6,7 @@ import pytest
 
 from tools.torture import Torture
 
-ROUNDS = 25
+ROUNDS = 10
 
 
 @pytest.mark.timeout(180)
