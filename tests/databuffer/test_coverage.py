@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def by_hand(of_one: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
 @settings(max_examples=60, deadline=None)
 @given(pieces=pieces, portions=st.lists(st.integers(0, 40), max_size=4))
 def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Piece], portions: list[int]) -> None:
-    catalog = Catalog(Database(Path(":memory:")), Path("nowhere"))
+    folder = TemporaryDirectory()
+    catalog = Catalog(Database(Path(folder.name) / "catalog.sqlite"), Path("nowhere"))
     catalog.open()
     keeper = CoverageKeeper(catalog)
     places = sorted({0, len(pieces), *(min(portion, len(pieces)) for portion in portions)})
@@ -70,6 +72,7 @@ def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Pi
         catalog.segments.add("b", [row(number, pieces[number]) for number in range(start, stop)])
         told = keeper.of(["b"])
     catalog.close()
+    folder.cleanup()
     expected = {
         series: [
             (start * series[1] / 4, stop * series[1] / 4, count)

@@ -79,7 +79,8 @@ def seal(directory: Path) -> Manifest:
         ManifestEntry(piece.file, 0, batch.sources[piece.file], piece.channel, piece.t0, piece.dt, piece.samples)
         for piece in batch.pieces
     ]
-    manifest = Manifest("b1", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "me", len(entries), 0, batch.digest, entries)
+    times = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    manifest = Manifest("b1", *times, "me", len(entries), 0, batch.digest, entries)
     (directory / MANIFEST).write_bytes(msgspec.json.encode(manifest))
     return manifest
 
