@@ -31,7 +31,8 @@ def test_push_freeze_preprocess_and_clean(stack: Stack, client: Container) -> No
     frozen = json.loads(client.run("train.sh", "alice", "secret"))
     assert (frozen["resp"], frozen["n_f"], frozen["bt_wrt"]) == ("FROZEN", 128, pushed["bytes"])
     assert json.loads(client.run("streamdata.sh", data=segment_body(1)))["resp"] == "FROZEN"
-    client.run("gwclient", "simulate", "--seconds", "1", expect=1)
+    # Another seed: what is stored already would be acknowledged.
+    client.run("gwclient", "simulate", "--seconds", "1", "--seed", "2", expect=1)
 
     said = preprocess(stack)
     assert "128 files" in said
