@@ -70,14 +70,14 @@ class Cell:
 HEAD = ("| into | samples | at a time | segments/s | MB/s | client CPU |", "|---|--:|--:|--:|--:|--:|")
 
 
-def _pieces(samples: int, first_run: int, seconds: float) -> Iterator[Piece]:
-    """Yield new segments for this time."""
+def _pieces(samples: int, channel: str, seconds: float) -> Iterator[Piece]:
+    """Yield new segments of a channel for this time."""
     strain = np.random.default_rng(samples).normal(0, 1e-19, samples * _IN_A_RUN)
-    began, number = time.monotonic(), first_run
+    began, number = time.monotonic(), 0
     while time.monotonic() - began < seconds:
         t0 = 1_000_000_000.0 + number * samples * _IN_A_RUN / _RATE
         number += 1
-        yield from cut(Run(strain, t0, 1 / _RATE, "L1:BENCH-STRAIN", {"detector": "L1"}), Length(samples=samples))
+        yield from cut(Run(strain, t0, 1 / _RATE, channel, {"detector": "L1"}), Length(samples=samples))
 
 
 async def _push(server: str, url: str, samples: int, concurrency: int, seconds: float) -> Cell:
@@ -87,7 +87,7 @@ async def _push(server: str, url: str, samples: int, concurrency: int, seconds: 
             async with GlitchflowClient(url) as client:
                 began, used = time.perf_counter(), time.process_time()
                 report = await push(
-                    client, _pieces(samples, concurrency * 10**6, seconds), concurrency=concurrency,
+                    client, _pieces(samples, f"L1:BENCH-{samples}-{concurrency}", seconds), concurrency=concurrency,
                     listener=CursorListener(Listener(), cursor),
                 )  # fmt: skip
                 took, used = time.perf_counter() - began, time.process_time() - used
