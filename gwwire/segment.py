@@ -240,7 +240,14 @@ def compact(body: bytes, segment: Segment) -> bytes:
     A body without white space is compact already and is returned unchanged, unless its `meta` is written longer than
     it was when MAX_META was checked, for example with escapes or with many zeros.
     """
-    written_longer = isinstance(segment.meta, dict) and _encoder.encode(segment.meta) not in body
-    if written_longer or b" " in body or b"\n" in body or b"\t" in body or b"\r" in body:
+    if b" " in body or b"\n" in body or b"\t" in body or b"\r" in body or _is_meta_rewritten(body, segment):
         return encode_segment(segment)
     return body
+
+
+def _is_meta_rewritten(body: bytes, segment: Segment) -> bool:
+    if not isinstance(segment.meta, dict):
+        return False
+    meta = _encoder.encode(segment.meta)
+    # Nearly always it is the end of the body: searching all of the samples for it would cost far more.
+    return not body.endswith(meta, 0, -1) and meta not in body
