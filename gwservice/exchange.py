@@ -16,7 +16,7 @@ from gwservice.body import body_late
 log = logging.getLogger(__name__)
 
 #: Bytes of a body that may wait for the application.
-_MOST_WAITING = 256 * 1024
+_MOST_WAITING = 128 * 1024
 #: Pieces smaller than this are joined: an object for each of very many would cost far more than its bytes.
 _SMALL_PIECE = 4096
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})

@@ -30,7 +30,7 @@ _MOST_STAGED_LISTS = 2
 #: Bytes that are staged faster than another group is stored.
 _LITTLE_BYTES = 250_000
 #: Bytes that may wait to be stored before a stream of segments has to wait.
-_MOST_BYTES = 16_000_000
+_MOST_BYTES = 8_000_000
 
 
 @dataclass(slots=True, eq=False)

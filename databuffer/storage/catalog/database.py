@@ -65,6 +65,8 @@ class Database:
         self._ingest = _engine(path, "NORMAL")
         self._ledger = _engine(path, "FULL")
         self._reader = self._ingest.execution_options(reading=True)
+        #: Kept, because to take one from the pool for each group of segments would cost as much as its rows.
+        self._writer: sa.Connection | None = None
 
     @property
     def dialect(self) -> sa.Dialect:
@@ -83,8 +85,10 @@ class Database:
     @contextmanager
     def writing(self, *, ledger: bool = False) -> Iterator[sa.Connection]:
         """Begin a transaction that is not synced; `ledger`: it changes ledger tables that recovery covers."""
-        with self._errors(), self._ingest.begin() as connection:
-            yield connection
+        with self._errors():
+            self._writer = self._writer or self._ingest.connect()
+            with self._writer.begin():
+                yield self._writer
         self.ledger_changed |= ledger
 
     @contextmanager
@@ -96,6 +100,9 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
         self._ingest.dispose()
         self._ledger.dispose()
 
