@@ -147,6 +147,7 @@ class Batches:
             raise NotHolder(f"{detail}; it can only be archived (gwclient clean)")
         if not is_holder:
             raise NotHolder(f"the batch is held by {self._state.description.user}; user or token is not theirs")
+        self._keep_marks()
         self._store.unseal(self._state.current)
         self._store.metadata.write_description(OPERATIONAL)
         current = replace(self._state.current, seal=None)
@@ -162,6 +163,7 @@ class Batches:
         current, now = self._state.current, time.time_ns()
         if order.batch not in {None, current.id}:
             raise BatchChanged(f"the current batch is {current.id!r}, not {order.batch!r}")
+        self._keep_marks()
         folder = None
         if current.stats.n_itm:
             sealed = self._state.frozen
@@ -176,6 +178,10 @@ class Batches:
         extra = {"event": "flush", "folder": folder and folder.name, **_counts(current)}
         log.info("archived %s%s", _size(current.stats), f" in {folder}" if folder else "", extra=extra)
         return Archived(current.stats, folder)
+
+    def _keep_marks(self) -> None:
+        for batch in self._state.open_batches:
+            self._store.keep_mark(batch)
 
     def _claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
         if not self._state.frozen or batch != self._state.current.id:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from databuffer.errors import VolumeFull
 from databuffer.storage.files import FILE_MODE, make_room, replace_file, unfinished, volume_errors, write_all
 from gwwire.datastore import Description
 from gwwire.public import LogEntry, Stats
@@ -58,13 +59,16 @@ class Metadata:
         """The folders of the two files."""
         return {self._stats.parent, self._description.parent}
 
-    def drop_unfinished(self) -> None:
-        """Remove the temporary files that a crash left behind; an earlier version wrote the holder's token to one."""
+    def prepare(self) -> None:
+        """Create the files that take turns, so that counting needs no inode, in place of what a crash left behind."""
         with volume_errors():
             for path in (unfinished(self._description), self._linked, *self._turns):
                 path.unlink(missing_ok=True)
         for path in (self._stats, self._description):
             make_room(path)
+        with suppress(VolumeFull), volume_errors():
+            for path in self._turns:
+                path.touch(FILE_MODE)
 
     def read_stats(self) -> Stats | None:
         """Return the counts, or None if the file is missing or malformed."""

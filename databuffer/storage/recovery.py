@@ -188,11 +188,13 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
-    elif mark is None:
+    elif mark is None or _is_archived(store, mark.id):
         files = store.volume.sizes(slot.folder).keys()
         rows = [row for row in store.catalog.batches.all() if row.path == slot.folder.name]
         row = next((row for row in rows if files & store.catalog.segments.sizes(row.id).keys()), None)
         known = BatchMark(row.id, row.opened) if row else None
+        if mark and known is None and files:  # an older copy of the archived batch was restored
+            return
     else:
         return
     what = (
@@ -204,6 +206,11 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
         yield Finding(what, "it has a new one", partial(store.mark_anew, slot))
     else:
         yield Finding(what, f"it is {known.id}", partial(store.volume.set_mark, slot.folder, known))
+
+
+def _is_archived(store: Store, batch: str) -> bool:
+    row = store.catalog.batches.get(batch)
+    return row is not None and row.state is BatchState.ARCHIVED
 
 
 def _holder(store: Store) -> Iterator[Finding]:

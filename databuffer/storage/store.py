@@ -83,7 +83,7 @@ class Store:
             for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
                 make_folder(folder)
         self._lock_catalog()
-        self.metadata.drop_unfinished()
+        self.metadata.prepare()
         for slot in (self.current, self.next):
             make_room(slot.log.path, os.R_OK | os.W_OK)
             make_room(self.volume.mark_file(slot.folder))
@@ -145,6 +145,12 @@ class Store:
         self.volume.set_mark(slot.folder, mark)
         self.catalog.batches.put(open_row(mark, slot.folder))
         return mark
+
+    def keep_mark(self, batch: OpenBatch) -> None:
+        """Write the mark of a batch again unless it is on the volume: the steps below read it, as a start-up does."""
+        if self.volume.mark(batch.slot.folder) != batch.mark:
+            log.warning("the id of batch %s was not on the volume any more; it is written again", batch.id)
+            self.volume.set_mark(batch.slot.folder, batch.mark)
 
     def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
         """Write the manifest of a batch to its folder, and mark the batch as frozen in the catalog; or do neither."""

@@ -3,17 +3,21 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from databuffer.__main__ import main
+from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import BufferFrozen, NotHolder, VolumeFailed
-from databuffer.settings import BufferSettings
+from databuffer.settings import BufferSettings, OnFrozen
+from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.volume import BatchMark
 from gwwire.datastore import FreezeOrder
 from gwwire.public import ThawOrder
 from tests.support.segments import segment_body
@@ -346,3 +350,52 @@ async def test_a_freeze_that_the_catalog_rejects_leaves_the_batch_open(
     assert (await buffer.queries.overview()).state == "OPERATIONAL"
     assert not (settings.DATAROOT / "MANIFEST.json").exists()
     assert (await buffer.batches.freeze(BOB)).stats.n_itm == 2
+
+
+@pytest.fixture
+async def rotated(settings: BufferSettings) -> AsyncIterator[Buffer]:
+    """A buffer with an archived, a frozen and a next batch, of one, three and two segments."""
+    buffer = create_buffer(settings.model_copy(update={"ON_FROZEN": OnFrozen.ROTATE}))
+    await buffer.open()
+    await store(buffer, 10)
+    await buffer.batches.flush()
+    await store(buffer, 11, 12, 13)
+    await buffer.batches.freeze(ALICE)
+    await store(buffer, 14, 15)
+    yield buffer
+    await buffer.close()
+
+
+@pytest.mark.parametrize("order", ["thaw", "flush"])
+@pytest.mark.parametrize("name", [".data.batch.json", ".next.batch.json"])
+@pytest.mark.parametrize("is_json", [False, True], ids=["not JSON", "of the archived batch"])
+async def test_a_mark_that_is_damaged_while_the_buffer_runs_does_not_separate_segments_from_their_batch(  # noqa: PLR0913, PLR0917 (three are parameters)
+    rotated: Buffer, settings: BufferSettings, open_buffer: OpenBuffer, order: str, name: str, *, is_json: bool
+) -> None:
+    archived, current, following = await rotated.queries.batches()
+    stored = {row.name: row.batch for row in await rotated.queries.segments(SegmentFilter())}
+    mark = msgspec.json.encode(BatchMark(archived.id, archived.opened))
+    (settings.DTVOLROOT / name).write_bytes(mark if is_json else b"junk")
+    if order == "thaw":
+        assert await rotated.batches.thaw(ThawOrder(ALICE.user, ALICE.token)) == rotated.queries.stats
+        expected = {each: current.id if batch == following.id else batch for each, batch in stored.items()}
+    else:
+        assert (await rotated.batches.flush()).stats.n_itm == 3
+        expected = stored
+    assert {row.name: row.batch for row in await rotated.queries.segments(SegmentFilter())} == expected
+    assert rotated.queries.stats.n_itm == (5 if order == "thaw" else 2)
+    await rotated.close()
+    buffer = await open_buffer()
+    assert {row.name: row.batch for row in await buffer.queries.segments(SegmentFilter())} == expected
+
+
+@pytest.mark.parametrize("name", [".data.batch.json", ".next.batch.json"])
+async def test_a_mark_of_the_archived_batch_is_replaced_at_start(
+    rotated: Buffer, settings: BufferSettings, open_buffer: OpenBuffer, name: str
+) -> None:
+    archived = (await rotated.queries.batches())[0]
+    stored = {row.name: row.batch for row in await rotated.queries.segments(SegmentFilter())}
+    await rotated.close()
+    (settings.DTVOLROOT / name).write_bytes(msgspec.json.encode(BatchMark(archived.id, archived.opened)))
+    buffer = await open_buffer()
+    assert {row.name: row.batch for row in await buffer.queries.segments(SegmentFilter())} == stored
