@@ -45,7 +45,7 @@ class Piece:
 
     channel: str
     t0: float  # GPS seconds of the first sample
-    dt: float  # sample spacing in s (see `gwwire.spans.sampling`)
+    dt: float  # sample spacing in s, as written until `preproc.runs.most_sampled_rate` decides what it means
     samples: int
     file: str
     fingerprint: bytes  # SHA-256 of the samples' bits
@@ -112,14 +112,13 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
 
 def describe(channel: str, t0: float, dt: float, h: NDArray[np.float64], file: str) -> Piece:
     """Describe the samples of one file."""
-    dt = sampling(dt)
     fingerprint = hashlib.sha256(h.tobytes()).digest()
     return Piece(channel, t0, dt, len(h), file, fingerprint, _constant(h, constant_samples(dt)))
 
 
 def constant_samples(dt: float) -> int:
     """Return the number of equal samples that make a constant stretch."""
-    return max(2, math.ceil(CONSTANT_SECONDS / dt))
+    return max(2, math.ceil(CONSTANT_SECONDS / sampling(dt)))
 
 
 def list_files(directory: Path) -> list[Path]:

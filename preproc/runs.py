@@ -7,14 +7,14 @@ cut into segments or in which order these arrived.
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gwwire.gps import gps_text
-from gwwire.spans import TOLERANCE, join_pairs
+from gwwire.spans import TOLERANCE, join_pairs, sampling, series_period
 from preproc.batch import Load, Piece, constant_samples
 from preproc.findings import Finding, Reason
 
@@ -104,7 +104,11 @@ class StrainReader:
 
 
 def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Finding]]:
-    """Return the segments of the sample spacing with the most samples, and a finding for each of the others."""
+    """Return the segments of the sample spacing with the most samples, and a finding for each of the others.
+
+    What a spacing means that was rounded is decided for each channel (see `gwwire.spans.series_period`).
+    """
+    segments = _decide_spacings(segments)
     samples: dict[float, int] = {}
     for segment in segments:
         samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
@@ -115,6 +119,14 @@ def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Find
         if one.dt != dt
     ]
     return [segment for segment in segments if segment.dt == dt], rejected
+
+
+def _decide_spacings(segments: Sequence[Piece]) -> list[Piece]:
+    series: dict[tuple[str, float], list[Piece]] = {}
+    for one in segments:
+        series.setdefault((one.channel, sampling(one.dt)), []).append(one)
+    periods = {key: float(series_period((one.t0, one.dt) for one in group)) for key, group in series.items()}
+    return [replace(one, dt=periods[one.channel, sampling(one.dt)]) for one in segments]
 
 
 def find_runs(segments: Sequence[Piece], load: Load) -> Runs:
