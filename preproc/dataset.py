@@ -18,10 +18,10 @@
 
 In the path of a power spectrum `%XX` stands for a `/` or `%` of the channel, and for the dots of one that has no more.
 
-The attributes of the file are every parameter by its name, `sample_rate` in Hz, `batch_digest` (defined in
-`gwwire.manifest.batch_digest`), `batch_id` and `manifest_digest` if the batch is sealed, `job` (a SHA-256 of batch,
-parameters and versions) and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
-parameters and versions give the same bytes.
+The attributes of the file are every parameter by its name, `channels`, `start` and `stop` if they were chosen,
+`sample_rate` in Hz, `batch_digest` (defined in `gwwire.manifest.batch_digest`), `batch_id` and `manifest_digest` if the
+batch is sealed, `job` (a SHA-256 of batch, parameters and versions) and `version_<package>`. The file does not say when
+or where it was made: the same batch, parameters and versions give the same bytes.
 """
 
 import math
@@ -43,6 +43,7 @@ from preproc.job import versions
 from preproc.parameters import Parameters
 from preproc.qtransform import QTransform
 from preproc.runs import Grid, Runs
+from preproc.selection import Selection
 from preproc.split import Part
 from preproc.whiten import Spectrum
 from preproc.windows import Span
@@ -191,6 +192,12 @@ def channels_of(file: h5py.File) -> list[str]:
 def psd_seconds(file: h5py.File, channel: str) -> float:
     """Return the s of data that the power spectrum of a channel comes from."""
     return float(file["psd"][object_of_channel(channel)].attrs["seconds"])
+
+
+def selection_of(file: h5py.File) -> Selection:
+    """Return which channels and which time of the batch were used."""
+    told = file.attrs
+    return Selection(tuple(told.get("channels", ())), told.get("start", -math.inf), told.get("stop", math.inf))
 
 
 def split_of(file: h5py.File) -> list[Part]:

@@ -26,7 +26,7 @@ import numpy as np
 from gwclient.hdf5 import created
 from gwwire.channel_names import object_of_channel
 from preproc.batch import read_batch
-from preproc.dataset import channels_of, split_of
+from preproc.dataset import channels_of, selection_of, split_of
 from preproc.errors import BadParameter, ExtraMissing, UnusableBatch
 from preproc.progress import Progress
 from preproc.publish import published
@@ -102,15 +102,15 @@ def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress)
     Raises UnusableBatch if `data` holds other segments than the dataset was made of.
     """
     batch = read_batch(data, progress)
-    segments, _ = most_sampled_rate(batch.pieces)
-    runs = find_runs(segments, batch.load)
-    reader = StrainReader(runs.pieces, batch.load)
     with h5py.File(dataset) as file:
+        segments, _ = most_sampled_rate(selection_of(file).pieces(batch.pieces))
+        runs = find_runs(segments, batch.load)
         if file.attrs["batch_digest"] != batch.digest:
             raise UnusableBatch(f"{data} is not the batch that {dataset} was made of")
         channels = channels_of(file)
         windows = [(name.decode(), float(gps)) for name, gps in zip(file["event_id"], file["gps_start"], strict=True)]
         samples = round(float(file.attrs["window"]) * runs.grid.sample_rate)
+    reader = StrainReader(runs.pieces, batch.load)
     files = [(folder / f"{name}.h5", name, start) for name, start in windows]
     for path, name, start in progress([one for one in files if not one[0].exists()], "exporting"):
         first = round((start - runs.grid.origin) / runs.grid.dt)

@@ -32,7 +32,14 @@ class Reason(StrEnum):
     SHORT_SPECTRUM = "short power spectrum"
     LOUD = "left out of the power spectrum"
     NO_PADDING = "window without padding"
-    FEW_BLOCKS = "few blocks to split"
+    SPLIT = "split unlike the request"
+
+
+#: Reasons for which a whole channel, or all of its segments of one sample rate, is left out.
+_WHOLE_CHANNEL = {Reason.OTHER_RATE, Reason.NO_SPECTRUM, Reason.NO_COMMON_WINDOW}
+#: Lines of a summary; the dataset has all.
+MOST_LINES = 8
+_MOST_CHARACTERS = 150
 
 
 @dataclass(frozen=True, order=True)
@@ -71,7 +78,7 @@ def about_file(file: str, reason: Reason, why: str) -> Finding:
 
 
 def tally(findings: Iterable[Finding]) -> list[Tally]:
-    """Count findings by channel and reason, the longest first."""
+    """Count findings by channel and reason: first those about whole channels, then the longest."""
     groups: dict[tuple[str, Reason], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.channel, finding.reason), []).append(finding)
@@ -79,4 +86,20 @@ def tally(findings: Iterable[Finding]) -> list[Tally]:
         Tally(reason, channel, len(group), sum(found.seconds for found in group), group[0].detail)
         for (channel, reason), group in groups.items()
     )
-    return sorted(tallies, key=lambda one: (-one.seconds, one.channel, one.reason))
+    return sorted(tallies, key=lambda one: (one.reason not in _WHOLE_CHANNEL, -one.seconds, one.channel, one.reason))
+
+
+def summarise_findings(title: str, findings: Iterable[Finding]) -> list[str]:
+    """Return the lines of a summary of findings below a title; none if there are no findings."""
+    lines = []
+    for one in tally(findings):
+        line = f"  {one.channel or 'any channel'}: {one.count} x {one.reason}, {one.seconds:.4g} s"
+        example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
+        lines.append(f"{line} ({example})" if example else line)
+    return [title, *shortened(lines)] if lines else []
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """Return the first lines of a summary, and how many more there are."""
+    more = len(lines) - MOST_LINES
+    return lines if more <= 0 else [*lines[:MOST_LINES], f"  and {more} more, all of them in the file"]

@@ -1,10 +1,11 @@
 """The parameters of one preprocessing run; the defaults are those of the training code, if it has them."""
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, get_args
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, get_args
 
 from preproc.errors import BadParameter
+from preproc.selection import Selection
 
 #: What a parameter may be at most, each in its unit.
 _LARGEST = 1e9
@@ -36,9 +37,10 @@ class Parameters:
     # With twice the padding and the filter's length, no part has seen strain of another.
     guard: Annotated[float, "s between windows of different parts of the split"] = 4.0
     rnd_seed: Annotated[int, "decides which blocks go where"] = 42
+    selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
-        for name, value in self.given().items():
+        for name, value in self._numbers().items():
             zero = name in _MAY_BE_ZERO
             if not (0 < value <= _LARGEST or (zero and value == 0)):
                 what = "a number not below zero" if zero else "a positive number"
@@ -60,9 +62,12 @@ class Parameters:
         total = self.train_proportion + self.validation_proportion
         self._require(total <= 1, f"train_proportion and validation_proportion are {total:g} together, more than 1")
 
-    def given(self) -> dict[str, float]:
-        """Return every parameter that has a value, by its name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def given(self) -> dict[str, Any]:
+        """Return every parameter that has a value, by its name: numbers, and a tuple of channels."""
+        return self._numbers() | self.selection.given()
+
+    def _numbers(self) -> dict[str, float]:
+        return {name: value for name in DESCRIBED if (value := getattr(self, name)) is not None}
 
     def spectrum_samples(self, sample_rate: float) -> int:
         """Return the length of a periodogram in samples, which is even, at a sample rate in Hz."""
@@ -88,7 +93,8 @@ class Parameters:
 
 #: The type of each parameter, and its description.
 DESCRIBED: dict[str, tuple[type[float], str]] = {
-    field.name: (float if kind is float else int, text)
-    for field in fields(Parameters)
-    for kind, text in [get_args(field.type)]
+    one.name: (float if kind is float else int, text)
+    for one in fields(Parameters)
+    if one.name != "selection"
+    for kind, text in [get_args(one.type)]
 }

@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import h5py
 
 from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, findings_of, loudest_of, peaks, psd_seconds, runs_of, span_of, split_of
-from preproc.findings import Finding, tally
+from preproc.findings import Finding, shortened, summarise_findings, tally
 from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
+from preproc.split import Part
 
 REPORT = "report.json"
 PAGE = "report.html"
@@ -27,9 +28,6 @@ PAGE = "report.html"
 _DPI = 90
 #: Rows in a table of the page; `report.json` has all.
 _MOST_ROWS = 200
-#: Lines of the summary about channels, and about findings of either kind; the dataset has all.
-_MOST_LINES = 8
-_MOST_CHARACTERS = 90
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
@@ -56,7 +54,7 @@ def describe_dataset(dataset: Path) -> dict[str, Any]:
             | {"manifest_digest": attributes.get("manifest_digest"), "files": len(file["sources"])}
             | {"span": list(span_of(file))},
             "sample_rate": float(attributes["sample_rate"]),
-            "parameters": {name: value.item() for name, value in sorted(attributes.items()) if name not in known},
+            "parameters": {name: value.tolist() for name, value in sorted(attributes.items()) if name not in known},
             "versions": {name.removeprefix("version_"): text for name, text in sorted(versions.items())},
             "shape": list(file["data"].shape),
             "channels": _channels(file),
@@ -110,29 +108,19 @@ def summarise(dataset: Path) -> str:
         lines = [
             f"batch    {len(file['sources'])} files, GPS {start} to {stop}, digest {attributes['batch_digest'][:12]}",
             f"dataset  {shape}, {_count(len(channels), 'channel')}, {axes}",
+            f"split    {_split_text(file)}",
             "channels",
-            *_cut(about_channels),
-            *_summarise_findings("not in the dataset", findings_of(file, "rejected")),
-            *_summarise_findings("noted", findings_of(file, "notes")),
+            *shortened(about_channels),
+            *summarise_findings("not in the dataset", findings_of(file, "rejected")),
+            *summarise_findings("noted", findings_of(file, "notes")),
             f"loudest  {place}, normalised energy {peak.energy:.1f}",
         ]
     return "\n".join(lines)
 
 
-def _summarise_findings(title: str, findings: Iterable[Finding]) -> Iterator[str]:
-    lines = []
-    for one in tally(findings):
-        line = f"  {one.channel or 'any channel'}: {one.count} x {one.reason}, {one.seconds:.4g} s"
-        example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
-        lines.append(f"{line} ({example})" if example else line)
-    if lines:
-        yield title
-        yield from _cut(lines)
-
-
-def _cut(lines: list[str]) -> list[str]:
-    more = len(lines) - _MOST_LINES
-    return lines if more <= 0 else [*lines[:_MOST_LINES], f"  and {more} more, all of them in the file"]
+def _split_text(file: h5py.File) -> str:
+    counts = Counter(split_of(file))
+    return f"{', '.join(f'{part} {counts[part]}' for part in Part if counts[part])} windows"
 
 
 def _count(number: int, noun: str) -> str:

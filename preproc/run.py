@@ -71,7 +71,11 @@ class Request:
 
 
 def fulfil(
-    request: Request, progress: Progress, executor: Executor, before_publishing: Callable[[], None] = lambda: None
+    request: Request,
+    progress: Progress,
+    executor: Executor,
+    before_publishing: Callable[[], None] = lambda: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> bool:
     """Make what is requested and missing; return whether anything was, or raise PreprocError.
 
@@ -86,7 +90,7 @@ def fulfil(
             refuse_another_batch(dataset, request.source.batch_id(), digest)
             (request.out / REPORT).unlink(missing_ok=True)
             data = request.source.directory(request.out / _FETCHED, progress)
-            preprocess(data, dataset, request.parameters, progress, executor, before_publishing)
+            preprocess(data, dataset, request.parameters, progress, executor, before_publishing, notify)
         there = products_of(request.out, str(job_of(dataset)))
         todo = [name for name in (PICTURE, *sorted(request.exports)) if name not in there]
         if todo:

@@ -14,6 +14,8 @@ from preproc.parameters import Parameters
 
 #: A share up to this is what rounding leaves of 1.
 _ROUNDING = 1e-9
+#: A part may miss its share of the windows by so much without a note.
+_MISS = 0.05
 
 
 class Part(StrEnum):
@@ -58,6 +60,16 @@ def wanted_parts(parameters: Parameters) -> dict[Part, float]:
     train, validation = parameters.train_proportion, parameters.validation_proportion
     shares = {Part.TRAIN: train, Part.VALIDATION: validation, Part.TEST: 1 - train - validation}
     return {part: share for part, share in shares.items() if share > _ROUNDING}
+
+
+def describe_miss(parts: Sequence[Part], parameters: Parameters) -> str:
+    """Return the shares of the parts and those requested, or "" if they differ by at most 5 % of the windows."""
+    wanted = wanted_parts(parameters)
+    used = sum(part is not Part.GUARD for part in parts)
+    shares = {part: parts.count(part) / used for part in wanted}
+    if all(abs(shares[part] - wanted[part]) <= _MISS + _ROUNDING for part in wanted):
+        return ""
+    return ", ".join(f"{part} {100 * shares[part]:.0f} % instead of {100 * wanted[part]:.0f} %" for part in wanted)
 
 
 def _blocks(starts: Sequence[float], parameters: Parameters) -> list[int]:

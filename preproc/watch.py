@@ -130,7 +130,11 @@ class Worker:
         source = GatewaySource(self.url, lease.batch, self.api_key)
         request = Request(source, self.out / lease.batch, self.parameters, self.exports, self.target)
         progress = lease.guard(self.progress)
-        work = asyncio.create_task(asyncio.to_thread(fulfil, request, progress, self.executor, lease.check))
+
+        def notify(text: str) -> None:
+            self._say(f"batch {lease.batch}: {text}")
+
+        work = asyncio.create_task(asyncio.to_thread(fulfil, request, progress, self.executor, lease.check, notify))
         renewing = asyncio.create_task(self._renew(lease))
         try:
             changed = await asyncio.shield(work)

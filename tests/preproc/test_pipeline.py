@@ -146,7 +146,10 @@ def test_a_channel_apart_from_the_others_is_left_out_and_told(tmp_path: Path) ->
     assert result["channels"] == ["H1:A", "L1:A"]
     assert seconds(result["rejected"], Reason.NO_COMMON_WINDOW, "V1:A") == 9
     (detail,) = {found.detail for found in result["rejected"] if found.reason is Reason.NO_COMMON_WINDOW}
-    assert detail == "with H1:A, L1:A: channel left out"
+    assert detail == (
+        "its data are in GPS 1126259476.5 to 1126259485.5 (2015-09-14), "
+        "those of H1:A, L1:A in GPS 1126259446.5 to 1126259465.5 (2015-09-14)"
+    )
 
 
 @pytest.mark.parametrize("h", [np.zeros(5120), np.full(5120, 1e-21)])
