@@ -6,6 +6,7 @@ here (`average_type: median`). Anything else, and a key that is there twice, is 
 lost in silence. Numbers are those of YAML 1.2; `yes` and `no` are those of YAML 1.1, as the training code reads them.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -158,9 +159,10 @@ def _read_columns(content: dict[str, Any]) -> dict[str, float]:
 
 def _number(kind: type[float], name: str, value: object) -> float:
     if isinstance(value, int if kind is int else int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # a whole number that no float can hold
-            return kind(value)
-    raise BadParameter(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
+        with suppress(OverflowError):  # an integer that no float can hold
+            if math.isfinite(value):
+                return kind(value)
+    raise BadParameter(f"{name} must be {'an integer' if kind is int else 'a finite number'}, got {value!r}")
 
 
 def _mapping(value: object, name: str) -> dict[str, Any]:
