@@ -1,7 +1,7 @@
 """The command line of preprocessing: the only place that prints or exits.
 
-Exit codes: 0 done (or nothing to do), 1 could not (one line on standard error says why), 2 the command makes no sense
-as written, 5 the output cannot be written, 130 interrupted.
+Exit codes: 0 done (or nothing to do), 1 failed (one line on standard error says why), 2 wrong usage, 5 the output
+cannot be written, 130 interrupted.
 """
 
 import argparse
@@ -35,21 +35,18 @@ from preproc.selection import Selection
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-_EXIT_CODES = (
-    "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 5 the output cannot be written, "
-    "130 interrupted."
-)
+_EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 5 the output cannot be written, 130 interrupted."
 _GATEWAY = "http://127.0.0.1:8000"
 #: Stands for the id of the batch in --out, or for its digest if it is not sealed.
 _BATCH = "{batch}"
 _OUT = Path("dataset")
-#: Checks the options, and returns what runs the command.
+#: Checks the options, and returns a function that runs the command.
 Prepare = Callable[[argparse.Namespace], Callable[[], int]]
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose help is output as any other: argparse itself ignores that it cannot be written."""
+    """A parser that fails if its help cannot be written; argparse ignores that."""
 
     def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
         (file or sys.stdout).write(self.format_help())
@@ -81,7 +78,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _with_command(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Return the words of the command line; without a command, begin with the one that the environment asks for."""
+    """Return the words of the command line, with the command that the environment implies if there is none."""
     if words and (not words[0].startswith("-") or words[0] in {"-h", "--help"}):
         return list(words)
     if environment.get("DATART") or {word.partition("=")[0] for word in words} & {"--data", "--batch"}:
@@ -98,7 +95,7 @@ def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
     elif options.data is None:
         raise BadParameter("--data DIR or --batch ID is required if DATART is not set")
     elif options.out.resolve() == options.data.resolve():
-        raise BadParameter("--out must not be the directory of the data, which stays as it is")
+        raise BadParameter("--out must not be the directory of the data, which is never changed")
     else:
         source = DirectorySource(options.data)
     request = Request(source, options.out, _parameters(options), _exports(options), options.target)
@@ -139,7 +136,7 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
         api_key=_api_key(options),
         progress=_progress(),
         executor=_executor(options),
-        tell=_say,
+        log=_say,
     )
     return lambda: asyncio.run(worker.work()) or 0
 

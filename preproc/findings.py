@@ -1,4 +1,4 @@
-"""What was found in a batch besides good data: why something is not in the dataset, or what to know of what is."""
+"""Findings: the reasons why data are not in the dataset, and notes about data that are."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The stable names of what can be wrong with data."""
+    """The reasons of findings; their texts are stable."""
 
     UNREADABLE = "unreadable file"
     NOT_FINITE = "not finite"
@@ -44,7 +44,7 @@ _MOST_CHARACTERS = 150
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One thing found in [start, stop) GPS seconds of a channel; "" and NaN if unknown; the detail is for people."""
+    """A finding about [start, stop) GPS seconds of a channel; "" and NaN if unknown. The detail is free text."""
 
     channel: str
     start: float
@@ -54,7 +54,7 @@ class Finding:
 
     @property
     def seconds(self) -> float:
-        """How much time is concerned; 0 if unknown."""
+        """Length of the span; 0 if unknown."""
         return 0.0 if math.isnan(self.start) else self.stop - self.start
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tally:
-    """All findings of one reason in one channel, counted."""
+    """The number and total length of the findings with one reason in one channel."""
 
     reason: Reason
     channel: str
@@ -73,7 +73,7 @@ class Tally:
 
 
 def about_file(file: str, reason: Reason, why: str) -> Finding:
-    """Return a finding about a file of which neither channel nor time is known."""
+    """Return a finding about a file whose channel and time are unknown."""
     return Finding("", math.nan, math.nan, reason, f"{file}: {why}")
 
 
@@ -100,6 +100,6 @@ def summarise_findings(title: str, findings: Iterable[Finding]) -> list[str]:
 
 
 def shortened(lines: list[str]) -> list[str]:
-    """Return the first lines of a summary, and how many more there are."""
+    """Return the first lines of a summary and the number of the others."""
     more = len(lines) - MOST_LINES
-    return lines if more <= 0 else [*lines[:MOST_LINES], f"  and {more} more, all of them in the file"]
+    return lines if more <= 0 else [*lines[:MOST_LINES], f"  and {more} more; report.json has all"]

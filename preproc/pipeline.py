@@ -1,4 +1,4 @@
-"""The way from a directory of segments to a dataset: read, sort, whiten, lay windows, transform, write."""
+"""Make a dataset from a directory of segments: read, sort, whiten, place windows, transform, write."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -28,7 +28,7 @@ from preproc.windows import Layout, Span, cover, intersect, lay_windows, subtrac
 
 @dataclass(frozen=True)
 class Conditioned:
-    """The spans that can be whitened in each channel, with what, and what was lost on the way."""
+    """The runs of each channel that can be whitened, their filters, and what is rejected."""
 
     spectra: dict[str, Spectrum] = field(default_factory=dict)
     taps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Conditioned:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which windows there will be, and what they are made of."""
+    """The windows to compute, and the strain that they are computed from."""
 
     grid: Grid
     layout: Layout
@@ -49,11 +49,11 @@ class Plan:
 
     @property
     def blocks(self) -> list[Sequence[Place]]:
-        """The windows in the portions that a `Job` keeps."""
+        """The windows in the blocks that a `Job` stores."""
         return [self.places[at : at + WINDOWS_IN_BLOCK] for at in range(0, len(self.places), WINDOWS_IN_BLOCK)]
 
 
-def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three ways in which it is watched)
+def preprocess(  # noqa: PLR0913, PLR0917 (input, output, and four ways to observe the work)
     data: Path,
     output: Path,
     parameters: Parameters,
@@ -68,8 +68,8 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
     called when everything is computed, the dataset is not published. `notify` is called with a summary of what is left
     out as soon as the batch is read.
 
-    Raises UnusableBatch without anything to read, NoWindow if that fills no window, BadParameter if the parameters do
-    not fit it, WorkersFailed if the executor failed, OutputFailed if the dataset could not be written.
+    Raises UnusableBatch if there is no usable segment, NoWindow if there is no window, BadParameter if the parameters
+    do not fit the data, WorkersFailed if the executor failed, OutputFailed if the dataset cannot be written.
     """
     batch = read_batch(data, progress)
     segments, other_rate = most_sampled_rate(parameters.selection.pieces(batch.pieces))
@@ -113,7 +113,7 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
 
 
 def condition(runs: Runs, reader: StrainReader, parameters: Parameters, progress: Progress) -> Conditioned:
-    """Design the filter of every channel that can be whitened; the runs of the others are rejected with the reason."""
+    """Design the filter of each channel that can be whitened; the runs of the others are rejected."""
     result = Conditioned()
     for channel in progress(list(runs.by_channel), "whitening"):
         found = runs.by_channel[channel]
@@ -132,7 +132,7 @@ def condition(runs: Runs, reader: StrainReader, parameters: Parameters, progress
 def _about_spectrum(spectrum: Spectrum, runs: Sequence[Run], grid: Grid) -> Iterator[Finding]:
     channel = runs[0].channel
     if spectrum.seconds < WANTED_SECONDS:
-        detail = f"estimated from {spectrum.seconds:.4g} s, {WANTED_SECONDS:g} s or more are better"
+        detail = f"estimated from {spectrum.seconds:.4g} s; at least {WANTED_SECONDS:g} s are recommended"
         yield Finding(channel, grid.gps(runs[0].start), grid.gps(runs[-1].stop), Reason.SHORT_SPECTRUM, detail)
     yield from _findings(spectrum.loud, channel, grid, Reason.LOUD, "much louder than the rest")
 
@@ -141,7 +141,7 @@ def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Par
     least = round(parameters.window * grid.sample_rate) + 2 * reach
     for run in runs:
         if run.samples < least:
-            detail = f"{run.samples * grid.dt:.4g} s, a window and the filter take {least * grid.dt:.4g} s"
+            detail = f"{run.samples * grid.dt:.4g} s; a window and the filter need {least * grid.dt:.4g} s"
             result.rejected.append(grid.finding(run, Reason.SHORT_RUN, detail))
         else:
             white = Run(run.channel, run.start + reach, run.stop - reach)
@@ -175,7 +175,7 @@ def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy:
 
 def _without_padding(plan: Plan) -> list[Finding]:
     spans = cover([place.start for place in plan.places if not place.padded], plan.transformation.padded.samples)
-    detail = "the run is too short; a tile at one end of the window sees the other end too"
+    detail = "the run is too short: tiles at one end of the window include strain of the other end"
     return _in_all_channels(plan, spans, Reason.NO_PADDING, detail)
 
 
@@ -188,7 +188,7 @@ def _missed_split(split: Sequence[Part], starts: Sequence[float], parameters: Pa
     if not miss:
         return []
     blocks = block_count(starts, parameters)
-    detail = f"{miss}; whole blocks of {parameters.split_block:g} s are dealt out, and there are {blocks}"
+    detail = f"{miss}; number of blocks of {parameters.split_block:g} s: {blocks}"
     return [Finding("", starts[0], starts[-1] + parameters.window, Reason.SPLIT, detail)]
 
 
@@ -235,7 +235,7 @@ def _findings(spans: Sequence[Span], channel: str, grid: Grid, reason: Reason, d
 def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Parameters) -> str:
     reasons = "; ".join(f"{one.count} x {one.reason} ({one.example})" for one in tally(rejected)[:3])
     if not runs.all:
-        return f"no strain that can be used: {reasons}"
+        return f"there is no usable strain: {reasons}"
     shortest = parameters.window + parameters.fduration
     longest = max(runs.all, key=lambda run: run.samples)
     seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {shortest:g} s are needed"

@@ -247,7 +247,7 @@ def test_the_dataset_of_another_batch_is_not_overwritten(
     digest = digest_directory(batch, silent)[:12]
     assert capsys.readouterr().err == (
         f"preproc: {finished} holds the dataset of another batch, with the digest {digest}; "
-        "--out must be another folder\n"
+        "choose another --out\n"
     )
     assert {path: path.read_bytes() for path in finished.iterdir()} == before
     folder = tmp_path / "sets" / "{batch}"
@@ -409,7 +409,7 @@ def test_two_runs_never_work_in_the_same_folder(
 ) -> None:
     with working_in(tmp_path / "out"):
         assert main(["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]) == 1
-    assert capsys.readouterr().err == f"preproc: another run works in {tmp_path / 'out'}\n"
+    assert capsys.readouterr().err == f"preproc: another run is using {tmp_path / 'out'}\n"
 
 
 def test_parameters_come_from_a_file_and_the_command_line_goes_before_it(tmp_path: Path, batch: Path) -> None:
