@@ -98,7 +98,7 @@ def test_a_segment_between_the_samples_is_rejected_and_told(off: float) -> None:
     assert len(runs.of()) == 1
     (found,) = runs.rejected
     assert found.reason is Reason.OFF_GRID
-    assert found.detail.startswith(f"odd lies {abs(off):.2g} samples")
+    assert found.detail.startswith(f"odd is {abs(off):.2g} samples off")
 
 
 def test_a_hundredth_of_a_sample_is_rounding() -> None:
