@@ -246,8 +246,7 @@ def test_the_dataset_of_another_batch_is_not_overwritten(
     assert main(["run", "--data", str(larger), "--out", str(finished), *SMALL]) == 1
     digest = digest_directory(batch, silent)[:12]
     assert capsys.readouterr().err == (
-        f"preproc: {finished} holds the dataset of another batch, with the digest {digest}; "
-        "choose another --out\n"
+        f"preproc: {finished} holds the dataset of another batch, with the digest {digest}; choose another --out\n"
     )
     assert {path: path.read_bytes() for path in finished.iterdir()} == before
     folder = tmp_path / "sets" / "{batch}"
