@@ -8,12 +8,12 @@ from itertools import chain
 
 from databuffer.storage.catalog import Catalog, SegmentFilter
 from gwwire.public import ChannelCoverage, Coverage, Span
-from gwwire.spans import close_gaps, join, sampling, stop_of
+from gwwire.spans import close_gaps, join, sampling, series_period, stop_of
 
 #: Spans that are kept in memory for all batches together, some 100 bytes each.
 _MOST_SPANS = 500_000
 
-#: A channel, and its sample spacing in s (see `gwwire.spans.sampling`).
+#: A channel, and its sample spacing in s (see `gwwire.spans.series_period`).
 Series = tuple[str | None, float]
 
 
@@ -21,12 +21,14 @@ Series = tuple[str | None, float]
 class _Known:
     seq: int = 0
     spans: Mapping[Series, list[Span]] = field(default_factory=dict)
+    rounded: bool = False  # whether a sample spacing is not written in full
 
 
 class CoverageKeeper:
     """Keeps the spans that the batches of a catalog cover.
 
-    A batch is read once, later only its new segments; after segments were removed, a new keeper is needed.
+    A batch is read once, later only its new segments, unless sample spacings are rounded: what these mean is decided
+    with all segments of the batch. After segments were removed, a new keeper is needed.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -44,15 +46,23 @@ class CoverageKeeper:
 
     def _of(self, batch: str) -> Mapping[Series, list[Span]]:
         known = self._known.get(batch, _Known())
-        fresh: dict[Series, list[Span]] = {}
-        seq = known.seq
-        for channel, dt, t0, n, seq in self._catalog.segments.extents(batch, known.seq):  # noqa: B007 (the last one counts)
-            fresh.setdefault((channel, sampling(dt)), []).append((t0, stop_of(t0, n, dt), 1))
+        fresh, seq = self._read(batch, known.seq)
+        rounded = known.rounded or any(sampling(dt) != dt for _, dt in fresh)
+        if fresh and rounded and known.seq:
+            known = _Known()
+            fresh, seq = self._read(batch, known.seq)
         if fresh:
-            known = _Known(seq, joined([known.spans, fresh]))
+            known = _Known(seq, joined([known.spans, _spans(fresh)]), rounded)
         self._known[batch] = known
         self._known.move_to_end(batch)
         return known.spans
+
+    def _read(self, batch: str, seq: int) -> tuple[dict[Series, list[tuple[float, int]]], int]:
+        """Return (t0, samples) of the segments after `seq`, by channel and dt as written, and the last seq."""
+        read: dict[Series, list[tuple[float, int]]] = {}
+        for channel, dt, t0, n, seq in self._catalog.segments.extents(batch, seq):  # noqa: B007, B020, PLR1704 (the last one counts)
+            read.setdefault((channel, dt), []).append((t0, n))
+        return read, seq
 
 
 def coverage(spans: Mapping[Series, list[Span]], wanted: SegmentFilter) -> Coverage:
@@ -73,6 +83,17 @@ def joined(parts: Iterable[Mapping[Series, list[Span]]]) -> dict[Series, list[Sp
         for series, spans in part.items():
             found.setdefault(series, []).append(spans)
     return {series: join(chain.from_iterable(lists), series[1]) for series, lists in found.items()}
+
+
+def _spans(read: Mapping[Series, list[tuple[float, int]]]) -> dict[Series, list[Span]]:
+    series: dict[Series, list[tuple[float, list[tuple[float, int]]]]] = {}
+    for (channel, dt), extents in read.items():
+        series.setdefault((channel, sampling(dt)), []).append((dt, extents))
+    spans: dict[Series, list[Span]] = {}
+    for (channel, _), parts in series.items():
+        period = series_period((t0, dt) for dt, extents in parts for t0, _ in extents)
+        spans[channel, float(period)] = [(t0, stop_of(t0, n, period), 1) for _, extents in parts for t0, n in extents]
+    return spans
 
 
 def _reaches_into(span: Span, wanted: SegmentFilter) -> bool:

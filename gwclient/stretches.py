@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import groupby
 
 from gwclient.strain import LeftOut, Span
 from gwwire.public import SegmentRecord
-from gwwire.spans import distance, first_sample, sampling, stop_of
+from gwwire.spans import distance, first_sample, sampling, series_period, stop_of
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,19 @@ class Stretch:
 
     channel: str
     t0: float
-    dt: float
+    period: Fraction  # sample spacing in s (see `gwwire.spans.series_period`)
     count: int = 0
     placed: list[Placed] = field(default_factory=list)
 
     @property
+    def dt(self) -> float:
+        """Sample spacing in s."""
+        return float(self.period)
+
+    @property
     def stop(self) -> float:
         """GPS seconds after the last sample."""
-        return stop_of(self.t0, self.count, self.dt)
+        return stop_of(self.t0, self.count, self.period)
 
     @property
     def start(self) -> int:
@@ -55,23 +61,26 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
     stretches: list[Stretch] = []
     dropped: list[LeftOut] = []
     ordered = sorted(records, key=lambda each: (*_series(each), each.t0, -each.n, each.seq))
-    for (channel, dt), group in groupby(ordered, key=_series):
+    for (channel, _), group in groupby(ordered, key=_series):
+        series = list(group)
+        period = series_period((each.t0, each.dt) for each in series)
+        dt = float(period)
         current: Stretch | None = None
-        for record in group:
-            first, last = (first_sample(edge, record.t0, dt, record.n) for edge in (start, stop))
+        for record in series:
+            first, last = (first_sample(edge, record.t0, period, record.n) for edge in (start, stop))
             if first >= last:
                 continue
-            begin = stop_of(record.t0, first, dt)
+            begin = stop_of(record.t0, first, period)
             if current and (shared := round(min(max((current.stop - begin) / dt, 0), last - first))) > 0:
                 twin = any(each.record.sha256 == record.sha256 for each in current.placed[-2:])
                 reason = "stored twice" if twin else "overlaps another segment"
-                told = begin, stop_of(record.t0, first + shared, dt)
+                told = begin, stop_of(record.t0, first + shared, period)
                 dropped.append(LeftOut(Span(channel, *told), reason))
                 first, begin = first + shared, told[1]
             if first == last:
                 continue
             if current is None or distance(current.stop, begin, dt) != 0:
-                current = Stretch(channel, begin, dt)
+                current = Stretch(channel, begin, period)
                 stretches.append(current)
             current.placed.append(Placed(record, current.count, first, last))
             current.count += last - first

@@ -2,7 +2,8 @@
 
 One rule decides everywhere whether samples follow each other: positions are compared on the sample grid, and a
 difference of up to `TOLERANCE` samples, or of what float64 resolves at that GPS time if that is more, is rounding.
-Two sample spacings that differ by rounding are the same sampling (`sampling`).
+Two sample spacings that differ by rounding are the same sampling (`sampling`). The segments of one channel and sampling
+are a series; `series_period` decides which spacing its samples really have.
 
 A span is `(start, stop, segments)`: it covers [start, stop) and was joined from so many segments. Its bounds are GPS
 seconds, or places on a sample grid.
@@ -10,6 +11,7 @@ seconds, or places on a sample grid.
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -26,12 +28,14 @@ SAMPLING_TOLERANCE = 1e-5
 MOST_ROUNDED = 0.2
 
 
-@lru_cache(maxsize=1024)
-def sample_period(dt: float) -> Fraction:
+@lru_cache(maxsize=1024, typed=True)  # typed: a Fraction is equal to the float of the same value
+def sample_period(dt: float | Fraction) -> Fraction:
     """Return the exact sample spacing in s that `dt` stands for.
 
-    This is 1/rate or a whole number of seconds if `dt` is one of them, rounded; else `dt` itself.
+    This is 1/rate or a whole number of seconds if `dt` is one of them, rounded; else `dt` itself, as is any Fraction.
     """
+    if isinstance(dt, Fraction):
+        return dt
     rate = 1 / dt
     if math.isfinite(rate) and _is_rounded(rate):
         return Fraction(1, round(rate))
@@ -48,7 +52,28 @@ def sampling(dt: float) -> float:
     return float(sample_period(dt))
 
 
-def stop_of(t0: float, samples: int, dt: float) -> float:
+def series_period(segments: Iterable[tuple[float, float]]) -> Fraction:
+    """Return the exact sample spacing in s of a series, whose segments are given as (t0, dt).
+
+    This is what `dt` stands for, unless the times were computed with the rounded `dt`: then it is `dt` itself. The two
+    are compared by how far the steps from each segment to the next one are from whole numbers of samples.
+    """
+    ordered = list(segments)
+    written = Counter(dt for _, dt in ordered)
+    common = min(written, key=lambda dt: (-written[dt], dt))
+    nominal = sample_period(common)
+    if common == float(nominal):
+        return nominal
+    ordered.sort()
+    steps = [after - before for (before, _), (after, _) in pairwise(ordered) if after - before < math.inf]
+    missed, missed_as_written = (
+        sum(min(abs(math.remainder(step, dt)) / dt, TOLERANCE) for step in steps) for dt in (float(nominal), common)
+    )
+    # The times themselves are rounded: less than half a tolerance says nothing.
+    return Fraction(common) if missed_as_written < missed - TOLERANCE / 2 else nominal
+
+
+def stop_of(t0: float, samples: int, dt: float | Fraction) -> float:
     """Return the end of a segment in GPS seconds; it is finite, because JSON has no infinity."""
     period = sample_period(dt)
     try:
@@ -57,7 +82,7 @@ def stop_of(t0: float, samples: int, dt: float) -> float:
         return sys.float_info.max
 
 
-def first_sample(gps: float, t0: float, dt: float, count: int) -> int:
+def first_sample(gps: float, t0: float, dt: float | Fraction, count: int) -> int:
     """Return the index of the first of `count` samples, from `t0` on, that is at or after `gps`; else `count`."""
     if math.isinf(gps):
         return count if gps > 0 else 0

@@ -1,1 +1,1 @@
-"""Turns a batch of segments into training-ready spectrograms: arrays in, arrays out, one numerical step per file."""
+"""Turn a batch of segments into spectrograms for training, one numerical step per module."""

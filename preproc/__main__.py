@@ -1,4 +1,4 @@
-"""`python -m preproc`."""
+"""Entry point of `python -m preproc`."""
 
 import signal
 import sys
@@ -6,6 +6,6 @@ import sys
 from preproc.cli import main
 
 if __name__ == "__main__":
-    # Asked to stop, it cleans up as it does after Ctrl-C.
+    # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -25,17 +25,17 @@ from preproc.findings import Finding, Reason, about_file
 from preproc.progress import Progress
 
 PATTERN = "gwb*.json"
-#: Strain that does not change for so many seconds is a dead channel, not a quiet one.
+#: Strain that is constant for this many seconds is that of a dead channel.
 CONSTANT_SECONDS = 0.1
-#: The name of the one channel that all segments without a channel in `meta` belong to.
+#: The channel name of all segments without a channel in `meta`.
 UNNAMED = "unnamed"
 
 _CHANNEL_NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _NOT_FINITE = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
-#: Segments are read in the order of time, again and again by neighbouring windows; so many bytes of them are kept.
+#: Neighbouring windows read the same segments again; up to this many bytes of them are cached.
 _CACHED_BYTES = 64_000_000
 
-#: Returns the samples of a file by its name.
+#: A function that returns the samples of a file, by its name.
 Load = Callable[[str], NDArray[np.float64]]
 
 
@@ -45,7 +45,7 @@ class Piece:
 
     channel: str
     t0: float  # GPS seconds of the first sample
-    dt: float  # sample spacing in s (see `gwwire.spans.sampling`)
+    dt: float  # sample spacing in s, as written until `preproc.runs.most_sampled_rate` decides what it means
     samples: int
     file: str
     fingerprint: bytes  # SHA-256 of the samples' bits
@@ -61,9 +61,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a directory holds: usable segments, the files they came from, and what could not be used."""
+    """The content of a directory: usable segments, the files that were read, and what cannot be used."""
 
-    load: Load  # returns the samples of one of the `pieces` by its file name, dimensionless, float64
+    load: Load  # for the file names of `pieces`; the samples are dimensionless
     pieces: list[Piece] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)  # the SHA-256 of every file that was read, by its name
     rejected: list[Finding] = field(default_factory=list)
@@ -80,17 +80,17 @@ def digest_directory(directory: Path, progress: Progress) -> str:
     """Return the digest of the segment files of a directory without decoding them; raises as `list_files` does."""
     sources = {}
     for path in progress(list_files(directory), "comparing"):
-        # `read_batch` leaves a file that cannot be opened out of the sources, too.
+        # As in `read_batch`, a file that cannot be opened is not among the sources.
         with suppress(OSError):
             sources[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return batch_digest(sources.items())
 
 
 def read_batch(directory: Path, progress: Progress) -> Batch:
-    """Describe every segment file of a directory; one that cannot be used is reported among the rejected.
+    """Describe every segment file of a directory; those that cannot be used are in `rejected`.
 
-    If there is a manifest, files that are missing, that differ from it or that it does not list are reported too,
-    and not used. Raises UnusableBatch as `list_files` does, or if no file can be used.
+    If there is a manifest, files that are missing, that differ from it or that it does not list are rejected too.
+    Raises UnusableBatch as `list_files` does, or if no file can be used.
     """
     paths = list_files(directory)
     manifest = read_manifest(directory)
@@ -102,7 +102,7 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
     loader.sha256.update(batch.sources)
     for name, entry in sorted((listed or {}).items()):
         if name not in {path.name for path in paths}:
-            stop, detail = stop_of(entry.t0, entry.n, entry.dt), f"{name} is in the manifest only"
+            stop, detail = stop_of(entry.t0, entry.n, entry.dt), f"{name} is in MANIFEST.json, but not in the directory"
             batch.rejected.append(Finding(entry.channel or UNNAMED, entry.t0, stop, Reason.MISSING, detail))
     if not batch.pieces:
         count, first = len(batch.rejected), batch.rejected[0]
@@ -112,14 +112,13 @@ def read_batch(directory: Path, progress: Progress) -> Batch:
 
 def describe(channel: str, t0: float, dt: float, h: NDArray[np.float64], file: str) -> Piece:
     """Describe the samples of one file."""
-    dt = sampling(dt)
     fingerprint = hashlib.sha256(h.tobytes()).digest()
     return Piece(channel, t0, dt, len(h), file, fingerprint, _constant(h, constant_samples(dt)))
 
 
 def constant_samples(dt: float) -> int:
     """Return the number of equal samples that make a constant stretch."""
-    return max(2, math.ceil(CONSTANT_SECONDS / dt))
+    return max(2, math.ceil(CONSTANT_SECONDS / sampling(dt)))
 
 
 def list_files(directory: Path) -> list[Path]:
@@ -134,11 +133,11 @@ def list_files(directory: Path) -> list[Path]:
 
 
 class _Loader:
-    """Reads the samples of files, and keeps the latest of them."""
+    """Reads the samples of files, and caches those read last."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        # The file that was used last is the last one.
+        # In the order of their last use.
         self._kept: dict[str, NDArray[np.float64]] = {}
         self._bytes = 0
         self.sha256: dict[str, str] = {}
@@ -182,9 +181,9 @@ def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Ba
         return
     batch.sources[path.name] = hashlib.sha256(body).hexdigest()
     if listed is not None and path.name not in listed:
-        found: Piece | Finding = about_file(path.name, Reason.UNLISTED, "the manifest does not know it")
+        found: Piece | Finding = about_file(path.name, Reason.UNLISTED, "MANIFEST.json does not list it")
     elif listed is not None and listed[path.name].sha256 != batch.sources[path.name]:
-        found = about_file(path.name, Reason.ALTERED, "its SHA-256 is not the manifest's")
+        found = about_file(path.name, Reason.ALTERED, "its SHA-256 is not that in MANIFEST.json")
     else:
         found = _decode(path.name, body)
     if isinstance(found, Piece):
@@ -203,12 +202,12 @@ def _decode(file: str, body: bytes) -> Piece | Finding:
     channel = segment.channel or UNNAMED
     stop = segment.t0 + len(h) * segment.dt
     if not _CHANNEL_NAME.fullmatch(channel):
-        return about_file(file, Reason.UNREADABLE, f"meta.channel: {channel!r} cannot be the name of a channel")
-    # The validator refuses these today; one NaN that got past it would make a channel's whole spectrum NaN.
+        return about_file(file, Reason.UNREADABLE, f"meta.channel: {channel!r} is not a valid channel name")
+    # The decoder rejects these as well; a single NaN would make the power spectrum of the channel NaN.
     if not (np.isfinite(h).all() and math.isfinite(stop) and math.isfinite(1 / segment.dt)):
         return about_file(file, Reason.NOT_FINITE, "not every number is finite")
     if math.ulp(segment.t0) / 2 > TOLERANCE * segment.dt:
-        detail = f"{file}: at t0 = {segment.t0:g} s steps of {segment.dt:g} s are below what a float can tell apart"
+        detail = f"{file}: at t0 = {segment.t0:g} s, float64 cannot resolve steps of {segment.dt:g} s"
         return Finding(channel, segment.t0, stop, Reason.OFF_GRID, detail)
     return describe(channel, segment.t0, segment.dt, h, file)
 

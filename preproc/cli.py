@@ -1,7 +1,7 @@
 """The command line of preprocessing: the only place that prints or exits.
 
-Exit codes: 0 done (or nothing to do), 1 could not (one line on standard error says why), 2 the command makes no sense
-as written, 5 the output cannot be written, 130 interrupted.
+Exit codes: 0 done (or nothing to do), 1 failed (one line on standard error says why), 2 wrong usage, 5 the output
+cannot be written, 130 interrupted.
 """
 
 import argparse
@@ -30,24 +30,23 @@ from preproc.plots import draw_window
 from preproc.progress import Progress, bar, silent
 from preproc.report import summarise
 from preproc.run import ANNALISA, DATASET, PICTURE, QT, DirectorySource, Request, Source, fulfil
+from preproc.selection import Selection
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-_EXIT_CODES = (
-    "Exit codes: 0 done, 1 could not, 2 the command makes no sense as written, 5 the output cannot be written, "
-    "130 interrupted."
-)
+_EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 5 the output cannot be written, 130 interrupted."
 _GATEWAY = "http://127.0.0.1:8000"
 #: Stands for the id of the batch in --out, or for its digest if it is not sealed.
 _BATCH = "{batch}"
-#: Checks the options, and returns what runs the command.
+_OUT = Path("dataset")
+#: Checks the options, and returns a function that runs the command.
 Prepare = Callable[[argparse.Namespace], Callable[[], int]]
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose help is output as any other: argparse itself ignores that it cannot be written."""
+    """A parser that fails if its help cannot be written; argparse ignores that."""
 
     def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
         (file or sys.stdout).write(self.format_help())
@@ -69,12 +68,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    options = _parser(os.environ).parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(os.environ).parse_args(_with_command(words, os.environ))
     try:
         command: Callable[[], int] = options.prepare(options)
     except BadParameter as error:
         options.parser.error(str(error))
     return command()
+
+
+def _with_command(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the words of the command line, with the command that the environment implies if there is none."""
+    if words and (not words[0].startswith("-") or words[0] in {"-h", "--help"}):
+        return list(words)
+    if environment.get("DATART") or {word.partition("=")[0] for word in words} & {"--data", "--batch"}:
+        return ["run", *words]
+    return ["watch", "--once", *words] if environment.get("SRV") else list(words)
 
 
 def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
@@ -84,9 +93,9 @@ def _prepare_run(options: argparse.Namespace) -> Callable[[], int]:
 
         source = GatewaySource(_gateway(options), options.batch, _api_key(options))
     elif options.data is None:
-        raise BadParameter("--data DIR or --batch ID is required where DATART is not set")
+        raise BadParameter("--data DIR or --batch ID is required if DATART is not set")
     elif options.out.resolve() == options.data.resolve():
-        raise BadParameter("--out must not be the directory of the data, which stays as it is")
+        raise BadParameter("--out must not be the directory of the data, which is never changed")
     else:
         source = DirectorySource(options.data)
     request = Request(source, options.out, _parameters(options), _exports(options), options.target)
@@ -98,7 +107,7 @@ def _run(request: Request, executor: Executor, windows: Sequence[int]) -> int:
         batch = request.source.batch_id()
         name = batch if batch and Path(batch).name == batch else request.source.digest(_progress())[:12]
         request = replace(request, out=Path(str(request.out).replace(_BATCH, name)))
-    changed = fulfil(request, _progress(), executor)
+    changed = fulfil(request, _progress(), executor, notify=_notify)
     dataset = request.out / DATASET
     for window in windows:
         draw_window(dataset, window, request.out / f"window-{window}.png")
@@ -106,7 +115,7 @@ def _run(request: Request, executor: Executor, windows: Sequence[int]) -> int:
         products = ", ".join(str(request.out / name) for name in (PICTURE, *sorted(request.exports)))
         _say(f"{summarise(dataset)}\nwritten: {dataset} ({dataset.stat().st_size / 1e6:.2g} MB), {products}")
     else:
-        _say(f"nothing to do: {request.out} holds the result of this batch with these parameters")
+        _say(f"nothing to do: {request.out} holds the dataset of this batch with these parameters")
     return 0
 
 
@@ -127,7 +136,7 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
         api_key=_api_key(options),
         progress=_progress(),
         executor=_executor(options),
-        tell=_say,
+        log=_say,
     )
     return lambda: asyncio.run(worker.work()) or 0
 
@@ -142,31 +151,42 @@ def _plot(options: argparse.Namespace) -> int:
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     about = "Turn batches of strain segments into spectrograms for training."
-    parser = _Parser(prog="python -m preproc", description=about)
+    default = (
+        "Without COMMAND, it is `run` if DATART is set, and `watch --once` if only SRV is set. "
+        f"`COMMAND --help` describes a command. {_EXIT_CODES}"
+    )
+    parser = _Parser(prog="python -m preproc", description=about, epilog=default)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = partial(commands.add_parser, epilog=_EXIT_CODES)
-    about = f"Make {DATASET}, pictures and reports of a directory of gwb*.json files, or of a sealed batch."
-    run = add("run", help="make a dataset of a batch", description=about)
+    about = f"Make {DATASET}, pictures and reports from a directory of gwb*.json files, or from a sealed batch."
+    run = add("run", help="make the dataset of one batch", description=about)
     datart = environment.get("DATART") or None
     where = run.add_mutually_exclusive_group()
-    where.add_argument("--data", type=Path, metavar="DIR", default=datart, help="the batch (default: DATART)")
-    where.add_argument("--batch", metavar="ID", help="the batch, from the gateway")
-    picture = "draw this window alone, too"
+    data = "directory of the batch (default: DATART)"
+    where.add_argument("--data", type=Path, metavar="DIR", default=datart, help=data)
+    where.add_argument("--batch", type=_printable, metavar="ID", help="id of the batch, to fetch it from the gateway")
+    picture = "also draw window N by itself; may be repeated"
     run.add_argument("--window-png", type=int, metavar="N", action="append", default=[], help=picture)
+    out = f"output folder, created if missing; {_BATCH} stands for the batch's id, or its digest if it is not sealed"
+    run.add_argument("--out", type=Path, metavar="DIR", default=_OUT / _BATCH, help=f"{out} (default: {_OUT / _BATCH})")
     _add_shared(run, environment, _prepare_run)
-    about = "Wait until the datastore is FROZEN, claim the batch, make its dataset in OUT/ID, and again."
+    about = "Wait until a batch is FROZEN, claim it, make its dataset in OUT/ID, and start again."
     watch = add("watch", help="make a dataset of each batch that is frozen", description=about)
-    watch.add_argument("--clean", action="store_true", help="have a batch archived once its dataset is published")
-    watch.add_argument("--once", action="store_true", help="end after a batch")
-    watch.add_argument("--worker", metavar="NAME", help="the name to claim with, a worker's own (default: made up)")
-    lease = "s a claim lasts unless renewed (default: 60)"
+    watch.add_argument("--clean", action="store_true", help="archive each batch after its dataset is published")
+    watch.add_argument("--once", action="store_true", help="exit after one batch")
+    name = "name of this worker in its claims; every worker needs its own (default: a random name)"
+    watch.add_argument("--worker", type=_printable, metavar="NAME", help=name)
+    lease = "seconds after which a claim expires unless it is renewed (default: 60)"
     watch.add_argument("--lease", type=_seconds, default=60.0, metavar="S", help=lease)
-    watch.add_argument("--poll", type=_seconds, default=5.0, metavar="S", help="s between two looks (default: 5)")
+    poll = "seconds between two requests for frozen batches (default: 5)"
+    watch.add_argument("--poll", type=_seconds, default=5.0, metavar="S", help=poll)
+    out = f"output folder, created if missing; each batch gets a folder in it (default: {_OUT})"
+    watch.add_argument("--out", type=Path, metavar="DIR", default=_OUT, help=out)
     _add_shared(watch, environment, _prepare_watch)
     plot = add("plot", help="draw single windows of a dataset")
     plot.add_argument("dataset", type=Path, metavar="DATASET", help=f"a {DATASET}")
-    plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window, the first is 0")
-    plot.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: beside the dataset)")
+    plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window; the first is 0")
+    plot.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: that of the dataset)")
     plot.set_defaults(prepare=lambda options: partial(_plot, options), parser=plot)
     return parser
 
@@ -174,17 +194,21 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str], prepare: Prepare) -> None:
     parser.set_defaults(prepare=prepare, parser=parser)
     add = parser.add_argument
-    add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help="its address (default: SRV)")
-    key = "a file with the API key, where the gateway asks for one (default: GLITCHFLOW_KEY_FILE)"
+    gateway = f"address of the gateway (default: SRV, or {_GATEWAY})"
+    add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help=gateway)
+    key = "file with the API key, if the gateway requires one (default: GLITCHFLOW_KEY_FILE)"
     add("--key-file", type=Path, metavar="FILE", default=environment.get("GLITCHFLOW_KEY_FILE") or None, help=key)
-    out = f"where the result goes, made if missing; for run {_BATCH} stands for the batch's id, or its digest"
-    add("--out", type=Path, metavar="DIR", required=True, help=out)
-    add("--jobs", type=_positive, metavar="N", default=1, help="processes that compute (default: 1)")
-    add("--scheduler", metavar="URL", help="compute on the Dask cluster of this scheduler, like tcp://host:8786")
-    export = f"also make {QT} (default where torch is installed), or a folder of strain for ANNALISA"
+    channels = "use only these channels (default: all)"
+    add("--channels", type=_printable, nargs="+", action="extend", metavar="CHANNEL", default=[], help=channels)
+    add("--start", type=_gps, metavar="GPS", default=-math.inf, help="use only strain from this GPS time on, s")
+    add("--stop", type=_gps, metavar="GPS", default=math.inf, help="use only strain before this GPS time, s")
+    add("--jobs", type=_positive, metavar="N", default=1, help="number of processes that compute (default: 1)")
+    add("--scheduler", metavar="URL", help="compute on the Dask cluster with this scheduler, such as tcp://host:8786")
+    export = f"also write {QT} (default if torch is installed), or a folder of strain for ANNALISA; may be repeated"
     add("--export", choices=[*_EXPORTS, "none"], action="append", help=export)
-    add("--target", metavar="CHANNEL", help=f"the channel that comes first in {QT} (default: the first by name)")
-    add("--parameters", type=Path, metavar="FILE", help="YAML with the parameters, in the training code's names")
+    target = f"channel that comes first in {QT} (default: the first by name)"
+    add("--target", type=_printable, metavar="CHANNEL", help=target)
+    add("--parameters", type=Path, metavar="FILE", help="YAML file of parameters, with the training code's names")
     defaults = Parameters()
     for name, (kind, text) in DESCRIBED.items():
         default = None if name == "stride" else getattr(defaults, name)
@@ -199,7 +223,8 @@ def _parameters(options: argparse.Namespace) -> Parameters:
     if "window" in chosen:
         chosen.setdefault("stride", chosen["window"])
         chosen.setdefault("padding", min(Parameters.padding, chosen["window"] / 2))
-    return Parameters(**chosen)  # type: ignore[arg-type]  # the file's reader and argparse see to the kinds
+    selection = Selection(tuple(sorted(set(options.channels))), options.start, options.stop)
+    return Parameters(**chosen, selection=selection)  # type: ignore[arg-type]  # the reader and argparse check the types
 
 
 def _exports(options: argparse.Namespace) -> frozenset[str]:
@@ -230,7 +255,7 @@ def _api_key(options: argparse.Namespace) -> str | None:
 def _executor(options: argparse.Namespace) -> Executor:
     if options.scheduler is not None:
         if not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", options.scheduler):
-            raise BadParameter(f"--scheduler: {options.scheduler!r} is not an address like tcp://host:8786")
+            raise BadParameter(f"--scheduler: {options.scheduler!r} is not an address such as tcp://host:8786")
         return on_dask(options.scheduler)
     return here if options.jobs == 1 else in_processes(options.jobs)
 
@@ -246,6 +271,19 @@ def _positive(text: str) -> int:
     return number
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} holds characters that cannot be printed")
+    return text
+
+
+def _gps(text: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(gps := float(text)):
+            return gps
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPS seconds")
+
+
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         seconds = float(text)
@@ -256,6 +294,10 @@ def _seconds(text: str) -> float:
 
 def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 (the result of the command)
+
+
+def _notify(text: str) -> None:
+    print_error(f"preproc: {text}")
 
 
 def _fail(message: str) -> int:

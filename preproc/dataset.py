@@ -1,4 +1,4 @@
-"""The record of a batch, `dataset.h5`: the spectrograms, and what is needed to trust them.
+"""The dataset of a batch, `dataset.h5`: the spectrograms, and how they were made.
 
 | path | what it is |
 |---|---|
@@ -10,18 +10,18 @@
 | `/channels` | string [C], the names |
 | `/event_id` | string [N], unique in the file: the GPS start with microseconds |
 | `/psd/<channel>` | float64 [K], 1/Hz; attribute `seconds`: the data it comes from; its scale is `/psd_frequency`, Hz |
-| `/psd_spans` | (span [2], channel): what each power spectrum was estimated from |
+| `/psd_spans` | (span [2], channel): the data that each power spectrum was estimated from |
 | `/runs` | (span [2], channel): the data without a gap that was read |
-| `/rejected` | (span [2], channel, reason): what is not in `/data`; NaN and "" if unknown |
-| `/notes` | (span [2], channel, reason): gaps, duplicates, and what is in `/data` but should be looked at |
+| `/rejected` | (span [2], channel, reason): data that are not in `/data`; NaN and "" if unknown |
+| `/notes` | (span [2], channel, reason): gaps, duplicates, and suspicious data in `/data` |
 | `/sources` | (file name, sha256) of every file of the batch |
 
-In the path of a power spectrum `%XX` stands for a `/` or `%` of the channel, and for the dots of one that has no more.
+In the path of a power spectrum, `%XX` stands for `/` and `%` in the channel name, and for a name of dots only.
 
-The attributes of the file are every parameter by its name, `sample_rate` in Hz, `batch_digest` (defined in
-`gwwire.manifest.batch_digest`), `batch_id` and `manifest_digest` if the batch is sealed, `job` (a SHA-256 of batch,
-parameters and versions) and `version_<package>`. Nothing in it tells when or where it was made: the same batch,
-parameters and versions give the same bytes.
+The attributes of the file are every parameter by its name, `channels`, `start` and `stop` if they were chosen,
+`sample_rate` in Hz, `batch_digest` (defined in `gwwire.manifest.batch_digest`), `batch_id` and `manifest_digest` if the
+batch is sealed, `job` (a SHA-256 of batch, parameters and versions) and `version_<package>`. The file does not say when
+or where it was made: the same batch, parameters and versions give the same bytes.
 """
 
 import math
@@ -43,6 +43,7 @@ from preproc.job import versions
 from preproc.parameters import Parameters
 from preproc.qtransform import QTransform
 from preproc.runs import Grid, Runs
+from preproc.selection import Selection
 from preproc.split import Part
 from preproc.whiten import Spectrum
 from preproc.windows import Span
@@ -64,11 +65,11 @@ class Peak:
 
 
 class DatasetWriter:
-    """Fills a dataset: first `write_axes`, then windows as they come, then the rest."""
+    """Writes a dataset: first `write_axes`, then `append` for the windows, then the rest."""
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
-        #: GPS seconds at which the windows start that are there by now.
+        #: GPS seconds at which the windows written so far start.
         self.starts: list[float] = []
 
     def write_axes(self, channels: Sequence[str], transform: QTransform) -> None:
@@ -92,7 +93,7 @@ class DatasetWriter:
         self.starts.extend(gps_starts)
 
     def write_spectra(self, spectra: Mapping[str, Spectrum], grid: Grid) -> None:
-        """Write the noise each channel was whitened with, and what it was estimated from."""
+        """Write the power spectrum of each channel, and the spans it was estimated from."""
         for channel, spectrum in spectra.items():
             if "psd_frequency" not in self._file:
                 self._write_scale("psd_frequency", spectrum.frequency, "Hz")
@@ -104,13 +105,13 @@ class DatasetWriter:
         self._write_spans("psd_spans", spans, grid)
 
     def write_parameters(self, parameters: Parameters, job: str, split: Sequence[Part]) -> None:
-        """Write every parameter, the versions of what computed with them, and what each window is for."""
+        """Write the parameters, the versions of the software, and the part of each window."""
         self._file["split"] = np.array([part.value for part in split], dtype=_TEXT)
         named = {f"version_{name}": text for name, text in versions().items()}
         self._file.attrs.update(parameters.given() | named | {"job": job})
 
     def write_record(self, batch: Batch, runs: Runs, rejected: Sequence[Finding], notes: Sequence[Finding]) -> None:
-        """Write what the windows came from, and what did not become one."""
+        """Write the sources of the windows, and the findings."""
         self._file["gps_start"] = np.array(self.starts, dtype=np.float64)
         self._file["event_id"] = np.array([f"{start:.6f}" for start in self.starts], dtype=_TEXT)
         self._write_spans("runs", [((run.start, run.stop), run.channel) for run in runs.all], runs.grid)
@@ -148,12 +149,12 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def job_of(path: Path) -> str | None:
-    """Return the key of the job that a dataset is the result of, or None if there is no readable dataset."""
+    """Return the key of the job that a dataset is the result of, or None if the dataset cannot be read."""
     return _attribute(path, "job")
 
 
 def batch_of(path: Path) -> tuple[str | None, str | None]:
-    """Return the id and the digest of the batch that a dataset was made of, each None if it names none."""
+    """Return the id and the digest of the batch that a dataset was made of, each None if unknown."""
     return _attribute(path, "batch_id"), _attribute(path, "batch_digest")
 
 
@@ -191,6 +192,12 @@ def channels_of(file: h5py.File) -> list[str]:
 def psd_seconds(file: h5py.File, channel: str) -> float:
     """Return the s of data that the power spectrum of a channel comes from."""
     return float(file["psd"][object_of_channel(channel)].attrs["seconds"])
+
+
+def selection_of(file: h5py.File) -> Selection:
+    """Return which channels and which time of the batch were used."""
+    chosen = file.attrs
+    return Selection(tuple(chosen.get("channels", ())), chosen.get("start", -math.inf), chosen.get("stop", math.inf))
 
 
 def split_of(file: h5py.File) -> list[Part]:

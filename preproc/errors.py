@@ -1,18 +1,18 @@
-"""The exceptions of preprocessing. Each message is one line that says what was found and what is needed."""
+"""The exceptions of preprocessing; each message is one line."""
 
 
 class PreprocError(Exception):
-    """The work could not be done."""
+    """The run failed."""
 
     exit_code = 1
 
 
 class BadParameter(PreprocError):
-    """A parameter makes no sense, by itself or together with another."""
+    """A parameter is out of range or contradicts another one."""
 
 
 class UnusableBatch(PreprocError):
-    """There is no segment that can be used, or the batch is not what it says it is."""
+    """The batch has no usable segment, or it changed while it was read."""
 
 
 class UnusableDataset(PreprocError):
@@ -24,7 +24,7 @@ class UnusableChannel(PreprocError):
 
 
 class NoWindow(PreprocError):
-    """What was read does not fill a single window."""
+    """The strain does not fill a single window."""
 
 
 class WorkersFailed(PreprocError):
@@ -32,18 +32,18 @@ class WorkersFailed(PreprocError):
 
 
 class ExtraMissing(PreprocError):
-    """What was asked for needs software that is not installed."""
+    """The request needs software that is not installed."""
 
 
 class GatewayFailed(PreprocError):
-    """The batch cannot be had from the gateway, or another worker has it now."""
+    """The batch cannot be fetched from the gateway, or another worker claimed it."""
 
 
 class OutputFailed(PreprocError):
-    """The result could not be written, or another run writes to the same folder."""
+    """The result cannot be written, or another run uses the same folder."""
 
 
 class Unwritable(OutputFailed):
-    """The system refused to write the output: the disk is full, for example."""
+    """The system rejected a write: the disk is full, for example."""
 
     exit_code = 5

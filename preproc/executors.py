@@ -1,6 +1,6 @@
 """Where tasks are computed: here, in processes of this machine, or by the workers of a Dask cluster.
 
-Few tasks are under way at a time, so that memory stays bounded however many there are.
+Only a few tasks are submitted at a time, so that memory use does not depend on their number.
 """
 
 import importlib
@@ -25,15 +25,15 @@ from preproc.spectrograms import Task
 
 Spectrograms = NDArray[np.float32]
 Work = Callable[[Task], Spectrograms]
-#: Computes tasks, and yields the results in their order; ending the iteration early stops what is under way.
+#: Computes tasks, and yields the results in their order; ending the iteration early cancels the submitted tasks.
 Executor = Callable[[Work, Iterable[Task]], Generator[Spectrograms]]
 #: Submits a task, and returns a future: of `concurrent.futures` or of Dask, which have no type in common.
 Submit = Callable[[Task], Any]
-#: Tasks under way for each worker: one is computed, the next one is there already.
+#: Tasks submitted for each worker: the current one and the next one.
 _AHEAD = 2
 _SCHEDULER_SECONDS = 20
 
-#: What a process of the pool computes.
+#: The function that a process of the pool calls.
 _work: Work
 
 
@@ -43,14 +43,14 @@ def here(work: Work, tasks: Iterable[Task]) -> Generator[Spectrograms]:
 
 
 def in_processes(jobs: int) -> Executor:
-    """Compute in so many processes of this machine."""
+    """Compute in `jobs` processes of this machine."""
 
     def run(work: Work, tasks: Iterable[Task]) -> Generator[Spectrograms]:
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (work,))
         try:
             yield from _in_order(lambda task: pool.submit(_compute, task), tasks, _AHEAD * jobs)
         except BrokenProcessPool as error:
-            raise WorkersFailed("a process that computes spectrograms died; was the memory full?") from error
+            raise WorkersFailed("a process that computes spectrograms was killed; perhaps memory ran out") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -83,7 +83,7 @@ def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:
     ours = _versions()
     for worker, found in client.run(_versions).items():
         if found != ours:
-            raise WorkersFailed(f"the Dask worker {worker} has {found}, here is {ours}: results would differ")
+            raise WorkersFailed(f"the Dask worker {worker} has {found}, this machine {ours}: the results would differ")
     shared = client.scatter(work, broadcast=True, hash=False)
     threads = sum(client.nthreads().values())
     return lambda task: client.submit(operator.call, shared, task, pure=False), threads
@@ -104,7 +104,7 @@ def _in_order(submit: Submit, tasks: Iterable[Task], ahead: int) -> Generator[Sp
 
 
 def _begin(work: Work) -> None:
-    global _work  # noqa: PLW0603 (what a process of a pool keeps between two tasks can only be global)
+    global _work  # noqa: PLW0603 (state of a pool's process between tasks)
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

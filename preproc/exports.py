@@ -11,7 +11,7 @@
 | `ann` | `sample_rate` in Hz, `id`, `tag`, `chans`, and `split`: the part of each window |
 
 `<event id>.h5` is a window for ANNALISA, the training code's own preprocessing ("Stage A"). It holds
-`/<event id>/<channel>`, float64 [samples]: strain as it was measured, not whitened, with the attributes `t0` in GPS
+`/<event id>/<channel>`, float64 [samples]: strain that is not whitened, with the attributes `t0` in GPS
 seconds and `sample_rate` in Hz; the channel is written as in the path of its power spectrum in the dataset.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 from gwclient.hdf5 import created
 from gwwire.channel_names import object_of_channel
 from preproc.batch import read_batch
-from preproc.dataset import channels_of, split_of
+from preproc.dataset import channels_of, selection_of, split_of
 from preproc.errors import BadParameter, ExtraMissing, UnusableBatch
 from preproc.progress import Progress
 from preproc.publish import published
@@ -38,7 +38,7 @@ _WINDOWS_AT_A_TIME = 256
 
 
 def torch_is_installed() -> bool:
-    """Return whether `write_qt` can do its work, without importing torch."""
+    """Return whether torch is installed, without importing it."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -51,14 +51,14 @@ def write_qt(dataset: Path, output: Path, target: str | None = None) -> None:
         torch = importlib.import_module("torch")
     except ImportError as error:
         install = "pip install 'glitchflow-datastore[torch]'"
-        raise ExtraMissing(f"{output.name} needs the extra torch: {install}; {dataset.name} is whole") from error
+        raise ExtraMissing(f"{output.name} needs the extra torch: {install}; {dataset.name} is complete") from error
     with h5py.File(dataset) as file, published(output) as partial:
         order = _order(channels_of(file), target)
         rows, columns = file["data"].shape[2:]
         if columns < _SQUARES * rows:
             need = f"at least {_SQUARES} times as many columns as rows"
-            raise BadParameter(f"the training code needs {need}, here are {columns} and {rows}")
-        # Backed by a file, the tensor may be larger than the memory.
+            raise BadParameter(f"the training code needs {need}; the dataset has {columns} and {rows}")
+        # The tensor is backed by a file, because it may be larger than the memory.
         spill = partial.with_name(f"{partial.name}.array")
         try:
             data = np.lib.format.open_memmap(spill, "w+", np.float32, file["data"].shape)
@@ -97,20 +97,20 @@ def _order(channels: list[str], target: str | None) -> list[int]:
 
 
 def export_annalisa(data: Path, dataset: Path, folder: Path, progress: Progress) -> None:
-    """Write the strain of each window of a dataset into a folder; files that are there already stay.
+    """Write the strain of each window of a dataset into a folder; existing files are kept.
 
     Raises UnusableBatch if `data` holds other segments than the dataset was made of.
     """
     batch = read_batch(data, progress)
-    segments, _ = most_sampled_rate(batch.pieces)
-    runs = find_runs(segments, batch.load)
-    reader = StrainReader(runs.pieces, batch.load)
     with h5py.File(dataset) as file:
+        segments, _ = most_sampled_rate(selection_of(file).pieces(batch.pieces))
+        runs = find_runs(segments, batch.load)
         if file.attrs["batch_digest"] != batch.digest:
             raise UnusableBatch(f"{data} is not the batch that {dataset} was made of")
         channels = channels_of(file)
         windows = [(name.decode(), float(gps)) for name, gps in zip(file["event_id"], file["gps_start"], strict=True)]
         samples = round(float(file.attrs["window"]) * runs.grid.sample_rate)
+    reader = StrainReader(runs.pieces, batch.load)
     files = [(folder / f"{name}.h5", name, start) for name, start in windows]
     for path, name, start in progress([one for one in files if not one[0].exists()], "exporting"):
         first = round((start - runs.grid.origin) / runs.grid.dt)

@@ -1,4 +1,4 @@
-"""What was found in a batch besides good data: why something is not in the dataset, or what to know of what is."""
+"""Findings: the reasons why data are not in the dataset, and notes about data that are."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The stable names of what can be wrong with data."""
+    """The reasons of findings; their texts are stable."""
 
     UNREADABLE = "unreadable file"
     NOT_FINITE = "not finite"
@@ -32,12 +32,19 @@ class Reason(StrEnum):
     SHORT_SPECTRUM = "short power spectrum"
     LOUD = "left out of the power spectrum"
     NO_PADDING = "window without padding"
-    FEW_BLOCKS = "few blocks to split"
+    SPLIT = "split unlike the request"
+
+
+#: Reasons for which a whole channel, or all of its segments of one sample rate, is left out.
+_WHOLE_CHANNEL = {Reason.OTHER_RATE, Reason.NO_SPECTRUM, Reason.NO_COMMON_WINDOW}
+#: Lines of a summary; the dataset has all.
+MOST_LINES = 8
+_MOST_CHARACTERS = 150
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One thing found in [start, stop) GPS seconds of a channel; "" and NaN if unknown; the detail is for people."""
+    """A finding about [start, stop) GPS seconds of a channel; "" and NaN if unknown. The detail is free text."""
 
     channel: str
     start: float
@@ -47,7 +54,7 @@ class Finding:
 
     @property
     def seconds(self) -> float:
-        """How much time is concerned; 0 if unknown."""
+        """Length of the span; 0 if unknown."""
         return 0.0 if math.isnan(self.start) else self.stop - self.start
 
     def __str__(self) -> str:
@@ -56,7 +63,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tally:
-    """All findings of one reason in one channel, counted."""
+    """The number and total length of the findings with one reason in one channel."""
 
     reason: Reason
     channel: str
@@ -66,12 +73,12 @@ class Tally:
 
 
 def about_file(file: str, reason: Reason, why: str) -> Finding:
-    """Return a finding about a file of which neither channel nor time is known."""
+    """Return a finding about a file whose channel and time are unknown."""
     return Finding("", math.nan, math.nan, reason, f"{file}: {why}")
 
 
 def tally(findings: Iterable[Finding]) -> list[Tally]:
-    """Count findings by channel and reason, the longest first."""
+    """Count findings by channel and reason: first those about whole channels, then the longest."""
     groups: dict[tuple[str, Reason], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.channel, finding.reason), []).append(finding)
@@ -79,4 +86,20 @@ def tally(findings: Iterable[Finding]) -> list[Tally]:
         Tally(reason, channel, len(group), sum(found.seconds for found in group), group[0].detail)
         for (channel, reason), group in groups.items()
     )
-    return sorted(tallies, key=lambda one: (-one.seconds, one.channel, one.reason))
+    return sorted(tallies, key=lambda one: (one.reason not in _WHOLE_CHANNEL, -one.seconds, one.channel, one.reason))
+
+
+def summarise_findings(title: str, findings: Iterable[Finding]) -> list[str]:
+    """Return the lines of a summary of findings below a title; none if there are no findings."""
+    lines = []
+    for one in tally(findings):
+        line = f"  {one.channel or 'any channel'}: {one.count} x {one.reason}, {one.seconds:.4g} s"
+        example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
+        lines.append(f"{line} ({example})" if example else line)
+    return [title, *shortened(lines)] if lines else []
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """Return the first lines of a summary and the number of the others."""
+    more = len(lines) - MOST_LINES
+    return lines if more <= 0 else [*lines[:MOST_LINES], f"  and {more} more; report.json has all"]

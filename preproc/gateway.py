@@ -1,4 +1,4 @@
-"""A sealed batch of the gateway, fetched segment by segment, each checked against the manifest."""
+"""Fetch a sealed batch from the gateway; each segment is checked against the manifest."""
 
 import asyncio
 import hashlib
@@ -13,23 +13,23 @@ from preproc.errors import GatewayFailed
 from preproc.progress import Progress
 from preproc.publish import published
 
-#: Segments in flight.
+#: Segments that are requested at a time.
 _AT_A_TIME = 16
-#: How often the manifest is asked for, in about a second, where there is no connection.
+#: Attempts to connect for the manifest, within about a second.
 _ABSENT = 3
 
 
 class GatewaySource:
-    """A frozen or archived batch by its id.
+    """A frozen or archived batch, by its id.
 
-    Segments that were fetched before are not fetched again, so that an interrupted run continues where it stopped.
+    Segments that were fetched before are not fetched again, so that an interrupted run continues.
     """
 
     def __init__(self, url: str, batch: str, api_key: str | None = None) -> None:
         self._url, self._batch, self._api_key = url, batch, api_key
 
     def digest(self, _progress: Progress, /) -> str:
-        """Return the digest in the manifest; raise GatewayFailed if there is no such sealed batch, or no answer."""
+        """Return the digest in the manifest; raise GatewayFailed if there is no such batch or no answer."""
         return asyncio.run(self._ask_manifest()).digest
 
     def batch_id(self) -> str | None:
@@ -37,7 +37,7 @@ class GatewaySource:
         return self._batch
 
     def directory(self, folder: Path, progress: Progress, /) -> Path:
-        """Fetch the segments into a folder within `folder`, and return it; raise GatewayFailed if one cannot be had."""
+        """Fetch the segments into a folder within `folder`, and return it; raise GatewayFailed if that fails."""
         asyncio.run(self._bring(folder / self._batch, progress))
         return folder / self._batch
 
@@ -67,7 +67,7 @@ async def _bring_group(client: GlitchflowClient, entries: Sequence[ManifestEntry
     bodies = await asyncio.gather(*(client.segment(entry.name) for entry in missing))
     for entry, body in zip(missing, bodies, strict=True):
         if hashlib.sha256(body).hexdigest() != entry.sha256:
-            raise GatewayFailed(f"{entry.name} has not the SHA-256 that the manifest of its batch gives")
+            raise GatewayFailed(f"the SHA-256 of {entry.name} is not that in the manifest of its batch")
         with published(folder / entry.name) as partial:
             partial.write_bytes(body)
 

@@ -1,7 +1,7 @@
 """The finished blocks of a run, in a folder beside its result, so that an interrupted run can continue.
 
-Each block of windows is one file, complete or missing. The blocks belong to a key that stands for the input and
-everything that decides the result; with another key they are removed.
+Each block of windows is one file, complete or missing. The blocks belong to a key that identifies the input and
+everything that determines the result; with another key they are removed.
 """
 
 import errno
@@ -24,35 +24,35 @@ from preproc.errors import OutputFailed, Unwritable
 from preproc.parameters import Parameters
 from preproc.publish import published
 
-#: So many windows make a block: seconds of work, and no more memory than a task of it takes.
+#: Windows in a block: some seconds of work.
 WINDOWS_IN_BLOCK = 32
-#: What network file systems without locks answer; on those, each run needs an output folder of its own.
+#: Errors of network file systems without locks; there, each run needs its own output folder.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 
 
 def job_key(digest: str, parameters: Parameters) -> str:
-    """Return the SHA-256 of the input and everything that decides the result."""
+    """Return the SHA-256 of the input and everything that determines the result."""
     deciding = {"batch": digest, "parameters": parameters.given(), "versions": versions()}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all software that takes part."""
+    """Return the versions of the software that determines the result."""
     libraries = {"numpy": np.__version__, "scipy": scipy.__version__, "h5py": h5py.__version__}
     return {"glitchflow_datastore": version("glitchflow-datastore"), "python": platform.python_version()} | libraries
 
 
 @contextmanager
 def working_in(out: Path) -> Iterator[None]:
-    """Keep other runs out of an output folder, which is created if missing, or raise OutputFailed."""
+    """Lock an output folder, which is created if missing, or raise OutputFailed."""
     with ExitStack() as stack:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            # A run that failed at once leaves no empty folder behind.
+            # A run that fails early leaves no empty folder.
             stack.callback(_remove_empty, out)
             stack.enter_context(locked(out, folder=True))
         except BlockingIOError:
-            raise OutputFailed(f"another run works in {out}") from None
+            raise OutputFailed(f"another run is using {out}") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise Unwritable(f"cannot write to {out}: {error.strerror}") from error
@@ -89,7 +89,7 @@ class Job:
     def save(self, block: int, energy: NDArray[np.float32]) -> None:
         """Store a block: its spectrograms, shape [W, C, F, T]."""
         with published(self._path(block)) as partial, partial.open("wb") as file:
-            # `np.save` does not tell why a write failed.
+            # `np.save` does not report why a write failed.
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(energy))
             file.write(np.ascontiguousarray(energy).data)
 

@@ -1,11 +1,12 @@
 """Read parameters from a YAML file that uses the training code's names.
 
 GlitchFlow's `process.yaml` and `whiten.yaml`, written one below the other into one file, are such a file. A key takes
-effect, or belongs to something that is not done here (a GPU's batch size), or must have the one value that is done
-here (`average_type: median`). Anything else, and a key that is there twice, is refused by name, so that no wish is
-lost in silence. Numbers are those of YAML 1.2; `yes` and `no` are those of YAML 1.1, as the training code reads them.
+effect, or is ignored because it belongs to another method (a GPU's batch size), or must have the one supported value
+(`average_type: median`). Any other key and any duplicate key is an error that names it, so that no setting is
+ignored silently. Numbers are those of YAML 1.2; `yes` and `no` are those of YAML 1.1, as the training code reads them.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,25 +19,25 @@ from gwclient.errors import why_unread
 from preproc.errors import BadParameter
 from preproc.parameters import DESCRIBED
 
-#: The training code's names of what has another name here, by section.
+#: The parameters that have another name in the training code, by section: its name and the name here.
 RENAMED = {
     "process": {"num_f_bins": "rows", "length_in_s": "window"},
     "whiten": {"truncation_window_size": "fduration", "psd_win_length": "psd_nfft"},
 }
-#: Which parameters each section holds; the rest of the file's sections are the training code's too.
+#: The parameters of each section.
 SECTIONS = {
     "process": {"window", "stride", "padding", "q", "fmin", "fmax", "rows", "columns", "mismatch"},
     "whiten": {"highpass", "fduration", "psd_fftlength", "psd_nfft", "psd_hop_length"},
     "split": {"train_proportion", "validation_proportion", "split_block", "guard", "rnd_seed"},
 }
-#: What has one value only: what is done here.
+#: Keys with a single supported value.
 FIXED: dict[str, dict[str, Any]] = {
     "process": {"logf": True, "qtile": False, "energy_mode": True, "phase_mode": False}
     | {"psd": None, "window_param": None},
     "whiten": {"average_type": "median", "psd_window_type": "hann", "truncation_window_type": "hann"}
     | {"detrend": True, "convolve_method": "overlapsave"},
 }
-#: What has no effect here: resolutions that the numbers of bins overrule, and settings of other methods.
+#: Keys without effect: resolutions that the numbers of bins determine, and settings of other methods.
 IDLE = {
     "process": {"num_batch", "shuffle", "fres", "tres", "whiten", "tau", "beta"},
     "whiten": {
@@ -51,7 +52,7 @@ _KNOWN = SECTIONS["process"] | RENAMED["process"].keys() | {"frange", "num_t_bin
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as YAML 1.2 writes them, where 2e-1 is one and 1:20 is none, and refuses duplicate keys."""
+    """Reads numbers as in YAML 1.2, where 2e-1 is a number and 1:20 is not, and rejects duplicate keys."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (as PyYAML declares it)
         first: [
@@ -61,13 +62,13 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        """Compose a mapping, or raise BadParameter if it has a key twice."""
+        """Compose a mapping, or raise BadParameter if it has a duplicate key."""
         mapping = super().compose_mapping_node(anchor)
         keys = set()
         for key, _ in mapping.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in keys:
-                    raise BadParameter(f"line {key.start_mark.line + 1}: {key.value} is there twice")
+                    raise BadParameter(f"line {key.start_mark.line + 1}: duplicate key {key.value}")
                 keys.add(key.value)
         return mapping
 
@@ -89,7 +90,7 @@ for _name, _pattern, _construct in (
 
 
 def read_parameters(path: Path) -> dict[str, float]:
-    """Return the parameters that a file names, by their names in `Parameters`; raise BadParameter if it cannot."""
+    """Return the parameters in a file, by their names in `Parameters`; raise BadParameter if the file is invalid."""
     try:
         return _read_sections(yaml.load(path.read_text(), _Loader))  # noqa: S506 (a SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
@@ -104,17 +105,17 @@ def _read_sections(content: object) -> dict[str, float]:
     parameters: dict[str, float] = {}
     sections = _mapping({} if content is None else content, "the file")
     if sections.keys() >= {"dataset_proc", "process"}:
-        raise BadParameter("dataset_proc and process are the same section; leave one out")
+        raise BadParameter("dataset_proc and process are the same section; remove one of them")
     for name, section in sections.items():
         if name in {"dataset_proc", "process"}:
             inner = _mapping(section, name)
             if "parameters" in inner and (beside := sorted(inner.keys() & _KNOWN)):
-                raise BadParameter(f"{name}: {beside[0]} has to be within {name}.parameters")
+                raise BadParameter(f"{name}: {beside[0]} must be within {name}.parameters")
             parameters |= _read_section("process", _mapping(inner.get("parameters", inner), f"{name}.parameters"))
         elif name in SECTIONS:
             parameters |= _read_section(name, _mapping(section, name))
         else:
-            raise BadParameter(f"{name} is no section; known are dataset_proc, whiten and split")
+            raise BadParameter(f"unknown section {name}; the sections are dataset_proc, whiten and split")
     return parameters
 
 
@@ -126,12 +127,12 @@ def _read_section(section: str, content: Mapping[str, Any]) -> dict[str, float]:
         if name in SECTIONS[section]:
             number = _number(DESCRIBED[name][0], f"{section}: {key}", value)
             if parameters.setdefault(name, number) != number:
-                raise BadParameter(f"{section}: {key} is {number:g}, but another key says {parameters[name]:g}")
+                raise BadParameter(f"{section}: {key} is {number:g}, but another key sets {parameters[name]:g}")
         elif key in FIXED.get(section, {}):
             if value != (only := FIXED[section][key]):
-                raise BadParameter(f"{section}: {key} {value!r} is not done here, only {only!r}")
+                raise BadParameter(f"{section}: {key} {value!r} is not supported, only {only!r}")
         elif key not in IDLE.get(section, set()):
-            raise BadParameter(f"{section}: {key} is not known")
+            raise BadParameter(f"{section}: unknown key {key}")
     return parameters
 
 
@@ -148,7 +149,7 @@ def _read_range(content: dict[str, Any]) -> dict[str, float]:
 def _read_columns(content: dict[str, Any]) -> dict[str, float]:
     first, last = content.pop("qslicemin", 0), content.pop("qslicemax", -1 if "num_t_bins" in content else None)
     if first not in {0, None}:
-        raise BadParameter(f"process: qslicemin {first!r} would cut off the start of a window; only 0 is done")
+        raise BadParameter(f"process: qslicemin {first!r} would cut off the start of a window; only 0 is supported")
     if "num_t_bins" not in content:
         return {}
     bins = int(_number(int, "process: num_t_bins", content.pop("num_t_bins")))
@@ -158,9 +159,10 @@ def _read_columns(content: dict[str, Any]) -> dict[str, float]:
 
 def _number(kind: type[float], name: str, value: object) -> float:
     if isinstance(value, int if kind is int else int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # a whole number that no float can hold
-            return kind(value)
-    raise BadParameter(f"{name} must be a {'whole ' if kind is int else ''}number, got {value!r}")
+        with suppress(OverflowError):  # an integer that no float can hold
+            if math.isfinite(value):
+                return kind(value)
+    raise BadParameter(f"{name} must be {'an integer' if kind is int else 'a finite number'}, got {value!r}")
 
 
 def _mapping(value: object, name: str) -> dict[str, Any]:

@@ -1,23 +1,24 @@
-"""The parameters of one preprocessing run; the defaults are those of the training code, if it has them."""
+"""The parameters of a run; the defaults are those of the training code, if it has them."""
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, get_args
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, get_args
 
 from preproc.errors import BadParameter
+from preproc.selection import Selection
 
-#: What a parameter may be at most, each in its unit.
+#: Upper limit of every parameter, in its unit.
 _LARGEST = 1e9
 _MAY_BE_ZERO = {"padding", "guard", "validation_proportion", "rnd_seed"}
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Everything that decides what a batch becomes, each with its description; `BadParameter` if out of range."""
+    """Everything that determines the result, with descriptions; raise BadParameter if a value is out of range."""
 
     window: Annotated[float, "length of a spectrogram in s"] = 6.0
-    stride: Annotated[float, "distance between two windows in s (default: the window's length)"] = 6.0
-    padding: Annotated[float, "strain in s around a window that the transform sees"] = 1.0
+    stride: Annotated[float, "time between the starts of two windows in s (default: the window's length)"] = 6.0
+    padding: Annotated[float, "strain in s before and after a window that the transform includes"] = 1.0
     q: Annotated[float, "quality factor of the transform"] = 12.0
     fmin: Annotated[float, "lowest frequency in Hz"] = 8.0
     fmax: Annotated[float, "highest frequency in Hz"] = 500.0
@@ -27,21 +28,22 @@ class Parameters:
     highpass: Annotated[float, "corner of the highpass in Hz"] = 10.0
     # Half of the filter is lost at each end of a run.
     fduration: Annotated[float, "length of the whitening filter in s"] = 2.0
-    psd_fftlength: Annotated[float, "length of a periodogram of the power spectrum in s"] = 4.0
-    psd_nfft: Annotated[int | None, "the same in samples"] = None
-    psd_hop_length: Annotated[int | None, "samples between two periodograms (default: half of one)"] = None
-    train_proportion: Annotated[float, "share of the windows to train with"] = 0.8
-    validation_proportion: Annotated[float, "share of the windows to validate with; the rest is to test with"] = 0.1
-    split_block: Annotated[float, "s of windows that stay together when they are split"] = 60.0
-    # With twice the padding and the filter's length, no part has seen strain of another.
-    guard: Annotated[float, "s between windows of different parts of the split"] = 4.0
-    rnd_seed: Annotated[int, "decides which blocks go where"] = 42
+    psd_fftlength: Annotated[float, "length of a periodogram for the power spectrum in s"] = 4.0
+    psd_nfft: Annotated[int | None, "length of a periodogram in samples; overrides psd_fftlength"] = None
+    psd_hop_length: Annotated[int | None, "samples between two periodograms (default: half a periodogram)"] = None
+    train_proportion: Annotated[float, "share of the windows for training"] = 0.8
+    validation_proportion: Annotated[float, "share of the windows for validation; the rest is for testing"] = 0.1
+    split_block: Annotated[float, "length in s of the blocks of windows; the parts consist of whole blocks"] = 60.0
+    # Twice the padding plus the filter's length: no part contains strain of another.
+    guard: Annotated[float, "least distance in s between windows of different parts"] = 4.0
+    rnd_seed: Annotated[int, "seed of the random order of the blocks"] = 42
+    selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
-        for name, value in self.given().items():
+        for name, value in self._numbers().items():
             zero = name in _MAY_BE_ZERO
             if not (0 < value <= _LARGEST or (zero and value == 0)):
-                what = "a number not below zero" if zero else "a positive number"
+                what = "zero or a positive number" if zero else "a positive number"
                 most = f" up to {_LARGEST:g}" if value > _LARGEST else ""
                 raise BadParameter(f"{name} must be {what}{most}, got {value}")
         self._require(self.stride <= self.window, f"stride {self.stride:g} s is longer than window {self.window:g} s")
@@ -60,9 +62,12 @@ class Parameters:
         total = self.train_proportion + self.validation_proportion
         self._require(total <= 1, f"train_proportion and validation_proportion are {total:g} together, more than 1")
 
-    def given(self) -> dict[str, float]:
-        """Return every parameter that has a value, by its name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def given(self) -> dict[str, Any]:
+        """Return every parameter that has a value, by its name: numbers, and a tuple of channels."""
+        return self._numbers() | self.selection.given()
+
+    def _numbers(self) -> dict[str, float]:
+        return {name: value for name in DESCRIBED if (value := getattr(self, name)) is not None}
 
     def spectrum_samples(self, sample_rate: float) -> int:
         """Return the length of a periodogram in samples, which is even, at a sample rate in Hz."""
@@ -81,14 +86,15 @@ class Parameters:
         longer = f"fduration {self.fduration:g} s is longer than {name}, which the filter is designed from"
         self._require(self.fduration <= seconds, longer)
 
-    def _require(self, condition: bool, message: str) -> None:  # noqa: FBT001 (the condition is what the call reads as)
+    def _require(self, condition: bool, message: str) -> None:  # noqa: FBT001 (the call reads like an assertion)
         if not condition:
             raise BadParameter(message)
 
 
 #: The type of each parameter, and its description.
 DESCRIBED: dict[str, tuple[type[float], str]] = {
-    field.name: (float if kind is float else int, text)
-    for field in fields(Parameters)
-    for kind, text in [get_args(field.type)]
+    one.name: (float if kind is float else int, text)
+    for one in fields(Parameters)
+    if one.name != "selection"
+    for kind, text in [get_args(one.type)]
 }

@@ -1,4 +1,4 @@
-"""The way from a directory of segments to a dataset: read, sort, whiten, lay windows, transform, write."""
+"""Make a dataset from a directory of segments: read, sort, whiten, place windows, transform, write."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -9,25 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.hdf5 import created
+from gwwire.gps import gps_text, utc_of_gps
 from preproc.batch import read_batch
 from preproc.dataset import DatasetWriter
 from preproc.errors import NoWindow, UnusableChannel
 from preproc.executors import Executor, here
-from preproc.findings import Finding, Reason, tally
+from preproc.findings import Finding, Reason, summarise_findings, tally
 from preproc.job import WINDOWS_IN_BLOCK, Job, job_key
 from preproc.parameters import Parameters
 from preproc.progress import Progress
 from preproc.publish import published
 from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_rate
 from preproc.spectrograms import Place, Transformation, grouped, place_window, tasks
-from preproc.split import block_count, split_windows, wanted_parts
+from preproc.split import Part, block_count, describe_miss, split_windows
 from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum
 from preproc.windows import Layout, Span, cover, intersect, lay_windows, subtract
 
 
 @dataclass(frozen=True)
 class Conditioned:
-    """The spans that can be whitened in each channel, with what, and what was lost on the way."""
+    """The runs of each channel that can be whitened, their filters, and what is rejected."""
 
     spectra: dict[str, Spectrum] = field(default_factory=dict)
     taps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class Conditioned:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which windows there will be, and what they are made of."""
+    """The windows to compute, and the strain that they are computed from."""
 
     grid: Grid
     layout: Layout
@@ -48,36 +49,41 @@ class Plan:
 
     @property
     def blocks(self) -> list[Sequence[Place]]:
-        """The windows in the portions that a `Job` keeps."""
+        """The windows in the blocks that a `Job` stores."""
         return [self.places[at : at + WINDOWS_IN_BLOCK] for at in range(0, len(self.places), WINDOWS_IN_BLOCK)]
 
 
-def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three ways in which it is watched)
+def preprocess(  # noqa: PLR0913, PLR0917 (input, output, and four ways to observe the work)
     data: Path,
     output: Path,
     parameters: Parameters,
     progress: Progress,
     executor: Executor = here,
     before_publishing: Callable[[], None] = lambda: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Make the dataset `output` of the segments in the directory `data`.
 
-    What an earlier run that was cut short has done is not done again. What `before_publishing` raises when all is
-    computed keeps the dataset from being published.
+    What an earlier run that was interrupted has computed is not computed again. If `before_publishing` raises, which is
+    called when everything is computed, the dataset is not published. `notify` is called with a summary of what is left
+    out as soon as the batch is read.
 
-    Raises UnusableBatch without anything to read, NoWindow if that fills no window, BadParameter if the parameters do
-    not fit it, WorkersFailed if the executor failed, OutputFailed if the dataset could not be written.
+    Raises UnusableBatch if there is no usable segment, NoWindow if there is no window, BadParameter if the parameters
+    do not fit the data, WorkersFailed if the executor failed, OutputFailed if the dataset cannot be written.
     """
     batch = read_batch(data, progress)
-    segments, other_rate = most_sampled_rate(batch.pieces)
-    runs = find_runs(segments, batch.load)
+    segments, other_rate = most_sampled_rate(parameters.selection.pieces(batch.pieces))
+    runs = parameters.selection.runs(find_runs(segments, batch.load))
     rate = runs.grid.sample_rate
+    unused = [*batch.rejected, *other_rate, *runs.rejected]
+    if lines := summarise_findings("left out of the dataset", [*unused, *_apart(runs, parameters)]):
+        notify("\n".join(lines))
     parameters.check_rate(rate)
     length, stride = round(parameters.window * rate), max(1, round(parameters.stride * rate))
     reader = StrainReader(runs.pieces, batch.load)
     conditioned = condition(runs, reader, parameters, progress)
     layout = lay_windows(conditioned.runs, length, stride)
-    rejected = [*batch.rejected, *other_rate, *runs.rejected, *conditioned.rejected]
+    rejected = [*unused, *conditioned.rejected]
     if not layout.starts:
         raise NoWindow(_why_no_window(runs, rejected, parameters))
     rejected += _outside(layout, conditioned.runs, runs.grid, length)
@@ -97,8 +103,9 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
         if not dataset.starts:
             raise NoWindow(_why_no_window(runs, rejected, parameters))
         notes = [*batch.notes, *runs.notes, *conditioned.notes, *_without_padding(plan)]
-        notes += _few_blocks(dataset.starts, parameters)
-        dataset.write_parameters(parameters, job.key, split_windows(dataset.starts, parameters))
+        split = split_windows(dataset.starts, parameters)
+        notes += _missed_split(split, dataset.starts, parameters)
+        dataset.write_parameters(parameters, job.key, split)
         dataset.write_spectra(conditioned.spectra, runs.grid)
         dataset.write_record(batch, runs, rejected, notes)
         before_publishing()
@@ -106,7 +113,7 @@ def preprocess(  # noqa: PLR0913, PLR0917 (what is done, to what, and the three 
 
 
 def condition(runs: Runs, reader: StrainReader, parameters: Parameters, progress: Progress) -> Conditioned:
-    """Design the filter of every channel that can be whitened; the runs of the others are rejected with the reason."""
+    """Design the filter of each channel that can be whitened; the runs of the others are rejected."""
     result = Conditioned()
     for channel in progress(list(runs.by_channel), "whitening"):
         found = runs.by_channel[channel]
@@ -125,7 +132,7 @@ def condition(runs: Runs, reader: StrainReader, parameters: Parameters, progress
 def _about_spectrum(spectrum: Spectrum, runs: Sequence[Run], grid: Grid) -> Iterator[Finding]:
     channel = runs[0].channel
     if spectrum.seconds < WANTED_SECONDS:
-        detail = f"estimated from {spectrum.seconds:.4g} s, {WANTED_SECONDS:g} s or more are better"
+        detail = f"estimated from {spectrum.seconds:.4g} s; at least {WANTED_SECONDS:g} s are recommended"
         yield Finding(channel, grid.gps(runs[0].start), grid.gps(runs[-1].stop), Reason.SHORT_SPECTRUM, detail)
     yield from _findings(spectrum.loud, channel, grid, Reason.LOUD, "much louder than the rest")
 
@@ -134,7 +141,7 @@ def _take_off_edges(runs: Sequence[Run], reach: int, grid: Grid, parameters: Par
     least = round(parameters.window * grid.sample_rate) + 2 * reach
     for run in runs:
         if run.samples < least:
-            detail = f"{run.samples * grid.dt:.4g} s, a window and the filter take {least * grid.dt:.4g} s"
+            detail = f"{run.samples * grid.dt:.4g} s; a window and the filter need {least * grid.dt:.4g} s"
             result.rejected.append(grid.finding(run, Reason.SHORT_RUN, detail))
         else:
             white = Run(run.channel, run.start + reach, run.stop - reach)
@@ -168,7 +175,7 @@ def _append(plan: Plan, dataset: DatasetWriter, places: Sequence[Place], energy:
 
 def _without_padding(plan: Plan) -> list[Finding]:
     spans = cover([place.start for place in plan.places if not place.padded], plan.transformation.padded.samples)
-    detail = "the run is too short; a tile at one end of the window sees the other end too"
+    detail = "the run is too short: tiles at one end of the window include strain of the other end"
     return _in_all_channels(plan, spans, Reason.NO_PADDING, detail)
 
 
@@ -176,22 +183,44 @@ def _in_all_channels(plan: Plan, spans: Sequence[Span], reason: Reason, detail: 
     return [found for channel in plan.layout.channels for found in _findings(spans, channel, plan.grid, reason, detail)]
 
 
-def _few_blocks(starts: Sequence[float], parameters: Parameters) -> list[Finding]:
-    blocks, wanted = block_count(starts, parameters), len(wanted_parts(parameters))
-    if blocks >= wanted:
+def _missed_split(split: Sequence[Part], starts: Sequence[float], parameters: Parameters) -> list[Finding]:
+    miss = describe_miss(split, parameters)
+    if not miss:
         return []
-    detail = f"{blocks} of {parameters.split_block:g} s for {wanted} parts: not every part has a window"
-    return [Finding("", starts[0], starts[-1] + parameters.window, Reason.FEW_BLOCKS, detail)]
+    blocks = block_count(starts, parameters)
+    detail = f"{miss}; number of blocks of {parameters.split_block:g} s: {blocks}"
+    return [Finding("", starts[0], starts[-1] + parameters.window, Reason.SPLIT, detail)]
+
+
+def _apart(runs: Runs, parameters: Parameters) -> list[Finding]:
+    """Return a finding for each channel that will have no window in common with the others."""
+    rate = runs.grid.sample_rate
+    length = round(parameters.window * rate) + 2 * round(parameters.fduration * rate / 2)
+    long = {name: [run for run in found if run.samples >= length] for name, found in runs.by_channel.items()}
+    spans = {name: found for name, found in long.items() if found}
+    layout = lay_windows(spans, length, length)
+    return [found for name in layout.left_out for found in _no_common_window(name, layout, spans, runs.grid)]
+
+
+def _no_common_window(channel: str, layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid) -> Iterator[Finding]:
+    others = [run for name in layout.channels for run in runs[name]]
+    names = ", ".join(layout.channels)
+    detail = f"its data are in {_span_text(runs[channel], grid)}, those of {names} in {_span_text(others, grid)}"
+    yield from (grid.finding(run, Reason.NO_COMMON_WINDOW, detail) for run in runs[channel])
+
+
+def _span_text(runs: Sequence[Run], grid: Grid) -> str:
+    start, stop = grid.gps(min(run.start for run in runs)), grid.gps(max(run.stop for run in runs))
+    return f"GPS {gps_text(start)} to {gps_text(stop)} ({utc_of_gps(start):%Y-%m-%d})"
 
 
 def _outside(layout: Layout, runs: Mapping[str, Sequence[Run]], grid: Grid, length: int) -> list[Finding]:
-    found = []
+    found: list[Finding] = []
     windows = cover(layout.starts, length)
     for channel, its_runs in runs.items():
         spans = [(run.start, run.stop) for run in its_runs]
         if channel in layout.left_out:
-            others = ", ".join(layout.channels)
-            found += _findings(spans, channel, grid, Reason.NO_COMMON_WINDOW, f"with {others}: channel left out")
+            found += _no_common_window(channel, layout, runs, grid)
             continue
         found += _findings(subtract(spans, layout.common), channel, grid, Reason.NOT_COMMON)
         rest = subtract(intersect(spans, layout.common), windows)
@@ -206,7 +235,7 @@ def _findings(spans: Sequence[Span], channel: str, grid: Grid, reason: Reason, d
 def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Parameters) -> str:
     reasons = "; ".join(f"{one.count} x {one.reason} ({one.example})" for one in tally(rejected)[:3])
     if not runs.all:
-        return f"no strain that can be used: {reasons}"
+        return f"there is no usable strain: {reasons}"
     shortest = parameters.window + parameters.fduration
     longest = max(runs.all, key=lambda run: run.samples)
     seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {shortest:g} s are needed"

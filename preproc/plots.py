@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: the loudest windows of each channel, for a person to look at."""
+"""Pictures of a dataset: the loudest windows of each channel, single windows, and power spectra."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,7 @@ from preproc.dataset import Peak, channels_of, opened, peaks, span_of
 from preproc.errors import BadParameter
 from preproc.publish import published
 
-#: The colours end here, always, so that sheets can be compared: noise has a mean of 1.4 and rarely exceeds 15.
+#: Upper end of every colour scale, so that sheets can be compared; noise has a mean of 1.4 and rarely exceeds 15.
 LOUDEST_COLOUR = 25.0
 #: Channels in a sheet; more are not legible.
 MOST_CHANNELS = 12

@@ -1,5 +1,6 @@
-"""Show on a terminal how far the work is."""
+"""Show the progress of the work on a terminal."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ _SECONDS_BETWEEN = 0.1
 
 
 class Progress(Protocol):
-    """Wraps what is worked through; `step` names the work, e.g. "whitening"."""
+    """Wraps the items of one step of the work; `step` is its name, e.g. "whitening"."""
 
     def __call__(self, items: Sequence[Item], step: str, /) -> Iterable[Item]:
         """Return the items one by one."""
@@ -25,15 +26,24 @@ def silent(items: Sequence[Item], _step: str, /) -> Iterable[Item]:
 
 
 def bar(items: Sequence[Item], step: str, /) -> Iterator[Item]:
-    """Draw a bar on standard error, and wipe it out at the end."""
-    shown = 0.0
+    """Draw a bar with the rate and the time left on standard error, and remove it at the end."""
+    began, shown = time.monotonic(), -math.inf
     try:
         for done, item in enumerate(items):
             if (now := time.monotonic()) - shown > _SECONDS_BETWEEN:
-                full = _BAR * done // len(items)
-                line = f"{step:>12} {'█' * full}{'░' * (_BAR - full)} {done}/{len(items)}"
+                line = f"{step:>12} {bar_text(done, len(items), now - began)}"
                 print(f"{_CLEAR}{line}", end="", file=sys.stderr, flush=True)  # noqa: T201 (on a terminal only)
                 shown = now
             yield item
     finally:
         print(_CLEAR, end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def bar_text(done: int, count: int, seconds: float) -> str:
+    """Return the bar after some seconds, as `███░░░ 2/4, 0.5/s, 0:04 left`; without rate until something is done."""
+    full = _BAR * done // count
+    text = f"{'█' * full}{'░' * (_BAR - full)} {done}/{count}"
+    if not done or not seconds:
+        return text
+    minutes, rest = divmod(round((count - done) * seconds / done), 60)
+    return f"{text}, {done / seconds:.3g}/s, {minutes}:{rest:02} left"

@@ -1,13 +1,13 @@
-"""The single-Q transform: how much energy a window holds at each time and frequency.
+"""The single-Q transform: the energy of a window at each time and frequency.
 
 The plane of one Q is tiled after Chatterji, Blackburn, Martin and Katsavounidis, Class. Quantum Grav. 21, S1809 (2004),
-doi:10.1088/0264-9381/21/20/024: frequencies so close that a signal between two of them loses no more than the
-mismatch, each cut out of the spectrum by a bisquare window whose width follows from Q. The choice of tiles (rounded
+doi:10.1088/0264-9381/21/20/024: the frequencies are so close that a signal between two of them loses no more than the
+mismatch, and each is selected by a bisquare window whose width follows from Q. The choice of tiles (rounded
 to the bins of the Fourier transform) and the interpolation onto a regular grid are those of gwpy, so that the
-spectrograms are what the field is used to.
+spectrograms are comparable with it.
 
-What is transformed is taken as periodic, as in gwpy: within about Q / (2 pi f) seconds of its ends a tile sees the
-other end too. A window is therefore transformed with strain around it, as with gwpy's `outseg`, and cut out afterwards.
+The strain is treated as periodic, as in gwpy: within about Q / (2 pi f) seconds of its ends, a tile includes strain of
+the other end. A window is therefore transformed with padding, as with gwpy's `outseg`, and cut out afterwards.
 """
 
 import math
@@ -24,7 +24,7 @@ from preproc.parameters import Parameters
 
 @dataclass(frozen=True)
 class Tile:
-    """One row of tiles: the bins of the window's spectrum it takes, their weights, and how many tiles there are."""
+    """One row of tiles: its bins in the spectrum of the window, their weights, and the number of tiles."""
 
     bins: NDArray[np.int64]
     weights: NDArray[np.float64]
@@ -48,7 +48,7 @@ class QTransform:
         parameters.check_rate(sample_rate)
         self.parameters, self.samples = parameters, samples
         self.window = samples / sample_rate
-        # Of padding, so many columns at each end that both together are a whole number of samples.
+        # As many columns of padding at each end as make both ends together a whole number of samples.
         step = parameters.columns // math.gcd(2 * samples, parameters.columns)
         padding = math.ceil(parameters.padding / self.window * parameters.columns / step) * step
         self._columns = parameters.columns + 2 * padding
@@ -63,15 +63,15 @@ class QTransform:
         """Transform windows of whitened strain into energies, shape [..., F, T].
 
         Each tile's row of energies is divided by its median over the strain: 1.0 is a typical noise pixel. A window
-        without any signal (a median of zero) comes out as NaN. `strain` are the windows with the strain around them,
-        shape [..., span]; `offset` is where in it each window begins, in samples, shape [...].
+        without signal (a median of zero) is NaN. `strain` holds the windows with their padding, shape [..., span];
+        `offset` is the first sample of each window in it, shape [...].
         """
         spectrum = fft.rfft(strain, axis=-1)
-        # Bins next to each other turn against each other by this much from the strain's start to the window's.
+        # The phase of each bin between the start of the strain and the start of the window.
         bins = np.arange(max(len(tile.bins) for tile in self._tiles))
         turn = np.exp(2j * math.pi / self.span * bins * np.asarray(offset)[..., np.newaxis])
         tiles = np.stack([self._row(spectrum, tile, turn) for tile in self._tiles], axis=-2)
-        # A cubic through sharp peaks undershoots, and energy is never negative; NaN stays NaN.
+        # A cubic spline undershoots next to sharp peaks, but energy is never negative; NaN stays NaN.
         return np.maximum(self._frequency_weights @ tiles, 0).astype(np.float32)
 
     def _row(self, spectrum: NDArray[np.complex128], tile: Tile, turn: NDArray[np.complex128]) -> NDArray[np.float64]:
@@ -100,7 +100,7 @@ class QTransform:
         half = int(frequency / q_prime * self.duration)
         index = np.arange(-half, half + 1)
         weights = (1 - (index / self.duration * q_prime / frequency) ** 2) ** 2
-        # gwpy's tiles sit one bin above their nominal frequency, and with them those of the training code.
+        # The tiles of gwpy, and those of the training code, are one bin above their nominal frequency.
         bins = np.round(index + 1 + frequency * self.duration).astype(np.int64)
         cumulative_mismatch = self.duration * 2 * math.pi * frequency / self.parameters.q
         count = 2 ** math.ceil(math.log2(cumulative_mismatch / self._tile_mismatch))
@@ -118,8 +118,8 @@ class QTransform:
 def _energy(cut: NDArray[np.complex128], count: int) -> NDArray[np.float64]:
     """Return the energy of a piece of a spectrum at `count` times evenly over the window, exactly, shape [..., count].
 
-    Where among the other frequencies the piece belongs changes the phase only. A piece with more bins than there are
-    times is folded, which samples its signal without a transform at the full rate.
+    The position of the piece in the spectrum changes the phase only. A piece with more bins than `count` is folded,
+    which samples its signal without a transform at the full rate.
     """
     missing = -cut.shape[-1] % count
     padded = np.concatenate([cut, np.zeros((*cut.shape[:-1], missing))], axis=-1)

@@ -1,4 +1,4 @@
-"""The reports of a run: a summary for the terminal, `report.json` for programs, `report.html` for people.
+"""The reports of a run: a summary for the terminal, `report.json` and `report.html`.
 
 `report.html` needs no other file. `report.json` is written last: if it names a job, every file of that job exists.
 """
@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import h5py
 
 from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, findings_of, loudest_of, peaks, psd_seconds, runs_of, span_of, split_of
-from preproc.findings import Finding, tally
+from preproc.findings import Finding, shortened, summarise_findings, tally
 from preproc.plots import draw_spectra, write_png
 from preproc.publish import published
+from preproc.split import Part
 
 REPORT = "report.json"
 PAGE = "report.html"
@@ -27,9 +28,6 @@ PAGE = "report.html"
 _DPI = 90
 #: Rows in a table of the page; `report.json` has all.
 _MOST_ROWS = 200
-#: Lines of the summary about channels, and about findings of either kind; the dataset has all.
-_MOST_LINES = 8
-_MOST_CHARACTERS = 90
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
@@ -42,7 +40,7 @@ code { overflow-wrap: anywhere; }
 
 
 def describe_dataset(dataset: Path) -> dict[str, Any]:
-    """Return everything of a dataset but its arrays; plain types, as JSON has them, times in GPS s.
+    """Return the content of a dataset without its arrays, in the types of JSON; times are GPS seconds.
 
     Energies and frequencies are rounded to six digits.
     """
@@ -56,7 +54,7 @@ def describe_dataset(dataset: Path) -> dict[str, Any]:
             | {"manifest_digest": attributes.get("manifest_digest"), "files": len(file["sources"])}
             | {"span": list(span_of(file))},
             "sample_rate": float(attributes["sample_rate"]),
-            "parameters": {name: value.item() for name, value in sorted(attributes.items()) if name not in known},
+            "parameters": {name: value.tolist() for name, value in sorted(attributes.items()) if name not in known},
             "versions": {name.removeprefix("version_"): text for name, text in sorted(versions.items())},
             "shape": list(file["data"].shape),
             "channels": _channels(file),
@@ -68,30 +66,30 @@ def describe_dataset(dataset: Path) -> dict[str, Any]:
 
 
 def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Sequence[str]) -> None:
-    """Write both files about a dataset and the `products` made of it into a folder, or raise OutputFailed."""
-    told = describe_dataset(dataset) | {"products": [*products, PAGE]}
+    """Write both reports about a dataset and its `products` into a folder, or raise OutputFailed."""
+    described = describe_dataset(dataset) | {"products": [*products, PAGE]}
     spectra = io.BytesIO()
     with h5py.File(dataset) as file:
         write_png(draw_spectra(file), spectra, _DPI)
         findings = {"Not in the dataset": findings_of(file, "rejected"), "Noted": findings_of(file, "notes")}
     pictures = {"the loudest windows": contact_sheet.read_bytes(), "the spectra": spectra.getvalue()}
     with published(folder / PAGE) as partial:
-        partial.write_text(_page(told, findings, pictures))
+        partial.write_text(_page(described, findings, pictures))
     with published(folder / REPORT) as partial:
-        partial.write_text(json.dumps(told, indent=1) + "\n")
+        partial.write_text(json.dumps(described, indent=1) + "\n")
 
 
 def products_of(folder: Path, job: str) -> set[str]:
-    """Return the names of the files that were made for a job; none unless its result is complete."""
+    """Return the names of the files that were made for a job; empty if its result is incomplete."""
     try:
-        told = json.loads((folder / REPORT).read_text())
-        return {name for name in told["products"] if told["job"] == job and (folder / name).exists()}
+        described = json.loads((folder / REPORT).read_text())
+        return {name for name in described["products"] if described["job"] == job and (folder / name).exists()}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 
 
 def summarise(dataset: Path) -> str:
-    """Return what is in a dataset and what is not, in some twenty lines."""
+    """Return a summary of a dataset in about twenty lines."""
     with h5py.File(dataset) as file:
         attributes, channels, runs, peaks = file.attrs, channels_of(file), runs_of(file), loudest_of(file)
         windows, _, rows, columns = file["data"].shape
@@ -110,29 +108,19 @@ def summarise(dataset: Path) -> str:
         lines = [
             f"batch    {len(file['sources'])} files, GPS {start} to {stop}, digest {attributes['batch_digest'][:12]}",
             f"dataset  {shape}, {_count(len(channels), 'channel')}, {axes}",
+            f"split    {_split_text(file)}",
             "channels",
-            *_cut(about_channels),
-            *_summarise_findings("not in the dataset", findings_of(file, "rejected")),
-            *_summarise_findings("noted", findings_of(file, "notes")),
+            *shortened(about_channels),
+            *summarise_findings("not in the dataset", findings_of(file, "rejected")),
+            *summarise_findings("noted", findings_of(file, "notes")),
             f"loudest  {place}, normalised energy {peak.energy:.1f}",
         ]
     return "\n".join(lines)
 
 
-def _summarise_findings(title: str, findings: Iterable[Finding]) -> Iterator[str]:
-    lines = []
-    for one in tally(findings):
-        line = f"  {one.channel or 'any channel'}: {one.count} x {one.reason}, {one.seconds:.4g} s"
-        example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
-        lines.append(f"{line} ({example})" if example else line)
-    if lines:
-        yield title
-        yield from _cut(lines)
-
-
-def _cut(lines: list[str]) -> list[str]:
-    more = len(lines) - _MOST_LINES
-    return lines if more <= 0 else [*lines[:_MOST_LINES], f"  and {more} more, all of them in the file"]
+def _split_text(file: h5py.File) -> str:
+    counts = Counter(split_of(file))
+    return f"{', '.join(f'{part} {counts[part]}' for part in Part if counts[part])} windows"
 
 
 def _count(number: int, noun: str) -> str:
@@ -172,29 +160,29 @@ def _finding(found: Finding) -> dict[str, Any]:
     return named | {"reason": found.reason.value, "detail": found.detail}
 
 
-def _page(told: Mapping[str, Any], findings: Mapping[str, list[Finding]], pictures: Mapping[str, bytes]) -> str:
-    batch = told["batch"]
+def _page(described: Mapping[str, Any], findings: Mapping[str, list[Finding]], pictures: Mapping[str, bytes]) -> str:
+    batch = described["batch"]
     start, stop = (gps_text(gps) for gps in batch["span"])
     facts = {
         "batch": batch["id"] or "not sealed",
         "digest": batch["digest"],
         "files": batch["files"],
         "span": f"GPS {start} to {stop}",
-        "sample rate": f"{told['sample_rate']:.10g} Hz",
-        "data": " x ".join(map(str, told["shape"])) + " (windows, channels, frequencies, times)",
-        "split": ", ".join(f"{part} {count}" for part, count in told["split"].items()),
-        "products": ", ".join(told["products"]),
+        "sample rate": f"{described['sample_rate']:.10g} Hz",
+        "data": " x ".join(map(str, described["shape"])) + " (windows, channels, frequencies, times)",
+        "split": ", ".join(f"{part} {count}" for part, count in described["split"].items()),
+        "products": ", ".join(described["products"]),
     }
     channel_head = "channel", "runs", "seconds", "power spectrum from [s]", "loudest [energy]", "at GPS", "at [Hz]"
     parts = ["<h1>Preprocessing report</h1>", _table((), facts.items())]
     for alt, picture in pictures.items():
         parts.append(f'<p><img alt="{alt}" src="data:image/png;base64,{base64.b64encode(picture).decode()}"></p>')
-    parts += ["<h2>Channels</h2>", _table(channel_head, map(_channel_row, told["channels"]))]
+    parts += ["<h2>Channels</h2>", _table(channel_head, map(_channel_row, described["channels"]))]
     for title, found in findings.items():
         parts += [f"<h2>{title}</h2>", _tally_table(found), _finding_table(found)]
-    parts += ["<h2>Windows</h2>", _window_table(told["windows"])]
+    parts += ["<h2>Windows</h2>", _window_table(described["windows"])]
     for title in ("parameters", "versions"):
-        parts += [f"<h2>{title.capitalize()}</h2>", _table((), told[title].items())]
+        parts += [f"<h2>{title.capitalize()}</h2>", _table((), described[title].items())]
     head = f'<meta charset="utf-8"><title>Preprocessing {html.escape(batch["digest"][:12])}</title>'
     head = f'<html lang="en"><head>{head}<style>{_STYLE}</style></head>'
     return "\n".join(["<!doctype html>", head, "<body>", *parts, "</body></html>", ""])

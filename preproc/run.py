@@ -1,4 +1,4 @@
-"""One run: from a batch to a folder with everything that is wanted of it."""
+"""One run: make the dataset of a batch and the other products in a folder."""
 
 import shutil
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _FETCHED = ".batch"
 
 
 class Source(Protocol):
-    """Where a batch comes from."""
+    """The origin of a batch."""
 
     def digest(self, progress: Progress, /) -> str:
         """Return the digest of the batch (see `gwwire.manifest.batch_digest`)."""
@@ -61,23 +61,27 @@ class DirectorySource:
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of the batch `source` in the folder `out`."""
+    """The products to make of the batch `source` in the folder `out`."""
 
     source: Source
     out: Path
     parameters: Parameters
-    exports: frozenset[str] = frozenset()  # what to make beside the dataset: `QT`, `ANNALISA`
-    target: str | None = None  # the channel that comes first in `QT`; None: the first one
+    exports: frozenset[str] = frozenset()  # products besides the dataset: `QT`, `ANNALISA`
+    target: str | None = None  # the channel that comes first in `QT`, or None for the first by name
 
 
 def fulfil(
-    request: Request, progress: Progress, executor: Executor, before_publishing: Callable[[], None] = lambda: None
+    request: Request,
+    progress: Progress,
+    executor: Executor,
+    before_publishing: Callable[[], None] = lambda: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> bool:
-    """Make what is requested and missing; return whether anything was, or raise PreprocError.
+    """Make the requested products that are missing; return whether any was missing, or raise PreprocError.
 
-    The folder of another batch's dataset is refused: with OutputFailed, before anything in it is changed.
-    It may be interrupted at any point: each file is complete or missing, and the next run continues. What
-    `before_publishing` raises when the dataset is computed keeps it from being published.
+    Raises OutputFailed, before anything is changed, if the folder holds the dataset of another batch. An interruption
+    at any point is safe: each file is complete or missing, and the next run continues. For `before_publishing` and
+    `notify`, see `preprocess`.
     """
     dataset = request.out / DATASET
     with working_in(request.out):
@@ -86,7 +90,7 @@ def fulfil(
             refuse_another_batch(dataset, request.source.batch_id(), digest)
             (request.out / REPORT).unlink(missing_ok=True)
             data = request.source.directory(request.out / _FETCHED, progress)
-            preprocess(data, dataset, request.parameters, progress, executor, before_publishing)
+            preprocess(data, dataset, request.parameters, progress, executor, before_publishing, notify)
         there = products_of(request.out, str(job_of(dataset)))
         todo = [name for name in (PICTURE, *sorted(request.exports)) if name not in there]
         if todo:
@@ -96,12 +100,12 @@ def fulfil(
 
 
 def refuse_another_batch(dataset: Path, batch: str | None, digest: str) -> None:
-    """Raise OutputFailed if a dataset is that of another batch than the one with this id, or this digest."""
+    """Raise OutputFailed if a dataset is not that of the batch with this id or digest."""
     its_id, its_digest = batch_of(dataset)
-    # A batch that was opened again has the same id, and another digest.
+    # A batch that was thawed and frozen again has the same id and another digest.
     if its_digest not in {digest, None} and (its_id is None or its_id != batch):
         name = its_id or f"with the digest {str(its_digest)[:12]}"
-        raise OutputFailed(f"{dataset.parent} holds the dataset of another batch, {name}; --out must be another folder")
+        raise OutputFailed(f"{dataset.parent} holds the dataset of another batch, {name}; choose another --out")
 
 
 def _make(request: Request, todo: list[str], made: set[str], progress: Progress) -> None:

@@ -1,20 +1,20 @@
 """Sort segments on one integer sample grid, and join them into runs without a gap.
 
-Nothing is filled and nothing is averaged. What the runs are depends on the samples alone, never on how they were
-cut into segments or in which order these arrived.
+Gaps are not filled and samples are not averaged. The runs depend on the samples alone, not on how they were cut into
+segments or in which order these arrived.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gwwire.gps import gps_text
-from gwwire.spans import TOLERANCE, join_pairs
+from gwwire.spans import TOLERANCE, join_pairs, sampling, series_period
 from preproc.batch import Load, Piece, constant_samples
 from preproc.findings import Finding, Reason
 
@@ -42,7 +42,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Run:
-    """Contiguous samples of one channel: the places [start, stop) on the grid."""
+    """Contiguous samples of one channel: the positions [start, stop) on the grid."""
 
     channel: str
     start: int
@@ -50,7 +50,7 @@ class Run:
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """The number of samples."""
         return self.stop - self.start
 
 
@@ -62,7 +62,7 @@ class Placed(Run):
 
     @property
     def identity(self) -> tuple[int, bytes]:
-        """The place and the fingerprint, which only copies share."""
+        """The position and the fingerprint, which are equal for copies only."""
         return self.start, self.piece.fingerprint
 
 
@@ -72,9 +72,9 @@ class Runs:
 
     grid: Grid
     by_channel: dict[str, list[Run]]  # in the order of time; channels sorted by name
-    pieces: dict[str, list[Placed]]  # what holds the samples of the runs, each reaching further than the one before
-    rejected: list[Finding]  # what is not in the runs
-    notes: list[Finding]  # duplicates, gaps, and what is in the runs but looks suspicious
+    pieces: dict[str, list[Placed]]  # the segments with the samples of the runs, each ending later than the one before
+    rejected: list[Finding]  # data that are not in the runs
+    notes: list[Finding]  # duplicates, gaps, and suspicious data in the runs
 
     @property
     def all(self) -> list[Run]:
@@ -83,7 +83,7 @@ class Runs:
 
 
 class StrainReader:
-    """Reads samples of runs from the segments that hold them (see `Runs.pieces`)."""
+    """Reads samples of runs from their segments (see `Runs.pieces`)."""
 
     def __init__(self, pieces: Mapping[str, Sequence[Placed]], load: Load) -> None:
         self._pieces = pieces
@@ -91,7 +91,7 @@ class StrainReader:
         self._load = load
 
     def read(self, channel: str, start: int, stop: int) -> NDArray[np.float64]:
-        """Return the samples of a channel at the places [start, stop), which lie within one run."""
+        """Return the samples of a channel at the positions [start, stop), which are within one run."""
         h = np.empty(stop - start)
         pieces = self._pieces[channel]
         index, at = bisect_right(self._stops[channel], start), start
@@ -104,7 +104,11 @@ class StrainReader:
 
 
 def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Finding]]:
-    """Return the segments of the sample spacing with the most samples, and a finding for each of the others."""
+    """Return the segments of the sample spacing with the most samples, and a finding for each of the others.
+
+    What a spacing means that was rounded is decided for each channel (see `gwwire.spans.series_period`).
+    """
+    segments = _decide_spacings(segments)
     samples: dict[float, int] = {}
     for segment in segments:
         samples[segment.dt] = samples.get(segment.dt, 0) + segment.samples
@@ -117,11 +121,19 @@ def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Find
     return [segment for segment in segments if segment.dt == dt], rejected
 
 
+def _decide_spacings(segments: Sequence[Piece]) -> list[Piece]:
+    series: dict[tuple[str, float], list[Piece]] = {}
+    for one in segments:
+        series.setdefault((one.channel, sampling(one.dt)), []).append(one)
+    periods = {key: float(series_period((one.t0, one.dt) for one in group)) for key, group in series.items()}
+    return [replace(one, dt=periods[one.channel, sampling(one.dt)]) for one in segments]
+
+
 def find_runs(segments: Sequence[Piece], load: Load) -> Runs:
     """Join segments of one sample spacing into the runs of each channel.
 
-    Two segments that overlap must agree in every bit of the samples they share, which are then taken once; where
-    they do not, neither can be trusted, and both are rejected. A stretch of constant strain ends a run.
+    Samples that two segments share are used once if they are equal in every bit; if not, both segments are rejected.
+    Constant strain ends a run.
     """
     grid = find_grid(segments)
     placed, rejected = _place(segments, grid)
@@ -132,7 +144,7 @@ def find_runs(segments: Sequence[Piece], load: Load) -> Runs:
 
 
 def find_grid(segments: Sequence[Piece]) -> Grid:
-    """Return the grid that most samples lie on; in a tie, the one nearest to the full GPS seconds."""
+    """Return the grid of most samples; in a tie, the one nearest to whole GPS seconds."""
     dt = segments[0].dt
     second = math.floor(min(segment.t0 for segment in segments))
     position = (np.array([segment.t0 for segment in segments]) - second) / dt
@@ -154,7 +166,7 @@ def _place(segments: Sequence[Piece], grid: Grid) -> tuple[list[Placed], list[Fi
         if off <= TOLERANCE:
             placed.append(Placed(segment.channel, round(at), round(at) + segment.samples, segment))
         else:
-            detail = f"{segment.file} lies {off:.2g} samples beside the grid of most others"
+            detail = f"{segment.file} is {off:.2g} samples off the grid of most segments"
             rejected.append(Finding(segment.channel, segment.t0, segment.stop, Reason.OFF_GRID, detail))
     placed.sort(key=lambda one: (one.channel, one.start, -one.samples, one.piece.file))
     return placed, rejected
@@ -176,7 +188,7 @@ def _sort_channel(channel: str, placed: list[Placed], runs: Runs, load: Load) ->
             if value is None:
                 found.append(run)
             else:
-                runs.rejected.append(runs.grid.finding(run, Reason.CONSTANT, f"{value:g} all the time"))
+                runs.rejected.append(runs.grid.finding(run, Reason.CONSTANT, f"{value:g} throughout"))
     if found:
         runs.by_channel[channel] = found
     between = (Run(channel, before.stop, after.start) for before, after in pairwise(found))
@@ -195,7 +207,7 @@ def _conflicts(placed: Sequence[Placed], load: Load) -> dict[tuple[int, bytes], 
             elif not _agree(other, one, load):
                 conflicts.setdefault(one.identity, other)
                 conflicts.setdefault(other.identity, one)
-        # A copy overlaps what its original overlaps; leaving it out keeps many copies from costing their square.
+        # A copy overlaps the same segments as its original; without this, many copies would take quadratic time.
         if not copied:
             active.append(one)
     return conflicts
@@ -208,7 +220,7 @@ def _agree(one: Placed, other: Placed, load: Load) -> bool:
 
 
 def _repeated(placed: Iterable[Placed], grid: Grid) -> Iterator[Finding]:
-    """Find segments whose samples came before, at another time: measured noise never repeats itself."""
+    """Yield the segments with the samples of an earlier one at another time: measured noise does not repeat."""
     first: dict[bytes, Placed] = {}
     for one in placed:
         if one.piece.constant[0][:2] == (0, one.samples):
@@ -227,7 +239,7 @@ def _cover(placed: Sequence[Placed], runs: Runs) -> list[Placed]:
         if one.start < reached:
             reason = Reason.DUPLICATE if one.stop <= reached else Reason.OVERLAP
             shared = Run(one.channel, one.start, min(one.stop, reached))
-            runs.notes.append(runs.grid.finding(shared, reason, f"{one.piece.file} repeats what others hold"))
+            runs.notes.append(runs.grid.finding(shared, reason, f"{one.piece.file} repeats samples of other segments"))
         if one.stop > reached:
             cover.append(one)
     return cover

@@ -1,4 +1,4 @@
-"""From strain to spectrograms: what is computed wherever a worker is, the same on each."""
+"""From strain to spectrograms: the computation that every worker runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +12,16 @@ from preproc.runs import Run, StrainReader
 from preproc.whiten import whiten
 from preproc.windows import Span
 
-#: So many windows are transformed at a time: enough to keep the FFTs busy, few enough for the cache.
+#: Windows that are transformed at a time: many enough for efficient FFTs, few enough for the CPU cache.
 WINDOWS_AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the strain for the window that starts at a place on the grid is taken from."""
+    """The strain that the window starting at a position on the grid is computed from."""
 
     start: int
-    padded: bool  # whether every channel has strain around the window
+    padded: bool  # whether every channel has strain before and after the window
     taken: tuple[Span, ...]  # the span of whitened strain that is transformed, for each channel
 
 
@@ -29,27 +29,27 @@ class Place:
 class Task:
     """Windows to be transformed together."""
 
-    strain: NDArray[np.float64]  # what was measured, with the samples of the filter's ends, shape [W, C, n]
+    strain: NDArray[np.float64]  # not whitened, with the extra samples that the filter needs, shape [W, C, n]
     offset: NDArray[np.int64]  # where in the whitened strain each window begins, shape [W, C]
-    padded: bool  # whether there is strain around the windows
+    padded: bool  # whether there is strain before and after the windows
 
 
 class Transformation:
     """Whitens and transforms windows of so many samples; a worker needs this and a `Task`, and nothing else.
 
-    A window's spectrograms follow from its own samples alone: they do not depend on what else is in the batch, nor on
-    which windows are transformed together, or where. The filters of all channels, `taps`, have the shape [C, m].
+    The spectrograms of a window depend on its own samples only, not on the rest of the batch, on which windows are
+    transformed together, or on the worker. The filters of all channels, `taps`, have the shape [C, m].
     """
 
     def __init__(self, parameters: Parameters, samples: int, sample_rate: float, taps: NDArray[np.float64]) -> None:
         self.padded = QTransform(parameters, samples, sample_rate)
         self.bare = QTransform(replace(parameters, padding=0.0), samples, sample_rate)
         self.taps = taps
-        #: How many samples the filter takes at each end.
+        #: Samples that the filter removes at each end.
         self.reach = taps.shape[-1] // 2
 
     def __call__(self, task: Task) -> NDArray[np.float32]:
-        """Return normalised energies, shape [W, C, F, T]; NaN for a window without any signal."""
+        """Return normalised energies, shape [W, C, F, T]; NaN for a window without signal."""
         transform = self.padded if task.padded else self.bare
         return transform(whiten(task.strain, self.taps), task.offset)
 
@@ -57,7 +57,7 @@ class Transformation:
 def place_window(
     start: int, channels: Sequence[str], whitened: Mapping[str, Sequence[Run]], transform: Transformation
 ) -> Place:
-    """Decide what strain around a window is transformed.
+    """Return which strain is transformed for a window.
 
     The padding is the same at both ends, except near the end of a run, where the span moves inwards. A run that is
     shorter than window and padding leaves its windows without any.

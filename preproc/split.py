@@ -1,7 +1,7 @@
-"""Split windows into those to train, to validate and to test with, such that no part knows the other's data.
+"""Split windows into parts for training, validation and testing, so that no part contains strain of another.
 
-Neighbouring windows are alike: their noise is, and a glitch may lie across both. So whole blocks of time are dealt
-out, not windows, and windows too near to a window of another part belong to none.
+Neighbouring windows are similar: they have the same noise, and may share a glitch. Therefore whole blocks of time are
+assigned, not single windows, and windows too near to a window of another part belong to none.
 """
 
 import math
@@ -12,12 +12,14 @@ import numpy as np
 
 from preproc.parameters import Parameters
 
-#: A share up to this is what rounding leaves of 1.
+#: Shares up to this are rounding errors.
 _ROUNDING = 1e-9
+#: Difference between a share and its request that is not reported.
+_MISS = 0.05
 
 
 class Part(StrEnum):
-    """What a window is for."""
+    """The purpose of a window."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -28,9 +30,9 @@ class Part(StrEnum):
 def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]:
     """Return the part of each window, in the order of the GPS seconds at which they start.
 
-    Blocks of `split_block` seconds of windows are shuffled with `rnd_seed` and dealt out in the proportions wanted, as
-    near as whole blocks come to them; each part that is wanted gets one at least, where there are enough. Of two
-    windows of different parts that are less than `guard` seconds apart, the later one becomes `Part.GUARD`.
+    Blocks of `split_block` seconds are shuffled with `rnd_seed` and assigned in the requested proportions, as nearly as
+    whole blocks allow; each requested part gets at least one block if there are enough. Of two windows of different
+    parts that are less than `guard` seconds apart, the later one becomes `Part.GUARD`.
     """
     if not starts:
         return []
@@ -49,15 +51,25 @@ def split_windows(starts: Sequence[float], parameters: Parameters) -> list[Part]
 
 
 def block_count(starts: Sequence[float], parameters: Parameters) -> int:
-    """Return the number of blocks that there are to deal out."""
+    """Return the number of blocks of windows."""
     return _blocks(starts, parameters)[-1] + 1
 
 
 def wanted_parts(parameters: Parameters) -> dict[Part, float]:
-    """Return the proportion of each part that is wanted."""
+    """Return the requested proportion of each part, without parts of none."""
     train, validation = parameters.train_proportion, parameters.validation_proportion
     shares = {Part.TRAIN: train, Part.VALIDATION: validation, Part.TEST: 1 - train - validation}
     return {part: share for part, share in shares.items() if share > _ROUNDING}
+
+
+def describe_miss(parts: Sequence[Part], parameters: Parameters) -> str:
+    """Return the shares of the parts and those requested, or "" if they differ by at most 5 % of the windows."""
+    wanted = wanted_parts(parameters)
+    used = sum(part is not Part.GUARD for part in parts)
+    shares = {part: parts.count(part) / used for part in wanted}
+    if all(abs(shares[part] - wanted[part]) <= _MISS + _ROUNDING for part in wanted):
+        return ""
+    return ", ".join(f"{part} {100 * shares[part]:.0f} % instead of {100 * wanted[part]:.0f} %" for part in wanted)
 
 
 def _blocks(starts: Sequence[float], parameters: Parameters) -> list[int]:
@@ -77,7 +89,7 @@ def _deal(blocks: int, parameters: Parameters) -> list[Part]:
     while sum(counts.values()) < blocks:
         counts[max(wanted, key=lambda part: wanted[part] * blocks - counts[part])] += 1
     while sum(counts.values()) > blocks:
-        # What is more than its share only because it gets one at least, keeps it.
+        # A part that has its only block keeps it.
         counts[max((part for part in wanted if counts[part] > 1), key=lambda part: counts[part])] -= 1
     dealt = [part for part, count in counts.items() for _ in range(count)]
     order = np.random.default_rng(parameters.rnd_seed).permutation(blocks)

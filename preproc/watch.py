@@ -1,8 +1,8 @@
-"""Run as a service: claim each batch that is frozen, process it, publish the dataset.
+"""Run as a service: claim each frozen batch, process it, publish the dataset.
 
-The claim is a lease, so that no two workers process a batch at the same time; it is renewed while the work goes on. If
-a worker is killed, its lease expires, and the worker that claims the batch next continues with the output folder, or
-begins again in one of its own.
+The claim is a lease, so that no two workers process a batch at the same time; it is renewed during the work. If a
+worker is killed, its lease expires, and the next worker that claims the batch continues in the output folder, or
+starts again in a folder of its own.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from preproc.run import Request, fulfil
 
 #: The codes of a claim that is refused because another worker has the batch, or it is no longer frozen.
 _NOT_OURS = {"batch-claimed", "batch-not-frozen", "not-found"}
-#: A lease is renewed so many times before it would end.
+#: How many times a lease is renewed within its length.
 _RENEWALS = 3
 
 
 @dataclass
 class Lease:
-    """A claim on a batch, which is ours until `deadline` on the monotonic clock."""
+    """A claim on a batch, which this worker holds until `deadline` on the monotonic clock."""
 
     batch: str
     deadline: float
@@ -41,10 +41,10 @@ class Lease:
     def check(self) -> None:
         """Raise GatewayFailed if the lease was refused, or not renewed in time."""
         if self.lost.is_set() or time.monotonic() >= self.deadline:
-            raise GatewayFailed(f"the claim on batch {self.batch} ran out; another worker may have it now")
+            raise GatewayFailed(f"the claim on batch {self.batch} expired; another worker may have claimed it")
 
     def guard(self, progress: Progress) -> Progress:
-        """Return a progress that ends the work at the next step once the lease is lost."""
+        """Return a progress that raises GatewayFailed at the next item after the lease is lost."""
 
         def guarded(items: Sequence[Item], step: str, /) -> Iterable[Item]:
             for item in progress(items, step):
@@ -56,24 +56,24 @@ class Lease:
 
 @dataclass
 class Worker:
-    """Processes frozen batches one after the other; for what is not described, see `Request` and `GlitchflowClient`."""
+    """Processes frozen batches one after the other; see also `Request` and `GlitchflowClient`."""
 
     url: str
     out: Path
-    name: str  # what claims are made with; no two workers may have the same
+    name: str  # the name in claims, different for each worker
     parameters: Parameters
     exports: frozenset[str]
     target: str | None
-    lease: float  # s that a claim lasts without being renewed
-    poll: float  # s between two questions whether a batch is frozen
-    clean: bool  # whether to have a batch archived once its dataset is published
-    once: bool  # whether to end after a batch
+    lease: float  # s after which a claim expires unless renewed
+    poll: float  # s between two requests for frozen batches
+    clean: bool  # whether to archive each batch after its dataset is published
+    once: bool  # whether to stop after one batch
     api_key: str | None = field(repr=False)
     progress: Progress
     executor: Executor
-    tell: Callable[[str], None]  # is called with each line for people
-    _told: str = field(default="", init=False)
-    #: Batches that there is nothing more to do with, as long as this worker lives.
+    log: Callable[[str], None]  # is called with each line of the log
+    _last_line: str = field(default="", init=False)
+    #: Batches that this worker does not process again.
     _settled: set[str] = field(default_factory=set, init=False)
 
     async def work(self) -> None:
@@ -103,7 +103,7 @@ class Worker:
         except GatewayRefused as error:
             if error.code not in _NOT_OURS:
                 raise
-            self._say(f"batch {batch} is not to be had: {error}")
+            self._say(f"batch {batch} is not available: {error}")
             return False
         self._say(f"batch {batch} claimed by {self.name}")
         try:
@@ -118,7 +118,7 @@ class Worker:
             await self._release(client, batch)
             if self.once:
                 raise
-            # It would fail again; it stays frozen for a person to look at.
+            # It would fail again; it stays frozen for an operator.
             self._settled.add(batch)
             self._say(f"batch {batch} cannot be processed: {error}")
             return False
@@ -130,13 +130,17 @@ class Worker:
         source = GatewaySource(self.url, lease.batch, self.api_key)
         request = Request(source, self.out / lease.batch, self.parameters, self.exports, self.target)
         progress = lease.guard(self.progress)
-        work = asyncio.create_task(asyncio.to_thread(fulfil, request, progress, self.executor, lease.check))
+
+        def notify(text: str) -> None:
+            self._say(f"batch {lease.batch}: {text}")
+
+        work = asyncio.create_task(asyncio.to_thread(fulfil, request, progress, self.executor, lease.check, notify))
         renewing = asyncio.create_task(self._renew(lease))
         try:
             changed = await asyncio.shield(work)
             lease.check()
         finally:
-            # Where this was cancelled, the thread ends at its next step.
+            # If this was cancelled, the thread ends at its next step.
             lease.lost.set()
             renewing.cancel()
             with suppress(PreprocError):
@@ -153,7 +157,7 @@ class Worker:
             except GatewayRefused as error:
                 if error.code != ProblemCode.BATCH_CHANGED:
                     raise
-                self._say(f"batch {batch} was archived by somebody else meanwhile")
+                self._say(f"batch {batch} was archived by another client in the meantime")
             else:
                 self._say(f"batch {batch} archived: {cleaned.body or cleaned.resp}")
 
@@ -161,12 +165,12 @@ class Worker:
         try:
             await client.release(batch, self.name)
         except GatewayError as error:
-            self._say(f"batch {batch} stays claimed until its lease runs out: {error}")
+            self._say(f"batch {batch} stays claimed until its lease expires: {error}")
 
     def _say(self, line: str) -> None:
-        if line != self._told:
-            self.tell(line)
-            self._told = line
+        if line != self._last_line:
+            self.log(line)
+            self._last_line = line
 
     async def _renew(self, lease: Lease) -> None:
         pause = self.lease / _RENEWALS
@@ -179,7 +183,7 @@ class Worker:
                 except GatewayRefused:
                     lease.lost.set()
                 except GatewayError:
-                    # The gateway does not answer: the lease runs until its deadline.
+                    # The gateway does not answer: the lease lasts until its deadline.
                     continue
                 else:
                     lease.deadline = asked + self.lease

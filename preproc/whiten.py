@@ -1,6 +1,6 @@
-"""Whiten strain: estimate a channel's noise once, design one filter from it, filter every window with it.
+"""Whiten strain: estimate the noise of a channel once, design one filter from it, and apply it to every window.
 
-All of it in float64: strain of 1e-23 squared is far below what float32 can hold.
+All values are float64: the square of strain of 1e-23 is below the range of float32.
 """
 
 import math
@@ -17,16 +17,16 @@ from preproc.parameters import Parameters
 from preproc.runs import Run, StrainReader
 from preproc.windows import Span, cover, covered
 
-#: Seconds of data a power spectrum should have, and must have.
+#: Recommended and required seconds of data for a power spectrum.
 WANTED_SECONDS = 16.0
 LEAST_SECONDS = 8.0
-#: More periodograms than this add no accuracy worth their memory; they are then taken evenly over the batch.
+#: Upper limit of periodograms, for the sake of memory; beyond it, they are chosen evenly over the batch.
 MOST_PERIODOGRAMS = 128
-#: A periodogram with so many times the power of the median, averaged over frequency, is no sample of the noise.
+#: Power of a periodogram relative to the median, averaged over frequency, beyond which it is left out.
 LOUD = 3.0
-# With fewer periodograms, the loud one cannot be identified.
+# With fewer periodograms, a loud one cannot be identified.
 _ENOUGH_TO_COMPARE = 4
-# Beyond so many of its bins the spectrum of a Hann window is below 1e-9 of its peak.
+# Beyond this many of its bins, the spectrum of a Hann window is below 1e-9 of its peak.
 _LOBES = 8
 
 
@@ -36,31 +36,32 @@ class Spectrum:
 
     frequency: NDArray[np.float64]  # in Hz, shape [K]
     density: NDArray[np.float64]  # in 1/Hz, shape [K]
-    spans: list[Span]  # what it was estimated from, on the sample grid
-    loud: list[Span]  # what was left out because it is too loud to be noise, on the sample grid
-    seconds: float  # how much data `spans` are
+    spans: list[Span]  # the data it was estimated from, on the sample grid
+    loud: list[Span]  # the data left out as too loud to be noise, on the sample grid
+    seconds: float  # total length of `spans`
 
 
 def estimate_spectrum(
     runs: Sequence[Run], reader: StrainReader, sample_rate: float, parameters: Parameters
 ) -> Spectrum:
-    """Estimate the noise of a channel from all of its runs, never across a gap.
+    """Estimate the noise of a channel from all of its runs, without crossing gaps.
 
-    The median of Hann-windowed periodograms that overlap by half, corrected for the bias of the median, is not moved
-    by a glitch: Allen, Anderson, Brady, Brown and Creighton, Phys. Rev. D 85, 122006 (2012), appendix B. Periodograms
-    that are much louder than it (`LOUD`) are then left out all the same, and it is taken once more.
+    The median of Hann-windowed periodograms that overlap by half, corrected for its bias, is robust against glitches:
+    Allen, Anderson, Brady, Brown and Creighton, Phys. Rev. D 85, 122006 (2012), appendix B. Periodograms
+    that are much louder (`LOUD`) are left out, and the median is computed again.
 
-    Raises UnusableChannel for less than `LEAST_SECONDS` in runs as long as a periodogram, or no noise at a frequency.
+    Raises UnusableChannel if less than `LEAST_SECONDS` are in runs as long as a periodogram, or the noise is zero at a
+    frequency.
     """
     length = parameters.spectrum_samples(sample_rate)
     if length == 0:
-        raise UnusableChannel(f"{sample_rate:g} Hz are too slow for periodograms of {parameters.psd_fftlength:g} s")
+        raise UnusableChannel(f"{sample_rate:g} Hz is too low for periodograms of {parameters.psd_fftlength:g} s")
     step = parameters.psd_hop_length or length // 2
     starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
     seconds, periodogram = covered(cover(starts, length)) / sample_rate, length / sample_rate
     if seconds < (least := max(LEAST_SECONDS, periodogram)):
         had = f"{seconds:.4g} s in runs of at least {periodogram:g} s"
-        raise UnusableChannel(f"{had}, a power spectrum needs {least:g} s")
+        raise UnusableChannel(f"{had}; a power spectrum needs {least:g} s")
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), MOST_PERIODOGRAMS)).round().astype(int)
     starts = [starts[index] for index in chosen]
     estimate = partial(signal.periodogram, fs=sample_rate, window="hann", detrend="linear", scaling="density")
@@ -79,11 +80,10 @@ def estimate_spectrum(
 def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters) -> NDArray[np.float64]:
     """Design the zero-phase filter that whitens, an odd number of taps spanning `fduration` seconds.
 
-    Its response is one over the amplitude spectral density times that of a Butterworth highpass of order 4, made
-    short by a Hann window on its impulse response; noise of the spectrum's density comes out with a variance of about
-    1, less what the highpass takes.
+    Its response is that of a Butterworth highpass of order 4 divided by the amplitude spectral density, with a Hann
+    window on the impulse response. Filtered noise has a variance of about 1, less the share below the highpass.
     """
-    # A filter as long as the periodograms themselves would need one tap more than there is.
+    # A filter as long as a periodogram would need one tap more than there is.
     half = min(round(parameters.fduration * sample_rate / 2), len(spectrum.density) - 2)
     density = _blurred(spectrum.density, 4 * half)
     response = np.zeros_like(density)
@@ -93,15 +93,15 @@ def design_filter(spectrum: Spectrum, sample_rate: float, parameters: Parameters
     impulse = np.roll(fft.irfft(response, n=2 * (len(response) - 1)), half)[: 2 * half + 1]
     window = signal.windows.hann(2 * half + 1)
     taps = impulse * window
-    # Symmetric taps with a sum of zero take out every constant and every linear trend: this is the detrending.
+    # Symmetric taps with a sum of zero remove constants and linear trends, which replaces detrending.
     return np.asarray(taps - window * (taps.sum() / window.sum()))
 
 
 def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Filter strain, and drop what the filter's edges touch: half its length at each end.
+    """Filter strain, and drop half the length of the filter at each end.
 
     `h` is strain, shape [..., n]; `taps` are filters of an odd length m, shape [m], or [C, m] for `h` of shape
-    [..., C, n]. The whitened strain has the shape [..., n - m + 1]; each sample follows from the m samples around it.
+    [..., C, n]. The whitened strain has the shape [..., n - m + 1]; each sample depends on the m samples around it.
     """
     samples, reach = h.shape[-1], taps.shape[-1] - 1
     size = fft.next_fast_len(samples, real=True)
@@ -125,10 +125,10 @@ def _median(periodograms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _blurred(density: NDArray[np.float64], support: int) -> NDArray[np.float64]:
-    """Blur a density to what a filter's power response can resolve, by the spectrum of a Hann window of that length.
+    """Smooth a density with the spectrum of a Hann window of `support` samples.
 
-    The autocorrelation of a filter is twice as long as the filter: a notch narrower than this would be filled up when
-    the filter is cut to its length, and a line of a thousand times the noise come through.
+    A filter cannot resolve more than the spectrum of its autocorrelation, which is twice as long as the filter: a
+    narrower notch would be filled when the filter is truncated, and a line of a thousand times the noise would remain.
     """
     length = 2 * (len(density) - 1)
     support = min(support, length)

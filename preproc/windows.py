@@ -1,6 +1,6 @@
-"""Lay windows over the spans that all channels have in common.
+"""Place windows in the spans that all channels have in common.
 
-A span is a half-open interval [start, stop) of places on the sample grid; lists of spans are sorted and disjoint.
+A span is a half-open interval [start, stop) of positions on the sample grid; lists of spans are sorted and disjoint.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the windows are."""
+    """The positions of the windows."""
 
     channels: list[str]
     common: list[Span]  # the spans that all of the sorted `channels` cover
@@ -23,10 +23,9 @@ class Layout:
 
 
 def lay_windows(runs: Mapping[str, Sequence[Run]], length: int, stride: int) -> Layout:
-    """Lay windows of `length` samples, `stride` samples apart, from the start of each common span.
+    """Place windows of `length` samples, `stride` samples apart, from the start of each common span.
 
-    The channel with the most data decides first. A channel that would leave no window at all is left out, so that a
-    short one cannot remove everything.
+    Channels are added in the order of their data, the longest first. A channel that would leave no window is left out.
     """
     spans = {channel: [(run.start, run.stop) for run in found] for channel, found in runs.items()}
     common: list[Span] | None = None

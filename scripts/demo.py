@@ -79,7 +79,7 @@ def tell_the_story(trio: Trio) -> None:
     narrator.run("gwclient", "simulate", "--detectors", "L1", "--seconds", "1", "--t0", "1400000096", expect=1)
     narrator.tell("Turn the sealed batch into spectrograms.")
     batch = str(trio.home / "datavar" / "data")
-    narrator.run("python", "-m", "preproc", "run", "--data", batch, "--out", str(outcome), lines=5)
+    narrator.run("python", "-m", "preproc", "run", "--data", batch, "--out", str(outcome), lines=6)
     narrator.tell("Archive it; the datastore takes data again.")
     narrator.run("gwclient", "clean")
     narrator.run("gwclient", "desc")

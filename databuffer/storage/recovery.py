@@ -17,7 +17,7 @@ from msgspec import structs
 
 from databuffer.errors import VolumeFailed
 from databuffer.fingerprint import fingerprint, is_fingerprint
-from databuffer.storage.catalog import BatchRow
+from databuffer.storage.catalog import BatchRow, SegmentFilter
 from databuffer.storage.clock import unix_ns
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
@@ -80,7 +80,7 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
             yield from files_and_log(store, slot)
     if not unchanged:
         yield from _missing_batches(store)
-    yield from _seals(store)
+    yield from _seals(store, thorough=thorough)
     yield from _counts(store)
     if thorough:
         yield from _altered_archives(store)
@@ -285,17 +285,19 @@ def _forget(store: Store, batch: str) -> None:
     store.catalog.batches.drop(batch)
 
 
-def _seals(store: Store) -> Iterator[Finding]:
-    """Make manifest and catalog follow the state."""
+def _seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
+    """Make manifest and catalog follow the state; if `thorough`, the manifest's segments are compared, too."""
     current, manifest = store.load(store.current), _manifest(store.current)
     row = store.catalog.batches.get(current.id)
     description = store.metadata.read_description() or OPERATIONAL
     path = store.current.folder / MANIFEST
-    if manifest and any(wrong_totals(manifest)):  # it was altered; it froze the batch all the same
+    # A manifest that was altered froze the batch all the same.
+    if manifest and (any(wrong_totals(manifest)) or (thorough and _misdescribes(store, manifest))):
         manifest = None
     if manifest is None and path.exists():
-        set_aside = partial(store.volume.set_aside, path, "is not a manifest")
-        yield Finding("the manifest of the current batch could not be read", "moved to quarantine", set_aside)
+        set_aside = partial(store.volume.set_aside, path, "cannot be read, or does not describe its segments")
+        what = "the manifest of the current batch cannot be read, or does not describe its segments"
+        yield Finding(what, "moved to quarantine", set_aside)
     if description.dstatus is DatastoreState.OPERATIONAL:
         if path.exists() or row is None or row.state is not BatchState.OPEN:
             unseal = partial(store.unseal, current)
@@ -306,6 +308,14 @@ def _seals(store: Store) -> Iterator[Finding]:
     elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
         note = partial(store.note_seal, current, manifest)
         yield Finding("the batch was not frozen in the catalog", "it is now", note)
+
+
+def _misdescribes(store: Store, manifest: Manifest) -> bool:
+    """Return whether channel, t0, dt or n of a segment are not those in the catalog, which follows the files."""
+    rows = store.catalog.segments.find(SegmentFilter(batch=manifest.batch, limit=-1))
+    described = {row.name: (row.channel, row.t0, row.dt, row.n) for row in rows}
+    listed = {entry.name: (entry.channel, entry.t0, entry.dt, entry.n) for entry in manifest.segments}
+    return any(listed[name] != described[name] for name in listed.keys() & described.keys())
 
 
 def _manifest(slot: Slot) -> Manifest | None:

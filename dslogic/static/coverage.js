@@ -2,7 +2,7 @@
 
 import { read } from "./api.js";
 import { byId, show, write } from "./dom.js";
-import { TOLERANCE, channelText, durationText, gpsText, plural, sampling, secondsOf, utcOfGps } from "./format.js";
+import { TOLERANCE, channelText, durationText, gpsText, plural, sampling, utcOfGps } from "./format.js";
 import { Plot, channelColour } from "./plots.js";
 
 /** As many spans of a channel as a screen has room for; the datastore closes the smallest gaps beyond. */
@@ -80,9 +80,10 @@ export class Coverage {
     if (this.#of.value === "batch" && row.batch !== this.#batch) return;
     const { channel } = row;
     const dt = sampling(row.dt);
-    const known = this.#runs.get(keyOf({ channel, dt })) ?? { channel, dt, spans: [], closed_gaps: 0 };
+    // A channel whose times follow from the spacing as it was written has that spacing (gwwire/spans.py).
+    const known = this.#runs.get(keyOf(row)) ?? this.#runs.get(keyOf({ channel, dt })) ?? { channel, dt, spans: [], closed_gaps: 0 };
     this.#runs.set(keyOf(known), known);
-    known.spans = merged(known.spans, [row.t0, row.t0 + secondsOf(row), 1], dt);
+    known.spans = merged(known.spans, [row.t0, row.t0 + row.n * known.dt, 1], dt);
   }
 
   #move(by, times) {

@@ -181,7 +181,8 @@ export function latestWindow(rows) {
   for (const row of rows.slice(0, -1).reverse()) {
     const [next] = window;
     const dt = sampling(row.dt);
-    const slack = Math.max(TOLERANCE * dt, Math.abs(next.t0) * Number.EPSILON);
+    // The times may follow from the spacing as it was written, or from the one it stands for.
+    const slack = Math.max(TOLERANCE * dt, row.n * Math.abs(dt - row.dt), Math.abs(next.t0) * Number.EPSILON);
     if (dt !== sampling(next.dt) || Math.abs(row.t0 + secondsOf(row) - next.t0) > slack) break;
     const seconds = window.reduce((sum, each) => sum + secondsOf(each), secondsOf(row));
     if (seconds > WINDOW_SECONDS + row.dt / 2 || window.length === WINDOW_SEGMENTS) break;

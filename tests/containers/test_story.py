@@ -1,9 +1,11 @@
 """The whole way of the data through containers, told from the client's shell."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
+import h5py
 import pytest
 
 from scripts.engine import ROOT
@@ -15,15 +17,15 @@ from tools.clients import Connection
 pytestmark = pytest.mark.timeout(900)
 
 
-def preprocess(stack: Stack, *command: str) -> str:
-    """Run the preproc service once; gives what it said."""
-    run = [*stack.compose, "run", "--rm", "-T", "preproc", *command]
+def run_once(stack: Stack, *words: str) -> str:
+    """Run a service's container once, with options of `docker-compose run` before its name; return what it printed."""
+    run = [*stack.compose, "run", "--rm", "-T", *words]
     done = subprocess.run(run, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout, done.stderr)
     return done.stdout
 
 
-def test_push_freeze_preprocess_and_clean(stack: Stack, client: Container) -> None:
+def test_push_freeze_preprocess_and_clean(stack: Stack, client: Container, tmp_path: Path) -> None:
     assert json.loads(client.run("stats.sh"))["n_itm"] == 0
     assert json.loads(client.run("train.sh", "alice", "secret")) == {"resp": "WAITING"}
     pushed = json.loads(client.run("gwclient", "simulate", "--seconds", "64", "--json"))
@@ -34,14 +36,18 @@ def test_push_freeze_preprocess_and_clean(stack: Stack, client: Container) -> No
     # Another seed: what is stored already would be acknowledged.
     client.run("gwclient", "simulate", "--seconds", "1", "--seed", "2", expect=1)
 
-    said = preprocess(stack)
+    assert "usage: python -m preproc [-h] COMMAND" in run_once(stack, "preproc", "--help")
+    said = run_once(stack, "preproc")
     assert "128 files" in said
     assert frozen["digest"].startswith(said.split("digest ")[1].split()[0])
-    look = (
-        f"import h5py; f = h5py.File('/dataset/{frozen['batch']}/dataset.h5'); "
-        "print(f['data'].shape, [c.decode() for c in f['channels']])"
-    )
-    assert preprocess(stack, "python", "-c", look).strip() == "(10, 2, 64, 256) ['H1:SIM-STRAIN', 'L1:SIM-STRAIN']"
+    packed = run_once(stack, "--entrypoint", "tar", "preproc", "-C", "/dataset", "-cvf", "/dev/null", ".")
+    mine, folder = f"{os.getuid()}:{os.getgid()}", tmp_path / "out"
+    folder.mkdir()
+    run_once(stack, "--user", mine, "-v", f"{folder}:/out", "preproc", "run", "--out", "/out/{batch}")
+    with h5py.File(folder / frozen["batch"] / "dataset.h5") as file:
+        assert file["data"].shape == (10, 2, 64, 256)
+        assert [name.decode() for name in file["channels"]] == ["H1:SIM-STRAIN", "L1:SIM-STRAIN"]
+    assert f"./{frozen['batch']}/dataset.h5" in packed
 
     assert json.loads(client.run("cleanbuf.sh", "the story is over"))["resp"] == "CLEANED"
     assert json.loads(client.run("desc.sh")) == {"resp": "OPERATIONAL"}
@@ -52,13 +58,13 @@ def test_push_freeze_preprocess_and_clean(stack: Stack, client: Container) -> No
     assert f"digest {frozen['digest']}" in verified
 
 
-def test_recorded_strain_arrives_from_files_in_the_clients_container(
-    client: Container, gw150914_files: dict[str, Path]
+def test_recorded_strain_arrives_from_files_of_this_machine_and_the_next_container_sends_none_of_it_again(
+    stack: Stack, client: Container, gw150914_files: dict[str, Path]
 ) -> None:
-    for path in gw150914_files.values():
-        client.run("sh", "-c", f"cat > /tmp/{path.name}", data=path.read_bytes())
-    files = [word for path in gw150914_files.values() for word in ("--file", f"/tmp/{path.name}")]  # noqa: S108 (its own)
-    pushed = json.loads(client.run("gwclient", "push", *files, "--json"))
-    assert pushed["acknowledged"] == 64
+    (folder,) = {path.parent for path in gw150914_files.values()}
+    files = [word for path in gw150914_files.values() for word in ("--file", f"/data/{path.name}")]
+    push = ["-v", f"{folder}:/data:ro", "client", "gwclient", "push", *files, "--json"]
+    assert json.loads(run_once(stack, *push))["acknowledged"] == 64
     assert json.loads(client.run("stats.sh"))["n_itm"] == 64
+    assert json.loads(run_once(stack, *push))["acknowledged"] == 0
     assert json.loads(client.run("cleanbuf.sh"))["resp"] == "CLEANED"

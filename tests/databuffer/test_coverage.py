@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,22 +137,26 @@ async def test_a_batch_that_grows_is_told_as_it_is_now_and_stays_so_when_it_is_a
         await spans("nothing")
 
 
+@pytest.mark.parametrize("computed", [False, True], ids=["exact times", "times computed with dt"])
 @pytest.mark.parametrize(
     ("rate", "written"), [(4096, 0.00024414), (16384, 6.1035e-05), (4096, 0.00024414063), (256, 0.00390628)]
 )
 async def test_coverage_overview_client_and_preprocessing_join_the_same_segments(
-    buffer: Buffer, settings: BufferSettings, rate: int, written: float
+    buffer: Buffer, settings: BufferSettings, rate: int, written: float, *, computed: bool
 ) -> None:
     noise = np.random.default_rng(1).standard_normal((8, rate))
+    dt = written if computed else 1 / rate
     for second, h in enumerate(noise):
-        dt = written if second % 3 else 1 / rate
-        await buffer.ingest.append(encode_segment(Segment(h.tolist(), (1e9 + second, dt), {"channel": "H1:A"})))
-    whole = (1e9, 1e9 + 8)
-
-    (covered,) = (await buffer.queries.coverage(SegmentFilter())).channels
-    assert (covered.dt, covered.spans) == (1 / rate, [(*whole, 8)])
+        t = 1e9 + second * rate * dt, written if computed or second % 3 else dt
+        await buffer.ingest.append(encode_segment(Segment(h.tolist(), t, {"channel": "H1:A"})))
+        # Each time, it reads what is new.
+        (covered,) = (await buffer.queries.coverage(SegmentFilter())).channels
+    whole: Any = pytest.approx((1e9, 1e9 + 8 * rate * dt), rel=0, abs=1e-2 / rate)
+    ((start, stop, count),) = covered.spans
+    assert ((start, stop), count) == (whole, 8)
     (channel,) = (await buffer.queries.overview()).channels
-    assert (channel.start, channel.stop, channel.seconds) == (*whole, 8)
+    assert (channel.start, channel.stop) == pytest.approx((1e9, 1e9 + 8 * rate * dt), rel=0, abs=0.1 / rate)
+    assert channel.seconds == 8
 
     rows = await buffer.queries.segments(SegmentFilter(limit=100))
     records = [
@@ -159,10 +164,13 @@ async def test_coverage_overview_client_and_preprocessing_join_the_same_segments
         for each in rows
     ]
     (stretch,), left_out = assemble(records, -math.inf, math.inf)
-    assert (stretch.t0, stretch.stop, stretch.count, left_out) == (*whole, 8 * rate, [])
+    assert ((stretch.t0, stretch.stop), stretch.count, left_out) == (whole, 8 * rate, [])
 
     batch = read_batch(settings.DATAROOT, silent)
     pieces, rejected = most_sampled_rate(batch.pieces)
     runs = find_runs(pieces, batch.load)
     ((run,),) = runs.by_channel.values()
-    assert (runs.grid.gps(run.start), runs.grid.gps(run.stop), rejected + runs.rejected) == (*whole, [])
+    assert (runs.grid.gps(run.start), runs.grid.gps(run.stop)) == whole
+    assert not rejected + runs.rejected
+    assert covered.dt == stretch.dt == runs.grid.dt
+    assert computed or covered.dt == 1 / rate

@@ -38,12 +38,11 @@ def test_stretches_of_segments_that_do_not_overlap_are_the_spans_of_the_coverage
     assert not dropped
 
 
-def test_times_that_follow_from_a_rounded_sample_spacing_lose_no_sample() -> None:
+def test_times_that_follow_from_a_rounded_sample_spacing_are_one_stretch_of_that_spacing() -> None:
     written = 0.00024414
     records = [record(k, GPS + k * 4096 * written, 4096, written) for k in range(16)]
-    stretches, dropped = assemble(records, -math.inf, math.inf)
-    assert sum(each.count for each in stretches) == 16 * 4096
-    assert not dropped
+    (stretch,), dropped = assemble(records, -math.inf, math.inf)
+    assert (stretch.t0, stretch.dt, stretch.count, dropped) == (GPS, written, 16 * 4096, [])
 
 
 def test_a_segment_that_overlaps_another_is_kept_from_its_first_new_sample() -> None:

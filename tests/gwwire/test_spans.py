@@ -17,6 +17,7 @@ from gwwire.spans import (
     join_pairs,
     sample_period,
     sampling,
+    series_period,
     stop_of,
 )
 
@@ -142,6 +143,41 @@ def test_any_other_sample_spacing_is_itself(dt: float) -> None:
 @given(dt=st.floats(min_value=5e-324, allow_infinity=False))
 def test_a_sampling_is_its_own_sampling(dt: float) -> None:
     assert sampling(sampling(dt)) == sampling(dt)
+
+
+ROUNDED = [(4096, 0.00024414), (16384, 6.1035e-05), (6000, 0.000166667), (256, 0.00390628)]
+orders = st.permutations(range(40))
+#: Samples in a segment, and how many segments follow each other before some seconds are missing.
+sizes, lengths_of_runs = st.integers(300, 20_000), st.integers(2, 40)
+
+
+@given(case=st.sampled_from(ROUNDED), n=sizes, order=orders)
+def test_times_that_are_exact_make_a_rounded_spacing_the_one_it_stands_for(
+    case: tuple[int, float], n: int, order: list[int]
+) -> None:
+    rate, written = case
+    assert series_period((GPS + k * n / rate, written) for k in order) == Fraction(1, rate)
+    assert series_period((GPS + k * n / rate, written if k % 2 else 1 / rate) for k in order) == Fraction(1, rate)
+
+
+@given(case=st.sampled_from(ROUNDED), n=sizes, order=orders, run=lengths_of_runs)
+def test_times_that_follow_from_a_rounded_spacing_are_on_the_grid_that_is_found_for_them(
+    case: tuple[int, float], n: int, order: list[int], run: int
+) -> None:
+    rate, written = case
+    starts = [GPS + 100 * (k // run) + (k % run) * n * written for k in order]
+    dt = float(series_period((t0, written) for t0 in starts))
+    ordered = sorted(starts)
+    followed = [one for one in pairwise(ordered) if one[1] - one[0] < 99 - 40 * n / rate]
+    assert all(abs(after - before - n * dt) <= TOLERANCE * dt for before, after in followed)
+
+
+def test_the_spacing_of_any_series_can_be_found() -> None:
+    assert series_period([(GPS, 0.00024414)]) == Fraction(1, 4096)
+    assert series_period([(-1.7e308, 0.00024414), (1.7e308, 0.00024414)]) == Fraction(1, 4096)
+    assert series_period([(GPS, 0.7), (GPS + 1, 0.7)]) == Fraction(0.7)
+    period = series_period((GPS + k * 4096 * 0.00024414, 0.00024414) for k in range(2))
+    assert stop_of(GPS, 4096, period) == GPS + 4096 * 0.00024414
 
 
 @given(

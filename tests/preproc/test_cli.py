@@ -16,12 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 from preproc.batch import digest_directory
-from preproc.cli import main
-from preproc.dataset import channels_of
+from preproc.cli import _with_command, main
+from preproc.dataset import channels_of, selection_of
 from preproc.errors import OutputFailed
 from preproc.job import WINDOWS_IN_BLOCK, working_in
-from preproc.progress import silent
+from preproc.progress import bar_text, silent
 from preproc.run import refuse_another_batch
+from preproc.selection import Selection
 from preproc.spectrograms import Task, Transformation
 from tests.preproc.batches import EVENT, GPS, cut, noise, read_strain, write_batch
 
@@ -120,14 +121,16 @@ def test_what_could_not_be_done_is_one_line_and_exit_code_1(
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["run", "--out", "x"], "--data DIR or --batch ID is required where DATART is not set"),
-        (["run", "--data", "x"], "the following arguments are required: --out"),
+        (["run", "--out", "x"], "--data DIR or --batch ID is required if DATART is not set"),
+        (["run", "--batch", "\udcff"], "argument --batch: '\\udcff' holds characters that cannot be printed"),
+        (["run", "--data", "x", "--start", "nan"], "argument --start: 'nan' is not a number of GPS seconds"),
+        (["run", "--data", "x", "--start", "8", "--stop", "7"], "start 8 is not before stop 7"),
         (["run", "--data", "x", "--out", "./x"], "--out must not be the directory of the data"),
         (["run", "--data", "x", "--out", "y", "--q", "high"], "argument --q: invalid float value: 'high'"),
         (["run", "--data", "x", "--out", "y", "--q", "2"], "q must be above"),
         (["run", "--data", "x", "--out", "y", "--rows", "1.5"], "argument --rows: invalid int value"),
         (["run", "--data", "x", "--out", "y", "--rows", "9" * 400], "rows must be a positive number up to 1e+09"),
-        (["run", "--data", "x", "--out", "y", "--scheduler", "x"], "--scheduler: 'x' is not an address like tcp://"),
+        (["run", "--data", "x", "--out", "y", "--scheduler", "x"], "--scheduler: 'x' is not an address such as tcp://"),
         (["run", "--data", "x", "--out", "y", "--parameters", "/bin/sh"], "cannot read /bin/sh: it is not text"),
         (["run", "--batch", "b", "--out", "y", "--gateway", "ftp://x"], "--gateway: 'ftp://x' is not an address"),
         (["watch", "--out", "y", "--gateway", "a b"], "--gateway: 'a b' is not an address"),
@@ -137,6 +140,7 @@ def test_a_command_that_makes_no_sense_is_exit_code_2(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATART", "")
+    monkeypatch.setenv("SRV", "")
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
@@ -157,6 +161,8 @@ def test_a_terminal_sees_how_far_it_is_and_nothing_of_it_afterwards(tmp_path: Pa
     for step in ("reading", "whitening", "transforming"):
         assert step in shown.decode()
     assert shown.endswith(b"\r\x1b[K")
+    assert bar_text(0, 90, 0.0) == f"{'░' * 30} 0/90"
+    assert bar_text(30, 90, 60.0) == f"{'█' * 10}{'░' * 20} 30/90, 0.5/s, 2:00 left"
 
 
 def _read(terminal: int) -> bytes:
@@ -240,8 +246,7 @@ def test_the_dataset_of_another_batch_is_not_overwritten(
     assert main(["run", "--data", str(larger), "--out", str(finished), *SMALL]) == 1
     digest = digest_directory(batch, silent)[:12]
     assert capsys.readouterr().err == (
-        f"preproc: {finished} holds the dataset of another batch, with the digest {digest}; "
-        "--out must be another folder\n"
+        f"preproc: {finished} holds the dataset of another batch, with the digest {digest}; choose another --out\n"
     )
     assert {path: path.read_bytes() for path in finished.iterdir()} == before
     folder = tmp_path / "sets" / "{batch}"
@@ -279,11 +284,85 @@ def test_the_settings_of_the_original_start_it_unchanged(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(batch, tmp_path / "data" / "datavar")
     monkeypatch.setenv("DATART", "data/datavar/")
-    assert main(["run", "--out", str(finished), *SMALL]) == 0
-    assert "nothing to do" in capsys.readouterr().out
     monkeypatch.setenv("SRV", "http://127.0.0.1:1/")
-    assert main(["run", "--batch", "b1", "--out", str(tmp_path / "out"), *SMALL]) == 1
+    assert main(["--out", str(finished), *SMALL]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    monkeypatch.delenv("DATART")
+    assert main(["--batch", "b1", "--out", str(tmp_path / "out"), *SMALL]) == 1
     assert "no gateway at http://127.0.0.1:1: Connection refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "completed"),
+    [
+        ({"DATART": "d", "SRV": "s"}, [], ["run"]),
+        ({"SRV": "s"}, ["--out", "x"], ["watch", "--once", "--out", "x"]),
+        ({"SRV": "s"}, ["--batch=b1"], ["run", "--batch=b1"]),
+        ({"DATART": "d"}, ["--help"], ["--help"]),
+        ({"DATART": "d"}, ["plot", "x"], ["plot", "x"]),
+        ({}, [], []),
+    ],
+)
+def test_without_a_command_it_does_what_the_environment_asks(
+    environment: dict[str, str], words: list[str], completed: list[str]
+) -> None:
+    assert _with_command(words, environment) == completed
+
+
+def test_what_is_left_out_is_named_when_the_batch_is_read_and_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segments = [
+        *cut(noise(20, rate=256.0), "H1:A", rate=256.0),
+        *cut(noise(9, rate=256.0), "V1:A", rate=256.0, t0=1e9),
+        *cut(noise(3, rate=512.0), "L1:A", rate=512.0),
+    ]
+    data, out = write_batch(tmp_path / "data", segments), tmp_path / "out"
+    assert main(["run", "--data", str(data), "--out", str(out), *SMALL]) == 0
+    printed = capsys.readouterr()
+    theirs = "those of H1:A in GPS 1126259446 to 1126259466 (2015-09-14)"
+    apart = f"its data are in GPS 1000000000 to 1000000009 (2011-09-14), {theirs}"
+    assert printed.err.splitlines() == [
+        "preproc: left out of the dataset",
+        f"  V1:A: 1 x no common window, 9 s ({apart})",
+        "  L1:A: 3 x other sample rate, 3 s (512 Hz, not 256)",
+    ]
+    told = printed.out.splitlines()
+    assert told[told.index("not in the dataset") + 1].startswith("  V1:A: 1 x no common window, 8 s (its data are in")
+    assert told[told.index("not in the dataset") + 2] == printed.err.splitlines()[2]
+    assert "split unlike the request, 18 s (train 100 % instead of 80 %, validation 0 % instead of 10 %" in printed.out
+
+
+def test_channels_and_a_span_can_be_chosen_and_make_another_dataset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h1, l1 = (cut(noise(20, seed, rate=256.0), name, rate=256.0) for seed, name in ((1, "H1:A"), (2, "L1:A")))
+    data, out = write_batch(tmp_path / "data", [*h1, *l1]), tmp_path / "out"
+    options = ["run", "--data", str(data), "--out", str(out), *SMALL[:-1], "--export=annalisa"]
+    chosen = ["--channels", "L1:A", f"--start={GPS + 4.5}", f"--stop={GPS + 14}"]
+    assert main([*options, *chosen]) == 0
+    with h5py.File(out / "dataset.h5") as file:
+        assert channels_of(file) == ["L1:A"]
+        assert file["gps_start"][:].tolist() == [GPS + 5, GPS + 7, GPS + 9, GPS + 11]
+        assert file["runs"]["span"].tolist() == [[GPS + 4.5, GPS + 14]]
+        assert selection_of(file) == Selection(("L1:A",), GPS + 4.5, GPS + 14)
+    with h5py.File(out / "annalisa" / f"{GPS + 5:.6f}.h5") as event:
+        strain = event[f"{GPS + 5:.6f}/L1:A"][:]
+    assert strain.tobytes() == np.concatenate([one.h for one in l1])[5 * 256 : 7 * 256].tobytes()
+    assert json.loads((out / "report.json").read_text())["parameters"]["channels"] == ["L1:A"]
+    capsys.readouterr()
+    assert main([*options, *chosen]) == 0
+    assert capsys.readouterr().out.startswith("nothing to do")
+    assert main([*options, "--channels", "L1:A", "H1:A"]) == 0
+    with h5py.File(out / "dataset.h5") as file:
+        assert channels_of(file) == ["H1:A", "L1:A"]
+    capsys.readouterr()
+    for wrong, message in (
+        (["--channels", "V1:A", "L1:A"], "no strain of V1:A in the batch; the channels there are H1:A, L1:A"),
+        (["--start=5", "--stop=7"], f"no strain in GPS [5, 7); the batch is in GPS {GPS:.0f} to {GPS + 20:.0f}"),
+    ):
+        assert main([*options, *wrong]) == 1
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("plot", "DATASET", "0")])
@@ -329,7 +408,7 @@ def test_two_runs_never_work_in_the_same_folder(
 ) -> None:
     with working_in(tmp_path / "out"):
         assert main(["run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]) == 1
-    assert capsys.readouterr().err == f"preproc: another run works in {tmp_path / 'out'}\n"
+    assert capsys.readouterr().err == f"preproc: another run is using {tmp_path / 'out'}\n"
 
 
 def test_parameters_come_from_a_file_and_the_command_line_goes_before_it(tmp_path: Path, batch: Path) -> None:

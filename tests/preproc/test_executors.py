@@ -64,7 +64,7 @@ def test_a_process_that_dies_is_told(transformation: Transformation) -> None:
     next(iter(results))
     (child,) = multiprocessing.active_children()
     os.kill(child.pid or 0, signal.SIGKILL)
-    with pytest.raises(WorkersFailed, match="a process that computes spectrograms died"):
+    with pytest.raises(WorkersFailed, match="a process that computes spectrograms was killed"):
         list(results)
 
 

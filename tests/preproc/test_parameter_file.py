@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import pytest
@@ -92,7 +91,6 @@ def test_names_of_our_own_stand_beside_them(tmp_path: Path) -> None:
         ("010", 10),
         ("0o10", 8),
         ("0x1F", 31),
-        (".inf", math.inf),
     ],
 )
 def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, text: str, number: float) -> None:
@@ -106,27 +104,29 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("whiten: {average_type: mean}", "whiten: average_type 'mean' is not done here, only 'median'"),
-        ("dataset_proc: {parameters: {phase_mode: yes}}", "process: phase_mode True is not done here, only False"),
-        ("whiten: {psd_nftt: 8192}", "whiten: psd_nftt is not known"),
-        ("dataset_scan: {}", "dataset_scan is no section; known are dataset_proc, whiten and split"),
-        ("process: {q: high}", "process: q must be a number, got 'high'"),
-        ("process: {q: true}", "process: q must be a number, got True"),
-        ("process: {rows: 6.5}", "process: rows must be a whole number, got 6.5"),
+        ("whiten: {average_type: mean}", "whiten: average_type 'mean' is not supported, only 'median'"),
+        ("dataset_proc: {parameters: {phase_mode: yes}}", "process: phase_mode True is not supported, only False"),
+        ("whiten: {psd_nftt: 8192}", "whiten: unknown key psd_nftt"),
+        ("dataset_scan: {}", "unknown section dataset_scan; the sections are dataset_proc, whiten and split"),
+        ("process: {q: high}", "process: q must be a finite number, got 'high'"),
+        ("process: {mismatch: .nan}", "process: mismatch must be a finite number, got nan"),
+        ("process: {q: -.inf}", "process: q must be a finite number, got -inf"),
+        ("process: {q: true}", "process: q must be a finite number, got True"),
+        ("process: {rows: 6.5}", "process: rows must be an integer, got 6.5"),
         ("process: {frange: 8}", r"process: frange must be \[lowest, highest\] in Hz, got 8"),
         ("process: {qslicemin: 3}", "qslicemin 3 would cut off the start"),
-        ("whiten: {psd_nfft: 8192, psd_win_length: 4096}", "psd_win_length is 4096, but another key says 8192"),
+        ("whiten: {psd_nfft: 8192, psd_win_length: 4096}", "psd_win_length is 4096, but another key sets 8192"),
         ("process: 3", "process must hold keys and values, got 3"),
         ("- 1", "the file must hold keys and values"),
-        ("process: {rows: 1:20}", "process: rows must be a whole number, got '1:20'"),
-        ("process: {q: 1_2}", "process: q must be a number, got '1_2'"),
-        ("process: {q: 2020-01-01}", "process: q must be a number, got '2020-01-01'"),
-        ("process: {q: " + "9" * 400 + "}", "process: q must be a number, got 999"),
-        ("process: {q: 12, q: 13}", "line 1: q is there twice"),
-        ("process: {q: 12}\nwhiten: {}\nprocess: {q: 13}", "line 3: process is there twice"),
-        ('dataset_proc:\n parameters:\n  q: 1\n  "q": 1', "line 4: q is there twice"),
+        ("process: {rows: 1:20}", "process: rows must be an integer, got '1:20'"),
+        ("process: {q: 1_2}", "process: q must be a finite number, got '1_2'"),
+        ("process: {q: 2020-01-01}", "process: q must be a finite number, got '2020-01-01'"),
+        ("process: {q: " + "9" * 400 + "}", "process: q must be a finite number, got 999"),
+        ("process: {q: 12, q: 13}", "line 1: duplicate key q"),
+        ("process: {q: 12}\nwhiten: {}\nprocess: {q: 13}", "line 3: duplicate key process"),
+        ('dataset_proc:\n parameters:\n  q: 1\n  "q": 1', "line 4: duplicate key q"),
         ("dataset_proc: {}\nprocess: {q: 13}", "dataset_proc and process are the same section"),
-        ("dataset_proc: {parameters: {}, q: 13}", "dataset_proc: q has to be within dataset_proc.parameters"),
+        ("dataset_proc: {parameters: {}, q: 13}", "dataset_proc: q must be within dataset_proc.parameters"),
         ("0", "the file must hold keys and values, got 0"),
         ("process: {q: !!int x}", r"preproc\.yaml is not YAML: invalid literal"),
         ("[" * 5000, r"preproc\.yaml is not YAML: maximum recursion"),

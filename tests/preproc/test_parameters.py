@@ -20,7 +20,7 @@ from preproc.parameters import Parameters
         ({"q": 3.3}, "q must be above"),
         ({"mismatch": 1}, "mismatch must be below 1"),
         ({"fduration": 4.5}, "fduration 4.5 s is longer than psd_fftlength 4 s"),
-        ({"padding": -1}, "padding must be a number not below zero, got -1"),
+        ({"padding": -1}, "padding must be zero or a positive number, got -1"),
         ({"padding": 3.5}, r"padding 3\.5 s is longer than half a window of 6 s"),
         ({"psd_nfft": 0}, "psd_nfft must be a positive number"),
         ({"train_proportion": 0.95}, r"train_proportion and validation_proportion are 1\.05 together, more than 1"),

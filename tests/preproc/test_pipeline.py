@@ -146,7 +146,10 @@ def test_a_channel_apart_from_the_others_is_left_out_and_told(tmp_path: Path) ->
     assert result["channels"] == ["H1:A", "L1:A"]
     assert seconds(result["rejected"], Reason.NO_COMMON_WINDOW, "V1:A") == 9
     (detail,) = {found.detail for found in result["rejected"] if found.reason is Reason.NO_COMMON_WINDOW}
-    assert detail == "with H1:A, L1:A: channel left out"
+    assert detail == (
+        "its data are in GPS 1126259476.5 to 1126259485.5 (2015-09-14), "
+        "those of H1:A, L1:A in GPS 1126259446.5 to 1126259465.5 (2015-09-14)"
+    )
 
 
 @pytest.mark.parametrize("h", [np.zeros(5120), np.full(5120, 1e-21)])
@@ -161,14 +164,14 @@ def test_a_channel_too_short_for_a_spectrum_is_rejected_with_what_it_had(tmp_pat
     result = run(tmp_path, [*slow(20, "H1:A"), *slow(7, "L1:A", seed=2)])
     assert result["channels"] == ["H1:A"]
     (found,) = [found for found in result["rejected"] if found.channel == "L1:A"]
-    assert str(found) == ("no power spectrum: 7 s in runs of at least 2 s, a power spectrum needs 8 s")
+    assert str(found) == ("no power spectrum: 7 s in runs of at least 2 s; a power spectrum needs 8 s")
 
 
 def test_a_short_spectrum_is_noted(tmp_path: Path) -> None:
     result = run(tmp_path, slow(10, "H1:A"))
     assert result["psd"]["H1:A"][1]["seconds"] == 10
     assert [str(note) for note in result["notes"] if note.channel] == [
-        "short power spectrum: estimated from 10 s, 16 s or more are better"
+        "short power spectrum: estimated from 10 s; at least 16 s are recommended"
     ]
 
 
@@ -235,7 +238,7 @@ def test_too_little_data_says_what_there_is_and_what_is_needed(tmp_path: Path) -
 
 
 def test_a_batch_of_dead_channels_says_so(tmp_path: Path) -> None:
-    with pytest.raises(NoWindow, match=r"no strain that can be used: 1 x constant strain \(0 all the time\)"):
+    with pytest.raises(NoWindow, match=r"there is no usable strain: 1 x constant strain \(0 throughout\)"):
         run(tmp_path, cut(np.zeros(8192), "H1:A"))
 
 

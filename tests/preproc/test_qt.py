@@ -71,8 +71,8 @@ def test_the_target_comes_first(tmp_path: Path, dataset: Path) -> None:
 
 def test_too_few_columns_for_the_training_code_are_told(tmp_path: Path, batch: Path) -> None:
     pytest.importorskip("torch", reason="the extra torch is not installed")
-    preprocess(batch, tmp_path / "dataset.h5", Parameters(**{**SMALL.given(), "rows": 11}), silent)  # type: ignore[arg-type]
-    with pytest.raises(BadParameter, match="at least 3 times as many columns as rows, here are 32 and 11"):
+    preprocess(batch, tmp_path / "dataset.h5", Parameters(**{**SMALL.given(), "rows": 11}), silent)
+    with pytest.raises(BadParameter, match="at least 3 times as many columns as rows; the dataset has 32 and 11"):
         write_qt(tmp_path / "dataset.h5", tmp_path / "QT.pt")
 
 
@@ -85,7 +85,7 @@ def test_without_torch_it_says_so_in_one_line_and_the_dataset_is_whole(
     assert main(command) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        "preproc: QT.pt needs the extra torch: pip install 'glitchflow-datastore[torch]'; dataset.h5 is whole"
+        "preproc: QT.pt needs the extra torch: pip install 'glitchflow-datastore[torch]'; dataset.h5 is complete"
     )
     with h5py.File(out / "dataset.h5") as file:
         assert file["data"].shape == (9, 2, 10, 32)

@@ -47,7 +47,7 @@ def test_a_gap_splits_a_run_and_is_told() -> None:
 def test_a_duplicate_is_taken_once_and_told() -> None:
     runs = find([strain([1, 2], 0, "a"), strain([1, 2], 0, "b"), strain([3], 2, "c")])
     assert spans(runs) == [(GPS, [1, 2, 3])]
-    assert [str(note) for note in runs.notes] == ["duplicate: b repeats what others hold"]
+    assert [str(note) for note in runs.notes] == ["duplicate: b repeats samples of other segments"]
 
 
 def test_samples_that_overlap_and_agree_are_taken_once() -> None:
@@ -98,7 +98,7 @@ def test_a_segment_between_the_samples_is_rejected_and_told(off: float) -> None:
     assert len(runs.of()) == 1
     (found,) = runs.rejected
     assert found.reason is Reason.OFF_GRID
-    assert found.detail.startswith(f"odd lies {abs(off):.2g} samples")
+    assert found.detail.startswith(f"odd is {abs(off):.2g} samples off")
 
 
 def test_a_hundredth_of_a_sample_is_rounding() -> None:
@@ -140,7 +140,7 @@ def test_constant_strain_ends_a_run_and_is_told() -> None:
     runs = find(cut(series, "H1:A", seconds=0.25))
     assert [(run.start, run.stop) for run in runs.of()] == [(0, 2000), (3000, 8192)]
     (found,) = runs.rejected
-    assert str(found) == "constant strain: 0 all the time"
+    assert str(found) == "constant strain: 0 throughout"
     assert (found.start, found.stop) == (GPS + 2000 * DT, GPS + 3000 * DT)
 
 

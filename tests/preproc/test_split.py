@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preproc.parameters import Parameters
-from preproc.split import Part, block_count, split_windows
+from preproc.split import Part, block_count, describe_miss, split_windows
 
 PARAMETERS = Parameters()
 REPEATABLE = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -43,6 +43,16 @@ def test_every_part_gets_a_block_where_there_are_enough(blocks: int, parts: int)
     starts = [60.0 * n for n in range(blocks)]
     assert block_count(starts, PARAMETERS) == blocks
     assert len(set(split_windows(starts, PARAMETERS))) == parts
+
+
+def test_a_split_is_compared_with_its_request() -> None:
+    assert not describe_miss(split_windows(hour(), PARAMETERS), PARAMETERS)
+    train, validation, test = [Part.TRAIN] * 75, [Part.VALIDATION] * 10, [Part.TEST] * 15
+    guard = [Part.GUARD] * 50
+    assert not describe_miss([*train, *validation, *test, *guard], PARAMETERS)
+    assert describe_miss([*train[1:], *validation, Part.TEST, *test], PARAMETERS) == (
+        "train 74 % instead of 80 %, validation 10 % instead of 10 %, test 16 % instead of 10 %"
+    )
 
 
 def test_a_part_that_is_not_wanted_gets_nothing() -> None:

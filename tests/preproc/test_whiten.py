@@ -84,7 +84,7 @@ def test_no_periodogram_reaches_across_a_gap() -> None:
 
 def test_runs_shorter_than_a_periodogram_do_not_count() -> None:
     starts, series = [100_000 * seed for seed in range(5)], [noise(3.9, seed) for seed in range(5)]
-    with pytest.raises(UnusableChannel, match="0 s in runs of at least 4 s, a power spectrum needs 8 s"):
+    with pytest.raises(UnusableChannel, match="0 s in runs of at least 4 s; a power spectrum needs 8 s"):
         spectrum_of(*series, starts=starts)
     assert spectrum_of(*series, noise(8), starts=[*starts, 10**6]).seconds == 8
 

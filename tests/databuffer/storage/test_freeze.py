@@ -273,6 +273,27 @@ async def test_fsck_names_an_archive_whose_manifest_is_damaged_and_goes_on(
     assert f"archive {folder.name!r}: its manifest cannot be read" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("environment")
+async def test_fsck_compares_the_manifest_of_a_frozen_batch_with_what_its_segments_hold(
+    open_buffer: OpenBuffer, settings: BufferSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2)
+    await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    path = settings.DATAROOT / "MANIFEST.json"
+    content = msgspec.json.decode(path.read_bytes())
+    for field in ("t0", "dt", "n"):
+        segments = [{**content["segments"][0], field: 7}, *content["segments"][1:]]
+        path.write_bytes(msgspec.json.encode({**content, "segments": segments}))
+        assert main(["fsck"]) == 1
+        assert "the manifest of the current batch cannot be read, or does not describe its" in capsys.readouterr().out
+    assert main(["fsck", "--repair"]) == 0
+    assert not list(differences(settings.DATAROOT, read_manifest(settings.DATAROOT)))
+    capsys.readouterr()
+    assert main(["fsck"]) == 0
+
+
 async def test_fsck_of_a_folder_that_does_not_exist_fails_and_creates_nothing(
     environment: BufferSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
