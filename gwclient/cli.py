@@ -14,9 +14,10 @@ from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
 from gwclient.commands.options import Debugging, unquoted
 from gwclient.commands.orders import claim, clean, release, thaw, train
-from gwclient.commands.push import push_command, simulate
+from gwclient.commands.push import push_command
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
 from gwclient.commands.replay import replay
+from gwclient.commands.simulate import simulate
 from gwclient.commands.watch import watch
 from gwclient.errors import INTERRUPTED, USAGE, GwclientError
 from gwclient.output import checked_output, print_error

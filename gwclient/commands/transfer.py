@@ -66,8 +66,10 @@ def send_live(
 ) -> None:
     """Push segments as they arrive, print the report, and exit with its exit code.
 
-    `unread` gets a line for each segment that could not be read.
+    `unread` gets a line for each segment that could not be read. There is no cursor.
     """
+    if options.restart:
+        raise click.UsageError("--restart does not apply: no cursor is kept of segments that are sent as they arrive")
 
     async def work(client: GlitchflowClient, progress: Progress) -> Report:
         return await push(

@@ -6,7 +6,6 @@ Neither comes with the `client` extra alone: `frames` has gwframe.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import accumulate
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
-from gwclient.sources.recording import MOST_BITS, Recording, check_grid, check_readable
+from gwclient.sources.recording import MOST_BITS, Recording, check_grid, check_readable, choose
 from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
 
@@ -184,11 +183,6 @@ def _as_recording(path: Path, series: Any) -> Recording:
 
 
 def _choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    if wanted:
-        chosen = [name for name in there if any(fnmatchcase(name, pattern) for pattern in wanted)]
-    else:
-        chosen = [name for name in there if _STRAIN.fullmatch(name)]
-    if not chosen:
-        some = ", ".join(sorted(there)[:5])
-        raise InvalidSource(f"{path} has none of the channels wanted; it has {len(there)}, as {some}")
-    return sorted(chosen)
+    if not wanted and (strain := sorted(name for name in there if _STRAIN.fullmatch(name))):
+        return strain
+    return choose(path, there, wanted)

@@ -96,12 +96,12 @@ def test_an_events_name_is_enough_for_all_its_detectors_to_arrive_bit_for_bit(ga
     with GwoscServer(OPEN_DATA) as gwosc:
         done = in_a_process("push", "--event", "GW150914", "--json", GWOSC_SERVER_URL=gwosc.url)
     assert done.code == 0, done.err
-    first = int(np.ceil((GW150914_GPS - 4 - 1126259446) * 4096))
+    first = int(np.ceil((GW150914_GPS - 16 - 1126259446) * 4096))
     for detector, path in (("H1", H1_FILE), ("L1", L1_FILE)):
         t0s, samples = received(gateway, detector)
-        assert t0s == [1126259446 + first / 4096 + second for second in range(8)]
-        assert same_bits(samples, strain_in(path)[first : first + 8 * 4096])
-    assert done.json["acknowledged"] == 16
+        assert t0s == [1126259446 + first / 4096 + second for second in range(31)]
+        assert same_bits(samples, strain_in(path)[first : first + 31 * 4096])
+    assert done.json["acknowledged"] == 62
     assert set(done.json["spans"]) == {"H1:GWOSC-4KHZ_R1_STRAIN", "L1:GWOSC-4KHZ_R1_STRAIN"}
     segment = decode_segment(gateway.bodies[0])
     path = {"H1": H1_FILE, "L1": L1_FILE}[str(segment.channel)[:2]]
@@ -271,10 +271,10 @@ def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: S
     good, other = '{"h":[1e-21],"t":[100.0,0.25]}', '{"h":[2e-21],"t":[101.0,0.25]}'
     done = push_lines(f'{good}\n\n{{"h":[null],"t":[100.0,0.25]}}\nhello\n{other}')
     assert done.returncode == 1
-    assert "not read: line 2 of standard input is no segment: h[0]: expected" in done.stdout
-    assert "not read: line 3 of standard input is no segment: the body is not JSON" in done.stdout
+    assert "not read: line 3 of standard input is no segment: h[0]: expected" in done.stdout
+    assert "not read: line 4 of standard input is no segment: the body is not JSON" in done.stdout
     assert done.stderr.startswith(
-        "gwclient: not everything could be read: line 2 of standard input is no segment: h[0]"
+        "gwclient: not everything could be read: line 3 of standard input is no segment: h[0]"
     )
     assert [body.decode() for body in gateway.bodies] == [good, other]
 
@@ -357,7 +357,7 @@ def test_what_of_a_folder_can_be_read_is_sent_and_the_rest_is_named(
     shutil.copy(H1_FILE, tmp_path)
     damaged = tmp_path / L1_FILE.name
     damaged.write_bytes(L1_FILE.read_bytes()[:500_000])
-    line = f"{damaged} is not a strain file in the layout of GWOSC: it is truncated, or still being written"
+    line = f"{damaged} is not a strain file: it is truncated, or still being written"
     push = ("push", "--folder", str(tmp_path))
     done = gwclient(*push)
     assert done.code == 1
@@ -800,8 +800,8 @@ def test_an_unreasonable_command_is_exit_code_2_with_one_line_and_sends_nothing(
             ("--gps", "1126259478", "1126259446.5", "--detector", "L1"),
             "--gps 1126259478 1126259446.5: the start is not before the stop",
         ),
-        (("--event", "GW150914", "--start", "5"), "--start 5 is not before the stop, which is 4 without --stop"),
-        (("--event", "GW150914", "--stop", "-5"), "--stop -5 is not after the start, which is -4 without --start"),
+        (("--event", "GW150914", "--start", "20"), "--start 20 is not before the stop, which is 15 without --stop"),
+        (("--event", "GW150914", "--stop", "-20"), "--stop -20 is not after the start, which is -16 without --start"),
         (
             ("--folder", ".", "--start", "1126259478.25", "--stop", "1126259446"),
             "--start 1126259478.25 is not before --stop 1126259446",

@@ -9,7 +9,7 @@ import h5py
 import pytest
 
 from gwclient.cli import main
-from gwclient.sources.recording import read_hdf5
+from gwclient.sources.hdf5 import read_hdf5
 from gwwire.gps import GPS_EPOCH
 from gwwire.segment import decode_segment
 from scripts.trio import Trio

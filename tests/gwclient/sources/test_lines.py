@@ -21,7 +21,7 @@ def read_from_a_pipe(content: bytes) -> tuple[list[bytes], float]:
     writer.start()
     try:
         began = time.thread_time()
-        lines = [line for line in read_lines(reading) if line is not None]
+        lines = [line for line in read_lines(reading) if line]
         return lines, time.thread_time() - began
     finally:
         writer.join()
