@@ -202,6 +202,7 @@ async def response_error(response: aiohttp.ClientResponse) -> GatewayRefused | G
         f"{response.method} {response.url.path}",
         response.status,
         decode_problem(body) if response.content_type == PROBLEM_TYPE else None,
+        source=str(response.url.origin()),
         reason=response.reason or "",
         retry_after=parse_retry_after(response.headers.get("Retry-After", "")),
     )

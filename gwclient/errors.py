@@ -132,9 +132,11 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
-def unwritable(path: Path | str, error: OSError, what: str = "written") -> GwclientError:
-    """Return the exception for an output file or folder that cannot be written."""
-    kind = OutputError if is_disk_full(error) else FolderError
+def unwritable(
+    path: Path | str, error: OSError, what: str = "written", otherwise: type[GwclientError] = FolderError
+) -> GwclientError:
+    """Return the exception for a file or folder that cannot be written: OutputError if the disk is full."""
+    kind = OutputError if is_disk_full(error) else otherwise
     return kind(f"{path} cannot be {what}: {error.strerror or error}")
 
 

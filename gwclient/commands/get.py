@@ -26,6 +26,7 @@ from gwclient.errors import (
 from gwclient.gwosc_file import check_times, file_name, write_quality, writing
 from gwclient.strain import LeftOut, Span
 from gwclient.stretches import Placed, Stretch, assemble, span_of
+from gwservice.atomic import replacing
 from gwwire.problems import ProblemError
 from gwwire.public import SegmentRecord
 from gwwire.segment import Segment, decode_segment
@@ -224,7 +225,12 @@ def _open_lines(out: Path) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         return
     try:
-        with out.open("wb") as file:
+        path = out.resolve()
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:  # a device or a pipe
+                yield file
+            return
+        with replacing(path, durable=False) as temporary, temporary.open("wb") as file:
             yield file
     except OSError as error:
         raise unwritable(out, error) from error
