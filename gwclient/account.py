@@ -10,7 +10,7 @@ from gwclient.strain import LeftOut, Span, gps_text, join_spans
 _MOST_SHOWN = 20
 
 
-def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
+def for_programs(report: Report) -> dict[str, Any]:
     """Return the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel."""
     return {
         "ending": report.ending,
@@ -21,18 +21,19 @@ def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
         "unsent": len(report.unsent),
         "unsent_spans": join_spans(report.unsent),
         "before": len(report.before),
-        "skipped_spans": join_spans(each.span for each in skipped),
+        "skipped_spans": join_spans(each.span for each in report.left_out),
         "unread": report.unread,
-        "left_out": [{**each.span._asdict(), "reason": each.reason} for each in skipped],
+        "left_out": [{**each.span._asdict(), "reason": each.reason} for each in report.left_out],
         "error": None if report.ending is Ending.COMPLETE else failure_text(report),
     }
 
 
-def for_people(report: Report, skipped: Sequence[LeftOut]) -> str:
+def for_people(report: Report, lost: Sequence[LeftOut] = ()) -> str:
     """Return the text: what was acknowledged, what was left out and why, and what could not be read, one line each."""
     lines = [done_text(report, "acknowledged")]
     if report.before:
         lines.append(f"{_count(len(report.before))} acknowledged before: {_spans_text(report.before)}")
+    skipped = [*report.left_out, *lost]
     for reason in dict.fromkeys(each.reason for each in skipped):
         spans = [each.span for each in skipped if each.reason == reason]
         lines.append(f"left out, {reason}: {_spans_text(spans)}")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwclient.errors import UNREACHABLE, GatewayRefused, GatewayUnavailable, UnexpectedAnswer
 from gwwire.problems import Problem
 from gwwire.public import StreamAnswer
 
@@ -88,15 +88,21 @@ def error_of(  # noqa: PLR0913 (parts of an answer)
     """
     code = problem.code if problem else ""
     detail = (problem.detail or problem.title if problem else reason) or "no reason given"
-    message = f"{request} answered {status}: {detail}"
-    if status in _NO_ROUTE and code in _NO_ROUTE_CODES:
-        told = f"{request} answered {status}"
-        gateway = not request.endswith(_EVERYWHERE)
-        message = f"{told}: {source} has no such route" if gateway else f"no gateway answers at {source}: {told}"
-        message += "; `gwclient doctor` shows which service it is"
+    told = f"{request} answered {status}"
     if status in _TRANSIENT and code not in _FINAL:
-        return GatewayUnavailable(message, retry_after=retry_after, seen=status not in _UNTOUCHED)
-    return GatewayRefused(message, status=status, code=code, field=problem.field if problem else None)
+        return GatewayUnavailable(f"{told}: {detail}", retry_after=retry_after, seen=status not in _UNTOUCHED)
+    absent = status in _NO_ROUTE and code in _NO_ROUTE_CODES
+    no_gateway = absent and request.endswith(_EVERYWHERE)
+    if not absent:
+        message = f"{told}: {detail}"
+    elif no_gateway:
+        message = f"no gateway answers at {source}: {told}; `gwclient doctor` shows which service does"
+    else:
+        message = f"{told}: {source} has no such route; `gwclient doctor` shows which service it is"
+    refused = GatewayRefused(message, status=status, code=code, field=problem.field if problem else None)
+    if no_gateway:
+        refused.exit_code = UNREACHABLE
+    return refused
 
 
 def parse_retry_after(header: str) -> float | None:

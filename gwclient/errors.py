@@ -15,7 +15,8 @@ GwclientError
 ├── OutputError
 └── NotAsExpected
     ├── Incomplete
-    └── HeldByAnother
+    ├── HeldByAnother
+    └── PushFailed (in gwclient.push, with the report)
 """
 
 import errno

@@ -7,9 +7,9 @@ from enum import StrEnum
 
 from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient
-from gwclient.errors import GatewayRefused, GwclientError
+from gwclient.errors import GatewayRefused, GwclientError, NotAsExpected
 from gwclient.groups import MOST_IN_GROUP, Grouper, Parcel, Sendable
-from gwclient.strain import Span
+from gwclient.strain import LeftOut, Span
 from gwwire.public import DatastoreState, StreamAnswer
 
 #: s between two reads of a live source that has nothing.
@@ -49,6 +49,7 @@ class Report:
     unsent: list[Span] = field(default_factory=list)
     before: list[Span] = field(default_factory=list)  # acknowledged in an earlier push, and not sent again
     unread: list[str] = field(default_factory=list)  # what of the source could not be read, and why
+    left_out: list[LeftOut] = field(default_factory=list)  # spans that are not to be sent, and why
     error: GwclientError | None = None  # why it ended FAILED, or REFUSED before every piece was attempted
 
     def note_unread(self, lines: Iterable[str]) -> None:
@@ -56,6 +57,14 @@ class Report:
         self.unread.extend(lines)
         if self.unread and self.ending is Ending.COMPLETE:
             self.ending = Ending.PARTLY
+
+
+class PushFailed(NotAsExpected):
+    """Not everything was acknowledged; `report` says what was."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Listener:

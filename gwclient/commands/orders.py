@@ -1,7 +1,7 @@
 """Commands that change a batch: `train`, `thaw`, `clean`, `claim`, `release`."""
 
-import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,6 +9,7 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import HeldByAnother, NotAsExpected, unwritable, why_unread
+from gwclient.freeze import is_held_by, until_frozen
 from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
@@ -46,7 +47,9 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
 
     async def work(client: GlitchflowClient) -> tuple[str, TrainFrozen | TrainWaiting]:
         own = user or await _own_name(client)
-        return own, await (_until_frozen(client, own, token, poll, deadline) if wait else client.train(own, token))
+        if not wait:
+            return own, await client.train(own, token)
+        return own, await until_frozen(client, own, token, poll, deadline, partial(click.echo, err=True))
 
     own, answer = connection.call(work)
     if isinstance(answer, TrainWaiting):
@@ -54,7 +57,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         return
     holder = f", held by {answer.holder}" if answer.holder else ""
     words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
-    if not _is_held_by(answer, own):
+    if not is_held_by(answer, own):
         connection.print_answer(answer, words)
         raise HeldByAnother(f"{answer.holder} holds the batch, not {own}")
     if batch_file:
@@ -67,37 +70,11 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     connection.print_answer(answer, words)
 
 
-def _is_held_by(answer: TrainFrozen, user: str) -> bool:
-    return answer.holder in {user, ""}  # an earlier gateway does not tell the holder
-
-
 async def _own_name(client: GlitchflowClient) -> str:
     name = (await client.whoami()).name
     if name is None:
         raise click.UsageError("--user is needed: the gateway does not know by a key who you are")
     return name
-
-
-async def _until_frozen(
-    client: GlitchflowClient, user: str, token: str, poll: float, deadline: float | None
-) -> TrainFrozen:
-    began = time.monotonic()
-    told = ""
-    while True:
-        answer = await client.train(user, token)
-        problem: type[NotAsExpected]
-        if isinstance(answer, TrainWaiting):
-            why, problem = "the batch is not complete yet", NotAsExpected
-        elif _is_held_by(answer, user):
-            return answer
-        else:
-            why, problem = f"{answer.holder} holds the batch", HeldByAnother
-        if deadline is not None and time.monotonic() - began + poll > deadline:
-            raise problem(f"{why}, and the deadline of {deadline:g} s is over")
-        if why != told:
-            told = why
-            click.echo(f"{why}; asking every {poll:g} s", err=True)
-        await asyncio.sleep(poll)
 
 
 @click.command

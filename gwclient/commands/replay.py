@@ -106,10 +106,10 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
         report = send(connection, source.seconds, work)
     report.before = acknowledged_before
     report.note_unread(source.failures)
-    skipped += source.gaps
+    report.left_out = skipped + source.gaps
     lost = [LeftOut(span, "the spool was full") for span in pace.dropped]
     more = {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}
-    print_report(report, skipped, connection, lost=lost, more=more)
+    print_report(report, connection, lost=lost, more=more)
     if pace.dropped:
         click.echo(f"gwclient: the spool was full: {len(pace.dropped)} segments were dropped", err=True)
         sys.exit(NOT_ACKNOWLEDGED)

@@ -51,10 +51,11 @@ def send_source(
             )  # fmt: skip
 
         report = send(connection, source.seconds, work)
+    report.left_out += skipped
     if isinstance(source, FileSource):
-        skipped += source.gaps
+        report.left_out += source.gaps
         report.note_unread(source.failures)
-    print_report(report, skipped, connection)
+    print_report(report, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):
             return
@@ -79,7 +80,7 @@ def send_live(
 
     report = send(connection, None, work)
     report.note_unread(unread)
-    print_report(report, [], connection)
+    print_report(report, connection)
 
 
 def send(
@@ -131,7 +132,6 @@ def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:
 
 def print_report(
     report: Report,
-    skipped: Sequence[LeftOut],
     connection: Connection,
     *,
     lost: Sequence[LeftOut] = (),
@@ -139,9 +139,9 @@ def print_report(
 ) -> None:
     """Print a report, and exit with its exit code unless it ended COMPLETE.
 
-    Spans that were `skipped` or `lost` are shown with the reason; the JSON object has no `lost`, but `more` members.
+    Spans that were `lost` are shown with the reason; the JSON object has `more` members instead.
     """
-    connection.print_answer({**for_programs(report, skipped), **(more or {})}, for_people(report, [*skipped, *lost]))
+    connection.print_answer({**for_programs(report), **(more or {})}, for_people(report, lost))
     if report.ending is not Ending.COMPLETE:
         click.echo(f"gwclient: {failure_text(report)}", err=True)
         if report.ending is Ending.INTERRUPTED:

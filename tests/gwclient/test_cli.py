@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ import pytest
 
 from gwclient.cli import gwclient as cli
 from gwclient.cli import main
+from gwwire.gps import gps_of_unix
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
 from tests.support.gateway import Answering, Slow, StandInGateway
@@ -113,6 +115,73 @@ def test_an_events_name_is_enough_for_all_its_detectors_to_arrive_bit_for_bit(ga
         "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "quality": ["DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_CAT2", "BURST_CAT3"],
     }
+
+
+def test_a_live_simulation_sends_at_the_detectors_pace_until_it_is_stopped(gateway: StandInGateway) -> None:
+    command = [sys.executable, "-m", "gwclient", "simulate", "--live", "--detectors", "H1,L1", "--rate", "1024"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while len(gateway.bodies) < 4 and process.poll() is None:
+            time.sleep(0.05)
+        now = gps_of_unix(time.time())
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode in {0, 130}, err
+    for detector in ("H1", "L1"):
+        t0s, samples = received(gateway, detector)
+        assert np.diff(t0s).tolist() == [1.0] * (len(t0s) - 1)
+        assert len(samples) == 1024 * len(t0s)
+        assert now - 4 < t0s[1] < now
+    assert f"{len(gateway.bodies)} segments" in out
+
+
+@pytest.mark.parametrize(
+    "option", [("--seconds", "4"), ("--t0", "0"), ("--out", "x"), ("--truth", "x"), ("--restart",)]
+)
+def test_what_a_live_simulation_cannot_do_is_refused(
+    gateway: StandInGateway, gwclient: Any, option: tuple[str, ...]
+) -> None:
+    done = gwclient("simulate", "--live", *option)
+    assert (done.code, done.err.startswith(f"gwclient: {option[0]} does not apply")) == (2, True)
+    assert not gateway.bodies
+
+
+def test_files_folders_and_patterns_are_named_without_an_option(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    assert gwclient(*SIMULATE, "--out", str(tmp_path / "batch")).code == 0
+    assert gwclient("push", str(tmp_path / "batch"), "--json").json["acknowledged"] == 16
+    assert gwclient("push", str(tmp_path / "b*" / "*.json"), "--json").json["acknowledged"] == 16
+    assert len(gateway.bodies) == 16  # the same segments, stored once
+    missing = gwclient("push", str(tmp_path / "x*.hdf5"))
+    assert (missing.code, missing.err) == (2, f"gwclient: '{tmp_path}/x*.hdf5': no such file or folder\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("batch", "--rate", "4096"), "--rate and --t0 apply to NPY and CSV files; .*gwb.*json has its own times"),
+        (("batch", "--detector", "H1"), "--detector applies to --event and --gps"),
+        (("a.npy", "--rate", "16", "--t0", "3"), "a.npy does not name its channel; name it with --channel"),
+        (("a.npy", "b.npy", "--channel", "L1:A"), "push NPY and CSV files one by one"),
+        (("a.npy", "batch", "--channel", "L1:A"), "a.npy does not name its channel; push it alone"),
+        (("--event", "GW150914", "--channel", "L1:A"), "--channel applies to files only"),
+        (("--event", "GW150914", "--t0", "3"), "--t0 applies to files only"),
+        (("--stdin", "--rate", "3"), "--rate applies to files and open data only"),
+        (("batch", "--stdin"), "name files or folders, or one of --event, --gps and --stdin"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_the_source_are_refused(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...], reason: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npy", "b.npy"):
+        np.save(name, np.zeros(16))
+    assert gwclient("simulate", "--seconds", "1", "--rate", "1024", "--out", "batch").code == 0
+    done = gwclient("push", *words)
+    assert done.code == 2
+    assert re.search(reason, done.err)
+    assert not gateway.bodies
 
 
 @with_open_data
@@ -736,7 +805,7 @@ def test_an_option_before_the_command_is_told_where_it_belongs(gwclient: Any) ->
     "arguments",
     [
         ("push",),
-        ("push", "--event", "GW150914", "--start", "5"),
+        ("push", "--event", "GW150914", "--start", "20"),
         ("push", "--event", "GW150914", "--detector", "L1", "--start", "4", "--stop", "-4"),
         ("push", "--event", "GW150914", "--detector", "Livingston", "--start", "-4", "--stop", "4"),
         ("push", "--event", "GW150914", "--detector", "L1,L1", "--start", "-4", "--stop", "4"),

@@ -150,6 +150,9 @@ def test_a_doctor_names_the_service_that_is_not_the_gateway(
     assert code == 3
     assert f"wrong address: {name}, not a gateway, answers at http://127.0.0.1:" in told
     assert "a gateway answers" not in told
+    code, _, error = gwclient("stats", srv=trio.services[tier].url)
+    assert code == 3
+    assert error.startswith(f"gwclient: no gateway answers at {trio.services[tier].url}: GET /stats answered 404; `gwc")
 
 
 def test_a_name_that_cannot_be_one_is_refused_in_plain_words(gwclient: Callable[..., Outcome]) -> None:

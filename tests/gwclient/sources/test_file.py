@@ -73,7 +73,10 @@ def test_what_is_no_strain_file_is_named(tmp_path: Path) -> None:
     text.write_text("hello")
     h5py.File(other, "w").close()
     for path in (text, other):
-        with pytest.raises(InvalidSource, match=f"{path.name} (is not a strain file: it is no HDF5|has no known layout of strain; it has no dataset)"):
+        with pytest.raises(
+            InvalidSource,
+            match=f"{path.name} (is not a strain file: it is no HDF5|.*; it has no dataset)",
+        ):
             FileSource((path,)).runs()
 
 
@@ -123,7 +126,10 @@ def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
         (dataset("strain/Strain", h5py.Empty("f8")), "strain/Strain has the shape None; .* list of samples"),
         (dataset("strain/Strain", np.zeros(4, complex)), "strain/Strain is of type complex128; .* real numbers"),
         (dataset("strain/Strain", [b"a", b"b"]), "strain/Strain is of type |S1; .* real numbers"),
-        (lambda file: file.__delitem__("strain/Strain"), r"no known layout of strain; it has meta/Detector \(object, shape \(\)\)"),
+        (
+            lambda file: file.__delitem__("strain/Strain"),
+            r"no known layout of strain; it has meta/Detector ",
+        ),
         (lambda file: file.__delitem__("meta/Detector"), "layout of GWOSC: meta/Detector is missing"),
         (dataset("meta/Detector", 7.5), "meta/Detector is '7.5'; a detector is named like H1"),
         (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is no UTF-8"),
