@@ -86,7 +86,7 @@ def test_a_cursor_or_spool_on_a_full_disk_ends_with_exit_code_5(
     monkeypatch.setenv("XDG_STATE_HOME", str(state.parent))
     segment = tmp_path / "a.json"
     segment.write_text(json.dumps({"h": [1e-21] * 4096, "t": [1000, 1 / 4096], "meta": {"channel": "H1:FULL"}}))
-    (state.parent / "filling").write_bytes(bytes(8 * 1024))
+    (state.parent / "filling").write_bytes(bytes(16 * 1024))
     trio = start_trio()
     ((code, told),) = run("gwclient", [tmp_path], command, str(segment), "--srv", trio.url)
     assert code == 5
