@@ -1,4 +1,4 @@
-"""The report of a push: as text for people, as one JSON object for programs."""
+"""The report of a push, as text and as one JSON object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _MOST_SHOWN = 20
 
 
 def for_programs(report: Report) -> dict[str, Any]:
-    """Return the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel."""
+    """Return the report as JSON types; spans are (start, stop) pairs in GPS seconds by channel."""
     return {
         "ending": report.ending,
         "acknowledged": len(report.acknowledged),
@@ -29,7 +29,7 @@ def for_programs(report: Report) -> dict[str, Any]:
 
 
 def for_people(report: Report, lost: Sequence[LeftOut] = ()) -> str:
-    """Return the text: what was acknowledged, what was left out and why, and what could not be read, one line each."""
+    """Return the report as lines of text; spans that were `lost` are shown with those left out."""
     lines = [done_text(report, "acknowledged")]
     if report.before:
         lines.append(f"{_count(len(report.before))} acknowledged before: {_spans_text(report.before)}")

@@ -88,17 +88,17 @@ def error_of(  # noqa: PLR0913 (parts of an answer)
     """
     code = problem.code if problem else ""
     detail = (problem.detail or problem.title if problem else reason) or "no reason given"
-    told = f"{request} answered {status}"
+    answered = f"{request} answered {status}"
     if status in _TRANSIENT and code not in _FINAL:
-        return GatewayUnavailable(f"{told}: {detail}", retry_after=retry_after, seen=status not in _UNTOUCHED)
+        return GatewayUnavailable(f"{answered}: {detail}", retry_after=retry_after, seen=status not in _UNTOUCHED)
     absent = status in _NO_ROUTE and code in _NO_ROUTE_CODES
     no_gateway = absent and request.endswith(_EVERYWHERE)
     if not absent:
-        message = f"{told}: {detail}"
+        message = f"{answered}: {detail}"
     elif no_gateway:
-        message = f"no gateway answers at {source}: {told}; `gwclient doctor` shows which service does"
+        message = f"no gateway answers at {source}: {answered}; `gwclient doctor` shows which service does"
     else:
-        message = f"{told}: {source} has no such route; `gwclient doctor` shows which service it is"
+        message = f"{answered}: {source} has no such route; `gwclient doctor` shows which service it is"
     refused = GatewayRefused(message, status=status, code=code, field=problem.field if problem else None)
     if no_gateway:
         refused.exit_code = UNREACHABLE

@@ -63,10 +63,10 @@ async def fetch_stretch(
 
 
 def decode_stored(name: str, body: bytes | GatewayError) -> Segment:
-    """Return the segment of a body, or raise its error, or UnexpectedAnswer if it is no segment."""
+    """Return the segment of a body, or raise its error, or UnexpectedAnswer if it is not a segment."""
     if isinstance(body, GatewayError):
         raise body
     try:
         return decode_segment(body)
     except ProblemError as error:
-        raise UnexpectedAnswer(f"{name} is no segment: {error.detail}") from error
+        raise UnexpectedAnswer(f"{name} is not a segment: {error.detail}") from error

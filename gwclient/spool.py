@@ -102,7 +102,7 @@ def _read(path: Path) -> Spooled:
     except OSError as error:
         raise SpoolError(f"{path} in the spool cannot be read: {error.strerror}") from error
     except ProblemError as error:
-        raise SpoolError(f"{path} in the spool is no segment: {error.detail}") from error
+        raise SpoolError(f"{path} in the spool is not a segment: {error.detail}") from error
     n = len(segment.h)
     span = Span(segment.channel or "", segment.t0, stop_of(segment.t0, n, segment.dt))
     return Spooled(span, n, int(path.stem), len(body), path)

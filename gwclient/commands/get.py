@@ -30,25 +30,25 @@ from gwwire.segment import Segment
 
 @click.command
 @click.argument("name", required=False)
-@click.option("--batch", help="The segments of this batch.")
-@click.option("--channel", help="Of this channel only, as L1:GWOSC-4KHZ_R1_STRAIN.")
-@click.option("--start", type=seconds(), help="GPS seconds: what comes before is not wanted.")
-@click.option("--stop", type=seconds(), help="GPS seconds: what comes from then on is not wanted.")
+@click.option("--batch", help="Strain of this batch.")
+@click.option("--channel", help="Strain of this channel, as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option("--start", type=seconds(), help="GPS seconds of the first sample.")
+@click.option("--stop", type=seconds(), help="GPS seconds of the end, which is not included.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(),
-    help="HDF5: the folder to write to. NDJSON: the file, - for standard output.  [default: the current folder, or -]",
+    help="HDF5: the folder for the files. NDJSON: the file, or - for standard output.  [default: this folder, or -]",
 )  # fmt: skip
 @click.option(
     "--format", "kind", type=click.Choice(["hdf5", "ndjson"]), default="hdf5", show_default=True,
-    help="A file for each stretch of a channel without a gap; or a segment a line, as they were stored.",
+    help="HDF5: one file for each stretch without a gap. NDJSON: one segment a line, as it was stored.",
 )  # fmt: skip
 @with_connection
 def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen: Any) -> None:
-    """Get stored strain back: one segment by its NAME, a span, or a whole batch.
+    """Get strain: a segment, a span or a batch.
 
-    Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 holds exactly the samples in
-    [--start, --stop); NDJSON whole segments that overlap it. What cannot be fetched, or cannot be described by a file
-    of GWOSC, is named, and the rest is fetched (exit code 4).
+    Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 has exactly the samples in
+    [--start, --stop), NDJSON the whole segments that overlap it. gwpy reads the HDF5 files (format="hdf5.gwosc").
+    What cannot be fetched, or described in GWOSC's layout, is named, and the rest is fetched (exit code 4).
 
     \b
     Examples:
@@ -58,7 +58,7 @@ def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = {option: value for option, value in chosen.items() if value is not None}
     if name and wanted:
-        raise click.UsageError("a NAME says all; leave out --batch, --channel, --start and --stop")
+        raise click.UsageError("a NAME selects one segment; leave out --batch, --channel, --start and --stop")
     if not (name or wanted):
         raise click.UsageError("name a segment, a --batch, a --channel, or a span")
     check_span(chosen["start"], chosen["stop"])
@@ -143,8 +143,8 @@ class _Files:
             f"left out, {reason}: {span.channel or 'no channel'} [{span.start!r}, {span.stop!r})"
             for span, reason in left_out
         ]
-        told = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
-        self.connection.print_answer({"files": files, "left_out": told}, "\n".join(words))
+        entries = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
+        self.connection.print_answer({"files": files, "left_out": entries}, "\n".join(words))
         if files and not quiet:
             click.echo('in Python: gwpy.timeseries.TimeSeries.read(FILE, format="hdf5.gwosc")', err=True)
         return failed
@@ -167,8 +167,8 @@ class _Files:
 
 def _quality_of(segment: Segment) -> list[Sequence[str]]:
     """Return the names of a segment's data-quality bits in a list, which is empty if it names none."""
-    told = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
-    return [told] if isinstance(told, list) and all(isinstance(name, str) for name in told) else []
+    names = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
+    return [names] if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class _Wanted:
     "  [default: all; of frames those with strain]",
 )  # fmt: skip
 @click.option(
-    "--rate", type=click.FloatRange(1e-6, 1e9),
+    "--rate", type=click.FloatRange(0, min_open=True),
     help="Samples per second, of NPY and CSV, or of open data (4096, 16384).  [open data: 4096]",
 )  # fmt: skip
 @click.option("--t0", type=seconds(), help="NPY and CSV: GPS seconds of the first sample.")
@@ -141,11 +141,11 @@ def push_command(
     connection: Connection,
     **chosen: Any,
 ) -> None:
-    """Push recorded strain: files, folders of files, open data of GWOSC, or segments from standard input.
+    """Push files, folders or open data.
 
     A FILE is HDF5 as GWOSC, gwpy or `gwclient get` write it, frames (.gwf), segments (.json, .ndjson), or an array
     (.npy, .csv, .txt) with --rate, --t0 and --channel. Of a FOLDER, the files named OBS-TYPE-GPSSTART-DURATION are
-    pushed, and the segments of a batch.
+    pushed, and the segments of a batch. Open data come from GWOSC, segments also from standard input.
 
     \b
     Examples:

@@ -26,14 +26,27 @@ from gwwire.gps import gps_of_unix
 
 @click.command
 @click.option(
-    "--detectors", type=detectors, metavar="H1,L1", default="H1,L1", show_default=True, help="Of H1, L1, V1, K1."
+    "--detectors", type=detectors, metavar="H1,L1", default="H1,L1", show_default=True, help="Any of H1, L1, V1, K1."
 )
 @click.option(
-    "--seconds", "duration", type=seconds(0.1, 4096), default=64.0, show_default=True, help="Of each detector."
+    "--seconds",
+    "duration",
+    type=seconds(0.1, 4096),
+    default=64.0,
+    show_default=True,
+    help="Seconds of strain of each detector.",
 )
 @click.option("--rate", type=click.IntRange(1024, 16384), default=4096, show_default=True, help="Samples per second.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed and t0, same strain.")
-@click.option("--t0", type=click.IntRange(0, 10**10), default=1_400_000_000, show_default=True, help="GPS seconds.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed and t0 give the same strain."
+)
+@click.option(
+    "--t0",
+    type=click.IntRange(0, 10**10),
+    default=1_400_000_000,
+    show_default=True,
+    help="GPS seconds of the first sample.",
+)
 @click.option(
     "--glitch-rate", type=click.FloatRange(0, 10), default=0.1, show_default=True,
     help="Mean number of injected glitches per second and detector.",
@@ -54,9 +67,10 @@ def simulate(
     connection: Connection,
     **parameters: Any,
 ) -> None:
-    """Push simulated strain: noise of the detectors' design sensitivity with injected glitches.
+    """Push simulated noise with glitches.
 
-    Blips, sine-Gaussians and scattered-light arches fall at random times; each segment's meta names those in it.
+    The noise has the design sensitivity of the detectors. Blips, sine-Gaussians and scattered-light arches are injected
+    at random times; the meta of each segment names those in it.
 
     \b
     Examples:
@@ -75,9 +89,9 @@ def simulate(
     if out is not None:
         prepare_folder(out)
     runs = list(source.runs())
-    telling = msgspec.json.format(msgspec.json.encode(source.truth(runs)))
+    truth_text = msgspec.json.format(msgspec.json.encode(source.truth(runs)))
     if truth is not None:
-        write_file(truth, telling)
+        write_file(truth, truth_text)
     if out is None:
         send_source(source, iter(runs), options, connection)
         return
@@ -90,7 +104,7 @@ def simulate(
             progress.acknowledged(piece)
 
         write_batch(out, in_time_order(runs, options.length, lambda _: None), on_written)
-    write_file(out / "glitches.json", telling)
+    write_file(out / "glitches.json", truth_text)
     written = {"written": len(report.acknowledged), "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
     words = f"{done_text(report, f'written to {out}')}\nthe truth is in {out / 'glitches.json'}"
     connection.print_answer({**written, "folder": str(out)}, words)

@@ -29,7 +29,7 @@ from gwclient.strain import LeftOut, Run
 def send_source(
     source: FileSource | SimulatedSource, runs: Iterable[Run], options: PushOptions, connection: Connection
 ) -> None:
-    """Push what is missing of a source, print the report, and exit with its exit code."""
+    """Push the rest of a source, print the report, and exit with its exit code."""
     skipped: list[LeftOut] = []
     with cursor_of(source.identity, options, connection) as cursor:
 
@@ -59,7 +59,7 @@ def send_source(
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):
             return
-        raise InvalidSource("there was nothing to send: no sample is left")
+        raise InvalidSource("there is nothing to send: every sample is left out")
 
 
 def send_live(
@@ -107,7 +107,8 @@ def cursor_of(identity: str, options: PushOptions, connection: Connection) -> It
             cursor = Cursor.open(state_folder(os.environ), identity, **fixed)
         except NoStateFolder as error:
             click.echo(
-                f"{error}; after an interruption all would be sent again. XDG_STATE_HOME names another", err=True
+                f"{error}; after an interruption everything would be sent again. XDG_STATE_HOME sets another folder",
+                err=True,
             )
             cursor = Cursor.open(Path(stack.enter_context(TemporaryDirectory())), identity, **fixed)
         stack.callback(cursor.close)
@@ -123,7 +124,7 @@ def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:
         stop.set()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(each)
-        say("stopping; what is on its way may still arrive")
+        say("stopping; segments in flight may still arrive")
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, interrupt)

@@ -87,7 +87,7 @@ class _Part:
     recording: Recording
     first: int
     last: int
-    told_before: Exclusion | None
+    seen_before: Exclusion | None
 
     @property
     def t0(self) -> float:
@@ -197,14 +197,14 @@ class FileSource:
                 first, last, unread = map(recording.first_sample, (self.start, self.stop, covered))
                 covered = max(covered, recording.gps(last))
                 if unread < last:
-                    told = Exclusion(0, unread - first, "in another file too") if unread > first else None
-                    parts.append(_Part(file, recording, first, last, told))
+                    twice = Exclusion(0, unread - first, "in another file too") if unread > first else None
+                    parts.append(_Part(file, recording, first, last, twice))
         return sorted(parts, key=lambda part: part.t0)
 
     def _run(self, part: _Part) -> Run:
         recording = part.recording
         strain = recording.read(part.first, part.last)
-        exclusions = [] if part.told_before is None else [part.told_before]
+        exclusions = [] if part.seen_before is None else [part.seen_before]
         if recording.quality is not None:
             exclusions += vetoes(recording.quality, self._bits_of(recording), part.t0, recording.dt, len(strain))
         elif self.bits:
@@ -257,5 +257,5 @@ def _stat(path: Path) -> tuple[int, int, int]:
     except OSError as error:
         raise InvalidSource(f"{path} cannot be read: {error.strerror}") from error
     if not S_ISREG(found.st_mode):
-        raise InvalidSource(f"{path} is no regular file")
+        raise InvalidSource(f"{path} is not a regular file")
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -46,8 +46,8 @@ def gwosc_channel(name: str, detector: str, rate: float) -> str:
     if CHANNEL.fullmatch(name) and not name.endswith(":Strain"):
         return name
     kilohertz, rest = divmod(round(rate, 6), _KILOHERTZ)
-    told = f"{rate:.9g}HZ" if rest else f"{kilohertz:.0f}KHZ"
-    return f"{detector}:GWOSC-{told}_R1_STRAIN"
+    rate_text = f"{rate:.9g}HZ" if rest else f"{kilohertz:.0f}KHZ"
+    return f"{detector}:GWOSC-{rate_text}_R1_STRAIN"
 
 
 def read_hdf5(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
@@ -90,9 +90,9 @@ def _gwpy_recording(file: Any, name: str, path: Path, channels: Sequence[str]) -
         t0, dt = even_grid(f"{path}: {name}", np.asarray(dataset.attrs["xindex"], dtype=np.float64))
     else:
         t0, dt = _grid(dataset, path, "x0", "dx")
-    told = (_attribute(dataset, "channel"), _attribute(dataset, "name"))
-    # The series of a dictionary are told apart by the names of their datasets.
-    named = [each for each in (name.rpartition("/")[2], *told) if CHANNEL.fullmatch(each)]
+    names = (_attribute(dataset, "channel"), _attribute(dataset, "name"))
+    # In a file of many series, the name of the dataset distinguishes them.
+    named = [each for each in (name.rpartition("/")[2], *names) if CHANNEL.fullmatch(each)]
     channel = named[0] if named else name_channel(path, channels)
     return Recording(path, channel[:2], channel, t0, dt, len(dataset), None, partial(_read, path, name))
 
@@ -119,7 +119,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InvalidSource(f"{path} is locked by the program that writes it; push it when that has ended") from error
     except _BROKEN as error:
         if "signature" in str(error):
-            reason = f"it is no HDF5 file. {SUPPORTED}"
+            reason = f"it is not an HDF5 file. {SUPPORTED}"
         elif "truncated" in str(error):
             reason = "it is truncated, or still being written"
         else:
@@ -164,7 +164,7 @@ def _text(file: Any, name: str) -> str:
     try:
         return str(one.decode() if isinstance(one, bytes) else one)
     except UnicodeDecodeError:
-        raise InvalidSource(f"{file.filename}: {name} is {one!r}, which is no UTF-8") from None
+        raise InvalidSource(f"{file.filename}: {name} is {one!r}, which is not UTF-8") from None
 
 
 def _grid(dataset: Any, path: Path, *names: str) -> tuple[float, float]:
@@ -190,6 +190,6 @@ def _read_quality(file: Any) -> Quality | None:
         return None
     mask = _dataset(file, "quality/simple/DQmask", "iu")
     names = np.atleast_1d(_member(file, "quality/simple/DQShortnames")[()]).ravel()[:MOST_BITS]
-    told = (name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
+    texts = (name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
     start, spacing = _grid(mask, Path(file.filename), "Xstart", "Xspacing")
-    return Quality(tuple(name.strip() for name in told), mask[()], start, spacing)
+    return Quality(tuple(name.strip() for name in texts), mask[()], start, spacing)

@@ -50,7 +50,7 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
 def pieces_of_lines(lines: Iterator[bytes | None], length: Length, unread: list[str]) -> Iterator[Piece | None]:
     """Yield the segments in the lines, cut to `length`; raise InvalidSource if no line is a segment.
 
-    Lines that are no segment are left out; `unread` gets their numbers and reasons.
+    Other lines are left out; `unread` gets their numbers and reasons.
     """
     number = segments = 0
     for line in lines:
@@ -64,7 +64,7 @@ def pieces_of_lines(lines: Iterator[bytes | None], length: Length, unread: list[
         try:
             run = run_of_line(line)
         except InvalidSource as error:
-            unread.append(f"line {number} of standard input is no segment: {error}")
+            unread.append(f"line {number} of standard input is not a segment: {error}")
             continue
         yield from cut(run, length)
     if segments and len(unread) == segments:

@@ -16,10 +16,10 @@ _WHOLE, _LINES = ".json", frozenset({".ndjson", ".jsonl"})
 SUFFIXES = _LINES | {_WHOLE}
 
 
-def read_segments(path: Path, channels: Sequence[str], tell: Callable[[str], object]) -> list[Recording]:
+def read_segments(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
     """Return the segments in a file, each with its own meta, those of wanted channels if any are named.
 
-    `tell` is called with a line for each line of the file that is no segment. Raise InvalidSource if none is.
+    `report` is called with a message for each line that is not a segment. Raise InvalidSource if no line is one.
     """
     check_readable(path)
     found: list[Recording] = []
@@ -29,7 +29,7 @@ def read_segments(path: Path, channels: Sequence[str], tell: Callable[[str], obj
             run = run_of_line(body)
         except InvalidSource as error:
             where = str(path) if path.suffix == _WHOLE else f"line {number} of {path}"
-            failures.append(f"{where} is no segment: {error}")
+            failures.append(f"{where} is not a segment: {error}")
             continue
         detector = str(run.meta.get("detector") or run.channel.partition(":")[0])
         read = partial(_read, path, offset, len(body))
@@ -37,7 +37,7 @@ def read_segments(path: Path, channels: Sequence[str], tell: Callable[[str], obj
     if not found:
         raise InvalidSource(failures[0] if failures else f"{path} has no segment")
     for line in failures:
-        tell(line)
+        report(line)
     if channels:
         chosen = choose(path, sorted({each.channel for each in found}), channels)
         found = [each for each in found if each.channel in chosen]

@@ -339,10 +339,10 @@ def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: S
     good, other = '{"h":[1e-21],"t":[100.0,0.25]}', '{"h":[2e-21],"t":[101.0,0.25]}'
     done = push_lines(f'{good}\n\n{{"h":[null],"t":[100.0,0.25]}}\nhello\n{other}')
     assert done.returncode == 1
-    assert "not read: line 3 of standard input is no segment: h[0]: expected" in done.stdout
-    assert "not read: line 4 of standard input is no segment: the body is not JSON" in done.stdout
+    assert "not read: line 3 of standard input is not a segment: h[0]: expected" in done.stdout
+    assert "not read: line 4 of standard input is not a segment: the body is not JSON" in done.stdout
     assert done.stderr.startswith(
-        "gwclient: not everything could be read: line 3 of standard input is no segment: h[0]"
+        "gwclient: not everything could be read: line 3 of standard input is not a segment: h[0]"
     )
     assert [body.decode() for body in gateway.bodies] == [good, other]
 
@@ -350,7 +350,7 @@ def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: S
 def test_where_no_line_is_a_segment_the_data_cannot_be_used(gateway: StandInGateway) -> None:
     done = push_lines("hello\nworld\n")
     assert done.returncode == 2
-    assert done.stderr.startswith("gwclient: line 1 of standard input is no segment")
+    assert done.stderr.startswith("gwclient: line 1 of standard input is not a segment")
     assert "and 1 more" in done.stderr
     assert not gateway.bodies
 
@@ -886,11 +886,11 @@ def test_a_window_that_ends_before_it_starts_is_named_as_it_was_written(
     ("setting", "value", "words"),
     [
         ("INF", "4", "INF 4 is not before SUP 4"),
-        ("INF", "soon", "Invalid value for 'INF': 'soon' is no number"),
+        ("INF", "soon", "Invalid value for 'INF': 'soon' is not a number"),
         (
             "DTCID",
             "Livingston",
-            "Invalid value for 'DTCID': 'Livingston' is no detector; they are named like H1, L1, V1",
+            "Invalid value for 'DTCID': 'Livingston' is not a detector; detectors are named like H1, L1, V1",
         ),
     ],
 )
@@ -916,7 +916,7 @@ def test_half_a_window_in_the_environment_names_the_other_half(
     monkeypatch.setenv("INF", "-4")
     done = gwclient()
     assert done.code == 2
-    assert done.err == "gwclient: the environment names a window, but not its DTCID, SUP\n"
+    assert done.err == "gwclient: the environment names a window, but these are not set: DTCID, SUP\n"
     assert not gateway.requests
 
 

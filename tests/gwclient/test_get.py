@@ -135,7 +135,7 @@ def test_times_that_no_file_can_describe_are_named_and_the_rest_is_fetched(
     assert len(json.loads(told)["files"]) == len(CHANNELS) + 6 + 2
     absurd = [each for each in json.loads(told)["left_out"] if each["channel"] == "H1:ABSURD"]
     assert sorted(each["start"] for each in absurd) == sorted(t0 for t0, _ in ABSURD)
-    assert all("--format ndjson has it" in each["reason"] for each in absurd)
+    assert all("use --format ndjson" in each["reason"] for each in absurd)
     assert error.splitlines()[-1].endswith(f" and {len(ABSURD)} more")
     code, told, _ = gwclient("get", "--channel", "H1:ABSURD", "--format", "ndjson")
     assert code == 0

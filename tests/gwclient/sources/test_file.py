@@ -75,7 +75,7 @@ def test_what_is_no_strain_file_is_named(tmp_path: Path) -> None:
     for path in (text, other):
         with pytest.raises(
             InvalidSource,
-            match=f"{path.name} (is not a strain file: it is no HDF5|.*; it has no dataset)",
+            match=f"{path.name} (is not a strain file: it is not an HDF5|.*; it has no dataset)",
         ):
             FileSource((path,)).runs()
 
@@ -132,7 +132,7 @@ def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
         ),
         (lambda file: file.__delitem__("meta/Detector"), "layout of GWOSC: meta/Detector is missing"),
         (dataset("meta/Detector", 7.5), "meta/Detector is '7.5'; a detector is named like H1"),
-        (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is no UTF-8"),
+        (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is not UTF-8"),
         (dataset("meta/Detector", "a b"), "meta/Detector is 'a b'; a detector is named like H1"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_pipe_is_named_and_the_others_are_sent(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.hdf5")
     source = FileSource((gwosc_file(tmp_path / "a.hdf5"), tmp_path / "pipe.hdf5"))
     assert len(list(source.runs())) == 1
-    assert list(source.failures) == [f"{tmp_path / 'pipe.hdf5'} is no regular file"]
+    assert list(source.failures) == [f"{tmp_path / 'pipe.hdf5'} is not a regular file"]
 
 
 def test_a_file_whose_name_is_no_utf8_is_sent(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_an_unknown_layout_is_described_with_the_way_out(tmp_path: Path) -> None
         runs_of(path)
     readme = tmp_path / "notes.rst"
     readme.write_text("hello")
-    with pytest.raises(InvalidSource, match=r"it is no HDF5 file\. Supported: HDF5, frames \(.gwf\), segments"):
+    with pytest.raises(InvalidSource, match=r"it is not an HDF5 file\. Supported: HDF5, frames \(.gwf\), segments"):
         runs_of(readme)
 
 
@@ -110,8 +110,8 @@ def test_times_in_a_text_file_give_rate_and_start(tmp_path: Path, suffix: str, t
         ("a.csv", b"\xff\xfe\x00", "cannot be read: it is not text"),
         ("a.npy", b"hello", "is not an array in NumPy's format NPY"),
         ("a.npy", b"", "is empty"),
-        ("a.json", b'{"h":[1.0]}', "is no segment"),
-        ("a.ndjson", b"hello\nworld\n", "line 1 of .* is no segment"),
+        ("a.json", b'{"h":[1.0]}', "is not a segment"),
+        ("a.ndjson", b"hello\nworld\n", "line 1 of .* is not a segment"),
     ],
 )
 def test_what_is_wrong_in_an_array_or_a_segment_is_said(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -143,4 +143,4 @@ def test_a_line_that_is_no_segment_is_reported_and_the_others_are_read(tmp_path:
     source = FileSource((path,))
     (run,) = source.runs()
     assert (run.t0, run.channel) == (100.0, "L1:A")
-    assert [line.partition(":")[0] for line in source.failures] == [f"line 1 of {path} is no segment"]
+    assert [line.partition(":")[0] for line in source.failures] == [f"line 1 of {path} is not a segment"]

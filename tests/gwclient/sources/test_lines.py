@@ -51,4 +51,4 @@ def test_a_line_beyond_the_limit_is_named_and_the_others_are_read(monkeypatch: p
     assert len(found[1]) < 2_000_000
     unread: list[str] = []
     assert len(list(pieces_of_lines(iter(found), Length(), unread))) == 2
-    assert unread == ["line 2 of standard input is no segment: it is longer than 1 MB"]
+    assert unread == ["line 2 of standard input is not a segment: it is longer than 1 MB"]
