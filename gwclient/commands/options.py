@@ -206,7 +206,8 @@ _PUSH_OPTIONS = (
     click.option("--segment-samples", type=click.IntRange(1, 2**20), help="The same in samples, instead of seconds."),
     click.option("--wait", is_flag=True, help="If the datastore is frozen, wait until it is open."),
     click.option(
-        "--poll", type=seconds(0.05, 3600), default=3.0, show_default=True, help="With --wait: the time between two tries."
+        "--poll", type=seconds(0.05, 3600), default=3.0, show_default=True,
+        help="With --wait: the time between two tries.",
     ),
     click.option("--restart", is_flag=True, help="Discard the cursor, and store all of it again."),
 )  # fmt: skip
