@@ -14,7 +14,7 @@ def for_programs(report: Report) -> dict[str, Any]:
     """Return the report as JSON types; spans are (start, stop) pairs in GPS seconds by channel."""
     return {
         "ending": report.ending,
-        "acknowledged": len(report.acknowledged),
+        "acknowledged": report.segments,
         "bytes": report.bytes,
         "spans": join_spans(report.acknowledged),
         "refused": [{**refusal.span._asdict(), "reason": refusal.reason} for refusal in report.refusals],
@@ -46,13 +46,13 @@ def for_people(report: Report, lost: Sequence[LeftOut] = ()) -> str:
 def done_text(report: Report, done: str) -> str:
     """Return in one line how many segments are done, and which spans they cover."""
     where = f": {_spans_text(report.acknowledged)}" if report.acknowledged else ""
-    return f"{_count(len(report.acknowledged))} ({report.bytes} bytes) {done}{where}"
+    return f"{_count(report.segments)} ({report.bytes} bytes) {done}{where}"
 
 
 def failure_text(report: Report) -> str:
     """Return in one line why a push did not end COMPLETE, and what was not acknowledged."""
     lost = [refusal.span for refusal in report.refusals] + report.unsent
-    done = len(report.acknowledged)
+    done = report.segments
     not_sent = f"; not acknowledged: {_spans_text(lost)}" if lost else ""
     if report.error is not None:
         reason = str(report.error)

@@ -99,13 +99,12 @@ def simulate(
     with closing(Progress(sys.stderr, source.seconds, quiet=connection.as_json)) as progress:
 
         def on_written(piece: Piece, size: int) -> None:
-            report.acknowledged.append(piece.span)
-            report.bytes += size
+            report.note_acknowledged(piece.span, size)
             progress.acknowledged(piece)
 
         write_batch(out, in_time_order(runs, options.length, lambda _: None), on_written)
     write_file(out / "glitches.json", truth_text)
-    written = {"written": len(report.acknowledged), "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
+    written = {"written": report.segments, "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
     words = f"{done_text(report, f'written to {out}')}\nthe truth is in {out / 'glitches.json'}"
     connection.print_answer({**written, "folder": str(out)}, words)
 
