@@ -1,4 +1,4 @@
-"""The report of a push: as text for people, as one JSON object for programs."""
+"""The report of a push, as text and as one JSON object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,29 +10,30 @@ from gwclient.strain import LeftOut, Span, gps_text, join_spans
 _MOST_SHOWN = 20
 
 
-def for_programs(report: Report, skipped: Sequence[LeftOut]) -> dict[str, Any]:
-    """Return the account as JSON types; spans are (start, stop) pairs in GPS seconds by channel."""
+def for_programs(report: Report) -> dict[str, Any]:
+    """Return the report as JSON types; spans are (start, stop) pairs in GPS seconds by channel."""
     return {
         "ending": report.ending,
-        "acknowledged": len(report.acknowledged),
+        "acknowledged": report.segments,
         "bytes": report.bytes,
         "spans": join_spans(report.acknowledged),
         "refused": [{**refusal.span._asdict(), "reason": refusal.reason} for refusal in report.refusals],
         "unsent": len(report.unsent),
         "unsent_spans": join_spans(report.unsent),
         "before": len(report.before),
-        "skipped_spans": join_spans(each.span for each in skipped),
+        "skipped_spans": join_spans(each.span for each in report.left_out),
         "unread": report.unread,
-        "left_out": [{**each.span._asdict(), "reason": each.reason} for each in skipped],
+        "left_out": [{**each.span._asdict(), "reason": each.reason} for each in report.left_out],
         "error": None if report.ending is Ending.COMPLETE else failure_text(report),
     }
 
 
-def for_people(report: Report, skipped: Sequence[LeftOut]) -> str:
-    """Return the text: what was acknowledged, what was left out and why, and what could not be read, one line each."""
+def for_people(report: Report, lost: Sequence[LeftOut] = ()) -> str:
+    """Return the report as lines of text; spans that were `lost` are shown with those left out."""
     lines = [done_text(report, "acknowledged")]
     if report.before:
         lines.append(f"{_count(len(report.before))} acknowledged before: {_spans_text(report.before)}")
+    skipped = [*report.left_out, *lost]
     for reason in dict.fromkeys(each.reason for each in skipped):
         spans = [each.span for each in skipped if each.reason == reason]
         lines.append(f"left out, {reason}: {_spans_text(spans)}")
@@ -45,13 +46,13 @@ def for_people(report: Report, skipped: Sequence[LeftOut]) -> str:
 def done_text(report: Report, done: str) -> str:
     """Return in one line how many segments are done, and which spans they cover."""
     where = f": {_spans_text(report.acknowledged)}" if report.acknowledged else ""
-    return f"{_count(len(report.acknowledged))} ({report.bytes} bytes) {done}{where}"
+    return f"{_count(report.segments)} ({report.bytes} bytes) {done}{where}"
 
 
 def failure_text(report: Report) -> str:
     """Return in one line why a push did not end COMPLETE, and what was not acknowledged."""
     lost = [refusal.span for refusal in report.refusals] + report.unsent
-    done = len(report.acknowledged)
+    done = report.segments
     not_sent = f"; not acknowledged: {_spans_text(lost)}" if lost else ""
     if report.error is not None:
         reason = str(report.error)

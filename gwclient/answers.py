@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwclient.errors import UNREACHABLE, GatewayRefused, GatewayUnavailable, UnexpectedAnswer
 from gwwire.problems import Problem
 from gwwire.public import StreamAnswer
 
@@ -16,6 +16,10 @@ Answer = TypeVar("Answer")
 _TRANSIENT = frozenset({408, 429, 502, 503, 504})
 #: Transient statuses that also say that the request was not carried out.
 _UNTOUCHED = frozenset({429, 503})
+#: Statuses, and codes of problems, with which a service answers that does not have the route at all.
+_NO_ROUTE, _NO_ROUTE_CODES = frozenset({404, 405, 501}), frozenset({"", "not-found", "method-not-allowed"})
+#: The routes that every gateway has, also that of the original system.
+_EVERYWHERE = ("/stats", "/desc", "/dumpbuf", "/streamdata", "/train", "/cleanbuf")
 #: Problems with a transient status that do not pass soon: a daily quota lasts until midnight.
 _FINAL = frozenset({"quota-exceeded"})
 
@@ -56,7 +60,7 @@ def decode_line(line: bytes, request: str, source: str) -> LineAnswer:
         return decode_answer(line, StreamAnswer, source)
     except UnexpectedAnswer:
         if problem := decode_problem(line):
-            return error_of(request, problem.status, problem)
+            return error_of(request, problem.status, problem, source=source)
         raise
 
 
@@ -68,20 +72,37 @@ def decode_problem(body: bytes) -> Problem | None:
         return None
 
 
-def error_of(
-    request: str, status: int, problem: Problem | None, *, reason: str = "", retry_after: float | None = None
+def error_of(  # noqa: PLR0913 (parts of an answer)
+    request: str,
+    status: int,
+    problem: Problem | None,
+    *,
+    source: str,
+    reason: str = "",
+    retry_after: float | None = None,
 ) -> GatewayRefused | GatewayUnavailable:
     """Return the error for a status other than 200: GatewayUnavailable if a retry may succeed.
 
     `request` is method and path, as `POST /streamdata`; `reason` is the HTTP reason, for an answer without a problem
-    document; `retry_after` is in s.
+    document; `retry_after` is in s; `source` is the address of the service, for one that is no gateway.
     """
     code = problem.code if problem else ""
     detail = (problem.detail or problem.title if problem else reason) or "no reason given"
-    message = f"{request} answered {status}: {detail}"
+    answered = f"{request} answered {status}"
     if status in _TRANSIENT and code not in _FINAL:
-        return GatewayUnavailable(message, retry_after=retry_after, seen=status not in _UNTOUCHED)
-    return GatewayRefused(message, status=status, code=code, field=problem.field if problem else None)
+        return GatewayUnavailable(f"{answered}: {detail}", retry_after=retry_after, seen=status not in _UNTOUCHED)
+    absent = status in _NO_ROUTE and code in _NO_ROUTE_CODES
+    no_gateway = absent and request.endswith(_EVERYWHERE)
+    if not absent:
+        message = f"{answered}: {detail}"
+    elif no_gateway:
+        message = f"no gateway answers at {source}: {answered}; `gwclient doctor` shows which service does"
+    else:
+        message = f"{answered}: {source} has no such route; `gwclient doctor` shows which service it is"
+    refused = GatewayRefused(message, status=status, code=code, field=problem.field if problem else None)
+    if no_gateway:
+        refused.exit_code = UNREACHABLE
+    return refused
 
 
 def parse_retry_after(header: str) -> float | None:

@@ -14,9 +14,10 @@ from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
 from gwclient.commands.options import Debugging, unquoted
 from gwclient.commands.orders import claim, clean, release, thaw, train
-from gwclient.commands.push import push_command, simulate
+from gwclient.commands.push import push_command
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
 from gwclient.commands.replay import replay
+from gwclient.commands.simulate import simulate
 from gwclient.commands.watch import watch
 from gwclient.errors import INTERRUPTED, USAGE, GwclientError
 from gwclient.output import checked_output, print_error
@@ -24,18 +25,18 @@ from gwclient.output import checked_output, print_error
 _EXIT_CODES = """\b
 Exit codes:
   0    everything was acknowledged, or answered
-  1    something was refused, not acknowledged, could not be read, or is not as asked for
-  2    the command, or the data it names, cannot be used
-  3    the gateway, or the source of the data, does not answer
-  4    a part of what was asked for could not be fetched; the rest was
-  5    the output cannot be written
+  1    something was refused, not acknowledged or not read, or is not as requested
+  2    the command or its data cannot be used
+  3    no gateway answers, or the source of the data does not
+  4    a part of the requested strain could not be fetched; the rest was
+  5    the output, a cursor or the spool cannot be written
   6    another user holds the frozen batch
   130  interrupted
 """
 
 
 class _Group(click.Group):
-    """The group of all commands; click's own ends without a word when the reader of the output has closed it."""
+    """The group of all commands; it reports output that cannot be written, which click does not."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with checked_output():
@@ -55,15 +56,16 @@ class _Group(click.Group):
 @click.version_option(version("glitchflow-datastore"), prog_name="gwclient")
 @click.pass_context
 def gwclient(context: click.Context) -> None:
-    """Push strain to a GlitchFlow gateway, and ask it questions.
+    """Send strain to a GlitchFlow datastore, get it back, and freeze batches for training.
 
-    Without a command, the window is taken from the environment: GWID (event), DTCID (detector), INF and SUP
+    Without a command, send the open data that the environment names: GWID (event), DTCID (detector), INF and SUP
     (seconds relative to the event's GPS time), SRV (gateway).
 
     \b
     Examples:
-      gwclient push --event GW150914 --detector L1 --start -4 --stop 4
-      gwclient simulate --detectors H1,L1 --seconds 64 --srv http://gateway:8000
+      gwclient push my-strain.h5
+      gwclient simulate --live --srv http://gateway:8000
+      gwclient get --channel L1:MY-STRAIN --start 1126259446 --stop 1126259478
       GWID=GW150914 DTCID=L1 INF=-4 SUP=4 SRV=http://gateway:8000 gwclient
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if context.invoked_subcommand is not None:
@@ -73,7 +75,7 @@ def gwclient(context: click.Context) -> None:
         click.echo(context.get_help())
         return
     if missing := [name for name, value in window.items() if not value]:
-        raise click.UsageError(f"the environment names a window, but not its {', '.join(missing)}")
+        raise click.UsageError(f"the environment names a window, but these are not set: {', '.join(missing)}")
     options = ("--event", "--detector", "--start", "--stop")
     words = [f"{option}={value}" for option, value in zip(options, window.values(), strict=True)]
     try:
@@ -100,7 +102,7 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"click cannot complete in {shell}")
-    # Its `source` would first look for the shell itself, to know its version; the script is the same.
+    # Its `source` also checks the version of the shell; the script is the same.
     made = kind(context.find_root().command, {}, "gwclient", "_GWCLIENT_COMPLETE")
     click.echo(made.source_template % made.source_vars())
 

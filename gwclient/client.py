@@ -88,7 +88,7 @@ class GlitchflowClient(GatewayConnection):
         return await self._with_retries(lambda: self._stream_many(bodies, headers, report)) if bodies else []
 
     async def ready(self) -> public.Health:
-        """Return whether segments can be stored if every tier answers, or raise GatewayUnavailable."""
+        """Return whether segments can be stored, or raise GatewayUnavailable if a tier does not answer."""
         return await self._ask("GET", "/readyz", public.Health)
 
     async def about(self) -> About:
@@ -103,7 +103,7 @@ class GlitchflowClient(GatewayConnection):
         return await self._with_retries(once)
 
     async def serves(self, path: str) -> bool:
-        """Return whether the service answers at a path; a web page and a refusal of the path are no answers."""
+        """Return whether the service answers at a path; a web page or a refusal of the path does not count."""
         async with self._request("GET", path) as response:
             await response.read()
             return response.status not in _NO_ROUTE and response.content_type != "text/html"

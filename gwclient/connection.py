@@ -41,7 +41,7 @@ class Retry:
     absent: int | None = None
 
     def delay(self, failures: int, asked: float | None) -> float:
-        """Return the s to wait after this number of failures; the last answer asked for `asked` s."""
+        """Return the s to wait after this number of failures; the last answer requested `asked` s."""
         backoff = min(self.longest, self.first * 2.0 ** (failures - 1))
         jittered = backoff * random.uniform(0.5, 1)  # noqa: S311 (spreads clients out, guards nothing)
         return max(jittered, min(asked or 0, self.obey))
@@ -202,6 +202,7 @@ async def response_error(response: aiohttp.ClientResponse) -> GatewayRefused | G
         f"{response.method} {response.url.path}",
         response.status,
         decode_problem(body) if response.content_type == PROBLEM_TYPE else None,
+        source=str(response.url.origin()),
         reason=response.reason or "",
         retry_after=parse_retry_after(response.headers.get("Retry-After", "")),
     )

@@ -18,7 +18,7 @@ from uuid import uuid4
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import CursorError, GatewayRefused, NoStateFolder
+from gwclient.errors import CursorError, GatewayRefused, NoStateFolder, unwritable
 from gwclient.groups import Sendable
 from gwclient.pieces import Length
 from gwclient.push import Listener
@@ -107,7 +107,7 @@ class Cursor:
         try:
             replace_file(self.path, msgspec.json.encode(self.state))
         except OSError as error:
-            raise CursorError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise unwritable(self.path, error, otherwise=CursorError) from error
         self._saved = time.monotonic()
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ GwclientError
 ├── OutputError
 └── NotAsExpected
     ├── Incomplete
-    └── HeldByAnother
+    ├── HeldByAnother
+    └── PushFailed (in gwclient.push, with the report)
 """
 
 import errno
@@ -26,17 +27,17 @@ NOT_ACKNOWLEDGED, USAGE, UNREACHABLE, INCOMPLETE, OUTPUT, HELD, INTERRUPTED = 1,
 
 
 class GwclientError(Exception):
-    """The client could not do what it was asked to; the message is one line for people."""
+    """The base class of all errors of the client; the message is one line."""
 
     exit_code = UNREACHABLE
 
 
 class GatewayError(GwclientError):
-    """The request failed, by the gateway's fault or by its own."""
+    """A request failed."""
 
 
 class GatewayUnavailable(GatewayError):
-    """The gateway does not answer, or says that it cannot do so now: worth a retry.
+    """The gateway does not answer, or cannot serve the request now; a retry may succeed.
 
     `retry_after` is the s to wait that the gateway asks for, or None; `seen`: the request may have been executed;
     `connected`: there was a connection.
@@ -110,13 +111,13 @@ class OutputError(GwclientError):
 
 
 class NotAsExpected(GwclientError):
-    """The gateway's answer is valid, but its state or data are not what was asked for."""
+    """The gateway's answer is valid, but its state or data are not as requested."""
 
     exit_code = NOT_ACKNOWLEDGED
 
 
 class Incomplete(NotAsExpected):
-    """A part of what was asked for could not be fetched; the rest was."""
+    """A part of the requested strain could not be fetched, or is missing."""
 
     exit_code = INCOMPLETE
 
@@ -132,9 +133,11 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
-def unwritable(path: Path | str, error: OSError, what: str = "written") -> GwclientError:
-    """Return the exception for an output file or folder that cannot be written."""
-    kind = OutputError if is_disk_full(error) else FolderError
+def unwritable(
+    path: Path | str, error: OSError, what: str = "written", otherwise: type[GwclientError] = FolderError
+) -> GwclientError:
+    """Return the exception for a file or folder that cannot be written: OutputError if the disk is full."""
+    kind = OutputError if is_disk_full(error) else otherwise
     return kind(f"{path} cannot be {what}: {error.strerror or error}")
 
 

@@ -1,6 +1,6 @@
 """Glitches: short disturbances of one detector, as waveforms of a given signal-to-noise ratio.
 
-Three families that training sets tell apart:
+Three families that training sets distinguish:
 blip: a single short pulse over a wide band, here a Ricker wavelet (Cabero et al. 2019, CQG 36 155010);
 sine_gaussian: a ringing with quality factor Q (Chatterji et al. 2004, CQG 21 S1809);
 scattered_light: arches in the time-frequency plane, from stray light that returns from a swinging surface

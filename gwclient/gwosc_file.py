@@ -26,10 +26,10 @@ _TIMES, _SPACINGS = 1e10, (1e-9, 1e6)
 def check_times(stretch: Stretch) -> None:
     """Raise NotAsExpected if a file in this layout cannot describe when the stretch is."""
     if not max(abs(stretch.t0), abs(stretch.stop)) < _TIMES:
-        raise NotAsExpected(f"GPS {stretch.t0!r} is not within {_TIMES:g} s; --format ndjson has it")
+        raise NotAsExpected(f"GPS {stretch.t0!r} is not within {_TIMES:g} s; use --format ndjson")
     least, most = _SPACINGS
     if not least <= stretch.dt <= most:
-        raise NotAsExpected(f"dt {stretch.dt!r} is not within [{least:g}, {most:g}] s; --format ndjson has it")
+        raise NotAsExpected(f"dt {stretch.dt!r} is not within [{least:g}, {most:g}] s; use --format ndjson")
 
 
 def file_name(stretch: Stretch, taken: set[str]) -> str:
@@ -62,16 +62,16 @@ def writing(path: Path, stretch: Stretch) -> Iterator[tuple[Any, Callable[[], No
         raise unwritable(error.filename or path, error) from error
 
 
-def write_quality(strain: Any, stretch: Stretch, told: Sequence[Sequence[str]]) -> None:
+def write_quality(strain: Any, stretch: Stretch, quality: Sequence[Sequence[str]]) -> None:
     """Write the data-quality bits of a stretch, unless they are more than a mask of GWOSC's layout has.
 
-    A bit is set if all segments of that second have it. `told` has the names of the bits that each segment has.
+    A bit is set if all segments of that second have it. `quality` has the names of the bits of each segment.
     """
-    names = list(dict.fromkeys(name for of_segment in told for name in of_segment))
+    names = list(dict.fromkeys(name for of_segment in quality for name in of_segment))
     if len(names) > _MASK_BITS or stretch.seconds > _MASK_SECONDS:
         return
     mask = np.full(stretch.seconds, (1 << len(names)) - 1, dtype=np.uint32)
-    for placed, holding in zip(stretch.placed, told, strict=True):
+    for placed, holding in zip(stretch.placed, quality, strict=True):
         begin = stretch.t0 + placed.at * stretch.dt - stretch.start
         end = begin + (placed.last - placed.first) * stretch.dt
         mask[math.floor(begin) : math.ceil(end)] &= sum(1 << names.index(name) for name in holding)

@@ -1,7 +1,7 @@
 """Detector noise: published design sensitivities, and Gaussian noise of their shape."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,23 +68,27 @@ _KAGRA = Sensitivity("KAGRA (Manzotti & Dietz 2012, arXiv:1202.4031, Eq. 5)", 10
 SENSITIVITIES: Mapping[str, Sensitivity] = {"H1": _LIGO, "L1": _LIGO, "V1": _VIRGO, "K1": _KAGRA}
 
 
-def coloured_noise(sensitivity: Sensitivity, samples: int, rate: int, rng: np.random.Generator) -> Array:
-    """Draw Gaussian noise of the given sensitivity.
+def coloured_noise(sensitivity: Sensitivity, samples: int, rate: int, rng: np.random.Generator) -> Iterator[Array]:
+    """Yield Gaussian noise of the given sensitivity, shape [samples], each array the continuation of the one before.
 
     White noise is filtered with the zero-phase kernel whose gain is sqrt(S(f)·rate/2), for the one-sided PSD S and a
     rate in Hz, block by block (overlap-save): no seam, no period, and the noise of a shorter run is the beginning of
-    that of a longer one. The strain has shape [samples].
+    that of a longer one.
     """
     kernel = _colouring_kernel(sensitivity, rate)
     size = 4 * len(kernel)
     step = size - len(kernel) + 1
     gain = np.fft.rfft(kernel, size)
     white = rng.standard_normal(len(kernel) - 1)
-    noise = np.empty(math.ceil(samples / step) * step)
-    for block in noise.reshape(-1, step):
-        white = np.concatenate([white[-(len(kernel) - 1) :], rng.standard_normal(step)])
-        block[:] = np.fft.irfft(gain * np.fft.rfft(white), size)[len(kernel) - 1 :]
-    return noise[:samples]
+    left = np.empty(0)
+    while True:
+        blocks = [left]
+        for _ in range(math.ceil((samples - len(left)) / step)):
+            white = np.concatenate([white[-(len(kernel) - 1) :], rng.standard_normal(step)])
+            blocks.append(np.fft.irfft(gain * np.fft.rfft(white), size)[len(kernel) - 1 :])
+        noise = np.concatenate(blocks)
+        yield noise[:samples]
+        left = noise[samples:]
 
 
 def _colouring_kernel(sensitivity: Sensitivity, rate: int) -> Array:

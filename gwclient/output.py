@@ -46,7 +46,7 @@ def print_error(line: str) -> None:
 
 
 def _discard() -> None:
-    """Drop what is not written yet; Python would try again at exit, and fail with a traceback."""
+    """Drop unwritten output; Python would try to write it at exit, and fail with a traceback."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

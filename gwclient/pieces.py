@@ -80,12 +80,12 @@ def cut(run: Run, length: Length | float) -> Iterator[Piece]:
 
 def left_out(run: Run) -> list[LeftOut]:
     """Return the spans of a run that no segment covers, and why, in the order of time; they never overlap."""
-    told = np.zeros(len(run.strain), dtype=np.bool_)
+    seen = np.zeros(len(run.strain), dtype=np.bool_)
     found: list[Exclusion] = []
     not_finite = [Exclusion(*stretch, "no finite samples") for stretch in _stretches(~np.isfinite(run.strain))]
     for first, last, reason in (*run.exclusions, *not_finite):
-        found += [Exclusion(first + i, first + j, reason) for i, j in _stretches(~told[first:last])]
-        told[first:last] = True
+        found += [Exclusion(first + i, first + j, reason) for i, j in _stretches(~seen[first:last])]
+        seen[first:last] = True
     return [LeftOut(Span(run.channel, run.gps(i), run.gps(j)), reason) for i, j, reason in sorted(found)]
 
 

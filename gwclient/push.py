@@ -7,13 +7,15 @@ from enum import StrEnum
 
 from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient
-from gwclient.errors import GatewayRefused, GwclientError
+from gwclient.errors import GatewayRefused, GwclientError, NotAsExpected
 from gwclient.groups import MOST_IN_GROUP, Grouper, Parcel, Sendable
-from gwclient.strain import Span
+from gwclient.strain import LeftOut, Span, join_spans
 from gwwire.public import DatastoreState, StreamAnswer
 
 #: s between two reads of a live source that has nothing.
 _PAUSE_S = 0.02
+#: Segments after which a report joins its spans.
+_JOIN_AFTER = 100_000
 #: Statuses that concern one segment; others may still be accepted.
 _OF_ONE_SEGMENT = frozenset({400, 413, 422})
 
@@ -42,20 +44,39 @@ class Report:
     """The report of a push."""
 
     ending: Ending = Ending.COMPLETE  # only where every piece was acknowledged
-    acknowledged: list[Span] = field(default_factory=list)  # spans that the gateway stored, in no order
+    acknowledged: list[Span] = field(default_factory=list)  # spans that the gateway stored; of very many, some joined
+    segments: int = 0  # the number of segments that it stored
     bytes: int = 0  # the size of those segments as JSON
     refusals: list[Refusal] = field(default_factory=list)  # segments refused for good
     #: Spans not acknowledged for any other reason; those in flight at the end may still have been stored.
     unsent: list[Span] = field(default_factory=list)
     before: list[Span] = field(default_factory=list)  # acknowledged in an earlier push, and not sent again
     unread: list[str] = field(default_factory=list)  # what of the source could not be read, and why
+    left_out: list[LeftOut] = field(default_factory=list)  # spans that are not to be sent, and why
     error: GwclientError | None = None  # why it ended FAILED, or REFUSED before every piece was attempted
+
+    def note_acknowledged(self, span: Span, size: int) -> None:
+        """Add a segment of `size` bytes as JSON."""
+        self.segments += 1
+        self.bytes += size
+        self.acknowledged.append(span)
+        if self.segments % _JOIN_AFTER == 0:  # a live source has no end
+            joined = join_spans(self.acknowledged)
+            self.acknowledged = [Span(channel, *pair) for channel, pairs in joined.items() for pair in pairs]
 
     def note_unread(self, lines: Iterable[str]) -> None:
         """Add what of the source could not be read; a push that was COMPLETE is then PARTLY done."""
         self.unread.extend(lines)
         if self.unread and self.ending is Ending.COMPLETE:
             self.ending = Ending.PARTLY
+
+
+class PushFailed(NotAsExpected):
+    """Not everything was acknowledged; `report` says what was."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Listener:
@@ -214,8 +235,7 @@ class _Push:
 
     def _acknowledge(self, parcel: Parcel) -> None:
         self.on_their_way.discard(parcel)
-        self.report.acknowledged.append(parcel.piece.span)
-        self.report.bytes += len(parcel.body)
+        self.report.note_acknowledged(parcel.piece.span, len(parcel.body))
         self.listener.acknowledged(parcel.piece)
 
     def _refuse(self, parcel: Parcel, refusal: GatewayRefused) -> None:

@@ -88,6 +88,7 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
             listener=_Advancing(spool, pace, listener), stop=ending, salt=salt,
         )  # fmt: skip
         report.acknowledged += part.acknowledged
+        report.segments += part.segments
         report.refusals += part.refusals
         report.bytes += part.bytes
         if feeding.done():

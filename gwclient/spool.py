@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from gwclient.errors import SpoolError
+from gwclient.errors import SpoolError, unwritable
 from gwclient.groups import Sendable
 from gwclient.strain import Span
 from gwservice.atomic import locked, replace_file
@@ -44,7 +44,7 @@ class Spool:
             except BlockingIOError as error:
                 raise SpoolError(f"another process is using the spool {folder}") from error
             except OSError as error:
-                raise SpoolError(f"the spool {folder} cannot be used: {error.strerror}") from error
+                raise unwritable(f"the spool {folder}", error, "used", SpoolError) from error
             self._waiting = {each.number: each for each in map(_read, sorted(folder.glob("[0-9]*.json")))}
             self._lock = stack.pop_all()
         self._next = max(self._waiting, default=-1) + 1
@@ -67,7 +67,7 @@ class Spool:
         try:
             replace_file(path, body)
         except OSError as error:
-            raise SpoolError(f"{path} cannot be written: {error.strerror}") from error
+            raise unwritable(path, error, otherwise=SpoolError) from error
         self._waiting[self._next] = Spooled(piece.span, piece.samples, self._next, len(body), path)
         self._next += 1
         self.size += len(body)
@@ -102,7 +102,7 @@ def _read(path: Path) -> Spooled:
     except OSError as error:
         raise SpoolError(f"{path} in the spool cannot be read: {error.strerror}") from error
     except ProblemError as error:
-        raise SpoolError(f"{path} in the spool is no segment: {error.detail}") from error
+        raise SpoolError(f"{path} in the spool is not a segment: {error.detail}") from error
     n = len(segment.h)
     span = Span(segment.channel or "", segment.t0, stop_of(segment.t0, n, segment.dt))
     return Spooled(span, n, int(path.stem), len(body), path)

@@ -74,9 +74,9 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
             if current and (shared := round(min(max((current.stop - begin) / dt, 0), last - first))) > 0:
                 twin = any(each.record.sha256 == record.sha256 for each in current.placed[-2:])
                 reason = "stored twice" if twin else "overlaps another segment"
-                told = begin, stop_of(record.t0, first + shared, period)
-                dropped.append(LeftOut(Span(channel, *told), reason))
-                first, begin = first + shared, told[1]
+                overlap = begin, stop_of(record.t0, first + shared, period)
+                dropped.append(LeftOut(Span(channel, *overlap), reason))
+                first, begin = first + shared, overlap[1]
             if first == last:
                 continue
             if current is None or distance(current.stop, begin, dt) != 0:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.trio import ServiceDied, Trio, free_ports
 
-_MAX_SIZE = "15MB"
+_MAX_SIZE = "5MB"
 _PROGRAMS = Path(sys.executable).parent
 
 
@@ -68,15 +68,15 @@ def tell_the_story(trio: Trio) -> None:
     narrator = Narrator(trio.url)
     outcome = trio.home / "dataset"
     narrator.tell(f"The trio runs: gateway {trio.url}, a batch is complete from MAX_SIZE={_MAX_SIZE} on.")
-    narrator.tell("Push 64 s of simulated strain of two detectors, one segment a second.")
-    narrator.run("gwclient", "simulate", "--detectors", "H1,L1", "--seconds", "64", "--seed", "1")
+    narrator.tell("Push 24 s of simulated strain of two detectors, one segment a second.")
+    narrator.run("gwclient", "simulate", "--detectors", "H1,L1", "--seconds", "24", "--seed", "1")
     narrator.run("gwclient", "stats")
-    narrator.tell("Ask for a training batch: too small yet. Push 32 s more, ask again.")
+    narrator.tell("Ask for a training batch: too small yet. Push 8 s more, ask again.")
     narrator.run("gwclient", "train", "--user", "alice", "--token", "demo")
-    narrator.run("gwclient", "simulate", "--seconds", "32", "--t0", "1400000064")
+    narrator.run("gwclient", "simulate", "--seconds", "8", "--t0", "1400000024")
     narrator.run("gwclient", "train", "--user", "alice", "--token", "demo")
     narrator.tell("The batch holds still now: what is pushed is refused, and the client says so (status 1).")
-    narrator.run("gwclient", "simulate", "--detectors", "L1", "--seconds", "1", "--t0", "1400000096", expect=1)
+    narrator.run("gwclient", "simulate", "--detectors", "L1", "--seconds", "1", "--t0", "1400000032", expect=1)
     narrator.tell("Turn the sealed batch into spectrograms.")
     batch = str(trio.home / "datavar" / "data")
     narrator.run("python", "-m", "preproc", "run", "--data", batch, "--out", str(outcome), lines=6)

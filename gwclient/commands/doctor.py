@@ -44,7 +44,9 @@ class Finding(NamedTuple):
 @click.command
 @with_connection
 def doctor(connection: Connection) -> None:
-    """Check address, versions, authorization, clock and readiness of the gateway, and this machine's own side.
+    """Find out why something does not work.
+
+    Check address, versions, authorization, clock and readiness of the gateway, and the state of this machine.
 
     Example: gwclient doctor --srv gateway:8000
     """
@@ -92,7 +94,7 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
         if why:
             yield Finding("readiness", Verdict.WRONG, f"the buffer cannot store segments: {why}")
         else:
-            yield Finding("readiness", Verdict.OK, "every tier can do its work")
+            yield Finding("readiness", Verdict.OK, "every tier is ready")
     except GatewayError as error:
         yield Finding("readiness", Verdict.WRONG, str(error))
     try:
@@ -126,17 +128,17 @@ def _check_state_folder() -> Finding:
     return Finding("cursors", Verdict.OK, f"kept in {folder}")
 
 
-def _compare_versions(told: str) -> Finding:
+def _compare_versions(theirs: str) -> Finding:
     own = version("glitchflow-datastore")
-    if told == own:
-        return Finding("version", Verdict.OK, f"the gateway is {told} too")
-    return Finding("version", Verdict.NOTE, f"the gateway is {told}, this client {own}")
+    if theirs == own:
+        return Finding("version", Verdict.OK, f"the gateway is {theirs} too")
+    return Finding("version", Verdict.NOTE, f"the gateway is {theirs}, this client {own}")
 
 
-def _compare_clocks(told: float | None) -> Finding:
-    if told is None:
-        return Finding("clock", Verdict.NOTE, "the gateway does not tell the time")
-    apart = time.time() - told
+def _compare_clocks(theirs: float | None) -> Finding:
+    if theirs is None:
+        return Finding("clock", Verdict.NOTE, "the gateway sends no time")
+    apart = time.time() - theirs
     if abs(apart) <= _CLOCK_S:
         return Finding("clock", Verdict.OK, f"no more than {_CLOCK_S:g} s apart")
     ahead = "ahead of" if apart > 0 else "behind"
@@ -152,7 +154,7 @@ async def _ask_permission(client: GlitchflowClient) -> Finding:
     allowed = f"{who.name} may {', '.join(who.scopes)}" if who.name else "everybody may do everything"
     nobody = who.auth != "off" and who.name is None
     if nobody or "read" in who.scopes:
-        return await _ask_to_read(client, allowed)  # which tells nobody why
+        return await _ask_to_read(client, allowed)  # the answer to a caller without a key has the reason
     return Finding("authorization", Verdict.OK, allowed)
 
 

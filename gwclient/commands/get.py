@@ -1,60 +1,54 @@
 """`gwclient get`: fetch stored strain as HDF5 in GWOSC's layout, or as segments."""
 
-import asyncio
 import math
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import click
-import numpy as np
 from tqdm import tqdm
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, check_span, seconds, with_connection
 from gwclient.errors import (
     GatewayError,
-    GatewayUnavailable,
     Incomplete,
     NotAsExpected,
-    UnexpectedAnswer,
     unwritable,
 )
+from gwclient.fetch import Unreadable, decode_stored, fetch_bodies, fetch_stretch
 from gwclient.gwosc_file import check_times, file_name, write_quality, writing
 from gwclient.strain import LeftOut, Span
-from gwclient.stretches import Placed, Stretch, assemble, span_of
-from gwwire.problems import ProblemError
+from gwclient.stretches import Stretch, assemble, span_of
+from gwservice.atomic import replacing
 from gwwire.public import SegmentRecord
-from gwwire.segment import Segment, decode_segment
-
-#: Segments asked for at a time.
-_AHEAD = 8
+from gwwire.segment import Segment
 
 
 @click.command
 @click.argument("name", required=False)
-@click.option("--batch", help="The segments of this batch.")
-@click.option("--channel", help="Of this channel only, as L1:GWOSC-4KHZ_R1_STRAIN.")
-@click.option("--start", type=seconds(), help="GPS seconds: what comes before is not wanted.")
-@click.option("--stop", type=seconds(), help="GPS seconds: what comes from then on is not wanted.")
+@click.option("--batch", help="Strain of this batch.")
+@click.option("--channel", help="Strain of this channel, as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option("--start", type=seconds(), help="GPS seconds of the first sample.")
+@click.option("--stop", type=seconds(), help="GPS seconds of the end, which is not included.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(),
-    help="HDF5: the folder to write to. NDJSON: the file, - for standard output.  [default: the current folder, or -]",
+    help="HDF5: the folder for the files. NDJSON: the file, or - for standard output.  [default: this folder, or -]",
 )  # fmt: skip
 @click.option(
     "--format", "kind", type=click.Choice(["hdf5", "ndjson"]), default="hdf5", show_default=True,
-    help="A file for each stretch of a channel without a gap; or a segment a line, as they were stored.",
+    help="HDF5: one file for each stretch without a gap. NDJSON: one segment a line, as it was stored.",
 )  # fmt: skip
 @with_connection
 def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen: Any) -> None:
-    """Get stored strain back: one segment by its NAME, a span, or a whole batch.
+    """Get strain: a segment, a span or a batch.
 
-    Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 holds exactly the samples in
-    [--start, --stop); NDJSON whole segments that overlap it. What cannot be fetched, or cannot be described by a file
-    of GWOSC, is named, and the rest is fetched (exit code 4).
+    Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 has exactly the samples in
+    [--start, --stop), NDJSON the whole segments that overlap it. gwpy reads the HDF5 files (format="hdf5.gwosc").
+    What cannot be fetched, or described in GWOSC's layout, is named, and the rest is fetched (exit code 4).
 
     \b
     Examples:
@@ -64,7 +58,7 @@ def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = {option: value for option, value in chosen.items() if value is not None}
     if name and wanted:
-        raise click.UsageError("a NAME says all; leave out --batch, --channel, --start and --stop")
+        raise click.UsageError("a NAME selects one segment; leave out --batch, --channel, --start and --stop")
     if not (name or wanted):
         raise click.UsageError("name a segment, a --batch, a --channel, or a span")
     check_span(chosen["start"], chosen["stop"])
@@ -87,7 +81,7 @@ def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen
 
 async def _record(client: GlitchflowClient, name: str) -> SegmentRecord:
     body = await client.segment(name)
-    segment = _decode(name, body)
+    segment = decode_stored(name, body)
     return SegmentRecord(0, name, "", len(body), "", segment.channel, segment.t0, segment.dt, len(segment.h), "")
 
 
@@ -95,7 +89,7 @@ async def _write_lines(client: GlitchflowClient, names: Sequence[str], out: Path
     """Write the segments, one a line; return why some of them could not be fetched."""
     failed: list[str] = []
     with _open_lines(out) as file:
-        async for name, body in _bodies(client, names):
+        async for name, body in fetch_bodies(client, names):
             if isinstance(body, GatewayError):
                 if len(names) == 1:
                     raise body
@@ -105,14 +99,6 @@ async def _write_lines(client: GlitchflowClient, names: Sequence[str], out: Path
                 file.write(body + b"\n")
         file.flush()
     return failed
-
-
-class _Unreadable(Exception):
-    """A segment of a stretch cannot be fetched or decoded."""
-
-    def __init__(self, place: Placed, error: GatewayError) -> None:
-        super().__init__(f"{place.record.name}: {error}")
-        self.place = place
 
 
 @dataclass
@@ -144,7 +130,7 @@ class _Files:
                 except NotAsExpected as error:
                     failed.append(f"{span}: {error}")
                     left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), str(error)))
-                except _Unreadable as error:
+                except Unreadable as error:
                     failed.append(f"{name}: {error}")
                     left_out.append(LeftOut(span_of(error.place.record), str(error)))
                     # The segments before and after it are stretches of their own.
@@ -157,64 +143,32 @@ class _Files:
             f"left out, {reason}: {span.channel or 'no channel'} [{span.start!r}, {span.stop!r})"
             for span, reason in left_out
         ]
-        told = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
-        self.connection.print_answer({"files": files, "left_out": told}, "\n".join(words))
+        entries = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
+        self.connection.print_answer({"files": files, "left_out": entries}, "\n".join(words))
+        if files and not quiet:
+            click.echo('in Python: gwpy.timeseries.TimeSeries.read(FILE, format="hdf5.gwosc")', err=True)
         return failed
 
     async def _write_stretch(self, stretch: Stretch, on_written: Callable[[], object]) -> Path:
         path = self.out / file_name(stretch, self.taken)
         with writing(path, stretch) as (strain, check):
-            placed = iter(stretch.placed)
             quality: list[Sequence[str]] = []
-            async for name, body in _bodies(self.client, [each.record.name for each in stretch.placed]):
-                place = next(placed)
-                try:
-                    segment = _decode(name, body)
-                except GatewayError as error:
-                    raise _Unreadable(place, error) from error
-                quality += _quality_of(segment)
-                strain[place.at : place.at + place.last - place.first] = np.array(segment.h)[place.first : place.last]
-                check()
-                on_written()
+            async with aclosing(fetch_stretch(self.client, stretch)) as segments:
+                async for place, segment, samples in segments:
+                    quality += _quality_of(segment)
+                    strain[place.at : place.at + len(samples)] = samples
+                    check()
+                    on_written()
             if len(quality) == len(stretch.placed) and any(quality):
                 write_quality(strain, stretch, quality)
         self.taken.add(path.name.casefold())
         return path
 
 
-async def _bodies(client: GlitchflowClient, names: Sequence[str]) -> AsyncIterator[tuple[str, bytes | GatewayError]]:
-    """Fetch segments, several at a time, and yield their names and bodies, or the errors, in order.
-
-    Without a connection to the gateway, raise GatewayUnavailable.
-    """
-
-    async def fetch(name: str) -> bytes | GatewayError:
-        try:
-            return await client.segment(name)
-        except GatewayError as error:
-            if isinstance(error, GatewayUnavailable) and not error.connected:
-                raise
-            return error
-
-    for i in range(0, len(names), _AHEAD):
-        now = names[i : i + _AHEAD]
-        for name, body in zip(now, await asyncio.gather(*map(fetch, now)), strict=True):
-            yield name, body
-
-
 def _quality_of(segment: Segment) -> list[Sequence[str]]:
     """Return the names of a segment's data-quality bits in a list, which is empty if it names none."""
-    told = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
-    return [told] if isinstance(told, list) and all(isinstance(name, str) for name in told) else []
-
-
-def _decode(name: str, body: bytes | GatewayError) -> Segment:
-    if isinstance(body, GatewayError):
-        raise body
-    try:
-        return decode_segment(body)
-    except ProblemError as error:
-        raise UnexpectedAnswer(f"{name} is no segment: {error.detail}") from error
+    names = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
+    return [names] if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 @contextmanager
@@ -224,7 +178,12 @@ def _open_lines(out: Path) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         return
     try:
-        with out.open("wb") as file:
+        path = out.resolve()
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:  # a device or a pipe
+                yield file
+            return
+        with replacing(path, durable=False) as temporary, temporary.open("wb") as file:
             yield file
     except OSError as error:
         raise unwritable(out, error) from error

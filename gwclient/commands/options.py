@@ -19,7 +19,7 @@ from gwclient.pieces import Length
 Command = Callable[..., Any]
 T = TypeVar("T")
 
-#: How often a question is asked, in about a second, where there is no connection.
+#: Tries of a question without a connection; they take about a second.
 _ABSENT = 3
 
 _UNITS = {"": 1, "B": 1}
@@ -49,7 +49,7 @@ def detectors(value: str) -> tuple[str, ...]:
     named = tuple(part.strip() for part in value.split(","))
     for detector in named:
         if not re.fullmatch(r"[A-Z]\d", detector):
-            raise click.BadParameter(f"{detector!r} is no detector; they are named like H1, L1, V1")
+            raise click.BadParameter(f"{detector!r} is not a detector; detectors are named like H1, L1, V1")
     if len(set(named)) != len(named):
         raise click.BadParameter(f"{value!r} names a detector twice")
     return named
@@ -62,10 +62,10 @@ def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any],
         try:
             number = float(value)
         except ValueError:
-            raise click.BadParameter(f"{value!r} is no number") from None
+            raise click.BadParameter(f"{value!r} is not a number") from None
         if not math.isfinite(number) or not least <= number <= most:
             bounds = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
-            raise click.BadParameter(f"{value} is no number of seconds{bounds}")
+            raise click.BadParameter(f"{value} is not a number of seconds{bounds}")
         return number
 
     parse.__name__ = "seconds"
@@ -84,7 +84,7 @@ def bits(value: str) -> tuple[str, ...]:
     if named == ("NONE",):
         return ()
     if not all(re.fullmatch(r"\w+", bit) for bit in named):
-        raise click.BadParameter(f"{value!r} names no data-quality bits; they are named like DATA, CBC_CAT1")
+        raise click.BadParameter(f"{value!r} is not a list of data-quality bits; bits are named like DATA, CBC_CAT1")
     return named
 
 
@@ -93,7 +93,7 @@ def size(value: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
     number = float(match[1]) * _UNITS.get(match[2].upper(), math.nan) if match else math.nan
     if not math.isfinite(number):
-        raise click.BadParameter(f"{value!r} is no size; sizes are written like 500MB")
+        raise click.BadParameter(f"{value!r} is not a size; sizes are written like 500MB")
     return int(number)
 
 
@@ -117,7 +117,7 @@ class Connection:
     def client(self, on_retry: Callable[[str, float], None] | None = None) -> GlitchflowClient:
         """Return a client of the gateway, which is not open yet.
 
-        Without `on_retry`, each retry is shown on standard error, and it soon gives up where nothing answers.
+        Without `on_retry`, each retry is shown on standard error, and there are few tries without a connection.
         """
         try:
             key = read_api_key(self.key_file) if self.key_file else None
@@ -176,39 +176,40 @@ def _set_debugging(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 _CONNECTION_OPTIONS = (
     click.option(
         "--srv", type=url, envvar="SRV", default="http://127.0.0.1:8000", show_default=True, show_envvar=True,
-        help="The gateway; host:port will do.",
+        help="The address of the gateway; host:port is enough.",
     ),
     click.option(
         "--tries", type=click.IntRange(1, 100), default=Retry.tries,
-        help="How often to try what may pass before giving up."
-        f"  [default: {Retry.tries}; {_ABSENT} where a question finds no connection]",
+        help="How often to try after a temporary error."
+        f"  [default: {Retry.tries}; {_ABSENT} for a question without a connection]",
     ),
     click.option(
-        "--timeout", type=seconds(0.1, 3600), default=30.0, show_default=True, help="How long one try may take."
+        "--timeout", type=seconds(0.1, 3600), default=30.0, show_default=True, help="The timeout of one try."
     ),
     click.option(
         "--key-file", type=click.Path(dir_okay=False, path_type=Path), envvar="GLITCHFLOW_KEY_FILE", show_envvar=True,
-        help="A file with the API key, where the gateway asks for one.",
+        help="A file with the API key, if the gateway requires one.",
     ),
     click.option(
-        "--debug", is_flag=True, expose_value=False, callback=_set_debugging, help="Show where an error comes from."
+        "--debug", is_flag=True, expose_value=False, callback=_set_debugging, help="Show the traceback of an error."
     ),
-    click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object, for programs."),
+    click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object."),
 )  # fmt: skip
 
 _LENGTH = seconds(0.01, 64)
 _PUSH_OPTIONS = (
     click.option(
         "--concurrency", type=click.IntRange(1, 256), default=16, show_default=True,
-        help="Segments on their way at a time.",
+        help="Segments in flight.",
     ),
     click.option("--segment-seconds", type=_LENGTH, default=1.0, show_default=True, help="The length of a segment."),
     click.option("--segment-samples", type=click.IntRange(1, 2**20), help="The same in samples, instead of seconds."),
-    click.option("--wait", is_flag=True, help="While the datastore is frozen, wait and go on when it opens."),
+    click.option("--wait", is_flag=True, help="If the datastore is frozen, wait until it is open."),
     click.option(
-        "--poll", type=seconds(0.05, 3600), default=3.0, show_default=True, help="How often to ask with --wait."
+        "--poll", type=seconds(0.05, 3600), default=3.0, show_default=True,
+        help="With --wait: the time between two tries.",
     ),
-    click.option("--restart", is_flag=True, help="Forget what was acknowledged before, and send all of it again."),
+    click.option("--restart", is_flag=True, help="Discard the cursor, and store all of it again."),
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Commands that change a batch: `train`, `thaw`, `clean`, `claim`, `release`."""
 
-import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,20 +9,27 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import HeldByAnother, NotAsExpected, unwritable, why_unread
+from gwclient.freeze import is_held_by, until_frozen
 from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
 
-_user = click.option("--user", help="Who holds the batch; where the gateway asks for keys, the key's own name will do.")
+_user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
 
 
 @click.command
 @_user
 @_token
-@click.option("--wait", is_flag=True, help="Ask again and again until the batch is frozen for this user.")
-@click.option("--poll", type=seconds(0.05, 3600), default=10.0, show_default=True, help="How often to ask with --wait.")
-@click.option("--deadline", type=seconds(0.05), help="With --wait: seconds after which to give up (exit code 1).")
+@click.option("--wait", is_flag=True, help="Repeat until the batch is frozen for this user.")
 @click.option(
-    "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the frozen batch's id to it."
+    "--poll", type=seconds(0.05, 3600), default=10.0, show_default=True, help="With --wait: the time between two tries."
+)
+@click.option(
+    "--deadline", type=seconds(0.05), help="With --wait: the time after which to give up (exit code 1, or 6)."
+)
+@click.option(
+    "--batch-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the id of the frozen batch to this file.",
 )
 @with_connection
 def train(  # noqa: PLR0913, PLR0917 (one for each option)
@@ -34,9 +41,9 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     batch_file: Path | None,
     connection: Connection,
 ) -> None:
-    """Freeze the current batch for training: FROZEN, or WAITING for more data.
+    """Freeze the current batch if it is large enough.
 
-    Exit code 6 says that another user holds it.
+    The answer is FROZEN, or WAITING for more data. If another user holds the batch, the exit code is 6.
 
     \b
     Examples:
@@ -46,7 +53,9 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
 
     async def work(client: GlitchflowClient) -> tuple[str, TrainFrozen | TrainWaiting]:
         own = user or await _own_name(client)
-        return own, await (_until_frozen(client, own, token, poll, deadline) if wait else client.train(own, token))
+        if not wait:
+            return own, await client.train(own, token)
+        return own, await until_frozen(client, own, token, poll, deadline, partial(click.echo, err=True))
 
     own, answer = connection.call(work)
     if isinstance(answer, TrainWaiting):
@@ -54,12 +63,12 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         return
     holder = f", held by {answer.holder}" if answer.holder else ""
     words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
-    if not _is_held_by(answer, own):
+    if not is_held_by(answer, own):
         connection.print_answer(answer, words)
         raise HeldByAnother(f"{answer.holder} holds the batch, not {own}")
     if batch_file:
         if not answer.batch:
-            raise NotAsExpected("the gateway does not tell which batch is frozen")
+            raise NotAsExpected("the gateway does not name the frozen batch")
         try:
             batch_file.write_text(f"{answer.batch}\n")
         except OSError as error:
@@ -67,37 +76,11 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
     connection.print_answer(answer, words)
 
 
-def _is_held_by(answer: TrainFrozen, user: str) -> bool:
-    return answer.holder in {user, ""}  # an earlier gateway does not tell the holder
-
-
 async def _own_name(client: GlitchflowClient) -> str:
     name = (await client.whoami()).name
     if name is None:
-        raise click.UsageError("--user is needed: the gateway does not know by a key who you are")
+        raise click.UsageError("--user is required: there is no API key with a name")
     return name
-
-
-async def _until_frozen(
-    client: GlitchflowClient, user: str, token: str, poll: float, deadline: float | None
-) -> TrainFrozen:
-    began = time.monotonic()
-    told = ""
-    while True:
-        answer = await client.train(user, token)
-        problem: type[NotAsExpected]
-        if isinstance(answer, TrainWaiting):
-            why, problem = "the batch is not complete yet", NotAsExpected
-        elif _is_held_by(answer, user):
-            return answer
-        else:
-            why, problem = f"{answer.holder} holds the batch", HeldByAnother
-        if deadline is not None and time.monotonic() - began + poll > deadline:
-            raise problem(f"{why}, and the deadline of {deadline:g} s is over")
-        if why != told:
-            told = why
-            click.echo(f"{why}; asking every {poll:g} s", err=True)
-        await asyncio.sleep(poll)
 
 
 @click.command
@@ -105,7 +88,7 @@ async def _until_frozen(
 @_token
 @with_connection
 def thaw(user: str | None, token: str, connection: Connection) -> None:
-    """Open the frozen batch again, for its holder; nothing is archived.
+    """Open the frozen batch again; only its holder may.
 
     Example: gwclient thaw --user ada --token s3cret
     """
@@ -118,10 +101,12 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
 
 
 @click.command
-@click.option("--message", default="cleaned by gwclient", show_default=True, help="Goes with the order.")
-@click.option("--batch", help="Archive this batch only, not a later one.")
+@click.option("--message", default="cleaned by gwclient", show_default=True, help="A message for the log.")
+@click.option("--batch", help="Archive this batch, and no other.")
 @click.option(
-    "--batch-file", type=click.Path(dir_okay=False, path_type=Path), help="The same, as `train --batch-file` wrote it."
+    "--batch-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Read the batch id from this file, which `train --batch-file` wrote.",
 )
 @with_connection
 def clean(message: str, batch: str | None, batch_file: Path | None, connection: Connection) -> None:
@@ -131,7 +116,7 @@ def clean(message: str, batch: str | None, batch_file: Path | None, connection: 
     """
     if batch_file is not None:
         if batch:
-            raise click.UsageError("--batch and --batch-file say the same; leave one out")
+            raise click.UsageError("--batch and --batch-file exclude each other")
         batch = _read_batch(batch_file)
     answer = connection.call(lambda client: client.clean(message, batch))
     connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
@@ -149,11 +134,13 @@ def _read_batch(path: Path) -> str:
 
 @click.command
 @click.argument("batch")
-@click.option("--worker", required=True, help="Who works on it.")
-@click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="For how many seconds.")
+@click.option("--worker", required=True, help="The name of the worker.")
+@click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="Seconds.")
 @with_connection
 def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
-    """Claim a frozen batch, so that no other worker processes it; claiming it again renews the lease.
+    """Claim a frozen batch for one worker.
+
+    No other worker can claim it until the lease ends; claiming it again renews the lease.
 
     Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
     """
@@ -163,7 +150,7 @@ def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
 
 @click.command
 @click.argument("batch")
-@click.option("--worker", required=True, help="Who has worked on it.")
+@click.option("--worker", required=True, help="The name of the worker.")
 @with_connection
 def release(batch: str, worker: str, connection: Connection) -> None:
     """Release a claimed batch.
@@ -177,4 +164,4 @@ def release(batch: str, worker: str, connection: Connection) -> None:
 def _claim_text(claim: Claim) -> str:
     if claim.worker is None or claim.expires is None:
         return f"{claim.batch} is not claimed"
-    return f"{claim.batch} is {claim.worker}'s for {max(0.0, claim.expires - time.time()):.0f} s"
+    return f"{claim.batch} is claimed by {claim.worker} for {max(0.0, claim.expires - time.time()):.0f} s"

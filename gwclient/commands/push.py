@@ -1,19 +1,18 @@
-"""`gwclient push` and `gwclient simulate`: strain to the gateway."""
+"""`gwclient push`: recorded strain to the gateway."""
 
 import math
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from glob import glob
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from gwclient.account import done_text
 from gwclient.client import Retry
 from gwclient.commands.options import (
     Connection,
@@ -26,53 +25,61 @@ from gwclient.commands.options import (
 )
 from gwclient.commands.transfer import send_live, send_source
 from gwclient.errors import InvalidSource
-from gwclient.folder import prepare_folder, write_batch, write_file
-from gwclient.pieces import Piece, in_time_order
-from gwclient.progress import Progress
-from gwclient.push import Report
+from gwclient.sources.arrays import Grid, is_array
 from gwclient.sources.download import Downloads
 from gwclient.sources.file import FileSource, strain_files
 from gwclient.sources.gwosc import event_detectors, event_gps, open_data
 from gwclient.sources.lines import pieces_of_lines, read_lines
-from gwclient.sources.simulate import SimulatedSource
-from gwclient.strain import Run, gps_text, join_spans
+from gwclient.strain import Run, gps_text
 from gwwire.spans import gaps
 
-#: Seconds before and after an event's GPS time that are pushed by default.
-_EVENT_WINDOW = (-4.0, 4.0)
+#: Seconds before and after an event's GPS time that are pushed by default: what GWOSC's files of 32 s have around each.
+_EVENT_WINDOW = (-16.0, 15.0)
+_GWOSC_RATES = (4096.0, 16384.0)
+#: Metadata files beside the segments of a batch.
+_BESIDE = frozenset({"MANIFEST.json", "glitches.json"})
 
 
 @dataclass(frozen=True)
 class _Wanted:
+    """The strain to push, as the options name it."""
+
+    sources: tuple[str, ...]
     event: str | None
     gps: tuple[float, float] | None
-    detector: tuple[str, ...] | None
-    rate: str | None
-    files: tuple[Path, ...]
-    folder: Path | None
     stdin: bool
+    detector: tuple[str, ...] | None
     channels: tuple[str, ...]
+    rate: float | None
+    t0: float | None
     bits: tuple[str, ...] | None
     start: float | None
     stop: float | None
 
     def __post_init__(self) -> None:
-        named = [self.event is not None, self.gps is not None, bool(self.files), self.folder is not None, self.stdin]
-        if sum(named) != 1:
-            raise click.UsageError("name one of --event, --gps, --file, --folder and --stdin")
-        if not self.open_data and (self.detector or self.rate):
-            raise click.UsageError("--detector and --rate go with --event and --gps; a file says itself what it holds")
-        if not (self.files or self.folder) and self.channels:
-            raise click.UsageError("--channel goes with --file and --folder")
-        if self.stdin and self.bits is not None:
-            raise click.UsageError("segments on standard input have no data-quality bits for --dq to choose from")
-        if (self.gps or self.stdin) and (self.start is not None or self.stop is not None):
-            raise click.UsageError("--start and --stop go with --event, --file and --folder")
+        if sum([self.event is not None, self.gps is not None, bool(self.sources), self.stdin]) != 1:
+            raise click.UsageError("name files or folders, or one of --event, --gps and --stdin")
+        if not self.open_data and self.detector:
+            raise click.UsageError("--detector applies to --event and --gps; files are chosen by --channel")
+        if self.open_data and self.rate not in {None, *_GWOSC_RATES}:
+            raise click.UsageError(f"--rate {self.rate:g}: GWOSC has open data at 4096 and 16384 Hz")
+        if not self.sources:
+            self._refuse("files", channel=self.channels, t0=self.t0)
+        if self.stdin:
+            self._refuse("files and open data", rate=self.rate, dq=self.bits)
+        if self.gps or self.stdin:
+            self._refuse("--event and files", start=self.start, stop=self.stop)
         if self.gps and not self.detector:
             raise click.UsageError("--gps needs a --detector, as H1,L1")
         start, stop = self.window
         if not start < stop:
             raise click.UsageError(self._reversed(gps_text(start), gps_text(stop)))
+
+    @staticmethod
+    def _refuse(where: str, **options: Any) -> None:
+        for name, value in options.items():
+            if value not in {None, ()}:
+                raise click.UsageError(f"--{name} applies to {where} only")
 
     def _reversed(self, start: str, stop: str) -> str:
         if self.gps:
@@ -97,54 +104,65 @@ class _Wanted:
 
 
 @click.command("push")
+@click.argument("sources", nargs=-1, metavar="[FILE|FOLDER]...")
 @click.option("--event", help="Fetch open data around this event from GWOSC.")
 @click.option("--gps", nargs=2, type=seconds(), metavar="START STOP", help="Fetch open data of this GPS interval.")
+@click.option("--file", "files", multiple=True, help="The same as FILE; may be repeated.")
+@click.option("--folder", help="The same as FOLDER.")
+@click.option("--stdin", is_flag=True, help="Send the segments on standard input, one JSON object a line.")
 @click.option(
-    "--detector", type=detectors, metavar="H1,L1",
-    help="Of open data: one or more, as H1,L1.  [default: all of the event]",
-)  # fmt: skip
-@click.option("--rate", type=click.Choice(["4096", "16384"]), help="Of open data: samples per second.  [default: 4096]")
-@click.option(
-    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Read a strain file: GWOSC's HDF5, or frames (.gwf); may be given several times.",
-)  # fmt: skip
-@click.option(
-    "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Read the strain files of a folder that are named OBS-TYPE-GPSSTART-DURATION.",
-)  # fmt: skip
-@click.option("--stdin", is_flag=True, help="Send the segments that come on standard input, one JSON object a line.")
+    "--detector", type=detectors, metavar="H1,L1", help="Open data: these detectors.  [default: all of the event]"
+)
 @click.option(
     "--channel", "channels", multiple=True,
-    help="Of frames: a channel or pattern, as L1:*STRAIN; may be given several times.  [default: what is strain]",
+    help="Files: a channel or pattern, as L1:*STRAIN; may be repeated. NPY and CSV: the name of the channel."
+    "  [default: all; of frames those with strain]",
 )  # fmt: skip
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True),
+    help="Samples per second, of NPY and CSV, or of open data (4096, 16384).  [open data: 4096]",
+)  # fmt: skip
+@click.option("--t0", type=seconds(), help="NPY and CSV: GPS seconds of the first sample.")
 @click.option(
     "--dq", "bits", type=bits,
     help="Data-quality bits that have to be set, as DATA,CBC_CAT1; none: take all.  [default: DATA]",
 )  # fmt: skip
 @click.option(
-    "--start", type=seconds(), help="With --event: seconds relative to its GPS time (-4). With files: GPS seconds."
+    "--start", type=seconds(), help="Files: GPS seconds. --event: seconds relative to its GPS time.  [event: -16]"
 )
-@click.option("--stop", type=seconds(), help="The same for the end, which is not included (4).")
+@click.option("--stop", type=seconds(), help="The end, which is not included.  [event: 15]")
 @with_push_options
 @with_connection
-def push_command(options: PushOptions, connection: Connection, **chosen: Any) -> None:
-    """Push recorded strain: open data, files, a folder of files, or segments from standard input.
+def push_command(
+    sources: tuple[str, ...],
+    files: tuple[str, ...],
+    folder: str | None,
+    options: PushOptions,
+    connection: Connection,
+    **chosen: Any,
+) -> None:
+    """Push files, folders or open data.
+
+    A FILE is HDF5 as GWOSC, gwpy or `gwclient get` write it, frames (.gwf), segments (.json, .ndjson), or an array
+    (.npy, .csv, .txt) with --rate, --t0 and --channel. Of a FOLDER, the files named OBS-TYPE-GPSSTART-DURATION are
+    pushed, and the segments of a batch. Open data come from GWOSC, segments also from standard input.
 
     \b
     Examples:
+      gwclient push H-H1_LOSC_4_V2-1126259446-32.hdf5 L-L1_LOSC_4_V2-1126259446-32.hdf5
+      gwclient push strain.npy --rate 4096 --t0 1126259446 --channel L1:MY-STRAIN
+      gwclient push frames/ --channel 'L1:*STRAIN' --start 1126259458 --stop 1126259466 --wait
       gwclient push --event GW150914
       gwclient push --event GW150914 --detector L1 --start -4 --stop 4 --dq DATA,CBC_CAT1
       gwclient push --gps 1126259446 1126259478 --detector H1,L1
-      gwclient push --file H-H1_LOSC_4_V2-1126259446-32.hdf5 --file L-L1_LOSC_4_V2-1126259446-32.hdf5
-      gwclient push --folder frames/ --channel 'L1:*STRAIN' --start 1126259458 --stop 1126259466 --wait
       gwclient push --stdin < segments.ndjson
 
-    Samples that are not finite, or fail the data-quality bits, are left out, and told with their GPS spans. What was
-    acknowledged is kept in a cursor file (under XDG_STATE_HOME): run the same command again after an interruption, and
-    only what is missing is sent. A segment whose answer was lost is sent again under the same key, by which the gateway
-    stores it once.
+    Samples that are not finite, or fail the data-quality bits, are left out and reported with their GPS spans. A cursor
+    file (under XDG_STATE_HOME) records what was acknowledged: after an interruption, run the same command again, and
+    only the rest is sent. A segment whose answer was lost is sent again under the same key, and stored once.
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
-    wanted = _Wanted(**chosen)
+    named = (*sources, *files, *([folder] if folder else []))
+    wanted = _Wanted(named, **chosen)
     if wanted.stdin:
         if sys.stdin is None:
             raise InvalidSource("standard input cannot be read: it is closed")
@@ -185,70 +203,43 @@ def _print_shortage(source: FileSource, runs: Sequence[Run]) -> None:
 
 
 def _files(wanted: _Wanted) -> FileSource:
-    paths, name = wanted.files, ""
-    if wanted.folder:
-        found, unnamed = strain_files(wanted.folder, *wanted.window)
-        if unnamed:
-            some = f"{unnamed[0]} and {len(unnamed) - 1} more" if len(unnamed) > 1 else unnamed[0]
-            click.echo(f"left out, not named as OBS-TYPE-GPSSTART-DURATION: {some}", err=True)
-        paths, name = tuple(found), f"folder {wanted.folder.resolve()}"
-    return FileSource(paths, *wanted.window, wanted.bits, wanted.channels, name=name)
+    paths: list[Path] = []
+    folders: list[Path] = []
+    unnamed: list[str] = []
+    for path in chain.from_iterable(map(_expanded, wanted.sources)):
+        if path.is_dir():
+            found, without_span = strain_files(path, *wanted.window)
+            folders.append(path)
+            paths += found
+            unnamed += without_span
+        elif path.name not in _BESIDE:
+            paths.append(path)
+    if unnamed:
+        some = f"{unnamed[0]} and {len(unnamed) - 1} more" if len(unnamed) > 1 else unnamed[0]
+        click.echo(f"left out, not named as OBS-TYPE-GPSSTART-DURATION: {some}", err=True)
+    _check_arrays(wanted, paths)
+    of_folders = len(folders) == len(wanted.sources)
+    name = ", ".join(f"folder {path}" for path in sorted(each.resolve() for each in folders)) if of_folders else ""
+    grid = Grid(wanted.rate, wanted.t0)
+    return FileSource(tuple(paths), *wanted.window, wanted.bits, wanted.channels, name=name, grid=grid)
 
 
-@click.command
-@click.option(
-    "--detectors", type=detectors, metavar="H1,L1", default="H1,L1", show_default=True, help="Of H1, L1, V1, K1."
-)
-@click.option(
-    "--seconds", "duration", type=seconds(0.1, 4096), default=64.0, show_default=True, help="Of each detector."
-)
-@click.option("--rate", type=click.IntRange(1024, 16384), default=4096, show_default=True, help="Samples per second.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed and t0, same strain.")
-@click.option("--t0", type=click.IntRange(0, 10**10), default=1_400_000_000, show_default=True, help="GPS seconds.")
-@click.option(
-    "--glitch-rate", type=click.FloatRange(0, 10), default=0.1, show_default=True,
-    help="Mean number of injected glitches per second and detector.",
-)  # fmt: skip
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path),
-    help="Write a batch folder, with the truth in glitches.json, and send nothing.",
-)  # fmt: skip
-@click.option("--truth", type=click.Path(dir_okay=False, path_type=Path), help="Write the truth to this file.")
-@with_push_options
-@with_connection
-def simulate(
-    out: Path | None, truth: Path | None, options: PushOptions, connection: Connection, **parameters: Any
-) -> None:
-    """Push simulated strain: noise of the detectors' design sensitivity with injected glitches.
+def _expanded(source: str) -> list[Path]:
+    """Return the path, or the paths that match a pattern which the shell did not expand."""
+    if os.path.lexists(source):
+        return [Path(source)]
+    if found := sorted(glob(source, recursive=True)):  # noqa: PTH207 (a Path takes no absolute pattern)
+        return [Path(each) for each in found]
+    raise click.UsageError(f"{source!r}: no such file or folder")
 
-    Blips, sine-Gaussians and scattered-light arches fall at random times; each segment's meta names those in it.
 
-    \b
-    Examples:
-      gwclient simulate --detectors H1,L1 --seconds 64 --rate 4096 --seed 1
-      gwclient simulate --detectors H1,L1,V1 --t0 1400000064 --truth glitches.json --wait
-      gwclient simulate --seconds 32 --out batch/
-    """  # noqa: D301 (see above)
-    source = SimulatedSource(**parameters)
-    if out is not None:
-        prepare_folder(out)
-    runs = list(source.runs())
-    telling = msgspec.json.format(msgspec.json.encode(source.truth(runs)))
-    if truth is not None:
-        write_file(truth, telling)
-    if out is None:
-        send_source(source, iter(runs), options, connection)
-        return
-    report = Report()
-    with closing(Progress(sys.stderr, source.seconds, quiet=connection.as_json)) as progress:
-
-        def on_written(piece: Piece, size: int) -> None:
-            report.acknowledged.append(piece.span)
-            report.bytes += size
-            progress.acknowledged(piece)
-
-        write_batch(out, in_time_order(runs, options.length, lambda _: None), on_written)
-    write_file(out / "glitches.json", telling)
-    written = {"written": len(report.acknowledged), "bytes": report.bytes, "spans": join_spans(report.acknowledged)}
-    words = f"{done_text(report, f'written to {out}')}\nthe truth is in {out / 'glitches.json'}"
-    connection.print_answer({**written, "folder": str(out)}, words)
+def _check_arrays(wanted: _Wanted, paths: Sequence[Path]) -> None:
+    """Raise UsageError if --rate and --t0 are given for files that have their own, or describe several files."""
+    arrays = [path for path in paths if is_array(path)]
+    if len(arrays) > 1:
+        raise click.UsageError("--rate, --t0 and --channel describe one file; push NPY and CSV files one by one")
+    if arrays and (len(paths) > 1 or not wanted.channels):
+        one = "push it alone" if len(paths) > 1 else "name it with --channel, as L1:MY-STRAIN"
+        raise click.UsageError(f"{arrays[0]} does not name its channel; {one}")
+    if not arrays and (wanted.rate is not None or wanted.t0 is not None):
+        raise click.UsageError(f"--rate and --t0 apply to NPY and CSV files; {paths[0]} has its own times")

@@ -17,7 +17,7 @@ from gwwire.spans import stop_of
 @click.command
 @with_connection
 def stats(connection: Connection) -> None:
-    """Show how many segments and bytes the current batch has.
+    """Count the segments and bytes of the batch.
 
     Example: gwclient stats --json
     """
@@ -28,7 +28,7 @@ def stats(connection: Connection) -> None:
 @click.command
 @with_connection
 def desc(connection: Connection) -> None:
-    """Show the datastore's state, OPERATIONAL or FROZEN.
+    """Show the state, OPERATIONAL or FROZEN.
 
     Example: gwclient desc --srv gateway:8000
     """
@@ -39,7 +39,7 @@ def desc(connection: Connection) -> None:
 @click.command("list")
 @with_connection
 def list_command(connection: Connection) -> None:
-    """List the files of the current batch, one per line.
+    """List the files of the current batch.
 
     Example: gwclient list
     """
@@ -51,7 +51,7 @@ def list_command(connection: Connection) -> None:
 @click.command
 @with_connection
 def batches(connection: Connection) -> None:
-    """List all batches, the oldest first, one per line.
+    """List all batches, the oldest first.
 
     Example: gwclient batches
     """
@@ -75,7 +75,9 @@ def batch(batch: str, connection: Connection) -> None:
 @click.argument("batch")
 @with_connection
 def manifest(batch: str, connection: Connection) -> None:
-    """List the files of a sealed batch in the format of sha256sum: the SHA-256 and the name, sorted by name.
+    """List the files of a sealed batch.
+
+    The format is that of sha256sum: the SHA-256 and the name, sorted by name.
 
     Example: gwclient manifest b1795224029597668971 --json
     """
@@ -85,15 +87,17 @@ def manifest(batch: str, connection: Connection) -> None:
 
 
 @click.command
-@click.option("--batch", help="Of this batch only.")
-@click.option("--channel", help="Of this channel only, as L1:GWOSC-4KHZ_R1_STRAIN.")
-@click.option("--start", type=seconds(), help="GPS seconds: those that end after it.")
-@click.option("--stop", type=seconds(), help="GPS seconds: those that begin before it.")
+@click.option("--batch", help="Segments of this batch.")
+@click.option("--channel", help="Segments of this channel, as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option("--start", type=seconds(), help="GPS seconds; segments that end after it.")
+@click.option("--stop", type=seconds(), help="GPS seconds; segments that begin before it.")
 @with_connection
 def segments(
     batch: str | None, channel: str | None, start: float | None, stop: float | None, connection: Connection
 ) -> None:
-    """List stored segments in the order they were stored, one per line; with --json, one JSON object per line.
+    """List stored segments.
+
+    They come in the order they were stored, one per line; with --json, one JSON object per line.
 
     Example: gwclient segments --channel L1:GWOSC-4KHZ_R1_STRAIN --start 1126259446 --stop 1126259478
     """
@@ -114,13 +118,18 @@ def segments(
 @click.command
 @click.argument("batch")
 @click.option(
-    "--poll", type=seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look how far it is."
+    "--poll",
+    type=seconds(0.05, 3600),
+    default=2.0,
+    show_default=True,
+    help="The time between two requests for the progress.",
 )
 @with_connection
 def verify(batch: str, poll: float, connection: Connection) -> None:
-    """Compare an archived batch with its manifest, and wait for the result (exit code 1: it is damaged).
+    """Compare an archived batch with its manifest.
 
-    It goes on at the datastore when this is interrupted, and asking again while it does begins nothing anew.
+    Wait for the result; exit code 1 means that the batch is damaged. The comparison runs in the datastore, also after
+    an interruption of this command; the same command waits for it again.
 
     Example: gwclient verify b1795224029597668971
     """

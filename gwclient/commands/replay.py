@@ -26,21 +26,23 @@ from gwclient.sources.file import FileSource
 from gwclient.spool import Spool
 from gwclient.strain import LeftOut, Span, join_spans
 
-#: s between two looks at the lag.
+#: s between two updates of the lag.
 _LOOK_S = 1.0
 _LOOK_IN_A_LOG_S = 5.0
 
 
 @click.command
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rate", type=seconds(0.01, 1000), default=1.0, show_default=True, help="Seconds of strain in a second.")
-@click.option("--channel", "channels", multiple=True, help="Of frames: a channel or pattern; may be repeated.")
+@click.option(
+    "--rate", type=seconds(0.01, 1000), default=1.0, show_default=True, help="Seconds of strain sent in a second."
+)
+@click.option("--channel", "channels", multiple=True, help="A channel or pattern; may be repeated.")
 @click.option("--dq", type=bits, help="Data-quality bits that have to be set; none: take all.  [default: DATA]")
 @click.option(
     "--spool", "folder", type=click.Path(file_okay=False, path_type=Path),
     help="The folder where segments wait.  [default: one for these files, under XDG_STATE_HOME]",
 )  # fmt: skip
-@click.option("--spool-size", type=size, default="1GB", show_default=True, help="How much may wait there.")
+@click.option("--spool-size", type=size, default="1GB", show_default=True, help="The size limit of the spool.")
 @with_push_options
 @with_connection
 def replay(  # noqa: PLR0913, PLR0917 (one for each option)
@@ -53,11 +55,11 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
     options: PushOptions,
     connection: Connection,
 ) -> None:
-    """Send strain files as a detector would: a second of strain of every channel each second.
+    """Send strain files at the detector's pace.
 
-    While the datastore is frozen or away, segments wait in a bounded spool on the disk; they are sent when it is back.
-    Only what comes about while the spool is full is dropped, and told (exit code 1). Run the same command again after
-    an interruption, and it goes on: first with what waits in the spool.
+    A second of strain of every channel is sent each second. While the datastore is frozen or does not answer, segments
+    wait in a bounded spool on the disk. Segments that are due while the spool is full are dropped and reported (exit
+    code 1). After an interruption, run the same command again: it continues with the segments in the spool.
 
     \b
     Examples:
@@ -106,21 +108,21 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
         report = send(connection, source.seconds, work)
     report.before = acknowledged_before
     report.note_unread(source.failures)
-    skipped += source.gaps
+    report.left_out = skipped + source.gaps
     lost = [LeftOut(span, "the spool was full") for span in pace.dropped]
     more = {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}
-    print_report(report, skipped, connection, lost=lost, more=more)
+    print_report(report, connection, lost=lost, more=more)
     if pace.dropped:
         click.echo(f"gwclient: the spool was full: {len(pace.dropped)} segments were dropped", err=True)
         sys.exit(NOT_ACKNOWLEDGED)
 
 
 async def _show_lag(progress: Progress, pace: Pace, spool: Spool, *, quiet: bool) -> None:
-    told = time.monotonic()
+    shown = time.monotonic()
     while True:
         await asyncio.sleep(_LOOK_S)
         words = f"lag {pace.lag:.1f} s, {len(spool)} segments ({spool.size / 1e6:.1f} MB) in the spool"
-        if progress.note(words) or quiet or time.monotonic() - told < _LOOK_IN_A_LOG_S:
+        if progress.note(words) or quiet or time.monotonic() - shown < _LOOK_IN_A_LOG_S:
             continue
-        told = time.monotonic()
+        shown = time.monotonic()
         progress.say(words)

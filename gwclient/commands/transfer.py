@@ -29,7 +29,7 @@ from gwclient.strain import LeftOut, Run
 def send_source(
     source: FileSource | SimulatedSource, runs: Iterable[Run], options: PushOptions, connection: Connection
 ) -> None:
-    """Push what is missing of a source, print the report, and exit with its exit code."""
+    """Push the rest of a source, print the report, and exit with its exit code."""
     skipped: list[LeftOut] = []
     with cursor_of(source.identity, options, connection) as cursor:
 
@@ -51,14 +51,15 @@ def send_source(
             )  # fmt: skip
 
         report = send(connection, source.seconds, work)
+    report.left_out += skipped
     if isinstance(source, FileSource):
-        skipped += source.gaps
+        report.left_out += source.gaps
         report.note_unread(source.failures)
-    print_report(report, skipped, connection)
+    print_report(report, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):
             return
-        raise InvalidSource("there was nothing to send: no sample is left")
+        raise InvalidSource("there is nothing to send: every sample is left out")
 
 
 def send_live(
@@ -66,8 +67,10 @@ def send_live(
 ) -> None:
     """Push segments as they arrive, print the report, and exit with its exit code.
 
-    `unread` gets a line for each segment that could not be read.
+    `unread` gets a line for each segment that could not be read. There is no cursor.
     """
+    if options.restart:
+        raise click.UsageError("--restart does not apply: no cursor is kept of segments that are sent as they arrive")
 
     async def work(client: GlitchflowClient, progress: Progress) -> Report:
         return await push(
@@ -77,7 +80,7 @@ def send_live(
 
     report = send(connection, None, work)
     report.note_unread(unread)
-    print_report(report, [], connection)
+    print_report(report, connection)
 
 
 def send(
@@ -104,7 +107,8 @@ def cursor_of(identity: str, options: PushOptions, connection: Connection) -> It
             cursor = Cursor.open(state_folder(os.environ), identity, **fixed)
         except NoStateFolder as error:
             click.echo(
-                f"{error}; after an interruption all would be sent again. XDG_STATE_HOME names another", err=True
+                f"{error}; after an interruption everything would be sent again. XDG_STATE_HOME sets another folder",
+                err=True,
             )
             cursor = Cursor.open(Path(stack.enter_context(TemporaryDirectory())), identity, **fixed)
         stack.callback(cursor.close)
@@ -120,7 +124,7 @@ def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:
         stop.set()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(each)
-        say("stopping; what is on its way may still arrive")
+        say("stopping; segments in flight may still arrive")
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, interrupt)
@@ -129,7 +133,6 @@ def stop_on_signal(say: Callable[[str], None]) -> asyncio.Event:
 
 def print_report(
     report: Report,
-    skipped: Sequence[LeftOut],
     connection: Connection,
     *,
     lost: Sequence[LeftOut] = (),
@@ -137,9 +140,9 @@ def print_report(
 ) -> None:
     """Print a report, and exit with its exit code unless it ended COMPLETE.
 
-    Spans that were `skipped` or `lost` are shown with the reason; the JSON object has no `lost`, but `more` members.
+    Spans that were `lost` are shown with the reason; the JSON object has `more` members instead.
     """
-    connection.print_answer({**for_programs(report, skipped), **(more or {})}, for_people(report, [*skipped, *lost]))
+    connection.print_answer({**for_programs(report), **(more or {})}, for_people(report, lost))
     if report.ending is not Ending.COMPLETE:
         click.echo(f"gwclient: {failure_text(report)}", err=True)
         if report.ending is Ending.INTERRUPTED:

@@ -66,8 +66,8 @@ async def _look(
         rates["segments_per_s"] = (stats.n_itm - last[1].n_itm) / passed
         rates["bytes_per_s"] = (stats.buff_size - last[1].buff_size) / passed
     if connection.as_json:
-        told = {"time": time.time(), "resp": state.resp, **msgspec.to_builtins(stats), **rates}
-        return msgspec.json.encode(told).decode(), (now, stats)
+        line = {"time": time.time(), "resp": state.resp, **msgspec.to_builtins(stats), **rates}
+        return msgspec.json.encode(line).decode(), (now, stats)
     speed = f", {rates['segments_per_s']:.1f} segments/s, {rates['bytes_per_s'] / 1e6:.2f} MB/s" if rates else ""
     words = f"{datetime.now(UTC):%H:%M:%SZ} {state.resp} {stats.n_itm} segments, {stats.buff_size / 1e6:.2f} MB{speed}"
     if full:

@@ -35,7 +35,7 @@ class Downloads:
     folder: Path
     retry: Retry
     timeout: float
-    tell: Callable[[str], None]  # is called with each line for people
+    say: Callable[[str], None]  # is called with each message
 
     def fetch(self, url: str) -> Path:
         """Return the file; fetch it if it is not in the cache. After an error the next call continues it."""
@@ -88,7 +88,7 @@ class Downloads:
                 if failures >= self.retry.tries:
                     raise SourceUnreachable(f"{failure} (after {failures} tries)") from failure
                 delay = self.retry.delay(failures, failure.retry_after)
-                self.tell(f"{failure}; trying again in {delay:.1f} s")
+                self.say(f"{failure}; trying again in {delay:.1f} s")
                 time.sleep(delay)
 
     def _fetch_rest(self, url: str, partial: Path, version: Path) -> None:
@@ -120,13 +120,13 @@ class Downloads:
             raise InvalidSource(f"{url} cannot be fetched: {one_line(error)}") from error
 
     def _copy(self, response: Any, file: IO[bytes]) -> None:
-        told = time.monotonic()
+        shown = time.monotonic()
         size = file.tell() + int(response.headers.get("Content-Length", 0))
         for chunk in response.iter_content(_CHUNK):
             file.write(chunk)
-            if time.monotonic() - told > _PAUSE_S:
-                told = time.monotonic()
-                self.tell(f"fetching {response.url}: {file.tell() / 1e6:.0f} of {size / 1e6:.0f} MB")
+            if time.monotonic() - shown > _PAUSE_S:
+                shown = time.monotonic()
+                self.say(f"fetching {response.url}: {file.tell() / 1e6:.0f} of {size / 1e6:.0f} MB")
 
 
 class _TryAgain(Exception):

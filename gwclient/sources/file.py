@@ -1,4 +1,4 @@
-"""Strain from files: GWOSC's HDF5 layout, and frames; files in a folder are found by their names."""
+"""Strain from files of all formats that can be read; files in a folder are found by their names."""
 
 import hashlib
 import math
@@ -14,8 +14,11 @@ from stat import S_ISREG
 import numpy as np
 
 from gwclient.errors import InvalidSource
+from gwclient.sources import segments
+from gwclient.sources.arrays import Grid, is_array, read_array
 from gwclient.sources.frames import read_frames
-from gwclient.sources.recording import Recording, read_hdf5
+from gwclient.sources.hdf5 import read_hdf5
+from gwclient.sources.recording import Recording
 from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, window_text
 from gwwire.spans import distance, first_sample, sampling
 
@@ -23,6 +26,8 @@ _FRAME_SUFFIX = ".gwf"
 _SUFFIXES = frozenset({".hdf5", ".h5", _FRAME_SUFFIX})
 #: After LIGO-T050017.
 _NAME = re.compile(r"[A-Z]+-[\w+#]+-(-?\d+)-(\d+)\.\w+")
+#: The name of a stored segment, in an archived batch or a simulated one.
+_SEGMENT = re.compile(r"gwb\d{19}\.json")
 
 
 def span_of_name(name: str) -> tuple[int, int] | None:
@@ -32,19 +37,24 @@ def span_of_name(name: str) -> tuple[int, int] | None:
 
 
 def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], list[str]]:
-    """Return the strain files in a folder tree that overlap [start, stop), and the names that have no span."""
+    """Return the strain files in a folder tree that overlap [start, stop), and the names that have no span.
+
+    Files of single segments are among them, whatever their spans are.
+    """
     try:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
+        there = sorted(folder.rglob("*"))
     except OSError as error:
         raise InvalidSource(f"{folder} cannot be read: {error.strerror}") from error
-    spans = [(span_of_name(path.name), path) for path in paths]
+    spans = [(span_of_name(path.name), path) for path in there if path.suffix in _SUFFIXES]
     unnamed = [path.name for span, path in spans if not span]
-    wanted = [(span[0], path) for span, path in spans if span and span[0] < stop and start < span[1]]
-    if not wanted:
+    wanted = sorted((span[0], path) for span, path in spans if span and span[0] < stop and start < span[1])
+    found = [path for _, path in wanted] + [path for path in there if _SEGMENT.fullmatch(path.name)]
+    if not found:
         raise InvalidSource(
-            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf{window_text(start, stop)}"
+            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf{window_text(start, stop)}, "
+            "and no segments"
         )
-    return [path for _, path in sorted(wanted)], unnamed
+    return found, unnamed
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class _Part:
     recording: Recording
     first: int
     last: int
-    told_before: Exclusion | None
+    seen_before: Exclusion | None
 
     @property
     def t0(self) -> float:
@@ -96,9 +106,10 @@ class FileSource:
     start: float = -math.inf  # GPS seconds; samples before it are left out
     stop: float = math.inf  # GPS seconds; samples from it on are left out
     bits: tuple[str, ...] | None = None  # data-quality bits that have to be set; None: DATA, if the file has it
-    channels: tuple[str, ...] = ()  # names or patterns of channels wanted from frames, which have many
+    channels: tuple[str, ...] = ()  # names or patterns of wanted channels; a file that names none gets the only name
     meta: tuple[tuple[str, str], ...] = ()  # metadata of all runs, as the event; part of the meta of each segment
     name: str = ""  # what its cursor is named after; by default the files' paths
+    grid: Grid = field(default_factory=Grid)  # the sampling of arrays, which do not have it
     #: One line for each file, or GPS span of one, that could not be read so far, with its path.
     failures: dict[str, Path] = field(default_factory=dict, init=False, compare=False)
 
@@ -114,13 +125,13 @@ class FileSource:
 
     @cached_property
     def gaps(self) -> list[LeftOut]:
-        """The spans in the window that are missing between the frames of a file."""
+        """The spans in the window that are missing between the frames, or segments, of a file."""
         found: list[LeftOut] = []
         for (path, channel), recordings in groupby(self._recordings, key=lambda each: (each[0].path, each[1].channel)):
             for (_, before), (_, after) in pairwise(recordings):
                 start, stop = max(before.gps(before.count), self.start), min(after.t0, self.stop)
                 if distance(start, stop, before.dt) > 0:
-                    found.append(LeftOut(Span(channel, start, stop), f"in no frame of {path.name}"))
+                    found.append(LeftOut(Span(channel, start, stop), f"missing in {path.name}"))
         return found
 
     def runs(self) -> Iterator[Run]:
@@ -163,7 +174,11 @@ class FileSource:
     def _read(self, path: Path) -> list[Recording]:
         if path.suffix == _FRAME_SUFFIX:
             return read_frames(path, self.channels, lambda line: self._fail(line, path))
-        return read_hdf5(path)
+        if path.suffix in segments.SUFFIXES:
+            return segments.read_segments(path, self.channels, lambda line: self._fail(line, path))
+        if is_array(path):
+            return read_array(path, self.grid, self.channels)
+        return read_hdf5(path, self.channels)
 
     def _fail(self, line: str, path: Path) -> None:
         self.failures[line] = path
@@ -182,24 +197,26 @@ class FileSource:
                 first, last, unread = map(recording.first_sample, (self.start, self.stop, covered))
                 covered = max(covered, recording.gps(last))
                 if unread < last:
-                    told = Exclusion(0, unread - first, "in another file too") if unread > first else None
-                    parts.append(_Part(file, recording, first, last, told))
+                    twice = Exclusion(0, unread - first, "in another file too") if unread > first else None
+                    parts.append(_Part(file, recording, first, last, twice))
         return sorted(parts, key=lambda part: part.t0)
 
     def _run(self, part: _Part) -> Run:
         recording = part.recording
         strain = recording.read(part.first, part.last)
-        exclusions = [] if part.told_before is None else [part.told_before]
+        exclusions = [] if part.seen_before is None else [part.seen_before]
         if recording.quality is not None:
             exclusions += vetoes(recording.quality, self._bits_of(recording), part.t0, recording.dt, len(strain))
         elif self.bits:
             raise InvalidSource(f"{recording.path} has no data-quality bits to choose from")
-        meta = {
-            "detector": recording.detector,
-            **dict(self.meta),
-            "source": recording.path.name.encode(errors="backslashreplace").decode(),
-            "source_sha256": part.file.sha256,
-        }
+        meta = recording.meta
+        if meta is None:
+            meta = {
+                "detector": recording.detector,
+                **dict(self.meta),
+                "source": recording.path.name.encode(errors="backslashreplace").decode(),
+                "source_sha256": part.file.sha256,
+            }
         part.file.check_unchanged()
         return Run(strain, part.t0, recording.dt, recording.channel, meta, (), tuple(exclusions), recording.quality)
 
@@ -240,5 +257,5 @@ def _stat(path: Path) -> tuple[int, int, int]:
     except OSError as error:
         raise InvalidSource(f"{path} cannot be read: {error.strerror}") from error
     if not S_ISREG(found.st_mode):
-        raise InvalidSource(f"{path} is no regular file")
+        raise InvalidSource(f"{path} is not a regular file")
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -6,7 +6,6 @@ Neither comes with the `client` extra alone: `frames` has gwframe.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import accumulate
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
-from gwclient.sources.recording import MOST_BITS, Recording, check_grid, check_readable
+from gwclient.sources.recording import MOST_BITS, Recording, check_grid, check_readable, choose
 from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
 
@@ -28,15 +27,15 @@ _STRAIN = re.compile(r"[A-Z]\d:\S*(STRAIN|[Hh]oft)\S*")
 _BIT = re.compile(r"\b(\d{1,2}):(\w+)")
 
 
-def read_frames(path: Path, channels: Sequence[str], tell: Callable[[str], object]) -> list[Recording]:
-    """Return the recordings of channels in a frame file, by names or shell patterns; by default what is strain.
+def read_frames(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+    """Return the recordings of channels in a frame file, by names or shell patterns, by default those of strain.
 
-    A gap between frames begins another recording. `tell` is called with a line for each frame without a channel.
-    Raises InvalidSource if it is no frame file, has none of the channels, or nothing here can read frames.
+    A gap between frames begins another recording. `report` is called with a line for each frame without a channel.
+    Raises InvalidSource if it is not a frame file, has none of the channels, or no library for frames is installed.
     """
     if not check_readable(path, _SIGNATURE):
         raise InvalidSource(f"{path} is not a frame file")
-    return _by_gwframe(path, channels, tell) if find_spec("gwframe") else _by_gwpy(path, channels)
+    return _by_gwframe(path, channels, report) if find_spec("gwframe") else _by_gwpy(path, channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +59,11 @@ class _Part:
         return on_grid and (before.names, before.dt, ends) == (after.names, after.dt, after.t0)
 
 
-def _by_gwframe(path: Path, channels: Sequence[str], tell: Callable[[str], object]) -> list[Recording]:
+def _by_gwframe(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
     inspect = import_module("gwframe").inspect
     try:
         file = inspect.get_info(path)
-        # Of several frames, one may lack a channel, and the details of none can be asked for.
+        # Details are not available if one of several frames lacks a channel.
         details = inspect.get_channel_details(path) if len(file.frames) == 1 else []
     except Exception as error:
         raise InvalidSource(f"{path} is a frame file, but truncated or damaged") from error
@@ -76,7 +75,7 @@ def _by_gwframe(path: Path, channels: Sequence[str], tell: Callable[[str], objec
             try:
                 part = _part(path, channel, frame, file.channels, single.get(channel))
             except InvalidSource as error:
-                tell(str(error))
+                report(str(error))
                 continue
             if parts and part.follows(parts[-1][-1]):
                 parts[-1].append(part)
@@ -97,7 +96,7 @@ def _part(path: Path, channel: str, frame: Any, names: Sequence[str], details: A
     if not (details and details.sample_rate) or round(frame.duration * details.sample_rate) != details.n_samples:
         series = load()
         t0, dt, count = series.start, series.dt, len(series.array)
-    else:  # what is in the only frame of a file may be much, and is read later
+    else:  # the only frame of a file may be large, and is read later
         t0, dt, count = frame.start, 1 / details.sample_rate, details.n_samples
     check_grid(where, t0, dt, ("the first sample", "the sample spacing"))
     if not count:
@@ -167,7 +166,7 @@ def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:
         chosen = _choose(path, get_channel_names(str(path)), channels)
         return [_as_recording(path, TimeSeries.read(str(path), name)) for name in chosen]
     except ImportError as error:
-        missing = f"{path}: to read frames takes gwframe, which the extra glitchflow-datastore[frames] has"
+        missing = f"{path}: reading frames requires gwframe; install the extra glitchflow-datastore[frames]"
         raise InvalidSource(missing) from error
     except InvalidSource:
         raise
@@ -184,11 +183,6 @@ def _as_recording(path: Path, series: Any) -> Recording:
 
 
 def _choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    if wanted:
-        chosen = [name for name in there if any(fnmatchcase(name, pattern) for pattern in wanted)]
-    else:
-        chosen = [name for name in there if _STRAIN.fullmatch(name)]
-    if not chosen:
-        some = ", ".join(sorted(there)[:5])
-        raise InvalidSource(f"{path} has none of the channels wanted; it has {len(there)}, as {some}")
-    return sorted(chosen)
+    if not wanted and (strain := sorted(name for name in there if _STRAIN.fullmatch(name))):
+        return strain
+    return choose(path, there, wanted)

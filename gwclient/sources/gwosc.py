@@ -62,7 +62,7 @@ def _urls(detector: str, start: float, stop: float, rate: int) -> list[str]:
 
     try:
         urls = ask("locate", "get_urls", detector, *window, sample_rate=rate)
-    except InvalidSource:  # gwosc answers nothing where a second is missing
+    except InvalidSource:  # gwosc finds nothing if a second is missing
         runs = ask("datasets", "find_datasets", detector, type="run", segment=window)
         of_runs = [ask("locate", "get_run_urls", run, detector, *window, sample_rate=rate) for run in runs]
         urls = list(chain.from_iterable(of_runs))

@@ -13,11 +13,17 @@ from gwwire.problems import ProblemError
 from gwwire.segment import validate_segment
 
 _CHUNK = 2**18
+#: Bytes in a line.
+MAX_LINE = 64_000_000
 
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
-    """Yield the lines of a file descriptor without their ends, and None while there is none; never block."""
+    """Yield the lines of a file descriptor without their ends, and None while there is none; never block.
+
+    A line of more than MAX_LINE bytes is cut off, some bytes after them.
+    """
     parts: list[bytes] = []  # of a line without an end so far; it may come in very many chunks
+    size = 0
     while True:
         ready, _, _ = select.select([descriptor], [], [], 0)
         if not ready:
@@ -31,37 +37,44 @@ def read_lines(descriptor: int) -> Iterator[bytes | None]:
         for end in ends:
             line = b"".join((*parts, end))
             parts.clear()
-            if line.strip():
-                yield line
-        parts.append(rest)
+            size = 0
+            yield line
+        if size <= MAX_LINE:
+            parts.append(rest)
+            size += len(rest)
         if not chunk:
-            if (line := b"".join(parts)).strip():
-                yield line
+            yield b"".join(parts)
             return
 
 
 def pieces_of_lines(lines: Iterator[bytes | None], length: Length, unread: list[str]) -> Iterator[Piece | None]:
     """Yield the segments in the lines, cut to `length`; raise InvalidSource if no line is a segment.
 
-    Lines that are no segment are left out; `unread` gets their numbers and reasons.
+    Other lines are left out; `unread` gets their numbers and reasons.
     """
-    number = 0
+    number = segments = 0
     for line in lines:
         if line is None:
             yield None
             continue
         number += 1
+        if not line.strip():
+            continue
+        segments += 1
         try:
-            run = _run_of(line)
+            run = run_of_line(line)
         except InvalidSource as error:
-            unread.append(f"line {number} of standard input is no segment: {error}")
+            unread.append(f"line {number} of standard input is not a segment: {error}")
             continue
         yield from cut(run, length)
-    if number and len(unread) == number:
-        raise InvalidSource(unread[0] + (f"; and {number - 1} more" if number > 1 else ""))
+    if segments and len(unread) == segments:
+        raise InvalidSource(unread[0] + (f"; and {segments - 1} more" if segments > 1 else ""))
 
 
-def _run_of(line: bytes) -> Run:
+def run_of_line(line: bytes) -> Run:
+    """Return the run that a segment's JSON describes, or raise InvalidSource."""
+    if len(line) > MAX_LINE:
+        raise InvalidSource(f"it is longer than {MAX_LINE // 10**6} MB")
     try:
         segment = validate_segment(line)
     except ProblemError as error:

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
 from gwclient.glitches import Glitch, draw, optimal_snr
@@ -54,7 +57,11 @@ class SimulatedSource:
 
     def runs(self) -> Iterator[Run]:
         """Return one run for each detector."""
-        return map(self._run, self.detectors)
+        return map(next, map(self._stream, self.detectors))
+
+    def endless_runs(self) -> Iterator[Run]:
+        """Yield one run for each detector, then the next of each, which continues it without a seam, and so on."""
+        return map(next, cycle([self._stream(detector) for detector in self.detectors]))
 
     def truth(self, runs: Sequence[Run]) -> Truth:
         """Return the truth about the runs of this source."""
@@ -62,20 +69,27 @@ class SimulatedSource:
         names = {detector: SENSITIVITIES[detector].name for detector in self.detectors}
         return Truth(self.seed, self.t0, self.duration, self.rate, self.glitch_rate, names, glitches)
 
-    def _run(self, detector: str) -> Run:
-        sensitivity = SENSITIVITIES[detector]
+    def _stream(self, detector: str) -> Iterator[Run]:
         entropy = [self.seed, int.from_bytes(detector.encode()), self.t0]
         for_noise, for_glitches = (
             np.random.Generator(np.random.PCG64(seed)) for seed in np.random.SeedSequence(entropy).spawn(2)
         )
-        strain = coloured_noise(sensitivity, round(self.duration * self.rate), self.rate, for_noise)
-        glitches = []
-        for centre, kind, snr, waveform in draw(for_glitches, self.glitch_rate, self.duration):
+        noise = coloured_noise(SENSITIVITIES[detector], round(self.duration * self.rate), self.rate, for_noise)
+        meta = {"detector": detector, "source": "simulation", "seed": self.seed}
+        for number, strain in enumerate(noise):
+            t0 = self.t0 + number * self.duration
+            glitches = tuple(self._inject(strain, t0, detector, for_glitches))
+            yield Run(strain, t0, 1 / self.rate, f"{detector}:SIM-STRAIN", meta, glitches)
+
+    def _inject(
+        self, strain: NDArray[np.floating[Any]], t0: float, detector: str, rng: np.random.Generator
+    ) -> Iterator[Glitch]:
+        """Add glitches to strain, shape [samples], that begins at t0 GPS seconds, and yield them."""
+        psd = SENSITIVITIES[detector].psd
+        for centre, kind, snr, waveform in draw(rng, self.glitch_rate, self.duration):
             half = waveform.duration / 2
             first = math.ceil((centre - half) * self.rate)
             last = min(math.ceil((centre + half) * self.rate), len(strain))
             shape = waveform.strain(np.arange(first, last) / self.rate - centre)
-            strain[first:last] += shape * (snr / optimal_snr(shape, self.rate, sensitivity.psd))
-            glitches.append(Glitch(kind, detector, self.t0 + centre, waveform.frequency, snr, waveform.duration))
-        meta = {"detector": detector, "source": "simulation", "seed": self.seed}
-        return Run(strain, float(self.t0), 1 / self.rate, f"{detector}:SIM-STRAIN", meta, tuple(glitches))
+            strain[first:last] += shape * (snr / optimal_snr(shape, self.rate, psd))
+            yield Glitch(kind, detector, t0 + centre, waveform.frequency, snr, waveform.duration)

@@ -37,7 +37,7 @@ async def ask_the_next_tier(url: str) -> None:
 
 async def download(url: str) -> None:
     with TemporaryDirectory() as folder:
-        downloads = Downloads(Path(folder), Retry(1, 0, 0), timeout=5, tell=print)
+        downloads = Downloads(Path(folder), Retry(1, 0, 0), timeout=5, say=print)
         await asyncio.to_thread(downloads.fetch, f"{url}/file.hdf5")
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ import pytest
 
 from gwclient.cli import gwclient as cli
 from gwclient.cli import main
+from gwwire.gps import gps_of_unix
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
 from tests.support.gateway import Answering, Slow, StandInGateway
@@ -96,12 +98,12 @@ def test_an_events_name_is_enough_for_all_its_detectors_to_arrive_bit_for_bit(ga
     with GwoscServer(OPEN_DATA) as gwosc:
         done = in_a_process("push", "--event", "GW150914", "--json", GWOSC_SERVER_URL=gwosc.url)
     assert done.code == 0, done.err
-    first = int(np.ceil((GW150914_GPS - 4 - 1126259446) * 4096))
+    first = int(np.ceil((GW150914_GPS - 16 - 1126259446) * 4096))
     for detector, path in (("H1", H1_FILE), ("L1", L1_FILE)):
         t0s, samples = received(gateway, detector)
-        assert t0s == [1126259446 + first / 4096 + second for second in range(8)]
-        assert same_bits(samples, strain_in(path)[first : first + 8 * 4096])
-    assert done.json["acknowledged"] == 16
+        assert t0s == [1126259446 + first / 4096 + second for second in range(31)]
+        assert same_bits(samples, strain_in(path)[first : first + 31 * 4096])
+    assert done.json["acknowledged"] == 62
     assert set(done.json["spans"]) == {"H1:GWOSC-4KHZ_R1_STRAIN", "L1:GWOSC-4KHZ_R1_STRAIN"}
     segment = decode_segment(gateway.bodies[0])
     path = {"H1": H1_FILE, "L1": L1_FILE}[str(segment.channel)[:2]]
@@ -113,6 +115,72 @@ def test_an_events_name_is_enough_for_all_its_detectors_to_arrive_bit_for_bit(ga
         "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "quality": ["DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_CAT2", "BURST_CAT3"],
     }
+
+
+def test_a_live_simulation_sends_at_the_detectors_pace_until_it_is_stopped(gateway: StandInGateway) -> None:
+    command = [sys.executable, "-m", "gwclient", "simulate", "--live", "--detectors", "H1,L1", "--rate", "1024"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while len(gateway.bodies) < 4 and process.poll() is None:
+            time.sleep(0.05)
+        now = gps_of_unix(time.time())
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode in {0, 130}, err
+    for detector in ("H1", "L1"):
+        t0s, samples = received(gateway, detector)
+        assert np.diff(t0s).tolist() == [1.0] * (len(t0s) - 1)
+        assert len(samples) == 1024 * len(t0s)
+        assert now - 4 < t0s[1] < now
+    assert f"{len(gateway.bodies)} segments" in out
+
+
+@pytest.mark.parametrize(
+    "option", [("--seconds", "4"), ("--t0", "0"), ("--out", "x"), ("--truth", "x"), ("--restart",)]
+)
+def test_what_a_live_simulation_cannot_do_is_refused(
+    gateway: StandInGateway, gwclient: Any, option: tuple[str, ...]
+) -> None:
+    done = gwclient("simulate", "--live", *option)
+    assert (done.code, done.err.startswith(f"gwclient: {option[0]} does not apply")) == (2, True)
+    assert not gateway.bodies
+
+
+def test_files_folders_and_patterns_are_named_without_an_option(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path
+) -> None:
+    assert gwclient(*SIMULATE, "--out", str(tmp_path / "batch")).code == 0
+    assert gwclient("push", str(tmp_path / "batch"), "--json").json["acknowledged"] == 16
+    assert gwclient("push", str(tmp_path / "b*" / "*.json"), "--json").json["acknowledged"] == 16
+    assert len(gateway.bodies) == 16  # the same segments, stored once
+    missing = gwclient("push", str(tmp_path / "x*.hdf5"))
+    assert (missing.code, missing.err) == (2, f"gwclient: '{tmp_path}/x*.hdf5': no such file or folder\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("batch", "--rate", "4096"), "--rate and --t0 apply to NPY and CSV files; .*gwb.*json has its own times"),
+        (("batch", "--detector", "H1"), "--detector applies to --event and --gps"),
+        (("a.npy", "--rate", "16", "--t0", "3"), "a.npy does not name its channel; name it with --channel"),
+        (("a.npy", "b.npy", "--channel", "L1:A"), "push NPY and CSV files one by one"),
+        (("a.npy", "batch", "--channel", "L1:A"), "a.npy does not name its channel; push it alone"),
+        (("--event", "GW150914", "--channel", "L1:A"), "--channel applies to files only"),
+        (("--event", "GW150914", "--t0", "3"), "--t0 applies to files only"),
+        (("--stdin", "--rate", "3"), "--rate applies to files and open data only"),
+        (("batch", "--stdin"), "name files or folders, or one of --event, --gps and --stdin"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("gateway")
+def test_options_that_do_not_fit_the_source_are_refused(
+    gwclient: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npy", "b.npy"):
+        np.save(name, np.zeros(16))
+    assert gwclient("simulate", "--seconds", "1", "--rate", "1024", "--out", "batch").code == 0
+    done = gwclient("push", *words)
+    assert done.code == 2
+    assert re.search(reason, done.err)
 
 
 @with_open_data
@@ -271,10 +339,10 @@ def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: S
     good, other = '{"h":[1e-21],"t":[100.0,0.25]}', '{"h":[2e-21],"t":[101.0,0.25]}'
     done = push_lines(f'{good}\n\n{{"h":[null],"t":[100.0,0.25]}}\nhello\n{other}')
     assert done.returncode == 1
-    assert "not read: line 2 of standard input is no segment: h[0]: expected" in done.stdout
-    assert "not read: line 3 of standard input is no segment: the body is not JSON" in done.stdout
+    assert "not read: line 3 of standard input is not a segment: h[0]: expected" in done.stdout
+    assert "not read: line 4 of standard input is not a segment: the body is not JSON" in done.stdout
     assert done.stderr.startswith(
-        "gwclient: not everything could be read: line 2 of standard input is no segment: h[0]"
+        "gwclient: not everything could be read: line 3 of standard input is not a segment: h[0]"
     )
     assert [body.decode() for body in gateway.bodies] == [good, other]
 
@@ -282,7 +350,7 @@ def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: S
 def test_where_no_line_is_a_segment_the_data_cannot_be_used(gateway: StandInGateway) -> None:
     done = push_lines("hello\nworld\n")
     assert done.returncode == 2
-    assert done.stderr.startswith("gwclient: line 1 of standard input is no segment")
+    assert done.stderr.startswith("gwclient: line 1 of standard input is not a segment")
     assert "and 1 more" in done.stderr
     assert not gateway.bodies
 
@@ -357,7 +425,7 @@ def test_what_of_a_folder_can_be_read_is_sent_and_the_rest_is_named(
     shutil.copy(H1_FILE, tmp_path)
     damaged = tmp_path / L1_FILE.name
     damaged.write_bytes(L1_FILE.read_bytes()[:500_000])
-    line = f"{damaged} is not a strain file in the layout of GWOSC: it is truncated, or still being written"
+    line = f"{damaged} is not a strain file: it is truncated, or still being written"
     push = ("push", "--folder", str(tmp_path))
     done = gwclient(*push)
     assert done.code == 1
@@ -736,7 +804,7 @@ def test_an_option_before_the_command_is_told_where_it_belongs(gwclient: Any) ->
     "arguments",
     [
         ("push",),
-        ("push", "--event", "GW150914", "--start", "5"),
+        ("push", "--event", "GW150914", "--start", "20"),
         ("push", "--event", "GW150914", "--detector", "L1", "--start", "4", "--stop", "-4"),
         ("push", "--event", "GW150914", "--detector", "Livingston", "--start", "-4", "--stop", "4"),
         ("push", "--event", "GW150914", "--detector", "L1,L1", "--start", "-4", "--stop", "4"),
@@ -800,8 +868,8 @@ def test_an_unreasonable_command_is_exit_code_2_with_one_line_and_sends_nothing(
             ("--gps", "1126259478", "1126259446.5", "--detector", "L1"),
             "--gps 1126259478 1126259446.5: the start is not before the stop",
         ),
-        (("--event", "GW150914", "--start", "5"), "--start 5 is not before the stop, which is 4 without --stop"),
-        (("--event", "GW150914", "--stop", "-5"), "--stop -5 is not after the start, which is -4 without --start"),
+        (("--event", "GW150914", "--start", "20"), "--start 20 is not before the stop, which is 15 without --stop"),
+        (("--event", "GW150914", "--stop", "-20"), "--stop -20 is not after the start, which is -16 without --start"),
         (
             ("--folder", ".", "--start", "1126259478.25", "--stop", "1126259446"),
             "--start 1126259478.25 is not before --stop 1126259446",
@@ -818,11 +886,11 @@ def test_a_window_that_ends_before_it_starts_is_named_as_it_was_written(
     ("setting", "value", "words"),
     [
         ("INF", "4", "INF 4 is not before SUP 4"),
-        ("INF", "soon", "Invalid value for 'INF': 'soon' is no number"),
+        ("INF", "soon", "Invalid value for 'INF': 'soon' is not a number"),
         (
             "DTCID",
             "Livingston",
-            "Invalid value for 'DTCID': 'Livingston' is no detector; they are named like H1, L1, V1",
+            "Invalid value for 'DTCID': 'Livingston' is not a detector; detectors are named like H1, L1, V1",
         ),
     ],
 )
@@ -848,7 +916,7 @@ def test_half_a_window_in_the_environment_names_the_other_half(
     monkeypatch.setenv("INF", "-4")
     done = gwclient()
     assert done.code == 2
-    assert done.err == "gwclient: the environment names a window, but not its DTCID, SUP\n"
+    assert done.err == "gwclient: the environment names a window, but these are not set: DTCID, SUP\n"
     assert not gateway.requests
 
 

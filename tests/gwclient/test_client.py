@@ -337,7 +337,7 @@ def test_a_refusal_without_a_problem_document_is_told_by_its_status() -> None:
         async with GlitchflowClient(url, retry=QUICK) as client:
             await client.stats()
 
-    with pytest.raises(GatewayRefused, match="GET /stats answered 404: Not Found"):
+    with pytest.raises(GatewayRefused, match=r"no gateway answers at http://127.0.0.1:\d+: GET /stats answered 404"):
         answering(handler, work)
 
 

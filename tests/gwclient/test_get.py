@@ -9,7 +9,7 @@ import h5py
 import pytest
 
 from gwclient.cli import main
-from gwclient.sources.recording import read_hdf5
+from gwclient.sources.hdf5 import read_hdf5
 from gwwire.gps import GPS_EPOCH
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
@@ -135,7 +135,7 @@ def test_times_that_no_file_can_describe_are_named_and_the_rest_is_fetched(
     assert len(json.loads(told)["files"]) == len(CHANNELS) + 6 + 2
     absurd = [each for each in json.loads(told)["left_out"] if each["channel"] == "H1:ABSURD"]
     assert sorted(each["start"] for each in absurd) == sorted(t0 for t0, _ in ABSURD)
-    assert all("--format ndjson has it" in each["reason"] for each in absurd)
+    assert all("use --format ndjson" in each["reason"] for each in absurd)
     assert error.splitlines()[-1].endswith(f" and {len(ABSURD)} more")
     code, told, _ = gwclient("get", "--channel", "H1:ABSURD", "--format", "ndjson")
     assert code == 0
@@ -150,6 +150,9 @@ def test_a_doctor_names_the_service_that_is_not_the_gateway(
     assert code == 3
     assert f"wrong address: {name}, not a gateway, answers at http://127.0.0.1:" in told
     assert "a gateway answers" not in told
+    code, _, error = gwclient("stats", srv=trio.services[tier].url)
+    assert code == 3
+    assert error.startswith(f"gwclient: no gateway answers at {trio.services[tier].url}: GET /stats answered 404; `gwc")
 
 
 def test_a_name_that_cannot_be_one_is_refused_in_plain_words(gwclient: Callable[..., Outcome]) -> None:

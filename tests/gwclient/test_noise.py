@@ -11,7 +11,7 @@ from gwclient.noise import SENSITIVITIES, coloured_noise
 @pytest.mark.parametrize("rate", [2048, 4096])
 def test_the_welch_psd_of_the_noise_is_the_design_sensitivity(detector: str, rate: int) -> None:
     sensitivity = SENSITIVITIES[detector]
-    noise = coloured_noise(sensitivity, 128 * rate, rate, np.random.default_rng(1))
+    noise = next(coloured_noise(sensitivity, 128 * rate, rate, np.random.default_rng(1)))
     frequency, measured = welch(noise, rate, "hann", 4 * rate)
     for low, high in [(10, 20), (20, 40), (40, 80), (80, 160), (160, 320), (320, 0.49 * rate)]:
         band = (frequency >= low) & (frequency < high)
@@ -50,11 +50,11 @@ def test_below_its_low_cut_a_sensitivity_is_flat_and_nowhere_zero() -> None:
 
 def test_the_noise_of_a_shorter_run_is_the_beginning_of_that_of_a_longer_one() -> None:
     ligo = SENSITIVITIES["H1"]
-    short, long = (coloured_noise(ligo, n, 1024, np.random.default_rng(5)) for n in (1000, 200_000))
+    short, long = (next(coloured_noise(ligo, n, 1024, np.random.default_rng(5))) for n in (1000, 200_000))
     assert np.array_equal(short, long[:1000])
 
 
 def test_noise_has_no_seam_between_the_blocks_it_is_made_in() -> None:
-    noise = coloured_noise(SENSITIVITIES["H1"], 100_000, 1024, np.random.default_rng(5))
+    noise = next(coloured_noise(SENSITIVITIES["H1"], 100_000, 1024, np.random.default_rng(5)))
     steps = np.abs(np.diff(noise))
     assert steps.max() < 6 * np.sqrt(np.mean(steps**2))

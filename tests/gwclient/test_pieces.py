@@ -180,7 +180,7 @@ def test_spans_that_touch_are_joined_for_each_channel() -> None:
     ],
 )
 def test_a_line_that_the_datastore_would_refuse_is_refused_before_it_is_cut(line: bytes, reason: str) -> None:
-    with pytest.raises(InvalidSource, match=f"line 1 of standard input is no segment: .*{reason}"):
+    with pytest.raises(InvalidSource, match=f"line 1 of standard input is not a segment: .*{reason}"):
         list(pieces_of_lines(iter([line]), Length(), []))
 
 

@@ -11,7 +11,7 @@ from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidSource
 from gwclient.groups import Sendable
 from gwclient.pieces import Piece, cut
 from gwclient.push import Ending, Listener, Report, push
-from gwclient.strain import Run, join_spans
+from gwclient.strain import Run, Span, join_spans
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
 from tests.support.gateway import Answering, Dropping, Fault, Slow, StandInGateway
@@ -359,3 +359,13 @@ def test_a_source_that_fails_halfway_does_not_hide_what_was_acknowledged(gateway
     assert report.ending is Ending.FAILED
     assert isinstance(report.error, InvalidSource)
     assert len(report.acknowledged) == len(gateway.bodies) == 4
+
+
+def test_the_report_of_an_endless_push_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gwclient.push._JOIN_AFTER", 10)
+    report = Report()
+    for second in range(1000):
+        report.note_acknowledged(Span("H1:A", second, second + 1), 5)
+    assert len(report.acknowledged) < 10
+    assert join_spans(report.acknowledged) == {"H1:A": [(0, 1000)]}
+    assert (report.segments, report.bytes) == (1000, 5000)

@@ -72,5 +72,5 @@ def test_a_spool_that_cannot_be_used_is_told(tmp_path: Path, open_spool: OpenSpo
     with pytest.raises(SpoolError, match="cannot be used"):
         open_spool(tmp_path / "file", 10**6)
     (tmp_path / "000000000000.json").write_text("{")
-    with pytest.raises(SpoolError, match="is no segment"):
+    with pytest.raises(SpoolError, match="is not a segment"):
         open_spool(tmp_path, 10**6)

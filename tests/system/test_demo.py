@@ -23,7 +23,7 @@ def test_the_demo_tells_the_whole_story_and_leaves_what_it_promises(tmp_path: Pa
         timeout=110,
     )
     assert told.returncode == 0, told.stderr
-    words = iter(["128 segments", "WAITING", "64 segments", "FROZEN: 192 segments", "frozen", "dataset", "CLEANED"])
+    words = iter(["48 segments", "WAITING", "16 segments", "FROZEN: 64 segments", "frozen", "dataset", "CLEANED"])
     expected = next(words)
     for line in told.stdout.splitlines():
         if expected in line:
@@ -39,7 +39,7 @@ def test_the_demo_tells_the_whole_story_and_leaves_what_it_promises(tmp_path: Pa
         Path(re.search(rf"^\s+{name}\s+(/.+)$", told.stdout, re.MULTILINE)[1])  # type: ignore[index]  # fails if absent
         for name in ("archive", "dataset", "picture")
     )
-    assert len(list(archive.glob("gwb*.json"))) == 192
+    assert len(list(archive.glob("gwb*.json"))) == 64
     with h5py.File(dataset) as file:
         assert file["data"].shape[1:] == (2, 64, 256)
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -70,6 +70,28 @@ def test_strain_that_is_fetched_to_a_full_disk_ends_with_exit_code_5(
         name = folder / "H-H1_FULL-1000-10.hdf5"
         assert told == f"gwclient: {name} cannot be written: No space left on device"
         assert list(folder.iterdir()) == []
+    cut_off = folders[1] / "segments.ndjson"
+    words[-1] = str(cut_off)
+    ((code, told),) = run("gwclient", folders[:1], *words, "--format", "ndjson")
+    assert (code, told) == (5, f"gwclient: {cut_off} cannot be written: No space left on device")
+    assert list(folders[1].iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["push", "replay"])
+def test_a_cursor_or_spool_on_a_full_disk_ends_with_exit_code_5(
+    small: Callable[[int], Path], start_trio: Callable[..., Trio], tmp_path: Path, command: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    state = small(16) / "gwclient"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state.parent))
+    segment = tmp_path / "a.json"
+    segment.write_text(json.dumps({"h": [1e-21] * 4096, "t": [1000, 1 / 4096], "meta": {"channel": "H1:FULL"}}))
+    (state.parent / "filling").write_bytes(bytes(16 * 1024))
+    trio = start_trio()
+    ((code, told),) = run("gwclient", [tmp_path], command, str(segment), "--srv", trio.url)
+    assert code == 5
+    assert told.startswith(f"gwclient: {state}/")
+    assert told.endswith(".json cannot be written: No space left on device")
 
 
 def test_a_simulated_batch_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], Path]) -> None:

@@ -390,7 +390,7 @@ async def rotated(settings: BufferSettings) -> AsyncIterator[Buffer]:
 @pytest.mark.parametrize("order", ["thaw", "flush"])
 @pytest.mark.parametrize("name", [".data.batch.json", ".next.batch.json"])
 @pytest.mark.parametrize("is_json", [False, True], ids=["not JSON", "of the archived batch"])
-async def test_a_mark_that_is_damaged_while_the_buffer_runs_does_not_separate_segments_from_their_batch(  # noqa: PLR0913, PLR0917 (three are parameters)
+async def test_a_mark_that_is_damaged_while_the_buffer_runs_does_not_separate_segments_from_their_batch(  # noqa: PLR0913 (three are parameters)
     rotated: Buffer, settings: BufferSettings, open_buffer: OpenBuffer, order: str, name: str, *, is_json: bool
 ) -> None:
     archived, current, following = await rotated.queries.batches()

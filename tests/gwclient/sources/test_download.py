@@ -22,7 +22,7 @@ def served(tmp_path: Path) -> Path:
 
 
 def downloads(tmp_path: Path, told: list[str], tries: int = 4) -> Downloads:
-    return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=0.3, tell=told.append)
+    return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=0.3, say=told.append)
 
 
 @pytest.mark.parametrize(

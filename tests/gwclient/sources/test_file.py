@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gwclient.errors import InvalidSource
 from gwclient.pieces import cut, left_out
 from gwclient.sources.file import FileSource, span_of_name, vetoes
-from gwclient.sources.recording import gwosc_channel
+from gwclient.sources.hdf5 import gwosc_channel
 from gwclient.strain import Quality
 
 T0 = 1126259446
@@ -73,7 +73,10 @@ def test_what_is_no_strain_file_is_named(tmp_path: Path) -> None:
     text.write_text("hello")
     h5py.File(other, "w").close()
     for path in (text, other):
-        with pytest.raises(InvalidSource, match=f"{path.name} is not a strain file in the layout of GWOSC"):
+        with pytest.raises(
+            InvalidSource,
+            match=f"{path.name} (is not a strain file: it is not an HDF5|.*; it has no dataset)",
+        ):
             FileSource((path,)).runs()
 
 
@@ -123,10 +126,13 @@ def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
         (dataset("strain/Strain", h5py.Empty("f8")), "strain/Strain has the shape None; .* list of samples"),
         (dataset("strain/Strain", np.zeros(4, complex)), "strain/Strain is of type complex128; .* real numbers"),
         (dataset("strain/Strain", [b"a", b"b"]), "strain/Strain is of type |S1; .* real numbers"),
-        (lambda file: file.__delitem__("strain/Strain"), "layout of GWOSC: strain/Strain is missing"),
+        (
+            lambda file: file.__delitem__("strain/Strain"),
+            r"no known layout of strain; it has meta/Detector ",
+        ),
         (lambda file: file.__delitem__("meta/Detector"), "layout of GWOSC: meta/Detector is missing"),
         (dataset("meta/Detector", 7.5), "meta/Detector is '7.5'; a detector is named like H1"),
-        (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is no UTF-8"),
+        (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is not UTF-8"),
         (dataset("meta/Detector", "a b"), "meta/Detector is 'a b'; a detector is named like H1"),
     ],
 )
@@ -200,7 +206,7 @@ def test_a_file_that_is_gone_or_truncated_is_named_and_the_others_are_sent(tmp_p
     assert [run.t0 for run in source.runs()] == [T0]
     assert list(source.failures) == [
         f"{gone} cannot be read: No such file or directory",
-        f"{cut_off} is not a strain file in the layout of GWOSC: it is truncated, or still being written (GPS {span})",
+        f"{cut_off} is not a strain file: it is truncated, or still being written (GPS {span})",
         f"{loop} cannot be read: Too many levels of symbolic links",
     ]
     with pytest.raises(InvalidSource, match=r"gone\.hdf5 cannot be read: No such file or directory; and 1 more"):
@@ -211,7 +217,7 @@ def test_a_pipe_is_named_and_the_others_are_sent(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.hdf5")
     source = FileSource((gwosc_file(tmp_path / "a.hdf5"), tmp_path / "pipe.hdf5"))
     assert len(list(source.runs())) == 1
-    assert list(source.failures) == [f"{tmp_path / 'pipe.hdf5'} is no regular file"]
+    assert list(source.failures) == [f"{tmp_path / 'pipe.hdf5'} is not a regular file"]
 
 
 def test_a_file_whose_name_is_no_utf8_is_sent(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_what_is_no_frame_file_is_one_line(tmp_path: Path) -> None:
 def test_without_a_reader_of_frames_the_extra_is_named(frame: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "find_spec", lambda _: None)
     monkeypatch.setitem(__import__("sys").modules, "gwpy.io.gwf", None)
-    with pytest.raises(InvalidSource, match=r"takes gwframe, which the extra glitchflow-datastore\[frames\] has"):
+    with pytest.raises(InvalidSource, match=r"requires gwframe; install the extra glitchflow-datastore\[frames\]"):
         FileSource((frame,)).runs()
 
 
@@ -147,9 +147,9 @@ def test_strain_on_both_sides_of_a_gap_is_sent_and_the_gap_is_reported(tmp_path:
     path = frames_file(tmp_path / "a.gwf", {T0: second_of(1), T0 + 1: second_of(1), T0 + 5: second_of(1)})
     source = FileSource((path,))
     assert [(run.t0, len(run.strain)) for run in source.runs()] == [(T0, 2 * RATE), (T0 + 5, RATE)]
-    assert source.gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 5), "in no frame of a.gwf")]
+    assert source.gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 5), "missing in a.gwf")]
     assert not source.failures
-    assert FileSource((path,), stop=T0 + 3).gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 3), "in no frame of a.gwf")]
+    assert FileSource((path,), stop=T0 + 3).gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 3), "missing in a.gwf")]
 
 
 def test_frames_that_are_not_in_the_order_of_time_are_sent_in_it(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from gwclient.sources.lines import read_lines
+from gwclient.pieces import Length
+from gwclient.sources import lines
+from gwclient.sources.lines import pieces_of_lines, read_lines
 
 
 def read_from_a_pipe(content: bytes) -> tuple[list[bytes], float]:
@@ -21,7 +23,7 @@ def read_from_a_pipe(content: bytes) -> tuple[list[bytes], float]:
     writer.start()
     try:
         began = time.thread_time()
-        lines = [line for line in read_lines(reading) if line is not None]
+        lines = [line for line in read_lines(reading) if line]
         return lines, time.thread_time() - began
     finally:
         writer.join()
@@ -40,3 +42,13 @@ def test_the_time_for_one_line_grows_as_its_length() -> None:
     [line], long = read_from_a_pipe(b"x" * (16 * size))
     assert len(line) == 16 * size
     assert long < 48 * short + 0.5
+
+
+def test_a_line_beyond_the_limit_is_named_and_the_others_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE", 1_000_000)
+    segment = b'{"h":[1e-21],"t":[100.0,0.25]}'
+    found, _ = read_from_a_pipe(segment + b"\n" + b"x" * 20_000_000 + b"\n" + segment)
+    assert len(found[1]) < 2_000_000
+    unread: list[str] = []
+    assert len(list(pieces_of_lines(iter(found), Length(), unread))) == 2
+    assert unread == ["line 2 of standard input is not a segment: it is longer than 1 MB"]

@@ -73,3 +73,13 @@ def test_the_truth_tells_how_to_make_it_again() -> None:
 def test_a_detector_without_a_published_design_is_refused() -> None:
     with pytest.raises(InvalidSource, match="no design sensitivity of G1"):
         SimulatedSource(("H1", "G1"), 16, 2048, 1, 0, 0)
+
+
+def test_endless_runs_continue_each_other_without_a_seam() -> None:
+    runs = SimulatedSource(("H1", "L1"), 8, 2048, 1, 1400000000, 0).endless_runs()
+    first, _, second, third = (next(runs) for _ in range(4))
+    (whole,) = simulate("H1", glitch_rate=0)
+    assert np.array_equal(np.concatenate([first.strain, second.strain]), whole.strain)
+    assert [(run.channel, run.t0) for run in (second, third)] == [
+        ("H1:SIM-STRAIN", 1400000008), ("L1:SIM-STRAIN", 1400000008),
+    ]  # fmt: skip

@@ -1,0 +1,93 @@
+"""The reader of arrays without metadata: NPY, and CSV or text with one column of samples, or with time and value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gwclient.errors import InvalidSource, one_line, why_unread
+from gwclient.sources.recording import Recording, check_grid, check_readable, even_grid, name_channel
+
+_NPY, _TEXT = ".npy", frozenset({".csv", ".txt", ".dat"})
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The sampling of an array file, given by the user."""
+
+    rate: float | None = None  # Hz
+    t0: float | None = None  # GPS seconds of the first sample
+
+
+def is_array(path: Path) -> bool:
+    """Return whether a file has samples alone, so that rate, start and channel have to be given."""
+    return path.suffix == _NPY or path.suffix in _TEXT
+
+
+def read_array(path: Path, grid: Grid, channels: Sequence[str]) -> list[Recording]:
+    """Return the recording in a file, or raise InvalidSource if it has no samples or something is not given.
+
+    The only one of `channels` is the name of the channel. Times in a text file take the place of `grid`.
+    """
+    channel = name_channel(path, channels)
+    check_readable(path)
+    table = _load(path) if path.suffix == _NPY else _parse(path)
+    if table.dtype.kind not in "iuf":
+        raise InvalidSource(f"{path} is of type {table.dtype}; it has to be real numbers")
+    if table.ndim == 1 and len(table):
+        strain = table
+        t0, dt = _given(path, grid)
+    elif path.suffix != _NPY and table.ndim == 2 and table.shape[1] == 2:  # noqa: PLR2004 (time and value)
+        strain = table[:, 1]
+        if grid.t0 is not None:
+            raise InvalidSource(f"{path} has times in its first column; leave out --t0")
+        t0, dt = even_grid(str(path), table[:, 0], None if grid.rate is None else 1 / grid.rate)
+    else:
+        wanted = "one list of samples" if path.suffix == _NPY else "one column of samples, or time and value"
+        raise InvalidSource(f"{path} has the shape {table.shape}; it has to be {wanted}")
+    check_grid(str(path), t0, dt, ("the first sample", "the sample spacing"))
+
+    def read(first: int, last: int) -> NDArray[np.floating[Any]]:
+        return np.asarray(strain[first:last], dtype=np.float64)
+
+    return [Recording(path, channel[:2], channel, t0, dt, len(strain), None, read)]
+
+
+def _given(path: Path, grid: Grid) -> tuple[float, float]:
+    if grid.rate is None or grid.t0 is None:
+        raise InvalidSource(f"{path} has no times; --rate HZ and --t0 GPS give them")
+    return grid.t0, 1 / grid.rate
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # an NPY file is one array
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {one_line(error)}") from error
+
+
+def _parse(path: Path) -> NDArray[np.float64]:
+    """Return the numbers of a text file, shape [rows] or [rows, columns]; `#` begins a comment, and one title may."""
+    try:
+        lines = [line.partition("#")[0].replace(",", " ") for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSource(f"{path} cannot be read: {why_unread(error)}") from error
+    rows = [row for line in lines if (row := line.split())]
+    if rows and not _is_number(rows[0][0]):
+        del rows[0]  # the titles of the columns
+    try:
+        table = np.array(rows, dtype=np.float64)
+    except ValueError as error:
+        raise InvalidSource(f"{path} is not a table of numbers: {one_line(error)}") from error
+    return table[:, 0] if table.ndim == 2 and table.shape[1] == 1 else table  # noqa: PLR2004 (rows and columns)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

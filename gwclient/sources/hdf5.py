@@ -1,0 +1,195 @@
+"""The reader of HDF5 strain files: GWOSC's layout, which `gwclient get` writes too, and gwpy's.
+
+GWOSC's layout is described at https://gwosc.org/tutorials: `strain/Strain` with Xstart and Xspacing, `meta/Detector`,
+and `quality/simple/DQmask` with the names of its bits beside it. gwpy's `TimeSeries.write(..., format="hdf5")` writes
+datasets with the attributes x0 and dx (or xindex), channel, name and unit, as many in a file as it has series.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gwclient.errors import InvalidSource
+from gwclient.sources.recording import (
+    CHANNEL,
+    MOST_BITS,
+    SUPPORTED,
+    Recording,
+    check_grid,
+    check_readable,
+    choose,
+    even_grid,
+    name_channel,
+)
+from gwclient.strain import Quality
+from gwwire.spans import sampling
+
+#: What h5py raises for a file that is truncated or damaged.
+_BROKEN = (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError)
+_KILOHERTZ = 1024  # Hz, in GWOSC's channel names
+_GWOSC, _GWPY = "strain/Strain", ({"x0", "dx"}, {"xindex"})
+_CONVERT = (
+    "gwpy writes a layout that can be read: "
+    "TimeSeries(h, t0=GPS, dt=SECONDS, name='L1:NAME').write('new.h5', format='hdf5')"
+)
+
+
+def gwosc_channel(name: str, detector: str, rate: float) -> str:
+    """Return the channel of open data: `name`, but GWOSC's convention if that is only "Strain", for `rate` in Hz."""
+    if CHANNEL.fullmatch(name) and not name.endswith(":Strain"):
+        return name
+    kilohertz, rest = divmod(round(rate, 6), _KILOHERTZ)
+    rate_text = f"{rate:.9g}HZ" if rest else f"{kilohertz:.0f}KHZ"
+    return f"{detector}:GWOSC-{rate_text}_R1_STRAIN"
+
+
+def read_hdf5(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
+    """Return the recordings in a file, by default all, else those of channels that match a name or shell pattern.
+
+    A single channel name gives a name to the only dataset of a file that names none. Raise InvalidSource if the layout
+    is unknown.
+    """
+    with _opened(path) as file:
+        found = [_gwosc_recording(file, path)] if _GWOSC in file else _gwpy_recordings(file, path, channels)
+    if channels:
+        chosen = choose(path, [each.channel for each in found], channels)
+        found = [each for each in found if each.channel in chosen]
+    return found
+
+
+def _gwosc_recording(file: Any, path: Path) -> Recording:
+    strain = _dataset(file, _GWOSC)
+    t0, dt = _grid(strain, path, "Xstart", "Xspacing")
+    detector, channel = _source(file, 1 / sampling(dt))
+    return Recording(path, detector, channel, t0, dt, len(strain), _read_quality(file), partial(_read, path, _GWOSC))
+
+
+def _gwpy_recordings(file: Any, path: Path, channels: Sequence[str]) -> list[Recording]:
+    there: list[Any] = []
+    file.visititems(lambda _name, each: there.append(each) if isinstance(each, h5py.Dataset) else None)
+    series = [each for each in there if any(names <= set(each.attrs) for names in _GWPY)]
+    if not series:
+        some = ", ".join(f"{each.name[1:]} ({each.dtype}, shape {each.shape})" for each in there[:4])
+        raise InvalidSource(f"{path} has no known layout of strain; it has {some or 'no dataset'}. {_CONVERT}")
+    return [_gwpy_recording(file, each.name[1:], path, channels if len(series) == 1 else ()) for each in series]
+
+
+def _gwpy_recording(file: Any, name: str, path: Path, channels: Sequence[str]) -> Recording:
+    dataset = _dataset(file, name)
+    unit = str(dataset.attrs.get("xunit", "s"))
+    if unit not in {"s", ""}:
+        raise InvalidSource(f"{path}: {name} is sampled over {unit!r}; strain is sampled over time, in s")
+    if "xindex" in dataset.attrs:
+        t0, dt = even_grid(f"{path}: {name}", np.asarray(dataset.attrs["xindex"], dtype=np.float64))
+    else:
+        t0, dt = _grid(dataset, path, "x0", "dx")
+    names = (_attribute(dataset, "channel"), _attribute(dataset, "name"))
+    # In a file of many series, the name of the dataset distinguishes them.
+    named = [each for each in (name.rpartition("/")[2], *names) if CHANNEL.fullmatch(each)]
+    channel = named[0] if named else name_channel(path, channels)
+    return Recording(path, channel[:2], channel, t0, dt, len(dataset), None, partial(_read, path, name))
+
+
+def _attribute(dataset: Any, name: str) -> str:
+    """Return an attribute as text, or "" if it is none; old versions of gwpy pickled the channel."""
+    value = dataset.attrs.get(name, "")
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _read(path: Path, name: str, first: int, last: int) -> NDArray[np.floating[Any]]:
+    with _opened(path) as file:
+        return np.asarray(file[name][first:last], dtype=np.float64)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Yield an open HDF5 file; convert h5py's errors to InvalidSource."""
+    check_readable(path)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except BlockingIOError as error:
+        raise InvalidSource(f"{path} is locked by the program that writes it; push it when that has ended") from error
+    except _BROKEN as error:
+        if "signature" in str(error):
+            reason = f"it is not an HDF5 file. {SUPPORTED}"
+        elif "truncated" in str(error):
+            reason = "it is truncated, or still being written"
+        else:
+            reason = "it is damaged"
+        raise InvalidSource(f"{path} is not a strain file: {reason}") from error
+
+
+def _member(file: Any, name: str) -> Any:
+    """Return a dataset by its name."""
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        what = "is no dataset" if found is not None else "is missing"
+        raise InvalidSource(f"{file.filename} is not in the layout of GWOSC: {name} {what}")
+    return found
+
+
+def _dataset(file: Any, name: str, kinds: str = "iuf") -> Any:
+    """Return a dataset of one dimension that has numbers; `kinds` are those of NumPy."""
+    found = _member(file, name)
+    if found.dtype.kind not in kinds:
+        wanted = "real numbers" if "f" in kinds else "whole numbers"
+        raise InvalidSource(f"{file.filename}: {name} is of type {found.dtype}; it has to be {wanted}")
+    if found.shape is None or len(found.shape) != 1 or not found.shape[0]:
+        raise InvalidSource(f"{file.filename}: {name} has the shape {found.shape}; it has to be a list of samples")
+    return found
+
+
+def _source(file: Any, rate: float) -> tuple[str, str]:
+    """Return detector and channel; `gwclient get` writes the exact channel, GWOSC only parts of one."""
+    detector = _text(file, "meta/Detector").strip()
+    if "meta/Channel" in file:
+        return detector, _text(file, "meta/Channel")
+    if not re.fullmatch(r"\w+", detector):
+        raise InvalidSource(f"{file.filename}: meta/Detector is {detector!r}; a detector is named like H1")
+    name = _text(file, "strain/GWOSCmeta").strip() if "strain/GWOSCmeta" in file else ""
+    return detector, gwosc_channel(f"{detector}:{name}", detector, rate)
+
+
+def _text(file: Any, name: str) -> str:
+    value = np.asarray(_member(file, name)[()])
+    one = value.item() if value.size == 1 else value
+    try:
+        return str(one.decode() if isinstance(one, bytes) else one)
+    except UnicodeDecodeError:
+        raise InvalidSource(f"{file.filename}: {name} is {one!r}, which is not UTF-8") from None
+
+
+def _grid(dataset: Any, path: Path, *names: str) -> tuple[float, float]:
+    """Return the GPS seconds of the first sample of a dataset, and the spacing in s; `names` are their attributes."""
+    where = f"{path}: {dataset.name[1:]}"
+    start, spacing = (_number(dataset, name, where) for name in names)
+    check_grid(where, start, spacing, names)
+    return start, spacing
+
+
+def _number(dataset: Any, name: str, where: str) -> float:
+    if name not in dataset.attrs:
+        raise InvalidSource(f"{where} has no attribute {name}")
+    value = np.asarray(dataset.attrs[name])
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise InvalidSource(f"{where}: {name} is {repr(value.tolist())[:80]}; it has to be one number")
+    return float(value.item())
+
+
+def _read_quality(file: Any) -> Quality | None:
+    """Return the data-quality bits by the names that the file gives, or None if it gives none."""
+    if "quality/simple/DQmask" not in file or "quality/simple/DQShortnames" not in file:
+        return None
+    mask = _dataset(file, "quality/simple/DQmask", "iu")
+    names = np.atleast_1d(_member(file, "quality/simple/DQShortnames")[()]).ravel()[:MOST_BITS]
+    texts = (name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
+    start, spacing = _grid(mask, Path(file.filename), "Xstart", "Xspacing")
+    return Quality(tuple(name.strip() for name in texts), mask[()], start, spacing)

@@ -1,0 +1,146 @@
+"""Strain in other layouts than GWOSC's: gwpy's HDF5, arrays, text, and segments as the client writes them."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from gwclient.errors import InvalidSource
+from gwclient.folder import write_batch
+from gwclient.pieces import cut
+from gwclient.sources.arrays import Grid
+from gwclient.sources.file import FileSource, strain_files
+from gwclient.sources.simulate import SimulatedSource
+from gwclient.strain import Run
+
+T0 = 1126259446.5
+STRAIN = np.random.default_rng(1).normal(0, 1e-21, 64)
+
+
+def runs_of(*paths: Path, grid: Grid | None = None, channels: Sequence[str] = ()) -> list[Run]:
+    return list(FileSource(paths, channels=tuple(channels), grid=grid or Grid()).runs())
+
+
+def gwpy_series(channel: str | None, name: str) -> Any:
+    with warnings.catch_warnings(action="ignore"):
+        from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (takes seconds)
+
+        return TimeSeries(STRAIN, t0=T0, dt=1 / 16, channel=channel, name=name)
+
+
+def test_what_gwpy_writes_is_read_bit_for_bit(tmp_path: Path) -> None:
+    path = tmp_path / "one.h5"
+    gwpy_series("L1:FOO-BAR", "mine").write(str(path), format="hdf5")
+    (run,) = runs_of(path)
+    assert (run.channel, run.t0, run.dt, run.meta["detector"]) == ("L1:FOO-BAR", T0, 1 / 16, "L1")
+    assert run.strain.tobytes() == STRAIN.tobytes()
+
+
+def test_each_series_in_a_file_of_gwpy_is_a_channel(tmp_path: Path) -> None:
+    path = tmp_path / "many.h5"
+    for place in ("H1:A", "L1:B"):
+        gwpy_series("L1:FOO-BAR", "mine").write(str(path), format="hdf5", path=place, append=True)
+    assert sorted(run.channel for run in runs_of(path)) == ["H1:A", "L1:B"]
+    assert [run.channel for run in runs_of(path, channels=["H1:*"])] == ["H1:A"]
+    with pytest.raises(InvalidSource, match="has none of the channels wanted; it has 2, as H1:A, L1:B"):
+        runs_of(path, channels=["V1:*"])
+
+
+def test_a_series_without_a_channel_takes_the_name_that_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "unnamed.h5"
+    gwpy_series(None, "mine").write(str(path), format="hdf5")
+    assert [run.channel for run in runs_of(path, channels=["L1:MY-STRAIN"])] == ["L1:MY-STRAIN"]
+    with pytest.raises(InvalidSource, match=r"unnamed.h5 does not name its channel; name it with --channel"):
+        runs_of(path)
+
+
+def test_an_unknown_layout_is_described_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "other.h5"
+    with h5py.File(path, "w") as file:
+        file["some/data"] = np.zeros((2, 3))
+    with pytest.raises(
+        InvalidSource,
+        match=r"it has some/data \(float64, shape \(2, 3\)\)\. gwpy writes a layout that can be read: TimeSer",
+    ):
+        runs_of(path)
+    readme = tmp_path / "notes.rst"
+    readme.write_text("hello")
+    with pytest.raises(InvalidSource, match=r"it is not an HDF5 file\. Supported: HDF5, frames \(.gwf\), segments"):
+        runs_of(readme)
+
+
+def test_samples_alone_take_rate_start_and_channel_from_the_command(tmp_path: Path) -> None:
+    array, column = tmp_path / "a.npy", tmp_path / "a.csv"
+    np.save(array, STRAIN)
+    column.write_text("strain\n" + "\n".join(map(repr, STRAIN.tolist())))
+    for path in (array, column):
+        (run,) = runs_of(path, grid=Grid(16, T0), channels=["L1:MY-STRAIN"])
+        assert (run.channel, run.t0, run.dt) == ("L1:MY-STRAIN", T0, 1 / 16)
+        assert run.strain.tobytes() == STRAIN.tobytes()
+        with pytest.raises(InvalidSource, match="has no times; --rate HZ and --t0 GPS give them"):
+            runs_of(path, channels=["L1:MY-STRAIN"])
+
+
+@pytest.mark.parametrize(("suffix", "title", "between"), [("csv", "time,strain\n", ","), ("txt", "# gwpy\n", " ")])
+def test_times_in_a_text_file_give_rate_and_start(tmp_path: Path, suffix: str, title: str, between: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    times = [round(T0 + k / 16, 4) for k in range(64)]
+    lines = [f"{time!r}{between}{value!r}" for time, value in zip(times, STRAIN.tolist(), strict=True)]
+    path.write_text(title + "\n".join(lines))
+    (run,) = runs_of(path, channels=["L1:MY-STRAIN"])
+    assert (run.t0, run.dt) == (T0, 1 / 16)
+    assert run.strain.tobytes() == STRAIN.tobytes()
+    del lines[5]
+    path.write_text("\n".join(lines))
+    with pytest.raises(InvalidSource, match="is not on a grid of"):
+        runs_of(path, channels=["L1:MY-STRAIN"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"1,2,3\n4,5,6", r"has the shape \(2, 3\)"),
+        ("a.csv", b"1,2\n3", "is not a table of numbers"),
+        ("a.csv", b"title\n", r"has the shape \(0,\)"),
+        ("a.csv", b"\xff\xfe\x00", "cannot be read: it is not text"),
+        ("a.npy", b"hello", "is not an array in NumPy's format NPY"),
+        ("a.npy", b"", "is empty"),
+        ("a.json", b'{"h":[1.0]}', "is not a segment"),
+        ("a.ndjson", b"hello\nworld\n", "line 1 of .* is not a segment"),
+    ],
+)
+def test_what_is_wrong_in_an_array_or_a_segment_is_said(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InvalidSource, match=words) as error:
+        runs_of(path, grid=Grid(16, None), channels=["L1:MY-STRAIN"])
+    assert str(path) in str(error.value)
+
+
+def test_a_simulated_batch_is_pushed_as_the_same_segments_from_its_folder_and_as_lines(tmp_path: Path) -> None:
+    source = SimulatedSource(("H1", "L1"), 4, 1024, 1, 1400000000, 0.5)
+    pieces = [piece for run in source.runs() for piece in cut(run, 1)]
+    bodies = sorted(piece.body() for piece in pieces)
+    folder, lines = tmp_path / "batch", tmp_path / "batch.ndjson"
+    folder.mkdir()
+    write_batch(folder, pieces, lambda *_: None)
+    lines.write_bytes(b"\n".join(bodies))
+    found, unnamed = strain_files(folder, 0, 1)
+    assert (len(found), unnamed) == (8, [])
+    for paths in (found, [lines]):
+        assert sorted(piece.body() for run in runs_of(*paths) for piece in cut(run, 1)) == bodies
+
+
+def test_a_line_that_is_no_segment_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    good = json.dumps({"h": [1e-21, 2e-21], "t": [100.0, 0.25], "meta": {"channel": "L1:A"}})
+    path.write_text(f"hello\n\n{good}\n")
+    source = FileSource((path,))
+    (run,) = source.runs()
+    assert (run.t0, run.channel) == (100.0, "L1:A")
+    assert [line.partition(":")[0] for line in source.failures] == [f"line 1 of {path} is not a segment"]

@@ -1,0 +1,147 @@
+"""The Python interface against the real trio, and the notebook that shows it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gwclient import Datastore
+from gwclient.errors import GatewayRefused, HeldByAnother, Incomplete, InvalidSource, NotAsExpected
+from gwclient.push import PushFailed
+from scripts.trio import Trio
+
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
+T0 = 1400000000.5
+CHANNEL = "L1:MY-STRAIN"
+
+#: Runs the code cells of a notebook in order, as Jupyter does: `await` is allowed outside of functions.
+_RUN = """
+import ast, asyncio, inspect, json, sys
+
+async def run(cells):
+    names = {}
+    for number, cell in enumerate(cells):
+        code = compile("".join(cell["source"]), f"cell {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if inspect.iscoroutine(result := eval(code, names)):
+            await result
+
+notebook = json.load(open(sys.argv[1]))
+asyncio.run(run([cell for cell in notebook["cells"] if cell["cell_type"] == "code"]))
+"""
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio({"MAX_SIZE": "1MB"})
+
+
+@pytest.fixture(scope="module")
+def series() -> Any:
+    with warnings.catch_warnings(action="ignore"):
+        from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (takes seconds)
+
+        strain = np.random.default_rng(1).normal(0, 1e-21, 8 * 1024)
+        return TimeSeries(strain, t0=T0, dt=1 / 1024, channel=CHANNEL)
+
+
+def use(trio: Trio, work: Callable[[Datastore], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with Datastore(trio.url) as ds:
+            await work(ds)
+
+    asyncio.run(run())
+
+
+def test_a_series_of_gwpy_comes_back_as_one_bit_for_bit(trio: Trio, series: Any) -> None:
+    async def work(ds: Datastore) -> None:
+        report = await ds.push(series)
+        assert len(report.acknowledged) == 8
+        back = await ds.get(CHANNEL, T0, T0 + 8)
+        assert back.value.tobytes() == series.value.tobytes()
+        assert (back.channel, back.t0, back.dt, back.stop) == (CHANNEL, T0, 1 / 1024, T0 + 8)
+        assert np.array_equal(back.times, series.times.value)
+        again = back.to_gwpy()
+        assert (str(again.channel), again.t0, again.dt) == (CHANNEL, series.t0, series.dt)
+        assert again.value.tobytes() == series.value.tobytes()
+        inner = await ds.get(CHANNEL, T0 + 0.25, T0 + 2)
+        assert inner.value.tobytes() == series.value[256:2048].tobytes()
+
+    use(trio, work)
+
+
+def test_an_array_with_a_gap_comes_back_in_two_stretches(trio: Trio) -> None:
+    async def work(ds: Datastore) -> None:
+        strain = np.arange(64) * 1e-21
+        strain[16:32] = np.nan
+        report = await ds.push(strain, t0=100.0, dt=1 / 16, channel="H1:GAP")
+        assert [(each.span.start, each.span.stop) for each in report.left_out] == [(101.0, 102.0)]
+        assert [(each.t0, each.stop) async for each in ds.stretches("H1:GAP")] == [(100.0, 101.0), (102.0, 104.0)]
+        with pytest.raises(Incomplete, match=r"part of H1:GAP in GPS \[100, 104\) is missing; stored is .*, \[102.0, "):
+            await ds.get("H1:GAP", 100, 104)
+        with pytest.raises(Incomplete, match="is missing"):
+            await ds.get("H1:GAP", 103, 104.1)
+        with pytest.raises(NotAsExpected, match=r"nothing of V1:NONE is stored"):
+            await ds.get("V1:NONE")
+
+    use(trio, work)
+
+
+@pytest.mark.parametrize(
+    ("strain", "given", "words"),
+    [
+        (np.zeros(4), {"t0": 1.0, "dt": 0.25}, "does not name its channel; set channel="),
+        (np.zeros(4), {"channel": CHANNEL}, "an array has no times; set t0"),
+        (np.zeros((2, 2)), {"channel": CHANNEL, "t0": 1.0, "dt": 0.25}, r"has float64 of shape \(2, 2\)"),
+        (["a"], {"channel": CHANNEL, "t0": 1.0, "dt": 0.25}, "it has to be a list of real numbers"),
+        (np.zeros(4), {"channel": CHANNEL, "t0": 1.0, "dt": 0.0}, "dt is 0.0"),
+    ],
+)
+def test_strain_that_cannot_be_pushed_is_an_error(trio: Trio, strain: Any, given: dict[str, Any], words: str) -> None:
+    async def work(ds: Datastore) -> None:
+        with pytest.raises(InvalidSource, match=words):
+            await ds.push(strain, **given)
+
+    use(trio, work)
+
+
+def test_a_frozen_batch_is_waited_for_refuses_strain_and_is_thawed_by_its_holder(trio: Trio) -> None:
+    async def work(ds: Datastore) -> None:
+        with pytest.raises(NotAsExpected, match="the batch is not complete yet, and the deadline"):
+            await ds.wait_until_frozen("ada", "t", poll=0.1, deadline=0.1)
+        waiting = asyncio.create_task(ds.wait_until_frozen("ada", "t", poll=0.1))
+        noise = np.random.default_rng(2).normal(0, 1e-21, 64 * 1024)
+        await ds.push(noise, 2000.0, 1 / 1024, "H1:NOISE")
+        frozen = await waiting
+        assert (frozen.holder, frozen.n_f) == ("ada", 64 + 8 + 3)
+        with pytest.raises(HeldByAnother, match="ada holds the batch"):
+            await ds.wait_until_frozen("bob", "t", poll=0.1, deadline=0.1)
+        with pytest.raises(PushFailed, match="the datastore is frozen; 0 of 1 segment acknowledged") as failure:
+            await ds.push(noise[:16], 3000.0, 1 / 16, "H1:LATE")
+        assert len(failure.value.report.unsent) == 1
+        with pytest.raises(GatewayRefused, match="403"):
+            await ds.thaw("bob", "t")
+        await ds.thaw("ada", "t")
+        assert (await ds.push(noise[:16], 3000.0, 1 / 16, "H1:LATE")).acknowledged
+        assert (await ds.clean("done", frozen.batch)).resp == "CLEANED"
+        assert [batch.state for batch in await ds.batches()] == ["ARCHIVED", "OPEN"]
+
+    use(trio, work)
+
+
+def test_the_notebook_runs_from_the_first_cell_to_the_last(trio: Trio, tmp_path: Path) -> None:
+    environment = os.environ | {"SRV": trio.url, "MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, str(NOTEBOOK)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "32 segments are stored" in done.stdout
+    assert "the strain came back bit for bit" in done.stdout
+    assert (tmp_path / "my-strain.png").read_bytes().startswith(b"\x89PNG")
