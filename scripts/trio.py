@@ -133,7 +133,7 @@ class Trio:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = dict(environment or {})
         self._each = each or {}
-        self._output = output
+        self.output = output
 
     @property
     def url(self) -> str:
@@ -154,13 +154,18 @@ class Trio:
     def launch(self, name: str) -> None:
         """Start one service, without waiting for it."""
         service = next(service for service in self.services if service.name == name)
-        # A session of its own: Ctrl-C reaches the supervisor alone, which then stops the services in their order.
-        self.processes[name] = subprocess.Popen(
+        environment = {**os.environ, **service.environment, **self._environment, **self._each.get(name, {})}
+        self.processes[name] = self.start_process(service, environment)
+
+    def start_process(self, service: Service, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start the process of a service with this environment."""
+        return subprocess.Popen(
             service.command,
             cwd=_ROOT,
-            env={**os.environ, **service.environment, **self._environment, **self._each.get(name, {})},
-            stdout=self._output,
-            stderr=self._output,
+            env=environment,
+            stdout=self.output,
+            stderr=self.output,
+            # Ctrl-C reaches the supervisor alone, which then stops the services in their order.
             start_new_session=True,
         )
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from scripts.trio import Trio, free_ports
+from tests.support.forked import ForkedTrio
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -46,18 +47,23 @@ def _starter(stack: ExitStack, make_home: Callable[[], Path]) -> StartTrio:
         each: Mapping[str, Mapping[str, str]] | None = None,
         tiers: int = 3,
         home: Path | None = None,
+        fresh: bool = False,
     ) -> Trio:
         home = home or make_home()
         home.mkdir(exist_ok=True)
         output = stack.enter_context((home / "services.log").open("ab"))
-        return stack.enter_context(Trio(home, free_ports(), environment, each=each, output=output, tiers=tiers))
+        kind = Trio if fresh else ForkedTrio
+        return stack.enter_context(kind(home, free_ports(), environment, each=each, output=output, tiers=tiers))
 
     return start
 
 
 @pytest.fixture
 def start_trio(tmp_path: Path) -> Iterator[StartTrio]:
-    """Start the trio, or its lower tiers, with real processes and sockets; stopped when the test ends."""
+    """Start the trio, or its lower tiers, with real processes and sockets; stopped when the test ends.
+
+    With `fresh`, each process is a new interpreter, as in production; otherwise its imports are done (see `Forked`).
+    """
     with ExitStack() as stack:
         yield _starter(stack, lambda: tmp_path / "home")
 

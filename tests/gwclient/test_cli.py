@@ -24,6 +24,7 @@ from gwclient.cli import main
 from gwwire.gps import gps_of_unix
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
+from tests.support.forked import run_forked
 from tests.support.gateway import Answering, Slow, StandInGateway
 from tests.support.gwosc_server import GW150914_GPS, GwoscServer
 
@@ -68,10 +69,7 @@ def gwclient(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def in_a_process(*arguments: str, **environment: str) -> Outcome:
-    done = subprocess.run(
-        [sys.executable, "-m", "gwclient", *arguments],
-        env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_forked(["gwclient", *arguments], os.environ | environment)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

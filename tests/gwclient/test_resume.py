@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +14,7 @@ import pytest
 
 from gwclient.sources.simulate import SimulatedSource
 from scripts.trio import Trio
+from tests.support.forked import Forked
 
 SECONDS = 120
 SIMULATE = ("simulate", "--detectors", "H1,L1", "--seconds", str(SECONDS), "--rate", "1024", "--concurrency", "8")
@@ -26,14 +25,11 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
     return start_shared_trio({"MAX_SIZE": "1kB"})
 
 
-def start(trio: Trio, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "gwclient", *arguments, "--json"],
-        env=os.environ | {"SRV": trio.url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def start(trio: Trio, *arguments: str) -> Forked:
+    return Forked(["gwclient", *arguments, "--json"], os.environ | {"SRV": trio.url})
 
 
-def finish(process: subprocess.Popen[str]) -> Any:
+def finish(process: Forked) -> Any:
     out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     return json.loads(out)
@@ -43,7 +39,7 @@ def stored(trio: Trio) -> list[Path]:
     return list((trio.home / "datavar" / "data").glob("gwb*.json"))
 
 
-def interrupt(trio: Trio, process: subprocess.Popen[str], after: int, how: signal.Signals) -> int:
+def interrupt(trio: Trio, process: Forked, after: int, how: signal.Signals) -> int | None:
     """Send a signal when so many more segments are stored; give the exit status."""
     target, deadline = len(stored(trio)) + after, time.monotonic() + 60
     while len(stored(trio)) < target:

@@ -15,6 +15,7 @@ import pytest
 
 from scripts.engine import IMAGES
 from scripts.trio import Trio, free_ports
+from tests.support.forked import ForkedTrio
 from tests.support.manifest_rules import SECRETS
 from tests.support.manifests import ROOT, Manifests, called, manifests, render, why_not_rendered
 from tools.cluster_test.__main__ import Plan, read_plan, run_all
@@ -219,7 +220,7 @@ def test_without_the_trio_no_other_step_is_run(tmp_path: Path, monkeypatch: pyte
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     home = tmp_path_factory.mktemp("trio")
-    with (home / "log").open("wb") as log, Trio(home, free_ports(), output=log) as running:
+    with (home / "log").open("wb") as log, ForkedTrio(home, free_ports(), output=log) as running:
         yield running
 
 

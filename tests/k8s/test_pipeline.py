@@ -12,6 +12,7 @@ import pytest
 
 from scripts.cluster_keys import KEYS_FILE, make_keys
 from scripts.trio import Trio, free_ports
+from tests.support.forked import ForkedTrio
 from tests.support.manifests import manifests, why_not_rendered
 from tools.cluster_test.contract import check_contract
 from tools.cluster_test.gateway import Gateway
@@ -29,7 +30,7 @@ def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     home = tmp_path_factory.mktemp("trio")
     make_keys(home)
     settings = {"MAX_SIZE": MAX_SIZE, "AUTH": "keys", "KEYS_FILE": str(home / KEYS_FILE)}
-    with (home / "log").open("wb") as log, Trio(home, free_ports(), settings, output=log) as running:
+    with (home / "log").open("wb") as log, ForkedTrio(home, free_ports(), settings, output=log) as running:
         yield running
 
 

@@ -25,9 +25,9 @@ from preproc.run import refuse_another_batch
 from preproc.selection import Selection
 from preproc.spectrograms import Task, Transformation
 from tests.preproc.batches import EVENT, GPS, cut, noise, read_strain, write_batch
+from tests.support.forked import Forked, run_forked
 
 SMALL = ["--window=2", "--fmax=80", "--rows=16", "--columns=32", "--fduration=1", "--psd-fftlength=2", "--export=none"]
-PREPROC = [sys.executable, "-m", "preproc", "run"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_gw150914_comes_out_of_the_command_line(tmp_path: Path, gw150914_files: 
         for segment in cut(read_strain(path), f"{detector}:GWOSC-4KHZ_R1_STRAIN")
     ]
     data, out = write_batch(tmp_path / "data", segments), tmp_path / "new" / "out"
-    done = subprocess.run([*PREPROC, "--data", data, "--out", out], capture_output=True, text=True, check=False)
+    done = run_forked(["preproc", "run", "--data", str(data), "--out", str(out)], os.environ)
     assert (done.returncode, done.stderr) == (0, "")
     loudest = re.search(
         r"^loudest  (\S+) at GPS ([\d.]+), ([\d.]+) Hz, normalised energy ([\d.]+)$", done.stdout, re.MULTILINE
@@ -149,7 +149,7 @@ def test_a_command_that_makes_no_sense_is_exit_code_2(
 
 def test_a_terminal_sees_how_far_it_is_and_nothing_of_it_afterwards(tmp_path: Path, batch: Path) -> None:
     terminal, end = pty.openpty()
-    command = [*PREPROC, "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
+    command = [sys.executable, "-m", "preproc", "run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
     with subprocess.Popen(command, stderr=end, stdout=subprocess.DEVNULL) as process:
         os.close(end)
         shown = b""
@@ -190,8 +190,7 @@ def test_cut_short_it_leaves_nothing_half_done_and_goes_on_where_it_was(
 ) -> None:
     options, whole = long_run
     out = tmp_path / "out"
-    command = [*PREPROC, *options, f"--jobs={jobs}", "--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with Forked(["preproc", "run", *options, f"--jobs={jobs}", "--out", str(out)], os.environ) as process:
         while not list(out.glob(".job/block-*.npy")):
             assert process.poll() is None
             time.sleep(0.002)

@@ -2,8 +2,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from preproc.progress import silent
 from scripts.trio import Trio
 from tests.conftest import StartTrio
 from tests.preproc.batches import Strain, cut, noise
+from tests.support.forked import Forked
 
 SMALL = ["--window=2", "--fmax=80", "--rows=16", "--columns=32", "--fduration=1", "--psd-fftlength=2", "--export=none"]
 PARAMETERS = Parameters(window=2, stride=2, fmax=80, rows=16, columns=32, fduration=1, psd_fftlength=2)
@@ -67,9 +66,9 @@ async def holder_of(url: str, batch: str) -> str | None:
         return (await client.release(batch, "nobody")).worker
 
 
-def start_worker(trio: Trio, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "preproc", "watch", "--gateway", trio.url, "--out", str(out), "--poll=0.2"]
-    return subprocess.Popen([*command, *SMALL, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_worker(trio: Trio, out: Path, *options: str) -> Forked:
+    command = ["preproc", "watch", "--gateway", trio.url, "--out", str(out), "--poll=0.2"]
+    return Forked([*command, *SMALL, *options], os.environ)
 
 
 def test_a_batch_of_the_gateway_comes_out_as_from_its_folder(trio: Trio, frozen: str, tmp_path: Path) -> None:

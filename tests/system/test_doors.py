@@ -17,6 +17,7 @@ import pytest
 from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.event_stream import EventStream
+from tests.support.forked import run_forked
 from tests.support.keyring import Keyring
 from tests.support.segments import segment_body
 
@@ -51,21 +52,30 @@ class Run:
     def __init__(self, trio: Trio, keys: Mapping[str, Path], home: Path) -> None:
         self._trio, self._keys, self._home = trio, keys, home
 
-    def __call__(self, who: str | None, *command: str, data: bytes = b"") -> subprocess.CompletedProcess[str]:
+    def environment(self, who: str | None) -> dict[str, str]:
         environment = {**os.environ, "SRV": self._trio.url, "XDG_STATE_HOME": str(self._home), "MPLCONFIGDIR": "/tmp"}  # noqa: S108 (matplotlib's own)
         environment.pop("GLITCHFLOW_KEY_FILE", None)
         if who:
             environment["GLITCHFLOW_KEY_FILE"] = str(self._keys[who])
-        done = subprocess.run(command, cwd=ROOT, env=environment, input=data, capture_output=True, check=False)
+        return environment
+
+    def module(self, who: str | None, *module: str) -> subprocess.CompletedProcess[str]:
+        return run_forked(module, self.environment(who))
+
+    def shell(self, who: str | None, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[str]:
+        command = ["/bin/sh", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment(who), input=data, capture_output=True, check=False
+        )
         return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def gwclient(self, who: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self(who, sys.executable, "-m", "gwclient", *arguments)
+        return self.module(who, "gwclient", *arguments)
 
     def script(
         self, who: str | None, name: str, *arguments: str, data: bytes = b""
     ) -> subprocess.CompletedProcess[str]:
-        return self(who, "/bin/sh", str(ROOT / "scripts" / name), *arguments, data=data)
+        return self.shell(who, str(ROOT / "scripts" / name), *arguments, data=data)
 
 
 @pytest.fixture
@@ -83,14 +93,12 @@ def test_a_batch_goes_all_the_way_each_step_by_who_may_take_it(run: Run, tmp_pat
     assert (frozen.returncode, json.loads(frozen.stdout)["holder"]) == (0, "alice"), frozen.stderr
 
     small = ("--window", "2", "--rows", "8", "--columns", "16", "--export", "none")
-    worked = run(
-        "preproc", sys.executable, "-m", "preproc", "watch", "--once", "--clean", "--out", str(tmp_path), *small
-    )
+    worked = run.module("preproc", "preproc", "watch", "--once", "--clean", "--out", str(tmp_path), *small)
     assert worked.returncode == 0, worked.stderr
     (dataset,) = tmp_path.glob("b*/dataset.h5")
     assert '"OPERATIONAL"' in run.script("alice", "desc.sh").stdout
-    again = ("-m", "preproc", "run", "--batch", dataset.parent.name, "--out", str(tmp_path / "again"))
-    refused = run(None, sys.executable, *again)
+    again = ("run", "--batch", dataset.parent.name, "--out", str(tmp_path / "again"))
+    refused = run.module(None, "preproc", *again)
     assert (refused.returncode, "401" in refused.stderr) == (1, True)
 
 
@@ -112,7 +120,7 @@ def test_a_key_file_that_holds_no_key_is_told_before_anything_is_asked(
     path = tmp_path / "some.key"
     if text is not None:
         path.write_text(text)
-    told = run(None, "/bin/sh", "-c", f"GLITCHFLOW_KEY_FILE='{path}' exec scripts/stats.sh")
+    told = run.shell(None, "-c", f"GLITCHFLOW_KEY_FILE='{path}' exec scripts/stats.sh")
     assert told.returncode == 2
     assert told.stdout == ""
     assert str(path) in told.stderr

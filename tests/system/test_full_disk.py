@@ -75,6 +75,14 @@ def push_until_refused(connection: Connection, first: int) -> list[int]:
     raise AssertionError("the disk never was full")
 
 
+@pytest.fixture
+def small_volume(make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path) -> Trio:
+    """Start a buffer whose volume is a file system of 4 MiB."""
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    return start_trio(tiers=1, home=home)
+
+
 @pytest.mark.parametrize("place", ["datavar", "appdata/adm", "appdata/log"])
 def test_a_full_disk_costs_what_does_not_fit_and_nothing_else(
     make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, place: str
@@ -174,12 +182,8 @@ def test_a_file_system_without_inodes_makes_the_buffer_not_ready(
     assert numbers_on(home / "datavar") == [*acknowledged, 30_000]
 
 
-def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_like_the_last(
-    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
-) -> None:
-    home = tmp_path / "home"
-    make_small(home / "datavar")
-    trio = start_trio(tiers=1, home=home)
+def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_like_the_last(small_volume: Trio) -> None:
+    trio, home = small_volume, small_volume.home
     connection = Connection(trio.url)
     ballast = fill(home / "datavar", leave=100_000)
     large = segment_body(1, samples=30_000)
@@ -193,12 +197,8 @@ def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_lik
     assert connection.post("/sendF", large)[0] == 201
 
 
-def test_a_full_volume_lets_no_batch_be_frozen_by_halves(
-    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
-) -> None:
-    home = tmp_path / "home"
-    make_small(home / "datavar")
-    trio = start_trio(tiers=1, home=home)
+def test_a_full_volume_lets_no_batch_be_frozen_by_halves(small_volume: Trio) -> None:
+    trio, home = small_volume, small_volume.home
     connection = Connection(trio.url)
     assert push(connection, 1) == 201
     ballast = fill(home / "datavar")
@@ -212,12 +212,8 @@ def test_a_full_volume_lets_no_batch_be_frozen_by_halves(
     assert (status, frozen["n_itm"]) == (201, 2)
 
 
-def test_a_buffer_killed_on_a_full_volume_starts_there_and_is_ready_when_there_is_room(
-    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
-) -> None:
-    home = tmp_path / "home"
-    make_small(home / "datavar")
-    trio = start_trio(tiers=1, home=home)
+def test_a_buffer_killed_on_a_full_volume_starts_there_and_is_ready_when_there_is_room(small_volume: Trio) -> None:
+    trio, home = small_volume, small_volume.home
     assert push(Connection(trio.url), 1) == 201
     trio.processes["databuffer"].send_signal(signal.SIGKILL)
     trio.processes["databuffer"].wait()

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
+import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ from gwclient.pieces import cut
 from gwclient.push import push
 from gwclient.sources.file import FileSource
 from scripts.trio import Trio
+from tests.support.forked import run_forked
 
 GPS_OF_THE_MERGER = 1126259462.42
 
@@ -53,8 +53,7 @@ def test_gw150914_comes_out_bit_for_bit_and_is_seen_where_it_was(
     asyncio.run(push_shuffled(trio.url, gw150914_files.values()))
 
     data, out = trio.home / "datavar" / "data", tmp_path / "out"
-    command = [sys.executable, "-m", "preproc", "run", "--data", str(data), "--out", str(out)]
-    subprocess.run(command, check=True, timeout=100, stdout=subprocess.DEVNULL)
+    run_forked(["preproc", "run", "--data", str(data), "--out", str(out)], os.environ).check_returncode()
     assert httpx2.post(f"{trio.url}/cleanbuf", json={"msg": "done"}).json()["resp"] == "CLEANED"
 
     (archive,) = (trio.home / "datavar").glob("2*")

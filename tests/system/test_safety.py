@@ -52,7 +52,7 @@ def test_pushing_freezing_and_cleaning_at_once_loses_nothing(start_trio: Callabl
 def test_files_are_readable_by_everybody_whatever_umask_the_buffer_inherits(start_trio: Callable[..., Trio]) -> None:
     before = os.umask(0o077)
     try:
-        trio = start_trio(tiers=1)
+        trio = start_trio(tiers=1, fresh=True)
         assert Connection(trio.url).post("/sendF", segment_body(1))[0] == 201
     finally:
         os.umask(before)

@@ -12,6 +12,7 @@ import pytest
 
 from databuffer.__main__ import main
 from databuffer.app import create_buffer
+from databuffer.batches import Frozen
 from databuffer.buffer import Buffer
 from databuffer.errors import BufferFrozen, NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings, OnFrozen
@@ -39,6 +40,15 @@ def restore(settings: BufferSettings, taken: Path) -> None:
 async def store(buffer: Buffer, *numbers: int) -> None:
     for number in numbers:
         await buffer.ingest.append(segment_body(number))
+
+
+async def freeze_and_close(open_buffer: OpenBuffer) -> Frozen:
+    """Freeze three segments for Alice and close the buffer."""
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    frozen = await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    return frozen
 
 
 async def check_frozen(buffer: Buffer, settings: BufferSettings, manifest: bytes, holder: str = "alice") -> None:
@@ -76,10 +86,7 @@ async def test_a_frozen_batch_stays_frozen_with_its_holder_when_derived_files_ar
     caplog: pytest.LogCaptureFixture,
     lose: Callable[[BufferSettings], None],
 ) -> None:
-    buffer = await open_buffer()
-    await store(buffer, 1, 2, 3)
-    frozen = await buffer.batches.freeze(ALICE)
-    await buffer.close()
+    frozen = await freeze_and_close(open_buffer)
     manifest = (settings.DATAROOT / "MANIFEST.json").read_bytes()
     lose(settings)
     buffer = await open_buffer()
@@ -134,10 +141,7 @@ async def test_a_state_of_an_earlier_freeze_does_not_name_the_holder_or_freeze_a
 async def test_a_manifest_that_is_lost_or_damaged_is_written_anew_for_its_holder_and_the_damaged_one_kept(
     open_buffer: OpenBuffer, settings: BufferSettings, damaged: bytes | None
 ) -> None:
-    buffer = await open_buffer()
-    await store(buffer, 1, 2, 3)
-    frozen = await buffer.batches.freeze(ALICE)
-    await buffer.close()
+    frozen = await freeze_and_close(open_buffer)
     path = settings.DATAROOT / "MANIFEST.json"
     path.unlink() if damaged is None else path.write_bytes(damaged)
     buffer = await open_buffer()
@@ -151,10 +155,7 @@ async def test_a_manifest_that_is_lost_or_damaged_is_written_anew_for_its_holder
 async def test_without_manifest_and_state_the_batch_is_open_and_keeps_its_segments(
     open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
-    buffer = await open_buffer()
-    await store(buffer, 1, 2, 3)
-    await buffer.batches.freeze(ALICE)
-    await buffer.close()
+    await freeze_and_close(open_buffer)
     (settings.DATAROOT / "MANIFEST.json").unlink()
     lose_state(settings)
     buffer = await open_buffer()
@@ -306,10 +307,7 @@ async def test_fsck_of_a_folder_that_does_not_exist_fails_and_creates_nothing(
 async def test_an_altered_manifest_of_a_frozen_batch_is_written_anew_for_its_holder_and_kept(
     open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
-    buffer = await open_buffer()
-    await store(buffer, 1, 2, 3)
-    frozen = await buffer.batches.freeze(ALICE)
-    await buffer.close()
+    frozen = await freeze_and_close(open_buffer)
     path = settings.DATAROOT / "MANIFEST.json"
     manifest = read_manifest(settings.DATAROOT)
     altered = path.read_bytes().replace(manifest.segments[0].sha256.encode(), b"0" * 64)

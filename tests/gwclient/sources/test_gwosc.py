@@ -15,6 +15,7 @@ import pytest
 
 from gwclient.sources.gwosc import choose
 from gwwire.segment import decode_segment
+from tests.support.forked import run_forked
 from tests.support.gateway import StandInGateway
 from tests.support.gwosc_server import Answering, Fault, GwoscServer, Truncating
 
@@ -35,11 +36,8 @@ def open_data(gw150914_files: dict[str, Path]) -> Path:
 
 
 def gwclient(gateway: StandInGateway, gwosc: str, *arguments: str, tries: int = 4) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gwclient", *arguments, "--tries", str(tries)],
-        env=os.environ | {"GWOSC_SERVER_URL": gwosc, "SRV": gateway.url},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    environment = os.environ | {"GWOSC_SERVER_URL": gwosc, "SRV": gateway.url}
+    return run_forked(["gwclient", *arguments, "--tries", str(tries)], environment)
 
 
 def arrived(gateway: StandInGateway, path: Path, seconds: int) -> bool:
