@@ -140,7 +140,7 @@ def _run(module: list[str], environment: dict[str, str], ends: list[int]) -> Non
         sys.stdout.flush()
 
 
-def _run_instead(_python: str, command: list[str]) -> NoReturn:
+def _run_instead(_python: Any, command: Any) -> NoReturn:
     """Run the module that dslogic would replace this process by."""
     _run_module(command[2:])
     sys.exit()
