@@ -32,7 +32,7 @@ from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.verifier import Verifier
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
-from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification
+from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification, VerificationState
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -112,6 +112,10 @@ class Batches:
         return self._verifier.running(batch) or self._state.verified.get(batch)
 
     async def _keep_verification(self, batch: str, result: Verification) -> None:
+        level = logging.ERROR if result.state is VerificationState.DAMAGED else logging.INFO
+        text = f"batch {batch} is {result.state}: {result.checked} of {result.segments} files read"
+        fields = {"batch": batch, "state": result.state, "problems": result.problems}
+        self._state.log_event("verified", text, level, **fields)
         try:
             await self._perform(lambda: self._store.catalog.ledger.put_verification(batch, result))
         except VolumeError as error:
@@ -133,8 +137,8 @@ class Batches:
         self._store.metadata.write_description(description)
         manifest = self._store.seal(current, order.user, now)
         self._state.freeze(replace(current, seal=Seal(now, manifest.digest)), description)
-        extra = {"event": "freeze", "user": order.user, "digest": manifest.digest, **_counts(current)}
-        log.info("frozen by %s: %s", order.user, _size(current.stats), extra=extra)
+        text, fields = f"frozen by {order.user}: {_size(current.stats)}", _counts(current)
+        self._state.log_event("freeze", text, user=order.user, digest=manifest.digest, **fields)
         return Frozen(current.stats, order.user, current.id, manifest.digest)
 
     def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats | None:
@@ -155,8 +159,8 @@ class Batches:
             current = self._store.merge()
             self._store.metadata.write_stats(current.stats)
         self._state.reopen(current)
-        extra = {"event": "thaw", "user": order.user, **_counts(current)}
-        log.info("thawed by %s: %s", order.user, _size(current.stats), extra=extra)
+        text, fields = f"thawed by {order.user}: {_size(current.stats)}", _counts(current)
+        self._state.log_event("thaw", text, user=order.user, **fields)
         return current.stats
 
     def _flush(self, order: FlushOrder) -> Archived:
@@ -175,8 +179,8 @@ class Batches:
             self._state.quarantined = self._store.volume.quarantined()
         self._state.reopen(self._store.advance())
         self._state.claim = None
-        extra = {"event": "flush", "folder": folder and folder.name, **_counts(current)}
-        log.info("archived %s%s", _size(current.stats), f" in {folder}" if folder else "", extra=extra)
+        text = f"archived {_size(current.stats)}{f' in {folder}' if folder else ''}"
+        self._state.log_event("flush", text, folder=folder and folder.name, **_counts(current))
         return Archived(current.stats, folder)
 
     def _keep_marks(self) -> None:
@@ -193,8 +197,8 @@ class Batches:
         if claim.worker != order.worker:
             raise _claimed(claim, now)
         self._state.claim = claim
-        extra = {"event": "claim", "batch": batch, "worker": order.worker, "lease": order.lease}
-        log.info("batch %s claimed by %s for %g s", batch, order.worker, order.lease, extra=extra)
+        text = f"batch {batch} claimed by {order.worker} for {order.lease:g} s"
+        self._state.log_event("claim", text, batch=batch, worker=order.worker, lease=order.lease)
         return claim
 
     def _release(self, batch: str, worker: str) -> None:
@@ -204,7 +208,7 @@ class Batches:
             raise _claimed(claim, now)
         if self._state.claim and self._state.claim.batch == batch:
             self._state.claim = None
-        log.info("batch %s released by %s", batch, worker, extra={"event": "release", "batch": batch, "worker": worker})
+        self._state.log_event("release", f"batch {batch} released by {worker}", batch=batch, worker=worker)
 
 
 def _size(stats: Stats) -> str:

@@ -50,8 +50,8 @@ class Buffer:
         self.ingest.start()
         current, state = self.state.current, self.state.description.dstatus
         n_itm, size = current.stats.n_itm, current.stats.buff_size
-        extra = {"event": "open", "state": state, "batch": current.id, "n_itm": n_itm, "buff_size": size}
-        log.info("%s, %d segments, %d bytes in %s", state, n_itm, size, self._store.current.folder, extra=extra)
+        text = f"{state}, {n_itm} segments, {size} bytes in {self._store.current.folder}"
+        self.state.log_event("open", text, state=state, batch=current.id, n_itm=n_itm, buff_size=size)
 
     async def close(self) -> None:
         """Finish what was accepted, store that everything agrees, and unlock the volume."""

@@ -87,6 +87,8 @@ class Queries:
             total_inodes=space.total_inodes if space else None,
             cannot_store=cannot_store,
             last_error=state.last_error,
+            refused=state.refused,
+            events=list(state.events),
             ready=cannot_store is None,
         )
 

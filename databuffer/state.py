@@ -27,12 +27,14 @@ from databuffer.storage.tally import counted
 from gwservice.logs import LogLimit
 from gwwire.datastore import Description
 from gwwire.problems import ProblemError
-from gwwire.public import DatastoreState, ErrorOverview, Stats, Verification
+from gwwire.public import DatastoreState, ErrorOverview, EventOverview, Stats, Verification
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _LOG_SECONDS = 60.0
+#: Events in the overview.
+_MOST_EVENTS = 30
 
 
 class Agreement(Enum):
@@ -56,6 +58,8 @@ class State:
     Attributes:
         next: the batch that is filled while the current one is frozen, or None.
         last_error: the last error of the volume, or None.
+        events: the newest events, the oldest first.
+        refused: the number of segments refused since the freeze.
         claim: the last claim to the current batch, or None.
         recovered: digests of segments that recovery found and that no Idempotency-Key belongs to.
         verified: the last verification of each archived batch.
@@ -75,6 +79,8 @@ class State:
         self.description = OPERATIONAL
         self.last_seq = 0
         self.last_error: ErrorOverview | None = None
+        self.events: Sequence[EventOverview] = ()
+        self.refused = 0
         self.claim: ClaimRow | None = None
         self.archived = 0
         self.quarantined = 0
@@ -112,7 +118,7 @@ class State:
         meters.RECOVERIES.inc()
         for found in recover(self._store):
             meters.REPAIRS.inc()
-            log.warning("repaired: %s; %s", found.what, found.remedy, extra={"event": "repair"})
+            self.log_event("repair", f"repaired: {found.what}; {found.remedy}", logging.WARNING)
         catalog = self._store.catalog
         self.description = self._store.metadata.read_description() or OPERATIONAL
         self._current = self._store.load(self._store.current)
@@ -181,8 +187,12 @@ class State:
     def log_rejection(self, error: VolumeError) -> None:
         """Log that segments cannot be stored; one line a minute, however the segments arrive."""
         if self._log_limit.admit("rejection") is not None:
-            extra = {"event": "cannot-store", "code": error.code}
-            log.error("segments cannot be stored: %s", error.detail, extra=extra)
+            self.log_event("cannot-store", f"segments cannot be stored: {error.detail}", logging.ERROR, code=error.code)
+
+    def log_event(self, event: str, detail: str, level: int = logging.INFO, **fields: object) -> None:
+        """Log an event, and keep it for the overview."""
+        self.events = (*self.events, EventOverview(time.time(), event, detail))[-_MOST_EVENTS:]
+        log.log(level, "%s", detail, extra={"event": event, **fields})
 
     def batch_to_fill(self) -> OpenBatch | None:
         """Return the batch that segments are added to now, or None if they are refused."""
@@ -217,7 +227,7 @@ class State:
 
     def freeze(self, current: OpenBatch, description: Description) -> None:
         """Set the current batch, which is frozen, and its holder."""
-        self._current, self.description = current, description
+        self._current, self.description, self.refused = current, description, 0
 
     def reopen(self, current: OpenBatch) -> None:
         """Set the current batch, which is open, without a next one."""

@@ -62,10 +62,6 @@ class Verifier:
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, self._compare, row)
             meters.VERIFIED.labels(result.state).inc()
-            extra = {"event": "verified", "batch": row.id, "state": result.state, "problems": result.problems}
-            level = logging.ERROR if result.state is VerificationState.DAMAGED else logging.INFO
-            counts = (result.checked, result.segments)
-            log.log(level, "batch %s is %s: %d of %d files read", row.id, result.state, *counts, extra=extra)
             await self._keep(row.id, result)
         except _Stopped:
             log.info("the verification of batch %s was interrupted by the stop", row.id)

@@ -20,10 +20,10 @@ _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosni
 _BOTH = ("overview", "coverage", "segments", "batches")
 #: The routes that the page calls, by service; relative to the page, so that it works behind any prefix.
 _ROUTES = {
-    "gateway": {name: name for name in ("events", *_BOTH, "log", "whoami", "session", "thaw")}
+    "gateway": {name: name for name in ("events", *_BOTH, "whoami", "session", "thaw")}
     | {"freeze": "train", "clean": "cleanbuf"},
     "dslogic": {name: name for name in _BOTH}
-    | {"log": "dumpflog", "freeze": "freezeds", "thaw": "thawds", "clean": "flushbuf"},
+    | {"freeze": "freezeds", "thaw": "thawds", "clean": "flushbuf"},
 }
 
 

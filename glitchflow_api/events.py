@@ -34,7 +34,8 @@ _SLOW_SECONDS = 5.0
 #: An overview is sent again when something changed, and after so long in any case.
 _REPEAT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 15.0
-_ANSWER_SECONDS = 5.0
+#: A datastore that hangs is reported within 5 s: this, and the interval of polling.
+_ANSWER_SECONDS = 3.0
 _RETRY_MILLISECONDS = 2000
 #: Of a seq: those of a 64-bit number are in any case too large.
 _MOST_DIGITS = 18
@@ -98,9 +99,12 @@ class Hub:
 
     def join(self, told: int | None) -> Listener:
         """Add a listener that knows the segments up to the seq `told`; raise TooManyListeners if there are too many."""
-        if len(self._listeners) >= self._most or self._closed:
+        if len(self._listeners) >= self._most:
             raise TooManyListeners(f"{len(self._listeners)} listen already", retry_after=10)
         listener = Listener(told)
+        if self._closed:  # the service is stopping: its stream ends at once, as all others have
+            listener.end()
+            return listener
         self._listeners.add(listener)
         if self._looking is None:
             # In a separate context, because polling belongs to no request.

@@ -217,6 +217,12 @@ async def segment_file(name: SegmentName) -> Response:
     return Relayed()
 
 
+@router.get("/", include_in_schema=False)
+async def root() -> Response:
+    """Redirect to the status page."""
+    return RedirectResponse("dspage")
+
+
 @router.get("/dspage", tags=["page"], responses=problems())
 async def dspage() -> Response:
     """Return the status page; it contains no data, and loads them from the routes above."""

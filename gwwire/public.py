@@ -364,6 +364,14 @@ class ErrorOverview(Struct, frozen=True):
     detail: str
 
 
+class EventOverview(Struct, frozen=True):
+    """An event of the buffer: a freeze, a thaw, an archived or verified batch, a repair, a failure of the volume."""
+
+    at: Annotated[float, Meta(description="Unix s")]
+    event: Annotated[str, Meta(description="its kind, as in the log of the buffer")]
+    detail: str
+
+
 class Overview(Struct, frozen=True, kw_only=True):
     """The datastore at one moment; times are Unix seconds."""
 
@@ -396,4 +404,6 @@ class Overview(Struct, frozen=True, kw_only=True):
     total_inodes: Annotated[int | None, Meta(description="files that the volume can hold, or null")]
     cannot_store: Annotated[str | None, Meta(description="why the volume rejects segments; null while it takes them")]
     last_error: ErrorOverview | None
+    refused: Annotated[int, Meta(description="segments refused since the freeze, or since the buffer started")]
+    events: Annotated[list[EventOverview], Meta(description="the newest events since the buffer started, oldest first")]
     ready: Annotated[bool, Meta(description="the result of /readyz")]

@@ -62,6 +62,7 @@ class GroupCommit:
                 continue
             batch = self._state.batch_to_fill()
             if batch is None:
+                self._state.refused += len(fresh)
                 for each in fresh:
                     each.refuse(BufferFrozen(f"the batch is frozen by {self._state.description.user}"))
                 continue

@@ -1,7 +1,7 @@
-// Freeze, thaw, archive: each tells first what it will do, and then what was done.
+// Freeze, thaw, archive: a dialog says what will be done, and then the page says what was done.
 
 import { order } from "./api.js";
-import { byId, closable, show, write } from "./dom.js";
+import { byId, closable, copyButton, show, write } from "./dom.js";
 import { plural, sizeText } from "./format.js";
 import { authenticated, callerName, may } from "./session.js";
 
@@ -11,40 +11,50 @@ let underWay = null;
 
 const ORDERS = {
   freeze: {
-    title: "Freeze the batch?",
+    title: () => "Freeze the batch?",
     go: "Freeze",
-    effect: (batch) => `${contents(batch)} are sealed for training. Nothing is added to them or taken away until you thaw the batch or it is archived; meanwhile segments are refused, or go into the next batch where the buffer rotates.`,
-    warning: ({ buff_size: size, max_size: most }) => most != null && size < most && `The batch has ${sizeText(size)} of the ${sizeText(most)} from which on it may be frozen: the datastore will answer that it has to wait.`,
-    fields: () => ({ user: true, token: false }),
-    send: (_, { user }) => {
-      const token = newToken();
-      return order("freeze", { user, token }).then((answer) => frozen(answer, user, token));
+    effect: (overview) => `${contents(overview)} are sealed for training. They do not change until the batch is thawed or archived; meanwhile segments are refused, or stored in the next batch if the buffer rotates.`,
+    warning: ({ buff_size: size, max_size: most }) => most != null && size < most && `The batch has ${sizeText(size)}, and may be frozen from ${sizeText(most)} on: the datastore will answer that it has to wait.`,
+    fields: () => ({ user: true, token: "Token (optional)" }),
+    hint: () => "The token is needed to thaw the batch. If you leave it empty, the page makes one and shows it to you.",
+    send: (_, { user, token }) => {
+      const made = token ? "" : newToken();
+      return order("freeze", { user, token: token || made }).then((answer) => frozen(answer, user, token || made, made));
     },
   },
   thaw: {
-    title: "Thaw the batch?",
+    title: () => "Thaw the batch?",
     go: "Thaw",
-    effect: (batch) => `${contents(batch)} are open again: new segments are added to them, and what the next batch has comes to them too. Nothing is archived.`,
+    effect: (overview) => `${contents(overview)} are open again: new segments are added to them, and those of the next batch too. Nothing is archived.`,
     warning: ({ claim }) => claim && `${claim.worker} has claimed the batch and works on it.`,
-    fields: ({ batch }) => (kept(batch) ? { user: false, token: false } : { user: true, token: true }),
+    fields: ({ batch }) => (kept(batch) ? {} : { user: true, token: "Token" }),
+    hint: ({ batch, holder }) => !kept(batch) && `${holder || "The holder"} chose the token, or copied it from this page, when the batch was frozen (gwclient train --token, POST /train). Without it the batch can only be archived.`,
     send: ({ batch }, given) => order("thaw", kept(batch) ?? given).then((answer) => {
       sessionStorage.removeItem(keyOf(batch));
-      return answer.body;
+      return { text: answer.body };
     }),
   },
   clean: {
-    title: "Archive the batch?",
+    title: (overview) => (others(overview) ? `Archive the batch of ${overview.holder}?` : "Archive the batch?"),
     go: "Archive",
-    effect: (batch) => `${contents(batch)} move into an archive folder, sealed with a manifest. ${batch.next ? `The next batch, ${contents(batch.next)}, takes its place.` : "An empty batch takes its place."}`,
-    warning: ({ state, claim }) => (claim ? `${claim.worker} has claimed the batch and works on it.` : state !== "FROZEN" && "The batch is not frozen: nobody has asked for it to be trained on yet."),
-    fields: () => ({ user: false, token: false }),
-    send: ({ batch }) => order("clean", { msg: `archived from the page${callerName() ? ` by ${callerName()}` : ""}`, batch }).then((answer) => answer.body),
+    effect: (overview) => `${contents(overview)} move into an archive folder, sealed with a manifest. ${overview.next ? `The next batch, ${contents(overview.next)}, takes its place.` : "An empty batch takes its place."}`,
+    warning: (overview) => {
+      if (overview.claim) return `${overview.claim.worker} has claimed the batch and works on it.`;
+      if (others(overview)) return `${overview.holder} has frozen it and may still train on it. Ask ${overview.holder} first.`;
+      return overview.state !== "FROZEN" && "The batch is not frozen: it was not used for training yet.";
+    },
+    fields: () => ({}),
+    hint: () => "",
+    send: ({ batch }) => order("clean", { msg: `archived from the page${callerName() ? ` by ${callerName()}` : ""}`, batch }).then((answer) => ({ text: answer.body })),
   },
 };
 
 const contents = ({ n_itm: count, buff_size: size }) => `${plural(count, "segment")} (${sizeText(size)})`;
 
-// ---- the holder's token: made here, for the one batch, and known to this tab alone
+/** Say whether somebody else has frozen the batch: not the caller, or, without callers, not this tab. */
+const others = ({ state, batch, holder }) => state === "FROZEN" && Boolean(holder) && holder !== callerName() && !kept(batch);
+
+// ---- the holder's token: kept for this batch, in this tab
 
 const keyOf = (batch) => `glitchflow holder of ${batch}`;
 const kept = (batch) => JSON.parse(sessionStorage.getItem(keyOf(batch)) ?? "null");
@@ -53,18 +63,18 @@ function newToken() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Tell what became of a freeze; the gateway and dslogic tell it in words of their own. */
-function frozen(answer, user, token) {
-  if (typeof answer === "string" || answer.resp === "WAITING") return "Not frozen: the batch has to fill up first.";
-  if (answer.holder !== user) return `The batch was frozen by ${answer.holder} already; it stays theirs.`;
+/** Return the outcome of a freeze, with the token if the page made it; gateway and dslogic have different answers. */
+function frozen(answer, user, token, made) {
+  if (typeof answer === "string" || answer.resp === "WAITING") return { text: "Not frozen: the batch is not large enough yet." };
+  if (answer.holder !== user) return { text: `The batch was frozen by ${answer.holder} before; ${answer.holder} still holds it.` };
   sessionStorage.setItem(keyOf(answer.batch), JSON.stringify({ user, token }));
   const [count, size] = [answer.n_f ?? answer.n_itm, answer.bt_wrt ?? answer.buff_size];
-  return `Frozen: ${contents({ n_itm: count, buff_size: size })}, batch ${answer.batch}.`;
+  return { text: `Frozen: ${contents({ n_itm: count, buff_size: size })}, batch ${answer.batch}.`, secret: made, user };
 }
 
 // ---- the buttons and the dialog
 
-/** Show the orders that make sense now and that the caller has the right to. */
+/** Show the orders that are possible now and that the caller has the right to. */
 export function showActions(overview = latest) {
   latest = overview;
   if (!latest) return;
@@ -75,39 +85,56 @@ export function showActions(overview = latest) {
   byId("freeze").disabled = latest.n_itm === 0;
   byId("thaw").disabled = false;
   byId("clean").disabled = latest.n_itm === 0;
-  show("actions", may("train") || may("clean"));
 }
 
-/** Offer no order while nobody knows how the datastore is. */
+/** Disable all orders while the state of the datastore is unknown. */
 export function suspendActions() {
   for (const name of Object.keys(ORDERS)) byId(name).disabled = true;
 }
 
 function open(name) {
-  const { title, go, effect, warning, fields } = ORDERS[name];
+  const { title, go, effect, warning, fields, hint } = ORDERS[name];
   underWay = { name, overview: latest };
-  write("order-title", title);
+  write("order-title", title(latest));
   write("order-effect", effect(latest));
-  const warned = warning(latest);
-  show("order-warning", Boolean(warned));
-  write("order-warning", warned || "");
+  writeIf("order-warning", warning(latest));
   const asked = fields(latest);
   ask("order-user", asked.user);
   ask("order-token", asked.token);
+  write("order-token-label", asked.token || "");
+  writeIf("order-hint", hint(latest));
   const user = byId("order-user");
   user.readOnly = authenticated() && Boolean(callerName()) && !may("admin");
   user.value = callerName() ?? user.value;
   byId("order-token").value = "";
   show("order-failure", false);
   write("order-go", go);
+  showSecret("");
   dialog.showModal();
 }
 
 function ask(id, wanted) {
-  show(`${id}-field`, wanted);
-  byId(id).required = wanted && id === "order-user";
+  show(`${id}-field`, Boolean(wanted));
+  byId(id).required = Boolean(wanted) && id === "order-user";
   byId(id).disabled = !wanted;
 }
+
+function writeIf(id, text) {
+  show(id, Boolean(text));
+  write(id, text || "");
+}
+
+/** Show the token that the page made, instead of the question; an empty one shows the question. */
+function showSecret(secret, user = "") {
+  show("order-question", !secret);
+  show("order-secret", Boolean(secret));
+  write("order-secret-token", secret);
+  write("order-secret-user", user);
+  if (secret) byId("order-done").focus();
+}
+
+dialog.addEventListener("close", () => showSecret(""));
+byId("order-secret-token").after(copyButton("the token", () => byId("order-secret-token").textContent));
 
 dialog.querySelector("form").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -116,10 +143,11 @@ dialog.querySelector("form").addEventListener("submit", async (event) => {
   go.disabled = true;
   try {
     const given = { user: byId("order-user").value.trim(), token: byId("order-token").value };
-    const outcome = await ORDERS[name].send(overview, given);
-    dialog.close();
+    const { text, secret, user } = await ORDERS[name].send(overview, given);
     show("outcome");
-    write("outcome", outcome);
+    write("outcome", text);
+    if (secret) showSecret(secret, user);
+    else dialog.close();
   } catch (error) {
     show("order-failure");
     write("order-failure", error.message);

@@ -1,8 +1,8 @@
-// The datastore's routes, as the page's door has them; every address is relative to the page.
+// The routes of the service that the page was loaded from; every address is relative to the page.
 
 const routes = JSON.parse(document.body.dataset.routes);
 
-/** What the datastore says when it does not do what it was asked: a problem document, or no answer at all (status 0). */
+/** An error that the datastore answered, or no answer at all (status 0). */
 export class Refusal extends Error {
   constructor(status, problem, retryAfter = null) {
     super(problem.detail || problem.title || `the datastore answered ${status}`);
@@ -14,7 +14,7 @@ export class Refusal extends Error {
 
 export const offers = (route) => route in routes;
 
-/** Give the address of a route; `rest` is appended, query values that are null or empty are left out. */
+/** Return the address of a route; `rest` is appended, query values that are null or empty are left out. */
 export function address(route, rest = "", query = {}) {
   const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value != null && value !== ""));
   const url = new URL(routes[route] + rest, document.baseURI);
@@ -28,7 +28,7 @@ export async function request(url, options = {}) {
     answer = await fetch(url, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, { detail: "The datastore cannot be reached." });
+    throw new Refusal(0, { detail: error.name === "TimeoutError" ? "The datastore does not answer." : "The datastore cannot be reached." });
   }
   if (answer.ok) return answer;
   throw new Refusal(answer.status, await problemOf(answer), Number(answer.headers.get("Retry-After")) || null);
@@ -42,9 +42,9 @@ async function problemOf(answer) {
   }
 }
 
-export const read = async (route, query = {}, rest = "") => (await request(address(route, rest, query))).json();
+export const read = async (route, query = {}, rest = "", options = {}) => (await request(address(route, rest, query), options)).json();
 
-/** Give an order; gives what was answered, decoded where it is JSON. */
+/** Send an order; return the answer, decoded if it is JSON. */
 export async function order(route, body, rest = "", method = "POST") {
   const headers = { "Content-Type": "application/json" };
   const answer = await request(address(route, rest), { method, headers, body: body && JSON.stringify(body) });

@@ -1,35 +1,47 @@
-// The batches, the newest first: manifest, verification, and a way to have an archive verified.
+// The batches: the current one, whose row follows the overview, then the next one and the archived ones, newest first.
 
 import { address, order, read } from "./api.js";
-import { byId, element, row, show, write } from "./dom.js";
+import { byId, element, fillRows, row, show, write } from "./dom.js";
 import { countText, plural, sizeText, stampText, utcText } from "./format.js";
 import { may } from "./session.js";
 
-const SHOWN = 12;
+const SHOWN = 5;
+const MORE = 50;
 const VERIFYING_MS = 1000;
 
 export class BatchList {
   #batches = [];
   #shown = SHOWN;
-  #told = "";
+  #known = "";
   #timer = null;
+  #overview = null;
+  #listener;
 
-  constructor() {
+  /** `listener` is called with each list of batches that is read. */
+  constructor(listener) {
+    this.#listener = listener;
     byId("batches-more").addEventListener("click", () => {
-      this.#shown += SHOWN * 4;
+      this.#shown += MORE;
       this.#show();
     });
-    byId("batches").tBodies[0].addEventListener("click", (event) => {
+    byId("batches").addEventListener("click", (event) => {
       const button = event.target.closest("button[data-batch]");
       if (button) this.#verify(button.dataset.batch);
     });
   }
 
-  /** Take an overview; the batches are read again when it tells that another one was opened, sealed or archived. */
-  take({ batch, state, archived, holder }) {
-    const told = JSON.stringify([batch, state, archived, holder]);
-    if (told === this.#told) return;
-    this.#told = told;
+  /** Take an overview; the list is read again when a batch was opened, sealed, archived or verified. */
+  take(overview) {
+    this.#overview = overview;
+    showCurrent(overview);
+    const { batch, state, archived, holder, next, events } = overview;
+    const verified = events.filter(({ event }) => event === "verified").at(-1)?.at;
+    const known = JSON.stringify([batch, state, archived, holder, next?.batch, verified]);
+    if (known === this.#known) {
+      this.#show();
+      return;
+    }
+    this.#known = known;
     this.read();
   }
 
@@ -41,6 +53,7 @@ export class BatchList {
       write("batches-note", error.message);
       return;
     }
+    this.#listener(this.#batches);
     this.#show();
     if (this.#batches.some(({ verification }) => verification?.state === "running")) {
       this.#timer = setTimeout(() => this.read(), VERIFYING_MS);
@@ -57,40 +70,57 @@ export class BatchList {
   }
 
   #show() {
-    byId("batches").tBodies[0].replaceChildren(...this.#batches.slice(0, this.#shown).map(batchRow));
-    const archived = this.#batches.filter(({ state }) => state === "ARCHIVED").length;
+    const { batch: current, next } = this.#overview;
+    const others = this.#batches.filter(({ id }) => id !== current)
+      .map((each) => (each.id === next?.batch ? { ...each, ...next } : each));
+    fillRows(byId("other-batches"), others.slice(0, this.#shown).map(batchRow));
+    const archived = others.filter(({ state }) => state === "ARCHIVED").length;
     write("batches-note", archived ? `${countText(archived)} archived` : "none is archived yet");
-    show("batches-more", this.#batches.length > this.#shown);
+    show("batches-more", others.length > this.#shown);
   }
 }
+
+/** Show the current batch; its buttons are those of actions.js. */
+function showCurrent({ batch, state, since, holder, n_itm: count, buff_size: size, digest }) {
+  const tag = byId("current-state");
+  write("current-state", state === "OPERATIONAL" ? "OPEN" : state);
+  tag.className = `tag ${tag.textContent.toLowerCase()}`;
+  write("current-since", utcText(since));
+  write("current-holder", holder ?? "—");
+  write("current-count", countText(count));
+  write("current-size", sizeText(size));
+  write("current-id", batch);
+  const link = byId("current-manifest");
+  link.hidden = !digest;
+  link.href = manifestAddress(batch);
+  link.download = `MANIFEST-${batch}.json`;
+}
+
+const manifestAddress = (id) => address("batches", `/${encodeURIComponent(id)}/manifest`);
 
 function batchRow(batch) {
   const sealed = batch.state !== "OPEN" && batch.digest;
+  const name = (text) => element("span", { class: "visually-hidden" }, ` ${text} ${batch.id}`);
   return row([
-    element("span", { title: batch.path }, batch.id),
-    element("span", { class: `tag ${batch.state.toLowerCase()}` }, batch.state),
-    stampText(batch.opened),
-    stampText(batch.archived),
+    element("span", { class: `tag ${batch.state.toLowerCase()}` }, batch.state === "OPEN" ? "NEXT" : batch.state),
+    element("span", { title: `opened ${stampText(batch.opened)} UTC` }, stampText(batch.archived ?? batch.opened)),
     batch.holder || "—",
     { text: countText(batch.n_itm), numeric: true },
     { text: sizeText(batch.buff_size), numeric: true },
+    element("span", { class: "id", title: batch.path }, batch.id),
     verification(batch),
-    sealed
-      ? element("a", { href: address("batches", `/${encodeURIComponent(batch.id)}/manifest`), download: `MANIFEST-${batch.id}.json` }, "Manifest", element("span", { class: "visually-hidden" }, ` of ${batch.id}`))
-      : "—",
+    element("span", { class: "row-actions" },
+      verifiable(batch) && may("clean") ? element("button", { type: "button", class: "small", "data-batch": batch.id }, batch.verification ? "Verify again" : "Verify", name("")) : null,
+      sealed ? element("a", { class: "button small", href: manifestAddress(batch.id), download: `MANIFEST-${batch.id}.json` }, "Manifest", name("of")) : null),
   ]);
 }
 
-function verification(batch) {
-  if (batch.state !== "ARCHIVED" || !batch.digest) return "—";
-  const verified = batch.verification;
-  if (verified?.state === "running") {
-    return element("span", {}, `${countText(verified.checked)} of ${countText(verified.segments)} checked`);
-  }
-  const again = may("clean") && element("button", { type: "button", class: "quiet small", "data-batch": batch.id }, verified ? "Again" : "Verify", element("span", { class: "visually-hidden" }, ` ${batch.id}`));
-  const found = !verified
-    ? "not verified "
-    : element("span", { class: `tag ${verified.state}`, title: [utcText(verified.at), ...(verified.problems ?? [])].join("\n") },
-      verified.state === "intact" ? "✓ intact" : `✗ ${plural(verified.problems?.length ?? 0, "problem")}`);
-  return element("span", { class: "with-button" }, found, again || null);
+const verifiable = ({ state, digest, verification: verified }) => state === "ARCHIVED" && digest && verified?.state !== "running";
+
+function verification({ state, digest, verification: verified }) {
+  if (state !== "ARCHIVED" || !digest) return "—";
+  if (!verified) return "not verified";
+  if (verified.state === "running") return `${countText(verified.checked)} of ${countText(verified.segments)} checked`;
+  return element("span", { class: `tag ${verified.state}`, title: [utcText(verified.at), ...(verified.problems ?? [])].join("\n") },
+    verified.state === "intact" ? "✓ intact" : `✗ ${plural(verified.problems?.length ?? 0, "problem")}`);
 }

@@ -1,16 +1,16 @@
-// Which GPS spans are stored, channel by channel: read once, then extended by each segment that is told.
+// The stored GPS spans of each channel: read once, then extended by each new segment.
 
 import { read } from "./api.js";
 import { byId, show, write } from "./dom.js";
 import { TOLERANCE, channelText, durationText, gpsText, plural, sampling, utcOfGps } from "./format.js";
 import { Plot, channelColour } from "./plots.js";
 
-/** As many spans of a channel as a screen has room for; the datastore closes the smallest gaps beyond. */
+/** Maximum number of spans of a channel; the datastore ignores the smallest gaps beyond. */
 const SPANS = 800;
 const ROW_PIXELS = 38;
 const BAR_PIXELS = 18;
 const AGAIN_MS = 5000;
-/** What each button does to the span that is shown: moves it by a part of itself, and makes it so many times as long. */
+/** What each button does to the span shown: moves it by this share of it, and multiplies its length. */
 const MOVES = { earlier: [-0.4, 1], out: [0, 2], in: [0, 0.5], later: [0.4, 1] };
 
 export class Coverage {
@@ -19,7 +19,7 @@ export class Coverage {
   #container = byId("coverage-plot");
   #plot = new Plot(this.#container, (size) => this.#describe(size));
   #of = byId("coverage-of");
-  #early = []; // segments told while the spans are being read
+  #early = []; // segments that arrived while the spans are being read
   #reading = false;
   #again = null;
   #failure = "";
@@ -41,14 +41,14 @@ export class Coverage {
     });
   }
 
-  /** Take an overview; another batch in hand has a coverage of its own. */
+  /** Take an overview; the coverage of another current batch is read. */
   take(overview) {
     if (overview.batch === this.#batch) return;
     this.#batch = overview.batch;
     this.#read();
   }
 
-  /** Take segments that were stored just now; where some were not told, all is read again, soon. */
+  /** Take segments that were stored just now; if there are others (`more`), all is read again soon. */
   add(rows, more) {
     if (this.#reading) this.#early.push(...rows);
     for (const row of rows) this.#extend(row);
@@ -98,14 +98,14 @@ export class Coverage {
     show("coverage-moves", some);
     show("coverage-empty", !some && !this.#failure);
     this.#container.hidden = !some;
-    // A height of its own for each channel; CSSOM, because the policy forbids style attributes.
+    // By CSSOM, because the policy forbids style attributes.
     this.#container.style.height = `${this.#places().length * ROW_PIXELS + 64}px`;
     const closed = Math.max(0, ...[...this.#runs.values()].map((each) => each.closed_gaps ?? 0));
     write("coverage-note", this.#failure ? this.#failure : closed ? `gaps up to ${durationText(closed)} not shown` : "");
     this.#plot.draw();
   }
 
-  /** Give the channels, a row of the plot each, in the order of the table below it. */
+  /** Return the channels, a row of the plot each, in the order of the table below it. */
   #places() {
     const channels = new Set([...this.#runs.values()].map(({ channel }) => channel));
     return [...channels].sort((a, b) => channelText(a).localeCompare(channelText(b)));
@@ -137,7 +137,7 @@ export class Coverage {
 
 const keyOf = ({ channel, dt }) => JSON.stringify([channel, dt]);
 
-/** A line for each span, and a mark at its start, which is seen however short the span is. */
+/** A line for each span, and a mark at its start, because a short span would not be visible. */
 function trace({ channel, spans }, place) {
   const colour = channelColour(place);
   const name = channelText(channel);
@@ -148,18 +148,18 @@ function trace({ channel, spans }, place) {
     x: spans.flatMap(([start, stop]) => [start, stop, null]),
     y: spans.flatMap(() => [place, place, null]),
     text: spans.flatMap((span) => {
-      const told = toldOf(name, span);
-      return [told, told, ""];
+      const text = textOf(name, span);
+      return [text, text, ""];
     }),
     hovertemplate: "%{text}<extra></extra>",
     line: { color: colour, width: BAR_PIXELS },
-    // Plotly draws this symbol 1.4 times as long as it is told.
+    // Plotly draws this symbol 1.4 times as long as its size.
     marker: { symbol: "line-ns", size: BAR_PIXELS / 1.4, line: { color: colour, width: 1 } },
     connectgaps: false,
   };
 }
 
-function toldOf(name, [start, stop, segments]) {
+function textOf(name, [start, stop, segments]) {
   const lines = [
     shortened(name, 60),
     `GPS ${gpsText(start)} – ${gpsText(stop)}`,
@@ -169,7 +169,7 @@ function toldOf(name, [start, stop, segments]) {
   return lines.map(escaped).join("<br>");
 }
 
-/** Plotly takes a little markup in texts; what a channel is called is none. */
+/** Plotly reads some markup in texts; the names of channels contain none. */
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
 const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);

@@ -1,4 +1,4 @@
-// Numbers for people, and GPS time.
+// Numbers as text, and GPS time.
 
 /** Unix time of the GPS epoch, 1980-01-06T00:00:00Z. */
 const GPS_EPOCH = 315_964_800;
@@ -13,12 +13,12 @@ const LEAPS = [
   1_167_264_018,
 ];
 
-/** Give the Unix time of a GPS time, both in s. */
+/** Return the Unix time of a GPS time, both in s. */
 export function unixOfGps(gps) {
   return gps + GPS_EPOCH - LEAPS.filter((leap) => gps >= leap).length;
 }
 
-/** Give the GPS time of a Unix time, both in s; within a leap second, which Unix time leaves out, the later one. */
+/** Return the GPS time of a Unix time, both in s; within a leap second, which Unix time omits, the later one. */
 export function gpsOfUnix(unix) {
   const seconds = unix - GPS_EPOCH;
   return seconds + LEAPS.filter((leap, before) => seconds + before + 1 >= leap).length;
@@ -27,17 +27,17 @@ export function gpsOfUnix(unix) {
 /** Samples by which a time may differ from the sample grid (gwwire/spans.py). */
 export const TOLERANCE = 0.01;
 
-/** Return the sample spacing that `dt` stands for: 1/rate or whole seconds if it is one of them, rounded (gwwire/spans.py). */
+/** Return the sample spacing that `dt` means: 1/rate or whole seconds if it is one of them, rounded (gwwire/spans.py). */
 export function sampling(dt) {
   const whole = (value) => Math.round(value) > 0 && Math.abs(value - Math.round(value)) <= Math.min(1e-5 * Math.round(value), 0.2);
   if (whole(1 / dt)) return 1 / Math.round(1 / dt);
   return whole(dt) ? Math.round(dt) : dt;
 }
 
-/** Return the length of a segment in s, with the sample spacing that its `dt` stands for. */
+/** Return the length of a segment in s, with the sample spacing that its `dt` means. */
 export const secondsOf = ({ n, dt }) => n * sampling(dt);
 
-/** Write a Unix time as UTC: `2026-11-21 07:36:59`, with so many decimals of the second. */
+/** Return a Unix time as UTC: `2026-11-21 07:36:59`, with `decimals` of the second. */
 export function utcText(unix, decimals = 0) {
   const scale = 10 ** decimals;
   const date = new Date(Math.floor(unix * scale + 1e-6) / scale * 1000);
@@ -47,15 +47,15 @@ export function utcText(unix, decimals = 0) {
 
 export const utcOfGps = (gps, decimals = 0) => utcText(unixOfGps(gps), decimals);
 
-/** Write a GPS time to the millisecond, without what is zero. */
+/** Return a GPS time in s to the millisecond, without trailing zeros. */
 export const gpsText = (gps) => String(Number(gps.toFixed(3)));
 
-/** Write an RFC 3339 time as UTC for people. */
+/** Return an RFC 3339 time as UTC. */
 export const stampText = (stamp) => (stamp ? utcText(Date.parse(stamp) / 1000) : "—");
 
 export const countText = (count) => count.toLocaleString("en");
 
-/** Give the number and its unit, three digits or so: ["7.13", "kB"]. */
+/** Return the number, three digits, and its unit: ["7.13", "kB"]. */
 export function sizeParts(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
   let size = bytes;
@@ -69,7 +69,7 @@ export function sizeParts(bytes) {
 
 export const sizeText = (bytes) => sizeParts(bytes).join(" ");
 
-/** Give a duration by its two largest units: [["3", "min"], ["20", "s"]]. */
+/** Return a duration in its two largest units: [["3", "min"], ["20", "s"]]. */
 export function durationParts(seconds) {
   if (seconds < 10) return [[String(Number(seconds.toFixed(seconds < 1 ? 3 : 1))), "s"]];
   const whole = Math.round(seconds);
@@ -84,13 +84,13 @@ export function durationParts(seconds) {
   return parts.slice(first, first + 2).filter(([value]) => value > 0).map(([value, unit]) => [String(value), unit]);
 }
 
-/** Write a duration: `2 d 4 h`, `3 min 20 s`, `0.5 s`. */
+/** Return a duration as text: `2 d 4 h`, `3 min 20 s`, `0.5 s`. */
 export const durationText = (seconds) => durationParts(seconds).map((part) => part.join(" ")).join(" ");
 
-/** Write a power of ten: `10⁻²¹`. */
+/** Return a power of ten as text: `10⁻²¹`. */
 export const powerText = (exponent) => `10${[...String(exponent)].map((digit) => (digit === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])).join("")}`;
 
 export const plural = (count, word) => `${countText(count)} ${word}${count === 1 ? "" : "s"}`;
 
-/** What a segment without a channel is called. */
+/** Return the name of a channel, also of segments that name none. */
 export const channelText = (channel) => channel ?? "no channel";

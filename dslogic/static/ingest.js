@@ -1,4 +1,4 @@
-// How fast data come: what the overviews tell, one after the other, and what was stored before the page was opened.
+// The ingest rate: the growth from overview to overview, and the segments stored before the page was opened.
 
 import { write } from "./dom.js";
 import { sizeParts, utcText } from "./format.js";
@@ -10,7 +10,7 @@ const RATE_SECONDS = 60;
 
 export class Ingest {
   #arrivals = []; // {time (Unix s), bytes, segments}, by time
-  #known = null; // bytes and segments of the batches as the last overview told them
+  #known = null; // bytes and segments of the batches in the last overview
   #since = null;
   #lacking = false;
   #now = 0;
@@ -32,7 +32,7 @@ export class Ingest {
     this.#plot.draw();
   }
 
-  /** Take an overview: what its batches have more than before has arrived since. */
+  /** Take an overview: the growth of its batches has arrived since the last one. */
   take(overview) {
     this.tick(overview);
     const batches = new Map([[overview.batch, overview], ...(overview.next ? [[overview.next.batch, overview.next]] : [])]);
@@ -52,14 +52,14 @@ export class Ingest {
     this.#plot.draw();
   }
 
-  /** Go on to the time of an overview. */
+  /** Advance to the time of an overview. */
   tick({ time }) {
     const moved = Math.floor(time / BIN_SECONDS) > Math.floor(this.#now / BIN_SECONDS);
     this.#now = time;
     if (moved) this.#plot.draw();
   }
 
-  /** Give bytes and segments per second, of the last minute or what the page has seen of it. */
+  /** Return bytes and segments per second, of the last minute or the part of it that the page has seen. */
   rate() {
     const seen = Math.min(RATE_SECONDS, Math.max(10, this.#now - (this.#since ?? this.#now)));
     const recent = this.#arrivals.filter(({ time }) => time > this.#now - seen);

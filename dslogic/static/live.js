@@ -1,21 +1,21 @@
-// The datastore's news as they happen: one stream from the gateway, or dslogic's overview every two seconds.
+// Follows the datastore: one stream of events from the gateway, or dslogic's overview every two seconds.
 
 import { Refusal, address, offers, read, request } from "./api.js";
 
 const POLL_MS = 2000;
-/** The gateway sends a comment every 15 s; a stream silent for longer than this is dead, whatever TCP believes. */
+const POLL_TIMEOUT_MS = 3000;
+/** The gateway sends a comment every 15 s; a stream that is silent for longer than this is dead. */
 const SILENCE_MS = 40_000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
-/** As many segments as one round of polling takes; what is more is told as `more`. */
+/** Maximum number of segments of one poll; `more` says that there are others. */
 const ROWS = 500;
 
 /**
  * Follow the datastore for as long as the page is open.
  *
  * `listener` has overview(overview), segments(rows, more), problem(problem document), connected(), and
- * lost(refusal, waitMs). The stream is read
- * by fetch and not by EventSource, which neither tells why it was refused nor lets its waits be chosen.
+ * lost(refusal, waitMs). The stream is read by fetch, because EventSource hides why it was refused and chooses its own waits.
  */
 export async function follow(listener) {
   const follower = offers("events") ? new Stream(listener) : new Poll(listener);
@@ -26,32 +26,32 @@ export async function follow(listener) {
         hurried = false;
         listener.connected();
       });
-      // It ended as it should: the gateway stops, or lets listeners come anew from time to time.
+      // A regular end: the gateway stops.
       await wake(FIRST_WAIT_MS);
     } catch (error) {
       const wait = waitOf(failures, error.retryAfter);
       listener.lost(error, wait);
-      if (await wake(wait)) failures = -1; // what failed before is over
+      if (await wake(wait)) failures = -1;
     }
   }
 }
 
 function waitOf(failures, retryAfter) {
   const backedOff = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
-  // Spread, so that the pages of a whole control room do not come back in one moment.
+  // Random, so that many pages do not return at the same moment.
   return Math.max((retryAfter ?? 0) * 1000, backedOff * (0.75 + Math.random() / 2));
 }
 
 let wakeUp = () => {};
 let hurried = false;
 
-/** Try again now, or right after the try that is under way, e.g. because somebody signed in. */
+/** Try again now, or right after the current try, e.g. after a sign-in. */
 export function tryNow() {
   hurried = true;
   wakeUp();
 }
 
-/** Wait, unless there is a reason to try now; says whether there was. */
+/** Wait, or return true as soon as there is a reason to try now. */
 async function wake(milliseconds) {
   if (!hurried) {
     await new Promise((resolve) => {
@@ -97,7 +97,7 @@ class Stream {
         heard();
         const events = (rest + value).split(/\r?\n\r?\n/);
         rest = events.pop();
-        for (const event of events) this.#tell(event);
+        for (const event of events) this.#dispatch(event);
       }
     } catch (error) {
       if (error instanceof Refusal) throw error;
@@ -107,7 +107,7 @@ class Stream {
     }
   }
 
-  #tell(event) {
+  #dispatch(event) {
     const fields = { event: "message", data: [] };
     for (const line of event.split(/\r?\n/)) {
       const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
@@ -123,7 +123,7 @@ class Stream {
   }
 }
 
-/** A browser that leaves the page would keep the stream open in its cache of pages. */
+/** A browser that caches the page it leaves would keep the stream open. */
 let leave = () => {};
 window.addEventListener("pagehide", () => leave());
 
@@ -137,15 +137,15 @@ class Poll {
 
   async run(connected) {
     for (;;) {
-      const overview = await read("overview");
+      const overview = await read("overview", {}, "", { signal: AbortSignal.timeout(POLL_TIMEOUT_MS) });
       connected();
       this.#listener.overview(overview);
-      await this.#tellSegments(overview.seq);
+      await this.#sendSegments(overview.seq);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
 
-  async #tellSegments(seq) {
+  async #sendSegments(seq) {
     const since = this.#seq;
     this.#seq = seq;
     if (since === null || seq <= since) return;

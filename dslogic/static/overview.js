@@ -1,4 +1,4 @@
-// The datastore at a glance: what one overview tells.
+// State, numbers, channels and notices: the parts of the page that follow from one overview.
 
 import { byId, element, fillRows, row, show, write } from "./dom.js";
 import {
@@ -6,30 +6,32 @@ import {
 } from "./format.js";
 import { channelNumber } from "./plots.js";
 
-/** Strain older than this is told as old, if data are coming in at all: no detector's latency is so long. */
+/** Older strain is flagged while segments arrive: no detector has such a latency. */
 const LATE_SECONDS = 600;
-/** A volume with less free than this share of it is worth a warning. */
+/** Strain further ahead of now than this is flagged: clocks differ by less. */
+const AHEAD_SECONDS = 2;
+/** A volume with a smaller share of free space is flagged. */
 const NEARLY_FULL = 0.05;
 
 const WORDS = { OPERATIONAL: "Operational", FROZEN: "Frozen" };
 
 let clock = 0; // how far the datastore's clock is from the browser's, in s
 
-/** Give the datastore's time, Unix s. */
+/** Return the datastore's time, Unix s. */
 const now = () => Date.now() / 1000 + clock;
 
-/** Show the time, by the datastore's clock once it is known: a wall screen's own may be off. */
+/** Show the time, by the datastore's clock once it is known: the browser's may be wrong. */
 export function showClock() {
   write("gps-now", String(Math.floor(gpsOfUnix(now()))));
   write("utc-now", utcText(now()));
 }
 
-/** Go by the clock of an overview that has just come. */
+/** Set the clock by an overview that has just arrived. */
 export function setClock({ time }) {
   clock = time - Date.now() / 1000;
 }
 
-/** Give an overview as it is now, if nothing but the time has changed. */
+/** Return an overview with the current time. */
 export const asOfNow = (overview) => ({ ...overview, time: now() });
 
 export function showOverview(overview, rate) {
@@ -41,7 +43,7 @@ export function showOverview(overview, rate) {
   showNotices(overview);
 }
 
-/** Keep what was told last on the page, but say that it is old. */
+/** Mark what the page shows as old. */
 export function showStale(stale) {
   byId("main").classList.toggle("stale", stale);
 }
@@ -84,9 +86,15 @@ function showCards(overview, rate) {
   const [speed, unit] = sizeParts(rate.bytes);
   figure("n-segments", [[countText(count)]], archived === 1 ? "1 batch archived" : `${countText(archived)} batches archived`);
   figure("n-seconds", durationParts(seconds), `in ${plural(channels.length, "channel")}${more ? `, ${countText(more)} more not counted` : ""}${next ? ", both batches" : ""}`);
-  figure("lag", channels.length ? durationParts(Math.max(0, Math.round(lag))) : [["—"]], channels.length ? `at GPS ${gpsText(newest)}` : "no strain yet");
-  byId("lag").classList.toggle("attention", channels.length > 0 && lag > LATE_SECONDS && rate.segments > 0);
-  figure("rate", [[speed, `${unit}/s`]], `${rate.segments < 10 ? rate.segments.toFixed(1) : countText(Math.round(rate.segments))} segments/s`);
+  const ahead = channels.length > 0 && lag < -AHEAD_SECONDS;
+  write("lag-title", ahead ? "Strain ahead of now" : "Lag behind now");
+  figure("lag", channels.length ? durationParts(Math.abs(Math.round(ahead ? lag : Math.max(0, lag)))) : [["—"]], ahead ? "ahead of now: check the clock or dt" : channels.length ? `at GPS ${gpsText(newest)}` : "no strain yet");
+  byId("lag").classList.toggle("attention", ahead || (channels.length > 0 && lag > LATE_SECONDS && rate.segments > 0));
+  const refusing = overview.state === "FROZEN" && !next && overview.refused > 0;
+  write("rate-title", refusing ? "Refused since the freeze" : "Ingest");
+  if (refusing) figure("rate", [[countText(overview.refused)]], `${overview.refused === 1 ? "segment" : "segments"}: the batch is frozen`);
+  else figure("rate", [[speed, `${unit}/s`]], `${rate.segments < 10 ? rate.segments.toFixed(1) : countText(Math.round(rate.segments))} segments/s`);
+  byId("rate").classList.toggle("attention", refusing);
   figure("queue", [[countText(queue)]], `of ${plural(places, "place")}`);
   figure("free", free === null ? [["—"]] : [sizeParts(free)], free === null ? "the volume does not answer" : `of ${sizeText(volume)}`);
   byId("free").classList.toggle("attention", nearlyFull(overview));
@@ -115,9 +123,13 @@ function showChannels({ channels, time }) {
     { text: gpsText(each.start), numeric: true },
     { text: gpsText(each.stop), numeric: true },
     utcOfGps(each.stop),
-    { text: durationText(Math.max(0, Math.round(gpsOfUnix(time) - each.stop))), numeric: true },
+    { text: lagText(gpsOfUnix(time) - each.stop), numeric: true },
   ]));
   fillRows(byId("channels"), rows);
+}
+
+function lagText(lag) {
+  return lag < -AHEAD_SECONDS ? `${durationText(Math.round(-lag))} ahead` : durationText(Math.max(0, Math.round(lag)));
 }
 
 function channelCell(channel, place) {
@@ -127,15 +139,15 @@ function channelCell(channel, place) {
 
 function showNotices(overview) {
   const { next, claim, last_error: error, quarantined, free, time } = overview;
-  const told = [];
-  if (error) told.push(["bad", `Last error, ${durationText(Math.max(0, Math.floor(time - error.at)))} ago`, `${error.code}: ${error.detail}`]);
-  if (nearlyFull(overview)) told.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
-  if (quarantined) told.push(["warn", "Quarantine", `${plural(quarantined, "file")} could not be trusted and ${quarantined === 1 ? "is" : "are"} set aside.`]);
-  if (next) told.push(["calm", "Next batch", `${plural(next.n_itm, "segment")}, ${sizeText(next.buff_size)} have come since the freeze; they take its place when it is archived.`]);
-  if (claim) told.push(["calm", "Claimed", `${claim.worker} works on the batch, until ${utcText(claim.expires)} UTC at least.`]);
-  const wanted = JSON.stringify(told);
+  const notices = [];
+  if (error) notices.push(["bad", `Last error, ${durationText(Math.max(0, Math.floor(time - error.at)))} ago`, `${error.code}: ${error.detail}`]);
+  if (nearlyFull(overview)) notices.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
+  if (quarantined) notices.push(["warn", "Quarantine", `${plural(quarantined, "file")} ${quarantined === 1 ? "is" : "are"} no valid segment${quarantined === 1 ? "" : "s"} and ${quarantined === 1 ? "was" : "were"} moved to quarantine/.`]);
+  if (next) notices.push(["calm", "Next batch", `${plural(next.n_itm, "segment")}, ${sizeText(next.buff_size)} since the freeze; it becomes the current batch when this one is archived.`]);
+  if (claim) notices.push(["calm", "Claimed", `${claim.worker} works on the batch, until ${utcText(claim.expires)} UTC at least.`]);
+  const wanted = JSON.stringify(notices);
   const target = byId("notices");
-  if (target.dataset.told === wanted) return;
-  target.dataset.told = wanted;
-  target.replaceChildren(...told.map(([kind, title, text]) => element("p", { class: `notice ${kind}` }, element("strong", {}, title), " ", text)));
+  if (target.dataset.shown === wanted) return;
+  target.dataset.shown = wanted;
+  target.replaceChildren(...notices.map(([kind, title, text]) => element("p", { class: `notice ${kind}` }, element("strong", {}, title), " ", text)));
 }

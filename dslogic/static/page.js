@@ -1,24 +1,26 @@
-// The page: what the datastore tells goes to each part of it.
+// The page: passes what the datastore sends to each of its parts.
 
 import { showActions, suspendActions } from "./actions.js";
-import { offers, read } from "./api.js";
+import { read } from "./api.js";
 import { BatchList } from "./batches.js";
 import { Coverage } from "./coverage.js";
 import { byId, show, write } from "./dom.js";
+import { EventList } from "./events.js";
 import { durationText } from "./format.js";
 import { Ingest } from "./ingest.js";
 import { follow, tryNow } from "./live.js";
-import { LogTail } from "./log.js";
 import { asOfNow, setClock, showClock, showOverview, showStale } from "./overview.js";
 import { SegmentList } from "./segments.js";
-import { askWho, authenticated, learnWho, may, onCaller } from "./session.js";
+import { askCaller, authenticated, learnCaller, may, onCaller } from "./session.js";
+import { showStart } from "./start.js";
 import { LatestStrain } from "./strain.js";
 
-/** Segments stored before the page was opened: for the latest strain, and the ingest rate up to now. */
+/** Segments that are read once, for the latest strain and the ingest rate before the page was opened. */
 const EARLIER = 500;
 
 const ingest = new Ingest(byId("ingest-plot"));
-const parts = { coverage: new Coverage(), strain: new LatestStrain(), segments: new SegmentList(), batches: new BatchList(), log: new LogTail() };
+const events = new EventList();
+const parts = { coverage: new Coverage(), strain: new LatestStrain(), segments: new SegmentList(), batches: new BatchList((batches) => events.takeBatches(batches)) };
 let begun = false;
 let latest = null; // the newest overview, while there is a connection
 
@@ -31,37 +33,40 @@ async function begin() {
     ingest.begin(segments, more);
     parts.strain.add(segments);
   } catch {
-    begun = false; // the next overview has it tried again
+    begun = false; // the next overview repeats it
   }
 }
 
 const listener = {
   overview(overview) {
     if (!latest) settle();
+    showLink("live", "Live");
     latest = overview;
     setClock(overview);
     ingest.take(overview);
     showOverview(overview, ingest.rate());
     showActions(overview);
-    for (const part of [parts.coverage, parts.segments, parts.batches, parts.log]) part.take(overview);
+    showStart(overview);
+    for (const part of [parts.coverage, parts.segments, parts.batches, events]) part.take(overview);
     begin();
   },
   segments(rows, more) {
     for (const part of [parts.coverage, parts.strain, parts.segments]) part.add(rows, more);
   },
   connected() {
-    tellLink("live", "Live");
-    learnWho();
+    showLink("live", "Live");
+    learnCaller();
     settle();
   },
   problem(problem) {
-    warn(["The datastore does not answer.", problem.detail, false], "What you see is from before.");
+    showLink("silent", "No answer");
+    warn(["The datastore does not answer.", problem.detail], "The page shows its last known state.");
   },
   lost(refusal, wait) {
-    tellLink("lost", "Not connected");
+    showLink("lost", refusal.status === 401 ? "Signed out" : "Not connected");
     const again = `Trying again in ${durationText(Math.max(1, Math.round(wait / 1000)))}.`;
     warn(explained(refusal), refusal.status === 401 ? "" : again);
-    if (refusal.status === 401) askWho();
+    if (refusal.status === 401) askCaller();
   },
 };
 
@@ -70,27 +75,26 @@ function settle() {
   showStale(false);
 }
 
-function warn([title, text, signs], outlook) {
+function warn([title, text], outlook) {
   latest = null;
   suspendActions();
   showStale(true);
   write("banner-title", title);
   write("banner-text", `${text} ${outlook}`);
-  show("banner-action", signs);
   show("banner");
 }
 
-function tellLink(link, text) {
+function showLink(link, text) {
   byId("link").dataset.link = link;
   write("link-text", text);
 }
 
 function explained(refusal) {
-  if (refusal.status === 401) return ["Signed out.", "Sign in to see the datastore.", offers("session")];
-  if (refusal.status === 403) return ["No right to read.", refusal.message, offers("session")];
-  if (refusal.status === 503 && refusal.code === "too-many-connections") return ["Too many pages are open.", "The gateway takes no further listener now.", false];
-  if (refusal.status >= 500) return ["The datastore does not answer.", refusal.message, false];
-  return ["Connection lost.", "What you see is from before.", false];
+  if (refusal.status === 401) return ["Signed out.", "Sign in to see the datastore."];
+  if (refusal.status === 403) return ["No right to read.", refusal.message];
+  if (refusal.status === 503 && refusal.code === "too-many-connections") return ["Too many pages are open.", "The gateway accepts no more of them now (EVENTS_LISTENERS)."];
+  if (refusal.status >= 500) return ["The datastore does not answer.", refusal.message];
+  return ["Connection lost.", "The page shows its last known state."];
 }
 
 onCaller(() => {
@@ -98,7 +102,7 @@ onCaller(() => {
   if (!authenticated() || may("read")) tryNow();
 });
 
-/** Have what depends on the time go on between two overviews. */
+/** Update what depends on the time, between two overviews. */
 function tick() {
   showClock();
   if (!latest) return;
@@ -109,5 +113,5 @@ function tick() {
 
 showClock();
 setInterval(tick, 1000);
-learnWho();
+learnCaller();
 follow(listener);

@@ -1,11 +1,11 @@
-// Drawing with plotly: loaded once, after the first paint, and drawn in the page's own colours.
+// Plots by plotly, which is loaded once, after the first paint, in the colours of the page.
 
 let library;
 
-/** Load the library; the page is readable long before it is here. */
+/** Load the library; the page does not wait for it. */
 export function loadPlotly() {
   library ??= new Promise((resolve, reject) => {
-    // The library carries a map's style sheet, inline, which the policy forbids; whoever has this id is left alone.
+    // The library would add an inline style sheet for maps, which the policy forbids, unless an element has this id.
     const map = document.createElement("meta");
     map.id = "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53";
     const script = document.createElement("script");
@@ -22,15 +22,17 @@ export function loadPlotly() {
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** Give which of the channels' colours the one at this place of the list has. */
+/** Return the number of the colour of the channel at this place of the list. */
 export const channelNumber = (place) => (place % 6) + 1;
 
 export const channelColour = (place) => token(`channel-${channelNumber(place)}`);
 
 export const accent = () => token("accent");
 
-/** The colours of energy over the median, from nothing to loud. */
-export const heat = () => [0, 0.2, 0.4, 0.6, 0.8, 1].map((stop, place) => [stop, token(`heat-${place}`)]);
+export const mutedInk = () => token("muted");
+
+/** The colours of energy, from none to loud. */
+export const energyColours = () => [0, 0.2, 0.4, 0.6, 0.8, 1].map((stop, place) => [stop, token(`heat-${place}`)]);
 
 const CONFIG = { displayModeBar: false, responsive: false, showTips: false, doubleClick: "reset", displaylogo: false };
 
@@ -48,9 +50,9 @@ function axis(own = {}) {
 }
 
 /**
- * A plot in a container: drawn again when its data, its size or the colour scheme change, and never while it is hidden.
+ * A plot in a container, drawn again when its data, its size or the colour scheme change, and never while it is hidden.
  *
- * Args: the container; and a function that gives {data, layout} with the colours of the moment, or null for no plot.
+ * `describe` returns {data, layout} in the current colours, or null for no plot.
  */
 export class Plot {
   #describe;
@@ -68,7 +70,7 @@ export class Plot {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  /** Draw what is to be seen now, once for all reasons to draw until the next frame. */
+  /** Draw at the next frame, once for all calls until then. */
   draw() {
     const already = this.#due;
     this.#due = true;

@@ -1,13 +1,14 @@
-// The list of segments: a page at a time by the datastore's own cursor, however many there are.
+// The list of segments, read a page at a time.
 
-import { Refusal, address, read } from "./api.js";
-import { byId, closable, element, fillSelect, row, show, write } from "./dom.js";
-import { channelText, countText, durationText, gpsText, sampling, secondsOf, sizeText, stampText, utcOfGps } from "./format.js";
-import { StrainView } from "./strain.js";
+import { Refusal, read } from "./api.js";
+import { byId, element, fillSelect, row, show, write } from "./dom.js";
+import { countText, gpsText, sampling, secondsOf, stampText, utcOfGps } from "./format.js";
+import { openSegment } from "./segment_view.js";
+import { endOf } from "./strain.js";
 
 const ROWS = 25;
 
-/** The list; new segments appear in it as long as its newest page is shown. */
+/** The list; new segments appear in it while its newest page is shown. */
 export class SegmentList {
   #rows = []; // newest first
   #atNewest = true;
@@ -29,7 +30,7 @@ export class SegmentList {
     const turns = { newest: () => ({ before: "" }), older: () => ({ before: this.#rows.at(-1).seq }), newer: () => ({ after: this.#rows[0].seq }), oldest: () => ({ after: 0 }) };
     for (const [name, cursor] of Object.entries(turns)) byId(`page-${name}`).addEventListener("click", () => this.#open(cursor()));
     byId("segments").tBodies[0].addEventListener("click", (event) => {
-      const name = event.target.closest("button")?.textContent;
+      const name = event.target.closest("button")?.dataset.name;
       if (name) openSegment(this.#rows.find((each) => each.name === name));
     });
   }
@@ -41,7 +42,7 @@ export class SegmentList {
     if (changed && this.#filter.elements.of.value === "batch") this.#apply();
   }
 
-  /** Offer the channels of these to be chosen, beside all that were offered before: one that is archived is still there. */
+  /** Add channels to the choice; those of archived batches stay. */
   #offer(those) {
     for (const { channel } of those) if (channel != null) this.#channels.add(channel);
     const named = [...this.#channels].sort().map((channel) => ({ value: channel, text: channel }));
@@ -74,7 +75,7 @@ export class SegmentList {
       const wrong = value !== "" && !Number.isFinite(Number(value));
       fields[name].setAttribute("aria-invalid", String(wrong));
       if (wrong) {
-        write("segments-note", `${value} is no GPS time in seconds`);
+        write("segments-note", `${value} is not a GPS time in seconds`);
         return;
       }
     }
@@ -87,12 +88,12 @@ export class SegmentList {
     this.#open({ before: "" });
   }
 
-  /** Show the newest page, also to begin with. */
+  /** Show the newest page. */
   open() {
     return this.#open({ before: "" });
   }
 
-  /** Open a page: the one right before a seq (none: the newest of all), or the one right after a seq. */
+  /** Open a page: the one right before a seq (empty: the newest), or the one right after a seq. */
   async #open(cursor) {
     this.#turn += 1;
     const turn = this.#turn;
@@ -103,7 +104,7 @@ export class SegmentList {
       const backwards = "before" in cursor;
       const query = { ...this.#wanted, limit: ROWS, ...(backwards ? { before: cursor.before || Number.MAX_SAFE_INTEGER } : { after: cursor.after }) };
       const { segments, more } = await read("segments", query);
-      if (turn !== this.#turn) return; // somebody has turned another page meanwhile
+      if (turn !== this.#turn) return; // another page was opened meanwhile
       this.#offer(segments);
       this.#rows = backwards ? segments : segments.reverse();
       this.#atNewest = backwards ? cursor.before === "" : !more;
@@ -120,7 +121,7 @@ export class SegmentList {
     byId("segments").tBodies[0].replaceChildren(...this.#rows.map(segmentRow));
     const filtered = Object.values(this.#wanted).some(Boolean);
     show("segments-empty", !this.#rows.length);
-    write("segments-empty", filtered ? "There is no such segment." : "No segment is stored yet.");
+    write("segments-empty", filtered ? "No segment matches." : "No segment is stored yet.");
     show("segments-pages", this.#rows.length > 0);
     const [first, last] = [this.#rows[0], this.#rows.at(-1)];
     write("segments-note", first ? `no. ${countText(last.seq)} to ${countText(first.seq)}${this.#atNewest ? ", the newest" : ""}` : "");
@@ -131,54 +132,15 @@ export class SegmentList {
 
 function segmentRow(each) {
   return row([
-    element("button", { type: "button", class: "name" }, each.name),
     each.channel ?? element("em", {}, "no channel"),
-    { text: gpsText(each.t0), numeric: true },
+    element("button", { type: "button", class: "name", "data-name": each.name }, spanText(each)),
     utcOfGps(each.t0),
     { text: String(Number(secondsOf(each).toPrecision(6))), numeric: true },
     { text: String(Number((1 / sampling(each.dt)).toPrecision(6))), numeric: true },
     { text: countText(each.bytes), numeric: true },
     stampText(each.stored),
+    element("span", { class: "id" }, each.name),
   ]);
 }
 
-// ---- one segment
-
-const dialog = closable(byId("segment"));
-let view;
-
-/** Show a segment: its strain, its spectrogram, what is known of it; and offer it for download. */
-export async function openSegment(each) {
-  byId("segment-title").textContent = each.name;
-  const download = byId("segment-download");
-  download.href = address("segments", `/${encodeURIComponent(each.name)}`);
-  download.download = each.name;
-  showFacts(each, null);
-  show("segment-failure", false);
-  show("segment-view");
-  dialog.showModal();
-  view ??= new StrainView(byId("segment-view"), "the segment");
-  try {
-    const { meta } = await view.show([each.name]);
-    showFacts(each, meta);
-  } catch (error) {
-    show("segment-view", false);
-    show("segment-failure");
-    write("segment-failure", error.message);
-  }
-}
-
-function showFacts(each, meta) {
-  const facts = {
-    Channel: channelText(each.channel),
-    GPS: `${gpsText(each.t0)} – ${gpsText(each.t0 + secondsOf(each))}`,
-    UTC: utcOfGps(each.t0, 3),
-    Samples: `${countText(each.n)} at ${Number((1 / sampling(each.dt)).toPrecision(6))} Hz, ${durationText(secondsOf(each))}`,
-    Size: `${sizeText(each.bytes)} (${countText(each.bytes)} bytes)`,
-    Stored: `${stampText(each.stored)} UTC, no. ${countText(each.seq)}`,
-    Batch: each.batch,
-    "SHA-256": each.sha256,
-    ...Object.fromEntries(Object.entries(meta ?? {}).filter(([key]) => key !== "channel").map(([key, value]) => [`meta.${key}`, typeof value === "string" ? value : JSON.stringify(value)])),
-  };
-  byId("segment-facts").replaceChildren(...Object.entries(facts).flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, text)]));
-}
+const spanText = (each) => `${gpsText(each.t0)} – ${gpsText(endOf(each))}`;

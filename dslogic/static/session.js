@@ -1,52 +1,55 @@
-// Who looks at the page, and what they may do. The credential itself is in a cookie that no script can read.
+// The caller of the page and their rights. The credential itself is in a cookie that no script can read.
 
 import { offers, order, read } from "./api.js";
-import { byId, closable, show, write } from "./dom.js";
+import { byId, show, write } from "./dom.js";
 
-/** Nobody in particular: at the gateway until it has said who; dslogic's own page is for whoever reaches it. */
+/** Until the gateway has answered, a caller without rights; dslogic's own page has no callers and allows everything. */
 let caller = { auth: "off", name: null, group: null, scopes: offers("whoami") ? [] : ["admin"] };
 let known = !offers("whoami");
-const dialog = closable(byId("sign"));
 const listeners = [];
 
-/** Say whether the caller has the right to what `scope` is needed for. */
+/** Say whether the caller has the scope. */
 export const may = (scope) => caller.scopes.includes(scope) || caller.scopes.includes("admin");
 
 export const callerName = () => caller.name;
 export const authenticated = () => caller.auth !== "off";
 
-/** Call `listener` whenever somebody else may look at the page. */
+/** Call `listener` when the caller, or their rights, change. */
 export const onCaller = (listener) => listeners.push(listener);
 
-/** Ask who is signed in, unless that is known. */
-export async function learnWho() {
-  if (!known) await askWho();
+/** Ask the gateway for the caller, unless it is known. */
+export async function learnCaller() {
+  if (!known) await askCaller();
 }
 
-/** Ask who is signed in, be it known or not. */
-export async function askWho() {
+/** Ask the gateway for the caller. */
+export async function askCaller() {
   if (!offers("whoami")) return;
-  const before = JSON.stringify(caller);
+  const before = caller;
   try {
     caller = await read("whoami");
     known = true;
   } catch {
-    return; // asked again with the next connection
+    return; // the next connection repeats it
   }
-  show("who", authenticated());
-  write("who-name", caller.name ? [caller.name, caller.group].filter(Boolean).join(" · ") : "");
-  show("sign-in", !caller.name);
-  show("sign-out", Boolean(caller.name));
-  if (JSON.stringify(caller) !== before) for (const listener of listeners) listener();
+  if (before.name && !caller.name) forget();
+  showCaller();
+  if (JSON.stringify(caller) !== JSON.stringify(before)) for (const listener of listeners) listener();
 }
 
-export function signIn() {
-  show("sign-failure", false);
-  byId("sign-key").value = "";
-  if (!dialog.open) dialog.showModal();
+function showCaller() {
+  const signedOut = authenticated() && !caller.name;
+  document.body.classList.toggle("signed-out", signedOut);
+  show("sign", signedOut);
+  show("who", authenticated() && !signedOut);
+  write("who-name", [caller.name, caller.group].filter(Boolean).join(" · "));
+  if (signedOut) document.title = "Sign in · GlitchFlow Datastore";
 }
 
-async function send(event) {
+/** Load the page again: what was read with the credential disappears with it. */
+const forget = () => location.reload();
+
+byId("sign").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
     await order("session", { key: byId("sign-key").value });
@@ -56,13 +59,11 @@ async function send(event) {
     return;
   }
   byId("sign-key").value = "";
-  dialog.close();
-  await askWho();
-}
+  show("sign-failure", false);
+  await askCaller();
+});
 
-dialog.querySelector("form").addEventListener("submit", send);
-for (const id of ["sign-in", "banner-action"]) byId(id).addEventListener("click", signIn);
 byId("sign-out").addEventListener("click", async () => {
   await order("session", null, "", "DELETE");
-  location.reload(); // what was read with the credential goes with it
+  forget();
 });

@@ -1,17 +1,24 @@
-// Strain and its spectrogram: the latest of a channel, and any segment's.
+// The views of strain: Q-scan, whitened strain, spectrum and the strain itself, of the latest segments and of any segment.
 
 import { address } from "./api.js";
 import { byId, element, fillSelect, show, write } from "./dom.js";
 import { TOLERANCE, channelText, durationText, gpsText, powerText, sampling, secondsOf, utcOfGps } from "./format.js";
-import { Plot, accent, heat } from "./plots.js";
+import { Plot, accent, energyColours, mutedInk } from "./plots.js";
+import { sensitivityOf } from "./sensitivity.js";
 
-/** The latest strain is drawn over so many seconds and segments, as far as they follow each other. */
+/** The latest strain is drawn over so many seconds and segments, if they follow each other. */
 const WINDOW_SECONDS = 8;
 const WINDOW_SEGMENTS = 16;
+/** Strain is whitened with what is stored up to so many seconds and segments before and after it. */
+export const AROUND_SECONDS = 8;
+const AROUND_SEGMENTS = 20;
 const ROWS_KEPT = 64;
 const REDRAW_MS = 1000;
-/** Energy from which on the colour is the loudest, in dB over the median. */
-const LOUD = 25;
+/** Channels of one stream end at most so many seconds apart. */
+const APART_SECONDS = 4;
+/** The colours end at this energy, always, so that pictures can be compared (preproc/plots.py): noise rarely exceeds 15. */
+const LOUDEST_COLOUR = 25;
+const TICKS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
 const worker = new Worker(new URL("strain_worker.js", import.meta.url), { type: "module" });
 const waiting = new Map();
@@ -24,46 +31,94 @@ worker.addEventListener("message", ({ data: { id, drawn, failure } }) => {
   else reject(new Error(failure));
 });
 
-function draw(names) {
+function draw(shown, run) {
   asked += 1;
-  const urls = names.map((name) => address("segments", `/${encodeURIComponent(name)}`));
-  worker.postMessage({ id: asked, urls });
+  const urls = run.map(({ name }) => address("segments", `/${encodeURIComponent(name)}`));
+  worker.postMessage({ id: asked, urls, first: run.indexOf(shown[0]), count: shown.length });
   return new Promise((resolve, reject) => waiting.set(asked, { resolve, reject }));
 }
 
-/** A strain plot above its spectrogram, in a container. */
+const VIEWS = { scan: "Q-scan", whitened: "Whitened", asd: "Spectrum", raw: "Strain" };
+const LABELS = { scan: "Q-scan", whitened: "Whitened strain", asd: "Amplitude spectral density", raw: "Strain" };
+
+/** A plot in a container, with buttons that choose what it shows. */
 export class StrainView {
   #drawn = null;
-  #plots;
-  #map;
+  #channel = null;
+  #view = "scan";
+  #label;
+  #choices;
+  #area;
   #legend;
-  #none;
+  #why;
+  #plot;
 
   constructor(container, label) {
-    const line = element("div", { class: "plot strain-line", role: "img", "aria-label": `Strain of ${label}` });
-    this.#map = element("div", { class: "plot strain-map", role: "img", "aria-label": `Spectrogram of ${label}` });
-    this.#legend = element("p", { class: "legend" }, "0 dB", element("span", { class: "heat", "aria-hidden": "true" }), `${LOUD} dB over the median of each frequency`);
-    this.#none = element("p", { class: "empty", hidden: true }, "Too few samples for a spectrogram.");
-    container.append(line, this.#map, this.#legend, this.#none);
-    this.#plots = [new Plot(line, () => this.#describeLine()), new Plot(this.#map, () => this.#describeMap())];
+    this.#label = label;
+    this.#choices = Object.entries(VIEWS).map(([view, text]) => element("button", { type: "button", "data-view": view }, text));
+    const group = element("div", { class: "choice", role: "group", "aria-label": `View of ${label}` }, ...this.#choices);
+    group.addEventListener("click", ({ target }) => {
+      if (!target.dataset.view) return;
+      this.#view = target.dataset.view;
+      this.#show();
+    });
+    this.#why = element("p", { class: "why", hidden: true });
+    this.#area = element("div", { class: "plot strain-plot", role: "img" });
+    this.#legend = element("p", { class: "legend" });
+    container.append(group, this.#why, this.#area, this.#legend);
+    this.#plot = new Plot(this.#area, (size) => this.#describe(size));
   }
 
-  /** Draw the segments of these names, which follow each other; gives what was drawn. */
-  async show(names) {
-    this.#drawn = await draw(names);
-    this.#map.hidden = this.#legend.hidden = !this.#drawn.spectrum;
-    this.#none.hidden = Boolean(this.#drawn.spectrum);
-    for (const plot of this.#plots) plot.draw();
-    return this.#drawn;
+  /** Draw the segments `shown`, which are part of `run`; all of it follows each other. Returns what was drawn. */
+  async show(shown, run) {
+    const drawn = await draw(shown, run);
+    this.#drawn = drawn;
+    this.#channel = shown[0].channel;
+    this.#show();
+    return drawn;
   }
 
-  #span() {
-    return [0, this.#drawn.samples * this.#drawn.dt];
+  /** Draw the chosen view; if the strain is not enough for it, say why and draw the strain itself. */
+  #show() {
+    for (const choice of this.#choices) choice.setAttribute("aria-pressed", String(choice.dataset.view === this.#view));
+    const view = this.#shownView();
+    if (!view) return;
+    this.#why.hidden = view === this.#view;
+    this.#why.textContent = this.#drawn.why;
+    this.#area.dataset.view = view;
+    this.#area.setAttribute("aria-label", `${LABELS[view]} of ${this.#label}`);
+    this.#legend.replaceChildren(...this.#legendOf(view));
+    this.#plot.draw();
   }
 
-  #describeLine() {
-    if (!this.#drawn) return null;
-    const { x, y } = this.#drawn.line;
+  #shownView() {
+    return this.#drawn && (this.#drawn[this.#view] ? this.#view : "raw");
+  }
+
+  #legendOf(view) {
+    const { shown, samples, dt, around, milliseconds } = this.#drawn;
+    const parts = [];
+    if (view === "scan") parts.push("energy 0", element("span", { class: "heat", "aria-hidden": "true" }), `${LOUDEST_COLOUR} × the median of each frequency`);
+    if (view === "asd") parts.push(`median of ${durationText(around)} of strain`);
+    if (view === "asd" && sensitivityOf(this.#channel)) parts.push(element("span", { class: "dashes", "aria-hidden": "true" }), `design of ${sensitivityOf(this.#channel).name}`);
+    if (view === "scan" || view === "whitened") parts.push(lackingText(this.#drawn));
+    if (shown < samples) parts.push(`· the first ${durationText(shown * dt)} of ${durationText(samples * dt)}`);
+    this.#legend.title = view === "raw" ? "" : `whitened with ${durationText(around)} of strain, computed in ${Math.round(milliseconds)} ms`;
+    return parts;
+  }
+
+  #describe({ narrow }) {
+    const view = this.#shownView();
+    if (view === "scan") return this.#describeScan();
+    if (view === "asd") return this.#describeSpectrum(narrow);
+    return view && this.#describeLine(this.#drawn[view], view === "whitened" ? "whitened strain" : "strain");
+  }
+
+  #timeAxis() {
+    return { title: `s from GPS ${gpsText(this.#drawn.t0)}`, showgrid: false };
+  }
+
+  #describeLine({ x, y }, title) {
     const exponent = exponentOf(y);
     return {
       data: [{
@@ -72,51 +127,78 @@ export class StrainView {
         x,
         y: y.map((sample) => sample / 10 ** exponent),
         line: { color: accent(), width: 1 },
-        hovertemplate: `%{x:.4f} s<br>%{y:.4f} · ${powerText(exponent)}<extra></extra>`,
+        hovertemplate: `%{x:.4f} s<br>%{y:.4f}${exponent ? ` · ${powerText(exponent)}` : ""}<extra></extra>`,
       }],
       layout: {
-        margin: { l: 64, r: 12, t: 8, b: 20 },
-        xaxis: { range: this.#span(), showticklabels: false },
-        yaxis: { title: exponent ? `strain [${powerText(exponent)}]` : "strain", nticks: 5, automargin: false },
+        margin: { l: 64, r: 12, t: 8, b: 46 },
+        xaxis: { ...this.#timeAxis(), range: [x[0], x.at(-1) + this.#drawn.dt] },
+        yaxis: { title: exponent ? `${title} [${powerText(exponent)}]` : title, nticks: 6, automargin: false },
       },
     };
   }
 
-  #describeMap() {
-    if (!this.#drawn?.spectrum) return null;
-    const { times, frequencies, decibels } = this.#drawn.spectrum;
+  #describeScan() {
+    const { frequencies, energy, start, step } = this.#drawn.scan;
+    const columns = energy[0].length;
     return {
       data: [{
         type: "heatmap",
-        x: times,
-        y: frequencies.slice(1), // there is no logarithm of 0 Hz
-        z: decibels.slice(1),
+        x: Array.from({ length: columns }, (_, column) => start + column * step),
+        y: frequencies,
+        z: energy,
         zmin: 0,
-        zmax: LOUD,
-        colorscale: heat(),
+        zmax: LOUDEST_COLOUR,
+        colorscale: energyColours(),
         showscale: false,
-        hovertemplate: "%{x:.3f} s<br>%{y:.0f} Hz<br>%{z:.1f} dB<extra></extra>",
+        hovertemplate: "%{x:.3f} s<br>%{y:.0f} Hz<br>energy %{z:.1f}<extra></extra>",
       }],
       layout: {
-        margin: { l: 64, r: 12, t: 4, b: 46 },
-        xaxis: { range: this.#span(), title: `s from GPS ${gpsText(this.#drawn.t0)}`, showgrid: false },
-        yaxis: {
-          title: "Hz",
-          type: "log",
-          range: [Math.log10(frequencies[1]), Math.log10(frequencies.at(-1)) + 1e-6],
-          tickvals: [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192],
-          showgrid: false,
-          automargin: false,
-        },
+        margin: { l: 64, r: 12, t: 8, b: 46 },
+        xaxis: { ...this.#timeAxis(), range: [start, start + columns * step] },
+        yaxis: { title: "Hz", type: "log", range: [frequencies[0], frequencies.at(-1)].map(Math.log10), tickvals: TICKS, showgrid: false, automargin: false },
+      },
+    };
+  }
+
+  #describeSpectrum(narrow) {
+    const { x, y } = this.#drawn.asd;
+    const design = sensitivityOf(this.#channel);
+    const known = design ? x.filter((frequency) => frequency >= design.lowest) : [];
+    const lowest = Math.min(10, x.at(-1) / 8);
+    const heights = [...y.filter((_, place) => x[place] >= lowest), ...known.map((frequency) => design.fit(frequency))].map(Math.log10);
+    const [lowest10, highest10] = [Math.min(...heights), Math.max(...heights)];
+    return {
+      data: [
+        { type: "scatter", mode: "lines", x, y, line: { color: accent(), width: 1.2 }, hovertemplate: "%{x:.4g} Hz<br>%{y:.2e}<extra></extra>" },
+        { type: "scatter", mode: "lines", x: known, y: known.map((frequency) => design.fit(frequency)), line: { color: mutedInk(), width: 1.5, dash: "dash" }, hovertemplate: "%{x:.4g} Hz<br>%{y:.2e}<extra>design</extra>" },
+      ],
+      layout: {
+        margin: { l: 84, r: 12, t: 8, b: 46 },
+        xaxis: { title: "Hz", type: "log", range: [Math.log10(lowest), Math.log10(x.at(-1))], tickvals: TICKS },
+        yaxis: { title: "strain [1/√Hz]", type: "log", range: [lowest10 - 0.1, highest10 + 0.1], ...powersOfTen(lowest10, highest10, narrow ? 4 : 8), automargin: false },
       },
     };
   }
 }
 
-/** Give the power of ten that the largest of these numbers has. */
+/** Return ticks at powers of ten, at most so many; plotly's own superscripts are inline styles, which the policy forbids. */
+function powersOfTen(lowest, highest, most) {
+  const step = Math.max(1, Math.ceil((highest - lowest) / most));
+  const exponents = Array.from({ length: Math.floor((highest - lowest) / step) + 1 }, (_, place) => Math.ceil(lowest) + place * step);
+  return { tickvals: exponents.map((exponent) => 10 ** exponent), ticktext: exponents.map(powerText) };
+}
+
+/** Say how much of the window the whitening filter needs strain beyond its ends for, which is not stored. */
+function lackingText({ whitened: { x }, shown, dt }) {
+  const lacking = shown * dt - (x.at(-1) - x[0] + dt);
+  return lacking > 0.01 * shown * dt ? `· without ${durationText(Number(lacking.toPrecision(2)))} that need the strain beyond` : "";
+}
+
+/** Return the power of ten that the largest of these numbers has, or 0 if they need none. */
 function exponentOf(numbers) {
   const largest = numbers.reduce((most, number) => Math.max(most, Math.abs(number)), 0);
-  return largest ? Math.floor(Math.log10(largest)) : 0;
+  const exponent = largest ? Math.floor(Math.log10(largest)) : 0;
+  return Math.abs(exponent) > 3 ? exponent : 0;
 }
 
 /** The panel of the latest strain; follows what is stored. */
@@ -124,12 +206,18 @@ export class LatestStrain {
   #rows = new Map(); // by channel: the newest rows, by t0
   #view = new StrainView(byId("strain-view"), "the latest segments");
   #choice = byId("strain-channel");
+  #chosen = false;
+  #newest = null; // the row that was stored last
   #shown = "";
   #busy = false;
   #timer = null;
+  #pause = REDRAW_MS;
 
   constructor() {
-    this.#choice.addEventListener("change", () => this.#draw());
+    this.#choice.addEventListener("change", () => {
+      this.#chosen = true;
+      this.#draw();
+    });
   }
 
   add(rows) {
@@ -138,6 +226,7 @@ export class LatestStrain {
       const known = this.#rows.get(key) ?? [];
       known.push(row);
       this.#rows.set(key, known);
+      if (!this.#newest || row.seq > this.#newest.seq) this.#newest = row;
     }
     for (const [key, known] of this.#rows) {
       known.sort((a, b) => a.t0 - b.t0 || a.seq - b.seq);
@@ -145,27 +234,37 @@ export class LatestStrain {
     }
     const options = [...this.#rows.keys()].map((key) => ({ value: key, text: channelText(JSON.parse(key)) }));
     fillSelect(this.#choice, options.sort((a, b) => a.text.localeCompare(b.text)));
+    if (!this.#chosen && this.#newest) this.#follow();
     show("strain-tools", options.length > 0);
-    this.#timer ??= setTimeout(() => this.#draw(), this.#shown ? REDRAW_MS : 0);
+    this.#timer ??= setTimeout(() => this.#draw(), this.#shown ? this.#pause : 0);
+  }
+
+  /** Show the channel of the segment stored last, unless the one shown arrives beside it, second by second. */
+  #follow() {
+    const beside = this.#shown && this.#rows.get(this.#choice.value)?.at(-1);
+    if (beside && Math.abs(endOf(beside) - endOf(this.#newest)) <= APART_SECONDS) return;
+    this.#choice.value = JSON.stringify(this.#newest.channel);
   }
 
   async #draw() {
     clearTimeout(this.#timer);
     this.#timer = null;
-    const rows = latestWindow(this.#rows.get(this.#choice.value) ?? []);
-    const wanted = rows.map(({ name }) => name).join(" ");
+    const rows = this.#rows.get(this.#choice.value) ?? [];
+    const shown = latestWindow(rows);
+    const wanted = shown.map(({ name }) => name).join(" ");
     if (!rows.length || wanted === this.#shown) return;
     if (this.#busy) {
-      this.#timer = setTimeout(() => this.#draw(), REDRAW_MS);
+      this.#timer = setTimeout(() => this.#draw(), this.#pause);
       return;
     }
     this.#busy = true;
     try {
       show("strain-view");
       show("strain-empty", false);
-      const drawn = await this.#view.show(rows.map(({ name }) => name));
+      const drawn = await this.#view.show(shown, runAround(shown, rows));
       this.#shown = wanted;
-      const rate = Math.round(1 / drawn.dt);
+      this.#pause = Math.max(REDRAW_MS, 3 * drawn.milliseconds); // a slow machine has time for other work
+      const rate = Number((1 / drawn.dt).toPrecision(6));
       write("strain-note", `${durationText(drawn.samples * drawn.dt)} at ${rate} Hz, from ${utcOfGps(drawn.t0)} UTC`);
     } catch (error) {
       write("strain-note", error.message);
@@ -175,18 +274,39 @@ export class LatestStrain {
   }
 }
 
-/** Give the newest rows that follow each other without a gap, as many as are drawn at a time. */
+export const endOf = (row) => row.t0 + secondsOf(row);
+
+/** Say whether a segment begins where another one ends, with the same sample spacing. */
+function follows(row, next) {
+  const dt = sampling(row.dt);
+  // The times may follow from the spacing as it was written, or from the one it stands for.
+  const slack = Math.max(TOLERANCE * dt, row.n * Math.abs(dt - row.dt), Math.abs(next.t0) * Number.EPSILON);
+  return dt === sampling(next.dt) && Math.abs(endOf(row) - next.t0) <= slack;
+}
+
+/** Return the newest of these rows, which are in the order of t0, that follow each other and are drawn together. */
 export function latestWindow(rows) {
   const window = rows.slice(-1);
   for (const row of rows.slice(0, -1).reverse()) {
-    const [next] = window;
-    const dt = sampling(row.dt);
-    // The times may follow from the spacing as it was written, or from the one it stands for.
-    const slack = Math.max(TOLERANCE * dt, row.n * Math.abs(dt - row.dt), Math.abs(next.t0) * Number.EPSILON);
-    if (dt !== sampling(next.dt) || Math.abs(row.t0 + secondsOf(row) - next.t0) > slack) break;
-    const seconds = window.reduce((sum, each) => sum + secondsOf(each), secondsOf(row));
+    if (!follows(row, window[0])) break;
+    const seconds = endOf(window.at(-1)) - row.t0;
     if (seconds > WINDOW_SECONDS + row.dt / 2 || window.length === WINDOW_SEGMENTS) break;
     window.unshift(row);
   }
   return window;
+}
+
+/** Return the rows that `shown` is whitened with: those among `rows`, and itself, that follow each other. */
+export function runAround(shown, rows) {
+  const names = new Set(shown.map(({ name }) => name));
+  const others = rows.filter((row) => row.channel === shown[0].channel && !names.has(row.name)).sort((a, b) => a.t0 - b.t0);
+  const [before, after] = [[], []];
+  const [start, stop] = [shown[0].t0 - AROUND_SECONDS, endOf(shown.at(-1)) + AROUND_SECONDS];
+  for (const row of others) {
+    if (row.t0 < stop && after.length < AROUND_SEGMENTS && follows(after.at(-1) ?? shown.at(-1), row)) after.push(row);
+  }
+  for (const row of others.reverse()) {
+    if (endOf(row) > start && before.length < AROUND_SEGMENTS && follows(row, before[0] ?? shown[0])) before.unshift(row);
+  }
+  return [...before, ...shown, ...after];
 }

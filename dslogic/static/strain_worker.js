@@ -1,15 +1,22 @@
-// Off the page's thread: fetches segments, once each, and makes of a window of them what is drawn, once for each window.
+// Off the page's thread: fetches segments, once each, and computes what the page draws, once for each window.
 
+import { analyse } from "./analysis.js";
 import { sampling } from "./format.js";
-import { overMedian, spectrogram, windowLength } from "./spectrogram.js";
 
-const SEGMENTS_KEPT = 24;
-const WINDOWS_KEPT = 12;
+const SEGMENTS_KEPT = 64;
+const WINDOWS_KEPT = 8;
 /** A line of more points than this is drawn by the least and the greatest sample of each stretch. */
 const POINTS = 3000;
+/** A spectrum is drawn by so many mean densities, evenly on a logarithmic axis. */
+const SPECTRUM_POINTS = 1200;
+/** Of a longer segment the first part is shown. */
+const MOST_SECONDS = 64;
+/** Strain before and after the window that it is whitened with, if it is among the segments. */
+const AROUND_SECONDS = 8;
+const MOST_SAMPLES = 2 ** 20;
 
-/** Keeps the results used last; what failed is not kept. */
-function keeping(most, make) {
+/** Cache the results used last; failed ones are not cached. */
+function caching(most, make) {
   const kept = new Map();
   return (key, ...rest) => {
     const made = kept.get(key) ?? make(key, ...rest);
@@ -21,48 +28,92 @@ function keeping(most, make) {
   };
 }
 
-const segmentAt = keeping(SEGMENTS_KEPT, async (url) => {
+const segmentAt = caching(SEGMENTS_KEPT, async (url) => {
   const answer = await fetch(url, { credentials: "same-origin" }).catch(() => null);
-  if (!answer?.ok) throw new Error(answer ? `The segment cannot be had (status ${answer.status}).` : "The datastore cannot be reached.");
-  return answer.json();
+  if (!answer?.ok) throw new Error(answer ? `The segment cannot be read (status ${answer.status}).` : "The datastore cannot be reached.");
+  const { h, t: [t0, dt], meta } = await answer.json();
+  return { strain: Float64Array.from(h), t0, dt: sampling(dt), meta: meta ?? null };
 });
 
-const windowAt = keeping(WINDOWS_KEPT, async (_key, urls) => {
+/** Compute the window that the segments from `first` on make, `count` of them; all segments follow each other. */
+const windowAt = caching(WINDOWS_KEPT, async (_key, urls, first, count) => {
   const segments = await Promise.all(urls.map((url) => segmentAt(url)));
-  const [t0, written] = segments[0].t;
-  const dt = sampling(written);
-  const strain = Float64Array.from(segments.flatMap(({ h }) => h));
-  const length = windowLength(strain.length, dt);
-  const spectrum = length ? spectrogram(strain, dt, length) : null;
+  const began = performance.now();
+  const { t0, dt, meta } = segments[first];
+  const lengths = segments.map(({ strain }) => strain.length);
+  const sum = (some) => some.reduce((total, length) => total + length, 0);
+  const from = sum(lengths.slice(0, first));
+  const samples = sum(lengths.slice(first, first + count));
+  const shown = Math.min(samples, MOST_SAMPLES, Math.max(1, Math.round(MOST_SECONDS / dt)));
+  const before = Math.min(from, Math.ceil(AROUND_SECONDS / dt));
+  const strain = joined(segments).subarray(from - before, from + shown + Math.ceil(AROUND_SECONDS / dt));
   return {
-    t0,
-    dt,
-    samples: strain.length,
-    line: lineOf(strain, dt),
-    spectrum: spectrum && { times: spectrum.times, frequencies: spectrum.frequencies, decibels: overMedian(spectrum.power), length },
-    meta: segments.at(-1).meta ?? null,
+    t0, dt, samples, meta, shown,
+    around: strain.length * dt,
+    raw: lineOf(strain.subarray(before, before + shown), dt, 0),
+    ...analysed(strain, dt, before, before + shown),
+    milliseconds: performance.now() - began,
   };
 });
 
-/** Give the line {x: s from the first sample, y: strain}: each point is a sample, the extremes are among them. */
-function lineOf(strain, dt) {
+function joined(segments) {
+  const strain = new Float64Array(segments.reduce((total, segment) => total + segment.strain.length, 0));
+  let place = 0;
+  for (const segment of segments) {
+    strain.set(segment.strain, place);
+    place += segment.strain.length;
+  }
+  return strain;
+}
+
+/** Return {asd, whitened, scan} with times in s from the window's first sample, or {why} it cannot be analysed. */
+function analysed(strain, dt, from, to) {
+  try {
+    const { density, whitened, scan } = analyse(strain, 1 / dt, from, to);
+    return {
+      asd: spectrumOf(density, dt),
+      whitened: whitened.strain.length ? lineOf(whitened.strain, dt, (whitened.start - from) * dt) : null,
+      scan: scan && { ...scan, start: (scan.start - from) * dt, step: scan.step * dt },
+      why: scan ? "" : `No Q-scan: ${Number((strain.length * dt).toPrecision(3))} s of strain without a gap are too short.`,
+    };
+  } catch (error) {
+    return { asd: null, whitened: null, scan: null, why: error.message };
+  }
+}
+
+/** Return the line {x: s, y: strain}: each point is a sample, the extremes are among them. */
+function lineOf(strain, dt, start) {
   const stretch = Math.max(1, Math.ceil((2 * strain.length) / POINTS));
   const places = [];
-  for (let start = 0; start < strain.length; start += stretch) {
-    const end = Math.min(start + stretch, strain.length);
-    let [least, greatest] = [start, start];
-    for (let place = start; place < end; place += 1) {
+  for (let first = 0; first < strain.length; first += stretch) {
+    const end = Math.min(first + stretch, strain.length);
+    let [least, greatest] = [first, first];
+    for (let place = first; place < end; place += 1) {
       if (strain[place] < strain[least]) least = place;
       if (strain[place] > strain[greatest]) greatest = place;
     }
     places.push(...new Set([Math.min(least, greatest), Math.max(least, greatest)]));
   }
-  return { x: places.map((place) => place * dt), y: places.map((place) => strain[place]) };
+  return { x: places.map((place) => start + place * dt), y: places.map((place) => strain[place]) };
 }
 
-self.addEventListener("message", async ({ data: { id, urls } }) => {
+/** Return the amplitude spectral density {x: Hz, y: 1/√Hz}. */
+function spectrumOf(density, dt) {
+  const spacing = 1 / (2 * (density.length - 1) * dt);
+  const ratio = density.length ** (1 / SPECTRUM_POINTS);
+  const [x, y] = [[], []];
+  for (let first = 1; first < density.length; ) {
+    const last = Math.max(first + 1, Math.min(density.length, Math.ceil(first * ratio)));
+    x.push(((first + last - 1) / 2) * spacing);
+    y.push(Math.sqrt(density.subarray(first, last).reduce((sum, value) => sum + value, 0) / (last - first)));
+    first = last;
+  }
+  return { x, y };
+}
+
+self.addEventListener("message", async ({ data: { id, urls, first, count } }) => {
   try {
-    self.postMessage({ id, drawn: await windowAt(urls.join(" "), urls) });
+    self.postMessage({ id, drawn: await windowAt([first, count, ...urls].join(" "), urls, first, count) });
   } catch (error) {
     self.postMessage({ id, failure: error.message });
   }

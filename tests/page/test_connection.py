@@ -97,7 +97,8 @@ def proxied(trio: Trio) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(proxied: str, browser: Browser) -> Page:
-    page, _ = open_page(browser, f"{proxied}/dspage", viewport={"width": 1200, "height": 900})
+    page, _ = open_page(browser, f"{proxied}/", viewport={"width": 1200, "height": 900})
+    assert page.url == f"{proxied}/dspage"
     return page
 
 
@@ -108,24 +109,24 @@ def push(trio: Trio, keys: dict[str, str], number: int) -> None:
 
 
 def sign_in(page: Page, key: str) -> None:
-    page.locator("#sign-in").click()
     page.get_by_label("API key").fill(key)
     page.locator("#sign").get_by_role("button", name="Sign in").click()
 
 
-def test_who_is_not_signed_in_is_asked_to(page: Page) -> None:
-    wait_for_text(page, "banner-text", "Sign in to see the datastore")
-    expect(page.locator("#state-word")).to_have_text("Waiting for data")
+def test_without_a_credential_there_is_a_card_to_sign_in_and_nothing_else(page: Page) -> None:
+    expect(page.locator("#sign")).to_be_visible()
+    expect(page.locator("main > :visible")).to_have_count(1)
+    expect(page.locator("#banner")).to_be_hidden()
     sign_in(page, "gf_000000000000_wrong")
     wait_for_text(page, "sign-failure", "not known")
-    page.keyboard.press("Escape")
 
 
 def test_a_reader_sees_everything_and_is_offered_no_order(page: Page, keys: dict[str, str]) -> None:
     sign_in(page, keys["reader"])
     wait_for_state(page, "Operational")
     wait_for_text(page, "who-name", "reader")
-    expect(page.locator("#actions")).to_be_hidden()
+    expect(page.locator("#current-state")).to_have_text("OPEN")
+    expect(page.locator("#batches button:visible")).to_have_count(0)
     expect(page.locator("#banner")).to_be_hidden()
 
 
@@ -139,8 +140,9 @@ def test_the_key_is_nowhere_in_the_page(page: Page, keys: dict[str, str]) -> Non
 def test_signed_out_nothing_is_seen_any_more(page: Page) -> None:
     with page.expect_event("load"):
         page.get_by_role("button", name="Sign out").click()
-    wait_for_text(page, "banner-text", "Sign in to see the datastore")
+    expect(page.locator("#sign")).to_be_visible()
     expect(page.locator("#n-segments")).to_have_text("—")
+    expect(page.locator("main > :visible")).to_have_count(1)
 
 
 def test_an_order_is_given_in_ones_own_name_only(page: Page, keys: dict[str, str], trio: Trio) -> None:
@@ -152,9 +154,19 @@ def test_an_order_is_given_in_ones_own_name_only(page: Page, keys: dict[str, str
     name = page.get_by_label("Your name")
     expect(name).to_have_value("alice")
     assert not name.is_editable()
+    page.locator("#order").get_by_label("Token").fill("of alice")
     page.locator("#order").get_by_role("button", name="Freeze").click()
     wait_for_state(page, "Frozen")
     wait_for_text(page, "state-note", "held by alice")
+    expect(page.locator("#order")).to_be_hidden()
+    refused = httpx2.post(
+        f"{trio.url}/streamdata",
+        content=segment_body(9),
+        headers={**JSON, "Authorization": f"Bearer {keys['alice']}"},
+    )
+    assert refused.json()["resp"] == "FROZEN"
+    wait_for_text(page, "rate-title", "Refused since the freeze")
+    expect(page.locator("#rate")).to_have_text("1")
     page.get_by_role("button", name="Thaw…").click()
     page.locator("#order").get_by_role("button", name="Thaw").click()
     wait_for_state(page, "Operational")
@@ -203,10 +215,19 @@ def test_another_sites_page_gives_no_order(trio: Trio, keys: dict[str, str]) -> 
 
 def test_a_lost_connection_is_told_and_its_return_too(page: Page, trio: Trio, keys: dict[str, str]) -> None:
     process = trio.processes["glitchflow_api"]
-    process.send_signal(signal.SIGKILL)
+    page.evaluate(
+        """() => { window.titles = new Set();
+        new MutationObserver(() => window.titles.add(document.getElementById('banner-title').textContent))
+        .observe(document.getElementById('banner-title'), {childList: true, subtree: true, characterData: true}); }"""
+    )
+    process.send_signal(signal.SIGTERM)
     process.wait()
     page.wait_for_function("() => !document.getElementById('banner').hidden")
     wait_for_text(page, "link-text", "Not connected")
+    page.wait_for_timeout(1500)  # a second attempt to connect
+    titles = page.evaluate("() => [...window.titles]")
+    assert titles
+    assert not [title for title in titles if "Too many" in title]
     trio.launch("glitchflow_api")
     trio.wait_until_ready()
     push(trio, keys, 2)
@@ -216,14 +237,25 @@ def test_a_lost_connection_is_told_and_its_return_too(page: Page, trio: Trio, ke
     page.wait_for_function("() => document.querySelectorAll('#segments tbody tr').length === 2")
 
 
-def test_a_tier_that_is_away_is_told_as_such(page: Page, trio: Trio) -> None:
+def test_a_buffer_that_hangs_is_shown_within_five_seconds(page: Page, trio: Trio) -> None:
     process = trio.processes["databuffer"]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    wait_for_text(page, "banner-title", "does not answer")
-    trio.launch("databuffer")
-    trio.wait_until_ready()
+    process.send_signal(signal.SIGSTOP)
+    try:
+        expect(page.locator("#link")).to_have_attribute("data-link", "silent", timeout=5000)
+        expect(page.locator("#freeze")).to_be_disabled()
+        amber = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--warn').trim()")
+        colour = page.locator("#link").evaluate(
+            """(link, wanted) => { const probe = document.createElement('i'); probe.style.color = wanted;
+            document.body.append(probe); const same = getComputedStyle(probe).color === getComputedStyle(link).color;
+            probe.remove(); return same; }""",
+            amber,
+        )
+        assert colour
+        wait_for_text(page, "banner-title", "does not answer")
+    finally:
+        process.send_signal(signal.SIGCONT)
     page.wait_for_function("() => document.getElementById('banner').hidden")
+    wait_for_text(page, "link-text", "Live")
 
 
 def test_dslogics_own_page_lives_without_a_gateway(trio: Trio, browser: Browser) -> None:
@@ -234,6 +266,7 @@ def test_dslogics_own_page_lives_without_a_gateway(trio: Trio, browser: Browser)
     page.get_by_role("button", name="Archive…").click()
     page.locator("#order").get_by_role("button", name="Archive").click()
     wait_for_text(page, "outcome", "Archived 2 segments")
+    expect(page.locator("#start")).to_be_hidden()
     wait_for_text(page, "n-segments", "0")
     assert complaints.told == []
     page.context.close()

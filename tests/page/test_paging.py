@@ -79,7 +79,7 @@ def wait_for_rows(page: Page, newest: int) -> None:
 
 def shown(page: Page) -> list[str]:
     """The names of the rows shown, from the top."""
-    return page.locator("#segments tbody .name").all_inner_texts()
+    return page.locator("#segments tbody td:last-child").all_inner_texts()
 
 
 def turn(page: Page, button: str) -> None:
@@ -149,6 +149,6 @@ def test_a_channel_and_a_span_are_found_among_all(page: Page) -> None:
     wait_for_rows(page, 31 * ALIKE)
     fields.locator("[name=start]").fill("yesterday")
     turn(page, "Show")
-    wait_for_text(page, "segments-note", "yesterday is no GPS time")
+    wait_for_text(page, "segments-note", "yesterday is not a GPS time")
     turn(page, "Clear")
     wait_for_rows(page, SEGMENTS)

@@ -23,6 +23,7 @@ NEEDED = {
     "POST /cleanbuf": "clean",
     "POST /batches/{batch}/verify": "clean",
     "OPTIONS /streamdata": "open",
+    "GET /": "open",
     "GET /dspage": "open",
     "GET /static/{version}/{name}": "open",
     "GET /whoami": "open",

@@ -1,0 +1,193 @@
+"""The views of strain: the same numbers as preprocessing, GW150914 in plain sight, a reason when nothing can be drawn."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, Page, expect
+from scipy import fft, signal
+
+from gwclient.noise import SENSITIVITIES
+from gwclient.pieces import cut
+from gwclient.sources.file import FileSource
+from gwwire.gps import gps_of_unix
+from preproc.parameters import Parameters
+from preproc.qtransform import QTransform
+from preproc.whiten import Spectrum, design_filter, whiten
+from scripts.trio import Trio
+from tests.support.browser import open_page, plot_data, wait_for_text
+
+RATE = 1000  # no power of two: the transform of any length is used
+T0 = 1_400_000_000
+EVENT_GPS = 1126259462.42
+LINES = "application/x-ndjson"
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    return start_shared_trio({"EVENTS_INTERVAL": "0.5"})
+
+
+@pytest.fixture(scope="module")
+def client(trio: Trio) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=trio.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def page(trio: Trio, client: httpx2.Client, browser: Browser) -> Iterator[Page]:
+    push(client, "H1:A", noise(1000), T0)
+    page, complaints = open_page(browser, f"{trio.url}/dspage", viewport={"width": 1440, "height": 900})
+    yield page
+    assert complaints.told == []
+
+
+def noise(samples: int) -> NDArray[np.float64]:
+    """Coloured noise with a line at 60 Hz, as large as strain, the same each time."""
+    white = np.random.default_rng(5).normal(size=samples)
+    line = 0.5 * np.sin(2 * np.pi * 60 * np.arange(samples) / RATE)
+    return np.asarray(1e-21 * (signal.lfilter([1], [1, -0.9], white) + line))
+
+
+def push(client: httpx2.Client, channel: str, strain: NDArray[np.float64], t0: float, rate: float = RATE) -> None:
+    body = {"h": strain.tolist(), "t": [t0, 1 / rate], "meta": {"channel": channel}}
+    assert client.post("/streamdata", json=body).json()["resp"] == "CREATED"
+
+
+def module_of(page: Page, name: str) -> str:
+    return (page.locator("script[type=module]").get_attribute("src") or "").replace("page.js", name)
+
+
+def test_the_page_whitens_and_transforms_as_preprocessing_does(page: Page) -> None:
+    strain, parameters = noise(16 * RATE), Parameters(window=14, padding=0, fmin=10, fmax=350, columns=512)
+    length = parameters.spectrum_samples(RATE)
+    density = signal.welch(strain, RATE, "hann", length, length // 2, detrend="linear", average="median")[1]
+    taps = design_filter(Spectrum(fft.rfftfreq(length, 1 / RATE), density, [], [], 16), RATE, parameters)
+    transform = QTransform(parameters, 14 * RATE, RATE)
+    frequencies = transform._tile_frequencies  # noqa: SLF001 (the page draws the rows of tiles themselves)
+    vars(transform)["_frequency_weights"] = np.eye(len(frequencies))
+    computed: dict[str, Any] = page.evaluate(
+        """async ([whitening, qtransform, samples, rate, length, options]) => {
+          const url = (path) => new URL(path, document.baseURI);
+          const { filtered, spectralDensity, whiteningFilter } = await import(url(whitening));
+          const { qTransform } = await import(url(qtransform));
+          const strain = Float64Array.from(samples);
+          const density = spectralDensity(strain, rate, length, 10);
+          const whitened = filtered(strain, whiteningFilter(density, rate, rate, 10));
+          const { frequencies, energy } = qTransform(whitened, rate, options);
+          return { density: [...density], whitened: [...whitened], frequencies, energy: energy.map((row) => [...row]) };
+        }""",
+        [
+            *(module_of(page, name) for name in ("whitening.js", "qtransform.js")),
+            strain.tolist(),
+            RATE,
+            length,
+            {"fmin": 10, "fmax": 350, "columns": 512},
+        ],
+    )
+    assert computed["density"][1:] == pytest.approx(density[1:], rel=1e-9)
+    whitened = whiten(strain, taps)
+    assert np.max(np.abs(np.array(computed["whitened"]) - whitened)) < 1e-9
+    assert computed["frequencies"] == pytest.approx(frequencies, rel=1e-12)
+    assert np.allclose(computed["energy"], transform(whitened), rtol=1e-5, atol=1e-6)
+
+
+def test_the_design_sensitivities_are_the_clients(page: Page) -> None:
+    drawn: dict[str, dict[str, Any]] = page.evaluate(
+        """async ([module, detectors]) => {
+          const { sensitivityOf } = await import(new URL(module, document.baseURI));
+          return Object.fromEntries(detectors.map((detector) => {
+            const { lowest, fit, name } = sensitivityOf(`${detector}:STRAIN`);
+            const frequencies = Array.from({ length: 200 }, (_, k) => lowest * 1.03 ** k);
+            return [detector, { lowest, name, frequencies, densities: frequencies.map(fit) }];
+          }));
+        }""",
+        [module_of(page, "sensitivity.js"), list(SENSITIVITIES)],
+    )
+    for detector, sensitivity in SENSITIVITIES.items():
+        asd = np.sqrt(sensitivity.psd(np.array(drawn[detector]["frequencies"])))
+        assert drawn[detector]["densities"] == pytest.approx(asd, rel=1e-12)
+        assert drawn[detector]["lowest"] == sensitivity.low_cut
+        assert sensitivity.name.startswith(drawn[detector]["name"])
+
+
+def test_the_strain_itself_is_drawn_sample_by_sample(page: Page) -> None:
+    wait_for_text(page, "strain-note", "1 s at 1000 Hz")
+    page.get_by_role("button", name="Strain", exact=True).click()
+    page.wait_for_function("() => document.querySelector('#strain-view .strain-plot').data?.[0].y?.length === 1000")
+    [line] = plot_data(page, "#strain-view .strain-plot")
+    assert np.array(line["y"]) * 1e-21 == pytest.approx(noise(1000), rel=1e-12)
+    page.get_by_role("button", name="Q-scan", exact=True).click()
+
+
+@pytest.mark.parametrize(
+    ("channel", "samples", "reason"),
+    [
+        ("H1:FEW", [1.0, 2.0, 3.0, 2.0], "Not whitened: 4 samples without a gap, at least 64 are needed."),
+        ("H1:ZERO", [0.0] * 1000, "Not whitened: every sample is 0."),
+        ("H1:BRIEF", noise(66).tolist(), "No Q-scan: 0.066 s of strain without a gap are too short."),
+    ],
+)
+def test_strain_that_cannot_be_analysed_is_drawn_with_the_reason(
+    page: Page, client: httpx2.Client, channel: str, samples: list[float], reason: str
+) -> None:
+    """Each newly stored channel is shown, as none was chosen."""
+    push(client, channel, np.array(samples), T0 + 100 * len(samples))
+    expect(page.locator("#strain-view .why")).to_have_text(reason)
+    assert json.loads(page.locator("#strain-channel").input_value()) == channel
+    length = len(samples)
+    page.wait_for_function(
+        "length => document.querySelector('#strain-view .strain-plot').data[0].y.length === length", arg=length
+    )
+
+
+def test_a_single_second_is_enough_for_every_view(page: Page) -> None:
+    page.select_option("#strain-channel", label="H1:A")
+    expect(page.locator("#strain-view .why")).to_be_hidden()
+    for view, kind in (("Whitened", "whitened"), ("Spectrum", "asd"), ("Q-scan", "scan")):
+        page.get_by_role("button", name=view, exact=True).click()
+        expect(page.locator("#strain-view .strain-plot")).to_have_attribute("data-view", kind)
+    page.wait_for_function("() => document.querySelector('#strain-view .strain-plot').data[0].type === 'heatmap'")
+    [scan] = plot_data(page, "#strain-view .strain-plot")
+    assert np.isfinite(np.array(scan["z"])).all()
+    assert 0 <= scan["x"][0] < scan["x"][-1] < 1
+
+
+def test_strain_ahead_of_now_is_flagged(page: Page, client: httpx2.Client) -> None:
+    now = gps_of_unix(client.get("/overview").json()["time"])
+    push(client, "K1:AHEAD", noise(1000), round(now) + 11)
+    wait_for_text(page, "lag-hint", "ahead of now: check the clock or dt")
+    assert 5 <= int(page.locator("#lag").inner_text().split()[-2]) <= 12
+    expect(page.locator("#channels")).to_contain_text("s ahead")
+
+
+@pytest.mark.parametrize("detector", ["H1", "L1"])
+def test_gw150914_stands_out_in_the_picture_of_its_segment(
+    page: Page, client: httpx2.Client, gw150914_files: dict[str, Path], detector: str
+) -> None:
+    [run] = FileSource((gw150914_files[detector],)).runs()
+    pieces = [piece for piece in cut(run, 1) if abs(piece.span.start - EVENT_GPS) < 9]
+    lines = b"".join(piece.body() + b"\n" for piece in pieces)
+    answer = client.post("/streamdata", content=lines, headers={"Content-Type": LINES})
+    assert answer.text.count("CREATED") == len(pieces) == 18
+    start = int(EVENT_GPS)
+    form = page.locator("#segments-filter")
+    form.locator("[name=start]").fill(str(start))
+    form.locator("[name=stop]").fill(str(start + 1))
+    form.locator("[name=channel]").select_option(run.channel)
+    expect(page.locator("#segments tbody tr")).to_have_count(1)
+    page.locator("#segments tbody .name").click()
+    expect(page.locator("#segment-facts")).to_contain_text(f"Detector{detector}")
+    page.wait_for_function("() => document.querySelector('#segment-view .strain-plot').data")
+    [picture] = plot_data(page, "#segment-view .strain-plot")
+    page.keyboard.press("Escape")
+    energy, times = np.array(picture["z"]), start + np.array(picture["x"])
+    row, column = np.unravel_index(np.argmax(energy), energy.shape)
+    assert abs(times[column] - EVENT_GPS) < 0.03
+    assert 80 < picture["y"][row] < 300
+    assert energy.max() > 3 * energy[:, np.abs(times - EVENT_GPS) > 0.2].max()
