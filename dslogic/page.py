@@ -22,8 +22,7 @@ _BOTH = ("overview", "coverage", "segments", "batches")
 _ROUTES = {
     "gateway": {name: name for name in ("events", *_BOTH, "whoami", "session", "thaw")}
     | {"freeze": "train", "clean": "cleanbuf"},
-    "dslogic": {name: name for name in _BOTH}
-    | {"freeze": "freezeds", "thaw": "thawds", "clean": "flushbuf"},
+    "dslogic": {name: name for name in _BOTH} | {"freeze": "freezeds", "thaw": "thawds", "clean": "flushbuf"},
 }
 
 

@@ -50,7 +50,7 @@ def implied(scopes: frozenset[Scope]) -> frozenset[Scope]:
 
 #: The first part of paths that need no scope: probes, documentation, and pages without data.
 _OPEN = frozenset(
-    {"", "healthz", "readyz", "whoami", "session", "dspage", "static", "problems", "docs", "redoc", "openapi.json"}
+    {"healthz", "readyz", "whoami", "session", "dspage", "static", "problems", "docs", "redoc", "openapi.json"}
 )
 _QUESTIONS = frozenset(
     {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "events", "log", "metrics"}
@@ -73,6 +73,8 @@ def scope_needed(method: str, path: str) -> Scope | None:
     if method == "OPTIONS" or first in _OPEN:
         return None
     if method in {"GET", "HEAD"}:
+        if path == "/":  # it redirects to the status page
+            return None
         return Scope.READ if first in _QUESTIONS else Scope.ADMIN
     order = f"{first}/{rest.rpartition('/')[2]}" if rest else first
     return _ORDERS.get(order, Scope.ADMIN) if method == "POST" else Scope.ADMIN

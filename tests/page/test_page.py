@@ -172,9 +172,9 @@ def test_a_segment_is_described_beside_its_neighbours_and_can_be_downloaded(page
     [name, digest] = [listed["segments"][0][key] for key in ("name", "sha256")]
     page.locator(f"#segments .name[data-name='{name}']").click()
     dialog = page.locator("#segment")
-    expect(dialog.locator("h2")).to_have_text(f"H1:TEST · {T0 + 2} – {T0 + 3}")
+    expect(dialog.locator("h2")).to_have_text(f"H1:TEST · {T0 + 2} \N{EN DASH} {T0 + 3}")
     dialog.get_by_role("button", name="Next").click()
-    expect(dialog.locator("h2")).to_have_text(f"H1:TEST · {T0 + 3} – {T0 + 4}")
+    expect(dialog.locator("h2")).to_have_text(f"H1:TEST · {T0 + 3} \N{EN DASH} {T0 + 4}")
     dialog.get_by_role("button", name="Previous").click()
     expect(dialog.locator("dl")).to_contain_text("Source fileL-L1_LOSC.hdf5")
     expect(dialog.locator("dl")).to_contain_text("Data qualityDATA, CBC_CAT1")
@@ -245,7 +245,8 @@ def test_the_batch_of_another_user_is_thawed_and_archived_with_its_holder_in_vie
     page.locator("#order").get_by_label("Token").fill("of bob")
     page.locator("#order").get_by_role("button", name="Thaw").click()
     wait_for_state(page, "Operational")
-    expect(page.locator("#log .event")).to_have_text(["Thawed", "Frozen", "Thawed", "Frozen", "Cannot store", "Started"])
+    events = ["Thawed", "Frozen", "Thawed", "Frozen", "Cannot store", "Started"]
+    expect(page.locator("#log .event")).to_have_text(events)
 
 
 def test_an_order_is_given_with_the_keyboard_alone_and_taken_back_with_escape(page: Page) -> None:
@@ -317,8 +318,8 @@ def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.wait_for_timeout(300)  # plots are drawn anew
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
-    gps = page.locator("#segments tbody .name").first.bounding_box()
-    assert gps and gps["x"] + gps["width"] <= width, "the GPS span of a segment is not in view"
+    right: float = page.locator("#segments tbody .name").first.evaluate("name => name.getBoundingClientRect().right")
+    assert right <= width, "the GPS span of a segment is not in view"
     tops = [page.locator(panel).evaluate("panel => panel.offsetTop") for panel in ("#state", ".batches", ".cards")]
     assert tops == sorted(tops)
     cut: list[str] = page.evaluate(

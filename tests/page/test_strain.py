@@ -1,4 +1,4 @@
-"""The views of strain: the same numbers as preprocessing, GW150914 in plain sight, a reason when nothing can be drawn."""
+"""The views of strain: the numbers of preprocessing, GW150914 in plain sight, a reason if nothing can be drawn."""
 
 import json
 from collections.abc import Callable, Iterator
