@@ -189,7 +189,7 @@ class State:
         if self._log_limit.admit("rejection") is not None:
             self.log_event("cannot-store", f"segments cannot be stored: {error.detail}", logging.ERROR, code=error.code)
 
-    def log_event(self, event: str, detail: str, level: int = logging.INFO, **fields: object) -> None:
+    def log_event(self, event: str, detail: str, level: int = logging.INFO, /, **fields: object) -> None:
         """Log an event, and keep it for the overview."""
         self.events = (*self.events, EventOverview(time.time(), event, detail))[-_MOST_EVENTS:]
         log.log(level, "%s", detail, extra={"event": event, **fields})

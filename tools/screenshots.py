@@ -1,6 +1,7 @@
 """`make screenshots`: take pictures of the page in six states into docs/img/.
 
-The page shows a real trio with simulated strain. It takes a minute and needs Chromium.
+The page shows a real trio with the strain of GW150914 if its files are in ../shared/data/gwosc, or else with
+simulated strain. It takes a minute and needs Chromium.
 """
 
 import io
@@ -27,7 +28,11 @@ _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 #: Unix time of the GPS epoch, less the leap seconds since 1980: exact enough for simulated strain.
 _GPS_EPOCH = 315_964_800 - 18
 _LARGEST_BYTES = 300_000
-_LAPTOP = {"width": 1440, "height": 1400}
+#: The strain of GW150914, 32 s of two detectors.
+_FILES = sorted((Path(__file__).parents[2] / "shared" / "data" / "gwosc").glob("*-1126259446-32.hdf5"))
+_FIRST_GPS = 1126259000
+_EVENT_GPS = 1126259462.42
+_LAPTOP = {"width": 1440, "height": 1500}
 _PHONE = {"width": 390, "height": 844}
 _DRAWN = """() => [...document.querySelectorAll('.plot')]
   .filter(plot => plot.offsetParent && plot.getBoundingClientRect().top < innerHeight).every(plot => plot.data)"""
@@ -38,6 +43,17 @@ def _simulate(url: str, detectors: str, ago: int, seconds: int, seed: int) -> No
     command = [sys.executable, "-m", "gwclient", "simulate", "--srv", url, "--restart", "--glitch-rate", "0.5"]
     span = ["--t0", str(int(time.time()) - _GPS_EPOCH - ago), "--seconds", str(seconds), "--seed", str(seed)]
     subprocess.run([*command, "--detectors", detectors, *span], check=True, capture_output=True)
+
+
+def _push(url: str, start: int, stop: int) -> None:
+    """Push the strain of GW150914 between two times after `_FIRST_GPS`, or as many seconds of simulated strain."""
+    if not _FILES:
+        _simulate(url, "H1,L1", 478 - start, stop - start, start)
+        return
+    files = [part for file in _FILES for part in ("--file", str(file))]
+    span = ["--start", str(_FIRST_GPS + start), "--stop", str(_FIRST_GPS + stop)]
+    command = [sys.executable, "-m", "gwclient", "push", "--srv", url, "--restart", *files, *span]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def _order(url: str, path: str, order: dict[str, str]) -> None:
@@ -52,7 +68,7 @@ def _read(url: str) -> Any:
 
 def _with_a_blip(url: str) -> int:
     """Return the GPS start of a segment of H1 with a short glitch in its middle."""
-    page = _read(f"{url}/segments?before={2**62}&channel=H1:SIM-STRAIN&limit=200")
+    page = _read(f"{url}/segments?before={2**62}&channel=H1:SIM-STRAIN&limit=60")
     for segment in page["segments"]:
         for glitch in _read(f"{url}/segments/{segment['name']}")["meta"].get("glitches", []):
             if glitch["kind"] == "blip" and 0.2 < glitch["gps"] - segment["t0"] < 0.8:  # noqa: PLR2004 (its middle)
@@ -86,32 +102,34 @@ def _take(page: Page, name: str) -> None:
 def _take_all(browser: Browser, trio: Trio) -> None:
     url = trio.url
     with _visit(browser, url, _LAPTOP, "light") as page:
-        page.wait_for_timeout(500)
         _take(page, "empty")
-    _simulate(url, "H1,L1,V1", 400, 90, 1)
-    _order(url, "/cleanbuf", {"msg": "for the screenshots"})
-    _simulate(url, "H1,L1,V1", 300, 60, 2)
-    _simulate(url, "H1,L1", 200, 50, 3)
-    for seed, ago in enumerate((110, 80, 50), 4):
+    for seed in (1, 2):
+        _simulate(url, "H1,L1,V1", 300 - 60 * seed, 20 * seed, seed)
+        _order(url, "/cleanbuf", {"msg": "for the screenshots"})
+    [archived, *_] = [batch["id"] for batch in _read(f"{url}/batches")["batches"]]
+    _order(url, f"/batches/{archived}/verify", {})
+    for start, stop in ((446, 450), (450, 457), (457, 465)):
+        _push(url, start, stop)
         time.sleep(8)
-        _simulate(url, "H1,L1,V1", ago, 30, seed)
     with _visit(browser, url, _LAPTOP, "light") as page:
         _take(page, "operational")
     with _visit(browser, url, _PHONE, "light") as page:
+        page.locator(".strain").evaluate("panel => panel.scrollIntoView()")
         _take(page, "phone")
     with _visit(browser, url, {**_LAPTOP, "height": 1000}, "dark") as page:
-        start = _with_a_blip(url)
+        start = int(_EVENT_GPS) if _FILES else _with_a_blip(url)
         page.locator("#segments-filter [name=start]").fill(str(start))
         page.locator("#segments-filter [name=stop]").fill(str(start + 1))
-        page.locator("#segments-filter [name=channel]").select_option("H1:SIM-STRAIN")
+        page.locator("#segments-filter [name=channel]").select_option(index=1)
         page.wait_for_function("() => document.querySelectorAll('#segments tbody tr').length === 1")
         page.locator("#segments tbody .name").click()
-        page.locator("#segment-facts dt").nth(8).wait_for()
+        page.locator("#segment-facts dt").nth(11).wait_for()
         _take(page, "segment")
-    _simulate(url, "H1,L1,V1", 45, 40, 8)
+    _push(url, 465, 478)
     _order(url, "/train", {"user": "annalisa", "token": "of the screenshots"})
     _simulate(url, "H1,L1,V1", 5, 8, 9)
     with _visit(browser, url, _LAPTOP, "dark") as page:
+        page.select_option("#strain-channel", index=0)
         _take(page, "frozen")
         process = trio.processes["glitchflow_api"]
         process.kill()
@@ -128,7 +146,7 @@ def main() -> int:
         print(f"screenshots: none of {', '.join(_CHROMIUM)} is installed", file=sys.stderr)
         return 1
     _FOLDER.mkdir(exist_ok=True)
-    settings = {"MAX_SIZE": "60MB", "ON_FROZEN": "rotate"}
+    settings = {"MAX_SIZE": "5MB", "ON_FROZEN": "rotate"}
     with (
         tempfile.TemporaryDirectory() as home,
         (Path(home) / "services.log").open("wb") as log,
