@@ -129,7 +129,6 @@ def _take_all(browser: Browser, trio: Trio) -> None:
     _order(url, "/train", {"user": "annalisa", "token": "of the screenshots"})
     _simulate(url, "H1,L1,V1", 5, 8, 9)
     with _visit(browser, url, _LAPTOP, "dark") as page:
-        page.select_option("#strain-channel", index=0)
         _take(page, "frozen")
         process = trio.processes["glitchflow_api"]
         process.kill()

@@ -51,5 +51,5 @@ const REPEATED = /^(frozen|thawed|archived|repaired:|segments cannot be stored:)
 const eventRow = ({ at, event, detail }) => row([
   element("span", { class: "dim", title: `${utcText(at, 3)} UTC` }, utcText(at).slice(5)),
   element("span", { class: `event ${event}` }, WORDS[event] ?? event),
-  detail.replace(REPEATED, ""),
+  detail.replace(REPEATED, "").replace(/\b(\d+) bytes/, (_, bytes) => sizeText(Number(bytes))).replace(/ in \/.*\/([^/]+)$/, " in $1"),
 ]);

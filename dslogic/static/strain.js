@@ -101,7 +101,7 @@ export class StrainView {
     if (view === "scan") parts.push("energy 0", element("span", { class: "heat", "aria-hidden": "true" }), `${LOUDEST_COLOUR} × the median of each frequency`);
     if (view === "asd") parts.push(`median of ${durationText(around)} of strain`);
     if (view === "asd" && sensitivityOf(this.#channel)) parts.push(element("span", { class: "dashes", "aria-hidden": "true" }), `design of ${sensitivityOf(this.#channel).name}`);
-    if (view === "scan" || view === "whitened") parts.push(lackingText(this.#drawn));
+    if (view === "scan" || view === "whitened") parts.push(element("span", { class: "missing" }, missingText(this.#drawn)));
     if (shown < samples) parts.push(`· the first ${durationText(shown * dt)} of ${durationText(samples * dt)}`);
     this.#legend.title = view === "raw" ? "" : `whitened with ${durationText(around)} of strain, computed in ${Math.round(milliseconds)} ms`;
     return parts;
@@ -188,10 +188,10 @@ function powersOfTen(lowest, highest, most) {
   return { tickvals: exponents.map((exponent) => 10 ** exponent), ticktext: exponents.map(powerText) };
 }
 
-/** Say how much of the window the whitening filter needs strain beyond its ends for, which is not stored. */
-function lackingText({ whitened: { x }, shown, dt }) {
-  const lacking = shown * dt - (x.at(-1) - x[0] + dt);
-  return lacking > 0.01 * shown * dt ? `· without ${durationText(Number(lacking.toPrecision(2)))} that need the strain beyond` : "";
+/** Say which ends of the window are not drawn: whitening needs the strain before and after them. */
+function missingText({ whitened: { x }, shown, dt }) {
+  const missing = (seconds, end, side) => seconds > 0.01 * shown * dt && `The ${end} ${durationText(Number(seconds.toPrecision(2)))} is not drawn without the strain ${side} it.`;
+  return [missing(x[0], "first", "before"), missing(shown * dt - x.at(-1) - dt, "last", "after")].filter(Boolean).join(" ");
 }
 
 /** Return the power of ten that the largest of these numbers has, or 0 if they need none. */

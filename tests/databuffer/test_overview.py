@@ -12,7 +12,7 @@ import pytest
 
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
-from databuffer.errors import VolumeFull
+from databuffer.errors import BufferFrozen, VolumeFull
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import SegmentRow
 from databuffer.storage.tally import counted, joined
@@ -62,6 +62,28 @@ async def test_a_frozen_batch_tells_since_when_by_whom_and_who_works_on_it(open_
     await buffer.close()
     again = await (await open_buffer()).queries.overview()
     assert (again.since, again.claim, again.digest, again.seq) == (told.since, told.claim, told.digest, told.seq)
+
+
+async def test_the_newest_events_are_in_the_overview_and_the_segments_refused_since_the_freeze(
+    buffer: Buffer,
+) -> None:
+    await buffer.ingest.append(segment_body(1))
+    await buffer.batches.freeze(ALICE)
+    for number in (2, 3):
+        with pytest.raises(BufferFrozen):
+            await buffer.ingest.append(segment_body(number))
+    assert (await buffer.queries.overview()).refused == 2
+    await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+    await buffer.batches.freeze(ALICE)
+    overview = await buffer.queries.overview()
+    assert overview.refused == 0
+    assert [event.event for event in overview.events] == ["open", "freeze", "thaw", "freeze"]
+    assert overview.events[1].detail.startswith("frozen by alice: 1 segments")
+    assert overview.events[1].at <= overview.events[2].at <= overview.time
+    for _ in range(20):
+        await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+        await buffer.batches.freeze(ALICE)
+    assert len((await buffer.queries.overview()).events) == 30
 
 
 async def test_a_claim_is_not_told_any_more_when_it_has_ended(buffer: Buffer) -> None:

@@ -197,6 +197,15 @@ async def test_however_many_listen_dslogic_is_asked_by_one_and_only_while_somebo
 
 
 @pytest.mark.anyio
+async def test_a_stream_that_is_asked_for_during_a_stop_ends_at_once() -> None:
+    client = LogicClient(GatewaySettings.model_validate({}))
+    hub = Hub(client, interval=1, most=1)
+    hub.close()
+    assert await hub.join(None).hear() is None
+    client.upstream.close()
+
+
+@pytest.mark.anyio
 async def test_who_does_not_take_what_is_told_is_dropped() -> None:
     listener = Listener(7)
     for _ in range(16):

@@ -158,6 +158,7 @@ def test_the_coverage_tells_what_stretches_of_time_are_stored(client: TestClient
 
 
 def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:
+    assert client.get("/", follow_redirects=False).headers["location"] == "dspage"
     page = client.get("/dspage", follow_redirects=False)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
