@@ -92,7 +92,7 @@ function showCards(overview, rate) {
   byId("lag").classList.toggle("attention", ahead || (channels.length > 0 && lag > LATE_SECONDS && rate.segments > 0));
   const refusing = overview.state === "FROZEN" && !next && overview.refused > 0;
   write("rate-title", refusing ? "Refused since the freeze" : "Ingest");
-  if (refusing) figure("rate", [[countText(overview.refused)]], `${overview.refused === 1 ? "segment" : "segments"}: the batch is frozen`);
+  if (refusing) figure("rate", [[countText(overview.refused)]], overview.refused === 1 ? "segment" : "segments");
   else figure("rate", [[speed, `${unit}/s`]], `${rate.segments < 10 ? rate.segments.toFixed(1) : countText(Math.round(rate.segments))} segments/s`);
   byId("rate").classList.toggle("attention", refusing);
   figure("queue", [[countText(queue)]], `of ${plural(places, "place")}`);

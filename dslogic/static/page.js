@@ -80,7 +80,7 @@ function warn([title, text], outlook) {
   suspendActions();
   showStale(true);
   write("banner-title", title);
-  write("banner-text", `${text} ${outlook}`);
+  write("banner-text", `${text.replace(/\.?$/, ".")} ${outlook}`);
   show("banner");
 }
 
