@@ -46,6 +46,7 @@ export class StrainView {
   #drawn = null;
   #channel = null;
   #view = "scan";
+  #turn = 0;
   #label;
   #choices;
   #area;
@@ -71,7 +72,10 @@ export class StrainView {
 
   /** Draw the segments `shown`, which are part of `run`; all of it follows each other. Returns what was drawn. */
   async show(shown, run) {
+    this.#turn += 1;
+    const turn = this.#turn;
     const drawn = await draw(shown, run);
+    if (turn !== this.#turn) return drawn; // others are to be shown by now
     this.#drawn = drawn;
     this.#channel = shown[0].channel;
     this.#show();
