@@ -14,7 +14,7 @@ from databuffer.errors import VolumeError, VolumeFailed
 from databuffer.settings import BufferSettings
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
-from databuffer.storage.recovery import mended, recover
+from databuffer.storage.recovery import recover, retry_if_catalog_damaged
 from databuffer.storage.shadow import shadow
 from gwservice.asgi import serve
 from gwservice.logs import configure_logging
@@ -22,7 +22,7 @@ from gwservice.security import CallerSecret
 from gwservice.tracing import begin_tracing
 
 _EPILOG = """
-Without a command, the buffer serves until SIGTERM or SIGINT and exits with status 0 after finishing what was accepted.
+Without a command, the buffer serves until SIGTERM or SIGINT, completes accepted requests and exits with status 0.
 Exit status of fsck and verify: 0 no differences (or all repaired), 1 differences, 2 the command is not valid.
 """
 
@@ -86,12 +86,12 @@ def _fsck(*, repair: bool) -> int:
     with ExitStack() as stack:
         store = create_store(settings)
         stack.callback(store.close)
-        if not repair:  # what a repair leads to is found only after it
+        if not repair:  # the differences that a repair causes are only found after it
             store.volume.lock()
             home = Path(stack.enter_context(TemporaryDirectory(prefix="fsck-")))
             store = create_store(shadow(settings, home))
             stack.callback(store.close)
-        mended(store, look)
+        retry_if_catalog_damaged(store, look)
     unrepaired = sum(not (repair and finding.repair) for finding in found)
     print(f"{_count(len(found), 'finding')}, {unrepaired} not repaired" if found else "everything agrees")  # noqa: T201 (see above)
     return 1 if unrepaired else 0

@@ -20,7 +20,7 @@ from gwwire.segment import SegmentLimits
 
 
 def create_store(settings: BufferSettings) -> Store:
-    """Return the store with the files of the settings; it touches nothing until it is opened."""
+    """Return the store with the files of the settings; no file is touched until it is opened."""
     return Store(
         Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM),
         Metadata(settings.ADMROOT / settings.ADMFNM, settings.ADMROOT / settings.DSST),

@@ -132,7 +132,7 @@ class Batches:
         if current.stats.buff_size < order.at_least:
             raise BatchChanged(f"the current batch has {current.stats.buff_size} bytes, fewer than {order.at_least}")
         now = time.time_ns()
-        # The manifest freezes the batch; without the description, which comes first, nobody could thaw it.
+        # The manifest freezes the batch; without the description, which is written first, nobody could thaw it.
         description = Description(DatastoreState.FROZEN, order.user, fingerprint(order.token))
         self._store.metadata.write_description(description)
         manifest = self._store.seal(current, order.user, now)
@@ -144,13 +144,15 @@ class Batches:
     def _thaw(self, order: ThawOrder, held: Description, *, is_holder: bool) -> Stats | None:
         if not self._state.frozen:
             return None
-        if self._state.description != held:  # frozen anew while the token was compared
+        if self._state.description != held:  # frozen again while the token was compared
             is_holder = _is_holder(self._state.description, order)
         if not self._state.description.token:
-            detail = f"the batch is held by {self._state.description.user}, whose token was lost with Dsstat.json"
+            detail = f"the batch is held by {self._state.description.user}, whose token is lost with Dsstat.json"
             raise NotHolder(f"{detail}; it can only be archived (gwclient clean)")
         if not is_holder:
-            raise NotHolder(f"the batch is held by {self._state.description.user}; user or token is not theirs")
+            raise NotHolder(
+                f"the batch is held by {self._state.description.user}; the user or the token is not the holder's"
+            )
         self._keep_marks()
         self._store.unseal(self._state.current)
         self._store.metadata.write_description(OPERATIONAL)
@@ -221,7 +223,9 @@ def _counts(batch: OpenBatch) -> dict[str, str | int]:
 
 def _claimed(claim: ClaimRow, now: int) -> BatchClaimed:
     seconds = math.ceil((claim.expires - now) / 10**9)
-    return BatchClaimed(f"worker {claim.worker!r} has batch {claim.batch!r} for {seconds} s", retry_after=seconds)
+    return BatchClaimed(
+        f"worker {claim.worker!r} has claimed batch {claim.batch!r} for another {seconds} s", retry_after=seconds
+    )
 
 
 def _is_holder(held: Description, order: ThawOrder) -> bool:

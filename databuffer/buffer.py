@@ -54,7 +54,7 @@ class Buffer:
         self.state.log_event("open", text, state=state, batch=current.id, n_itm=n_itm, buff_size=size)
 
     async def close(self) -> None:
-        """Finish what was accepted, store that everything agrees, and unlock the volume."""
+        """Finish accepted work, record a clean stop, and unlock the volume."""
         await self.batches.close()
         await self.ingest.close()
         self._commit.close()

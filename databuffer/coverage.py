@@ -10,7 +10,7 @@ from databuffer.storage.catalog import Catalog, SegmentFilter
 from gwwire.public import ChannelCoverage, Coverage, Span
 from gwwire.spans import close_gaps, join, sampling, series_period, stop_of
 
-#: Spans that are kept in memory for all batches together, some 100 bytes each.
+#: Maximum number of spans in memory, over all batches; a span takes about 100 bytes.
 _MOST_SPANS = 500_000
 
 #: A channel, and its sample spacing in s (see `gwwire.spans.series_period`).

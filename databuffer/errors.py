@@ -8,7 +8,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Refused(ProblemError):
-    """The buffer works, and does not carry out the order."""
+    """The buffer works, but rejects the order."""
 
 
 class BufferFrozen(Refused, code=ProblemCode.BUFFER_FROZEN):
@@ -28,7 +28,7 @@ class BatchNotArchived(Refused, code=ProblemCode.BATCH_NOT_ARCHIVED):
 
 
 class BatchClaimed(Refused, code=ProblemCode.BATCH_CLAIMED):
-    """Another worker has the batch until its lease ends."""
+    """Another worker has claimed the batch until its lease ends."""
 
 
 class NotHolder(Refused, code=ProblemCode.NOT_HOLDER):

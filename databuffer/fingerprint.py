@@ -27,7 +27,7 @@ def is_fingerprint(text: str) -> bool:
 
 
 def matches(written: str, token: str) -> bool:
-    """Return whether `token` has the fingerprint `written`."""
+    """Return whether `token` has the stored fingerprint `written`."""
     parts = _WRITTEN.fullmatch(written)
     if parts is None:
         return False

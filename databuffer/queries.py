@@ -23,7 +23,7 @@ from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Ove
 
 T = TypeVar("T")
 
-#: Channels in the overview: those that received a segment last.
+#: Maximum number of channels in the overview: those that received a segment last.
 _MOST_CHANNELS = 500
 _READY_SECONDS = 1.0
 
@@ -47,7 +47,7 @@ class Queries:
 
     @property
     def description(self) -> Description:
-        """The state of the datastore, and who froze the batch."""
+        """The state of the datastore, and the holder."""
         return self._state.description
 
     def quota(self, group: str | None) -> Quota | None:
@@ -141,7 +141,7 @@ class Queries:
         return await self._look_up(lambda: coverage(self._state.coverage.of(ids), wanted))
 
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
-        """Return the segments that match, by growing seq, or with `before` by falling seq."""
+        """Return the segments that match, by increasing seq, or with `before` by decreasing seq."""
         return await self._look_up(self._store.catalog.segments.find, wanted)
 
     async def segment(self, name: str) -> CataloguedSegment:
@@ -174,7 +174,7 @@ class Queries:
         try:
             return await asyncio.to_thread(find, *arguments)
         except VolumeError:
-            await self._ingest.perform(self._state.mend_catalog)
+            await self._ingest.perform(self._state.repair_catalog)
             return await asyncio.to_thread(find, *arguments)
 
     async def _in_order(self, step: Callable[[], BinaryIO | None]) -> BinaryIO | None:

@@ -12,12 +12,12 @@ FileName = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
 
 
 def name_prefix(text: str) -> str:
-    """Return what file names begin with; a path, as the original's container sets, means the default `gwb`."""
+    """Return the prefix of file names; a path, as the original's container sets, means the default `gwb`."""
     return "gwb" if "/" in text else text
 
 
 class OnFrozen(StrEnum):
-    """What happens to a segment while the batch is frozen."""
+    """The handling of a segment that arrives while the batch is frozen."""
 
     REJECT = "reject"
     ROTATE = "rotate"
@@ -31,23 +31,28 @@ class BufferSettings(ServiceSettings):
     DSST: FileName = Field("Dsstat.json", description="file of the datastore's state, in ADMROOT")
     DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the current batch, on the volume")
     DATANM: Annotated[FileName, BeforeValidator(name_prefix)] = Field(
-        "gwb", description="what a segment's file name begins with; a path means the default"
+        "gwb", description="prefix of the segments' file names; a path means the default"
     )
     LOGROOT: Path = Field(Path("/appdata/log"), description="folder of the log of stored segments")
     LOGSTREAM: FileName = Field("LogStream.json", description="file of the log of stored segments, in LOGROOT")
     SERVURL: ListenAddress = Field(Address("0.0.0.0", 8080), description="where the buffer listens")  # noqa: S104 (a container listens on every interface)
     DTVOLROOT: Path = Field(Path("/datavar"), description="mount point of the data volume")
-    WCHSZ: int = Field(256, ge=1, description="segments that may wait to be stored")
+    WCHSZ: int = Field(256, ge=1, description="maximum number of segments that wait to be stored")
     ON_FROZEN: OnFrozen = Field(
-        OnFrozen.REJECT, description="a segment that meets a frozen batch: `reject`, or `rotate` into the next one"
+        OnFrozen.REJECT,
+        description="segments that arrive while the batch is frozen: `reject` them, or `rotate` into the next batch",
     )
-    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="the largest request body")
-    MAX_SAMPLES: int = Field(4_000_000, ge=1, description="the most samples of a segment")
-    MAX_META: SizeLimit = Field(SizeLimit(64_000), description="the largest `meta` of a segment, as compact JSON")
-    MAX_DEPTH: int = Field(16, ge=2, description="how deep a segment's JSON may be nested; itself is 1, `meta` 2")
-    GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store a day of UTC; 0: unlimited")
+    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="maximum size of a request body")
+    MAX_SAMPLES: int = Field(4_000_000, ge=1, description="maximum number of samples of a segment")
+    MAX_META: SizeLimit = Field(
+        SizeLimit(64_000), description="maximum size of the `meta` of a segment, as compact JSON"
+    )
+    MAX_DEPTH: int = Field(
+        16, ge=2, description="maximum nesting of a segment's JSON; the segment is level 1, `meta` level 2"
+    )
+    GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store per UTC day; 0: unlimited")
     CALLER_SECRET_FILE: Path | None = Field(
-        None, description="file with the secret that dslogic must present; without one, everybody is answered"
+        None, description="file with the secret that dslogic must present; without it, every caller is accepted"
     )
 
     @model_validator(mode="after")

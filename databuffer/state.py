@@ -1,6 +1,6 @@
 """The state in memory: the current and the next batch, and whether memory and volume agree.
 
-Only the commit thread changes it. It replaces what readers see at the end of a step.
+Only the commit thread changes it. It replaces what other threads read at the end of a step.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import TypeVar
 
-from databuffer import meters
+from databuffer import metrics
 from databuffer.coverage import CoverageKeeper
 from databuffer.errors import Refused, VolumeError
 from databuffer.ingest.quota import DailyQuota
@@ -20,7 +20,7 @@ from databuffer.storage.catalog import ClaimRow, SegmentRow
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.files import PROBE_SIZE
 from databuffer.storage.metadata import stored_entries
-from databuffer.storage.recovery import mended, recover
+from databuffer.storage.recovery import recover, retry_if_catalog_damaged
 from databuffer.storage.spending import day_of
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
@@ -112,12 +112,12 @@ class State:
 
     def recover(self) -> None:
         """Lock the volume, make everything agree with it, and log each repair."""
-        mended(self._store, self._recover)
+        retry_if_catalog_damaged(self._store, self._recover)
 
     def _recover(self) -> None:
-        meters.RECOVERIES.inc()
+        metrics.RECOVERIES.inc()
         for found in recover(self._store):
-            meters.REPAIRS.inc()
+            metrics.REPAIRS.inc()
             self.log_event("repair", f"repaired: {found.what}; {found.remedy}", logging.WARNING)
         catalog = self._store.catalog
         self.description = self._store.metadata.read_description() or OPERATIONAL
@@ -153,7 +153,7 @@ class State:
                     self.recover()
                 raise
         except VolumeError as error:
-            self.note(error)
+            self.record_error(error)
             raise
 
     @property
@@ -161,7 +161,7 @@ class State:
         """Whether the next step begins with a recovery."""
         return self.agreement is Agreement.UNREAD or self._store.catalog.database.damage is not None
 
-    def mend_catalog(self) -> None:
+    def repair_catalog(self) -> None:
         """Recover if the file of the catalog cannot be used any more."""
         if self._store.catalog.fault():
             self.agreement = Agreement.UNREAD
@@ -173,13 +173,13 @@ class State:
         if self.agreement is Agreement.UNPROVEN:
             self.agreement, self._rejected_size = Agreement.PROVEN, 0
 
-    def doubt_volume(self, size: int = 0) -> None:
+    def require_probe(self, size: int = 0) -> None:
         """Make readiness probe the volume: a segment of `size` bytes could not be written."""
         self._rejected_size = size
         if self.agreement is Agreement.PROVEN:
             self.agreement = Agreement.UNPROVEN
 
-    def note(self, error: VolumeError) -> None:
+    def record_error(self, error: VolumeError) -> None:
         """Store the last error of the volume for the overview, and log it."""
         self.last_error = ErrorOverview(time.time(), error.code, error.detail)
         self.log_rejection(error)
@@ -220,8 +220,8 @@ class State:
             self._current = grown
         else:
             self.next = grown
-        meters.STORED.inc(len(rows))
-        meters.STORED_BYTES.inc(size)
+        metrics.STORED.inc(len(rows))
+        metrics.STORED_BYTES.inc(size)
         self.last_seq += len(rows)  # the catalog counts them without a gap
         self.agreement, self._rejected_size = Agreement.PROVEN, 0
 

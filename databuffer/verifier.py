@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from databuffer import meters
+from databuffer import metrics
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.files import volume_errors
@@ -61,7 +61,7 @@ class Verifier:
     async def _verify(self, row: BatchRow) -> None:
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, self._compare, row)
-            meters.VERIFIED.labels(result.state).inc()
+            metrics.VERIFIED.labels(result.state).inc()
             await self._keep(row.id, result)
         except _Stopped:
             log.info("the verification of batch %s was interrupted by the stop", row.id)

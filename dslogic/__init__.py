@@ -1,1 +1,1 @@
-"""Applies the rules: when a batch may be frozen, and how a frozen datastore answers a segment."""
+"""Applies the rules: when a batch may be frozen, and the answer to a segment while the datastore is frozen."""

@@ -51,7 +51,7 @@ class LoopBridge:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self) -> None:
-        """Use the running event loop from now on."""
+        """Use the running event loop for later calls."""
         self._loop = asyncio.get_running_loop()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:

@@ -10,7 +10,7 @@ from threading import Lock
 
 _FOLDER = Path(__file__).parent / "static"
 _MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
-#: The program of a map's worker is one string, a tenth of the library, and the page has no maps. The quantifiers are
+#: The worker for maps is one string, a tenth of the library, and the page has no maps. The quantifiers are
 #: possessive: backtracking would need 60 MB.
 _EXPORTED_STRING = re.compile(rb"""\.exports='(?:[^'\\]++|\\.)*+'""", re.DOTALL)
 _MAP_WORKER = b"maplibre-gl-worker"

@@ -65,7 +65,7 @@ class BufferClient:
 
 
 def refused_as(answer: Answer, code: ProblemCode) -> bool:
-    """Say whether the buffer refused a request with the problem `code`."""
+    """Return whether the buffer refused a request with the problem `code`."""
     if answer.status != HTTPStatus.CONFLICT or not answer.is_problem():
         return False
     return msgspec.json.decode(answer.body(), type=Problem).code == code

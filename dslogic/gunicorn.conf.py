@@ -10,7 +10,7 @@ from gwservice.tracing import begin_tracing, end_tracing
 
 
 def post_fork(_: Any, __: Any) -> None:
-    """Begin to make traces in the worker: they are sent by a thread, which a fork does not copy."""
+    """Start tracing in the worker: traces are sent by a thread, which a fork does not copy."""
     begin_tracing("dslogic")
 
 
@@ -30,5 +30,5 @@ keepalive = 120
 graceful_timeout = 8
 timeout = 60
 logconfig_dict = log_config("dslogic")
-# A read-only file system has no place for the socket.
+# A read-only file system cannot hold the socket.
 control_socket_disable = True

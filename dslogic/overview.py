@@ -1,4 +1,4 @@
-"""A cache of the overview: the buffer is asked once, for any number of pages."""
+"""A cache of the overview: one request to the buffer serves any number of pages."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The page: a shell without data, which the browser fills, and its static files."""
+"""The page: HTML without data, which the browser fills, and its static files."""
 
 from typing import cast
 

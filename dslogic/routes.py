@@ -46,7 +46,7 @@ def _wait(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _body() -> bytes:
-    """Return the request's body; Werkzeug cuts one of undeclared length off at its limit, which is one byte more."""
+    """Return the request's body; Werkzeug cuts a body of undeclared length at its limit, which is one byte more."""
     body = request.get_data(cache=False)
     if len(body) > _settings().MAX_BODY:
         raise RequestEntityTooLarge
@@ -104,13 +104,13 @@ def metrics() -> Response:
 
 @routes.get("/healthz")
 def health() -> dict[str, str]:
-    """Answer as long as the process can."""
+    """Answer 200 while the process is running."""
     return {"status": "ok"}
 
 
 @routes.get("/readyz")
 def ready() -> Response:
-    """Answer 200 while the buffer answers this tier; `cannot_store` says why the buffer cannot store segments."""
+    """Answer 200 while the buffer answers; `cannot_store` has the reason why the buffer cannot store segments."""
     _wait(_buffer().stats())
     why = _wait(_overviews().cannot_store())
     return _json(Health("cannot store" if why else "ready", why))

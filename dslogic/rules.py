@@ -2,8 +2,8 @@
 
 
 def bytes_needed(max_size: int) -> int:
-    """Return the bytes from which on the current batch may be frozen: `max_size`, and never an empty batch.
+    """Return the bytes from which on the current batch may be frozen: `max_size`, and at least 1.
 
-    The buffer compares and freezes in one step. A batch that is frozen already is answered regardless of its size.
+    The buffer compares and freezes in one step. A freeze of a batch that is frozen already is answered for any size.
     """
     return max(1, max_size)

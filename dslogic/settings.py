@@ -19,8 +19,8 @@ class LogicSettings(ServiceSettings):
     ENDP_CLEAN: RoutePath = Field("/cleanall", description="the buffer's route that archives")
     DB_BURL: BaseUrl = Field("http://127.0.0.1:8080", description="address of the buffer")
     MAX_SIZE: Size = Field(Size(50_000_000), description="bytes from which on a batch may be frozen")
-    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="the largest request body")
+    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="maximum size of a request body")
     CALLER_SECRET_FILE: Path | None = Field(
-        None, description="file with the secret that the gateway must present; without one, everybody is answered"
+        None, description="file with the secret that the gateway must present; without it, every caller is accepted"
     )
     BUFFER_SECRET_FILE: Path | None = Field(None, description="file with the secret to present to the buffer")

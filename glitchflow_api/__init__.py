@@ -1,3 +1,3 @@
-"""The one public door: speaks the datastore's contract to the world and documents it."""
+"""The gateway: the public API of the datastore, with authentication, limits and documentation."""
 
 import gwservice  # noqa: F401 (it must be imported before FastAPI)

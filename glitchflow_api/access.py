@@ -15,7 +15,7 @@ EVERYTHING = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request according to its credential; its group is the one whose quota it counts for."""
+    """The sender of a request according to its credential; its group is the one whose quota applies."""
 
     name: str | None
     group: str | None

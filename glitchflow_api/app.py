@@ -10,9 +10,9 @@ from typing import Any, assert_never
 from fastapi import FastAPI
 
 from glitchflow_api.access import Authenticator, NoAuthentication
+from glitchflow_api.admission import Admission
 from glitchflow_api.datapath import PATH, DataPath
 from glitchflow_api.events import Hub
-from glitchflow_api.gate import Gate
 from glitchflow_api.key_file import ApiKeys
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.openapi import complete, describe_streamdata
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 _DESCRIPTION = """
 Takes gravitational-wave strain in, freezes the batch when it is large enough to train on, and archives it.
 
-An answer of `CREATED` means that the segment is on the disk and counted. Whatever goes wrong is told as a problem
-document (RFC 9457) with a stable `code`; `FROZEN` and `WAITING` are no problems, and have status 200.
+An answer of `CREATED` means that the segment is on the disk and counted. Every error is a problem document (RFC 9457)
+with a stable `code`; `FROZEN` and `WAITING` are no problems, and have status 200.
 """
 
 
@@ -47,7 +47,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
 
     """
     authenticator = create_authenticator(settings)
-    gate = Gate(authenticator, RateLimit(settings.RATE, settings.BURST) if settings.RATE else None)
+    admission = Admission(authenticator, RateLimit(settings.RATE, settings.BURST) if settings.RATE else None)
     client = logic or LogicClient(settings)
     hub = Hub(client, interval=settings.EVENTS_INTERVAL, most=settings.EVENTS_LISTENERS)
 
@@ -70,14 +70,16 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     relay = Relay(client.upstream, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
     app.state.logic, app.state.events, app.state.relay = client, hub, relay
     app.state.max_body, app.state.body_seconds = int(settings.MAX_BODY), settings.BODY_TIMEOUT
-    app.state.auth, app.state.authenticator, app.state.gate = settings.AUTH, authenticator, gate
-    data_path = DataPath(relay, settings.DS_SEND, gate, settings.MAX_STREAMS)
+    app.state.auth, app.state.authenticator, app.state.admission = settings.AUTH, authenticator, admission
+    data_path = DataPath(relay, settings.DS_SEND, admission, settings.MAX_STREAMS)
     app.router.routes.append(data_route)
     app.include_router(router)
     app.include_router(sessions)
     add_problem_handlers(app)
     # In front of the layers that FastAPI itself puts around middlewares.
-    app.middleware_stack = Edge(app.build_middleware_stack(), handlers={("POST", PATH): data_path}, admit=gate.admit)
+    app.middleware_stack = Edge(
+        app.build_middleware_stack(), handlers={("POST", PATH): data_path}, admit=admission.admit
+    )
     app.openapi = partial(_openapi, app.openapi, settings.AUTH)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
@@ -92,10 +94,10 @@ def start(settings: GatewaySettings) -> FastAPI:
         level = logging.INFO if settings.LISTEN.is_loopback else logging.WARNING
         log.log(
             level,
-            "AUTH=off: WHOEVER REACHES THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE. AUTH=keys asks for a key.",
+            "AUTH=off: EVERY CLIENT OF THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE. AUTH=keys requires API keys.",
         )
     if settings.AUTH is AuthMode.JWT and settings.JWT_JWKS.startswith("http://"):
-        log.warning("JWT_JWKS=%s: who can change what comes over http can make tokens; use https", settings.JWT_JWKS)
+        log.warning("JWT_JWKS=%s: keys fetched over http can be replaced by an attacker; use https", settings.JWT_JWKS)
     return app
 
 

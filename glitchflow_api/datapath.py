@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from glitchflow_api.admission import Admission
 from glitchflow_api.errors import TooManyStreams, Unauthorized
-from glitchflow_api.gate import Gate
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import body_pieces, media_type, require_json
 from gwservice.correlation import RequestContext, note_frozen
@@ -24,7 +24,7 @@ PATH = "/streamdata"
 #: How long a stream waits for the end of another one before it is refused.
 _TURN_SECONDS = 5.0
 _JSON = (b"content-type", b"application/json")
-#: Python 3.11 looks a member of an enumeration up by a function call.
+#: Python 3.11 makes a function call to look up a member of an enumeration.
 _OK, _CREATED, _UNAVAILABLE = HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.SERVICE_UNAVAILABLE
 _QUOTA_HEADERS = frozenset({b"ratelimit-policy", b"ratelimit"})
 _FROZEN_TEXT = FROZEN_TEXT.encode()
@@ -34,10 +34,10 @@ _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT))
 class DataPath:
     """Relays segments to `target` at dslogic; at most `streams` requests with many segments at a time."""
 
-    def __init__(self, relay: Relay, target: str, gate: Gate, streams: int) -> None:
+    def __init__(self, relay: Relay, target: str, admission: Admission, streams: int) -> None:
         self._relay = relay
         self._target = target.encode()
-        self._gate = gate
+        self._admission = admission
         self._streams = asyncio.Semaphore(streams)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +71,7 @@ class DataPath:
             async with asyncio.timeout(_TURN_SECONDS if self._streams.locked() else None):
                 await self._streams.acquire()
         except TimeoutError:
-            raise TooManyStreams("MAX_STREAMS requests of many segments are under way already", retry_after=1) from None
+            raise TooManyStreams("MAX_STREAMS requests of many segments are already open", retry_after=1) from None
         try:
             await self._relay.stream(request, send, self._target, self._while_allowed(request, receive), headers)
         finally:
@@ -80,6 +80,6 @@ class DataPath:
     async def _while_allowed(self, request: RequestContext, receive: Receive) -> AsyncIterator[bytes]:
         """Yield a body, which may last for days, as long as its sender may send it."""
         async for piece in body_pieces(receive):
-            if not await self._gate.still_allows(request, public.Scope.STREAM):
-                raise Unauthorized("the credential is not valid any more, or does not allow this any more")
+            if not await self._admission.still_allows(request, public.Scope.STREAM):
+                raise Unauthorized("the credential is no longer valid, or no longer allows this")
             yield piece

@@ -12,7 +12,7 @@ class Forbidden(ProblemError, code=ProblemCode.FORBIDDEN):
 
 
 class NotCaller(ProblemError, code=ProblemCode.NOT_CALLER):
-    """The order names another user than the caller."""
+    """The order names a user other than the caller."""
 
 
 class IssuerAway(ProblemError, code=ProblemCode.ISSUER_UNREACHABLE):

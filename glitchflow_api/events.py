@@ -29,20 +29,20 @@ EVENT_STREAM = "text/event-stream"
 _MOST_SEGMENTS = 200
 #: Events that may wait for a listener; beyond that it is dropped.
 _MOST_WAITING = 16
-#: Without any reading for so long, a listener is dropped; less than a service may take to stop.
+#: A listener that reads nothing for this long is dropped; shorter than the time in which a service has to stop.
 _SLOW_SECONDS = 5.0
-#: An overview is sent again when something changed, and after so long in any case.
+#: An overview is sent when something changed, and after this many seconds in any case.
 _REPEAT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 15.0
 #: A datastore that hangs is reported within 5 s: this, and the interval of polling.
 _ANSWER_SECONDS = 3.0
 _RETRY_MILLISECONDS = 2000
-#: Of a seq: those of a 64-bit number are in any case too large.
+#: Upper limit of a seq: a 64-bit number.
 _MOST_DIGITS = 18
 
 
 def parse_seq(text: str) -> int | None:
-    """Parse a `Last-Event-ID`; return None if it is no seq, such as the id of an event of another server."""
+    """Parse a `Last-Event-ID`; return None if it is not a seq, such as the id of an event of another server."""
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
@@ -54,16 +54,16 @@ class SegmentNews(msgspec.Struct, frozen=True):
 
 
 class Listener:
-    """A client of /events; `told` is the seq of the last segment sent to it, or None before the first."""
+    """A client of /events; `sent` is the seq of the last segment sent to it, or None before the first."""
 
-    def __init__(self, told: int | None) -> None:
-        self.told = told
+    def __init__(self, sent: int | None) -> None:
+        self.sent = sent
         self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(_MOST_WAITING)
 
-    def tell(self, event: bytes) -> None:
+    def send_event(self, event: bytes) -> None:
         """Queue an event, or drop the listener if too many are waiting."""
         try:
-            self._waiting.put_nowait(event if self.told is None else b"id: %d\n%b" % (self.told, event))
+            self._waiting.put_nowait(event if self.sent is None else b"id: %d\n%b" % (self.sent, event))
         except asyncio.QueueFull:
             self.end()
 
@@ -73,8 +73,8 @@ class Listener:
             self._waiting.get_nowait()
         self._waiting.put_nowait(None)
 
-    async def hear(self) -> bytes | None:
-        """Return the next event, a heartbeat if there is none for long, or None at the end."""
+    async def next_event(self) -> bytes | None:
+        """Return the next event, a heartbeat if there was none for a while, or None at the end."""
         try:
             async with asyncio.timeout(_HEARTBEAT_SECONDS):
                 return await self._waiting.get()
@@ -90,36 +90,36 @@ class Hub:
         self._interval = interval
         self._most = most
         self._listeners: set[Listener] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._seq: int | None = None
         self._last = b""
         self._known: Overview | None = None
         self._repeat_at = 0.0
         self._closed = False
 
-    def join(self, told: int | None) -> Listener:
-        """Add a listener that knows the segments up to the seq `told`; raise TooManyListeners if there are too many."""
+    def join(self, sent: int | None) -> Listener:
+        """Add a listener that has the segments up to the seq `sent`, or raise TooManyListeners."""
         if len(self._listeners) >= self._most:
-            raise TooManyListeners(f"{len(self._listeners)} listen already", retry_after=10)
-        listener = Listener(told)
-        if self._closed:  # the service is stopping: its stream ends at once, as all others have
+            raise TooManyListeners(f"{len(self._listeners)} event streams are open (EVENTS_LISTENERS)", retry_after=10)
+        listener = Listener(sent)
+        if self._closed:  # the service is stopping: this stream ends at once, like all others
             listener.end()
             return listener
         self._listeners.add(listener)
-        if self._looking is None:
+        if self._polling is None:
             # In a separate context, because polling belongs to no request.
-            self._looking = asyncio.create_task(self._look_on(), name="events", context=Context())
+            self._polling = asyncio.create_task(self._poll_forever(), name="events", context=Context())
         elif self._last:
-            self._keep_up(listener)
-            listener.tell(self._last)
+            self._catch_up(listener)
+            listener.send_event(self._last)
         return listener
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener; polling ends with the last one."""
         self._listeners.discard(listener)
-        if not self._listeners and self._looking:
-            self._looking.cancel()
-            self._looking, self._seq, self._last, self._known = None, None, b"", None
+        if not self._listeners and self._polling:
+            self._polling.cancel()
+            self._polling, self._seq, self._last, self._known = None, None, b"", None
 
     def close(self) -> None:
         """End all streams."""
@@ -127,30 +127,30 @@ class Hub:
         for listener in self._listeners:
             listener.end()
 
-    async def _look_on(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
             set_current_request(RequestContext({}))
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    await self._look()
+                    await self._poll()
             except TimeoutError:
-                self._tell_problem(encode_problem(UpstreamSilent("dslogic did not answer in time").problem()))
+                self._send_problem(encode_problem(UpstreamSilent("dslogic did not answer in time").problem()))
             except ProblemError as error:
-                self._tell_problem(encode_problem(error.problem()))
+                self._send_problem(encode_problem(error.problem()))
             except UpstreamProblem as error:
-                self._tell_problem(error.answer.body())
+                self._send_problem(error.answer.body())
             except Exception:
-                log.exception("looking at the datastore failed")
-                problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more")
-                self._tell_problem(encode_problem(problem))
+                log.exception("the poll of dslogic failed")
+                problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log has the details")
+                self._send_problem(encode_problem(problem))
             await asyncio.sleep(self._interval)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         overview = await self._logic.overview()
         self._seq = overview.seq
         for listener in self._listeners:
-            self._keep_up(listener)
-        await self._tell_segments(self._seq)
+            self._catch_up(listener)
+        await self._send_segments(self._seq)
         self._last = _event("overview", msgspec.json.encode(overview))
         # Fields that change all the time are not compared.
         news, now = (
@@ -159,51 +159,51 @@ class Hub:
         )
         if news != self._known or now >= self._repeat_at:
             self._known, self._repeat_at = news, now + _REPEAT_SECONDS
-            self._tell_all(self._last)
+            self._send_to_all(self._last)
 
-    async def _tell_segments(self, seq: int) -> None:
+    async def _send_segments(self, seq: int) -> None:
         # Listeners with the same position get the same event.
         events = {}
-        for told in {listener.told for listener in self._listeners}:
-            if told is not None and told < seq:
-                events[told] = _event("segments", msgspec.json.encode(await self._news(told, seq)))
+        for sent in {listener.sent for listener in self._listeners}:
+            if sent is not None and sent < seq:
+                events[sent] = _event("segments", msgspec.json.encode(await self._news(sent, seq)))
         for listener in self._listeners:
-            if listener.told in events:
-                event, listener.told = events[listener.told], seq
-                listener.tell(event)
+            if listener.sent in events:
+                event, listener.sent = events[listener.sent], seq
+                listener.send_event(event)
 
-    async def _news(self, told: int, seq: int) -> SegmentNews:
-        after = max(told, seq - _MOST_SEGMENTS)
+    async def _news(self, sent: int, seq: int) -> SegmentNews:
+        after = max(sent, seq - _MOST_SEGMENTS)
         page = await self._logic.segments_after(after, _MOST_SEGMENTS)
-        return SegmentNews([segment for segment in page.segments if segment.seq <= seq], after > told)
+        return SegmentNews([segment for segment in page.segments if segment.seq <= seq], after > sent)
 
-    def _keep_up(self, listener: Listener) -> None:
+    def _catch_up(self, listener: Listener) -> None:
         # A seq beyond the newest one is from a catalog that was lost.
-        if self._seq is not None and (listener.told is None or listener.told > self._seq):
-            listener.told = self._seq
+        if self._seq is not None and (listener.sent is None or listener.sent > self._seq):
+            listener.sent = self._seq
 
-    def _tell_problem(self, problem: bytes) -> None:
+    def _send_problem(self, problem: bytes) -> None:
         event = _event("problem", problem)
         if event != self._last:
             self._last, self._known = event, None
-            self._tell_all(event)
+            self._send_to_all(event)
 
-    def _tell_all(self, event: bytes) -> None:
+    def _send_to_all(self, event: bytes) -> None:
         for listener in self._listeners:
-            listener.tell(event)
+            listener.send_event(event)
 
 
 class EventStream(Response):
-    """Sends events until the client disconnects or stops reading, `may_hear` returns False, or the hub ends it."""
+    """Sends events until the client disconnects or stops reading, `may_receive` returns False, or the hub ends it."""
 
     media_type = EVENT_STREAM
 
-    def __init__(self, hub: Hub, listener: Listener, may_hear: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, hub: Hub, listener: Listener, may_receive: Callable[[], Awaitable[bool]]) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._hub = hub
         self._listener = listener
-        self._may_hear = may_hear
+        self._may_receive = may_receive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's shape)
         """Send the events."""
@@ -218,9 +218,9 @@ class EventStream(Response):
 
     async def _send_events(self, send: Send) -> None:
         event: bytes | None = b"retry: %d\n\n" % _RETRY_MILLISECONDS
-        while event is not None and await self._may_hear():
+        while event is not None and await self._may_receive():
             await _send_part(send, event, more=True)
-            event = await self._listener.hear()
+            event = await self._listener.next_event()
         await _send_part(send, b"", more=False)
 
     async def _end_when_gone(self, receive: Receive) -> None:

@@ -19,7 +19,7 @@ from gwwire.public import Scope
 _PREFIX = "gf"
 _ID_BYTES = 6
 _SECRET_BYTES = 32
-#: The id part of a key; in other text, an id that no key has.
+#: The id part of a key; other text yields an id that no key has.
 _ID = slice(len(_PREFIX) + 1, len(_PREFIX) + 1 + 2 * _ID_BYTES)
 
 #: A name that needs no quoting in the path of a URL, in a header, or in a log line.

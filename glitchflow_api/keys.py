@@ -15,8 +15,8 @@ from glitchflow_api.settings import GatewaySettings
 from gwwire.public import Scope
 
 _EPILOG = """
-A new key goes to standard output, once: only its hash is kept. A gateway with AUTH=keys reads the file again by itself
-when it changes. Exit status: 0 done, 1 could not, 2 the command makes no sense.
+A new key is printed to standard output, once: only its hash is stored. A gateway with AUTH=keys reads the file again
+when it changes. Exit status: 0 done, 1 failed, 2 the command is not valid.
 """
 _UNITS = {"h": 3600, "d": 86400}
 
@@ -43,15 +43,15 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(program, description=__doc__, epilog=_EPILOG)
     parser.add_argument("--file", type=Path, metavar="PATH", help="the key file (default: the setting KEYS_FILE)")
     commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a key and show it; makes the file where there is none")
-    create.add_argument("name", help="whose it is: the `user` that its holder may give to /train")
-    create.add_argument("--scopes", type=_scopes, required=True, help=f"with commas between: {', '.join(Scope)}")
-    create.add_argument("--group", help="whose quota it counts for")
+    create = commands.add_parser("create", help="create a key and print it; creates the file if it does not exist")
+    create.add_argument("name", help="name of the user, which /train compares with `user`")
+    create.add_argument("--scopes", type=_scopes, required=True, help=f"separated by commas: {', '.join(Scope)}")
+    create.add_argument("--group", help="group whose quota applies")
     create.add_argument("--expires", type=_time, metavar="TIME", help="12h, 90d, or 2027-01-31 (UTC); default: never")
-    told = commands.add_parser("list", help="tell the keys that are there")
+    told = commands.add_parser("list", help="list the keys")
     told.add_argument("--json", action="store_true", help="for programs")
-    revoke = commands.add_parser("revoke", help="end a key")
-    revoke.add_argument("key", metavar="ID", help="its id, or a name for all of its keys")
+    revoke = commands.add_parser("revoke", help="revoke a key")
+    revoke.add_argument("key", metavar="ID", help="id of the key, or a name to revoke all keys of that user")
     return parser
 
 
@@ -69,7 +69,7 @@ def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        wanted = "neither a time from now, as 12h or 90d, nor a day, as 2027-01-31"
+        wanted = "expected a duration such as 12h or 90d, or a date such as 2027-01-31"
         raise argparse.ArgumentTypeError(f"{text!r} is {wanted}") from None
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
     if time <= now:
@@ -80,7 +80,7 @@ def _time(text: str) -> datetime:
 def _create(path: Path, chosen: argparse.Namespace) -> None:
     key, record = make_key(chosen.name, chosen.scopes, group=chosen.group, expires=chosen.expires)
     change_keys(path, lambda keys: keys.update({record.id: record}))
-    sys.stderr.write(f"{path}: key {record.id} of {record.name} ({', '.join(record.scopes)}); it is shown only now:\n")
+    sys.stderr.write(f"{path}: key {record.id} of {record.name} ({', '.join(record.scopes)}); it is not shown again:\n")
     sys.stdout.write(f"{key}\n")
 
 
@@ -119,7 +119,7 @@ def _revoke(path: Path, wanted: str) -> None:
     def revoke(keys: Keys) -> None:
         chosen = [record for record in keys.values() if wanted in {record.id, record.name} and not record.revoked]
         if not chosen:
-            raise ValueError(f"there is no key of that id or name that is not revoked: {wanted}")
+            raise ValueError(f"no valid key has the id or name {wanted}")
         for record in chosen:
             keys[record.id] = msgspec.structs.replace(record, revoked=now)
             sys.stderr.write(f"{path}: key {record.id} of {record.name} is revoked\n")

@@ -16,7 +16,7 @@ from gwwire.public import Health, LogEntry, LogTail, NameList, Overview, Segment
 T = TypeVar("T")
 
 _JSON = b"content-type: application/json\r\n"
-#: dslogic waits 30 s for the buffer's answer, and says so; the gateway waits longer to receive that.
+#: dslogic waits up to 30 s for the buffer and then reports that; the gateway waits longer, to receive the report.
 _ANSWER_SECONDS = 75.0
 
 

@@ -15,7 +15,7 @@ from glitchflow_api.app import start
 from glitchflow_api.settings import GatewaySettings
 from gwservice.logs import configure_logging
 
-# That server, which starts after this, would make as many processes, each with its own limits and metrics.
+# The server of `fastapi run` starts after this; it would start this many processes, each with its own limits.
 os.environ.pop("WEB_CONCURRENCY", None)
 _settings = GatewaySettings.load()
 if _settings.TLS_CERT is not None:
@@ -26,15 +26,15 @@ _lifespan = app.router.lifespan_context
 
 
 @asynccontextmanager
-async def _with_our_log(app: FastAPI) -> AsyncIterator[None]:
+async def _configure_log(app: FastAPI) -> AsyncIterator[None]:
     """Log as under `python -m glitchflow_api`: the server of this command has configured its own log meanwhile."""
     configure_logging("glitchflow_api")
     async with _lifespan(app):
         yield
 
 
-app.router.lifespan_context = _with_our_log
+app.router.lifespan_context = _configure_log
 logging.getLogger(__name__).warning(
-    "HEADER_TIMEOUT, MAX_CONNECTIONS and, for streams, BODY_TIMEOUT are not in force here: "
+    "HEADER_TIMEOUT, MAX_CONNECTIONS and, for streams, BODY_TIMEOUT are not enforced here: "
     "only `python -m glitchflow_api` enforces them"
 )

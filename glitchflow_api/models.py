@@ -11,8 +11,12 @@ class SpanQuery(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     channel: Annotated[str | None, Field(description="only this channel, DET:NAME")] = None
-    start: Annotated[float | None, Field(allow_inf_nan=False, description="only what ends after it, GPS s")] = None
-    stop: Annotated[float | None, Field(allow_inf_nan=False, description="only what begins before it, GPS s")] = None
+    start: Annotated[
+        float | None, Field(allow_inf_nan=False, description="only segments that end after this GPS time, s")
+    ] = None
+    stop: Annotated[
+        float | None, Field(allow_inf_nan=False, description="only segments that begin before this GPS time, s")
+    ] = None
 
 
 class SegmentQuery(SpanQuery):

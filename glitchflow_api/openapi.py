@@ -22,7 +22,7 @@ Responses = dict[int | str, dict[str, Any]]
 _PROBLEMS = {
     400: "the body is not JSON",
     401: "a valid credential is needed",
-    403: "the credential does not allow it, the user or the batch is another one's, or another site's page sent it",
+    403: "the credential does not allow it, the user or batch is not the caller's, or another site's page sent it",
     404: "the batch, segment or problem does not exist",
     408: "the request did not arrive in time",
     409: "the current batch is another one, the batch is not in the required state, or another worker has claimed it",
@@ -47,13 +47,18 @@ _IDEMPOTENCY_KEY = {
 _IDEMPOTENCY_KEYS = {
     "name": KEYS_HEADER,
     "in": "header",
-    "description": f"of {NDJSON}: the key of each line, with commas between them, instead of `KEY/i`",
+    "description": f"for {NDJSON}: the key of each line, separated by commas, instead of `KEY/i`",
     "schema": {"type": "string", "pattern": r"^[!-+\--~]{1,255}(, ?[!-+\--~]{1,255})*$"},
 }
 
 _CREDENTIALS = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a token with the required scope"},
-    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "the same, stored by POST /session"},
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "the same credential, stored by POST /session",
+    },
 }
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -87,7 +92,7 @@ EXAMPLES: Mapping[type, list[msgspec.Struct]] = {
 
 
 def answered(shape: Any, status: int = 200) -> Responses:
-    """Return the description of a JSON answer; `shape` is a model, or a union of models."""
+    """Return the description of a JSON answer; `shape` is a model or a union of models."""
     schema, text = _schema(shape), inspect.getdoc(shape) if isinstance(shape, type) else None
     description = (text or "one of these").partition("\n")[0]
     return {status: {"description": description, "content": {"application/json": {"schema": schema}}}}

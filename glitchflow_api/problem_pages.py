@@ -1,6 +1,6 @@
-"""What the gateway tells about problems: docs/problems.md, whole or a section of it.
+"""The documentation of problems that the gateway serves: docs/problems.md, the whole page or one section.
 
-`problems.md` in this package is a link to that file, so that there is one text; a wheel gets what it leads to.
+`problems.md` in this package is a link to that file, so that there is one text; a wheel contains the file itself.
 """
 
 import re
@@ -12,19 +12,18 @@ from glitchflow_api.errors import NoSuchProblem
 
 @cache
 def problems_page() -> str:
-    """Give the whole page, as Markdown."""
+    """Return the whole page, as Markdown."""
     return (files("glitchflow_api") / "problems.md").read_text(encoding="utf-8")
 
 
 def problem_section(code: str) -> str:
-    """Give the section about the problem `code`, as Markdown.
+    """Return the section about the problem `code`, as Markdown.
 
     Raises:
-        NoSuchProblem: there is none.
-
+        NoSuchProblem: there is no problem with this code.
     """
     if code not in _sections():
-        raise NoSuchProblem(f"there is no problem {code!r}; /problems tells about all there are")
+        raise NoSuchProblem(f"there is no problem {code!r}; /problems lists all of them")
     return _sections()[code]
 
 

@@ -12,7 +12,7 @@ from gwservice.correlation import RequestContext
 from gwservice.security import OPEN_PATHS
 from gwwire.problems import ProblemCode, ProblemError
 
-#: Buckets that are kept; full ones need not be.
+#: Maximum number of buckets; full buckets need not be kept.
 _MOST_CALLERS = 10_000
 _IPV6_PREFIX = 64
 
@@ -27,7 +27,7 @@ class Buckets:
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
         self.burst = burst
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when they were so many
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and the time of that count
 
     def take(self, caller: str, now: float) -> float:
         """Take a token if there is one; return how many are left, below 0 if there was none."""
@@ -69,16 +69,16 @@ class RateLimit:
 
 
 def _key(caller: Caller, scope: Scope) -> str:
-    return _home((scope["client"] or ("unknown", 0))[0]) if caller.name is None else f"name {caller.name}"
+    return _client_network((scope["client"] or ("unknown", 0))[0]) if caller.name is None else f"name {caller.name}"
 
 
 @lru_cache(maxsize=4096)
-def _home(address: str) -> str:
-    """Return an address, or the network of an IPv6 address: one client has very many of them."""
+def _client_network(address: str) -> str:
+    """Return an address, or the network of an IPv6 address, because one client has very many of them."""
     with suppress(ValueError):
         parsed = ip_address(address)
         if isinstance(parsed, IPv6Address):
-            if parsed.ipv4_mapped:  # as a socket for both sees IPv4: all of it would be one network
+            if parsed.ipv4_mapped:  # IPv4 on a dual-stack socket; otherwise all of it would be one network
                 return str(parsed.ipv4_mapped)
             return str(ip_network(f"{address}/{_IPV6_PREFIX}", strict=False))
     return address

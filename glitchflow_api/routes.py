@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
+from glitchflow_api.admission import Admission
 from glitchflow_api.datapath import PATH
 from glitchflow_api.docs_page import docs_file, docs_page
 from glitchflow_api.events import EventStream, Hub, parse_seq
-from glitchflow_api.gate import Gate
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.models import CoverageQuery, SegmentQuery
 from glitchflow_api.openapi import answered, described, described_order, described_stream, problems, text
@@ -92,9 +92,9 @@ async def events(request: Request, last_event_id: LastEventId = "") -> Response:
     a `problem`, the state is unknown until the next `overview`.
     """
     hub: Hub = request.app.state.events
-    gate: Gate = request.app.state.gate
-    may_hear = partial(gate.still_allows, request.scope["context"], public.Scope.READ)
-    return EventStream(hub, hub.join(parse_seq(last_event_id)), may_hear)
+    admission: Admission = request.app.state.admission
+    may_receive = partial(admission.still_allows, request.scope["context"], public.Scope.READ)
+    return EventStream(hub, hub.join(parse_seq(last_event_id)), may_receive)
 
 
 async def _offer(_: Request) -> Response:
@@ -252,7 +252,7 @@ async def docs_files(name: str) -> Response:
 
 @router.get("/redoc", include_in_schema=False)
 async def redoc() -> Response:
-    """Redirect to the documentation, which used to be here in another form as well."""
+    """Redirect to /docs, which has replaced this page."""
     return RedirectResponse("docs")
 
 

@@ -1,4 +1,4 @@
-"""The caller's identity, and sessions of browsers: a cookie, which no script can read, holds the credential."""
+"""The identity of the caller, and browser sessions: a cookie that scripts cannot read holds the credential."""
 
 import re
 from typing import Annotated
@@ -17,7 +17,7 @@ router = APIRouter(tags=["access"])
 
 #: The characters of a credential in RFC 6750; all are allowed in a cookie.
 _CREDENTIAL = re.compile(r"[\w.~+/-]+=*", re.ASCII)
-#: Browsers silently drop a cookie whose name and value are longer together.
+#: Browsers silently drop a cookie whose name and value together are longer.
 _LONGEST = 4096 - len(COOKIE)
 
 
@@ -30,17 +30,19 @@ CurrentCaller = Annotated[Caller, Depends(_caller)]
 
 
 def refuse_other_user(caller: Caller, order: bytes) -> None:
-    """Raise NotCaller if an order names another `user` than its caller; `admin` may name any."""
+    """Raise NotCaller if an order names a `user` other than its caller; `admin` may name any."""
     if Scope.ADMIN in caller.scopes:
         return
     user = decode_order(ThawOrder, order).user
     if user != caller.name:
-        raise NotCaller(f"the user is {user!r}, and the credential is of {caller.name!r}", field="user")
+        raise NotCaller(
+            f"the order names the user {user!r}, but the credential belongs to {caller.name!r}", field="user"
+        )
 
 
 @router.get("/whoami", responses=answered(Whoami), response_class=Response)
 async def whoami(request: Request, caller: CurrentCaller) -> Response:
-    """Tell who the caller is, and what they may do: no scopes where nobody is known by the credential."""
+    """Return the caller's identity and scopes; without a valid credential the user is null and the scopes are empty."""
     scopes: list[str] = [scope for scope in Scope if scope in caller.scopes]
     answer = Whoami(request.app.state.auth, caller.name, caller.group, scopes)
     return Response(msgspec.json.encode(answer), media_type="application/json")
@@ -50,13 +52,13 @@ async def whoami(request: Request, caller: CurrentCaller) -> Response:
     "/session", status_code=204, openapi_extra=json_body(SessionOrder), responses=problems(400, 401, 413, 415, 422)
 )
 async def begin_session(request: Request, body: JsonBody) -> Response:
-    """Keep a credential in a cookie, for a browser; it ends with the browser, or with DELETE."""
+    """Store a credential in a browser's cookie; the session ends when the browser is closed, or with DELETE."""
     key = decode_order(SessionOrder, body).key
     if not _CREDENTIAL.fullmatch(key):
         raise Unauthorized("the credential is neither an API key nor a token")
     if len(key) > _LONGEST:
         raise InvalidRequest(
-            f"key: {len(key)} characters; a browser's cookie holds {_LONGEST}: "
+            f"key: {len(key)} characters; a browser's cookie holds at most {_LONGEST}: "
             "use an API key, or a token with fewer scopes and groups",
             field="key",
         )
@@ -67,7 +69,7 @@ async def begin_session(request: Request, body: JsonBody) -> Response:
 
 @router.delete("/session", status_code=204)
 async def end_session(request: Request) -> Response:
-    """Forget the credential."""
+    """Delete the cookie with the credential."""
     return _with_cookie(request, "", 0)
 
 

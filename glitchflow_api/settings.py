@@ -21,7 +21,7 @@ def parse_scope_map(text: str | ScopeMap) -> ScopeMap:
     for pair in text.split():
         told, sign, scope = pair.rpartition("=")
         if not sign or scope not in set(Scope):
-            raise ValueError(f"{pair!r} is not SCOPE-OF-THE-TOKEN=SCOPE, with a SCOPE of {', '.join(Scope)}")
+            raise ValueError(f"{pair!r} is not TOKEN_SCOPE=SCOPE, where SCOPE is one of {', '.join(Scope)}")
         granted[told] = granted.get(told, frozenset()) | {Scope(scope)}
     return granted
 
@@ -41,34 +41,42 @@ class GatewaySettings(ServiceSettings):
     DS_FREEZE: RoutePath = Field("/freezeds", description="dslogic's route that freezes")
     DS_FLUSH: RoutePath = Field("/flushbuf", description="dslogic's route that archives")
     DS_BURL: BaseUrl = Field("http://127.0.0.1:5000", description="address of dslogic")
-    MAX_SIZE: Size | None = Field(None, description="known from the original's manifests; the rule is dslogic's")
-    EVENTS_INTERVAL: float = Field(1.0, gt=0, le=60, description="seconds between two looks, while somebody listens")
-    EVENTS_LISTENERS: int = Field(200, ge=1, description="how many may listen to /events")
+    MAX_SIZE: Size | None = Field(
+        None, description="accepted because the original's manifests set it; dslogic applies its own"
+    )
+    EVENTS_INTERVAL: float = Field(
+        1.0, gt=0, le=60, description="seconds between polls of dslogic while /events has listeners"
+    )
+    EVENTS_LISTENERS: int = Field(200, ge=1, description="maximum number of listeners of /events")
     LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
-    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="the largest request body")
-    HEADER_TIMEOUT: float = Field(10, gt=0, description="seconds for the headers of a request to come")
-    BODY_TIMEOUT: float = Field(60, gt=0, description="seconds for a body to come, or for the next piece of a stream")
-    MAX_CONNECTIONS: int = Field(1000, ge=1, description="connections at a time")
-    MAX_STREAMS: int = Field(32, ge=1, description="requests of many segments under way at a time; others wait")
-    RATE: float = Field(0, ge=0, description="requests a second of a key, or without keys of an address; 0: any number")
-    BURST: int = Field(100, ge=1, description="requests that may come at once, with RATE")
+    MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="maximum size of a request body")
+    HEADER_TIMEOUT: float = Field(10, gt=0, description="time limit for the headers of a request, s")
+    BODY_TIMEOUT: float = Field(60, gt=0, description="time limit for a body, or for the next piece of a stream, s")
+    MAX_CONNECTIONS: int = Field(1000, ge=1, description="maximum number of open connections")
+    MAX_STREAMS: int = Field(
+        32, ge=1, description="maximum number of concurrent requests of many segments; others wait"
+    )
+    RATE: float = Field(
+        0, ge=0, description="requests per second of a key, or of an address without keys; 0: unlimited"
+    )
+    BURST: int = Field(100, ge=1, description="requests allowed at once, with RATE")
     TLS_CERT: Path | None = Field(None, description="the gateway's own certificate with its chain (PEM), for https")
-    TLS_KEY: Path | None = Field(None, description="its key (PEM, without a passphrase)")
+    TLS_KEY: Path | None = Field(None, description="the key of TLS_CERT (PEM, without a passphrase)")
     LOGIC_SECRET_FILE: Path | None = Field(None, description="file with the secret to present to dslogic")
-    AUTH: AuthMode = Field(AuthMode.OFF, description="how callers are known: `off` (not at all), `keys` or `jwt`")
-    KEYS_FILE: Path = Field(Path("/etc/glitchflow/keys.json"), description="the API keys, with AUTH=keys")
-    JWT_ISSUER: str = Field("", description="whose tokens are taken, with AUTH=jwt: their `iss`")
-    JWT_AUDIENCE: str = Field("", description="their `aud`; with commas between, one of several")
+    AUTH: AuthMode = Field(AuthMode.OFF, description="how callers are identified: `off` (not at all), `keys` or `jwt`")
+    KEYS_FILE: Path = Field(Path("/etc/glitchflow/keys.json"), description="file with the API keys, for AUTH=keys")
+    JWT_ISSUER: str = Field("", description="issuer of accepted tokens (their `iss`), for AUTH=jwt")
+    JWT_AUDIENCE: str = Field("", description="accepted audiences (`aud`), separated by commas")
     JWT_JWKS: str = Field("", description="the issuer's public keys: a URL, or a file")
     JWT_SCOPES: Annotated[ScopeMap, NoDecode, BeforeValidator(parse_scope_map)] = Field(
-        parse_scope_map(_WLCG_SCOPES), description="what a token's scopes allow here; each is compared as a whole"
+        parse_scope_map(_WLCG_SCOPES), description="the scopes that a token's scopes grant; each is compared as a whole"
     )
-    JWT_GROUP: str = Field("wlcg.groups", description="the claim with the caller's group; of several, the first")
+    JWT_GROUP: str = Field("wlcg.groups", description="the claim with the caller's group; the first one of a list")
 
     @model_validator(mode="after")
     def _tls_is_complete(self) -> Self:
         if (self.TLS_CERT is None) != (self.TLS_KEY is None):
-            raise ValueError("TLS_CERT and TLS_KEY go together; one of them is missing")
+            raise ValueError("TLS_CERT and TLS_KEY must be set together; one of them is missing")
         return self
 
     @model_validator(mode="after")

@@ -40,15 +40,15 @@ _ALGORITHMS = {
 _ALL_ALGORITHMS = tuple(chain(*_ALGORITHMS.values()))
 _FETCH_SECONDS = 5.0
 _MOST_BYTES = 1_000_000
-#: A key that the issuer has withdrawn is accepted for so long.
+#: A key that the issuer has withdrawn is accepted for this long.
 _FRESH_SECONDS = 600.0
-#: A token with an unknown key is no reason to ask the issuer more often.
+#: For tokens with an unknown key, the issuer is not asked more often than this.
 _AGAIN_SECONDS = 30.0
 #: Allowed difference of the clocks.
 _LEEWAY_SECONDS = 10.0
-#: How long, and how many, results are cached: a signature costs fifty times as much as everything else.
-_BELIEVED_SECONDS = 60.0
-_MOST_BELIEVED = 1024
+#: Lifetime and number of cached results: a signature costs fifty times as much as everything else.
+_CACHE_SECONDS = 60.0
+_MOST_CACHED = 1024
 _REQUIRED: Options = {"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True}
 #: Groups that are safe in a header; any other is ignored.
 _GROUP = re.compile(r"[\w./@+-]{1,64}", re.ASCII)
@@ -59,16 +59,16 @@ KeySet = tuple[PyJWK, ...]
 def parse_jwks(text: bytes) -> KeySet:
     """Parse a JWKS: return each of its keys once for each algorithm that it may be used with.
 
-    Keys of other types, for encryption, and damaged ones are left out. Raise ValueError if none remains.
+    Keys of other types, keys for encryption and damaged keys are left out. Raise ValueError if none remains.
     """
     try:
         document = json.loads(text)
     except RecursionError:
-        raise ValueError("no JWKS: it is nested too deeply") from None
+        raise ValueError("not a JWKS: it is nested too deeply") from None
     found = document.get("keys") if isinstance(document, dict) else None
     keys = tuple(chain(*map(_usable, found if isinstance(found, list) else ())))
     if not keys:
-        raise ValueError(f"no JWKS with a key for one of {', '.join(_ALL_ALGORITHMS)}")
+        raise ValueError(f"not a JWKS with a key for one of {', '.join(_ALL_ALGORITHMS)}")
     return keys
 
 
@@ -96,14 +96,13 @@ class KeysOfFile:
 
 
 class KeysOfUrl:
-    """The keys at a URL: fetched when the first is needed, and again when they are old or do not suffice.
+    """The keys at a URL: fetched when first needed, and again when they are old or a token's key is missing.
 
     After a failed fetch the previous keys stay in force. All requests that wait for a fetch wait for the same one.
 
     Args:
-        url: of the JWKS.
+        url: the address of the JWKS.
         clock: monotonic seconds.
-
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -115,11 +114,10 @@ class KeysOfUrl:
         self._fetching: asyncio.Task[None] | None = None
 
     async def current(self) -> KeySet:
-        """Return the known keys, the same object until they change; old ones are renewed meanwhile.
+        """Return the known keys, the same object until they change; old keys are renewed in the background.
 
         Raises:
-            IssuerAway: there are none yet.
-
+            IssuerAway: no keys have been fetched yet.
         """
         if not self._keys:
             return await self.renewed()
@@ -128,16 +126,16 @@ class KeysOfUrl:
         return self._keys
 
     async def renewed(self) -> KeySet:
-        """Return the keys after asking the issuer, unless that was just done; raise IssuerAway if there are none."""
+        """Return the keys, fetched again unless they just were; raise IssuerAway if there are none."""
         if fetching := self._fetch():
-            await asyncio.shield(fetching)  # a request that is cancelled does not end it for the others
+            await asyncio.shield(fetching)  # cancelling this request does not cancel the fetch for the others
         if not self._keys:
             wait = max(1, round(self._asked + _AGAIN_SECONDS - self._clock()))
             raise IssuerAway("the keys to check tokens with could not be fetched yet", retry_after=wait)
         return self._keys
 
     def _fetch(self) -> asyncio.Task[None] | None:
-        """Return the current fetch, or a new one, or None if it is too early for another."""
+        """Return the current fetch or a new one, or None if it is too early for another."""
         if self._fetching is None and self._clock() - self._asked >= _AGAIN_SECONDS:
             self._fetching = asyncio.create_task(self._renew())
         return self._fetching
@@ -148,7 +146,7 @@ class KeysOfUrl:
             if text != self._text:
                 self._keys, self._text = parse_jwks(text), text
         except (OSError, HTTPException, ValueError) as error:
-            log.error("the issuer's keys cannot be had from %s: %s", self._url, error)  # noqa: TRY400 (the message says it all)
+            log.error("the issuer's keys cannot be fetched from %s: %s", self._url, error)  # noqa: TRY400 (the message says it all)
         finally:
             self._asked = self._clock()
             self._fetching = None
@@ -169,7 +167,7 @@ def issuer_keys(source: str) -> IssuerKeys:
     return KeysOfUrl(source) if source.startswith(("http://", "https://")) else KeysOfFile(Path(source))
 
 
-class _Believed(NamedTuple):
+class _CachedCaller(NamedTuple):
     caller: Caller
     until: float
 
@@ -194,29 +192,28 @@ class Tokens:
         self._group_claim = settings.JWT_GROUP
         self._keys = keys
         self._checked_with: KeySet = ()
-        self._believed: dict[bytes, _Believed] = {}
+        self._cache: dict[bytes, _CachedCaller] = {}
 
     async def identify(self, credential: str | None, /) -> Caller:
         """Return the caller with this token.
 
         Raises:
-            Unauthorized: there is none, or it is not valid.
+            Unauthorized: there is no token, or it is not valid.
             IssuerAway: there are no keys yet to check it with.
-
         """
         if credential is None:
             raise Unauthorized("a token is needed, as `Authorization: Bearer TOKEN`")
         keys = await self._keys.current()
         if keys is not self._checked_with:
             self._checked_with = keys
-            self._believed.clear()
+            self._cache.clear()
         digest = hashlib.sha256(credential.encode()).digest()
-        known = self._believed.get(digest)
+        known = self._cache.get(digest)
         if known is None or known.until <= self._clock():
             claims = await self._check(credential, keys)
-            until = min(self._clock() + _BELIEVED_SECONDS, claims["exp"] + _LEEWAY_SECONDS)
-            known = _Believed(self._caller(claims), until)
-            self._believe(digest, known)
+            until = min(self._clock() + _CACHE_SECONDS, claims["exp"] + _LEEWAY_SECONDS)
+            known = _CachedCaller(self._caller(claims), until)
+            self._store(digest, known)
         return known.caller
 
     async def _check(self, token: str, keys: KeySet) -> dict[str, Any]:
@@ -232,11 +229,11 @@ class Tokens:
         except (InvalidTokenError, jwt.InvalidKeyError) as error:
             raise Unauthorized(f"the token is not valid: {error}") from error
         except OverflowError:
-            raise Unauthorized("the token is not valid: its exp is no time") from None
-        except RecursionError:  # anybody can send nested arrays as the header of a token
+            raise Unauthorized("the token is not valid: its exp is not a time") from None
+        except RecursionError:  # anyone can send nested arrays as the header of a token
             raise Unauthorized("the token is not valid: it is nested too deeply") from None
         if not claims["sub"] or not claims["sub"].isprintable():
-            raise Unauthorized("the token is not valid: its sub is empty, or has characters that cannot be printed")
+            raise Unauthorized("the token is not valid: its sub is empty, or contains unprintable characters")
         return claims
 
     def _claims(self, token: str, keys: Sequence[PyJWK]) -> dict[str, Any]:
@@ -255,11 +252,11 @@ class Tokens:
         group = next(iter(_texts(claims.get(self._group_claim))), "")
         return Caller(claims["sub"], group if _GROUP.fullmatch(group) else None, implied(scopes))
 
-    def _believe(self, digest: bytes, known: _Believed) -> None:
-        self._believed.pop(digest, None)
-        if len(self._believed) >= _MOST_BELIEVED:
-            del self._believed[next(iter(self._believed))]
-        self._believed[digest] = known
+    def _store(self, digest: bytes, known: _CachedCaller) -> None:
+        self._cache.pop(digest, None)
+        if len(self._cache) >= _MOST_CACHED:
+            del self._cache[next(iter(self._cache))]
+        self._cache[digest] = known
 
 
 def _find(keys: KeySet, header: Mapping[str, Any]) -> Sequence[PyJWK]:
@@ -273,10 +270,10 @@ def _mismatch(keys: KeySet, header: Mapping[str, Any]) -> str:
     """Return why no key fits a token with this header."""
     kid = header.get("kid")
     if kid is None:
-        return "the token names no key (kid), and the issuer has several for its alg, or none"
+        return "the token has no key id (kid), and the issuer has no single key for its alg"
     if any(key.key_id == kid for key in keys):
-        return "the token is not valid: its alg is not one that the issuer's key is for"
-    return "the token is signed with a key that is not the issuer's"
+        return "the token is not valid: its alg does not fit the issuer's key"
+    return "the issuer has no key with the token's key id (kid)"
 
 
 def _texts(claim: Any) -> Sequence[str]:

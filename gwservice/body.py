@@ -78,7 +78,7 @@ async def read_body(
 
 
 async def body_pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield a body piece by piece; raise BodyLate or ClientGone like `read_body`."""
+    """Yield a body piece by piece; raise BodyLate or ClientGone as `read_body` does."""
     more = True
     while more:
         pieces: list[bytes] = []
@@ -100,5 +100,5 @@ def _too_large(limit: int, name: str) -> TooLarge:
 
 
 def body_late(seconds: float) -> BodyLate:
-    """Return the error of a body that did not come within BODY_TIMEOUT."""
-    return BodyLate(f"the body did not come within {seconds:g} s (BODY_TIMEOUT)")
+    """Return the error of a body that was not received within BODY_TIMEOUT."""
+    return BodyLate(f"the body was not received within {seconds:g} s (BODY_TIMEOUT)")

@@ -99,6 +99,6 @@ def note_relayed(body: bytes) -> None:
 
 
 def note_frozen() -> None:
-    """Store that nothing was taken because the datastore is frozen."""
+    """Store that nothing was stored because the datastore is frozen."""
     if request := _current.get():
         request.outcome = FROZEN

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 #: Bytes of a body that may wait for the application.
 _MOST_WAITING = 128 * 1024
-#: Pieces smaller than this are joined: an object for each of very many would cost far more than its bytes.
+#: Smaller pieces are joined: one object per tiny piece would cost far more than its bytes.
 _SMALL_PIECE = 4096
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -162,7 +162,7 @@ class Exchange:
 
     def _begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if self._begun:
-            raise RuntimeError("there is more than one head of an answer")
+            raise RuntimeError("the application sent the head of the answer twice")
         self._begun, self._expects_continue = True, False
         length: int | None = None
         lines = [status_line(status)]
@@ -195,7 +195,7 @@ class Exchange:
         if self._left is not None:
             self._left -= len(body)
             if self._left < 0 or (self._left and not more):
-                raise RuntimeError("the body of the answer has another length than its head says")
+                raise RuntimeError("the body of the answer does not have the declared length")
         return [body] if body else []
 
 

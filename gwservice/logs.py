@@ -29,7 +29,7 @@ class LogFormat(StrEnum):
 
 #: The attributes of every record; others are the fields of its event.
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-#: Characters written of a message or a value: some contain names and notes of clients, of unlimited length.
+#: Upper limit of the characters written of a message or a value: some contain names and notes of clients.
 _MOST_CHARACTERS = 1000
 #: Characters that would begin a new line or control the terminal: some messages contain names from clients.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -37,7 +37,7 @@ _SERVER_LOGGERS = {
     "WARNING": ("uvicorn", "uvicorn.error", "gunicorn.error"),
     "CRITICAL": ("uvicorn.access", "gunicorn.access"),
 }
-#: So many lines of a kind are written in so many seconds.
+#: Upper limit of lines of one kind, and the seconds that it applies to.
 MOST = 20
 SECONDS = 10.0
 

@@ -1,6 +1,6 @@
 """The metrics of every service for Prometheus.
 
-Labels are bounded: routes are templates, outcomes are problem codes or classes of status, and none is from a client.
+Labels are bounded: routes are templates, outcomes are problem codes or classes of status; no label comes from a client.
 """
 
 from bisect import bisect_left
@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-# Each service is one process. With PROMETHEUS_MULTIPROC_DIR, the library would count in files instead.
+# Each service is one process. With PROMETHEUS_MULTIPROC_DIR, the library would store its counts in files.
 values.ValueClass = values.MutexValue
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # as many series again, which are never used

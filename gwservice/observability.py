@@ -29,9 +29,9 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _UNKNOWN_METHOD = "other"
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS"))
 _FAILURES = 500
-#: Problems that need attention in this tier; others pass, or are visible in another tier.
+#: Problems that need attention in this tier; others are normal, or visible in another tier.
 _OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
-#: Requested every few seconds by programs that handle a service that is not ready.
+#: Probes that a platform requests every few seconds while a service is not ready.
 _PROBE = "/readyz"
 #: As in nginx: the client closed the connection.
 _CLIENT_GONE = 499
@@ -150,7 +150,7 @@ class _Exchange:
                 self._count(_CLIENT_GONE)
             case ProblemError() if self._answered:
                 # The server closes the connection of an incomplete answer: the client sees that parts are missing.
-                log.error("an answer broke off: %s", error.detail)
+                log.error("an answer was interrupted: %s", error.detail)
             case ProblemError():
                 await send_problem(self.send, error.problem(), error.retry_after)
             case UpstreamProblem():
@@ -159,8 +159,8 @@ class _Exchange:
                 if self._request.span:
                     self._request.span.record_exception(error)
                 if self._answered:
-                    raise error  # the server closes the connection, and logs why
-                problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log says more")
+                    raise error  # the server closes the connection and logs the error
+                problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log has the details")
                 await send_problem(self.send, problem, error=error)
 
     def _count(self, status: int) -> None:

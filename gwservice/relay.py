@@ -13,25 +13,25 @@ from gwservice.upstream import Upstream
 from gwservice.upstream_connection import Answer, header_lines
 from gwwire.problems import ProblemCode, ProblemError
 
-#: Whole bodies in memory at a time, as a multiple of the largest one.
+#: Upper limit of whole bodies in memory, as a multiple of the largest one.
 _MOST_BODIES = 4
-#: Bytes from which on a body is counted as it comes; to count each piece of a small one would cost more.
+#: A body of this size or more is counted while it is received; counting each piece of a small one would cost more.
 _LARGE_BODY = 256 * 1024
 
 
 class MemoryFull(ProblemError, code=ProblemCode.QUEUE_FULL):
-    """The bodies of the current requests are as large together as may be in memory."""
+    """The bodies of the current requests have reached the memory limit."""
 
 
 class _Memory:
-    """The bytes that bodies may still take, over all requests."""
+    """The bytes that bodies may still use, over all requests."""
 
     def __init__(self, most: int) -> None:
         self.most = self.free = most
 
 
 class _Share:
-    """The part of one request in the memory for bodies, until it is answered."""
+    """The memory used by the body of one request until it is answered."""
 
     __slots__ = ("_memory", "_taken")
 
@@ -45,10 +45,10 @@ class _Share:
         self._memory.free += self._taken
 
     def take(self, count: int) -> None:
-        """Take bytes; raise MemoryFull if there are not so many."""
+        """Reserve bytes; raise MemoryFull if there are not enough."""
         if count > self._memory.free:
-            detail = f"bodies of {self._memory.most} bytes are in memory already ({_MOST_BODIES} times MAX_BODY)"
-            raise MemoryFull(detail, retry_after=1)
+            limit = f"{self._memory.most} bytes ({_MOST_BODIES} times MAX_BODY)"
+            raise MemoryFull(f"the bodies in memory have reached their limit of {limit}", retry_after=1)
         self._memory.free -= count
         self._taken += count
 
@@ -97,9 +97,9 @@ class Relay:
         await self._pass_back(send, self.upstream.converse(b"POST", target, headers, pieces))
 
     async def _read(self, share: _Share, request: RequestContext, receive: Receive) -> list[bytes]:
-        """Read a whole body; a large one, or one of unknown length, is counted as it comes.
+        """Read a whole body; a large one, or one of unknown length, is counted while it is received.
 
-        A sender that only declares a large body, and sends nothing, must not take the memory of the others.
+        A sender that only declares a large body, and sends nothing, must not reserve the memory of the others.
         """
 
         async def counted() -> Message:

@@ -55,18 +55,18 @@ class CallerSecret:
         """Raise NotOurCaller unless the Authorization header holds the secret, or the path is open."""
         if path in OPEN_PATHS:
             return
-        # Every secret is compared, so that the time does not tell which one was close.
+        # Every secret is compared, so that the time does not reveal which one was close.
         if not any([hmac.compare_digest(value, authorization) for value in self._file.current()]):  # noqa: C419 (see above)
-            raise NotOurCaller("this tier answers its own caller only, and the secret of that is missing or wrong")
+            raise NotOurCaller("this tier answers only the tier above it; the secret is missing or wrong")
 
 
 def _parse(content: bytes) -> list[bytes]:
     secrets = content.split()
     if not 1 <= len(secrets) <= _MOST_SECRETS:
-        raise ValueError(f"it holds {len(secrets)} secrets; one is needed, or two, a line each")
+        raise ValueError(f"it has {len(secrets)} secrets; expected one or two, one per line")
     for secret in secrets:
         if len(secret) < _FEWEST_CHARACTERS or not secret.isascii() or not secret.decode().isprintable():
-            raise ValueError(f"a secret has {_FEWEST_CHARACTERS} printable ASCII characters at least")
+            raise ValueError(f"a secret needs at least {_FEWEST_CHARACTERS} printable ASCII characters")
     return [b"Bearer " + secret for secret in secrets]
 
 
@@ -80,9 +80,13 @@ def refuse_cross_site(method: str, headers: Mapping[bytes, bytes]) -> None:
         return
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if site is not None and (given := site.decode("latin-1")) not in _SAME_SITE:
-        raise CrossSite(f"the browser says that the request is {given}: orders are taken from this site's own pages")
+        raise CrossSite(
+            f"the browser says that the request is {given}: orders are accepted only from this site's own pages"
+        )
     if origin is not None and not _is_own(origin.decode("latin-1"), headers):
-        raise CrossSite("the Origin of the request is another site: orders are taken from this site's own pages")
+        raise CrossSite(
+            "the Origin of the request is another site: orders are accepted only from this site's own pages"
+        )
 
 
 def _is_own(origin: str, headers: Mapping[bytes, bytes]) -> bool:

@@ -31,7 +31,7 @@ _LONGEST_INTERVAL = 1.0
 _LOG_SECONDS = 60.0
 #: Above the limit by this factor, a connection is closed without an answer.
 _FLOOD = 2
-#: Bytes of a request's target, headers and trailers, beyond one read. The parser would collect them without limit.
+#: Upper limit of the bytes of a request's target, headers and trailers, beyond one read; the parser has none.
 _MOST_OF_HEAD = 64 * 1024
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -73,10 +73,10 @@ class Watch:
         self._watched.discard(connection)
 
     def refuse(self, now: float) -> bool:
-        """Log that there are too many connections, but not each one; return whether this one gets an answer."""
+        """Log that there are too many connections, at a limited rate; return whether this connection gets an answer."""
         if now - self._logged > _LOG_SECONDS:
             self._logged = now
-            log.warning("%d connections are open, as many as MAX_CONNECTIONS allows", self.limits.connections)
+            log.warning("%d connections are open, the limit of MAX_CONNECTIONS", self.limits.connections)
         return len(self._watched) <= _FLOOD * self.limits.connections
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
     # ---- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, and expect the headers of a request."""
+        """Start the timer for the headers of a request."""
         self.transport = cast("asyncio.Transport", transport)
         self._server.connections.add(cast("Any", self))
         self._place = {
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
             self._refuse()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's shape)
-        """End."""
+        """End the exchange, and remove the connection from the watch."""
         self.watch.remove(self)
         self._server.connections.discard(cast("Any", self))
         self.writable.set()
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:  # nothing after this request can be parsed
             self._deaf = True
         except httptools.HttpParserError:
-            self._give_up(ProblemCode.BAD_REQUEST, "this is no HTTP/1.1 request")
+            self._give_up(ProblemCode.BAD_REQUEST, "this is not an HTTP/1.1 request")
         self._without_progress = 0 if self._progress else self._without_progress + len(data)
         if self._without_progress > _MOST_OF_HEAD:
             self._give_up(ProblemCode.BAD_REQUEST, f"the headers are larger than {_MOST_OF_HEAD} bytes")
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
     # ---- called by the exchange, the watch and the server
 
     def answered(self, exchange: Exchange) -> None:
-        """Continue with the next request; the rest of one that was answered early must come soon."""
+        """Continue with the next request; the rest of a request that was answered early must be received soon."""
         self._server.total_requests += 1
         self._exchange = None
         if not exchange.keep_alive:
@@ -272,7 +272,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         elif self._headers_due <= now:
             seconds = self.watch.limits.header_seconds
-            self._give_up(ProblemCode.TIMEOUT, f"the headers did not come within {seconds:g} s (HEADER_TIMEOUT)")
+            self._give_up(ProblemCode.TIMEOUT, f"the headers were not received within {seconds:g} s (HEADER_TIMEOUT)")
         elif self._idle_due <= now:
             self.transport.close()
         elif self._exchange:
@@ -329,7 +329,7 @@ class _Refusal:
         if scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        detail = f"there are {self._most} connections already, as many as MAX_CONNECTIONS allows"
+        detail = f"{self._most} connections are open, the limit of MAX_CONNECTIONS"
         problem = make_problem(ProblemCode.TOO_MANY_CONNECTIONS, detail)
         headers = [*problem_headers(problem, 1), (b"connection", b"close")]
         await send_whole(send, problem.status, headers, encode_problem(problem))

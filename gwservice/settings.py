@@ -11,7 +11,7 @@ from gwservice.logs import LogFormat
 
 #: A number of bytes, written as `1048576`, `50MB` or `50MiB`.
 Size = Annotated[ByteSize, Field(ge=0)]
-#: The largest size of something; with 0, nothing could be sent.
+#: The largest size of something; 0 is refused, because nothing could be sent.
 SizeLimit = Annotated[ByteSize, Field(ge=1)]
 
 

@@ -1,4 +1,4 @@
-"""Notice of the end of a service, for answers that would otherwise never end."""
+"""A callback when a service stops, for answers that would otherwise never end."""
 
 import asyncio
 import signal

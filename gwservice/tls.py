@@ -12,9 +12,9 @@ _NO_PASSPHRASE = ""
 
 
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return a context whose handshakes use the certificate, with its chain, and the key that are in the files.
+    """Return a context whose handshakes use the certificate, with its chain, and the key from these files.
 
-    Raise FileBroken if they cannot be read at the start, or do not belong to each other.
+    Raise FileBroken if they cannot be read at the start, or do not belong together.
     """
     load = partial(_load, certificate, key)
     watched = Watched((certificate, key), load)
@@ -33,11 +33,11 @@ def _load(certificate: Path, key: Path) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     try:
         for path in (certificate, key):
-            path.open("rb").close()  # OpenSSL does not say which of them it could not read
+            path.open("rb").close()  # OpenSSL does not report which of them it could not read
         context.load_cert_chain(certificate, key, lambda: _NO_PASSPHRASE)
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).replace("_", " ").lower()
-        raise FileBroken(f"{certificate} and {key} are no certificate and its key: {reason}") from error
+        raise FileBroken(f"{certificate} and {key} are not a certificate and its key: {reason}") from error
     except OSError as error:
         raise FileBroken(f"{error.filename} cannot be read: {error.strerror}") from error
     return context

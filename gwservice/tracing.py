@@ -31,16 +31,16 @@ def wanted() -> bool:
     if exporter == "none" or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     if exporter != "otlp":
-        log.error("no traces: OTEL_TRACES_EXPORTER=%s, but there are only otlp and none", exporter)
+        log.error("no traces: OTEL_TRACES_EXPORTER=%s is not supported; use otlp or none", exporter)
         return False
     if not find_spec("opentelemetry") or not find_spec("opentelemetry.sdk"):
-        log.error("no traces: OTEL_* asks for them, but the extra `tracing` is not installed")
+        log.error("no traces: OTEL_* variables are set, but the extra `tracing` is not installed")
         return False
     return True
 
 
 def begin_tracing(service: str) -> None:
-    """Begin to make traces in this process, if they are wanted; `service` is the default service name."""
+    """Start tracing in this process if it is wanted; `service` is the default service name."""
     global _provider, _tracer  # noqa: PLW0603 (a process makes traces, or does not)
     if not wanted():
         return
@@ -62,7 +62,7 @@ def begin_tracing(service: str) -> None:
 
 
 def begun() -> bool:
-    """Return whether this process makes traces."""
+    """Return whether this process records traces."""
     return _tracer is not None
 
 
@@ -73,7 +73,7 @@ def end_tracing() -> None:
 
 
 def begin_span(request: RequestContext, name: str) -> None:
-    """Begin the span of a request: the child of its sender's, and the parent of those of the next tier."""
+    """Begin the span of a request: child of the sender's span, parent of the next tier's span."""
     from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 (see above)
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 (see above)
 
@@ -105,7 +105,7 @@ def current_span() -> Any:
 
 @contextmanager
 def group_span(name: str, causes: Sequence[Any], **attributes: int) -> Iterator[None]:
-    """Make a span of work for several requests: the child of the first one's span, linked to all of them."""
+    """Record work for several requests as a span: child of the first request's span, linked to all of them."""
     if _tracer is None:
         yield
         return

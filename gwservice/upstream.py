@@ -29,7 +29,7 @@ class UpstreamSilent(ProblemError, code=ProblemCode.UPSTREAM_TIMEOUT):
 
 
 class UpstreamInvalid(ProblemError, code=ProblemCode.UPSTREAM_INVALID):
-    """The upstream answered something that is not in the contract."""
+    """The upstream sent an answer that is not in the contract."""
 
 
 class UpstreamProblem(Exception):
@@ -86,7 +86,7 @@ class Upstream:
         try:
             connection.send((self._head(method, target, headers, body), *body))
             while not connection.answer.complete:
-                await connection.news(self._seconds)
+                await connection.wait_for_progress(self._seconds)
         except BaseException as error:
             self._drop(connection)
             if (problem := self._translated(error)) is None:
@@ -128,7 +128,7 @@ class Upstream:
             else:
                 connection.send((self._head(method, target, headers, body), *body))
             while not connection.answer.complete:
-                await connection.news(self._seconds)
+                await connection.wait_for_progress(self._seconds)
                 if connection.answer.status:
                     yield self._admitted(connection.answer)
         except BaseException as error:
@@ -160,7 +160,7 @@ class Upstream:
         try:
             return msgspec.json.decode(answer.take(), type=shape)
         except msgspec.DecodeError as error:
-            raise UpstreamInvalid(f"{self._name} answered what is no {shape.__name__}") from error
+            raise UpstreamInvalid(f"{self._name} sent an answer that is not a {shape.__name__}") from error
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -201,7 +201,7 @@ class Upstream:
     def _keep(self, connection: UpstreamConnection) -> None:
         self._free.release()
         if connection.usable:
-            connection.rest()
+            connection.mark_idle()
             self._idle.append(connection)
         else:
             connection.close()

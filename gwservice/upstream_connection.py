@@ -80,7 +80,7 @@ class Answer:
         return media_type is not None and media_type.partition(";")[0].strip().lower() == PROBLEM_TYPE
 
     def body(self) -> bytes:
-        """Return the part of the body that was not taken yet."""
+        """Return the part of the body that was not read yet."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     def take(self) -> bytes:
@@ -95,13 +95,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.usable = True  # another request may be sent after the current one
-        self.paced = False  # the answer is read part by part, no faster than `news` is awaited
+        self.paced = False  # the answer is read part by part, no faster than `wait_for_progress` is awaited
         self.answer = Answer()
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._failure: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
-        self._has_news = False
+        self._has_progress = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._idle_since = 0.0
@@ -110,7 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def begin(self) -> bool:
         """Prepare for a request; return False if the connection is closed or was idle for too long."""
-        self.answer, self.paced, self._has_news = Answer(), False, False
+        self.answer, self.paced, self._has_progress = Answer(), False, False
         return self.usable and time.monotonic() - self._idle_since < _IDLE_SECONDS
 
     def send(self, pieces: Sequence[bytes]) -> None:
@@ -118,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.writelines(pieces)
 
     async def send_stream(self, chunks: AsyncIterator[bytes]) -> None:
-        """Send a body in chunks, no faster than the upstream reads it; `news` raises what goes wrong here."""
+        """Send a body in chunks, no faster than the upstream reads it; errors are raised by `wait_for_progress`."""
         try:
             async for chunk in chunks:
                 if chunk:
@@ -126,28 +126,28 @@ class UpstreamConnection(asyncio.Protocol):
                     self.send((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
                     self._wake()
             self.send((_LAST_CHUNK,))
-        except Exception as error:  # noqa: BLE001 (`news` raises it)
+        except Exception as error:  # noqa: BLE001 (`wait_for_progress` raises it)
             self._fail(error)
 
-    async def news(self, seconds: float) -> None:
+    async def wait_for_progress(self, seconds: float) -> None:
         """Wait until more of the answer was received, or more of the body was sent.
 
         Raise TimeoutError if neither happens within `seconds`, and MalformedAnswer or OSError if the connection breaks.
         """
         if self.paced:
             self._transport.resume_reading()
-        if not self._has_news:
+        if not self._has_progress:
             self._waiting = self._loop.create_future()
             self._deadline = self._loop.time() + seconds
             if self._timer is None:  # one timer serves many requests
                 self._timer = self._loop.call_later(seconds, self._check)
             await self._waiting
             self._deadline = math.inf
-        self._has_news = False
+        self._has_progress = False
         if self._failure:
             raise self._failure
 
-    def rest(self) -> None:
+    def mark_idle(self) -> None:
         """Mark the connection as idle."""
         if self.paced:
             self._transport.resume_reading()  # the end of the connection must be noticed
@@ -169,7 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer = self._loop.call_later(left, self._check)
 
     def _wake(self) -> None:
-        self._has_news = True
+        self._has_progress = True
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
@@ -181,7 +181,7 @@ class UpstreamConnection(asyncio.Protocol):
     # ---- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:

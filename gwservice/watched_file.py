@@ -60,7 +60,7 @@ class Watched(Generic[T]):
         try:
             self._value = self._load()
         except FileBroken as error:
-            log.error("%s; the previous content stays in force", error)  # noqa: TRY400 (the message says it all)
+            log.error("%s; the previous content is still used", error)  # noqa: TRY400 (the message says it all)
         else:
             log.warning("%s changed and was read again", self._paths[0])
 

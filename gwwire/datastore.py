@@ -14,7 +14,7 @@ WAITING_TEXT = "Waiting for the buffer to fill."
 
 
 class OutcomeCode(StrEnum):
-    """What the buffer did."""
+    """The outcome of an order at the buffer."""
 
     RES_CREATE = "RES_CREATE"
     STAT_UPD = "STAT_UPD"
@@ -32,7 +32,7 @@ class Description(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What the buffer did, for programs (`code`) and people (`body`)."""
+    """The outcome of an order at the buffer, for programs (`code`) and people (`body`)."""
 
     code: OutcomeCode
     body: str

@@ -52,7 +52,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
 def decode_order(shape: type[Order], body: bytes) -> Order:
     """Decode and validate the body of a request; raise MalformedJson, TooDeep or InvalidRequest."""
     order: Order = decode(_decoder(shape), body)
-    # The decoder takes the last value of a repeated key.
+    # The decoder keeps the last value of a repeated key.
     keys = _keys(body)
     if repeated := next((name for name in shape.__struct_fields__ if keys.count(name) > 1), None):
         raise InvalidRequest(f"{repeated}: the key appears more than once", field=repeated)

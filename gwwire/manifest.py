@@ -55,7 +55,7 @@ def decode_manifest(content: bytes) -> Manifest:
         if datetime.fromisoformat(time).tzinfo is None:
             raise ValueError(f"{time} has no time zone")
     if len({entry.name for entry in manifest.segments}) < len(manifest.segments):
-        raise ValueError("it lists a segment twice")
+        raise ValueError("a segment is listed twice")
     if any(not 0 <= number < _TOO_LARGE for entry in manifest.segments for number in (entry.size, entry.n)):
         raise ValueError("a size or a number of samples is out of range")
     return manifest
@@ -76,4 +76,4 @@ def wrong_totals(manifest: Manifest) -> Iterator[str]:
     )  # fmt: skip
     for field in ("n_itm", "buff_size", "digest"):
         if getattr(again, field) != getattr(manifest, field):
-            yield f"the manifest's {field} is {getattr(manifest, field)}, its segments make it {getattr(again, field)}"
+            yield f"the manifest's {field} is {getattr(manifest, field)}; its segments have {getattr(again, field)}"

@@ -63,7 +63,7 @@ class Scope(StrEnum):
 class Whoami(Struct, frozen=True):
     """The caller, as the credential identifies it."""
 
-    # A client of this version accepts modes and scopes that a later gateway adds.
+    # A client of this version also accepts modes and scopes that a later gateway adds.
     auth: Annotated[str, Meta(description="how callers are identified", extra_json_schema={"enum": list(AuthMode)})]
     name: Annotated[str | None, Meta(description="the user, or null without a valid credential")]
     group: Annotated[str | None, Meta(description="the group whose quota applies")]

@@ -33,7 +33,7 @@ MIN_SPACING, MAX_SPACING = 1e-9, 1e6
 #: For the OpenAPI document; `validate_segment` checks times, spacing and `meta.channel` itself.
 _TIME_SCHEMA = {"exclusiveMinimum": -MAX_TIME, "exclusiveMaximum": MAX_TIME}
 _SPACING_SCHEMA = {"minimum": MIN_SPACING, "maximum": MAX_SPACING}
-#: Values of a segment that are neither samples nor in `meta`, and more than that.
+#: Extra values allowed in a segment besides samples and `meta`; a generous margin.
 _FRAME = 8
 _CHANNEL_SCHEMA = {
     "description": "DET:NAME, without control characters",
@@ -144,9 +144,9 @@ def decode_segment(body: bytes) -> Segment:
 
 
 def validate_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
-    """Decode and validate a new segment; without `limits`, it may be of any size.
+    """Decode and validate a new segment; without `limits`, it may have any size.
 
-    Raise what `decode_segment` raises, InvalidSegment for a repeated key, a time, a sample spacing or a channel that
+    Raise what `decode_segment` raises, InvalidSegment for a repeated key or for a time, sample spacing or channel that
     is not allowed, and TooDeep, TooManySamples or MetaTooLarge if a limit is exceeded.
     """
     if limits:
@@ -208,7 +208,7 @@ def _without_escapes(content: bytes) -> bytes:
 
 def _repeated_key(body: bytes) -> ProblemError:
     """Return the error that names a key which appears more than once in an object of the body."""
-    repeated: list[list[str]] = []  # by object, the segment itself last
+    repeated: list[list[str]] = []  # by object; the segment itself is last
 
     def note(pairs: list[tuple[str, Any]]) -> None:
         repeated.append([key for key, count in Counter(key for key, _ in pairs).items() if count > 1])

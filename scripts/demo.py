@@ -18,11 +18,11 @@ _MAX_SIZE = "5MB"
 _PROGRAMS = Path(sys.executable).parent
 
 
-class StoryBroken(Exception):
+class DemoFailed(Exception):
     """A command of the story did not end as it should; the message says which."""
 
 
-class Narrator:
+class DemoRun:
     """Tells the steps of the story, runs their commands, and shows what they say."""
 
     def __init__(self, gateway: str) -> None:
@@ -37,7 +37,7 @@ class Narrator:
         """Run a command as a user would type it, and show the first `lines` of what it says, or all.
 
         Raises:
-            StoryBroken: it did not exit with the status `expect`.
+            DemoFailed: it did not exit with the status `expect`.
 
         """
         print(f"         $ {' '.join(command)}", flush=True)
@@ -55,17 +55,17 @@ class Narrator:
         for line in said[:lines] if ended_well else said:
             print(f"           {line}", flush=True)
         if not ended_well:
-            raise StoryBroken(f"{' '.join(command)} ended with status {done.returncode}, not {expect}")
+            raise DemoFailed(f"{' '.join(command)} ended with status {done.returncode}, not {expect}")
 
 
-def tell_the_story(trio: Trio) -> None:
+def run_demo(trio: Trio) -> None:
     """Push, freeze, preprocess, archive.
 
     Raises:
-        StoryBroken: a command did not do what the story says.
+        DemoFailed: a command did not do what the story says.
 
     """
-    narrator = Narrator(trio.url)
+    narrator = DemoRun(trio.url)
     outcome = trio.home / "dataset"
     narrator.tell(f"The trio runs: gateway {trio.url}, a batch is complete from MAX_SIZE={_MAX_SIZE} on.")
     narrator.tell("Push 24 s of simulated strain of two detectors, one segment a second.")
@@ -97,11 +97,11 @@ def main() -> int:
     with (home / "services.log").open("ab") as output:
         try:
             with Trio(home, free_ports(), {"MAX_SIZE": _MAX_SIZE}, output=output) as trio:
-                tell_the_story(trio)
+                run_demo(trio)
                 if os.environ.get("KEEP"):
                     print(f"         Still running (KEEP={os.environ['KEEP']}): {trio.url}/dspage, Ctrl-C stops it.")
                     keep_running(trio)
-        except (StoryBroken, ServiceDied) as error:
+        except (DemoFailed, ServiceDied) as error:
             print(f"demo: {error}; the services' log is {home / 'services.log'}", file=sys.stderr)
             return 1
     return 0

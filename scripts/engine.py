@@ -17,14 +17,14 @@ class EngineMissing(Exception):
 
 
 @dataclass(frozen=True)
-class Naming:
+class ImageNames:
     """The names of the images: `PREFIX/IMAGE:TAG`."""
 
     prefix: str
     tag: str
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Naming":
+    def from_environment(cls, environment: Mapping[str, str]) -> "ImageNames":
         """Read IMAGE_PREFIX and IMAGE_TAG."""
         return cls(environment.get("IMAGE_PREFIX") or "glitchflow", environment.get("IMAGE_TAG") or version())
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from scripts.engine import IMAGES, ROOT, EngineMissing, Naming, engine, exists
+from scripts.engine import IMAGES, ROOT, EngineMissing, ImageNames, engine, exists
 
 _SERVICES = ("databuff", "dslogic", "gflapi")
 #: Their images; those of the client and of preprocessing are built on request.
@@ -51,8 +51,8 @@ class Stack:
                 the end of their logs is printed.
 
         """
-        naming = Naming.from_environment(os.environ)
-        if missing := [image for image in _NEEDED if not exists(self._docker, naming.of(image))]:
+        names = ImageNames.from_environment(os.environ)
+        if missing := [image for image in _NEEDED if not exists(self._docker, names.of(image))]:
             self._build(missing)
         if self._run("up", "--detach", "--no-build", *_SERVICES):
             self._print_logs()

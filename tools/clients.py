@@ -35,7 +35,7 @@ class Connection:
         return answer.status, json.loads(answer.data)
 
 
-class Crowd:
+class ClientThreads:
     """Threads that repeat an action until the `with` block ends; an exception in a thread is raised there.
 
     A broken connection ends a thread without an error if `may_break`: its server was to be killed.

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from scripts.engine import IMAGES, ROOT, EngineMissing, Naming, engine, exists
+from scripts.engine import IMAGES, ROOT, EngineMissing, ImageNames, engine, exists
 
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "default-timeout")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -50,9 +50,9 @@ def _configured() -> dict[str, str]:
     return {name: value.replace(r"\n", " ") for name, value in lines if name in _PIP_SETTINGS}
 
 
-def build_arguments(environment: Mapping[str, str], naming: Naming) -> dict[str, str]:
+def build_arguments(environment: Mapping[str, str], names: ImageNames) -> dict[str, str]:
     """Return the build arguments of every Dockerfile."""
-    labels = {"VERSION": naming.tag, "REVISION": _revision(), "SOURCE": _source()}
+    labels = {"VERSION": names.tag, "REVISION": _revision(), "SOURCE": _source()}
     base = {"BASE": environment["BASE"]} if environment.get("BASE") else {}
     proxies = {name: environment[name] for name in _PROXIES if environment.get(name)}
     return {name: value for name, value in {**labels, **base, **proxies, **pip_arguments(environment)}.items() if value}
@@ -79,17 +79,17 @@ def _source() -> str:
     )
 
 
-def build(docker: str, image: str, naming: Naming, environment: Mapping[str, str]) -> None:
+def build(docker: str, image: str, names: ImageNames, environment: Mapping[str, str]) -> None:
     """Build one image; the engine writes to this process's output.
 
     Raises:
         BuildFailed: the build failed.
 
     """
-    arguments = build_arguments(environment, naming)
+    arguments = build_arguments(environment, names)
     done = subprocess.run(
         [
-            *(docker, "build", "--file", f"{image}/Dockerfile", "--tag", naming.of(image)),
+            *(docker, "build", "--file", f"{image}/Dockerfile", "--tag", names.of(image)),
             *("--network", environment.get("BUILD_NETWORK") or "default"),
             # Names only: the values, which may hold credentials, travel in the environment and in no list of processes.
             *(word for name in arguments for word in ("--build-arg", name)),
@@ -100,7 +100,7 @@ def build(docker: str, image: str, naming: Naming, environment: Mapping[str, str
         env={**environment, **arguments},
     )
     if done.returncode:
-        raise BuildFailed(f"{naming.of(image)} could not be built")
+        raise BuildFailed(f"{names.of(image)} could not be built")
 
 
 def size(docker: str, image: str) -> int:
@@ -117,15 +117,15 @@ def build_all(images: Sequence[str], environment: Mapping[str, str]) -> None:
         EngineMissing: there is no engine.
 
     """
-    docker, naming = engine(), Naming.from_environment(environment)
+    docker, names = engine(), ImageNames.from_environment(environment)
     base = environment.get("BASE") or "python:3.13-slim"
     summary = []
     for number, image in enumerate(images, 1):
-        print(f"==> {number}/{len(images)} {naming.of(image)}", flush=True)
+        print(f"==> {number}/{len(images)} {names.of(image)}", flush=True)
         began = time.monotonic()
-        build(docker, image, naming, environment)
-        over = size(docker, naming.of(image)) - size(docker, base) if exists(docker, base) else 0
-        summary.append(f"{naming.of(image):40} {over / 1e6:6.1f} MB over {base}, {time.monotonic() - began:.0f} s")
+        build(docker, image, names, environment)
+        over = size(docker, names.of(image)) - size(docker, base) if exists(docker, base) else 0
+        summary.append(f"{names.of(image):40} {over / 1e6:6.1f} MB over {base}, {time.monotonic() - began:.0f} s")
     print("\n".join(summary), flush=True)
 
 

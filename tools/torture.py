@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from databuffer.storage.manifest import differences, read_manifest
 from scripts.trio import ServiceDied, Trio, free_ports
-from tools.clients import Connection, Crowd
+from tools.clients import ClientThreads, Connection
 
 WRITERS = 16
 _CREATED, _CONFLICT = 201, 409
@@ -137,13 +137,13 @@ class Torture:
             status, answer = connection.post(order, _ORDERS[order])
             _require(status == _CREATED, answer)
 
-        crowd = Crowd(trio.url, may_break=True)
-        crowd.repeat(write, times=WRITERS)
+        clients = ClientThreads(trio.url, may_break=True)
+        clients.repeat(write, times=WRITERS)
         if orders:
-            crowd.repeat(give_an_order, pause=self._random.uniform(0, 0.02))
+            clients.repeat(give_an_order, pause=self._random.uniform(0, 0.02))
         enough = len(self.ledger.acknowledged) + self._random.randint(1, 120)
-        with crowd:
-            crowd.wait_for(lambda: len(self.ledger.acknowledged) >= enough)
+        with clients:
+            clients.wait_for(lambda: len(self.ledger.acknowledged) >= enough)
             time.sleep(self._random.uniform(0, 0.05))
             _kill(trio)
 

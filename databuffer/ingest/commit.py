@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from databuffer import meters
+from databuffer import metrics
 from databuffer.errors import BufferFrozen, KeyReused, VolumeError, volume_error
 from databuffer.ingest.incoming import Incoming, refuse_unsettled
 from databuffer.ingest.quota import DailyQuota
@@ -41,7 +41,7 @@ class GroupCommit:
         with group_span("commit", [each.span for each in group], segments=len(group)):
             staged = [each for each in group if not each.settled]
             if rejected := [each.size for each in group if isinstance(each.error, VolumeError)]:
-                self._state.doubt_volume(min(rejected))
+                self._state.require_probe(min(rejected))
             try:
                 if staged:
                     self._state.run(lambda: self._store_turns(staged))
@@ -50,9 +50,9 @@ class GroupCommit:
             for each in group:
                 if each.error is not None:
                     discard(each)
-        meters.count_group([each.error for each in group], time.perf_counter() - began)
+        metrics.count_group([each.error for each in group], time.perf_counter() - began)
         if failures := [each.error for each in group if isinstance(each.error, VolumeError)]:
-            self._state.note(failures[-1])
+            self._state.record_error(failures[-1])
 
     def _store_turns(self, staged: Sequence[Incoming]) -> None:
         """Store segments in turns without a repeated key: a repeat must see the outcome of the first."""
@@ -81,7 +81,7 @@ class GroupCommit:
                 discard(each)
                 each.store_as(first.segment, first.bytes)
             elif first is not None:
-                detail = f"Idempotency-Key {key!r} came with other bytes before"
+                detail = f"Idempotency-Key {key!r} was used for other bytes before"
                 each.refuse(KeyReused(detail, field="Idempotency-Key"))
         return [each for each in turn if not each.settled]
 
@@ -105,7 +105,7 @@ class GroupCommit:
         self._pool.sync(files)
         durable = [each for each in files if each.error is None]
         if len(durable) < len(group):
-            self._state.doubt_volume(min(each.size for each in group if each.error is not None))
+            self._state.require_probe(min(each.size for each in group if each.error is not None))
         return durable
 
     def _publish(self, batch: OpenBatch, group: Sequence[Incoming]) -> None:
@@ -132,7 +132,7 @@ class GroupCommit:
                     volume.discard(folder / row.name)
             if entered:
                 with suppress(VolumeError):
-                    catalog.ledger.take_back(spent)
+                    catalog.ledger.subtract_spending(spent)
             raise
         self._quota.add(spent)
         for each, row in zip(group, rows, strict=True):
@@ -186,7 +186,7 @@ def _sync_share(share: Sequence[Incoming]) -> BaseException | None:
         for each in share:
             began = time.perf_counter()
             _sync(each)
-            meters.FSYNC_SEGMENT.observe(time.perf_counter() - began)
+            metrics.FSYNC_SEGMENT.observe(time.perf_counter() - began)
     except BaseException as error:  # noqa: BLE001 (`sync` raises it)
         return error
     return None

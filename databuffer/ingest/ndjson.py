@@ -17,7 +17,7 @@ from gwwire.segment import KEYS_HEADER
 
 #: Unanswered segments of one request: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64
-#: Answers of one request that wait to be fetched; then it is read no further.
+#: Answers of one request that wait to be sent; at this number the request is not read further.
 _MOST_UNREAD = 4096
 
 _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
@@ -28,7 +28,7 @@ class LineTooLarge(ProblemError, code=ProblemCode.TOO_LARGE):
 
 
 class LineKeys:
-    """The Idempotency-Key of each line of a request: the i-th of its Idempotency-Keys, else `KEY/i`, else none."""
+    """The Idempotency-Key of each line of a request: from its Idempotency-Keys, else `KEY/i`, else none."""
 
     def __init__(self, key: str | None, keys: str | None) -> None:
         self._key = key
@@ -39,7 +39,7 @@ class LineKeys:
         if self._keys is None:
             return None if self._key is None else f"{self._key}/{index}"
         if index >= len(self._keys):
-            detail = f"{KEYS_HEADER}: {len(self._keys)} keys, and none for line {index + 1}; each line needs one"
+            detail = f"{KEYS_HEADER}: {len(self._keys)} keys, but none for line {index + 1}; each line needs one"
             raise InvalidRequest(detail, field=KEYS_HEADER)
         return self._keys[index]
 
@@ -49,7 +49,7 @@ async def store_lines(
 ) -> AsyncGenerator[bytes]:
     """Store one segment per line; yield one answer line per line, several together if they are ready.
 
-    The request is read while up to _MOST_UNREAD answers wait to be fetched, because a client may send much before it
+    The request is read while up to _MOST_UNREAD answers wait to be sent, because a client may send much before it
     reads. A line has at most `max_line` bytes.
     """
     answers: deque[Incoming | ProblemError] = deque()
@@ -109,7 +109,7 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
         size += len(chunk) - start
         # A line that is too long is dropped, but read to its end.
         if size <= max_line:
-            parts.append(chunk[start:])  # not a new list: a line may come in very many pieces
+            parts.append(chunk[start:])  # not a new list: a line may arrive in very many pieces
         else:
             parts.clear()
     if size > max_line:
@@ -123,7 +123,7 @@ async def _submit(
 ) -> Incoming | ProblemError:
     if isinstance(line, LineTooLarge):
         return line
-    await ingest.wait_for_room()
+    await ingest.wait_for_capacity()
     try:
         return ingest.submit(line, keys[index], group)
     except ProblemError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
-from databuffer import meters
+from databuffer import metrics
 from databuffer.errors import QueueFull
 from databuffer.ingest.incoming import Incoming, refuse_unsettled
 from gwservice.tracing import current_span
@@ -29,7 +29,7 @@ _MOST_ITEMS = 64
 _MOST_STAGED_LISTS = 2
 #: Bytes that are staged faster than another group is stored.
 _LITTLE_BYTES = 250_000
-#: Bytes that may wait to be stored before a stream of segments has to wait.
+#: Bytes that may wait to be stored; at this number a stream of segments has to wait.
 _MOST_BYTES = 8_000_000
 
 
@@ -123,13 +123,13 @@ class Ingest:
         return incoming
 
     def submit(self, body: bytes, key: str | None = None, group: str | None = None) -> Incoming:
-        """Append one segment to the queue, or raise InvalidRequest (key) or QueueFull."""
+        """Append one segment to the queue; raise InvalidRequest for an invalid key, QueueFull if the queue is full."""
         if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
             message = f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable ASCII characters"
             raise InvalidRequest(message, field="Idempotency-Key")
         if self.waiting >= self.capacity:
             error = QueueFull(f"{self.capacity} segments are already waiting to be stored (WCHSZ)", retry_after=1)
-            meters.REFUSED.labels(error.code).inc()
+            metrics.REFUSED.labels(error.code).inc()
             raise error
         incoming = Incoming(body, key, group, current_span(), arrived=len(body))
         self._accepted += 1
@@ -137,8 +137,8 @@ class Ingest:
         self._arrived.put(incoming)
         return incoming
 
-    async def wait_for_room(self) -> None:
-        """Return when the next segment has room; bounds the bytes that streams keep in memory."""
+    async def wait_for_capacity(self) -> None:
+        """Wait until the queue has capacity for the next segment; bounds the bytes that streams keep in memory."""
         while self.waiting >= self.capacity or self._accepted_bytes - self._begun_bytes >= _MOST_BYTES:
             self._room.clear()
             await self._room.wait()

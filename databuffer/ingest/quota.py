@@ -11,7 +11,7 @@ from gwwire.public import Quota
 
 
 class DailyQuota:
-    """The quota of each group: `limit` bytes a day of UTC; 0: unlimited, and nothing is counted."""
+    """The quota of each group: `limit` bytes per UTC day; 0: unlimited, and nothing is counted."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -59,7 +59,7 @@ class Staging:
 
 
 def discard(incoming: Incoming) -> None:
-    """Remove the staged file of a segment that is not stored; a start-up repeats this if it fails."""
+    """Remove the staged file of a segment that is not stored; a start-up removes it if this fails."""
     if incoming.file >= 0:
         file, incoming.file = incoming.file, -1
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What the routes share."""
+"""Shared code of the routes."""
 
 from typing import Annotated, Any
 

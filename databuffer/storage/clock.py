@@ -1,4 +1,4 @@
-"""Nanoseconds of Unix time: as text, and by a clock that nobody sets."""
+"""Nanoseconds of Unix time: as text, and from a clock that is not affected by changes of the system time."""
 
 import time
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ def steady_ns() -> int:
 
 
 def wall_ns(steady: int) -> int:
-    """Return what the system's clock shows at a steady time, as it is set now, to the second."""
+    """Return a steady time as the system's clock, as it is set now, shows it, to the second."""
     return steady + round((time.time_ns() - steady_ns()) / _SECOND) * _SECOND
 
 

@@ -15,7 +15,7 @@ from gwservice.atomic import sync as sync_folder
 log = logging.getLogger(__name__)
 
 PROBE = ".probe"
-#: The least that must be free, in bytes and inodes, before a probe has to find out whether a segment can be stored.
+#: Free bytes and inodes below which a probe has to find out whether a segment can be stored.
 PROBE_SIZE = 64 * 1024
 _SPARE_INODES = 64
 FILE_MODE = 0o644
@@ -96,7 +96,7 @@ class Space:
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """Return the space of the file system of a folder."""
+        """Return the space of a folder's file system."""
         with volume_errors():
             found = os.statvfs(folder)
         inodes = (found.f_favail, found.f_files) if found.f_files else (None, None)
@@ -104,16 +104,16 @@ class Space:
 
     @property
     def scarce(self) -> bool:
-        """Whether a group of segments may not fit any more."""
+        """Whether a group of segments may not fit."""
         return self.free < PROBE_SIZE or (self.free_inodes is not None and self.free_inodes < _SPARE_INODES)
 
     def __str__(self) -> str:
-        """Return what is free, in words."""
+        """Return the free bytes and inodes, in words."""
         inodes = "" if self.free_inodes is None else f" and {self.free_inodes:,} inodes"
         return f"{self.free:,} bytes{inodes} are free"
 
 
-def obstacle(path: Path, mode: int = os.R_OK | os.W_OK) -> str | None:
+def access_error(path: Path, mode: int = os.R_OK | os.W_OK) -> str | None:
     """Return why an existing path cannot be used as a file that is read and written, or None; `mode`: other access."""
     if not path.is_file():
         return "it is not a file"
@@ -132,9 +132,9 @@ def move_aside(path: Path) -> Path:
     return target
 
 
-def make_room(path: Path, mode: int = os.R_OK) -> None:
+def move_unusable_aside(path: Path, mode: int = os.R_OK) -> None:
     """Move aside what is at the path of a file and cannot be used; to replace a file, it need not be writable."""
-    if os.path.lexists(path) and (reason := obstacle(path, mode)):
+    if os.path.lexists(path) and (reason := access_error(path, mode)):
         log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
 
 

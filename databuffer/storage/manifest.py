@@ -26,7 +26,7 @@ def read_manifest(folder: Path) -> Manifest:
 def differences(folder: Path, manifest: Manifest, note_file: Callable[[], object] = lambda: None) -> Iterator[str]:
     """Yield a line for each difference between a folder and its manifest; call `note_file` before each file.
 
-    Files that are not named like segments, as the log and the manifest itself, are ignored.
+    Files without a segment's name, such as the log and the manifest itself, are ignored.
     """
     listed = {entry.name: entry for entry in manifest.segments}
     present = {path.name for path in folder.iterdir()}

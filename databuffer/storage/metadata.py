@@ -13,16 +13,16 @@ from typing import TypeVar
 import msgspec
 
 from databuffer.errors import VolumeFull
-from databuffer.storage.files import FILE_MODE, make_room, replace_file, unfinished, volume_errors, write_all
+from databuffer.storage.files import FILE_MODE, move_unusable_aside, replace_file, unfinished, volume_errors, write_all
 from gwwire.datastore import Description
 from gwwire.public import LogEntry, Stats
 
 T = TypeVar("T")
 
 _PORTION = 64 * 1024
-#: Room for two numbers of 19 digits: the files keep their length.
+#: Padded for two numbers of 19 digits, so that the files keep their length.
 _STATS_LENGTH = 64
-#: A reader that opened the file would have to wait for so many groups to meet a half-written one.
+#: Number of files that take turns: a reader would have to wait for this many groups to see a half-written one.
 _TURNS = 8
 
 
@@ -65,7 +65,7 @@ class Metadata:
             for path in (unfinished(self._description), self._linked, *self._turns):
                 path.unlink(missing_ok=True)
         for path in (self._stats, self._description):
-            make_room(path)
+            move_unusable_aside(path)
         with suppress(VolumeFull), volume_errors():
             for path in self._turns:
                 path.touch(FILE_MODE)
@@ -155,7 +155,7 @@ class LogStream:
                 raise
 
     def take_over(self, other: "LogStream") -> None:
-        """Replace this log by another, which exists no longer then; do nothing if the other does not exist."""
+        """Replace this log by another one, which is removed; do nothing if the other does not exist."""
         with volume_errors(), suppress(FileNotFoundError):
             other.path.rename(self.path)
 

@@ -33,7 +33,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def mended(store: Store, step: Callable[[], T]) -> T:
+def retry_if_catalog_damaged(store: Store, step: Callable[[], T]) -> T:
     """Run a step that opens the store; run it again if it finds damage of the catalog, which is replaced then."""
     try:
         return step()
@@ -60,7 +60,7 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
 
     If `unchanged` since a clean stop, files and rows are not compared; if `thorough`, every byte is read.
     """
-    if store.current.folder.exists():  # else archiving has to be finished first
+    if store.current.folder.exists():  # otherwise archiving has to be finished first
         yield from _mark(store, store.current)
         yield from _holder(store)
     if not unchanged:
@@ -95,7 +95,7 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     mark = store.volume.mark(store.current.folder) if store.current.folder.exists() else None
     for name in sorted(known.keys() - folders.keys()):
         row, what = known[name], f"archive {name!r} is in the catalog, but not on the volume"
-        if mark and row.opened >= mark.opened:  # the segments are lost; otherwise the archive was moved away
+        if mark and row.opened >= mark.opened:  # the segments are lost; otherwise the archive was moved elsewhere
             what, remedy = f"{what}, which was restored from before it", "dropped with its Idempotency-Keys"
             yield Finding(what, remedy, partial(_drop_archive, store, row.id, is_lost=True))
         else:
@@ -203,7 +203,7 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
         else f"the batch in {slot.folder.name} was {mark.id}"
     )
     if known is None:
-        yield Finding(what, "it has a new one", partial(store.mark_anew, slot))
+        yield Finding(what, "it has a new one", partial(store.assign_new_id, slot))
     else:
         yield Finding(what, f"it is {known.id}", partial(store.volume.set_mark, slot.folder, known))
 
@@ -221,7 +221,7 @@ def _holder(store: Store) -> Iterator[Finding]:
         yield Finding("the state could not be read", f"it is {_state(held)} now", write)
     elif (written.dstatus, written.user) != (held.dstatus, held.user):
         yield Finding(f"the state was {_state(written)}, not {_state(held)} as on the volume", "written anew", write)
-    elif held.token and not is_fingerprint(held.token):  # of the first release
+    elif held.token and not is_fingerprint(held.token):  # written by the first release
         hidden = partial(store.metadata.write_description, structs.replace(held, token=fingerprint(held.token)))
         yield Finding("the holder's token was stored in clear", "its fingerprint is stored now", hidden)
 
@@ -229,8 +229,8 @@ def _holder(store: Store) -> Iterator[Finding]:
 def _held(store: Store) -> Description:
     """Return the state of the current batch according to the volume.
 
-    If the manifest is missing, a freeze that Dsstat.json states was cut short, or is that of another batch, unless the
-    catalog says of this batch that it is frozen, or knows no batch that could be meant.
+    If the manifest is missing, a freeze recorded in Dsstat.json was interrupted, or belongs to another batch, unless
+    the catalog records this batch as frozen, or knows no other batch that it could belong to.
     """
     written, manifest = store.metadata.read_description() or OPERATIONAL, _manifest(store.current)
     if manifest and manifest.holder:
@@ -291,7 +291,7 @@ def _seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
     row = store.catalog.batches.get(current.id)
     description = store.metadata.read_description() or OPERATIONAL
     path = store.current.folder / MANIFEST
-    # A manifest that was altered froze the batch all the same.
+    # A manifest that was altered has frozen the batch nevertheless.
     if manifest and (any(wrong_totals(manifest)) or (thorough and _misdescribes(store, manifest))):
         manifest = None
     if manifest is None and path.exists():

@@ -1,4 +1,4 @@
-"""A shadow of the files of a buffer, on which repairs can be tried: the files themselves are not changed."""
+"""A copy of a buffer's files on which repairs can be tried without changing the files themselves."""
 
 import os
 import shutil
@@ -9,10 +9,10 @@ from databuffer.storage.files import volume_errors
 
 
 def shadow(settings: BufferSettings, home: Path) -> BufferSettings:
-    """Create a shadow in the folder `home`, and return the settings for it.
+    """Create such a copy in the folder `home`, and return the settings for it.
 
     State files and catalog are copied. The volume's folders that repairs change are new ones with a link to each file:
-    a repair moves, replaces and removes files, and never writes to one. The others are links, quarantine is left out.
+    a repair moves, replaces and removes files, and never writes to one. The others are links; quarantine is left out.
     """
     root, adm, log = (home / name for name in ("volume", "adm", "log"))
     filled = {settings.DATAROOT.name, "next", ".incoming"}
@@ -39,4 +39,4 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_file():
         shutil.copy(source, target)
     elif os.path.lexists(source):
-        target.mkdir()  # anything else is moved aside
+        target.mkdir()  # anything else would be moved aside

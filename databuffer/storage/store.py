@@ -12,7 +12,7 @@ from pathlib import Path
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
-from databuffer.storage.files import Space, make_folder, make_room, probe_file, volume_errors
+from databuffer.storage.files import Space, make_folder, move_unusable_aside, probe_file, volume_errors
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
 from databuffer.storage.volume import BatchMark, Volume
@@ -75,7 +75,7 @@ class Store:
         """Lock the volume, create the folders other than those of batches, and open the catalog."""
         if self.volume.is_empty() and self.metadata.read_description() is not None:
             raise VolumeFailed(
-                f"{self.volume.root} (DTVOLROOT) is empty, though {self.metadata.path} knows a batch on it: mount the"
+                f"{self.volume.root} (DTVOLROOT) is empty, but {self.metadata.path} records a batch on it: mount the"
                 f" volume, or remove {self.metadata.path} to begin a new datastore"
             )
         self.volume.lock()
@@ -85,8 +85,8 @@ class Store:
         self._lock_catalog()
         self.metadata.prepare()
         for slot in (self.current, self.next):
-            make_room(slot.log.path, os.R_OK | os.W_OK)
-            make_room(self.volume.mark_file(slot.folder))
+            move_unusable_aside(slot.log.path, os.R_OK | os.W_OK)
+            move_unusable_aside(self.volume.mark_file(slot.folder))
         self.catalog.open(thorough=thorough)
 
     def close(self) -> None:
@@ -102,9 +102,9 @@ class Store:
         return any(Space.of(folder).scarce for folder in (self.volume.root, *self._other_folders()))
 
     def probe(self, size: int) -> None:
-        """Write what a segment of `size` bytes needs in each folder; raise VolumeError if that fails.
+        """Write the files that a segment of `size` bytes needs in each folder; raise VolumeError if that fails.
 
-        The files exist at the same time, as those of a segment: each needs an inode of its own.
+        The files exist at the same time, as those of a segment do: each needs an inode.
         """
         folder = self.volume.incoming
         try:
@@ -125,20 +125,20 @@ class Store:
 
     def load(self, slot: Slot) -> OpenBatch:
         """Return the batch in a slot, with the counts of the catalog."""
-        mark = self.volume.mark(slot.folder) or self.mark_anew(slot)
+        mark = self.volume.mark(slot.folder) or self.assign_new_id(slot)
         row = self.catalog.batches.get(mark.id)
         seal = Seal(row.frozen, row.digest) if row and row.frozen and row.digest else None
         return self._counted(slot, mark, seal)
 
     def begin(self, slot: Slot) -> OpenBatch:
         """Begin an empty batch. Its folder is created last: a start-up takes the folder for the batch."""
-        mark = self.mark_anew(slot)
+        mark = self.assign_new_id(slot)
         slot.log.replace(())
         with volume_errors():
             make_folder(slot.folder)
         return OpenBatch(slot, mark, Stats(0, 0), {})
 
-    def mark_anew(self, slot: Slot) -> BatchMark:
+    def assign_new_id(self, slot: Slot) -> BatchMark:
         """Assign a new id to the batch in a slot."""
         opened = time.time_ns()
         mark = BatchMark(f"b{opened}", opened)
@@ -153,12 +153,12 @@ class Store:
             self.volume.set_mark(batch.slot.folder, batch.mark)
 
     def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
-        """Write the manifest of a batch to its folder, and mark the batch as frozen in the catalog; or do neither."""
+        """Write a batch's manifest to its folder, and mark the batch as frozen in the catalog, or change neither."""
         entries = [
             ManifestEntry(row.name, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n)
             for row in self.catalog.segments.find(SegmentFilter(batch=batch.id, limit=-1))
         ]
-        if len(entries) != batch.stats.n_itm:  # somebody else changed the catalog
+        if len(entries) != batch.stats.n_itm:  # another program changed the catalog
             raise VolumeFailed(
                 f"the catalog has {len(entries)} of {batch.stats.n_itm} segments: it was changed while the buffer ran",
                 retry_after=1,
@@ -220,7 +220,9 @@ class Store:
             self.metadata.write_stats(Stats(0, 0))
             return self.begin(self.current)
         self.current.log.take_over(self.next.log)
-        mark = self.volume.mark(self.next.folder) or self.volume.mark(self.current.folder) or self.mark_anew(self.next)
+        mark = (
+            self.volume.mark(self.next.folder) or self.volume.mark(self.current.folder) or self.assign_new_id(self.next)
+        )
         batch = self._counted(self.current, mark)
         self.metadata.write_stats(batch.stats)
         self.catalog.batches.put(open_row(mark, self.current.folder))
@@ -254,7 +256,7 @@ class Store:
             try:
                 stack.enter_context(locked(folder / ".catalog.lock"))
             except BlockingIOError:
-                raise VolumeFailed(f"another buffer works on {folder} (ADMROOT)") from None
+                raise VolumeFailed(f"another buffer uses {folder} (ADMROOT)") from None
         self._unlock = stack
 
     def _other_folders(self) -> set[Path]:

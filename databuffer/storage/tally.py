@@ -10,7 +10,7 @@ from gwwire.spans import stop_of
 #: Times are any float64; JSON has no infinity.
 _MOST = sys.float_info.max
 
-#: By channel, None for segments that name none.
+#: By channel; None for segments without a channel.
 Tally = Mapping[str | None, ChannelOverview]
 
 

@@ -19,7 +19,7 @@ from typing import Annotated
 import msgspec
 
 from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed
-from databuffer.meters import FSYNC_FOLDER
+from databuffer.metrics import FSYNC_FOLDER
 from databuffer.storage.files import PROBE, Space, free_name, make_folder, replace_file, volume_errors, write_file
 from gwservice.atomic import locked
 from gwservice.atomic import sync as sync_folder
@@ -72,7 +72,7 @@ class Volume:
                 self._lock = self._unlock.enter_context(locked(Path(self._lock_file)))
             except BlockingIOError:
                 holder = Path(self._lock_file).read_text(errors="replace").strip()
-                raise VolumeFailed(f"another buffer ({holder}) works on {self.root}") from None
+                raise VolumeFailed(f"another buffer ({holder}) uses {self.root}") from None
         with suppress(OSError):  # a full volume can be locked too
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
@@ -163,7 +163,7 @@ class Volume:
             except OSError as error:
                 if error.errno not in NO_SPACE:
                     raise
-                log.warning("no space left to write why %s is in quarantine: %s", target, reason)
+                log.warning("no space left to write the reason why %s is in quarantine: %s", target, reason)
             path.rename(target)
             sync_folder(self.quarantine)
             sync_folder(path.parent)
@@ -234,7 +234,7 @@ class Volume:
         """Remove the data folder of an empty batch; other files in it are moved to quarantine."""
         with volume_errors():
             for path in sorted(self.data.iterdir()):
-                self.set_aside(path, "was in an empty batch, and is not a segment")
+                self.set_aside(path, "was in the folder of an empty batch, but is not a segment")
             self.data.rmdir()
             sync_folder(self.root)
 

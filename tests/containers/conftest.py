@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.engine import IMAGES, EngineMissing, Naming, engine
+from scripts.engine import IMAGES, EngineMissing, ImageNames, engine
 from scripts.stack import Stack
 from scripts.trio import free_ports
 from tests.support.containers import Container, docker, inspect
@@ -23,8 +23,8 @@ def images() -> dict[str, str]:
     except EngineMissing as missing:
         pytest.skip(f"the containers are NOT tested: {missing}")
     build_all(IMAGES, os.environ)
-    naming = Naming.from_environment(os.environ)
-    return {image: naming.of(image) for image in IMAGES}
+    names = ImageNames.from_environment(os.environ)
+    return {image: names.of(image) for image in IMAGES}
 
 
 @pytest.fixture(scope="session")

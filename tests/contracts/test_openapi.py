@@ -63,7 +63,7 @@ def test_every_answer_is_one_the_document_describes(promised: OpenApiSchema, met
     @given(case=promised[path][method].as_strategy())
     @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def check(case: Case[Any]) -> None:
-        # A key that came with other bytes before is rightly refused, and the document cannot know which those are.
+        # A key that was used for other bytes before is rightly refused, and the document cannot know which those are.
         case.headers.pop("Idempotency-Key", None)
         case.call_and_validate()
 

@@ -174,7 +174,7 @@ async def test_a_volume_that_went_away_leaves_an_overview(buffer: Buffer, settin
 async def test_of_very_many_channels_those_that_got_a_segment_last_are_told(buffer: Buffer) -> None:
     for number in range(503):
         body = f'{{"h":[1.0],"t":[0,1],"meta":{{"channel":"H1:{number:03}"}}}}'
-        await buffer.ingest.wait_for_room()
+        await buffer.ingest.wait_for_capacity()
         last = buffer.ingest.submit(body.encode())
     await last.answered
     told = await buffer.queries.overview()

@@ -8,9 +8,9 @@ import pytest
 
 from glitchflow_api import datapath
 from glitchflow_api.access import ANYBODY, NoAuthentication
+from glitchflow_api.admission import Admission
 from glitchflow_api.datapath import DataPath
 from glitchflow_api.errors import TooManyStreams
-from glitchflow_api.gate import Gate
 from gwservice.asgi_types import Message, Scope, Send
 from gwservice.correlation import RequestContext
 from gwservice.relay import Relay
@@ -53,7 +53,7 @@ async def test_a_stream_has_its_turn_when_another_ends_and_is_refused_when_none_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     relay = HeldRelay()
-    path = DataPath(relay, "/stream", Gate(NoAuthentication()), streams=1)
+    path = DataPath(relay, "/stream", Admission(NoAuthentication()), streams=1)
     first = asyncio.create_task(path(scope(), nothing, ignore))
     await asyncio.sleep(0)
     monkeypatch.setattr(datapath, "_TURN_SECONDS", 0.05)
@@ -75,7 +75,7 @@ async def test_a_stream_that_breaks_off_gives_its_place_back() -> None:
     relay = HeldRelay()
     relay.error = ConnectionResetError()
     relay.over.set()
-    path = DataPath(relay, "/stream", Gate(NoAuthentication()), streams=1)
+    path = DataPath(relay, "/stream", Admission(NoAuthentication()), streams=1)
     for _ in range(3):
         with suppress(ConnectionResetError):
             await path(scope(), nothing, ignore)

@@ -46,7 +46,7 @@ def store(trio: Trio, count: int) -> None:
 
 
 def newest(trio: Trio, count: int) -> int:
-    """The seq of the last of `count` segments, once it is heard of."""
+    """The seq of the last of `count` segments, once its event was received."""
     with EventStream(trio.url) as events:
         return int(events.until("overview", n_itm=count).data["seq"])
 
@@ -62,22 +62,23 @@ def test_who_comes_hears_at_once_how_things_are_and_then_what_happens(trio: Trio
         assert first.id == first.data["seq"]
 
         store(trio, 3)
-        heard: list[dict[str, object]] = []
-        while len(heard) < 3:
+        received: list[dict[str, object]] = []
+        while len(received) < 3:
             news = events.next("segments")
-            heard += news.data["items"]
-            assert news.id == heard[-1]["seq"]
+            received += news.data["items"]
+            assert news.id == received[-1]["seq"]
             assert not news.data["more"]
-        assert [segment["seq"] for segment in heard] == [first.data["seq"] + number for number in (1, 2, 3)]
-        assert heard == json.loads(urllib.request.urlopen(f"{trio.url}/segments?after={first.id}").read())["segments"]  # noqa: S310 (an address of ours)
-        assert events.until("overview", n_itm=4).id == heard[-1]["seq"]
+        assert [segment["seq"] for segment in received] == [first.data["seq"] + number for number in (1, 2, 3)]
+        listed = urllib.request.urlopen(f"{trio.url}/segments?after={first.id}").read()  # noqa: S310 (an address of the trio)
+        assert received == json.loads(listed)["segments"]
+        assert events.until("overview", n_itm=4).id == received[-1]["seq"]
 
         post(trio, "/train", {"user": "alice", "token": "secret"})
         assert events.until("overview", state="FROZEN").data["holder"] == "alice"
         post(trio, "/cleanbuf", {"msg": "done"})
         emptied = events.until("overview", state="OPERATIONAL")
         assert emptied.data["n_itm"] == 0
-        assert emptied.id == heard[-1]["seq"]
+        assert emptied.id == received[-1]["seq"]
 
 
 def test_who_comes_again_hears_of_the_segments_since(trio: Trio) -> None:
@@ -144,11 +145,11 @@ def test_a_tier_that_is_away_is_told_once_and_its_return_too(trio: Trio) -> None
             assert events.next("problem").data["code"] == "upstream-unreachable"
             with EventStream(trio.url) as late:
                 assert late.next().kind == "problem"
-        heard: list[Event] = []
-        while not heard or heard[-1].kind != "overview":
-            heard.append(events.next())
-        after = heard[-1]
-        assert "problem" not in {event.kind for event in heard}
+        received: list[Event] = []
+        while not received or received[-1].kind != "overview":
+            received.append(events.next())
+        after = received[-1]
+        assert "problem" not in {event.kind for event in received}
         assert (after.data["batch"], after.data["seq"]) == (before["batch"], before["seq"])
 
 
@@ -183,8 +184,8 @@ async def test_however_many_listen_dslogic_is_asked_by_one_and_only_while_somebo
     client = LogicClient(GatewaySettings.model_validate({"DS_BURL": trio.services[1].url}))
     hub = Hub(client, interval=0.05, most=100)
     listeners = [hub.join(None) for _ in range(100)]
-    heard = await asyncio.gather(*(listener.hear() for listener in listeners))
-    assert len(set(heard)) == 1
+    received = await asyncio.gather(*(listener.next_event() for listener in listeners))
+    assert len(set(received)) == 1
     while len(asked) < 4:  # noqa: ASYNC110 (it is counted by who knows of no events)
         await asyncio.sleep(0.01)
     assert min(later - earlier for earlier, later in itertools.pairwise(asked)) >= 0.05
@@ -209,8 +210,8 @@ async def test_a_stream_that_is_asked_for_during_a_stop_ends_at_once() -> None:
 async def test_who_does_not_take_what_is_told_is_dropped() -> None:
     listener = Listener(7)
     for _ in range(16):
-        listener.tell(b"event: overview\ndata: {}\n\n")
-    assert await listener.hear() == b"id: 7\nevent: overview\ndata: {}\n\n"
-    listener.tell(b"")
-    listener.tell(b"")
-    assert await listener.hear() is None
+        listener.send_event(b"event: overview\ndata: {}\n\n")
+    assert await listener.next_event() == b"id: 7\nevent: overview\ndata: {}\n\n"
+    listener.send_event(b"")
+    listener.send_event(b"")
+    assert await listener.next_event() is None

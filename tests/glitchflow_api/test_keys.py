@@ -111,7 +111,7 @@ def test_a_scope_or_time_that_is_none_is_told_with_what_there_is(keys: Command) 
     assert "'fly'" in keys.err
     assert "read, stream, train, clean, admin" in keys.err
     keys("create", "alice", "--scopes", "read", "--expires", "soon")
-    assert "'soon' is neither a time from now, as 12h or 90d, nor a day, as 2027-01-31" in keys.err
+    assert "'soon' is expected a duration such as 12h or 90d, or a date such as 2027-01-31" in keys.err
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_callers_group_has_no_part_in_it_and_off_is_off() -> None:
     ],
 )
 def test_the_addresses_of_an_ipv6_home_are_one_caller(one: str, other: str, *, same: bool) -> None:
-    assert (rate._home(one) == rate._home(other)) == same  # noqa: SLF001 (what an address amounts to)
+    assert (rate._client_network(one) == rate._client_network(other)) == same  # noqa: SLF001 (what an address amounts to)
 
 
 def test_callers_that_came_once_are_forgotten_and_those_who_are_refused_are_not() -> None:

@@ -95,7 +95,7 @@ LOADED = "import sys, glitchflow_api.main; print('jwt' in sys.modules, 'cryptogr
 def test_open_access_is_logged_at_every_start_as_a_warning_if_other_machines_have_it(listen: str, level: str) -> None:
     begun = begin([sys.executable, "-c", LOADED], LISTEN=listen)
     (line,) = (json.loads(line) for line in begun.stderr.splitlines() if "AUTH=off" in line)
-    assert "AUTH=off: WHOEVER REACHES THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE" in line["message"]
+    assert "AUTH=off: EVERY CLIENT OF THIS GATEWAY MAY READ, STORE, FREEZE AND ARCHIVE" in line["message"]
     assert line["level"] == level
     assert begun.stdout.split() == ["False", "False"]
     assert GatewaySettings().AUTH is AuthMode.OFF

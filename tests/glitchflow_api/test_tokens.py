@@ -272,7 +272,7 @@ async def test_a_shared_secret_in_the_issuers_keys_is_not_used(issuer: Issuer, k
     assert await known.identify(token(key)) == ALICE
     for kid in ("k2", "k3"):
         assert "not the issuer's" in await refusal(known, token(secret, kid, "HS256"))
-    with pytest.raises(ValueError, match="no JWKS with a key for one of"):
+    with pytest.raises(ValueError, match="not a JWKS with a key for one of"):
         parse_jwks(json.dumps({"keys": [shared]}).encode())
 
 
@@ -473,10 +473,10 @@ async def test_what_is_believed_stays_small(issuer: Issuer, key: rsa.RSAPrivateK
     known = tokens(issuer)
     signed = [token(key, jti=str(number)) for number in range(6)]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("glitchflow_api.tokens._MOST_BELIEVED", 3)
+        patched.setattr("glitchflow_api.tokens._MOST_CACHED", 3)
         for each in signed:
             await known.identify(each)
-    assert len(known._believed) == 3  # noqa: SLF001 (that it is bounded shows nowhere else)
+    assert len(known._cache) == 3  # noqa: SLF001 (that it is bounded shows nowhere else)
 
 
 # ---- at the gateway
@@ -498,7 +498,7 @@ def test_a_token_too_long_for_a_cookie_begins_no_session(issuer: Issuer, key: rs
         long = token(key, wlcg=["/group"] * 500)
         answer = client.post("/session", json={"key": long})
         assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "invalid-request", "key")
-        assert f"{len(long)} characters; a browser's cookie holds 4086" in answer.json()["detail"]
+        assert f"{len(long)} characters; a browser's cookie holds at most 4086" in answer.json()["detail"]
         assert "set-cookie" not in answer.headers
         assert client.get("/whoami", headers={"Authorization": f"Bearer {long}"}).json()["name"] == "alice"
 

@@ -37,4 +37,4 @@ def test_what_is_no_manifest_is_refused(content: bytes) -> None:
 def test_totals_that_the_segments_do_not_add_up_to_are_found(field: str, value: object) -> None:
     assert not list(wrong_totals(SEALED))
     (line,) = wrong_totals(msgspec.structs.replace(SEALED, **{field: value}))
-    assert line.startswith(f"the manifest's {field} is {value}, its segments make it ")
+    assert line.startswith(f"the manifest's {field} is {value}; its segments have ")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from scripts.trio import Trio
 from tests.support.writers import send_to_buffer
-from tools.clients import Connection, Crowd
+from tools.clients import ClientThreads, Connection
 
 READERS = WRITERS = 16
 ENOUGH = 400
@@ -55,12 +55,12 @@ def test_readers_that_page_while_writers_write_see_every_segment_once(start_trio
         assert status == 201, answer
         next(changes)
 
-    crowd = Crowd(trio.url)
-    crowd.push(send_to_buffer, itertools.count(), writers=WRITERS)
-    crowd.repeat(read, times=READERS)
-    crowd.repeat(change_batches, pause=0.01)
-    with crowd:
-        crowd.wait_for(lambda: len(crowd.acknowledged) >= ENOUGH and all(len(each.names) > 20 for each in readers))
+    clients = ClientThreads(trio.url)
+    clients.push(send_to_buffer, itertools.count(), writers=WRITERS)
+    clients.repeat(read, times=READERS)
+    clients.repeat(change_batches, pause=0.01)
+    with clients:
+        clients.wait_for(lambda: len(clients.acknowledged) >= ENOUGH and all(len(each.names) > 20 for each in readers))
 
     connection = Connection(trio.url)
     for reader in readers:
@@ -69,7 +69,7 @@ def test_readers_that_page_while_writers_write_see_every_segment_once(start_trio
     everything = Reader(10_000)
     everything.read_on(connection)
     stored = {path.name for folder in (trio.home / "datavar").glob("[dn2]*") for path in folder.glob("gwb*.json")}
-    assert len(everything.names) == len(crowd.acknowledged)
+    assert len(everything.names) == len(clients.acknowledged)
     assert set(everything.names) == stored
     assert all(reader.names == everything.names for reader in readers)
     assert next(changes) > 8

@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 from scripts.trio import Trio
 from tests.support.segments import check_counts, numbers_on, segment_body, segment_files
 from tests.support.writers import send_to_buffer, send_to_gateway
-from tools.clients import Connection, Crowd
+from tools.clients import ClientThreads, Connection
 
 WRITERS = 16
 ALICE = json.dumps({"user": "alice", "token": "secret"}).encode()
@@ -38,14 +38,14 @@ def test_pushing_freezing_and_cleaning_at_once_loses_nothing(start_trio: Callabl
         assert (status, answer["resp"]) == (200, "CLEANED")
         cleaned.append(answer["body"])
 
-    crowd = Crowd(trio.url)
-    crowd.push(send_to_gateway, itertools.count(), writers=WRITERS)
-    crowd.repeat(freeze, pause=0.01)
-    crowd.repeat(clean_buffer, pause=0.1)
-    with crowd:
-        crowd.wait_for(lambda: len(crowd.acknowledged) > 500 and len(frozen) > 20 and len(cleaned) > 20)
+    clients = ClientThreads(trio.url)
+    clients.push(send_to_gateway, itertools.count(), writers=WRITERS)
+    clients.repeat(freeze, pause=0.01)
+    clients.repeat(clean_buffer, pause=0.1)
+    with clients:
+        clients.wait_for(lambda: len(clients.acknowledged) > 500 and len(frozen) > 20 and len(cleaned) > 20)
 
-    assert Counter(numbers_on(trio.home / "datavar")) == Counter(crowd.acknowledged)
+    assert Counter(numbers_on(trio.home / "datavar")) == Counter(clients.acknowledged)
     check_counts(trio.home, Connection(trio.url).get("/stats"))
 
 
@@ -67,14 +67,14 @@ def test_a_stopping_buffer_finishes_what_it_accepted_and_exits_with_0(
 ) -> None:
     trio = start_trio(tiers=1)
     process = trio.processes["databuffer"]
-    crowd = Crowd(trio.url, may_break=True)
-    crowd.push(send_to_buffer, itertools.count(), writers=WRITERS)
-    with crowd:
-        crowd.wait_for(lambda: len(crowd.acknowledged) > 50)
+    clients = ClientThreads(trio.url, may_break=True)
+    clients.push(send_to_buffer, itertools.count(), writers=WRITERS)
+    with clients:
+        clients.wait_for(lambda: len(clients.acknowledged) > 50)
         process.send_signal(stop)
         assert process.wait(10) == 0
 
-    assert set(crowd.acknowledged) <= set(numbers_on(trio.home / "datavar"))
+    assert set(clients.acknowledged) <= set(numbers_on(trio.home / "datavar"))
     assert list((trio.home / "datavar" / ".incoming").iterdir()) == []
     with suppress(HTTPError):
         pytest.fail(f"still answers: {Connection(trio.url).get('/stat')}")

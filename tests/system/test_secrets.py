@@ -87,13 +87,13 @@ def run(start_shared_trio: Callable[..., Trio], receiver: Receiver, secrets: Pat
     )
     with httpx2.Client(timeout=30) as client:
         run = Run(trio, keys["alice"], client)
-        tell_the_story(run, keys["reader"])
+        run_demo(run, keys["reader"])
         read_every_page(run)
     trio.stop()
     return run
 
 
-def tell_the_story(run: Run, reader: str) -> None:
+def run_demo(run: Run, reader: str) -> None:
     trio = run.trio
     lines = b"\n".join(segment_body(number) for number in range(5))
     assert run.gateway("POST", "/streamdata", content=segment_body(9), headers=JSON).json()["resp"] == "CREATED"

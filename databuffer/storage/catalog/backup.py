@@ -122,7 +122,7 @@ def _copy_durably(source: Path, target: Path) -> None:
 
 def _problem(backup: Database) -> str | None:
     try:
-        return why_not_a_catalog(backup) or backup.unsoundness()
+        return why_not_a_catalog(backup) or backup.integrity_error()
     except VolumeError as error:
         return error.detail
     finally:

@@ -1,4 +1,4 @@
-"""The catalog: the index of segments and batches, which the volume can tell again, and the ledger, which it cannot.
+"""The catalog: the index of segments and batches, which can be rebuilt from the volume, and the ledger, which cannot.
 
 One thread writes to it, in the order in which segments are stored.
 """
@@ -60,7 +60,7 @@ class Catalog:
                 )
             elif fault:
                 log.warning("no backup of the ledger can be read: Idempotency-Keys, quotas, verifications are lost")
-            log.info("the catalog is new; what is on the volume is read into it")
+            log.info("the catalog is new; the segments on the volume are read into it")
         self.database.create()
         migrate(self.database)
         self._opened = True
@@ -68,10 +68,10 @@ class Catalog:
     def fault(self, *, every_page: bool = False) -> str | None:
         """Return why the file cannot serve as the catalog, or None."""
         database = self.database
-        if reason := database.damage or database.obstacle():
+        if reason := database.damage or database.access_error():
             return reason
         try:
-            return why_not_a_catalog(database) or (database.unsoundness() if every_page else None)
+            return why_not_a_catalog(database) or (database.integrity_error() if every_page else None)
         except VolumeError:
             if database.damage:
                 return database.damage
@@ -86,7 +86,7 @@ class Catalog:
         self.take_clean_stop()
 
     def note_clean_stop(self, traces: str) -> None:
-        """Store that everything agrees, with the traces by which a start-up sees that it still does."""
+        """Store that everything agrees, with the traces that a start-up compares with the volume."""
         with self.database.writing() as connection:
             connection.execute(sa.delete(CLEAN_STOP))
             connection.execute(sa.insert(CLEAN_STOP), {"traces": traces})
@@ -99,7 +99,7 @@ class Catalog:
             return traces
 
     def _crashed(self) -> bool:
-        """Return whether there is no note of a clean stop, or a log that none leaves."""
+        """Return whether the last stop was not clean: the note of it is missing, or a write-ahead log was left."""
         if self.database.has_log():
             return True
         try:

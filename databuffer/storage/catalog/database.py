@@ -1,7 +1,7 @@
-"""Connections and transactions of the catalog; the one module with SQL that only SQLite understands.
+"""Connections and transactions of the catalog; the only module with SQL that is specific to SQLite.
 
-SQLite runs in WAL mode. Connections for the ingest are `synchronous=NORMAL`: a commit is not synced, because what a
-power cut takes from the catalog, a start-up finds on the volume. Connections for the ledger are `synchronous=FULL`.
+SQLite runs in WAL mode. Connections for the ingest are `synchronous=NORMAL`: a commit is not synced, because a start-up
+finds on the volume what a power cut removes from the catalog. Connections for the ledger are `synchronous=FULL`.
 """
 
 import os
@@ -17,10 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
 
 from databuffer.errors import VolumeFailed, VolumeFull
-from databuffer.storage.files import Space, move_aside, obstacle, volume_errors
+from databuffer.storage.files import Space, access_error, move_aside, volume_errors
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
-_NO_ACCESS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}  # what a file system without space can lead to
+_NO_ACCESS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}  # the errors that a full file system can cause
 _PRIMARY = 0xFF  # the part of an extended error code that is the primary one
 _RETRY_SECONDS = 1
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -65,7 +65,7 @@ class Database:
         self._ingest = _engine(path, "NORMAL")
         self._ledger = _engine(path, "FULL")
         self._reader = self._ingest.execution_options(reading=True)
-        #: Kept, because to take one from the pool for each group of segments would cost as much as its rows.
+        #: Kept, because taking one from the pool for each group of segments would cost as much as its rows.
         self._writer: sa.Connection | None = None
 
     @property
@@ -80,7 +80,7 @@ class Database:
             try:
                 yield connection
             except ValueError as error:
-                raise sqlite3.DatabaseError(f"a value is not one that was stored: {error}") from error
+                raise sqlite3.DatabaseError(f"a stored value cannot be read: {error}") from error
 
     @contextmanager
     def writing(self, *, ledger: bool = False) -> Iterator[sa.Connection]:
@@ -106,15 +106,15 @@ class Database:
         self._ingest.dispose()
         self._ledger.dispose()
 
-    def unsoundness(self) -> str | None:
+    def integrity_error(self) -> str | None:
         """Read every page; return a reason if they do not fit together, or None."""
         with self.reading() as connection:
             found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
         return None if found == "ok" else found
 
-    def obstacle(self) -> str | None:
+    def access_error(self) -> str | None:
         """Return why the file, or one of those that SQLite keeps beside it, cannot be read and written, or None."""
-        return next(filter(None, map(obstacle, filter(os.path.lexists, self._files))), None)
+        return next(filter(None, map(access_error, filter(os.path.lexists, self._files))), None)
 
     def move_aside(self) -> None:
         """Rename the file and those that SQLite keeps beside it to `*.unreadable`.

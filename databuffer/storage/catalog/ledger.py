@@ -1,4 +1,4 @@
-"""The ledger: what the volume cannot tell again."""
+"""The ledger: tables that cannot be rebuilt from the volume."""
 
 from collections.abc import Iterable
 
@@ -32,7 +32,7 @@ class Ledger:
         return found
 
     def claim_recovered(self, sha256: str, key: str) -> IdempotencyKey | None:
-        """Give a key the oldest recovered segment with these bytes; return None if there is none."""
+        """Assign a key to the oldest recovered segment with these bytes; return it, or None if there is none."""
         mine = sa.select(SEGMENTS).where(SEGMENTS.c.recovered, SEGMENTS.c.sha256 == sha256)
         with self._database.writing(ledger=True) as connection:
             row = connection.execute(mine.order_by(SEGMENTS.c.seq).limit(1)).first()
@@ -50,7 +50,7 @@ class Ledger:
             rows = connection.execute(sa.select(SPENDING.c.group, SPENDING.c.bytes).where(SPENDING.c.day == day))
             return Spending(day, dict(rows.all()))
 
-    def take_back(self, spent: Spending) -> None:
+    def subtract_spending(self, spent: Spending) -> None:
         """Subtract what groups did not use because their segments were not stored."""
         with self._database.writing(ledger=True) as connection:
             add_spending(connection, Spending(spent.day, {group: -size for group, size in spent.used.items()}))

@@ -67,7 +67,7 @@ def why_not_a_catalog(database: Database) -> str | None:
         inspector = sa.inspect(connection)
         tables = set(inspector.get_table_names())
         if not _COLUMNS[0].keys() <= tables:
-            return "it has no tables of a catalog"
+            return "it does not have a catalog's tables"
         version = _version_of(connection, tables)
         if version is None:
             return "its schema version cannot be read"
@@ -76,7 +76,7 @@ def why_not_a_catalog(database: Database) -> str | None:
             raise VolumeFailed(f"the catalog: {reason}; start the release that wrote it, or a later one")
         for table, columns in _COLUMNS[version].items():
             if table not in tables or not columns <= {column["name"] for column in inspector.get_columns(table)}:
-                return f"its table {table} is not one of a catalog"
+                return f"its table {table} does not have the columns of a catalog"
         if version and len(connection.execute(sa.select(COUNTER)).all()) != 1:
             return "its counter is missing"
     return None

@@ -42,7 +42,7 @@ class SegmentRow(NamedTuple):
 
 
 class CataloguedSegment(msgspec.Struct, frozen=True, gc=False):
-    """A segment of the catalog; a freeze reads all of a batch, which the garbage collector need not look through."""
+    """A segment of the catalog; excluded from garbage collection, because a freeze reads a whole batch of them."""
 
     seq: int
     batch: str
@@ -57,7 +57,7 @@ class CataloguedSegment(msgspec.Struct, frozen=True, gc=False):
 
 
 class Extent(NamedTuple):
-    """The span of a segment, and its place in the catalog."""
+    """The span of a segment, and its position in the catalog."""
 
     channel: str | None
     dt: float

@@ -48,7 +48,7 @@ sa.Index(
     "segments_recovered", SEGMENTS.c.sha256, sqlite_where=SEGMENTS.c.recovered, postgresql_where=SEGMENTS.c.recovered
 )
 
-# The largest seq that was ever given to a row; updated in the transaction that inserts the rows, so that seqs are in
+# The largest seq ever assigned to a row; updated in the transaction that inserts the rows, so that seqs are in
 # commit order: the lock on this row is held until the commit.
 COUNTER = sa.Table("counter", TABLES, _whole("seq"))
 

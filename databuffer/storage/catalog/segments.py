@@ -19,7 +19,7 @@ _COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment.__struct_fields__]
 
 _PORTION = 500
 
-#: A span may be longer than a float64 can say; JSON has no number for that.
+#: A span may be longer than a float64 can hold; JSON has no number for that.
 _MOST = sys.float_info.max
 
 
@@ -35,7 +35,7 @@ class Batches:
             connection.execute(upsert(self._database.dialect, BATCHES), vars(batch))
 
     def drop(self, batch: str) -> None:
-        """Delete a batch and its segments; the ledger keeps what it knows of them."""
+        """Delete a batch and its segments; their ledger entries are kept."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
@@ -129,7 +129,7 @@ class Segments:
             return last
 
     def sizes(self, batch: str) -> dict[str, int]:
-        """Return the names and sizes of the segments of a batch by growing seq."""
+        """Return the names and sizes of the segments of a batch by increasing seq."""
         query = sa.select(SEGMENTS.c.name, SEGMENTS.c.bytes).where(SEGMENTS.c.batch == batch).order_by(SEGMENTS.c.seq)
         with self._database.reading() as connection:
             return {name: size for name, size in _in_portions(connection, query)}  # noqa: C416 (rows, not pairs)
@@ -141,19 +141,19 @@ class Segments:
             return connection.execute(query).scalar()
 
     def find(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
-        """Return the segments that a filter selects by growing seq, with `before` by falling seq."""
+        """Return the segments that a filter selects by increasing seq, with `before` by decreasing seq."""
         with self._database.reading() as connection:
             return [CataloguedSegment(*row) for row in _in_portions(connection, segments_query(wanted))]
 
     def get(self, name: str) -> CataloguedSegment | None:
-        """Return the segment of a name, the newest if several batches have one, or None if there is none."""
+        """Return the newest segment with a name, which several batches may have, or None if it does not exist."""
         query = sa.select(*_COLUMNS).where(SEGMENTS.c.name == name).order_by(SEGMENTS.c.seq.desc()).limit(1)
         with self._database.reading() as connection:
             row: Any = connection.execute(query).first()
             return None if row is None else CataloguedSegment(*row)
 
     def extents(self, batch: str, after: int) -> Iterator[Extent]:
-        """Yield the spans of the segments of a batch with a seq above `after`, by growing seq."""
+        """Yield the spans of the segments of a batch with a seq above `after`, by increasing seq."""
         query = sa.select(*(SEGMENTS.c[name] for name in Extent._fields))
         query = query.where(SEGMENTS.c.batch == batch, SEGMENTS.c.seq > after).order_by(SEGMENTS.c.seq)
         with self._database.reading() as connection:
@@ -168,7 +168,7 @@ class Segments:
 _KEYED = sa.select(IDEMPOTENCY_KEYS.c.segment, IDEMPOTENCY_KEYS.c.sha256)
 _IS_KEYED = sa.tuple_(SEGMENTS.c.name, SEGMENTS.c.sha256).in_(_KEYED)
 _CLAIMED_BEFORE = sa.update(SEGMENTS).where(SEGMENTS.c.recovered, _IS_KEYED).values(recovered=False)
-#: Take the next seqs; returns the last of them.
+#: Reserve the next seqs; returns the last of them.
 _DRAW = sa.update(COUNTER).values(seq=COUNTER.c.seq + sa.bindparam("number")).returning(COUNTER.c.seq)
 
 

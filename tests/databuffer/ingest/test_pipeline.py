@@ -117,7 +117,7 @@ async def test_a_stream_waits_for_room(ingest: Ingest, recorder: Recorder, full_
     count, size = (CAPACITY, 1) if full_of == "segments" else (2, pipeline._MOST_BYTES // 2)  # noqa: SLF001 (its own limit)
     recorder.may_stage.clear()
     accepted = [ingest.submit(bytes(size)) for _ in range(count)]
-    waiter = asyncio.create_task(ingest.wait_for_room())
+    waiter = asyncio.create_task(ingest.wait_for_capacity())
     await asyncio.sleep(0.05)
     assert not waiter.done()
     recorder.may_stage.set()

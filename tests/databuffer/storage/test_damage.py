@@ -155,9 +155,9 @@ def test_a_catalog_with_any_page_zeroed_is_mended_at_the_start_or_at_the_first_u
                     check(used, buffer, store)
                     break
                 except VolumeFailed:
-                    buffer.state.mend_catalog()
+                    buffer.state.repair_catalog()
             check(used, buffer, store)
-            assert clean or store.catalog.database.unsoundness() is None
+            assert clean or store.catalog.database.integrity_error() is None
         shutil.rmtree(used.home)
 
 

@@ -92,7 +92,7 @@ def test_more_keys_are_looked_up_than_a_statement_takes(catalog: Catalog) -> Non
 def test_what_groups_store_adds_up_until_the_next_day(catalog: Catalog) -> None:
     catalog.segments.add("a", [row(1)], Spending(7, {"detchar": 10}))
     catalog.segments.add("a", [row(2)], Spending(7, {"detchar": 5, "cal": 1}))
-    catalog.ledger.take_back(Spending(7, {"cal": 1}))
+    catalog.ledger.subtract_spending(Spending(7, {"cal": 1}))
     assert catalog.ledger.spending(7) == Spending(7, {"detchar": 15, "cal": 0})
     assert catalog.ledger.spending(8) == Spending(8, {})
     assert catalog.ledger.spending(7) == Spending(7, {})
@@ -334,7 +334,7 @@ def test_a_log_of_a_deleted_database_is_not_played_into_the_backup(catalog: Cata
         path.with_name(path.name + suffix).write_bytes(content)
     again = Catalog(Database(path), catalog.backups.folder)
     again.open()
-    assert again.database.unsoundness() is None
+    assert again.database.integrity_error() is None
     assert again.segments.find(SegmentFilter()) == []
     assert again.ledger.by_key(["one"]).keys() == {"one"}
     again.close()

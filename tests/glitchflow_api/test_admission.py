@@ -49,7 +49,7 @@ def keys(ring: Keyring) -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def app(ring: Keyring, keys: Mapping[str, str]) -> FastAPI:
     assert keys
-    # Nobody listens below: what passes the gate is told so with 502, and changes nothing.
+    # Nobody listens below: what passes the admission is told so with 502, and changes nothing.
     below = f"http://127.0.0.1:{free_ports().logic}"
     return create_app(GatewaySettings.model_validate({"DS_BURL": below, **ring.settings}))
 
@@ -79,10 +79,10 @@ def bearer(key: str) -> Headers:
 
 def ask(client: TestClient, route: str, headers: Headers) -> tuple[int, dict[str, object]]:
     method, path = route.split()
-    if path == "/events":  # its answer has no end: here the gate has something else behind it
+    if path == "/events":  # its answer has no end: here the admission has something else behind it
         app = client.app
         assert isinstance(app, FastAPI)
-        client = TestClient(Edge(Response(status_code=418), handlers={}, admit=app.state.gate.admit))
+        client = TestClient(Edge(Response(status_code=418), handlers={}, admit=app.state.admission.admit))
     answer = client.request(method, re.sub(r"{\w+}", "b1", path), headers=headers, content=b"{}")
     problem = answer.headers["content-type"] == "application/problem+json" if answer.content else False
     return answer.status_code, answer.json() if problem else {}
@@ -250,13 +250,13 @@ def test_another_sites_page_gives_no_orders_whatever_key_the_browser_adds(
 def test_an_order_is_told_in_the_log_with_who_gave_it_and_without_the_key(
     client: TestClient, keys: Mapping[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "glitchflow_api.gate"):
+    with caplog.at_level(logging.INFO, "glitchflow_api.admission"):
         client.post("/cleanbuf", json={"msg": ""}, headers=bearer(keys["clean"]))
         client.post("/batches/b%0A1/claim", headers=bearer(keys["train"]))
         client.post("/cleanbuf", json={"msg": ""}, headers=bearer(keys["train"]))
         client.post("/streamdata", json={}, headers=bearer(keys["stream"]))
         client.get("/stats", headers=bearer(keys["read"]))
-    told = [record for record in caplog.records if record.name == "glitchflow_api.gate"]
+    told = [record for record in caplog.records if record.name == "glitchflow_api.admission"]
     assert [record.getMessage() for record in told] == [
         "POST '/cleanbuf' was asked by alice",
         "POST '/batches/b\\n1/claim' was asked by alice",

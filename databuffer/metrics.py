@@ -17,7 +17,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
-GROUP_SEGMENTS = Histogram("glitchflow_commit_group_segments", "Segments that shared one durable step.", buckets=_SIZES)
+GROUP_SEGMENTS = Histogram("glitchflow_commit_group_segments", "Segments committed in one group.", buckets=_SIZES)
 GROUP_SECONDS = Histogram(
     "glitchflow_commit_duration_seconds", "Time to sync, name, catalogue and count a group.", buckets=_SECONDS
 )
@@ -26,7 +26,7 @@ _FSYNC = Histogram(
 )
 FSYNC_SEGMENT, FSYNC_FOLDER = _FSYNC.labels("segment"), _FSYNC.labels("folder")
 STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each answered CREATED.")
-STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of their files.")
+STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of the files of stored segments.")
 REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
 VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
 #: Both exist from the start: Prometheus sees no increase in a series that appears.
@@ -45,15 +45,17 @@ def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
             REFUSED.labels(error.code).inc()
 
 
-def at_this_moment(overview: Overview) -> Iterator[Metric]:
+def gauges(overview: Overview) -> Iterator[Metric]:
     """Yield the gauges of an overview."""
     frozen = overview.state is DatastoreState.FROZEN
     yield gauge("glitchflow_ready", "1 while segments can be stored, as /readyz says.", overview.ready)
     states = [(state.value, float(state is overview.state)) for state in DatastoreState]
-    yield labelled("glitchflow_state", "1 for the state that the datastore is in.", "state", states)
+    yield labelled("glitchflow_state", "1 for the current state of the datastore.", "state", states)
     seconds = overview.time - overview.since if frozen else 0
-    yield gauge("glitchflow_frozen_seconds", "How long the batch has been frozen; 0 while it is not.", seconds)
-    yield gauge("glitchflow_batch_claimed", "1 while a worker has the frozen batch.", overview.claim is not None)
+    yield gauge("glitchflow_frozen_seconds", "Seconds since the batch was frozen; 0 while it is open.", seconds)
+    yield gauge(
+        "glitchflow_batch_claimed", "1 while a worker has claimed the frozen batch.", overview.claim is not None
+    )
     batches = [("hand", overview.n_itm, overview.buff_size)]
     if overview.next:
         batches.append(("next", overview.next.n_itm, overview.next.buff_size))
@@ -61,11 +63,15 @@ def at_this_moment(overview: Overview) -> Iterator[Metric]:
     yield labelled("glitchflow_batch_segments", "Segments of the current and the next batch.", "batch", segments)
     yield labelled("glitchflow_batch_bytes", "Bytes of the current and the next batch.", "batch", sizes)
     yield gauge("glitchflow_queue_segments", "Segments that wait to be stored.", overview.queue)
-    yield gauge("glitchflow_queue_limit_segments", "Segments that may wait (WCHSZ).", overview.queue_size)
+    yield gauge(
+        "glitchflow_queue_limit_segments",
+        "Maximum number of segments that wait to be stored (WCHSZ).",
+        overview.queue_size,
+    )
     yield gauge("glitchflow_archived_batches", "Archived batches on the volume.", overview.archived)
     yield gauge("glitchflow_quarantined_files", "Files that recovery moved to quarantine.", overview.quarantined)
     if overview.free is not None and overview.size is not None:
-        yield gauge("glitchflow_volume_free_bytes", "Bytes left on the data volume.", overview.free)
+        yield gauge("glitchflow_volume_free_bytes", "Free bytes on the data volume.", overview.free)
         yield gauge("glitchflow_volume_size_bytes", "Bytes of the data volume.", overview.size)
     if overview.free_inodes is not None and overview.total_inodes is not None:
         yield gauge("glitchflow_volume_free_inodes", "Files that can still be created.", overview.free_inodes)

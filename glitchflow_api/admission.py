@@ -16,11 +16,11 @@ from gwwire import public
 log = logging.getLogger(__name__)
 
 _SCHEME = "bearer"
-#: Orders that need these are logged with the caller's name; segments are too many for that.
+#: Orders that need these scopes are logged with the caller's name; there are too many segments to log each.
 _LOGGED = frozenset({public.Scope.TRAIN, public.Scope.CLEAN})
 
 
-class Gate:
+class Admission:
     """Admits requests with sufficient credentials, within the rate limit, and not sent by pages of other sites."""
 
     def __init__(self, authenticator: Authenticator, rate: RateLimit | None = None) -> None:
@@ -47,11 +47,11 @@ class Gate:
             raise Forbidden(f"{method} {path} needs the scope `{needed}`, which the credential of {caller.name} lacks")
         if needed in _LOGGED:
             who = caller.name or "somebody"
-            log.info("%s %r was asked by %s", method, path, who, extra={"event": "order", "caller": caller.name})
+            log.info("%s %r requested by %s", method, path, who, extra={"event": "order", "caller": caller.name})
         return caller
 
     async def still_allows(self, request: RequestContext, scope: public.Scope) -> bool:
-        """Say whether the credential of a request, which was valid when it began, still has a scope."""
+        """Return whether the credential of a request, which was valid when it began, still has a scope."""
         try:
             return scope in (await self._authenticator.identify(credential_of(request.headers))).scopes
         except Unauthorized:

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import Metric
 
 from databuffer.buffer import Buffer
-from databuffer.meters import at_this_moment
+from databuffer.metrics import gauges
 from databuffer.settings import BufferSettings
 from gwwire.datastore import FreezeOrder
 from gwwire.problems import ProblemError
@@ -33,7 +33,7 @@ class Growth:
 
 
 async def told(buffer: Buffer) -> dict[str, Metric]:
-    return {metric.name: metric for metric in at_this_moment(await buffer.queries.overview())}
+    return {metric.name: metric for metric in gauges(await buffer.queries.overview())}
 
 
 def value(metric: Metric, *labels: str) -> float:
