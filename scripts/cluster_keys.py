@@ -1,10 +1,10 @@
-"""The keys and secrets that the Kubernetes manifests ask for, and the Secrets that bring them into the cluster.
+"""Create the keys and secrets that the Kubernetes manifests need, and print them as Secrets.
 
     python -m scripts.cluster_keys FOLDER | kubectl apply -f -
 
-FOLDER, which must not be there yet, gets `keys.json` (the key file: hashes only), a file with each key, and one with
-the secret of each hop between the tiers. Standard output gets the Secrets of the namespace `glitchflow`, or of the one
-that is named after FOLDER. Exit status: 0 done, 2 refused.
+FOLDER, which must not exist, gets `keys.json` (the key file: hashes only), a file with each key, and a file with the
+secret of each connection between the tiers. Standard output gets the Secrets of the namespace `glitchflow`, or of the
+one that is named after FOLDER. Exit status: 0 done, 2 refused.
 """
 
 import base64
@@ -26,12 +26,12 @@ HOLDERS = {
 }
 
 
-#: The tiers with a secret, which is shared with the tier above only.
+#: The tiers with a secret, which is shared only with the tier above.
 HOPS = ("logic", "buffer")
 
 
 def make_keys(folder: Path) -> None:
-    """Make a key for each holder, `HOLDER.key` in the folder, the key file beside them, and a secret for each hop."""
+    """Create a key file, a key `HOLDER.key` for each holder, and a secret for each connection between tiers."""
     for hop in HOPS:
         path = folder / f"{hop}.secret"
         path.touch(mode=0o600)
@@ -69,7 +69,7 @@ def as_secret(name: str, namespace: str, content: dict[str, bytes]) -> dict[str,
 
 
 def main() -> int:
-    """Make keys and Secrets, or refuse."""
+    """Create keys and Secrets, or refuse if the folder exists."""
     match sys.argv[1:]:
         case [folder] | [folder, _] if folder not in {"-h", "--help"}:
             namespace = sys.argv[2] if len(sys.argv) > 2 else "glitchflow"  # noqa: PLR2004 (the program, FOLDER, and it)

@@ -1,6 +1,6 @@
-"""`make demo`: the whole story, in a fresh home and on free ports.
+"""`make demo`: the whole workflow, in a fresh home and on free ports.
 
-Strain is pushed through three real services, the batch is frozen, made into spectrograms, and archived. `KEEP=1`
+Strain is pushed through three real services, the batch is frozen, turned into spectrograms, and archived. `KEEP=1`
 leaves the services running afterwards, until Ctrl-C.
 """
 
@@ -19,26 +19,25 @@ _PROGRAMS = Path(sys.executable).parent
 
 
 class DemoFailed(Exception):
-    """A command of the story did not end as it should; the message says which."""
+    """A command of the demo failed; the message names it."""
 
 
 class DemoRun:
-    """Tells the steps of the story, runs their commands, and shows what they say."""
+    """Prints the steps of the demo, runs their commands, and shows their output."""
 
     def __init__(self, gateway: str) -> None:
         self._environment = {**os.environ, "SRV": gateway}
         self._began = time.monotonic()
 
-    def tell(self, text: str) -> None:
-        """Say what happens next, and when."""
+    def announce(self, text: str) -> None:
+        """Print what happens next, and the time since the start."""
         print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
 
     def run(self, *command: str, expect: int = 0, lines: int | None = None) -> None:
-        """Run a command as a user would type it, and show the first `lines` of what it says, or all.
+        """Run a command as a user would type it, and print the first `lines` of its output, or all.
 
         Raises:
             DemoFailed: it did not exit with the status `expect`.
-
         """
         print(f"         $ {' '.join(command)}", flush=True)
         program, *arguments = command
@@ -62,37 +61,36 @@ def run_demo(trio: Trio) -> None:
     """Push, freeze, preprocess, archive.
 
     Raises:
-        DemoFailed: a command did not do what the story says.
-
+        DemoFailed: a command failed.
     """
-    narrator = DemoRun(trio.url)
+    demo = DemoRun(trio.url)
     outcome = trio.home / "dataset"
-    narrator.tell(f"The trio runs: gateway {trio.url}, a batch is complete from MAX_SIZE={_MAX_SIZE} on.")
-    narrator.tell("Push 24 s of simulated strain of two detectors, one segment a second.")
-    narrator.run("gwclient", "simulate", "--detectors", "H1,L1", "--seconds", "24", "--seed", "1")
-    narrator.run("gwclient", "stats")
-    narrator.tell("Ask for a training batch: too small yet. Push 8 s more, ask again.")
-    narrator.run("gwclient", "train", "--user", "alice", "--token", "demo")
-    narrator.run("gwclient", "simulate", "--seconds", "8", "--t0", "1400000024")
-    narrator.run("gwclient", "train", "--user", "alice", "--token", "demo")
-    narrator.tell("The batch holds still now: what is pushed is refused, and the client says so (status 1).")
-    narrator.run("gwclient", "simulate", "--detectors", "L1", "--seconds", "1", "--t0", "1400000032", expect=1)
-    narrator.tell("Turn the sealed batch into spectrograms.")
+    demo.announce(f"The trio runs: gateway {trio.url}, a batch is complete from MAX_SIZE={_MAX_SIZE} on.")
+    demo.announce("Push 24 s of simulated strain of two detectors, one segment a second.")
+    demo.run("gwclient", "simulate", "--detectors", "H1,L1", "--seconds", "24", "--seed", "1")
+    demo.run("gwclient", "stats")
+    demo.announce("Freeze the batch for training: it is still too small. Push 8 s more and try again.")
+    demo.run("gwclient", "train", "--user", "alice", "--token", "demo")
+    demo.run("gwclient", "simulate", "--seconds", "8", "--t0", "1400000024")
+    demo.run("gwclient", "train", "--user", "alice", "--token", "demo")
+    demo.announce("The batch is frozen: a push is refused, and the client exits with status 1.")
+    demo.run("gwclient", "simulate", "--detectors", "L1", "--seconds", "1", "--t0", "1400000032", expect=1)
+    demo.announce("Turn the frozen batch into spectrograms.")
     batch = str(trio.home / "datavar" / "data")
-    narrator.run("python", "-m", "preproc", "run", "--data", batch, "--out", str(outcome), lines=6)
-    narrator.tell("Archive it; the datastore takes data again.")
-    narrator.run("gwclient", "clean")
-    narrator.run("gwclient", "desc")
+    demo.run("python", "-m", "preproc", "run", "--data", batch, "--out", str(outcome), lines=6)
+    demo.announce("Archive the batch; the datastore accepts data again.")
+    demo.run("gwclient", "clean")
+    demo.run("gwclient", "desc")
     (archive,) = (trio.home / "datavar").glob("2*")
-    narrator.tell("The end. Here it lies, yours to look at:")
+    demo.announce("Done. The results:")
     print(f"         archive   {archive}")
     print(f"         dataset   {outcome / 'dataset.h5'}")
     print(f"         picture   {outcome / 'spectrograms.png'}")
-    print("         Real data, where the network answers: gwclient push --event GW150914", flush=True)
+    print("         Real data, with internet access: gwclient push --event GW150914", flush=True)
 
 
 def main() -> int:
-    """Tell the story once; 0 where every step did what it should."""
+    """Run the demo once; return 0 if every step succeeded."""
     home = Path(tempfile.mkdtemp(prefix="glitchflow-demo-"))
     with (home / "services.log").open("ab") as output:
         try:
@@ -108,7 +106,7 @@ def main() -> int:
 
 
 def keep_running(trio: Trio) -> None:
-    """Leave the services running until Ctrl-C, or until one dies."""
+    """Leave the services running until Ctrl-C, or until one ends."""
     with suppress(KeyboardInterrupt):
         while True:
             trio.check()

@@ -13,7 +13,7 @@ IMAGES = ("databuffer", "dslogic", "glitchflow_api", "gwclient", "preproc")
 
 
 class EngineMissing(Exception):
-    """There is no container engine to work with; the message says why."""
+    """There is no usable container engine; the message has the reason."""
 
 
 @dataclass(frozen=True)

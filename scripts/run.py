@@ -1,6 +1,6 @@
 """`make run`: the three services in the foreground under one supervisor.
 
-Ctrl-C or SIGTERM stops all of them cleanly; a service that dies takes the others down, with status 1.
+Ctrl-C or SIGTERM stops all of them cleanly; if a service ends by itself, the others are stopped, with status 1.
 """
 
 import logging
@@ -24,14 +24,14 @@ class _Stop(Exception):
 class _Supervised(Trio):
     """The trio, which stops on SIGINT and SIGTERM.
 
-    The handler only notes the signal and `check` raises: an exception raised by the handler itself could end
-    anything, a line of the log or the stop of the services included.
+    The handler only stores the signal and `check` raises: an exception raised by the handler itself could interrupt
+    anything, such as a log line or the stop of the services.
     """
 
     _asked: str = ""
 
     def listen(self) -> None:
-        """Note SIGINT and SIGTERM from now on."""
+        """Store SIGINT and SIGTERM from now on."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
 
@@ -39,7 +39,7 @@ class _Supervised(Trio):
         self._asked = signal.Signals(number).name
 
     def check(self) -> None:
-        """Raise _Stop if a signal has come, ServiceDied if a service has ended."""
+        """Raise _Stop if a signal was received, ServiceDied if a service has ended."""
         if self._asked:
             raise _Stop(self._asked)
         super().check()
@@ -67,7 +67,7 @@ def _port(setting: str, default: int) -> int:
 
 
 def main() -> int:
-    """Run until asked to stop (0), or until a service dies (1)."""
+    """Run until asked to stop (0), or until a service ends by itself (1)."""
     configure_logging("run")
     home = Path(os.environ.get("GLITCHFLOW_HOME", "var"))
     trio = _Supervised(home, ports_from_environment())

@@ -17,21 +17,20 @@ from collections.abc import Sequence
 from scripts.engine import IMAGES, ROOT, EngineMissing, ImageNames, engine, exists
 
 _SERVICES = ("databuff", "dslogic", "gflapi")
-#: Their images; those of the client and of preprocessing are built on request.
+#: The images of the services; those of the client and of preprocessing are built on request.
 _NEEDED = IMAGES[:3]
 _START_SECONDS = 120.0
 
 
 class StackFailed(Exception):
-    """An order could not be carried out; the message says why."""
+    """A command failed; the message has the reason."""
 
 
 class Stack:
-    """The services of docker-compose.yml, as a project of that name.
+    """The services of docker-compose.yml, as a Compose project.
 
     Args:
         project: by default the name that Compose uses: COMPOSE_PROJECT_NAME, or the folder's name.
-
     """
 
     def __init__(self, project: str | None = None) -> None:
@@ -66,11 +65,10 @@ class Stack:
         return f"http://{self._ask('port', 'gflapi', '8000').strip()}"
 
     def wait_until_healthy(self) -> None:
-        """Return when every service's container is healthy.
+        """Wait until every service's container is healthy.
 
         Raises:
-            StackFailed: that took too long.
-
+            StackFailed: the containers were not healthy in time.
         """
         deadline = time.monotonic() + _START_SECONDS
         while set((states := self.health()).values()) != {"healthy"}:
@@ -95,7 +93,7 @@ class Stack:
         return _output(self._docker, "volume", "ls", "--quiet", "--filter", mine).split()
 
     def container(self, service: str) -> str:
-        """Return the id of a service's container, running or not, or an empty text if there is none."""
+        """Return the id of a service's container, running or not, or an empty string if there is none."""
         labels = {"project": self.project, "service": service, "oneoff": "False"}
         filters = (
             word for name, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{name}={value}")
@@ -103,7 +101,7 @@ class Stack:
         return _output(self._docker, "ps", "--all", "--quiet", "--no-trunc", *filters).strip()
 
     def health(self) -> dict[str, str]:
-        """Return the health of each service, or the state of its container if that does not run."""
+        """Return the health of each service, or the state of its container if it is not running."""
         return {service: self._health(self.container(service)) for service in _SERVICES}
 
     def _health(self, container: str) -> str:
@@ -169,7 +167,7 @@ _ORDERS = {"up": _up, "down": _down, "clean-volumes": _clean_volumes}
 
 
 def main() -> int:
-    """Carry out the order on the command line."""
+    """Run the command on the command line."""
     if len(sys.argv) != 2 or sys.argv[1] not in _ORDERS:  # noqa: PLR2004 (the program and one order)
         print(f"usage: python -m scripts.stack {'|'.join(_ORDERS)}", file=sys.stderr)
         return 2

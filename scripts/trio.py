@@ -18,7 +18,7 @@ from urllib.error import URLError
 _ROOT = Path(__file__).parents[1]
 _HOST = "127.0.0.1"
 _PORTS = range(10_000, 32_768)
-_random = random.SystemRandom()  # another sequence in every process
+_random = random.SystemRandom()  # a different sequence in every process
 _START_SECONDS = 30.0
 _STOP_SECONDS = 12.0
 
@@ -170,11 +170,10 @@ class Trio:
         )
 
     def wait_until_ready(self) -> None:
-        """Return when the uppermost service says that every tier is ready.
+        """Wait until the uppermost service reports that every tier is ready.
 
         Raises:
             ServiceDied: a service ended, or did not get ready in time.
-
         """
         deadline = time.monotonic() + _START_SECONDS
         # The lowest first: a tier that is probed before the tier below is ready logs an error.

@@ -12,7 +12,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 StartTrio = Callable[..., Trio]
 
-# How long an example takes depends on what else the machine does.
+# The duration of an example depends on the load of the machine.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
@@ -70,6 +70,6 @@ def start_trio(tmp_path: Path) -> Iterator[StartTrio]:
 
 @pytest.fixture(scope="module")
 def start_shared_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartTrio]:
-    """As `start_trio`, shared by the tests of a module."""
+    """Return `start_trio` with the scope of a module."""
     with ExitStack() as stack:
         yield _starter(stack, lambda: tmp_path_factory.mktemp("home"))

@@ -1,4 +1,4 @@
-"""Clients that write at the same time, each a thread with its own connection."""
+"""Concurrent clients, each a thread with its own connection."""
 
 import itertools
 import json
@@ -54,7 +54,7 @@ class ClientThreads:
         self.acknowledged: list[int] = []
 
     def repeat(self, act: Callable[[Connection], None], *, times: int = 1, pause: float = 0.0) -> None:
-        """Let `times` threads repeat `act`, each with its own connection."""
+        """Start `times` threads that repeat `act`, each with its own connection."""
 
         def run() -> None:
             connection = Connection(self._url)
@@ -71,7 +71,7 @@ class ClientThreads:
         self._threads += [threading.Thread(target=run) for _ in range(times)]
 
     def push(self, send: Send, numbers: "itertools.count[int]", *, writers: int) -> None:
-        """Let `writers` threads send segments, and keep the numbers of those that were acknowledged."""
+        """Start `writers` threads that send segments, and store the numbers of those that were acknowledged."""
 
         def push_one(connection: Connection) -> None:
             number = next(numbers)

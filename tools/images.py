@@ -1,8 +1,8 @@
 """`make images`: build the images of the services, of the client and of preprocessing.
 
 IMAGE_PREFIX (glitchflow) and IMAGE_TAG (the version) name them; BASE (python:3.13-slim) is the base image. Builds use
-the index and proxies of pip on this machine, as far as a build can reach them. BUILD_NETWORK=host helps where the
-engine's own network has no way out.
+the index and proxies of pip on this machine, as far as a build can reach them. Use BUILD_NETWORK=host if the
+engine's own network cannot reach the index.
 """
 
 import os
@@ -20,7 +20,7 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy"
 
 
 class BuildFailed(Exception):
-    """An image could not be built; the message says which."""
+    """An image could not be built; the message names it."""
 
 
 def pip_arguments(environment: Mapping[str, str]) -> dict[str, str]:
@@ -71,7 +71,7 @@ def _revision() -> str:
 
 
 def _source() -> str:
-    """Return the https address of the project's origin without credentials, or an empty text."""
+    """Return the https address of the project's origin without credentials, or an empty string."""
     return (
         re.sub(r"//[^/@]*@", "//", origin)
         if (origin := _git("remote", "get-url", "origin")).startswith("https:")
@@ -91,7 +91,7 @@ def build(docker: str, image: str, names: ImageNames, environment: Mapping[str, 
         [
             *(docker, "build", "--file", f"{image}/Dockerfile", "--tag", names.of(image)),
             *("--network", environment.get("BUILD_NETWORK") or "default"),
-            # Names only: the values, which may hold credentials, travel in the environment and in no list of processes.
+            # Names only: the values may hold credentials, and the environment is not shown in process lists.
             *(word for name in arguments for word in ("--build-arg", name)),
             ".",
         ],

@@ -152,7 +152,7 @@ def main() -> int:
         Trio(Path(home), free_ports(), settings, output=log) as trio,
         sync_playwright() as playwright,
     ):
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to be root in its sandbox
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to run as root in its sandbox
         _take_all(playwright.chromium.launch(executable_path=chromium, args=arguments), trio)
     return 0
 

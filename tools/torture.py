@@ -1,7 +1,7 @@
-"""`make torture`: kill a buffer again and again while 16 writers write to it.
+"""`make torture`: kill a buffer again and again while 16 clients write to it.
 
-After every kill the buffer is started on what is left. Exit status 1 if an acknowledged segment is lost, stored twice
-or changed, if a rejected one is stored, or if the counts differ from the files.
+After every kill the buffer is started on the files that are left. Exit status 1 if an acknowledged segment is lost,
+stored twice or changed, if a rejected one is stored, or if the counts differ from the files.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _CREATED, _CONFLICT = 201, 409
 _ALICE = json.dumps({"user": "alice", "token": "secret"}).encode()
 _ORDERS = {"/upddsc": _ALICE, "/thaw": _ALICE, "/cleanall": b"{}"}
 
-#: Orders given while the writers write, and the ON_FROZEN setting, by turns.
+#: Orders sent during the writing, and the ON_FROZEN setting, by turns.
 _ROUNDS = (
     ((), "reject"),
     (("/cleanall",), "reject"),
@@ -40,7 +40,7 @@ _ROUNDS = (
 
 
 class Violation(Exception):
-    """The buffer broke a guarantee; the message says which."""
+    """The buffer broke a guarantee; the message names it."""
 
 
 def _require(holds: object, complaint: object) -> None:
@@ -230,7 +230,7 @@ def _size(numbers: dict[str, int]) -> int:
 
 
 def main() -> int:
-    """Torture a buffer in a folder of its own, which is kept if a guarantee is broken."""
+    """Run the rounds in a temporary folder, which is kept if a guarantee is broken."""
     parser = argparse.ArgumentParser("python -m tools.torture", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=100, metavar="N", help="number of kills (default: 100)")
     parser.add_argument("--seed", type=int, help="the seed of an earlier run (default: a new one)")

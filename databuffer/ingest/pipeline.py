@@ -80,7 +80,7 @@ class Ingest:
         # Each counter has one writer, the event loop or the commit thread, so that no lock is needed.
         self._accepted = self._accepted_bytes = 0
         self._begun = self._begun_bytes = 0
-        self._room = asyncio.Event()
+        self._capacity_freed = asyncio.Event()
         self._threads: list[threading.Thread] = []
 
     @property
@@ -140,8 +140,8 @@ class Ingest:
     async def wait_for_capacity(self) -> None:
         """Wait until the queue has capacity for the next segment; bounds the bytes that streams keep in memory."""
         while self.waiting >= self.capacity or self._accepted_bytes - self._begun_bytes >= _MOST_BYTES:
-            self._room.clear()
-            await self._room.wait()
+            self._capacity_freed.clear()
+            await self._capacity_freed.wait()
 
     async def perform(self, run: Callable[[], T]) -> T:
         """Run a call after the segments that arrived before it, and return its result."""
@@ -153,7 +153,7 @@ class Ingest:
     def _answer(self, items: Sequence[Item]) -> None:
         for item in items:
             item.answer()
-        self._room.set()
+        self._capacity_freed.set()
 
     # ---- on the staging thread
 

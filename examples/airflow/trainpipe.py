@@ -3,20 +3,20 @@
     wait_for_data ─▶ ask_for_batch ─▶ decide ─┬─ FROZEN ──▶ preprocess ─▶ clean
                                               └─ WAITING ─▶ not_yet
 
-A run asks once. While the batch is too small the answer is WAITING, the run ends, and the next one asks again. A
-frozen batch stays its holder's, so a run that is tried again gets the same batch; it is archived only after its dataset
-is there.
+A run asks once. While the batch is too small the answer is WAITING, the run ends, and the next run asks again. A
+frozen batch stays with its holder, so a run that is repeated gets the same batch; it is archived only after its dataset
+is complete.
 
-It needs the providers `apache-airflow-providers-http` and `apache-airflow-providers-cncf-kubernetes`, and two
+The DAG needs the providers `apache-airflow-providers-http` and `apache-airflow-providers-cncf-kubernetes`, and two
 connections:
 
     airflow connections add glitchflow --conn-uri http://:KEY@gflapi.glitchflow.svc:8000
     airflow connections add glitchflow_holder --conn-type generic --conn-login airflow --conn-password TOKEN
 
 KEY is an API key of the user `airflow`, with the scopes read, train and clean (`glitchflow-keys create airflow --scopes
-read,train,clean`); a gateway with AUTH=off takes no notice of it.
+read,train,clean`); a gateway with AUTH=off ignores it.
 
-The workers must be allowed to make pods in the datastore's namespace; `kubernetes_default` says how they reach the
+The workers need permission to create pods in the datastore's namespace; `kubernetes_default` is the connection to the
 cluster.
 """
 
@@ -30,12 +30,12 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import dag, task
 
 GATEWAY = "glitchflow"
-#: Templates, so that the key is looked up when a task runs, and Airflow masks it in what it shows.
+#: Templates, so that the key is looked up when a task runs, and Airflow masks it in its output.
 KEY = {"Authorization": "Bearer {{ conn.glitchflow.password }}"}
 JSON = {"Content-Type": "application/json", **KEY}
 
-#: The pod of k8s/base/preproc/job.yaml. The data volume is read only, and on the buffer's node where it can be on one
-#: only; without that limit (ReadWriteMany) take the affinity away.
+#: The pod of k8s/base/preproc/job.yaml. The data volume is read-only; if it is ReadWriteOnce, the pod has to run on the
+#: buffer's node; if it is ReadWriteMany, remove the affinity.
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -73,7 +73,7 @@ POD = {
         },
         "containers": [
             {
-                "name": "base",  # the name by which the operator knows it
+                "name": "base",  # the container name that the operator expects
                 "image": "glitchflow/preproc:0.1.0",
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["python", "-m", "preproc"],
@@ -104,18 +104,17 @@ POD = {
 
 
 def has_segments(response: Any) -> bool:
-    """Tell whether anything is stored: the answer of GET /stats counts a segment at least."""
+    """Return whether a segment is stored, according to the answer of GET /stats."""
     return bool(response.json()["n_itm"] > 0)
 
 
 def next_step(answer: dict[str, Any], holder: str) -> str:
-    """Give the task that follows an answer of POST /train.
+    """Return the task that follows an answer of POST /train.
 
-    A batch that somebody else froze is theirs: it is neither processed nor archived here.
+    A batch that another user froze belongs to that user: it is neither processed nor archived here.
 
     Raises:
         ValueError: the answer is neither FROZEN nor WAITING.
-
     """
     match answer:
         case {"resp": "FROZEN", "holder": owner}:
@@ -137,7 +136,7 @@ def next_step(answer: dict[str, Any], holder: str) -> str:
     doc_md=__doc__,
 )
 def trainpipe() -> None:
-    """Wire the tasks."""
+    """Connect the tasks."""
     wait_for_data = HttpSensor(
         task_id="wait_for_data",
         http_conn_id=GATEWAY,
@@ -166,7 +165,7 @@ def trainpipe() -> None:
         task_id="preprocess",
         pod_template_dict=POD,
         arguments=["run", "--data", "/datavar/data", "--out", "/dataset/{{ ti.xcom_pull('ask_for_batch')['batch'] }}"],
-        # A worker that is restarted finds the pod it began again.
+        # A worker that is restarted finds the pod that it started before.
         reattach_on_restart=True,
         on_finish_action="delete_succeeded_pod",
         get_logs=True,
@@ -177,7 +176,7 @@ def trainpipe() -> None:
         method="POST",
         endpoint="cleanbuf",
         headers=JSON,
-        # That batch only: one that came into hand since has no dataset.
+        # Only that batch: the batch that became current after it has no dataset.
         data="{{ {'msg': 'trainpipe ' ~ run_id, 'batch': ti.xcom_pull('ask_for_batch')['batch']} | tojson }}",
     )
     wait_for_data >> ask_for_batch

@@ -1,4 +1,4 @@
-"""Images built, services up under a project of their own, a client beside them; all but the images go away again."""
+"""Images are built, services run as a separate Compose project with a client; all but the images are removed again."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ SERVICES = ("databuff", "dslogic", "gflapi")
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, str]:
-    """Build the images; gives the full name of each."""
+    """Build the images; return the full name of each."""
     try:
         engine()
     except EngineMissing as missing:
@@ -29,9 +29,9 @@ def images() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def first_up(images: dict[str, str]) -> Iterator[tuple[Stack, list[str]]]:
-    """Bring the services up as `make up` does, on a free port; a batch is complete from 1 MB on.
+    """Start the services as `make up` does, on a free port; a batch can be frozen from 1 MB on.
 
-    Gives with them when each service started, the lowest first, before any test started one anew.
+    Returns them with the time at which each service started, the lowest first, before any test restarted one.
     """
     assert images
     with pytest.MonkeyPatch.context() as environment:
@@ -52,7 +52,7 @@ def stack(first_up: tuple[Stack, list[str]]) -> Stack:
 
 @pytest.fixture(scope="session")
 def client(stack: Stack) -> Iterator[Container]:
-    """A client's container, in which commands are run."""
+    """The container of a client, in which commands are run."""
     name = f"{stack.project}-client"
     subprocess.run(
         [*stack.compose, "run", "--detach", "--no-deps", "--name", name, "client", "sleep", "infinity"], check=True

@@ -1,4 +1,4 @@
-"""The contract of tests/contracts once more, against the gateway that Compose publishes."""
+"""The contract of tests/contracts, tested at the gateway that Compose publishes."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def start_shared_trio(stack: Stack) -> Callable[..., SimpleNamespace]:
-    """Stand in for the processes of that name: the services are up already."""
+    """Return the running services instead of starting processes."""
     return lambda _: SimpleNamespace(url=stack.url)
 
 

@@ -1,4 +1,4 @@
-"""Each image by itself: what is in it, and how it behaves where only the engine looks after it."""
+"""Each image by itself: its content, and its behaviour under a container engine without Compose or Kubernetes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tools.images import size
 
 pytestmark = pytest.mark.timeout(900)
 
-#: MB over the base image, at most.
+#: Upper limit of the size in MB, in addition to the base image.
 LIMITS = {"databuffer": 90, "dslogic": 60, "glitchflow_api": 110, "gwclient": 380, "preproc": 290}
 
 SERVICES: dict[str, tuple[type[ServiceSettings], str]] = {
@@ -25,10 +25,10 @@ SERVICES: dict[str, tuple[type[ServiceSettings], str]] = {
     "glitchflow_api": (GatewaySettings, ":8000"),
 }
 
-#: Where an image speaks to another tier by default: as the Kubernetes and the Compose services are called.
+#: The address of the next tier by default: the service name of Kubernetes and Compose.
 ADDRESSES = {"DB_BURL": "http://databuff:8080", "DS_BURL": "http://dslogic:5000"}
 
-#: The rooms that an image holds beside its own and the wire shapes.
+#: The packages in an image besides its own and gwwire.
 NEIGHBOURS: dict[str, set[str]] = {
     "databuffer": {"gwservice"},
     "dslogic": {"gwservice"},
@@ -44,8 +44,8 @@ sources = [path for root in ("/opt/venv", "/application") for path in pathlib.Pa
 compiled = [pathlib.Path(importlib.util.cache_from_source(path)) for path in sources]
 stale = [str(path) for path in compiled if not path.exists() or path.read_bytes()[4] != UNCHECKED_HASH]
 packages = [path.name for path in pathlib.Path("/opt/venv/lib").glob("python*/site-packages/*")]
-rooms = [path.name for path in pathlib.Path("/application").iterdir() if path.is_dir()]
-json.dump({"sources": len(sources), "stale": stale, "packages": packages, "rooms": rooms}, sys.stdout)
+own = [path.name for path in pathlib.Path("/application").iterdir() if path.is_dir()]
+json.dump({"sources": len(sources), "stale": stale, "packages": packages, "own": own}, sys.stdout)
 """
 
 
@@ -58,7 +58,7 @@ def environment_of(image: str) -> dict[str, str]:
 
 @pytest.fixture
 def start(images: dict[str, str]) -> Iterator[Start]:
-    """Start a container of an image as confined as it can be; it is removed when the test ends."""
+    """Start a container of an image with the strictest options; it is removed when the test ends."""
     started: list[str] = []
 
     def run(image: str, *command: str) -> Container:
@@ -80,7 +80,7 @@ def test_an_image_is_small(images: dict[str, str], image: str) -> None:
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_an_image_says_what_it_is_and_who_runs_it(images: dict[str, str], image: str) -> None:
+def test_an_image_has_labels_and_a_user(images: dict[str, str], image: str) -> None:
     config = inspect(images[image])["Config"]
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     assert labels["version"] == os.environ.get("IMAGE_TAG", version())
@@ -106,7 +106,7 @@ def test_the_settings_in_an_image_are_its_services_own_with_their_defaults(image
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_an_image_holds_its_own_room_compiled_and_no_build_tools(images: dict[str, str], image: str) -> None:
+def test_an_image_holds_its_own_package_compiled_and_no_build_tools(images: dict[str, str], image: str) -> None:
     found = Container(docker("run", "--detach", *CONFINED, images[image], "sleep", "60").strip())
     try:
         seen = found.python(LOOK_AROUND)
@@ -115,7 +115,7 @@ def test_an_image_holds_its_own_room_compiled_and_no_build_tools(images: dict[st
     assert seen["sources"] > 100
     assert seen["stale"] == []
     assert not {"pip", "setuptools", "wheel"} & set(seen["packages"])
-    assert set(seen["rooms"]) & {*IMAGES, "gwservice", "gwwire"} == {image, "gwwire", *NEIGHBOURS[image]}
+    assert set(seen["own"]) & {*IMAGES, "gwservice", "gwwire"} == {image, "gwwire", *NEIGHBOURS[image]}
 
 
 _TRACING = "prometheus_client, opentelemetry.sdk.trace.export, opentelemetry.exporter.otlp.proto.http.trace_exporter"
@@ -132,7 +132,7 @@ _TRACING = "prometheus_client, opentelemetry.sdk.trace.export, opentelemetry.exp
         ("preproc", "preproc.cli, preproc.plots, scipy.signal, h5py, matplotlib.pyplot"),
     ],
 )
-def test_what_was_trimmed_away_is_not_missed(images: dict[str, str], image: str, modules: str) -> None:
+def test_the_trimmed_packages_still_work(images: dict[str, str], image: str, modules: str) -> None:
     docker("run", "--rm", *CONFINED, images[image], "python", "-W", "error::ImportWarning", "-c", f"import {modules}")
 
 
@@ -161,7 +161,7 @@ def test_the_gateway_runs_under_fastapis_own_command(start: Start) -> None:
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_process_1_ends_on_sigterm_whatever_it_does(start: Start, image: str) -> None:
+def test_process_1_always_ends_on_sigterm(start: Start, image: str) -> None:
     idle = start(image, "python", "-c", "import time; print('up', flush=True); time.sleep(600)")
     wait_for(lambda: "up" in docker("logs", idle.name), "the program to run")
     docker("stop", "--time", "30", idle.name)

@@ -1,4 +1,4 @@
-"""What an engine does to containers, while a client pushes: nothing acknowledged may be lost, nothing stored twice."""
+"""Restarts of containers while a client pushes: no acknowledged segment is lost, and none is stored twice."""
 
 import itertools
 import json
@@ -31,14 +31,14 @@ def restart(container: Container) -> None:
 
 
 def end_by_itself(container: Container) -> None:
-    """Have the service end without its engine's doing; whoever restarts it is the restart policy."""
+    """Kill the service's process from inside, so that the restart policy restarts it."""
     before = inspect(container.name)["RestartCount"]
     container.run("python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
     wait_for(lambda: inspect(container.name)["RestartCount"] > before, "the restart policy")
 
 
 def stored_starts(url: str, t0: int) -> Iterator[float]:
-    """Give the t0 of every stored segment of a push, page by page; other tests store other channels."""
+    """Return the t0 of every stored segment of a push, page by page; other tests store other channels."""
     span = f"channel={CHANNEL}&start={t0}&stop={t0 + SECONDS}"
     page: dict[str, Any] = {"after": 0, "more": True}
     while page["more"]:

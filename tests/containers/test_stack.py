@@ -1,4 +1,4 @@
-"""The services as docker-compose.yml runs them: confined, each in reach of its neighbours only, and safe on volumes."""
+"""The services as docker-compose.yml runs them: confined, connected only to neighbours, with safe volumes."""
 
 import os
 import re
@@ -56,7 +56,7 @@ def addresses(container: Container) -> list[str]:
 def test_a_service_runs_without_rights_on_a_root_it_cannot_write(stack: Stack, client: Container, service: str) -> None:
     assert client
     seen = container_of(stack, service).python(LOOK_AROUND, "/", "/application", "/opt/venv", "/tmp")  # noqa: S108 (its own)
-    # The init process that Compose gives the client is of the same user.
+    # The init process that Compose adds to the client has the same user.
     assert set(seen["status"]["Uid"]) == set(seen["status"]["Gid"]) == {"10001"}
     assert set(seen["status"]["CapEff"] + seen["status"]["CapBnd"]) == {"0" * 16}
     assert seen["status"]["NoNewPrivs"] == ["1"]

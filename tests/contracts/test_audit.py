@@ -23,7 +23,7 @@ def test_everything_that_is_installed_for_the_project_is_pinned_as_it_is() -> No
     assert list(unpinned(pins, ["all", "dev", "frames", "dask"])) == []
 
 
-def test_what_is_not_pinned_or_pinned_otherwise_is_told() -> None:
+def test_packages_without_a_pin_or_with_another_version_are_reported() -> None:
     pins = read_pins(CONSTRAINTS.read_text())
     del pins["msgspec"]
     pins["flask"] = "0.1"

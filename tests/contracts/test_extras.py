@@ -1,4 +1,4 @@
-"""Each image installs one extra; none of them drags in what another service is made of."""
+"""Each image installs one extra, and no extra installs the framework of another service."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The gateway keeps what its own OpenAPI document promises, whatever is sent to it."""
+"""The gateway's answers agree with its OpenAPI document for every request."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,13 +57,13 @@ def test_the_document_names_every_route_of_the_gateway(promised: OpenApiSchema) 
     assert documented == set(ROUTES)
 
 
-# An answer of /events has no end; that it is as described is seen where there are listeners.
+# An answer of /events has no end; tests/glitchflow_api/test_events.py compares it with the description.
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] != "/events"])
 def test_every_answer_is_one_the_document_describes(promised: OpenApiSchema, method: str, path: str) -> None:
     @given(case=promised[path][method].as_strategy())
     @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def check(case: Case[Any]) -> None:
-        # A key that was used for other bytes before is rightly refused, and the document cannot know which those are.
+        # A key that was used for other bytes before is rightly refused, and the document cannot list those keys.
         case.headers.pop("Idempotency-Key", None)
         case.call_and_validate()
 
@@ -91,7 +91,7 @@ def guarded(start_shared_trio: Callable[..., Trio], keys: Keyring, anyones: dict
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] != "/events"])
-def test_with_keys_every_answer_is_described_whoever_asks(
+def test_with_keys_every_answer_is_described_for_every_caller(
     guarded: OpenApiSchema, anyones: dict[str, str], method: str, path: str
 ) -> None:
     declared = guarded.raw_schema["paths"][path][method.lower()].get("security", [])

@@ -26,7 +26,7 @@ def declared_fields(node: ast.ClassDef) -> frozenset[str]:
     return frozenset(ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign))
 
 
-# The buffer's own rows may look like public models: they say what lies on the disk.
+# The buffer's own rows may look like public models: they describe what is stored on the disk.
 @pytest.mark.parametrize("package", ["dslogic", "glitchflow_api", "gwclient", "gwservice"])
 def test_no_public_model_is_declared_again(package: str) -> None:
     again = [

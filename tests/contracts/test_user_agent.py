@@ -1,4 +1,4 @@
-"""Some firewalls refuse the names of HTTP libraries: every request that the datastore sends has its own User-Agent."""
+"""Some firewalls refuse the names of HTTP libraries: every request of the datastore has its own User-Agent."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -19,7 +19,7 @@ from tests.support.raw_server import OK, Talk, raw_server
 
 
 async def fetch_keys(url: str) -> None:
-    with pytest.raises(IssuerAway):  # "ok" is no JWKS
+    with pytest.raises(IssuerAway):  # "ok" is not a JWKS
         await KeysOfUrl(url).current()
 
 

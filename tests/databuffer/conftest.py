@@ -22,7 +22,7 @@ def settings(tmp_path: Path) -> BufferSettings:
 
 @pytest.fixture
 async def open_buffer(settings: BufferSettings) -> AsyncIterator[OpenBuffer]:
-    """Give a function that opens the buffer of `settings`; what it opened is closed when the test ends."""
+    """Return a function that opens the buffer of `settings`; every buffer is closed when the test ends."""
     opened = []
 
     async def open_one() -> Buffer:

@@ -38,7 +38,7 @@ async def rotating(settings: BufferSettings) -> AsyncIterator[Buffer]:
 
 @pytest.fixture
 def environment(settings: BufferSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the commands find the volume of `settings`."""
+    """Set the environment of the commands to the volume of `settings`."""
     for name in ("DTVOLROOT", "DATAROOT", "ADMROOT", "LOGROOT"):
         monkeypatch.setenv(name, str(getattr(settings, name)))
 
@@ -81,7 +81,7 @@ async def test_the_digest_can_be_checked_with_coreutils_alone(buffer: Buffer, se
     assert listed.stdout.split()[0] == frozen.digest
 
 
-async def test_an_archive_is_sealed_even_if_nobody_froze_it(buffer: Buffer) -> None:
+async def test_an_archive_is_sealed_even_if_it_was_never_frozen(buffer: Buffer) -> None:
     await fill(buffer)
     archived = await buffer.batches.flush()
     assert archived.folder
@@ -111,7 +111,7 @@ def forge(folder: Path, _: str) -> None:
 
 
 @pytest.mark.parametrize("harm", [drop, alter, cut_short, add, forge])
-async def test_verify_notices_whatever_is_done_to_an_archive(
+async def test_verify_finds_every_change_of_an_archive(
     buffer: Buffer, capsys: pytest.CaptureFixture[str], harm: Callable[[Path, str], None]
 ) -> None:
     await fill(buffer)
@@ -130,7 +130,7 @@ async def test_verify_needs_a_manifest(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-async def test_the_holder_can_thaw_and_nobody_else(buffer: Buffer, settings: BufferSettings) -> None:
+async def test_only_the_holder_can_thaw(buffer: Buffer, settings: BufferSettings) -> None:
     await fill(buffer)
     await buffer.batches.freeze(ALICE)
     for user, token in (("bob", "secret"), ("alice", "guess")):
@@ -168,7 +168,7 @@ async def test_rotating_a_freeze_costs_no_data(rotating: Buffer, settings: Buffe
     assert rotating.queries.stats.n_itm == 3
 
 
-async def test_thawing_brings_the_next_batchs_segments_into_the_one_in_hand(
+async def test_a_thaw_moves_the_next_batchs_segments_into_the_current_batch(
     rotating: Buffer, settings: BufferSettings
 ) -> None:
     await fill(rotating, 3)
@@ -261,7 +261,7 @@ async def read(buffer: Buffer, name: str) -> bytes:
         return file.read()
 
 
-async def test_who_reads_while_batches_are_archived_finds_every_file(rotating: Buffer) -> None:
+async def test_a_reader_finds_every_file_while_batches_are_archived(rotating: Buffer) -> None:
     for number in range(10):
         stored = await rotating.ingest.append(segment_body(number))
         batch = (await rotating.batches.freeze(ALICE)).batch
@@ -294,7 +294,7 @@ async def test_a_lost_catalog_is_made_again_from_the_volume(open_buffer: OpenBuf
     ] == [(row.name, row.batch, row.sha256, row.channel, row.t0, row.dt, row.n) for row in segments]
 
 
-async def test_a_catalog_that_is_no_database_any_more_is_made_again(
+async def test_a_catalog_that_is_no_longer_a_database_is_rebuilt(
     open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
     buffer = await open_buffer()
@@ -306,7 +306,7 @@ async def test_a_catalog_that_is_no_database_any_more_is_made_again(
     assert len(await buffer.queries.segments(SegmentFilter())) == 3 == buffer.queries.stats.n_itm
 
 
-async def test_an_archive_that_was_carried_away_is_forgotten(open_buffer: OpenBuffer) -> None:
+async def test_an_archive_that_was_moved_off_the_volume_is_removed_from_the_catalog(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
     await fill(buffer)
     folder = (await buffer.batches.flush()).folder
@@ -344,7 +344,7 @@ async def test_fsck_finds_nothing_on_a_sound_volume(
 
 
 @pytest.mark.usefixtures("environment")
-async def test_fsck_tells_and_repairs_what_does_not_agree(
+async def test_fsck_lists_and_repairs_differences(
     open_buffer: OpenBuffer, settings: BufferSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     buffer = await open_buffer()

@@ -48,7 +48,7 @@ async def test_a_stored_segment_is_a_file_with_its_very_bytes(buffer: Buffer, se
     assert stored.name.startswith("gwb")
 
 
-async def test_counts_told_counts_written_and_files_agree_after_every_answer(
+async def test_reported_counts_stored_counts_and_files_agree_after_every_answer(
     buffer: Buffer, settings: BufferSettings
 ) -> None:
     for number in range(20):
@@ -131,7 +131,7 @@ async def test_the_state_file_has_the_original_format(buffer: Buffer, settings: 
     assert json.loads(path.read_bytes()) == {"dstatus": "OPERATIONAL", "user": "", "token": ""}
 
 
-async def test_a_freeze_by_somebody_else_never_replaces_the_holder(buffer: Buffer) -> None:
+async def test_a_freeze_by_another_user_never_replaces_the_holder(buffer: Buffer) -> None:
     await buffer.ingest.append(segment_body(1))
     first = await buffer.batches.freeze(ALICE)
     assert await buffer.batches.freeze(FreezeOrder("bob", "other")) == first
@@ -171,8 +171,8 @@ async def test_archiving_moves_the_batch_with_its_log_and_begins_an_empty_one(
     assert archived.folder == folder
     datetime.strptime(folder.name, "%Y-%m-%d %H %M").replace(tzinfo=UTC)
     manifest = (folder / "MANIFEST.json").read_bytes()
-    papers = {settings.LOGSTREAM: log, "MANIFEST.json": manifest}
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**before, **papers}
+    metadata = {settings.LOGSTREAM: log, "MANIFEST.json": manifest}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**before, **metadata}
     assert files(settings) == {}
     assert (settings.LOGROOT / settings.LOGSTREAM).read_bytes() == b""
     assert buffer.queries.stats == Stats(0, 0) == written_stats(settings)
@@ -198,7 +198,7 @@ async def test_an_empty_batch_is_cleaned_without_an_archive(buffer: Buffer, sett
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
 
 
-async def test_stopping_finishes_what_was_accepted(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
+async def test_stopping_completes_accepted_work(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
     buffer = await open_buffer()
     accepted = [asyncio.create_task(buffer.ingest.append(segment_body(number))) for number in range(50)]
     await asyncio.sleep(0)
@@ -274,7 +274,9 @@ async def test_a_volume_that_is_gone_makes_the_buffer_not_ready(buffer: Buffer, 
     await buffer.queries.check_ready()
 
 
-async def test_what_is_no_segment_is_told_so_though_the_volume_fails(buffer: Buffer, settings: BufferSettings) -> None:
+async def test_an_invalid_segment_is_refused_as_such_even_if_the_volume_fails(
+    buffer: Buffer, settings: BufferSettings
+) -> None:
     await asyncio.to_thread(settings.DTVOLROOT.rename, settings.DTVOLROOT.with_name("elsewhere"))
     sent = (segment_body(1), b'{"h":[],"t":[0,1]}', segment_body(2))
     outcomes = await asyncio.gather(*map(buffer.ingest.append, sent), return_exceptions=True)

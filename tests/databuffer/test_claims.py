@@ -1,4 +1,4 @@
-"""Claims: a frozen batch belongs to one worker at a time, until its lease ends."""
+"""Claims: one worker at a time has a frozen batch, until its lease ends."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What stretches of time are stored, against a count of samples' places by hand."""
+"""Stored time spans, compared with joining samples by hand."""
 
 import math
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from preproc.runs import find_runs, most_sampled_rate
 
 pytestmark = pytest.mark.anyio
 
-#: Channel, dt, place of the first sample in units of dt/4, samples: few of each, so that they meet.
+#: Channel, dt, place of the first sample in units of dt/4, samples: few of each, so that segments meet.
 Piece = tuple[str | None, float, int, int]
 pieces = st.lists(
     st.tuples(
@@ -43,7 +43,7 @@ def row(number: int, piece: Piece) -> SegmentRow:
 
 
 def by_hand(of_one: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Join what touches until nothing does; places in quarters of a sample."""
+    """Join segments that touch until none does; places in quarters of a sample."""
     found = [(place, place + 4 * n, 1) for place, n in of_one]
     changed = True
     while changed:
@@ -63,7 +63,7 @@ def by_hand(of_one: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
 
 @settings(max_examples=60, deadline=None)
 @given(pieces=pieces, portions=st.lists(st.integers(0, 40), max_size=4))
-def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Piece], portions: list[int]) -> None:
+def test_coverage_equals_joining_by_hand_in_any_order_of_segments(pieces: list[Piece], portions: list[int]) -> None:
     folder = TemporaryDirectory()
     catalog = Catalog(Database(Path(folder.name) / "catalog.sqlite"), Path("nowhere"))
     catalog.open()
@@ -84,7 +84,7 @@ def test_it_is_what_counting_by_hand_gives_however_segments_come(pieces: list[Pi
     assert told == expected
 
 
-def test_several_batches_are_told_together(tmp_path: Path) -> None:
+def test_the_spans_of_several_batches_are_joined(tmp_path: Path) -> None:
     catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
     catalog.open()
     catalog.segments.add("a", [row(1, (None, 1.0, 0, 4))])
@@ -117,7 +117,7 @@ def test_a_sample_spacing_that_was_rounded_is_the_same_series(tmp_path: Path) ->
     catalog.close()
 
 
-async def test_a_batch_that_grows_is_told_as_it_is_now_and_stays_so_when_it_is_archived(buffer: Buffer) -> None:
+async def test_the_coverage_of_a_growing_batch_is_current_and_stays_after_archiving(buffer: Buffer) -> None:
     async def spans(batch: str | None = None) -> list[Span]:
         told = await buffer.queries.coverage(SegmentFilter(batch))
         assert told.batch == batch

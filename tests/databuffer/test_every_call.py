@@ -1,4 +1,4 @@
-"""Each order, cut short at each of its calls in turn: by the end of the process, or by a full disk."""
+"""Each order, interrupted at each of its calls in turn: by the end of the process, or by a full disk."""
 
 import copy
 import errno
@@ -18,7 +18,7 @@ Act = Callable[[BufferMachine, Fault | None], None]
 
 
 class Machine(BufferMachine):
-    """A buffer that can go back to a moment and try again."""
+    """A buffer that can return to an earlier state and try again."""
 
     on_frozen = OnFrozen.ROTATE
 
@@ -91,7 +91,7 @@ def start(machine: BufferMachine, fault: Fault | None) -> None:
     machine.crash_and_start(fault=fault, lost=Lost.UNSYNCED)
 
 
-#: What makes a difference where.
+#: Orders and settings whose calls differ.
 ORDERS: list[tuple[Callable[[BufferMachine], None], Act]] = [
     (begin_a_batch, append),
     (begin_a_batch, freeze),
@@ -106,7 +106,7 @@ ids = [f"{begin.__name__}-{act.__name__}" for begin, act in ORDERS]
 
 @contextmanager
 def machine_after(begin: Callable[[BufferMachine], None]) -> Iterator[Machine]:
-    """Give a buffer that has made a beginning, and can go back there."""
+    """Return a buffer with some segments, to which it can return."""
     machine = Machine()
     machine.start_on_an_empty_volume()
     begin(machine)
@@ -118,7 +118,7 @@ def machine_after(begin: Callable[[BufferMachine], None]) -> Iterator[Machine]:
 
 
 def retry_all(machine: BufferMachine) -> None:
-    """Send everything that has a key once more: nothing is stored twice, and nothing is missing in the end."""
+    """Send everything with a key again: nothing is stored twice, and nothing is missing in the end."""
     machine.append_at_once(sent=[(f"key-{number}", body(number)) for number in (1, 3, 5, 7)], fault=None)
 
 
@@ -141,7 +141,7 @@ def test_an_order_cut_short_at_any_call_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("lost", Lost)
 @pytest.mark.parametrize(("begin", "act"), [*ORDERS, (begin_a_batch, append_and_flush)])
-def test_what_an_order_did_outlives_what_a_crash_takes_along(
+def test_the_effect_of_an_order_survives_the_losses_of_a_crash(
     begin: Callable[[BufferMachine], None], act: Act, lost: Lost
 ) -> None:
     with machine_after(begin) as machine:

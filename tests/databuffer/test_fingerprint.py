@@ -17,6 +17,6 @@ def test_two_fingerprints_of_a_token_differ() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "secret", "scrypt:14:00:00", "sha256:aa:bb"])
-def test_what_is_no_fingerprint_matches_nothing(text: str) -> None:
+def test_an_invalid_fingerprint_matches_nothing(text: str) -> None:
     assert not is_fingerprint(text)
     assert not matches(text, text)

@@ -1,4 +1,4 @@
-"""The files that tell about the data."""
+"""The metadata files: counts, state and log."""
 
 import itertools
 import subprocess
@@ -22,7 +22,7 @@ def test_the_newest_lines_of_a_log_are_those_at_its_end(tmp_path: Path, last: in
     assert log.lines(last) == every[-last:]
 
 
-def test_a_line_that_is_cut_short_is_not_told(tmp_path: Path) -> None:
+def test_an_incomplete_line_of_the_log_is_left_out(tmp_path: Path) -> None:
     log = LogStream(tmp_path / "LogStream.json")
     log.append(stored_entries([(f"gwb{number}.json", number) for number in range(3)], 0))
     whole = log.lines()

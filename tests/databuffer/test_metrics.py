@@ -23,7 +23,7 @@ def counted(name: str, **labels: str) -> float:
 
 
 class Growth:
-    """How much counters have grown since this was made."""
+    """The growth of counters since this was created."""
 
     def __init__(self, *names: str) -> None:
         self._before = {name: counted(name) for name in names}
@@ -41,7 +41,7 @@ def value(metric: Metric, *labels: str) -> float:
     return sample.value
 
 
-async def test_what_is_stored_is_counted_with_its_bytes_groups_and_syncs(buffer: Buffer) -> None:
+async def test_stored_segments_are_counted_with_bytes_groups_and_syncs(buffer: Buffer) -> None:
     growth = Growth(
         "glitchflow_stored_segments_total", "glitchflow_stored_bytes_total", "glitchflow_commit_group_segments_sum"
     )
@@ -54,7 +54,7 @@ async def test_what_is_stored_is_counted_with_its_bytes_groups_and_syncs(buffer:
 
 
 @pytest.mark.parametrize(("body", "code"), [(b"{}", "invalid-segment"), (b"{", "invalid-json")])
-async def test_what_is_refused_is_counted_by_its_problem(buffer: Buffer, body: bytes, code: str) -> None:
+async def test_refused_segments_are_counted_by_problem(buffer: Buffer, body: bytes, code: str) -> None:
     before = counted("glitchflow_refused_segments_total", code=code)
     stored = Growth("glitchflow_stored_segments_total")
     with pytest.raises(ProblemError):
@@ -72,7 +72,7 @@ async def test_a_segment_that_meets_a_frozen_batch_is_counted_as_refused(buffer:
     assert counted("glitchflow_refused_segments_total", code="buffer-frozen") - before == 1
 
 
-async def test_state_and_frozen_time_are_told_as_they_are(buffer: Buffer) -> None:
+async def test_state_and_frozen_time_are_exported(buffer: Buffer) -> None:
     await buffer.ingest.append(segment_body(1))
     before = await told(buffer)
     assert value(before["glitchflow_state"], "OPERATIONAL") == 1
@@ -99,7 +99,7 @@ async def test_the_lag_of_a_channel_is_how_old_its_newest_sample_is(buffer: Buff
     assert lag == pytest.approx(age, abs=len(segment.h) * segment.dt + 5)
 
 
-async def test_however_many_channels_there_are_the_lag_of_the_last_64_is_told(buffer: Buffer) -> None:
+async def test_the_lag_is_exported_for_the_last_64_of_many_channels(buffer: Buffer) -> None:
     for number in range(70):
         body = b'{"h":[1.0],"t":[%d,1.0],"meta":{"channel":"L1:CHANNEL-%02d"}}' % (number, number)
         await buffer.ingest.append(body)

@@ -45,7 +45,7 @@ def test_every_line_is_stored_and_answered_in_order(client: TestClient) -> None:
         assert client.get(f"/segments/{name}").json()["h"][0] == number
 
 
-def test_a_bad_line_does_not_spoil_the_rest(client: TestClient) -> None:
+def test_an_invalid_line_does_not_affect_the_others(client: TestClient) -> None:
     bad = {what: body for what, (body, _, _) in BAD_BODIES.items() if body and b"\n" not in body and len(body) < 10_000}
     lines = [line for body in bad.values() for line in (body, segment_body(1))]
     told = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
@@ -66,13 +66,13 @@ def test_a_byte_order_mark_before_the_first_line_is_named(client: TestClient) ->
     assert "byte order mark" in first["detail"]
 
 
-def test_a_line_that_is_too_long_is_told_and_passed_over(client: TestClient) -> None:
+def test_a_line_that_is_too_long_is_refused_and_skipped(client: TestClient) -> None:
     lines = [segment_body(1), segment_body(2, samples=2000), segment_body(3)]
     told = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
     assert [each.get("resp") or each["code"] for each in told] == ["CREATED", "too-large", "CREATED"]
 
 
-def test_a_frozen_batch_is_told_for_each_line(client: TestClient) -> None:
+def test_each_line_for_a_frozen_batch_is_refused(client: TestClient) -> None:
     client.post("/sendF", content=segment_body(1), headers=NDJSON)
     client.post("/upddsc", json={"user": "alice", "token": "t"})
     told = answers(client.post("/sendF", content=segment_body(1) + b"\n" + segment_body(2), headers=NDJSON).content)
@@ -126,7 +126,7 @@ def test_a_line_without_a_key_among_lines_with_one_is_refused(client: TestClient
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"\n\r\n\n"])
-def test_no_line_is_no_answer(client: TestClient, body: bytes) -> None:
+def test_a_body_without_lines_has_no_answer(client: TestClient, body: bytes) -> None:
     answer = client.post("/sendF", content=body, headers=NDJSON)
     assert answer.status_code == 200
     assert [each for each in answers(answer.content) if "resp" in each] == []
@@ -158,7 +158,7 @@ async def test_lines_are_the_same_wherever_the_body_is_cut(lines: list[bytes], c
 
 @pytest.mark.anyio
 async def test_a_line_in_very_many_pieces_is_put_together_once() -> None:
-    many = 200_000  # were the pieces copied with each one that comes, this would take minutes
+    many = 200_000  # copying the pieces with each new one would take minutes
 
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(many):
@@ -169,7 +169,7 @@ async def test_a_line_in_very_many_pieces_is_put_together_once() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_request_whose_answers_nobody_fetches_is_read_no_further(settings: BufferSettings) -> None:
+async def test_a_request_whose_answers_are_not_read_is_not_read_further(settings: BufferSettings) -> None:
     buffer = create_buffer(settings)
     await buffer.open()
     count, sent = 3 * _MOST_UNREAD, 0
@@ -183,7 +183,7 @@ async def test_a_request_whose_answers_nobody_fetches_is_read_no_further(setting
     answering = store_lines(buffer.ingest, lines(), keys=LineKeys(None, None), max_line=10**6)
     received = await anext(answering)
     before = 0
-    while sent != before:  # until it reads no more
+    while sent != before:  # until it stops reading
         before = sent
         await asyncio.sleep(0.2)
     assert sent <= 2 * _MOST_UNREAD
@@ -193,7 +193,7 @@ async def test_a_request_whose_answers_nobody_fetches_is_read_no_further(setting
 
 
 @pytest.mark.anyio
-async def test_bad_lines_whose_answers_nobody_fetches_are_neither_kept_nor_told_in_the_log(
+async def test_invalid_lines_whose_answers_are_not_read_are_neither_kept_nor_logged(
     settings: BufferSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     buffer = create_buffer(settings)

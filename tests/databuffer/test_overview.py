@@ -1,4 +1,4 @@
-"""What the buffer tells at a glance; that its counts are right whatever happens is the state machine's to see."""
+"""The overview of the buffer; the state machine checks that its counts are always right."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ async def test_the_inodes_of_the_volume_are_in_the_overview(buffer: Buffer, sett
     assert overview.free_inodes is None or 0 < overview.free_inodes <= system.f_files
 
 
-async def test_a_frozen_batch_tells_since_when_by_whom_and_who_works_on_it(open_buffer: OpenBuffer) -> None:
+async def test_the_overview_of_a_frozen_batch_has_its_time_its_holder_and_its_worker(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
     await buffer.ingest.append(segment_body(1))
     opened = (await buffer.queries.overview()).since
@@ -86,7 +86,7 @@ async def test_the_newest_events_are_in_the_overview_and_the_segments_refused_si
     assert len((await buffer.queries.overview()).events) == 30
 
 
-async def test_a_claim_is_not_told_any_more_when_it_has_ended(buffer: Buffer) -> None:
+async def test_an_expired_claim_is_not_in_the_overview(buffer: Buffer) -> None:
     await buffer.ingest.append(segment_body(1))
     batch = (await buffer.batches.freeze(ALICE)).batch
     await buffer.batches.claim(batch, ClaimOrder("node-1"))
@@ -97,7 +97,7 @@ async def test_a_claim_is_not_told_any_more_when_it_has_ended(buffer: Buffer) ->
     assert (await buffer.queries.overview()).claim is None
 
 
-async def test_a_segment_whose_end_no_number_can_tell_has_its_place_after_a_restart_too(
+async def test_a_segment_whose_end_is_no_finite_number_is_kept_over_a_restart(
     open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
     await (await open_buffer()).close()
@@ -125,7 +125,7 @@ async def test_seqs_go_on_over_batches_and_restarts(open_buffer: OpenBuffer) -> 
     assert told.batch != first.batch
 
 
-async def test_the_next_batchs_channels_are_told_with_those_of_the_batch_in_hand(settings: BufferSettings) -> None:
+async def test_the_overview_has_the_channels_of_the_current_and_the_next_batch(settings: BufferSettings) -> None:
     buffer = create_buffer(settings.model_copy(update={"ON_FROZEN": OnFrozen.ROTATE}))
     await buffer.open()
     await buffer.ingest.append(segment_body(1, t0=10.0))
@@ -139,7 +139,7 @@ async def test_the_next_batchs_channels_are_told_with_those_of_the_batch_in_hand
     assert (channel.segments, channel.start, channel.latest) == (2, 0.0, later.name)
 
 
-async def test_what_the_volume_refused_last_is_told(buffer: Buffer) -> None:
+async def test_the_overview_has_the_last_error_of_the_volume(buffer: Buffer) -> None:
     with FaultyVolume() as faults:
         faults.arm(Fault(call=0, number=28, times=1000))
         with pytest.raises(VolumeFull):
@@ -171,7 +171,7 @@ async def test_a_volume_that_went_away_leaves_an_overview(buffer: Buffer, settin
     assert (await buffer.queries.overview()).ready
 
 
-async def test_of_very_many_channels_those_that_got_a_segment_last_are_told(buffer: Buffer) -> None:
+async def test_of_very_many_channels_the_overview_has_those_that_received_a_segment_last(buffer: Buffer) -> None:
     for number in range(503):
         body = f'{{"h":[1.0],"t":[0,1],"meta":{{"channel":"H1:{number:03}"}}}}'
         await buffer.ingest.wait_for_capacity()
@@ -193,7 +193,7 @@ def test_a_tally_counts_channel_by_channel() -> None:
     assert both.keys() == {"H1:A", "L1:A", None}
 
 
-def test_segments_of_absurd_length_leave_an_overview_that_json_can_tell() -> None:
+def test_segments_of_extreme_length_leave_an_overview_that_json_can_hold() -> None:
     absurd = row("a", None, 1e308)._replace(dt=1e308, n=2)
     (told,) = counted(counted({}, [absurd]), [absurd, absurd]).values()
     assert msgspec.json.decode(msgspec.json.encode(told), type=ChannelOverview) == told

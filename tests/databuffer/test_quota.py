@@ -1,4 +1,4 @@
-"""A group's quota of the day: exact at its edge, across restarts, and for those who try again."""
+"""A group's daily quota: exact at its limit, across restarts, and for retries."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +25,7 @@ NOON = 1_800_000_000 // DAY_SECONDS * DAY_SECONDS + DAY_SECONDS // 2
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.seconds = NOON
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def settings(settings: BufferSettings) -> BufferSettings:
-    """Give every group room for three segments a day."""
+    """Set a quota of three segments per day for every group."""
     return settings.model_copy(update={"GROUP_QUOTA": 3 * SIZE})
 
 
@@ -92,7 +92,7 @@ async def test_a_smaller_segment_still_fits_where_a_larger_one_does_not(buffer: 
 
 
 @pytest.mark.usefixtures("clock")
-async def test_who_tries_again_is_counted_once(buffer: Buffer) -> None:
+async def test_a_retry_is_counted_once(buffer: Buffer) -> None:
     first = await buffer.ingest.append(body(1), "key", "detchar")
     for _ in range(5):
         assert (await buffer.ingest.append(body(1), "key", "detchar")).receipt == first.receipt
@@ -105,7 +105,7 @@ async def test_who_tries_again_is_counted_once(buffer: Buffer) -> None:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("clean", [True, False])
-async def test_what_is_used_is_known_after_a_stop_and_after_a_crash(
+async def test_the_use_of_a_quota_is_known_after_a_stop_and_after_a_crash(
     settings: BufferSettings, open_buffer: OpenBuffer, *, clean: bool
 ) -> None:
     buffer = create_buffer(settings)
@@ -125,7 +125,9 @@ async def test_what_is_used_is_known_after_a_stop_and_after_a_crash(
 
 
 @pytest.mark.usefixtures("clock")
-async def test_a_lost_catalog_begins_the_day_anew(settings: BufferSettings, open_buffer: OpenBuffer) -> None:
+async def test_after_a_lost_catalog_the_daily_use_starts_at_zero(
+    settings: BufferSettings, open_buffer: OpenBuffer
+) -> None:
     buffer = create_buffer(settings)
     await buffer.open()
     await fill(buffer, "detchar")
@@ -138,7 +140,7 @@ async def test_a_lost_catalog_begins_the_day_anew(settings: BufferSettings, open
 
 
 @pytest.mark.usefixtures("clock")
-async def test_what_the_volume_did_not_take_is_not_counted(settings: BufferSettings) -> None:
+async def test_segments_that_the_volume_rejects_are_not_counted(settings: BufferSettings) -> None:
     with FaultyVolume() as faults:
         buffer = create_buffer(settings)
         await buffer.open()

@@ -61,7 +61,9 @@ def test_an_order_to_archive_that_cannot_be_understood_archives_nothing(client: 
 
 
 @pytest.mark.parametrize("what", BAD_BODIES)
-def test_a_bad_segment_is_told_what_is_wrong_and_is_neither_stored_nor_counted(client: TestClient, what: str) -> None:
+def test_an_invalid_segment_is_refused_with_the_reason_and_neither_stored_nor_counted(
+    client: TestClient, what: str
+) -> None:
     body, status, field = BAD_BODIES[what]
     answer = client.post("/sendF", content=body[:9000], headers=JSON)
     assert answer.status_code == status or len(body) > 9000

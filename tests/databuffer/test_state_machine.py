@@ -1,4 +1,4 @@
-"""Whatever comes, in whatever order, and whatever fails meanwhile: the buffer holds what its model holds."""
+"""For any orders, in any sequence and with any failures: the buffer holds what its model holds."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -19,7 +19,7 @@ _bounded = settings(
     max_examples=10,
     stateful_step_count=25,
     derandomize=True,
-    phases=[Phase.generate],  # a history of twenty steps can be read as it is; to shorten one takes minutes
+    phases=[Phase.generate],  # a history of twenty steps is readable as it is; shortening one takes minutes
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -27,5 +27,5 @@ TestWhatABufferHoldsThatRejectsWhileFrozen = RejectingMachine.TestCase
 TestWhatABufferHoldsThatRotatesWhileFrozen = RotatingMachine.TestCase
 for _case in (TestWhatABufferHoldsThatRejectsWhileFrozen, TestWhatABufferHoldsThatRotatesWhileFrozen):
     _case.settings = _bounded
-    pytest.mark.timeout(300)(_case)  # a busy machine takes a while for some hundred steps
-del _case  # pytest would collect it once more
+    pytest.mark.timeout(300)(_case)  # some hundred steps take a while on a busy machine
+del _case  # pytest would collect it again

@@ -1,4 +1,4 @@
-"""Archived batches are looked over in the background, while segments come."""
+"""Archived batches are verified in the background, while segments are stored."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ OpenBuffer = Callable[[], Awaitable[Buffer]]
 
 
 async def archive(buffer: Buffer, count: int = 4) -> tuple[str, Path]:
-    """Archive a batch; gives its id and folder."""
+    """Archive a batch; return its id and folder."""
     for number in range(count):
         stored = buffer.ingest.submit(segment_body(number))
     await stored.answered
@@ -55,7 +55,7 @@ async def test_a_batch_that_is_as_it_was_sealed_is_intact_and_that_is_kept(open_
     assert (await open_buffer()).batches.verification(batch) == found
 
 
-async def test_what_was_found_is_a_line_in_the_log_and_counted(
+async def test_the_result_of_a_verification_is_logged_and_counted(
     buffer: Buffer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -76,7 +76,7 @@ async def test_what_was_found_is_a_line_in_the_log_and_counted(
     ]
 
 
-async def test_of_a_damaged_batch_the_files_concerned_are_told(buffer: Buffer) -> None:
+async def test_the_differing_files_of_a_damaged_batch_are_listed(buffer: Buffer) -> None:
     batch, folder = await archive(buffer)
     first, second, third, _ = sorted(folder.glob("gwb*.json"))
     as_it_was = first.read_bytes()
@@ -92,7 +92,7 @@ async def test_of_a_damaged_batch_the_files_concerned_are_told(buffer: Buffer) -
     assert (await verified(buffer, batch)).problems[1].startswith(third.name)
 
 
-async def test_of_very_many_problems_the_first_are_told(buffer: Buffer) -> None:
+async def test_of_very_many_differences_the_first_are_listed(buffer: Buffer) -> None:
     batch, folder = await archive(buffer, 25)
     for path in folder.glob("gwb*.json"):
         path.unlink()
@@ -129,12 +129,12 @@ async def test_only_an_archived_batch_is_verified(buffer: Buffer) -> None:
         await buffer.batches.verify("nothing")
 
 
-async def test_progress_is_told_and_a_stop_does_not_wait_for_the_end(open_buffer: OpenBuffer) -> None:
+async def test_progress_is_reported_and_a_stop_does_not_wait_for_the_end(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
     batch, folder = await archive(buffer)
     slow = sorted(folder.glob("gwb*.json"))[1]
     slow.unlink()
-    os.mkfifo(slow)  # reading it takes until somebody writes
+    os.mkfifo(slow)  # reading it blocks until the test writes
     begun = await buffer.batches.verify(batch)
     while (found := buffer.batches.verification(batch)) and found.checked < 2:  # noqa: ASYNC110 (the same)
         await asyncio.sleep(0.01)
@@ -150,7 +150,7 @@ async def test_progress_is_told_and_a_stop_does_not_wait_for_the_end(open_buffer
     assert (await open_buffer()).batches.verification(batch) is None
 
 
-async def test_a_lost_catalog_takes_along_what_was_found(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
+async def test_a_lost_catalog_loses_verifications(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
     buffer = await open_buffer()
     batch, _ = await archive(buffer)
     await verified(buffer, batch)

@@ -61,7 +61,9 @@ def test_the_lower_tiers_routes_are_named() -> None:
 @pytest.mark.parametrize(
     ("service", "settings"), [("buffer", BufferSettings), ("dslogic", LogicSettings), ("gateway", GatewaySettings)]
 )
-def test_every_setting_is_told_with_its_default_and_meaning(service: str, settings: type[ServiceSettings]) -> None:
+def test_every_setting_is_documented_with_its_default_and_meaning(
+    service: str, settings: type[ServiceSettings]
+) -> None:
     told = {row[1]: (row[2].strip("`"), row[3]) for row in table_rows(f"{service} |", SETTINGS)}
     assert told.keys() == settings.model_fields.keys()
     for name, field in settings.model_fields.items():

@@ -16,7 +16,7 @@ def section(title: str) -> str:
 
 
 def told_scopes() -> dict[str, set[tuple[str, str]]]:
-    """Read the table: `GET /stats, /dumpbuf; POST /session` for each scope."""
+    """Return the routes of each scope from the table: `GET /stats, /dumpbuf; POST /session`."""
     told: dict[str, set[tuple[str, str]]] = {}
     for line in section("Scopes").partition("###")[0].splitlines():
         if (row := re.fullmatch(r"\| `?(\w+)`? \| (.*) \|", line)) and row[1] != "scope":
@@ -39,7 +39,7 @@ def test_each_route_needs_the_scope_that_the_table_says() -> None:
     assert scope_needed("OPTIONS", "/anything") is None
 
 
-def test_the_table_and_the_tests_of_the_gate_tell_of_the_same_routes() -> None:
+def test_the_table_and_the_access_tests_have_the_same_routes() -> None:
     table = {
         f"{method} {path}": scope.replace("none", "open") for scope, of in told_scopes().items() for method, path in of
     }
@@ -47,18 +47,18 @@ def test_the_table_and_the_tests_of_the_gate_tell_of_the_same_routes() -> None:
     assert table == {route: scope for route, scope in NEEDED.items() if not route.startswith("OPTIONS")}
 
 
-def test_what_is_in_no_line_needs_admin_and_admin_has_all() -> None:
+def test_routes_that_are_not_listed_need_admin_and_admin_has_all_scopes() -> None:
     assert scope_needed("POST", "/anything") == scope_needed("GET", "/anything") == Scope.ADMIN
     assert implied(frozenset({Scope.ADMIN})) == EVERYTHING
     for scope in set(Scope) - {Scope.ADMIN}:
         assert implied(frozenset({scope})) == {scope}
 
 
-def test_what_a_stolen_credential_can_do_is_told_for_every_scope() -> None:
+def test_the_power_of_a_stolen_credential_is_documented_for_every_scope() -> None:
     stolen = section("Scopes").partition("### What a stolen credential can do")[2]
     assert set(re.findall(r"^\| `(\w+)` \|", stolen, re.MULTILINE)) == set(Scope)
 
 
-def test_every_hop_and_what_is_left_out_are_told() -> None:
+def test_the_policy_has_its_sections() -> None:
     titles = set(re.findall(r"^## (.*)$", TEXT, re.MULTILINE))
     assert {"Reporting", "Who is trusted at which hop", "Between the tiers", "Limits", "Out of scope"} <= titles

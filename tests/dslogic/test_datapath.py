@@ -1,4 +1,4 @@
-"""The way of the data under the real gunicorn, over real sockets."""
+"""The data path under the real gunicorn, over real sockets."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def test_a_segment_that_is_too_large_is_refused_and_the_next_one_is_not(client: 
     assert client.post("/stream", content=segment_body(1), headers=JSON).status_code == 201
 
 
-def test_a_wrong_media_type_is_refused_by_the_buffer_and_told_unchanged(client: httpx2.Client) -> None:
+def test_the_buffers_refusal_of_a_media_type_is_returned_unchanged(client: httpx2.Client) -> None:
     answer = client.post("/stream", content=segment_body(1), headers={"Content-Type": "text/plain"})
     assert (answer.status_code, answer.headers["content-type"]) == (415, "application/problem+json")
 
@@ -74,7 +74,7 @@ def test_only_post_and_options_are_for_the_way_of_the_data(client: httpx2.Client
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
-def test_what_a_client_that_went_away_did_not_finish_is_not_stored(
+def test_an_incomplete_segment_of_a_disconnected_client_is_not_stored(
     trio: Trio, client: httpx2.Client, framing: str, media_type: str
 ) -> None:
     place = urlsplit(trio.url)

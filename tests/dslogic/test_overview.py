@@ -1,4 +1,4 @@
-"""The overview at dslogic: the buffer's, with MAX_SIZE, asked for once however many ask."""
+"""The overview at dslogic: the buffer's, with MAX_SIZE, requested once for any number of callers."""
 
 import asyncio
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_many_pages_that_ask_at_once_cost_one_question(trio: Trio, monkeypatch: 
     assert 1 <= len(asked) < 10
 
 
-def test_a_buffer_that_is_away_is_told_as_such_and_asked_again_later() -> None:
+def test_an_unreachable_buffer_is_reported_and_asked_again_later() -> None:
     with client_of(f"http://127.0.0.1:{free_ports().buffer}") as client:
         for _ in range(2):
             answer = client.get("/overview")

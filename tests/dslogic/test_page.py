@@ -1,4 +1,4 @@
-"""The shell and its files, without a buffer: neither needs one."""
+"""The page and its files without a buffer: they need none."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def test_the_shell_lets_nothing_in_from_elsewhere_and_nothing_inline(client: Tes
     assert not re.search(r"<style|style=|<script(?! type=\"module\" src=)|\son\w+=|https?://", page.text)
 
 
-def test_the_shell_asks_the_routes_of_the_door_it_came_through(client: TestClient) -> None:
+def test_the_shell_asks_the_routes_of_the_gateway_it_came_through(client: TestClient) -> None:
     def routes(path: str) -> dict[str, str]:
         told: dict[str, str] = json.loads(unescape(re.findall('data-routes="([^"]+)"', client.get(path).text)[0]))
         return told
@@ -62,14 +62,14 @@ def test_a_file_is_kept_for_good_under_an_address_that_changes_with_it(client: T
         assert answer.content == plain.content
 
 
-def test_a_page_of_another_version_gets_todays_files_which_nobody_keeps(client: TestClient) -> None:
+def test_a_page_of_another_version_gets_current_files_that_are_not_cached(client: TestClient) -> None:
     answer = client.get("/static/0123456789abcdef/page.js")
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
     assert client.get("/static/0123456789abcdef/nothing.js").status_code == 404
 
 
-def test_the_library_comes_without_the_map_that_nobody_draws() -> None:
+def test_the_plotting_library_is_served_without_maps() -> None:
     library = Assets().find("plotly.min.js")
     assert library is not None
     assert b".exports=''" in library.content

@@ -132,7 +132,7 @@ def test_a_bad_order_to_freeze_is_refused(client: TestClient, body: bytes) -> No
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_buffer_that_is_down_is_told_as_unreachable(make_client: MakeClient) -> None:
+def test_a_buffer_that_is_down_is_reported_as_unreachable(make_client: MakeClient) -> None:
     with make_client(DB_BURL=f"http://127.0.0.1:{free_ports().buffer}") as client:
         for answer in (
             client.post("/stream", content=segment_body(1), headers=JSON),
@@ -147,7 +147,7 @@ def test_a_buffer_that_is_down_is_told_as_unreachable(make_client: MakeClient) -
         assert client.get("/").status_code == 200
 
 
-def test_a_buffer_that_does_not_answer_is_told_as_silent() -> None:
+def test_a_buffer_that_does_not_answer_is_reported_as_a_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         settings = LogicSettings.model_validate({"DB_BURL": f"http://127.0.0.1:{deaf.getsockname()[1]}"})
         app = create_app(settings=settings, buffer=BufferClient(settings, answer_seconds=0.2))
@@ -159,14 +159,14 @@ def test_a_buffer_that_does_not_answer_is_told_as_silent() -> None:
             assert client.post("/flushbuf").status_code == 504
 
 
-def test_something_else_at_the_buffers_address_is_told_as_unexpected(make_client: MakeClient) -> None:
+def test_another_server_at_the_buffers_address_is_reported_as_an_invalid_answer(make_client: MakeClient) -> None:
     with make_client(ENDP_STAT="dumpF") as client:
         answer = client.get("/readyz")
     assert answer.status_code == 502
     assert answer.json()["code"] == "upstream-invalid"
 
 
-def test_it_stays_ready_while_the_buffer_can_say_what_is_wrong_with_its_volume(client: TestClient, trio: Trio) -> None:
+def test_it_stays_ready_while_the_buffer_reports_errors_of_its_volume(client: TestClient, trio: Trio) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
     data = Path(trio.home / "datavar" / "data")
     data.rename(data.with_name("moved"))
@@ -189,7 +189,7 @@ def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None
     assert "POST" in answer.headers["Allow"]
 
 
-def test_what_lies_below_a_relayed_route_is_relayed_without_being_known_here(client: TestClient) -> None:
+def test_paths_below_a_relayed_route_are_relayed(client: TestClient) -> None:
     answer = client.get("/batches/b1/a-route-of-tomorrow?x=1")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
     assert client.post("/batches/b1/claim", json={"worker": "w"}).json()["code"] == "not-found"
@@ -207,7 +207,7 @@ def test_what_lies_below_a_relayed_route_is_relayed_without_being_known_here(cli
     assert line["name"] == client.get("/dumpf").json()["nmlist"][-1]
 
 
-def test_an_error_without_a_problem_is_no_answer_of_the_buffers() -> None:
+def test_an_error_without_a_problem_document_is_an_invalid_answer_of_the_buffer() -> None:
     def is_somebody_else(talk: Talk) -> None:
         while True:
             talk.request()

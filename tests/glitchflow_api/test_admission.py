@@ -1,4 +1,4 @@
-"""Who may come in: every route of the gateway with every credential there may be."""
+"""Access control: every route of the gateway with every kind of credential."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 
 @pytest.fixture(scope="module")
 def keys(ring: Keyring) -> Mapping[str, str]:
-    """A key for each scope, and some that open nothing, or nothing any more."""
+    """A key for each scope, and some that are not valid, or no longer valid."""
     made = {scope.value: ring.make("alice", scope, group="detchar") for scope in Scope}
     past = datetime.now(UTC) - timedelta(seconds=1)
     revoked, expired = (ring.make("alice", Scope.ADMIN) for _ in range(2))
@@ -49,7 +49,7 @@ def keys(ring: Keyring) -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def app(ring: Keyring, keys: Mapping[str, str]) -> FastAPI:
     assert keys
-    # Nobody listens below: what passes the admission is told so with 502, and changes nothing.
+    # There is no lower tier: an admitted request is answered with 502, and changes nothing.
     below = f"http://127.0.0.1:{free_ports().logic}"
     return create_app(GatewaySettings.model_validate({"DS_BURL": below, **ring.settings}))
 
@@ -61,7 +61,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 
 def served(app: FastAPI) -> set[str]:
-    """Give every route the application has, also those of included routers and those that are not documented."""
+    """Return every route of the application, including those of included routers and undocumented ones."""
     routes: list[BaseRoute] = []
     for route in app.routes:
         routes += getattr(route, "original_router", app).routes if not isinstance(route, Route) else [route]
@@ -79,7 +79,7 @@ def bearer(key: str) -> Headers:
 
 def ask(client: TestClient, route: str, headers: Headers) -> tuple[int, dict[str, object]]:
     method, path = route.split()
-    if path == "/events":  # its answer has no end: here the admission has something else behind it
+    if path == "/events":  # its answer has no end: here another application is behind the admission
         app = client.app
         assert isinstance(app, FastAPI)
         client = TestClient(Edge(Response(status_code=418), handlers={}, admit=app.state.admission.admit))
@@ -93,7 +93,7 @@ def test_every_route_of_the_gateway_is_in_the_table(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("route", NEEDED)
-def test_a_route_is_open_to_those_who_have_its_scope_and_to_nobody_else(
+def test_a_route_is_open_to_callers_with_its_scope_and_to_no_others(
     client: TestClient, keys: Mapping[str, str], route: str
 ) -> None:
     needed = NEEDED[route]
@@ -138,11 +138,11 @@ def test_the_scheme_may_be_written_in_any_way(client: TestClient, keys: Mapping[
 
 
 @pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "", "{}", "Digest {}"])
-def test_another_scheme_is_no_credential(client: TestClient, keys: Mapping[str, str], header: str) -> None:
+def test_another_scheme_is_not_a_credential(client: TestClient, keys: Mapping[str, str], header: str) -> None:
     assert client.get("/stats", headers={"Authorization": header.format(keys["read"])}).status_code == 401
 
 
-def test_whoami_tells_who_has_the_key_and_never_refuses(client: TestClient, keys: Mapping[str, str]) -> None:
+def test_whoami_names_the_user_of_the_key_and_never_refuses(client: TestClient, keys: Mapping[str, str]) -> None:
     whoami = {name: client.get("/whoami", headers=bearer(key)) for name, key in keys.items()}
     assert {answer.status_code for answer in whoami.values()} == {200}
     assert whoami["train"].json() == {"auth": "keys", "name": "alice", "group": "detchar", "scopes": ["train"]}
@@ -158,18 +158,18 @@ def test_with_auth_off_anybody_may_do_everything(keys: Mapping[str, str]) -> Non
             told = client.get("/whoami", headers=headers).json()
             assert told == {"auth": "off", "name": None, "group": None, "scopes": list(Scope)}
             assert client.get("/stats", headers=headers).status_code == 502
-        order = json.dumps({"user": "whoever", "token": "t"})
+        order = json.dumps({"user": "somebody", "token": "t"})
         assert client.post("/train", content=order).status_code == 502
         assert client.post("/cleanbuf", json={"msg": ""}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
-# ---- in whose name
+# ---- orders for other users
 
 
 @pytest.mark.parametrize("route", ["/train", "/thaw"])
 def test_a_caller_gives_orders_in_their_own_name_only(client: TestClient, keys: Mapping[str, str], route: str) -> None:
     own = client.post(route, json={"user": "alice", "token": "t"}, headers=bearer(keys["train"]))
-    assert own.status_code == 502  # it went on, to nobody
+    assert own.status_code == 502  # it was admitted, but there is no lower tier
     other = client.post(route, json={"user": "bob", "token": "t"}, headers=bearer(keys["train"]))
     assert (other.status_code, other.json()["code"], other.json()["field"]) == (403, "not-caller", "user")
     for body, status in ((b"", 400), (b"[]", 422), (b'{"token":"t"}', 422), (b'{"user":null,"token":"t"}', 422)):
@@ -193,7 +193,7 @@ def test_a_browser_keeps_the_key_in_a_cookie_that_no_script_reads(app: FastAPI, 
         }
         assert browser.get("/whoami").json()["scopes"] == ["read"]
         assert browser.get("/stats").status_code == 502
-        # What a program says counts more than what the browser adds by itself.
+        # The header that a program sets takes precedence over the cookie that the browser adds.
         assert browser.get("/whoami", headers=bearer(keys["clean"])).json()["scopes"] == ["clean"]
         assert browser.get("/whoami", headers=bearer(keys["wrong"])).json()["scopes"] == []
         assert browser.get("/whoami", headers={"Authorization": "Basic YTpi"}).json()["scopes"] == ["read"]
@@ -220,7 +220,7 @@ def test_a_key_that_is_not_valid_begins_no_session(client: TestClient, keys: Map
 
 
 @pytest.mark.parametrize("key", ["a; Domain=evil.org", "a\r\nSet-Cookie: b=c", "", "a b", "é"])
-def test_what_is_no_credential_gets_into_no_cookie_even_with_auth_off(key: str) -> None:
+def test_an_invalid_credential_is_not_stored_in_a_cookie_even_with_auth_off(key: str) -> None:
     with TestClient(create_app(GatewaySettings())) as client:
         answer = client.post("/session", json={"key": key})
     assert answer.status_code == 401
@@ -236,7 +236,7 @@ def test_a_strange_cookie_beside_it_hides_nothing(client: TestClient, keys: Mapp
 
 
 @pytest.mark.parametrize("route", [route for route in NEEDED if not route.startswith(("GET", "OPTIONS"))])
-def test_another_sites_page_gives_no_orders_whatever_key_the_browser_adds(
+def test_an_order_of_another_sites_page_is_refused_even_with_a_key(
     client: TestClient, keys: Mapping[str, str], route: str
 ) -> None:
     for headers in ({b"Sec-Fetch-Site": b"cross-site"}, {b"Origin": b"https://evil.example.org"}):
@@ -244,10 +244,10 @@ def test_another_sites_page_gives_no_orders_whatever_key_the_browser_adds(
         assert (status, problem["code"]) == (403, "cross-site")
 
 
-# ---- what is told
+# ---- the log
 
 
-def test_an_order_is_told_in_the_log_with_who_gave_it_and_without_the_key(
+def test_an_order_is_logged_with_its_caller_and_without_the_key(
     client: TestClient, keys: Mapping[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "glitchflow_api.admission"):
@@ -265,7 +265,7 @@ def test_an_order_is_told_in_the_log_with_who_gave_it_and_without_the_key(
     assert "gf_" not in caplog.text
 
 
-# ---- while it runs
+# ---- changes at run time
 
 
 def test_a_new_key_is_known_and_a_revoked_one_refused_while_the_gateway_runs(tmp_path: Path) -> None:

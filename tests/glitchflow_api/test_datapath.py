@@ -1,4 +1,4 @@
-"""Many segments under way at a time: as many as MAX_STREAMS; another one waits, or is refused."""
+"""Concurrent requests of many segments: at most MAX_STREAMS; another one waits, or is refused."""
 
 import asyncio
 from contextlib import suppress
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 class HeldRelay(Relay):
-    """Begins to answer, and goes on when it is told to."""
+    """Begins to answer, and continues when the test says so."""
 
     def __init__(self) -> None:
         super().__init__(Upstream("http://127.0.0.1:9", "dslogic"), max_body=100)

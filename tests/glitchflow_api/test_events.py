@@ -1,4 +1,4 @@
-"""What happens in the datastore, told to who listens, by a real gateway over real connections."""
+"""Events about changes of the datastore, sent by a real gateway over real connections."""
 
 import asyncio
 import itertools
@@ -46,12 +46,12 @@ def store(trio: Trio, count: int) -> None:
 
 
 def newest(trio: Trio, count: int) -> int:
-    """The seq of the last of `count` segments, once its event was received."""
+    """Return the seq of the last of `count` segments after its event was received."""
     with EventStream(trio.url) as events:
         return int(events.until("overview", n_itm=count).data["seq"])
 
 
-def test_who_comes_hears_at_once_how_things_are_and_then_what_happens(trio: Trio) -> None:
+def test_a_new_listener_receives_the_overview_at_once_and_then_the_events(trio: Trio) -> None:
     with EventStream(trio.url) as events:
         assert events.status == 200
         assert events.headers["Content-Type"].startswith(EVENT_STREAM)
@@ -81,7 +81,7 @@ def test_who_comes_hears_at_once_how_things_are_and_then_what_happens(trio: Trio
         assert emptied.id == received[-1]["seq"]
 
 
-def test_who_comes_again_hears_of_the_segments_since(trio: Trio) -> None:
+def test_a_listener_that_reconnects_receives_the_segments_since(trio: Trio) -> None:
     store(trio, 1)
     last = newest(trio, 1)
     store(trio, 2)
@@ -89,7 +89,7 @@ def test_who_comes_again_hears_of_the_segments_since(trio: Trio) -> None:
         assert [segment["seq"] for segment in events.next("segments").data["items"]] == [last + 1, last + 2]
 
 
-def test_who_was_away_for_long_hears_of_the_last_segments_and_that_there_are_more(trio: Trio) -> None:
+def test_a_listener_far_behind_receives_the_last_segments_and_that_there_are_more(trio: Trio) -> None:
     store(trio, 230)
     last = newest(trio, 230)
     with EventStream(trio.url, last - 230) as events:
@@ -99,7 +99,7 @@ def test_who_was_away_for_long_hears_of_the_last_segments_and_that_there_are_mor
         assert news.id == last
 
 
-def test_who_knows_of_segments_that_are_not_there_hears_of_those_to_come(trio: Trio) -> None:
+def test_a_listener_with_a_seq_beyond_the_newest_receives_later_segments(trio: Trio) -> None:
     store(trio, 1)
     last = newest(trio, 1)
     with EventStream(trio.url, 10**9) as events:
@@ -108,7 +108,7 @@ def test_who_knows_of_segments_that_are_not_there_hears_of_those_to_come(trio: T
         assert events.next("segments").data["items"][0]["seq"] == last + 1
 
 
-def test_more_than_may_listen_are_told_to_come_again(trio: Trio) -> None:
+def test_listeners_beyond_the_limit_are_refused_with_a_retry_time(trio: Trio) -> None:
     streams = [EventStream(trio.url) for _ in range(4)]
     try:
         for stream in streams:
@@ -137,7 +137,7 @@ def test_a_last_event_id_of_another_server_means_from_now_on(trio: Trio, last: s
         assert len(events.next("segments").data["items"]) == 1
 
 
-def test_a_tier_that_is_away_is_told_once_and_its_return_too(trio: Trio) -> None:
+def test_an_outage_of_a_tier_is_sent_as_one_event_and_its_end_as_another(trio: Trio) -> None:
     store(trio, 7)
     with EventStream(trio.url) as events:
         before = events.until("overview", n_itm=7).data  # no other test stores so many
@@ -153,7 +153,7 @@ def test_a_tier_that_is_away_is_told_once_and_its_return_too(trio: Trio) -> None
         assert (after.data["batch"], after.data["seq"]) == (before["batch"], before["seq"])
 
 
-def test_who_listens_does_not_keep_the_gateway_from_stopping(trio: Trio) -> None:
+def test_listeners_do_not_keep_the_gateway_from_stopping(trio: Trio) -> None:
     listening = []
     for _ in range(3):
         stream = EventStream(trio.url)
@@ -170,7 +170,7 @@ def test_who_listens_does_not_keep_the_gateway_from_stopping(trio: Trio) -> None
 
 
 @pytest.mark.anyio
-async def test_however_many_listen_dslogic_is_asked_by_one_and_only_while_somebody_does(
+async def test_dslogic_is_polled_once_for_all_listeners_and_only_while_there_are_any(
     trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
@@ -198,16 +198,16 @@ async def test_however_many_listen_dslogic_is_asked_by_one_and_only_while_somebo
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_is_asked_for_during_a_stop_ends_at_once() -> None:
+async def test_a_stream_requested_during_a_stop_ends_at_once() -> None:
     client = LogicClient(GatewaySettings.model_validate({}))
     hub = Hub(client, interval=1, most=1)
     hub.close()
-    assert await hub.join(None).hear() is None
+    assert await hub.join(None).next_event() is None
     client.upstream.close()
 
 
 @pytest.mark.anyio
-async def test_who_does_not_take_what_is_told_is_dropped() -> None:
+async def test_a_listener_that_does_not_read_is_dropped() -> None:
     listener = Listener(7)
     for _ in range(16):
         listener.send_event(b"event: overview\ndata: {}\n\n")

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Command:
-    """The command on one key file; `out` and `err` are what it said last."""
+    """The command with one key file; `out` and `err` are its last output."""
 
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self._path, self._capsys = path, capsys
@@ -72,7 +72,7 @@ def test_no_two_keys_are_alike(keys: Command, path: Path) -> None:
     assert len(made) == len(parse_keys(path.read_bytes())) == 20
 
 
-def test_a_list_tells_who_may_do_what_and_until_when(keys: Command) -> None:
+def test_the_list_has_users_scopes_and_expiry(keys: Command) -> None:
     keys("create", "alice", "--scopes", "admin", "--expires", "90d")
     keys("create", "stream-h1", "--scopes", "stream", "--group", "daq")
     keys("create", "bob", "--scopes", "read")
@@ -87,7 +87,7 @@ def test_a_list_tells_who_may_do_what_and_until_when(keys: Command) -> None:
     assert [each["valid"] for each in json.loads(keys.out)] == [True, True, False]
 
 
-def test_a_key_ends_by_its_id_and_all_of_somebody_by_their_name(keys: Command, path: Path) -> None:
+def test_a_key_is_revoked_by_its_id_and_all_keys_of_a_user_by_their_name(keys: Command, path: Path) -> None:
     for name in ("alice", "alice", "alice", "bob"):
         keys("create", name, "--scopes", "read")
     first, *_ = parse_keys(path.read_bytes())
@@ -106,7 +106,7 @@ def test_a_key_ends_by_its_id_and_all_of_somebody_by_their_name(keys: Command, p
     assert path.read_text() == before
 
 
-def test_a_scope_or_time_that_is_none_is_told_with_what_there_is(keys: Command) -> None:
+def test_an_invalid_scope_or_time_is_refused_with_the_valid_ones(keys: Command) -> None:
     keys("create", "alice", "--scopes", "fly")
     assert "'fly'" in keys.err
     assert "read, stream, train, clean, admin" in keys.err
@@ -157,7 +157,7 @@ def test_a_name_that_cannot_stand_in_a_header_is_refused(keys: Command, path: Pa
         '{"keys": [{"id":"0123456789ab","name":"a","scopes":["read"],"hash":"x","created":"2026-11-21T00:00:00Z"}]}',
     ],
 )
-def test_a_broken_file_is_told_and_left_as_it_is(keys: Command, path: Path, text: str) -> None:
+def test_a_broken_file_is_reported_and_not_changed(keys: Command, path: Path, text: str) -> None:
     path.write_text(text)
     for arguments in (["list"], ["revoke", "alice"], ["create", "alice", "--scopes", "read"]):
         assert keys(*arguments) == 1
@@ -173,7 +173,7 @@ def test_a_file_that_names_an_id_twice_is_broken(keys: Command, path: Path) -> N
         parse_keys(json.dumps({"keys": [record, record]}).encode())
 
 
-def test_a_folder_that_is_not_there_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Command(tmp_path / "nowhere" / "keys.json", capsys)("create", "alice", "--scopes", "read") == 1
 
 

@@ -1,4 +1,4 @@
-"""How many requests a caller may send: by name, by address, and what it is told."""
+"""The rate limit of callers, by name or by address, and the headers about it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +41,7 @@ def client(clock: Clock) -> Iterator[TestClient]:
         yield client
 
 
-def test_the_burst_is_answered_and_the_next_request_is_told_when_to_come_again(
-    client: TestClient, clock: Clock
-) -> None:
+def test_the_burst_is_answered_and_the_next_request_gets_a_retry_time(client: TestClient, clock: Clock) -> None:
     for left in (2, 1, 0):
         answer = client.get("/whoami")
         assert answer.status_code == 200
@@ -62,7 +60,7 @@ def test_the_burst_is_answered_and_the_next_request_is_told_when_to_come_again(
     assert [client.get("/whoami").status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
-def test_who_is_refused_does_not_wait_longer_for_asking_on(client: TestClient, clock: Clock) -> None:
+def test_further_requests_of_a_refused_caller_do_not_extend_the_wait(client: TestClient, clock: Clock) -> None:
     for _ in range(50):
         client.get("/whoami")
     clock.now += 0.5
@@ -109,7 +107,7 @@ def test_the_addresses_of_an_ipv6_home_are_one_caller(one: str, other: str, *, s
     assert (rate._client_network(one) == rate._client_network(other)) == same  # noqa: SLF001 (what an address amounts to)
 
 
-def test_callers_that_came_once_are_forgotten_and_those_who_are_refused_are_not() -> None:
+def test_callers_with_full_buckets_are_forgotten_and_refused_callers_are_not() -> None:
     buckets = Buckets(1, 2)
     for number in range(9_999):
         buckets.take(f"caller {number}", 0.0)

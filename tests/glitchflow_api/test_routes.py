@@ -77,7 +77,7 @@ def test_every_route_of_the_contract_answers_as_written(client: TestClient) -> N
     assert client.get("/stats").json() == {"n_itm": 0, "buff_size": 0}
 
 
-def test_the_type_of_a_problem_leads_to_what_is_written_about_it(client: TestClient) -> None:
+def test_the_type_of_a_problem_is_the_address_of_its_documentation(client: TestClient) -> None:
     problem = client.post("/streamdata", content=b"{", headers=JSON).json()
     page = client.get(problem["type"])
     assert page.status_code == 200
@@ -88,7 +88,7 @@ def test_the_type_of_a_problem_leads_to_what_is_written_about_it(client: TestCli
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not-found")
 
 
-def test_the_overview_tells_what_is_stored_and_how_much_a_batch_takes(client: TestClient) -> None:
+def test_the_overview_has_the_stored_data_and_the_size_of_a_batch(client: TestClient) -> None:
     fill(client)
     time.sleep(0.6)  # it may be half a second old
     told = client.get("/overview").json()
@@ -129,7 +129,7 @@ def test_an_archived_batch_is_verified_in_the_background(client: TestClient) -> 
     assert client.post("/batches/nothing/verify").status_code == 404
 
 
-def test_the_newest_lines_of_the_log_are_told(client: TestClient) -> None:
+def test_the_newest_lines_of_the_log_are_returned(client: TestClient) -> None:
     fill(client)
     names = client.get("/dumpbuf").json()["nmlist"]
     lines = client.get("/log?last=3").json()["lines"]
@@ -139,7 +139,7 @@ def test_the_newest_lines_of_the_log_are_told(client: TestClient) -> None:
     assert client.get("/log?last=0").json()["field"] == "query.last"
 
 
-def test_the_coverage_tells_what_stretches_of_time_are_stored(client: TestClient) -> None:
+def test_the_coverage_has_the_stored_time_spans(client: TestClient) -> None:
     for t0 in (10, 12, 20, 30):
         body = f'{{"h":[1.0,2.0],"t":[{t0},1],"meta":{{"channel":"H1:A"}}}}'
         assert client.post("/streamdata", content=body, headers=JSON).json()["resp"] == "CREATED"
@@ -176,7 +176,7 @@ def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("what", BAD_BODIES)
-def test_a_bad_segment_is_told_what_is_wrong_and_is_not_counted(client: TestClient, what: str) -> None:
+def test_an_invalid_segment_is_refused_with_the_reason_and_not_counted(client: TestClient, what: str) -> None:
     body, status, field = BAD_BODIES[what]
     answer = client.post("/streamdata", content=body, headers=JSON)
     assert answer.status_code == status
@@ -238,7 +238,7 @@ def test_a_body_that_is_too_large_is_refused(trio: Trio, path: str) -> None:
     assert answer.json()["code"] == "too-large"
 
 
-def test_dslogic_down_is_told_as_unreachable() -> None:
+def test_dslogic_down_is_reported_as_unreachable() -> None:
     with client_of(f"http://127.0.0.1:{free_ports().logic}") as client:
         for answer in (
             client.post("/streamdata", content=segment_body(1), headers=JSON),
@@ -251,7 +251,7 @@ def test_dslogic_down_is_told_as_unreachable() -> None:
         assert client.get("/healthz").json() == {"status": "ok"}
 
 
-def test_dslogic_that_does_not_answer_is_told_as_silent() -> None:
+def test_dslogic_that_does_not_answer_is_reported_as_a_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         settings = GatewaySettings.model_validate({"DS_BURL": f"http://127.0.0.1:{deaf.getsockname()[1]}"})
         with TestClient(create_app(settings, logic=LogicClient(settings, answer_seconds=0.2))) as client:
@@ -260,13 +260,13 @@ def test_dslogic_that_does_not_answer_is_told_as_silent() -> None:
     assert answer.json()["code"] == "upstream-timeout"
 
 
-def test_something_else_at_dslogics_address_is_told_as_unexpected(trio: Trio) -> None:
+def test_another_server_at_dslogics_address_is_reported_as_an_invalid_answer(trio: Trio) -> None:
     with client_of(trio.url, DS_STAT="/dumpf", DS_SEND="/freezeds") as client:
         assert client.get("/stats").json()["code"] == "upstream-invalid"
         assert client.get("/stats").status_code == 502
 
 
-def test_it_is_ready_while_every_tier_below_answers_and_passes_on_what_is_wrong_with_the_volume(
+def test_it_is_ready_while_every_lower_tier_answers_and_passes_on_errors_of_the_volume(
     client: TestClient, trio: Trio
 ) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
@@ -285,7 +285,7 @@ def test_it_is_ready_while_every_tier_below_answers_and_passes_on_what_is_wrong_
     assert client.post("/streamdata", content=segment_body(1), headers=JSON).json()["resp"] == "CREATED"
 
 
-def test_the_buffer_down_is_told_by_the_gateway_in_dslogics_words(trio: Trio) -> None:
+def test_the_gateway_returns_dslogics_problem_if_the_buffer_is_down(trio: Trio) -> None:
     with without(trio, "databuffer"), client_of(trio.url) as client:
         answer = client.post("/streamdata", content=segment_body(1), headers=JSON)
         assert answer.status_code == 502

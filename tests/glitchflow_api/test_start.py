@@ -1,4 +1,4 @@
-"""How the gateway begins, and in what words it says that it cannot, or that everybody may do everything."""
+"""The start of the gateway, and its messages about bad files and open access."""
 
 import json
 import os
@@ -63,17 +63,17 @@ def test_a_bad_setting_stops_it_with_one_line(
     assert told in line
 
 
-def test_a_jwks_file_that_is_not_there_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_missing_jwks_file_is_reported_at_the_start(tmp_path: Path) -> None:
     settings = GatewaySettings.model_validate({**JWT, "JWT_JWKS": str(tmp_path / "jwks.json")})
     with pytest.raises(FileBroken, match=r"jwks\.json cannot be read"):
         create_app(settings)
 
 
-def test_an_unknown_command_is_told() -> None:
+def test_an_unknown_command_is_reported() -> None:
     assert begin([*BY_ITSELF, "serve"]).returncode == 2
 
 
-def test_under_fastapis_own_command_it_says_what_is_not_enforced() -> None:
+def test_under_fastapis_own_command_it_logs_the_limits_that_are_not_enforced() -> None:
     begun = begin([sys.executable, "-c", "import glitchflow_api.main"])
     [line] = [line for line in begun.stderr.splitlines() if "HEADER_TIMEOUT" in line]
     assert "MAX_CONNECTIONS" in line

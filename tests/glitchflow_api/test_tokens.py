@@ -51,7 +51,7 @@ def issuer(key: rsa.RSAPrivateKey) -> Iterator[Issuer]:
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -80,12 +80,10 @@ async def refusal(known: Tokens, credential: str | None) -> str:
     return refused.value.detail
 
 
-# ---- what a token says
+# ---- claims
 
 
-async def test_a_good_token_tells_who_the_caller_is_and_what_they_may_do(
-    issuer: Issuer, key: rsa.RSAPrivateKey
-) -> None:
+async def test_a_valid_token_identifies_the_caller_and_their_scopes(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
     assert await tokens(issuer).identify(token(key)) == ALICE
 
 
@@ -103,7 +101,7 @@ async def test_a_good_token_tells_who_the_caller_is_and_what_they_may_do(
         (["storage.read:/", "compute.create openid", 5], {"read", "train"}),
     ],
 )
-async def test_scopes_mean_what_the_setting_says_and_nothing_more(
+async def test_scopes_are_mapped_only_by_the_setting(
     issuer: Issuer, key: rsa.RSAPrivateKey, scope: Any, allowed: set[str]
 ) -> None:
     assert (await tokens(issuer).identify(token(key, scope=scope))).scopes == allowed
@@ -117,7 +115,7 @@ async def test_scopes_may_stand_in_scp_too(issuer: Issuer, key: rsa.RSAPrivateKe
     }
 
 
-async def test_a_site_chooses_what_scopes_mean(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+async def test_a_site_configures_the_meaning_of_scopes(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
     known = tokens(issuer, JWT_SCOPES="read:/=read write:/=stream glitchflow.operator=admin")
     assert (await known.identify(token(key, scope="read:/ write:/ storage.read:/"))).scopes == {"read", "stream"}
     assert (await known.identify(token(key, scope="glitchflow.operator"))).scopes == EVERYTHING
@@ -188,7 +186,7 @@ async def test_a_damaged_key_of_the_issuer_does_not_disable_the_others(
     assert await tokens(issuer).identify(token(key)) == ALICE
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @pytest.mark.parametrize(
@@ -249,7 +247,7 @@ async def test_no_algorithm_at_all_is_refused(issuer: Issuer) -> None:
 
 
 async def test_the_public_key_does_not_pass_for_a_shared_secret(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
-    """The old confusion: sign with HMAC, and take what everybody knows, the public key, as the secret."""
+    """Sign with HMAC and use the public key, which everybody knows, as the secret."""
     public = key.public_key()
     spellings = [
         public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
@@ -296,7 +294,7 @@ async def test_a_key_that_is_too_short_is_not_trusted(issuer: Issuer) -> None:
     ],
     ids=lambda credential: repr(credential)[:12],
 )
-async def test_what_is_no_token_is_refused(issuer: Issuer, credential: str | None) -> None:
+async def test_an_invalid_token_is_refused(issuer: Issuer, credential: str | None) -> None:
     assert await refusal(tokens(issuer), credential)
 
 
@@ -308,7 +306,7 @@ async def test_a_token_that_names_no_key_means_the_only_one(
     assert await refusal(tokens(issuer), token(key, None))
 
 
-# ---- while keys change
+# ---- changing keys
 
 
 async def test_a_new_key_is_fetched_when_the_first_token_signed_with_it_comes(
@@ -324,7 +322,7 @@ async def test_a_new_key_is_fetched_when_the_first_token_signed_with_it_comes(
     assert issuer.asked == 2
 
 
-async def test_tokens_with_keys_nobody_knows_do_not_have_the_issuer_asked_each_time(
+async def test_tokens_with_unknown_keys_do_not_cause_a_request_to_the_issuer_each_time(
     issuer: Issuer, clock: Clock, other: rsa.RSAPrivateKey, key: rsa.RSAPrivateKey
 ) -> None:
     known = tokens(issuer, clock)
@@ -345,7 +343,7 @@ async def test_a_key_taken_back_is_refused_once_the_keys_are_renewed(
     assert await known.identify(signed) == ALICE
     issuer.publish(public_jwk(other, "k2"))
     clock.now += 601
-    assert await known.identify(signed) == ALICE  # which has them renewed, and does not wait
+    assert await known.identify(signed) == ALICE  # it starts a renewal, and does not wait
     with anyio.fail_after(10):
         while issuer.asked < 2 or await _passes(known, signed):  # noqa: ASYNC110 (what is waited for is another thread's)
             await asyncio.sleep(0.01)
@@ -372,7 +370,7 @@ async def test_an_issuer_that_goes_away_leaves_its_keys_in_force(
     assert await known.identify(token(key, iat=1)) == ALICE
 
 
-async def test_an_issuer_that_was_never_there_is_told_as_away_and_asked_again_later(
+async def test_an_unreachable_issuer_is_reported_and_asked_again_later(
     issuer: Issuer, clock: Clock, key: rsa.RSAPrivateKey
 ) -> None:
     document, issuer.document = issuer.document, None
@@ -388,7 +386,7 @@ async def test_an_issuer_that_was_never_there_is_told_as_away_and_asked_again_la
 
 
 @pytest.mark.parametrize("document", [{}, {"keys": []}, {"keys": [{"kty": "RSA"}]}, [], "keys", {"keys": "k1"}])
-async def test_what_is_no_set_of_keys_is_told_in_the_log(
+async def test_an_invalid_jwks_is_logged(
     issuer: Issuer, key: rsa.RSAPrivateKey, document: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer.document = document
@@ -405,8 +403,8 @@ async def test_while_keys_are_fetched_everything_else_goes_on_and_they_are_fetch
     waiting = [asyncio.create_task(known.identify(token(key))) for _ in range(5)]
     with anyio.fail_after(10):
         while not issuer.asked:  # noqa: ASYNC110 (what is waited for is another thread's)
-            await asyncio.sleep(0.01)  # the loop is not blocked, or this would not come back in time
-    waiting.pop().cancel()  # who leaves does not end it for the others
+            await asyncio.sleep(0.01)  # the loop is not blocked, or this would not return in time
+    waiting.pop().cancel()  # cancelling one does not cancel the fetch for the others
     await asyncio.sleep(0.01)
     assert not any(task.done() for task in waiting)
     issuer.released.set()
@@ -428,11 +426,11 @@ async def test_keys_in_a_file_are_read_again_when_it_changes(
     assert await refusal(known, token(key))
 
 
-# ---- what is believed
+# ---- the cache of checked tokens
 
 
 class Counting(Tokens):
-    """Counts how often a token is checked indeed."""
+    """Counts how often a token is really checked."""
 
     checks = 0
 
@@ -441,7 +439,7 @@ class Counting(Tokens):
         return await super()._check(*arguments)
 
 
-async def test_a_checked_token_is_believed_for_a_minute_or_until_it_expires(
+async def test_a_checked_token_is_cached_for_a_minute_or_until_it_expires(
     issuer: Issuer, clock: Clock, key: rsa.RSAPrivateKey
 ) -> None:
     clock.now = time.time()
@@ -457,19 +455,19 @@ async def test_a_checked_token_is_believed_for_a_minute_or_until_it_expires(
     assert await ask_all() == 2
     assert await ask_all() == 0
     clock.now += 45
-    assert await ask_all() == 3  # of the short one, which may not be believed any more
+    assert await ask_all() == 3  # of the short one, which may no longer be used from the cache
     clock.now += 20
     assert await ask_all() == 4
 
 
-async def test_what_was_refused_is_checked_again_each_time(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+async def test_a_refused_token_is_checked_again_each_time(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
     known = Counting(settings(), KeysOfUrl(issuer.url))
     for _ in range(3):
         assert await refusal(known, token(key)[:-8] + "AAAAAAAA")
     assert known.checks == 3
 
 
-async def test_what_is_believed_stays_small(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+async def test_the_cache_of_checked_tokens_is_bounded(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
     known = tokens(issuer)
     signed = [token(key, jti=str(number)) for number in range(6)]
     with pytest.MonkeyPatch.context() as patched:

@@ -43,14 +43,14 @@ def test_a_block_that_fails_leaves_the_old_content_and_nothing_else(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_cannot_be_renamed_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_renamed_is_removed(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(IsADirectoryError):
         replace_file(tmp_path / "folder", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_what_a_crash_left_is_named_after_the_file_and_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_the_leftover_of_a_crash_is_named_after_the_file_and_is_harmless(tmp_path: Path) -> None:
     left = tmp_path / f".file.{os.getpid()}.part"
     left.symlink_to("/dev/full")
     replace_file(tmp_path / "file", b"new")
@@ -82,7 +82,7 @@ def test_a_lock_is_held_until_the_block_ends(tmp_path: Path, *, folder: bool) ->
         pass
 
 
-def test_who_waits_for_a_lock_gets_it_next(tmp_path: Path) -> None:
+def test_a_waiting_process_gets_a_lock_next(tmp_path: Path) -> None:
     order: list[str] = []
     started = threading.Event()
 

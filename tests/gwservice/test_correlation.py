@@ -27,7 +27,7 @@ def test_a_sane_name_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "", "x" * 129, "a b", "a\nb", "a\r\nSet-Cookie: x", "é", '{"a"}', "<b>", "a;b"])
-def test_a_name_that_is_none_is_replaced_by_one_that_is_used_once(name: str | None) -> None:
+def test_an_invalid_request_id_is_replaced_by_a_unique_one(name: str | None) -> None:
     made = {request_of(name).id for _ in range(100)}
     assert len(made) == 100
     assert all(len(each) == 32 and each.isalnum() for each in made)
@@ -51,7 +51,7 @@ def test_the_trace_context_goes_on_to_the_next_tier(current: RequestContext) -> 
         TRACEPARENT + "\r\nX-Evil: 1",
     ],
 )
-def test_a_trace_context_that_is_none_goes_nowhere(bad: str) -> None:
+def test_an_invalid_trace_context_is_not_passed_on(bad: str) -> None:
     request = request_of("abc", bad, "vendor=1")
     assert (request.trace_id, request.trace) == ("", {})
 
@@ -70,6 +70,6 @@ def test_a_problem_of_a_lower_tier_is_noted_by_its_code(current: RequestContext)
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b'{"type":"","title":"","status":500,"code":"somebody-elses","detail":""}']
 )
-def test_what_is_no_problem_of_ours_is_not_noted(current: RequestContext, body: bytes) -> None:
+def test_an_unknown_problem_code_is_not_stored(current: RequestContext, body: bytes) -> None:
     note_relayed(body)
     assert current.outcome == ""

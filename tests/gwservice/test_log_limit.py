@@ -33,7 +33,7 @@ def test_a_limit_may_be_one_line_a_minute() -> None:
     assert limit.admit("full") == 3
 
 
-def test_one_kind_does_not_silence_another() -> None:
+def test_each_kind_of_line_has_its_own_limit() -> None:
     limit = LogLimit(Clock())
     for _ in range(MOST + 1):
         limit.admit("full")

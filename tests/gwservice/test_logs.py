@@ -30,7 +30,7 @@ def without_a_request(formatter: logging.Formatter, line: logging.LogRecord) -> 
     return contextvars.Context().run(formatter.format, line)
 
 
-def test_a_line_of_json_has_the_fields_of_every_line_and_what_the_event_tells() -> None:
+def test_a_line_of_json_has_the_common_fields_and_those_of_the_event() -> None:
     line = record("frozen by %s", "alice", event="freeze", n_itm=3)
     assert json.loads(of_a_request(JsonFormatter("databuffer"), line)) == {
         "time": "2023-11-14T22:13:20.123Z",
@@ -53,7 +53,7 @@ def test_a_line_outside_of_requests_names_none() -> None:
     )
 
 
-def test_what_an_event_tells_hides_no_field_of_every_line() -> None:
+def test_the_fields_of_an_event_do_not_replace_the_common_fields() -> None:
     line = record("a", service="other", level="other", request_id="other")
     told = json.loads(of_a_request(JsonFormatter("databuffer"), line))
     assert (told["service"], told["level"], told["request_id"]) == ("databuffer", "INFO", "abc")
@@ -73,7 +73,7 @@ def test_an_exception_and_a_line_break_stay_within_the_line() -> None:
     assert "Traceback" in told["exception"]
 
 
-def test_what_a_sender_calls_something_makes_no_line_long() -> None:
+def test_long_names_of_clients_are_shortened_in_the_log() -> None:
     line = record("cleaned (%s)", "x" * 10**6, user="y" * 10**6)
     for formatter in (JsonFormatter("a"), TextFormatter("a")):
         assert len(without_a_request(formatter, line)) < 3000

@@ -6,7 +6,7 @@ from gwservice.observability import count_answer
 from tests.support.scrape import Scrape
 
 
-def test_requests_are_counted_by_what_became_of_them() -> None:
+def test_requests_are_counted_by_their_outcome() -> None:
     for outcome, status in (("", 200), ("", 201), ("", 404), ("queue-full", 503), (FROZEN, 503)):
         request = RequestContext({})
         request.outcome = outcome
@@ -20,7 +20,7 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
     }
 
 
-def test_the_latency_is_told_in_seconds_and_buckets() -> None:
+def test_the_latency_is_exported_in_seconds_and_buckets() -> None:
     for seconds in (0.003, 0.004, 0.3):
         count_answer(RequestContext({}), "GET", "/test-latency", 200, seconds)
     told, of_route = Scrape(exposition().decode()), {"method": "GET", "route": "/test-latency"}
@@ -30,7 +30,7 @@ def test_the_latency_is_told_in_seconds_and_buckets() -> None:
     assert told.value(f"{name}_sum", **of_route) == pytest.approx(0.307)
 
 
-def test_what_is_told_of_this_moment_is_not_kept() -> None:
+def test_gauges_are_not_kept() -> None:
     more = [gauge("glitchflow_test", "A number.", 3), labelled("glitchflow_tests", "Two.", "a", [("b", 1), ("c", 2)])]
     told = Scrape(exposition(more).decode())
     assert told.value("glitchflow_test") == 3

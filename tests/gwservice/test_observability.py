@@ -33,7 +33,7 @@ def client() -> TestClient:
     return TestClient(app, raise_server_exceptions=True)
 
 
-def test_what_nobody_expected_is_a_problem_with_the_requests_name_and_one_line_in_the_log(
+def test_an_unexpected_error_is_a_problem_with_the_request_id_and_one_line_in_the_log(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = client.get("/things/bad", headers={"X-Request-ID": "abc"})
@@ -46,19 +46,19 @@ def test_what_nobody_expected_is_a_problem_with_the_requests_name_and_one_line_i
     assert str(line.exc_info[1]) == "nobody expected this"
 
 
-def test_what_goes_wrong_after_the_answer_began_breaks_the_connection(client: TestClient) -> None:
+def test_an_error_after_the_start_of_an_answer_closes_the_connection(client: TestClient) -> None:
     with pytest.raises(RuntimeError, match="too late"):
         client.get("/broken")
 
 
 @pytest.mark.parametrize(("path", "status"), [("/things/good", 200), ("/nothing", 404), ("/things/bad", 500)])
-def test_every_answer_tells_the_requests_name(client: TestClient, path: str, status: int) -> None:
+def test_every_answer_has_the_request_id(client: TestClient, path: str, status: int) -> None:
     first, second = client.get(path), client.get(path)
     assert (first.status_code, second.status_code) == (status, status)
     assert len({first.headers["x-request-id"], second.headers["x-request-id"]}) == 2
 
 
-def test_an_answer_that_is_no_failure_leaves_no_line(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_successful_answer_is_not_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     client.get("/things/good")
     client.get("/nothing")
     assert not [record for record in caplog.records if record.name.startswith("gwservice")]
@@ -90,7 +90,7 @@ def test_head_is_answered_as_get_without_a_body(client: TestClient, path: str) -
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "identity, br", "zstd", "x-unknown"])
-def test_a_compressed_body_is_refused_whatever_the_route(client: TestClient, coding: str) -> None:
+def test_a_compressed_body_is_refused_on_every_route(client: TestClient, coding: str) -> None:
     for method, path in [("POST", "/things/good"), ("PUT", "/broken"), ("DELETE", "/things/good")]:
         answer = client.request(method, path, content=b"\x1f\x8b", headers={"Content-Encoding": coding})
         assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")

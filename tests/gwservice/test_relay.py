@@ -1,4 +1,4 @@
-"""What a relay passes on, and how."""
+"""The headers and bodies that a relay passes on."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ async def body() -> Message:
 
 
 class Client:
-    """Keeps what is sent to it, and reads no faster than it may."""
+    """Stores what is sent to it, and reads no faster than it may."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -80,7 +80,7 @@ async def test_a_problem_is_passed_back_unchanged_and_its_code_noted() -> None:
     assert (client.messages[0]["status"], client.body, request.outcome) == (409, problem, "batch-changed")
 
 
-async def test_an_error_that_is_no_problem_is_not_passed_back() -> None:
+async def test_an_error_without_a_problem_document_is_not_relayed() -> None:
     def answers(talk: Talk) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n<html>")
@@ -117,7 +117,7 @@ async def test_a_large_answer_is_read_no_faster_than_the_client_reads_it() -> No
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_bodies_beyond_what_may_be_in_memory_are_refused_until_others_are_answered(*, declared: bool) -> None:
+async def test_bodies_beyond_the_memory_limit_are_refused_until_others_are_answered(*, declared: bool) -> None:
     answering = threading.Event()
 
     def answers_later(talk: Talk) -> None:

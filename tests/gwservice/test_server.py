@@ -1,4 +1,4 @@
-"""HTTP/1.1 as clients speak it, over real connections."""
+"""HTTP/1.1 as clients use it, over real connections."""
 
 import asyncio
 import glob
@@ -112,7 +112,7 @@ async def test_a_transfer_coding_that_is_not_undone_is_refused_by_name(coding: b
     assert after_another.endswith(refused.partition(b"\r\n\r\n")[2])
 
 
-async def test_the_rest_of_a_request_that_was_answered_early_is_no_request() -> None:
+async def test_the_rest_of_a_request_that_was_answered_early_is_not_parsed_as_a_request() -> None:
     async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
@@ -126,7 +126,7 @@ async def test_the_rest_of_a_request_that_was_answered_early_is_no_request() -> 
 @pytest.mark.parametrize(
     "nonsense", [b"nonsense\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n", b"\x16\x03\x01"]
 )
-async def test_what_is_no_request_is_answered_with_a_problem(nonsense: bytes) -> None:
+async def test_an_invalid_request_is_answered_with_a_problem(nonsense: bytes) -> None:
     async with served(echo) as port:
         answer = await talk(port, nonsense)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -235,7 +235,7 @@ async def test_a_body_in_very_small_chunks_comes_in_few_pieces() -> None:
 
 
 @pytest.mark.parametrize("rest", [b"nonsense\r\n\r\n", b"GET / HT"])
-async def test_a_request_is_answered_though_what_follows_it_is_none(rest: bytes) -> None:
+async def test_a_request_is_answered_even_if_invalid_bytes_follow_it(rest: bytes) -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.4)
         await echo(scope, receive, send)

@@ -70,7 +70,7 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
 
 
 @pytest.mark.parametrize("text", ["host", "host:", ":x", ":70000", ":-1"])
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         parse_address(text)
 
@@ -107,7 +107,7 @@ def test_a_bad_value_stops_the_service_at_start_with_one_clear_line(command: lis
         (LogicSettings, "MAX_SIZE", "-1"),
     ],
 )
-def test_a_value_out_of_bounds_is_told_in_one_line_too(
+def test_a_value_out_of_bounds_is_reported_in_one_line(
     settings: type[ServiceSettings],
     name: str,
     value: str,

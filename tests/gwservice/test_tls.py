@@ -1,4 +1,4 @@
-"""Certificate and key of a service: what is taken, and what is refused with one line."""
+"""Certificate and key of a service: which files are accepted, and the one-line messages for others."""
 
 from pathlib import Path
 
@@ -41,6 +41,6 @@ def test_the_keys_of_connections_are_not_written_to_a_file_that_the_environment_
 
 
 @pytest.mark.parametrize("alone", ["TLS_CERT", "TLS_KEY"])
-def test_one_without_the_other_is_no_setting(alone: str) -> None:
+def test_certificate_and_key_must_be_set_together(alone: str) -> None:
     with pytest.raises(ValueError, match="TLS_CERT and TLS_KEY go together"):
         GatewaySettings.model_validate({alone: "/some/file.pem"})

@@ -1,4 +1,4 @@
-"""The client of the next tier, against servers that behave in every way a server can."""
+"""The client of the next tier, against servers with every kind of behaviour."""
 
 import asyncio
 import shutil
@@ -75,7 +75,7 @@ async def test_a_connection_that_dslogic_closed_is_not_used_again(first: Script)
     with raw_server(first, answers_always) as server, connections_to(server) as to:
         await post(to, b"1")
         await wait_for(server.ended[0])
-        await asyncio.sleep(0.05)  # the event loop hears of it
+        await asyncio.sleep(0.05)  # the event loop notices it
         assert await post(to, b"2") == b"ok"
         assert server.requests == [b"1", b"2"]
 
@@ -89,7 +89,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-async def test_an_answer_is_read_however_it_is_framed(framing: str) -> None:
+async def test_an_answer_is_read_in_every_framing(framing: str) -> None:
     def answer(talk: Talk) -> None:
         talk.request()
         talk.say(*FRAMINGS[framing])
@@ -99,7 +99,7 @@ async def test_an_answer_is_read_however_it_is_framed(framing: str) -> None:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_an_answer_that_is_none_is_told_as_a_broken_connection(what: str) -> None:
+async def test_an_incomplete_answer_is_reported_as_a_broken_connection(what: str) -> None:
     def answer(talk: Talk) -> None:
         talk.request()
         talk.say(BROKEN[what])
@@ -158,7 +158,7 @@ async def test_a_request_carries_the_secret_the_id_and_the_trace_of_the_one_it_i
     } <= set(lines)
 
 
-async def test_an_upstream_that_refuses_this_tier_is_no_refusal_of_the_client() -> None:
+async def test_an_upstream_that_refuses_this_tier_does_not_refuse_the_client() -> None:
     def refuses(talk: Talk) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
@@ -188,20 +188,20 @@ async def test_it_is_spoken_over_tls_too(tmp_path: Path, monkeypatch: pytest.Mon
         assert await post(to) == b"ok"
 
 
-async def test_nobody_there_is_told_as_unreachable() -> None:
+async def test_a_refused_connection_is_reported_as_unreachable() -> None:
     nobody = Upstream(f"http://127.0.0.1:{free_ports().logic}", "dslogic", most=1, seconds=1)
     with pytest.raises(UpstreamUnreachable, match="cannot be reached"):
         await post(nobody)
 
 
-async def test_dslogic_that_says_nothing_is_told_as_silent() -> None:
+async def test_dslogic_that_sends_nothing_is_reported_as_a_timeout() -> None:
     with raw_server(is_silent, answers_always) as server, connections_to(server, seconds=0.2, most=1) as to:
         with pytest.raises(UpstreamSilent):
             await post(to)
         assert await post(to) == b"ok"
 
 
-async def test_a_refusal_is_heard_before_all_is_sent_and_ends_the_connection() -> None:
+async def test_a_refusal_is_received_before_the_whole_body_is_sent_and_ends_the_connection() -> None:
     def refuses_at_once(talk: Talk) -> None:
         talk.head()
         talk.say(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\ntoo")
@@ -217,7 +217,7 @@ async def test_a_refusal_is_heard_before_all_is_sent_and_ends_the_connection() -
 
 async def lines(count: int) -> AsyncIterator[bytes]:
     for _ in range(count):
-        await asyncio.sleep(0)  # as for what is received; else all may be sent before anything is heard
+        await asyncio.sleep(0)  # as for received data; otherwise all could be sent before anything is received
         yield bytes(256 * 1024)
 
 
@@ -268,7 +268,7 @@ async def test_a_body_is_read_no_faster_than_dslogic_takes_it() -> None:
     assert 0 < asked < 256
 
 
-async def test_who_stops_taking_an_answer_ends_the_connection() -> None:
+async def test_a_client_that_stops_reading_an_answer_is_disconnected() -> None:
     def answers_slowly(talk: Talk) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", framed(b"first"))
@@ -291,7 +291,7 @@ async def test_a_request_that_is_given_up_ends_its_connection() -> None:
         assert await post(to) == b"ok"
 
 
-async def test_a_client_that_goes_away_is_no_problem_of_dslogics_and_its_body_is_never_ended_as_complete() -> None:
+async def test_a_disconnected_client_is_not_reported_as_an_error_of_dslogic_and_its_body_never_looks_complete() -> None:
     received = []
 
     def listens(talk: Talk) -> None:

@@ -23,7 +23,7 @@ async def test_an_address_without_a_port_has_its_schemes() -> None:
     assert Origin.parse("http://buffer.example:8080/base")[3:] == (b"buffer.example:8080", b"/base")
 
 
-async def test_what_is_quoted_in_a_target_stays_so_and_what_may_not_stand_in_one_is_quoted() -> None:
+async def test_quoted_characters_of_a_target_stay_quoted_and_invalid_ones_are_quoted() -> None:
     quoted = quote_target("/segments/a%2Fb?x=1 2\r\nHost: evil&y=ü")
     assert quoted == b"/segments/a%2Fb?x=1%202%0D%0AHost:%20evil&y=%C3%BC"
 
@@ -35,7 +35,7 @@ async def test_a_header_with_a_line_break_is_refused(value: bytes) -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-async def test_an_answer_is_the_same_in_whatever_pieces_it_comes(framing: str) -> None:
+async def test_an_answer_is_the_same_in_any_pieces(framing: str) -> None:
     text = b"".join(FRAMINGS[framing])
     for cut in range(1, len(text)):
         receiving = connection()
@@ -52,7 +52,7 @@ async def test_an_answer_is_the_same_in_whatever_pieces_it_comes(framing: str) -
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_what_is_no_complete_answer_is_never_taken_for_one(what: str) -> None:
+async def test_an_incomplete_answer_never_looks_complete(what: str) -> None:
     receiving = connection()
     receiving.data_received(BROKEN[what])
     receiving.connection_lost(None)
@@ -68,7 +68,7 @@ async def test_an_answer_that_ends_its_connection_says_so() -> None:
 
 
 @pytest.mark.parametrize("surplus", [OK, b"nonsense"])
-async def test_what_follows_an_answer_spoils_the_connection_and_not_the_answer(surplus: bytes) -> None:
+async def test_bytes_after_an_answer_make_the_connection_unusable_but_not_the_answer(surplus: bytes) -> None:
     receiving = connection()
     receiving.data_received(OK + surplus)
     answer = receiving.answer

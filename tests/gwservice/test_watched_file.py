@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("text", [None, "no number"])
-def test_a_file_that_cannot_be_used_at_the_start_is_told_by_name(path: Path, text: str | None) -> None:
+def test_an_unusable_file_is_named_at_the_start(path: Path, text: str | None) -> None:
     if text is None:
         path.unlink()
     else:
@@ -61,7 +61,7 @@ def test_a_secrets_mount_that_points_elsewhere_is_a_change(tmp_path: Path) -> No
     assert file.current() == 2
 
 
-def test_a_broken_change_leaves_what_was_read_before_and_is_told_once(
+def test_an_invalid_change_keeps_the_previous_content_and_is_logged_once(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = watched(path)
@@ -76,7 +76,7 @@ def test_a_broken_change_leaves_what_was_read_before_and_is_told_once(
     assert file.current() == 3
 
 
-def test_a_look_is_believed_for_a_while(path: Path) -> None:
+def test_a_file_is_checked_at_most_once_per_interval(path: Path) -> None:
     file = WatchedFile(path, parse, look_seconds=3600)
     path.write_text("2")
     assert file.current() == 1

@@ -12,7 +12,7 @@ CHANNELS = st.text(max_size=20) | st.from_regex(r"\A[AH]1?[:_#-][Aa]?[:_+-]?[Aa#
 
 
 def channel_of_type(text: str) -> str:
-    """Read the channel back, as docs/client.md says."""
+    """Decode the channel as docs/client.md describes."""
     if text == UNNAMED_TYPE:
         return ""
     text = re.sub(r"^([A-Z][0-9])_([0-9A-Za-z]*)_", r"\1#3A\2#2D", text)

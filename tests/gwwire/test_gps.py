@@ -44,5 +44,5 @@ def test_gps_time_was_unix_time_at_the_epoch_and_is_18_s_ahead_since_2017() -> N
         (1e-6, "0.000001"),
     ],
 )
-def test_gps_times_keep_what_tells_them_apart(seconds: float, text: str) -> None:
+def test_different_gps_times_have_different_texts(seconds: float, text: str) -> None:
     assert gps_text(seconds) == text

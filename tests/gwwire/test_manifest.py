@@ -14,7 +14,7 @@ SEALED = seal(
 )  # fmt: skip
 
 
-def test_the_digest_is_what_sha256sum_prints(tmp_path: Path) -> None:
+def test_the_digest_equals_the_output_of_sha256sum(tmp_path: Path) -> None:
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
     command = "LC_ALL=C sha256sum gwb*.json | sha256sum"
@@ -28,7 +28,7 @@ def test_a_manifest_comes_back_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1", b'{"batch":1}', b"\xff"])
-def test_what_is_no_manifest_is_refused(content: bytes) -> None:
+def test_an_invalid_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         decode_manifest(content)
 

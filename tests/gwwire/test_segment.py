@@ -193,7 +193,7 @@ def test_a_byte_order_mark_is_named() -> None:
             validate_segment('{"h":[1.0],"t":[0,1]}'.encode(encoding))
 
 
-def test_a_segment_tells_its_channel_where_it_knows_it() -> None:
+def test_a_segment_has_the_channel_of_its_meta() -> None:
     assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{"channel":"L1:STRAIN"}}').channel == "L1:STRAIN"
     assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{}}').channel is None
     assert decode_segment(b'{"h":[0.0],"t":[0,1],"meta":{"channel":""}}').channel is None
@@ -286,7 +286,7 @@ def test_white_space_does_not_count_as_meta() -> None:
     assert validate_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b" " * 100 + b"1}}", LIMITS)
 
 
-def test_what_is_nested_without_end_is_too_deep_with_no_limit_set() -> None:
+def test_extreme_nesting_is_too_deep_even_without_a_limit() -> None:
     with pytest.raises(ProblemError) as refused:
         decode_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b"[" * 100_000)
     assert refused.value.problem().code == "too-deep"
@@ -302,7 +302,9 @@ def test_a_channel_has_any_name_that_is_only_read(channel: str) -> None:
 
 
 @pytest.mark.parametrize("channel", ["x" * 256, "a\nb", "\x1b[2J", "a\u2028b", "a\u202eb"])
-def test_a_name_that_is_long_or_steers_who_shows_it_is_refused_but_what_is_stored_stays_readable(channel: str) -> None:
+def test_a_channel_name_that_is_too_long_or_has_control_characters_is_refused_but_stored_ones_stay_readable(
+    channel: str,
+) -> None:
     body = json.dumps({"h": [1.0], "t": [0, 1], "meta": {"channel": channel}}).encode()
     with pytest.raises(InvalidSegment) as refused:
         validate_segment(body, ROOMY)

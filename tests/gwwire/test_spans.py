@@ -99,13 +99,13 @@ def test_the_smallest_gaps_are_closed_and_no_more_than_have_to_be(lengths: list[
     left = [later[0] - earlier[1] for earlier, later in pairwise(told)]
     assert all(gap > largest for gap in left)
     if largest:
-        # One more gap left open would be one span too many.
+        # With one more gap open there would be one span too many.
         assert sum(later[0] - earlier[1] >= largest for earlier, later in pairwise(whole)) >= limit
     else:
         assert told == whole
 
 
-def test_what_is_contiguous_but_for_rounding_is_one_span() -> None:
+def test_segments_that_are_contiguous_except_for_rounding_are_one_span() -> None:
     dt = 1 / 4096
     starts = [GPS + number * 4095 * dt for number in range(1000)]
     assert len(join(((t0, t0 + 4095 * dt, 1) for t0 in starts), dt)) == 1

@@ -1,4 +1,4 @@
-"""The DAG: read as it is written where Airflow is not installed, imported where it is."""
+"""The DAG: parsed as source without Airflow, imported if Airflow is installed."""
 
 import ast
 import copy
@@ -41,7 +41,7 @@ def constant(name: str) -> Any:
 
 
 def operators() -> dict[str, tuple[str, dict[str, ast.expr]]]:
-    """Give each operator's class and arguments by its task_id."""
+    """Return each operator's class and arguments by its task_id."""
     calls = [node for node in ast.walk(function("trainpipe")) if isinstance(node, ast.Call)]
     found = {}
     for call in calls:
@@ -52,7 +52,7 @@ def operators() -> dict[str, tuple[str, dict[str, ast.expr]]]:
 
 
 def pure(name: str) -> Any:
-    """Give a function of the file that needs nothing of Airflow."""
+    """Return a function of the file that does not need Airflow."""
     module = ast.Module([function(name)], type_ignores=[])
     space: dict[str, Any] = {"Any": Any}
     exec(compile(module, FILE.name, "exec"), space)  # noqa: S102 (the file cannot be imported without Airflow)
@@ -60,7 +60,7 @@ def pure(name: str) -> Any:
 
 
 def named_edges() -> set[tuple[str, str]]:
-    """Give what `a >> b` in the file says, by task_id."""
+    """Return the edges that `a >> b` in the file define, by task_id."""
     names = {task: task for task in operators()} | {"decided": "decide"}
 
     def tasks(node: ast.expr) -> list[str]:
@@ -107,7 +107,7 @@ def test_every_question_carries_the_key_of_the_connection() -> None:
     assert asked == {"wait_for_data": "KEY", "ask_for_batch": "JSON", "clean": "JSON"}
 
 
-def test_what_is_archived_is_the_batch_that_was_preprocessed() -> None:
+def test_the_archived_batch_is_the_preprocessed_one() -> None:
     asked = {task: ast.literal_eval(told["data"]) for task, (_, told) in operators().items() if "data" in told}
     batch = "ti.xcom_pull('ask_for_batch')['batch']"
     assert f"'batch': {batch}" in asked["clean"]
@@ -133,7 +133,7 @@ def test_only_a_batch_of_its_own_is_preprocessed(answer: dict[str, Any], task: s
     assert pure("next_step")(answer, "airflow") == task
 
 
-def test_what_is_neither_frozen_nor_waiting_fails_the_task() -> None:
+def test_an_answer_that_is_neither_frozen_nor_waiting_fails_the_task() -> None:
     with pytest.raises(ValueError, match="neither"):
         pure("next_step")({"resp": "CLEANED"}, "airflow")
 

@@ -1,4 +1,4 @@
-"""The step "applying twice changes nothing" of the cluster test: what counts as a change, whatever kubectl calls it.
+"""The step "applying twice changes nothing" of the cluster test: which differences count as a change.
 
 The objects have the form in which `kubectl get --output=json` prints them. A small `kubectl` on the PATH holds them.
 """
@@ -132,7 +132,7 @@ def test_every_change_of_an_object_is_named(change: Callable[[list[Object]], Non
 
 
 @pytest.mark.parametrize("other", [nothing_changes, a_status_changes])
-def test_a_status_is_no_change(other: Callable[[list[Object]], None]) -> None:
+def test_a_new_status_does_not_count_as_a_change(other: Callable[[list[Object]], None]) -> None:
     later = copy.deepcopy(objects())
     other(later)
     assert changes(objects(), later) == []

@@ -59,7 +59,7 @@ def put_segment(client: TestClient, second: int) -> None:
 
 
 def as_in_a_cluster(volumes: Path) -> None:
-    """Let mount points belong to root, and files to the images' user, as the kubelet and the buffer leave them."""
+    """Make mount points belong to root, and files to the images' user, as the kubelet and the buffer do."""
     if os.geteuid() == 0:
         for path in volumes.rglob("*"):
             os.chown(path, UID, UID)
@@ -72,7 +72,7 @@ def as_in_a_cluster(volumes: Path) -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Yield a folder that the images' user may enter, which a folder of pytest is not."""
+    """Yield a folder that the images' user may enter, unlike one of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="glitchflow-backup-"))
     folder.chmod(0o755)
     (folder / "kubectl").write_text(KUBECTL)
@@ -82,7 +82,7 @@ def place() -> Iterator[Path]:
 
 
 def section() -> list[str]:
-    """Return the blocks of commands: of one archive, of everything, of the restore."""
+    """Return the command blocks for one archive, for everything, and for the restore."""
     text = (ROOT / "docs" / "deploy.md").read_text()
     found = re.findall(r"```sh\n(.*?)```", text.partition("## Backup and restore")[2].partition("\n## ")[0], re.DOTALL)
     assert len(found) == 3
@@ -96,7 +96,7 @@ def run(commands: str, volumes: Path, place: Path) -> str:
         "PATH": f"{place}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "VOLUMES": str(volumes),
         "PYTHONPATH": str(ROOT),
-        # What the image sets, at the place of its volumes.
+        # The environment of the image, at the place of its volumes.
         "DTVOLROOT": f"{volumes}/datavar",
         "DATAROOT": f"{volumes}/datavar/data",
         "ADMROOT": f"{volumes}/appdata/adm",
@@ -147,7 +147,7 @@ def test_archives_are_listed_copied_and_verified_as_written(place: Path) -> None
     with buffer(volumes) as client:
         put_segment(client, 1)
         as_in_a_cluster(volumes)
-        assert run(listing, volumes, place) == ""  # nothing is archived yet, and that is no error
+        assert run(listing, volumes, place) == ""  # nothing is archived yet, and that is not an error
         client.post("/cleanall")
     as_in_a_cluster(volumes)
     (path,) = run(listing, volumes, place).splitlines()

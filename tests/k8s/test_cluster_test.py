@@ -1,5 +1,5 @@
-"""The parts of `make test-cluster` that need no cluster: refusing, rendering, accounting, telling; and what asks the
-gateway, against a real trio that is killed meanwhile. That a whole run works is proved on a cluster only.
+"""The parts of `make test-cluster` that need no cluster: refusing, rendering, accounting, reporting; and requests to a
+gateway, against a real trio that is killed meanwhile. Only a cluster proves that a whole run works.
 """
 
 import os
@@ -40,7 +40,7 @@ current-context: nowhere
 needs_kubectl = pytest.mark.skipif(bool(why_not_rendered()), reason=str(why_not_rendered()))
 
 
-# ---- it refuses
+# ---- refusing
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_every_call_names_context_and_namespace(monkeypatch: pytest.MonkeyPatch,
         pass
 
 
-# ---- it renders
+# ---- rendering
 
 
 @needs_kubectl
@@ -118,7 +118,7 @@ def test_the_overlay_is_the_local_one_with_client_and_pipeline_elsewhere(tmp_pat
 
 
 @needs_kubectl
-def test_the_steps_speak_of_what_the_overlay_holds() -> None:
+def test_the_steps_use_objects_of_the_overlay() -> None:
     found = manifests("overlays/local")
     for tier in TIERS:
         kind, name = tier.workload.split("/")
@@ -126,7 +126,7 @@ def test_the_steps_speak_of_what_the_overlay_holds() -> None:
         assert work.labels["app.kubernetes.io/name"] == tier.name
 
 
-# ---- it accounts
+# ---- accounting
 
 
 def stored(*times: float) -> list[Stored]:
@@ -157,19 +157,19 @@ def test_every_acknowledged_segment_is_looked_for() -> None:
         (client_that(0, "not json"), "cannot be read"),
     ],
 )
-def test_what_the_clients_retries_did_not_absorb_fails_the_step(client: Any, words: str) -> None:
+def test_an_error_that_the_clients_retries_do_not_absorb_fails_the_step(client: Any, words: str) -> None:
     ledger = Ledger()
     with pytest.raises(StepFailed, match=words), Pusher(ledger, client):
         pass
     assert ledger.times == []
 
 
-def test_what_went_wrong_while_pushing_is_told_before_what_the_client_said() -> None:
+def test_an_error_during_a_push_is_reported_before_the_clients_error() -> None:
     with pytest.raises(KubectlFailed, match="rollout"), Pusher(Ledger(), client_that(3, "")):
         raise KubectlFailed("the rollout hangs")
 
 
-# ---- it tells
+# ---- reporting
 
 
 def test_the_table_is_aligned_and_keeps_to_its_lines() -> None:
@@ -214,7 +214,7 @@ def test_without_the_trio_no_other_step_is_run(tmp_path: Path, monkeypatch: pyte
     assert [row.result for row in rows] == [Result.FAILED] * len(FIRST) + [Result.NOT_RUN] * len(STEPS)
 
 
-# ---- it asks a real gateway
+# ---- requests to a real gateway
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What containers are told to run is what the programs take; what probes ask is what the services answer."""
+"""Containers run commands that the programs accept, and probes request routes that the services have."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.manifests import OVERLAYS, manifests, why_not_rendered
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
-#: Nobody listens there.
+#: No service listens there.
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -41,7 +41,7 @@ def test_every_command_is_one_its_program_takes(
             with gwclient.commands[name].make_context(name, list(arguments)) as context:
                 assert not context.args
         case ["python", "-m", "preproc", *arguments]:
-            # It tells about a missing batch (1), not about a command that makes no sense (2).
+            # It reports a missing batch (1), not an invalid command (2).
             with contextlib.suppress(SystemExit):
                 assert preproc([*arguments, "--data", "/nowhere"]) == 1
             assert "usage:" not in capsys.readouterr().err

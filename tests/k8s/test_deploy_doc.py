@@ -74,7 +74,7 @@ KUBECTL = [
 
 @cache
 def known_flags(verb: tuple[str, ...]) -> set[str]:
-    """Return the options in what a command of kubectl prints."""
+    """Return the options that a command of kubectl prints."""
     told = subprocess.run(["kubectl", *verb], capture_output=True, text=True, check=True).stdout  # noqa: S607 (the one there is)
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told))
 
@@ -107,12 +107,12 @@ def test_logs_are_those_of_every_pod(line: list[str]) -> None:
         assert "--prefix" in line
 
 
-# The README says once where its programs are.
+# The README states once where its programs are.
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "README.md"])
 def test_our_programs_are_called_where_make_setup_puts_them(document: str) -> None:
     ours = re.compile(r"(?<![\w/.-])(?:gwclient \w|glitchflow-keys |python -m (?:scripts|tools|databuffer))")
     typed = [line for block in blocks(DOCUMENTS[document]) for line in block.splitlines()]
-    # In a sentence a command is often only named; one that names a file of the user is to be typed.
+    # In a sentence a command is often only named; one with a file of the user is meant to be typed.
     typed += [line for line in commands(DOCUMENTS[document]) if re.search(r"keys/|FILE|\.pem", line)]
     for line in typed:
         if " exec " not in line and "docker-compose" not in line and not line.startswith("#"):
@@ -174,7 +174,7 @@ def test_every_object_named_is_there() -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_the_client_and_the_buffer_take_what_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_client_and_the_buffer_accept_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
     inside = [line[line.index("--") + 1 :] for line in KUBECTL if "--" in line]
     outside = [[Path(line[0]).name, *line[1:]] for line in words("gwclient")]
     told = [line for line in [*inside, *outside] if line[0] == "gwclient"]

@@ -1,4 +1,4 @@
-"""k8s/monitoring: what Prometheus is told to ask is there, its rules call when they should, a page says what then."""
+"""k8s/monitoring: the targets of Prometheus exist, the alerts fire when they should, and each has a runbook."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ def promtool(*arguments: str | Path, given: str | None = None) -> str:
 
 
 def expressions() -> Iterator[str]:
-    """Give whatever Prometheus is asked."""
+    """Return every expression that Prometheus evaluates."""
     yield from (rule["expr"] for rule in RULES)
     for panel in DASHBOARD["panels"]:
         yield from (target["expr"] for target in panel["targets"])
@@ -56,14 +56,14 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 
 @pytest.fixture(scope="module")
 def told(trio: Trio) -> set[str]:
-    """The names of what the real services tell."""
+    """Return the names of the metrics of the real services."""
     found = scrape(*(service.url for service in trio.services))
-    # A counter with labels has no sample before it counted; its name is told all the same.
+    # A counter with labels has no sample before it counted; its name is exposed nevertheless.
     counters = {f"{family.name}_total" for family in found.families if family.type == "counter"}
     return {sample.name for sample in found.samples} | counters
 
 
-def test_what_rules_and_dashboard_ask_for_is_told_by_the_real_services(told: set[str]) -> None:
+def test_the_real_services_export_the_metrics_of_rules_and_dashboard(told: set[str]) -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     asked = {
         name for each in expressions() for name in re.findall(r"\b(?:glitchflow[_:][a-z0-9_:]+|process_\w+)", each)
@@ -84,7 +84,7 @@ def test_the_metrics_are_named_as_prometheus_wants_them(trio: Trio) -> None:
         own = "".join(
             f"{line}\n"
             for line in httpx2.get(f"{service.url}/metrics").text.splitlines()
-            if "glitchflow_" in line  # what Python tells of itself is not ours to name
+            if "glitchflow_" in line  # Python's own metrics do not have our names
         )
         assert promtool("check", "metrics", given=own).strip() == ""
 
@@ -104,7 +104,7 @@ def test_every_alert_is_tried() -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_says_how_bad_it_is_and_where_it_is_told_what_to_do(alert: str) -> None:
+def test_an_alert_has_a_severity_and_a_runbook(alert: str) -> None:
     annotations = ALERTS[alert]["annotations"]
     assert ALERTS[alert]["labels"]["severity"] in {"warning", "critical"}
     assert annotations["summary"]
@@ -126,7 +126,7 @@ def test_the_operators_rules_are_the_same() -> None:
     assert wrapped["spec"]["groups"] == GROUPS
 
 
-def test_a_panel_of_the_dashboard_lies_beside_the_others_and_says_what_it_shows() -> None:
+def test_panels_of_the_dashboard_do_not_overlap_and_have_titles() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -162,7 +162,7 @@ def test_the_jobs_are_called_alike_wherever_they_are_scraped() -> None:
 
 
 @needs_kubectl
-def test_what_is_scraped_on_kubernetes_are_the_pods_and_ports_that_there_are() -> None:
+def test_the_scraped_pods_and_ports_exist_on_kubernetes() -> None:
     found = manifests("overlays/local")
     pods = {
         (work.labels["app.kubernetes.io/name"], port["name"])
@@ -189,7 +189,7 @@ def test_what_is_scraped_on_kubernetes_are_the_pods_and_ports_that_there_are() -
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
-    """The overlay `cluster` with everything that watches it."""
+    """The overlay `cluster` with all monitoring components."""
     folder = tmp_path_factory.mktemp("site").resolve()
     kustomization: dict[str, Any] = {
         "resources": [os.path.relpath(K8S / "overlays/cluster", folder)],

@@ -1,4 +1,4 @@
-"""Who may talk to whom, worked out from the policies as a cluster works it out."""
+"""Allowed connections, evaluated from the policies as a cluster does."""
 
 import copy
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ DATA = {
     ("dslogic", "databuffer", 8080),
     ("preproc", "glitchflow-api", 8000),
 }
-#: A pod of the same cluster that no policy of ours knows, such as one of an ingress controller.
+#: A pod of the same cluster that no policy selects, such as one of an ingress controller.
 WORLD = "world"
 #: The cluster's DNS and the node's cache of it; the only peers outside the namespace.
 DNS = [
@@ -29,7 +29,7 @@ DNS = [
 
 
 def allows(rules: list[Object], peer: dict[str, str] | None, port: int, side: str) -> bool:
-    """Whether one of a policy's rules lets a TCP connection through; a peer without labels is the world."""
+    """Return whether one of a policy's rules allows a TCP connection; a peer without labels is outside the cluster."""
     for rule in rules:
         ports = rule.get("ports")
         if ports and not any(one.get("protocol", "TCP") == "TCP" and one["port"] == port for one in ports):
@@ -48,7 +48,7 @@ def allows(rules: list[Object], peer: dict[str, str] | None, port: int, side: st
 def may(
     found: Manifests, labels: dict[str, str] | None, direction: str, peer: dict[str, str] | None, port: int
 ) -> bool:
-    """Whether the policies that select a pod let it connect, or be connected to."""
+    """Return whether the policies that select a pod allow it to connect, or to be connected to."""
     if labels is None:
         return True
     key, side = (direction.lower(), "from" if direction == "Ingress" else "to")
@@ -62,7 +62,7 @@ def may(
 
 
 def edges(found: Manifests) -> Iterator[tuple[str, str, int]]:
-    """Give every connection that is possible between the pods, to any port one of them listens on."""
+    """Return every possible connection between the pods, to any port that one of them listens on."""
     pods: dict[str, dict[str, str] | None] = {
         work.labels["app.kubernetes.io/name"]: work.labels for work in found.workloads()
     }
@@ -90,7 +90,7 @@ def test_the_client_talks_to_the_gateway_alone() -> None:
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
-def test_everybody_may_ask_the_clusters_dns_and_nobody_else_outside(folder: str) -> None:
+def test_every_pod_may_reach_the_clusters_dns_and_nothing_else_outside(folder: str) -> None:
     policies = manifests(folder).of("NetworkPolicy")
     outside = [
         peer

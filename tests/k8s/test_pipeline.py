@@ -58,7 +58,7 @@ def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.Complet
 
 
 def config(container: dict[str, Any], trio: Trio) -> dict[str, str]:
-    """Give what the container's ConfigMap says: where the gateway is, and whose key it has."""
+    """Return the address of the gateway and the user's key from the container's ConfigMap."""
     if "envFrom" not in container:
         return {}
     (told,) = (one["data"] for one in manifests("overlays/dev").of("ConfigMap") if "GLITCHFLOW_KEY_FILE" in one["data"])
@@ -67,7 +67,7 @@ def config(container: dict[str, Any], trio: Trio) -> dict[str, str]:
 
 
 def batch_file(trio: Trio) -> Path:
-    """Give what the steps of a pod pass on: it lies on the volume that all of them mount at /tmp."""
+    """Return the file that passes the batch between the steps of a pod, on the volume mounted at /tmp."""
     for container in containers():
         assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 (the container's)
     path = trio.home / "tmp" / "batch"
@@ -80,7 +80,7 @@ def operator(trio: Trio) -> Gateway:
 
 
 def push(trio: Trio) -> int:
-    """Push what `make test-cluster` pushes before its Jobs run; gives the number of segments."""
+    """Push what `make test-cluster` pushes before its Jobs run; return the number of segments."""
     check_contract(operator(trio))
     rounds = (push_command(1_400_000_000 + number * ROUND) for number in range(3))
     for program, *arguments in rounds:
@@ -110,7 +110,7 @@ def test_a_batch_that_came_into_hand_since_is_not_archived(trio: Trio) -> None:
     *_, clean = containers()
     handed_on = batch_file(trio)
     handed_on.unlink(missing_ok=True)
-    assert run(clean, trio).returncode == 2  # a step that knows no batch archives none
+    assert run(clean, trio).returncode == 2  # a step without a batch archives nothing
     gateway = operator(trio)
     gateway.post("/streamdata", {"h": [1.0, 2.0], "t": [0.0, 1.0]})
     handed_on.write_text("b1\n")
@@ -120,7 +120,7 @@ def test_a_batch_that_came_into_hand_since_is_not_archived(trio: Trio) -> None:
     gateway.post("/cleanbuf", {"msg": "the test is done"})
 
 
-def test_somebody_elses_batch_is_waited_for_and_left_alone(trio: Trio) -> None:
+def test_another_users_batch_is_waited_for_and_not_changed(trio: Trio) -> None:
     train, *_ = containers()
     gateway = operator(trio)
     gateway.post("/streamdata", {"h": [1.234567890123456e-21] * 100_000, "t": [0.0, 2**-14]})

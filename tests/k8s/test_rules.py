@@ -1,4 +1,4 @@
-"""What holds for every object of every overlay; and each rule, shown an object that breaks it, says so."""
+"""The rules hold for every object of every overlay, and each rule reports an object that breaks it."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ def test_every_object_keeps_the_rule(rule: Rule, folder: str) -> None:
 
 
 def put(thing: object, path: str, value: object) -> None:
-    """Set what a dotted path leads to; `~` takes it away."""
+    """Set the value at a dotted path; `~` removes it."""
     *way, last = path.split(".")
     for step in way:
         thing = thing[int(step) if isinstance(thing, list) else step]  # type: ignore[index]  # a path through JSON
@@ -42,7 +42,7 @@ FIRST = SOLE + "startupProbe."
 ALIVE = SOLE + "livenessProbe."
 CLAIM = POD + "volumes.0.persistentVolumeClaim.claimName"
 ROUTE = "spec.rules.0.http.paths.0."
-#: A rule, an object, where it is changed and to what, and what the rule then says.
+#: A rule, an object, the path and value of the change, and the words of the finding.
 BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.pods_are_restricted, "Deployment/gflapi-deploy", POD + "securityContext.runAsNonRoot", False, "NonRoot"),
     (rules.pods_are_restricted, "StatefulSet/databuffer", POD + "securityContext.seccompProfile", "~", "seccomp"),
@@ -86,8 +86,8 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.selectors_select, "Service/gflapi", "spec.selector", {"app.kubernetes.io/name": "gateway"}, "selects []"),
     (rules.ports_match, "Service/dslogic", "spec.ports.0.port", 5001, "5001"),
     (rules.ports_match, "StatefulSet/databuffer", SOLE + "ports.0.containerPort", 8081, "8080"),
-    (rules.doors_lead_to_services, "StatefulSet/databuffer", "spec.serviceName", "databuffer", "no Service"),
-    (rules.doors_lead_to_services, "Ingress/gflapi", ROUTE + "backend.service.name", "dslogic", "leads to"),
+    (rules.entries_lead_to_services, "StatefulSet/databuffer", "spec.serviceName", "databuffer", "no Service"),
+    (rules.entries_lead_to_services, "Ingress/gflapi", ROUTE + "backend.service.name", "dslogic", "leads to"),
     (rules.references_resolve, "StatefulSet/databuffer", CLAIM, "gw", "'gw'"),
     (rules.secrets_are_made, "CronJob/pipeline", INIT + "0.env.0" + KEY_OF + "key", "name", "name"),
     (rules.settings_are_known, "ConfigMap/dslogic-settings", "data.MAXSIZE", "50MB", "MAXSIZE"),
@@ -96,14 +96,14 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.addresses_lead_somewhere, "ConfigMap/gateway-settings", "data.DS_BURL", "http://databuff:8080", "DS_BURL"),
     (rules.folders_are_mounted, "ConfigMap/databuffer-settings", "data.ADMROOT", "/adm", "/adm"),
     (rules.secrets_are_made, "Deployment/gflapi-deploy", POD + "volumes.0.secret.secretName", "keys", "nobody makes"),
-    (rules.doors_are_locked, "ConfigMap/gateway-settings", "data.AUTH", "off", "AUTH is off"),
-    (rules.doors_are_locked, "ConfigMap/gateway-settings", "data.KEYS_FILE", "/tmp/keys.json", "no Secret"),  # noqa: S108
-    (rules.doors_are_locked, "Deployment/gflapi-deploy", POD + "volumes.0.secret.defaultMode", 420, "by others"),
-    (rules.doors_are_locked, "ConfigMap/pipeline-settings", "data.GLITCHFLOW_KEY_FILE", "~", "clean: no Secret"),
-    (rules.doors_are_locked, "CronJob/pipeline", INIT + "0.volumeMounts.1.readOnly", "~", "can be written"),
-    (rules.hops_are_closed, "ConfigMap/databuffer-settings", "data.CALLER_SECRET_FILE", "~", "is not the"),
-    (rules.hops_are_closed, "ConfigMap/dslogic-settings", "data.BUFFER_SECRET_FILE", "/run/secrets/x/secret", "is not"),
-    (rules.hops_are_closed, "Deployment/gflapi-deploy", POD + "volumes.2.secret.defaultMode", 420, "by others"),
+    (rules.keys_are_required, "ConfigMap/gateway-settings", "data.AUTH", "off", "AUTH is off"),
+    (rules.keys_are_required, "ConfigMap/gateway-settings", "data.KEYS_FILE", "/tmp/keys.json", "no Secret"),  # noqa: S108
+    (rules.keys_are_required, "Deployment/gflapi-deploy", POD + "volumes.0.secret.defaultMode", 420, "by others"),
+    (rules.keys_are_required, "ConfigMap/pipeline-settings", "data.GLITCHFLOW_KEY_FILE", "~", "clean: no Secret"),
+    (rules.keys_are_required, "CronJob/pipeline", INIT + "0.volumeMounts.1.readOnly", "~", "can be written"),
+    (rules.tiers_require_secrets, "ConfigMap/databuffer-settings", "data.CALLER_SECRET_FILE", "~", "is not the"),
+    (rules.tiers_require_secrets, "ConfigMap/dslogic-settings", "data.BUFFER_SECRET_FILE", "/run/secrets/x/secret", "is not"),
+    (rules.tiers_require_secrets, "Deployment/gflapi-deploy", POD + "volumes.2.secret.defaultMode", 420, "by others"),
     (rules.namespace_enforces, "Namespace/glitchflow", "metadata.labels", {}, "enforce"),
 ]  # fmt: skip
 
@@ -113,7 +113,7 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     BROKEN,
     ids=[f"{rule.__name__}-{path.rpartition('.')[2]}-{value}" for rule, _, path, value, _ in BROKEN],
 )
-def test_each_rule_notices_what_it_is_for(rule: Rule, where: str, path: str, value: object, words: str) -> None:
+def test_each_rule_finds_an_object_that_breaks_it(rule: Rule, where: str, path: str, value: object, words: str) -> None:
     found = Manifests(copy.deepcopy(manifests("overlays/dev").objects))
     kind, name = where.split("/")
     thing: Object = next(one for one in found.of(kind) if one["metadata"]["name"].startswith(name))
@@ -134,24 +134,24 @@ def test_no_rule_goes_untried() -> None:
         *[(text, text) for text in ("100m", "2", "1500m", "384Mi", "200Gi", "1500Mi", "1024", "0")],
     ],
 )
-def test_a_quantity_is_compared_with_what_the_server_stores(text: str, stored: str) -> None:
+def test_a_quantity_is_compared_in_the_form_that_the_server_stores(text: str, stored: str) -> None:
     assert rules.canonical(text) == stored
 
 
 def small(folder: str) -> Manifests:
-    """Return what one node runs after docs/deploy.md: an overlay, a Job of preprocessing, the client."""
+    """Return the content of one node as docs/deploy.md describes: an overlay, a preprocessing Job, the client."""
     return Manifests(copy.deepcopy([*manifests(folder).objects, *manifests("base/gwclient").objects]))
 
 
 @pytest.mark.parametrize("folder", ["overlays/local", "overlays/dev"])
 def test_a_node_of_two_cpus_runs_the_overlay_with_a_job_and_a_client(folder: str) -> None:
-    assert not list(rules.a_small_node_has_room(small(folder)))
+    assert not list(rules.a_small_node_is_large_enough(small(folder)))
 
 
 def test_a_node_of_two_cpus_runs_the_test_of_the_cluster_with_the_overlays_own_requests(tmp_path: Path) -> None:
     write_overlay(tmp_path, "test-1", "glitchflow", "0.1.0")
     found = Manifests(render(tmp_path))
-    assert not list(rules.a_small_node_has_room(found))
+    assert not list(rules.a_small_node_is_large_enough(found))
     for work in found.workloads():
         if work.owner["kind"] in {"Deployment", "StatefulSet"}:
             own = manifests("overlays/local").one(work.owner["kind"], work.owner["metadata"]["name"])
@@ -174,4 +174,4 @@ def test_requests_that_a_small_node_cannot_grant_are_noticed(where: str, path: s
     found = small("overlays/dev")
     kind, name = where.split("/")
     put(found.one(kind, name), path, value)
-    assert any("all pods request" in complaint for complaint in rules.a_small_node_has_room(found))
+    assert any("all pods request" in complaint for complaint in rules.a_small_node_is_large_enough(found))

@@ -1,4 +1,4 @@
-"""Every object is one that Kubernetes knows, to the last field; components render wherever a site adds them."""
+"""Every object is valid for Kubernetes, to the last field; components render wherever a site adds them."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from tests.support.manifests import K8S, RENDERED, Manifests, called, manifests,
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
-#: The oldest release the manifests are meant for, and the newest whose schemas are at hand.
+#: The oldest supported release, and the newest one whose schemas are installed.
 VERSIONS = ("1.33", kubernetes_validate.latest_version())
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Manifests:
-    """The `cluster` overlay as a site would extend it: a name of its own, and every component."""
+    """The `cluster` overlay as a site would extend it: with its own name, and every component."""
     (tmp_path / "kustomization.yaml").write_text(
         yaml.safe_dump(
             {
@@ -39,7 +39,7 @@ def site(tmp_path: Path) -> Manifests:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_of_every_overlay_is_valid(version: str) -> None:
-    # The overlays share most objects, and a schema takes its time.
+    # The overlays share most objects, and validation is slow.
     different = {json.dumps(thing, sort_keys=True): thing for folder in RENDERED for thing in manifests(folder).objects}
     for thing in different.values():
         kubernetes_validate.validate(thing, version, strict=True)
@@ -65,11 +65,11 @@ def test_applying_a_site_with_every_component_again_sends_no_patch(site: Manifes
     assert not list(values_are_as_stored(site))
 
 
-def test_the_quota_has_room_for_everything_scaled_out(site: Manifests) -> None:
+def test_the_quota_is_large_enough_for_everything_scaled_out(site: Manifests) -> None:
     (quota,) = site.of("ResourceQuota")
     pods = {called(work.owner): 1 for work in site.workloads()}
     for scaler in site.of("HorizontalPodAutoscaler"):
-        # One more while an update goes on.
+        # One more during an update.
         pods[f"Deployment/{scaler['spec']['scaleTargetRef']['name']}"] = scaler["spec"]["maxReplicas"] + 1
     for limit in ("requests", "limits"):
         for kind in ("cpu", "memory"):

@@ -1,4 +1,4 @@
-"""A real browser before the page: what it shows, what it draws, and everything it complains of."""
+"""A real browser for the page: its text, its plots, and every error that it reports."""
 
 import os
 import shutil
@@ -10,19 +10,19 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-#: How long something may take that has no limit of its own; nothing here takes nearly as long.
+#: Time limit of steps that have no limit of their own; none takes nearly as long.
 PATIENCE_MS = 30_000
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the machine's own Chromium, without a window."""
+    """Start the machine's Chromium without a window."""
     executable = next(filter(None, map(shutil.which, _NAMES)), None)
     if executable is None:
         pytest.skip(
             f"THE PAGE IS NOT TESTED: none of {', '.join(_NAMES)} is installed (Debian: apt-get install chromium)"
         )
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to be root in its sandbox
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to run as root in its sandbox
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         try:
@@ -32,11 +32,10 @@ def chromium() -> Iterator[Browser]:
 
 
 class Complaints:
-    """What a page's browser complains of: violations of the policy, errors in scripts, files that are not there.
+    """Errors reported by a page's browser: violations of the policy, errors in scripts, missing files.
 
     Attributes:
-        told: the complaints so far, in its words.
-
+        told: the errors so far, in the browser's words.
     """
 
     def __init__(self, page: Page) -> None:
@@ -50,7 +49,7 @@ class Complaints:
 
 
 def open_page(browser: Browser, url: str, **context: Any) -> tuple[Page, Complaints]:
-    """Open the page in a context of its own, and wait until it shows the datastore's state."""
+    """Open the page in a new context, and wait until it shows the datastore's state."""
     page = browser.new_context(**context).new_page()
     page.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
@@ -60,19 +59,19 @@ def open_page(browser: Browser, url: str, **context: Any) -> tuple[Page, Complai
 
 
 def wait_for_state(page: Page, word: str) -> None:
-    """Wait until the page tells this state."""
+    """Wait until the page shows this state."""
     wait_for_text(page, "state-word", word)
 
 
 def wait_for_text(page: Page, element: str, text: str) -> None:
-    """Wait until the element of this id has this text in it."""
+    """Wait until the element with this id contains this text."""
     page.wait_for_function(
         "([id, text]) => document.getElementById(id).textContent.includes(text)", arg=[element, text]
     )
 
 
 def plot_data(page: Page, selector: str) -> list[dict[str, Any]]:
-    """Give a plot's own data, once it is drawn."""
+    """Return a plot's data after it was drawn."""
     page.locator(selector).scroll_into_view_if_needed()
     page.wait_for_function("selector => document.querySelector(selector).data?.length", arg=selector)
     data: list[dict[str, Any]] = page.evaluate(

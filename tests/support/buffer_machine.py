@@ -1,4 +1,4 @@
-"""A buffer beside its model: orders come, calls fail, the process dies, and both have to hold the same after each."""
+"""A buffer and its model: orders arrive, calls fail, the process dies, and both must hold the same after each step."""
 
 import asyncio
 import errno
@@ -40,7 +40,7 @@ from tests.support.segments import BAD_BODIES, segment_body
 ALICE, BOB = FreezeOrder("alice", "secret"), FreezeOrder("bob", "other")
 QUEUE = 4
 
-#: Few bodies and few keys, so that the same ones come again and again.
+#: Few bodies and few keys, so that they are repeated often.
 bodies = st.integers(0, 4).map(lambda number: _body(number, channel=(None, "H1:A", "L1:A")[number % 3]))
 keys = st.none() | st.sampled_from(["k1", "k2", "k3"])
 users = st.sampled_from([ALICE, BOB])
@@ -54,7 +54,7 @@ faults = st.none() | st.builds(
 
 
 class Lost(Enum):
-    """What a crash takes along."""
+    """The state that a crash loses."""
 
     NOTHING = auto()
     CATALOG = auto()
@@ -81,9 +81,9 @@ class BufferMachine(RuleBasedStateMachine):
         self.model = Model()
         self.seqs: dict[str, int] = {}
         self.runner = asyncio.Runner()
-        self.runner.get_loop().set_exception_handler(lambda *_: None)  # what a crash leaves unfinished is no news
+        self.runner.get_loop().set_exception_handler(lambda *_: None)  # unfinished tasks after a crash are expected
         self.faults = FaultyVolume().__enter__()
-        self.cost, fingerprint.LOG_COST = fingerprint.LOG_COST, 1  # what a guess costs is not what is tried here
+        self.cost, fingerprint.LOG_COST = fingerprint.LOG_COST, 1  # the cost of a guess is not tested here
 
     def teardown(self) -> None:
         self.faults.heal()
@@ -93,7 +93,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.runner.close()
         shutil.rmtree(self.home)
 
-    # ---- what may come
+    # ---- orders
 
     @initialize()
     def start_on_an_empty_volume(self) -> None:
@@ -183,7 +183,7 @@ class BufferMachine(RuleBasedStateMachine):
         self._open(fault)
         self._check([self.model.layout])
 
-    # ---- how it is done
+    # ---- execution
 
     def _append(self, sent: Sequence[tuple[str | None, bytes]], fault: Fault | None) -> None:
         def order(key: str | None, body: bytes) -> Order:
@@ -217,7 +217,7 @@ class BufferMachine(RuleBasedStateMachine):
                 assert isinstance(outcome, Incoming | Crash)
 
     def _carry_out(self, orders: Sequence[Order], fault: Fault | None) -> list[Outcome]:
-        """Give what became of orders that come at once: a result, a refusal, or a Crash where nobody answered."""
+        """Return the outcome of concurrent orders: a result, a refusal, or a Crash if there was no answer."""
 
         async def answers() -> list[Outcome]:
             tasks = [asyncio.create_task(order(self.buffer)) for order in orders]
@@ -236,7 +236,7 @@ class BufferMachine(RuleBasedStateMachine):
         return outcomes
 
     def _open(self, fault: Fault | None = None) -> None:
-        """Start until it works; what may fail at first is over in the end."""
+        """Start until it works; failures of the first attempts are temporary."""
         for each in (fault, None):
             self._make()
             self.faults.arm(each)
@@ -261,7 +261,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.buffer = Buffer(self.store, queue_size=QUEUE, on_frozen=self.on_frozen)
 
     def _drop(self) -> None:
-        """Let the process be gone: its threads, its lock, its connections."""
+        """End the process: its threads, its lock, its connections."""
 
         async def cancel_all() -> None:
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -297,15 +297,15 @@ class BufferMachine(RuleBasedStateMachine):
 
         return self.runner.run(wait())
 
-    # ---- what must be so
+    # ---- checks
 
     def _check(self, possible: list[Layout]) -> None:
-        """Compare with the model, once nothing fails any more and the buffer says that it is ready."""
+        """Compare with the model when nothing fails any more and the buffer is ready."""
         self.faults.heal()
         self._await(self.buffer.queries.check_ready())
         observed = self._observe()
         self.model.settle(observed, possible)
-        self._check_papers(observed)
+        self._check_metadata(observed)
         self._check_catalog(observed)
         self._check_overview(observed)
 
@@ -317,7 +317,7 @@ class BufferMachine(RuleBasedStateMachine):
         holder = next(user for user in (ALICE, BOB) if _holds(description, user)) if frozen else None
         return Layout(_files(self.store.volume.data), _files(self.store.volume.next), archives, holder)
 
-    def _check_papers(self, there: Layout) -> None:
+    def _check_metadata(self, there: Layout) -> None:
         stats, with_next = _stats(there.hand), self.store.volume.next.exists()
         following = _stats(there.next)
         told = Stats(stats.n_itm, stats.buff_size, following.n_itm, following.buff_size) if with_next else stats
@@ -384,7 +384,7 @@ class BufferMachine(RuleBasedStateMachine):
 
 
 def _end_threads(buffer: Buffer) -> None:
-    """Let the threads end that a process takes along when it dies, however far they came."""
+    """End the threads that a dying process takes with it, however far they are."""
     ingest = buffer.ingest
     ingest._arrived.put(None)  # noqa: SLF001 (no part of the product ends a thread that crashed)
     for thread in ingest._threads:  # noqa: SLF001 (the same)
@@ -406,7 +406,7 @@ def _body(number: int, channel: str | None) -> bytes:
 
 
 def _channels(*folders: Path) -> list[ChannelOverview]:
-    """What is in the folders, channel by channel; their spans are exact in binary, so that sums can be compared."""
+    """Return the content of the folders by channel; spans are exact in binary, so that sums can be compared."""
     found: dict[str, list[tuple[Segment, str, int]]] = {}
     for folder in folders:
         for name, content in _files(folder).items():

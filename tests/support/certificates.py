@@ -29,7 +29,7 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes | N
 
 
 class Authority:
-    """A root, an intermediate that it signed, and what that signs; `root` is the file that clients trust."""
+    """A root, an intermediate that it signed, and certificates of that; `root` is the file that clients trust."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class Authority:
         self.root.write_bytes(root.public_bytes(Encoding.PEM))
 
     def certify(self, name: str) -> tuple[Path, Path]:
-        """Give the files of a certificate for 127.0.0.1 with its chain, and of its key."""
+        """Return the files of a certificate for 127.0.0.1 with its chain, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = self._sign(name, key, "intermediate", self._key, ca=False)
         chain, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"

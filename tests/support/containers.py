@@ -1,4 +1,4 @@
-"""The container engine as the tests use it: commands that fail loudly, and what containers tell about themselves."""
+"""The container engine as the tests use it: commands that fail with an error, and facts about containers."""
 
 import json
 import subprocess
@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: How the services are run where nobody else confines them: as in docker-compose.yml.
+#: Options for services without Compose: as strict as in docker-compose.yml.
 CONFINED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges:true")
 
 
 def docker(*arguments: str, data: bytes = b"", expect: int = 0, seconds: float = 120) -> str:
-    """Run a docker command; gives its standard output."""
+    """Run a docker command; return its standard output."""
     done = subprocess.run(
         ["docker", *arguments],  # noqa: S607 (the engine that the tests are run against)
         check=False,
@@ -24,7 +24,7 @@ def docker(*arguments: str, data: bytes = b"", expect: int = 0, seconds: float =
 
 
 def inspect(thing: str) -> Any:
-    """Give what the engine knows of a container or an image."""
+    """Return the engine's description of a container or an image."""
     return json.loads(docker("inspect", thing))[0]
 
 
@@ -47,11 +47,11 @@ class Container:
         self.name = name
 
     def run(self, *command: str, data: bytes = b"", expect: int = 0) -> str:
-        """Run a command in it; gives the command's standard output."""
+        """Run a command in it; return the command's standard output."""
         return docker("exec", "--interactive", self.name, *command, data=data, expect=expect)
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command in it and do not wait."""
+        """Start a command in it without waiting."""
         return subprocess.Popen(
             ["docker", "exec", self.name, *command],  # noqa: S607 (see above)
             stdout=subprocess.PIPE,
@@ -60,7 +60,7 @@ class Container:
         )
 
     def python(self, program: str, *arguments: str) -> Any:
-        """Run a Python program in it that prints one JSON document; gives that."""
+        """Run a Python program in it that prints one JSON document; return that."""
         return json.loads(self.run("python", "-c", program, *arguments))
 
     def state(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""One who listens to /events, over a real connection."""
+"""A listener of /events over a real connection."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Event:
-    """What was heard: its kind, the id it came with, and its data."""
+    """An event: its kind, its id, and its data."""
 
     kind: str
     id: int | None
@@ -47,18 +47,18 @@ class EventStream:
         self._connection.close()
 
     def rest(self) -> bytes:
-        """Give all that still comes."""
+        """Return all remaining bytes."""
         return self._answer.read()
 
     def next(self, kind: str | None = None) -> Event:
-        """Give the next event, of a kind where one is named; fails at the end of the stream."""
+        """Return the next event, of a kind if one is named; fail at the end of the stream."""
         while True:
             event = self._read()
             if event is not None and kind in {None, event.kind}:
                 return event
 
     def until(self, kind: str, **fields: object) -> Event:
-        """Give the next event of a kind whose data have these fields."""
+        """Return the next event of a kind whose data have these fields."""
         while True:
             event = self.next(kind)
             if fields.items() <= event.data.items():
@@ -78,7 +78,7 @@ class EventStream:
 
 
 class Listening(threading.Thread):
-    """Reads a stream to its end, and remembers whether it ended as an answer should."""
+    """Reads a stream to its end, and stores whether it ended as an answer should."""
 
     def __init__(self, stream: EventStream) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A disk that says no, or a process that dies, at the k-th thing it is asked.
+"""A disk that fails, or a process that dies, at the k-th call.
 
-Whatever changes the volume and its papers goes through a few functions of `os`, and whatever changes the catalog is a
-transaction. Each of these is a call that can fail, with its effect done or not, or that the process does not survive.
+Every change of the volume and its metadata goes through a few functions of `os`, and every change of the catalog is a
+transaction. Each of these is a call that can fail, with or without its effect, or that the process does not survive.
 """
 
 import errno
@@ -27,19 +27,18 @@ _CALLS = (
 
 
 class Crash(BaseException):
-    """The process is dead; no code of its own runs any more."""
+    """The process is dead; none of its code runs any more."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong.
+    """The fault to cause.
 
     Attributes:
-        call: which call goes wrong, counted from 0.
+        call: the call that fails, counted from 0.
         number: the errno it fails with; None: the process dies.
-        late: the call has its effect all the same; half of it, where it writes.
-        times: how many calls in a row go wrong.
-
+        late: the call has its effect nevertheless; half of it, if it writes.
+        times: number of consecutive calls that fail.
     """
 
     call: int
@@ -52,9 +51,8 @@ class FaultyVolume:
     """Use it as `with FaultyVolume() as faults`: the system calls of this process are counted, and may fail.
 
     Attributes:
-        crashed: the process is dead; every further call only says so again.
-        strikes: how often a fault was felt.
-
+        crashed: the process is dead; every further call raises Crash again.
+        strikes: number of faults that occurred.
     """
 
     def __init__(self) -> None:
@@ -77,24 +75,24 @@ class FaultyVolume:
         self._patch.undo()
 
     def arm(self, fault: Fault | None) -> None:
-        """Let `fault` happen, counted from now on."""
+        """Cause `fault`, counted from now on."""
         with self._lock:
             self._fault, self._calls, self.crashed = fault, 0, False
             self._strikes_before = self.strikes
 
     @property
     def struck(self) -> bool:
-        """Whether a fault was felt since one was armed."""
+        """Return whether a fault occurred since one was armed."""
         return self.strikes > self._strikes_before
 
     def heal(self) -> None:
-        """Let everything work again, in a new process where the old one died."""
+        """End all faults; after a crash, continue as a new process."""
         with self._lock:
             self._fault, self.crashed = None, False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Count what is done inside as one call."""
+        """Count everything in the block as one call."""
         fault = self._next_fault()
         if fault and not fault.late:
             with self._as_volume_error():

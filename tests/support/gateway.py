@@ -1,8 +1,8 @@
 """A stand-in for the gateway that a test can make fail on purpose: a real server on a free loopback port.
 
-It speaks the gateway's contract and keeps the segments it acknowledges in memory. It takes many segments in one request
-where `ndjson` says so, and stores a segment that comes again under its key once where `knows_keys` says so. Faults are
-given to coming `POST /streamdata` requests, one each, in the order they arrive.
+It implements the gateway's contract and keeps acknowledged segments in memory. It accepts many segments in one request
+if `ndjson` is true, and stores a segment that is repeated under its key once if `knows_keys` is true. Faults apply to
+coming `POST /streamdata` requests, one each, in the order they arrive.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ NDJSON = "application/x-ndjson"
 
 @dataclass(frozen=True)
 class Answering:
-    """A fault: answer with this problem instead; only to these of many segments, where there are any named."""
+    """A fault: answer with this problem instead; if segments are named, only to these."""
 
     code: ProblemCode
     retry_after: str | None = None
@@ -33,9 +33,9 @@ class Answering:
 
 @dataclass(frozen=True)
 class Dropping:
-    """A fault: close the connection after so many answers.
+    """A fault: close the connection after this number of answers.
 
-    `stored` tells whether the segments that are not answered were stored before.
+    `stored` is whether the segments that are not answered were stored before.
     """
 
     stored: bool = False
@@ -44,7 +44,7 @@ class Dropping:
 
 @dataclass(frozen=True)
 class Slow:
-    """A fault: take this long."""
+    """A fault: take this many seconds."""
 
     seconds: float
 
@@ -57,8 +57,8 @@ Outcome = dict[str, str] | Problem
 class StandInGateway:
     """Use it as `with StandInGateway() as gateway`; `gateway.url` is its address.
 
-    `batch` is the id of the batch in hand: with another one it is another datastore.
-    `keys` are those of all segments that came, in their order; `sizes` the number of segments in each request.
+    `batch` is the id of the current batch; with another id it is another datastore.
+    `keys` are those of all received segments, in order; `sizes` the number of segments in each request.
     """
 
     ndjson: bool = True
@@ -99,7 +99,7 @@ class StandInGateway:
         return sorted((decode_segment(body) for body in self.bodies), key=lambda segment: segment.t0)
 
     def forget_keys(self) -> None:
-        """Be a datastore to which no segment has come yet."""
+        """Become a datastore without segments."""
         self._first.clear()
 
     async def _start(self) -> None:
@@ -123,7 +123,7 @@ class StandInGateway:
 
     async def _end(self) -> None:
         await self._runner.cleanup()
-        # A slow answer to a client that went away is nobody's any more, not even the runner's.
+        # Nobody waits for a slow answer to a disconnected client, not even the runner.
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
@@ -261,7 +261,7 @@ def _problem(problem: Problem, retry_after: str | None = None) -> web.Response:
 
 
 async def _drop(request: web.Request, outcomes: list[Outcome]) -> web.StreamResponse:
-    """Close the connection after so many answers, in the middle of the next one where there are any."""
+    """Close the connection after this number of answers, in the middle of the next one if there is one."""
     response = web.StreamResponse(headers={"Content-Type": NDJSON})
     if outcomes:
         await response.prepare(request)

@@ -1,8 +1,8 @@
 """A stand-in for gwosc.org: serves strain files by the routes that gwosc 0.8 and gwpy 4 use.
 
 It is meant for the unmodified libraries: start the program under test with GWOSC_SERVER_URL set to `url`
-(gwosc reads it once, when it is imported). It can fail on purpose: faults are given to coming requests, one each, in
-the order they arrive, for the targets that begin as a fault says.
+(gwosc reads it once, when it is imported). It can fail on purpose: faults apply to coming requests, one each, in
+the order they arrive, for targets with the prefix of a fault.
 """
 
 import threading
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-#: What GWOSC says of the first event.
+#: The metadata of the first event at GWOSC.
 GW150914_GPS = 1126259462.4
 _RUN = {"name": "O1", "gps_start": 1126051217, "gps_end": 1137254417, "detectors": ["H1", "L1"]}
 
@@ -33,7 +33,7 @@ class Answering:
 
 @dataclass(frozen=True)
 class Truncating:
-    """A fault: close the connection after so many bytes of the body."""
+    """A fault: close the connection after this number of bytes of the body."""
 
     bytes: int
     target: str = "/files/"
@@ -41,7 +41,7 @@ class Truncating:
 
 @dataclass(frozen=True)
 class Stalling:
-    """A fault: send so many bytes, and then nothing for a while."""
+    """A fault: send this number of bytes, and then nothing for a while."""
 
     bytes: int
     seconds: float
@@ -55,8 +55,8 @@ class GwoscServer:
     """Serves the GW150914 files of a folder, named by LIGO-T050017 (`L-L1_LOSC_4_V2-1126259446-32.hdf5`).
 
     Use it as `with GwoscServer(folder) as gwosc`; `gwosc.url` is its address. While `down`, it answers 503. It serves
-    ranges and ETags, unless told otherwise. `requests` has the targets that were asked for, `fetched` those of
-    files that were sent, `ranges` the ranges. Files are served in every folder below /files/.
+    ranges and ETags by default. `requests` has the requested targets, `fetched` those of files that were sent, `ranges`
+    the ranges. Files are served in every folder below /files/.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class GwoscServer:
         self._thread.join(10)
 
     def next_fault(self, target: str) -> Fault | None:
-        """Give the first fault that is meant for a target, and forget it."""
+        """Return the first fault for a target, and remove it."""
         for fault in self.faults:
             if target.startswith(fault.target):
                 self.faults.remove(fault)
@@ -137,15 +137,15 @@ class GwoscServer:
         return None
 
     def wait(self, seconds: float) -> None:
-        """Wait so many s, or until the server ends."""
+        """Wait this number of seconds, or until the server ends."""
         self._ended.wait(seconds)
 
     def version(self, body: bytes) -> str:
-        """Give the ETag of a body, where there is one."""
+        """Return the ETag of a body, if it has one."""
         return f'"{sha256(body).hexdigest()}"' if self._knows_versions else ""
 
     def cut(self, wanted: str | None, status: int, body: bytes) -> tuple[int, bytes]:
-        """Give status and body for a range, as `bytes=100-`."""
+        """Return status and body for a range such as `bytes=100-`."""
         if wanted is None or status != 200 or not self._serves_ranges:
             return status, body
         self.ranges.append(wanted)
@@ -153,7 +153,7 @@ class GwoscServer:
         return (206, body[first:]) if first < len(body) else (416, b"")
 
     def answer(self, target: str) -> tuple[int, str, bytes]:
-        """Give status, media type and body for a request target."""
+        """Return status, media type and body for a request target."""
         url = urlsplit(target)
         if self.down:
             return 503, "text/plain", b"down"

@@ -1,4 +1,4 @@
-"""An issuer of tokens: real keys, and a real server on loopback that gives out their public halves."""
+"""An issuer of tokens: real keys, and a real server on loopback that publishes the public keys."""
 
 import json
 import threading
@@ -20,12 +20,12 @@ AUDIENCE = "https://glitchflow.example.org"
 
 
 def rsa_key() -> rsa.RSAPrivateKey:
-    """Make a key; of 2048 bits, because larger ones take seconds."""
+    """Create a key; of 2048 bits, because larger ones take seconds."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def public_jwk(key: PrivateKey, kid: str | None, **more: str) -> dict[str, Any]:
-    """Give the public half as the issuer publishes it."""
+    """Return the public key as the issuer publishes it."""
     public = key.public_key()
     match public:
         case rsa.RSAPublicKey():
@@ -39,7 +39,7 @@ def public_jwk(key: PrivateKey, kid: str | None, **more: str) -> dict[str, Any]:
 
 
 def claims(**more: Any) -> dict[str, Any]:
-    """Give what a good token says; a claim that is None is left out."""
+    """Return the claims of a valid token; a claim that is None is left out."""
     now = int(time.time())
     told = {
         "iss": ISSUER,
@@ -62,13 +62,12 @@ def token(key: Any, kid: str | None = "k1", algorithm: str = "RS256", **more: An
 
 @dataclass
 class Issuer:
-    """Use it as `with Issuer() as issuer`; `issuer.url` is where its keys are.
+    """Use it as `with Issuer() as issuer`; `issuer.url` is the address of its keys.
 
     Attributes:
-        document: what it answers; None: status 500.
-        asked: how often it was asked.
+        document: its answer; None: status 500.
+        asked: number of requests.
         delay: seconds that an answer takes.
-
     """
 
     document: Mapping[str, Any] | None = None
@@ -78,7 +77,7 @@ class Issuer:
     released: threading.Event = field(default_factory=threading.Event)
 
     def publish(self, *keys: Mapping[str, Any]) -> None:
-        """Have these public keys from now on, and no others."""
+        """Publish these public keys from now on, and no others."""
         self.document = {"keys": list(keys)}
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""API keys for a test: a key file, and what a gateway and a client are told about it."""
+"""API keys for a test: a key file, and the settings of a gateway and a client that use it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,23 +18,23 @@ class Keyring:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The environment of a gateway that takes these keys."""
+        """The environment of a gateway that accepts these keys."""
         return {"AUTH": "keys", "KEYS_FILE": str(self.path)}
 
     def make(self, name: str, *scopes: Scope, group: str | None = None) -> str:
-        """Make a key and give it."""
+        """Create a key and return it."""
         key, record = make_key(name, list(scopes), group=group)
         change_keys(self.path, lambda keys: keys.update({record.id: record}))
         return key
 
     def make_file(self, name: str, *scopes: Scope) -> Path:
-        """Make a key and give the file it is in."""
+        """Create a key and return the file with it."""
         path = self.path.with_name(f"{name}.key")
         path.write_text(self.make(name, *scopes) + "\n")
         return path
 
     def change(self, key: str, *, expires: datetime | None = None, revoked: datetime | None = None) -> None:
-        """Have a key end."""
+        """Revoke a key."""
 
         def end(keys: Keys) -> None:
             keys[key[3:15]] = msgspec.structs.replace(keys[key[3:15]], expires=expires, revoked=revoked)

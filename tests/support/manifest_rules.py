@@ -1,4 +1,4 @@
-"""What must hold for the objects of an overlay: each rule gives a sentence for each object that breaks it."""
+"""Rules for the objects of an overlay: each yields a sentence for each object that breaks it."""
 
 import re
 import tomllib
@@ -18,7 +18,7 @@ from tests.support.manifests import ROOT, Manifests, Object, Workload, called
 Rule = Callable[[Manifests], Iterator[str]]
 
 UID = 10001
-#: What the manifests name and do not hold: `python -m scripts.cluster_keys` makes it.
+#: Secrets that the manifests name but do not contain: `python -m scripts.cluster_keys` creates them.
 SECRETS = {
     "glitchflow-holder": {"user", "token", "key"},
     "gateway-keys": {"keys.json"},
@@ -31,20 +31,20 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "dslogic": LogicSettings,
     "glitchflow-api": GatewaySettings,
 }
-#: Containers that are no services read these; each is in the source of its package.
+#: Environment variables of containers that are not services; each is in the source of its package.
 CLIENT_SETTINGS = {"gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP", "GLITCHFLOW_KEY_FILE"}, "preproc": {"DATART"}}
-#: A service listens within this time after its start, on a busy machine too.
+#: A service listens within this time after its start, even on a busy machine.
 _LISTENS_SECONDS = 5
 _GUNICORN = ROOT / "dslogic" / "gunicorn.conf.py"
 _BINARY = {unit: Fraction(1024**power) for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1)}
 _DECIMAL = {unit: Fraction(1000) ** power for power, unit in enumerate(("m", "", "k", "M", "G", "T", "P"), -1)}
 _UNITS = {**_BINARY, **_DECIMAL}
-#: What Kubernetes' own pods leave of a node with 2 CPUs and 4 GiB, in CPUs and bytes.
+#: The CPUs and bytes that Kubernetes' own pods leave of a node with 2 CPUs and 4 GiB.
 SMALL_NODE = {"cpu": 0.9, "memory": 3 * 2**30}
 
 
 def gunicorn_settings() -> dict[str, Any]:
-    """Give what dslogic tells gunicorn."""
+    """Return dslogic's settings of gunicorn."""
     told: dict[str, Any] = {}
     exec(compile(_GUNICORN.read_text(), _GUNICORN.name, "exec"), told)  # noqa: S102 (as gunicorn itself reads it)
     return told
@@ -82,13 +82,13 @@ def requested(found: Manifests, kind: str, pods: Mapping[str, int], stated: str 
 
 
 def every_container(found: Manifests) -> Iterator[tuple[Workload, Object, str]]:
-    """Give each container with its workload and what to call it."""
+    """Yield each container with its workload and its name for messages."""
     for work in found.workloads():
         for container in work.containers:
             yield work, container, f"{called(work.owner)}, container {container['name']}"
 
 
-# ---- what a pod may do
+# ---- permissions of pods
 
 
 def pods_are_restricted(found: Manifests) -> Iterator[str]:
@@ -110,7 +110,7 @@ def pods_are_restricted(found: Manifests) -> Iterator[str]:
 
 
 def containers_are_confined(found: Manifests) -> Iterator[str]:
-    """No container gains anything, or writes to its own file system but for /tmp."""
+    """No container can gain privileges, or write to its own file system except /tmp."""
     wanted = {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -124,7 +124,7 @@ def containers_are_confined(found: Manifests) -> Iterator[str]:
 
 
 def temporary_folders_are_bounded(found: Manifests) -> Iterator[str]:
-    """An emptyDir has a size."""
+    """Every emptyDir has a size limit."""
     for work in found.workloads():
         for volume in work.spec.get("volumes", []):
             if "emptyDir" in volume and "sizeLimit" not in (volume["emptyDir"] or {}):
@@ -132,7 +132,7 @@ def temporary_folders_are_bounded(found: Manifests) -> Iterator[str]:
 
 
 def nobody_gets_a_token(found: Manifests) -> Iterator[str]:
-    """Every pod has an account of its own, and neither mounts a token."""
+    """Every pod has its own account, and neither mounts a token."""
     for work in found.workloads():
         account = work.spec.get("serviceAccountName")
         if account not in found.names("ServiceAccount"):
@@ -157,7 +157,7 @@ def resources_are_stated(found: Manifests) -> Iterator[str]:
 
 
 def values_are_as_stored(found: Manifests) -> Iterator[str]:
-    """Every value is as the API server stores it; where it stores another, each `kubectl apply` sends a patch."""
+    """Every value is as the API server stores it; otherwise each `kubectl apply` sends a patch."""
     for thing in found.objects:
         for path, value in _values(thing):
             if value is None or (value in ([], {}) and not path.endswith(_EMPTY_IS_KEPT)):
@@ -169,7 +169,7 @@ def values_are_as_stored(found: Manifests) -> Iterator[str]:
             yield f"{called(thing)}: its updates have no type, and the server adds one"
 
 
-#: An empty object has a meaning there: all pods, a folder without settings.
+#: Here an empty object has a meaning: all pods, a folder without settings.
 _EMPTY_IS_KEPT = ("podSelector", "namespaceSelector", "emptyDir")
 
 
@@ -181,15 +181,15 @@ def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _values(one, f"{path}.{key}")
 
 
-def a_small_node_has_room(found: Manifests) -> Iterator[str]:
-    """Everything that runs at a time fits on a node of 2 CPUs, also during an update of every Deployment."""
+def a_small_node_is_large_enough(found: Manifests) -> Iterator[str]:
+    """Everything that runs at the same time fits on a node of 2 CPUs, also during an update of every Deployment."""
     pods = {
         called(thing): thing["spec"].get("replicas", 1) + thing["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
         for thing in found.of("Deployment")
     }
-    for kind, room in SMALL_NODE.items():
-        if (sum_of := requested(found, kind, pods)) > room:
-            yield f"all pods request {sum_of:g} {kind}, and there is {room:g}"
+    for kind, available in SMALL_NODE.items():
+        if (sum_of := requested(found, kind, pods)) > available:
+            yield f"all pods request {sum_of:g} {kind}, and there is {available:g}"
 
 
 def images_are_pinned(found: Manifests) -> Iterator[str]:
@@ -204,11 +204,11 @@ def images_are_pinned(found: Manifests) -> Iterator[str]:
             yield f"{name}: imagePullPolicy {container.get('imagePullPolicy')}"
 
 
-# ---- how it lives and ends
+# ---- life cycle
 
 
 def probes_differ_in_meaning(found: Manifests) -> Iterator[str]:
-    """A service has three probes; only readiness looks beyond the process, and liveness is the slowest to judge."""
+    """A service has three probes; only readiness looks beyond the process, and liveness is the slowest to fail."""
     for work, container, name in every_container(found):
         if not work.serves:
             continue
@@ -237,7 +237,7 @@ def _probe_targets(container: Object, probes: dict[str, Object], name: str) -> I
 
 
 def each_end_is_graceful(found: Manifests) -> Iterator[str]:
-    """There is time for preStop, for requests under way, and to spare; what has a peer leaves the peer its traffic."""
+    """There is enough time for preStop and current requests; a pod with a replica hands over its traffic."""
     grace = {"dslogic": gunicorn_settings()["graceful_timeout"]}
     for work, container, name in every_container(found):
         if not work.serves:
@@ -251,10 +251,10 @@ def each_end_is_graceful(found: Manifests) -> Iterator[str]:
 
 
 def one_writer_writes(found: Manifests) -> Iterator[str]:
-    """The buffer is a StatefulSet of one, which nothing scales; nobody else can write to its volumes."""
+    """The buffer is a StatefulSet of one, which nothing scales; no other pod can write to its volumes."""
     for work in found.workloads():
         own = work.labels.get("app.kubernetes.io/name") == "databuffer"
-        # k8s/maintenance: a person's shell, for while the buffer rests.
+        # k8s/maintenance: an administrator's shell, used while the buffer is stopped.
         person = work.labels.get("app.kubernetes.io/name") == "maintenance"
         if own and (work.owner["kind"] != "StatefulSet" or work.owner["spec"].get("replicas") != 1):
             yield f"{called(work.owner)}: the buffer is no StatefulSet of one"
@@ -275,14 +275,14 @@ def one_writer_writes(found: Manifests) -> Iterator[str]:
 
 
 def volumes_can_be_shared(found: Manifests) -> Iterator[str]:
-    """Whoever mounts the buffer's ReadWriteOnce volume comes to the buffer's node; SQLite keeps off NFS."""
+    """Every pod with the buffer's ReadWriteOnce volume runs on the buffer's node; SQLite is not on NFS."""
     modes = {claim["metadata"]["name"]: claim["spec"]["accessModes"] for claim in found.of("PersistentVolumeClaim")}
     for name in ("databuff-adm", "databuff-log"):
         if name in modes and modes[name] != ["ReadWriteOnce"]:
             yield f"PersistentVolumeClaim/{name}: {modes[name]}"
     for work in found.workloads():
         if work.owner["kind"] == "StatefulSet" or work.labels.get("app.kubernetes.io/name") == "maintenance":
-            continue  # the buffer itself, or while it rests
+            continue  # the buffer itself, or used while it is stopped
         together = work.spec.get("affinity", {}).get("podAffinity", {})
         near = any(
             term["labelSelector"]["matchLabels"] == {"app.kubernetes.io/name": "databuffer"}
@@ -296,7 +296,7 @@ def volumes_can_be_shared(found: Manifests) -> Iterator[str]:
 
 
 def drains_pass(found: Manifests) -> Iterator[str]:
-    """Each workload that serves has one budget, and it always lets a pod go; nothing blocks a drain."""
+    """Each workload that serves has one budget, which always lets a pod go; nothing blocks a drain."""
     for work in found.workloads():
         if not work.serves:
             continue
@@ -310,7 +310,7 @@ def drains_pass(found: Manifests) -> Iterator[str]:
 
 
 def stateless_tiers_scale_and_spread(found: Manifests) -> Iterator[str]:
-    """A Deployment is scaled by an autoscaler or by `replicas`, never both; updates take nobody away; pods spread."""
+    """A Deployment is scaled by an autoscaler or by `replicas`, not both; updates remove no pod first; pods spread."""
     scaled = {scaler["spec"]["scaleTargetRef"]["name"] for scaler in found.of("HorizontalPodAutoscaler")}
     for deployment in found.of("Deployment"):
         spec = deployment["spec"]
@@ -331,7 +331,7 @@ def stateless_tiers_scale_and_spread(found: Manifests) -> Iterator[str]:
 
 
 def jobs_take_turns(found: Manifests) -> Iterator[str]:
-    """No two Jobs of a kind at a time; a pod that is taken away is not a failure; finished Jobs go away."""
+    """No two Jobs of a kind run at a time; a pod that is taken away is not a failure; finished Jobs are removed."""
     for job in found.of("CronJob"):
         spec = job["spec"]
         if spec.get("concurrencyPolicy") != "Forbid":
@@ -346,11 +346,11 @@ def jobs_take_turns(found: Manifests) -> Iterator[str]:
             yield f"{called(job)}: finished Jobs stay forever"
 
 
-# ---- how the objects fit each other
+# ---- relations between objects
 
 
 def objects_are_labelled(found: Manifests) -> Iterator[str]:
-    """Every object is part of glitchflow; what belongs to a service says so, its pods too."""
+    """Every object is part of glitchflow; objects of a service have its label, and its pods too."""
     shared = {"Namespace", "NetworkPolicy", "ConfigMap"}
     for thing in found.objects:
         wanted = {"app.kubernetes.io/part-of"}
@@ -366,7 +366,7 @@ def objects_are_labelled(found: Manifests) -> Iterator[str]:
 
 
 def names_do_not_clash(found: Manifests) -> Iterator[str]:
-    """Everything is in the one namespace, once."""
+    """Every object is in the one namespace, once."""
     seen = set()
     for thing in found.objects:
         if thing["kind"] != "Namespace" and thing["metadata"].get("namespace") != "glitchflow":
@@ -379,7 +379,7 @@ def names_do_not_clash(found: Manifests) -> Iterator[str]:
 
 
 def selectors_select(found: Manifests) -> Iterator[str]:
-    """Selectors of controllers, services and budgets meet the pods of exactly one workload."""
+    """Selectors of controllers, services and budgets match the pods of exactly one workload."""
     pods = [(work.owner, work.labels) for work in found.workloads()]
     for thing in found.of("Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
         selector = thing["spec"]["selector"]
@@ -392,7 +392,7 @@ def selectors_select(found: Manifests) -> Iterator[str]:
 
 
 def ports_match(found: Manifests) -> Iterator[str]:
-    """Container and service mean the port the process listens on."""
+    """Container and service use the port that the process listens on."""
     listens = {
         "databuffer": BufferSettings().SERVURL.port,
         "dslogic": int(gunicorn_settings()["bind"].rpartition(":")[2]),
@@ -409,8 +409,8 @@ def ports_match(found: Manifests) -> Iterator[str]:
                 yield f"{called(service)}: port {port['port']} leads to {port['targetPort']}"
 
 
-def doors_lead_to_services(found: Manifests) -> Iterator[str]:
-    """The StatefulSet's service is there; the ingress leads to the gateway and nowhere else."""
+def entries_lead_to_services(found: Manifests) -> Iterator[str]:
+    """The StatefulSet's service exists; the ingress leads to the gateway and to no other service."""
     for state in found.of("StatefulSet"):
         if state["spec"]["serviceName"] not in found.names("Service"):
             yield f"{called(state)}: there is no Service {state['spec']['serviceName']}"
@@ -423,7 +423,7 @@ def doors_lead_to_services(found: Manifests) -> Iterator[str]:
 
 
 def references_resolve(found: Manifests) -> Iterator[str]:
-    """Whatever a pod names exists, and whatever exists is named."""
+    """Every object that a pod names exists, and every object is used."""
     named: dict[str, set[str]] = {"ConfigMap": set(), "PersistentVolumeClaim": set()}
     for work, container, name in every_container(found):
         for source in container.get("envFrom", []):
@@ -441,7 +441,7 @@ def references_resolve(found: Manifests) -> Iterator[str]:
 
 
 def secrets_are_made(found: Manifests) -> Iterator[str]:
-    """A Secret that a pod names, as a variable or as a folder, is one that the documentation has made."""
+    """The documentation creates every Secret that a pod uses, as a variable or as a folder."""
     for work, container, name in every_container(found):
         told = [variable.get("valueFrom", {}).get("secretKeyRef") for variable in container.get("env", [])]
         named = [(secret["name"], {secret["key"]}) for secret in told if secret]
@@ -463,7 +463,7 @@ def _config(found: Manifests, container: Object) -> dict[str, str]:
 
 
 def settings_are_known(found: Manifests) -> Iterator[str]:
-    """Every key of a ConfigMap is a setting of whoever gets it, and its value is one that the service starts with."""
+    """Every key of a ConfigMap is a setting of its container, and the service starts with its value."""
     for _, container, name in every_container(found):
         given = _config(found, container)
         service = SETTINGS.get(container["name"])
@@ -479,14 +479,14 @@ def settings_are_known(found: Manifests) -> Iterator[str]:
 
 
 def config_maps_change_their_names(found: Manifests) -> Iterator[str]:
-    """A ConfigMap carries a hash of what it says, so that a change rolls its pods."""
+    """The name of a ConfigMap contains a hash of its content, so that a change restarts the pods."""
     for config in found.of("ConfigMap"):
         if not re.search(r"-[a-z0-9]{10}$", config["metadata"]["name"]):
             yield f"{called(config)}: no hash"
 
 
 def addresses_lead_somewhere(found: Manifests) -> Iterator[str]:
-    """The addresses in the settings are Services of this overlay, and their ports."""
+    """The addresses in the settings are Services of this overlay, with their ports."""
     wanted = {"DB_BURL": "databuff", "DS_BURL": "dslogic", "SRV": "gflapi"}
     for _, container, name in every_container(found):
         for key, value in _config(found, container).items():
@@ -498,7 +498,7 @@ def addresses_lead_somewhere(found: Manifests) -> Iterator[str]:
 
 
 def folders_are_mounted(found: Manifests) -> Iterator[str]:
-    """What the buffer keeps lies on volumes that outlive it; preproc reads the batch from where the buffer puts it."""
+    """The buffer stores its files on volumes that outlive it; preproc reads the batch from the buffer's folder."""
     for _, container, name in every_container(found):
         if container["name"] == "databuffer":
             given = BufferSettings.model_validate(_config(found, container))
@@ -512,8 +512,8 @@ def folders_are_mounted(found: Manifests) -> Iterator[str]:
                 yield f"{name}: DATART {given_here['DATART']} is not on a mounted volume"
 
 
-def doors_are_locked(found: Manifests) -> Iterator[str]:
-    """The gateway asks who is there, and who talks to it has a key; both come from Secrets that others cannot read."""
+def keys_are_required(found: Manifests) -> Iterator[str]:
+    """The gateway requires keys, and its clients have them; both come from Secrets that other users cannot read."""
     for work, container, name in every_container(found):
         given = _config(found, container)
         if container["name"] == "glitchflow-api":
@@ -528,15 +528,15 @@ def doors_are_locked(found: Manifests) -> Iterator[str]:
         yield from _secret_at(work, container, name, file)
 
 
-#: Who presents which Secret to whom, and the settings that say where it is.
+#: The Secret that each tier presents to the next, and the settings with its path.
 _HOPS = {
     "logic-secret": {"glitchflow-api": "LOGIC_SECRET_FILE", "dslogic": "CALLER_SECRET_FILE"},
     "buffer-secret": {"dslogic": "BUFFER_SECRET_FILE", "databuffer": "CALLER_SECRET_FILE"},
 }
 
 
-def hops_are_closed(found: Manifests) -> Iterator[str]:
-    """Each tier answers its caller only: both have the same Secret mounted where their settings look for it."""
+def tiers_require_secrets(found: Manifests) -> Iterator[str]:
+    """Each tier answers only its caller: both mount the same Secret where their settings expect it."""
     for work, container, name in every_container(found):
         given = _config(found, container)
         volumes = {volume["name"]: volume.get("secret", {}) for volume in work.spec.get("volumes", [])}
@@ -590,14 +590,14 @@ RULES: list[Rule] = [
     names_do_not_clash,
     selectors_select,
     ports_match,
-    doors_lead_to_services,
+    entries_lead_to_services,
     references_resolve,
     secrets_are_made,
     settings_are_known,
     config_maps_change_their_names,
     addresses_lead_somewhere,
     folders_are_mounted,
-    doors_are_locked,
-    hops_are_closed,
+    keys_are_required,
+    tiers_require_secrets,
     namespace_enforces,
 ]

@@ -1,4 +1,4 @@
-"""The manifests as a cluster would get them: rendered by kubectl's own kustomize, and indexed."""
+"""The manifests as a cluster receives them: rendered by kubectl's own kustomize, and indexed."""
 
 import json
 import re
@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
 
-#: What a site applies, and what it may apply besides.
+#: The overlays that a site applies, and the optional additions.
 OVERLAYS = ("overlays/local", "overlays/cluster", "overlays/dev")
 RENDERED = (*OVERLAYS, "base/gwclient", "maintenance")
 
@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 @cache
 def why_not_rendered() -> str | None:
-    """Say why nothing can be rendered here; None: it can."""
+    """Return why the manifests cannot be rendered here, or None if they can."""
     if shutil.which("kubectl") is None:
         return "kubectl is not installed, so no manifest can be rendered"
     told = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=False)  # noqa: S607 (whatever kubectl there is)
@@ -39,11 +39,10 @@ def why_not_rendered() -> str | None:
 
 
 def render(folder: Path) -> list[Object]:
-    """Give the objects `kubectl apply -k` would send.
+    """Return the objects that `kubectl apply -k` would send.
 
     Raises:
-        subprocess.CalledProcessError: kustomize refuses; its output says why.
-
+        subprocess.CalledProcessError: kustomize refuses; its output has the reason.
     """
     told = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)  # noqa: S607 (see above)
     if told.returncode:
@@ -53,7 +52,7 @@ def render(folder: Path) -> list[Object]:
 
 @dataclass(frozen=True)
 class Workload:
-    """An object that runs pods, and how its pods look."""
+    """An object that runs pods, and its pod template."""
 
     owner: Object
     template: Object
@@ -77,12 +76,12 @@ class Workload:
 
     @property
     def serves(self) -> bool:
-        """Whether it stays and answers requests."""
+        """Whether it stays running and answers requests."""
         return any(container.get("ports") for container in self.spec["containers"])
 
 
 def called(thing: Object) -> str:
-    """Name an object as a message should."""
+    """Return the name of an object for messages."""
     return f"{thing['kind']}/{thing['metadata']['name']}"
 
 
@@ -93,19 +92,19 @@ class Manifests:
     objects: list[Object]
 
     def of(self, *kinds: str) -> list[Object]:
-        """Give the objects of these kinds."""
+        """Return the objects of these kinds."""
         return [thing for thing in self.objects if thing["kind"] in kinds]
 
     def names(self, kind: str) -> set[str]:
-        """Give the names of the objects of a kind."""
+        """Return the names of the objects of a kind."""
         return {thing["metadata"]["name"] for thing in self.of(kind)}
 
     def one(self, kind: str, name: str) -> Object:
-        """Give an object; it must be there."""
+        """Return an object, which must exist."""
         return next(thing for thing in self.of(kind) if thing["metadata"]["name"] == name)
 
     def workloads(self) -> Iterator[Workload]:
-        """Give whatever runs pods."""
+        """Return all objects that run pods."""
         for thing in self.objects:
             match thing["kind"]:
                 case "Pod":
@@ -118,11 +117,11 @@ class Manifests:
 
 @cache
 def manifests(folder: str) -> Manifests:
-    """Render a folder of k8s/, once; nobody may change what this gives."""
+    """Render a folder of k8s/, once; the result must not be changed."""
     return Manifests(render(K8S / folder))
 
 
 def applied(folder: str) -> Manifests:
-    """Give what is in the cluster once a folder is applied: an overlay, or what stands beside one."""
+    """Return the objects in the cluster after a folder was applied: an overlay, or an addition to one."""
     own = manifests(folder)
     return own if folder in OVERLAYS else Manifests(manifests(OVERLAYS[0]).objects + own.objects)

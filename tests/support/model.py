@@ -1,4 +1,4 @@
-"""What a buffer must hold, step by step: names and bytes in their places, and what it may still owe an answer for."""
+"""The expected state of a buffer, step by step: names and bytes in their places, and segments without an answer."""
 
 import itertools
 from collections import Counter
@@ -12,7 +12,7 @@ Files = Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where every segment is: in the batch in hand, the next one, or an archive.
+    """The place of every segment: in the current batch, the next one, or an archive.
 
     A frozen batch has a holder.
     """
@@ -24,12 +24,12 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Bytes of the batch in hand."""
+        """Bytes of the current batch."""
         return sum(map(len, self.hand.values()))
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Every segment, wherever it is."""
+        """Every segment, in all places."""
         everything = [*self.archives, self.hand, self.next]
         found = {name: content for files in everything for name, content in files.items()}
         assert len(found) == sum(map(len, everything)), "a segment is in two places"
@@ -57,16 +57,15 @@ class Layout:
 
 @dataclass
 class Model:
-    """What the buffer must hold.
+    """The expected state of the buffer.
 
     Attributes:
-        layout: where every segment is.
-        unanswered: the (key, content) of what was sent, but neither acknowledged nor refused for its own sake.
-        strays: segments that are there, but were never acknowledged.
+        layout: the place of every segment.
+        unanswered: the (key, content) of segments that were neither acknowledged nor refused as invalid.
+        strays: segments that are stored, but were never acknowledged.
         keys: the name and content that each key is known to stand for.
-        lost_keys: the same, for keys that a lost catalog may have taken along.
-        claimable: segments that nobody knows the key of, since the catalog was lost.
-
+        lost_keys: the same, for keys that a lost catalog may have contained.
+        claimable: segments whose key is unknown since the catalog was lost.
     """
 
     layout: Layout = field(default_factory=Layout)
@@ -77,7 +76,7 @@ class Model:
     claimable: set[str] = field(default_factory=set)
 
     def acknowledge(self, name: str, content: bytes, key: str | None) -> None:
-        """Believe an answer, or fail where it cannot be true."""
+        """Update the model by an answer, or fail if the answer is impossible."""
         known = self.layout.files.get(name)
         if key in self.keys:
             assert self.keys[key] == (name, content), "a key got another answer than at first"
@@ -100,12 +99,12 @@ class Model:
             self.unanswered = [each for each in self.unanswered if each != (key, content)]
 
     def may_be_reused(self, key: str | None, content: bytes) -> bool:
-        """Tell whether a key may have come with other bytes before."""
+        """Return whether a key may have been used for other bytes before."""
         stands_for = [stands[1] for keys in (self.keys, self.lost_keys) for k, stands in keys.items() if k == key]
         return any(other != content for other in [*stands_for, *(c for k, c in self.unanswered if k == key)])
 
     def settle(self, observed: Layout, possible: list[Layout]) -> None:
-        """Take what is there for granted, where it is one of what is possible and what was not answered for."""
+        """Accept the observed state if it is one of the possible outcomes of unanswered requests."""
         assert any(_holds(observed, layout) for layout in possible), (
             f"there is\n{observed}\nbut it should be one of\n{possible}"
         )
@@ -117,14 +116,14 @@ class Model:
         self.layout = observed
 
     def lose_catalog(self) -> None:
-        """Forget what only the catalog knew: with what keys segments came that are archived by now."""
+        """Remove what only the catalog contained: the keys of segments that are archived by now."""
         self.strays &= self.layout.open_files.keys()
         self.lost_keys |= self.keys
         self.keys = {}
         self.claimable |= self.layout.open_files.keys()
 
     def _let_a_twin_step_in(self, content: bytes) -> None:
-        """A segment with the same bytes is now what the claimed one was; nobody can tell them apart."""
+        """Replace a claimed segment by another one with the same bytes; the two cannot be distinguished."""
         for name in [name for name in self.strays if self.layout.files[name] == content][:1]:
             self.strays.discard(name)
             self.claimable.add(name)
@@ -135,7 +134,7 @@ class Model:
 
 
 def _holds(observed: Layout, layout: Layout) -> bool:
-    """Tell whether everything is where it should be; more may have come to the open batches."""
+    """Return whether every segment is in its place; the open batches may contain more."""
     return (
         observed.holder == layout.holder
         and _same_archives(observed, layout)

@@ -1,4 +1,4 @@
-"""A receiver of OpenTelemetry traces over HTTP, as a collector is one."""
+"""A receiver of OpenTelemetry traces over HTTP, like a collector."""
 
 import time
 from collections.abc import Iterator
@@ -28,12 +28,11 @@ class Span:
 
 
 class Receiver:
-    """Takes spans in while it is open.
+    """Receives spans while it is open.
 
     Attributes:
-        spans: all that came.
-        bodies: the exports that they came in.
-
+        spans: all received spans.
+        bodies: the exports that contained them.
     """
 
     def __init__(self) -> None:
@@ -42,7 +41,7 @@ class Receiver:
         self.url = ""
 
     def wait_for(self, count: int, seconds: float = 20) -> list[Span]:
-        """Give all spans once there are so many."""
+        """Wait for a number of spans, and return all of them."""
         deadline = time.monotonic() + seconds
         while len(self.spans) < count:
             assert time.monotonic() < deadline, f"{len(self.spans)} spans came, not {count}: {self.spans}"
@@ -50,7 +49,7 @@ class Receiver:
         return list(self.spans)
 
     def take(self, body: bytes) -> None:
-        """Take an export."""
+        """Store an export."""
         self.bodies.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             about = {each.key: each.value.string_value for each in resource.resource.attributes}

@@ -1,4 +1,4 @@
-"""A service that is away for a while."""
+"""A service that is temporarily stopped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

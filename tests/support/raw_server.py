@@ -1,4 +1,4 @@
-"""A server that does to its callers what a test wants: it speaks bytes, one script for each connection."""
+"""A server that sends prepared bytes to its callers, one script for each connection."""
 
 import socket
 import ssl
@@ -11,7 +11,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\no
 
 
 class Talk:
-    """One connection, seen from the server."""
+    """One connection, from the server's side."""
 
     def __init__(self, connection: socket.socket, requests: list[bytes]) -> None:
         connection.settimeout(20)
@@ -20,7 +20,7 @@ class Talk:
         self._received = b""
 
     def request(self) -> bytes:
-        """Read a whole request; gives its body, of which a chunked one keeps its chunks."""
+        """Read a whole request; return its body, with the chunk lines of a chunked one."""
         head = self.head()
         chunked = b"transfer-encoding: chunked" in head.lower()
         length = next((int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:")), 0)
@@ -41,7 +41,7 @@ class Talk:
         return self.exactly(place + len(mark))
 
     def exactly(self, number: int) -> bytes:
-        """Read so many bytes."""
+        """Read this number of bytes."""
         parts = [self._received]
         while (missing := number - sum(map(len, parts))) > 0:
             parts.append(self._socket.recv(max(missing, 1 << 16)))
@@ -52,7 +52,7 @@ class Talk:
         return whole[:number]
 
     def rest(self) -> int:
-        """Read until the caller closes; gives how many bytes that were."""
+        """Read until the caller closes; return the number of bytes."""
         count = len(self._received)
         with suppress(ConnectionError):
             while data := self._socket.recv(1 << 20):
@@ -60,7 +60,7 @@ class Talk:
         return count
 
     def say(self, *parts: bytes) -> None:
-        """Send, each part by itself."""
+        """Send the parts, each by itself."""
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in parts:
             self._socket.sendall(part)
@@ -77,7 +77,7 @@ Script = Callable[[Talk], None]
 
 @dataclass
 class RawServer:
-    """What a test knows of the server: its address, the bodies it read whole, and how many scripts have ended."""
+    """The server's address, the bodies it read completely, and the number of scripts that have ended."""
 
     url: str
     requests: list[bytes] = field(default_factory=list)
@@ -86,7 +86,7 @@ class RawServer:
 
 @contextmanager
 def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
-    """Serve one connection after another, each by its script; a connection too many is refused."""
+    """Serve one connection after another, each by its script; further connections are refused."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         scheme = "https://localhost" if tls else "http://127.0.0.1"
         server = RawServer(f"{scheme}:{listener.getsockname()[1]}", ended=[threading.Event() for _ in scripts])
@@ -131,16 +131,16 @@ def answers_always(talk: Talk) -> None:
 
 
 def hangs_up(talk: Talk) -> None:
-    """Read a request, and close without a word."""
+    """Read a request, and close without an answer."""
     talk.request()
 
 
 def is_silent(talk: Talk) -> None:
-    """Take everything, say nothing."""
+    """Read everything, and send nothing."""
     talk.rest()
 
 
-#: Answers that say the same, however they are framed: what is sent, part by part.
+#: Answers with the same content in different framings: the parts to send.
 FRAMINGS = {
     "length": [b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nETag: x\r\n\r\n", b"strain"],
     "chunks": [
@@ -154,7 +154,7 @@ FRAMINGS = {
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nETag: x\r\n\r\nstrain",
     ],
 }
-#: What is no complete answer.
+#: Incomplete answers.
 BROKEN = {
     "nothing": b"",
     "no HTTP": b"220 mail.example ESMTP\r\n",

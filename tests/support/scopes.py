@@ -1,6 +1,6 @@
-"""Which scope each route of the gateway needs, written down once more, apart from the code."""
+"""The scope of each route of the gateway, written down independently of the code."""
 
-#: What each route needs, as SECURITY.md tells it; "open" is for everybody.
+#: The scopes as SECURITY.md lists them; "open" needs no credential.
 NEEDED = {
     "GET /stats": "read",
     "GET /dumpbuf": "read",

@@ -1,4 +1,4 @@
-"""What a service tells Prometheus, read as Prometheus reads it."""
+"""The metrics of a service, parsed as Prometheus does."""
 
 from collections.abc import Iterator
 
@@ -15,20 +15,20 @@ class Scrape:
         self.samples = [sample for family in self.families for sample in family.samples]
 
     def of(self, name: str, **labels: str) -> Iterator[Sample]:
-        """Give the samples of that name that have these labels."""
+        """Return the samples of a name with these labels."""
         for sample in self.samples:
             if sample.name == name and labels.items() <= sample.labels.items():
                 yield sample
 
     def value(self, name: str, **labels: str) -> float:
-        """Give the sum of those samples; none at all is an error."""
+        """Return the sum of those samples; it is an error if there are none."""
         found = [sample.value for sample in self.of(name, **labels)]
         assert found, (name, labels)
         return sum(found)
 
 
 def scrape(*urls: str) -> Scrape:
-    """Ask services for their metrics."""
+    """Request the metrics of services."""
     answers = [httpx2.get(f"{url}/metrics") for url in urls]
     assert all(answer.headers["content-type"].startswith("text/plain; version=0.0.4") for answer in answers)
     return Scrape(*(answer.raise_for_status().text for answer in answers))

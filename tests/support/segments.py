@@ -1,4 +1,4 @@
-"""Segments good and bad, and what is on a volume."""
+"""Valid and invalid segments, and the segments on a volume."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 JSON = {"Content-Type": "application/json"}
 
-#: What a bad body is, the body, the status it deserves and the field that the problem names.
+#: A name for the error, the body, its status, and the field that the problem names.
 BAD_BODIES: dict[str, tuple[bytes, int, str | None]] = {
     "empty body": (b"", 400, None),
     "not JSON": (b"strain", 400, None),
@@ -57,22 +57,22 @@ BAD_BODIES: dict[str, tuple[bytes, int, str | None]] = {
 
 
 def segment_body(number: int, *, samples: int = 8, t0: float = 1e9) -> bytes:
-    """A segment whose first sample is `number`, so that it is known again."""
+    """Return a segment whose first sample is `number`, so that it can be identified."""
     return json.dumps({"h": [float(number), *[1e-21] * (samples - 1)], "t": [t0, 1 / 4096]}).encode()
 
 
 def segment_files(volume: Path) -> list[Path]:
-    """The segment files of the batch in hand and of all archives, quarantine left out."""
+    """Return the segment files of the current batch and of all archives, without quarantine."""
     return [path for folder in volume.iterdir() if folder.name[0] in "d2" for path in folder.glob("gwb*.json")]
 
 
 def numbers_on(volume: Path) -> list[int]:
-    """The numbers of all segments on a volume; every file must be whole."""
+    """Return the numbers of all segments on a volume; every file must be complete."""
     return sorted(int(json.loads(path.read_bytes())["h"][0]) for path in segment_files(volume))
 
 
 def check_counts(home: Path, stats: dict[str, Any]) -> None:
-    """Counts, as told and as written, equal what the data folder holds."""
+    """Check that the reported and the stored counts equal the content of the data folder."""
     sizes = [path.stat().st_size for path in (home / "datavar" / "data").glob("gwb*.json")]
     written = json.loads((home / "appdata" / "adm" / "StatDesc.json").read_bytes())
     assert stats == {"n_itm": len(sizes), "buff_size": sum(sizes)}

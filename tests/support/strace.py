@@ -1,4 +1,4 @@
-"""The buffer's system calls, as strace writes them down."""
+"""The buffer's system calls, as recorded by strace."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ class SystemCall:
 
 
 def calls_in(trace: str) -> Iterator[SystemCall]:
-    """Read what `strace -f` wrote; calls of several threads lie interleaved in it, in two parts each."""
+    """Parse the output of `strace -f`; calls of several threads are interleaved, in two parts each."""
     begun: dict[str, tuple[int, str]] = {}
     for place, line in enumerate(trace.splitlines()):
         if match := _WHOLE.match(line):
@@ -48,7 +48,7 @@ def calls_in(trace: str) -> Iterator[SystemCall]:
 
 @contextmanager
 def traced_buffer(folder: Path, calls: str) -> Iterator[tuple[Trio, Path]]:
-    """Run a buffer and trace these calls into a file; skips where strace is missing or not permitted."""
+    """Run a buffer and trace these calls into a file; skip the test if strace is missing or not permitted."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed (Debian: apt-get install strace)")

@@ -1,4 +1,4 @@
-"""What one writer sends."""
+"""The requests of one writer."""
 
 from tests.support.segments import segment_body
 from tools.clients import Connection

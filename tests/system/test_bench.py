@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, and says so where it cannot."""
+"""The benchmark measures what it reports, and reports what it cannot measure."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def run_bench(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-#: Stands in for the yardstick's comparison: says what it was asked for, and answers as it does.
+#: Stands in for the yardstick's comparison: prints its arguments, and answers in the same format.
 STAND_IN = """
 import json, os, sys
 side = {"per_s": 400.0, "p99_ms": 50.0, "bad": 0, "gateway": 0.5, "dslogic": 0.25, "buffer": 1.0}
@@ -76,7 +76,7 @@ def test_a_small_run_measures_every_tier_compares_it_and_reports_it(tmp_path: Pa
 
 
 def ndjson_cell(*, cpu: float, refused: int = 0) -> Cell:
-    """Of 1000 segments, so that CPU seconds are milliseconds a segment."""
+    """Return a measurement of 1000 segments, so that CPU seconds are milliseconds per segment."""
     load = Load(100, 1000, refused, "503 full" if refused else "", 93_700, 1.0, 0.1, 0.05, 0.1)
     return Cell(GATEWAY, "NDJSON", 4096, 16, load, {GATEWAY: 0.25, LOGIC: 0.25, BUFFER: cpu - 0.5})
 
@@ -219,14 +219,14 @@ def test_a_server_that_keeps_no_connection_can_be_measured() -> None:
     assert (load.created, load.refused) == (20, 0)
 
 
-def test_a_server_that_breaks_off_is_told() -> None:
+def test_an_interrupted_answer_is_reported() -> None:
     with one_answer_server(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{") as url:
         load = run_load(Order(url, "single", 3, 1, 30, 3))
     assert (load.created, load.refused) == (0, 3)
     assert "broke" in load.complaint
 
 
-def test_nobody_listening_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_gateway_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(GeneratorFailed, match="refused"):

@@ -1,4 +1,4 @@
-"""A buffer that is killed at any moment has lost nothing, and starts again by itself."""
+"""A buffer that is killed at any moment loses no acknowledged segment, and starts again without help."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`make demo`, the first thing a newcomer types."""
+"""`make demo`, the first command of a new user."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 TIME = re.compile(r"^ *\d+\.\d s")
 
 
-def test_the_demo_tells_the_whole_story_and_leaves_what_it_promises(tmp_path: Path) -> None:
+def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-m", "scripts.demo"],
         check=False,

@@ -1,4 +1,4 @@
-"""What the kernel was asked, and when: a segment is on the disk before its sender hears of it."""
+"""The order of system calls: a segment is on the disk before its sender gets the answer."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _CALLS = "write,writev,pwrite64,sendto,sendmsg,fsync,fdatasync,rename,renameat,r
 
 
 def only(calls: list[SystemCall], names: str, *parts: str) -> SystemCall:
-    """Give the one call of these names whose arguments have these parts."""
+    """Return the only call of these names whose arguments contain these parts."""
     those = [call for call in calls if re.fullmatch(names, call.name) and all(part in call.arguments for part in parts)]
     assert len(those) == 1, (names, parts, those)
     return those[0]
@@ -33,7 +33,7 @@ def traced(tmp_path: Path) -> Iterator[tuple[Trio, Path]]:
         yield traced
 
 
-def test_data_then_name_then_folder_are_synced_before_the_sender_hears_of_it(traced: tuple[Trio, Path]) -> None:
+def test_data_then_name_then_folder_are_synced_before_the_sender_is_answered(traced: tuple[Trio, Path]) -> None:
     trio, trace = traced
     status, answer = Connection(trio.url).post("/sendF", segment_body(1))
     assert status == 201

@@ -1,4 +1,4 @@
-"""Variables of the environment that a library reads by itself, and that mean nothing here, are ignored."""
+"""Environment variables that libraries read, and that have no meaning here, are ignored."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A disk that is really full: small file systems under a real buffer's folders."""
+"""A disk that is really full: small file systems as the folders of a real buffer."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def readiness(connection: Connection) -> int:
 
 
 def push_until_refused(connection: Connection, first: int) -> list[int]:
-    """Push until the disk says no; gives the numbers that were acknowledged."""
+    """Push until the disk is full; return the acknowledged numbers."""
     acknowledged: list[int] = []
     for number in range(first, first + 10_000):
         status, problem = connection.post("/sendF", segment_body(number, samples=SAMPLES))
@@ -84,7 +84,7 @@ def small_volume(make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_pat
 
 
 @pytest.mark.parametrize("place", ["datavar", "appdata/adm", "appdata/log"])
-def test_a_full_disk_costs_what_does_not_fit_and_nothing_else(
+def test_a_full_disk_costs_only_the_segments_that_do_not_fit(
     make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, place: str
 ) -> None:
     home = tmp_path / "home"
@@ -212,7 +212,7 @@ def test_a_full_volume_lets_no_batch_be_frozen_by_halves(small_volume: Trio) -> 
     assert (status, frozen["n_itm"]) == (201, 2)
 
 
-def test_a_buffer_killed_on_a_full_volume_starts_there_and_is_ready_when_there_is_room(small_volume: Trio) -> None:
+def test_a_buffer_killed_on_a_full_volume_starts_and_is_ready_when_there_is_space(small_volume: Trio) -> None:
     trio, home = small_volume, small_volume.home
     assert push(Connection(trio.url), 1) == 201
     trio.processes["databuffer"].send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Limits of the real trio: what is exactly allowed passes all tiers, one more is told by name."""
+"""Limits of the real trio: exactly the limit passes all tiers, and one more is refused with the limit's name."""
 
 import json
 import socket
@@ -34,7 +34,7 @@ def padded(size: int) -> bytes:
     return body + b" " * (size - len(body))
 
 
-# What is exactly allowed, what is one too many, and what is then told.
+# The largest allowed request, the smallest refused one, and the message.
 EDGES = {
     "MAX_BODY": (padded(MAX_BODY), padded(MAX_BODY + 1), 413, "too-large"),
     "MAX_SAMPLES": (segment(50), segment(51), 422, "too-many-samples"),
@@ -60,7 +60,7 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 
 
 def addresses(trio: Trio) -> list[tuple[str, str]]:
-    """The ways in: the gateway, dslogic and the buffer, each by itself."""
+    """The addresses of the gateway, dslogic and the buffer."""
     urls = {service.name: service.url for service in trio.services}
     return [
         (urls["glitchflow_api"], "/streamdata"),
@@ -70,7 +70,7 @@ def addresses(trio: Trio) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("limit", EDGES)
-def test_the_limit_itself_passes_and_one_more_is_told_by_name_at_every_tier(trio: Trio, limit: str) -> None:
+def test_the_limit_itself_passes_and_one_more_is_refused_by_name_at_every_tier(trio: Trio, limit: str) -> None:
     allowed, more, status, code = EDGES[limit]
     for url, path in addresses(trio):
         assert httpx2.post(url + path, content=allowed, headers=JSON).status_code in {200, 201}
@@ -132,7 +132,7 @@ def head(path: str, kind: str, length: int | None) -> bytes:
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n".encode()
 
 
-def test_a_body_that_comes_too_slowly_is_told_so_and_the_connection_ends(trio: Trio) -> None:
+def test_a_body_that_is_too_slow_is_refused_and_the_connection_ends(trio: Trio) -> None:
     url, path = addresses(trio)[0]
     with dripping(url, head(path, "application/json", 3000), 1) as [connection]:
         answer = rest_of(connection)
@@ -168,7 +168,7 @@ def test_a_head_without_end_is_not_gathered(trio: Trio, beginning: bytes) -> Non
     assert sent < most
     with connect(trio.url) as connection:
         connection.sendall(beginning)
-        time.sleep(0.1)  # what is left unread when the connection is closed would take the answer along
+        time.sleep(0.1)  # unread bytes when the connection is closed would discard the answer
         connection.sendall(b"a" * 66_000)
         answer = rest_of(connection)
     assert b"HTTP/1.1 400 " in answer or beginning.endswith(b"chunked\r\n\r\n0\r\nX-Long: ")
@@ -196,20 +196,20 @@ def test_a_stream_of_few_small_lines_is_stored_as_it_comes(trio: Trio) -> None:
             deadline = time.monotonic() + 60
             while stored() < expected:
                 assert time.monotonic() < deadline
-            time.sleep(0.3)  # all of them take longer than BODY_TIMEOUT, none does
+            time.sleep(0.3)  # together they take longer than BODY_TIMEOUT, but none by itself
 
     answer = httpx2.post(f"{trio.url}/streamdata", content=lines(), headers=NDJSON)
     assert answer.text.count('"CREATED"') == 6
 
 
-def test_an_order_is_small_whatever_a_body_may_be() -> None:
+def test_the_limit_of_an_order_does_not_depend_on_max_body() -> None:
     with TestClient(create_gateway(GatewaySettings.model_validate({}))) as gateway:
         for path in ("/session", "/train"):
             refused = gateway.post(path, content=b'"' + b"a" * 70_000 + b'"', headers=JSON)
             assert (refused.status_code, refused.json()["code"]) == (413, "too-large")
 
 
-def test_who_would_speak_another_protocol_takes_no_place_for_good(trio: Trio) -> None:
+def test_a_client_that_asks_for_another_protocol_does_not_hold_a_connection(trio: Trio) -> None:
     asking = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     asking += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     for _ in range(45):  # more than MAX_CONNECTIONS, one after the other
@@ -219,7 +219,7 @@ def test_who_would_speak_another_protocol_takes_no_place_for_good(trio: Trio) ->
     assert httpx2.get(f"{trio.url}/stats").status_code == 200
 
 
-def test_a_long_query_or_header_reaches_the_tier_that_knows_what_it_means(trio: Trio) -> None:
+def test_a_long_query_or_header_reaches_the_tier_that_parses_it(trio: Trio) -> None:
     found = httpx2.get(f"{trio.url}/segments?channel={'x' * 5000}")
     assert (found.status_code, found.json()["segments"]) == (200, [])
     headers = {**JSON, "Idempotency-Key": "k" * 9000}
@@ -227,7 +227,7 @@ def test_a_long_query_or_header_reaches_the_tier_that_knows_what_it_means(trio: 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
 
 
-def test_a_stream_that_pauses_too_long_is_told_so(trio: Trio) -> None:
+def test_a_stream_that_pauses_too_long_is_refused(trio: Trio) -> None:
     url, path = addresses(trio)[0]
     with connect(url) as connection:
         connection.sendall(head(path, "application/x-ndjson", None))
@@ -236,7 +236,7 @@ def test_a_stream_that_pauses_too_long_is_told_so(trio: Trio) -> None:
     assert b"BODY_TIMEOUT" in answer
 
 
-def test_a_stream_that_pauses_too_long_is_broken_off_after_what_was_answered(trio: Trio) -> None:
+def test_a_stream_that_pauses_too_long_ends_after_the_answers_so_far(trio: Trio) -> None:
     url, path = addresses(trio)[0]
     line = segment() + b"\n"
     with connect(url) as connection:
@@ -246,7 +246,7 @@ def test_a_stream_that_pauses_too_long_is_broken_off_after_what_was_answered(tri
     assert not answer.endswith(b"0\r\n\r\n"), "the client sees that the answer has no end"
 
 
-def test_a_connection_too_many_is_told_so_and_probes_are_still_answered(trio: Trio) -> None:
+def test_connections_beyond_the_limit_are_refused_and_probes_are_still_answered(trio: Trio) -> None:
     url, _ = addresses(trio)[0]
     with ExitStack() as stack:
         for _ in range(40):
@@ -278,7 +278,7 @@ def latency(url: str, count: int = 25) -> float:
     [("application/json", 0), ("application/x-ndjson", 0), ("application/json", 1), ("application/x-ndjson", 1)],
     ids=["bodies", "streams", "bodies to dslogic", "streams to dslogic"],
 )
-def test_slow_senders_do_not_slow_down_who_behaves(trio: Trio, kind: str, to: int) -> None:
+def test_slow_senders_do_not_slow_down_other_clients(trio: Trio, kind: str, to: int) -> None:
     url, path = addresses(trio)[to]
     alone = latency(trio.url)
     with dripping(url, head(path, kind, 3000), 24):
@@ -286,7 +286,7 @@ def test_slow_senders_do_not_slow_down_who_behaves(trio: Trio, kind: str, to: in
     assert beside < 10 * alone + 0.1
 
 
-def test_a_flood_is_refused_and_who_behaves_keeps_their_latency(
+def test_a_flood_is_refused_and_other_clients_keep_their_latency(
     start_trio: Callable[..., Trio], tmp_path: Path
 ) -> None:
     keys = Keyring(tmp_path / "keys.json")
@@ -329,7 +329,7 @@ def test_a_flood_is_refused_and_who_behaves_keeps_their_latency(
 # ---- quota
 
 
-def test_a_groups_quota_is_told_at_every_step_and_ends_with_a_problem(
+def test_a_groups_quota_is_in_every_answer_and_ends_with_a_problem(
     start_trio: Callable[..., Trio], tmp_path: Path
 ) -> None:
     keys = Keyring(tmp_path / "keys.json")
@@ -338,7 +338,7 @@ def test_a_groups_quota_is_told_at_every_step_and_ends_with_a_problem(
         for name in ("alice", "bob")
     ]
     other = {"Authorization": f"Bearer {keys.make('eve', Scope.STREAM, Scope.READ, group='cbc')}"}
-    other["X-Group"] = "detchar"  # what a client says of its group is not listened to
+    other["X-Group"] = "detchar"  # the group that a client sends is ignored
     size = len(segment())
     trio = start_trio({**keys.settings, "GROUP_QUOTA": str(4 * size)})
     with httpx2.Client(base_url=trio.url) as client:

@@ -71,7 +71,7 @@ def test_a_long_request_is_stored_while_it_is_sent(trio: Trio) -> None:
     check_counts(trio.home, httpx2.get(f"{trio.url}/stats").json())
 
 
-def test_a_frozen_datastore_is_told_for_each_line(trio: Trio) -> None:
+def test_a_frozen_datastore_answers_frozen_for_each_line(trio: Trio) -> None:
     assert httpx2.post(f"{trio.url}/train", json={"user": "alice", "token": "a"}).json()["resp"] == "FROZEN"
     answer = httpx2.post(f"{trio.url}/streamdata", content=segment_body(1) + b"\n", headers=NDJSON)
     assert answer.json() == {"resp": "FROZEN", "body": "Datastore frozen."}

@@ -1,4 +1,4 @@
-"""The container environments of the original system start every service unchanged, whatever their form."""
+"""The container environments of the original system start every service unchanged, in every notation."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environments(ports: Ports) -> dict[str, dict[str, str]]:
-    """Names without a slash, addresses and folders with one, and the data folder in place of a name."""
+    """Return names without a slash, addresses and folders with one, and the data folder in place of a name."""
     return {
         "databuffer": {
             "ADMROOT": "appdata/adm/",

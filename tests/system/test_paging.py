@@ -1,4 +1,4 @@
-"""Who pages through the segments while others write sees every one of them, once, in order."""
+"""A reader that pages through the segments while others write sees each of them once, in order."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ _ALICE = json.dumps({"user": "alice", "token": "secret"}).encode()
 
 
 class Reader:
-    """Pages through the segments, a few at a time, from the first on."""
+    """Pages through the segments, a few at a time, from the first one."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -24,7 +24,7 @@ class Reader:
         self.names: list[str] = []
 
     def read_on(self, connection: Connection) -> bool:
-        """Read a page; tells whether there was anything new."""
+        """Read a page; return whether it has new segments."""
         page = connection.get(f"/segments?after={self.after}&limit={self._limit}")
         seqs = [segment["seq"] for segment in page["segments"]]
         assert seqs == sorted(set(seqs))

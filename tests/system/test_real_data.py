@@ -1,4 +1,4 @@
-"""GW150914 through the whole house: two detectors' files in, archive and spectrograms out."""
+"""GW150914 through the whole system: two detectors' files in, archive and spectrograms out."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ GPS_OF_THE_MERGER = 1126259462.42
 
 
 def stored_samples(archive: Path) -> dict[str, tuple[float, NDArray[np.float64]]]:
-    """Join the archive's segments of each detector at their sample positions; gives GPS start and samples."""
+    """Join the archive's segments of each detector at their sample positions; return GPS start and samples."""
     pieces: dict[str, list[tuple[float, list[float]]]] = {}
     for path in archive.glob("gwb*.json"):
         segment = json.loads(path.read_bytes())

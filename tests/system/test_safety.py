@@ -1,4 +1,4 @@
-"""What must never be false, whatever happens to the processes: nothing acknowledged is lost or counted twice."""
+"""Guarantees that hold for every end of a process: no acknowledged segment is lost or counted twice."""
 
 import itertools
 import json
@@ -49,7 +49,7 @@ def test_pushing_freezing_and_cleaning_at_once_loses_nothing(start_trio: Callabl
     check_counts(trio.home, Connection(trio.url).get("/stats"))
 
 
-def test_files_are_readable_by_everybody_whatever_umask_the_buffer_inherits(start_trio: Callable[..., Trio]) -> None:
+def test_files_are_readable_by_all_users_for_every_inherited_umask(start_trio: Callable[..., Trio]) -> None:
     before = os.umask(0o077)
     try:
         trio = start_trio(tiers=1, fresh=True)
@@ -62,7 +62,7 @@ def test_files_are_readable_by_everybody_whatever_umask_the_buffer_inherits(star
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopping_buffer_finishes_what_it_accepted_and_exits_with_0(
+def test_a_stopping_buffer_completes_accepted_requests_and_exits_with_0(
     start_trio: Callable[..., Trio], stop: signal.Signals
 ) -> None:
     trio = start_trio(tiers=1)

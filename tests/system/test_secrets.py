@@ -18,11 +18,10 @@ WRONG_KEY, WRONG_COOKIE = "gfk_a-key-that-nobody-made-e800998e", "a-cookie-that-
 
 
 class Run:
-    """A run of the trio with everything that is secret switched on, and all that it said.
+    """A run of the trio with every secret in use, and all its output.
 
     Attributes:
         said: every answer, with its headers, by the request.
-
     """
 
     def __init__(self, trio: Trio, key: str, client: httpx2.Client) -> None:
@@ -35,7 +34,7 @@ class Run:
         own = {"Authorization": f"Bearer {credential}"} if credential else {}
         headers = own | dict(request.pop("headers", {}))  # type: ignore[call-overload]  # of a request
         answer = self._client.request(method, url, headers=headers, **request)  # type: ignore[arg-type]  # the same
-        # A cookie is how a browser keeps its own key; it goes to nobody else.
+        # A cookie holds the browser's own key, which is sent to nobody else.
         headers_said = [f"{name}: {value}" for name, value in answer.headers.items() if name != "set-cookie"]
         self._client.cookies.clear()
         self.said[f"{len(self.said)} {method} {url}"] = "\n".join(headers_said).encode() + b"\n\n" + answer.content
@@ -124,7 +123,7 @@ def run_demo(run: Run, reader: str) -> None:
 
 
 def read_every_page(run: Run) -> None:
-    """Ask for whatever can be asked for, with the right credential and with a wrong one."""
+    """Request every page, with a valid and with an invalid credential."""
     named = {
         "batch": run.gateway("GET", "/batches").json()["batches"][0]["id"],
         "name": run.gateway("GET", "/segments").json()["segments"][0]["name"],
@@ -149,7 +148,7 @@ def read_every_page(run: Run) -> None:
 
 @pytest.fixture(scope="module")
 def hidden(run: Run, keys: dict[str, str]) -> dict[str, bytes]:
-    """What nobody may find, by what it is."""
+    """Return the secrets, by their names."""
     wrong = {"wrong key": WRONG_KEY, "wrong cookie": WRONG_COOKIE, "wrong token": WRONG_TOKEN}
     hops = {"gateway's secret": GATEWAYS_SECRET, "dslogic's secret": LOGICS_SECRET}
     told = {"token": TOKEN, "altered key": run.key[:-1] + "~", **hops, **wrong, **keys}

@@ -1,4 +1,4 @@
-"""A segment costs the buffer five calls of the file system; everything else is paid once for a group of segments."""
+"""A segment costs the buffer five calls of the file system; all other calls are made once for a group of segments."""
 
 import re
 from collections import Counter
@@ -13,15 +13,15 @@ from tools.clients import Connection
 
 _CREATE = ("open", "openat", "creat")
 _RENAME = ("rename", "renameat", "renameat2")
-#: What each segment costs: a file created, written, synced, closed and renamed.
+#: The calls for each segment: a file is created, written, synced, closed and renamed.
 _PER_SEGMENT = {"create", "write", "fsync", "close", "rename"}
 _ALONE, _TOGETHER, _IN_FLIGHT = 16, 160, 16
-#: Calls of the largest group, as a multiple of those of a group of one segment: the catalog touches some more pages.
+#: Upper limit of the calls of a large group, relative to a group of one segment: the catalog writes more pages.
 _GROWTH = 2
 
 
 def kind(call: SystemCall) -> str:
-    """The effect of a call, whichever of its variants was used."""
+    """Return the effect of a call, whichever of its variants was used."""
     if call.name in _CREATE:
         return "create" if "O_CREAT" in call.arguments or call.name == "creat" else "open"
     if call.name in _RENAME:
@@ -51,19 +51,19 @@ def push(url: str, segments: int, connections: int) -> None:
 
 
 def mark(connection: Connection) -> None:
-    """Leave a mark in the trace: the answer to a segment that is not stored."""
+    """Write a mark into the trace: the answer to a segment that is not stored."""
     assert connection.post("/sendF", b"{}")[0] == 422
 
 
 def phases_of(calls: list[SystemCall], home: Path) -> list[Phase]:
-    """The phases between the marks."""
+    """Return the phases between the marks."""
     marks = [place for place, call in enumerate(calls) if "HTTP/1.1 422" in call.arguments]
     return [Phase(calls[begin:end], home) for begin, end in pairwise(marks)]
 
 
 @pytest.fixture(scope="module")
 def phases(tmp_path_factory: pytest.TempPathFactory) -> list[Phase]:
-    """Segments stored one at a time, then as many more with 16 in flight, after some that open what stays open."""
+    """Return the phases of segments stored one at a time and with 16 concurrent requests, after a warm-up."""
     with traced_buffer(tmp_path_factory.mktemp("traced"), "%file,%desc,sendto,sendmsg") as (trio, trace):
         connection = Connection(trio.url)
         push(trio.url, _IN_FLIGHT, _IN_FLIGHT)
@@ -92,14 +92,14 @@ def test_segments_that_wait_together_share_one_sync_of_their_folder(phases: list
 def test_no_other_file_is_created_replaced_or_changed_in_mode(phases: list[Phase]) -> None:
     for phase in phases:
         assert phase.others_of("unlink", "unlinkat", "mkdir", "chmod", "fchmod", "fchmodat") == []
-        # The counts are linked in place of the last ones, and the log is appended to, once a group at most.
+        # The new counts replace the old ones by a link, and the log is appended to, at most once per group.
         for name, pattern in (("link", "StatDesc"), ("rename", "StatDesc"), ("create", r"LogStream|\.StatDesc.*\.\d")):
             calls = phase.others_of(name)
             assert [call for call in calls if not re.search(pattern, call.arguments)] == []
             assert len(calls) <= phase.groups * (pattern.count("|") + 1)
 
 
-def test_what_a_group_costs_does_not_grow_with_its_segments(phases: list[Phase]) -> None:
+def test_the_cost_of_a_group_does_not_grow_with_its_segments(phases: list[Phase]) -> None:
     alone, together = phases
     assert len(together.others) / together.groups <= _GROWTH * len(alone.others) / alone.groups
     for name in ("StatDesc.json", "LogStream.json"):

@@ -1,4 +1,4 @@
-"""The gateway's own TLS: a real chain, real clients, a certificate that changes, and files that are no good."""
+"""The gateway's own TLS: a real chain, real clients, a certificate that changes, and unusable files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Traces as a collector gets them from the real trio; and that without them nothing of the SDK is there."""
+"""Traces that a collector receives from the real trio; without traces, the SDK is not loaded."""
 
 import os
 import subprocess
@@ -68,7 +68,7 @@ def test_many_segments_of_one_request_are_commits_of_one_trace(trio: Trio, recei
     assert sum(int(span.attributes["segments"]) for span in commits) <= 20
 
 
-def test_what_fails_is_marked_with_its_problem(trio: Trio, receiver: Receiver) -> None:
+def test_a_failed_request_is_marked_with_its_problem(trio: Trio, receiver: Receiver) -> None:
     trace = CLIENTS_TRACE.replace("0", "1")
     headers = {"traceparent": f"00-{trace}-{CLIENTS_SPAN}-01"}
     assert httpx2.get(f"{trio.url}/batches/none", headers=headers).status_code == 404
@@ -86,7 +86,7 @@ def test_a_sender_that_does_not_sample_is_not_traced(trio: Trio, receiver: Recei
     assert trace not in {span.trace for span in receiver.spans}
 
 
-def test_the_services_stop_in_time_where_nobody_takes_the_traces(start_trio: Callable[..., Trio]) -> None:
+def test_the_services_stop_in_time_without_a_trace_collector(start_trio: Callable[..., Trio]) -> None:
     environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     trio = start_trio(environment, tiers=2)
     assert httpx2.post(f"{trio.url}/stream", content=segment_body(1), headers=JSON).status_code == 201

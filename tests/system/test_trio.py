@@ -1,4 +1,4 @@
-"""The three services as a user meets them: real processes, real sockets."""
+"""The three services from a user's view: real processes, real sockets."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def script(trio: Trio, name: str, *arguments: str, data: bytes = b"") -> subproc
     )
 
 
-def test_the_story_of_a_batch_told_by_the_shell_scripts(trio: Trio, original_segments: list[Path]) -> None:
+def test_the_workflow_of_a_batch_with_the_shell_scripts(trio: Trio, original_segments: list[Path]) -> None:
     assert b'"n_itm":0' in script(trio, "stats.sh").stdout
     assert b'"nmlist":[]' in script(trio, "dumpbuf.sh").stdout
     sent = script(trio, "streamdata.sh", *(str(path) for path in original_segments))
@@ -60,7 +60,7 @@ def test_the_story_of_a_batch_told_by_the_shell_scripts(trio: Trio, original_seg
 @pytest.mark.parametrize(
     "name", ["envsetup.sh", "train.sh", "stats.sh", "desc.sh", "dumpbuf.sh", "streamdata.sh", "cleanbuf.sh"]
 )
-def test_every_script_tells_its_use(trio: Trio, name: str) -> None:
+def test_every_script_prints_its_usage(trio: Trio, name: str) -> None:
     helped = script(trio, name, "--help")
     assert helped.returncode == 0
     assert name.encode() in helped.stdout
@@ -160,7 +160,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Callable[[], tuple[subprocess.Popen[str], str]]:
-    """Start the services as `make run` does; gives the supervisor and the gateway's address."""
+    """Start the services as `make run` does; return the supervisor and the gateway's address."""
 
     def start() -> tuple[subprocess.Popen[str], str]:
         ports = free_ports()
@@ -188,7 +188,7 @@ Supervised = Callable[[], tuple[subprocess.Popen[str], str]]
 
 
 def children_of(process: subprocess.Popen[str]) -> dict[str, int]:
-    """The services' process ids, by name."""
+    """Return the services' process ids, by name."""
     found = {}
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")

@@ -31,13 +31,13 @@ from tools.benchmark.tables import LevelTable, LoadTable, comparison_lines
 from tools.benchmark.yardstick import ROOT, SCRIPT, Comparison, YardstickSkipped, compare
 
 _REPORT = ROOT / "docs" / "benchmarks.md"
-#: Nothing freezes while it is measured.
+#: Larger than any batch, so that nothing freezes during a measurement.
 _SETTINGS = {"MAX_SIZE": "1000TB"}
 _PLAN = Plan((300, 4096, 16384), connections=(1, 16, 64), seconds=3.0, floor_seconds=1.5, rounds=3)
 _QUICK = Plan((300, 4096, 16384), connections=(16,), seconds=0.3, floor_seconds=0.3, rounds=1)
-#: Reasons to stop.
+#: Errors that stop the benchmark.
 _FAILURES = (ServerFailed, GeneratorFailed, ServiceDied, client.PushFailed, OSError)
-#: Lines of the services' log that are printed then.
+#: Lines of the services' log that are printed after such an error.
 _LAST_LINES = 20
 _MAX_SECONDS = 600
 
@@ -80,7 +80,7 @@ def _seconds(text: str) -> float:
 
 
 def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; a bad one ends the program with status 2."""
+    """Read the command line; exit with status 2 if it is not valid."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__)
     parser.add_argument("--all", action="store_true", help="measure the client and the spectrograms too")
     parser.add_argument("--quick", action="store_true", help="half a minute; writes no report without --report")
@@ -124,7 +124,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 @contextmanager
 def _fresh_home(parent: Path | None) -> Iterator[Path]:
-    """Make an empty folder, and remove it after the last measurement, because removals slow the disk down."""
+    """Create an empty folder, and remove it after the last measurement, because removals slow the disk down."""
     home = Path(tempfile.mkdtemp(prefix="glitchflow-bench-", dir=parent))
     try:
         yield home
@@ -143,7 +143,7 @@ def _running_trio(home: Path) -> Iterator[Trio]:
         with log.open("ab") as output, Trio(home, free_ports(), _SETTINGS, output=output) as trio:
             yield trio
     except _FAILURES:
-        # The log is removed with the home; its end says why.
+        # The log is removed with the home; its end has the reason.
         sys.stderr.write("".join(log.read_text().splitlines(keepends=True)[-_LAST_LINES:]))
         raise
 
@@ -154,12 +154,11 @@ def _print(*lines: str) -> None:
 
 
 class Benchmark:
-    """One run of the benchmark: measures under `home`, prints the numbers as they come, keeps the report's sections.
+    """One run of the benchmark: measures under `home`, prints the numbers as they come, stores the report's sections.
 
     Attributes:
         sections: lines of the report, by the name of the section.
         cells: every measurement with the load generator.
-
     """
 
     def __init__(self, options: argparse.Namespace, home: Path, command: str) -> None:
@@ -230,7 +229,7 @@ class Benchmark:
         self.sections["client"] = client.section(cells, self._circumstances)
 
     def _measure_stored(self) -> None:
-        # 10 and 990 are 1,000: a level begins where the measurement at the one before has ended.
+        # 10 and 990 are 1,000: a level begins where the measurement at the previous one ended.
         filling = Filling(self._options.stored, 100 if self._options.quick else 990)
         table, levels = LevelTable(), list[Level]()
         _print(*table.head())

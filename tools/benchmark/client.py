@@ -1,4 +1,4 @@
-"""How fast the client pushes, to a null server and to the trio.
+"""The speed of the client when it pushes, to a null server and to the trio.
 
 The null server, `python -m tools.benchmark.client`, reads each request and answers CREATED; what remains is the cost of
 the client: cutting, encoding, keys, HTTP, bookkeeping and the cursor.
@@ -35,7 +35,7 @@ _CREATED = b'{"resp":"CREATED","body":"Written"}'
 
 
 class PushFailed(Exception):
-    """A segment was not acknowledged; the message says why."""
+    """A segment was not acknowledged; the message has the reason."""
 
 
 @dataclass(frozen=True)

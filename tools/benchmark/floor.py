@@ -1,4 +1,4 @@
-"""The floor: segments per second that the disk alone stores, without a server."""
+"""The floor: segments per second that the disk stores without a server."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""`python -m tools.benchmark.generator`: carry out the order on standard input, write the load to standard output.
+"""`python -m tools.benchmark.generator`: make the load described on standard input, and print the result.
 
 Request bytes are made before the clock starts. A connection is a uvloop protocol; a loop over epoll took the same CPU
 time (37 µs for a request of 98 kB, nearly all of it the kernel's copying), so that one core sends some 26,000 a second.
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         self._replacement: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def send_next(self) -> None:
@@ -198,7 +198,7 @@ async def _carry_out(order: Order) -> Load:
 
 
 def main() -> int:
-    """Carry out one order; return 1 if no connection can be made."""
+    """Make one load; return 1 if no connection can be made."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     try:
         load = uvloop.run(_carry_out(order))

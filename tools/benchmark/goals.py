@@ -1,4 +1,4 @@
-"""The goals, and whether the numbers reach them."""
+"""The goals, and whether the measurements reach them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tools.benchmark.yardstick import CONNECTIONS, Comparison, Pair
 #: Product / yardstick, by the number of samples in a segment.
 _CPU = {300: 1.8, 4096: 1.4, 16384: 1.25}
 _RATE, _P99 = 0.75, 1.5
-#: The size at which single tiers and NDJSON are judged.
+#: The size at which single tiers and NDJSON are compared with their goals.
 _SAMPLES = 4096
 _CPU_OF_A_TIER = 1.8
 _NDJSON = 1.3
@@ -24,7 +24,7 @@ _START_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Goal:
-    """One goal: what is wanted, what was measured (None if it was not measured), and whether that is enough."""
+    """One goal: the target, the measured value (None if it was not measured), and whether it is reached."""
 
     wanted: str
     measured: str | None = None
@@ -38,7 +38,7 @@ class Goal:
 
 
 def load_goals(cells: Sequence[Cell], usages: Mapping[str, Usage], comparison: Comparison) -> list[Goal]:
-    """Judge a sweep and the comparison with the yardstick; an empty comparison was not made."""
+    """Compare a sweep and the comparison with the yardstick with the goals; an empty comparison was not made."""
     goals = [goal for samples in _CPU for goal in _goals_of_a_size(samples, comparison.get(samples))]
     goals.append(_ndjson_goal(cells, comparison.get(_SAMPLES)))
     return [*goals, *_memory_goals({name: used.peak for name, used in usages.items()})]
@@ -94,7 +94,7 @@ def _at_most(text: str, limit: float, value: float, reference: float, unit: str)
 
 
 def level_goals(levels: Sequence[Level]) -> list[Goal]:
-    """Judge the measurements with many segments stored; only if there were enough."""
+    """Compare the measurements with many segments stored with the goals; only if enough were stored."""
     first, last = levels[0], levels[-1]
     cost_first, cost = (level.cell.cpu_per_thousand()[BUFFER] for level in (first, last))
     goals = [

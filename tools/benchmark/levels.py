@@ -1,4 +1,4 @@
-"""The cost of a segment, of a query and of a start with more and more segments stored."""
+"""The cost of a segment, of a query and of a start as the number of stored segments grows."""
 
 import http.client
 import signal

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 _ROOT = Path(__file__).parents[2]
-#: For a generator to start, to make its bodies and to receive the last answers.
+#: Extra time for a generator to start, to make its bodies and to receive the last answers.
 _MARGIN_SECONDS = 60.0
 
 Mode = Literal["single", "NDJSON"]
@@ -21,10 +21,9 @@ class Order(msgspec.Struct, frozen=True):
         url: the route to POST to.
         mode: one segment per request, or many as NDJSON.
         samples: strain samples per segment.
-        connections: requests in flight, each on its own kept connection.
+        connections: concurrent requests, each on its own kept connection.
         seconds: when to stop sending; the last answers are awaited.
         segments: stop sending after this number, if that is earlier.
-
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""The machine and the versions that were measured, without names or addresses."""
+"""Describe the machine and the versions that were measured, without names or addresses."""
 
 import os
 import platform

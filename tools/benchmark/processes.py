@@ -15,13 +15,12 @@ _SHARED = ("Shared_Clean", "Shared_Dirty")
 
 @dataclass(frozen=True)
 class Usage:
-    """The sum over a tree of processes; what a process shares with others is counted for the root alone.
+    """The sum over a tree of processes; memory shared with others is counted for the root only.
 
     Attributes:
         cpu_seconds: user and system time since they began.
         resident: bytes in memory now.
-        peak: the most bytes each has had in memory.
-
+        peak: the largest number of bytes each has had in memory.
     """
 
     cpu_seconds: float

@@ -18,7 +18,7 @@ _TIMEOUT = 60.0
 
 
 class ServerFailed(Exception):
-    """A server did not do what the benchmark needs; the message names the server and the request."""
+    """A server failed during the benchmark; the message names the server and the request."""
 
 
 @dataclass(frozen=True)

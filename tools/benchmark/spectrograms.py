@@ -102,7 +102,7 @@ def _tasks(work: Transformation, count: int) -> Iterator[Task]:
 
 def _gwpy(strain: Strain, work: Transformation, rate: float) -> NDArray[np.float32]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what gwpy imports warns about what it imports
+        warnings.simplefilter("ignore")  # gwpy's imports emit warnings
         from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (takes seconds to import)
 
         start = work.padded.padding / rate
@@ -138,7 +138,7 @@ def _parallel(work: Transformation, rounds: int) -> float:
 
 
 def goals_of(speeds: list[Speed]) -> list[Goal]:
-    """Judge the speeds at 4096 Hz."""
+    """Compare the speeds at 4096 Hz with the goals."""
     first = speeds[0]
     return [
         Goal(

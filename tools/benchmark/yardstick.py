@@ -10,9 +10,9 @@ import msgspec
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT.parent / "shared" / "yardstick" / "compare.py"
-#: Of requests in flight.
+#: Number of concurrent requests.
 CONNECTIONS = 16
-#: For a measurement beyond its seconds, and for both sides to start and stop.
+#: Time for a measurement in addition to its seconds, and for both sides to start and stop.
 _MARGIN_SECONDS, _START_SECONDS = 30.0, 300.0
 
 
@@ -52,7 +52,7 @@ Comparison = dict[int, Pair]
 
 
 class YardstickSkipped(Exception):
-    """There is no comparison; the message is the reason."""
+    """There is no comparison; the message has the reason."""
 
 
 def compare(script: Path, samples: Sequence[int], seconds: float, rounds: int, home: Path) -> Comparison:

@@ -104,7 +104,7 @@ def run_all(trial: Trial) -> list[Row]:
 
 
 def _claim_namespaces(trial: Trial) -> None:
-    """Create the outside namespace; the other one comes with the overlay, and must not exist."""
+    """Create the outside namespace; the other one is created with the overlay, and must not exist."""
     space = trial.kubectl.namespace
     if trial.kubectl.run("get", "namespace", space, "--ignore-not-found", "--output=name").strip():
         raise Refused(f"namespace {space} exists already")

@@ -19,7 +19,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """A step with its result, what was seen, and its duration."""
+    """A step with its result, the observation, and its duration."""
 
     step: str
     result: Result

@@ -1,4 +1,4 @@
-"""The steps of the test: what is done to the cluster, and what is checked."""
+"""The steps of the test: each changes the cluster or checks it."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Let SIGTERM end process 1 of a container; Python imports this module at every start.
+"""Make SIGTERM end process 1 of a container; Python imports this module at every start.
 
 The kernel has no default action for signals to process 1: it would ignore SIGTERM until the program has installed a
 handler, and the engine would kill it after a timeout.

@@ -17,7 +17,7 @@ CAPACITY = 100
 
 
 class Recorder:
-    """Stages and stores nothing, and records in which order it was asked; a group takes as long as the test wants."""
+    """Stages and stores nothing, and records the order of the calls; a group takes as long as the test requires."""
 
     def __init__(self) -> None:
         self.done: list[list[bytes] | str] = []
@@ -113,7 +113,7 @@ async def test_a_full_queue_refuses_and_does_nothing(ingest: Ingest, recorder: R
 
 
 @pytest.mark.parametrize("full_of", ["segments", "bytes"])
-async def test_a_stream_waits_for_room(ingest: Ingest, recorder: Recorder, full_of: str) -> None:
+async def test_a_stream_waits_for_capacity(ingest: Ingest, recorder: Recorder, full_of: str) -> None:
     count, size = (CAPACITY, 1) if full_of == "segments" else (2, pipeline._MOST_BYTES // 2)  # noqa: SLF001 (its own limit)
     recorder.may_stage.clear()
     accepted = [ingest.submit(bytes(size)) for _ in range(count)]
@@ -125,7 +125,7 @@ async def test_a_stream_waits_for_room(ingest: Ingest, recorder: Recorder, full_
     await asyncio.gather(*(each.answered for each in accepted))
 
 
-async def test_closing_finishes_what_was_accepted(recorder: Recorder) -> None:
+async def test_closing_completes_accepted_work(recorder: Recorder) -> None:
     ingest = Ingest(recorder.stage, recorder.store, CAPACITY)
     ingest.start()
     accepted = [ingest.submit(b"%d" % number) for number in range(CAPACITY)]

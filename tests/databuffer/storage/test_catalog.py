@@ -1,4 +1,4 @@
-"""The catalog: the index of segments and batches, and SQL that both dialects take."""
+"""The catalog: the index of segments and batches, and SQL that both dialects accept."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Damage of derived files, found at a start or while the buffer runs, stops nothing and loses no segment."""
+"""Damage of derived files, found at a start or at run time, stops nothing and loses no segment."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ FOREIGN = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO n
 
 @dataclass(frozen=True)
 class Used:
-    """A volume with an archive, a frozen batch with a claim, and a next batch; and what is known of it."""
+    """A volume with an archive, a frozen batch with a claim, and a next batch; and its expected content."""
 
     home: Path
     batch: str
@@ -101,7 +101,7 @@ def recovered(used: Used) -> Iterator[tuple[Buffer, Store]]:
 
 
 def check(used: Used, buffer: Buffer, store: Store) -> None:
-    """The batch is frozen as it was, and every segment is in its place, on the volume and in the catalog."""
+    """Check that the batch is frozen as before, and every segment is in its place, on the volume and in the catalog."""
     state = buffer.state
     assert state.frozen
     assert (state.description.user, state.current.id) == ("alice", used.batch)
@@ -138,7 +138,7 @@ def forget_clean_stop(path: Path) -> None:
 
 
 @pytest.mark.parametrize("clean", [True, False], ids=["after a clean stop", "after a crash"])
-def test_a_catalog_with_any_page_zeroed_is_mended_at_the_start_or_at_the_first_use(
+def test_a_catalog_with_any_page_zeroed_is_repaired_at_the_start_or_at_the_first_use(
     original: Used, tmp_path: Path, *, clean: bool
 ) -> None:
     number = pages_of(catalog_of(original))
@@ -150,7 +150,7 @@ def test_a_catalog_with_any_page_zeroed_is_mended_at_the_start_or_at_the_first_u
             forget_clean_stop(catalog_of(used))
         zero(catalog_of(used), page)
         with recovered(used) as (buffer, store):
-            for _ in range(2):  # a page that no start reads shows when it is used
+            for _ in range(2):  # a page that no start reads is found when it is used
                 try:
                     check(used, buffer, store)
                     break
@@ -161,7 +161,7 @@ def test_a_catalog_with_any_page_zeroed_is_mended_at_the_start_or_at_the_first_u
         shutil.rmtree(used.home)
 
 
-def test_a_catalog_with_several_random_pages_zeroed_is_mended(original: Used, tmp_path: Path) -> None:
+def test_a_catalog_with_several_random_pages_zeroed_is_repaired(original: Used, tmp_path: Path) -> None:
     for case in range(4):
         used = copy_of(original, tmp_path / f"{case}")
         path = catalog_of(used)
@@ -294,7 +294,7 @@ def test_a_catalog_of_a_newer_release_is_refused_and_left_where_it_is(used: Used
     assert not list(catalog_of(used).parent.glob("*.unreadable"))
 
 
-# ---- while the buffer runs
+# ---- at run time
 
 
 def damage_running(buffer: Buffer, *, foreign: bool) -> None:
@@ -313,7 +313,7 @@ def damage_running(buffer: Buffer, *, foreign: bool) -> None:
 
 @anyio
 @pytest.mark.parametrize("foreign", [False, True], ids=["pages zeroed", "another database"])
-async def test_a_query_that_meets_damage_is_answered_and_the_catalog_mended(used: Used, *, foreign: bool) -> None:
+async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(used: Used, *, foreign: bool) -> None:
     buffer = create_buffer(settings_of(used.home))
     await buffer.open()
     damage_running(buffer, foreign=foreign)

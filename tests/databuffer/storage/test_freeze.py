@@ -138,7 +138,7 @@ async def test_a_state_of_an_earlier_freeze_does_not_name_the_holder_or_freeze_a
 
 
 @pytest.mark.parametrize("damaged", [b"", b'{"batch":', b"\xff\xfe", None])
-async def test_a_manifest_that_is_lost_or_damaged_is_written_anew_for_its_holder_and_the_damaged_one_kept(
+async def test_a_lost_or_damaged_manifest_is_rewritten_for_its_holder_and_the_damaged_one_kept(
     open_buffer: OpenBuffer, settings: BufferSettings, damaged: bytes | None
 ) -> None:
     frozen = await freeze_and_close(open_buffer)
@@ -232,7 +232,7 @@ def lose_the_data_folder(settings: BufferSettings) -> None:
         lose_mark,
     ],
 )
-async def test_fsck_changes_nothing_and_finds_what_repair_repairs(
+async def test_fsck_changes_nothing_and_finds_the_differences_that_repair_repairs(
     open_buffer: OpenBuffer,
     environment: BufferSettings,
     capsys: pytest.CaptureFixture[str],
@@ -304,7 +304,7 @@ async def test_fsck_of_a_folder_that_does_not_exist_fails_and_creates_nothing(
     assert not environment.DTVOLROOT.exists()
 
 
-async def test_an_altered_manifest_of_a_frozen_batch_is_written_anew_for_its_holder_and_kept(
+async def test_an_altered_manifest_of_a_frozen_batch_is_rewritten_for_its_holder_and_kept(
     open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
     frozen = await freeze_and_close(open_buffer)

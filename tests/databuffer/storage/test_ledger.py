@@ -1,4 +1,4 @@
-"""The ledger: kept over crashes, backed up on the volume, restored after damage."""
+"""The ledger: survives crashes, is backed up on the volume, and is restored after damage."""
 
 import asyncio
 import os
@@ -53,7 +53,7 @@ def lose(catalog: Catalog) -> None:
         path.unlink()
 
 
-# ---- what it holds
+# ---- content
 
 
 def test_a_key_answers_for_its_segment_when_the_row_of_that_is_gone(catalog: Catalog) -> None:
@@ -77,7 +77,7 @@ def test_the_key_of_a_segment_that_another_batch_has_is_kept(catalog: Catalog) -
     assert catalog.ledger.by_key(["one"]).keys() == {"one"}
 
 
-def test_a_recovered_segment_whose_key_is_known_is_nobody_elses(catalog: Catalog) -> None:
+def test_a_recovered_segment_with_a_known_key_is_not_assigned_to_another_key(catalog: Catalog) -> None:
     catalog.segments.add("lost", [row(1, "one")])
     catalog.segments.add("a", [row(1), row(2)], recovered=True)
     assert catalog.segments.recovered() == {f"{2:064x}"}
@@ -89,7 +89,7 @@ def test_more_keys_are_looked_up_than_a_statement_takes(catalog: Catalog) -> Non
     assert len(catalog.ledger.by_key(f"key-{number}" for number in range(2000))) == 1200
 
 
-def test_what_groups_store_adds_up_until_the_next_day(catalog: Catalog) -> None:
+def test_the_use_of_groups_adds_up_until_the_next_day(catalog: Catalog) -> None:
     catalog.segments.add("a", [row(1)], Spending(7, {"detchar": 10}))
     catalog.segments.add("a", [row(2)], Spending(7, {"detchar": 5, "cal": 1}))
     catalog.ledger.subtract_spending(Spending(7, {"cal": 1}))
@@ -297,7 +297,7 @@ def test_a_backup_of_a_newer_release_is_passed_over(catalog: Catalog) -> None:
     assert catalog.ledger.by_key(["one"]).keys() == {"one"}
 
 
-def test_damage_without_a_backup_is_told_and_begins_a_new_database(
+def test_damage_without_a_backup_is_logged_and_begins_a_new_database(
     catalog: Catalog, caplog: pytest.LogCaptureFixture
 ) -> None:
     filled(catalog)

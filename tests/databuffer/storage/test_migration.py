@@ -1,4 +1,4 @@
-"""Migrations of the catalog, from a file that the first release wrote."""
+"""Migrations of the catalog from a file that the first release wrote."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def catalog(old: Path) -> Iterator[Catalog]:
 
 
 def structure(path: Path) -> dict[str, object]:
-    """Columns by table, and the columns of each index; order and declared length of names do not matter."""
+    """Return columns by table, and the columns of each index; order and declared length of names do not matter."""
     with closing(sqlite3.connect(path)) as connection:
         names = [
             name
@@ -60,7 +60,7 @@ def test_a_migrated_file_has_the_tables_and_indices_of_a_new_one(catalog: Catalo
     assert structure(catalog.database.path) == structure(new.database.path)
 
 
-def test_segments_and_batches_keep_what_was_known_of_them(catalog: Catalog) -> None:
+def test_segments_and_batches_keep_their_columns(catalog: Catalog) -> None:
     found = catalog.segments.find(SegmentFilter())
     assert [(row.seq, row.batch, row.bytes, row.channel, row.t0) for row in found] == [
         (1, "b1", 91, "L1:A", 1001.0),

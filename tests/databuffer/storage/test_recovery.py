@@ -85,7 +85,7 @@ async def test_a_freeze_survives_a_restart(open_buffer: OpenBuffer, used: Buffer
 
 
 @pytest.mark.parametrize("told", [b"", b"{", b"[]", b'{"n_itm":99,"buff_size":1}', b'{"n_itm":"3"}', b"\xff", None])
-async def test_the_directory_is_believed_over_the_counts(
+async def test_the_directory_takes_precedence_over_the_counts(
     open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, told: bytes | None
 ) -> None:
     path = used.ADMROOT / used.ADMFNM
@@ -121,7 +121,7 @@ async def test_a_file_stored_right_before_a_crash_is_counted(
 
 
 @pytest.mark.parametrize("content", [b"", b'{"h":[1.0,2', b'{"h":[],"t":[0,1]}'])
-async def test_a_file_that_is_no_segment_is_set_aside_with_a_reason(
+async def test_a_file_that_is_not_a_segment_is_moved_to_quarantine_with_a_reason(
     open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     (used.DATAROOT / "gwb1.json").write_bytes(content)
@@ -143,7 +143,7 @@ async def test_a_half_written_file_is_set_aside(open_buffer: OpenBuffer, used: B
     await check_agreement(buffer, used)
 
 
-async def test_a_log_line_cut_short_is_mended(open_buffer: OpenBuffer, used: BufferSettings) -> None:
+async def test_an_incomplete_log_line_is_repaired(open_buffer: OpenBuffer, used: BufferSettings) -> None:
     log = used.LOGROOT / used.LOGSTREAM
     log.write_bytes(log.read_bytes()[:-20])
     buffer = await open_buffer()
@@ -153,7 +153,7 @@ async def test_a_log_line_cut_short_is_mended(open_buffer: OpenBuffer, used: Buf
     await check_agreement(buffer, used)
 
 
-async def test_a_file_that_vanished_is_told(
+async def test_a_missing_file_of_a_segment_is_reported(
     open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost = min(used.DATAROOT.iterdir())
@@ -163,7 +163,7 @@ async def test_a_file_that_vanished_is_told(
     await check_agreement(buffer, used)
 
 
-async def test_archiving_interrupted_before_its_rename_leaves_the_batch_in_hand(
+async def test_archiving_interrupted_before_its_rename_leaves_the_current_batch(
     open_buffer: OpenBuffer, used: BufferSettings
 ) -> None:
     (used.DATAROOT / used.LOGSTREAM).write_bytes(b"a copy\n")
@@ -291,7 +291,7 @@ def state_that_is_a_folder(settings: BufferSettings) -> None:
 @pytest.mark.parametrize(
     "leave", [link_without_target, folder_that_is_not_an_archive, mark_of_an_impossible_time, state_that_is_a_folder]
 )
-async def test_foreign_files_do_not_stop_a_start(
+async def test_unknown_files_do_not_stop_a_start(
     open_buffer: OpenBuffer, used: BufferSettings, leave: Callable[[BufferSettings], None]
 ) -> None:
     leave(used)
@@ -300,7 +300,7 @@ async def test_foreign_files_do_not_stop_a_start(
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, 10**26])
-async def test_a_number_that_is_no_time_is_read_like_any_other_and_the_next_ones_too(
+async def test_a_file_name_whose_number_is_not_a_time_is_accepted_and_so_are_the_next_ones(
     open_buffer: OpenBuffer, used: BufferSettings, number: int
 ) -> None:
     (used.DATAROOT / f"gwb{number}.json").write_bytes(segment_body(7))

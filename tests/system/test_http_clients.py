@@ -1,4 +1,4 @@
-"""HTTP as other programs speak it, at each tier: HEAD, and answers to clients of HTTP/1.0."""
+"""HTTP requests of other programs at each tier: HEAD, and answers to clients of HTTP/1.0."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def test_head_has_the_headers_of_get_and_no_body(trio: Trio, service: str, path:
     ]
 
 
-def test_head_of_a_stored_segment_tells_its_length_and_digest_at_every_tier(trio: Trio) -> None:
+def test_head_of_a_stored_segment_has_its_length_and_digest_at_every_tier(trio: Trio) -> None:
     [name] = httpx2.get(f"{trio.url}/dumpbuf").json()["nmlist"]
     for service in trio.services:
         get, head = (httpx2.request(method, f"{service.url}/segments/{name}") for method in ("GET", "HEAD"))
@@ -74,7 +74,7 @@ def test_a_client_of_http_1_0_gets_lines_without_chunks(trio: Trio) -> None:
         assert [b'"CREATED"' in line for line in lines.splitlines()] == [True] * 3
 
 
-def test_a_client_of_http_1_0_hears_events_without_chunks(trio: Trio) -> None:
+def test_a_client_of_http_1_0_receives_events_without_chunks(trio: Trio) -> None:
     heard = b""
     for part in talk(trio.url, b"GET /events HTTP/1.0\r\nHost: x\r\n\r\n"):
         heard += part

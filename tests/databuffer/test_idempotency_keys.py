@@ -1,4 +1,4 @@
-"""Idempotency-Key: once, and only once."""
+"""Idempotency-Key: each segment is stored exactly once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ async def test_a_key_that_comes_twice_at_once_is_stored_once(buffer: Buffer) -> 
     assert buffer.queries.stats.n_itm == 2
 
 
-async def test_a_frozen_batch_still_answers_for_what_it_holds(buffer: Buffer) -> None:
+async def test_a_frozen_batch_still_answers_repeated_requests(buffer: Buffer) -> None:
     first = await buffer.ingest.append(segment_body(1), "a-key")
     await buffer.batches.freeze(FreezeOrder("alice", ""))
     assert (await buffer.ingest.append(segment_body(1), "a-key")).receipt == first.receipt
@@ -80,7 +80,7 @@ async def test_a_segment_stored_right_before_a_crash_is_not_stored_again_by_its_
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "käse", "two\nlines"])
-async def test_a_key_that_is_none_is_refused(buffer: Buffer, key: str) -> None:
+async def test_an_invalid_key_is_refused(buffer: Buffer, key: str) -> None:
     with pytest.raises(InvalidRequest, match="Idempotency-Key"):
         await buffer.ingest.append(segment_body(1), key)
     assert buffer.queries.stats.n_itm == 0

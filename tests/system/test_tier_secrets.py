@@ -1,4 +1,4 @@
-"""Secrets between the tiers, with real processes: each answers its own caller, and nobody else."""
+"""The secrets between the tiers, with real processes: each tier answers only its caller."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_data_go_through_all_tiers_when_each_has_the_secret_of_the_next(trio: Tr
         ("dslogic", ("/bufstat", "/dsdesc", "/", "/batches", "/static/status.css", "/nowhere"), "/stream"),
     ],
 )
-def test_a_tier_answers_nobody_who_has_not_its_secret(
+def test_a_tier_answers_no_caller_without_its_secret(
     trio: Trio, service: str, paths: tuple[str, ...], sending: str
 ) -> None:
     mine, others = (LOWER, UPPER) if service == "databuffer" else (UPPER, LOWER)

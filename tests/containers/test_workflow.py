@@ -1,4 +1,4 @@
-"""The whole way of the data through containers, told from the client's shell."""
+"""The whole workflow in containers, from the client's shell."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_push_freeze_preprocess_and_clean(stack: Stack, client: Container, tmp_p
     frozen = json.loads(client.run("train.sh", "alice", "secret"))
     assert (frozen["resp"], frozen["n_f"], frozen["bt_wrt"]) == ("FROZEN", 128, pushed["bytes"])
     assert json.loads(client.run("streamdata.sh", data=segment_body(1)))["resp"] == "FROZEN"
-    # Another seed: what is stored already would be acknowledged.
+    # Another seed: segments that are stored already would be acknowledged.
     client.run("gwclient", "simulate", "--seconds", "1", "--seed", "2", expect=1)
 
     assert "usage: python -m preproc [-h] COMMAND" in run_once(stack, "preproc", "--help")

@@ -1,4 +1,4 @@
-"""The whole way with AUTH=keys: client, preprocessing and scripts with a key, and without one."""
+"""The whole workflow with AUTH=keys: client, preprocessing and scripts with and without a key."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 
 @pytest.fixture(scope="module")
 def keys(ring: Keyring) -> Mapping[str, Path]:
-    """A key file for each who takes part."""
+    """A key file for each participant."""
     return {
         "h1": ring.make_file("h1", Scope.STREAM),
         "alice": ring.make_file("alice", Scope.READ, Scope.TRAIN),
@@ -47,7 +47,7 @@ def trio(start_shared_trio: Callable[..., Trio], ring: Keyring, keys: Mapping[st
 
 
 class Run:
-    """Runs programs against the trio, as who has the key."""
+    """Runs programs against the trio with the key of a user."""
 
     def __init__(self, trio: Trio, keys: Mapping[str, Path], home: Path) -> None:
         self._trio, self._keys, self._home = trio, keys, home
@@ -83,13 +83,13 @@ def run(trio: Trio, keys: Mapping[str, Path], tmp_path: Path) -> Run:
     return Run(trio, keys, tmp_path)
 
 
-def test_a_batch_goes_all_the_way_each_step_by_who_may_take_it(run: Run, tmp_path: Path) -> None:
+def test_a_batch_is_processed_with_each_step_by_a_user_with_its_scope(run: Run, tmp_path: Path) -> None:
     pushed = run.gwclient("h1", "simulate", "--detectors", "H1", "--seconds", "8", "--rate", "4096", "--seed", "1")
     assert pushed.returncode == 0, pushed.stderr
     refused = run.gwclient("alice", "simulate", "--seconds", "1", "--rate", "4096", "--restart")
     assert (refused.returncode, "403" in refused.stderr) == (1, True)
 
-    frozen = run.gwclient("alice", "train", "--token", "t", "--json")  # the key says who
+    frozen = run.gwclient("alice", "train", "--token", "t", "--json")  # the key identifies the user
     assert (frozen.returncode, json.loads(frozen.stdout)["holder"]) == (0, "alice"), frozen.stderr
 
     small = ("--window", "2", "--rows", "8", "--columns", "16", "--export", "none")
@@ -114,9 +114,7 @@ def test_the_curl_scripts_take_the_same_key_file(run: Run) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", 'a"\nurl = "http://evil.example.org', "a b"])
-def test_a_key_file_that_holds_no_key_is_told_before_anything_is_asked(
-    run: Run, tmp_path: Path, text: str | None
-) -> None:
+def test_a_key_file_without_a_key_is_reported_before_any_request(run: Run, tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "some.key"
     if text is not None:
         path.write_text(text)
@@ -126,7 +124,7 @@ def test_a_key_file_that_holds_no_key_is_told_before_anything_is_asked(
     assert str(path) in told.stderr
 
 
-def test_a_doctor_tells_whose_key_it_is_and_what_is_wrong_with_it(run: Run) -> None:
+def test_doctor_names_the_user_of_a_key_and_the_errors_of_it(run: Run) -> None:
     def authorization(who: str | None) -> tuple[int, dict[str, Any]]:
         told = run.gwclient(who, "doctor", "--json")
         (found,) = (each for each in json.loads(told.stdout) if each["check"] == "authorization")
@@ -156,11 +154,11 @@ def test_a_key_is_revoked_while_the_gateway_runs(run: Run, ring: Keyring) -> Non
     assert run.script("alice", "desc.sh").returncode == 0
 
 
-def test_who_listens_hears_nothing_more_once_the_key_is_revoked(trio: Trio, run: Run, ring: Keyring) -> None:
+def test_a_listener_receives_nothing_more_after_the_key_is_revoked(trio: Trio, run: Run, ring: Keyring) -> None:
     with EventStream(trio.url) as refused:
         assert refused.status == 401
     key = ring.make("listener", Scope.READ)
-    time.sleep(1.1)  # the gateway looks at the file once a second
+    time.sleep(1.1)  # the gateway checks the file once a second
     with EventStream(trio.url, key=key) as events:
         before = events.next("overview").data["seq"]
         ring.change(key, revoked=datetime.now(UTC))
@@ -169,10 +167,10 @@ def test_who_listens_hears_nothing_more_once_the_key_is_revoked(trio: Trio, run:
         assert f'"seq":{before + 1}'.encode() not in events.rest()
 
 
-def test_who_streams_stores_nothing_more_once_the_key_is_revoked(trio: Trio, ring: Keyring) -> None:
+def test_a_stream_stores_nothing_more_after_the_key_is_revoked(trio: Trio, ring: Keyring) -> None:
     key = ring.make("streamer", Scope.STREAM)
     admin = {"Authorization": f"Bearer {ring.make('counter', Scope.READ)}"}
-    time.sleep(1.1)  # the gateway looks at the file once a second
+    time.sleep(1.1)  # the gateway checks the file once a second
 
     def lines() -> Iterator[bytes]:
         yield segment_body(1) + b"\n"
@@ -194,7 +192,7 @@ def test_who_streams_stores_nothing_more_once_the_key_is_revoked(trio: Trio, rin
     assert stored() == before + 1
 
 
-def test_no_key_is_told_in_any_log_or_file(trio: Trio, keys: Mapping[str, Path]) -> None:
+def test_no_key_is_in_any_log_or_file(trio: Trio, keys: Mapping[str, Path]) -> None:
     secrets = [path.read_text().strip()[16:].encode() for path in keys.values()]
     written = [path for path in trio.home.rglob("*") if path.is_file()]
     assert (trio.home / "services.log") in written

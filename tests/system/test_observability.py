@@ -1,4 +1,4 @@
-"""What an operator sees of the trio: its log lines, the names of requests in them, and its numbers."""
+"""The trio from an operator's view: log lines, request ids in them, and metrics."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_a_segment_is_counted_in_every_tier_by_the_route_it_took(trio: Trio) -> 
     assert after.value("glitchflow_batch_full_bytes") == 100
 
 
-def test_what_is_asked_for_becomes_no_label(trio: Trio) -> None:
+def test_the_requested_path_is_not_a_label(trio: Trio) -> None:
     for path in ("/nothing-of-the-kind", "/batches/nobodys-batch", "/segments/nobodys-segment"):
         assert httpx2.get(trio.url + path).status_code == 404
     httpx2.request("BREW", f"{trio.url}/stats")
@@ -103,7 +103,7 @@ def test_what_is_asked_for_becomes_no_label(trio: Trio) -> None:
     assert told.value("glitchflow_http_requests_total", route="other", outcome="not-found") >= 1
 
 
-# The buffer begins to count anew afterwards.
+# The counters of the buffer start at zero afterwards.
 def test_a_failed_request_is_one_line_in_each_tier_that_failed_under_one_name(trio: Trio) -> None:
     with without(trio, "databuffer"):
         answer = httpx2.post(f"{trio.url}/streamdata", content=segment_body(1), headers=JSON)
