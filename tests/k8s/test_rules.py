@@ -102,7 +102,7 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.keys_are_required, "ConfigMap/pipeline-settings", "data.GLITCHFLOW_KEY_FILE", "~", "clean: no Secret"),
     (rules.keys_are_required, "CronJob/pipeline", INIT + "0.volumeMounts.1.readOnly", "~", "can be written"),
     (rules.tiers_require_secrets, "ConfigMap/databuffer-settings", "data.CALLER_SECRET_FILE", "~", "is not the"),
-    (rules.tiers_require_secrets, "ConfigMap/dslogic-settings", "data.BUFFER_SECRET_FILE", "/run/secrets/x/secret", "is not"),
+    (rules.tiers_require_secrets, "ConfigMap/dslogic-settings", "data.BUFFER_SECRET_FILE", "/run/x/secret", "is not"),
     (rules.tiers_require_secrets, "Deployment/gflapi-deploy", POD + "volumes.2.secret.defaultMode", 420, "by others"),
     (rules.namespace_enforces, "Namespace/glitchflow", "metadata.labels", {}, "enforce"),
 ]  # fmt: skip
