@@ -21,6 +21,7 @@ def problem_section(code: str) -> str:
 
     Raises:
         NoSuchProblem: there is no problem with this code.
+
     """
     if code not in _sections():
         raise NoSuchProblem(f"there is no problem {code!r}; /problems lists all of them")

@@ -103,6 +103,7 @@ class KeysOfUrl:
     Args:
         url: the address of the JWKS.
         clock: monotonic seconds.
+
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,6 +119,7 @@ class KeysOfUrl:
 
         Raises:
             IssuerAway: no keys have been fetched yet.
+
         """
         if not self._keys:
             return await self.renewed()
@@ -200,6 +202,7 @@ class Tokens:
         Raises:
             Unauthorized: there is no token, or it is not valid.
             IssuerAway: there are no keys yet to check it with.
+
         """
         if credential is None:
             raise Unauthorized("a token is needed, as `Authorization: Bearer TOKEN`")

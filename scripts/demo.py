@@ -38,6 +38,7 @@ class DemoRun:
 
         Raises:
             DemoFailed: it did not exit with the status `expect`.
+
         """
         print(f"         $ {' '.join(command)}", flush=True)
         program, *arguments = command
@@ -62,6 +63,7 @@ def run_demo(trio: Trio) -> None:
 
     Raises:
         DemoFailed: a command failed.
+
     """
     demo = DemoRun(trio.url)
     outcome = trio.home / "dataset"

@@ -31,6 +31,7 @@ class Stack:
 
     Args:
         project: by default the name that Compose uses: COMPOSE_PROJECT_NAME, or the folder's name.
+
     """
 
     def __init__(self, project: str | None = None) -> None:
@@ -69,6 +70,7 @@ class Stack:
 
         Raises:
             StackFailed: the containers were not healthy in time.
+
         """
         deadline = time.monotonic() + _START_SECONDS
         while set((states := self.health()).values()) != {"healthy"}:

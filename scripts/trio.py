@@ -174,6 +174,7 @@ class Trio:
 
         Raises:
             ServiceDied: a service ended, or did not get ready in time.
+
         """
         deadline = time.monotonic() + _START_SECONDS
         # The lowest first: a tier that is probed before the tier below is ready logs an error.

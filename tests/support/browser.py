@@ -36,6 +36,7 @@ class Complaints:
 
     Attributes:
         told: the errors so far, in the browser's words.
+
     """
 
     def __init__(self, page: Page) -> None:

@@ -39,6 +39,7 @@ class Fault:
         number: the errno it fails with; None: the process dies.
         late: the call has its effect nevertheless; half of it, if it writes.
         times: number of consecutive calls that fail.
+
     """
 
     call: int
@@ -53,6 +54,7 @@ class FaultyVolume:
     Attributes:
         crashed: the process is dead; every further call raises Crash again.
         strikes: number of faults that occurred.
+
     """
 
     def __init__(self) -> None:

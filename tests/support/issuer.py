@@ -68,6 +68,7 @@ class Issuer:
         document: its answer; None: status 500.
         asked: number of requests.
         delay: seconds that an answer takes.
+
     """
 
     document: Mapping[str, Any] | None = None

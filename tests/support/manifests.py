@@ -43,6 +43,7 @@ def render(folder: Path) -> list[Object]:
 
     Raises:
         subprocess.CalledProcessError: kustomize refuses; its output has the reason.
+
     """
     told = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)  # noqa: S607 (see above)
     if told.returncode:

@@ -66,6 +66,7 @@ class Model:
         keys: the name and content that each key is known to stand for.
         lost_keys: the same, for keys that a lost catalog may have contained.
         claimable: segments whose key is unknown since the catalog was lost.
+
     """
 
     layout: Layout = field(default_factory=Layout)

@@ -33,6 +33,7 @@ class Receiver:
     Attributes:
         spans: all received spans.
         bodies: the exports that contained them.
+
     """
 
     def __init__(self) -> None:

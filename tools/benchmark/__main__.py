@@ -159,6 +159,7 @@ class Benchmark:
     Attributes:
         sections: lines of the report, by the name of the section.
         cells: every measurement with the load generator.
+
     """
 
     def __init__(self, options: argparse.Namespace, home: Path, command: str) -> None:

@@ -24,6 +24,7 @@ class Order(msgspec.Struct, frozen=True):
         connections: concurrent requests, each on its own kept connection.
         seconds: when to stop sending; the last answers are awaited.
         segments: stop sending after this number, if that is earlier.
+
     """
 
     url: str

@@ -21,6 +21,7 @@ class Usage:
         cpu_seconds: user and system time since they began.
         resident: bytes in memory now.
         peak: the largest number of bytes each has had in memory.
+
     """
 
     cpu_seconds: float
