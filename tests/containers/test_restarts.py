@@ -30,7 +30,7 @@ def restart(container: Container) -> None:
     docker("restart", "--time", "20", container.name)
 
 
-def end_by_itself(container: Container) -> None:
+def kill_from_inside(container: Container) -> None:
     """Kill the service's process from inside, so that the restart policy restarts it."""
     before = inspect(container.name)["RestartCount"]
     container.run("python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
@@ -46,7 +46,7 @@ def stored_starts(url: str, t0: int) -> Iterator[float]:
         yield from (segment["t0"] for segment in page["segments"])
 
 
-@pytest.mark.parametrize("disturb", [kill, restart, end_by_itself])
+@pytest.mark.parametrize("disturb", [kill, restart, kill_from_inside])
 @pytest.mark.parametrize("service", ["databuff", "dslogic", "gflapi"])
 def test_a_push_outlives_a_container(
     stack: Stack, client: Container, service: str, disturb: Callable[[Container], None]

@@ -34,13 +34,13 @@ json.dump({"status": {key: told[key].split() for key in ("Uid", "Gid", "CapEff",
 
 KNOCK = """
 import json, socket, sys
-def knock(host):
+def connection_outcomes(host):
     try:
         socket.create_connection((host, int(sys.argv[1])), 3).close()
     except OSError as error:
         return False
     return True
-json.dump([knock(host) for host in sys.argv[2:]], sys.stdout)
+json.dump([connection_outcomes(host) for host in sys.argv[2:]], sys.stdout)
 """
 
 

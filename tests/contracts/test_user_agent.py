@@ -15,7 +15,7 @@ from gwclient.errors import UnexpectedAnswer
 from gwclient.sources.download import Downloads
 from gwservice.upstream import Upstream
 from gwwire.agent import USER_AGENT
-from tests.support.raw_server import OK, Talk, raw_server
+from tests.support.raw_server import OK, ServerConnection, raw_server
 
 
 async def fetch_keys(url: str) -> None:
@@ -45,7 +45,7 @@ async def download(url: str) -> None:
 def test_a_request_names_the_datastore_and_its_version(send: Callable[[str], Coroutine[Any, Any, None]]) -> None:
     heads: list[bytes] = []
 
-    def record(talk: Talk) -> None:
+    def record(talk: ServerConnection) -> None:
         heads.append(talk.head())
         talk.say(OK)
 

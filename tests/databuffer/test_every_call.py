@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from databuffer.settings import OnFrozen
-from tests.support.buffer_machine import ALICE, BufferMachine, Lost
+from tests.support.buffer_machine import ALICE, BufferMachine, LostState
 from tests.support.faulty_volume import Fault
 from tests.support.segments import segment_body
 
@@ -88,7 +88,7 @@ def append_and_flush(machine: BufferMachine, fault: Fault | None) -> None:
 
 
 def start(machine: BufferMachine, fault: Fault | None) -> None:
-    machine.crash_and_start(fault=fault, lost=Lost.UNSYNCED)
+    machine.crash_and_start(fault=fault, lost=LostState.UNSYNCED)
 
 
 #: Orders and settings whose calls differ.
@@ -139,10 +139,10 @@ def test_an_order_cut_short_at_any_call_loses_and_doubles_nothing(
         assert call > 5
 
 
-@pytest.mark.parametrize("lost", Lost)
+@pytest.mark.parametrize("lost", LostState)
 @pytest.mark.parametrize(("begin", "act"), [*ORDERS, (begin_a_batch, append_and_flush)])
 def test_the_effect_of_an_order_survives_the_losses_of_a_crash(
-    begin: Callable[[BufferMachine], None], act: Act, lost: Lost
+    begin: Callable[[BufferMachine], None], act: Act, lost: LostState
 ) -> None:
     with machine_after(begin) as machine:
         act(machine, None)

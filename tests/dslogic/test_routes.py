@@ -17,7 +17,7 @@ from dslogic.settings import LogicSettings
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import Answer
 from scripts.trio import Trio, free_ports
-from tests.support.raw_server import Talk, raw_server
+from tests.support.raw_server import ServerConnection, raw_server
 from tests.support.segments import BAD_BODIES, JSON, segment_body
 
 MakeClient = Callable[..., TestClient]
@@ -208,7 +208,7 @@ def test_paths_below_a_relayed_route_are_relayed(client: TestClient) -> None:
 
 
 def test_an_error_without_a_problem_document_is_an_invalid_answer_of_the_buffer() -> None:
-    def is_somebody_else(talk: Talk) -> None:
+    def is_somebody_else(talk: ServerConnection) -> None:
         while True:
             talk.request()
             talk.say(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nno")

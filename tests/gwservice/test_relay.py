@@ -10,7 +10,7 @@ from gwservice.asgi_types import Message, Scope
 from gwservice.correlation import RequestContext, set_current_request
 from gwservice.relay import MemoryFull, Relay
 from gwservice.upstream import Upstream, UpstreamInvalid
-from tests.support.raw_server import Talk, raw_server
+from tests.support.raw_server import ServerConnection, raw_server
 
 pytestmark = pytest.mark.anyio
 MEGABYTE = 1 << 20
@@ -48,7 +48,7 @@ def relay_to(upstream: Upstream) -> Relay:
 async def test_a_request_is_passed_on_as_it_came_with_the_headers_that_travel() -> None:
     heads: list[bytes] = []
 
-    def listens(talk: Talk) -> None:
+    def listens(talk: ServerConnection) -> None:
         heads.append(talk.head())
         talk.exactly(5)
         talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: x\r\nServer: y\r\nSet-Cookie: z\r\n\r\nok")
@@ -68,7 +68,7 @@ async def test_a_request_is_passed_on_as_it_came_with_the_headers_that_travel() 
 async def test_a_problem_is_passed_back_unchanged_and_its_code_noted() -> None:
     problem = b'{"type":"","title":"","status":409,"code":"batch-changed","detail":"d","more":1}'
 
-    def answers(talk: Talk) -> None:
+    def answers(talk: ServerConnection) -> None:
         talk.request()
         head = b"HTTP/1.1 409 Conflict\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n"
         talk.say(head % len(problem), problem[:10], problem[10:])
@@ -81,7 +81,7 @@ async def test_a_problem_is_passed_back_unchanged_and_its_code_noted() -> None:
 
 
 async def test_an_error_without_a_problem_document_is_not_relayed() -> None:
-    def answers(talk: Talk) -> None:
+    def answers(talk: ServerConnection) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n<html>")
 
@@ -98,14 +98,14 @@ async def test_an_error_without_a_problem_document_is_not_relayed() -> None:
 async def test_a_large_answer_is_read_no_faster_than_the_client_reads_it() -> None:
     said = threading.Event()
 
-    def says_much(talk: Talk) -> None:
+    def sends_a_large_answer(talk: ServerConnection) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * MEGABYTE), *[bytes(MEGABYTE)] * 64)
         said.set()
 
     client = Client()
     client.may_read.clear()
-    with raw_server(says_much) as server, closing(Upstream(server.url, "dslogic")) as upstream:
+    with raw_server(sends_a_large_answer) as server, closing(Upstream(server.url, "dslogic")) as upstream:
         relaying = asyncio.create_task(
             relay_to(upstream).relay(RequestContext({}), scope(query=b""), body, client.send)
         )
@@ -120,7 +120,7 @@ async def test_a_large_answer_is_read_no_faster_than_the_client_reads_it() -> No
 async def test_bodies_beyond_the_memory_limit_are_refused_until_others_are_answered(*, declared: bool) -> None:
     answering = threading.Event()
 
-    def answers_later(talk: Talk) -> None:
+    def answers_later(talk: ServerConnection) -> None:
         talk.request()
         answering.wait(20)
         talk.say(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
@@ -145,7 +145,7 @@ async def test_bodies_beyond_the_memory_limit_are_refused_until_others_are_answe
 
 
 async def test_a_sender_that_only_declares_a_large_body_takes_no_memory_of_others() -> None:
-    def answers(talk: Talk) -> None:
+    def answers(talk: ServerConnection) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 

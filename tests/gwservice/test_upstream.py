@@ -24,11 +24,11 @@ from tests.support.raw_server import (
     OK,
     RawServer,
     Script,
-    Talk,
+    ServerConnection,
     answers_always,
     answers_once,
-    hangs_up,
-    is_silent,
+    closes_without_answer,
+    never_answers,
     raw_server,
 )
 
@@ -65,12 +65,12 @@ async def test_requests_share_as_many_connections_as_there_may_be() -> None:
         assert sorted(server.requests) == [b"%d" % number for number in range(8)]
 
 
-def says_goodbye(talk: Talk) -> None:
+def closes_after_the_answer(talk: ServerConnection) -> None:
     answers_once(talk)
     talk.say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
 
 
-@pytest.mark.parametrize("first", [answers_once, says_goodbye])
+@pytest.mark.parametrize("first", [answers_once, closes_after_the_answer])
 async def test_a_connection_that_dslogic_closed_is_not_used_again(first: Script) -> None:
     with raw_server(first, answers_always) as server, connections_to(server) as to:
         await post(to, b"1")
@@ -90,7 +90,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_an_answer_is_read_in_every_framing(framing: str) -> None:
-    def answer(talk: Talk) -> None:
+    def answer(talk: ServerConnection) -> None:
         talk.request()
         talk.say(*FRAMINGS[framing])
 
@@ -100,7 +100,7 @@ async def test_an_answer_is_read_in_every_framing(framing: str) -> None:
 
 @pytest.mark.parametrize("what", BROKEN)
 async def test_an_incomplete_answer_is_reported_as_a_broken_connection(what: str) -> None:
-    def answer(talk: Talk) -> None:
+    def answer(talk: ServerConnection) -> None:
         talk.request()
         talk.say(BROKEN[what])
 
@@ -115,7 +115,10 @@ async def test_a_question_is_asked_again_where_the_connection_breaks_and_an_orde
             return (await to.request(method, b"/stat")).take()
         return b"".join([answer.take() async for answer in to.converse(method, b"/stat", b"")])
 
-    with raw_server(hangs_up, hangs_up, answers_always) as server, connections_to(server) as to:
+    with (
+        raw_server(closes_without_answer, closes_without_answer, answers_always) as server,
+        connections_to(server) as to,
+    ):
         with pytest.raises(UpstreamUnreachable):
             await ask(to, b"POST")
         assert await ask(to, b"GET") == b"ok"
@@ -123,11 +126,11 @@ async def test_a_question_is_asked_again_where_the_connection_breaks_and_an_orde
 
 
 async def test_a_question_is_not_asked_again_once_its_answer_began() -> None:
-    def breaks_off(talk: Talk) -> None:
+    def sends_half_an_answer(talk: ServerConnection) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nst")
 
-    with raw_server(breaks_off, answers_always) as server, connections_to(server) as to:
+    with raw_server(sends_half_an_answer, answers_always) as server, connections_to(server) as to:
         with pytest.raises(UpstreamUnreachable):
             [answer.take() async for answer in to.converse(b"GET", b"/segments/a", b"")]
         assert len(server.requests) == 1
@@ -136,7 +139,7 @@ async def test_a_question_is_not_asked_again_once_its_answer_began() -> None:
 async def test_a_request_carries_the_secret_the_id_and_the_trace_of_the_one_it_is_sent_for(tmp_path: Path) -> None:
     heads: list[bytes] = []
 
-    def listens(talk: Talk) -> None:
+    def listens(talk: ServerConnection) -> None:
         heads.append(talk.head())
         talk.say(OK)
 
@@ -159,7 +162,7 @@ async def test_a_request_carries_the_secret_the_id_and_the_trace_of_the_one_it_i
 
 
 async def test_an_upstream_that_refuses_this_tier_does_not_refuse_the_client() -> None:
-    def refuses(talk: Talk) -> None:
+    def refuses(talk: ServerConnection) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
@@ -195,14 +198,14 @@ async def test_a_refused_connection_is_reported_as_unreachable() -> None:
 
 
 async def test_dslogic_that_sends_nothing_is_reported_as_a_timeout() -> None:
-    with raw_server(is_silent, answers_always) as server, connections_to(server, seconds=0.2, most=1) as to:
+    with raw_server(never_answers, answers_always) as server, connections_to(server, seconds=0.2, most=1) as to:
         with pytest.raises(UpstreamSilent):
             await post(to)
         assert await post(to) == b"ok"
 
 
 async def test_a_refusal_is_received_before_the_whole_body_is_sent_and_ends_the_connection() -> None:
-    def refuses_at_once(talk: Talk) -> None:
+    def refuses_at_once(talk: ServerConnection) -> None:
         talk.head()
         talk.say(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\ntoo")
         talk.rest()
@@ -222,7 +225,7 @@ async def lines(count: int) -> AsyncIterator[bytes]:
 
 
 async def test_a_long_body_and_a_long_answer_pass_each_other() -> None:
-    def answers_while_it_reads(talk: Talk) -> None:
+    def answers_while_it_reads(talk: ServerConnection) -> None:
         talk.head()
         talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[framed(bytes(MEGABYTE))] * 32)
         talk.until(b"\r\n0\r\n\r\n")
@@ -236,13 +239,13 @@ async def test_a_long_body_and_a_long_answer_pass_each_other() -> None:
 async def test_an_answer_is_taken_no_faster_than_it_is_wanted() -> None:
     said = threading.Event()
 
-    def says_much(talk: Talk) -> None:
+    def sends_a_large_answer(talk: ServerConnection) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[framed(bytes(MEGABYTE))] * 64)
         said.set()
         talk.say(b"0\r\n\r\n")
 
-    with raw_server(says_much) as server, connections_to(server) as to:
+    with raw_server(sends_a_large_answer) as server, connections_to(server) as to:
         async with aclosing(to.converse(b"POST", b"/stream", b"", lines(1))) as answers:
             size = len((await anext(answers)).take())
             assert not await asyncio.to_thread(said.wait, 0.3)
@@ -269,7 +272,7 @@ async def test_a_body_is_read_no_faster_than_dslogic_takes_it() -> None:
 
 
 async def test_a_client_that_stops_reading_an_answer_is_disconnected() -> None:
-    def answers_slowly(talk: Talk) -> None:
+    def answers_slowly(talk: ServerConnection) -> None:
         talk.request()
         talk.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", framed(b"first"))
         talk.rest()
@@ -282,7 +285,7 @@ async def test_a_client_that_stops_reading_an_answer_is_disconnected() -> None:
 
 
 async def test_a_request_that_is_given_up_ends_its_connection() -> None:
-    with raw_server(is_silent, answers_always) as server, connections_to(server, most=1) as to:
+    with raw_server(never_answers, answers_always) as server, connections_to(server, most=1) as to:
         asking = asyncio.create_task(post(to))
         await asyncio.sleep(0.1)
         asking.cancel()
@@ -294,25 +297,25 @@ async def test_a_request_that_is_given_up_ends_its_connection() -> None:
 async def test_a_disconnected_client_is_not_reported_as_an_error_of_dslogic_and_its_body_never_looks_complete() -> None:
     received = []
 
-    def listens(talk: Talk) -> None:
+    def listens(talk: ServerConnection) -> None:
         talk.head()
         talk.until(bytes(1024))
         received.append(talk.rest())
 
-    async def breaks_off() -> AsyncIterator[bytes]:
+    async def interrupted_body() -> AsyncIterator[bytes]:
         yield bytes(1024)
         await asyncio.sleep(0.1)
         raise ClientGone
 
     with raw_server(listens) as server, connections_to(server) as to:
         with pytest.raises(ClientGone):
-            await anext(to.converse(b"POST", b"/stream", b"", breaks_off()))
+            await anext(to.converse(b"POST", b"/stream", b"", interrupted_body()))
         await wait_for(server.ended[0])
     assert received == [len(b"\r\n")]
 
 
 async def test_a_slow_answer_is_waited_for() -> None:
-    def answer(talk: Talk) -> None:
+    def answer(talk: ServerConnection) -> None:
         talk.request()
         for byte in OK:
             talk.say(bytes([byte]))

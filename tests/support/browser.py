@@ -41,10 +41,10 @@ class Complaints:
 
     def __init__(self, page: Page) -> None:
         self.told: list[str] = []
-        page.on("console", self._hear)
+        page.on("console", self._record_console)
         page.on("pageerror", lambda error: self.told.append(str(error)))
 
-    def _hear(self, message: ConsoleMessage) -> None:
+    def _record_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.told.append(message.text)
 

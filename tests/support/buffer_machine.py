@@ -53,7 +53,7 @@ faults = st.none() | st.builds(
 )
 
 
-class Lost(Enum):
+class LostState(Enum):
     """The state that a crash loses."""
 
     NOTHING = auto()
@@ -109,7 +109,7 @@ class BufferMachine(RuleBasedStateMachine):
         self._append(sent, fault)
 
     @rule(body=st.sampled_from([bad for bad, *_ in BAD_BODIES.values()]), key=keys)
-    def append_what_is_no_segment(self, body: bytes, key: str | None) -> None:
+    def append_invalid_segment(self, body: bytes, key: str | None) -> None:
         [outcome] = self._carry_out([lambda buffer: buffer.ingest.append(body, key)], None)
         assert isinstance(outcome, ProblemError)
         assert not isinstance(outcome, VolumeError)
@@ -172,13 +172,13 @@ class BufferMachine(RuleBasedStateMachine):
         self._open(fault)
         self._check([self.model.layout])
 
-    @rule(fault=faults, lost=st.sampled_from(Lost))
-    def crash_and_start(self, fault: Fault | None, lost: Lost) -> None:
+    @rule(fault=faults, lost=st.sampled_from(LostState))
+    def crash_and_start(self, fault: Fault | None, lost: LostState) -> None:
         self._drop()
         match lost:
-            case Lost.CATALOG:
+            case LostState.CATALOG:
                 self._delete_catalog()
-            case Lost.UNSYNCED:
+            case LostState.UNSYNCED:
                 self._lose_power()
         self._open(fault)
         self._check([self.model.layout])

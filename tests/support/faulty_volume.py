@@ -111,7 +111,7 @@ class FaultyVolume:
             if fault is None:
                 return real(*args, **options)
             if fault.late:
-                _do_what_cannot_be_told(real, *args, **options)
+                _perform_late(real, *args, **options)
             self._strike(fault)
             raise AssertionError
 
@@ -158,7 +158,7 @@ class FaultyDatabase(Database):
             yield connection
 
 
-def _do_what_cannot_be_told(real: Callable[..., Any], *args: Any, **options: Any) -> None:
+def _perform_late(real: Callable[..., Any], *args: Any, **options: Any) -> None:
     match real.__name__:
         case "write" | "pwrite":
             descriptor, content, *place = args

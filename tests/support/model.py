@@ -91,7 +91,7 @@ class Model:
             mine = self.lost_keys.get(key) == (name, content)
             assert mine or name in self.strays | self.claimable, "a new key got somebody else's segment"
             if not mine and name not in self.strays:
-                self._let_a_twin_step_in(content)
+                self._replace_by_equal_segment(content)
         self.strays.discard(name)
         self.claimable.discard(name)
         self.lost_keys = {other: stands for other, stands in self.lost_keys.items() if stands[0] != name}
@@ -123,7 +123,7 @@ class Model:
         self.keys = {}
         self.claimable |= self.layout.open_files.keys()
 
-    def _let_a_twin_step_in(self, content: bytes) -> None:
+    def _replace_by_equal_segment(self, content: bytes) -> None:
         """Replace a claimed segment by another one with the same bytes; the two cannot be distinguished."""
         for name in [name for name in self.strays if self.layout.files[name] == content][:1]:
             self.strays.discard(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 
 
-class Talk:
+class ServerConnection:
     """One connection, from the server's side."""
 
     def __init__(self, connection: socket.socket, requests: list[bytes]) -> None:
@@ -72,7 +72,7 @@ class Talk:
         self._received += data
 
 
-Script = Callable[[Talk], None]
+Script = Callable[[ServerConnection], None]
 
 
 @dataclass
@@ -102,7 +102,7 @@ def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[
                     return
                 live.append(connection)
                 with connection, suppress(EOFError, OSError):
-                    script(Talk(connection, server.requests))
+                    script(ServerConnection(connection, server.requests))
                 ended.set()
             listener.close()
 
@@ -117,25 +117,25 @@ def raw_server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[
             thread.join()
 
 
-def answers_once(talk: Talk) -> None:
+def answers_once(talk: ServerConnection) -> None:
     """Answer one request, and close."""
     talk.request()
     talk.say(OK)
 
 
-def answers_always(talk: Talk) -> None:
+def answers_always(talk: ServerConnection) -> None:
     """Answer until the caller closes."""
     while True:
         talk.request()
         talk.say(OK)
 
 
-def hangs_up(talk: Talk) -> None:
+def closes_without_answer(talk: ServerConnection) -> None:
     """Read a request, and close without an answer."""
     talk.request()
 
 
-def is_silent(talk: Talk) -> None:
+def never_answers(talk: ServerConnection) -> None:
     """Read everything, and send nothing."""
     talk.rest()
 

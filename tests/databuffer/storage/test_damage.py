@@ -31,7 +31,7 @@ FOREIGN = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO n
 
 
 @dataclass(frozen=True)
-class Used:
+class UsedVolume:
     """A volume with an archive, a frozen batch with a claim, and a next batch; and its expected content."""
 
     home: Path
@@ -50,7 +50,7 @@ def settings_of(home: Path) -> BufferSettings:
     )
 
 
-async def use(buffer: Buffer, home: Path) -> Used:
+async def use(buffer: Buffer, home: Path) -> UsedVolume:
     async def store(first: int, many: int) -> list[str]:
         orders = [
             buffer.ingest.append(segment_body(number, samples=3), f"{number:->200}")
@@ -66,31 +66,31 @@ async def use(buffer: Buffer, home: Path) -> Used:
     await buffer.batches.claim(frozen.batch, ClaimOrder("node-1"))
     names += await store(40, 4)
     await buffer.close()
-    return Used(home, frozen.batch, frozen.digest, names)
+    return UsedVolume(home, frozen.batch, frozen.digest, names)
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Used:
+def original(tmp_path_factory: pytest.TempPathFactory) -> UsedVolume:
     home = tmp_path_factory.mktemp("original") / "home"
     return asyncio.run(use(create_buffer(settings_of(home)), home))
 
 
 @pytest.fixture
-def used(original: Used, tmp_path: Path) -> Used:
+def used(original: UsedVolume, tmp_path: Path) -> UsedVolume:
     return copy_of(original, tmp_path / "home")
 
 
-def copy_of(original: Used, home: Path) -> Used:
+def copy_of(original: UsedVolume, home: Path) -> UsedVolume:
     shutil.copytree(original.home, home)
-    return Used(home, original.batch, original.digest, original.names)
+    return UsedVolume(home, original.batch, original.digest, original.names)
 
 
-def catalog_of(used: Used) -> Path:
+def catalog_of(used: UsedVolume) -> Path:
     return settings_of(used.home).ADMROOT / "catalog.sqlite"
 
 
 @contextmanager
-def recovered(used: Used) -> Iterator[tuple[Buffer, Store]]:
+def recovered(used: UsedVolume) -> Iterator[tuple[Buffer, Store]]:
     buffer = create_buffer(settings_of(used.home))
     store = buffer._store  # noqa: SLF001 (the files below the buffer)
     buffer.state.recover()
@@ -100,7 +100,7 @@ def recovered(used: Used) -> Iterator[tuple[Buffer, Store]]:
         store.close()
 
 
-def check(used: Used, buffer: Buffer, store: Store) -> None:
+def check(used: UsedVolume, buffer: Buffer, store: Store) -> None:
     """Check that the batch is frozen as before, and every segment is in its place, on the volume and in the catalog."""
     state = buffer.state
     assert state.frozen
@@ -139,7 +139,7 @@ def forget_clean_stop(path: Path) -> None:
 
 @pytest.mark.parametrize("clean", [True, False], ids=["after a clean stop", "after a crash"])
 def test_a_catalog_with_any_page_zeroed_is_repaired_at_the_start_or_at_the_first_use(
-    original: Used, tmp_path: Path, *, clean: bool
+    original: UsedVolume, tmp_path: Path, *, clean: bool
 ) -> None:
     number = pages_of(catalog_of(original))
     assert number > 15
@@ -161,7 +161,7 @@ def test_a_catalog_with_any_page_zeroed_is_repaired_at_the_start_or_at_the_first
         shutil.rmtree(used.home)
 
 
-def test_a_catalog_with_several_random_pages_zeroed_is_repaired(original: Used, tmp_path: Path) -> None:
+def test_a_catalog_with_several_random_pages_zeroed_is_repaired(original: UsedVolume, tmp_path: Path) -> None:
     for case in range(4):
         used = copy_of(original, tmp_path / f"{case}")
         path = catalog_of(used)
@@ -230,7 +230,7 @@ WRONG: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_file_that_is_not_the_catalog_is_moved_aside_and_the_catalog_rebuilt(used: Used, wrong: str) -> None:
+def test_a_file_that_is_not_the_catalog_is_moved_aside_and_the_catalog_rebuilt(used: UsedVolume, wrong: str) -> None:
     WRONG[wrong](catalog_of(used))
     with recovered(used) as (buffer, store):
         check(used, buffer, store)
@@ -240,7 +240,7 @@ def test_a_file_that_is_not_the_catalog_is_moved_aside_and_the_catalog_rebuilt(u
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
 @pytest.mark.parametrize("wrong", ["text", "empty", "a folder", "foreign"])
-def test_files_beside_the_catalog_that_are_not_its_own_stop_nothing(used: Used, suffix: str, wrong: str) -> None:
+def test_files_beside_the_catalog_that_are_not_its_own_stop_nothing(used: UsedVolume, suffix: str, wrong: str) -> None:
     path = catalog_of(used)
     beside = path.with_name(path.name + suffix)
     match wrong:
@@ -260,7 +260,7 @@ def test_files_beside_the_catalog_that_are_not_its_own_stop_nothing(used: Used, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every file")
-def test_a_catalog_that_cannot_be_written_to_is_moved_aside(used: Used) -> None:
+def test_a_catalog_that_cannot_be_written_to_is_moved_aside(used: UsedVolume) -> None:
     catalog_of(used).chmod(0o444)
     with recovered(used) as (buffer, store):
         check(used, buffer, store)
@@ -270,7 +270,7 @@ def test_a_catalog_that_cannot_be_written_to_is_moved_aside(used: Used) -> None:
     "name", ["adm/StatDesc.json", "adm/Dsstat.json", "log/LogStream.json", "datavar/.data.batch.json"]
 )
 @pytest.mark.parametrize("wrong", ["a folder", "binary", "missing", "empty"])
-def test_a_state_file_that_is_damaged_or_not_a_file_stops_nothing(used: Used, name: str, wrong: str) -> None:
+def test_a_state_file_that_is_damaged_or_not_a_file_stops_nothing(used: UsedVolume, name: str, wrong: str) -> None:
     path = used.home / name
     match wrong:
         case "a folder":
@@ -285,7 +285,7 @@ def test_a_state_file_that_is_damaged_or_not_a_file_stops_nothing(used: Used, na
         check(used, buffer, store)
 
 
-def test_a_catalog_of_a_newer_release_is_refused_and_left_where_it_is(used: Used) -> None:
+def test_a_catalog_of_a_newer_release_is_refused_and_left_where_it_is(used: UsedVolume) -> None:
     alter("UPDATE schema SET version = 99; DELETE FROM clean_stop")(catalog_of(used))
     before = catalog_of(used).read_bytes()
     with pytest.raises(VolumeFailed, match="schema version 99 is newer than"), recovered(used):
@@ -313,7 +313,9 @@ def damage_running(buffer: Buffer, *, foreign: bool) -> None:
 
 @anyio
 @pytest.mark.parametrize("foreign", [False, True], ids=["pages zeroed", "another database"])
-async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(used: Used, *, foreign: bool) -> None:
+async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(
+    used: UsedVolume, *, foreign: bool
+) -> None:
     buffer = create_buffer(settings_of(used.home))
     await buffer.open()
     damage_running(buffer, foreign=foreign)
@@ -326,7 +328,7 @@ async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(us
 
 @anyio
 @pytest.mark.parametrize("foreign", [False, True], ids=["pages zeroed", "another database"])
-async def test_a_segment_that_meets_damage_is_stored_when_it_is_sent_again(used: Used, *, foreign: bool) -> None:
+async def test_a_segment_that_meets_damage_is_stored_when_it_is_sent_again(used: UsedVolume, *, foreign: bool) -> None:
     buffer = create_buffer(settings_of(used.home))
     await buffer.open()
     damage_running(buffer, foreign=foreign)
