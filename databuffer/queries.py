@@ -170,7 +170,7 @@ class Queries:
         return None
 
     async def _look_up(self, find: Callable[..., T], *arguments: object) -> T:
-        """Call a function of the catalog in a thread; if it fails, mend the catalog and call it once more."""
+        """Call a function of the catalog in a thread; if it fails, repair the catalog and call it once more."""
         try:
             return await asyncio.to_thread(find, *arguments)
         except VolumeError:

@@ -63,8 +63,8 @@ class DataPath:
             await send_whole(send, _OK, [_JSON], _FROZEN)
             return
         outcome = self._relay.upstream.decode(answer, _CREATED, Outcome)
-        told = [_JSON, *[header for header in answer.headers if header[0] in _QUOTA_HEADERS]]
-        await send_whole(send, _OK, told, msgspec.json.encode(StreamAnswer("CREATED", outcome.body)))
+        answer_headers = [_JSON, *[header for header in answer.headers if header[0] in _QUOTA_HEADERS]]
+        await send_whole(send, _OK, answer_headers, msgspec.json.encode(StreamAnswer("CREATED", outcome.body)))
 
     async def _stream(self, request: RequestContext, receive: Receive, send: Send, headers: bytes) -> None:
         try:

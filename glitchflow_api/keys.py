@@ -48,8 +48,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     create.add_argument("--scopes", type=_scopes, required=True, help=f"separated by commas: {', '.join(Scope)}")
     create.add_argument("--group", help="group whose quota applies")
     create.add_argument("--expires", type=_time, metavar="TIME", help="12h, 90d, or 2027-01-31 (UTC); default: never")
-    told = commands.add_parser("list", help="list the keys")
-    told.add_argument("--json", action="store_true", help="for programs")
+    listing = commands.add_parser("list", help="list the keys")
+    listing.add_argument("--json", action="store_true", help="for programs")
     revoke = commands.add_parser("revoke", help="revoke a key")
     revoke.add_argument("key", metavar="ID", help="id of the key, or a name to revoke all keys of that user")
     return parser
@@ -87,7 +87,7 @@ def _create(path: Path, chosen: argparse.Namespace) -> None:
 def _list(path: Path, *, as_json: bool) -> None:
     keys = parse_keys(path.read_bytes()).values()
     if as_json:
-        sys.stdout.write(json.dumps([_told(record) for record in keys]) + "\n")
+        sys.stdout.write(json.dumps([_public_fields(record) for record in keys]) + "\n")
         return
     rows = [("ID", "NAME", "GROUP", "SCOPES", "CREATED", "STATE"), *(_row(record) for record in keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -95,11 +95,11 @@ def _list(path: Path, *, as_json: bool) -> None:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
 
 
-def _told(record: KeyRecord) -> dict[str, object]:
-    told = msgspec.to_builtins(record)
-    del told["hash"]
+def _public_fields(record: KeyRecord) -> dict[str, object]:
+    public = msgspec.to_builtins(record)
+    del public["hash"]
     ended = record.invalid_since()
-    return {"group": None, "expires": None, "revoked": None, **told, "valid": ended is None}
+    return {"group": None, "expires": None, "revoked": None, **public, "valid": ended is None}
 
 
 def _row(record: KeyRecord) -> tuple[str, ...]:

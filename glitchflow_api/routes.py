@@ -61,7 +61,7 @@ class Relayed(Response):
 
 @router.get("/stats", tags=["batch"], responses=described(public.Stats))
 async def stats(caller: CurrentCaller, logic: Logic) -> Response:
-    """Return the size of the current batch, and what is left of the caller's quota."""
+    """Return the size of the current batch, and the caller's remaining quota."""
     return _json(await logic.stats(caller.group))
 
 

@@ -19,10 +19,10 @@ def parse_scope_map(text: str | ScopeMap) -> ScopeMap:
         return text
     granted: dict[str, frozenset[Scope]] = {}
     for pair in text.split():
-        told, sign, scope = pair.rpartition("=")
+        token_scope, sign, scope = pair.rpartition("=")
         if not sign or scope not in set(Scope):
             raise ValueError(f"{pair!r} is not TOKEN_SCOPE=SCOPE, where SCOPE is one of {', '.join(Scope)}")
-        granted[told] = granted.get(told, frozenset()) | {Scope(scope)}
+        granted[token_scope] = granted.get(token_scope, frozenset()) | {Scope(scope)}
     return granted
 
 

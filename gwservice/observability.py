@@ -104,7 +104,7 @@ def _headers(lines: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _without_slash(scope: Scope) -> bytes | None:
-    """Return where a request for a route with slashes after it is redirected to, or None if it has none.
+    """Return the redirect target of a request for a route with trailing slashes, or None if it has none.
 
     The address is relative, because the service does not know the prefix and the scheme that the client used.
     """

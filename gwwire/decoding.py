@@ -66,7 +66,7 @@ def _byte_order_mark(body: bytes) -> str | None:
 
 
 def _keys(body: bytes) -> list[str]:
-    """Return the keys of a JSON object; raise MalformedJson or TooDeep for what a decoder skips as unknown."""
+    """Return the keys of a JSON object; raise MalformedJson or TooDeep for errors in skipped parts."""
     try:
         return [key for key, _ in json.loads(body, object_pairs_hook=list, parse_int=str)]
     except RecursionError:

@@ -62,7 +62,7 @@ def decode_manifest(content: bytes) -> Manifest:
 
 
 def entry_of(name: str, content: bytes) -> ManifestEntry:
-    """Return the entry of a segment from its file's content; raise MalformedJson or InvalidSegment if it is none."""
+    """Return the entry of a segment from its file's content; raise MalformedJson or InvalidSegment if invalid."""
     segment = decode_segment(content)
     sha256 = hashlib.sha256(content).hexdigest()
     return ManifestEntry(name, len(content), sha256, segment.channel, segment.t0, segment.dt, len(segment.h))

@@ -41,7 +41,7 @@ class Stack:
         self.compose = [*_find_compose(self._docker), "--project-name", self.project]
 
     def up(self) -> str:
-        """Start the services, building what is missing, and return when all are healthy.
+        """Start the services, building missing images, and return when all are healthy.
 
         Returns:
             The gateway's address.

@@ -28,7 +28,7 @@ async def dstat(buffer: Storage) -> Response:
 
 @router.get("/overview", summary="Overview")
 async def overview(buffer: Storage) -> Response:
-    """Return state, counts, channels, free space and health; the cost does not grow with what is stored."""
+    """Return state, counts, channels, free space and health; the cost does not grow with the stored data."""
     return json_response(await buffer.queries.overview())
 
 

@@ -123,7 +123,7 @@ def access_error(path: Path, mode: int = os.R_OK | os.W_OK) -> str | None:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename what is at a path to `*.unreadable`, and replace a file of that name; return the new path."""
+    """Rename a path to `*.unreadable`, and replace a file of that name; return the new path."""
     target = path.with_name(f"{path.name}.unreadable")
     with volume_errors():
         if path.is_dir() or target.is_dir():
@@ -133,7 +133,7 @@ def move_aside(path: Path) -> Path:
 
 
 def move_unusable_aside(path: Path, mode: int = os.R_OK) -> None:
-    """Move aside what is at the path of a file and cannot be used; to replace a file, it need not be writable."""
+    """Rename an existing path that cannot be used as a file; a file that is only replaced need not be writable."""
     if os.path.lexists(path) and (reason := access_error(path, mode)):
         log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def retry_if_catalog_damaged(store: Store, step: Callable[[], T]) -> T:
-    """Run a step that opens the store; run it again if it finds damage of the catalog, which is replaced then."""
+    """Run a step that opens the store; run it again if the catalog was found damaged and replaced."""
     try:
         return step()
     except VolumeFailed:
@@ -220,7 +220,7 @@ def _holder(store: Store) -> Iterator[Finding]:
     if written is None:
         yield Finding("the state could not be read", f"it is {_state(held)} now", write)
     elif (written.dstatus, written.user) != (held.dstatus, held.user):
-        yield Finding(f"the state was {_state(written)}, not {_state(held)} as on the volume", "written anew", write)
+        yield Finding(f"the state was {_state(written)}, not {_state(held)} as on the volume", "rewritten", write)
     elif held.token and not is_fingerprint(held.token):  # written by the first release
         hidden = partial(store.metadata.write_description, structs.replace(held, token=fingerprint(held.token)))
         yield Finding("the holder's token was stored in clear", "its fingerprint is stored now", hidden)
@@ -304,7 +304,7 @@ def _seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
             yield Finding("the batch was being frozen, thawed or archived", "it is open", unseal)
     elif manifest is None:
         seal = partial(store.seal, current, description.user, time.time_ns())
-        yield Finding("the frozen batch had no manifest", "written anew", seal)
+        yield Finding("the frozen batch had no manifest", "rewritten", seal)
     elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
         note = partial(store.note_seal, current, manifest)
         yield Finding("the batch was not frozen in the catalog", "it is now", note)
@@ -341,6 +341,6 @@ def _counts(store: Store) -> Iterator[Finding]:
     said = f"said {written.n_itm} segments, {written.buff_size} bytes" if written else "could not be read"
     yield Finding(
         f"the counts {said}; there are {stats.n_itm} segments, {stats.buff_size} bytes",
-        "written anew",
+        "rewritten",
         partial(store.metadata.write_stats, stats),
     )

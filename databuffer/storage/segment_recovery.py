@@ -61,7 +61,7 @@ def files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
         entries.get(name) or stored_entries([(name, size)], _stored_at(store, name))[0] for name, size in sizes.items()
     ]
     replaced = partial(slot.log.replace, matching)
-    yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", "written anew", replaced)
+    yield Finding(f"{slot.log.name} did not list the segments of {slot.folder.name}", "rewritten", replaced)
 
 
 def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[Finding]:

@@ -68,8 +68,8 @@ def _goals_of_a_size(samples: int, pair: Pair | None) -> Iterator[Goal]:
     yield _at_most(goals[2], _P99, product.p99_ms, yardstick.p99_ms, "ms")
     if samples == _SAMPLES:
         ratios = {tier: getattr(product, tier) / getattr(yardstick, tier) for tier in _RESIDENT_MB}
-        told = ", ".join(f"{tier} {ratio:.2f} x" for tier, ratio in ratios.items())
-        yield Goal(goals[3], told, max(ratios.values()) <= _CPU_OF_A_TIER)
+        measured = ", ".join(f"{tier} {ratio:.2f} x" for tier, ratio in ratios.items())
+        yield Goal(goals[3], measured, max(ratios.values()) <= _CPU_OF_A_TIER)
 
 
 def _ndjson_goal(cells: Sequence[Cell], pair: Pair | None) -> Goal:
@@ -89,8 +89,8 @@ def _ndjson_goal(cells: Sequence[Cell], pair: Pair | None) -> Goal:
 
 
 def _at_most(text: str, limit: float, value: float, reference: float, unit: str) -> Goal:
-    told = f"{value / reference:.2f} x ({value:.2f} against {reference:.2f} {unit})"
-    return Goal(text, told, value <= limit * reference)
+    measured = f"{value / reference:.2f} x ({value:.2f} against {reference:.2f} {unit})"
+    return Goal(text, measured, value <= limit * reference)
 
 
 def level_goals(levels: Sequence[Level]) -> list[Goal]:

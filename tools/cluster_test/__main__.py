@@ -68,7 +68,7 @@ def read_plan(environment: Mapping[str, str], current_context: str) -> Plan:
 def current_context() -> str:
     """Return the current context of kubectl, or an empty text if there is none."""
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             ["kubectl", "config", "current-context"],  # noqa: S607 (the kubectl on the PATH)
             capture_output=True,
             text=True,
@@ -76,7 +76,7 @@ def current_context() -> str:
         )
     except FileNotFoundError:
         raise Refused("kubectl is not installed") from None
-    return told.stdout.strip()
+    return done.stdout.strip()
 
 
 def run_steps(trial: Trial, steps: Mapping[str, Step]) -> Iterator[Row]:

@@ -50,9 +50,9 @@ class Ledger:
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
             raise StepFailed(f"the client gave up with status {done.returncode}: {said}")
-        told = json.loads(done.stdout)
-        if told["acknowledged"] != ROUND:
-            raise StepFailed(f"{told['acknowledged']} of {ROUND} segments were acknowledged")
+        report = json.loads(done.stdout)
+        if report["acknowledged"] != ROUND:
+            raise StepFailed(f"{report['acknowledged']} of {ROUND} segments were acknowledged")
         self.times += range(t0, t0 + ROUND)
 
     def check(self, stored: Sequence[Stored], since: int = 0) -> str:

@@ -94,11 +94,11 @@ Step = Callable[[Trial], str]
 
 def the_version_is_supported(trial: Trial) -> str:
     """Check the version of the cluster."""
-    told = trial.kubectl.read("version")["serverVersion"]
-    version = (int(told["major"]), int("".join(filter(str.isdigit, told["minor"]))))
+    server_version = trial.kubectl.read("version")["serverVersion"]
+    version = (int(server_version["major"]), int("".join(filter(str.isdigit, server_version["minor"]))))
     if version < _OLDEST:
-        raise StepFailed(f"{told['gitVersion']} is older than {'.'.join(map(str, _OLDEST))}")
-    return str(told["gitVersion"])
+        raise StepFailed(f"{server_version['gitVersion']} is older than {'.'.join(map(str, _OLDEST))}")
+    return str(server_version["gitVersion"])
 
 
 def it_comes_up(trial: Trial) -> str:

@@ -144,7 +144,7 @@ class Database:
 
     @contextmanager
     def attached(self, path: Path) -> Iterator[tuple[sa.Connection, str]]:
-        """Begin a transaction with the database file `path` attached, under the schema name that is returned too."""
+        """Begin a transaction with the database file `path` attached; yield the connection and its schema name."""
         with self.reading() as connection:
             connection.exec_driver_sql("ATTACH ? AS " + _ATTACHED, (str(path),))
             connection.exec_driver_sql("BEGIN")
