@@ -1,6 +1,7 @@
 """docs/benchmarks.md: a frame, and a section for each kind of measurement, replaced when it is measured again."""
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,16 +18,19 @@ from tools.benchmark.yardstick import Comparison
 _FRAME = """\
 # Benchmarks
 
-Written by `make bench`, not by hand. Services and load generator share one machine, so absolute numbers depend on it.
-The goals are therefore ratios to the **yardstick**, measured in turns with the product: three throw-away programs that
-do only the essential work of a tier, without authentication, limits, recovery or idempotency. The **floor** is what the
-disk alone stores: the same bytes written to a temporary name, synced and renamed by 16 threads, without a server. It is
-measured after the sweep. Nothing is deleted before the last measurement.
+This page shows what a segment costs in each tier. `make bench` writes it. Services and load
+generator share one machine, so absolute numbers depend on it. The goals are therefore ratios to the
+**yardstick**, measured in turns with the product: three throw-away programs that do only the
+essential work of a tier, without authentication, limits, recovery or idempotency. The **floor** is
+the number of segments that the disk alone stores: the same bytes written to a temporary name,
+synced and renamed by 16 threads, without a server. It is measured after the sweep. Nothing is
+deleted before the last measurement.
 
-The generator is a separate process; its requests are made before the clock starts, and its connections are kept. A
-latency is that of a whole request, from sending it to the end of its answer. CPU is user and system time of a service
-over all its processes, in milliseconds per segment. Memory is summed over the processes of a service, so that shared
-pages count once for each. MB are 10⁶ bytes. A measurement with a segment that was not acknowledged is marked INVALID.
+The generator is a separate process; its requests are made before the clock starts, and its
+connections are kept. A latency is that of a whole request, from sending it to the end of its
+answer. CPU is user and system time of a service over all its processes, in milliseconds per
+segment. Memory is summed over the processes of a service, so that shared pages count once for each.
+MB are 10⁶ bytes. A measurement with a segment that was not acknowledged is marked INVALID.
 """
 _SECTIONS = {
     "load": ("Under load", "make bench"),
@@ -104,13 +108,20 @@ def stored_section(levels: Sequence[Level], circumstances: Circumstances) -> lis
 def write_section(path: Path, name: str, lines: Sequence[str]) -> None:
     """Replace a section of the report, and keep the others as they are."""
     sections = _read_sections(path.read_text()) if path.exists() else {}
-    sections[name] = "\n".join(lines)
+    sections[name] = "\n".join(map(_wrapped, lines))
     parts = [_FRAME]
     for each, (title, command) in _SECTIONS.items():
         content = sections.get(each, f"Not measured yet: `{command}`.")
         parts.append(f"<!-- {each} -->\n## {title}\n\n{content}\n<!-- end -->\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts))
+
+
+def _wrapped(line: str) -> str:
+    if line.startswith("|"):
+        return line
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _read_sections(text: str) -> dict[str, str]:
