@@ -44,7 +44,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--file", type=Path, metavar="PATH", help="the key file (default: the setting KEYS_FILE)")
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="create a key and print it; creates the file if it does not exist")
-    create.add_argument("name", help="name of the user, which /train compares with `user`")
+    create.add_argument("name", help="name of the user; orders such as /train must have it as `user`")
     create.add_argument("--scopes", type=_scopes, required=True, help=f"separated by commas: {', '.join(Scope)}")
     create.add_argument("--group", help="group whose quota applies")
     create.add_argument("--expires", type=_time, metavar="TIME", help="12h, 90d, or 2027-01-31 (UTC); default: never")
@@ -59,7 +59,7 @@ def _scopes(text: str) -> list[Scope]:
     try:
         return sorted({Scope(part.strip()) for part in text.split(",")}, key=list(Scope).index)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; there are {', '.join(Scope)}") from None
+        raise argparse.ArgumentTypeError(f"{error}; the scopes are {', '.join(Scope)}") from None
 
 
 def _time(text: str) -> datetime:
@@ -69,11 +69,11 @@ def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        wanted = "expected a duration such as 12h or 90d, or a date such as 2027-01-31"
+        wanted = "neither a duration such as 12h or 90d nor a date such as 2027-01-31"
         raise argparse.ArgumentTypeError(f"{text!r} is {wanted}") from None
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
     if time <= now:
-        raise argparse.ArgumentTypeError(f"{text} is over")
+        raise argparse.ArgumentTypeError(f"{text} is in the past")
     return time
 
 

@@ -111,7 +111,7 @@ def test_an_invalid_scope_or_time_is_refused_with_the_valid_ones(keys: Command) 
     assert "'fly'" in keys.err
     assert "read, stream, train, clean, admin" in keys.err
     keys("create", "alice", "--scopes", "read", "--expires", "soon")
-    assert "'soon' is expected a duration such as 12h or 90d, or a date such as 2027-01-31" in keys.err
+    assert "'soon' is neither a duration such as 12h or 90d nor a date such as 2027-01-31" in keys.err
 
 
 @pytest.mark.parametrize(
