@@ -121,7 +121,7 @@ def test_a_line_without_a_key_among_lines_with_one_is_refused(client: TestClient
     assert [each.get("resp") or (each["code"], each["field"]) for each in told] == [
         "CREATED", ("invalid-request", "Idempotency-Key"), ("invalid-request", "Idempotency-Keys"),
     ]  # fmt: skip
-    assert told[2]["detail"] == "Idempotency-Keys: 2 keys, and none for line 3; each line needs one"
+    assert told[2]["detail"] == "Idempotency-Keys: 2 keys, but none for line 3; each line needs one"
     assert client.get("/stat").json()["n_itm"] == 1
 
 

@@ -258,8 +258,8 @@ def test_an_order_is_logged_with_its_caller_and_without_the_key(
         client.get("/stats", headers=bearer(keys["read"]))
     told = [record for record in caplog.records if record.name == "glitchflow_api.admission"]
     assert [record.getMessage() for record in told] == [
-        "POST '/cleanbuf' was asked by alice",
-        "POST '/batches/b\\n1/claim' was asked by alice",
+        "POST '/cleanbuf' requested by alice",
+        "POST '/batches/b\\n1/claim' requested by alice",
     ]
     assert {vars(record)["caller"] for record in told} == {"alice"}
     assert "gf_" not in caplog.text

@@ -136,7 +136,7 @@ async def test_bodies_beyond_the_memory_limit_are_refused_until_others_are_answe
         relay = relay_to(upstream)
         asked = [asyncio.create_task(relay.ask(RequestContext(headers), large, b"/stream")) for _ in range(4)]
         await asyncio.sleep(0.05)
-        with pytest.raises(MemoryFull, match="bodies of 400 bytes are in memory already") as refused:
+        with pytest.raises(MemoryFull, match="the bodies in memory have reached their limit of 400 bytes") as refused:
             await relay.ask(RequestContext(headers), large, b"/stream")
         assert (refused.value.problem().status, refused.value.retry_after) == (503, 1)
         answering.set()

@@ -66,7 +66,7 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(
     path.unlink()
     now += 1.5
     assert admitted(secret, f"Bearer {NEW}")
-    assert "stays in force" in caplog.text
+    assert "is still used" in caplog.text
     assert NEW not in caplog.text
 
 

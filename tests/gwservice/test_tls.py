@@ -42,5 +42,5 @@ def test_the_keys_of_connections_are_not_written_to_a_file_that_the_environment_
 
 @pytest.mark.parametrize("alone", ["TLS_CERT", "TLS_KEY"])
 def test_certificate_and_key_must_be_set_together(alone: str) -> None:
-    with pytest.raises(ValueError, match="TLS_CERT and TLS_KEY go together"):
+    with pytest.raises(ValueError, match="TLS_CERT and TLS_KEY must be set together"):
         GatewaySettings.model_validate({alone: "/some/file.pem"})

@@ -93,7 +93,7 @@ async def test_a_frozen_batch_stays_frozen_with_its_holder_when_derived_files_ar
     await check_frozen(buffer, settings, manifest)
     assert buffer.state.current.id == frozen.batch
     assert "it is FROZEN by alice now" in caplog.text
-    with pytest.raises(NotHolder, match=r"token was lost with Dsstat\.json; it can only be archived"):
+    with pytest.raises(NotHolder, match=r"token is lost with Dsstat\.json; it can only be archived"):
         await buffer.batches.thaw(ThawOrder("alice", ""))
     assert (await buffer.batches.flush()).stats.n_itm == 3
 
@@ -187,7 +187,7 @@ async def test_a_volume_that_is_not_mounted_is_refused_in_one_line_and_nothing_i
     await buffer.close()
     away = settings.DTVOLROOT.rename(settings.DTVOLROOT.with_name("away"))
     settings.DTVOLROOT.mkdir()
-    with pytest.raises(VolumeFailed, match=r"\(DTVOLROOT\) is empty, though .*Dsstat\.json knows a batch on it"):
+    with pytest.raises(VolumeFailed, match=r"\(DTVOLROOT\) is empty, but .*Dsstat\.json records a batch on it"):
         await open_buffer()
     settings.DTVOLROOT.rmdir()
     away.rename(settings.DTVOLROOT)

@@ -410,7 +410,7 @@ async def test_a_buffer_of_another_volume_does_not_take_the_catalog(
     await buffer.ingest.append(segment_body(1))
     other = settings.model_copy(update={"DTVOLROOT": tmp_path / "other", "DATAROOT": tmp_path / "other" / "data"})
     other.DATAROOT.mkdir(parents=True)
-    with closing(create_store(other)) as store, pytest.raises(VolumeFailed, match=r"another buffer works on .*ADMROOT"):
+    with closing(create_store(other)) as store, pytest.raises(VolumeFailed, match=r"another buffer uses .*ADMROOT"):
         list(recover(store))
     assert (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).stats.n_itm == 1
     await buffer.close()
