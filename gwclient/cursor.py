@@ -85,7 +85,7 @@ class Cursor:
         return not (self.state.acknowledged or self.state.settled)
 
     def covers(self, span: Span) -> bool:
-        """Whether a span was acknowledged, as part of a whole segment of the present length."""
+        """Return whether a span was acknowledged, as part of a whole segment of the present length."""
         spans = self.state.acknowledged.get(span.channel, [])
         i = bisect_right(spans, (span.start, math.inf)) - 1
         return i >= 0 and spans[i][0] <= span.start and span.stop <= spans[i][1]

@@ -33,7 +33,7 @@ class Glitch(msgspec.Struct, frozen=True):
     duration: float  # s, of the injected waveform, half of it on either side of `gps`
 
     def overlaps(self, start: float, stop: float) -> bool:
-        """Whether any of it lies in [start, stop) GPS seconds."""
+        """Return whether any of it lies in [start, stop) GPS seconds."""
         return self.gps - self.duration / 2 < stop and start < self.gps + self.duration / 2
 
 

@@ -131,6 +131,6 @@ async def _come_about(
         pace.came = max(pace.came or 0.0, piece.span.stop)
         if not spool.put(piece):
             if not pace.dropped:
-                say(f"the spool is full with {spool.size} bytes; what comes now is dropped until there is room")
+                say(f"the spool is full with {spool.size} bytes; new segments are dropped until there is space")
             pace.dropped.append(piece.span)
         await asyncio.sleep(0)

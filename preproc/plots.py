@@ -118,7 +118,7 @@ def _title(file: h5py.File, shown: int) -> str:
 
 def _loudest_windows(file: h5py.File, channels: int) -> list[list[Peak]]:
     loudest = sorted(peaks(file), key=lambda peak: -peak.energy)
-    panels = 2 * _COLUMNS if channels <= 2 else _COLUMNS  # noqa: PLR2004 (few channels leave room for a second row each)
+    panels = 2 * _COLUMNS if channels <= 2 else _COLUMNS  # noqa: PLR2004 (few channels have a second row each)
     found = [[peak for peak in loudest if peak.channel == channel][:panels] for channel in range(channels)]
     return [one[at : at + _COLUMNS] for one in found for at in range(0, len(one), _COLUMNS)]
 

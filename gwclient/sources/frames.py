@@ -49,7 +49,7 @@ class _Part:
     read: Callable[[], NDArray[np.floating[Any]]]
 
     def follows(self, other: "_Part") -> bool:
-        """Whether the samples, and the data-quality bits, go on where those of another part end."""
+        """Return whether samples and data-quality bits continue those of another part."""
         on_grid = sampling(self.dt) == sampling(other.dt)
         on_grid = on_grid and distance(gps_of(other.t0, other.count, other.dt), self.t0, self.dt) == 0
         if self.quality is None or other.quality is None:

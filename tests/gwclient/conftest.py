@@ -9,7 +9,7 @@ from gwclient.spool import Spool
 
 @pytest.fixture(autouse=True)
 def fresh_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let no test find the cursors, spools and downloads of another, or of whoever runs the tests."""
+    """Use new folders for cursors, spools and downloads in every test."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
@@ -18,6 +18,6 @@ def fresh_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def open_spool() -> Iterator[Callable[[Path, int], Spool]]:
-    """Give a function that opens a spool, which is closed when the test ends."""
+    """Return a function that opens a spool, which is closed when the test ends."""
     with ExitStack() as stack:
         yield lambda folder, most: stack.enter_context(closing(Spool(folder, most)))

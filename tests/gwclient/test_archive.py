@@ -31,7 +31,7 @@ H1, L1 = "H1:GWOSC-4KHZ_R1_STRAIN", "L1:GWOSC-4KHZ_R1_STRAIN"
 
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio], gw150914_files: dict[str, Path]) -> Trio:
-    """The trio with both files of GW150914 in the batch in hand."""
+    """The trio with both files of GW150914 in the current batch."""
     trio = start_shared_trio({"MAX_SIZE": "1kB"})
     files = [word for path in gw150914_files.values() for word in ("--file", str(path))]
     pushed = CliRunner().invoke(
@@ -54,7 +54,7 @@ def ask(trio: Trio, question: Callable[[GlitchflowClient], Awaitable[T]]) -> T:
     return asyncio.run(work())
 
 
-def batch_in_hand(trio: Trio) -> str:
+def current_batch(trio: Trio) -> str:
     return ask(trio, lambda client: client.batches())[-1].id
 
 
@@ -89,7 +89,7 @@ def test_a_segment_comes_byte_for_byte(trio: Trio) -> None:
 def test_a_batch_comes_back_as_gwosc_files_bit_for_bit(
     trio: Trio, gwclient: Callable[..., Result], tmp_path: Path, gw150914_files: dict[str, Path]
 ) -> None:
-    done = gwclient("get", "--batch", batch_in_hand(trio), "--out", str(tmp_path))
+    done = gwclient("get", "--batch", current_batch(trio), "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     for detector, path in gw150914_files.items():
         back = tmp_path / f"{detector[0]}-{detector}_GWOSC_4KHZ_R1_STRAIN-{T0}-32.hdf5"

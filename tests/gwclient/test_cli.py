@@ -79,7 +79,7 @@ def strain_in(path: Path) -> Any:
 
 
 def received(gateway: StandInGateway, detector: str) -> tuple[list[float], list[float]]:
-    """Give (t0 of each segment, samples) of one detector."""
+    """Return (t0 of each segment, samples) of one detector."""
     segments = [s for s in gateway.segments if str(s.channel).startswith(detector)]
     return [s.t0 for s in segments], [h for s in segments for h in s.h]
 

@@ -29,7 +29,7 @@ def gateway() -> Iterator[StandInGateway]:
 
 
 def some_pieces(seconds: int) -> list[Piece]:
-    """Give the segments of two channels."""
+    """Return the segments of two channels."""
     runs = [Run(np.arange(seconds * RATE) * 1e-21, T0, 1 / RATE, f"{name}:STRAIN") for name in ("H1", "L1")]
     return list(in_time_order(runs, 1, lambda _: None))
 
@@ -123,9 +123,9 @@ def test_only_what_comes_while_the_spool_is_full_is_dropped_and_told(
     gateway: StandInGateway, tmp_path: Path, open_spool: OpenSpool
 ) -> None:
     pieces, pace, told = some_pieces(20), Pace(rate=40), []  # type: ignore[var-annotated]
-    room = sum(len(piece.body()) for piece in pieces[6:16])
+    capacity = sum(len(piece.body()) for piece in pieces[6:16])
     gateway.freeze_at, gateway.thaw_after_asked = 6, 8
-    report = asyncio.run(send(gateway.url, pieces, open_spool(tmp_path, room), pace, told=told))
+    report = asyncio.run(send(gateway.url, pieces, open_spool(tmp_path, capacity), pace, told=told))
     dropped = {(span.channel, span.start) for span in pace.dropped}
     assert dropped
     assert sorted([*stored(gateway), *dropped]) == expected(pieces)

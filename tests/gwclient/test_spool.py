@@ -31,7 +31,7 @@ def test_what_waits_is_given_in_order_and_so_is_what_comes_meanwhile(tmp_path: P
     assert [each and each.span for each in given] == [first.span, second.span, None, third.span]
 
 
-def test_a_full_spool_takes_nothing_until_there_is_room(tmp_path: Path, open_spool: OpenSpool) -> None:
+def test_a_full_spool_takes_nothing_until_there_is_space(tmp_path: Path, open_spool: OpenSpool) -> None:
     first, second, *_ = pieces()
     spool = open_spool(tmp_path, len(first.body()) + len(second.body()) - 1)
     assert spool.put(first)

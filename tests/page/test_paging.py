@@ -33,7 +33,7 @@ def name_of(number: int) -> str:
 def store(data: Path, catalog: sqlite3.Connection) -> None:
     """Put the segments into a buffer's folder and catalog, as it would itself, while it is not running.
 
-    Through its doors this takes minutes: it would sync each group of them to the disk.
+    Through its routes this takes minutes: it would sync each group of them to the disk.
     """
     [batch] = catalog.execute("SELECT id FROM batches").fetchone()
     for group in range(GROUPS):

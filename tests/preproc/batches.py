@@ -33,13 +33,13 @@ class Strain:
 
 
 def read_strain(path: Path) -> Series:
-    """Give the strain of a GWOSC file."""
+    """Return the strain of a GWOSC file."""
     with h5py.File(path) as file:
         return np.asarray(file["strain/Strain"][:], dtype=np.float64)
 
 
 def noise(seconds: float, seed: int = 1, rate: float = RATE) -> Series:
-    """Give white noise as loud as a detector's."""
+    """Return white noise as loud as a detector's."""
     return np.random.default_rng(seed).normal(0, 1e-22, round(seconds * rate))
 
 
@@ -53,7 +53,7 @@ def cut(series: Series, channel: str, *, t0: float = GPS, rate: float = RATE, se
 
 
 def described(segments: Sequence[Strain]) -> tuple[list[Piece], Load]:
-    """Give what is known of segments, and what loads their samples, without any file."""
+    """Return descriptions of segments and a loader of their samples, without any file."""
     held = {one.file: one.h for one in segments}
     return [describe(one.channel, one.t0, one.dt, one.h, one.file) for one in segments], held.__getitem__
 

@@ -177,7 +177,7 @@ def test_the_original_systems_files_make_two_runs_and_one_suspicion(original_seg
 
 @st.composite
 def cuttings(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
-    """Give the length of a series and pieces of it: overlapping, repeated, missing, in any order."""
+    """Return the length of a series and pieces of it: overlapping, repeated, missing, in any order."""
     length = draw(st.integers(1, 60))
     span = st.tuples(st.integers(0, length - 1), st.integers(1, 12)).map(lambda p: (p[0], min(p[0] + p[1], length)))
     pieces = draw(st.lists(span, min_size=1, max_size=25))
@@ -186,7 +186,7 @@ def cuttings(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
 
 
 def remaining(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Give the stretches that pieces cover, found sample by sample."""
+    """Return the stretches that pieces cover, found sample by sample."""
     have = sorted({k for start, stop in pieces for k in range(start, stop)})
     breaks = [k for k, after in pairwise(have) if after != k + 1]
     starts = [have[0], *(after for k, after in pairwise(have) if after != k + 1)]
@@ -237,7 +237,7 @@ def test_one_wrong_sample_rejects_just_the_segments_that_meet_it(
 
 @st.composite
 def stuttering(draw: st.DrawFn) -> list[float]:
-    """Give a series that stands still here and there, at 25 Hz: three equal samples are a constant stretch."""
+    """Return a series that is constant here and there, at 25 Hz: three equal samples are a constant stretch."""
     stretches = draw(st.lists(st.tuples(st.sampled_from([0.0, 1.0, 2.0]), st.integers(1, 5)), min_size=1, max_size=12))
     return [value for value, length in stretches for _ in range(length)]
 

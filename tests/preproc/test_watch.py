@@ -62,7 +62,7 @@ async def state_of(url: str, batch: str) -> BatchState:
 
 
 async def holder_of(url: str, batch: str) -> str | None:
-    """Give who has a batch, by asking to release it in the name of somebody who has not."""
+    """Return the worker that has a batch, by asking to release it in the name of another."""
     async with GlitchflowClient(url) as client:
         return (await client.release(batch, "nobody")).worker
 
