@@ -5,9 +5,11 @@ import hashlib
 import json
 import logging
 import re
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from http.client import HTTPException
 from itertools import chain
@@ -16,7 +18,19 @@ from typing import Any, NamedTuple
 
 import jwt
 from jwt import PyJWK
-from jwt.exceptions import InvalidSignatureError, InvalidTokenError, PyJWTError
+from jwt.exceptions import (
+    DecodeError,
+    ExpiredSignatureError,
+    ImmatureSignatureError,
+    InvalidAudienceError,
+    InvalidIssuedAtError,
+    InvalidIssuerError,
+    InvalidKeyError,
+    InvalidSignatureError,
+    InvalidSubjectError,
+    MissingRequiredClaimError,
+    PyJWTError,
+)
 from jwt.types import Options
 
 from glitchflow_api.access import Caller, implied
@@ -38,6 +52,8 @@ _ALGORITHMS = {
     "Ed25519": ("EdDSA", "Ed25519"),
 }
 _ALL_ALGORITHMS = tuple(chain(*_ALGORITHMS.values()))
+#: The private members of a JWK (RFC 7518).
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 _FETCH_SECONDS = 5.0
 _MOST_BYTES = 1_000_000
 #: A key that the issuer has withdrawn is accepted for this long.
@@ -53,13 +69,29 @@ _REQUIRED: Options = {"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_
 #: Groups that are safe in a header; any other is ignored.
 _GROUP = re.compile(r"[\w./@+-]{1,64}", re.ASCII)
 
+#: The first that fits applies: DecodeError is also the base of InvalidSignatureError.
+_REASONS: Mapping[type[Exception] | tuple[type[Exception], ...], str] = {
+    ExpiredSignatureError: "it has expired (exp)",
+    ImmatureSignatureError: "it is not yet valid (nbf, iat)",
+    InvalidAudienceError: "its audience (aud) is not one of JWT_AUDIENCE",
+    InvalidIssuerError: "its issuer (iss) is not JWT_ISSUER",
+    InvalidSubjectError: "its subject (sub) is not a string",
+    InvalidIssuedAtError: "its iat is not a time",
+    InvalidSignatureError: "its signature was not made with the issuer's key",
+    InvalidKeyError: "the issuer's key is too short",
+    MissingRequiredClaimError: "its exp, iss, aud or sub is missing",
+    (DecodeError, OverflowError, RecursionError): "it is not a JWT, or its exp or nbf is not a time",
+    PyJWTError: "its kid, crit or jti is not supported",
+}
+
 KeySet = tuple[PyJWK, ...]
 
 
 def parse_jwks(text: bytes) -> KeySet:
     """Parse a JWKS: return each of its keys once for each algorithm that it may be used with.
 
-    Keys of other types, keys for encryption and damaged keys are left out. Raise ValueError if none remains.
+    Keys of other types, keys for encryption and damaged keys are left out, and so are the private parts of keys. Raise
+    ValueError if none remains.
     """
     try:
         document = json.loads(text)
@@ -76,10 +108,13 @@ def _usable(jwk: Any) -> Iterator[PyJWK]:
     if not isinstance(jwk, dict) or jwk.get("use") not in (None, "sig"):
         return
     fitting = _ALGORITHMS.get(str(jwk.get("crv") or jwk.get("kty")), ())
+    if fitting and not _PRIVATE.isdisjoint(jwk):
+        log.warning("the JWKS has the private part of the key %r: with it, anyone can make tokens", jwk.get("kid"))
+    public = {name: value for name, value in jwk.items() if name not in _PRIVATE}
     for algorithm in fitting:
         if jwk.get("alg") in (None, algorithm):
             with suppress(PyJWTError, ValueError, TypeError, AttributeError, KeyError):
-                yield PyJWK(jwk, algorithm)
+                yield PyJWK(public, algorithm)
 
 
 class KeysOfFile:
@@ -144,20 +179,42 @@ class KeysOfUrl:
 
     async def _renew(self) -> None:
         try:
-            text = await asyncio.to_thread(_download, self._url)
+            async with asyncio.timeout(_FETCH_SECONDS):
+                text = await asyncio.wrap_future(_download_in_thread(self._url))
             if text != self._text:
                 self._keys, self._text = parse_jwks(text), text
         except (OSError, HTTPException, ValueError) as error:
-            log.error("the issuer's keys cannot be fetched from %s: %s", self._url, error)  # noqa: TRY400 (the message says it all)
+            reason = str(error) or f"no complete answer within {_FETCH_SECONDS:g} s"
+            log.error("the issuer's keys cannot be fetched from %s: %s", self._url, reason)  # noqa: TRY400 (the message says it all)
         finally:
             self._asked = self._clock()
             self._fetching = None
 
 
+def _download_in_thread(url: str) -> Future[bytes]:
+    """Start a download; it runs in a thread that a stop does not wait for."""
+    future: Future[bytes] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(_download(url))
+        except Exception as error:  # noqa: BLE001 (the future's reader handles it)
+            future.set_exception(error.with_traceback(None))  # it would keep the connection open, in a cycle
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
 def _download(url: str) -> bytes:
+    deadline = time.monotonic() + _FETCH_SECONDS
     request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT})  # noqa: S310 (an http address, see issuer_keys)
     with urllib.request.urlopen(request, timeout=_FETCH_SECONDS) as answer:  # noqa: S310 (the same)
-        text: bytes = answer.read(_MOST_BYTES)
+        text = b""
+        while len(text) < _MOST_BYTES and (piece := answer.read1(_MOST_BYTES)):
+            text += piece
+            if time.monotonic() > deadline:  # the timeout above is that of one read
+                raise TimeoutError
     return text
 
 
@@ -229,12 +286,9 @@ class Tokens:
                 raise Unauthorized(_mismatch(keys, header))
             claims = self._claims(token, fitting)
             claims["exp"] = float(claims["exp"])
-        except (InvalidTokenError, jwt.InvalidKeyError) as error:
-            raise Unauthorized(f"the token is not valid: {error}") from error
-        except OverflowError:
-            raise Unauthorized("the token is not valid: its exp is not a time") from None
-        except RecursionError:  # anyone can send nested arrays as the header of a token
-            raise Unauthorized("the token is not valid: it is nested too deeply") from None
+        except (PyJWTError, OverflowError, RecursionError) as error:
+            reason = next(words for kinds, words in _REASONS.items() if isinstance(error, kinds))
+            raise Unauthorized(f"the token is not valid: {reason}") from error
         if not claims["sub"] or not claims["sub"].isprintable():
             raise Unauthorized("the token is not valid: its sub is empty, or contains unprintable characters")
         return claims
@@ -247,7 +301,7 @@ class Tokens:
                 return jwt.decode(
                     token, key, _ALL_ALGORITHMS, _REQUIRED, audience=audience, issuer=issuer, leeway=leeway
                 )
-        raise InvalidSignatureError("Signature verification failed")
+        raise InvalidSignatureError
 
     def _caller(self, claims: dict[str, Any]) -> Caller:
         words = chain(*(part.split() for name in ("scope", "scp") for part in _texts(claims.get(name))))
@@ -263,9 +317,12 @@ class Tokens:
 
 
 def _find(keys: KeySet, header: Mapping[str, Any]) -> Sequence[PyJWK]:
-    """Return the keys that fit a token's header; if it has no key id, only a single one."""
+    """Return the keys that fit a token's header; if it has no key id, only a single one.
+
+    A key without an id fits every token.
+    """
     kid, alg = header.get("kid"), header.get("alg")
-    fitting = [key for key in keys if key.algorithm_name == alg and kid in (None, key.key_id)]
+    fitting = [key for key in keys if key.algorithm_name == alg and (kid is None or key.key_id in (None, kid))]
     return fitting if kid is not None or len(fitting) == 1 else ()
 
 
@@ -274,7 +331,7 @@ def _mismatch(keys: KeySet, header: Mapping[str, Any]) -> str:
     kid = header.get("kid")
     if kid is None:
         return "the token has no key id (kid), and the issuer has no single key for its alg"
-    if any(key.key_id == kid for key in keys):
+    if any(key.key_id in (None, kid) for key in keys):
         return "the token is not valid: its alg does not fit the issuer's key"
     return "the issuer has no key with the token's key id (kid)"
 
