@@ -23,12 +23,15 @@ from gwservice.logs import log_config
 from gwservice.problems import problem_headers
 from gwservice.server import NO_LIMITS, Limits, collect_less_garbage, limited
 from gwservice.settings import Address
+from gwservice.validation import expectation
 from gwwire.problems import Problem, ProblemCode, code_of_status, encode_problem, make_problem
 
 #: For current requests after SIGTERM; the process ends within 10 s.
 _GRACE_SECONDS = 8
 #: Longer than any caller keeps an idle connection, so that none is closed at the moment it is used.
 _KEEP_ALIVE_SECONDS = 120
+#: Characters of an invalid value that a problem quotes.
+_MOST_QUOTED = 100
 #: FastAPI's own telemetry would report the content of invalid requests; `gwservice.tracing` replaces it.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
@@ -111,10 +114,8 @@ async def _answer_http_exception(_: Request, error: Any) -> Response:
 async def _answer_validation_error(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    refused = first["type"] == "string_pattern_mismatch"
-    reason = f"{first['input']!r} has characters that are not allowed" if refused else first["msg"]
-    detail = f"{place}: {reason}" if place else reason
-    return _problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place or None))
+    detail = f"{place}: {expectation(first)}, got {str(first['input'])[:_MOST_QUOTED]!r}"
+    return _problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place))
 
 
 def serve(  # noqa: PLR0913 (what differs between the services)

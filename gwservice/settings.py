@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gwservice.logs import LogFormat
+from gwservice.validation import expectation
 
 #: A number of bytes, written as `1048576`, `50MB` or `50MiB`.
 Size = Annotated[ByteSize, Field(ge=0)]
@@ -42,9 +43,13 @@ ListenAddress = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 
 
 def _strip_slash(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise ValueError(f"{text!r} is not an http:// or https:// address")
-    urlsplit(text).port  # noqa: B018 (it raises ValueError if the port is none)
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
     return text.rstrip("/")
 
 
@@ -69,8 +74,7 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             service = cls.__module__.partition(".")[0]
             for bad in error.errors():
-                reason = bad["msg"].removeprefix("Value error, ")
                 # A rule between settings has no location; its message names them.
                 place = f"setting {bad['loc'][0]}={bad['input']!r}: " if bad["loc"] else ""
-                sys.stderr.write(f"{service}: {place}{reason}\n")
+                sys.stderr.write(f"{service}: {place}{expectation(bad)}\n")
             sys.exit(2)

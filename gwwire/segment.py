@@ -92,7 +92,7 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     t: Annotated[
         tuple[
             Annotated[float, msgspec.Meta(extra_json_schema=_TIME_SCHEMA)],
-            Annotated[float, msgspec.Meta(gt=0, extra_json_schema=_SPACING_SCHEMA)],
+            Annotated[float, msgspec.Meta(extra_json_schema=_SPACING_SCHEMA)],
         ],
         msgspec.Meta(description="[t0, dt]: GPS seconds of the first sample, sample spacing in s"),
     ]
@@ -138,6 +138,8 @@ def decode_segment(body: bytes) -> Segment:
     Raise MalformedJson if the body is not JSON, InvalidSegment if it is not a segment, TooDeep if it cannot be decoded.
     """
     segment = decode(_decoder, body, InvalidSegment)
+    if segment.dt <= 0:
+        raise _bad_spacing(segment)
     if not isinstance(segment.channel, str | None):
         raise InvalidSegment("meta.channel: expected `str`", field="meta.channel")
     return segment
@@ -171,10 +173,14 @@ def _check_times(segment: Segment) -> None:
     if t0 > -MAX_TIME and stop < MAX_TIME and MIN_SPACING <= dt <= MAX_SPACING:
         return
     if not MIN_SPACING <= dt <= MAX_SPACING:
-        raise InvalidSegment(f"t: dt is {dt!r} s; expected {MIN_SPACING:g} to {MAX_SPACING:g} s", field="t")
+        raise _bad_spacing(segment)
     wrong = f"t0 is {t0!r} s" if abs(t0) >= MAX_TIME else f"the segment ends at {stop!r} s"
     hint = "1e12 looks like milliseconds, 1e18 like nanoseconds"
     raise InvalidSegment(f"t: {wrong}; expected GPS seconds between -{MAX_TIME:g} and {MAX_TIME:g} ({hint})", field="t")
+
+
+def _bad_spacing(segment: Segment) -> InvalidSegment:
+    return InvalidSegment(f"t: dt is {segment.dt!r} s; expected {MIN_SPACING:g} to {MAX_SPACING:g} s", field="t")
 
 
 def _has_repeated_key(body: bytes, meta: bytes | None) -> bool:

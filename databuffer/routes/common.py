@@ -6,6 +6,7 @@ import msgspec
 from fastapi import Depends, Query, Request, Response
 
 from databuffer.buffer import Buffer
+from gwwire.decoding import InvalidRequest
 
 
 async def _buffer(request: Request) -> Buffer:  # async: FastAPI would send a plain function to a thread
@@ -14,8 +15,17 @@ async def _buffer(request: Request) -> Buffer:  # async: FastAPI would send a pl
 
 
 Storage = Annotated[Buffer, Depends(_buffer)]
-#: GPS seconds in a query.
-GpsTime = Annotated[float | None, Query(allow_inf_nan=False)]
+_GpsTime = Annotated[float | None, Query(allow_inf_nan=False)]
+
+
+async def _span(start: _GpsTime = None, stop: _GpsTime = None) -> tuple[float | None, float | None]:
+    if start is not None and stop is not None and start > stop:
+        raise InvalidRequest(f"start={start!r} is after stop={stop!r}", field="start")
+    return start, stop
+
+
+#: The half-open span `[start, stop)` of a query, GPS seconds; either end may be missing.
+GpsSpan = Annotated[tuple[float | None, float | None], Depends(_span)]
 
 
 def json_response(content: Any, status: int = 200) -> Response:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from databuffer.buffer import Buffer
 from databuffer.ingest.ndjson import LineKeys, store_lines
-from databuffer.routes.common import GpsTime, Storage, json_response
+from databuffer.routes.common import GpsSpan, Storage, json_response
 from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import utc_text
 from gwservice.asgi import OpenFileResponse, offer_ndjson
@@ -81,10 +81,9 @@ def _text(request: RequestContext, name: bytes) -> str | None:
 @router.get("/segments", summary="Stored segments, a page at a time")
 async def list_segments(  # noqa: PLR0913, PLR0917 (one per query parameter)
     buffer: Storage,
+    span: GpsSpan,
     batch: str | None = None,
     channel: str | None = None,
-    start: GpsTime = None,
-    stop: GpsTime = None,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     before: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
@@ -94,26 +93,25 @@ async def list_segments(  # noqa: PLR0913, PLR0917 (one per query parameter)
     The next page begins after the seq `after` of this one, so that no segment is repeated or missing. With `before`,
     a seq, the newest come first, and the next page begins before the last of this one.
     """
-    found = await buffer.queries.segments(SegmentFilter(batch, channel, start, stop, after, limit + 1, before))
+    found = await buffer.queries.segments(SegmentFilter(batch, channel, *span, after, limit + 1, before))
     page = found[:limit]
     newest = max((row.seq for row in page), default=after)
     return json_response(SegmentPage([_record(row) for row in page], newest, len(found) > limit))
 
 
 @router.get("/coverage", summary="Stored time spans")
-async def coverage(  # noqa: PLR0913, PLR0917 (one per query parameter)
+async def coverage(
     buffer: Storage,
+    span: GpsSpan,
     batch: str | None = None,
     channel: str | None = None,
-    start: GpsTime = None,
-    stop: GpsTime = None,
     limit: Annotated[int, Query(ge=1, le=100_000)] = 2000,
 ) -> Response:
     """Return the spans without a gap, by channel and sample spacing, that reach into a half-open GPS span.
 
     With more than `limit` of a channel, the smallest gaps are ignored.
     """
-    return json_response(await buffer.queries.coverage(SegmentFilter(batch, channel, start, stop, limit=limit)))
+    return json_response(await buffer.queries.coverage(SegmentFilter(batch, channel, *span, limit=limit)))
 
 
 @router.get("/segments/{name}", summary="A segment's file")

@@ -146,6 +146,24 @@ def test_a_thaw_says_whether_it_opened_the_batch(client: TestClient) -> None:
     assert told["open"] == told["thawed"] == "The batch was open already"
 
 
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/segments?limit=x", "query.limit: expected a whole number, got 'x'"),
+        ("/segments?limit=0", "query.limit: expected 1 or more, got '0'"),
+        ("/segments?limit=10001", "query.limit: expected 10,000 or less, got '10001'"),
+        (f"/segments?after={'9' * 5000}", f"query.after: expected a whole number with fewer digits, got '{'9' * 100}'"),
+        ("/segments?start=soon", "query.start: expected a number, got 'soon'"),
+        ("/coverage?stop=inf", "query.stop: expected a finite number, got 'inf'"),
+        ("/segments?start=5&stop=1", "start=5.0 is after stop=1.0"),
+        ("/coverage?start=5&stop=1", "start=5.0 is after stop=1.0"),
+    ],
+)
+def test_a_bad_query_is_refused_with_what_is_expected(client: TestClient, path: str, detail: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (422, "invalid-request", detail)
+
+
 def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None:
     assert client.get("/nowhere").json()["code"] == "not-found"
     assert client.get("/sendF").json()["code"] == "method-not-allowed"

@@ -154,7 +154,12 @@ def test_the_coverage_has_the_stored_time_spans(client: TestClient) -> None:
     ]
     assert of_one["spans"] == [[30, 32, 1]]
     assert client.get("/coverage?batch=nothing").status_code == 404
-    assert client.get("/coverage?limit=0").status_code == 422
+    for query, detail in {
+        "limit=0": "query.limit: expected 1 or more, got '0'",
+        "start=5&stop=1": "start=5.0 is after stop=1.0",
+    }.items():
+        refused = client.get(f"/coverage?{query}")
+        assert (refused.status_code, refused.json()["detail"]) == (422, detail)
 
 
 def test_the_page_is_served_by_the_gateway_itself(client: TestClient) -> None:

@@ -182,6 +182,14 @@ def test_times_that_are_no_gps_seconds_are_refused_with_the_likely_mistake_but_s
     assert decode_segment(body).t == (t0, dt)
 
 
+@pytest.mark.parametrize("dt", ["0", "-1", "-0.0"])
+def test_a_spacing_that_is_not_positive_is_refused_in_the_same_words_and_never_read(dt: str) -> None:
+    body = f'{{"h":[1.0],"t":[0,{dt}]}}'.encode()
+    for read in (validate_segment, decode_segment):
+        with pytest.raises(InvalidSegment, match=f"^t: dt is {float(dt)} s; expected 1e-09 to 1e\\+06 s$"):
+            read(body)
+
+
 @pytest.mark.parametrize(("t0", "dt"), [(9999999998.0, 1.0), (-9999999999.0, 1.0), (0.0, 1e-9), (0.0, 1e6)])
 def test_any_other_gps_time_and_spacing_is_allowed(t0: float, dt: float) -> None:
     assert validate_segment(encode_segment(Segment([1.0], (t0, dt)))).t == (t0, dt)
