@@ -1,14 +1,29 @@
 """The buffer's settings: the environment variables of the original system, with its container's tree as default."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gwservice.settings import Address, ListenAddress, ServiceSettings, Size, SizeLimit
+from gwwire.manifest import MANIFEST
 
-FileName = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+#: Files of the catalog in ADMROOT.
+_CATALOG = ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm")
+#: Folders of DTVOLROOT besides the current batch; archives are named after their time.
+_RESERVED = re.compile(r"\..*|next|quarantine|lost\+found|\d{4}-\d\d-\d\d \d\d \d\d.*")
+
+
+def file_name(text: str) -> str:
+    """Return a name that can be a file's, or raise ValueError; the buffer's own temporary files begin with a dot."""
+    if not text or "/" in text or text.startswith("."):
+        raise ValueError("expected a file name without '/' that does not begin with '.'")
+    return text
+
+
+FileName = Annotated[str, AfterValidator(file_name)]
 
 
 def name_prefix(text: str) -> str:
@@ -60,4 +75,23 @@ class BufferSettings(ServiceSettings):
         if self.DATAROOT.absolute().parent != self.DTVOLROOT.absolute():
             message = f"DATAROOT {self.DATAROOT} is not a folder directly in DTVOLROOT {self.DTVOLROOT}"
             raise ValueError(message)
+        if _RESERVED.fullmatch(self.DATAROOT.name):
+            raise ValueError(f"DATAROOT {self.DATAROOT}: the buffer needs this name in DTVOLROOT for other files")
+        return self
+
+    @model_validator(mode="after")
+    def _files_have_different_paths(self) -> Self:
+        adm, log = self.ADMROOT.resolve(), self.LOGROOT.resolve()
+        used = {adm / name: "the catalog in ADMROOT" for name in _CATALOG}
+        used[self.DATAROOT / MANIFEST] = "the manifest in DATAROOT"
+        for setting, path in (
+            ("ADMFNM", adm / self.ADMFNM),
+            ("DSST", adm / self.DSST),
+            ("LOGSTREAM", log / self.LOGSTREAM),
+            ("LOGSTREAM (of the next batch)", log / f"next.{self.LOGSTREAM}"),
+            ("LOGSTREAM (in the archive)", self.DATAROOT / self.LOGSTREAM),
+        ):
+            if path in used:
+                raise ValueError(f"{setting} and {used[path]} are the same file, {path}")
+            used[path] = setting
         return self

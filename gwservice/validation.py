@@ -15,7 +15,7 @@ _EXPECTED = {
     "int_parsing_size": "a whole number with fewer digits",
     "less_than": "a number below {lt:,}",
     "less_than_equal": "{le:,g} or less",
-    "string_pattern_mismatch": "a name without spaces, slashes and other special characters",
+    "string_pattern_mismatch": "a name without special characters",
     "string_too_long": "{max_length} characters or fewer",
     "string_too_short": "{min_length} characters or more",
 }

@@ -19,6 +19,7 @@ from gwwire.public import LogEntry, Stats
 
 T = TypeVar("T")
 
+_decoder = msgspec.json.Decoder(LogEntry)
 _PORTION = 64 * 1024
 #: Padded for two numbers of 19 digits, so that the files keep their length.
 _STATS_LENGTH = 64
@@ -119,9 +120,9 @@ class LogStream:
             return self.path.read_bytes() if self.path.exists() else b""
 
     def lines(self, last: int | None = None) -> list[bytes]:
-        """Return the lines, or the newest `last` of them without reading the others."""
+        """Return the lines, or the newest `last` of them without reading the others; malformed ones are left out."""
         if last is None:
-            return _whole_lines(self.content())
+            return list(filter(_entry, _whole_lines(self.content())))
         if not self.path.exists():
             return []
         tail = b""
@@ -132,17 +133,11 @@ class LogStream:
                 file.seek(start)
                 tail = file.read(place - start) + tail
                 place = start
-        return _whole_lines(tail)[-last:]
+        return list(filter(_entry, _whole_lines(tail)[-last:]))
 
     def entries(self) -> list[LogEntry]:
         """Return the entries of the lines that are not malformed."""
-        found = []
-        for line in self.content().splitlines():
-            try:
-                found.append(msgspec.json.decode(line, type=LogEntry))
-            except ValueError:  # a line that a crash cut short
-                continue
-        return found
+        return list(filter(None, map(_entry, self.content().splitlines())))
 
     def append(self, entries: Iterable[LogEntry]) -> None:
         """Append lines: all of them or, if that fails, none."""
@@ -168,6 +163,14 @@ class LogStream:
         """Replace the log by one with these entries."""
         with volume_errors():
             replace_file(self.path, _lines(entries), durable=False)
+
+
+def _entry(line: bytes) -> LogEntry | None:
+    """Return the entry in a line, or None if it has none: a crash cut it short, or another program changed it."""
+    try:
+        return _decoder.decode(line.decode())  # the decoder itself does not check the UTF-8 of what it skips
+    except ValueError:
+        return None
 
 
 def _whole_lines(content: bytes) -> list[bytes]:

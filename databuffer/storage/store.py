@@ -72,7 +72,7 @@ class Store:
         self._unlock: ExitStack | None = None
 
     def open(self, *, thorough: bool = False) -> None:
-        """Lock the volume, create the folders other than those of batches, and open the catalog."""
+        """Lock the volume, create the folders other than those of batches, lock them, and open the catalog."""
         if self.volume.is_empty() and self.metadata.read_description() is not None:
             raise VolumeFailed(
                 f"{self.volume.root} (DTVOLROOT) is empty, but {self.metadata.path} records a batch on it: mount the"
@@ -82,7 +82,7 @@ class Store:
         with volume_errors():
             for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
                 make_folder(folder)
-        self._lock_catalog()
+        self._lock_folders()
         self.metadata.prepare()
         for slot in (self.current, self.next):
             move_unusable_aside(slot.log.path, os.R_OK | os.W_OK)
@@ -90,7 +90,7 @@ class Store:
         self.catalog.open(thorough=thorough)
 
     def close(self) -> None:
-        """Close the catalog, and unlock it and the volume."""
+        """Close the catalog, and unlock it, the log and the volume."""
         self.catalog.close()
         if self._unlock:
             self._unlock.close()
@@ -247,17 +247,21 @@ class Store:
         n_itm, buff_size = (sum(each.segments for each in tally.values()), sum(each.bytes for each in tally.values()))
         return OpenBatch(slot, mark, Stats(n_itm, buff_size), tally, seal)
 
-    def _lock_catalog(self) -> None:
-        """Lock the catalog until `close`; raise VolumeFailed if a buffer of another volume has locked it."""
+    def _lock_folders(self) -> None:
+        """Lock catalog and log until `close`; raise VolumeFailed if a buffer of another volume has locked one."""
         if self._unlock:
             return
-        folder, stack = self.catalog.database.path.parent, ExitStack()
-        with volume_errors():
-            try:
-                stack.enter_context(locked(folder / ".catalog.lock"))
-            except BlockingIOError:
-                raise VolumeFailed(f"another buffer uses {folder} (ADMROOT)") from None
-        self._unlock = stack
+        locks = {
+            "ADMROOT": self.catalog.database.path.with_name(".catalog.lock"),
+            "LOGROOT": self.current.log.path.with_name(".log.lock"),
+        }
+        with ExitStack() as stack, volume_errors():
+            for setting, path in locks.items():
+                try:
+                    stack.enter_context(locked(path))
+                except BlockingIOError:
+                    raise VolumeFailed(f"another buffer uses {path.parent} ({setting})") from None
+            self._unlock = stack.pop_all()
 
     def _other_folders(self) -> set[Path]:
         return self.metadata.folders | {self.current.log.path.parent}

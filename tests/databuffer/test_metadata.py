@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from databuffer.storage.metadata import LogStream, Metadata, stored_entries
@@ -29,6 +30,20 @@ def test_an_incomplete_line_of_the_log_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "LogStream.json").write_bytes(log.content()[:-10])
     assert log.lines() == whole[:2]
     assert log.lines(1) == whole[1:2]
+
+
+def test_lines_that_are_no_entries_are_left_out(tmp_path: Path) -> None:
+    log = LogStream(tmp_path / "LogStream.json")
+    entries = stored_entries([(f"gwb{number}.json", number) for number in range(3)], 0)
+    for entry, damage in zip(entries, (b"junk", b'\xff{"level"', b'[1,2]\n\n{"level":"info"}'), strict=True):
+        log.append([entry])
+        with log.path.open("ab") as file:
+            file.write(damage + b"\n")
+    with_waste = log.lines()[0].replace(b"}", b',"x":"\xff"}')
+    log.path.write_bytes(with_waste + b"\n" + log.content())
+    assert [msgspec.json.decode(line)["name"] for line in log.lines()] == [entry.name for entry in entries]
+    assert log.lines(5) == log.lines()[-1:]
+    assert log.entries() == entries
 
 
 _READ_ON = """

@@ -57,6 +57,38 @@ def test_folders_may_be_relative_to_the_working_directory(volume: str, data: str
 
 
 @pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"DSST": "StatDesc.json"}, "DSST and ADMFNM are the same file, /adm/StatDesc.json"),
+        ({"ADMFNM": "catalog.sqlite"}, "ADMFNM and the catalog in ADMROOT are the same file, /adm/catalog.sqlite"),
+        ({"DSST": "catalog.sqlite-wal"}, "DSST and the catalog in ADMROOT are the same file"),
+        ({"LOGROOT": "/log/../adm", "LOGSTREAM": "Dsstat.json"}, "LOGSTREAM and DSST are the same file"),
+        ({"LOGROOT": "/adm", "ADMFNM": "next.LogStream.json"}, "LOGSTREAM (of the next batch) and ADMFNM are"),
+        ({"LOGSTREAM": "MANIFEST.json"}, "LOGSTREAM (in the archive) and the manifest in DATAROOT are the same file"),
+        *(
+            ({"DATAROOT": f"/vol/{name}"}, f"DATAROOT /vol/{name}: the buffer needs this name in DTVOLROOT")
+            for name in ("next", "quarantine", ".incoming", ".ledger", ".lock", "..", "2026-11-20 23 41", "lost+found")
+        ),
+        *(({name: ".."}, "without '/' that does not begin with '.'") for name in ("ADMFNM", "DSST", "LOGSTREAM")),
+        ({"DSST": "a/b"}, "without '/' that does not begin with '.'"),
+        ({"ADMFNM": ""}, "without '/' that does not begin with '.'"),
+    ],
+)
+def test_two_settings_cannot_name_the_same_file_nor_one_that_the_buffer_needs(
+    more: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = {"DTVOLROOT": "/vol", "DATAROOT": "/vol/data", "ADMROOT": "/adm", "LOGROOT": "/log"}
+    for name, value in (folders | more).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="2"):
+        BufferSettings.load()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("databuffer: ")
+    assert reason in line
+    assert all(name in line for name in more if name != "LOGROOT")
+
+
+@pytest.mark.parametrize(
     ("text", "address"),
     [
         (":8080", Address("0.0.0.0", 8080)),

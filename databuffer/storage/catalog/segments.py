@@ -41,10 +41,11 @@ class Batches:
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
 
     def all(self) -> list[BatchRow]:
-        """Return all batches, the oldest first."""
+        """Return all batches by their first segments, which does not depend on the clock; empty ones come last."""
+        first = sa.select(sa.func.min(SEGMENTS.c.seq)).where(SEGMENTS.c.batch == BATCHES.c.id).scalar_subquery()
+        query = sa.select(BATCHES).order_by(first.nulls_last(), BATCHES.c.opened, BATCHES.c.id)
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(BATCHES).order_by(BATCHES.c.opened, BATCHES.c.id))
-            return [_batch(row) for row in rows]
+            return [_batch(row) for row in connection.execute(query)]
 
     def get(self, batch: str) -> BatchRow | None:
         """Return a batch, or None if it does not exist."""

@@ -124,6 +124,10 @@ def test_a_batch_is_replaced_merged_and_dropped(catalog: Catalog) -> None:
         ("a", BatchState.ARCHIVED, 3),
         ("b", BatchState.OPEN, 0),
     ]
+    catalog.batches.put(BatchRow("c", BatchState.ARCHIVED, 10**18, "2026-11-20 23 42"))  # the clock was set back later
+    catalog.segments.add("c", [row(2)])
+    assert [batch.id for batch in catalog.batches.all()] == ["c", "a", "b"]
+    catalog.batches.drop("c")
     assert catalog.batches.archived() == 1
     catalog.segments.add("b", [row(1)])
     catalog.batches.merge("b", "a")

@@ -403,15 +403,19 @@ async def test_segments_that_cannot_be_reached_stay_where_they_are(
     assert buffer.queries.stats.n_itm == 3
 
 
-async def test_a_buffer_of_another_volume_does_not_take_the_catalog(
-    open_buffer: OpenBuffer, settings: BufferSettings, tmp_path: Path
+@pytest.mark.parametrize("shared", ["ADMROOT", "LOGROOT"])
+async def test_a_buffer_of_another_volume_takes_neither_catalog_nor_log(
+    open_buffer: OpenBuffer, settings: BufferSettings, tmp_path: Path, shared: str
 ) -> None:
     buffer = await open_buffer()
     await buffer.ingest.append(segment_body(1))
-    other = settings.model_copy(update={"DTVOLROOT": tmp_path / "other", "DATAROOT": tmp_path / "other" / "data"})
+    logged = (settings.LOGROOT / settings.LOGSTREAM).read_bytes()
+    own = {name: tmp_path / "other" / name for name in ("DTVOLROOT", "ADMROOT", "LOGROOT") if name != shared}
+    other = settings.model_copy(update={**own, "DATAROOT": own["DTVOLROOT"] / "data"})
     other.DATAROOT.mkdir(parents=True)
-    with closing(create_store(other)) as store, pytest.raises(VolumeFailed, match=r"another buffer uses .*ADMROOT"):
+    with closing(create_store(other)) as store, pytest.raises(VolumeFailed, match=rf"another buffer uses .*{shared}"):
         list(recover(store))
+    assert (settings.LOGROOT / settings.LOGSTREAM).read_bytes() == logged
     assert (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).stats.n_itm == 1
     await buffer.close()
     await open_buffer()
