@@ -41,9 +41,10 @@ class Batches:
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
 
     def all(self) -> list[BatchRow]:
-        """Return all batches by their first segments, which does not depend on the clock; empty ones come last."""
+        """Return all batches: archived, frozen, open, each in the order in which their first segments were stored."""
         first = sa.select(sa.func.min(SEGMENTS.c.seq)).where(SEGMENTS.c.batch == BATCHES.c.id).scalar_subquery()
-        query = sa.select(BATCHES).order_by(first.nulls_last(), BATCHES.c.opened, BATCHES.c.id)
+        # The clock may have been set back; the states are in alphabetical order.
+        query = sa.select(BATCHES).order_by(BATCHES.c.state, first.nulls_last(), BATCHES.c.opened, BATCHES.c.id)
         with self._database.reading() as connection:
             return [_batch(row) for row in connection.execute(query)]
 
