@@ -139,7 +139,7 @@ def test_a_quantity_is_compared_with_what_the_server_stores(text: str, stored: s
 
 
 def small(folder: str) -> Manifests:
-    """Return what one node runs after docs/deploy.md: an overlay, a Job of preprocessing, the client."""
+    """Return what one node runs after docs/deployment.md: an overlay, a Job of preprocessing, the client."""
     return Manifests(copy.deepcopy([*manifests(folder).objects, *manifests("base/gwclient").objects]))
 
 

@@ -1,4 +1,4 @@
-"""docs/deploy.md: its commands exist, its overlay renders, its sizes are right; and the other documents' commands."""
+"""docs/deployment.md: its commands exist, its overlay renders, its sizes are right; and the other documents' commands."""
 
 import os
 import re
@@ -20,11 +20,11 @@ from tests.support.manifests import K8S, ROOT, Manifests, manifests, render, why
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
-TEXT = (ROOT / "docs" / "deploy.md").read_text()
+TEXT = (ROOT / "docs" / "deployment.md").read_text()
 DOCUMENTS = {
     name: (ROOT / name).read_text()
     for name in (
-        *("docs/deploy.md", "docs/operations.md", "docs/problems.md", "docs/cluster-test.md"),
+        *("docs/deployment.md", "docs/operations.md", "docs/problems.md", "docs/cluster-test.md"),
         *("README.md", "SECURITY.md", "k8s/README.md"),
     )
 }
@@ -119,7 +119,7 @@ def test_our_programs_are_called_where_make_setup_puts_them(document: str) -> No
             assert not ours.search(line.partition("#")[0].replace("pod/gwclient", "")), line
 
 
-@pytest.mark.parametrize("document", ["docs/deploy.md", "README.md"])
+@pytest.mark.parametrize("document", ["docs/deployment.md", "README.md"])
 def test_make_setup_comes_before_what_it_installs(document: str) -> None:
     text = DOCUMENTS[document]
     (block,) = (block for block in blocks(text) if "overlays/local" in block)
