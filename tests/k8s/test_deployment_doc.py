@@ -1,4 +1,4 @@
-"""docs/deployment.md: its commands exist, its overlay renders, its sizes are right; and the other documents' commands."""
+"""docs/deployment.md: its commands exist, its overlay renders, its sizes are right; the commands of other documents."""
 
 import os
 import re
@@ -25,7 +25,7 @@ DOCUMENTS = {
     name: (ROOT / name).read_text()
     for name in (
         *("docs/deployment.md", "docs/operations.md", "docs/problems.md", "docs/cluster-test.md"),
-        *("README.md", "SECURITY.md", "k8s/README.md"),
+        *("docs/security.md", "docs/getting-started.md", "docs/development.md", "README.md", "k8s/README.md"),
     )
 }
 KINDS = {
@@ -107,8 +107,7 @@ def test_logs_are_those_of_every_pod(line: list[str]) -> None:
         assert "--prefix" in line
 
 
-# The README says once where its programs are.
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "README.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_our_programs_are_called_where_make_setup_puts_them(document: str) -> None:
     ours = re.compile(r"(?<![\w/.-])(?:gwclient \w|glitchflow-keys |python -m (?:scripts|tools|databuffer))")
     typed = [line for block in blocks(DOCUMENTS[document]) for line in block.splitlines()]
@@ -119,11 +118,9 @@ def test_our_programs_are_called_where_make_setup_puts_them(document: str) -> No
             assert not ours.search(line.partition("#")[0].replace("pod/gwclient", "")), line
 
 
-@pytest.mark.parametrize("document", ["docs/deployment.md", "README.md"])
-def test_make_setup_comes_before_what_it_installs(document: str) -> None:
-    text = DOCUMENTS[document]
-    (block,) = (block for block in blocks(text) if "overlays/local" in block)
-    before = text.partition(block)[0] + block.partition(".venv/bin/")[0]
+def test_make_setup_comes_before_what_it_installs() -> None:
+    (block,) = (block for block in blocks(TEXT) if "overlays/local" in block)
+    before = TEXT.partition(block)[0] + block.partition(".venv/bin/")[0]
     assert "make setup" in before[before.rindex("\n## ") :]
 
 

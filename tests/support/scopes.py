@@ -1,6 +1,6 @@
 """Which scope each route of the gateway needs, written down once more, apart from the code."""
 
-#: What each route needs, as SECURITY.md tells it; "open" is for everybody.
+#: What each route needs, as docs/security.md says; "open" is for everybody.
 NEEDED = {
     "GET /stats": "read",
     "GET /dumpbuf": "read",
