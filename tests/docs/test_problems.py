@@ -1,4 +1,4 @@
-"""docs/problems.md tells of every problem there is, and of no other."""
+"""docs/problems.md describes every problem, and no other."""
 
 import re
 from pathlib import Path
@@ -16,10 +16,10 @@ def test_every_problem_has_one_section_and_there_are_no_others() -> None:
 
 
 @pytest.mark.parametrize(("code", "text"), SECTIONS, ids=[code for code, _ in SECTIONS])
-def test_a_section_states_the_status_then_what_happened_whose_fault_it_is_and_what_to_do(code: str, text: str) -> None:
+def test_a_section_states_the_status_then_what_happened_the_cause_and_what_to_do(code: str, text: str) -> None:
     problem = make_problem(ProblemCode(code), "")
     assert text.strip().startswith(f"**{problem.status} {problem.title}.**\n\n- *What happened:* ")
-    assert re.findall(r"^- \*([\w ]+):\*", text, re.MULTILINE) == ["What happened", "Whose fault", "What to do"]
+    assert re.findall(r"^- \*([\w ]+):\*", text, re.MULTILINE) == ["What happened", "Cause", "What to do"]
 
 
 def test_the_example_at_the_top_is_a_problem_as_it_is_told() -> None:
