@@ -22,13 +22,15 @@ SERVE = "MAX_SIZE=5MB make run"
 
 
 def clone(folder: Path) -> None:
-    """Copy what git tracks, and link the environment that `make setup` made."""
+    """Copy what git tracks, and link this environment, so that `make setup` has nothing to do."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607 (the user's git)
     for name in filter(None, listed.split("\0")):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target, follow_symlinks=False)
     (folder / ".venv").symlink_to(ROOT / ".venv")
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(folder / name, (0, 0))
 
 
 def download(files: dict[str, Path], folder: Path) -> None:
@@ -61,7 +63,8 @@ def serving(folder: Path, environment: dict[str, str]) -> Iterator[None]:
                 time.sleep(0.1)
             yield
         finally:
-            os.killpg(services.pid, signal.SIGINT)
+            if services.poll() is None:
+                os.killpg(services.pid, signal.SIGINT)
             services.wait(timeout=30)
 
 
