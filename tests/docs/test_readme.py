@@ -17,8 +17,8 @@ CLIENT = (ROOT / "docs" / "client.md").read_text()
 SETTINGS = (ROOT / "docs" / "configuration.md").read_text()
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "k8s" / "README.md"]
 
-#: These begin with the commands for the task, or with how the numbers are measured.
-OTHER_BEGINNINGS = {ROOT / "docs" / name for name in ("client.md", "preproc.md", "benchmarks.md")}
+#: These begin with the first commands, or with how the numbers are measured.
+OTHER_BEGINNINGS = {ROOT / "docs" / name for name in ("client.md", "benchmarks.md")}
 
 
 def table_rows(first_cell: str, told: str) -> list[list[str]]:
