@@ -19,7 +19,7 @@ def test_every_problem_has_one_section_and_there_are_no_others() -> None:
 def test_a_section_states_status_what_happened_whose_fault_it_is_and_what_to_do(code: str, text: str) -> None:
     problem = make_problem(ProblemCode(code), "")
     assert text.strip().startswith(f"**{problem.status} {problem.title}.**\n\n- *What happened:* ")
-    assert re.findall(r"^- \*([\w ]+):\*", text, re.MULTILINE) == ["What happened", "Whose fault", "What to do"]
+    assert re.findall(r"^- \*([\w ]+):\*", text, re.MULTILINE) == ["What happened", "Cause", "What to do"]
 
 
 def test_the_example_at_the_top_is_a_real_problem_document() -> None:

@@ -1,4 +1,4 @@
-"""SECURITY.md says who may do what; the gateway does it."""
+"""docs/security.md says who may do what; the gateway does it."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ from gwwire.public import Scope
 from tests.support.scopes import NEEDED
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "SECURITY.md").read_text()
+TEXT = (ROOT / "docs" / "security.md").read_text()
+POLICY = (ROOT / "SECURITY.md").read_text()
 
 
 def section(title: str) -> str:
@@ -61,4 +62,10 @@ def test_the_power_of_a_stolen_credential_is_documented_for_every_scope() -> Non
 
 def test_the_policy_has_its_sections() -> None:
     titles = set(re.findall(r"^## (.*)$", TEXT, re.MULTILINE))
-    assert {"Reporting", "Who is trusted at which hop", "Between the tiers", "Limits", "Out of scope"} <= titles
+    assert {"Who is trusted at which hop", "Between the tiers", "Limits", "Out of scope"} <= titles
+
+
+def test_the_policy_says_how_to_report_and_leads_to_the_rest() -> None:
+    assert "Report a vulnerability" in POLICY
+    assert "(docs/security.md)" in POLICY
+    assert "(../SECURITY.md)" in TEXT

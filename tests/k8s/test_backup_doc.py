@@ -1,4 +1,4 @@
-"""docs/deploy.md, "Backup and restore": its commands are run as written, in the shell, and every one succeeds.
+"""docs/deployment.md, "Backup and restore": its commands are run as written, in the shell, and every one succeeds.
 
 A small `kubectl` on the PATH runs what follows `exec POD --` here, on folders instead of the pod's volumes. As root it
 does so as the images' user, on volumes like a cluster's: their mount points belong to root.
@@ -83,7 +83,7 @@ def place() -> Iterator[Path]:
 
 def section() -> list[str]:
     """Return the command blocks for one archive, for everything, and for the restore."""
-    text = (ROOT / "docs" / "deploy.md").read_text()
+    text = (ROOT / "docs" / "deployment.md").read_text()
     found = re.findall(r"```sh\n(.*?)```", text.partition("## Backup and restore")[2].partition("\n## ")[0], re.DOTALL)
     assert len(found) == 3
     return list(found)

@@ -139,7 +139,7 @@ def test_a_quantity_is_compared_in_the_form_that_the_server_stores(text: str, st
 
 
 def small(folder: str) -> Manifests:
-    """Return the content of one node as docs/deploy.md describes: an overlay, a preprocessing Job, the client."""
+    """Return the content of one node as docs/deployment.md describes: an overlay, a preprocessing Job, the client."""
     return Manifests(copy.deepcopy([*manifests(folder).objects, *manifests("base/gwclient").objects]))
 
 

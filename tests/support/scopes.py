@@ -1,6 +1,6 @@
 """The scope of each route of the gateway, written down independently of the code."""
 
-#: The scopes as SECURITY.md lists them; "open" needs no credential.
+#: The scopes as docs/security.md lists them; "open" needs no credential.
 NEEDED = {
     "GET /stats": "read",
     "GET /dumpbuf": "read",

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import h5py
 
+from tests.support.transcripts import pattern, steps
+
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-TIME = re.compile(r"^ *\d+\.\d s")
+#: Each has a transcript: the guide a whole one, the README a shortened one.
+DOCUMENTS = ("docs/getting-started.md", "README.md")
+TIME = re.compile(r"^ *\d+\.\d s", re.MULTILINE)
 
 
 def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path) -> None:
@@ -30,10 +33,10 @@ def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path
             expected = next(words, "The end")
     assert expected == "The end"
     assert len(told.stdout.splitlines()) < 45
-    transcript = README[README.index("$ make demo\n") :].partition("```")[0].splitlines()[1:]
-    for shown, line in zip(transcript, told.stdout.splitlines(), strict=True):
-        pattern = re.escape(TIME.sub("", shown)).replace("/tmp", re.escape(str(tmp_path))).replace("…", ".+")  # noqa: S108 (of the README)
-        assert re.fullmatch(pattern, TIME.sub("", line)), line
+    printed = TIME.sub("", told.stdout.replace(str(tmp_path), "/tmp"))  # noqa: S108 (of the documents)
+    for name in DOCUMENTS:
+        (demo,) = (step for step in steps((ROOT / name).read_text()) if step.command == "make demo")
+        assert re.fullmatch(pattern(TIME.sub("", demo.shown)), printed), (name, printed)
 
     archive, dataset, picture = (
         Path(re.search(rf"^\s+{name}\s+(/.+)$", told.stdout, re.MULTILINE)[1])  # type: ignore[index]  # fails if absent

@@ -1,4 +1,4 @@
-"""docs/deploy.md: its commands exist, its overlay renders, its sizes are right; and the other documents' commands."""
+"""docs/deployment.md: its commands exist, its overlay renders, its sizes are right; the commands of other documents."""
 
 import os
 import re
@@ -20,12 +20,12 @@ from tests.support.manifests import K8S, ROOT, Manifests, manifests, render, why
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
-TEXT = (ROOT / "docs" / "deploy.md").read_text()
+TEXT = (ROOT / "docs" / "deployment.md").read_text()
 DOCUMENTS = {
     name: (ROOT / name).read_text()
     for name in (
-        *("docs/deploy.md", "docs/operations.md", "docs/problems.md", "docs/cluster-test.md"),
-        *("README.md", "SECURITY.md", "k8s/README.md"),
+        *("docs/deployment.md", "docs/operations.md", "docs/problems.md", "docs/cluster-test.md"),
+        *("docs/security.md", "docs/getting-started.md", "docs/development.md", "README.md", "k8s/README.md"),
     )
 }
 KINDS = {
@@ -119,11 +119,9 @@ def test_our_programs_are_called_where_make_setup_puts_them(document: str) -> No
             assert not ours.search(line.partition("#")[0].replace("pod/gwclient", "")), line
 
 
-@pytest.mark.parametrize("document", ["docs/deploy.md", "README.md"])
-def test_make_setup_comes_before_what_it_installs(document: str) -> None:
-    text = DOCUMENTS[document]
-    (block,) = (block for block in blocks(text) if "overlays/local" in block)
-    before = text.partition(block)[0] + block.partition(".venv/bin/")[0]
+def test_make_setup_comes_before_what_it_installs() -> None:
+    (block,) = (block for block in blocks(TEXT) if "overlays/local" in block)
+    before = TEXT.partition(block)[0] + block.partition(".venv/bin/")[0]
     assert "make setup" in before[before.rindex("\n## ") :]
 
 
@@ -167,9 +165,9 @@ def test_every_object_named_is_there() -> None:
         assert set(name) - {""} <= found.names("PersistentVolumeClaim")
     configs = {name[:-11] for name in found.names("ConfigMap")}
     assert set(re.findall(r"`([a-z]+-settings)`", TEXT)) <= configs
-    assert {name for name in re.findall(r"\b([A-Z]+_[A-Z]+)\b", TEXT) if not name.startswith("IMAGE_")} <= {
-        name for settings in SETTINGS.values() for name in settings.model_fields
-    }
+    known = {name for settings in SETTINGS.values() for name in settings.model_fields}
+    known |= set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())) | {"COMPOSE_FILE"}
+    assert set(re.findall(r"\b([A-Z]+_[A-Z]+)\b", TEXT)) <= known
     for path in re.findall(r"`(k8s/[\w/.]+)`", TEXT):
         assert (ROOT / path).exists(), path
 
