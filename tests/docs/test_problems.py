@@ -16,7 +16,7 @@ def test_every_problem_has_one_section_and_there_are_no_others() -> None:
 
 
 @pytest.mark.parametrize(("code", "text"), SECTIONS, ids=[code for code, _ in SECTIONS])
-def test_a_section_states_status_what_happened_whose_fault_it_is_and_what_to_do(code: str, text: str) -> None:
+def test_a_section_states_the_status_then_what_happened_the_cause_and_what_to_do(code: str, text: str) -> None:
     problem = make_problem(ProblemCode(code), "")
     assert text.strip().startswith(f"**{problem.status} {problem.title}.**\n\n- *What happened:* ")
     assert re.findall(r"^- \*([\w ]+):\*", text, re.MULTILINE) == ["What happened", "Cause", "What to do"]

@@ -107,8 +107,7 @@ def test_logs_are_those_of_every_pod(line: list[str]) -> None:
         assert "--prefix" in line
 
 
-# The README states once where its programs are.
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "README.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_our_programs_are_called_where_make_setup_puts_them(document: str) -> None:
     ours = re.compile(r"(?<![\w/.-])(?:gwclient \w|glitchflow-keys |python -m (?:scripts|tools|databuffer))")
     typed = [line for block in blocks(DOCUMENTS[document]) for line in block.splitlines()]

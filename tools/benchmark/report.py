@@ -18,13 +18,13 @@ from tools.benchmark.yardstick import Comparison
 _FRAME = """\
 # Benchmarks
 
-This page shows what a segment costs in each tier. `make bench` writes it. Services and load
-generator share one machine, so absolute numbers depend on it. The goals are therefore ratios to the
-**yardstick**, measured in turns with the product: three throw-away programs that do only the
-essential work of a tier, without authentication, limits, recovery or idempotency. The **floor** is
-the number of segments that the disk alone stores: the same bytes written to a temporary name,
-synced and renamed by 16 threads, without a server. It is measured after the sweep. Nothing is
-deleted before the last measurement.
+After reading this page you know what a segment costs in each tier, and how to measure your own
+machine: `make bench` writes this page. Services and load generator share one machine, so absolute
+numbers depend on it. The goals are therefore ratios to the **yardstick**, measured in turns with
+the product: three throw-away programs that do only the essential work of a tier, without
+authentication, limits, recovery or idempotency. The **floor** is the number of segments that the
+disk alone stores: the same bytes written to a temporary name, synced and renamed by 16 threads,
+without a server. It is measured after the sweep. Nothing is deleted before the last measurement.
 
 The generator is a separate process; its requests are made before the clock starts, and its
 connections are kept. A latency is that of a whole request, from sending it to the end of its
