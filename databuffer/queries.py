@@ -182,7 +182,7 @@ class Queries:
 
     def _space(self) -> Space | None:
         try:
-            return self._store.volume.space()
+            return Space.of(self._store.volume.root)
         except VolumeError:
             return None
 

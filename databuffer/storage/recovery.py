@@ -21,9 +21,10 @@ from databuffer.storage.catalog import BatchRow, SegmentFilter
 from databuffer.storage.clock import unix_ns
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.marks import BatchMark
 from databuffer.storage.segment_recovery import add_rows, check_reachable, files_and_log, files_and_rows
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
-from databuffer.storage.volume import BatchMark, archive_time
+from databuffer.storage.volume import archive_time
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, batch_digest, entry_of, wrong_totals
 from gwwire.problems import ProblemError
@@ -92,7 +93,7 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     for name in sorted(folders.keys() - known.keys()):
         add = partial(_import_archive, store, folders[name])
         yield Finding(f"archive {name!r} is not in the catalog", "added", add)
-    mark = store.volume.mark(store.current.folder) if store.current.folder.exists() else None
+    mark = store.volume.marks.read(store.current.folder) if store.current.folder.exists() else None
     for name in sorted(known.keys() - folders.keys()):
         row, what = known[name], f"archive {name!r} is in the catalog, but not on the volume"
         if mark and row.opened >= mark.opened:  # the segments are lost; otherwise the archive was moved elsewhere
@@ -184,7 +185,7 @@ def _leftovers(store: Store) -> Iterator[Finding]:
 
 def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
-    mark, manifest = store.volume.mark(slot.folder), _manifest(slot)
+    mark, manifest = store.volume.marks.read(slot.folder), _manifest(slot)
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
@@ -205,7 +206,7 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     if known is None:
         yield Finding(what, "it has a new one", partial(store.assign_new_id, slot))
     else:
-        yield Finding(what, f"it is {known.id}", partial(store.volume.set_mark, slot.folder, known))
+        yield Finding(what, f"it is {known.id}", partial(store.volume.marks.write, slot.folder, known))
 
 
 def _is_archived(store: Store, batch: str) -> bool:
@@ -236,7 +237,7 @@ def _held(store: Store) -> Description:
     if manifest and manifest.holder:
         is_known = written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
         return written if is_known else Description(DatastoreState.FROZEN, manifest.holder)
-    mark, rows = store.volume.mark(store.current.folder), store.catalog.batches.all()
+    mark, rows = store.volume.marks.read(store.current.folder), store.catalog.batches.all()
     frozen = {row.id for row in rows if row.state is BatchState.FROZEN}
     is_lost = mark and (mark.id in frozen if frozen else mark.id not in {row.id for row in rows})
     return written if is_lost else OPERATIONAL
@@ -247,7 +248,7 @@ def _state(description: Description) -> str:
 
 
 def _row(store: Store, slot: Slot) -> Iterator[Finding]:
-    mark = store.volume.mark(slot.folder)
+    mark = store.volume.marks.read(slot.folder)
     if mark is None:
         return
     place, put, row = slot.folder.name, store.catalog.batches.put, store.catalog.batches.get(mark.id)
@@ -276,7 +277,7 @@ def _missing_batches(store: Store) -> Iterator[Finding]:
 
 def _open_ids(store: Store) -> set[str]:
     slots = [slot for slot in (store.current, store.next) if slot.folder.exists()]
-    return {mark.id for slot in slots if (mark := store.volume.mark(slot.folder))}
+    return {mark.id for slot in slots if (mark := store.volume.marks.read(slot.folder))}
 
 
 def _forget(store: Store, batch: str) -> None:

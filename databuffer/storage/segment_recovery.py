@@ -22,7 +22,7 @@ _BAD_FILE = {errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENOENT}
 
 def files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Finding]:
     """Make the catalog follow the files of a batch; if `thorough`, the bytes of each file are compared too."""
-    mark = store.volume.mark(slot.folder)
+    mark = store.volume.marks.read(slot.folder)
     rows = store.catalog.segments.sizes(mark.id) if mark else {}
     files = store.volume.sizes(slot.folder)
     for name in [name for name in files if name in rows and files[name] != rows[name]]:
@@ -65,7 +65,7 @@ def files_and_log(store: Store, slot: Slot) -> Iterator[Finding]:
 
 
 def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[Finding]:
-    mark = store.volume.mark(slot.folder)
+    mark = store.volume.marks.read(slot.folder)
     for row in store.catalog.segments.find(SegmentFilter(batch=mark.id if mark else "", limit=-1)):
         if files.get(row.name) != row.bytes:
             continue

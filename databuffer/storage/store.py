@@ -13,9 +13,10 @@ from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.files import Space, make_folder, move_unusable_aside, probe_file, volume_errors
+from databuffer.storage.marks import BatchMark
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.tally import Tally
-from databuffer.storage.volume import BatchMark, Volume
+from databuffer.storage.volume import Volume
 from gwservice.atomic import locked
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, encode_manifest, seal
@@ -86,7 +87,7 @@ class Store:
         self.metadata.prepare()
         for slot in (self.current, self.next):
             move_unusable_aside(slot.log.path, os.R_OK | os.W_OK)
-            move_unusable_aside(self.volume.mark_file(slot.folder))
+            move_unusable_aside(self.volume.marks.path(slot.folder))
         self.catalog.open(thorough=thorough)
 
     def close(self) -> None:
@@ -120,12 +121,12 @@ class Store:
         """Return a text that changes whenever a file is added or removed, or a log changes."""
         slots = (self.current, self.next)
         logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in slots)
-        ids = " ".join(mark.id for slot in slots if (mark := self.volume.mark(slot.folder)))
+        ids = " ".join(mark.id for slot in slots if (mark := self.volume.marks.read(slot.folder)))
         return f"{self.volume.trace()} {logs} {ids}"
 
     def load(self, slot: Slot) -> OpenBatch:
         """Return the batch in a slot, with the counts of the catalog."""
-        mark = self.volume.mark(slot.folder) or self.assign_new_id(slot)
+        mark = self.volume.marks.read(slot.folder) or self.assign_new_id(slot)
         row = self.catalog.batches.get(mark.id)
         seal = Seal(row.frozen, row.digest) if row and row.frozen and row.digest else None
         return self._counted(slot, mark, seal)
@@ -142,15 +143,15 @@ class Store:
         """Assign a new id to the batch in a slot."""
         opened = time.time_ns()
         mark = BatchMark(f"b{opened}", opened)
-        self.volume.set_mark(slot.folder, mark)
+        self.volume.marks.write(slot.folder, mark)
         self.catalog.batches.put(open_row(mark, slot.folder))
         return mark
 
     def keep_mark(self, batch: OpenBatch) -> None:
         """Write the mark of a batch again unless it is on the volume: the steps below read it, as a start-up does."""
-        if self.volume.mark(batch.slot.folder) != batch.mark:
+        if self.volume.marks.read(batch.slot.folder) != batch.mark:
             log.warning("the id of batch %s was not on the volume any more; it is written again", batch.id)
-            self.volume.set_mark(batch.slot.folder, batch.mark)
+            self.volume.marks.write(batch.slot.folder, batch.mark)
 
     def seal(self, batch: OpenBatch, holder: str, now: int) -> Manifest:
         """Write a batch's manifest to its folder, and mark the batch as frozen in the catalog, or change neither."""
@@ -221,7 +222,9 @@ class Store:
             return self.begin(self.current)
         self.current.log.take_over(self.next.log)
         mark = (
-            self.volume.mark(self.next.folder) or self.volume.mark(self.current.folder) or self.assign_new_id(self.next)
+            self.volume.marks.read(self.next.folder)
+            or self.volume.marks.read(self.current.folder)
+            or self.assign_new_id(self.next)
         )
         batch = self._counted(self.current, mark)
         self.metadata.write_stats(batch.stats)

@@ -14,26 +14,17 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
 
 from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed
 from databuffer.metrics import FSYNC_FOLDER
-from databuffer.storage.files import PROBE, Space, free_name, make_folder, replace_file, volume_errors, write_file
+from databuffer.storage.files import PROBE, free_name, make_folder, volume_errors, write_file
+from databuffer.storage.marks import Marks
 from gwservice.atomic import locked
 from gwservice.atomic import sync as sync_folder
 
 log = logging.getLogger(__name__)
 
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
-
-
-class BatchMark(msgspec.Struct, frozen=True):
-    """The id of the batch in a folder, and its opening time in nanoseconds of Unix time."""
-
-    id: str
-    opened: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Volume:
@@ -45,6 +36,7 @@ class Volume:
         self.next = root / "next"
         self.incoming = root / ".incoming"
         self.quarantine = root / "quarantine"
+        self.marks = Marks(root)
         self._prefix = prefix
         self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")
         # Distinguishes the files of this process from those that an earlier one left behind.
@@ -94,10 +86,6 @@ class Volume:
         with volume_errors():
             if not os.access(self.data, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "cannot be written to", str(self.data))
-
-    def space(self) -> Space:
-        """Return the space of the volume's file system."""
-        return Space.of(self.root)
 
     def quarantined(self) -> int:
         """Return the number of files in quarantine."""
@@ -169,19 +157,6 @@ class Volume:
             sync_folder(path.parent)
         return target
 
-    def mark(self, folder: Path) -> BatchMark | None:
-        """Return the mark of the batch in a folder, or None if it has none."""
-        with volume_errors():
-            try:
-                return msgspec.json.decode(self.mark_file(folder).read_bytes(), type=BatchMark)
-            except (FileNotFoundError, ValueError):
-                return None
-
-    def set_mark(self, folder: Path, mark: BatchMark) -> None:
-        """Store the mark of the batch in a folder, durably."""
-        with volume_errors():
-            replace_file(self.mark_file(folder), msgspec.json.encode(mark), durable=True)
-
     def put_file(self, folder: Path, name: str, content: bytes) -> None:
         """Write a file other than a segment into a batch, durably and in one step."""
         staged = self.staging_path()
@@ -212,7 +187,7 @@ class Volume:
         """Rename the folder of the next batch to the data folder, which must not exist."""
         with volume_errors():
             with suppress(FileNotFoundError):
-                self.mark_file(self.next).rename(self.mark_file(self.data))
+                self.marks.path(self.next).rename(self.marks.path(self.data))
             self.next.rename(self.data)
             sync_folder(self.root)
 
@@ -227,7 +202,7 @@ class Volume:
         """Remove the empty folder of the next batch."""
         with volume_errors():
             self.next.rmdir()
-            self.mark_file(self.next).unlink(missing_ok=True)
+            self.marks.path(self.next).unlink(missing_ok=True)
             sync_folder(self.root)
 
     def close_empty(self) -> None:
@@ -243,10 +218,6 @@ class Volume:
         with volume_errors():
             folders = [folder for folder in (self.root, self.data, self.next) if folder.is_dir()]
             return " ".join(f"{folder.name}:{folder.stat().st_mtime_ns}" for folder in folders)
-
-    def mark_file(self, folder: Path) -> Path:
-        """Return the path of the file with the mark of the batch in a folder."""
-        return self.root / f".{folder.name}.batch.json"
 
 
 def _size(entry: os.DirEntry[str]) -> int:

@@ -18,7 +18,7 @@ from databuffer.errors import BufferFrozen, NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
-from databuffer.storage.volume import BatchMark
+from databuffer.storage.marks import BatchMark
 from gwwire.datastore import FreezeOrder
 from gwwire.public import ThawOrder
 from tests.support.segments import segment_body
