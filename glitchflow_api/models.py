@@ -30,6 +30,23 @@ class SegmentQuery(SpanQuery):
     limit: Annotated[int, Field(ge=1, le=10_000, description="maximum number of segments")] = 1000
 
 
+class RecordsQuery(BaseModel):
+    """The query of /records."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: Annotated[str | None, Field(description="only this kind: the first part of the id")] = None
+    status: Annotated[str | None, Field(description="only this status")] = None
+    run: Annotated[str | None, Field(description="only this run")] = None
+    last: Annotated[str | None, Field(description="only records on which this step was done last")] = None
+    condition: Annotated[
+        list[Annotated[str, Field(json_schema_extra={"pattern": r"^[\w.-]{1,50}(<=|>=|!=|<|>|=)[0-9]{1,9}$"})]],
+        Field(max_length=20, description="NAME<VALUE, or with <= > >= = !=; all have to be true"),
+    ] = []
+    after: Annotated[int, Field(ge=0, lt=2**63, description="only records that changed after this seq")] = 0
+    limit: Annotated[int, Field(ge=1, le=1000, description="maximum number of records")] = 100
+
+
 class CoverageQuery(SpanQuery):
     """The query of /coverage."""
 

@@ -1,11 +1,12 @@
 """The relay: passes requests to the next tier, and its answers back, without decoding either."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Self
 
 from gwservice.asgi_types import Message, Receive, Scope, Send
-from gwservice.body import read_body
+from gwservice.body import ClientGone, read_body
 from gwservice.correlation import RequestContext, note_relayed
 from gwservice.headers import ANSWER_HEADERS, REQUEST_HEADERS
 from gwservice.problems import send_whole
@@ -88,6 +89,36 @@ class Relay:
             body = [] if method == "GET" else await self._read(share, request, receive)
             headers = self._passed_down(request)
             await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
+
+    async def relay_waiting(
+        self, request: RequestContext, scope: Scope, receive: Receive, send: Send, target: bytes | None = None
+    ) -> None:
+        """Relay like `relay`; end the request to the upstream if the client closes its connection."""
+        body_read = asyncio.Event()
+
+        async def receive_body() -> Message:
+            message = await receive()
+            if not message.get("more_body"):
+                body_read.set()
+            return message
+
+        async def gone() -> None:
+            if scope["method"] != "GET":
+                await body_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        relaying = asyncio.ensure_future(self.relay(request, scope, receive_body, send, target))
+        watching = asyncio.ensure_future(gone())
+        try:
+            await asyncio.wait({relaying, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not relaying.done():
+                raise ClientGone
+            relaying.result()
+        finally:
+            relaying.cancel()
+            watching.cancel()
+            await asyncio.gather(relaying, watching, return_exceptions=True)
 
     async def stream(
         self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""

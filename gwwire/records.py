@@ -103,7 +103,7 @@ class RecordPage(Struct, frozen=True):
     more: Annotated[bool, Meta(description="whether there is a next page now")]
 
 
-class RecordContent(Struct, frozen=True):
+class RecordContent(Struct, frozen=True, omit_defaults=True):
     """What can be written to a record; the other fields of a record are ignored."""
 
     status: Annotated[Text, Meta(description="`good`, or what went wrong")] = GOOD
@@ -119,7 +119,7 @@ class RecordPatch(Struct, frozen=True, omit_defaults=True):
     conditions: dict[str, Any] | UnsetType | None = UNSET
 
 
-class RecordLine(RecordPatch, frozen=True, kw_only=True):
+class RecordLine(RecordPatch, frozen=True, kw_only=True, omit_defaults=True):
     """A line of many: a record's id and its changes."""
 
     id: str
@@ -180,7 +180,7 @@ def _parse_condition(text: str) -> tuple[str, str, float | str]:
     return found["name"], operator, value
 
 
-class StepClaim(Struct, frozen=True):
+class StepClaim(Struct, frozen=True, omit_defaults=True):
     """A request for work: it declares a step, and leases records that wait for it to one worker."""
 
     worker: WorkerName
@@ -205,7 +205,7 @@ class Work(Struct, frozen=True):
     records: list[Record]
 
 
-class StepEnd(Struct, frozen=True):
+class StepEnd(Struct, frozen=True, omit_defaults=True):
     """A request of the worker that has a record.
 
     RUNNING renews the lease, DONE and FAILED end the attempt, WAITING gives the record back.

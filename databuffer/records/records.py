@@ -63,6 +63,9 @@ class _Write(Generic[T]):
         except ProblemError as error:
             self.error = error
 
+    def told(self) -> T | ProblemError:
+        return self.error if isinstance(self.error, ProblemError) else self.outcome()
+
     def outcome(self) -> T:
         if self.error is not None:
             raise self.error
@@ -113,15 +116,14 @@ class Records:
 
     async def patch_all(self, patches: Sequence[tuple[str, RecordPatch]]) -> list[Record | ProblemError]:
         """Apply many patches; return the record or the error of each, in their order."""
-        outcomes: list[Record | ProblemError] = []
-        writes = [_Write(await self._patching(record, patch)) for record, patch in patches]
-        await self._write_all(writes)
-        for write in writes:
+        writes: list[_Write[Record] | ProblemError] = []
+        for record, patch in patches:
             try:
-                outcomes.append(write.outcome())
+                writes.append(_Write(await self._patching(record, patch)))
             except ProblemError as error:
-                outcomes.append(error)
-        return outcomes
+                writes.append(error)
+        await self._write_all([write for write in writes if isinstance(write, _Write)])
+        return [write if isinstance(write, ProblemError) else write.told() for write in writes]
 
     async def claim(
         self, step: str, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None = None
