@@ -160,7 +160,7 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Comparison]:
     for text in texts:
         name, operator, value = _parse_condition(text)
         known = found.get(name, Comparison())
-        if getattr(known, operator) is not None:
+        if getattr(known, operator) not in {None, value}:
             raise InvalidRequest(f"condition: {text!r}: {name} is compared twice in this way", field="condition")
         found[name] = structs.replace(known, **{operator: value})
     return found
