@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 DATA_PATH = "/stream"
 #: The first part of the paths whose requests may wait on purpose.
-_WAITING = frozenset({b"steps"})
+_WAITING = frozenset({b"changes", b"steps"})
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _FROZEN = FROZEN_TEXT.encode()
 #: Threads of Flask; only pages, orders and probes need them.
@@ -45,6 +45,7 @@ def relayed_routes(settings: LogicSettings) -> dict[str, str]:
         "/segments": "/segments",
         "/records": "/records",
         "/steps": "/steps",
+        "/changes": "/changes",
     }
 
 
@@ -71,7 +72,7 @@ def asgi_application(app: Flask) -> ASGIApp:
     secret = cast("CallerSecret | None", app.extensions["secret"])
     down, max_body = REQUEST_HEADERS | {RAW_GROUP_HEADER}, int(settings.MAX_BODY)
     relay = Relay(buffer.upstream, max_body=max_body, request_headers=down)
-    waiting = Relay(buffer.waiting, max_body=max_body, request_headers=down)
+    waiting = Relay(buffer.waiting, max_body=max_body, request_headers=down, until_gone=True)
 
     async def admit(request: RequestContext, scope: Scope) -> None:
         if secret:
@@ -127,8 +128,8 @@ class _Routes:
         request.route = f"/{first.decode()}/{{rest}}" if slash else f"/{first.decode()}"
         query = scope["query_string"]
         target += slash + rest + (b"?" + query if query else b"")
-        relay = self._waiting.relay_waiting if first in _WAITING else self._relay.relay
-        await relay(request, scope, receive, send, target)
+        relay = self._waiting if first in _WAITING else self._relay
+        await relay.relay(request, scope, receive, send, target)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":

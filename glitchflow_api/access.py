@@ -54,7 +54,7 @@ _OPEN = frozenset(
 )
 _QUESTIONS = frozenset(
     {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "events", "log", "metrics"}
-    | {"records", "steps"}
+    | {"records", "steps", "changes"}
 )
 _WORK = frozenset({"records", "steps"})
 _ORDERS = {

@@ -70,7 +70,9 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     )
     relay = Relay(client.upstream, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
     app.state.logic, app.state.events, app.state.relay = client, hub, relay
-    app.state.waiting_relay = Relay(client.waiting, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
+    app.state.waiting_relay = Relay(
+        client.waiting, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT, until_gone=True
+    )
     app.state.max_body, app.state.body_seconds = int(settings.MAX_BODY), settings.BODY_TIMEOUT
     app.state.auth, app.state.authenticator, app.state.admission = settings.AUTH, authenticator, admission
     data_path = DataPath(relay, settings.DS_SEND, admission, settings.MAX_STREAMS)

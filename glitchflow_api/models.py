@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gwwire.records import Feed
+
 
 class SpanQuery(BaseModel):
     """Selects a channel and a half-open GPS span."""
@@ -30,8 +32,8 @@ class SegmentQuery(SpanQuery):
     limit: Annotated[int, Field(ge=1, le=10_000, description="maximum number of segments")] = 1000
 
 
-class RecordsQuery(BaseModel):
-    """The query of /records."""
+class RecordFilter(BaseModel):
+    """Selects records."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -43,8 +45,21 @@ class RecordsQuery(BaseModel):
         list[Annotated[str, Field(json_schema_extra={"pattern": r"^[\w.-]{1,50}(<=|>=|!=|<|>|=)[0-9]{1,9}$"})]],
         Field(max_length=20, description="NAME<VALUE, or with <= > >= = !=; all have to be true"),
     ] = []
+
+
+class RecordsQuery(RecordFilter):
+    """The query of /records."""
+
     after: Annotated[int, Field(ge=0, lt=2**63, description="only records that changed after this seq")] = 0
     limit: Annotated[int, Field(ge=1, le=1000, description="maximum number of records")] = 100
+
+
+class ChangesQuery(RecordFilter):
+    """The query of /changes."""
+
+    since: Annotated[int, Field(ge=0, lt=2**63, description="only what changed after this seq")] = 0
+    feed: Annotated[Feed, Field(description="`once` ends when all is sent; `continuous` goes on")] = Feed.ONCE
+    heartbeat: Annotated[float, Field(ge=1, le=60, description="s after which an empty line is sent")] = 30
 
 
 class CoverageQuery(SpanQuery):

@@ -122,6 +122,12 @@ def described_stream() -> Responses:
     return {200: answer, **problems()}
 
 
+def described_feed() -> Responses:
+    """Return the descriptions of the change feed, and of the problems of its route."""
+    lines = {"type": "string", "description": 'a Record or `{"seq"}` per line; empty lines between them'}
+    return {200: {"description": "records as they change", "content": {NDJSON: {"schema": lines}}}, **problems(422)}
+
+
 def json_body(model: type) -> dict[str, Any]:
     """Return the description of a request body."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(model)}}}}

@@ -4,10 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
-from glitchflow_api.models import RecordsQuery
-from glitchflow_api.openapi import described, described_lines, described_order
+from glitchflow_api.errors import Unauthorized
+from glitchflow_api.gate import Gate
+from glitchflow_api.models import ChangesQuery, RecordsQuery
+from glitchflow_api.openapi import described, described_feed, described_lines, described_order
 from glitchflow_api.routes import Relayed
-from gwwire import records
+from gwservice.asgi_types import Message, Receive, Scope, Send
+from gwwire import public, records
 
 router = APIRouter(default_response_class=Response, tags=["work"])
 
@@ -26,7 +29,22 @@ IfMatch = Annotated[str | None, Header(description="the ETag that the record mus
 class RelayedWaiting(Relayed):
     """The answer of dslogic to a request that may wait on purpose; it ends with the client's connection."""
 
-    relay, method = "waiting_relay", "relay_waiting"
+    relay = "waiting_relay"
+
+
+class RelayedFeed(RelayedWaiting):
+    """A stream of dslogic, as long as its reader may read it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Relay the request; break the answer off when its credential is not valid any more."""
+        gate: Gate = scope["app"].state.gate
+
+        async def send_if_allowed(message: Message) -> None:
+            if not await gate.still_allows(scope["context"], public.Scope.READ):
+                raise Unauthorized("the credential is not valid any more, or does not allow this any more")
+            await send(message)
+
+        await super().__call__(scope, receive, send_if_allowed)
 
 
 @router.get("/records", responses=described(records.RecordPage, 422))
@@ -95,3 +113,14 @@ async def claim_step(step: StepName) -> Response:
     none waits, also not within `wait` seconds.
     """
     return RelayedWaiting()
+
+
+@router.get("/changes", responses=described_feed())
+async def changes(wanted: Annotated[ChangesQuery, Query()]) -> Response:
+    """Send records as they change, one per line of NDJSON, each in its latest version and with its seq.
+
+    A reader that continues after the last seq that it saw misses nothing, however long it was away. `{"seq": N}` says
+    that nothing up to N matches any more; an empty line says that the connection works. The feed only says that
+    something changed: work is claimed at /steps/{step}/claim.
+    """
+    return RelayedFeed()

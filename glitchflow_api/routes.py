@@ -50,7 +50,6 @@ class Relayed(Response):
     """The answer of dslogic, undecoded; `target` is the path and query, or None for those of the request."""
 
     relay: ClassVar[str] = "relay"
-    method: ClassVar[str] = "relay"
 
     def __init__(self, target: bytes | None = None) -> None:
         super().__init__()
@@ -59,7 +58,7 @@ class Relayed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay the request."""
         relay: Relay = getattr(scope["app"].state, self.relay)
-        await getattr(relay, self.method)(scope["context"], scope, receive, send, self._target)
+        await relay.relay(scope["context"], scope, receive, send, self._target)
 
 
 @router.get("/stats", tags=["batch"], responses=described(public.Stats))

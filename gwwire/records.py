@@ -103,6 +103,19 @@ class RecordPage(Struct, frozen=True):
     more: Annotated[bool, Meta(description="whether there is a next page now")]
 
 
+class Feed(StrEnum):
+    """Whether the change feed ends when everything is sent."""
+
+    ONCE = "once"
+    CONTINUOUS = "continuous"
+
+
+class Mark(Struct, frozen=True):
+    """A line of the change feed: there is nothing more up to this seq."""
+
+    seq: int
+
+
 class RecordContent(Struct, frozen=True, omit_defaults=True):
     """What can be written to a record; the other fields of a record are ignored."""
 

@@ -156,14 +156,18 @@ class Ingest:
         """Return a future of the next order that is carried out, or with `segments` also of the next group."""
         return self._changes.setdefault(segments, asyncio.get_running_loop().create_future())
 
+    def announce_change(self, *, segments: bool) -> None:
+        """Set the future of the next change."""
+        if change := self._changes.pop(segments, None):
+            change.set_result(None)
+
     def _answer(self, items: Sequence[Item]) -> None:
         for item in items:
             item.answer()
         self._capacity_freed.set()
         if self._changes:
             for segments in {True, isinstance(items[0], Incoming)}:
-                if change := self._changes.pop(segments, None):
-                    change.set_result(None)
+                self.announce_change(segments=segments)
 
     # ---- on the staging thread
 

@@ -22,7 +22,7 @@ from databuffer.records.conditions import merged
 from databuffer.records.overview import overview
 from databuffer.records.selection import SEGMENT_KIND, SEGMENT_RECORD, Selection
 from databuffer.state import State
-from databuffer.storage.catalog.schema import STEPS
+from databuffer.storage.catalog.schema import COUNTER, STEPS
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
 from gwwire.problems import ProblemError
@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 #: A claim that waits looks again at most so often.
 _LOOK_SECONDS = 0.05
+#: A claim that waits looks so often whether its caller has left.
+_GONE_SECONDS = 5
 #: Each ends early only if other workers took what was there, or declare the step in another way.
 _MOST_TRIES = 20
 
@@ -84,6 +86,7 @@ class Records:
         self._state = state
         self._ingest = ingest
         self._queries = queries
+        self.stopping = False
         self._writes: deque[_Write[Any]] = deque()
         #: As they were seen last, each with the generation of the database.
         self._backlogs: dict[str, tuple[int, Backlog]] = {}
@@ -99,6 +102,26 @@ class Records:
     async def find(self, wanted: Selection, after: int, limit: int) -> list[Record]:
         """Return the first `limit` records that a filter selects after a seq, in the order of their last changes."""
         return await self._read(lambda connection: table.find(connection, wanted, after, limit))
+
+    async def changes(self, wanted: Selection, since: int, limit: int) -> tuple[list[Record], int]:
+        """Return the first `limit` records that changed after a seq, and the seq up to which there are no others."""
+
+        def look(connection: sa.Connection) -> tuple[list[Record], int]:
+            found = table.find(connection, wanted, since, limit)
+            position = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
+            return found, max(since, found[-1].seq if len(found) == limit else position)
+
+        return await self._read(look)
+
+    def next_change(self, kind: str | None) -> asyncio.Future[None]:
+        """Return a future of the next change that can concern records of a kind, or of any kind if it is None."""
+        return self._ingest.next_change(segments=kind in {None, SEGMENT_KIND})
+
+    def stop_waiting(self) -> None:
+        """Answer all that waits for a change, and let nothing wait from now on: the service ends."""
+        self.stopping = True
+        self._ingest.announce_change(segments=True)
+        self._ingest.announce_change(segments=False)
 
     async def put(self, record: str, content: RecordContent, match: str | None = None) -> Record:
         """Replace what was written to a record, or create it; raise RecordChanged if `match` is not its ETag."""
@@ -135,11 +158,11 @@ class Records:
         loop = asyncio.get_running_loop()
         stop = loop.time() + order.wait
         while True:
-            began, change = loop.time(), self._ingest.next_change(segments=order.kind in {None, SEGMENT_KIND})
+            began, change = loop.time(), self.next_change(order.kind)
             found, pause = await self._try_to_claim(step, order, gone)
-            if found or loop.time() >= stop:
+            if found or self.stopping or loop.time() >= stop or (gone and await gone()):
                 return found
-            await asyncio.wait([change], timeout=min(pause, stop - loop.time()))
+            await asyncio.wait([change], timeout=min(pause, stop - loop.time(), _GONE_SECONDS))
             await asyncio.sleep(min(began + _LOOK_SECONDS, stop) - loop.time())
 
     async def end(self, record: str, step: str, order: StepEnd) -> Record:

@@ -43,6 +43,7 @@ ROUTES = [
     ("PUT", "/records/{record}/steps/{step}"),
     ("DELETE", "/records/{record}/steps/{step}"),
     ("GET", "/steps"),
+    ("GET", "/changes"),
     ("POST", "/steps/{step}/claim"),
     ("GET", "/problems"),
     ("GET", "/problems/{code}"),
@@ -70,10 +71,12 @@ def adapt(case: Case[Any]) -> None:
     """Leave out and correct what the document cannot say.
 
     A key may have been used for other bytes, the stop of a span may be too early, an ETag is one of before. Ids have
-    slashes, 1.0 is not a whole number, a step cannot wait for itself, and a claim of nothing would wait for a minute.
+    slashes, 1.0 is not a whole number, and a step cannot wait for itself. A claim of nothing would wait for a minute,
+    a feed for ever.
     """
     case.headers.pop("Idempotency-Key", None)
     case.headers.pop("if-match", None)
+    case.query.pop("feed", None)
     if "start" in case.query:
         case.query.pop("stop", None)
     if "record" in case.path_parameters:

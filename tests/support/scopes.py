@@ -23,6 +23,7 @@ NEEDED = {
     "GET /records": "read",
     "GET /records/{record}": "read",
     "GET /steps": "read",
+    "GET /changes": "read",
     "POST /records": "work",
     "PUT /records/{record}": "work",
     "PATCH /records/{record}": "work",

@@ -4,12 +4,16 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from gwwire.public import Scope
 from scripts.trio import Trio
+from tests.support.keyring import Keyring
 
 WORK = {"worker": "one", "kind": "job"}
 
@@ -120,3 +124,27 @@ def test_a_bad_claim_names_the_field_and_declares_nothing(
 def test_a_bad_end_is_refused(gateway: httpx2.Client, body: dict[str, Any], status: int) -> None:
     gateway.put("/records/other/one", json={})
     assert gateway.put("/records/other/one/steps/never", json=body).status_code == status
+
+
+def test_a_feed_passes_all_tiers_as_it_comes_and_ends_with_its_key(
+    start_shared_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    keys = Keyring(tmp_path / "keys.json")
+    key = keys.make("reader", Scope.READ, Scope.WORK)
+    trio = start_shared_trio(keys.settings)
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx2.Client(base_url=trio.url, headers=headers, timeout=20) as client:
+        client.put("/records/file/one", json={})
+        query = {"feed": "continuous", "kind": "file", "heartbeat": "1"}
+        with client.stream("GET", "/changes", params=query) as answer:
+            assert answer.headers["content-type"] == "application/x-ndjson"
+            told = answer.iter_lines()
+            assert json.loads(next(told))["id"] == "file/one"
+            sent = time.monotonic()
+            httpx2.put(f"{trio.url}/records/file/two", json={}, headers=headers)
+            assert json.loads(next(line for line in told if line and '"id"' in line))["id"] == "file/two"
+            assert time.monotonic() - sent < 5
+            keys.change(key, revoked=datetime.now(UTC))
+            with pytest.raises(httpx2.RemoteProtocolError):
+                list(told)
+        assert client.get("/changes").status_code == 401
