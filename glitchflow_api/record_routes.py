@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
+from glitchflow_api.admission import Admission
 from glitchflow_api.errors import Unauthorized
-from glitchflow_api.gate import Gate
 from glitchflow_api.models import ChangesQuery, RecordsQuery
 from glitchflow_api.openapi import described, described_feed, described_lines, described_order
 from glitchflow_api.routes import Relayed
@@ -37,10 +37,10 @@ class RelayedFeed(RelayedWaiting):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay the request; break the answer off when its credential is not valid any more."""
-        gate: Gate = scope["app"].state.gate
+        admission: Admission = scope["app"].state.admission
 
         async def send_if_allowed(message: Message) -> None:
-            if not await gate.still_allows(scope["context"], public.Scope.READ):
+            if not await admission.still_allows(scope["context"], public.Scope.READ):
                 raise Unauthorized("the credential is not valid any more, or does not allow this any more")
             await send(message)
 
