@@ -1,10 +1,8 @@
 """The query parameters that the gateway's routes parse."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from gwwire.records import Feed
 
 
 class SpanQuery(BaseModel):
@@ -58,7 +56,9 @@ class ChangesQuery(RecordFilter):
     """The query of /changes."""
 
     since: Annotated[int, Field(ge=0, lt=2**63, description="only what changed after this seq")] = 0
-    feed: Annotated[Feed, Field(description="`once` ends when all is sent; `continuous` goes on")] = Feed.ONCE
+    feed: Annotated[
+        Literal["once", "continuous"], Field(description="`once` ends when all is sent; `continuous` goes on")
+    ] = "once"
     heartbeat: Annotated[float, Field(ge=1, le=60, description="s after which an empty line is sent")] = 30
 
 

@@ -124,8 +124,8 @@ def described_stream() -> Responses:
 
 def described_feed() -> Responses:
     """Return the descriptions of the change feed, and of the problems of its route."""
-    lines = {"type": "string", "description": 'a Record or `{"seq"}` per line; empty lines between them'}
-    return {200: {"description": "records as they change", "content": {NDJSON: {"schema": lines}}}, **problems(422)}
+    lines = _lines("a Record or a Mark per line; empty lines between them", records.Record, records.Mark)
+    return {200: {"description": "records as they change", "content": lines}, **problems(422)}
 
 
 def json_body(model: type) -> dict[str, Any]:
@@ -140,13 +140,10 @@ def described_order(model: type, answer: Any, *statuses: int) -> dict[str, Any]:
 
 def described_lines(line: type, answer: type) -> dict[str, Any]:
     """Return the arguments of a route that takes NDJSON and answers each line: its body, its answer, its problems."""
-    body = {"schema": {"type": "string", "description": f"one {line.__name__} per line"}}
-    lines = {"type": "string", "description": f"one {answer.__name__} or Problem per line"}
-    response = {"description": "an answer to each line", "content": {NDJSON: {"schema": lines}}}
-    return {
-        "openapi_extra": {"requestBody": {"required": True, "content": {NDJSON: body}}},
-        "responses": {200: response, **problems(413, 415, 507)},
-    }
+    body = {"required": True, "content": _lines(f"one {line.__name__} per line", line)}
+    answers = _lines(f"one {answer.__name__} or Problem per line", answer, Problem)
+    response = {"description": "an answer to each line", "content": answers}
+    return {"openapi_extra": {"requestBody": body}, "responses": {200: response, **problems(413, 415, 507)}}
 
 
 def describe_streamdata(description: str) -> dict[str, Any]:
@@ -190,6 +187,11 @@ def complete(document: dict[str, Any], auth: public.AuthMode) -> dict[str, Any]:
 
 def _problem(status: int) -> dict[str, Any]:
     return {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": _schema(Problem)}}}
+
+
+def _lines(description: str, *shapes: type) -> dict[str, Any]:
+    line = {"contentMediaType": "application/json", "contentSchema": {"anyOf": [_schema(shape) for shape in shapes]}}
+    return {NDJSON: {"schema": {"type": "string", "description": description, **line}}}
 
 
 def _schema(shape: Any) -> dict[str, Any]:
