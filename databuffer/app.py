@@ -16,6 +16,7 @@ from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.asgi_types import ASGIApp
 from gwservice.observability import Edge, admit_caller
 from gwservice.security import CallerSecret
+from gwservice.shutdown import calling_when_stopped
 from gwwire.segment import SegmentLimits
 
 
@@ -50,7 +51,8 @@ def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = N
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await buffer.open()
-        yield
+        with calling_when_stopped(buffer.records.stop_waiting):
+            yield
         await buffer.close()
 
     app = FastAPI(

@@ -25,14 +25,17 @@ from databuffer.errors import (
 from databuffer.fingerprint import fingerprint, matches
 from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
+from databuffer.records.steps import reopen_dependents
 from databuffer.state import State
 from databuffer.storage.catalog import ClaimRow
+from databuffer.storage.catalog.segments import BATCH_RECORD
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.verifier import Verifier
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
 from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification, VerificationState
+from gwwire.records import SEALED
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -154,6 +157,8 @@ class Batches:
                 f"the batch is held by {self._state.description.user}; the user or the token is not the holder's"
             )
         self._keep_marks()
+        with self._store.catalog.database.writing_synced() as connection:  # before the batch can change
+            reopen_dependents(connection, BATCH_RECORD + self._state.current.id, SEALED, steady_ns())
         self._store.unseal(self._state.current)
         self._store.metadata.write_description(OPERATIONAL)
         current = replace(self._state.current, seal=None)

@@ -11,6 +11,7 @@ from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.ingest.staging import Staging
 from databuffer.queries import Queries
+from databuffer.records.records import Records
 from databuffer.settings import OnFrozen
 from databuffer.state import Agreement, State
 from databuffer.storage.store import Store
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Buffer:
-    """Stores segments by `ingest`, carries out orders by `batches`, and answers by `queries`.
+    """Stores segments by `ingest`, carries out orders by `batches` and `records`, and answers by `queries`.
 
     Quotas are bytes that a group may store a day; 0: unlimited.
     """
@@ -41,6 +42,7 @@ class Buffer:
         self._commit = GroupCommit(store, self.state, quota, staging)
         self.ingest = Ingest(staging.stage, self._commit.store, queue_size)
         self.queries = Queries(store, self.state, self.ingest, quota)
+        self.records = Records(store, self.state, self.ingest, self.queries)
         self.batches = Batches(store, self.state, self.ingest, self.queries)
 
     async def open(self) -> None:

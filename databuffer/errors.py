@@ -35,6 +35,14 @@ class NotHolder(Refused, code=ProblemCode.NOT_HOLDER):
     """Only the holder of a frozen batch may thaw it."""
 
 
+class StepSuperseded(Refused, code=ProblemCode.STEP_SUPERSEDED):
+    """Another attempt, or a redo, has replaced the attempt of a worker."""
+
+
+class RecordChanged(Refused, code=ProblemCode.RECORD_CHANGED):
+    """The record is not the one that the request's If-Match names."""
+
+
 class QuotaExceeded(Refused, code=ProblemCode.QUOTA_EXCEEDED):
     """The group has used its quota of today."""
 
@@ -44,7 +52,7 @@ class KeyReused(Refused, code=ProblemCode.KEY_REUSED):
 
 
 class NotFound(ProblemError, code=ProblemCode.NOT_FOUND):
-    """There is no such batch or segment."""
+    """There is no such batch, segment, record or step."""
 
 
 class QueueFull(Refused, code=ProblemCode.QUEUE_FULL):

@@ -107,7 +107,7 @@ class Queries:
     async def names(self) -> list[str]:
         """Return the file names of the current batch, in the order they were stored."""
         current = self._state.current
-        names = await self._look_up(self._store.catalog.segments.sizes, current.id)
+        names = await self.look_up(self._store.catalog.segments.sizes, current.id)
         return list(names)[: current.stats.n_itm]
 
     async def log_lines(self, last: int | None = None) -> list[bytes]:
@@ -116,11 +116,11 @@ class Queries:
 
     async def batches(self) -> list[BatchRow]:
         """Return all batches, the oldest first."""
-        return [self._counted(row) for row in await self._look_up(self._store.catalog.batches.all)]
+        return [self._counted(row) for row in await self.look_up(self._store.catalog.batches.all)]
 
     async def batch(self, batch: str) -> BatchRow:
         """Return one batch, or raise NotFound."""
-        row = await self._look_up(self._store.catalog.batches.get, batch)
+        row = await self.look_up(self._store.catalog.batches.get, batch)
         if row is None:
             raise NotFound(f"there is no batch {batch!r}")
         return self._counted(row)
@@ -138,15 +138,15 @@ class Queries:
         """Return the spans without a gap of one batch, or of all batches together."""
         batches = [await self.batch(wanted.batch)] if wanted.batch is not None else await self.batches()
         ids = [batch.id for batch in batches]
-        return await self._look_up(lambda: coverage(self._state.coverage.of(ids), wanted))
+        return await self.look_up(lambda: coverage(self._state.coverage.of(ids), wanted))
 
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Return the segments that match, by increasing seq, or with `before` by decreasing seq."""
-        return await self._look_up(self._store.catalog.segments.find, wanted)
+        return await self.look_up(self._store.catalog.segments.find, wanted)
 
     async def segment(self, name: str) -> CataloguedSegment:
         """Return a segment's catalog entry, or raise NotFound."""
-        found = await self._look_up(self._store.catalog.segments.get, name)
+        found = await self.look_up(self._store.catalog.segments.get, name)
         if found is None:
             raise NotFound(f"there is no segment {name!r}")
         return found
@@ -169,7 +169,7 @@ class Queries:
             return f"the volume has not answered for {_READY_SECONDS:g} s"
         return None
 
-    async def _look_up(self, find: Callable[..., T], *arguments: object) -> T:
+    async def look_up(self, find: Callable[..., T], *arguments: object) -> T:
         """Call a function of the catalog in a thread; if it fails, repair the catalog and call it once more."""
         try:
             return await asyncio.to_thread(find, *arguments)
@@ -197,7 +197,7 @@ class Queries:
                 except FileNotFoundError:
                     return None
 
-        return await self._look_up(look) or await self._in_order(look)
+        return await self.look_up(look) or await self._in_order(look)
 
     def _segment_place(self, name: str) -> Path | None:
         segment = self._store.catalog.segments.get(name)

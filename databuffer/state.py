@@ -209,7 +209,7 @@ class State:
         self._last_number = max(self._last_number + 1, time.time_ns())
         return self._last_number
 
-    def count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int) -> None:
+    def count(self, batch: OpenBatch, rows: Sequence[SegmentRow], now: int, last_seq: int) -> None:
         """Count segments that were added to a batch, in memory, in its log and in the state file."""
         size = sum(row.bytes for row in rows)
         stats = Stats(batch.stats.n_itm + len(rows), batch.stats.buff_size + size)
@@ -222,7 +222,7 @@ class State:
             self.next = grown
         metrics.STORED.inc(len(rows))
         metrics.STORED_BYTES.inc(size)
-        self.last_seq += len(rows)  # the catalog counts them without a gap
+        self.last_seq = last_seq
         self.agreement, self._rejected_size = Agreement.PROVEN, 0
 
     def freeze(self, current: OpenBatch, description: Description) -> None:

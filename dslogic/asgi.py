@@ -25,6 +25,8 @@ from gwwire.segment import NDJSON
 T = TypeVar("T")
 
 DATA_PATH = "/stream"
+#: The first part of the paths whose requests may wait on purpose.
+_WAITING = frozenset({b"changes", b"steps"})
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _FROZEN = FROZEN_TEXT.encode()
 #: Threads of Flask; only pages, orders and probes need them.
@@ -41,6 +43,9 @@ def relayed_routes(settings: LogicSettings) -> dict[str, str]:
         "/batches": "/batches",
         "/coverage": "/coverage",
         "/segments": "/segments",
+        "/records": "/records",
+        "/steps": "/steps",
+        "/changes": "/changes",
     }
 
 
@@ -65,8 +70,9 @@ def asgi_application(app: Flask) -> ASGIApp:
     settings = cast("LogicSettings", app.extensions["settings"])
     buffer = cast("BufferClient", app.extensions["buffer"])
     secret = cast("CallerSecret | None", app.extensions["secret"])
-    down = REQUEST_HEADERS | {RAW_GROUP_HEADER}
-    relay = Relay(buffer.upstream, max_body=int(settings.MAX_BODY), request_headers=down)
+    down, max_body = REQUEST_HEADERS | {RAW_GROUP_HEADER}, int(settings.MAX_BODY)
+    relay = Relay(buffer.upstream, max_body=max_body, request_headers=down)
+    waiting = Relay(buffer.waiting, max_body=max_body, request_headers=down, until_gone=True)
 
     async def admit(request: RequestContext, scope: Scope) -> None:
         if secret:
@@ -74,7 +80,7 @@ def asgi_application(app: Flask) -> ASGIApp:
         refuse_cross_site(scope["method"], request.headers)
 
     data_path = DataPath(relay, settings.ENDP_SEND)
-    return Edge(_Routes(app, relay, settings), handlers={("POST", DATA_PATH): data_path}, admit=admit)
+    return Edge(_Routes(app, relay, waiting, settings), handlers={("POST", DATA_PATH): data_path}, admit=admit)
 
 
 class DataPath:
@@ -101,8 +107,9 @@ class DataPath:
 class _Routes:
     """Relays the routes that need no rule, and leaves the others to Flask."""
 
-    def __init__(self, app: Flask, relay: Relay, settings: LogicSettings) -> None:
+    def __init__(self, app: Flask, relay: Relay, waiting: Relay, settings: LogicSettings) -> None:
         self._relay = relay
+        self._waiting = waiting
         self._targets = {path.encode(): target.encode() for path, target in relayed_routes(settings).items()}
         self._flask = WSGIMiddleware(cast("Any", app.wsgi_app), workers=_THREADS)
         self._bridge = cast("LoopBridge", app.extensions["loop"])
@@ -120,11 +127,14 @@ class _Routes:
         request: RequestContext = scope["context"]
         request.route = f"/{first.decode()}/{{rest}}" if slash else f"/{first.decode()}"
         query = scope["query_string"]
-        await self._relay.relay(request, scope, receive, send, target + slash + rest + (b"?" + query if query else b""))
+        target += slash + rest + (b"?" + query if query else b"")
+        relay = self._waiting if first in _WAITING else self._relay
+        await relay.relay(request, scope, receive, send, target)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             self._bridge.begin()
             await send({"type": "lifespan.startup.complete"})
         self._relay.upstream.close()
+        self._waiting.upstream.close()
         await send({"type": "lifespan.shutdown.complete"})

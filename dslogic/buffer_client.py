@@ -12,12 +12,13 @@ from gwservice.upstream_connection import Answer
 from gwwire.datastore import FreezeOrder
 from gwwire.problems import Problem, ProblemCode
 from gwwire.public import Overview, Stats
+from gwwire.records import LONGEST_WAIT
 
 T = TypeVar("T")
 
 _JSON = b"content-type: application/json\r\n"
 _ANSWER_SECONDS = 30.0
-_CONNECTIONS = 256
+_CONNECTIONS, _MOST_WAITING = 256, 1024
 
 
 class BufferClient:
@@ -25,14 +26,15 @@ class BufferClient:
 
     def __init__(self, settings: LogicSettings, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self._settings = settings
-        self.upstream = Upstream(
-            settings.DB_BURL,
-            "the buffer",
-            most=_CONNECTIONS,
-            seconds=answer_seconds,
-            secret=CallerSecret.load(settings.BUFFER_SECRET_FILE, "dslogic", "BUFFER_SECRET_FILE"),
-            setting="BUFFER_SECRET_FILE",
-        )
+        secret = CallerSecret.load(settings.BUFFER_SECRET_FILE, "dslogic", "BUFFER_SECRET_FILE")
+
+        def upstream(most: int, seconds: float) -> Upstream:
+            url, setting = settings.DB_BURL, "BUFFER_SECRET_FILE"
+            return Upstream(url, "the buffer", most=most, seconds=seconds, secret=secret, setting=setting)
+
+        self.upstream = upstream(_CONNECTIONS, answer_seconds)
+        #: For requests that wait on purpose: they must not take the connections of the others.
+        self.waiting = upstream(_MOST_WAITING, answer_seconds + LONGEST_WAIT)
 
     async def stats(self) -> Stats:
         """Return the counts of the current batch."""

@@ -54,7 +54,9 @@ _OPEN = frozenset(
 )
 _QUESTIONS = frozenset(
     {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "events", "log", "metrics"}
+    | {"records", "steps", "changes"}
 )
+_WORK = frozenset({"records", "steps"})
 _ORDERS = {
     "streamdata": Scope.STREAM,
     "train": Scope.TRAIN,
@@ -76,5 +78,7 @@ def scope_needed(method: str, path: str) -> Scope | None:
         if path == "/":  # it redirects to the status page
             return None
         return Scope.READ if first in _QUESTIONS else Scope.ADMIN
+    if first in _WORK:
+        return Scope.WORK
     order = f"{first}/{rest.rpartition('/')[2]}" if rest else first
     return _ORDERS.get(order, Scope.ADMIN) if method == "POST" else Scope.ADMIN

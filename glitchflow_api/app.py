@@ -17,6 +17,7 @@ from glitchflow_api.key_file import ApiKeys
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.openapi import complete, describe_streamdata
 from glitchflow_api.rate import RateLimit
+from glitchflow_api.record_routes import router as record_router
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
 from glitchflow_api.settings import GatewaySettings
@@ -53,7 +54,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with closing(client.upstream), calling_when_stopped(hub.close):
+        with closing(client.upstream), closing(client.waiting), calling_when_stopped(hub.close):
             yield
 
     app = FastAPI(
@@ -69,11 +70,15 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     )
     relay = Relay(client.upstream, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
     app.state.logic, app.state.events, app.state.relay = client, hub, relay
+    app.state.waiting_relay = Relay(
+        client.waiting, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT, until_gone=True
+    )
     app.state.max_body, app.state.body_seconds = int(settings.MAX_BODY), settings.BODY_TIMEOUT
     app.state.auth, app.state.authenticator, app.state.admission = settings.AUTH, authenticator, admission
     data_path = DataPath(relay, settings.DS_SEND, admission, settings.MAX_STREAMS)
     app.router.routes.append(data_route)
     app.include_router(router)
+    app.include_router(record_router)
     app.include_router(sessions)
     add_problem_handlers(app)
     # In front of the layers that FastAPI itself puts around middlewares.

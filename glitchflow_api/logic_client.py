@@ -12,12 +12,14 @@ from gwservice.upstream import Upstream
 from gwservice.upstream_connection import header_lines
 from gwwire.datastore import Description, FlushOrder, FreezeOutcome, Outcome
 from gwwire.public import Health, LogEntry, LogTail, NameList, Overview, SegmentPage, Stats
+from gwwire.records import LONGEST_WAIT
 
 T = TypeVar("T")
 
 _JSON = b"content-type: application/json\r\n"
 #: dslogic waits up to 30 s for the buffer and then reports that; the gateway waits longer, to receive the report.
 _ANSWER_SECONDS = 75.0
+_MOST_WAITING = 1024
 
 
 class LogicClient:
@@ -30,9 +32,11 @@ class LogicClient:
     def __init__(self, settings: GatewaySettings, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self._settings = settings
         secret = CallerSecret.load(settings.LOGIC_SECRET_FILE, "glitchflow_api", "LOGIC_SECRET_FILE")
-        self.upstream = Upstream(
-            settings.DS_BURL, "dslogic", seconds=answer_seconds, secret=secret, setting="LOGIC_SECRET_FILE"
-        )
+        url, setting = settings.DS_BURL, "LOGIC_SECRET_FILE"
+        self.upstream = Upstream(url, "dslogic", seconds=answer_seconds, secret=secret, setting=setting)
+        #: For requests that wait on purpose: they must not take the connections of the others.
+        seconds = answer_seconds + LONGEST_WAIT
+        self.waiting = Upstream(url, "dslogic", most=_MOST_WAITING, seconds=seconds, secret=secret, setting=setting)
 
     async def stats(self, group: str | None = None) -> Stats:
         """Return the counts of the current batch, and the quota of a group."""

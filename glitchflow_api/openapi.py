@@ -12,7 +12,7 @@ import msgspec
 from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
 from gwservice.security import OPEN_PATHS
-from gwwire import public
+from gwwire import public, records
 from gwwire.problems import PROBLEM_TYPE, Problem
 from gwwire.segment import KEYS_HEADER, NDJSON, Segment
 
@@ -25,7 +25,8 @@ _PROBLEMS = {
     403: "the credential does not allow it, the user or batch is not the caller's, or another site's page sent it",
     404: "the batch, segment or problem does not exist",
     408: "the request did not arrive in time",
-    409: "the current batch is another one, the batch is not in the required state, or another worker has claimed it",
+    409: "the current batch is another one, the batch is not in the required state, or another worker has it",
+    412: "the record is not the one that If-Match names",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
     422: "a field or parameter is missing, wrong or too large; `field` names it",
@@ -68,7 +69,7 @@ MODELS: tuple[type[msgspec.Struct], ...] = (
     Segment,
     *(
         each
-        for each in vars(public).values()
+        for each in (*vars(public).values(), *vars(records).values())
         if isinstance(each, type) and issubclass(each, msgspec.Struct) and each is not msgspec.Struct
     ),
 )
@@ -121,6 +122,12 @@ def described_stream() -> Responses:
     return {200: answer, **problems()}
 
 
+def described_feed() -> Responses:
+    """Return the descriptions of the change feed, and of the problems of its route."""
+    lines = _lines("a Record or a Mark per line; empty lines between them", records.Record, records.Mark)
+    return {200: {"description": "records as they change", "content": lines}, **problems(422)}
+
+
 def json_body(model: type) -> dict[str, Any]:
     """Return the description of a request body."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(model)}}}}
@@ -129,6 +136,14 @@ def json_body(model: type) -> dict[str, Any]:
 def described_order(model: type, answer: Any, *statuses: int) -> dict[str, Any]:
     """Return the arguments of a route that takes an order: its body, its answer and its problems."""
     return {"openapi_extra": json_body(model), "responses": described(answer, *statuses, 400, 413, 415, 422, 507)}
+
+
+def described_lines(line: type, answer: type) -> dict[str, Any]:
+    """Return the arguments of a route that takes NDJSON and answers each line: its body, its answer, its problems."""
+    body = {"required": True, "content": _lines(f"one {line.__name__} per line", line)}
+    answers = _lines(f"one {answer.__name__} or Problem per line", answer, Problem)
+    response = {"description": "an answer to each line", "content": answers}
+    return {"openapi_extra": {"requestBody": body}, "responses": {200: response, **problems(413, 415, 507)}}
 
 
 def describe_streamdata(description: str) -> dict[str, Any]:
@@ -172,6 +187,11 @@ def complete(document: dict[str, Any], auth: public.AuthMode) -> dict[str, Any]:
 
 def _problem(status: int) -> dict[str, Any]:
     return {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: {"schema": _schema(Problem)}}}
+
+
+def _lines(description: str, *shapes: type) -> dict[str, Any]:
+    line = {"contentMediaType": "application/json", "contentSchema": {"anyOf": [_schema(shape) for shape in shapes]}}
+    return {NDJSON: {"schema": {"type": "string", "description": description, **line}}}
 
 
 def _schema(shape: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -49,13 +49,15 @@ def _json(answer: msgspec.Struct) -> Response:
 class Relayed(Response):
     """The answer of dslogic, undecoded; `target` is the path and query, or None for those of the request."""
 
+    relay: ClassVar[str] = "relay"
+
     def __init__(self, target: bytes | None = None) -> None:
         super().__init__()
         self._target = target
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay the request."""
-        relay: Relay = scope["app"].state.relay
+        relay: Relay = getattr(scope["app"].state, self.relay)
         await relay.relay(scope["context"], scope, receive, send, self._target)
 
 

@@ -1,7 +1,8 @@
 """Reading the body of a request from ASGI: whole or piece by piece, with limits of size and time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from typing import Any
 
 from gwservice.asgi_types import Message, Receive
 from gwwire.problems import ProblemCode, ProblemError
@@ -85,6 +86,25 @@ async def body_pieces(receive: Receive) -> AsyncIterator[bytes]:
         size, more = _add(await receive(), pieces)
         if size:
             yield pieces[0]
+
+
+async def while_connected(receive: Receive, answering: Coroutine[Any, Any, None]) -> None:
+    """Answer a request whose body was read; stop, and raise ClientGone, when the client closes the connection."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.ensure_future(answering), asyncio.ensure_future(gone())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientGone
+        tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _add(message: Message, pieces: list[bytes]) -> tuple[int, bool]:

@@ -8,7 +8,7 @@ from gwwire.segment import NDJSON
 #: Passed down by every tier.
 REQUEST_HEADERS = frozenset((
     *(b"content-type", b"idempotency-key", b"idempotency-keys"),
-    *(b"range", b"if-range", b"if-none-match", b"accept-encoding"),
+    *(b"range", b"if-range", b"if-match", b"if-none-match", b"accept-encoding"),
 ))  # fmt: skip
 #: The group whose quota a request counts for; the gateway sets it, a client's is ignored.
 GROUP_HEADER = "X-Group"

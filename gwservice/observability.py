@@ -146,8 +146,9 @@ class _Exchange:
         """Answer with the problem that an error is, or raise the error again if an answer has begun."""
         match error:
             case ClientGone():
-                self._request.outcome = "client-gone"
-                self._count(_CLIENT_GONE)
+                if not self._answered:
+                    self._request.outcome = "client-gone"
+                    self._count(_CLIENT_GONE)
             case ProblemError() if self._answered:
                 # The server closes the connection of an incomplete answer: the client sees that parts are missing.
                 log.error("an answer was interrupted: %s", error.detail)

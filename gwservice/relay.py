@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Self
 
 from gwservice.asgi_types import Message, Receive, Scope, Send
-from gwservice.body import read_body
+from gwservice.body import read_body, while_connected
 from gwservice.correlation import RequestContext, note_relayed
 from gwservice.headers import ANSWER_HEADERS, REQUEST_HEADERS
 from gwservice.problems import send_whole
@@ -54,7 +54,10 @@ class _Share:
 
 
 class Relay:
-    """Relays requests to an upstream; bodies that are not streamed have limits of bytes and seconds."""
+    """Relays requests to an upstream; bodies that are not streamed have limits of bytes and seconds.
+
+    With `until_gone`, a request to the upstream ends when its client closes the connection: for answers that wait.
+    """
 
     def __init__(
         self,
@@ -63,12 +66,14 @@ class Relay:
         max_body: int,
         body_seconds: float | None = None,
         request_headers: frozenset[bytes] = REQUEST_HEADERS,
+        until_gone: bool = False,
     ) -> None:
         self.upstream = upstream
         self._max_body = max_body
         self._memory = _Memory(_MOST_BODIES * max_body)
         self._body_seconds = body_seconds
         self._request_headers = request_headers
+        self._until_gone = until_gone
 
     async def ask(self, request: RequestContext, receive: Receive, target: bytes, headers: bytes = b"") -> Answer:
         """POST the whole body of a request, and return the complete answer; `headers` are passed down too."""
@@ -87,7 +92,8 @@ class Relay:
         with _Share(self._memory) as share:
             body = [] if method == "GET" else await self._read(share, request, receive)
             headers = self._passed_down(request)
-            await self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
+            passing = self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
+            await (while_connected(receive, passing) if self._until_gone else passing)
 
     async def stream(
         self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""

@@ -40,6 +40,8 @@ class ProblemCode(StrEnum):
     BATCH_CLAIMED = "batch-claimed", 409, "Another worker has claimed the batch"
     BATCH_NOT_ARCHIVED = "batch-not-archived", 409, "The batch is not archived"
     BATCH_NOT_FROZEN = "batch-not-frozen", 409, "The batch is not frozen"
+    STEP_SUPERSEDED = "step-superseded", 409, "The attempt was replaced"
+    RECORD_CHANGED = "record-changed", 412, "The record changed meanwhile"
     NOT_HOLDER = "not-holder", 403, "The batch is held by another user"
     KEY_REUSED = "idempotency-key-reused", 422, "The Idempotency-Key was used for other bytes"
     QUEUE_FULL = "queue-full", 503, "The queue is full"

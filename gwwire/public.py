@@ -54,6 +54,7 @@ class Scope(StrEnum):
     STREAM = "stream"
     TRAIN = "train"
     CLEAN = "clean"
+    WORK = "work"
     ADMIN = "admin"
 
 

@@ -123,9 +123,9 @@ class GroupCommit:
         try:
             volume.publish([(each.path, row.name) for each, row in zip(group, rows, strict=True)], folder)
             volume.sync(folder)
-            catalog.segments.add(batch.id, rows, spent)
+            last_seq = catalog.segments.add(batch.id, rows, spent)
             entered = True
-            self._state.count(batch, rows, now)
+            self._state.count(batch, rows, now, last_seq)
         except VolumeError:
             for row in rows:
                 with suppress(VolumeError):

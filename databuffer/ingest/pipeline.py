@@ -81,6 +81,8 @@ class Ingest:
         self._accepted = self._accepted_bytes = 0
         self._begun = self._begun_bytes = 0
         self._capacity_freed = asyncio.Event()
+        #: Futures of `next_change`, by whether segments count.
+        self._changes: dict[bool, asyncio.Future[None]] = {}
         self._threads: list[threading.Thread] = []
 
     @property
@@ -150,10 +152,22 @@ class Ingest:
         result: T = await order.answered
         return result
 
+    def next_change(self, *, segments: bool) -> asyncio.Future[None]:
+        """Return a future of the next order that is carried out, or with `segments` also of the next group."""
+        return self._changes.setdefault(segments, asyncio.get_running_loop().create_future())
+
+    def announce_change(self, *, segments: bool) -> None:
+        """Set the future of the next change."""
+        if change := self._changes.pop(segments, None):
+            change.set_result(None)
+
     def _answer(self, items: Sequence[Item]) -> None:
         for item in items:
             item.answer()
         self._capacity_freed.set()
+        if self._changes:
+            for segments in {True, isinstance(items[0], Incoming)}:
+                self.announce_change(segments=segments)
 
     # ---- on the staging thread
 

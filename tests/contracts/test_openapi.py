@@ -35,6 +35,16 @@ ROUTES = [
     ("POST", "/batches/{batch}/verify"),
     ("GET", "/segments"),
     ("GET", "/segments/{name}"),
+    ("GET", "/records"),
+    ("POST", "/records"),
+    ("GET", "/records/{record}"),
+    ("PUT", "/records/{record}"),
+    ("PATCH", "/records/{record}"),
+    ("PUT", "/records/{record}/steps/{step}"),
+    ("DELETE", "/records/{record}/steps/{step}"),
+    ("GET", "/steps"),
+    ("GET", "/changes"),
+    ("POST", "/steps/{step}/claim"),
     ("GET", "/problems"),
     ("GET", "/problems/{code}"),
     ("GET", "/whoami"),
@@ -57,11 +67,38 @@ def test_the_document_names_every_route_of_the_gateway(promised: OpenApiSchema) 
     assert documented == set(ROUTES)
 
 
-def leave_out_what_the_document_cannot_say(case: Case[Any]) -> None:
-    """Remove a key, which may have been used for other bytes before, and the stop of a span, which may be too early."""
+def adapt(case: Case[Any]) -> None:
+    """Leave out and correct what the document cannot say.
+
+    A key may have been used for other bytes, the stop of a span may be too early, an ETag is one of before. Ids have
+    slashes, 1.0 is not a whole number, and a step cannot wait for itself. A claim of nothing would wait for a minute,
+    a feed for ever.
+    """
     case.headers.pop("Idempotency-Key", None)
+    case.headers.pop("if-match", None)
+    case.query.pop("feed", None)
     if "start" in case.query:
         case.query.pop("stop", None)
+    if "record" in case.path_parameters:
+        case.path_parameters["record"] = f"file/{len(case.path_parameters['record']) % 3}"
+    case.body = with_whole_numbers(case.body)
+    if case.path.endswith("/claim") and isinstance(case.body, dict):
+        case.path_parameters |= {"step": "a-step-that-none-waits-for"} if "step" in case.path_parameters else {}
+        case.body.pop("wait", None)
+
+
+def with_whole_numbers(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: with_whole_numbers(each) for key, each in value.items()}
+        case list():
+            return [with_whole_numbers(each) for each in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value
+
+
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 
 
 # An answer of /events has no end; tests/glitchflow_api/test_events.py compares it with the description.
@@ -70,7 +107,7 @@ def test_every_answer_is_one_the_document_describes(promised: OpenApiSchema, met
     @given(case=promised[path][method].as_strategy())
     @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def check(case: Case[Any]) -> None:
-        leave_out_what_the_document_cannot_say(case)
+        adapt(case)
         case.call_and_validate()
 
     check()
@@ -107,7 +144,7 @@ def test_with_keys_every_answer_is_described_for_every_caller(
     @given(case=guarded[path][method].as_strategy(), authorization=sampled_from(authorizations))
     @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def check(case: Case[Any], authorization: str) -> None:
-        leave_out_what_the_document_cannot_say(case)
+        adapt(case)
         case.cookies.clear()
         answer = case.call_and_validate(headers={"Authorization": authorization})
         assert (answer.status_code == 401) == (bool(needed) and authorization not in anyones) or path == "/session"

@@ -120,7 +120,7 @@ async def test_seqs_go_on_over_batches_and_restarts(open_buffer: OpenBuffer) -> 
     buffer = await open_buffer()
     await buffer.ingest.append(segment_body(2))
     told = await buffer.queries.overview()
-    assert told.seq == first.seq + 1
+    assert told.seq > first.seq
     assert told.archived == 1
     assert told.batch != first.batch
 

@@ -32,7 +32,7 @@ def told_scopes() -> dict[str, set[tuple[str, str]]]:
 
 def test_each_route_needs_the_scope_that_the_table_says() -> None:
     told = told_scopes()
-    assert told.keys() == {"read", "stream", "train", "clean", "none"}
+    assert told.keys() == {"read", "stream", "train", "clean", "work", "none"}
     for scope, routes in told.items():
         for method, path in routes - {("OPTIONS", "*")}:
             assert scope_needed(method, path) == (None if scope == "none" else scope), (method, path)

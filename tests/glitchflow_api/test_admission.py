@@ -67,7 +67,7 @@ def served(app: FastAPI) -> set[str]:
         routes += getattr(route, "original_router", app).routes if not isinstance(route, Route) else [route]
     assert all(isinstance(route, Route) for route in routes)
     methods = [(method, route) for route in routes if isinstance(route, Route) for method in route.methods or ()]
-    return {f"{method} {route.path}" for method, route in methods if method != "HEAD"}
+    return {f"{method} {route.path_format}" for method, route in methods if method != "HEAD"}
 
 
 Headers = dict[bytes, bytes]

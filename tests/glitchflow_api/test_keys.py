@@ -109,7 +109,7 @@ def test_a_key_is_revoked_by_its_id_and_all_keys_of_a_user_by_their_name(keys: C
 def test_an_invalid_scope_or_time_is_refused_with_the_valid_ones(keys: Command) -> None:
     keys("create", "alice", "--scopes", "fly")
     assert "'fly'" in keys.err
-    assert "read, stream, train, clean, admin" in keys.err
+    assert "read, stream, train, clean, work, admin" in keys.err
     keys("create", "alice", "--scopes", "read", "--expires", "soon")
     assert "'soon' is neither a duration such as 12h or 90d nor a date such as 2027-01-31" in keys.err
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.migrations import VERSION, why_not_a_catalog
-from databuffer.storage.catalog.schema import LEDGER, create_tables
+from databuffer.storage.catalog.schema import COUNTER, LEDGER, create_tables
 from databuffer.storage.files import make_folder, volume_errors, write_file
 from gwservice.atomic import sync as sync_folder
 
@@ -102,7 +102,8 @@ class LedgerBackups:
     def _copy_ledger(self, path: Path) -> None:
         with self._database.attached(path) as (connection, schema):
             create_tables(connection, VERSION, schema)
-            for table in LEDGER:
+            connection.execute(sa.delete(COUNTER.to_metadata(sa.MetaData(), schema=schema)))
+            for table in (*LEDGER, COUNTER):
                 copy = table.to_metadata(sa.MetaData(), schema=schema)
                 connection.execute(sa.insert(copy).from_select(list(table.columns.keys()), sa.select(table)))
 

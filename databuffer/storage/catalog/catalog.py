@@ -14,11 +14,14 @@ from databuffer.storage.catalog.backup import LedgerBackups
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.ledger import Ledger
 from databuffer.storage.catalog.migrations import migrate, why_not_a_catalog
-from databuffer.storage.catalog.schema import CLEAN_STOP
+from databuffer.storage.catalog.schema import CLEAN_STOP, COUNTER
 from databuffer.storage.catalog.segments import Batches, Segments
 from databuffer.storage.clock import utc_text
 
 log = logging.getLogger(__name__)
+
+#: More seqs than are drawn between two backups of the ledger: what follows a restored one has seqs never given before.
+_LOST_SEQS = 2**32
 
 
 class Catalog:
@@ -48,21 +51,28 @@ class Catalog:
         self.replaced = fault and f"the catalog {path.name} cannot be used: {fault}"
         if fault:
             log.warning("the catalog %s is damaged; it is moved aside as %s.unreadable: %s", path, path.name, fault)
+        restored = None
         if fault or not path.exists():
             self.database.move_aside()
             restored = self.backups.restore_newest()
             if restored is not None:
                 log.warning(
-                    "the ledger is restored from its backup of %s; Idempotency-Keys, quotas, verifications and claims"
-                    " written after that are lost",
+                    "the ledger is restored from its backup of %s; Idempotency-Keys, quotas, verifications, claims,"
+                    " records and steps written after that are lost",
                     utc_text(restored),
                     extra={"event": "ledger-restored"},
                 )
             elif fault:
-                log.warning("no backup of the ledger can be read: Idempotency-Keys, quotas, verifications are lost")
+                log.warning(
+                    "no backup of the ledger can be read: Idempotency-Keys, quotas, verifications, records and steps"
+                    " are lost"
+                )
             log.info("the catalog is new; the segments on the volume are read into it")
         self.database.create()
         migrate(self.database)
+        if restored is not None:
+            with self.database.writing() as connection:
+                connection.execute(sa.update(COUNTER).values(seq=COUNTER.c.seq + _LOST_SEQS))
         self._opened = True
 
     def fault(self, *, every_page: bool = False) -> str | None:
@@ -80,6 +90,12 @@ class Catalog:
     def close(self) -> None:
         """Close every connection."""
         self.database.close()
+
+    def last_seq(self) -> int:
+        """Return the largest seq that was ever drawn, or 0."""
+        with self.database.reading() as connection:
+            last: int = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
+            return last
 
     def probe(self) -> None:
         """Raise VolumeError if the database cannot be written to."""

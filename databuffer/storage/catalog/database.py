@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,7 +35,12 @@ def insert(dialect: sa.Dialect, table: sa.Table) -> Any:
 
 def upsert(dialect: sa.Dialect, table: sa.Table) -> Any:
     """Return an INSERT that replaces the row with the same primary key."""
-    statement = insert(dialect, table)
+    return _upsert(dialect.name, table)
+
+
+@cache
+def _upsert(dialect: str, table: sa.Table) -> Any:
+    statement = _INSERT[dialect](table)
     keys = table.primary_key.columns
     replaced = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=list(keys), set_=replaced)
@@ -58,7 +64,8 @@ class Database:
         self.path = path
         #: The error that has shown that the file is not a sound database, or None.
         self.damage: str | None = None
-        self._replaced = 0
+        #: Changes when another file becomes the database.
+        self.generation = 0
         self._files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
         #: A ledger table may have changed since this was last set to False.
         self.ledger_changed = True
@@ -81,6 +88,16 @@ class Database:
                 yield connection
             except ValueError as error:
                 raise sqlite3.DatabaseError(f"a stored value cannot be read: {error}") from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Connect for queries that all see the same state."""
+        with self.reading() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
     def writing(self, *, ledger: bool = False) -> Iterator[sa.Connection]:
@@ -124,7 +141,7 @@ class Database:
         for file in filter(os.path.lexists, self._files):
             move_aside(file)
         self.close()
-        self._replaced += 1
+        self.generation += 1
         self.damage = None
 
     def remove(self) -> None:
@@ -157,7 +174,7 @@ class Database:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        replaced = self._replaced
+        replaced = self.generation
         try:
             yield
         except (DatabaseError, sqlite3.DatabaseError) as error:
@@ -168,7 +185,7 @@ class Database:
             # Without a code: the module `sqlite3` cannot decode a value.
             unreadable = code is None and not isinstance(original, sqlite3.ProgrammingError)
             if unreadable or (code is not None and not _DAMAGE.isdisjoint({code, code & _PRIMARY})):
-                if replaced == self._replaced:
+                if replaced == self.generation:
                     self.damage = str(original)
                 raise VolumeFailed(f"the catalog: {original}", retry_after=_RETRY_SECONDS) from error
             folder = self.path.parent

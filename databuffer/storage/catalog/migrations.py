@@ -11,7 +11,18 @@ import sqlalchemy as sa
 
 from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog.database import Database
-from databuffer.storage.catalog.schema import BATCHES, COUNTER, SCHEMA, SEGMENTS, TABLES, create_tables
+from databuffer.storage.catalog.schema import (
+    BATCHES,
+    COUNTER,
+    RECORD_CONDITIONS,
+    RECORDS,
+    SCHEMA,
+    SEGMENTS,
+    STEP_DECLARATIONS,
+    STEPS,
+    TABLES,
+    create_tables,
+)
 
 _VERSION_1 = """
 CREATE TABLE IF NOT EXISTS claims (batch VARCHAR PRIMARY KEY, worker VARCHAR NOT NULL, expires BIGINT NOT NULL);
@@ -50,13 +61,51 @@ def _version_0_to_1(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1,)
+_VERSION_2 = """
+ALTER TABLE batches ADD COLUMN seq BIGINT DEFAULT '0' NOT NULL;
+UPDATE batches SET seq = (SELECT seq FROM counter) + (
+    SELECT count(*) FROM batches AS b
+    WHERE b.opened < batches.opened OR (b.opened = batches.opened AND b.id <= batches.id)
+);
+UPDATE counter SET seq = seq + (SELECT count(*) FROM batches);
+CREATE TABLE records (
+    id VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, rev BIGINT NOT NULL, seq BIGINT NOT NULL, status VARCHAR NOT NULL,
+    run VARCHAR, conditions VARCHAR, last VARCHAR, changed BIGINT NOT NULL
+);
+CREATE INDEX records_by_seq ON records (seq);
+CREATE TABLE record_conditions (
+    record VARCHAR NOT NULL, name VARCHAR NOT NULL, number DOUBLE PRECISION, text VARCHAR, PRIMARY KEY (record, name)
+);
+CREATE INDEX record_conditions_by_number ON record_conditions (name, number);
+CREATE INDEX record_conditions_by_text ON record_conditions (name, text);
+CREATE TABLE steps (
+    record VARCHAR NOT NULL, name VARCHAR NOT NULL, state VARCHAR NOT NULL, worker VARCHAR NOT NULL,
+    attempt BIGINT NOT NULL, failures BIGINT NOT NULL, due BIGINT, started BIGINT, ended BIGINT, result VARCHAR,
+    reason VARCHAR, PRIMARY KEY (record, name)
+);
+CREATE INDEX steps_by_due ON steps (name, due);
+CREATE INDEX steps_by_state ON steps (name, state, ended);
+CREATE TABLE step_declarations (name VARCHAR PRIMARY KEY, declaration VARCHAR NOT NULL)
+"""
+
+
+def _version_1_to_2(connection: sa.Connection) -> None:
+    """Add records and steps, and number the batches after the segments."""
+    for statement in _VERSION_2.split(";"):
+        connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2)
 VERSION = len(MIGRATIONS)
 
 
+_NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)
+_FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
 #: The tables without which a file is not a catalog, with columns that the next migration or this release needs.
 _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
-    {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": frozenset(BATCHES.c.keys())},
+    {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": _FIRST_BATCHES},
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_2}
+    | {"batches": _FIRST_BATCHES},
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
 )
 

@@ -1,6 +1,6 @@
 """Rows of the catalog as the rest of the buffer sees them; times are nanoseconds of Unix time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ class BatchRow:
     n_itm: int = 0
     buff_size: int = 0
     digest: str | None = None
+    seq: int = field(default=0, compare=False)  # the catalog draws it
 
 
 class SegmentRow(NamedTuple):

@@ -25,6 +25,8 @@ BATCHES = sa.Table(
     *(_text("id", primary_key=True), _text("state"), _whole("opened")),
     *(sa.Column("frozen", sa.BigInteger), sa.Column("archived", sa.BigInteger)),
     *(_text("holder"), _whole("n_itm"), _whole("buff_size"), _text("path"), sa.Column("digest", sa.String)),
+    # That of the last change of state.
+    sa.Column("seq", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # SQLite stores a table by its key only if the type of the key is INTEGER.
@@ -48,8 +50,8 @@ sa.Index(
     "segments_recovered", SEGMENTS.c.sha256, sqlite_where=SEGMENTS.c.recovered, postgresql_where=SEGMENTS.c.recovered
 )
 
-# The largest seq ever assigned to a row; updated in the transaction that inserts the rows, so that seqs are in
-# commit order: the lock on this row is held until the commit.
+# The largest seq ever assigned to a row of any table; updated in the transaction that writes the rows, so that seqs
+# are in commit order: the lock on this row is held until the commit. Backups of the ledger contain it.
 COUNTER = sa.Table("counter", TABLES, _whole("seq"))
 
 CLEAN_STOP = sa.Table("clean_stop", TABLES, _text("traces"))
@@ -65,7 +67,38 @@ SPENDING = sa.Table("spending", TABLES, *_SPENDING_KEY, _whole("bytes"))
 VERIFICATIONS = sa.Table("verifications", TABLES, _text("batch", primary_key=True), _text("found"))
 CLAIMS = sa.Table("claims", TABLES, _text("batch", primary_key=True), _text("worker"), _whole("expires"))
 
-LEDGER = (IDEMPOTENCY_KEYS, SPENDING, VERIFICATIONS, CLAIMS)
+# What was written about things. Segments and batches that nobody has written about have no row.
+RECORDS = sa.Table(
+    "records",
+    TABLES,
+    *(_text("id", primary_key=True), _text("kind"), _whole("rev"), _whole("seq"), _text("status")),
+    # Null conditions of a segment are its meta, which is in its file.
+    *(sa.Column("run", sa.String), sa.Column("conditions", sa.String), sa.Column("last", sa.String), _whole("changed")),
+    sa.Index("records_by_seq", "seq"),
+)
+# The scalars among the conditions, by dotted name.
+RECORD_CONDITIONS = sa.Table(
+    "record_conditions",
+    TABLES,
+    *(_text("record", primary_key=True), _text("name", primary_key=True)),
+    *(sa.Column("number", sa.Double), sa.Column("text", sa.String)),
+    sa.Index("record_conditions_by_number", "name", "number"),
+    sa.Index("record_conditions_by_text", "name", "text"),
+)
+# `due` is when a lease or a back-off ends. A WAITING step without it waits as one that has no row.
+STEPS = sa.Table(
+    "steps",
+    TABLES,
+    *(_text("record", primary_key=True), _text("name", primary_key=True), _text("state"), _text("worker")),
+    *(_whole("attempt"), _whole("failures"), sa.Column("due", sa.BigInteger)),
+    *(sa.Column("started", sa.BigInteger), sa.Column("ended", sa.BigInteger)),
+    *(sa.Column("result", sa.String), sa.Column("reason", sa.String)),
+    sa.Index("steps_by_due", "name", "due"),
+    sa.Index("steps_by_state", "name", "state", "ended"),
+)
+STEP_DECLARATIONS = sa.Table("step_declarations", TABLES, _text("name", primary_key=True), _text("declaration"))
+
+LEDGER = (IDEMPOTENCY_KEYS, SPENDING, VERIFICATIONS, CLAIMS, RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)
 
 # ---- version
 

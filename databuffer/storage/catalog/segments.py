@@ -1,6 +1,7 @@
 """The index of batches and segments."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,10 +10,15 @@ import sqlalchemy as sa
 from databuffer.storage.catalog.database import Database, portions, sql_text, upsert
 from databuffer.storage.catalog.ledger import add_spending
 from databuffer.storage.catalog.rows import BatchRow, CataloguedSegment, Extent, SegmentFilter, SegmentRow
-from databuffer.storage.catalog.schema import BATCHES, COUNTER, IDEMPOTENCY_KEYS, SEGMENTS
+from databuffer.storage.catalog.schema import BATCHES, COUNTER, IDEMPOTENCY_KEYS, RECORDS, SEGMENTS
 from databuffer.storage.spending import Spending
 from gwwire.public import BatchState, ChannelOverview
 from gwwire.spans import MOST_ROUNDED, SAMPLING_TOLERANCE
+
+#: The id of a batch's record is this and the batch id.
+BATCH_RECORD = "batch/"
+#: The step that the datastore itself has done last on a batch, by its state.
+BATCH_STEPS = {BatchState.FROZEN: "sealed", BatchState.ARCHIVED: "archived"}
 
 _NOTHING_SPENT = Spending()
 _COLUMNS = [SEGMENTS.c[name] for name in CataloguedSegment.__struct_fields__]
@@ -30,9 +36,14 @@ class Batches:
         self._database = database
 
     def put(self, batch: BatchRow) -> None:
-        """Insert a batch, or replace its row."""
+        """Insert a batch, or replace its row; a change of state draws a seq, for its record too if it has one."""
         with self._database.writing() as connection:
-            connection.execute(upsert(self._database.dialect, BATCHES), vars(batch))
+            known = connection.execute(sa.select(BATCHES).where(BATCHES.c.id == batch.id)).first()
+            changed = known is None or (known.state, known.digest) != (batch.state, batch.digest)
+            seq = draw(connection) if changed or known is None else known.seq
+            connection.execute(upsert(self._database.dialect, BATCHES), vars(batch) | {"seq": seq})
+            if changed:
+                connection.execute(_touched(batch, seq, is_new=known is None))
 
     def drop(self, batch: str) -> None:
         """Delete a batch and its segments; their ledger entries are kept."""
@@ -81,18 +92,19 @@ class Segments:
 
     def add(
         self, batch: str, rows: Sequence[SegmentRow], spent: Spending = _NOTHING_SPENT, *, recovered: bool = False
-    ) -> None:
+    ) -> int:
         """Insert segments in the order of `rows`, their Idempotency-Keys, and what their groups spent.
 
-        If they are `recovered`, they were found on the volume, and their keys are unknown.
+        Return the seq of the last one, 0 if there is none. If they are `recovered`, they were found on the volume, and
+        their keys are unknown.
         """
         if not rows:
-            return
+            return 0
         keys = [(row.key, row.name, row.sha256, row.bytes, row.stored) for row in rows if row.key is not None]
         with self._database.writing(ledger=bool(keys or spent.used)) as connection:
             cursor = connection.connection.cursor()
             cursor.execute(self._draw, (len(rows),))
-            [(last,)] = cursor.fetchall()
+            last: int = cursor.fetchall()[0][0]
             values = [(seq, batch, *row[:8], recovered) for seq, row in enumerate(rows, last - len(rows) + 1)]
             cursor.executemany(self._insert, values)
             if keys:
@@ -102,6 +114,7 @@ class Segments:
                 add_spending(connection, spent)
             if recovered:
                 connection.execute(_CLAIMED_BEFORE)
+        return last
 
     def remove(self, batch: str, names: Iterable[str]) -> None:
         """Delete segments of a batch, and the keys of those that no batch has: a repeated request is stored again."""
@@ -125,10 +138,9 @@ class Segments:
             }
 
     def last_seq(self) -> int:
-        """Return the largest seq that a segment ever had, or 0."""
+        """Return the seq of the segment that was stored last, or 0 if there is none."""
         with self._database.reading() as connection:
-            last: int = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
-            return last
+            return connection.execute(sa.select(sa.func.max(SEGMENTS.c.seq))).scalar() or 0
 
     def sizes(self, batch: str) -> dict[str, int]:
         """Return the names and sizes of the segments of a batch by increasing seq."""
@@ -172,6 +184,22 @@ _IS_KEYED = sa.tuple_(SEGMENTS.c.name, SEGMENTS.c.sha256).in_(_KEYED)
 _CLAIMED_BEFORE = sa.update(SEGMENTS).where(SEGMENTS.c.recovered, _IS_KEYED).values(recovered=False)
 #: Reserve the next seqs; returns the last of them.
 _DRAW = sa.update(COUNTER).values(seq=COUNTER.c.seq + sa.bindparam("number")).returning(COUNTER.c.seq)
+
+
+def draw(connection: sa.Connection) -> int:
+    """Return the next seq; every change that the change feed reports has one."""
+    seq: int = connection.execute(_DRAW, {"number": 1}).scalar_one()
+    return seq
+
+
+def _touched(batch: BatchRow, seq: int, *, is_new: bool) -> sa.Update:
+    """Return the statement that reports a batch's change of state as a change of its record.
+
+    A batch that a rebuild of the index adds keeps the last step of its record.
+    """
+    change = sa.update(RECORDS).where(RECORDS.c.id == BATCH_RECORD + batch.id)
+    change = change.values(seq=seq, rev=RECORDS.c.rev + 1, changed=time.time_ns())
+    return change if is_new else change.values(last=BATCH_STEPS.get(batch.state))
 
 
 def _in_portions(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:

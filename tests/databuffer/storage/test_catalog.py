@@ -43,7 +43,7 @@ def names(catalog: Catalog, **wanted: Any) -> list[str]:
 
 
 def test_seqs_grow_without_a_gap_and_are_never_given_twice(catalog: Catalog) -> None:
-    assert catalog.segments.last_seq() == 0
+    assert catalog.last_seq() == 0
     catalog.segments.add("a", [row(1), row(2)])
     catalog.segments.add("b", [row(3)])
     assert [(found.seq, found.batch) for found in catalog.segments.find(SegmentFilter())] == [
@@ -52,9 +52,9 @@ def test_seqs_grow_without_a_gap_and_are_never_given_twice(catalog: Catalog) -> 
         (3, "b"),
     ]
     catalog.segments.remove("b", ["gwb3.json"])
-    assert catalog.segments.last_seq() == 3
+    assert catalog.last_seq() == 3
     catalog.segments.add("b", [row(4)])
-    assert catalog.segments.last_seq() == 4 == catalog.segments.find(SegmentFilter(batch="b"))[0].seq
+    assert catalog.last_seq() == 4 == catalog.segments.find(SegmentFilter(batch="b"))[0].seq
 
 
 def test_a_group_is_inserted_whole_or_not_at_all(catalog: Catalog) -> None:
@@ -62,7 +62,7 @@ def test_a_group_is_inserted_whole_or_not_at_all(catalog: Catalog) -> None:
     with pytest.raises(VolumeFailed, match="UNIQUE"):
         catalog.segments.add("a", [row(2, key="two"), row(3, key="one")], Spending(1, {"detchar": 20}))
     assert names(catalog) == ["gwb1.json"]
-    assert catalog.segments.last_seq() == 1
+    assert catalog.last_seq() == 1
     assert catalog.ledger.by_key(["two"]) == {}
     assert catalog.ledger.spending(1).used == {}
 

@@ -17,11 +17,14 @@ import sqlalchemy as sa
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import VolumeFailed
+from databuffer.records import steps, table
+from databuffer.records.backlog import Backlog
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, ClaimRow, Database, SegmentFilter, SegmentRow
 from databuffer.storage.spending import Spending
 from gwwire.datastore import FreezeOrder
 from gwwire.public import BatchState, ThawOrder, Verification, VerificationState
+from gwwire.records import StepClaim
 from tests.support.segments import segment_body
 
 anyio = pytest.mark.anyio
@@ -114,6 +117,10 @@ def filled(catalog: Catalog) -> None:
     catalog.segments.add("a", [row(1, "one")], Spending(7, {"detchar": 10}))
     catalog.ledger.put_verification("a", FOUND)
     catalog.ledger.claim_batch(ClaimRow("a", "worker", 99), 0)
+    with catalog.database.writing_synced() as connection:
+        table.write(connection, "file/a", lambda _: ("good", None, {"n": 1}), 0)
+        order = StepClaim("worker", kind="file")
+        steps.claim(connection, order, Backlog("copy", steps.declare(connection, "copy", order)), 0)
 
 
 def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_path: Path) -> None:
@@ -131,6 +138,10 @@ def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_p
         "spending": 1,
         "verifications": 1,
         "claims": 1,
+        "records": 1,
+        "record_conditions": 1,
+        "steps": 1,
+        "step_declarations": 1,
         "schema": 1,
         "counter": 1,
         "segments": 0,

@@ -1,0 +1,303 @@
+"""Records and steps: reads in worker threads, writes in the ingest queue, durable when they are answered.
+
+Writes that wait at the same time share one transaction, so that many workers cost one sync.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from databuffer.errors import NotFound, RecordChanged
+from databuffer.ingest.pipeline import Ingest
+from databuffer.queries import Queries
+from databuffer.records import steps, table
+from databuffer.records.backlog import Backlog, declaration_of, waiting
+from databuffer.records.conditions import merged
+from databuffer.records.overview import overview
+from databuffer.records.selection import SEGMENT_KIND, SEGMENT_RECORD, Selection
+from databuffer.state import State
+from databuffer.storage.catalog.schema import COUNTER, STEPS
+from databuffer.storage.clock import steady_ns
+from databuffer.storage.store import Store
+from gwwire.problems import ProblemError
+from gwwire.records import (
+    GOOD,
+    Record,
+    RecordContent,
+    RecordPatch,
+    StepClaim,
+    StepEnd,
+    StepOverview,
+    kind_of,
+)
+
+T = TypeVar("T")
+
+#: A claim that waits looks again at most so often.
+_LOOK_SECONDS = 0.05
+#: A claim that waits looks so often whether its caller has left.
+_GONE_SECONDS = 5
+#: Each ends early only if other workers took what was there, or declare the step in another way.
+_MOST_TRIES = 20
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    meta: dict[str, Any] = {}
+
+
+@dataclass(slots=True, eq=False)
+class _Write(Generic[T]):
+    """A change to make at a time by `steady_ns`, which writes nothing if it raises a ProblemError; its outcome."""
+
+    change: Callable[[sa.Connection, int], T]
+    result: Any = None
+    error: Exception | None = None
+
+    def run(self, connection: sa.Connection, now: int) -> None:
+        try:
+            self.result = self.change(connection, now)
+        except ProblemError as error:
+            self.error = error
+
+    def told(self) -> T | ProblemError:
+        return self.error if isinstance(self.error, ProblemError) else self.outcome()
+
+    def outcome(self) -> T:
+        if self.error is not None:
+            raise self.error
+        result: T = self.result
+        return result
+
+
+class Records:
+    """Records of everything with a name, and the steps that workers perform on them.
+
+    Every method raises VolumeError if the volume rejects it, and InvalidRequest for an id that is not KIND/NAME.
+    """
+
+    def __init__(self, store: Store, state: State, ingest: Ingest, queries: Queries) -> None:
+        self._store = store
+        self._state = state
+        self._ingest = ingest
+        self._queries = queries
+        self.stopping = False
+        self._writes: deque[_Write[Any]] = deque()
+        #: As they were seen last, each with the generation of the database.
+        self._backlogs: dict[str, tuple[int, Backlog]] = {}
+
+    async def get(self, record: str) -> Record:
+        """Return a record, a segment's with its `meta` as conditions; or raise NotFound."""
+        kind_of(record)
+        found = await self._find(record)
+        if found is None:
+            raise NotFound(f"there is no record {record!r}")
+        return msgspec.structs.replace(found, conditions=await self._conditions(found))
+
+    async def find(self, wanted: Selection, after: int, limit: int) -> list[Record]:
+        """Return the first `limit` records that a filter selects after a seq, in the order of their last changes."""
+        return await self._read(lambda connection: table.find(connection, wanted, after, limit))
+
+    async def changes(self, wanted: Selection, since: int, limit: int) -> tuple[list[Record], int]:
+        """Return the first `limit` records that changed after a seq, and the seq up to which there are no others."""
+
+        def look(connection: sa.Connection) -> tuple[list[Record], int]:
+            found = table.find(connection, wanted, since, limit)
+            position = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
+            return found, max(since, found[-1].seq if len(found) == limit else position)
+
+        return await self._read(look)
+
+    def next_change(self, kind: str | None) -> asyncio.Future[None]:
+        """Return a future of the next change that can concern records of a kind, or of any kind if it is None."""
+        return self._ingest.next_change(segments=kind in {None, SEGMENT_KIND})
+
+    def stop_waiting(self) -> None:
+        """Answer all that waits for a change, and let nothing wait from now on: the service ends."""
+        self.stopping = True
+        self._ingest.announce_change(segments=True)
+        self._ingest.announce_change(segments=False)
+
+    async def put(self, record: str, content: RecordContent, match: str | None = None) -> Record:
+        """Replace what was written to a record, or create it; raise RecordChanged if `match` is not its ETag."""
+        kind_of(record)
+
+        def change(present: Record | None) -> table.Content:
+            _check(match, present)
+            return content.status, content.run, content.conditions
+
+        return await self._write(lambda connection, now: table.write(connection, record, change, now))
+
+    async def patch(self, record: str, patch: RecordPatch, match: str | None = None) -> Record:
+        """Apply a merge patch to a record, or create it; raise RecordChanged if `match` is not its ETag."""
+        return await self._write(await self._patching(record, patch, match))
+
+    async def patch_all(self, patches: Sequence[tuple[str, RecordPatch]]) -> list[Record | ProblemError]:
+        """Apply many patches; return the record or the error of each, in their order."""
+        writes: list[_Write[Record] | ProblemError] = []
+        for record, patch in patches:
+            try:
+                writes.append(_Write(await self._patching(record, patch)))
+            except ProblemError as error:
+                writes.append(error)
+        await self._write_all([write for write in writes if isinstance(write, _Write)])
+        return [write if isinstance(write, ProblemError) else write.told() for write in writes]
+
+    async def claim(
+        self, step: str, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None = None
+    ) -> list[Record]:
+        """Declare a step, and lease records that wait for it to a worker; wait for one as long as the order says.
+
+        Nothing is leased to a caller that is `gone`. Raise InvalidRequest if the step waits for itself.
+        """
+        loop = asyncio.get_running_loop()
+        stop = loop.time() + order.wait
+        while True:
+            began, change = loop.time(), self.next_change(order.kind)
+            found, pause = await self._try_to_claim(step, order, gone)
+            if found or self.stopping or loop.time() >= stop or (gone and await gone()):
+                return found
+            await asyncio.wait([change], timeout=min(pause, stop - loop.time(), _GONE_SECONDS))
+            await asyncio.sleep(min(began + _LOOK_SECONDS, stop) - loop.time())
+
+    async def end(self, record: str, step: str, order: StepEnd) -> Record:
+        """Renew or end the attempt of a worker; raise NotFound or StepSuperseded."""
+        kind_of(record)
+        return await self._write(lambda connection, now: steps.end(connection, record, step, order, now))
+
+    async def redo(self, record: str, step: str) -> Record:
+        """Let a step of a record and those that depend on it wait again; raise NotFound if it was never claimed."""
+        kind_of(record)
+        return await self._write(lambda connection, now: steps.redo(connection, record, step, now))
+
+    async def steps(self) -> list[StepOverview]:
+        """Return all declared steps with their counts; what waits is counted one by one."""
+        return await self._read(lambda connection: overview(connection, self._backlog))
+
+    # ---- claims
+
+    async def _try_to_claim(
+        self, step: str, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None
+    ) -> tuple[list[Record], float]:
+        """Return the claimed records, and if there are none, the seconds after which one may wait."""
+        declaration = declaration_of(order)
+
+        def claim(connection: sa.Connection, now: int) -> list[Record]:
+            return steps.claim(connection, order, self._backlog(step, steps.declare(connection, step, order)), now)
+
+        for _ in range(_MOST_TRIES):
+            pause = await self._read(lambda connection: self._pause(connection, step, declaration))
+            if pause > 0 or (gone and await gone()):
+                return [], pause
+            if found := await self._write(claim):
+                return found, 0
+        return [], 0
+
+    def _pause(self, connection: sa.Connection, step: str, declaration: StepClaim) -> float:
+        """Return the seconds until a record may wait; 0 if one does, or if the step has to be declared."""
+        if table.declarations(connection).get(step) != declaration:
+            return 0
+        now = steady_ns()
+        if steps.due(connection, step, 1, now):
+            return 0
+        first = connection.execute(sa.select(sa.func.min(STEPS.c.due)).where(STEPS.c.name == step)).scalar()
+        found, floor = waiting(connection, self._backlog(step, declaration), 1)
+        self._backlogs[step] = self._store.catalog.database.generation, Backlog(step, declaration, floor)
+        return 0 if found else (first - now) / 10**9 if first is not None else float("inf")
+
+    def _backlog(self, step: str, declaration: StepClaim) -> Backlog:
+        """Return the backlog of a step as it was seen last, unless its declaration or the database changed since."""
+        generation, known = self._backlogs.get(step, (0, None))
+        is_same = known and known.declaration == declaration and generation == self._store.catalog.database.generation
+        return known if known and is_same else Backlog(step, declaration)
+
+    # ---- reads and writes
+
+    async def _find(self, record: str) -> Record | None:
+        return (await self._read(lambda connection: table.load(connection, [record]))).get(record)
+
+    async def _conditions(self, record: Record) -> dict[str, Any]:
+        """Return the conditions of a record, those of a segment from its file if nobody wrote others."""
+        if record.conditions is not None:
+            return record.conditions
+        file = await self._queries.segment_file(record.id.removeprefix(SEGMENT_RECORD))
+        with file:
+            content = await asyncio.to_thread(file.read)
+        return msgspec.json.decode(content, type=_Meta).meta
+
+    async def _patching(
+        self, record: str, patch: RecordPatch, match: str | None = None
+    ) -> Callable[[sa.Connection, int], Record]:
+        meta: dict[str, Any] = {}
+        if kind_of(record) == SEGMENT_KIND and patch.conditions and (found := await self._find(record)):
+            meta = await self._conditions(found)
+
+        def change(present: Record | None) -> table.Content:
+            _check(match, present)
+            present = present or Record(record, "", 0, 0, conditions={})
+            status = present.status if patch.status is msgspec.UNSET else patch.status or GOOD
+            run = present.run if patch.run is msgspec.UNSET else patch.run
+            if patch.conditions is None:
+                return status, run, {}
+            if patch.conditions is msgspec.UNSET:
+                return status, run, present.conditions
+            return (
+                status,
+                run,
+                merged(meta if present.conditions is None else present.conditions, patch.conditions),
+            )
+
+        return lambda connection, now: table.write(connection, record, change, now)
+
+    async def _read(self, find: Callable[[sa.Connection], T]) -> T:
+        def look() -> T:
+            with self._store.catalog.database.snapshot() as connection:
+                return find(connection)
+
+        return await self._queries.look_up(look)
+
+    async def _write(self, change: Callable[[sa.Connection, int], T]) -> T:
+        write = _Write(change)
+        await self._write_all([write])
+        return write.outcome()
+
+    async def _write_all(self, writes: Sequence[_Write[Any]]) -> None:
+        self._writes.extend(writes)
+        await self._ingest.perform(self._commit)
+
+    def _commit(self) -> None:
+        """Make all changes that wait in one transaction, on the commit thread."""
+        writes = [self._writes.popleft() for _ in range(len(self._writes))]
+        if not writes:  # an earlier order made them
+            return
+        try:
+            self._state.run(partial(self._run, writes))
+        except Exception as error:  # noqa: BLE001 (the request of each write raises it)
+            for write in writes:
+                write.error = error
+        self._store.ledger_backup_due()
+
+    def _run(self, writes: Sequence[_Write[Any]]) -> None:
+        with self._store.catalog.database.writing_synced() as connection:
+            for write in writes:
+                write.run(connection, steady_ns())
+
+
+def _check(match: str | None, present: Record | None) -> None:
+    """Raise RecordChanged unless an If-Match header names the ETag of a record."""
+    if match is None:
+        return
+    tags = [] if present is None else [etag(present), "*"]
+    if not any(each.strip() in tags for each in match.split(",")):
+        now = f"its ETag is {tags[0]}" if tags else "it does not exist"
+        raise RecordChanged(f"If-Match: {match}: the record changed; {now}", field="If-Match")
+
+
+def etag(record: Record) -> str:
+    """Return the ETag of a record; renewals of leases do not change it."""
+    return f'"{record.seq}"'

@@ -1,0 +1,177 @@
+"""Records as rows: load, list, write. Every function works on the connection of a transaction."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from databuffer.errors import NotFound
+from databuffer.records.conditions import encoded, scalars
+from databuffer.records.selection import BATCH_KIND, SEGMENT_KIND, SEGMENT_RECORD, Selection, sources
+from databuffer.storage.catalog.database import portions, upsert
+from databuffer.storage.catalog.schema import (
+    BATCHES,
+    RECORD_CONDITIONS,
+    RECORDS,
+    SEGMENTS,
+    STEP_DECLARATIONS,
+    STEPS,
+)
+from databuffer.storage.catalog.segments import BATCH_RECORD, BATCH_STEPS, draw
+from databuffer.storage.clock import wall_ns
+from gwwire.public import BatchState
+from gwwire.records import ARCHIVED, SEALED, Record, Step, StepClaim, StepState, kind_of
+
+#: What a record is to contain, from what it contains: status, run, and conditions or None for those of the segment.
+Content = tuple[str, str | None, dict[str, Any] | None]
+
+
+def load(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Record]:
+    """Return those of the records that exist, virtual ones included."""
+    wanted = list(ids)
+    rows = {row.id: row for row in _rows(connection, RECORDS, RECORDS.c.id, wanted)}
+    things = dict(_things(connection, wanted))
+    found = sorted(_rows(connection, STEPS, STEPS.c.record, rows), key=lambda step: (step.started or 0, step.name))
+    after = {name: claim.after for name, claim in declarations(connection).items()} if found else {}
+    done: dict[str, list[Step]] = {}
+    for row in found:
+        done.setdefault(row.record, []).append(_step(row, after.get(row.name, [])))
+    return {
+        record: _record(record, rows.get(record), things.get(record), done.get(record, []))
+        for record in wanted
+        if record in rows or record in things
+    }
+
+
+def find(connection: sa.Connection, wanted: Selection, after: int, limit: int) -> list[Record]:
+    """Return the first `limit` records that a filter selects after a seq, by growing seq."""
+    found: list[tuple[int, str]] = []
+    for source in sources(wanted):
+        query = sa.select(source.seq, source.id).where(source.seq > after, *source.present, *source.selected)
+        found += [(seq, record) for seq, record in connection.execute(query.order_by(source.seq).limit(limit))]
+    ids = [record for _, record in sorted(found)[:limit]]
+    records = load(connection, ids)
+    return [records[record] for record in ids]
+
+
+def write(connection: sa.Connection, record: str, change: Callable[[Record | None], Content], now: int) -> Record:
+    """Store what `change` makes of a record's present content; return the record after it.
+
+    Raise NotFound for a segment or a batch that does not exist; records of other kinds are created.
+    """
+    present = load(connection, [record]).get(record)
+    kind = kind_of(record)
+    if present is None and kind in {SEGMENT_KIND, BATCH_KIND}:
+        raise NotFound(f"there is no {kind} {record.partition('/')[2]!r}")
+    status, run, conditions = change(present)
+    text = None if conditions is None else encoded(conditions, "conditions")
+    values = [
+        {"record": record, "name": name, "number": number, "text": each}
+        for name, (number, each) in scalars(conditions or {}).items()
+    ]
+    before = present or Record(record, kind, 0, 0)
+    seq = _put(connection, before, now, status=status, run=run, conditions=text)
+    if before.rev:
+        connection.execute(sa.delete(RECORD_CONDITIONS).where(RECORD_CONDITIONS.c.record == record))
+    if values:
+        connection.execute(sa.insert(RECORD_CONDITIONS), values)
+    rev = before.rev + 1
+    return msgspec.structs.replace(before, rev=rev, seq=seq, status=status, run=run, conditions=conditions)
+
+
+def touch(connection: sa.Connection, record: str, now: int, **values: Any) -> None:
+    """Note a change of a record, which has a row afterwards, and set `values` in it; raise NotFound if it is none."""
+    changed = {"seq": draw(connection), "rev": RECORDS.c.rev + 1, "changed": now, **values}
+    if not connection.execute(sa.update(RECORDS).where(RECORDS.c.id == record).values(**changed)).rowcount:
+        present = load(connection, [record]).get(record)
+        if present is None:
+            raise NotFound(f"there is no record {record!r}")
+        _put(connection, present, now, status=present.status, run=present.run, conditions=None, **values)
+
+
+def declarations(connection: sa.Connection) -> dict[str, StepClaim]:
+    """Return the last declaration of each step."""
+    rows = connection.execute(sa.select(STEP_DECLARATIONS))
+    return {row.name: msgspec.json.decode(row.declaration, type=StepClaim) for row in rows}
+
+
+def last_done(connection: sa.Connection, record: str) -> str | None:
+    """Return the step that was done last on a record, by a worker or else by the datastore."""
+    done = sa.select(STEPS.c.name).where(STEPS.c.record == record, STEPS.c.state == StepState.DONE)
+    name = connection.execute(done.order_by(STEPS.c.ended.desc()).limit(1)).scalar()
+    thing = dict(_things(connection, [record])).get(record)
+    return name or (thing and BATCH_STEPS.get(BatchState(thing.state)) if record.startswith(BATCH_RECORD) else None)
+
+
+def last_change(connection: sa.Connection, record: str) -> float | None:
+    """Return when a record changed last, in Unix seconds, or None if it does not exist."""
+    changed = connection.execute(sa.select(RECORDS.c.changed).where(RECORDS.c.id == record)).scalar()
+    if changed is not None:
+        return _seconds(changed)
+    thing = dict(_things(connection, [record])).get(record)
+    if thing is None:
+        return None
+    return _seconds(thing.archived or thing.frozen or thing.opened if record.startswith(BATCH_RECORD) else thing.stored)
+
+
+def _put(connection: sa.Connection, present: Record, now: int, **values: Any) -> int:
+    """Store the next version of a record; return its seq."""
+    seq = draw(connection)
+    row = {"id": present.id, "kind": present.kind, "rev": present.rev + 1, "last": present.last}
+    row |= {"seq": seq, "changed": now, **values}
+    connection.execute(upsert(connection.dialect, RECORDS), row)
+    return seq
+
+
+def _rows(connection: sa.Connection, table: sa.Table, key: sa.Column[str], keys: Iterable[str]) -> Iterator[Any]:
+    for some in portions(keys):
+        yield from connection.execute(sa.select(table).where(key.in_(some)))
+
+
+def _things(connection: sa.Connection, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the rows of the batches and segments that records are about, with the ids of the records."""
+    batches = [record.removeprefix(BATCH_RECORD) for record in ids if record.startswith(BATCH_RECORD)]
+    for row in _rows(connection, BATCHES, BATCHES.c.id, batches):
+        yield BATCH_RECORD + row.id, row
+    segments = [record.removeprefix(SEGMENT_RECORD) for record in ids if record.startswith(SEGMENT_RECORD)]
+    for row in sorted(_rows(connection, SEGMENTS, SEGMENTS.c.name, segments), key=lambda segment: segment.seq):
+        yield SEGMENT_RECORD + row.name, row
+
+
+def _record(record: str, row: Any, thing: Any, steps: Sequence[Step]) -> Record:
+    performed = list(_performed(thing)) if record.startswith(BATCH_RECORD) and thing else []
+    kind, found = record.partition("/")[0], [*performed, *steps]
+    conditions: dict[str, Any] | None = None if kind == SEGMENT_KIND else {}
+    if row is None:
+        last = performed[-1].name if performed else None
+        return Record(record, kind, 0, thing.seq, conditions=conditions, last=last, steps=found)
+    if row.conditions is not None:
+        conditions = msgspec.json.decode(row.conditions)
+    return Record(record, kind, row.rev, row.seq, row.status, row.run, conditions, row.last, found)
+
+
+def _performed(batch: Any) -> Iterator[Step]:
+    if batch.frozen is not None:
+        yield Step(SEALED, [], StepState.DONE, ended=batch.frozen / 10**9)
+    if batch.state == BatchState.ARCHIVED:
+        yield Step(ARCHIVED, [], StepState.DONE, ended=batch.archived / 10**9)
+
+
+def _step(row: Any, after: list[str]) -> Step:
+    return Step(
+        name=row.name,
+        after=after,
+        state=StepState(row.state),
+        worker=row.worker,
+        attempt=row.attempt,
+        expires=wall_ns(row.due) / 10**9 if row.due is not None else None,
+        started=_seconds(row.started),
+        ended=_seconds(row.ended),
+        result=msgspec.json.decode(row.result) if row.result else None,
+        reason=row.reason,
+    )
+
+
+def _seconds(unix_ns: int | None) -> float | None:
+    return None if unix_ns is None else unix_ns / 10**9

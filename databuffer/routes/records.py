@@ -1,0 +1,151 @@
+"""Records and steps: read, write, claim, end, redo."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from databuffer.buffer import Buffer
+from databuffer.records.records import etag
+from databuffer.records.selection import Selection
+from databuffer.routes.common import Storage, json_response
+from gwservice.asgi import JsonBody
+from gwservice.body import UnsupportedMediaType, media_type, read_body
+from gwwire.decoding import InvalidRequest, decode_order
+from gwwire.problems import ProblemError
+from gwwire.records import (
+    Record,
+    RecordContent,
+    RecordLine,
+    RecordPage,
+    RecordPatch,
+    RecordQuery,
+    RecordWritten,
+    StepClaim,
+    StepEnd,
+    StepName,
+    Steps,
+    Work,
+    parse_conditions,
+)
+from gwwire.segment import NDJSON
+
+router = APIRouter()
+
+#: Lines that are written in one step; segments that arrive meanwhile wait for it.
+_PORTION = 50
+_STEP_NAMES = msgspec.json.Decoder(StepName)
+IfMatch = Annotated[str | None, Header()]
+
+
+@router.get("/records", summary="Records, a page at a time")
+async def list_records(  # noqa: PLR0913, PLR0917 (one per query parameter)
+    buffer: Storage,
+    kind: str | None = None,
+    status: str | None = None,
+    run: str | None = None,
+    last: str | None = None,
+    condition: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Return the records that match, in the order of their last changes."""
+    query = RecordQuery(run=run, last=last, conditions=parse_conditions(condition))
+    found = await buffer.records.find(Selection(kind, status, query), after, limit + 1)
+    page = found[:limit]
+    return json_response(RecordPage(page, page[-1].seq if page else after, len(found) > limit))
+
+
+@router.post("/records", summary="Write many records")
+async def write_records(request: Request, buffer: Storage) -> Response:
+    """Apply a merge patch per line of NDJSON, `{"id", …}`; each line is answered."""
+    headers = dict(request.scope["headers"])
+    if media_type(headers) != NDJSON:
+        raise UnsupportedMediaType(f"expected {NDJSON}, got {media_type(headers)}")
+    body = b"".join(await read_body(request.receive, headers, limit=request.app.state.max_body))
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    return StreamingResponse(_written(buffer, lines), media_type=NDJSON)
+
+
+@router.get("/records/{record:path}", summary="One record")
+async def one_record(record: str, request: Request, buffer: Storage) -> Response:
+    """Return a record, with its ETag."""
+    found = await buffer.records.get(record)
+    if etag(found) in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": etag(found)})
+    return _answer(found)
+
+
+@router.put("/records/{record:path}/steps/{step}", summary="Renew or end an attempt")
+async def end_step(record: str, step: str, order: JsonBody, buffer: Storage) -> Response:
+    """Take `{"attempt", "state"}` of the worker that has the record, with `result` or `reason`."""
+    return _answer(await buffer.records.end(record, _step_name(step), decode_order(StepEnd, order)))
+
+
+@router.delete("/records/{record:path}/steps/{step}", summary="Let a step be done again")
+async def redo_step(record: str, step: str, buffer: Storage) -> Response:
+    """Let the step and those that depend on it wait again."""
+    return _answer(await buffer.records.redo(record, _step_name(step)))
+
+
+@router.put("/records/{record:path}", summary="Write a record")
+async def put_record(record: str, order: JsonBody, buffer: Storage, if_match: IfMatch = None) -> Response:
+    """Replace what was written to a record, or create it."""
+    return _answer(await buffer.records.put(record, decode_order(RecordContent, order), if_match))
+
+
+@router.patch("/records/{record:path}", summary="Change a record")
+async def patch_record(record: str, order: JsonBody, buffer: Storage, if_match: IfMatch = None) -> Response:
+    """Apply a merge patch to a record, or create it."""
+    return _answer(await buffer.records.patch(record, decode_order(RecordPatch, order), if_match))
+
+
+@router.get("/steps", summary="All steps")
+async def all_steps(buffer: Storage) -> Response:
+    """Return what waits, runs and failed, by step."""
+    return json_response(Steps(await buffer.records.steps()))
+
+
+@router.post("/steps/{step}/claim", summary="Claim records for a step")
+async def claim_step(step: str, request: Request, order: JsonBody, buffer: Storage) -> Response:
+    """Declare a step, and lease records that wait for it to `{"worker"}`."""
+    wanted = decode_order(StepClaim, order)
+    found = await buffer.records.claim(_step_name(step), wanted, request.is_disconnected)
+    return json_response(Work(step, found))
+
+
+def _answer(record: Record) -> Response:
+    response = json_response(record)
+    response.headers["ETag"] = etag(record)
+    return response
+
+
+def _step_name(step: str) -> str:
+    try:
+        return _STEP_NAMES.decode(msgspec.json.encode(step))
+    except msgspec.ValidationError:
+        message = "step: expected at most 100 letters, digits and `_.-`, the first a letter or digit"
+        raise InvalidRequest(message, field="step") from None
+
+
+async def _written(buffer: Buffer, lines: list[bytes]) -> AsyncIterator[bytes]:
+    for start in range(0, len(lines), _PORTION):
+        orders = [_line(line) for line in lines[start : start + _PORTION]]
+        done = iter(await buffer.records.patch_all([(o.id, o) for o in orders if isinstance(o, RecordLine)]))
+        outcomes = [next(done) if isinstance(order, RecordLine) else order for order in orders]
+        yield b"".join(msgspec.json.encode(_told(outcome)) + b"\n" for outcome in outcomes)
+
+
+def _line(line: bytes) -> RecordLine | ProblemError:
+    try:
+        return decode_order(RecordLine, line)
+    except ProblemError as error:
+        return error
+
+
+def _told(outcome: Record | ProblemError) -> Any:
+    return (
+        outcome.problem() if isinstance(outcome, ProblemError) else RecordWritten(outcome.id, outcome.rev, outcome.seq)
+    )

@@ -1,0 +1,362 @@
+"""Steps: claimed, renewed, ended, failed, done again, by workers of which some disappear."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from databuffer.buffer import Buffer
+from databuffer.errors import NotFound, StepSuperseded
+from databuffer.records import steps, table
+from databuffer.records.backlog import Backlog, declaration_of
+from databuffer.records.selection import Selection
+from databuffer.storage.catalog import Catalog, Database
+from gwwire.datastore import FreezeOrder
+from gwwire.decoding import InvalidRequest
+from gwwire.public import ThawOrder
+from gwwire.records import (
+    Comparison,
+    RecordContent,
+    RecordPatch,
+    RecordQuery,
+    Step,
+    StepClaim,
+    StepEnd,
+    StepOverview,
+    StepState,
+)
+from tests.support.segments import segment_body
+
+pytestmark = pytest.mark.anyio
+
+OpenBuffer = Callable[[], Awaitable[Buffer]]
+SECOND = 10**9
+DONE, FAILED, RUNNING, WAITING = StepState.DONE, StepState.FAILED, StepState.RUNNING, StepState.WAITING
+
+
+def order(*after: str, **values: Any) -> StepClaim:
+    return StepClaim(**{"worker": "w", "kind": "file", "after": list(after), **values})
+
+
+async def make(buffer: Buffer, *names: str, **content: Any) -> None:
+    for name in names:
+        await buffer.records.put(f"file/{name}", RecordContent(**content))
+
+
+async def claimed(buffer: Buffer, step: str, *after: str, **values: Any) -> list[str]:
+    found = await buffer.records.claim(step, order(*after, **values))
+    return [record.id.removeprefix("file/") for record in found]
+
+
+async def do(buffer: Buffer, step: str, *after: str, **values: Any) -> list[str]:
+    """Perform a step on every record that waits for it."""
+    performed = []
+    for record in await buffer.records.claim(step, order(*after, limit=100, **values)):
+        attempt = next(each.attempt for each in record.steps if each.name == step)
+        await buffer.records.end(record.id, step, StepEnd(attempt, DONE, {"by": step}))
+        performed.append(record.id.removeprefix("file/"))
+    return performed
+
+
+async def step_of(buffer: Buffer, name: str, step: str) -> Step:
+    return next(each for each in (await buffer.records.get(f"file/{name}")).steps if each.name == step)
+
+
+async def overview_of(buffer: Buffer, step: str) -> StepOverview:
+    return next(each for each in await buffer.records.steps() if each.name == step)
+
+
+# ---- what waits
+
+
+async def test_what_was_there_before_the_listener_waits_for_it_and_is_done_once(buffer: Buffer) -> None:
+    await make(buffer, "a", "b", "c")
+    assert await claimed(buffer, "copy") == ["a"]
+    assert await claimed(buffer, "copy", limit=5) == ["b", "c"]
+    assert await claimed(buffer, "copy") == []
+    await make(buffer, "d")
+    assert await claimed(buffer, "copy") == ["d"]
+
+
+async def test_steps_follow_each_other_and_several_may_follow_one(buffer: Buffer) -> None:
+    await make(buffer, "a", "b")
+    assert await do(buffer, "filter", "copy") == []
+    assert await do(buffer, "copy") == ["a", "b"]
+    assert await do(buffer, "filter", "copy") == ["a", "b"]
+    assert await claimed(buffer, "merge", "filter", "veto") == []
+    assert await do(buffer, "veto", "copy") == ["a", "b"]
+    assert await do(buffer, "merge", "filter", "veto") == ["a", "b"]
+    done = await buffer.records.get("file/a")
+    assert (done.last, [step.name for step in done.steps]) == ("merge", ["copy", "filter", "veto", "merge"])
+    assert (await step_of(buffer, "a", "merge")).after == ["filter", "veto"]
+    assert (await step_of(buffer, "a", "merge")).result == {"by": "merge"}
+
+
+async def test_a_record_that_is_not_good_leaves_every_backlog_until_it_is_good_again(buffer: Buffer) -> None:
+    await make(buffer, "a", "b")
+    await do(buffer, "copy")
+    await buffer.records.patch("file/a", RecordPatch(status="detector was warm"))
+    assert await claimed(buffer, "filter", "copy", limit=9) == ["b"]
+    await buffer.records.patch("file/a", RecordPatch(status="good"))
+    assert await claimed(buffer, "filter", "copy", limit=9) == ["a"]
+
+
+async def test_a_query_and_a_seq_limit_what_is_offered(buffer: Buffer) -> None:
+    await make(buffer, "cold", conditions={"t": 0.01})
+    await make(buffer, "warm", conditions={"t": 4.2})
+    cold = RecordQuery(conditions={"t": Comparison(lt=1)})
+    seq = (await buffer.records.get("file/cold")).seq
+    assert await claimed(buffer, "late", since=seq, limit=9) == ["warm"]
+    assert await claimed(buffer, "cool", query=cold, limit=9) == ["cold"]
+    await buffer.records.patch("file/warm", RecordPatch(conditions={"t": 0.02}))
+    assert await claimed(buffer, "cool", query=cold, limit=9) == ["warm"]
+
+
+async def test_a_step_declared_anew_looks_at_everything_again(buffer: Buffer) -> None:
+    await make(buffer, "a", run="one")
+    await make(buffer, "b", run="two")
+    assert await claimed(buffer, "copy", query=RecordQuery(run="three")) == []
+    assert await claimed(buffer, "copy", query=RecordQuery(run="two")) == ["b"]
+    assert await claimed(buffer, "copy", limit=9) == ["a"]
+
+
+async def test_a_long_stretch_that_does_not_match_hides_nothing_behind_it(buffer: Buffer) -> None:
+    await buffer.records.patch_all([(f"file/{number}", RecordPatch(status="noisy")) for number in range(300)])
+    await make(buffer, "good")
+    assert await claimed(buffer, "copy", limit=9) == ["good"]
+    await buffer.records.patch("file/17", RecordPatch(status="good"))
+    assert await claimed(buffer, "copy", limit=9) == ["17"]
+
+
+@pytest.mark.parametrize(("step", "after"), [("a", "a"), ("a", "c"), ("sealed", "a")])
+async def test_a_step_that_would_wait_for_itself_is_refused(buffer: Buffer, step: str, after: str) -> None:
+    await claimed(buffer, "b", "a")
+    await claimed(buffer, "c", "b")
+    with pytest.raises(InvalidRequest, match=r"would wait for itself|the datastore itself performs"):
+        await claimed(buffer, step, after)
+    assert [each.name for each in await buffer.records.steps()] == ["b", "c"]
+
+
+async def test_segments_and_batches_wait_before_anybody_wrote_to_them(buffer: Buffer) -> None:
+    await buffer.ingest.append(segment_body(1))
+    [name] = await buffer.queries.names()
+    batch = "batch/" + (await buffer.queries.batches())[0].id
+    assert await claimed(buffer, "look", kind="segment", limit=9) == [f"segment/{name}"]
+    spectrograms = order("sealed", kind="batch")
+    assert await buffer.records.claim("spectrograms", spectrograms) == []
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
+    [record] = await buffer.records.claim("spectrograms", spectrograms)
+    assert (record.id, [step.state for step in record.steps]) == (batch, [DONE, RUNNING])
+    await buffer.records.end(batch, "spectrograms", StepEnd(1, DONE))
+    # Thawed, the batch is another one: what was made of it is made again.
+    await buffer.batches.thaw(ThawOrder("alice", "secret"))
+    assert (await buffer.records.get(batch)).last is None
+    assert await buffer.records.claim("spectrograms", spectrograms) == []
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
+    [record] = await buffer.records.claim("spectrograms", spectrograms)
+    assert (record.id, record.steps[-1].attempt) == (batch, 2)
+
+
+# ---- who works
+
+
+async def test_equal_workers_never_get_the_same_record(buffer: Buffer) -> None:
+    await buffer.records.patch_all([(f"file/{number}", RecordPatch()) for number in range(60)])
+    seen: list[str] = []
+
+    async def work(name: str) -> None:
+        while found := await claimed(buffer, "copy", worker=name, limit=2):
+            seen.extend(found)
+
+    await asyncio.gather(*(work(f"w{number}") for number in range(8)))
+    assert sorted(seen) == sorted(map(str, range(60)))
+
+
+async def test_a_worker_that_was_replaced_is_told_so(buffer: Buffer) -> None:
+    await make(buffer, "a")
+    await buffer.records.claim("copy", order(worker="slow", lease=1))
+    [again] = await buffer.records.claim("copy", order(worker="fast", wait=10))
+    assert (again.steps[0].worker, again.steps[0].attempt) == ("fast", 2)
+    for state in (RUNNING, DONE, FAILED, WAITING):
+        with pytest.raises(StepSuperseded, match="attempt 1 of step 'copy' ended; the last one is 2"):
+            await buffer.records.end("file/a", "copy", StepEnd(1, state))
+    await buffer.records.end("file/a", "copy", StepEnd(2, DONE))
+
+
+async def test_a_renewal_keeps_the_record_and_is_no_change_of_it(buffer: Buffer) -> None:
+    await make(buffer, "a")
+    [record] = await buffer.records.claim("copy", order(lease=1))
+    renewed = await buffer.records.end("file/a", "copy", StepEnd(1, RUNNING, lease=1000))
+    assert (renewed.seq, renewed.rev) == (record.seq, record.rev)
+    assert (renewed.steps[0].expires or 0) > time.time() + 900
+    await asyncio.sleep(1.1)
+    assert await claimed(buffer, "copy") == []
+
+
+async def test_an_end_that_is_sent_again_changes_nothing(buffer: Buffer) -> None:
+    await make(buffer, "a", "b")
+    await claimed(buffer, "copy", limit=2)
+    first = await buffer.records.end("file/a", "copy", StepEnd(1, DONE, 5))
+    assert await buffer.records.end("file/a", "copy", StepEnd(1, DONE, 5)) == first
+    failed = await buffer.records.end("file/b", "copy", StepEnd(1, FAILED, reason="disk"))
+    assert await buffer.records.end("file/b", "copy", StepEnd(1, FAILED, reason="disk")) == failed
+    with pytest.raises(StepSuperseded, match="ended: it is DONE"):
+        await buffer.records.end("file/a", "copy", StepEnd(1, FAILED))
+    with pytest.raises(NotFound, match="never claimed"):
+        await buffer.records.end("file/a", "other", StepEnd(1, DONE))
+
+
+async def test_a_record_that_is_given_back_waits_at_once(buffer: Buffer) -> None:
+    await make(buffer, "a")
+    for attempt in (1, 2, 3, 4, 5, 6, 7):
+        assert await claimed(buffer, "copy") == ["a"]
+        await buffer.records.end("file/a", "copy", StepEnd(attempt, WAITING))
+    assert (await overview_of(buffer, "copy")).waiting == 1
+
+
+async def test_a_waiting_claim_is_answered_when_something_arrives(buffer: Buffer) -> None:
+    waiting = asyncio.create_task(claimed(buffer, "copy", wait=20))
+    on_segments = asyncio.create_task(claimed(buffer, "look", kind="segment", wait=20))
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    await make(buffer, "a")
+    assert await waiting == ["a"]
+    assert not on_segments.done()
+    await buffer.ingest.append(segment_body(1))
+    assert len(await on_segments) == 1
+    assert time.monotonic() - began < 5
+    assert await claimed(buffer, "copy", wait=0.2) == []
+
+
+async def test_nothing_is_leased_to_a_caller_that_left(buffer: Buffer) -> None:
+    async def gone() -> bool:
+        return True
+
+    await make(buffer, "a")
+    assert await buffer.records.claim("copy", order(), gone) == []
+    assert await claimed(buffer, "copy") == ["a"]
+
+
+# ---- done again
+
+
+async def test_redo_opens_a_step_and_exactly_those_that_depend_on_it(buffer: Buffer) -> None:
+    await make(buffer, "a")
+    for step, after in (("copy", []), ("filter", ["copy"]), ("veto", ["copy"]), ("merge", ["filter", "veto"])):
+        await do(buffer, step, *after)
+    redone = await buffer.records.redo("file/a", "filter")
+    assert {step.name: step.state for step in redone.steps} == {
+        "copy": DONE,
+        "veto": DONE,
+        "filter": WAITING,
+        "merge": WAITING,
+    }
+    assert redone.last == "veto"
+    assert await do(buffer, "merge", "filter", "veto") == []
+    assert await do(buffer, "filter", "copy") == ["a"]
+    assert await do(buffer, "merge", "filter", "veto") == ["a"]
+    assert await do(buffer, "copy") == await do(buffer, "veto", "copy") == []
+    with pytest.raises(NotFound, match="never claimed"):
+        await buffer.records.redo("file/a", "other")
+
+
+async def test_a_redo_ends_the_attempt_that_is_running(buffer: Buffer) -> None:
+    await make(buffer, "a")
+    await claimed(buffer, "copy")
+    await buffer.records.redo("file/a", "copy")
+    with pytest.raises(StepSuperseded, match="ended: it is WAITING"):
+        await buffer.records.end("file/a", "copy", StepEnd(1, DONE))
+    assert await claimed(buffer, "copy") == ["a"]
+    with pytest.raises(StepSuperseded, match="the last one is 2"):
+        await buffer.records.end("file/a", "copy", StepEnd(1, DONE))
+
+
+async def test_steps_and_their_leases_outlive_a_restart(open_buffer: OpenBuffer) -> None:
+    buffer = await open_buffer()
+    await make(buffer, "a", "b", "c")
+    await claimed(buffer, "copy", limit=2)
+    await buffer.records.end("file/a", "copy", StepEnd(1, DONE))
+    await buffer.close()
+    buffer = await open_buffer()
+    seen = await overview_of(buffer, "copy")
+    assert (seen.waiting, seen.running, seen.done, seen.failed, seen.workers) == (1, 1, 1, 0, ["w"])
+    assert seen.oldest
+    assert await claimed(buffer, "copy", limit=9) == ["c"]
+    await buffer.records.end("file/b", "copy", StepEnd(1, DONE))
+
+
+# ---- failures, by a clock of their own
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sa.Connection]:
+    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
+    catalog.open()
+    with catalog.database.writing_synced() as connection:
+        table.write(connection, "file/a", lambda _: ("good", None, {}), 0)
+        yield connection
+    catalog.close()
+
+
+def claim(connection: sa.Connection, now: float, **values: Any) -> list[Step]:
+    wanted = order(**values)
+    backlog = Backlog("copy", steps.declare(connection, "copy", wanted))
+    found = steps.claim(connection, wanted, backlog, int(now * SECOND))
+    return [step for record in found for step in record.steps]
+
+
+def only_step(connection: sa.Connection) -> Step:
+    return table.load(connection, ["file/a"])["file/a"].steps[0]
+
+
+def test_a_failure_is_tried_again_later_and_later_and_then_given_up(connection: sa.Connection) -> None:
+    now = 1000
+    for attempt, pause in enumerate((5, 10, 20, 40), start=1):
+        assert [step.attempt for step in claim(connection, now)] == [attempt]
+        order_ = StepEnd(attempt, FAILED, reason=f"error {attempt}")
+        steps.end(connection, "file/a", "copy", order_, now * SECOND)
+        assert (only_step(connection).state, only_step(connection).reason) == (WAITING, f"error {attempt}")
+        assert claim(connection, now + pause - 1) == []
+        now += pause
+    assert claim(connection, now)
+    steps.end(connection, "file/a", "copy", StepEnd(5, FAILED, reason="the end"), now * SECOND)
+    assert (only_step(connection).state, only_step(connection).reason) == (FAILED, "the end")
+    assert claim(connection, now + 10**6) == []
+    steps.redo(connection, "file/a", "copy", now * SECOND)
+    assert [step.attempt for step in claim(connection, now)] == [6]
+
+
+def test_workers_that_disappear_count_as_failures(connection: sa.Connection) -> None:
+    assert claim(connection, 0, attempts=2, lease=10)
+    assert claim(connection, 9, attempts=2) == []
+    assert [step.attempt for step in claim(connection, 10, attempts=2, lease=10)] == [2]
+    assert claim(connection, 20, attempts=2) == []
+    assert (only_step(connection).state, only_step(connection).reason) == (
+        FAILED,
+        "the lease of w ended before the step did",
+    )
+
+
+def test_a_failure_of_a_record_that_is_not_good_waits_until_it_is(connection: sa.Connection) -> None:
+    claim(connection, 0)
+    steps.end(connection, "file/a", "copy", StepEnd(1, FAILED), 0)
+    table.write(connection, "file/a", lambda _: ("noisy", None, {}), 0)
+    assert claim(connection, 100) == []
+    table.write(connection, "file/a", lambda _: ("good", None, {}), 0)
+    assert [step.attempt for step in claim(connection, 100)] == [2]
+
+
+def test_a_lease_that_a_wrong_clock_made_too_long_has_ended(connection: sa.Connection) -> None:
+    claim(connection, 10**9, lease=86_400)
+    assert claim(connection, 10**9 + 86_399) == []
+    assert [step.attempt for step in claim(connection, 1000)] == [2]
+
+
+def test_the_declaration_of_a_claim_is_what_other_workers_share() -> None:
+    one, two = order("x", worker="one", lease=5, wait=3, limit=7), order("x", worker="two")
+    assert declaration_of(one) == declaration_of(two) != declaration_of(order("y"))
+    assert Selection() == Selection(None, None)
