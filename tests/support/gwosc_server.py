@@ -48,7 +48,14 @@ class Stalling:
     target: str = "/files/"
 
 
-Fault = Answering | Truncating | Stalling
+@dataclass(frozen=True)
+class Overlapping:
+    """A fault: send the whole file as if it were the rest of it (206)."""
+
+    target: str = "/files/"
+
+
+Fault = Answering | Truncating | Stalling | Overlapping
 
 
 class GwoscServer:
@@ -56,7 +63,7 @@ class GwoscServer:
 
     Use it as `with GwoscServer(folder) as gwosc`; `gwosc.url` is its address. While `down`, it answers 503. It serves
     ranges and ETags by default. `requests` has the requested targets, `fetched` those of files that were sent, `ranges`
-    the ranges. Files are served in every folder below /files/.
+    the ranges, `agents` the values of User-Agent. Files are served in every folder below /files/.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class GwoscServer:
         self.requests: list[str] = []
         self.ranges: list[str] = []
         self.fetched: list[str] = []
+        self.agents: set[str] = set()
         self.faults = list(faults)
         self.down = False
         self._serves_ranges = ranges
@@ -78,6 +86,7 @@ class GwoscServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.requests.append(self.path)
+                server.agents.add(self.headers.get("User-Agent", ""))
                 fault = server.next_fault(self.path)
                 if isinstance(fault, Answering):
                     self.send_response(fault.status)
@@ -95,8 +104,13 @@ class GwoscServer:
                 if self.path.startswith("/files/"):
                     server.fetched.append(self.path)
                 unchanged = self.headers.get("If-Range", version) == version
+                size = len(body)
                 status, body = server.cut(self.headers.get("Range") if unchanged else None, status, body)
+                if isinstance(fault, Overlapping):
+                    status, fault, body = 206, None, server.answer(self.path)[2]
                 self.send_response(status)
+                if status == 206:
+                    self.send_header("Content-Range", f"bytes {size - len(body)}-{size - 1}/{size}")
                 if version:
                     self.send_header("ETag", version)
                 self.send_header("Content-Type", kind)
