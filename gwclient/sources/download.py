@@ -1,8 +1,8 @@
 """Downloads into a cache: files are complete or missing, with retries that continue a partial download.
 
-Each URL has a folder of its own, with `FILE`, the partial file `FILE.part`, and beside each `.version`, the server's name
-of its version (ETag or date). The rest is requested only of the same version, and a complete file is used as long as
-the server does not name another one. Files not used for 30 days are removed.
+Each URL has a folder of its own, with `FILE`, the partial file `FILE.part`, and for each a file `.version` with the
+server's name of that version (ETag or date). The rest is requested only of the same version, and a complete file is
+used as long as the server does not name another one. Files not used for 30 days are removed.
 """
 
 import hashlib

@@ -222,14 +222,14 @@ def test_data_that_gwosc_does_not_have_are_a_usage_error(gateway: StandInGateway
     ("setting", "value", "code", "words"),
     [
         ("GWOSC_SERVER_URL", "http://127.0.0.1:1", 3, "GWOSC at {} does not answer: Connection refused"),
-        ("http_proxy", "http://127.0.0.1:1", 3, "GWOSC at http://o.test does not answer: the proxy: Connection refused"),
+        ("http_proxy", "http://127.0.0.1:1", 3, "GWOSC at http://o does not answer: the proxy: Connection refused"),
         ("GWOSC_SERVER_URL", "xx", 2, "GWOSC_SERVER_URL is 'xx'; it has to be an address like https://gwosc.org"),
     ],
 )
 def test_an_archive_that_does_not_answer_is_exit_code_3_and_a_wrong_address_2(
     gateway: StandInGateway, setting: str, value: str, code: int, words: str
 ) -> None:
-    environment = {"GWOSC_SERVER_URL": "http://o.test", setting: value}
+    environment = {"GWOSC_SERVER_URL": "http://o", setting: value}
     done = in_a_process("push", "--event", "GW150914", "--detector", "L1", **environment)
     assert (done.code, done.err.splitlines()[-1]) == (code, f"gwclient: {words.format(value)}")
     assert not gateway.requests

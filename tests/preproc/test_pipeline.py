@@ -248,7 +248,7 @@ def test_a_rate_that_cannot_carry_the_frequencies_is_told(tmp_path: Path) -> Non
 
 
 def test_the_original_systems_files_are_too_short_and_it_says_so(tmp_path: Path, original_segments: list[Path]) -> None:
-    with pytest.raises(NoWindow, match=r"the longest of 2 runs without a gap is 0\.2197 s \(unnamed\)"):
+    with pytest.raises(NoWindow, match=r"the longest of 2 runs without a gap is 0\.2197 s \(#unnamed\)"):
         preprocess(original_segments[0].parent, tmp_path / "dataset.h5", Parameters(), silent)
 
 

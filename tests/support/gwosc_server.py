@@ -104,19 +104,16 @@ class GwoscServer:
                 if self.path.startswith("/files/"):
                     server.fetched.append(self.path)
                 unchanged = self.headers.get("If-Range", version) == version
-                size = len(body)
-                status, body = server.cut(self.headers.get("Range") if unchanged else None, status, body)
-                if isinstance(fault, Overlapping):
-                    status, fault, body = 206, None, server.answer(self.path)[2]
+                wanted = self.headers.get("Range") if unchanged else None
+                status, body, span = server.cut("bytes=0-" if isinstance(fault, Overlapping) else wanted, status, body)
                 self.send_response(status)
-                if status == 206:
-                    self.send_header("Content-Range", f"bytes {size - len(body)}-{size - 1}/{size}")
+                self.send_header("Content-Range", span)
                 if version:
                     self.send_header("ETag", version)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                if fault is None:
+                if not isinstance(fault, Truncating | Stalling):
                     self.wfile.write(body)
                     return
                 self.wfile.write(body[: fault.bytes])
@@ -158,13 +155,16 @@ class GwoscServer:
         """Return the ETag of a body, if it has one."""
         return f'"{sha256(body).hexdigest()}"' if self._knows_versions else ""
 
-    def cut(self, wanted: str | None, status: int, body: bytes) -> tuple[int, bytes]:
-        """Return status and body for a range such as `bytes=100-`."""
+    def cut(self, wanted: str | None, status: int, body: bytes) -> tuple[int, bytes, str]:
+        """Return status, body and Content-Range for a range such as `bytes=100-`."""
         if wanted is None or status != 200 or not self._serves_ranges:
-            return status, body
+            return status, body, ""
         self.ranges.append(wanted)
         first = int(wanted.removeprefix("bytes=").removesuffix("-"))
-        return (206, body[first:]) if first < len(body) else (416, b"")
+        size = len(body)
+        if first >= size:
+            return 416, b"", f"bytes */{size}"
+        return 206, body[first:], f"bytes {first}-{size - 1}/{size}"
 
     def answer(self, target: str) -> tuple[int, str, bytes]:
         """Return status, media type and body for a request target."""
