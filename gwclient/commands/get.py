@@ -140,7 +140,7 @@ class _Files:
                 else:
                     files.append(str(path))
                     words.append(f"{path}: {span}, {stretch.count} samples")
-                    failed += [f"{path}: no room for the data-quality bits {', '.join(bits)}"] if bits else []
+                    failed += [f"{path}: data-quality bits beyond those of a mask: {', '.join(bits)}"] if bits else []
         words += [
             f"left out, {reason}: {printable(span.channel) or 'no channel'} [{span.start!r}, {span.stop!r})"
             for span, reason in left_out

@@ -133,7 +133,7 @@ def test_bits_are_set_once_and_those_beyond_a_mask_are_named(gwclient: Callable[
     code, told, error = gwclient("get", "--start", "6000", "--stop", "6001", "--out", str(tmp_path), "--json")
     many, twice = sorted(json.loads(told)["files"])
     assert code == 4
-    reason = "no room for the data-quality bits BIT32, BIT33"
+    reason = "data-quality bits beyond those of a mask: BIT32, BIT33"
     assert error == f"gwclient: not everything could be fetched: {many}: {reason}\n"
     for name, mask, first in ((twice, 0b11, b"A"), (many, 2**32 - 1, b"BIT0")):
         with h5py.File(name) as file:

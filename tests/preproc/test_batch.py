@@ -49,7 +49,7 @@ def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
         (b"", "not JSON"),
         (b'{"h":[],"t":[0,1]}', "h: expected"),
         (b'{"h":[1,null],"t":[0,1]}', "h[1]"),
-        (b'{"h":[1],"t":[0,0]}', "t[1]"),
+        (b'{"h":[1],"t":[0,0]}', "t: dt is 0.0 s"),
         (b'{"h":[1,2],"t":[1e308,1e308]}', "finite"),
         (b'{"h":[1],"t":[1,5e-324]}', "finite"),
         (b'{"h":[1],"t":[0,1],"meta":{"channel":"H1\\u0000"}}', "meta.channel"),
