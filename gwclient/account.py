@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gwclient.errors import printable
 from gwclient.push import Ending, Report
 from gwclient.strain import LeftOut, Span, gps_text, join_spans
 
@@ -72,6 +73,6 @@ def _count(segments: int) -> str:
 
 def _spans_text(spans: Sequence[Span]) -> str:
     return ", ".join(
-        f"{channel} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
+        f"{printable(channel)} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
         for channel, joined in join_spans(spans).items()
     )

@@ -54,6 +54,8 @@ def parse_gateway_url(text: str) -> str:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
         usable = usable and not (parts.query or parts.fragment)
+        url.encode()
+        (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
     if not usable or any(letter.isspace() for letter in text):
@@ -177,10 +179,14 @@ class GatewayConnection:
 def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:
     cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
     if isinstance(cause, ssl.SSLError):
-        reason = getattr(cause, "verify_message", "") or (cause.reason or "no reason given").replace("_", " ").lower()
-        return f"TLS failed: {reason}"
+        return f"TLS failed: {tls_reason(cause)}"
     # The text of asyncio for an error of the system has the address once more.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+
+
+def tls_reason(error: ssl.SSLError) -> str:
+    """Return in plain words why TLS failed."""
+    return getattr(error, "verify_message", "") or (error.reason or "no reason given").replace("_", " ").lower()
 
 
 def media_headers(media_type: str, key: str | None) -> dict[str, str]:

@@ -57,6 +57,7 @@ class Cursor:
         self.path, self.state, self._lock = path, state, lock
         self._pending: list[Span] = []
         self._saved = -math.inf
+        self._failed = False
 
     @classmethod
     def open(cls, folder: Path, source: str, gateway: str, length: Length, *, restart: bool = False) -> Self:
@@ -107,13 +108,15 @@ class Cursor:
         try:
             replace_file(self.path, msgspec.json.encode(self.state))
         except OSError as error:
+            self._failed = True
             raise unwritable(self.path, error, otherwise=CursorError) from error
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Save the cursor, and release its lock."""
+        """Save the cursor, unless that failed before, and release its lock."""
         try:
-            self.save()
+            if not self._failed:
+                self.save()
         finally:
             self._lock.close()
 

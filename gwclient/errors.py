@@ -31,6 +31,9 @@ class GwclientError(Exception):
 
     exit_code = UNREACHABLE
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class GatewayError(GwclientError):
     """A request failed."""
@@ -144,6 +147,13 @@ def unwritable(
 def why_unread(error: OSError | UnicodeDecodeError) -> str:
     """Return why a text file could not be read, in plain words."""
     return "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+
+
+def printable(text: str) -> str:
+    """Return a text, of a name in a file for example, with line breaks and control characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def one_line(error: BaseException) -> str:

@@ -62,24 +62,27 @@ def writing(path: Path, stretch: Stretch) -> Iterator[tuple[Any, Callable[[], No
         raise unwritable(error.filename or path, error) from error
 
 
-def write_quality(strain: Any, stretch: Stretch, quality: Sequence[Sequence[str]]) -> None:
-    """Write the data-quality bits of a stretch, unless they are more than a mask of GWOSC's layout has.
+def write_quality(strain: Any, stretch: Stretch, quality: Sequence[Sequence[str]]) -> list[str]:
+    """Write the data-quality bits of a stretch; return the names of those beyond the 32 that a mask can have.
 
     A bit is set if all segments of that second have it. `quality` has the names of the bits of each segment.
     """
-    names = list(dict.fromkeys(name for of_segment in quality for name in of_segment))
-    if len(names) > _MASK_BITS or stretch.seconds > _MASK_SECONDS:
-        return
+    found = list(dict.fromkeys(name for of_segment in quality for name in of_segment))
+    if stretch.seconds > _MASK_SECONDS:
+        return found
+    names, others = found[:_MASK_BITS], found[_MASK_BITS:]
+    bits = {name: 1 << bit for bit, name in enumerate(names)}
     mask = np.full(stretch.seconds, (1 << len(names)) - 1, dtype=np.uint32)
     for placed, holding in zip(stretch.placed, quality, strict=True):
         begin = stretch.t0 + placed.at * stretch.dt - stretch.start
         end = begin + (placed.last - placed.first) * stretch.dt
-        mask[math.floor(begin) : math.ceil(end)] &= sum(1 << names.index(name) for name in holding)
+        mask[math.floor(begin) : math.ceil(end)] &= sum(bits.get(name, 0) for name in set(holding))
     group = strain.file.create_group("quality/simple")
     group["DQmask"] = mask
     group["DQmask"].attrs.update(Xstart=stretch.start, Xspacing=1.0, Npoints=stretch.seconds, Bits=len(names))
     group["DQShortnames"] = np.array([name.encode() for name in names])
     group["DQDescriptions"] = np.array([f"passes {name}".encode() for name in names])
+    return others
 
 
 def _lay_out(file: h5py.File, stretch: Stretch) -> Any:

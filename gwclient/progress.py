@@ -5,6 +5,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from gwclient.errors import printable
 from gwclient.groups import Sendable
 from gwclient.push import Listener
 
@@ -76,4 +77,4 @@ class Progress(Listener):
     def _notice(self, line: str) -> None:
         if time.monotonic() - self._last_notice >= _PAUSE_S:
             self._last_notice = time.monotonic()
-            self.say(line)
+            self.say(printable(line))

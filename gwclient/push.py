@@ -64,6 +64,11 @@ class Report:
             joined = join_spans(self.acknowledged)
             self.acknowledged = [Span(channel, *pair) for channel, pairs in joined.items() for pair in pairs]
 
+    def note_failure(self, error: GwclientError) -> None:
+        """Add an error after the push, unless there is one."""
+        if self.error is None:
+            self.ending, self.error = Ending.FAILED, error
+
     def note_unread(self, lines: Iterable[str]) -> None:
         """Add what of the source could not be read; a push that was COMPLETE is then PARTLY done."""
         self.unread.extend(lines)

@@ -1,6 +1,7 @@
 """MANIFEST.json, which lists the segments of a sealed batch, and the digest that identifies the batch."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -13,6 +14,8 @@ from gwwire.segment import decode_segment
 MANIFEST = "MANIFEST.json"
 
 _TOO_LARGE = 2**53  # for the numbers of JSON
+#: The field that an error of msgspec is about.
+_FIELD = re.compile(r"(?:at `\$\.|field `)([^`]+)`$")
 _decoder = msgspec.json.Decoder(Manifest)
 
 
@@ -49,16 +52,26 @@ def decode_manifest(content: bytes) -> Manifest:
     """Parse a manifest; raise ValueError if it is not JSON, or not a manifest."""
     try:
         manifest = _decoder.decode(content)
-    except msgspec.DecodeError as error:
-        raise ValueError(str(error)) from error
+    except msgspec.ValidationError as error:
+        field = _FIELD.search(str(error))
+        raise ValueError(f"{field[1]} is missing or wrong" if field else "it is not a JSON object") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
     for time in (manifest.opened, manifest.sealed):
-        if datetime.fromisoformat(time).tzinfo is None:
-            raise ValueError(f"{time} has no time zone")
+        if not _has_zone(time):
+            raise ValueError(f"{time!r} is not a time with a time zone")
     if len({entry.name for entry in manifest.segments}) < len(manifest.segments):
         raise ValueError("a segment is listed twice")
     if any(not 0 <= number < _TOO_LARGE for entry in manifest.segments for number in (entry.size, entry.n)):
         raise ValueError("a size or a number of samples is out of range")
     return manifest
+
+
+def _has_zone(time: str) -> bool:
+    try:
+        return datetime.fromisoformat(time).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def entry_of(name: str, content: bytes) -> ManifestEntry:

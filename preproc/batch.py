@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gwwire.channel_names import UNNAMED_TYPE
 from gwwire.manifest import MANIFEST, batch_digest, decode_manifest
 from gwwire.problems import ProblemError
 from gwwire.public import Manifest, ManifestEntry
@@ -27,8 +28,8 @@ from preproc.progress import Progress
 PATTERN = "gwb*.json"
 #: Strain that is constant for this many seconds is that of a dead channel.
 CONSTANT_SECONDS = 0.1
-#: The channel name of all segments without a channel in `meta`.
-UNNAMED = "unnamed"
+#: The channel name of all segments without a channel in `meta`; it is reserved, so no channel has it.
+UNNAMED = UNNAMED_TYPE
 
 _CHANNEL_NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _NOT_FINITE = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
@@ -201,7 +202,7 @@ def _decode(file: str, body: bytes) -> Piece | Finding:
     h = np.array(segment.h, dtype=np.float64)
     channel = segment.channel or UNNAMED
     stop = segment.t0 + len(h) * segment.dt
-    if not _CHANNEL_NAME.fullmatch(channel):
+    if segment.channel == UNNAMED or not _CHANNEL_NAME.fullmatch(channel):
         return about_file(file, Reason.UNREADABLE, f"meta.channel: {channel!r} is not a valid channel name")
     # The decoder rejects these as well; a single NaN would make the power spectrum of the channel NaN.
     if not (np.isfinite(h).all() and math.isfinite(stop) and math.isfinite(1 / segment.dt)):

@@ -1,5 +1,6 @@
 """Pictures of a dataset: the loudest windows of each channel, single windows, and power spectra."""
 
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
@@ -24,6 +26,8 @@ LOUDEST_COLOUR = 25.0
 #: Channels in a sheet; more are not legible.
 MOST_CHANNELS = 12
 
+#: Characters of a channel name in a picture; more do not fit beside a panel.
+_NAME_CHARACTERS = 32
 _COLUMNS = 3
 _PANEL_INCHES = (4.6, 2.55)
 _DPI = 130
@@ -71,7 +75,7 @@ def draw_spectra(file: h5py.File) -> Figure:
     panel = figure.subplots()
     frequency = file["psd_frequency"][:]
     for name, density in file["psd"].items():
-        panel.loglog(frequency[1:], np.sqrt(density[1:]), linewidth=0.8, label=channel_of_object(name))
+        panel.loglog(frequency[1:], np.sqrt(density[1:]), linewidth=0.8, label=_shown(channel_of_object(name)))
     panel.set_xlim(file.attrs["fmin"] / 2, frequency[-1])
     panel.set_xlabel("Frequency [Hz]")
     panel.set_ylabel("Amplitude spectral density [1/√Hz]")
@@ -100,8 +104,23 @@ def contact_sheet(file: h5py.File) -> Figure:
     return figure
 
 
+@cache
+def _characters() -> frozenset[int]:
+    """Return the characters that the font has."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
+def _shown(channel: str) -> str:
+    """Return a channel name for a picture: shortened, and with escapes for what the font lacks."""
+    text = "".join(each if ord(each) in _characters() else ascii(each)[1:-1] for each in channel[:_NAME_CHARACTERS])
+    if max(len(channel), len(text)) > _NAME_CHARACTERS:
+        text = f"{text[: _NAME_CHARACTERS - 1]}…"
+    # A dollar begins a formula, and a legend leaves out what begins with `_`.
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
 def _label_row(panel: Axes, channel: str) -> None:
-    panel.set_ylabel(f"{channel}\nFrequency [Hz]", fontsize=9)
+    panel.set_ylabel(f"{_shown(channel)}\nFrequency [Hz]", fontsize=9)
 
 
 def _title(file: h5py.File, shown: int) -> str:

@@ -48,6 +48,7 @@ class Transformation:
         #: Samples that the filter removes at each end.
         self.reach = taps.shape[-1] // 2
 
+    @np.errstate(over="ignore", invalid="ignore")  # windows whose energies are not finite are left out
     def __call__(self, task: Task) -> NDArray[np.float32]:
         """Return normalised energies, shape [W, C, F, T]; NaN for a window without signal."""
         transform = self.padded if task.padded else self.bare

@@ -41,6 +41,7 @@ class Spectrum:
     seconds: float  # total length of `spans`
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the square of very loud strain is infinite
 def estimate_spectrum(
     runs: Sequence[Run], reader: StrainReader, sample_rate: float, parameters: Parameters
 ) -> Spectrum:
@@ -66,6 +67,7 @@ def estimate_spectrum(
     starts = [starts[index] for index in chosen]
     estimate = partial(signal.periodogram, fs=sample_rate, window="hann", detrend="linear", scaling="density")
     periodograms = np.array([estimate(reader.read(runs[0].channel, at, at + length))[1] for at in starts])
+    periodograms[np.isnan(periodograms)] = np.inf
     frequency = fft.rfftfreq(length, 1 / sample_rate)
     quiet = _quiet(periodograms, frequency >= parameters.highpass)
     kept, loud = ([at for at, one in zip(starts, quiet, strict=True) if one == kind] for kind in (True, False))
@@ -112,7 +114,7 @@ def whiten(h: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.floa
 
 def _quiet(periodograms: NDArray[np.float64], band: NDArray[np.bool_]) -> NDArray[np.bool_]:
     median = np.median(periodograms[:, band], axis=0)
-    if len(periodograms) < _ENOUGH_TO_COMPARE or not (median > 0).all():
+    if len(periodograms) < _ENOUGH_TO_COMPARE or not ((median > 0) & np.isfinite(median)).all():
         return np.ones(len(periodograms), dtype=bool)
     loudness = (periodograms[:, band] / median).mean(axis=1)
     return np.asarray(loudness <= LOUD * np.median(loudness))

@@ -17,6 +17,7 @@ from gwclient.errors import (
     GatewayError,
     Incomplete,
     NotAsExpected,
+    printable,
     unwritable,
 )
 from gwclient.fetch import Unreadable, decode_stored, fetch_bodies, fetch_stretch
@@ -122,11 +123,11 @@ class _Files:
         with tqdm(total=total, unit="segment", desc="get", leave=False, disable=quiet) as bar:
             while waiting:
                 stretch = waiting.pop()
-                name = stretch.channel or "no channel"
+                name = printable(stretch.channel) or "no channel"
                 span = f"{name} [{stretch.t0!r}, {stretch.stop!r})"
                 try:
                     check_times(stretch)
-                    path = await self._write_stretch(stretch, bar.update)
+                    path, bits = await self._write_stretch(stretch, bar.update)
                 except NotAsExpected as error:
                     failed.append(f"{span}: {error}")
                     left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), str(error)))
@@ -139,8 +140,9 @@ class _Files:
                 else:
                     files.append(str(path))
                     words.append(f"{path}: {span}, {stretch.count} samples")
+                    failed += [f"{path}: data-quality bits beyond those of a mask: {', '.join(bits)}"] if bits else []
         words += [
-            f"left out, {reason}: {span.channel or 'no channel'} [{span.start!r}, {span.stop!r})"
+            f"left out, {reason}: {printable(span.channel) or 'no channel'} [{span.start!r}, {span.stop!r})"
             for span, reason in left_out
         ]
         entries = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
@@ -149,7 +151,9 @@ class _Files:
             click.echo('in Python: gwpy.timeseries.TimeSeries.read(FILE, format="hdf5.gwosc")', err=True)
         return failed
 
-    async def _write_stretch(self, stretch: Stretch, on_written: Callable[[], object]) -> Path:
+    async def _write_stretch(self, stretch: Stretch, on_written: Callable[[], object]) -> tuple[Path, list[str]]:
+        """Return the path, and the names of the data-quality bits that the file could not hold."""
+        others: list[str] = []
         path = self.out / file_name(stretch, self.taken)
         with writing(path, stretch) as (strain, check):
             quality: list[Sequence[str]] = []
@@ -160,9 +164,9 @@ class _Files:
                     check()
                     on_written()
             if len(quality) == len(stretch.placed) and any(quality):
-                write_quality(strain, stretch, quality)
+                others = write_quality(strain, stretch, quality)
         self.taken.add(path.name.casefold())
-        return path
+        return path, others
 
 
 def _quality_of(segment: Segment) -> list[Sequence[str]]:

@@ -1,6 +1,5 @@
 """Commands that change a batch: `train`, `thaw`, `clean`, `claim`, `release`."""
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import HeldByAnother, NotAsExpected, unwritable, why_unread
 from gwclient.freeze import is_held_by, until_frozen
-from gwwire.public import Claim, ThawAnswer, TrainFrozen, TrainWaiting
+from gwwire.public import ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
@@ -145,7 +144,8 @@ def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
     Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
     """
     answer = connection.call(lambda client: client.claim(batch, worker, lease))
-    connection.print_answer(answer, _claim_text(answer))
+    # `expires` is a time of the gateway's clock.
+    connection.print_answer(answer, f"{answer.batch} is claimed by {answer.worker} for {lease} s")
 
 
 @click.command
@@ -158,10 +158,4 @@ def release(batch: str, worker: str, connection: Connection) -> None:
     Example: gwclient release b1795224029597668971 --worker preproc-1
     """
     answer = connection.call(lambda client: client.release(batch, worker))
-    connection.print_answer(answer, _claim_text(answer))
-
-
-def _claim_text(claim: Claim) -> str:
-    if claim.worker is None or claim.expires is None:
-        return f"{claim.batch} is not claimed"
-    return f"{claim.batch} is claimed by {claim.worker} for {max(0.0, claim.expires - time.time()):.0f} s"
+    connection.print_answer(answer, f"{answer.batch} is not claimed")

@@ -105,7 +105,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
             finally:
                 looking.cancel()
 
-        report = send(connection, source.seconds, work)
+        report = send(connection, source.seconds, work, cursor)
     report.before = acknowledged_before
     report.note_unread(source.failures)
     report.left_out = skipped + source.gaps

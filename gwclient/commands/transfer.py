@@ -16,7 +16,7 @@ from gwclient.account import failure_text, for_people, for_programs
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions
 from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
-from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, GatewayError, InvalidSource, NoStateFolder
+from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, GatewayError, GwclientError, InvalidSource, NoStateFolder
 from gwclient.groups import Sendable
 from gwclient.pieces import in_time_order, without
 from gwclient.progress import Progress
@@ -50,7 +50,7 @@ def send_source(
                 listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.state.salt,
             )  # fmt: skip
 
-        report = send(connection, source.seconds, work)
+        report = send(connection, source.seconds, work, cursor)
     report.left_out += skipped
     if isinstance(source, FileSource):
         report.left_out += source.gaps
@@ -87,15 +87,25 @@ def send(
     connection: Connection,
     seconds: float | None,
     work: Callable[[GlitchflowClient, Progress], Coroutine[Any, Any, Report]],
+    cursor: Cursor | None = None,
 ) -> Report:
-    """Return the report of a coroutine that gets an open client, and a progress of so many s of strain."""
+    """Return the report of a coroutine that gets an open client, and a progress of so many s of strain.
+
+    If the cursor cannot be saved, that is in the report.
+    """
 
     async def sending() -> Report:
         with closing(Progress(sys.stderr, seconds, quiet=connection.as_json)) as progress:
             async with connection.client(progress.retrying) as client:
                 return await work(client, progress)
 
-    return asyncio.run(sending())
+    report = asyncio.run(sending())
+    try:
+        if cursor is not None:
+            cursor.save()
+    except GwclientError as error:
+        report.note_failure(error)
+    return report
 
 
 @contextmanager

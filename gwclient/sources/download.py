@@ -1,12 +1,14 @@
 """Downloads into a cache: files are complete or missing, with retries that continue a partial download.
 
-Each URL has a folder of its own. `FILE.part` is the partial file, and `FILE.version` the server's name of that version
-(ETag or date): the rest is requested only if the version is still the same, and a complete file is used only as long as
-the server does not name another one. Files not used for 30 days are removed.
+Each URL has a folder of its own, with `FILE`, the partial file `FILE.part`, and for each a file `.version` with the
+server's name of that version (ETag or date). The rest is requested only of the same version, and a complete file is
+used as long as the server does not name another one. Files not used for 30 days are removed.
 """
 
 import hashlib
 import os
+import re
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,11 +20,15 @@ from urllib.parse import urlsplit
 
 from gwclient.answers import parse_retry_after
 from gwclient.client import Retry
-from gwclient.errors import InvalidSource, SourceUnreachable, one_line
+from gwclient.connection import tls_reason
+from gwclient.errors import InvalidSource, SourceUnreachable
 from gwwire.agent import USER_AGENT
 
 _CHUNK = 2**16
 _PART, _VERSION = ".part", ".version"
+_HEADERS = {"User-Agent": USER_AGENT}
+#: The header Content-Range of an answer with the rest of a file (RFC 9110).
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _KEPT_UNUSED_S = 30 * 86400.0
 #: s between two lines about a slow download.
 _PAUSE_S = 5.0
@@ -42,15 +48,18 @@ class Downloads:
         parts = urlsplit(url)
         folder = f"{parts.netloc.replace(':', '_')}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
         path = self.folder / folder / parts.path.rpartition("/")[2]
-        partial, version = path.with_name(path.name + _PART), path.with_name(path.name + _VERSION)
+        partial = path.with_name(path.name + _PART)
         try:
-            if path.exists() and self._is_current(url, version):
+            if path.exists() and self._is_current(url, _version_file(path)):
                 os.utime(path)
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_unused()
-            self._insist(url, partial, version)
+            self._insist(url, partial)
+            # Without a version, as between these steps, a file is fetched again.
+            _version_file(path).unlink(missing_ok=True)
             partial.replace(path)
+            _version_file(partial).replace(_version_file(path))
         except OSError as error:
             raise InvalidSource(f"{path} cannot be written: {error.strerror or error}") from error
         return path
@@ -60,29 +69,37 @@ class Downloads:
         for each in self.folder.glob("*/*"):
             if each.suffix != _VERSION and time.time() - each.stat().st_mtime > _KEPT_UNUSED_S:
                 each.unlink(missing_ok=True)
-                each.with_name(each.name.removesuffix(_PART) + _VERSION).unlink(missing_ok=True)
+                _version_file(each).unlink(missing_ok=True)
                 with suppress(OSError):  # it is not empty
                     each.parent.rmdir()
 
     def _is_current(self, url: str, version: Path) -> bool:
-        """Return whether the server does not name another version of a file than the one in the cache."""
+        """Return whether to use the file in the cache: it is current, or the server does not say whether it is."""
         import requests  # noqa: PLC0415 (comes with gwosc, and is not needed by other sources)
 
-        known = version.read_text() if version.exists() else ""
-        if not known:
+        if not version.exists():
+            return False
+        if not (known := version.read_text()):
             return True
         condition = "If-None-Match" if known.startswith('"') else "If-Modified-Since"
         try:
-            with requests.get(url, headers={condition: known}, stream=True, timeout=self.timeout) as response:
-                return response.status_code != HTTPStatus.OK or _version(response.headers) in {"", known}
-        except requests.RequestException:
-            return True
+            headers = _HEADERS | {condition: known}
+            with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+                if response.status_code == HTTPStatus.OK:
+                    return _version(response.headers) == known
+                if response.status_code == HTTPStatus.NOT_MODIFIED:
+                    return True
+                failure = f"answered {response.status_code}: {response.reason}"
+        except requests.RequestException as error:
+            failure = f"does not answer: {why_no_answer(error)}"
+        self.say(f"{url} {failure}; using the file in the cache")
+        return True
 
-    def _insist(self, url: str, partial: Path, version: Path) -> None:
+    def _insist(self, url: str, partial: Path) -> None:
         failures = 0
         while True:
             try:
-                return self._fetch_rest(url, partial, version)
+                return self._fetch_rest(url, partial)
             except _TryAgain as failure:
                 failures += 1
                 if failures >= self.retry.tries:
@@ -91,33 +108,34 @@ class Downloads:
                 self.say(f"{failure}; trying again in {delay:.1f} s")
                 time.sleep(delay)
 
-    def _fetch_rest(self, url: str, partial: Path, version: Path) -> None:
+    def _fetch_rest(self, url: str, partial: Path) -> None:
         import requests  # noqa: PLC0415 (comes with gwosc, and is not needed by other sources)
 
-        headers = {"User-Agent": USER_AGENT}
-        if partial.exists() and version.exists():
-            there, known = partial.stat().st_size, version.read_text()
-            headers |= {"Range": f"bytes={there}-", "If-Range": known} if there and known else {}
+        version = _version_file(partial)
+        there = partial.stat().st_size if partial.exists() else 0
+        known = version.read_text() if version.exists() else ""
+        rest = {"Range": f"bytes={there}-", "If-Range": known} if there and known else {}
         try:
-            with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            with requests.get(url, headers=_HEADERS | rest, stream=True, timeout=self.timeout) as response:
                 status = response.status_code
-                if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    partial.unlink()
+                whole = status != HTTPStatus.PARTIAL_CONTENT
+                other = not whole and not (rest and _is_rest(response.headers, there, known))
+                if other or status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    partial.unlink(missing_ok=True)
                     raise _TryAgain(f"{url} is not as it was")
                 if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     asked = parse_retry_after(response.headers.get("Retry-After", ""))
                     raise _TryAgain(f"{url} answered {status}", asked)
                 if not response.ok:
                     raise InvalidSource(f"{url} answered {status}: {response.reason}")
-                whole = status != HTTPStatus.PARTIAL_CONTENT
                 with partial.open("wb" if whole else "ab") as file:
                     if whole:
                         version.write_text(_version(response.headers))
                     self._copy(response, file)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _TryAgain(f"{url} was cut off, or does not answer: {_reason(error)}") from error
-        except requests.RequestException as error:
-            raise InvalidSource(f"{url} cannot be fetched: {one_line(error)}") from error
+            raise _TryAgain(f"{url} was cut off, or does not answer: {why_no_answer(error)}") from error
+        except (requests.RequestException, ValueError) as error:  # urllib3 raises ValueError for some addresses
+            raise InvalidSource(f"{url} cannot be fetched: {why_no_answer(error)}") from error
 
     def _copy(self, response: Any, file: IO[bytes]) -> None:
         shown = time.monotonic()
@@ -141,7 +159,33 @@ def _version(headers: Any) -> str:
     return tag if tag.startswith('"') else headers.get("Last-Modified", "")
 
 
-def _reason(error: BaseException) -> str:
+def _is_rest(headers: Any, there: int, known: str) -> bool:
+    """Return whether an answer of status 206 has all bytes of the known version after the first `there`."""
+    span = _RANGE.fullmatch(headers.get("Content-Range", ""))
+    if span is None or _version(headers) not in {"", known}:
+        return False
+    first, last, size = map(int, span.groups())
+    return first == there and last == size - 1
+
+
+def _version_file(path: Path) -> Path:
+    """Return the file with the version of a complete or partial file."""
+    return path.with_name(path.name + _VERSION)
+
+
+def why_no_answer(error: BaseException) -> str:
+    """Return in plain words why a request of `requests` had no complete answer."""
+    if isinstance(error, ValueError):
+        return "it is not an address"
+    where = "the proxy: " if type(error).__name__ == "ProxyError" else ""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return one_line(error) or type(error).__name__
+    match error:
+        case TimeoutError():
+            return f"{where}nothing arrived in time"
+        case ssl.SSLError():
+            return f"{where}TLS failed: {tls_reason(error)}"
+        case OSError(strerror=str(reason)):
+            return f"{where}{reason}"
+        case _:
+            return f"{where}the connection was closed, or the answer is not HTTP"

@@ -13,7 +13,7 @@ from stat import S_ISREG
 
 import numpy as np
 
-from gwclient.errors import InvalidSource
+from gwclient.errors import InvalidSource, printable
 from gwclient.sources import segments
 from gwclient.sources.arrays import Grid, is_array, read_array
 from gwclient.sources.frames import read_frames
@@ -181,7 +181,7 @@ class FileSource:
         return read_hdf5(path, self.channels)
 
     def _fail(self, line: str, path: Path) -> None:
-        self.failures[line] = path
+        self.failures[printable(line)] = path
 
     def _nothing_readable(self) -> InvalidSource:
         first, *others = self.failures

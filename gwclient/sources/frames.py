@@ -4,12 +4,15 @@ Neither comes with the `client` extra alone: `frames` has gwframe.
 """
 
 import re
+import shutil
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,9 @@ from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
 
 _SIGNATURE = b"IGWD"
+#: Bytes of a file's header, with those that show the byte order, and of the shortest structure, which begins with its
+#: length (LIGO-T970130, version 6 and later).
+_HEADER, _ORDER, _LITTLE, _STRUCTURE = 40, slice(12, 14), b"\x34\x12", 14
 #: Default channels: GWOSC's, and the calibrated strain of the detectors themselves.
 _STRAIN = re.compile(r"[A-Z]\d:\S*(STRAIN|[Hh]oft)\S*")
 #: The name of a bit in the unit of a DQMASK channel.
@@ -59,21 +65,77 @@ class _Part:
         return on_grid and (before.names, before.dt, ends) == (after.names, after.dt, after.t0)
 
 
+@dataclass(frozen=True)
+class _File:
+    """A frame file: its path in messages, and the path to read, which may be a copy of its beginning."""
+
+    path: Path
+    frames: Path
+
+    def read(self, channel: str, index: int, failure: str) -> Any:
+        """Return the series of a channel in a frame, or raise InvalidSource with the failure."""
+        try:
+            return import_module("gwframe").read(self.frames, channel, index, allow_invalid=True)
+        except Exception as error:
+            raise InvalidSource(failure) from error
+
+
 def _by_gwframe(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
-    inspect = import_module("gwframe").inspect
     try:
-        file = inspect.get_info(path)
+        return _read_file(_File(path, path), channels, report)
+    except _Damaged:
+        whole, size = _whole_structures(path), path.stat().st_size
+        if whole == size:
+            raise
+    with TemporaryDirectory() as folder, path.open("rb") as file:
+        beginning = Path(folder, "whole.gwf")
+        with beginning.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+            copy.truncate(whole)
+        recordings = _read_file(_File(path, beginning), channels, report)
+        recordings = [_in_memory(each) for each in recordings]
+    report(f"{path}: {size - whole} bytes after the last frame are no frame")
+    return recordings
+
+
+def _whole_structures(path: Path) -> int:
+    """Return how many bytes the whole structures at the beginning of a frame file have."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+        order, size, at = "<" if head[_ORDER] == _LITTLE else ">", path.stat().st_size, _HEADER
+        while at + _STRUCTURE <= size:
+            file.seek(at)
+            (length,) = struct.unpack(f"{order}Q", file.read(8))
+            if not _STRUCTURE <= length <= size - at:
+                break
+            at += length
+    return at
+
+
+def _in_memory(recording: Recording) -> Recording:
+    strain = recording.read(0, recording.count)
+    return replace(recording, read=lambda first, last: strain[first:last])
+
+
+class _Damaged(InvalidSource):
+    """The file is not whole."""
+
+
+def _read_file(file: _File, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+    inspect, path = import_module("gwframe").inspect, file.path
+    try:
+        info = inspect.get_info(file.frames)
         # Details are not available if one of several frames lacks a channel.
-        details = inspect.get_channel_details(path) if len(file.frames) == 1 else []
+        details = inspect.get_channel_details(file.frames) if len(info.frames) == 1 else []
     except Exception as error:
-        raise InvalidSource(f"{path} is a frame file, but truncated or damaged") from error
+        raise _Damaged(f"{path} is a frame file, but truncated or damaged") from error
     single = {each.name: each for each in details}
     recordings: list[Recording] = []
-    for channel in _choose(path, file.channels, channels):
+    for channel in _choose(path, info.channels, channels):
         parts: list[list[_Part]] = []
-        for frame in sorted(file.frames, key=lambda each: each.start):
+        for frame in sorted(info.frames, key=lambda each: each.start):
             try:
-                part = _part(path, channel, frame, file.channels, single.get(channel))
+                part = _part(file, channel, frame, info.channels, single.get(channel))
             except InvalidSource as error:
                 report(str(error))
                 continue
@@ -87,11 +149,11 @@ def _by_gwframe(path: Path, channels: Sequence[str], report: Callable[[str], obj
     return recordings
 
 
-def _part(path: Path, channel: str, frame: Any, names: Sequence[str], details: Any) -> _Part:
-    where = f"{path}: {channel}{window_text(frame.start, frame.start + frame.duration)}"
+def _part(file: _File, channel: str, frame: Any, names: Sequence[str], details: Any) -> _Part:
+    where = f"{file.path}: {channel}{window_text(frame.start, frame.start + frame.duration)}"
 
     def load() -> Any:
-        return _read(path, channel, frame.index, f"{where} is missing or damaged")
+        return file.read(channel, frame.index, f"{where} is missing or damaged")
 
     if not (details and details.sample_rate) or round(frame.duration * details.sample_rate) != details.n_samples:
         series = load()
@@ -115,7 +177,7 @@ def _part(path: Path, channel: str, frame: Any, names: Sequence[str], details: A
         return strain
 
     mask = channel.removesuffix("STRAIN") + "DQMASK"
-    quality = _quality(path, mask, frame.index, t0) if mask in names else None
+    quality = _quality(file, mask, frame.index, t0) if mask in names else None
     return _Part(t0, dt, count, quality, read)
 
 
@@ -137,25 +199,18 @@ def _join(path: Path, channel: str, parts: Sequence[_Part]) -> Recording:
     return Recording(path, detector, channel, first.t0, first.dt, edges[-1], quality, read)
 
 
-def _quality(path: Path, channel: str, index: int, t0: float) -> Quality | None:
+def _quality(file: _File, channel: str, index: int, t0: float) -> Quality | None:
     """Return the data-quality bits in a frame by the names in the unit, as `0:DATA 1:CBC_CAT1`, or None without."""
     try:
-        series = _read(path, channel, index, f"{path}: {channel} is missing or damaged")
+        series = file.read(channel, index, f"{file.path}: {channel} is missing or damaged")
     except InvalidSource:
         return Quality(("DATA",), np.zeros(0, dtype=np.uint32), t0, 1.0)  # for no sample it is known to be set
     names = {int(bit): name for bit, name in _BIT.findall(series.unit or "") if int(bit) < MOST_BITS}
     if not names or series.array.dtype.kind not in "iu":
         return None
-    check_grid(f"{path}: {channel}", series.start, series.dt, ("the first mask", "the spacing of masks"))
+    check_grid(f"{file.path}: {channel}", series.start, series.dt, ("the first mask", "the spacing of masks"))
     by_bit = tuple(names.get(bit, "") for bit in range(max(names) + 1))
     return Quality(by_bit, np.array(series.array), series.start, series.dt)
-
-
-def _read(path: Path, channel: str, index: int, failure: str) -> Any:
-    try:
-        return import_module("gwframe").read(path, channel, index, allow_invalid=True)
-    except Exception as error:
-        raise InvalidSource(failure) from error
 
 
 def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from gwclient.connection import parse_gateway_url
 from gwclient.errors import InvalidSource, SourceError, SourceUnreachable, one_line
-from gwclient.sources.download import Downloads
+from gwclient.sources.download import Downloads, why_no_answer
 from gwclient.sources.file import FileSource, span_of_name
 
 
@@ -94,11 +95,22 @@ def choose(urls: Sequence[str], start: float, stop: float) -> list[str]:
 def _ask(module: str, question: str, *arguments: Any, otherwise: str, **options: Any) -> Any:
     from gwosc import datasets, locate  # noqa: PLC0415 (slow to import, and not needed by other sources)
 
+    _check_address()
     logging.getLogger("gwosc").setLevel(logging.CRITICAL)  # what it would log becomes an error below
     try:
         return getattr({"datasets": datasets, "locate": locate}[module], question)(*arguments, **options)
     except Exception as error:
         raise _translate(error, otherwise) from error
+
+
+def _check_address() -> None:
+    from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)
+
+    try:
+        parse_gateway_url(DEFAULT_URL if "://" in DEFAULT_URL else "")
+    except ValueError:
+        wrong = f"GWOSC_SERVER_URL is {DEFAULT_URL!r}; it has to be an address like https://gwosc.org"
+        raise InvalidSource(wrong) from None
 
 
 def _translate(error: Exception, otherwise: str) -> SourceError:
@@ -111,7 +123,9 @@ def _translate(error: Exception, otherwise: str) -> SourceError:
             return InvalidSource(otherwise)
         case tenacity.RetryError():
             return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: it failed again and again")
+        case requests.exceptions.JSONDecodeError():
+            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer as GWOSC: the answer is not JSON")
         case OSError():
-            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: {type(error).__name__}")
+            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: {why_no_answer(error)}")
         case _:
             return InvalidSource(f"{otherwise}: {one_line(error)}")

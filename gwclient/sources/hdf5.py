@@ -117,6 +117,8 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except BlockingIOError as error:
         raise InvalidSource(f"{path} is locked by the program that writes it; push it when that has ended") from error
+    except MemoryError as error:
+        raise InvalidSource(f"{path} is larger than the memory") from error
     except _BROKEN as error:
         if "signature" in str(error):
             reason = f"it is not an HDF5 file. {SUPPORTED}"
@@ -189,7 +191,18 @@ def _read_quality(file: Any) -> Quality | None:
     if "quality/simple/DQmask" not in file or "quality/simple/DQShortnames" not in file:
         return None
     mask = _dataset(file, "quality/simple/DQmask", "iu")
-    names = np.atleast_1d(_member(file, "quality/simple/DQShortnames")[()]).ravel()[:MOST_BITS]
-    texts = (name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
+    names = _names(file, "quality/simple/DQShortnames")[:MOST_BITS]
     start, spacing = _grid(mask, Path(file.filename), "Xstart", "Xspacing")
-    return Quality(tuple(name.strip() for name in texts), mask[()], start, spacing)
+    return Quality(tuple(name.strip() for name in names), mask[()], start, spacing)
+
+
+def _names(file: Any, name: str) -> list[str]:
+    """Return the texts in a dataset of one dimension, or a single one."""
+    found = _member(file, name)
+    if h5py.check_string_dtype(found.dtype) is None or found.shape is None or len(found.shape) > 1:
+        what = f"of type {found.dtype} and shape {found.shape}"
+        raise InvalidSource(f"{file.filename}: {name} is {what}; it has to be a list of names")
+    try:
+        return [text.decode() for text in np.atleast_1d(found[()])]
+    except UnicodeDecodeError as error:
+        raise InvalidSource(f"{file.filename}: {name} has {bytes(error.object)!r}, which is not UTF-8") from None

@@ -218,13 +218,20 @@ def test_data_that_gwosc_does_not_have_are_a_usage_error(gateway: StandInGateway
     assert not gateway.requests
 
 
-def test_an_archive_that_does_not_answer_is_exit_code_3(gateway: StandInGateway) -> None:
-    done = in_a_process(
-        "push", "--event", "GW150914", "--detector", "L1", "--start", "-4", "--stop", "4",
-        GWOSC_SERVER_URL=f"http://127.0.0.1:{unused_port()}",
-    )  # fmt: skip
-    assert done.code == 3
-    assert done.err.splitlines()[-1].startswith("gwclient: GWOSC at http://127.0.0.1:")
+@pytest.mark.parametrize(
+    ("setting", "value", "code", "words"),
+    [
+        ("GWOSC_SERVER_URL", "http://127.0.0.1:1", 3, "GWOSC at {} does not answer: Connection refused"),
+        ("http_proxy", "http://127.0.0.1:1", 3, "GWOSC at http://o does not answer: the proxy: Connection refused"),
+        ("GWOSC_SERVER_URL", "xx", 2, "GWOSC_SERVER_URL is 'xx'; it has to be an address like https://gwosc.org"),
+    ],
+)
+def test_an_archive_that_does_not_answer_is_exit_code_3_and_a_wrong_address_2(
+    gateway: StandInGateway, setting: str, value: str, code: int, words: str
+) -> None:
+    environment = {"GWOSC_SERVER_URL": "http://o", setting: value}
+    done = in_a_process("push", "--event", "GW150914", "--detector", "L1", **environment)
+    assert (done.code, done.err.splitlines()[-1]) == (code, f"gwclient: {words.format(value)}")
     assert not gateway.requests
 
 
@@ -843,6 +850,9 @@ def test_an_option_before_the_command_is_told_where_it_belongs(gwclient: Any) ->
         ("simulate", "--tries", "0"),
         ("simulate", "--out", __file__),
         ("stats", "--srv", "ftp://gateway"),
+        ("stats", "--srv", "http://a..b:80"),
+        ("stats", "--srv", "h" * 300),
+        ("stats", "--srv", "http://\udcff:1"),
         ("train", "--user", "ada"),
         ("dance",),
     ],

@@ -32,6 +32,8 @@ CHANNELS = [
     ),
     *(None, ""),
 ]
+#: The data-quality bits of the segments of some channels.
+BITS = {"H1:TWICE": ["A", "DATA", "DATA", "A"], "H1:MANY": [f"BIT{i}" for i in range(34)]}
 ABSURD = [(1e18, 0.25), (1e308, 0.25), (-1e308, 0.25), (3000.0, 5e-324), (3000.0, 1e308)]
 
 Outcome = tuple[int, str, str]
@@ -46,10 +48,12 @@ def trio(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPa
     segments += [("H1:RATES", 2000.0, dt) for dt in (0.25, 0.125)]
     segments += [("H1:ABSURD", t0, dt) for t0, dt in ABSURD]
     segments += [("H1:LOST", 4000.0 + second, 0.25) for second in range(3)]
+    segments += [(name, 6000.0, 0.25) for name in BITS]
     folder = home / "datavar" / "data"
     folder.mkdir(parents=True)
     for i, (channel, t0, dt) in enumerate(segments):
-        meta = {} if channel is None else {"meta": {"channel": channel}}
+        quality = {"quality": BITS[channel]} if channel in BITS else {}
+        meta = {} if channel is None else {"meta": {"channel": channel} | quality}
         body = json.dumps({"h": [1e-21, 2e-21, 3e-21, 4e-21], "t": [t0, dt], **meta}, separators=(",", ":"))
         (folder / f"gwb{GPS_EPOCH * 10**9 + i:019d}.json").write_text(body)
     trio = start_shared_trio(home=home)
@@ -125,6 +129,18 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     assert len(error.splitlines()) == 2
 
 
+def test_bits_are_set_once_and_those_beyond_a_mask_are_named(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:
+    code, told, error = gwclient("get", "--start", "6000", "--stop", "6001", "--out", str(tmp_path), "--json")
+    many, twice = sorted(json.loads(told)["files"])
+    assert code == 4
+    reason = "data-quality bits beyond those of a mask: BIT32, BIT33"
+    assert error == f"gwclient: not everything could be fetched: {many}: {reason}\n"
+    for name, mask, first in ((twice, 0b11, b"A"), (many, 2**32 - 1, b"BIT0")):
+        with h5py.File(name) as file:
+            assert file["quality/simple/DQmask"][()].tolist() == [mask]
+            assert file["quality/simple/DQShortnames"][0] == first
+
+
 def test_times_that_no_file_can_describe_are_named_and_the_rest_is_fetched(
     gwclient: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -132,11 +148,11 @@ def test_times_that_no_file_can_describe_are_named_and_the_rest_is_fetched(
     batch = json.loads(listed)["batches"][-1]["id"]
     code, told, error = gwclient("get", "--batch", batch, "--out", str(tmp_path), "--json")
     assert code == 4
-    assert len(json.loads(told)["files"]) == len(CHANNELS) + 6 + 2
+    assert len(json.loads(told)["files"]) == len(CHANNELS) + 6 + 2 + len(BITS)
     absurd = [each for each in json.loads(told)["left_out"] if each["channel"] == "H1:ABSURD"]
     assert sorted(each["start"] for each in absurd) == sorted(t0 for t0, _ in ABSURD)
     assert all("use --format ndjson" in each["reason"] for each in absurd)
-    assert error.splitlines()[-1].endswith(f" and {len(ABSURD)} more")
+    assert error.splitlines()[-1].endswith(f" and {len(ABSURD) + 1} more")
     code, told, _ = gwclient("get", "--channel", "H1:ABSURD", "--format", "ndjson")
     assert code == 0
     assert sorted(decode_segment(line.encode()).t for line in told.splitlines()) == sorted(ABSURD)

@@ -28,6 +28,8 @@ def test_a_segment_without_a_channel_belongs_to_the_unnamed_one(tmp_path: Path) 
     batch = read_batch(write(tmp_path, a=SEGMENT), silent)
     (piece,) = batch.pieces
     assert (piece.channel, piece.t0, piece.dt, piece.stop) == (UNNAMED, 100.0, 0.25, 100.75)
+    named = SEGMENT.replace(b"}", b',"meta":{"channel":"unnamed"}}')
+    assert len({each.channel for each in read_batch(write(tmp_path, b=named), silent).pieces}) == 2
     assert batch.load("gwba.json").tolist() == [1e-21, 2e-21, -3e-21]
     assert batch.load("gwba.json").dtype == np.float64
 
@@ -47,11 +49,12 @@ def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
         (b"", "not JSON"),
         (b'{"h":[],"t":[0,1]}', "h: expected"),
         (b'{"h":[1,null],"t":[0,1]}', "h[1]"),
-        (b'{"h":[1],"t":[0,0]}', "t[1]"),
+        (b'{"h":[1],"t":[0,0]}', "t: dt is 0.0 s"),
         (b'{"h":[1,2],"t":[1e308,1e308]}', "finite"),
         (b'{"h":[1],"t":[1,5e-324]}', "finite"),
         (b'{"h":[1],"t":[0,1],"meta":{"channel":"H1\\u0000"}}', "meta.channel"),
         (b'{"h":[1],"t":[0,1],"meta":{"channel":7}}', "meta.channel"),
+        (b'{"h":[1],"t":[0,1],"meta":{"channel":"#unnamed"}}', "'#unnamed' is not a valid channel name"),
     ],
 )
 def test_a_file_that_is_no_segment_is_rejected_by_name_and_the_rest_goes_on(
@@ -110,8 +113,8 @@ def test_what_does_not_agree_with_the_manifest_is_not_used_and_told(tmp_path: Pa
 
 
 def test_a_manifest_that_cannot_be_read_is_no_manifest_to_trust(tmp_path: Path) -> None:
-    (write(tmp_path, a=SEGMENT) / MANIFEST).write_text("{}")
-    with pytest.raises(UnusableBatch, match=r"cannot read the manifest .*MANIFEST\.json"):
+    (write(tmp_path, a=SEGMENT) / MANIFEST).write_text("[]")
+    with pytest.raises(UnusableBatch, match=r"cannot read the manifest .*MANIFEST\.json: it is not a JSON object$"):
         read_batch(tmp_path, silent)
 
 

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from preproc.errors import OutputFailed
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
-from preproc.plots import LOUDEST_COLOUR, MOST_CHANNELS, contact_sheet, draw_contact_sheet
+from preproc.plots import LOUDEST_COLOUR, MOST_CHANNELS, contact_sheet, draw_contact_sheet, draw_spectra, write_png
 from preproc.progress import silent
 from tests.preproc.batches import cut, noise, write_batch
 
@@ -52,6 +52,19 @@ def test_axes_and_colours_say_what_they_are(tmp_path: Path) -> None:
     title = figure.get_suptitle()
     for part in ("batch of 9", "1 channel", "GPS 1126259446 to 1126259466", "256 Hz", digest[:12]):
         assert part in title
+
+
+def test_a_channel_of_any_name_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    names = ["H1:\u4e2d\u6587", "L1:" + "x" * 252, "$a_b$", "_under"]
+    segments = [one for name in names for one in cut(noise(9, rate=256.0), name, rate=256.0)]
+    preprocess(write_batch(tmp_path / "batch", segments), tmp_path / "dataset.h5", SMALL, silent)
+    with h5py.File(tmp_path / "dataset.h5") as file:
+        sheet, spectra = contact_sheet(file), draw_spectra(file)
+    rows = [axes.get_ylabel().partition("\n")[0].strip() for axes in sheet.axes[::3][:4]]
+    shown = [label.strip() for label in spectra.axes[0].get_legend_handles_labels()[1]]
+    assert rows == shown == [r"\$a_b\$", r"H1:\u4e2d\u6587", "L1:" + "x" * 28 + "…", "_under"]
+    for number, figure in enumerate((sheet, spectra)):
+        write_png(figure, tmp_path / f"{number}.png")
 
 
 def test_more_channels_than_anybody_can_look_at_are_not_all_drawn(tmp_path: Path) -> None:

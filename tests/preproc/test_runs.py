@@ -170,7 +170,7 @@ def test_the_rate_with_the_most_samples_is_taken_and_the_others_are_told() -> No
 def test_the_original_systems_files_make_two_runs_and_one_suspicion(original_segments: list[Path]) -> None:
     batch = read_batch(original_segments[0].parent, silent)
     runs = find_runs(batch.pieces, batch.load)
-    assert [(run.start, run.stop) for run in runs.by_channel["unnamed"]] == [(0, 300), (901, 1801)]
+    assert [(run.start, run.stop) for run in runs.by_channel["#unnamed"]] == [(0, 300), (901, 1801)]
     assert reasons(runs.notes) == [Reason.REPEATED, Reason.GAP]
     assert not runs.rejected
 

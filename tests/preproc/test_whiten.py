@@ -58,9 +58,10 @@ def test_a_glitch_does_not_move_the_spectrum() -> None:
     assert np.mean(other.density[1:-1]) / np.mean(one.density[1:-1]) == pytest.approx(1, abs=0.15)
 
 
-def test_a_span_far_too_loud_is_left_out_of_the_spectrum_and_named() -> None:
+@pytest.mark.parametrize("factor", [100, 1e180, 1e300])
+def test_a_span_far_too_loud_is_left_out_of_the_spectrum_and_named(factor: float) -> None:
     loud = noise(64)
-    loud[102_400:110_000] *= 100
+    loud[102_400:110_000] *= factor
     spectrum = spectrum_of(loud)
     (span,) = spectrum.loud
     assert span[0] <= 102_400
@@ -89,10 +90,12 @@ def test_runs_shorter_than_a_periodogram_do_not_count() -> None:
     assert spectrum_of(*series, noise(8), starts=[*starts, 10**6]).seconds == 8
 
 
-@pytest.mark.parametrize("silence", [np.zeros(65536), np.tile([0.0, 5e-324], 32768)])
-def test_a_channel_without_noise_cannot_be_whitened(silence: Series) -> None:
+@pytest.mark.parametrize(
+    "h", [np.zeros(65536), np.tile([0.0, 5e-324], 32768), noise(16) * 1e182, noise(16) * 1e300 * 1e22]
+)
+def test_a_channel_without_noise_or_with_too_much_cannot_be_whitened(h: Series) -> None:
     with pytest.raises(UnusableChannel, match=r"its power spectral density is .* at 0\.25 Hz"):
-        spectrum_of(silence)
+        spectrum_of(h)
 
 
 def test_a_long_batch_is_estimated_from_all_of_its_length() -> None:

@@ -48,7 +48,14 @@ class Stalling:
     target: str = "/files/"
 
 
-Fault = Answering | Truncating | Stalling
+@dataclass(frozen=True)
+class Overlapping:
+    """A fault: send the whole file as if it were the rest of it (206)."""
+
+    target: str = "/files/"
+
+
+Fault = Answering | Truncating | Stalling | Overlapping
 
 
 class GwoscServer:
@@ -56,7 +63,7 @@ class GwoscServer:
 
     Use it as `with GwoscServer(folder) as gwosc`; `gwosc.url` is its address. While `down`, it answers 503. It serves
     ranges and ETags by default. `requests` has the requested targets, `fetched` those of files that were sent, `ranges`
-    the ranges. Files are served in every folder below /files/.
+    the ranges, `agents` the values of User-Agent. Files are served in every folder below /files/.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class GwoscServer:
         self.requests: list[str] = []
         self.ranges: list[str] = []
         self.fetched: list[str] = []
+        self.agents: set[str] = set()
         self.faults = list(faults)
         self.down = False
         self._serves_ranges = ranges
@@ -78,6 +86,7 @@ class GwoscServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.requests.append(self.path)
+                server.agents.add(self.headers.get("User-Agent", ""))
                 fault = server.next_fault(self.path)
                 if isinstance(fault, Answering):
                     self.send_response(fault.status)
@@ -95,14 +104,16 @@ class GwoscServer:
                 if self.path.startswith("/files/"):
                     server.fetched.append(self.path)
                 unchanged = self.headers.get("If-Range", version) == version
-                status, body = server.cut(self.headers.get("Range") if unchanged else None, status, body)
+                wanted = self.headers.get("Range") if unchanged else None
+                status, body, span = server.cut("bytes=0-" if isinstance(fault, Overlapping) else wanted, status, body)
                 self.send_response(status)
+                self.send_header("Content-Range", span)
                 if version:
                     self.send_header("ETag", version)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                if fault is None:
+                if not isinstance(fault, Truncating | Stalling):
                     self.wfile.write(body)
                     return
                 self.wfile.write(body[: fault.bytes])
@@ -144,13 +155,16 @@ class GwoscServer:
         """Return the ETag of a body, if it has one."""
         return f'"{sha256(body).hexdigest()}"' if self._knows_versions else ""
 
-    def cut(self, wanted: str | None, status: int, body: bytes) -> tuple[int, bytes]:
-        """Return status and body for a range such as `bytes=100-`."""
+    def cut(self, wanted: str | None, status: int, body: bytes) -> tuple[int, bytes, str]:
+        """Return status, body and Content-Range for a range such as `bytes=100-`."""
         if wanted is None or status != 200 or not self._serves_ranges:
-            return status, body
+            return status, body, ""
         self.ranges.append(wanted)
         first = int(wanted.removeprefix("bytes=").removesuffix("-"))
-        return (206, body[first:]) if first < len(body) else (416, b"")
+        size = len(body)
+        if first >= size:
+            return 416, b"", f"bytes */{size}"
+        return 206, body[first:], f"bytes {first}-{size - 1}/{size}"
 
     def answer(self, target: str) -> tuple[int, str, bytes]:
         """Return status, media type and body for a request target."""

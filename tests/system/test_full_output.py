@@ -32,12 +32,17 @@ for out in sys.argv[1].split(":"):
 """
 
 
-def run(module: str, folders: Sequence[Path], *words: str) -> list[tuple[int, str]]:
-    """Run a command with each folder for the word OUT; return the exit codes and the last lines on standard error."""
+def run(module: str, folders: Sequence[Path], *words: str, out: list[str] | None = None) -> list[tuple[int, str]]:
+    """Run a command with each folder for the word OUT; return the exit codes and the last lines on standard error.
+
+    `out` gets the lines of standard output.
+    """
     program = [sys.executable, "-c", _RUN.replace("MODULE", module), ":".join(map(str, folders)), *words]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    if out is not None:
+        out += done.stdout.splitlines()
     parts = done.stderr.replace("\r", "\n").split("exit ")
     codes = [int(part.split("\n", 1)[0]) for part in parts[1:]]
     told = [part.rstrip().rpartition("\n")[2] for part in parts[:-1]]
@@ -88,10 +93,15 @@ def test_a_cursor_or_spool_on_a_full_disk_ends_with_exit_code_5(
     segment.write_text(json.dumps({"h": [1e-21] * 4096, "t": [1000, 1 / 4096], "meta": {"channel": "H1:FULL"}}))
     (state.parent / "filling").write_bytes(bytes(16 * 1024))
     trio = start_trio()
-    ((code, told),) = run("gwclient", [tmp_path], command, str(segment), "--srv", trio.url)
+    out: list[str] = []
+    ((code, told),) = run("gwclient", [tmp_path], command, str(segment), "--srv", trio.url, out=out)
     assert code == 5
     assert told.startswith(f"gwclient: {state}/")
-    assert told.endswith(".json cannot be written: No space left on device")
+    assert ".json cannot be written: No space left on device" in told
+    if command == "push":
+        assert out[0].startswith("1 segment (")
+        assert out[0].endswith(" acknowledged: H1:FULL [1000, 1001)")
+        assert told.endswith("; 1 of 1 segment acknowledged")
 
 
 def test_a_simulated_batch_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], Path]) -> None:

@@ -7,7 +7,8 @@ import pytest
 from gwclient.client import Retry
 from gwclient.errors import InvalidSource, SourceError, SourceUnreachable
 from gwclient.sources.download import Downloads
-from tests.support.gwosc_server import Answering, Fault, GwoscServer, Stalling, Truncating
+from gwwire.agent import USER_AGENT
+from tests.support.gwosc_server import Answering, Fault, GwoscServer, Overlapping, Stalling, Truncating
 
 NAME = "L-L1_LOSC_4_V2-1126259446-32.hdf5"
 CONTENT = bytes(range(256)) * 2000
@@ -30,8 +31,8 @@ def downloads(tmp_path: Path, told: list[str], tries: int = 4) -> Downloads:
     [
         (Answering(503), "answered 503; trying again in 0.0 s"),
         (Answering(429, "1"), "answered 429; trying again in 1.0 s"),
-        (Truncating(300_000), "was cut off, or does not answer"),
-        (Stalling(300_000, 30), "was cut off, or does not answer"),
+        (Truncating(300_000), "was cut off, or does not answer: the connection was closed, or"),
+        (Stalling(300_000, 30), "was cut off, or does not answer: nothing arrived in time"),
     ],
     ids=["503", "429", "truncated", "slow"],
 )
@@ -94,14 +95,22 @@ def test_what_is_in_the_cache_is_not_fetched_again_until_it_is_removed(tmp_path:
         assert len(server.fetched) == 2
 
 
-def test_what_is_in_the_cache_is_used_while_the_server_is_away(tmp_path: Path, served: Path) -> None:
-    cache = downloads(tmp_path, [])
+def test_what_is_in_the_cache_is_used_while_the_server_is_away_and_it_says_so(tmp_path: Path, served: Path) -> None:
+    told: list[str] = []
+    cache = downloads(tmp_path, told)
     with GwoscServer(served, [Answering(503, target="/nothing")]) as server:
         url = f"{server.url}/files/{NAME}"
         path = cache.fetch(url)
         server.down = True
         assert cache.fetch(url) == path
+        server.faults[:] = [Answering(403)]
+        assert cache.fetch(url) == path
     assert cache.fetch(url) == path
+    assert [line.removeprefix(f"{url} ") for line in told] == [
+        "answered 503: Service Unavailable; using the file in the cache",
+        "answered 403: Forbidden; using the file in the cache",
+        "does not answer: Connection refused; using the file in the cache",
+    ]
 
 
 @pytest.mark.parametrize("others", ["/files/v4/{}", "/files/v3/{}?version=2", "/files/v3/a/{}"])
@@ -125,6 +134,29 @@ def test_a_file_that_the_server_replaced_is_fetched_again(tmp_path: Path, served
         server.fetched.clear()
         assert cache.fetch(url).read_bytes() == CONTENT[::-1]
     assert not server.fetched
+    assert server.agents == {USER_AGENT}
+
+
+def test_a_replaced_file_whose_download_is_cut_off_is_fetched_again(tmp_path: Path, served: Path) -> None:
+    cache = downloads(tmp_path, [], tries=1)
+    with GwoscServer(served) as server:
+        url = f"{server.url}/files/{NAME}"
+        cache.fetch(url)
+        (served / NAME).write_bytes(CONTENT[::-1])
+        server.faults[:] = [Truncating(0), Truncating(400_000)]
+        with pytest.raises(SourceUnreachable):
+            cache.fetch(url)
+        path = cache.fetch(url)
+        assert path.read_bytes() == CONTENT[::-1]
+    assert len(server.ranges) == 1
+    assert {each.name for each in path.parent.iterdir()} == {NAME, f"{NAME}.version"}
+
+
+def test_a_whole_file_that_is_sent_as_the_rest_is_not_joined(tmp_path: Path, served: Path) -> None:
+    told: list[str] = []
+    with GwoscServer(served, [Truncating(400_000), Overlapping()]) as server:
+        assert downloads(tmp_path, told).fetch(f"{server.url}/files/{NAME}").read_bytes() == CONTENT
+    assert "is not as it was" in told[1]
 
 
 @pytest.mark.parametrize("changed", [CONTENT[:1000], CONTENT[::-1]], ids=["shorter", "as long"])

@@ -91,6 +91,15 @@ def without_attribute(name: str) -> Callable[[h5py.File], None]:
     return lambda file: file["strain/Strain"].attrs.__delitem__(name)
 
 
+def bits(names: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file["quality/simple/DQmask"] = np.full(4, 3, dtype=np.uint32)
+        file["quality/simple/DQmask"].attrs.update(Xstart=[T0], Xspacing=1.0)
+        file["quality/simple/DQShortnames"] = names
+
+    return change
+
+
 def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
     def change(file: h5py.File) -> None:
         kept = dict(file[name].attrs) if name in file else {}
@@ -134,6 +143,9 @@ def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
         (dataset("meta/Detector", 7.5), "meta/Detector is '7.5'; a detector is named like H1"),
         (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is not UTF-8"),
         (dataset("meta/Detector", "a b"), "meta/Detector is 'a b'; a detector is named like H1"),
+        (bits([1.5, 2.5]), r"DQShortnames is of type float64 and shape \(2,\); it has to be a list of names"),
+        (bits(np.array([[b"DATA", b"A"]])), r"DQShortnames is of type [|]S4 and shape \(1, 2\); .* list of names"),
+        (bits([b"DATA", b"\xff"]), r"DQShortnames has b'\\xff', which is not UTF-8"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_one_line_with_its_name_and_value(
@@ -202,12 +214,18 @@ def test_a_file_that_is_gone_or_truncated_is_named_and_the_others_are_sent(tmp_p
     cut_off.write_bytes(good.read_bytes()[:-100])
     gone, loop = tmp_path / "gone.hdf5", tmp_path / "loop.hdf5"
     loop.symlink_to(loop)
-    source, span = FileSource((gone, cut_off, good, loop)), f"[{T0 + 4}, {T0 + 8})"
+    vast = gwosc_file(tmp_path / "vast.hdf5", t0=T0 + 8)
+    with h5py.File(vast, "a") as file:
+        kept = dict(file["strain/Strain"].attrs)
+        del file["strain/Strain"]
+        file.create_dataset("strain/Strain", (2**40,), "<f8", chunks=(4096,)).attrs.update(kept)
+    source, span = FileSource((gone, cut_off, good, loop, vast)), f"[{T0 + 4}, {T0 + 8})"
     assert [run.t0 for run in source.runs()] == [T0]
     assert list(source.failures) == [
         f"{gone} cannot be read: No such file or directory",
         f"{cut_off} is not a strain file: it is truncated, or still being written (GPS {span})",
         f"{loop} cannot be read: Too many levels of symbolic links",
+        f"{vast} is larger than the memory (L1:GWOSC-16HZ_R1_STRAIN in GPS [{T0 + 8}, {T0 + 8 + 2**36}))",
     ]
     with pytest.raises(InvalidSource, match=r"gone\.hdf5 cannot be read: No such file or directory; and 1 more"):
         FileSource((gone, cut_off)).runs()
@@ -240,9 +258,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_sent(tmp_path: Path) -> Non
 def test_a_file_that_lacks_a_bit_does_not_stop_the_others(tmp_path: Path) -> None:
     paths = gwosc_file(tmp_path / "a"), gwosc_file(tmp_path / "b", detector="H1")
     with h5py.File(paths[0], "a") as file:
-        file["quality/simple/DQmask"] = np.full(4, 3, dtype=np.uint32)
-        file["quality/simple/DQmask"].attrs.update(Xstart=[T0], Xspacing=1.0)
-        file["quality/simple/DQShortnames"] = [b"DATA", b"CBCHIGH_CAT1"]
+        bits([b"DATA", b"CBCHIGH_CAT1"])(file)
     source = FileSource(paths, bits=("CBCHIGH_CAT1",))
     assert [run.channel[:2] for run in source.runs()] == ["L1"]
     assert "b has no data-quality bits to choose from (H1:" in next(iter(source.failures))

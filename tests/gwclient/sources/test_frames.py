@@ -75,6 +75,9 @@ def test_any_channel_of_a_frame_can_be_asked_for(frame: Path) -> None:
     aux, strain = FileSource((frame,), channels=("L1:AUX_*", STRAIN)).runs()
     assert (aux.channel, aux.dt, len(aux.strain)) == ("L1:AUX_MIC", 1 / 16, 64)
     assert strain.channel == STRAIN
+    odd = frames_file(frame.with_name("a.gwf"), {T0: {"L1:A\nB\x1b": np.zeros(4)}})
+    with pytest.raises(InvalidSource, match=r"it has 1, as L1:A\\nB\\x1b$"):
+        FileSource((odd,), channels=("V1:*",)).runs()
     with pytest.raises(InvalidSource, match="has none of the channels wanted; it has 3, as L1:AUX_MIC"):
         FileSource((frame,), channels=("V1:*",)).runs()
 
@@ -192,6 +195,19 @@ def test_a_truncated_file_is_named_with_its_span_and_the_others_of_a_folder_are_
         f"{cut_off} is a frame file, but truncated or damaged (GPS [{T0 + 4}, {T0 + 8}))",
         f"{empty} is empty (GPS [{T0 + 8}, {T0 + 12}))",
     ]
+
+
+@pytest.mark.parametrize("junk", [b"\0" * 400, bytes(range(1, 202)), b"IGWD\0" * 100, b"x"], ids=len)
+def test_whole_frames_before_other_bytes_are_sent_and_those_are_named(
+    frame: Path, strain: np.ndarray, junk: bytes
+) -> None:
+    with frame.open("ab") as file:
+        file.write(junk)
+    source = FileSource((frame,), T0 + 1, bits=())
+    (run,) = source.runs()
+    assert run.strain.tobytes() == strain[RATE:].tobytes()
+    assert [piece.segment().meta["quality"][0] for piece in cut(run, 1)] == ["DATA", "CBC_CAT1", "DATA"]  # type: ignore[index]
+    assert list(source.failures) == [f"{frame}: {len(junk)} bytes after the last frame are no frame"]
 
 
 def test_a_channel_that_is_not_real_numbers_is_named(tmp_path: Path) -> None:
