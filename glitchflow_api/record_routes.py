@@ -76,7 +76,7 @@ async def end_step(record: RecordId, step: StepName) -> Response:
 
 @router.delete("/records/{record:path}/steps/{step}", responses=described(records.Record, 404, 422))
 async def redo_step(record: RecordId, step: StepName) -> Response:
-    """Let a step of a record, and the steps that depend on it, be done again."""
+    """Reopen a step of a record, and the steps that depend on it: they are done again."""
     return Relayed()
 
 

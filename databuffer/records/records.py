@@ -171,7 +171,7 @@ class Records:
         return await self._write(lambda connection, now: steps.end(connection, record, step, order, now))
 
     async def redo(self, record: str, step: str) -> Record:
-        """Let a step of a record and those that depend on it wait again; raise NotFound if it was never claimed."""
+        """Reopen a step of a record and those that depend on it; raise NotFound if it was never claimed."""
         kind_of(record)
         return await self._write(lambda connection, now: steps.redo(connection, record, step, now))
 

@@ -104,7 +104,7 @@ def end(connection: sa.Connection, record: str, step: str, order: StepEnd, now: 
 
 
 def redo(connection: sa.Connection, record: str, step: str, now: int) -> Record:
-    """Let a step and those that depend on it wait again; raise NotFound if the step was never claimed."""
+    """Reopen a step and those that depend on it; raise NotFound if the step was never claimed."""
     if _row(connection, record, step) is None:
         raise NotFound(f"step {step!r} of record {record!r} was never claimed")
     _reopen(connection, record, {step, *_dependents(connection, step)}, now)
@@ -112,7 +112,7 @@ def redo(connection: sa.Connection, record: str, step: str, now: int) -> Record:
 
 
 def reopen_dependents(connection: sa.Connection, record: str, step: str, now: int) -> None:
-    """Let the steps of a record that depend on a step of the datastore wait again."""
+    """Reopen the steps of a record that depend on a step of the datastore."""
     _reopen(connection, record, _dependents(connection, step), now)
 
 

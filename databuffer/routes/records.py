@@ -86,7 +86,7 @@ async def end_step(record: str, step: str, order: JsonBody, buffer: Storage) -> 
 
 @router.delete("/records/{record:path}/steps/{step}", summary="Let a step be done again")
 async def redo_step(record: str, step: str, buffer: Storage) -> Response:
-    """Let the step and those that depend on it wait again."""
+    """Reopen the step and those that depend on it."""
     return _answer(await buffer.records.redo(record, _step_name(step)))
 
 
