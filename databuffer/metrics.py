@@ -7,8 +7,9 @@ from prometheus_client.core import Metric
 
 from gwservice.metrics import gauge, labelled
 from gwwire.gps import gps_of_unix
+from gwwire.overview import Overview
 from gwwire.problems import ProblemError
-from gwwire.public import DatastoreState, Overview, VerificationState
+from gwwire.public import DatastoreState, VerificationState
 
 #: Channels with a lag: those that received a segment last. Senders choose the names, so their number is bounded.
 _CHANNELS = 64

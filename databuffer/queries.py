@@ -19,7 +19,8 @@ from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST
-from gwwire.public import BatchState, ClaimOverview, Coverage, NextOverview, Overview, Quota, Stats
+from gwwire.overview import ClaimOverview, NextOverview, Overview
+from gwwire.public import BatchState, Coverage, Quota, Stats
 
 T = TypeVar("T")
 

@@ -26,8 +26,9 @@ from databuffer.storage.store import OPERATIONAL, OpenBatch, Store
 from databuffer.storage.tally import counted
 from gwservice.logs import LogLimit
 from gwwire.datastore import Description
+from gwwire.overview import ErrorOverview, EventOverview
 from gwwire.problems import ProblemError
-from gwwire.public import DatastoreState, ErrorOverview, EventOverview, Stats, Verification
+from gwwire.public import DatastoreState, Stats, Verification
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import Answer
 from gwwire.datastore import FreezeOrder
+from gwwire.overview import Overview
 from gwwire.problems import Problem, ProblemCode
-from gwwire.public import Overview, Stats
+from gwwire.public import Stats
 from gwwire.records import LONGEST_WAIT
 
 T = TypeVar("T")

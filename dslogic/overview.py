@@ -6,8 +6,8 @@ import time
 import msgspec
 
 from dslogic.buffer_client import BufferClient
+from gwwire.overview import Overview
 from gwwire.problems import ProblemError
-from gwwire.public import Overview
 
 #: The gateway asks once a second, so that a page shows a change within two.
 _FRESH_SECONDS = 0.5

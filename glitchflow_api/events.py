@@ -18,8 +18,9 @@ from glitchflow_api.errors import TooManyListeners
 from glitchflow_api.logic_client import LogicClient
 from gwservice.correlation import RequestContext, set_current_request
 from gwservice.upstream import UpstreamProblem, UpstreamSilent
+from gwwire.overview import Overview
 from gwwire.problems import ProblemCode, ProblemError, encode_problem, make_problem
-from gwwire.public import Overview, SegmentRecord
+from gwwire.public import SegmentRecord
 
 log = logging.getLogger(__name__)
 

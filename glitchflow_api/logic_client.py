@@ -11,7 +11,8 @@ from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import header_lines
 from gwwire.datastore import Description, FlushOrder, FreezeOutcome, Outcome
-from gwwire.public import Health, LogEntry, LogTail, NameList, Overview, SegmentPage, Stats
+from gwwire.overview import Overview
+from gwwire.public import Health, LogEntry, LogTail, NameList, SegmentPage, Stats
 from gwwire.records import LONGEST_WAIT
 
 T = TypeVar("T")

@@ -25,6 +25,7 @@ from gwservice.relay import Relay
 from gwwire import public
 from gwwire.datastore import FlushOrder
 from gwwire.decoding import decode_order
+from gwwire.overview import Overview
 from gwwire.segment import Segment
 
 router = APIRouter(default_response_class=Response)
@@ -79,7 +80,7 @@ async def desc(logic: Logic) -> Response:
     return _json(public.State((await logic.description()).dstatus))
 
 
-@router.get("/overview", tags=["page"], responses=described(public.Overview))
+@router.get("/overview", tags=["page"], responses=described(Overview))
 async def overview() -> Response:
     """Return state, size, channels, free space and health; the cost does not depend on the amount of stored data."""
     return Relayed()

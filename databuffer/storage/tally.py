@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from databuffer.storage.catalog import SegmentRow
-from gwwire.public import ChannelOverview
+from gwwire.overview import ChannelOverview
 from gwwire.spans import stop_of
 
 #: Times are any float64; JSON has no infinity.

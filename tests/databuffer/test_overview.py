@@ -17,7 +17,8 @@ from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import SegmentRow
 from databuffer.storage.tally import counted, joined
 from gwwire.datastore import FreezeOrder
-from gwwire.public import ChannelOverview, ClaimOrder, ClaimOverview, ThawOrder
+from gwwire.overview import ChannelOverview, ClaimOverview
+from gwwire.public import ClaimOrder, ThawOrder
 from tests.support.faulty_volume import Fault, FaultyVolume
 from tests.support.segments import segment_body
 

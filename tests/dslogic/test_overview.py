@@ -12,7 +12,7 @@ from dslogic.app import create_app
 from dslogic.asgi import asgi_application
 from dslogic.buffer_client import BufferClient
 from dslogic.settings import LogicSettings
-from gwwire.public import Overview
+from gwwire.overview import Overview
 from scripts.trio import Trio, free_ports
 
 

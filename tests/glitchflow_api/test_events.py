@@ -12,7 +12,7 @@ import pytest
 from glitchflow_api.events import EVENT_STREAM, Hub, Listener
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.settings import GatewaySettings
-from gwwire.public import Overview
+from gwwire.overview import Overview
 from scripts.trio import Trio
 from tests.support.event_stream import Event, EventStream, Listening
 from tests.support.outage import without

@@ -30,8 +30,9 @@ from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
 from gwwire.datastore import FlushOrder, FreezeOrder
 from gwwire.manifest import batch_digest
+from gwwire.overview import ChannelOverview
 from gwwire.problems import ProblemError
-from gwwire.public import BatchState, ChannelOverview, Stats, ThawOrder
+from gwwire.public import BatchState, Stats, ThawOrder
 from gwwire.segment import Segment, decode_segment
 from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 from tests.support.model import Files, Layout, Model

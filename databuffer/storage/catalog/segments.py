@@ -12,7 +12,8 @@ from databuffer.storage.catalog.ledger import add_spending
 from databuffer.storage.catalog.rows import BatchRow, CataloguedSegment, Extent, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.schema import BATCHES, COUNTER, IDEMPOTENCY_KEYS, RECORDS, SEGMENTS
 from databuffer.storage.spending import Spending
-from gwwire.public import BatchState, ChannelOverview
+from gwwire.overview import ChannelOverview
+from gwwire.public import BatchState
 from gwwire.spans import MOST_ROUNDED, SAMPLING_TOLERANCE
 
 #: The id of a batch's record is this and the batch id.

@@ -18,7 +18,8 @@ from databuffer.storage.catalog.schema import BATCHES, CLAIMS, IDEMPOTENCY_KEYS,
 from databuffer.storage.catalog.segments import segments_query, tally_query
 from databuffer.storage.spending import Spending
 from databuffer.storage.tally import counted
-from gwwire.public import BatchState, ChannelOverview
+from gwwire.overview import ChannelOverview
+from gwwire.public import BatchState
 from gwwire.spans import stop_of
 from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 
