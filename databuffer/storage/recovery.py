@@ -167,8 +167,14 @@ def _missing_data_folder(store: Store) -> Iterator[Finding]:
     if store.metadata.read_description() is None and store.metadata.read_stats() is None:
         store.advance()  # the volume is new
         return
-    what = "the data folder was missing because archiving had stopped"
-    yield Finding(what, "archiving is finished now", store.advance)
+    mark = store.volume.marks.read(store.current.folder)
+    row = store.catalog.batches.get(mark.id) if mark else None
+    if row is None or row.state is BatchState.ARCHIVED:
+        what = "the data folder was missing because archiving had stopped"
+        yield Finding(what, "archiving is finished now", store.advance)
+    else:
+        what = f"the data folder with batch {row.id} ({row.state}) is missing, and no archive has that batch"
+        yield Finding(what, "the next batch is the current one; segments that are moved back are added", store.advance)
 
 
 def _leftovers(store: Store) -> Iterator[Finding]:
@@ -189,12 +195,13 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
-    elif mark is None or _is_archived(store, mark.id):
+    elif mark is None or _is_elsewhere(store, mark.id, slot):
         files = store.volume.sizes(slot.folder).keys()
         rows = [row for row in store.catalog.batches.all() if row.path == slot.folder.name]
         row = next((row for row in rows if files & store.catalog.segments.sizes(row.id).keys()), None)
         known = BatchMark(row.id, row.opened) if row else None
-        if mark and known is None and files:  # an older copy of the archived batch was restored
+        # An archived batch that was restored, or a step that moves a batch and was cut short.
+        if mark and known is None and (files or not _is_archived(store, mark.id)):
             return
     else:
         return
@@ -207,6 +214,11 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
         yield Finding(what, "it has a new one", partial(store.assign_new_id, slot))
     else:
         yield Finding(what, f"it is {known.id}", partial(store.volume.marks.write, slot.folder, known))
+
+
+def _is_elsewhere(store: Store, batch: str, slot: Slot) -> bool:
+    row = store.catalog.batches.get(batch)
+    return row is not None and row.path != slot.folder.name
 
 
 def _is_archived(store: Store, batch: str) -> bool:
@@ -259,6 +271,9 @@ def _row(store: Store, slot: Slot) -> Iterator[Finding]:
     elif row.path != place:
         moved = partial(put, replace(row, path=place))
         yield Finding(f"the batch in {place} was in {row.path} according to the catalog", "moved", moved)
+    elif slot is store.next and row.state is not BatchState.OPEN:
+        opened = partial(put, open_row(mark, slot.folder))
+        yield Finding(f"the batch in {place} was {row.state} according to the catalog", "it is open", opened)
 
 
 def _thawing(store: Store) -> Iterator[Finding]:

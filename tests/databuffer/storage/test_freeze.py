@@ -20,7 +20,7 @@ from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.marks import BatchMark
 from gwwire.datastore import FreezeOrder
-from gwwire.public import ThawOrder
+from gwwire.public import BatchState, ThawOrder
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -418,3 +418,49 @@ async def test_a_mark_of_the_archived_batch_is_replaced_at_start(
     (settings.DTVOLROOT / name).write_bytes(msgspec.json.encode(BatchMark(archived.id, archived.opened)))
     buffer = await open_buffer()
     assert {row.name: row.batch for row in await buffer.queries.segments(SegmentFilter())} == stored
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["swapped", "the same"])
+async def test_marks_of_the_other_batch_are_replaced_at_start(
+    rotated: Buffer, settings: BufferSettings, open_buffer: OpenBuffer, *, same: bool
+) -> None:
+    stored = {row.name: row.batch for row in await rotated.queries.segments(SegmentFilter())}
+    await rotated.close()
+    data, following = settings.DTVOLROOT / ".data.batch.json", settings.DTVOLROOT / ".next.batch.json"
+    marks = data.read_bytes(), following.read_bytes()
+    following.write_bytes(marks[0])
+    if not same:
+        data.write_bytes(marks[1])
+    buffer = await open_buffer()
+    assert {row.name: row.batch for row in await buffer.queries.segments(SegmentFilter())} == stored
+    assert (await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))) == buffer.queries.stats
+    assert buffer.queries.stats.n_itm == 5
+
+
+async def test_a_next_batch_that_the_catalog_has_as_frozen_is_open_after_a_start(
+    rotated: Buffer, settings: BufferSettings, open_buffer: OpenBuffer
+) -> None:
+    following = (await rotated.queries.batches())[-1]
+    await rotated.close()
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection, connection:
+        connection.execute(
+            "UPDATE batches SET state = 'FROZEN', frozen = 1, holder = 'bob' WHERE id = ?", [following.id]
+        )
+    states = {row.id: row.state for row in await (await open_buffer()).queries.batches()}
+    assert states[following.id] is BatchState.OPEN
+
+
+async def test_a_data_folder_that_was_moved_away_is_named_and_taken_back(
+    buffer: Buffer, settings: BufferSettings, open_buffer: OpenBuffer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store(buffer, 1, 2)
+    batch = buffer.state.current.id
+    await buffer.close()
+    moved = settings.DATAROOT.rename(settings.DTVOLROOT.with_name("moved"))
+    buffer = await open_buffer()
+    assert f"the data folder with batch {batch} (OPEN) is missing" in caplog.text
+    await store(buffer, 3)
+    await buffer.close()
+    for path in moved.iterdir():
+        path.rename(settings.DATAROOT / path.name)
+    assert (await open_buffer()).queries.stats.n_itm == 3
