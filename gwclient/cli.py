@@ -12,10 +12,12 @@ from click.shell_completion import get_completion_class
 
 from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
+from gwclient.commands.listen import listen
 from gwclient.commands.options import Debugging, unquoted
 from gwclient.commands.orders import claim, clean, release, thaw, train
 from gwclient.commands.push import push_command
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
+from gwclient.commands.records import changes, record, records, redo, steps
 from gwclient.commands.replay import replay
 from gwclient.commands.simulate import simulate
 from gwclient.commands.watch import watch
@@ -111,6 +113,7 @@ for command in (
     *(push_command, simulate, replay),
     *(stats, desc, list_command, watch, batches, batch, manifest, segments, get),
     *(train, thaw, clean, claim, release, verify),
+    *(listen, record, records, changes, steps, redo),
     *(doctor, completion),
 ):
     command.epilog = _EXIT_CODES

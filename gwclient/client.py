@@ -10,7 +10,10 @@ from uuid import uuid4
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
 from gwclient.connection import GatewayConnection, Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.errors import GatewayUnavailable, UnexpectedAnswer
+from gwclient.listen import Listening, own_name
+from gwclient.records import Records
 from gwwire import public
+from gwwire.records import StepClaim
 from gwwire.segment import KEYS_HEADER, NDJSON
 
 __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
@@ -38,20 +41,20 @@ class GlitchflowClient(GatewayConnection):
         ASCII characters. Raises GatewayRefused for an invalid or too large segment, a full volume, or a key that was
         used for other bytes, and GatewayUnavailable if every try failed.
         """
-        return await self._ask("POST", _STREAM, public.StreamAnswer, body, key=key or uuid4().hex)
+        return await self.ask("POST", _STREAM, public.StreamAnswer, body, key=key or uuid4().hex)
 
     async def takes_many(self) -> bool:
         """Return whether the gateway accepts many segments in one request."""
 
         async def once() -> bool:
-            async with self._request("OPTIONS", _STREAM) as response:
+            async with self.request("OPTIONS", _STREAM) as response:
                 error = await response_error(response)
             if isinstance(error, GatewayUnavailable):
                 raise error
             offers = ",".join(response.headers.getall("Accept-Post", [])).lower().split(",")
             return response.ok and NDJSON in [offer.partition(";")[0].strip() for offer in offers]
 
-        return await self._with_retries(once)
+        return await self.with_retries(once)
 
     async def stream_many(
         self,
@@ -85,75 +88,75 @@ class GlitchflowClient(GatewayConnection):
             raise ValueError("each segment has to have a key")
         headers = media_headers(NDJSON, key or uuid4().hex) | ({KEYS_HEADER: ", ".join(keys)} if keys else {})
         report = on_answer or (lambda _index, _answer: None)
-        return await self._with_retries(lambda: self._stream_many(bodies, headers, report)) if bodies else []
+        return await self.with_retries(lambda: self._stream_many(bodies, headers, report)) if bodies else []
 
     async def ready(self) -> public.Health:
         """Return whether segments can be stored, or raise GatewayUnavailable if a tier does not answer."""
-        return await self._ask("GET", "/readyz", public.Health)
+        return await self.ask("GET", "/readyz", public.Health)
 
     async def about(self) -> About:
         """Return the gateway's version and the time of its clock."""
 
         async def once() -> About:
-            async with self._request("GET", "/openapi.json") as response:
+            async with self.request("GET", "/openapi.json") as response:
                 body = await read_success(response)
                 date = parse_date(response.headers.get("Date", ""))
                 return About(decode_answer(body, OpenApi, str(response.url)).info.version, date)
 
-        return await self._with_retries(once)
+        return await self.with_retries(once)
 
     async def serves(self, path: str) -> bool:
         """Return whether the service answers at a path; a web page or a refusal of the path does not count."""
-        async with self._request("GET", path) as response:
+        async with self.request("GET", path) as response:
             await response.read()
             return response.status not in _NO_ROUTE and response.content_type != "text/html"
 
     async def whoami(self) -> public.Whoami:
         """Return the caller, as the gateway identifies this client."""
-        return await self._ask("GET", "/whoami", public.Whoami)
+        return await self.ask("GET", "/whoami", public.Whoami)
 
     async def stats(self) -> public.Stats:
         """Return the number of segments and bytes in the current batch."""
-        return await self._ask("GET", "/stats", public.Stats)
+        return await self.ask("GET", "/stats", public.Stats)
 
     async def desc(self) -> public.State:
         """Return the state of the datastore."""
-        return await self._ask("GET", "/desc", public.State)
+        return await self.ask("GET", "/desc", public.State)
 
     async def list(self) -> public.NameList:
         """Return the file names of the current batch."""
-        return await self._ask("GET", "/dumpbuf", public.NameList)
+        return await self.ask("GET", "/dumpbuf", public.NameList)
 
     async def train(self, user: str, token: str) -> public.TrainFrozen | public.TrainWaiting:
         """Freeze the batch for `user` if it is large enough; a second call changes nothing."""
         union: Any = public.TrainFrozen | public.TrainWaiting  # a union is no `type[T]`
         answer: public.TrainFrozen | public.TrainWaiting
-        answer = await self._ask("POST", "/train", union, public.TrainOrder(user, token))
+        answer = await self.ask("POST", "/train", union, public.TrainOrder(user, token))
         return answer
 
     async def clean(self, message: str, batch: str | None = None) -> public.CleanAnswer:
         """Archive the current batch and open the datastore; if `batch` is given, only that batch."""
         order = public.CleanOrder(message, batch)
-        return await self._ask("POST", "/cleanbuf", public.CleanAnswer, order, repeatable=False)
+        return await self.ask("POST", "/cleanbuf", public.CleanAnswer, order, repeatable=False)
 
     async def thaw(self, user: str, token: str) -> public.ThawAnswer:
         """Open the frozen batch again; raise GatewayRefused (403) to all but its holder."""
-        return await self._ask("POST", "/thaw", public.ThawAnswer, public.ThawOrder(user, token))
+        return await self.ask("POST", "/thaw", public.ThawAnswer, public.ThawOrder(user, token))
 
     async def batches(self) -> Sequence[public.Batch]:
         """Return all batches, the oldest first: archived, frozen, open."""
-        return (await self._ask("GET", "/batches", public.Batches)).batches
+        return (await self.ask("GET", "/batches", public.Batches)).batches
 
     async def batch(self, batch: str) -> public.Batch:
         """Return one batch by its id, or raise GatewayRefused (404) if there is none."""
-        return await self._ask("GET", _path_of(batch), public.Batch)
+        return await self.ask("GET", _path_of(batch), public.Batch)
 
     async def manifest(self, batch: str) -> public.Manifest:
         """Return the manifest of a sealed (frozen or archived) batch: every segment with its SHA-256.
 
         Raises GatewayRefused (404) if there is no such batch, or it is still open.
         """
-        return await self._ask("GET", f"{_path_of(batch)}/manifest", public.Manifest)
+        return await self.ask("GET", f"{_path_of(batch)}/manifest", public.Manifest)
 
     async def segments(  # noqa: PLR0913 (the parameters of the route)
         self,
@@ -183,7 +186,7 @@ class GlitchflowClient(GatewayConnection):
         more = True
         while more:
             query = urlencode({**given, "after": after, "limit": page})
-            answer = await self._ask("GET", f"/segments?{query}", public.SegmentPage)
+            answer = await self.ask("GET", f"/segments?{query}", public.SegmentPage)
             for record in answer.segments:
                 yield record
             after, more = answer.after, answer.more
@@ -196,14 +199,14 @@ class GlitchflowClient(GatewayConnection):
         """
 
         async def once() -> bytes:
-            async with self._request("GET", f"/segments/{quote(name, safe='')}") as response:
+            async with self.request("GET", f"/segments/{quote(name, safe='')}") as response:
                 body = await read_success(response)
                 etag = response.headers.get("ETag", "").strip('"')
             if len(etag) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != etag:
                 raise GatewayUnavailable(f"{name} came with other bytes than its SHA-256 {etag[:12]}… says")
             return body
 
-        return await self._with_retries(once)
+        return await self.with_retries(once)
 
     async def claim(self, batch: str, worker: str, lease: float) -> public.Claim:
         """Claim a frozen batch for `worker` for `lease` s; the same worker renews its lease by claiming again.
@@ -211,21 +214,34 @@ class GlitchflowClient(GatewayConnection):
         Raises GatewayRefused if another worker has claimed it (409, code `batch-claimed`), it is not frozen (409,
         `batch-not-frozen`), or there is no such batch (404).
         """
-        return await self._ask("POST", f"{_path_of(batch)}/claim", public.Claim, public.ClaimOrder(worker, lease))
+        return await self.ask("POST", f"{_path_of(batch)}/claim", public.Claim, public.ClaimOrder(worker, lease))
 
     async def release(self, batch: str, worker: str) -> public.Claim:
         """End the claim of `worker`; a second call changes nothing.
 
         Raises GatewayRefused if another worker has claimed it (409, `batch-claimed`), or there is no such batch (404).
         """
-        return await self._ask("POST", f"{_path_of(batch)}/release", public.Claim, public.ReleaseOrder(worker))
+        return await self.ask("POST", f"{_path_of(batch)}/release", public.Claim, public.ReleaseOrder(worker))
 
     async def verify(self, batch: str) -> public.Verification:
         """Start to verify an archived batch in the background; its progress is in `verification` of `batch`.
 
         Raises GatewayRefused if it is not archived (409, `batch-not-archived`), or there is no such batch (404).
         """
-        return await self._ask("POST", f"{_path_of(batch)}/verify", public.Verification)
+        return await self.ask("POST", f"{_path_of(batch)}/verify", public.Verification)
+
+    @property
+    def records(self) -> Records:
+        """The routes of records, steps and the change feed."""
+        return Records(self)
+
+    def listen(self, step: str, *, worker: str | None = None, **wanted: Any) -> Listening:
+        """Return the work of a step, to be used as `async with client.listen(…) as work`; see Listening.
+
+        `worker` is a name for this process; `wanted` are other fields of `gwwire.records.StepClaim`: `after`, `kind`,
+        `query`, `since`, `attempts`, `lease`.
+        """
+        return Listening(self, step, StepClaim(worker or own_name(), **wanted))
 
     async def _stream_many(
         self, bodies: Sequence[bytes], headers: dict[str, str], report: Callable[[int, LineAnswer], None]
@@ -247,7 +263,7 @@ class GlitchflowClient(GatewayConnection):
         It is a generator so that an exception of `on_answer` is not taken for a connection error.
         """
         text = b"".join(body + b"\n" for body in bodies)
-        async with self._request("POST", _STREAM, text, headers) as response:
+        async with self.request("POST", _STREAM, text, headers) as response:
             if response.status != _OK:
                 raise await response_error(response)
             if response.content_type != NDJSON:

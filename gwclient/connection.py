@@ -107,7 +107,7 @@ class GatewayConnection:
             await self._owned.close()
             self._session = self._owned = None
 
-    async def _ask(  # noqa: PLR0913 (the last two are for two of the routes)
+    async def ask(  # noqa: PLR0913 (the last three are for a few of the routes)
         self,
         verb: str,
         path: str,
@@ -116,17 +116,19 @@ class GatewayConnection:
         *,
         key: str | None = None,
         repeatable: bool = True,
+        wait: float = 0,
     ) -> T:
+        """Return the decoded answer to a request, which the gateway may delay by `wait` s on purpose."""
         headers = {} if body is None else media_headers("application/json", key)
         sent = msgspec.json.encode(body) if isinstance(body, msgspec.Struct) else body
 
         async def once() -> T:
-            async with self._request(verb, path, sent, headers) as response:
+            async with self.request(verb, path, sent, headers, self._timeout_of(wait)) as response:
                 return decode_answer(await read_success(response), kind, str(response.url))
 
-        return await self._with_retries(once, repeatable=repeatable)
+        return await self.with_retries(once, repeatable=repeatable)
 
-    async def _with_retries(self, once: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+    async def with_retries(self, once: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Call `once` until it succeeds; if it is not repeatable, only while the gateway did not see the request."""
         failures = 0
         while True:
@@ -140,13 +142,32 @@ class GatewayConnection:
                     raise GatewayUnavailable(
                         message, retry_after=failure.retry_after, seen=failure.seen, connected=failure.connected
                     ) from failure
-                delay = self._retry.delay(failures, failure.retry_after)
-                self._on_retry(str(failure), delay)
-                await asyncio.sleep(delay)
+                await self.back_off(failures, failure)
+
+    async def until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Call `ask` until the gateway answers or refuses, however long it takes."""
+        failures = 0
+        while True:
+            try:
+                return await ask()
+            except GatewayUnavailable as failure:
+                failures += 1
+                await self.back_off(failures, failure)
+
+    async def back_off(self, failures: int, failure: GatewayUnavailable) -> None:
+        """Report the last of this number of failures in a row, and wait before the next try."""
+        delay = self._retry.delay(failures, failure.retry_after)
+        self._on_retry(str(failure), delay)
+        await asyncio.sleep(delay)
 
     @asynccontextmanager
-    async def _request(
-        self, verb: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    async def request(
+        self,
+        verb: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        within: aiohttp.ClientTimeout | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request once; raise the errors of aiohttp and the system as GatewayError until the answer is read."""
         if self._session is None:
@@ -154,9 +175,10 @@ class GatewayConnection:
         # aiohttp would write plain bytes in one call and block the event loop; it reads a file in pieces.
         data = None if body is None else io.BytesIO(body)
         headers = {**(headers or {}), **self._authorization}
+        timeout = within or self._timeout
         try:
             async with self._session.request(
-                verb, self.base_url + path, data=data, headers=headers, timeout=self._timeout, allow_redirects=False
+                verb, self.base_url + path, data=data, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 yield response
         except aiohttp.InvalidURL as error:
@@ -170,10 +192,20 @@ class GatewayConnection:
             message = f"no gateway at {self.base_url}: no connection in {self._timeout.sock_connect:g} s"
             raise GatewayUnavailable(message, seen=False, connected=False) from error
         except TimeoutError as error:
-            raise GatewayUnavailable(f"{self.base_url} did not answer in {self._timeout.total:g} s") from error
+            raise GatewayUnavailable(
+                f"{self.base_url} did not answer in {timeout.total or timeout.sock_read:g} s"
+            ) from error
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise GatewayUnavailable(f"{self.base_url} closed the connection: {reason}") from error
+
+    def stream_timeout(self, pause: float) -> aiohttp.ClientTimeout:
+        """Return the timeout of an answer without an end that never pauses for more than `pause` s on purpose."""
+        waiting = self._timeout_of(pause)
+        return aiohttp.ClientTimeout(sock_connect=waiting.sock_connect, sock_read=waiting.total)
+
+    def _timeout_of(self, wait: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=(self._timeout.total or 0) + wait, sock_connect=self._timeout.sock_connect)
 
 
 def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:

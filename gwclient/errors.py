@@ -16,6 +16,7 @@ GwclientError
 └── NotAsExpected
     ├── Incomplete
     ├── HeldByAnother
+    ├── LeaseLost
     └── PushFailed (in gwclient.push, with the report)
 """
 
@@ -129,6 +130,10 @@ class HeldByAnother(NotAsExpected):
     """Another user holds the frozen batch."""
 
     exit_code = HELD
+
+
+class LeaseLost(NotAsExpected):
+    """The lease of a record ended, or another attempt or a redo of the step replaced this one."""
 
 
 def is_disk_full(error: OSError) -> bool:

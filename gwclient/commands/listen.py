@@ -1,0 +1,174 @@
+"""`gwclient listen`: run a program on every record that waits for a step."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from functools import partial
+
+import click
+import msgspec
+
+from gwclient.commands.options import Connection, seconds, with_connection
+from gwclient.commands.records import conditions
+from gwclient.errors import INTERRUPTED, printable
+from gwclient.listen import Job, JobState, Listening, reason_of
+from gwclient.program import run_program
+from gwwire.decoding import InvalidRequest
+from gwwire.public import LONGEST_LEASE
+from gwwire.records import RecordQuery, parse_conditions
+
+#: s between two notices of requests that are repeated.
+_PAUSE = 5.0
+
+
+@click.command
+@click.argument("step")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--after", multiple=True, help="A step that has to be done before; may be given several times.")
+@click.option("--kind", help="Only records of this kind, the first part of the id.")
+@click.option("--run", help="Only records of this run.")
+@conditions
+@click.option("--since", type=click.IntRange(0), default=0, help="Only records that changed after this seq.")
+@click.option(
+    "--attempts", type=click.IntRange(1, 100), default=5, show_default=True, help="Failures after which it is FAILED."
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1, 100), default=1, show_default=True, help="Records at the same time."
+)
+@click.option(
+    "--lease",
+    type=seconds(1, LONGEST_LEASE),
+    default=600.0,
+    show_default=True,
+    help="Time after which another listener gets the record if this one is gone.",
+)
+@click.option("--worker", help="The name of this listener.  [default: HOST-PID]")
+@with_connection
+def listen(  # noqa: PLR0913, PLR0917 (one for each option)
+    step: str,
+    command: tuple[str, ...],
+    after: tuple[str, ...],
+    kind: str | None,
+    run: str | None,
+    query: tuple[str, ...],
+    since: int,
+    attempts: int,
+    concurrency: int,
+    lease: float,
+    worker: str | None,
+    connection: Connection,
+) -> None:
+    """Run a program on every record that waits for a step.
+
+    The program reads the record as JSON from standard input, and prints the result as JSON, or nothing. Exit code 0
+    means that the step is DONE; otherwise it FAILED, with the end of standard error as the reason, and is tried again
+    later. GLITCHFLOW_RECORD (id), GLITCHFLOW_STEP and GLITCHFLOW_ATTEMPT are in its environment.
+
+    It runs until Ctrl-C or SIGTERM, and then finishes the present records (exit code 0). A second signal ends the
+    programs and gives the records back (exit code 130). With --json, each beginning and end is a JSON object a line.
+
+    \b
+    Examples:
+      gwclient listen move_to_sps --kind file -- ./move.sh
+      gwclient listen fit --after move_to_sps --query 'temperature<0.02' --concurrency 4 -- python fit.py
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    if shutil.which(command[0]) is None:
+        raise click.UsageError(f"{command[0]} is not a program that can be started")
+    try:
+        wanted = RecordQuery(run=run, conditions=parse_conditions(query))
+    except InvalidRequest as error:
+        raise click.UsageError(str(error)) from error
+    shown = _Shown(step, as_json=connection.as_json)
+
+    async def work() -> None:
+        async with (
+            connection.client(shown.retrying) as client,
+            client.listen(
+                step, worker=worker, after=list(after), kind=kind, query=wanted, since=since, attempts=attempts,
+                lease=lease,
+            ) as listening,
+        ):  # fmt: skip
+            listening.on_change = shown.changed
+            _stop_on_signal(listening, shown)
+            handle = partial(run_program, command, step=step, environment=os.environ)
+            await listening.run(handle, concurrency=concurrency)
+
+    try:
+        asyncio.run(work())
+    except asyncio.CancelledError:
+        click.echo("gwclient: interrupted; the records are given back", err=True)
+        sys.exit(INTERRUPTED)
+    finally:
+        shown.clear()
+
+
+def _stop_on_signal(listening: Listening, shown: "_Shown") -> None:
+    """Finish the present work at Ctrl-C or SIGTERM, and cancel it at a second signal."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupt(*, again: bool) -> None:
+        if again and task:
+            task.cancel()
+            return
+        listening.stop()
+        shown.say("stopping when the present records are finished; a second signal gives them back")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, partial(interrupt, again=True))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, partial(interrupt, again=False))
+
+
+class _Shown:
+    """Shows jobs: with JSON a line for each change; else a line for each end, and a line of counts on a terminal."""
+
+    def __init__(self, step: str, *, as_json: bool) -> None:
+        self._step, self._as_json = step, as_json
+        self._live = sys.stderr.isatty() and not as_json
+        self._states: Counter[JobState] = Counter()
+        self._noticed = -_PAUSE
+
+    def changed(self, job: Job) -> None:
+        """Show a job that began or ended."""
+        self._states[job.state] += 1
+        reason = reason_of(job.error) if job.error else None
+        running = job.state is JobState.RUNNING
+        if self._as_json:
+            line = {"step": self._step, "record": job.record.id, "attempt": job.attempt, "state": job.state}
+            if not running:
+                line |= {"seconds": job.seconds, "result": job.result, "reason": reason}
+            click.echo(msgspec.json.encode(line))
+            sys.stdout.flush()
+        elif not running:
+            self._states[JobState.RUNNING] -= 1
+            why = f": {printable(reason)}" if reason else ""
+            self.clear()
+            click.echo(f"{job.record.id}  {job.state}  attempt {job.attempt}, {job.seconds:.1f} s{why}")
+        self._count()
+
+    def retrying(self, reason: str, delay: float) -> None:
+        """Show that a request is repeated, unless another one was shown just before."""
+        now = time.monotonic()
+        if now - self._noticed >= _PAUSE:
+            self._noticed = now
+            self.say(f"{reason}; trying again in {delay:.1f} s")
+
+    def say(self, line: str) -> None:
+        """Show a line on standard error."""
+        self.clear()
+        click.echo(line, err=True)
+        self._count()
+
+    def clear(self) -> None:
+        """Remove the line of counts."""
+        if self._live:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+    def _count(self) -> None:
+        if self._live:
+            counts = ", ".join(f"{self._states[state]} {state.lower()}" for state in JobState)
+            click.echo(f"\r\x1b[K{self._step}: {counts}", nl=False, err=True)

@@ -1,0 +1,168 @@
+"""Commands on records and steps: `record`, `records`, `changes`, `steps`, `redo`."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import wraps
+from typing import Any
+
+import click
+import msgspec
+
+from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Command, Connection, with_connection
+from gwclient.errors import printable
+from gwwire.records import Mark, Record, RecordPatch, Step, StepOverview
+
+conditions = click.option(
+    "--query", multiple=True, help="A condition, as temperature<0.02; with several, all have to be true."
+)
+
+
+def _with_filters(command: Command) -> Command:
+    @wraps(command)
+    def gathered(**values: Any) -> Any:
+        filters = {name: values.pop(name) for name in ("kind", "status", "run", "last")}
+        return command(filters={**filters, "condition": values.pop("query")}, **values)
+
+    for option in (
+        conditions,
+        click.option("--last", help="Only records on which this step was done last."),
+        click.option("--run", help="Only records of this run."),
+        click.option("--status", help="Only records with this status."),
+        click.option("--kind", help="Only records of this kind, the first part of the id."),
+    ):
+        gathered = option(gathered)
+    return gathered
+
+
+@click.command
+@click.argument("record")
+@click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Set a condition; null removes it.")
+@click.option("--status", help="Set the status: good, or what went wrong.")
+@click.option("--run", help="Set the run.")
+@with_connection
+def record(record: str, values: tuple[str, ...], status: str | None, run: str | None, connection: Connection) -> None:
+    """Show a record, or change it.
+
+    A condition has a dotted name, as volts.detector_a; its value is JSON, or else text.
+
+    \b
+    Examples:
+      gwclient record file/ma22a000_000
+      gwclient record file/ma22a000_000 --set temperature=0.018 --status good
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    given: dict[str, Any] = {"status": status, "run": run, "conditions": _nested(values) or None}
+    changes = {name: value for name, value in given.items() if value is not None}
+
+    async def work(client: GlitchflowClient) -> Record:
+        return await (client.records.patch(record, RecordPatch(**changes)) if changes else client.records.get(record))
+
+    _print_record(connection.call(work), connection)
+
+
+@click.command
+@_with_filters
+@with_connection
+def records(filters: dict[str, Any], connection: Connection) -> None:
+    """List records, in the order of their last changes; with --json, one JSON object a line.
+
+    Example: gwclient records --kind file --query 'temperature<0.02'
+    """
+    _print_lines(connection, lambda client: client.records.find(page=1000, **filters))
+
+
+@click.command
+@click.option("--since", type=click.IntRange(0), default=0, help="Only changes after this seq.")
+@click.option("--follow", is_flag=True, help="Wait for more changes, until Ctrl-C.")
+@_with_filters
+@with_connection
+def changes(since: int, follow: bool, filters: dict[str, Any], connection: Connection) -> None:  # noqa: FBT001 (click calls it by name)
+    """List records as they change, each in its latest version.
+
+    With --json, one JSON object a line; continue with --since and the last seq to miss nothing. An object with nothing
+    but a seq says that no other change up to it matches.
+
+    Example: gwclient changes --follow --kind file
+    """
+    _print_lines(connection, lambda client: client.records.changes(since=since, follow=follow, **filters))
+
+
+@click.command
+@with_connection
+def steps(connection: Connection) -> None:
+    """List all steps with the number of records that wait, run, are done and failed.
+
+    Example: gwclient steps
+    """
+    answer = connection.call(lambda client: client.records.steps())
+    connection.print_answer({"steps": answer}, "\n".join(map(_overview_text, answer)))
+
+
+@click.command
+@click.argument("record")
+@click.argument("step")
+@with_connection
+def redo(record: str, step: str, connection: Connection) -> None:
+    """Let a step of a record, and the steps that depend on it, be done again.
+
+    Example: gwclient redo file/ma22a000_000 move_to_sps
+    """
+    _print_record(connection.call(lambda client: client.records.redo(record, step)), connection)
+
+
+def _nested(values: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+        *above, last = name.split(".")
+        inner = found
+        for part in above:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise click.BadParameter(f"{name} is inside of a value that is set too", param_hint="--set")
+        try:
+            inner[last] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            inner[last] = value
+    return found
+
+
+def _print_lines(connection: Connection, question: Callable[[GlitchflowClient], AsyncGenerator[Any, None]]) -> None:
+    async def work() -> None:
+        async with connection.client() as client, aclosing(question(client)) as answers:
+            async for each in answers:
+                if connection.as_json:
+                    click.echo(msgspec.json.encode(each))
+                elif not isinstance(each, Mark):
+                    click.echo(_line_of(each))
+
+    asyncio.run(work())
+
+
+def _print_record(record: Record, connection: Connection) -> None:
+    lines = [_line_of(record)]
+    if record.conditions:
+        lines.append(f"  {msgspec.json.encode(record.conditions).decode()}")
+    connection.print_answer(record, "\n".join([*lines, *map(_step_text, record.steps)]))
+
+
+def _line_of(record: Record) -> str:
+    run = f"run {record.run}" if record.run else "-"
+    return f"{record.id}  {printable(record.status)}  {run}  last {record.last or '-'}  seq {record.seq}"
+
+
+def _step_text(step: Step) -> str:
+    attempt = f", attempt {step.attempt} by {step.worker}" if step.worker else ""
+    reason = f": {printable(step.reason)}" if step.reason else ""
+    result = "" if step.result is None else f"  {msgspec.json.encode(step.result).decode()}"
+    return f"  {step.name}  {step.state}{attempt}{reason}{result}"
+
+
+def _overview_text(step: StepOverview) -> str:
+    after = f" after {', '.join(step.after)}" if step.after else ""
+    counts = f"{step.waiting} waiting, {step.running} running, {step.done} done, {step.failed} failed"
+    workers = f" ({', '.join(step.workers)})" if step.workers else ""
+    return f"{step.name}{after}  {counts}{workers}"
