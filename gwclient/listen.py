@@ -119,17 +119,24 @@ class Listening:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-        current, self._current = self._current, None
-        if current is not None:
-            await current.__aexit__(kind, error, traceback)
+        await self._leave_current(kind, error, traceback)
 
     async def __aiter__(self) -> AsyncGenerator[Job, None]:
-        while jobs := await self._claim(1):
+        while True:
+            await self._leave_current(None, None, None)
+            jobs = await self._claim(1)
+            if not jobs:
+                return
             self._current = self._attempt(jobs[0])
             await self._current.__aenter__()
             yield jobs[0]
-            current, self._current = self._current, None
-            await current.__aexit__(None, None, None)
+
+    async def _leave_current(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        current, self._current = self._current, None
+        if current is not None:
+            await current.__aexit__(kind, error, traceback)
 
     async def _claim(self, limit: int) -> Sequence[Job]:
         """Return up to `limit` jobs as soon as there are some, or none after a stop."""

@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from gwclient.commands.options import Connection, seconds, with_connection
-from gwclient.commands.records import conditions
-from gwclient.errors import INTERRUPTED, printable
+from gwclient.commands.records import conditions, one_line
+from gwclient.errors import INTERRUPTED
 from gwclient.listen import Job, JobState, Listening, reason_of
 from gwclient.program import run_program
 from gwwire.decoding import InvalidRequest
@@ -100,6 +100,7 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
     try:
         asyncio.run(work())
     except asyncio.CancelledError:
+        shown.clear()
         click.echo("gwclient: interrupted; the records are given back", err=True)
         sys.exit(INTERRUPTED)
     finally:
@@ -145,7 +146,7 @@ class _Shown:
             sys.stdout.flush()
         elif not running:
             self._states[JobState.RUNNING] -= 1
-            why = f": {printable(reason)}" if reason else ""
+            why = f": {one_line(reason)}" if reason else ""
             self.clear()
             click.echo(f"{job.record.id}  {job.state}  attempt {job.attempt}, {job.seconds:.1f} s{why}")
         self._count()
@@ -170,5 +171,5 @@ class _Shown:
 
     def _count(self) -> None:
         if self._live:
-            counts = ", ".join(f"{self._states[state]} {state.lower()}" for state in JobState)
+            counts = ", ".join(f"{number} {state.lower()}" for state, number in self._states.items())
             click.echo(f"\r\x1b[K{self._step}: {counts}", nl=False, err=True)

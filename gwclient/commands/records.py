@@ -111,6 +111,11 @@ def redo(record: str, step: str, connection: Connection) -> None:
     _print_record(connection.call(lambda client: client.records.redo(record, step)), connection)
 
 
+def one_line(reason: str) -> str:
+    """Return the lines of a reason as one line for people."""
+    return printable("; ".join(reason.splitlines()))
+
+
 def _nested(values: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in values:
@@ -156,7 +161,7 @@ def _line_of(record: Record) -> str:
 
 def _step_text(step: Step) -> str:
     attempt = f", attempt {step.attempt} by {step.worker}" if step.worker else ""
-    reason = f": {printable(step.reason)}" if step.reason else ""
+    reason = f": {one_line(step.reason)}" if step.reason else ""
     result = "" if step.result is None else f"  {msgspec.json.encode(step.result).decode()}"
     return f"  {step.name}  {step.state}{attempt}{reason}{result}"
 
