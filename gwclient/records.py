@@ -95,7 +95,7 @@ class Records:
         return await self._connection.ask("PUT", _path_of(record, step), Record, order)
 
     async def redo(self, record: str, step: str) -> Record:
-        """Let a step of a record, and the steps that depend on it, be done again."""
+        """Reopen a step of a record, and the steps that depend on it."""
         return await self._connection.ask("DELETE", _path_of(record, step), Record)
 
     async def _feed(

@@ -104,7 +104,7 @@ def steps(connection: Connection) -> None:
 @click.argument("step")
 @with_connection
 def redo(record: str, step: str, connection: Connection) -> None:
-    """Let a step of a record, and the steps that depend on it, be done again.
+    """Reopen a step of a record, and the steps that depend on it: they are done again.
 
     Example: gwclient redo file/ma22a000_000 move_to_sps
     """
