@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import httpx2
 import pytest
 
 from gwclient.cli import main
@@ -381,15 +383,20 @@ def test_the_chain_of_the_example_runs_and_a_killed_listeners_work_is_taken_over
 ) -> None:
     sps = tmp_path / "sps"
     sps.mkdir()
+    documents = []
     for number in range(3):
         file = tmp_path / f"ma22a000_00{number}"
         samples = array.array("h", [100] * 1000)
         samples[400 + number] = 1100 + number
         file.write_bytes(samples.tobytes())
-        md5sum = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-        sets = [f"--set={name}={value}" for name, value in (("original_file", file), ("md5sum", md5sum))]
-        gwclient("record", f"file/{file.name}", *sets, "--set", "temperature=0.018", "--run", "ma22a000")
-    gwclient("record", "file/ma22a000_002", "--status", "broken")
+        document: dict[str, Any] = {"_id": file.name, "run": "ma22a000", "status": "broken" if number == 2 else "good"}
+        document |= {"original_file": str(file), "conditions": {"temperature": 0.018, "volts": {"FID804": {"A": 8.0}}}}
+        document |= {"md5sum": hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest(), "process": []}
+        documents.append(json.dumps(document))
+    command = [sys.executable, str(EDELWEISS / "records.py")]
+    lines = subprocess.run(command, check=True, input="\n".join(documents), text=True, capture_output=True).stdout
+    written = httpx2.post(f"{trio.url}/records", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    assert [json.loads(line)["rev"] for line in written.text.splitlines()] == [1, 1, 1]
     stuck = tmp_path / "stuck"
     os.mkfifo(stuck)
     move = ("move_to_sps", "--kind", "file", "--lease", "1")
@@ -405,7 +412,7 @@ def test_the_chain_of_the_example_runs_and_a_killed_listeners_work_is_taken_over
     ):
         names = [f"file/ma22a000_00{number}" for number in range(2)]
         until(lambda: all(state_of(gwclient, name, "signal_processing")["state"] == "DONE" for name in names))
-    stuck.unlink()
+    os.close(os.open(stuck, os.O_WRONLY | os.O_NONBLOCK))  # the killed listener's program ends
     for number, name in enumerate(names):
         steps = json.loads(gwclient("record", name, "--json")[1])["steps"]
         moved, processed = (each for each in steps if each["name"] in {"move_to_sps", "signal_processing"})
