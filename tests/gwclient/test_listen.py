@@ -403,16 +403,16 @@ def test_the_chain_of_the_example_runs_and_a_killed_listeners_work_is_taken_over
     moving = ("--", sys.executable, str(EDELWEISS / "move_to_sps.py"))
     processing = ("--", sys.executable, str(EDELWEISS / "signal_processing.py"))
     with listener(trio, *move, "--worker", "killed", "--", "cat", str(stuck)) as killed:
-        until(lambda: state_of(gwclient, "file/ma22a000_000", "move_to_sps")["state"] == "RUNNING")
+        writer = stuck.open("w")  # waits until the program reads; the program then waits for the end of the file
         killed.kill()
         killed.wait()
     with (
+        writer,
         listener(trio, *move, *moving, SPS=str(sps)),
         listener(trio, "signal_processing", "--after", "move_to_sps", "--query", "temperature<0.02", *processing),
     ):
         names = [f"file/ma22a000_00{number}" for number in range(2)]
         until(lambda: all(state_of(gwclient, name, "signal_processing")["state"] == "DONE" for name in names))
-    os.close(os.open(stuck, os.O_WRONLY | os.O_NONBLOCK))  # the killed listener's program ends
     for number, name in enumerate(names):
         steps = json.loads(gwclient("record", name, "--json")[1])["steps"]
         moved, processed = (each for each in steps if each["name"] in {"move_to_sps", "signal_processing"})
