@@ -24,7 +24,7 @@ from gwwire.records import Record, StepClaim, StepEnd, StepState
 
 #: s that one request waits for a record.
 _WAIT = 30.0
-#: s of the first lease at most: if the answer to a claim is lost, the record is offered again after that.
+#: s of the first lease in `run` at most: if the answer to a claim is lost, the record is offered again after that.
 _FIRST_LEASE = 30.0
 #: How many times a lease is renewed within its length.
 _RENEWALS = 3
@@ -52,6 +52,7 @@ class Job:
     record: Record
     attempt: int
     began: float  # by the clock of the event loop, s
+    lease: float  # s that it was claimed for
     result: Any = None
     state: JobState = JobState.RUNNING
     error: Exception | None = None  # why it is FAILED or LOST
@@ -73,7 +74,7 @@ class Listening:
     """
 
     def __init__(self, connection: GatewayConnection, step: str, wanted: StepClaim) -> None:
-        self._step, self._lease, self._first_lease = step, wanted.lease, min(wanted.lease, _FIRST_LEASE)
+        self._step, self._lease = step, wanted.lease
         self.on_change: Callable[[Job], None] = lambda _job: None
         self._connection, self._records, self._wanted = connection, Records(connection), wanted
         self._current: AbstractAsyncContextManager[None] | None = None
@@ -89,7 +90,8 @@ class Listening:
     async def run(self, handle: Callable[[Job], Awaitable[Any]], *, concurrency: int = 1) -> None:
         """Call `handle` with each job, several at a time, until `stop` is called; what it returns is the result.
 
-        An exception of it ends the job FAILED; it is cancelled if the lease is lost. Raises GatewayRefused if claims
+        It must not block the event loop, or leases are not renewed. An exception of it ends the job FAILED; it is
+        cancelled if the lease is lost. Raises GatewayRefused if claims
         are refused.
         """
 
@@ -104,7 +106,7 @@ class Listening:
         running: set[asyncio.Task[None]] = set()
         try:
             async with asyncio.TaskGroup() as tasks:
-                while jobs := await self._claim(concurrency - len(running)):
+                while jobs := await self._claim(concurrency - len(running), min(self._lease, _FIRST_LEASE)):
                     running |= {tasks.create_task(perform(job)) for job in jobs}
                     if len(running) == concurrency:
                         await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +126,7 @@ class Listening:
     async def __aiter__(self) -> AsyncGenerator[Job, None]:
         while True:
             await self._leave_current(None, None, None)
-            jobs = await self._claim(1)
+            jobs = await self._claim(1, self._lease)  # its body may block the renewal
             if not jobs:
                 return
             self._current = self._attempt(jobs[0])
@@ -138,9 +140,9 @@ class Listening:
         if current is not None:
             await current.__aexit__(kind, error, traceback)
 
-    async def _claim(self, limit: int) -> Sequence[Job]:
+    async def _claim(self, limit: int, lease: float) -> Sequence[Job]:
         """Return up to `limit` jobs as soon as there are some, or none after a stop."""
-        wanted = structs.replace(self._wanted, limit=min(limit, 100), wait=_WAIT, lease=self._first_lease)
+        wanted = structs.replace(self._wanted, limit=min(limit, 100), wait=_WAIT, lease=lease)
         while not self._stopped:
             claim = self._connection.until_answered(lambda: self._records.claim(self._step, wanted))
             self._claiming = asyncio.ensure_future(claim)
@@ -151,7 +153,7 @@ class Listening:
                     break
                 raise
             now = asyncio.get_running_loop().time()
-            jobs = [Job(record, self._attempt_of(record), now) for record in records]
+            jobs = [Job(record, self._attempt_of(record), now, lease) for record in records]
             if self._stopped:
                 await asyncio.gather(*map(self._give_back, jobs))
             elif jobs:
@@ -166,7 +168,7 @@ class Listening:
         """End the job as the block ends; raise LeaseLost if the lease is lost, and what the block raises."""
         self.on_change(job)
         try:
-            async with asyncio.timeout_at(job.began + self._first_lease) as lease:
+            async with asyncio.timeout_at(job.began + job.lease) as lease:
                 renewing = asyncio.create_task(self._renew(job, lease))
                 try:
                     yield
@@ -192,7 +194,7 @@ class Listening:
 
     async def _renew(self, job: Job, lease: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
-        asked, lasts = job.began, self._first_lease
+        asked, lasts = job.began, job.lease
         order = StepEnd(job.attempt, StepState.RUNNING, lease=self._lease)
         while True:
             await asyncio.sleep(asked + lasts / _RENEWALS - loop.time())
