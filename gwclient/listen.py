@@ -91,8 +91,7 @@ class Listening:
         """Call `handle` with each job, several at a time, until `stop` is called; what it returns is the result.
 
         It must not block the event loop, or leases are not renewed. An exception of it ends the job FAILED; it is
-        cancelled if the lease is lost. Raises GatewayRefused if claims
-        are refused.
+        cancelled if the lease is lost. Raises GatewayRefused if claims are refused.
         """
 
         async def perform(job: Job) -> None:
