@@ -51,7 +51,7 @@ def parse_address(text: str | Address) -> Address:
         return text
     host, _, port = text.rpartition(":")
     if not (port.isdecimal() and 0 <= int(port) < 2**16 and _may_be_resolved(host)):
-        raise ValueError(f"{text!r} is not HOST:PORT")
+        raise ValueError("expected HOST:PORT, :PORT or PORT")
     return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 (a container listens on every interface)
 
 

@@ -116,7 +116,7 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
 
 @pytest.mark.parametrize("text", ["host", "host:", ":x", ":70000", ":-1", "a..b:80"])
 def test_an_invalid_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not HOST:PORT"):
+    with pytest.raises(ValueError, match="expected HOST:PORT"):
         parse_address(text)
 
 
