@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from gwservice.settings import Address, ListenAddress, ServiceSettings, Size, SizeLimit
 from gwwire.manifest import MANIFEST
 
+#: Bytes of a file's name. The file systems' limit is 255; names of temporary and rejected files are longer than it.
+_LONGEST_NAME = 200
 #: Files of the catalog in ADMROOT.
 _CATALOG = ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm")
 #: Folders of DTVOLROOT besides the current batch; archives are named after their time.
@@ -20,6 +22,8 @@ def file_name(text: str) -> str:
     """Return a name that can be a file's, or raise ValueError; the buffer's own temporary files begin with a dot."""
     if not text or "/" in text or text.startswith("."):
         raise ValueError("expected a file name without '/' that does not begin with '.'")
+    if not text.isprintable() or len(text.encode()) > _LONGEST_NAME:
+        raise ValueError(f"expected a file name of at most {_LONGEST_NAME} bytes, without control characters")
     return text
 
 
@@ -77,6 +81,25 @@ class BufferSettings(ServiceSettings):
             raise ValueError(message)
         if _RESERVED.fullmatch(self.DATAROOT.name):
             raise ValueError(f"DATAROOT {self.DATAROOT}: the buffer needs this name in DTVOLROOT for other files")
+        return self
+
+    @model_validator(mode="after")
+    def _state_is_outside_the_batches(self) -> Self:
+        volume = self.DTVOLROOT.resolve()
+        for setting, folder in (("ADMROOT", self.ADMROOT), ("LOGROOT", self.LOGROOT)):
+            inside = folder.resolve()
+            top = inside.relative_to(volume).parts[:1] if inside.is_relative_to(volume) else ()
+            if any(name == self.DATAROOT.name or _RESERVED.fullmatch(name) for name in top):
+                used = self.DTVOLROOT / top[0]
+                raise ValueError(f"{setting}={str(folder)!r}: expected a folder outside {used}, which the buffer uses")
+        return self
+
+    @model_validator(mode="after")
+    def _log_is_no_segment(self) -> Self:
+        # In an archive, the log is among the segments; what looks like one is compared with the manifest.
+        if re.fullmatch(rf"({re.escape(self.DATANM)}|\D+)\d+\.json", self.LOGSTREAM):
+            like = f"{self.DATANM}123.json"
+            raise ValueError(f"LOGSTREAM={self.LOGSTREAM!r}: expected a name unlike a segment's, such as {like}")
         return self
 
     @model_validator(mode="after")

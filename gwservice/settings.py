@@ -1,19 +1,36 @@
 """Settings from the environment, each with a default; an invalid value stops the service with one line."""
 
+import re
 import sys
+from fractions import Fraction
 from typing import Annotated, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ByteSize, Field, ValidationError
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gwservice.logs import LogFormat
 from gwservice.validation import expectation
 
+_SIZE = re.compile(r"\s*(\d*\.?\d+)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def _whole_bytes(size: object) -> object:
+    """Parse a number of bytes; pydantic would round it, and read `1e-9` as `1e`, an exabyte."""
+    if not isinstance(size, str):
+        return size
+    if (parts := _SIZE.fullmatch(size)) and (unit := ByteSize.byte_sizes.get(parts[2].lower() or "b")):
+        count = Fraction(parts[1]) * Fraction(unit)
+        if count.denominator == 1:
+            return int(count)
+    raise PydanticCustomError("byte_size", "not a whole number of bytes")
+
+
 #: A number of bytes, written as `1048576`, `50MB` or `50MiB`.
-Size = Annotated[ByteSize, Field(ge=0)]
+Size = Annotated[ByteSize, BeforeValidator(_whole_bytes), Field(ge=0)]
 #: The largest size of something; 0 is refused, because nothing could be sent.
-SizeLimit = Annotated[ByteSize, Field(ge=1)]
+SizeLimit = Annotated[ByteSize, BeforeValidator(_whole_bytes), Field(ge=1)]
 
 
 class Address(NamedTuple):
@@ -33,9 +50,17 @@ def parse_address(text: str | Address) -> Address:
     if isinstance(text, Address):
         return text
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 <= int(port) < 2**16:
-        raise ValueError(f"{text!r} is not HOST:PORT")
+    if not (port.isdecimal() and 0 <= int(port) < 2**16 and _may_be_resolved(host)):
+        raise ValueError("expected HOST:PORT, :PORT or PORT")
     return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 (a container listens on every interface)
+
+
+def _may_be_resolved(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 #: NoDecode: pydantic-settings would read a tuple as JSON.
@@ -65,6 +90,14 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(case_sensitive=True, frozen=True, extra="forbid", validate_default=True)
 
     LOG_FORMAT: LogFormat | None = Field(None, description="log lines as `json` or `text`; unset: text for a terminal")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_utf8(cls, value: object) -> object:
+        """Refuse other text: neither a log line nor the catalog could contain it."""
+        if isinstance(value, str) and re.search(r"[\ud800-\udfff]", value):
+            raise PydanticKnownError("string_unicode")
+        return value
 
     @classmethod
     def load(cls) -> Self:

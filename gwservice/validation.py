@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _EXPECTED = {
-    "byte_size": "a number of bytes, such as 1048576, 50MB or 50MiB",
-    "byte_size_unit": "a number of bytes, such as 1048576, 50MB or 50MiB",
+    "byte_size": "a whole number of bytes, such as 1048576, 50MB or 50MiB",
     "enum": "{expected}",
     "finite_number": "a finite number",
     "float_parsing": "a number",
@@ -18,6 +17,7 @@ _EXPECTED = {
     "string_pattern_mismatch": "a name without special characters",
     "string_too_long": "{max_length} characters or fewer",
     "string_too_short": "{min_length} characters or more",
+    "string_unicode": "text in UTF-8",
 }
 
 

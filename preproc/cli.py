@@ -272,6 +272,8 @@ def _positive(text: str) -> int:
 
 
 def _printable(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a name cannot be empty")
     if not text.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} holds characters that cannot be printed")
     return text

@@ -235,7 +235,7 @@ def _findings(spans: Sequence[Span], channel: str, grid: Grid, reason: Reason, d
 def _why_no_window(runs: Runs, rejected: Sequence[Finding], parameters: Parameters) -> str:
     reasons = "; ".join(f"{one.count} x {one.reason} ({one.example})" for one in tally(rejected)[:3])
     if not runs.all:
-        return f"there is no usable strain: {reasons}"
+        return f"there is no usable strain{parameters.selection.span()}: {reasons or 'this time contains no sample'}"
     shortest = parameters.window + parameters.fduration
     longest = max(runs.all, key=lambda run: run.samples)
     seconds = f"{longest.samples * runs.grid.dt:.4g} s ({longest.channel}), {shortest:g} s are needed"

@@ -35,11 +35,22 @@ class Selection:
         chosen = [one for one in inside if not self.channels or one.channel in self.channels]
         if missing := sorted(set(self.channels) - {one.channel for one in chosen}):
             there = ", ".join(sorted({one.channel for one in inside})) or "none"
-            raise UnusableBatch(f"no strain of {', '.join(missing)}{self._span()}; the channels there are {there}")
+            raise UnusableBatch(f"no strain of {', '.join(missing)}{self.span()}; the channels there are {there}")
         if not chosen:
             start, stop = min(one.t0 for one in pieces), max(one.stop for one in pieces)
-            raise UnusableBatch(f"no strain{self._span()}; the batch is in GPS {gps_text(start)} to {gps_text(stop)}")
+            raise UnusableBatch(f"no strain{self.span()}; the batch is in GPS {gps_text(start)} to {gps_text(stop)}")
         return chosen
+
+    def span(self) -> str:
+        """Return the chosen time in words, such as ` before GPS 7`; ` in the batch` if it is not limited."""
+        match math.isfinite(self.start), math.isfinite(self.stop):
+            case True, True:
+                return f" in GPS [{gps_text(self.start)}, {gps_text(self.stop)})"
+            case True, False:
+                return f" from GPS {gps_text(self.start)} on"
+            case False, True:
+                return f" before GPS {gps_text(self.stop)}"
+        return " in the batch"
 
     def runs(self, runs: Runs) -> Runs:
         """Return the parts of the runs between `start` and `stop`."""
@@ -53,8 +64,3 @@ class Selection:
         )
         parts = [replace(run, start=int(max(run.start, first)), stop=int(min(run.stop, last))) for run in runs]
         return [part for part in parts if part.samples > 0]
-
-    def _span(self) -> str:
-        if not self.given().keys() & {"start", "stop"}:
-            return " in the batch"
-        return f" in GPS [{gps_text(self.start)}, {gps_text(self.stop)})"

@@ -16,7 +16,7 @@ def test_nothing_has_to_be_set(settings: type[ServiceSettings]) -> None:
     assert settings.load()
 
 
-@pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("50MB", 50_000_000), ("2 KiB", 2048), ("0", 0)])
+@pytest.mark.parametrize(("text", "size"), [("1000", 1000), ("50MB", 50_000_000), ("1.5 KiB", 1536), ("0", 0)])
 def test_a_size_may_be_written_with_a_unit(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
     monkeypatch.setenv("MAX_SIZE", text)
     assert size == LogicSettings.load().MAX_SIZE
@@ -69,6 +69,13 @@ def test_folders_may_be_relative_to_the_working_directory(volume: str, data: str
             ({"DATAROOT": f"/vol/{name}"}, f"DATAROOT /vol/{name}: the buffer needs this name in DTVOLROOT")
             for name in ("next", "quarantine", ".incoming", ".ledger", ".lock", "..", "2026-11-20 23 41", "lost+found")
         ),
+        *(
+            ({name: f"/vol/{folder}"}, f"'/vol/{folder}': expected a folder outside /vol/{folder.split('/')[0]}, which")
+            for name in ("ADMROOT", "LOGROOT")
+            for folder in ("data", "data/adm", ".incoming", "next", "quarantine/a/b", ".ledger", "2026-11-29 14 23/adm")
+        ),
+        ({"LOGSTREAM": "gwb1.json"}, "LOGSTREAM='gwb1.json': expected a name unlike a segment's, such as gwb123.json"),
+        ({"DATANM": "O3b", "LOGSTREAM": "O3b1.json"}, "LOGSTREAM='O3b1.json': expected a name unlike a segment's"),
         *(({name: ".."}, "without '/' that does not begin with '.'") for name in ("ADMFNM", "DSST", "LOGSTREAM")),
         ({"DSST": "a/b"}, "without '/' that does not begin with '.'"),
         ({"ADMFNM": ""}, "without '/' that does not begin with '.'"),
@@ -85,7 +92,13 @@ def test_two_settings_cannot_name_the_same_file_nor_one_that_the_buffer_needs(
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("databuffer: ")
     assert reason in line
-    assert all(name in line for name in more if name != "LOGROOT")
+    assert all(name in line for name in more if name not in {"LOGROOT", "DATANM"})
+
+
+@pytest.mark.parametrize("folder", [".", "adm", "database/adm", "../vol2/data"])
+def test_the_state_files_may_lie_elsewhere_on_the_volume(folder: str) -> None:
+    folders = {"DTVOLROOT": "/vol", "DATAROOT": "/vol/data", "ADMROOT": f"/vol/{folder}", "LOGROOT": f"/vol/{folder}"}
+    assert BufferSettings.model_validate(folders)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +114,9 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["host", "host:", ":x", ":70000", ":-1"])
+@pytest.mark.parametrize("text", ["host", "host:", ":x", ":70000", ":-1", "a..b:80"])
 def test_an_invalid_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not HOST:PORT"):
+    with pytest.raises(ValueError, match="expected HOST:PORT"):
         parse_address(text)
 
 
@@ -136,8 +149,21 @@ def test_a_bad_value_stops_the_service_at_start_with_one_clear_line(command: lis
         (BufferSettings, "WCHSZ", "0", "1 or more"),
         (BufferSettings, "WCHSZ", "many", "a whole number"),
         (BufferSettings, "MAX_META", "0", "1 or more"),
-        (BufferSettings, "MAX_META", "1 Mi B", "a number of bytes, such as 1048576, 50MB or 50MiB"),
-        (LogicSettings, "MAX_SIZE", "-1", "a number of bytes, such as 1048576, 50MB or 50MiB"),
+        *(
+            (service, name, value, "a whole number of bytes, such as 1048576, 50MB or 50MiB")
+            for service, name, value in (
+                (BufferSettings, "MAX_META", "1 Mi B"),
+                (BufferSettings, "MAX_BODY", "1e-9"),
+                (GatewaySettings, "MAX_BODY", "1e3"),
+                (LogicSettings, "MAX_SIZE", "-1"),
+                (LogicSettings, "MAX_SIZE", "1.0001kB"),
+            )
+        ),
+        (BufferSettings, "DATANM", "\udcff", "text in UTF-8"),
+        (BufferSettings, "SERVURL", "\udcff:1", "text in UTF-8"),
+        (LogicSettings, "LOG_FORMAT", "\udce9", "text in UTF-8"),
+        (BufferSettings, "DATANM", "é" * 101, "a file name of at most 200 bytes, without control characters"),
+        (BufferSettings, "DATANM", "a\nb", "a file name of at most 200 bytes, without control characters"),
         (GatewaySettings, "EVENTS_INTERVAL", "0", "a number above 0"),
         (GatewaySettings, "EVENTS_INTERVAL", "61", "60 or less"),
         (GatewaySettings, "RATE", "fast", "a number"),

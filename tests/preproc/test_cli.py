@@ -123,6 +123,7 @@ def test_what_could_not_be_done_is_one_line_and_exit_code_1(
         ([], "the following arguments are required: COMMAND"),
         (["run", "--out", "x"], "--data DIR or --batch ID is required if DATART is not set"),
         (["run", "--batch", "\udcff"], "argument --batch: '\\udcff' holds characters that cannot be printed"),
+        (["run", "--data", "x", "--channels", ""], "argument --channels: a name cannot be empty"),
         (["run", "--data", "x", "--start", "nan"], "argument --start: 'nan' is not a number of GPS seconds"),
         (["run", "--data", "x", "--start", "8", "--stop", "7"], "start 8 is not before stop 7"),
         (["run", "--data", "x", "--out", "./x"], "--out must not be the directory of the data"),
@@ -359,6 +360,12 @@ def test_channels_and_a_span_can_be_chosen_and_make_another_dataset(
     for wrong, message in (
         (["--channels", "V1:A", "L1:A"], "no strain of V1:A in the batch; the channels there are H1:A, L1:A"),
         (["--start=5", "--stop=7"], f"no strain in GPS [5, 7); the batch is in GPS {GPS:.0f} to {GPS + 20:.0f}"),
+        (["--stop=-5"], "no strain before GPS -5; the batch is in GPS"),
+        ([f"--start={GPS + 20}"], f"no strain from GPS {GPS + 20:.0f} on; the batch is in GPS"),
+        (
+            [f"--start={GPS + 1.001}", f"--stop={GPS + 1.00101}"],
+            f"no usable strain in GPS [{GPS + 1:.0f}.001, {GPS + 1:.0f}.00101): this time contains no sample",
+        ),
     ):
         assert main([*options, *wrong]) == 1
         assert message in capsys.readouterr().err

@@ -239,7 +239,7 @@ def test_too_little_data_says_what_there_is_and_what_is_needed(tmp_path: Path) -
 
 
 def test_a_batch_of_dead_channels_says_so(tmp_path: Path) -> None:
-    with pytest.raises(NoWindow, match=r"there is no usable strain: 1 x constant strain \(0 throughout\)"):
+    with pytest.raises(NoWindow, match=r"there is no usable strain in the batch: 1 x constant strain \(0 throughout\)"):
         run(tmp_path, cut(np.zeros(8192), "H1:A"))
 
 
