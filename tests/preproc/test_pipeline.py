@@ -196,8 +196,9 @@ def test_a_window_without_any_signal_is_rejected_and_the_others_stay(tmp_path: P
     h[10 * 256 : 20 * 256 : 23] = tick
     result = run(tmp_path, cut(h, "H1:A", rate=RATE_SLOW))
     silent_windows = [found for found in result["rejected"] if found.reason is Reason.SILENT]
-    assert 0 < len(silent_windows) < 6
-    assert all(GPS + 9 < found.start < found.stop < GPS + 21 for found in silent_windows)
+    # Infinite strain spoils the windows that are whitened with it, or have it in their padding, too.
+    assert 0 < len(silent_windows) < 8
+    assert all(GPS + 8 < found.start < found.stop < GPS + 22 for found in silent_windows)
     assert len(result["data"]) == 14 - len(silent_windows)
     assert np.isfinite(result["data"]).all()
 
