@@ -77,8 +77,11 @@ def test_an_unknown_layout_is_described_with_the_way_out(tmp_path: Path) -> None
 def test_samples_alone_take_rate_start_and_channel_from_the_command(tmp_path: Path) -> None:
     array, column = tmp_path / "a.npy", tmp_path / "a.csv"
     np.save(array, STRAIN)
-    column.write_text("strain\n" + "\n".join(map(repr, STRAIN.tolist())))
-    for path in (array, column):
+    numbers = "\n".join(map(repr, STRAIN.tolist()))
+    column.write_text("strain\n" + numbers)
+    marked = tmp_path / "marked.csv"  # as spreadsheets write it
+    marked.write_text(numbers, encoding="utf-8-sig")
+    for path in (array, column, marked):
         (run,) = runs_of(path, grid=Grid(16, T0), channels=["L1:MY-STRAIN"])
         assert (run.channel, run.t0, run.dt) == ("L1:MY-STRAIN", T0, 1 / 16)
         assert run.strain.tobytes() == STRAIN.tobytes()
@@ -105,7 +108,11 @@ def test_times_in_a_text_file_give_rate_and_start(tmp_path: Path, suffix: str, t
     ("name", "content", "words"),
     [
         ("a.csv", b"1,2,3\n4,5,6", r"has the shape \(2, 3\)"),
-        ("a.csv", b"1,2\n3", "is not a table of numbers"),
+        ("a.csv", b"1,2\n\n3", r"line 3 of \S+ has another number of values \(1\) than the lines before \(2\)"),
+        ("a.csv", b"1.5x\n2\n", r"line 1 of \S+: '1.5x' is not a number"),
+        ("a.csv", b"1\0\n2\n", r"line 1 of \S+: '1\\x00' is not a number"),
+        ("a.csv", b'"1.5"\n2\n', "line 1 of .* is not a number"),
+        ("a.csv", b"time;strain\n1;2\n", r"line 2 of \S+: '1;2' is not a number; commas or spaces separate"),
         ("a.csv", b"title\n", r"has the shape \(0,\)"),
         ("a.csv", b"\xff\xfe\x00", "cannot be read: it is not text"),
         ("a.npy", b"hello", "is not an array in NumPy's format NPY"),
