@@ -38,6 +38,7 @@ class Recording:
     quality: Quality | None
     read: Callable[[int, int], NDArray[np.floating[Any]]]
     meta: Mapping[str, Any] | None = None  # the meta of its segments, without the channel; None: made from the file
+    digest: str = ""  # the SHA-256 of a stored segment; "" for other strain
 
     def first_sample(self, gps: float) -> int:
         """Return the index of the first sample at or after a GPS time; from 0 to `count`."""
