@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource, one_line, why_unread
-from gwclient.sources.recording import Recording, check_grid, check_readable, even_grid, name_channel
+from gwclient.sources.recording import Recording, as_float64, check_grid, check_readable, even_grid, name_channel
 
 #: A number as C, NumPy and spreadsheets write it, and the beginning of what is meant as one, so that it is no title.
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
@@ -55,7 +55,7 @@ def read_array(path: Path, grid: Grid, channels: Sequence[str]) -> list[Recordin
     check_grid(str(path), t0, dt, ("the first sample", "the sample spacing"))
 
     def read(first: int, last: int) -> NDArray[np.floating[Any]]:
-        return np.asarray(strain[first:last], dtype=np.float64)
+        return as_float64(str(path), strain[first:last])
 
     return [Recording(path, channel[:2], channel, t0, dt, len(strain), None, read)]
 

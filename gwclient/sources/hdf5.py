@@ -22,6 +22,7 @@ from gwclient.sources.recording import (
     MOST_BITS,
     SUPPORTED,
     Recording,
+    as_float64,
     check_grid,
     check_readable,
     choose,
@@ -105,7 +106,7 @@ def _attribute(dataset: Any, name: str) -> str:
 
 def _read(path: Path, name: str, first: int, last: int) -> NDArray[np.floating[Any]]:
     with _opened(path) as file:
-        return np.asarray(file[name][first:last], dtype=np.float64)
+        return as_float64(f"{path}: {name}", file[name][first:last])
 
 
 @contextmanager
