@@ -1,6 +1,7 @@
 """The reader of arrays without metadata: NPY, and CSV or text with one column of samples, or with time and value."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,19 @@ def _given(path: Path, grid: Grid) -> tuple[float, float]:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # an NPY file is one array
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {one_line(error)}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", RuntimeWarning)  # the shape overflows
+            found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy reads the header as Python code, with errors of all kinds
+        reason = one_line(error) if isinstance(error, OSError | ValueError | EOFError) else "its header is damaged"
+        raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {reason}") from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise InvalidSource(f"{path} is a file of many arrays (NPZ); write one with numpy.save")
+    return found
 
 
 def _parse(path: Path) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -165,7 +166,8 @@ class FileSource:
         for path in {realpath(path): path for path in self.paths}.values():
             try:
                 file = _File(path, _stat(path))
-                of_file = self._read(path)
+                with _fits_memory(path):
+                    of_file = self._read(path)
             except InvalidSource as error:
                 span = span_of_name(path.name)
                 self._fail(f"{error} (GPS [{span[0]}, {span[1]}))" if span else str(error), path)
@@ -182,7 +184,7 @@ class FileSource:
             return segments.read_segments(path, self.channels, lambda line: self._fail(line, path))
         if is_array(path):
             return read_array(path, self.grid, self.channels)
-        return read_hdf5(path, self.channels)
+        return read_hdf5(path, self.channels, lambda line: self._fail(line, path))
 
     def _fail(self, line: str, path: Path) -> None:
         self.failures[printable(line)] = path
@@ -217,7 +219,8 @@ class FileSource:
 
     def _run(self, part: _Part) -> Run:
         recording = part.recording
-        strain = recording.read(part.first, part.last)
+        with _fits_memory(recording.path):
+            strain = recording.read(part.first, part.last)
         exclusions = [] if part.seen_before is None else [part.seen_before]
         if recording.quality is not None:
             exclusions += vetoes(recording.quality, self._bits_of(recording), part.t0, recording.dt, len(strain))
@@ -243,6 +246,15 @@ class FileSource:
             missing, there = ", ".join(unknown), ", ".join(filter(None, names))
             raise InvalidSource(f"{recording.path} has no data-quality bit {missing}, only {there}")
         return self.bits
+
+
+@contextmanager
+def _fits_memory(path: Path) -> Iterator[None]:
+    """Convert MemoryError to InvalidSource."""
+    try:
+        yield
+    except MemoryError as error:
+        raise InvalidSource(f"{path} is larger than the memory") from error
 
 
 def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: int) -> list[Exclusion]:
