@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
 from gwclient.connection import GatewayConnection, Retry, media_headers, parse_gateway_url, read_success, response_error
-from gwclient.errors import GatewayUnavailable, UnexpectedAnswer
+from gwclient.errors import GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwclient.listen import Listening, own_name
 from gwclient.records import Records
 from gwwire import public
@@ -79,13 +79,13 @@ class GlitchflowClient(GatewayConnection):
         Raises:
             GatewayRefused: the gateway refused the whole request.
             GatewayUnavailable: every try failed.
-            ValueError: a body is empty or has line breaks, or the keys are not as many as the bodies.
+            InvalidArgument: a body is empty or has line breaks, or the keys are not as many as the bodies.
 
         """
         if any(not body or b"\n" in body for body in bodies):
-            raise ValueError("each segment has to be JSON in one line")
+            raise InvalidArgument("each segment has to be JSON in one line")
         if keys and len(keys) != len(bodies):
-            raise ValueError("each segment has to have a key")
+            raise InvalidArgument("each segment has to have a key")
         headers = media_headers(NDJSON, key or uuid4().hex) | ({KEYS_HEADER: ", ".join(keys)} if keys else {})
         report = on_answer or (lambda _index, _answer: None)
         return await self.with_retries(lambda: self._stream_many(bodies, headers, report)) if bodies else []

@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import random
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
 from gwclient.answers import decode_answer, decode_problem, error_of, parse_retry_after
-from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwwire.agent import USER_AGENT
 from gwwire.problems import PROBLEM_TYPE
 
@@ -48,7 +49,9 @@ class Retry:
 
 
 def parse_gateway_url(text: str) -> str:
-    """Return the base URL in `http://host:port`, `host:port`, `host` or `:port` (this host), or raise ValueError."""
+    """Return the base URL in `http://host:port`, `host:port`, `host` or `:port`, or raise InvalidArgument."""
+    if not isinstance(text, str):
+        raise InvalidArgument(f"{repr(text)[:80]} is not an address like http://127.0.0.1:8000")
     url = text if "://" in text else f"http://{'127.0.0.1' if text.startswith(':') else ''}{text}"
     try:
         parts = urlsplit(url)
@@ -59,7 +62,7 @@ def parse_gateway_url(text: str) -> str:
     except ValueError:
         usable = False
     if not usable or any(letter.isspace() for letter in text):
-        raise ValueError(f"{text!r} is not an address like http://127.0.0.1:8000")
+        raise InvalidArgument(f"{text!r} is not an address like http://127.0.0.1:8000")
     return url.rstrip("/")
 
 
@@ -71,7 +74,7 @@ class GatewayConnection:
         session: an open session to use; it is not closed. Without it the connection opens and closes its own.
         retry: how often and how long to retry.
         timeout: s for one try.
-        api_key: sent as `Authorization: Bearer`.
+        api_key: sent as `Authorization: Bearer`; visible ASCII characters.
         on_retry: called before each retry with the reason and the s to wait.
 
     """
@@ -87,6 +90,8 @@ class GatewayConnection:
         on_retry: Callable[[str, float], None] | None = None,
     ) -> None:
         self.base_url = parse_gateway_url(base_url)
+        if api_key is not None:
+            _check_visible("the API key", api_key)
         self._session = session
         self._owned: aiohttp.ClientSession | None = None
         self._retry = retry or Retry()
@@ -120,7 +125,10 @@ class GatewayConnection:
     ) -> T:
         """Return the decoded answer to a request, which the gateway may delay by `wait` s on purpose."""
         headers = {} if body is None else media_headers("application/json", key)
-        sent = msgspec.json.encode(body) if isinstance(body, msgspec.Struct) else body
+        try:
+            sent = msgspec.json.encode(body) if isinstance(body, msgspec.Struct) else body
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"{verb} {path}: an argument is not a text that JSON can hold: {error}") from error
 
         async def once() -> T:
             async with self.request(verb, path, sent, headers, self._timeout_of(wait)) as response:
@@ -222,8 +230,16 @@ def tls_reason(error: ssl.SSLError) -> str:
 
 
 def media_headers(media_type: str, key: str | None) -> dict[str, str]:
-    """Return the headers of a request body, with its idempotency key."""
+    """Return the headers of a request body, with its idempotency key; raise InvalidArgument if it is none."""
+    if key is not None:
+        _check_visible("the idempotency key", key)
     return {"Content-Type": media_type} | ({} if key is None else {"Idempotency-Key": key})
+
+
+def _check_visible(what: str, value: object) -> None:
+    """Raise InvalidArgument, without the value, if it is not a text of visible ASCII characters."""
+    if not (isinstance(value, str) and re.fullmatch(r"[!-~]+", value)):
+        raise InvalidArgument(f"{what} has to be a text of visible ASCII characters")
 
 
 async def read_success(response: aiohttp.ClientResponse) -> bytes:

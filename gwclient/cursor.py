@@ -130,7 +130,7 @@ class CursorListener(Listener):
 
     def acknowledged(self, piece: Sendable) -> None:
         """Add the piece to the cursor."""
-        self._cursor.acknowledge(piece.span)
+        self._cursor.acknowledge(piece.recorded)
         super().acknowledged(piece)
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.account import failure_text
+from gwclient.arguments import as_seconds, check_meta, check_name, positive_seconds
 from gwclient.client import GlitchflowClient
-from gwclient.errors import Incomplete, InvalidSource, NotAsExpected
+from gwclient.errors import Incomplete, InvalidArgument, InvalidSource, NotAsExpected
 from gwclient.fetch import Unreadable, fetch_stretch
 from gwclient.freeze import until_frozen
 from gwclient.pieces import cut, left_out
 from gwclient.push import Ending, PushFailed, Report, push
-from gwclient.sources.recording import CHANNEL, check_grid
+from gwclient.sources.recording import CHANNEL, as_float64, check_grid
 from gwclient.strain import Run, window_text
 from gwclient.stretches import assemble
 from gwwire.public import TrainFrozen
@@ -58,8 +59,8 @@ class Datastore(GlitchflowClient):
     async def push(  # noqa: PLR0913 (each has a default)
         self,
         strain: Any,
-        t0: float | None = None,
-        dt: float | None = None,
+        t0: Any = None,
+        dt: Any = None,
         channel: str | None = None,
         *,
         meta: Mapping[str, Any] | None = None,
@@ -69,35 +70,39 @@ class Datastore(GlitchflowClient):
         """Store strain, and return when every good sample is acknowledged.
 
         Args:
-            strain: a gwpy `TimeSeries`, a StrainSeries, or real numbers, shape [samples]. Samples that are not finite
-                are left out, and are in the report's `left_out`.
-            t0: GPS seconds of the first sample; by default that of the series.
-            dt: sample spacing in s; by default that of the series.
+            strain: a gwpy `TimeSeries`, a StrainSeries, or real numbers, shape [samples]. Samples that are masked or
+                not finite are left out, and are in the report's `left_out`.
+            t0: GPS seconds of the first sample, or an astropy `Time`; by default that of the series.
+            dt: sample spacing in s, or an astropy quantity of time; by default that of the series.
             channel: `DET:NAME`; by default the channel, or else the name, of the series.
-            meta: more metadata of each segment.
-            seconds: the length of a segment.
+            meta: more metadata of each segment, as JSON can hold it, without a `channel`.
+            seconds: the length of a segment in s.
             wait: while the datastore is frozen, wait until it is open.
 
         Raises:
-            InvalidSource: the strain, its times or its channel cannot be used.
+            InvalidSource: the strain, its times, its channel or `meta` cannot be used.
+            InvalidArgument: `t0`, `dt` or `seconds` is not a time.
             PushFailed: not everything was acknowledged; its `report` says what was.
 
         """
-        run = _run_of(strain, t0, dt, channel, meta or {})
+        seconds = positive_seconds("seconds", seconds)
+        run = _run_of(strain, t0, dt, channel, {} if meta is None else meta)
         report = await push(self, cut(run, seconds), wait=wait)
         report.left_out += left_out(run)
         if report.ending is not Ending.COMPLETE:
             raise PushFailed(failure_text(report), report)
         return report
 
-    async def get(self, channel: str, start: float | None = None, stop: float | None = None) -> StrainSeries:
+    async def get(self, channel: str, start: Any = None, stop: Any = None) -> StrainSeries:
         """Return the strain of a channel in [start, stop) GPS seconds, by default all of it, bit for bit.
 
         Raises:
+            InvalidArgument: the channel is not a text, or `start` or `stop` is not a time.
             NotAsExpected: nothing of it is stored.
             Incomplete: a part of it is missing; `stretches` yields those that are there.
 
         """
+        start, stop = (_bound(name, value) for name, value in (("start", start), ("stop", stop)))
         async with aclosing(self.stretches(channel, start, stop)) as stretches:
             found = [each async for each in stretches]
         asked = f"{channel}{_window_text(start, stop)}"
@@ -111,10 +116,10 @@ class Datastore(GlitchflowClient):
             raise Incomplete(f"a part of {asked} is missing; stored is {spans}")
         return first
 
-    async def stretches(
-        self, channel: str, start: float | None = None, stop: float | None = None
-    ) -> AsyncGenerator[StrainSeries, None]:
+    async def stretches(self, channel: str, start: Any = None, stop: Any = None) -> AsyncGenerator[StrainSeries, None]:
         """Yield the strain of a channel in [start, stop) GPS seconds, one series for each stretch without a gap."""
+        check_name("channel", channel)
+        start, stop = (_bound(name, value) for name, value in (("start", start), ("stop", stop)))
         async with aclosing(self.segments(channel=channel, start=start, stop=stop)) as segments:
             records = [each async for each in segments]
         bounds = -math.inf if start is None else start, math.inf if stop is None else stop
@@ -133,13 +138,21 @@ class Datastore(GlitchflowClient):
     ) -> TrainFrozen:
         """Order the freeze every `poll` s until the batch is frozen for `user`, and return what it holds.
 
-        After `deadline` s, raise HeldByAnother if another user holds the batch, else NotAsExpected.
+        After `deadline` s, raise HeldByAnother if another user holds the batch, else NotAsExpected. If an argument
+        cannot be used, raise InvalidArgument.
         """
+        for name, value in (("user", user), ("token", token)):
+            check_name(name, value)
+        poll = positive_seconds("poll", poll)
+        deadline = _bound("deadline", deadline)
         return await until_frozen(self, user, token, poll, deadline, lambda _: None)
 
 
-def _run_of(strain: Any, t0: float | None, dt: float | None, channel: str | None, meta: Mapping[str, Any]) -> Run:
+def _run_of(strain: Any, t0: Any, dt: Any, channel: str | None, meta: Mapping[str, Any]) -> Run:
     """Return the run of a series (`value`, `t0`, `dt`, `channel` or `name`), or of an array with what is given."""
+    if channel is not None:
+        check_name("channel", channel)
+    check_meta(meta)
     names = [channel] if channel is not None else [str(getattr(strain, name, "")) for name in ("channel", "name")]
     known = [name for name in names if CHANNEL.fullmatch(name)]
     if not known:
@@ -147,14 +160,29 @@ def _run_of(strain: Any, t0: float | None, dt: float | None, channel: str | None
     times: list[Any] = [
         getattr(strain, name, None) if value is None else value for name, value in (("t0", t0), ("dt", dt))
     ]
-    if None in times:
+    if any(value is None for value in times):
         raise InvalidSource("an array has no times; set t0 (GPS seconds) and dt (seconds)")
-    begin, spacing = (float(getattr(value, "value", value)) for value in times)
+    begin, spacing = map(as_seconds, ("t0", "dt"), times)
     check_grid(known[0], begin, spacing, ("t0", "dt"))
-    value = np.asarray(getattr(strain, "value", strain))
+    given = getattr(strain, "value", strain)
+    try:
+        value = np.asarray(given)
+    except ValueError as error:  # lists of different lengths
+        raise InvalidSource(f"{known[0]} is not a list of real numbers") from error
     if value.ndim != 1 or value.dtype.kind not in "iuf" or not len(value):
         raise InvalidSource(f"{known[0]} has {value.dtype} of shape {value.shape}; it has to be a list of real numbers")
-    return Run(value.astype(np.float64), begin, spacing, known[0], {"detector": known[0][:2], **meta})
+    samples, mask = as_float64(known[0], value), getattr(given, "mask", None)
+    if isinstance(mask, np.ndarray):
+        samples[mask] = np.nan
+    return Run(samples, begin, spacing, known[0], {"detector": known[0][:2], **meta})
+
+
+def _bound(name: str, value: Any) -> float | None:
+    """Return a time in s, or None if there is none; raise InvalidArgument for another value."""
+    seconds = None if value is None else as_seconds(name, value)
+    if seconds is not None and math.isnan(seconds):
+        raise InvalidArgument(f"{name} is nan; it has to be a number of seconds")
+    return seconds
 
 
 def _window_text(start: float | None, stop: float | None) -> str:

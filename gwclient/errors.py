@@ -8,6 +8,7 @@ GwclientError
 ├── SourceError
 │   ├── SourceUnreachable
 │   └── InvalidSource
+├── InvalidArgument (also a ValueError)
 ├── FolderError
 ├── CursorError
 │   └── NoStateFolder
@@ -82,6 +83,12 @@ class SourceUnreachable(SourceError):
 
 class InvalidSource(SourceError):
     """There is no such event or data, or the file is not strain."""
+
+    exit_code = USAGE
+
+
+class InvalidArgument(GwclientError, ValueError):
+    """An argument of a Python function cannot be used."""
 
     exit_code = USAGE
 

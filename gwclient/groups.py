@@ -26,6 +26,10 @@ class Sendable(Protocol):
         """The channel and the GPS span that it covers."""
 
     @property
+    def recorded(self) -> Span:
+        """The span as a cursor records it."""
+
+    @property
     def samples(self) -> int:
         """The number of samples."""
 
@@ -62,7 +66,7 @@ class Grouper:
         group: list[Parcel] = []
         size = 0
         while len(group) < most and size < self._most_bytes and (piece := self._next()) is not None:
-            if self._is_done(piece.span):
+            if self._is_done(piece.recorded):
                 self.done_before.append(piece.span)
                 continue
             body = piece.body()
@@ -80,7 +84,7 @@ class Grouper:
     def rest(self) -> Iterator[Sendable]:
         """Return the pieces that were not taken, of a live source those that it has now; raise as `take`."""
         while (piece := self._next()) is not None:
-            if not self._is_done(piece.span):
+            if not self._is_done(piece.recorded):
                 yield piece
         self._raise_failure()
 

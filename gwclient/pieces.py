@@ -30,6 +30,11 @@ class Piece:
         return Span(self.run.channel, self.run.gps(self.first), self.run.gps(self.last))
 
     @property
+    def recorded(self) -> Span:
+        """The span as a cursor records it."""
+        return self.span._replace(channel=self.run.recorded_as)
+
+    @property
     def samples(self) -> int:
         """The number of samples."""
         return self.last - self.first

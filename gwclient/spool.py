@@ -24,6 +24,11 @@ class Spooled:
     size: int
     path: Path
 
+    @property
+    def recorded(self) -> Span:
+        """The span as a cursor records it."""
+        return self.span
+
     def body(self) -> bytes:
         """Return the segment's compact JSON."""
         try:

@@ -68,6 +68,12 @@ class Run:
     glitches: tuple[Glitch, ...] = ()  # those injected; each goes into the meta of the segments it overlaps
     exclusions: tuple[Exclusion, ...] = ()  # samples that are not to be sent; if they overlap, the first one counts
     quality: Quality | None = None  # those bits set all through a segment go into its meta
+    digest: str = ""  # of a segment that overlaps others of its channel; a cursor distinguishes them by it
+
+    @property
+    def recorded_as(self) -> str:
+        """The name by which a cursor records the spans of the run."""
+        return f"{self.channel} {self.digest}" if self.digest else self.channel
 
     def first_sample(self, gps: float) -> int:
         """Return the index of the first sample at or after a GPS time; from 0 to the number of samples."""

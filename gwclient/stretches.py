@@ -42,6 +42,16 @@ class Stretch:
         return stop_of(self.t0, self.count, self.period)
 
     @property
+    def reached(self) -> float:
+        """GPS seconds after the last segment, by its own t0, which may be rounded."""
+        last = self.placed[-1]
+        return stop_of(last.record.t0, last.last, self.period)
+
+    def is_followed_by(self, begin: float) -> bool:
+        """Return whether samples from `begin` on, in GPS seconds, continue it, within half a sample of its own grid."""
+        return distance(self.reached, begin, self.dt) == 0 and abs(begin - self.stop) <= self.dt / 2
+
+    @property
     def start(self) -> int:
         """The GPS second in which it begins."""
         return math.floor(self.t0)
@@ -71,7 +81,7 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
             if first >= last:
                 continue
             begin = stop_of(record.t0, first, period)
-            if current and (shared := round(min(max((current.stop - begin) / dt, 0), last - first))) > 0:
+            if current and (shared := round(min(max((current.reached - begin) / dt, 0), last - first))) > 0:
                 twin = any(each.record.sha256 == record.sha256 for each in current.placed[-2:])
                 reason = "stored twice" if twin else "overlaps another segment"
                 overlap = begin, stop_of(record.t0, first + shared, period)
@@ -79,7 +89,7 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
                 first, begin = first + shared, overlap[1]
             if first == last:
                 continue
-            if current is None or distance(current.stop, begin, dt) != 0:
+            if current is None or not current.is_followed_by(begin):
                 current = Stretch(channel, begin, period)
                 stretches.append(current)
             current.placed.append(Placed(record, current.count, first, last))

@@ -86,7 +86,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                 for run in source.runs()
             )
             for piece in in_time_order(missing, options.length, skipped.append):
-                if cursor.covers(piece.span):
+                if cursor.covers(piece.recorded):
                     acknowledged_before.append(piece.span)
                 else:
                     yield piece

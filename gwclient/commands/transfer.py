@@ -35,7 +35,7 @@ def send_source(
 
         def pieces() -> Iterator[Sendable]:
             settled = cursor.state.settled
-            missing = (without(run, settled.get(run.channel, []), "acknowledged before") for run in runs)
+            missing = (without(run, settled.get(run.recorded_as, []), "acknowledged before") for run in runs)
             return in_time_order(missing, options.length, skipped.append)
 
         async def work(client: GlitchflowClient, progress: Progress) -> Report:
@@ -43,7 +43,7 @@ def send_source(
             try:
                 await check_datastore(client, cursor, progress.say)
             except GatewayError as error:
-                unsent = [piece.span for piece in pieces() if not cursor.covers(piece.span)]
+                unsent = [piece.span for piece in pieces() if not cursor.covers(piece.recorded)]
                 return Report(Ending.FAILED, unsent=unsent, error=error)
             return await push(
                 client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,

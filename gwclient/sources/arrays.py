@@ -1,5 +1,7 @@
 """The reader of arrays without metadata: NPY, and CSV or text with one column of samples, or with time and value."""
 
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource, one_line, why_unread
-from gwclient.sources.recording import Recording, check_grid, check_readable, even_grid, name_channel
+from gwclient.sources.recording import Recording, as_float64, check_grid, check_readable, even_grid, name_channel
 
+#: A number as C, NumPy and spreadsheets write it, and the beginning of what is meant as one, so that it is no title.
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+_BEGINS_NUMBER = re.compile(r"[\"']*([+\-\u2212.\d]|(nan|inf)$)", re.IGNORECASE)
 _NPY, _TEXT = ".npy", frozenset({".csv", ".txt", ".dat"})
 
 
@@ -51,7 +56,7 @@ def read_array(path: Path, grid: Grid, channels: Sequence[str]) -> list[Recordin
     check_grid(str(path), t0, dt, ("the first sample", "the sample spacing"))
 
     def read(first: int, last: int) -> NDArray[np.floating[Any]]:
-        return np.asarray(strain[first:last], dtype=np.float64)
+        return as_float64(str(path), strain[first:last])
 
     return [Recording(path, channel[:2], channel, t0, dt, len(strain), None, read)]
 
@@ -64,30 +69,45 @@ def _given(path: Path, grid: Grid) -> tuple[float, float]:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # an NPY file is one array
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {one_line(error)}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", RuntimeWarning)  # the shape overflows
+            found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy reads the header as Python code, with errors of all kinds
+        reason = one_line(error) if isinstance(error, OSError | ValueError | EOFError) else "its header is damaged"
+        raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {reason}") from error
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise InvalidSource(f"{path} is a file of many arrays (NPZ); write one with numpy.save")
+    return found
 
 
 def _parse(path: Path) -> NDArray[np.float64]:
     """Return the numbers of a text file, shape [rows] or [rows, columns]; `#` begins a comment, and one title may."""
+    rows: list[list[float]] = []
+    titled = False
     try:
-        lines = [line.partition("#")[0].replace(",", " ") for line in path.read_text().splitlines()]
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not (cells := line.partition("#")[0].replace(",", " ").split()):
+                    continue
+                if not (rows or titled or _BEGINS_NUMBER.match(cells[0])):
+                    titled = True
+                    continue
+                rows.append(_numbers(f"line {number} of {path}", cells, len(rows[0]) if rows else len(cells)))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSource(f"{path} cannot be read: {why_unread(error)}") from error
-    rows = [row for line in lines if (row := line.split())]
-    if rows and not _is_number(rows[0][0]):
-        del rows[0]  # the titles of the columns
-    try:
-        table = np.array(rows, dtype=np.float64)
-    except ValueError as error:
-        raise InvalidSource(f"{path} is not a table of numbers: {one_line(error)}") from error
+    table = np.array(rows, dtype=np.float64)
     return table[:, 0] if table.ndim == 2 and table.shape[1] == 1 else table  # noqa: PLR2004 (rows and columns)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _numbers(where: str, cells: Sequence[str], count: int) -> list[float]:
+    """Return the `count` numbers of a line, or raise InvalidSource."""
+    if len(cells) != count:
+        raise InvalidSource(f"{where} has another number of values ({len(cells)}) than the lines before ({count})")
+    for cell in cells:
+        if not _NUMBER.fullmatch(cell):
+            raise InvalidSource(f"{where}: {cell[:40]!r} is not a number; commas or spaces separate numbers as 1.5e-21")
+    return [float(cell) for cell in cells]

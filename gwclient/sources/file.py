@@ -3,10 +3,11 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import groupby
 from os.path import realpath  # `Path.resolve` raises an error for a link to itself
 from pathlib import Path
 from stat import S_ISREG
@@ -20,7 +21,7 @@ from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
 from gwclient.sources.recording import Recording
 from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, window_text
-from gwwire.spans import distance, first_sample, sampling
+from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling
 
 _FRAME_SUFFIX = ".gwf"
 _SUFFIXES = frozenset({".hdf5", ".h5", _FRAME_SUFFIX})
@@ -87,7 +88,8 @@ class _Part:
     recording: Recording
     first: int
     last: int
-    seen_before: Exclusion | None
+    seen_before: Exclusion | None = None
+    digest: str = ""  # of a stored segment that overlaps others of its channel
 
     @property
     def t0(self) -> float:
@@ -98,8 +100,9 @@ class _Part:
 class FileSource:
     """Reads strain files, one run from each channel of each, and one more after each gap in a file.
 
-    Where two files of a channel overlap, the samples are taken from the one that begins first. What cannot be read is
-    left out and described in `failures`; it is an error only if nothing can be read.
+    Where two files of a channel overlap, the samples are taken from the one that begins first. Stored segments are all
+    taken, each once. What cannot be read is left out and described in `failures`; it is an error only if nothing can be
+    read.
     """
 
     paths: tuple[Path, ...]  # the files, in any order
@@ -128,9 +131,11 @@ class FileSource:
         """The spans in the window that are missing between the frames, or segments, of a file."""
         found: list[LeftOut] = []
         for (path, channel), recordings in groupby(self._recordings, key=lambda each: (each[0].path, each[1].channel)):
-            for (_, before), (_, after) in pairwise(recordings):
-                start, stop = max(before.gps(before.count), self.start), min(after.t0, self.stop)
-                if distance(start, stop, before.dt) > 0:
+            of_channel = [each for _, each in recordings]
+            dt = of_channel[0].dt
+            for before, after in gaps(join_pairs(((each.t0, each.gps(each.count)) for each in of_channel), dt), dt):
+                start, stop = max(before, self.start), min(after, self.stop)
+                if distance(start, stop, dt) > 0:
                     found.append(LeftOut(Span(channel, start, stop), f"missing in {path.name}"))
         return found
 
@@ -161,7 +166,8 @@ class FileSource:
         for path in {realpath(path): path for path in self.paths}.values():
             try:
                 file = _File(path, _stat(path))
-                of_file = self._read(path)
+                with _fits_memory(path):
+                    of_file = self._read(path)
             except InvalidSource as error:
                 span = span_of_name(path.name)
                 self._fail(f"{error} (GPS [{span[0]}, {span[1]}))" if span else str(error), path)
@@ -178,7 +184,7 @@ class FileSource:
             return segments.read_segments(path, self.channels, lambda line: self._fail(line, path))
         if is_array(path):
             return read_array(path, self.grid, self.channels)
-        return read_hdf5(path, self.channels)
+        return read_hdf5(path, self.channels, lambda line: self._fail(line, path))
 
     def _fail(self, line: str, path: Path) -> None:
         self.failures[printable(line)] = path
@@ -189,8 +195,9 @@ class FileSource:
 
     @cached_property
     def _parts(self) -> list[_Part]:
-        parts: list[_Part] = []
-        ordered = sorted(self._recordings, key=lambda each: (*_series(each), each[1].t0))
+        parts = list(self._segments())
+        series = [each for each in self._recordings if not each[1].digest]
+        ordered = sorted(series, key=lambda each: (*_series(each), each[1].t0))
         for _, of_channel in groupby(ordered, key=_series):
             covered = self.start
             for file, recording in of_channel:
@@ -201,9 +208,19 @@ class FileSource:
                     parts.append(_Part(file, recording, first, last, twice))
         return sorted(parts, key=lambda part: part.t0)
 
+    def _segments(self) -> Iterator[_Part]:
+        """Yield the stored segments in the window, those of the same bytes once."""
+        segments = {each.digest: (file, each) for file, each in self._recordings if each.digest}
+        for of_channel in _overlapping(segments.values()):
+            for file, each in of_channel:
+                first, last = map(each.first_sample, (self.start, self.stop))
+                if first < last:
+                    yield _Part(file, each, first, last, digest=each.digest if len(of_channel) > 1 else "")
+
     def _run(self, part: _Part) -> Run:
         recording = part.recording
-        strain = recording.read(part.first, part.last)
+        with _fits_memory(recording.path):
+            strain = recording.read(part.first, part.last)
         exclusions = [] if part.seen_before is None else [part.seen_before]
         if recording.quality is not None:
             exclusions += vetoes(recording.quality, self._bits_of(recording), part.t0, recording.dt, len(strain))
@@ -218,7 +235,8 @@ class FileSource:
                 "source_sha256": part.file.sha256,
             }
         part.file.check_unchanged()
-        return Run(strain, part.t0, recording.dt, recording.channel, meta, (), tuple(exclusions), recording.quality)
+        series = strain, part.t0, recording.dt, recording.channel
+        return Run(*series, meta, (), tuple(exclusions), recording.quality, part.digest)
 
     def _bits_of(self, recording: Recording) -> tuple[str, ...]:
         names = recording.quality.names if recording.quality else ()
@@ -228,6 +246,15 @@ class FileSource:
             missing, there = ", ".join(unknown), ", ".join(filter(None, names))
             raise InvalidSource(f"{recording.path} has no data-quality bit {missing}, only {there}")
         return self.bits
+
+
+@contextmanager
+def _fits_memory(path: Path) -> Iterator[None]:
+    """Convert MemoryError to InvalidSource."""
+    try:
+        yield
+    except MemoryError as error:
+        raise InvalidSource(f"{path} is larger than the memory") from error
 
 
 def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: int) -> list[Exclusion]:
@@ -245,6 +272,20 @@ def vetoes(quality: Quality, bits: Sequence[str], t0: float, dt: float, count: i
             names = [name for bit, name in enumerate(quality.names) if value >> bit & 1]
             found.append(Exclusion(at[intervals[0]], at[intervals[-1] + 1], f"{' and '.join(names)} not set"))
     return sorted(each for each in found if each.first < each.last)
+
+
+def _overlapping(recordings: Iterable[tuple[_File, Recording]]) -> list[list[tuple[_File, Recording]]]:
+    """Return recordings in groups of those that overlap others of their channel; most are alone."""
+    groups: list[list[tuple[_File, Recording]]] = []
+    channel, reached = "", -math.inf
+    for file, each in sorted(recordings, key=lambda each: (each[1].channel, each[1].t0)):
+        if groups and channel == each.channel and distance(reached, each.t0, each.dt) < 0:
+            groups[-1].append((file, each))
+        else:
+            groups.append([(file, each)])
+            channel, reached = each.channel, -math.inf
+        reached = max(reached, each.gps(each.count))
+    return groups
 
 
 def _series(each: tuple[_File, Recording]) -> tuple[str, float]:

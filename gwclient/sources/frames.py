@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
-from gwclient.sources.recording import MOST_BITS, Recording, check_grid, check_readable, choose
+from gwclient.sources.recording import MOST_BITS, Recording, as_float64, check_grid, check_readable, choose
 from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
 
@@ -171,7 +171,7 @@ def _part(file: _File, channel: str, frame: Any, names: Sequence[str], details: 
             raise InvalidSource(f"{where} is of type {strain.dtype}; it has to be real numbers")
         if len(strain) != count or series.start != t0:
             raise InvalidSource(f"{where} has {len(strain)} samples from GPS {series.start!r}, not {count}")
-        strain = strain.astype(np.float64)
+        strain = as_float64(where, strain)
         if series.mask is not None:
             strain[series.mask] = np.nan
         return strain

@@ -6,7 +6,7 @@ datasets with the attributes x0 and dx (or xindex), channel, name and unit, as m
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from gwclient.sources.recording import (
     MOST_BITS,
     SUPPORTED,
     Recording,
+    as_float64,
     check_grid,
     check_readable,
     choose,
@@ -50,18 +51,19 @@ def gwosc_channel(name: str, detector: str, rate: float) -> str:
     return f"{detector}:GWOSC-{rate_text}_R1_STRAIN"
 
 
-def read_hdf5(path: Path, channels: Sequence[str] = ()) -> list[Recording]:
+def read_hdf5(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
     """Return the recordings in a file, by default all, else those of channels that match a name or shell pattern.
 
-    A single channel name gives a name to the only dataset of a file that names none. Raise InvalidSource if the layout
-    is unknown.
+    A single channel name gives a name to the only dataset of a file that names none. `report` is called with a line for
+    each other series that cannot be used. Raise InvalidSource if none can, or the layout is unknown.
     """
     with _opened(path) as file:
-        found = [_gwosc_recording(file, path)] if _GWOSC in file else _gwpy_recordings(file, path, channels)
+        if _GWOSC not in file:
+            return _gwpy_recordings(file, path, channels, report)
+        recording = _gwosc_recording(file, path)
     if channels:
-        chosen = choose(path, [each.channel for each in found], channels)
-        found = [each for each in found if each.channel in chosen]
-    return found
+        choose(path, [recording.channel], channels)
+    return [recording]
 
 
 def _gwosc_recording(file: Any, path: Path) -> Recording:
@@ -71,29 +73,77 @@ def _gwosc_recording(file: Any, path: Path) -> Recording:
     return Recording(path, detector, channel, t0, dt, len(strain), _read_quality(file), partial(_read, path, _GWOSC))
 
 
-def _gwpy_recordings(file: Any, path: Path, channels: Sequence[str]) -> list[Recording]:
+def _gwpy_recordings(
+    file: Any, path: Path, channels: Sequence[str], report: Callable[[str], object]
+) -> list[Recording]:
     there: list[Any] = []
     file.visititems(lambda _name, each: there.append(each) if isinstance(each, h5py.Dataset) else None)
-    series = [each for each in there if any(names <= set(each.attrs) for names in _GWPY)]
+    series = {each.name[1:]: _channel_of(each) for each in there if any(names <= set(each.attrs) for names in _GWPY)}
     if not series:
         some = ", ".join(f"{each.name[1:]} ({each.dtype}, shape {each.shape})" for each in there[:4])
         raise InvalidSource(f"{path} has no known layout of strain; it has {some or 'no dataset'}. {_CONVERT}")
-    return [_gwpy_recording(file, each.name[1:], path, channels if len(series) == 1 else ()) for each in series]
+    if len(series) == 1:
+        series = {name: channel or name_channel(path, channels) for name, channel in series.items()}
+    if channels:
+        chosen = choose(path, list(filter(None, series.values())), channels)
+        series = {name: channel for name, channel in series.items() if channel in chosen}
+    found: dict[str, Recording] = {}
+    failures: list[str] = []
+    for name, channel in series.items():
+        try:
+            recording = _gwpy_recording(file, name, path, channel)
+            _check_distinct(name, recording, found)
+            found[name] = recording
+        except InvalidSource as error:
+            failures.append(str(error))
+        except _BROKEN:
+            failures.append(f"{path}: {name} is damaged")
+    if not found:
+        raise InvalidSource(failures[0] + (f"; and {len(failures) - 1} more like this" if failures[1:] else ""))
+    for line in failures:
+        report(line)
+    return list(found.values())
 
 
-def _gwpy_recording(file: Any, name: str, path: Path, channels: Sequence[str]) -> Recording:
+def _check_distinct(name: str, recording: Recording, others: Mapping[str, Recording]) -> None:
+    """Raise InvalidSource if another series has the same channel and other samples at the same time."""
+    stop = recording.gps(recording.count)
+    for other_name, other in others.items():
+        overlap = other.t0 < stop and recording.t0 < other.gps(other.count)
+        if recording.channel == other.channel and overlap and not _is_equal(recording, other):
+            raise InvalidSource(
+                f"{recording.path}: {name} and {other_name} are both {recording.channel}, with different samples at "
+                f"the same time; {name} is not sent"
+            )
+
+
+def _is_equal(one: Recording, other: Recording) -> bool:
+    if (one.t0, one.dt, one.count) != (other.t0, other.dt, other.count):
+        return False
+    return np.array_equal(one.read(0, one.count), other.read(0, other.count), equal_nan=True)
+
+
+def _channel_of(dataset: Any) -> str:
+    """Return the channel that a series names, or ""; in a file of many, the name of the dataset distinguishes them."""
+    names = (dataset.name.rpartition("/")[2], _attribute(dataset, "channel"), _attribute(dataset, "name"))
+    return next((name for name in names if CHANNEL.fullmatch(name)), "")
+
+
+def _gwpy_recording(file: Any, name: str, path: Path, channel: str) -> Recording:
+    where = f"{path}: {name}"
+    if not channel:
+        raise InvalidSource(f"{where} does not name its channel")
     dataset = _dataset(file, name)
     unit = str(dataset.attrs.get("xunit", "s"))
     if unit not in {"s", ""}:
-        raise InvalidSource(f"{path}: {name} is sampled over {unit!r}; strain is sampled over time, in s")
+        raise InvalidSource(f"{where} is sampled over {unit!r}; strain is sampled over time, in s")
     if "xindex" in dataset.attrs:
-        t0, dt = even_grid(f"{path}: {name}", np.asarray(dataset.attrs["xindex"], dtype=np.float64))
+        times = np.asarray(dataset.attrs["xindex"], dtype=np.float64)
+        if times.shape != dataset.shape:
+            raise InvalidSource(f"{where} has {len(dataset)} samples, but xindex has the shape {times.shape}")
+        t0, dt = even_grid(where, times)
     else:
         t0, dt = _grid(dataset, path, "x0", "dx")
-    names = (_attribute(dataset, "channel"), _attribute(dataset, "name"))
-    # In a file of many series, the name of the dataset distinguishes them.
-    named = [each for each in (name.rpartition("/")[2], *names) if CHANNEL.fullmatch(each)]
-    channel = named[0] if named else name_channel(path, channels)
     return Recording(path, channel[:2], channel, t0, dt, len(dataset), None, partial(_read, path, name))
 
 
@@ -105,7 +155,7 @@ def _attribute(dataset: Any, name: str) -> str:
 
 def _read(path: Path, name: str, first: int, last: int) -> NDArray[np.floating[Any]]:
     with _opened(path) as file:
-        return np.asarray(file[name][first:last], dtype=np.float64)
+        return as_float64(f"{path}: {name}", file[name][first:last])
 
 
 @contextmanager
@@ -117,8 +167,6 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except BlockingIOError as error:
         raise InvalidSource(f"{path} is locked by the program that writes it; push it when that has ended") from error
-    except MemoryError as error:
-        raise InvalidSource(f"{path} is larger than the memory") from error
     except _BROKEN as error:
         if "signature" in str(error):
             reason = f"it is not an HDF5 file. {SUPPORTED}"
@@ -146,7 +194,21 @@ def _dataset(file: Any, name: str, kinds: str = "iuf") -> Any:
         raise InvalidSource(f"{file.filename}: {name} is of type {found.dtype}; it has to be {wanted}")
     if found.shape is None or len(found.shape) != 1 or not found.shape[0]:
         raise InvalidSource(f"{file.filename}: {name} has the shape {found.shape}; it has to be a list of samples")
+    if not _is_written(found):
+        raise InvalidSource(f"{file.filename}: {name} has samples that were never written, or whose file is missing")
     return found
+
+
+def _is_written(dataset: Any) -> bool:
+    """Return whether all samples of a dataset of one dimension are in a file; h5py reads others as zeros."""
+    if dataset.is_virtual:
+        folder, sources = Path(dataset.file.filename).parent, dataset.virtual_sources()
+        covered = sum(each.vspace.get_select_npoints() for each in sources)
+        there = all(each.file_name == "." or (folder / each.file_name).exists() for each in sources)
+        return there and covered >= len(dataset)
+    if dataset.chunks:
+        return bool(dataset.id.get_num_chunks() == -(-len(dataset) // dataset.chunks[0]))
+    return bool(dataset.id.get_storage_size())
 
 
 def _source(file: Any, rate: float) -> tuple[str, str]:

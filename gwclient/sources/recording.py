@@ -21,6 +21,8 @@ SUPPORTED = "Supported: HDF5, frames (.gwf), segments (.json, .ndjson), arrays (
 CHANNEL = re.compile(r"[A-Z]\d:\S+")
 #: Data-quality bits that are read of a mask.
 MOST_BITS = 63
+#: Whole numbers up to this one are exact in float64.
+_LARGEST_WHOLE = 2**53
 #: Samples by which a written time may differ from an even grid: text often has few decimals.
 _UNEVEN = 0.1
 
@@ -38,6 +40,7 @@ class Recording:
     quality: Quality | None
     read: Callable[[int, int], NDArray[np.floating[Any]]]
     meta: Mapping[str, Any] | None = None  # the meta of its segments, without the channel; None: made from the file
+    digest: str = ""  # the SHA-256 of a stored segment; "" for other strain
 
     def first_sample(self, gps: float) -> int:
         """Return the index of the first sample at or after a GPS time; from 0 to `count`."""
@@ -67,6 +70,22 @@ def check_grid(where: str, t0: float, dt: float, names: Sequence[str]) -> None:
         raise InvalidSource(f"{where}: {names[0]} is {t0!r}; a GPS time in s is below {MAX_TIME:g}")
     if not least <= dt <= most:
         raise InvalidSource(f"{where}: {names[1]} is {dt!r}; a sample spacing in s is from {least:g} to {most:g}")
+
+
+def as_float64(where: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a copy of real numbers as float64, or raise InvalidSource if float64 cannot hold one of them exactly."""
+    with np.errstate(over="ignore"):
+        exact = values.astype(np.float64)
+    if values.dtype.kind in "iu":
+        lost = (values > _LARGEST_WHOLE) | (values < -_LARGEST_WHOLE) if values.dtype.itemsize == 8 else None  # noqa: PLR2004 (bytes)
+    else:
+        lost = (exact != values) & ~np.isnan(values) if values.dtype.itemsize > 8 else None  # noqa: PLR2004 (bytes)
+    if lost is not None and lost.any():
+        at = int(np.argmax(lost))
+        raise InvalidSource(
+            f"{where}: sample {at} is {values[at]!s} ({values.dtype}), which float64 cannot hold exactly"
+        )
+    return exact
 
 
 def choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The reader of segment files: one JSON object (`.json`), or one a line (`.ndjson`, as `gwclient get` writes)."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,9 @@ def read_segments(path: Path, channels: Sequence[str], report: Callable[[str], o
             continue
         detector = str(run.meta.get("detector") or run.channel.partition(":")[0])
         read = partial(_read, path, offset, len(body))
-        found.append(Recording(path, detector, run.channel, run.t0, run.dt, len(run.strain), None, read, run.meta))
+        digest = hashlib.sha256(body.strip()).hexdigest()
+        series = detector, run.channel, run.t0, run.dt, len(run.strain)
+        found.append(Recording(path, *series, None, read, run.meta, digest))
     if not found:
         raise InvalidSource(failures[0] if failures else f"{path} has no segment")
     for line in failures:

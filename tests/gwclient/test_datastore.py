@@ -1,25 +1,30 @@
 """The Python interface against the real trio, and the notebook that shows it."""
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units
+from astropy.time import Time
 
 from gwclient import Datastore
-from gwclient.errors import GatewayRefused, HeldByAnother, Incomplete, InvalidSource, NotAsExpected
+from gwclient.errors import GatewayRefused, HeldByAnother, Incomplete, InvalidArgument, InvalidSource, NotAsExpected
 from gwclient.push import PushFailed
 from scripts.trio import Trio
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
 T0 = 1400000000.5
 CHANNEL = "L1:MY-STRAIN"
+GIVEN = {"channel": CHANNEL, "t0": 1.0, "dt": 0.25}
 
 #: Runs the code cells of a notebook in order, as Jupyter does: `await` is allowed outside of functions.
 _RUN = """
@@ -93,6 +98,18 @@ def test_an_array_with_a_gap_comes_back_in_two_stretches(trio: Trio) -> None:
     use(trio, work)
 
 
+def test_times_with_units_are_converted_and_masked_samples_are_left_out(trio: Trio) -> None:
+    async def work(ds: Datastore) -> None:
+        strain = np.ma.masked_array(np.arange(64) * 1e-21, mask=np.arange(64) >= 32)
+        start = Time(1300000000, format="gps")
+        report = await ds.push(strain, t0=start, dt=15.625 * units.ms, channel="H1:UNITS")
+        assert [tuple(each.span) for each in report.left_out] == [("H1:UNITS", 1300000000.5, 1300000001.0)]
+        back = await ds.get("H1:UNITS", start, 1300000000.5 * units.s)
+        assert (back.t0, back.dt, back.value.tolist()) == (1300000000.0, 1 / 64, strain.data[:32].tolist())
+
+    use(trio, work)
+
+
 @pytest.mark.parametrize(
     ("strain", "given", "words"),
     [
@@ -101,14 +118,48 @@ def test_an_array_with_a_gap_comes_back_in_two_stretches(trio: Trio) -> None:
         (np.zeros((2, 2)), {"channel": CHANNEL, "t0": 1.0, "dt": 0.25}, r"has float64 of shape \(2, 2\)"),
         (["a"], {"channel": CHANNEL, "t0": 1.0, "dt": 0.25}, "it has to be a list of real numbers"),
         (np.zeros(4), {"channel": CHANNEL, "t0": 1.0, "dt": 0.0}, "dt is 0.0"),
+        ([[1.0], [1.0, 2.0]], GIVEN, "is not a list of real numbers"),
+        (np.array([1, 2**53 + 1]), GIVEN, r"sample 1 is 9007199254740993 \(int64\), which float64 cannot hold exactly"),
+        (np.array([np.longdouble("0.1")]), GIVEN, "which float64 cannot hold exactly"),
+        (np.zeros(4), GIVEN | {"dt": 64 * units.Hz}, "dt is <Quantity 64. Hz>; it has to be a number of seconds"),
+        (np.zeros(4), GIVEN | {"dt": np.timedelta64(1, "s")}, "dt is .*; it has to be a number of seconds"),
+        (np.zeros(4), GIVEN | {"t0": "now"}, "t0 is 'now'; it has to be a number of seconds"),
+        (np.zeros(4), GIVEN | {"channel": 5}, "channel is 5; it has to be a text"),
+        (np.zeros(4), GIVEN | {"seconds": math.inf}, "seconds is inf; it has to be above 0 and finite"),
+        (np.zeros(4), GIVEN | {"seconds": -1}, "seconds is -1.0; it has to be above 0 and finite"),
+        (np.zeros(4), GIVEN | {"meta": {"channel": "H1:B"}}, "meta has a channel; name it with the argument channel"),
+        (np.zeros(4), GIVEN | {"meta": {"snr": math.nan}}, "meta: 'snr' is nan; JSON cannot hold it"),
+        (np.zeros(4), GIVEN | {"meta": {"at": [datetime.now(UTC)]}}, "meta: 'at' is .*; JSON cannot hold it"),
+        (np.zeros(4), GIVEN | {"meta": {"a": {1: 2}}}, "meta: 'a' is {1: 2}; JSON cannot hold it"),
+        (np.zeros(4), GIVEN | {"meta": {"a": b"1"}}, "meta: 'a' is b'1'; JSON cannot hold it"),
+        (np.zeros(4), GIVEN | {"meta": 5}, "meta is 5; it has to be a dict"),
     ],
 )
 def test_strain_that_cannot_be_pushed_is_an_error(trio: Trio, strain: Any, given: dict[str, Any], words: str) -> None:
     async def work(ds: Datastore) -> None:
-        with pytest.raises(InvalidSource, match=words):
+        with pytest.raises((InvalidSource, InvalidArgument), match=words):
             await ds.push(strain, **given)
 
     use(trio, work)
+
+
+def test_an_argument_that_cannot_be_used_is_an_error_of_the_client(trio: Trio) -> None:
+    async def work(ds: Datastore) -> None:
+        for call in (
+            ds.get(None),  # type: ignore[arg-type]  # it is the error
+            ds.get(CHANNEL, math.nan),
+            ds.wait_until_frozen("ada", "t", poll=math.nan),
+            ds.wait_until_frozen("", "t"),
+            ds.train("ada", "\ud800"),
+            ds.stream(b"{}", key="a\nb"),
+        ):
+            with pytest.raises(InvalidArgument):
+                await call
+
+    use(trio, work)
+    for arguments in ({"base_url": None}, {"base_url": "http://"}, {"base_url": trio.url, "api_key": "a\nb"}):
+        with pytest.raises(InvalidArgument):
+            Datastore(**arguments)
 
 
 def test_a_frozen_batch_is_waited_for_refuses_strain_and_is_thawed_by_its_holder(trio: Trio) -> None:
@@ -119,7 +170,7 @@ def test_a_frozen_batch_is_waited_for_refuses_strain_and_is_thawed_by_its_holder
         noise = np.random.default_rng(2).normal(0, 1e-21, 64 * 1024)
         await ds.push(noise, 2000.0, 1 / 1024, "H1:NOISE")
         frozen = await waiting
-        assert (frozen.holder, frozen.n_f) == ("ada", 64 + 8 + 3)
+        assert (frozen.holder, frozen.n_f) == ("ada", 64 + 8 + 3 + 1)
         with pytest.raises(HeldByAnother, match="ada holds the batch"):
             await ds.wait_until_frozen("bob", "t", poll=0.1, deadline=0.1)
         with pytest.raises(PushFailed, match="the datastore is frozen; 0 of 1 segment acknowledged") as failure:

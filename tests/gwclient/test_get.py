@@ -98,7 +98,7 @@ def test_a_file_keeps_the_name_of_its_channel_when_it_is_sent_again(
 ) -> None:
     _, told, _ = gwclient("get", "--start", "1000", "--stop", "1003", "--out", str(tmp_path), "--json")
     for name in json.loads(told)["files"]:
-        (recording,) = read_hdf5(Path(name))
+        (recording,) = read_hdf5(Path(name), (), print)
         assert (recording.channel, recording.t0) == read(Path(name))
 
 

@@ -102,6 +102,17 @@ def test_restart_forgets_what_was_acknowledged(trio: Trio) -> None:
     assert len(stored(trio)) == before + 3
 
 
+def test_different_segments_of_one_span_are_all_stored_each_once(trio: Trio, tmp_path: Path) -> None:
+    path = tmp_path / "twins.ndjson"
+    segments = [([1.0, 2.0], 100.0), ([1.0, 3.0], 100.0), ([1.0, 2.0], 100.0), ([9.0], 100.5), ([4.0], 101.0)]
+    lines = [json.dumps({"h": h, "t": [t0, 0.5], "meta": {"channel": "L1:TWINS"}}) for h, t0 in segments]
+    path.write_text("\n".join(lines))
+    before = len(stored(trio))
+    first, again = (finish(start(trio, "push", str(path), "--concurrency", "1")) for _ in range(2))
+    assert (first["acknowledged"], first["before"], len(stored(trio)) - before) == (4, 0, 4)
+    assert (again["acknowledged"], again["before"], again["left_out"]) == (0, 4, [])
+
+
 def test_a_replay_that_is_killed_goes_on_with_its_spool_and_stores_nothing_twice(
     trio: Trio, gw150914_files: dict[str, Path]
 ) -> None:

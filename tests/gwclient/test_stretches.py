@@ -45,6 +45,16 @@ def test_times_that_follow_from_a_rounded_sample_spacing_are_one_stretch_of_that
     assert (stretch.t0, stretch.dt, stretch.count, dropped) == (GPS, written, 16 * 4096, [])
 
 
+@pytest.mark.parametrize(("segments", "most"), [(80, 1), (2000, 2)])
+def test_times_on_another_grid_than_the_sample_spacing_are_one_stretch_up_to_half_a_sample(
+    segments: int, most: int
+) -> None:
+    stretches, dropped = assemble([record(k, GPS + 10 * k, 30, 0.33333) for k in range(segments)], -math.inf, math.inf)
+    assert (len(stretches), sum(each.count for each in stretches), dropped) == (most, 30 * segments, [])
+    for each in stretches:
+        assert all(abs(each.t0 + placed.at * each.dt - placed.record.t0) < each.dt / 2 for placed in each.placed)
+
+
 def test_a_segment_that_overlaps_another_is_kept_from_its_first_new_sample() -> None:
     records = [record(0, GPS, 8), record(1, GPS + 5 * DT, 8), record(2, GPS + 6 * DT, 2), record(3, GPS + 13 * DT, 1)]
     (stretch,), dropped = assemble(records, -math.inf, math.inf)

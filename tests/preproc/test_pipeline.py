@@ -198,7 +198,7 @@ def test_a_window_without_any_signal_is_rejected_and_the_others_stay(tmp_path: P
     silent_windows = [found for found in result["rejected"] if found.reason is Reason.SILENT]
     # Infinite strain spoils the windows that are whitened with it, or have it in their padding, too.
     assert 0 < len(silent_windows) < 8
-    assert all(GPS + 8 < found.start < found.stop < GPS + 22 for found in silent_windows)
+    assert all(GPS + 7 < found.start < found.stop < GPS + 23 for found in silent_windows)
     assert len(result["data"]) == 14 - len(silent_windows)
     assert np.isfinite(result["data"]).all()
 

@@ -51,6 +51,54 @@ def test_each_series_in_a_file_of_gwpy_is_a_channel(tmp_path: Path) -> None:
         runs_of(path, channels=["V1:*"])
 
 
+def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path: Path) -> None:
+    path, index = tmp_path / "many.h5", [T0 + k / 16 for k in range(64)]
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["half"] = STRAIN[:32]
+    layout = h5py.VirtualLayout((64,), "<f8")
+    layout[:32] = h5py.VirtualSource(tmp_path / "part.h5", "half", (32,))
+    with h5py.File(path, "w") as file:
+        for name, value in {
+            "L1:A": STRAIN, "L1:SCALAR": 1.0, "L1:TABLE": np.zeros((2, 2)), "L1:COMPLEX": STRAIN * 1j,
+            "L1:EMPTY": np.zeros(0), "L1:LATE": STRAIN, "copy": STRAIN, "other": STRAIN * 2, "L1:INDEX": STRAIN[:9],
+            "unnamed": STRAIN, "L1:LARGE": np.array([2**60, 1]), "L1:WORDS": STRAIN,
+        }.items():  # fmt: skip
+            file[name] = value
+        file.create_dataset("L1:CHUNKS", (64,), "<f8", chunks=(16,))[:48] = STRAIN[:48]
+        file.create_dataset("L1:NEVER", (64,), "<f8")
+        file.create_virtual_dataset("L1:VIRTUAL", layout)
+        for each in file.values():
+            each.attrs.update(x0=T0, dx=1 / 16)
+        file["L1:LATE"].attrs["x0"] = 1e300
+        file["L1:INDEX"].attrs["xindex"] = index
+        file["L1:WORDS"].attrs["xindex"] = ["a"] * 64
+        for name in ("copy", "other"):
+            file[name].attrs["channel"] = "L1:A"
+    source = FileSource((path,))
+    (run,) = source.runs()
+    assert (run.channel, run.strain.tobytes()) == ("L1:A", STRAIN.tobytes())
+    failures = "\n".join(source.failures)
+    assert len(source.failures) == 13
+    for words in (
+        "SCALAR has the shape ()", "TABLE has the shape (2, 2)", "COMPLEX is of type", "EMPTY has the shape (0,)",
+        "LATE: x0 is 1e+300", "INDEX has 9 samples, but xindex has the shape (64,)", "unnamed does not name its",
+        "other and L1:A are both L1:A, with different", "CHUNKS has samples that were never", "NEVER has samples that",
+        "VIRTUAL has samples that were never", "WORDS is damaged", "LARGE: sample 0 is 1152921504606846976",
+    ):  # fmt: skip
+        assert words in failures
+    source = FileSource((path,), channels=("L1:A",))
+    assert (len(list(source.runs())), len(source.failures)) == (1, 1)  # "other" has the same channel
+
+
+def test_an_array_larger_than_the_memory_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "vast.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+        file.truncate(file.tell() + 8 * 10**12)
+    with pytest.raises(InvalidSource, match="is larger than the memory"):
+        runs_of(path, grid=Grid(16, T0), channels=["L1:A"])
+
+
 def test_a_series_without_a_channel_takes_the_name_that_is_given(tmp_path: Path) -> None:
     path = tmp_path / "unnamed.h5"
     gwpy_series(None, "mine").write(str(path), format="hdf5")
@@ -77,8 +125,11 @@ def test_an_unknown_layout_is_described_with_the_way_out(tmp_path: Path) -> None
 def test_samples_alone_take_rate_start_and_channel_from_the_command(tmp_path: Path) -> None:
     array, column = tmp_path / "a.npy", tmp_path / "a.csv"
     np.save(array, STRAIN)
-    column.write_text("strain\n" + "\n".join(map(repr, STRAIN.tolist())))
-    for path in (array, column):
+    numbers = "\n".join(map(repr, STRAIN.tolist()))
+    column.write_text("strain\n" + numbers)
+    marked = tmp_path / "marked.csv"  # as spreadsheets write it
+    marked.write_text(numbers, encoding="utf-8-sig")
+    for path in (array, column, marked):
         (run,) = runs_of(path, grid=Grid(16, T0), channels=["L1:MY-STRAIN"])
         assert (run.channel, run.t0, run.dt) == ("L1:MY-STRAIN", T0, 1 / 16)
         assert run.strain.tobytes() == STRAIN.tobytes()
@@ -101,15 +152,28 @@ def test_times_in_a_text_file_give_rate_and_start(tmp_path: Path, suffix: str, t
         runs_of(path, channels=["L1:MY-STRAIN"])
 
 
+def npy(header: bytes) -> bytes:
+    """Return the beginning of an NPY file."""
+    return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("a.csv", b"1,2,3\n4,5,6", r"has the shape \(2, 3\)"),
-        ("a.csv", b"1,2\n3", "is not a table of numbers"),
+        ("a.csv", b"1,2\n\n3", r"line 3 of \S+ has another number of values \(1\) than the lines before \(2\)"),
+        ("a.csv", b"1.5x\n2\n", r"line 1 of \S+: '1.5x' is not a number"),
+        ("a.csv", b"1\0\n2\n", r"line 1 of \S+: '1\\x00' is not a number"),
+        ("a.csv", b'"1.5"\n2\n', "line 1 of .* is not a number"),
+        ("a.csv", b"time;strain\n1;2\n", r"line 2 of \S+: '1;2' is not a number; commas or spaces separate"),
         ("a.csv", b"title\n", r"has the shape \(0,\)"),
         ("a.csv", b"\xff\xfe\x00", "cannot be read: it is not text"),
         ("a.npy", b"hello", "is not an array in NumPy's format NPY"),
         ("a.npy", b"", "is empty"),
+        ("a.npy", npy(b"{'descr': ("), "is not an array in NumPy's format NPY: its header is damaged"),
+        ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9" + b"0" * 30 + b",)}"), "format NPY: "),
+        ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-9,)}"), "format NPY: "),
+        ("a.npy", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.json", b'{"h":[1.0]}', "is not a segment"),
         ("a.ndjson", b"hello\nworld\n", "line 1 of .* is not a segment"),
     ],
