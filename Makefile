@@ -48,7 +48,7 @@ up: ## run the trio in containers, building missing images, and wait until it is
 down: ## stop those containers; the data stay on their volumes
 	@exec $(PYTHON) -m scripts.stack down
 
-clean-volumes: ## delete those volumes after you typed yes
+clean-volumes: ## delete those volumes after you type yes
 	@exec $(PYTHON) -m scripts.stack clean-volumes
 
 # Two files of tests at a time, in the order of `testpaths`; the tests of a file share its processes. Bytecode is stored even

@@ -132,8 +132,8 @@ async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
 async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
     """Archive the current batch and open an empty one.
 
-    With a `batch`, nothing is done if another batch is current by now: a decision about one batch never applies to
-    the next.
+    With a `batch`, nothing is done if another batch has become current, so a decision about one batch never applies
+    to the next.
     """
     order = decode_order(public.CleanOrder, body)
     outcome = await logic.flush(FlushOrder(order.batch))

@@ -183,7 +183,7 @@ def count_answer(request: RequestContext, method: str, route: str, status: int, 
     if omitted is None:
         return
     fields = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
-    fields |= {"seconds": round(seconds, 6), "untold": omitted}
+    fields |= {"seconds": round(seconds, 6), "suppressed": omitted}
     more = f" (and {omitted} more like it before)" if omitted else ""
     level = logging.ERROR if outcome in _OURS else logging.WARNING
     message = f"{method} {route} failed: {request.detail or outcome}{more}"

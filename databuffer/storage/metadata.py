@@ -61,7 +61,7 @@ class Metadata:
         return {self._stats.parent, self._description.parent}
 
     def prepare(self) -> None:
-        """Create the files that take turns, so that counting needs no inode, in place of what a crash left behind."""
+        """Create the rotating files, so that counting needs no new inode, and delete what a crash left behind."""
         with volume_errors():
             for path in (unfinished(self._description), self._linked, *self._turns):
                 path.unlink(missing_ok=True)

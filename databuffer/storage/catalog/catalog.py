@@ -102,7 +102,7 @@ class Catalog:
         self.take_clean_stop()
 
     def note_clean_stop(self, traces: str) -> None:
-        """Store that everything agrees, with the traces that a start-up compares with the volume."""
+        """Record a clean stop, with the traces that the next start-up compares with the volume."""
         with self.database.writing() as connection:
             connection.execute(sa.delete(CLEAN_STOP))
             connection.execute(sa.insert(CLEAN_STOP), {"traces": traces})

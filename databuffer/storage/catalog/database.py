@@ -1,7 +1,7 @@
 """Connections and transactions of the catalog; the only module with SQL that is specific to SQLite.
 
-SQLite runs in WAL mode. Connections for the ingest are `synchronous=NORMAL`: a commit is not synced, because a start-up
-finds on the volume what a power cut removes from the catalog. Connections for the ledger are `synchronous=FULL`.
+SQLite runs in WAL mode. Connections for the ingest are `synchronous=NORMAL`: a commit is not synced, because
+after a power cut, start-up restores the lost rows from the volume. Connections for the ledger are `synchronous=FULL`.
 """
 
 import os
@@ -151,7 +151,7 @@ class Database:
                 file.unlink(missing_ok=True)
 
     def has_log(self) -> bool:
-        """Return whether there is a write-ahead log: a crash or a copy left it, the last connection deletes it."""
+        """Return whether a write-ahead log exists, left by a crash or a copy; the last connection deletes it."""
         return os.path.lexists(self._files[1])
 
     def create(self) -> None:

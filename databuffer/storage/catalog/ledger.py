@@ -23,7 +23,7 @@ class Ledger:
         self._database = database
 
     def by_key(self, keys: Iterable[str]) -> dict[str, IdempotencyKey]:
-        """Return those of the keys that are known."""
+        """Return the known keys among these."""
         found = {}
         with self._database.reading() as connection:
             for some in portions(keys):
