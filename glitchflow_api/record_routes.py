@@ -27,16 +27,16 @@ IfMatch = Annotated[str | None, Header(description="the ETag that the record mus
 
 
 class RelayedWaiting(Relayed):
-    """The answer of dslogic to a request that may wait on purpose; it ends with the client's connection."""
+    """The answer of dslogic to a long poll; it ends with the client's connection."""
 
     relay = "waiting_relay"
 
 
 class RelayedFeed(RelayedWaiting):
-    """A stream of dslogic, as long as its reader may read it."""
+    """A stream of dslogic; it ends when its reader loses the right to read it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Relay the request; break the answer off when its credential is not valid any more."""
+        """Relay the request; abort the answer when its credential is no longer valid."""
         admission: Admission = scope["app"].state.admission
 
         async def send_if_allowed(message: Message) -> None:
@@ -100,7 +100,7 @@ async def patch_record(record: RecordId, if_match: IfMatch = None) -> Response:
 
 @router.get("/steps", responses=responses(records.Steps))
 async def steps() -> Response:
-    """Return all steps with the number of records that wait, run, are done and failed."""
+    """Return all steps with the numbers of waiting, running, done and failed records."""
     return Relayed()
 
 

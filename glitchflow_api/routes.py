@@ -228,7 +228,7 @@ async def root() -> Response:
 
 @router.get("/dspage", tags=["page"], responses=problems())
 async def dspage() -> Response:
-    """Return the status page; it contains no data, and loads them from the routes above."""
+    """Return the status page; it contains no data and loads them from the other routes."""
     return Relayed(b"/?at=gateway")
 
 

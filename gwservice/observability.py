@@ -128,7 +128,7 @@ class _Exchange:
         self._answered = False
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; its head ends the measurement and gets the headers of every answer.
+        """Send a part of the answer; its head ends the measurement, and the common headers are added to it.
 
         After the head of an answer to HEAD, which is complete then, everything is ignored.
         """
@@ -143,7 +143,7 @@ class _Exchange:
             await self._send(message)
 
     async def fail(self, error: Exception) -> None:
-        """Answer with the problem that an error is, or raise the error again if an answer has begun."""
+        """Answer with the problem document of an error, or raise the error again if an answer has begun."""
         match error:
             case ClientGone():
                 if not self._answered:

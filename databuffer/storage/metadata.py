@@ -166,7 +166,7 @@ class LogStream:
 
 
 def _entry(line: bytes) -> LogEntry | None:
-    """Return the entry in a line, or None if it has none: a crash cut it short, or another program changed it."""
+    """Return the entry in a line, or None if a crash cut it short or another program changed it."""
     try:
         return _decoder.decode(line.decode())  # the decoder itself does not check the UTF-8 of what it skips
     except ValueError:
@@ -174,7 +174,7 @@ def _entry(line: bytes) -> LogEntry | None:
 
 
 def _whole_lines(content: bytes) -> list[bytes]:
-    """Leave out a line that is still being written, or was cut short by a crash."""
+    """Skip a line that is still being written, or that a crash cut short."""
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 

@@ -92,7 +92,7 @@ class Catalog:
         self.database.close()
 
     def last_seq(self) -> int:
-        """Return the largest seq that was ever drawn, or 0."""
+        """Return the largest seq ever assigned, or 0."""
         with self.database.reading() as connection:
             last: int = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
             return last
@@ -115,7 +115,7 @@ class Catalog:
             return traces
 
     def _crashed(self) -> bool:
-        """Return whether the last stop was not clean: the note of it is missing, or a write-ahead log was left."""
+        """Return whether the last stop was not clean: its record is missing, or a write-ahead log was left."""
         if self.database.has_log():
             return True
         try:

@@ -82,7 +82,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Connect for queries; each sees what is committed when it begins."""
+        """Connect for queries; each sees the data committed when it begins."""
         with self._errors(), self._reader.connect() as connection:
             try:
                 yield connection
@@ -124,7 +124,7 @@ class Database:
         self._ledger.dispose()
 
     def integrity_error(self) -> str | None:
-        """Read every page; return a reason if they do not fit together, or None."""
+        """Check every page of the file; return the inconsistency, or None."""
         with self.reading() as connection:
             found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
         return None if found == "ok" else found
