@@ -272,6 +272,7 @@ def test_an_archived_batch_is_listed_with_its_manifest_and_can_be_verified(page:
     wait_for_text(page, "outcome", "Archived 8 segments")
     wait_for_text(page, "n-segments", "0")
     wait_for_text(page, "batches-note", "1 archived")
+    page.select_option("#coverage-of", "batch")
     expect(page.locator("#coverage-empty")).to_have_text("The current batch is empty.")
     expect(page.locator("#strain-note")).to_contain_text("in an archived batch")
     expect(page.locator("#fill-rate")).to_have_text("can be frozen at 50.0 kB")
