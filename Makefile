@@ -14,10 +14,10 @@ setup: $(READY) ## create .venv with all dependencies, pinned by constraints.txt
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
-	@echo "Preparing $(VENV) (a minute or two, once) ..."
+	@echo "Downloading and installing all dependencies into $(VENV), once (about 5 minutes on a slow connection) ..."
 	@if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+	  uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
@@ -48,7 +48,7 @@ up: ## run the trio in containers, building missing images, and wait until it is
 down: ## stop those containers; the data stay on their volumes
 	@exec $(PYTHON) -m scripts.stack down
 
-clean-volumes: ## delete those volumes after you typed yes
+clean-volumes: ## delete those volumes after you type yes
 	@exec $(PYTHON) -m scripts.stack clean-volumes
 
 # Two files of tests at a time, in the order of `testpaths`; the tests of a file share its processes. Bytecode is stored even

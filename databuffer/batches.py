@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Frozen:
-    """A frozen batch, with its counts of the same step."""
+    """A frozen batch, with its counts at that moment."""
 
     stats: Stats
     holder: str

@@ -27,8 +27,8 @@ class _Known:
 class CoverageKeeper:
     """Keeps the spans that the batches of a catalog cover.
 
-    A batch is read once, later only its new segments, unless sample spacings are rounded: what these mean is decided
-    with all segments of the batch. After segments were removed, a new keeper is needed.
+    A batch is read once, and later only its new segments. Rounded sample spacings can only be interpreted with all
+    segments, so the whole batch is read again. After segments were removed, a new keeper is needed.
     """
 
     def __init__(self, catalog: Catalog) -> None:

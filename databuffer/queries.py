@@ -188,7 +188,7 @@ class Queries:
             return None
 
     async def _open_file(self, place: Callable[[], Path | None]) -> BinaryIO | None:
-        """Open a file that a flush may be moving: the second attempt runs in the commit queue."""
+        """Open a file that a flush may be moving; if that fails, try again in the commit queue."""
 
         def look() -> BinaryIO | None:
             path = place()
@@ -209,7 +209,7 @@ class Queries:
         return self._store.volume.root / row.path / name if row else None
 
     def _counted(self, row: BatchRow) -> BatchRow:
-        """Return an open batch's row with its current counts; others unchanged."""
+        """Return a batch's row, with the current counts if it is open."""
         for batch in self._state.open_batches:
             if batch.id == row.id:
                 return replace(row, n_itm=batch.stats.n_itm, buff_size=batch.stats.buff_size)

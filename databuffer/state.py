@@ -186,7 +186,7 @@ class State:
         self.log_rejection(error)
 
     def log_rejection(self, error: VolumeError) -> None:
-        """Log that segments cannot be stored; one line a minute, however the segments arrive."""
+        """Log that segments cannot be stored; at most one line a minute."""
         if self._log_limit.admit("rejection") is not None:
             self.log_event("cannot-store", f"segments cannot be stored: {error.detail}", logging.ERROR, code=error.code)
 

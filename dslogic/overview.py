@@ -16,7 +16,7 @@ _READY_SECONDS = 2.0
 
 
 class OverviewCache:
-    """Caches the buffer's overview, or error, and adds the bytes from which on a batch may be frozen."""
+    """Caches the buffer's overview, or error, and adds the minimum size of a batch that may be frozen."""
 
     def __init__(self, buffer: BufferClient, max_size: int) -> None:
         self._buffer = buffer

@@ -98,7 +98,7 @@ def overview() -> Response:
 @routes.get("/metrics")
 def metrics() -> Response:
     """Return the metrics for Prometheus."""
-    full = gauge("glitchflow_batch_full_bytes", "Bytes from which on a batch may be frozen.", _settings().MAX_SIZE)
+    full = gauge("glitchflow_batch_full_bytes", "Minimum size of a batch that may be frozen.", _settings().MAX_SIZE)
     return Response(exposition([full]), content_type=CONTENT_TYPE)
 
 

@@ -2,7 +2,7 @@
 
 
 def bytes_needed(max_size: int) -> int:
-    """Return the bytes from which on the current batch may be frozen: `max_size`, and at least 1.
+    """Return the minimum bytes of a batch that may be frozen: `max_size`, and at least 1.
 
     The buffer compares and freezes in one step. A freeze of a batch that is frozen already is answered for any size.
     """

@@ -18,7 +18,7 @@ class LogicSettings(ServiceSettings):
     ENDP_UPD_DESC: RoutePath = Field("/upddsc", description="the buffer's route that freezes")
     ENDP_CLEAN: RoutePath = Field("/cleanall", description="the buffer's route that archives")
     DB_BURL: BaseUrl = Field("http://127.0.0.1:8080", description="address of the buffer")
-    MAX_SIZE: Size = Field(Size(50_000_000), description="bytes from which on a batch may be frozen")
+    MAX_SIZE: Size = Field(Size(50_000_000), description="minimum size of a batch that may be frozen, in bytes")
     MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="maximum size of a request body")
     CALLER_SECRET_FILE: Path | None = Field(
         None, description="file with the secret that the gateway must present; without it, every caller is accepted"

@@ -50,7 +50,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     authenticator = create_authenticator(settings)
     admission = Admission(authenticator, RateLimit(settings.RATE, settings.BURST) if settings.RATE else None)
     client = logic or LogicClient(settings)
-    hub = Hub(client, interval=settings.EVENTS_INTERVAL, most=settings.EVENTS_LISTENERS)
+    hub = Hub(client, interval=settings.EVENTS_INTERVAL, max_listeners=settings.EVENTS_LISTENERS)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -84,12 +84,12 @@ class Listener:
 
 
 class Hub:
-    """Polls dslogic every `interval` seconds while there are listeners, of which it accepts at most `most`."""
+    """Polls dslogic every `interval` seconds while there are listeners, and accepts at most `max_listeners` of them."""
 
-    def __init__(self, logic: LogicClient, *, interval: float, most: int) -> None:
+    def __init__(self, logic: LogicClient, *, interval: float, max_listeners: int) -> None:
         self._logic = logic
         self._interval = interval
-        self._most = most
+        self._max_listeners = max_listeners
         self._listeners: set[Listener] = set()
         self._polling: asyncio.Task[None] | None = None
         self._seq: int | None = None
@@ -100,7 +100,7 @@ class Hub:
 
     def join(self, sent: int | None) -> Listener:
         """Add a listener that has the segments up to the seq `sent`, or raise TooManyListeners."""
-        if len(self._listeners) >= self._most:
+        if len(self._listeners) >= self._max_listeners:
             raise TooManyListeners(f"{len(self._listeners)} event streams are open (EVENTS_LISTENERS)", retry_after=10)
         listener = Listener(sent)
         if self._closed:  # the service is stopping: this stream ends at once, like all others

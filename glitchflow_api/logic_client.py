@@ -57,7 +57,7 @@ class LogicClient:
         return await self._get(self._settings.DS_DESC, Description)
 
     async def freeze(self, order: bytes) -> FreezeOutcome | None:
-        """Freeze the batch; return None if it has to wait for more data."""
+        """Freeze the batch; return None if the batch is still too small."""
         answer = await self.upstream.request(b"POST", self._settings.DS_FREEZE.encode(), _JSON, [order])
         if answer.status == HTTPStatus.OK:
             return None

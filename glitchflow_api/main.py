@@ -27,7 +27,7 @@ _lifespan = app.router.lifespan_context
 
 @asynccontextmanager
 async def _configure_log(app: FastAPI) -> AsyncIterator[None]:
-    """Log as under `python -m glitchflow_api`: the server of this command has configured its own log meanwhile."""
+    """Log as `python -m glitchflow_api` does; this command's server has set up its own logging before."""
     configure_logging("glitchflow_api")
     async with _lifespan(app):
         yield

@@ -92,7 +92,7 @@ EXAMPLES: Mapping[type, list[msgspec.Struct]] = {
 }
 
 
-def answered(shape: Any, status: int = 200) -> Responses:
+def json_response(shape: Any, status: int = 200) -> Responses:
     """Return the description of a JSON answer; `shape` is a model or a union of models."""
     schema, text = _schema(shape), inspect.getdoc(shape) if isinstance(shape, type) else None
     description = (text or "one of these").partition("\n")[0]
@@ -104,9 +104,9 @@ def problems(*statuses: int) -> Responses:
     return {status: _problem(status) for status in sorted({*statuses, *_OF_LOWER_TIERS})}
 
 
-def described(shape: Any, *statuses: int, status: int = 200) -> Responses:
+def responses(shape: Any, *statuses: int, status: int = 200) -> Responses:
     """Return the descriptions of a JSON answer, and of the problems of a route that calls the lower tiers."""
-    return answered(shape, status) | problems(*statuses)
+    return json_response(shape, status) | problems(*statuses)
 
 
 def text(description: str, *statuses: int) -> Responses:
@@ -135,7 +135,7 @@ def json_body(model: type) -> dict[str, Any]:
 
 def described_order(model: type, answer: Any, *statuses: int) -> dict[str, Any]:
     """Return the arguments of a route that takes an order: its body, its answer and its problems."""
-    return {"openapi_extra": json_body(model), "responses": described(answer, *statuses, 400, 413, 415, 422, 507)}
+    return {"openapi_extra": json_body(model), "responses": responses(answer, *statuses, 400, 413, 415, 422, 507)}
 
 
 def described_lines(line: type, answer: type) -> dict[str, Any]:
@@ -150,16 +150,16 @@ def describe_streamdata(description: str) -> dict[str, Any]:
     """Return the path item of /streamdata, which is no route of FastAPI."""
     body = json_body(Segment)
     body["requestBody"]["content"][NDJSON] = {"schema": {"type": "string", "description": "one segment per line"}}
-    responses = described(public.StreamAnswer, 400, 413, 415, 422, 507)
+    answers = responses(public.StreamAnswer, 400, 413, 415, 422, 507)
     lines = {"type": "string", "description": "one StreamAnswer or Problem per line"}
-    responses[200]["content"][NDJSON] = {"schema": lines}
+    answers[200]["content"][NDJSON] = {"schema": lines}
     operation = {
         "tags": ["data"],
         "summary": "Streamdata",
         "description": inspect.cleandoc(description),
         "operationId": "streamdata",
         "parameters": [_IDEMPOTENCY_KEY, _IDEMPOTENCY_KEYS],
-        "responses": {str(status): response for status, response in responses.items()},
+        "responses": {str(status): response for status, response in answers.items()},
     }
     return {"post": {**operation, **body}}
 

@@ -18,7 +18,7 @@ _IPV6_PREFIX = 64
 
 
 class TooManyRequests(ProblemError, code=ProblemCode.TOO_MANY_REQUESTS):
-    """The caller sends more requests than it may."""
+    """The caller exceeds its rate limit."""
 
 
 class Buckets:
@@ -30,7 +30,7 @@ class Buckets:
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and the time of that count
 
     def take(self, caller: str, now: float) -> float:
-        """Take a token if there is one; return how many are left, below 0 if there was none."""
+        """Take a token if one is left; return the number left, below 0 if there was none."""
         tokens, at = self._buckets.get(caller, (self.burst, now))
         left = min(self.burst, tokens + (now - at) * self.rate) - 1
         if left >= 0:
@@ -40,7 +40,7 @@ class Buckets:
         return left
 
     def _forget(self, now: float) -> None:
-        """Remove the buckets that are full by now, or else the older half."""
+        """Remove the buckets that are full again, or, if there are none, the older half."""
         full = self.burst / self.rate
         kept = {caller: bucket for caller, bucket in self._buckets.items() if now - bucket[1] < full}
         if len(kept) >= _MOST_CALLERS:
@@ -74,7 +74,7 @@ def _key(caller: Caller, scope: Scope) -> str:
 
 @lru_cache(maxsize=4096)
 def _client_network(address: str) -> str:
-    """Return an address, or the network of an IPv6 address, because one client has very many of them."""
+    """Return an IPv4 address, or the /64 network of an IPv6 address: one client may use many addresses in it."""
     with suppress(ValueError):
         parsed = ip_address(address)
         if isinstance(parsed, IPv6Address):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from glitchflow_api.admission import Admission
 from glitchflow_api.errors import Unauthorized
 from glitchflow_api.models import ChangesQuery, RecordsQuery
-from glitchflow_api.openapi import described, described_feed, described_lines, described_order
+from glitchflow_api.openapi import described_feed, described_lines, described_order, responses
 from glitchflow_api.routes import Relayed
 from gwservice.asgi_types import Message, Receive, Scope, Send
 from gwwire import public, records
@@ -27,16 +27,16 @@ IfMatch = Annotated[str | None, Header(description="the ETag that the record mus
 
 
 class RelayedWaiting(Relayed):
-    """The answer of dslogic to a request that may wait on purpose; it ends with the client's connection."""
+    """The answer of dslogic to a long poll; it ends with the client's connection."""
 
     relay = "waiting_relay"
 
 
 class RelayedFeed(RelayedWaiting):
-    """A stream of dslogic, as long as its reader may read it."""
+    """A stream of dslogic; it ends when its reader loses the right to read it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Relay the request; break the answer off when its credential is not valid any more."""
+        """Relay the request; abort the answer when its credential is no longer valid."""
         admission: Admission = scope["app"].state.admission
 
         async def send_if_allowed(message: Message) -> None:
@@ -47,7 +47,7 @@ class RelayedFeed(RelayedWaiting):
         await super().__call__(scope, receive, send_if_allowed)
 
 
-@router.get("/records", responses=described(records.RecordPage, 422))
+@router.get("/records", responses=responses(records.RecordPage, 422))
 async def list_records(wanted: Annotated[RecordsQuery, Query()]) -> Response:
     """List records, in the order of their last changes, a page at a time.
 
@@ -74,13 +74,13 @@ async def end_step(record: RecordId, step: StepName) -> Response:
     return Relayed()
 
 
-@router.delete("/records/{record:path}/steps/{step}", responses=described(records.Record, 404, 422))
+@router.delete("/records/{record:path}/steps/{step}", responses=responses(records.Record, 404, 422))
 async def redo_step(record: RecordId, step: StepName) -> Response:
     """Reopen a step of a record, and the steps that depend on it: they are done again."""
     return Relayed()
 
 
-@router.get("/records/{record:path}", responses=described(records.Record, 404, 422))
+@router.get("/records/{record:path}", responses=responses(records.Record, 404, 422))
 async def one_record(record: RecordId) -> Response:
     """Return a record. The conditions of a segment are its `meta`, until others are written."""
     return Relayed()
@@ -98,9 +98,9 @@ async def patch_record(record: RecordId, if_match: IfMatch = None) -> Response:
     return Relayed()
 
 
-@router.get("/steps", responses=described(records.Steps))
+@router.get("/steps", responses=responses(records.Steps))
 async def steps() -> Response:
-    """Return all steps with the number of records that wait, run, are done and failed."""
+    """Return all steps with the numbers of waiting, running, done and failed records."""
     return Relayed()
 
 

@@ -15,7 +15,7 @@ from glitchflow_api.docs_page import docs_file, docs_page
 from glitchflow_api.events import EventStream, Hub, parse_seq
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.models import CoverageQuery, SegmentQuery
-from glitchflow_api.openapi import answered, described, described_order, described_stream, problems, text
+from glitchflow_api.openapi import described_order, described_stream, json_response, problems, responses, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
@@ -62,25 +62,25 @@ class Relayed(Response):
         await relay.relay(scope["context"], scope, receive, send, self._target)
 
 
-@router.get("/stats", tags=["batch"], responses=described(public.Stats))
+@router.get("/stats", tags=["batch"], responses=responses(public.Stats))
 async def stats(caller: CurrentCaller, logic: Logic) -> Response:
     """Return the size of the current batch, and the caller's remaining quota."""
     return _json(await logic.stats(caller.group))
 
 
-@router.get("/dumpbuf", tags=["batch"], responses=described(public.NameList))
+@router.get("/dumpbuf", tags=["batch"], responses=responses(public.NameList))
 async def dumpbuf(logic: Logic) -> Response:
     """List the files of the current batch, in the order they were stored."""
     return _json(await logic.names())
 
 
-@router.get("/desc", tags=["batch"], responses=described(public.State))
+@router.get("/desc", tags=["batch"], responses=responses(public.State))
 async def desc(logic: Logic) -> Response:
     """Return the state of the datastore."""
     return _json(public.State((await logic.description()).dstatus))
 
 
-@router.get("/overview", tags=["page"], responses=described(Overview))
+@router.get("/overview", tags=["page"], responses=responses(Overview))
 async def overview() -> Response:
     """Return state, size, channels, free space and health; the cost does not depend on the amount of stored data."""
     return Relayed()
@@ -132,8 +132,8 @@ async def thaw(body: JsonBody, caller: CurrentCaller, logic: Logic) -> Response:
 async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
     """Archive the current batch and open an empty one.
 
-    With a `batch`, nothing is done if another batch is current by now: a decision about one batch never applies to
-    the next.
+    With a `batch`, nothing is done if another batch has become current, so a decision about one batch never applies
+    to the next.
     """
     order = decode_order(public.CleanOrder, body)
     outcome = await logic.flush(FlushOrder(order.batch))
@@ -141,19 +141,19 @@ async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
     return _json(public.CleanAnswer("CLEANED", outcome.body))
 
 
-@router.get("/batches", tags=["archive"], responses=described(public.Batches))
+@router.get("/batches", tags=["archive"], responses=responses(public.Batches))
 async def batches() -> Response:
     """List all batches, the oldest first: the archived ones, the current one, and the next one if it exists."""
     return Relayed()
 
 
-@router.get("/batches/{batch}", tags=["archive"], responses=described(public.Batch, 404))
+@router.get("/batches/{batch}", tags=["archive"], responses=responses(public.Batch, 404))
 async def one_batch(batch: BatchId) -> Response:
     """Return one batch."""
     return Relayed()
 
 
-@router.get("/batches/{batch}/manifest", tags=["archive"], responses=described(public.Manifest, 404))
+@router.get("/batches/{batch}/manifest", tags=["archive"], responses=responses(public.Manifest, 404))
 async def batch_manifest(batch: BatchId) -> Response:
     """Return the manifest of a sealed batch: every segment with its checksum."""
     return Relayed()
@@ -179,7 +179,7 @@ async def release_batch(batch: BatchId) -> Response:
     "/batches/{batch}/verify",
     tags=["archive"],
     status_code=202,
-    responses=described(public.Verification, 404, 409, 422, status=202),
+    responses=responses(public.Verification, 404, 409, 422, status=202),
 )
 async def verify_batch(batch: BatchId) -> Response:
     """Start to compare an archived batch with its manifest, byte for byte, in the background.
@@ -190,7 +190,7 @@ async def verify_batch(batch: BatchId) -> Response:
     return Relayed()
 
 
-@router.get("/segments", tags=["archive"], responses=described(public.SegmentPage, 422))
+@router.get("/segments", tags=["archive"], responses=responses(public.SegmentPage, 422))
 async def segments(wanted: Annotated[SegmentQuery, Query()]) -> Response:
     """List stored segments, in the order they were stored, a page at a time.
 
@@ -200,13 +200,13 @@ async def segments(wanted: Annotated[SegmentQuery, Query()]) -> Response:
     return Relayed()
 
 
-@router.get("/coverage", tags=["archive"], responses=described(public.Coverage, 404, 422))
+@router.get("/coverage", tags=["archive"], responses=responses(public.Coverage, 404, 422))
 async def coverage(wanted: Annotated[CoverageQuery, Query()]) -> Response:
     """Return the time spans that are stored, by channel and sample spacing, as `[start, stop, segments]`."""
     return Relayed()
 
 
-@router.get("/log", tags=["page"], responses=described(public.LogTail, 422))
+@router.get("/log", tags=["page"], responses=responses(public.LogTail, 422))
 async def log_tail(
     logic: Logic, last: Annotated[int, Query(ge=1, le=10_000, description="maximum number of lines")] = 100
 ) -> Response:
@@ -214,7 +214,7 @@ async def log_tail(
     return _json(await logic.log_tail(last))
 
 
-@router.get("/segments/{name}", tags=["archive"], responses=described(Segment, 404))
+@router.get("/segments/{name}", tags=["archive"], responses=responses(Segment, 404))
 async def segment_file(name: SegmentName) -> Response:
     """Return a segment as it was stored. Its ETag is its SHA-256; range requests are supported."""
     return Relayed()
@@ -228,7 +228,7 @@ async def root() -> Response:
 
 @router.get("/dspage", tags=["page"], responses=problems())
 async def dspage() -> Response:
-    """Return the status page; it contains no data, and loads them from the routes above."""
+    """Return the status page; it contains no data and loads them from the other routes."""
     return Relayed(b"/?at=gateway")
 
 
@@ -279,13 +279,13 @@ async def metrics() -> Response:
     return Response(exposition(), media_type=CONTENT_TYPE)
 
 
-@router.get("/healthz", tags=["probes"], responses=answered(public.Health))
+@router.get("/healthz", tags=["probes"], responses=json_response(public.Health))
 async def healthz() -> Response:
     """Answer 200 while the process is running."""
     return _json(public.Health("ok"))
 
 
-@router.get("/readyz", tags=["probes"], responses=described(public.Health))
+@router.get("/readyz", tags=["probes"], responses=responses(public.Health))
 async def readyz(logic: Logic) -> Response:
     """Answer 200 while every lower tier answers.
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from glitchflow_api.access import COOKIE, Authenticator, Caller
 from glitchflow_api.errors import NotCaller, Unauthorized
-from glitchflow_api.openapi import answered, json_body, problems
+from glitchflow_api.openapi import json_body, json_response, problems
 from gwservice.asgi import JsonBody
 from gwwire.decoding import InvalidRequest, decode_order
 from gwwire.public import Scope, SessionOrder, ThawOrder, Whoami
@@ -40,7 +40,7 @@ def refuse_other_user(caller: Caller, order: bytes) -> None:
         )
 
 
-@router.get("/whoami", responses=answered(Whoami), response_class=Response)
+@router.get("/whoami", responses=json_response(Whoami), response_class=Response)
 async def whoami(request: Request, caller: CurrentCaller) -> Response:
     """Return the caller's identity and scopes; without a valid credential the user is null and the scopes are empty."""
     scopes: list[str] = [scope for scope in Scope if scope in caller.scopes]

@@ -137,7 +137,7 @@ class Exchange:
         self._wake()
 
     def check(self, now: float, seconds: float) -> None:
-        """End the wait for the next piece of the body if it has lasted for so long."""
+        """End the wait for the next piece of the body once it exceeds its time limit."""
         if not self.complete and now - self._waits_since >= seconds:
             self._late = seconds
             self._wake()

@@ -82,6 +82,6 @@ def _version() -> str:
 
 
 def exposition(metrics: Iterable[Metric] = ()) -> bytes:
-    """Return everything that was counted, and the current `metrics`, for Prometheus."""
+    """Return all counters, and the current `metrics`, in the format of Prometheus."""
     build = labelled("glitchflow_build_info", "The running version.", "version", [(_version(), 1)])
     return generate_latest(REGISTRY) + generate_latest(SimpleNamespace(collect=lambda: [build, *metrics]))

@@ -128,7 +128,7 @@ class _Exchange:
         self._answered = False
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; its head ends the measurement and gets the headers of every answer.
+        """Send a part of the answer; its head ends the measurement, and the common headers are added to it.
 
         After the head of an answer to HEAD, which is complete then, everything is ignored.
         """
@@ -143,7 +143,7 @@ class _Exchange:
             await self._send(message)
 
     async def fail(self, error: Exception) -> None:
-        """Answer with the problem that an error is, or raise the error again if an answer has begun."""
+        """Answer with the problem document of an error, or raise the error again if an answer has begun."""
         match error:
             case ClientGone():
                 if not self._answered:
@@ -183,7 +183,7 @@ def count_answer(request: RequestContext, method: str, route: str, status: int, 
     if omitted is None:
         return
     fields = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
-    fields |= {"seconds": round(seconds, 6), "untold": omitted}
+    fields |= {"seconds": round(seconds, 6), "suppressed": omitted}
     more = f" (and {omitted} more like it before)" if omitted else ""
     level = logging.ERROR if outcome in _OURS else logging.WARNING
     message = f"{method} {route} failed: {request.detail or outcome}{more}"

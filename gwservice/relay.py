@@ -24,7 +24,7 @@ class MemoryFull(ProblemError, code=ProblemCode.QUEUE_FULL):
 
 
 class _Memory:
-    """The bytes that bodies may still use, over all requests."""
+    """The bytes still available for the bodies of all requests."""
 
     def __init__(self, most: int) -> None:
         self.most = self.free = most
@@ -84,7 +84,7 @@ class Relay:
     async def relay(
         self, request: RequestContext, scope: Scope, receive: Receive, send: Send, target: bytes | None = None
     ) -> None:
-        """Relay a request with its whole body; `target` is another path and query than the request's own."""
+        """Relay a request with its whole body; `target` replaces the request's path and query."""
         method = scope["method"]
         if target is None:
             query = scope["query_string"]
@@ -98,7 +98,7 @@ class Relay:
     async def stream(
         self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""
     ) -> None:
-        """Relay a POST whose answer comes while its body is sent."""
+        """Relay a POST whose answer begins while its body is still being sent."""
         headers = self._passed_down(request) + headers
         await self._pass_back(send, self.upstream.converse(b"POST", target, headers, pieces))
 

@@ -67,7 +67,7 @@ def begun() -> bool:
 
 
 def end_tracing() -> None:
-    """Send the spans that were not sent yet."""
+    """Flush the spans not yet sent."""
     if _provider is not None:
         _provider.shutdown()
 

@@ -80,7 +80,7 @@ class Answer:
         return media_type is not None and media_type.partition(";")[0].strip().lower() == PROBLEM_TYPE
 
     def body(self) -> bytes:
-        """Return the part of the body that was not read yet."""
+        """Return the unread part of the body."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     def take(self) -> bytes:

@@ -53,7 +53,7 @@ class ProblemCode(StrEnum):
     UPSTREAM_TIMEOUT = "upstream-timeout", 504, "The next tier did not answer in time"
     UNAUTHORIZED = "unauthorized", 401, "A valid credential is needed"
     FORBIDDEN = "forbidden", 403, "The credential does not allow this"
-    NOT_CALLER = "not-caller", 403, "The order names another user"
+    NOT_CALLER = "not-caller", 403, "The request names another user"
     CROSS_SITE = "cross-site", 403, "Another site's page sent the request"
     ISSUER_UNREACHABLE = "issuer-unreachable", 503, "The issuer's keys cannot be fetched"
     TOO_MANY_SAMPLES = "too-many-samples", 422, "The segment has too many samples"

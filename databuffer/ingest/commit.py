@@ -55,7 +55,7 @@ class GroupCommit:
             self._state.record_error(failures[-1])
 
     def _store_turns(self, staged: Sequence[Incoming]) -> None:
-        """Store segments in turns without a repeated key: a repeat must see the outcome of the first."""
+        """Store segments in rounds in which no key repeats, so that a repeat sees the outcome of the first."""
         for turn in _turns(staged):
             fresh = self._without_repeats(turn)
             if not fresh:

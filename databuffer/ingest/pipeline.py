@@ -207,7 +207,7 @@ class Ingest:
         return items
 
     def _is_worth_waiting(self, items: Sequence[Item | None]) -> bool:
-        """Return whether a group should wait for all segments that have arrived: another group would cost more."""
+        """Return whether a group should wait for all segments received so far: another group would cost more."""
         return len(items) < self.waiting and self._accepted_bytes - self._begun_bytes < _LITTLE_BYTES
 
     def _carry_out(self, run: list[Any], *, segments: bool) -> None:

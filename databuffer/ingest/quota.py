@@ -25,7 +25,7 @@ class DailyQuota:
         return Quota(group, self.limit, self.spending.of(group, day), (day + 1) * DAY_SECONDS)
 
     def admit(self, coming: Sequence[Incoming], now: int) -> list[Incoming]:
-        """Return the segments that fit into the quota of their group, in order; refuse the others."""
+        """Return the segments within the quota of their group, in order; refuse the others."""
         if not self.limit:
             return list(coming)
         day = day_of(now)

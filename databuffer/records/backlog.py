@@ -29,7 +29,7 @@ class Backlog:
 
 
 def declaration_of(claim: StepClaim) -> StepClaim:
-    """Return the part of a claim that declares the step; the rest has its default values."""
+    """Return the part of a claim that declares the step; other fields have their defaults."""
     return StepClaim(
         "-", after=claim.after, kind=claim.kind, query=claim.query, since=claim.since, attempts=claim.attempts
     )
@@ -38,7 +38,7 @@ def declaration_of(claim: StepClaim) -> StepClaim:
 def waiting(
     connection: sa.Connection, backlog: Backlog, limit: int, *, all_of_them: bool = True
 ) -> tuple[list[str], int]:
-    """Return the first records without a row for the step that wait for it, and the new floor.
+    """Return the first waiting records that have no row for the step, and the new floor.
 
     Unless `all_of_them` may be looked at, only the next records are, and what waits may not be found.
     """
@@ -56,7 +56,7 @@ def waiting(
 
 
 def count_waiting(connection: sa.Connection, backlog: Backlog) -> int:
-    """Return the number of records without a row for the step that wait for it."""
+    """Return the number of waiting records that have no row for the step."""
     number = 0
     for table in _sources(backlog):
         clauses = (table.seq > _floor(backlog), *table.present, *table.selected)
@@ -92,7 +92,7 @@ def _untouched(step: str) -> Clause:
 
 
 def _window(connection: sa.Connection, tables: Sequence[Source], floor: int, size: int) -> tuple[list[Any], int]:
-    """Return the next records by growing seq, and the seq up to which they are complete, or _END."""
+    """Return the next records by increasing seq, and the seq up to which they are complete, or _END."""
     rows: list[Any] = []
     end = _END
     for table in tables:

@@ -55,7 +55,7 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 def _depth(value: Any, left: int) -> int:
-    """Return how many of the levels are left below a value; negative if it is too deep."""
+    """Return the levels of nesting left below a value; negative if it is too deep."""
     if not isinstance(value, (dict, list)) or left < 0:
         return left
     inside = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""The change feed: records that match, in their latest versions, by growing seq."""
+"""The change feed: records that match, in their latest versions, by increasing seq."""
 
 import asyncio
 from collections.abc import AsyncIterator

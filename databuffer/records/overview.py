@@ -1,4 +1,4 @@
-"""The overview of all steps: what waits, runs and failed."""
+"""The overview of all steps: the counts of waiting, running and failed records."""
 
 from collections.abc import Callable
 

@@ -104,7 +104,7 @@ class Records:
         return await self._read(lambda connection: table.find(connection, wanted, after, limit))
 
     async def changes(self, wanted: Selection, since: int, limit: int) -> tuple[list[Record], int]:
-        """Return the first `limit` records that changed after a seq, and the seq up to which there are no others."""
+        """Return the first `limit` records that changed after a seq, and the seq up to which the list is complete."""
 
         def look(connection: sa.Connection) -> tuple[list[Record], int]:
             found = table.find(connection, wanted, since, limit)
@@ -118,7 +118,7 @@ class Records:
         return self._ingest.next_change(segments=kind in {None, SEGMENT_KIND})
 
     def stop_waiting(self) -> None:
-        """Answer all that waits for a change, and let nothing wait from now on: the service ends."""
+        """Answer every request that waits for a change, and let none wait from now on: the service is stopping."""
         self.stopping = True
         self._ingest.announce_change(segments=True)
         self._ingest.announce_change(segments=False)
@@ -176,7 +176,7 @@ class Records:
         return await self._write(lambda connection, now: steps.redo(connection, record, step, now))
 
     async def steps(self) -> list[StepOverview]:
-        """Return all declared steps with their counts; what waits is counted one by one."""
+        """Return all declared steps with their counts; waiting records are counted one by one."""
         return await self._read(lambda connection: overview(connection, self._backlog))
 
     # ---- claims
@@ -184,7 +184,7 @@ class Records:
     async def _try_to_claim(
         self, step: str, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None
     ) -> tuple[list[Record], float]:
-        """Return the claimed records, and if there are none, the seconds after which one may wait."""
+        """Return the claimed records; if there are none, also the seconds until one may become available."""
         declaration = declaration_of(order)
 
         def claim(connection: sa.Connection, now: int) -> list[Record]:
@@ -199,7 +199,7 @@ class Records:
         return [], 0
 
     def _pause(self, connection: sa.Connection, step: str, declaration: StepClaim) -> float:
-        """Return the seconds until a record may wait; 0 if one does, or if the step has to be declared."""
+        """Return the seconds until a record may become available; 0 if one is, or if the step must be declared."""
         if table.declarations(connection).get(step) != declaration:
             return 0
         now = steady_ns()
@@ -211,7 +211,7 @@ class Records:
         return 0 if found else (first - now) / 10**9 if first is not None else float("inf")
 
     def _backlog(self, step: str, declaration: StepClaim) -> Backlog:
-        """Return the backlog of a step as it was seen last, unless its declaration or the database changed since."""
+        """Return the cached backlog of a step, or a new one if its declaration or the database has changed."""
         generation, known = self._backlogs.get(step, (0, None))
         is_same = known and known.declaration == declaration and generation == self._store.catalog.database.generation
         return known if known and is_same else Backlog(step, declaration)
@@ -222,7 +222,7 @@ class Records:
         return (await self._read(lambda connection: table.load(connection, [record]))).get(record)
 
     async def _conditions(self, record: Record) -> dict[str, Any]:
-        """Return the conditions of a record, those of a segment from its file if nobody wrote others."""
+        """Return the conditions of a record; those of a segment come from its file until others are written."""
         if record.conditions is not None:
             return record.conditions
         file = await self._queries.segment_file(record.id.removeprefix(SEGMENT_RECORD))
@@ -271,7 +271,7 @@ class Records:
         await self._ingest.perform(self._commit)
 
     def _commit(self) -> None:
-        """Make all changes that wait in one transaction, on the commit thread."""
+        """Make all waiting changes in one transaction, on the commit thread."""
         writes = [self._writes.popleft() for _ in range(len(self._writes))]
         if not writes:  # an earlier order made them
             return

@@ -117,7 +117,7 @@ def reopen_dependents(connection: sa.Connection, record: str, step: str, now: in
 
 
 def _may_try(connection: sa.Connection, row: Any, declaration: StepClaim, now: int) -> bool:
-    """Return whether a row that is due may be claimed; change it so that it is not due any more if it may not."""
+    """Return whether a due row may be claimed; if not, change it so that it is no longer due."""
     if row.state == StepState.RUNNING and not _fail(
         connection, row, declaration, _EXPIRED.format(row.worker), now, again_at=now
     ):
@@ -164,7 +164,7 @@ def _reopen(connection: sa.Connection, record: str, steps: Iterable[str], now: i
 
 
 def _is_repeated(row: Any, order: StepEnd) -> bool:
-    """Return whether the outcome of an attempt is the one that a request states again."""
+    """Return whether a request repeats the recorded outcome of an attempt."""
     match order.state:
         case StepState.RUNNING:
             return False
@@ -180,7 +180,7 @@ def _dependents(connection: sa.Connection, step: str) -> set[str]:
 
 
 def _before(known: dict[str, StepClaim], steps: Iterable[str]) -> set[str]:
-    """Return the steps and all that have to be done before them."""
+    """Return the steps and all of their prerequisites."""
     found: set[str] = set()
     left = list(steps)
     while left:

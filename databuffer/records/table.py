@@ -28,7 +28,7 @@ Content = tuple[str, str | None, dict[str, Any] | None]
 
 
 def load(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Record]:
-    """Return those of the records that exist, virtual ones included."""
+    """Return the existing records among these, including virtual ones."""
     wanted = list(ids)
     rows = {row.id: row for row in _rows(connection, RECORDS, RECORDS.c.id, wanted)}
     things = dict(_things(connection, wanted))
@@ -45,7 +45,7 @@ def load(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Record]:
 
 
 def find(connection: sa.Connection, wanted: Selection, after: int, limit: int) -> list[Record]:
-    """Return the first `limit` records that a filter selects after a seq, by growing seq."""
+    """Return the first `limit` records that a filter selects after a seq, by increasing seq."""
     found: list[tuple[int, str]] = []
     for source in sources(wanted):
         query = sa.select(source.seq, source.id).where(source.seq > after, *source.present, *source.selected)
@@ -56,7 +56,7 @@ def find(connection: sa.Connection, wanted: Selection, after: int, limit: int) -
 
 
 def write(connection: sa.Connection, record: str, change: Callable[[Record | None], Content], now: int) -> Record:
-    """Store what `change` makes of a record's present content; return the record after it.
+    """Apply `change` to a record's current content, store the result, and return it.
 
     Raise NotFound for a segment or a batch that does not exist; records of other kinds are created.
     """
@@ -97,7 +97,7 @@ def declarations(connection: sa.Connection) -> dict[str, StepClaim]:
 
 
 def last_done(connection: sa.Connection, record: str) -> str | None:
-    """Return the step that was done last on a record, by a worker or else by the datastore."""
+    """Return the last step done on a record, by a worker or otherwise by the datastore."""
     done = sa.select(STEPS.c.name).where(STEPS.c.record == record, STEPS.c.state == StepState.DONE)
     name = connection.execute(done.order_by(STEPS.c.ended.desc()).limit(1)).scalar()
     thing = dict(_things(connection, [record])).get(record)
@@ -105,7 +105,7 @@ def last_done(connection: sa.Connection, record: str) -> str | None:
 
 
 def last_change(connection: sa.Connection, record: str) -> float | None:
-    """Return when a record changed last, in Unix seconds, or None if it does not exist."""
+    """Return when a record last changed, in Unix seconds, or None if it does not exist."""
     changed = connection.execute(sa.select(RECORDS.c.changed).where(RECORDS.c.id == record)).scalar()
     if changed is not None:
         return _seconds(changed)

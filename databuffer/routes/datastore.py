@@ -46,7 +46,7 @@ async def dump_log(buffer: Storage, last: Annotated[int | None, Query(ge=1, le=1
 
 @router.get("/metrics", summary="Metrics for Prometheus")
 async def metrics(buffer: Storage) -> Response:
-    """Return the counters since the start, and the gauges of this moment."""
+    """Return the counters since the start, and the current gauges."""
     return Response(exposition(gauges(await buffer.queries.overview())), media_type=CONTENT_TYPE)
 
 

@@ -104,7 +104,7 @@ async def patch_record(record: str, order: JsonBody, buffer: Storage, if_match: 
 
 @router.get("/steps", summary="All steps")
 async def all_steps(buffer: Storage) -> Response:
-    """Return what waits, runs and failed, by step."""
+    """Return the counts of waiting, running and failed records, by step."""
     return json_response(Steps(await buffer.records.steps()))
 
 

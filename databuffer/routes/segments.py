@@ -31,7 +31,7 @@ _KEYS = KEYS_HEADER.lower().encode()
 
 @router.api_route("/sendF", methods=["POST", "OPTIONS"])
 async def offer() -> Response:
-    """Answer OPTIONS with what a POST may carry; a POST itself is answered by `SegmentRoute`."""
+    """Answer OPTIONS with the media types of a POST; `SegmentRoute` answers the POST itself."""
     return offer_ndjson()
 
 

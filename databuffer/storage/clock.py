@@ -8,12 +8,12 @@ _SECOND = 10**9
 
 
 def steady_ns() -> int:
-    """Return the Unix time as if the system's clock had not been set since the start of the process."""
+    """Return the Unix time, ignoring clock changes since the process started."""
     return _START + time.monotonic_ns()
 
 
 def wall_ns(steady: int) -> int:
-    """Return a steady time as the system's clock, as it is set now, shows it, to the second."""
+    """Convert a steady time to the system clock's time, rounded to the second."""
     return steady + round((time.time_ns() - steady_ns()) / _SECOND) * _SECOND
 
 

@@ -87,7 +87,7 @@ def probe_file(folder: Path, size: int = PROBE_SIZE) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes and inodes of a file system, and those of them that are free; some file systems do not count inodes."""
+    """Total and free bytes and inodes of a file system; some file systems do not count inodes."""
 
     free: int
     size: int
@@ -133,13 +133,13 @@ def move_aside(path: Path) -> Path:
 
 
 def move_unusable_aside(path: Path, mode: int = os.R_OK) -> None:
-    """Rename an existing path that cannot be used as a file; a file that is only replaced need not be writable."""
+    """Rename an existing path that cannot be used as a file; the file itself need not be writable to be replaced."""
     if os.path.lexists(path) and (reason := access_error(path, mode)):
         log.warning("%s cannot be used: %s; it is moved aside as %s", path, reason, move_aside(path).name)
 
 
 def free_name(parent: Path, name: str) -> Path:
-    """Return a path in a folder that does not exist: the name or, if it is taken, the name with a number."""
+    """Return an unused path in a folder: the name, or the name with a number if it is taken."""
     candidates = itertools.chain((name,), (f"{name} {count}" for count in itertools.count(2)))
     return next(path for candidate in candidates if not os.path.lexists(path := parent / candidate))
 

@@ -61,7 +61,7 @@ class Metadata:
         return {self._stats.parent, self._description.parent}
 
     def prepare(self) -> None:
-        """Create the files that take turns, so that counting needs no inode, in place of what a crash left behind."""
+        """Create the rotating files, so that counting needs no new inode, and delete what a crash left behind."""
         with volume_errors():
             for path in (unfinished(self._description), self._linked, *self._turns):
                 path.unlink(missing_ok=True)
@@ -166,7 +166,7 @@ class LogStream:
 
 
 def _entry(line: bytes) -> LogEntry | None:
-    """Return the entry in a line, or None if it has none: a crash cut it short, or another program changed it."""
+    """Return the entry in a line, or None if a crash cut it short or another program changed it."""
     try:
         return _decoder.decode(line.decode())  # the decoder itself does not check the UTF-8 of what it skips
     except ValueError:
@@ -174,7 +174,7 @@ def _entry(line: bytes) -> LogEntry | None:
 
 
 def _whole_lines(content: bytes) -> list[bytes]:
-    """Leave out a line that is still being written, or was cut short by a crash."""
+    """Skip a line that is still being written, or that a crash cut short."""
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 

@@ -79,7 +79,7 @@ def _altered_files(store: Store, slot: Slot, files: dict[str, int]) -> Iterator[
 
 
 def check_reachable(problem: ProblemError) -> None:
-    """Raise the error of reading a file again if it is not about the file's bytes: the file stays in place."""
+    """Raise a read error unless it is in the file's content; the file stays in place."""
     if isinstance(problem.__cause__, OSError) and problem.__cause__.errno not in _BAD_FILE:
         raise problem
 

@@ -21,9 +21,9 @@ class Spending:
     used: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, group: str, day: int) -> int:
-        """Return the bytes that a group stored on a day; 0 on any day but this."""
+        """Return the bytes that a group stored on a day; 0 on any other day."""
         return self.used.get(group, 0) if day == self.day else 0
 
     def with_more(self, more: "Spending") -> "Spending":
-        """Return the sum with what was stored since."""
+        """Return the totals after adding newly stored bytes."""
         return more if more.day != self.day else Spending(self.day, Counter(self.used) + Counter(more.used))

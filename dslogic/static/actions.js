@@ -13,8 +13,8 @@ const ORDERS = {
   freeze: {
     title: () => "Freeze the batch?",
     go: "Freeze",
-    effect: (overview) => `${contents(overview)} are sealed for training. They do not change until the batch is thawed or archived; meanwhile segments are refused, or stored in the next batch if the buffer rotates.`,
-    warning: ({ buff_size: size, max_size: most }) => most != null && size < most && `The batch has ${sizeText(size)}, and may be frozen from ${sizeText(most)} on: the datastore will answer that it has to wait.`,
+    effect: (overview) => `${contents(overview)} are frozen for training. They do not change until the batch is thawed or archived; meanwhile segments are refused, or stored in the next batch if the buffer rotates.`,
+    warning: () => "",
     fields: () => ({ user: true, token: "Token (optional)" }),
     hint: () => "The token is needed to thaw the batch. If you leave it empty, the page makes one and shows it to you.",
     send: (_, { user, token }) => {
@@ -82,7 +82,9 @@ export function showActions(overview = latest) {
   show("freeze", may("train") && !isFrozen);
   show("thaw", may("train") && isFrozen);
   show("clean", may("clean"));
-  byId("freeze").disabled = latest.n_itm === 0;
+  const small = latest.max_size != null && latest.buff_size < latest.max_size;
+  byId("freeze").disabled = latest.n_itm === 0 || small;
+  byId("freeze").title = small ? `The batch has ${sizeText(latest.buff_size)}; it can be frozen at ${sizeText(latest.max_size)} (MAX_SIZE).` : "";
   byId("thaw").disabled = false;
   byId("clean").disabled = latest.n_itm === 0;
 }

@@ -16,6 +16,7 @@ const MOVES = { earlier: [-0.4, 1], out: [0, 2], in: [0, 0.5], later: [0.4, 1] }
 export class Coverage {
   #runs = new Map(); // by channel and dt: {channel, dt, spans: [[start, stop, segments]…], closed_gaps}
   #batch = null;
+  #stored = false; // whether any batch has or had segments
   #container = byId("coverage-plot");
   #plot = new Plot(this.#container, (size) => this.#describe(size));
   #of = byId("coverage-of");
@@ -43,6 +44,7 @@ export class Coverage {
 
   /** Take an overview; the coverage of another current batch is read. */
   take(overview) {
+    this.#stored = overview.seq > 0;
     if (overview.batch === this.#batch) return;
     this.#batch = overview.batch;
     this.#read();
@@ -96,6 +98,7 @@ export class Coverage {
   #show() {
     const some = this.#runs.size > 0;
     show("coverage-moves", some);
+    write("coverage-empty", this.#stored && this.#of.value === "batch" ? "The current batch is empty." : "No strain is stored yet.");
     show("coverage-empty", !some && !this.#failure);
     this.#container.hidden = !some;
     // By CSSOM, because the policy forbids style attributes.

@@ -7,6 +7,8 @@ import { Plot, accent } from "./plots.js";
 const MINUTES = 10;
 const BIN_SECONDS = 10;
 const RATE_SECONDS = 60;
+/** After so many seconds without a segment nothing arrives any more. */
+const ARRIVING_SECONDS = 10;
 
 export class Ingest {
   #arrivals = []; // {time (Unix s), bytes, segments}, by time
@@ -59,12 +61,13 @@ export class Ingest {
     if (moved) this.#plot.draw();
   }
 
-  /** Return bytes and segments per second, of the last minute or the part of it that the page has seen. */
+  /** Return bytes and segments per second, of the last minute or the part that the page has seen, and whether any arrive. */
   rate() {
     const seen = Math.min(RATE_SECONDS, Math.max(10, this.#now - (this.#since ?? this.#now)));
     const recent = this.#arrivals.filter(({ time }) => time > this.#now - seen);
     const sum = (what) => recent.reduce((total, arrival) => total + arrival[what], 0) / seen;
-    return { bytes: sum("bytes"), segments: sum("segments") };
+    const arriving = recent.length > 0 && recent.at(-1).time > this.#now - ARRIVING_SECONDS;
+    return { bytes: sum("bytes"), segments: sum("segments"), arriving };
   }
 
   #describe({ narrow }) {

@@ -8,6 +8,8 @@ import { channelNumber } from "./plots.js";
 
 /** Older strain is flagged while segments arrive: no detector has such a latency. */
 const LATE_SECONDS = 600;
+/** Older strain is a recording: its age says nothing about the datastore. */
+const RECORDED_SECONDS = 86_400;
 /** Strain further ahead of now than this is flagged: clocks differ by less. */
 const AHEAD_SECONDS = 2;
 /** A volume with a smaller share of free space is flagged. */
@@ -58,7 +60,8 @@ function showState({ state, since, holder, time, cannot_store: failure }) {
   document.title = `${word} · GlitchFlow Datastore`;
 }
 
-function showFill({ state, buff_size: size, max_size: most }, rate) {
+function showFill(overview, rate) {
+  const { buff_size: size, max_size: most } = overview;
   const known = most != null;
   const full = known && size >= most;
   const percent = most ? Math.floor((100 * size) / most) : 100;
@@ -69,13 +72,15 @@ function showFill({ state, buff_size: size, max_size: most }, rate) {
   byId("fill-bar").style.width = `${Math.min(100, percent)}%`;
   write("fill-size", sizeText(size));
   write("fill-of", known ? `of ${sizeText(most)} · ${percent} %` : "");
-  write("fill-rate", fillText(state, full, known && rate.bytes > 0 ? (most - size) / rate.bytes : null));
+  write("fill-rate", fillText(overview, full, rate));
 }
 
-function fillText(state, full, seconds) {
-  if (state === "FROZEN") return "sealed";
+function fillText({ state, buff_size: size, max_size: most }, full, rate) {
+  if (state === "FROZEN") return "frozen: the batch does not change";
   if (full) return "large enough to freeze";
-  return seconds === null ? "" : `full in ${durationText(Math.ceil(seconds))} at this rate`;
+  if (most == null) return "";
+  const outlook = size > 0 && rate.arriving ? `, in ${durationText(Math.ceil((most - size) / rate.bytes))} at this rate` : "";
+  return `can be frozen at ${sizeText(most)}${outlook}`;
 }
 
 function showCards(overview, rate) {
@@ -87,9 +92,11 @@ function showCards(overview, rate) {
   figure("n-segments", [[countText(count)]], archived === 1 ? "1 batch archived" : `${countText(archived)} batches archived`);
   figure("n-seconds", durationParts(seconds), `in ${plural(channels.length, "channel")}${more ? `, ${countText(more)} more not counted` : ""}${next ? ", both batches" : ""}`);
   const ahead = channels.length > 0 && lag < -AHEAD_SECONDS;
-  write("lag-title", ahead ? "Strain ahead of now" : "Lag behind now");
-  figure("lag", channels.length ? durationParts(Math.abs(Math.round(ahead ? lag : Math.max(0, lag)))) : [["—"]], ahead ? "ahead of now: check the clock or dt" : channels.length ? `at GPS ${gpsText(newest)}` : "no strain yet");
-  byId("lag").classList.toggle("attention", ahead || (channels.length > 0 && lag > LATE_SECONDS && rate.segments > 0));
+  const recorded = channels.length > 0 && lag > RECORDED_SECONDS;
+  write("lag-title", ahead ? "Strain ahead of now" : recorded ? "Recorded" : "Lag behind now");
+  const age = recorded ? [[utcOfGps(newest).slice(0, 10)]] : durationParts(Math.abs(Math.round(ahead ? lag : Math.max(0, lag))));
+  figure("lag", channels.length ? age : [["—"]], ahead ? "ahead of now: check the clock or dt" : channels.length ? `${recorded ? "newest strain " : ""}at GPS ${gpsText(newest)}` : "no strain yet");
+  byId("lag").classList.toggle("attention", ahead || (channels.length > 0 && lag > LATE_SECONDS && !recorded && rate.segments > 0));
   const refusing = overview.state === "FROZEN" && !next && overview.refused > 0;
   write("rate-title", refusing ? "Refused since the freeze" : "Ingest");
   if (refusing) figure("rate", [[countText(overview.refused)]], overview.refused === 1 ? "segment" : "segments");
@@ -129,6 +136,7 @@ function showChannels({ channels, time }) {
 }
 
 function lagText(lag) {
+  if (lag > RECORDED_SECONDS) return "recorded";
   return lag < -AHEAD_SECONDS ? `${durationText(Math.round(-lag))} ahead` : durationText(Math.max(0, Math.round(lag)));
 }
 

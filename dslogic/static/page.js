@@ -47,7 +47,7 @@ const listener = {
     showOverview(overview, ingest.rate());
     showActions(overview);
     showStart(overview);
-    for (const part of [parts.coverage, parts.segments, parts.batches, events]) part.take(overview);
+    for (const part of [parts.coverage, parts.strain, parts.segments, parts.batches, events]) part.take(overview);
     begin();
   },
   segments(rows, more) {

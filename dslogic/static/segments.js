@@ -124,7 +124,7 @@ export class SegmentList {
     write("segments-empty", filtered ? "No segment matches." : "No segment is stored yet.");
     show("segments-pages", this.#rows.length > 0);
     const [first, last] = [this.#rows[0], this.#rows.at(-1)];
-    write("segments-note", first ? `no. ${countText(last.seq)} to ${countText(first.seq)}${this.#atNewest ? ", the newest" : ""}` : "");
+    write("segments-note", first ? `${this.#atNewest ? "the newest: " : ""}numbers ${countText(last.seq)} to ${countText(first.seq)} in order of storage` : "");
     for (const name of ["newest", "newer"]) byId(`page-${name}`).disabled = this.#atNewest || !first;
     for (const name of ["older", "oldest"]) byId(`page-${name}`).disabled = this.#atOldest || !first;
   }

@@ -14,8 +14,14 @@ export function showStart({ seq }) {
   if (!wanted) return;
   const key = authenticated() ? " --key-file FILE" : "";
   const commands = ["make setup", `export SRV=${gateway()}`, `.venv/bin/gwclient push --event GW150914${key}`];
-  const list = byId("start-commands");
-  if (list.dataset.shown === commands.join()) return;
-  list.dataset.shown = commands.join();
-  list.replaceChildren(...commands.map((command) => element("li", {}, element("code", {}, command), copyButton(`“${command}”`, () => command))));
+  const others = ["push FILE", "simulate"].map((rest) => `.venv/bin/gwclient ${rest}${key}`);
+  list("start-commands", commands);
+  list("start-others", others);
+}
+
+function list(id, commands) {
+  const target = byId(id);
+  if (target.dataset.shown === commands.join()) return;
+  target.dataset.shown = commands.join();
+  target.replaceChildren(...commands.map((command) => element("li", {}, element("code", {}, command), copyButton(`“${command}”`, () => command))));
 }

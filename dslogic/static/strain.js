@@ -213,6 +213,9 @@ export class LatestStrain {
   #chosen = false;
   #newest = null; // the row that was stored last
   #shown = "";
+  #drawn = ""; // the note about what is drawn, without its batch
+  #batch = null; // the batch of what is drawn
+  #open = []; // the current batch, and the next one
   #busy = false;
   #timer = null;
   #pause = REDRAW_MS;
@@ -222,6 +225,16 @@ export class LatestStrain {
       this.#chosen = true;
       this.#draw();
     });
+  }
+
+  /** Take an overview: the strain drawn may be in an archived batch by now. */
+  take({ batch, next }) {
+    this.#open = [batch, next?.batch];
+    if (this.#drawn) this.#note();
+  }
+
+  #note() {
+    write("strain-note", `${this.#drawn}${this.#open.includes(this.#batch) ? "" : ", in an archived batch"}`);
   }
 
   add(rows) {
@@ -269,8 +282,11 @@ export class LatestStrain {
       this.#shown = wanted;
       this.#pause = Math.max(REDRAW_MS, 3 * drawn.milliseconds); // a slow machine has time for other work
       const rate = Number((1 / drawn.dt).toPrecision(6));
-      write("strain-note", `${durationText(drawn.samples * drawn.dt)} at ${rate} Hz, from ${utcOfGps(drawn.t0)} UTC`);
+      this.#drawn = `${durationText(drawn.samples * drawn.dt)} at ${rate} Hz, from ${utcOfGps(drawn.t0)} UTC`;
+      this.#batch = shown.at(-1).batch;
+      this.#note();
     } catch (error) {
+      this.#drawn = "";
       write("strain-note", error.message);
     } finally {
       this.#busy = false;

@@ -182,7 +182,7 @@ async def test_dslogic_is_polled_once_for_all_listeners_and_only_while_there_are
 
     monkeypatch.setattr(LogicClient, "overview", count)
     client = LogicClient(GatewaySettings.model_validate({"DS_BURL": trio.services[1].url}))
-    hub = Hub(client, interval=0.05, most=100)
+    hub = Hub(client, interval=0.05, max_listeners=100)
     listeners = [hub.join(None) for _ in range(100)]
     received = await asyncio.gather(*(listener.next_event() for listener in listeners))
     assert len(set(received)) == 1
@@ -200,7 +200,7 @@ async def test_dslogic_is_polled_once_for_all_listeners_and_only_while_there_are
 @pytest.mark.anyio
 async def test_a_stream_requested_during_a_stop_ends_at_once() -> None:
     client = LogicClient(GatewaySettings.model_validate({}))
-    hub = Hub(client, interval=1, most=1)
+    hub = Hub(client, interval=1, max_listeners=1)
     hub.close()
     assert await hub.join(None).next_event() is None
     client.upstream.close()

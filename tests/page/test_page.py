@@ -66,6 +66,8 @@ def test_an_empty_datastore_shows_the_commands_that_push_to_it(page: Page, trio:
     expect(page.locator("#freeze")).to_be_disabled()
     commands = page.locator("#start-commands code").all_inner_texts()
     assert commands == ["make setup", f"export SRV={trio.url}", ".venv/bin/gwclient push --event GW150914"]
+    others = page.locator("#start-others code").all_inner_texts()
+    assert others == [".venv/bin/gwclient push FILE", ".venv/bin/gwclient simulate"]
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name=f"Copy “export SRV={trio.url}”").click()
     assert page.evaluate("navigator.clipboard.readText()") == f"export SRV={trio.url}"
@@ -120,6 +122,9 @@ def test_a_push_is_on_the_page_within_two_seconds(page: Page, client: httpx2.Cli
     push(client, 0)
     pushed: float = page.evaluate("performance.now()")
     wait_for_text(page, "n-segments", "1")
+    expect(page.locator("#fill-rate")).to_have_text(re.compile(r"^can be frozen at 50\.0 kB, in \d+ s at this rate$"))
+    expect(page.locator("#freeze")).to_be_disabled()
+    expect(page.locator("#freeze")).to_have_attribute("title", re.compile(r"can be frozen at 50\.0 kB \(MAX_SIZE\)"))
     assert page.evaluate("window.seenAt") - pushed < 2000
     expect(page.locator("#start")).to_be_hidden()
 
@@ -135,6 +140,8 @@ def test_the_numbers_are_those_of_the_overview(page: Page, client: httpx2.Client
     assert page.locator("#fill").get_attribute("aria-valuenow") == str(min(100, size * 100 // 50_000))
     expect(page.locator("#n-seconds")).to_have_text("7 s")
     expect(page.locator("#n-seconds-hint")).to_have_text("in 2 channels")
+    expect(page.locator("#lag")).to_have_text("2024-05-17")
+    expect(page.locator("#lag")).not_to_have_class(re.compile("attention"))
     expect(page.locator("#channels tbody td:first-child")).to_have_text(["H1:TEST", "L1:TEST"])
     expect(page.locator("#channels tbody td:nth-child(6)")).to_have_text([str(T0 + 8), str(T0 + 1)])
 
@@ -265,6 +272,10 @@ def test_an_archived_batch_is_listed_with_its_manifest_and_can_be_verified(page:
     wait_for_text(page, "outcome", "Archived 8 segments")
     wait_for_text(page, "n-segments", "0")
     wait_for_text(page, "batches-note", "1 archived")
+    page.select_option("#coverage-of", "batch")
+    expect(page.locator("#coverage-empty")).to_have_text("The current batch is empty.")
+    expect(page.locator("#strain-note")).to_contain_text("in an archived batch")
+    expect(page.locator("#fill-rate")).to_have_text("can be frozen at 50.0 kB")
     with page.expect_download() as download:
         page.get_by_role("link", name=re.compile("Manifest")).click()
     [archived] = [each for each in client.get("/batches").json()["batches"] if each["state"] == "ARCHIVED"]
@@ -313,13 +324,15 @@ def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> N
     assert serious == [], [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
 
 
-@pytest.mark.parametrize("width", [390, 1440, 1920])
+@pytest.mark.parametrize("width", [390, 1000, 1440, 1920])
 def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.wait_for_timeout(300)  # plots are drawn anew
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     right: float = page.locator("#segments tbody .name").first.evaluate("name => name.getBoundingClientRect().right")
     assert right <= width, "the GPS span of a segment is not in view"
+    right = page.locator("#batches .row-actions").first.evaluate("cell => cell.getBoundingClientRect().right")
+    assert right <= width, "the buttons of a batch are not in view"
     tops = [page.locator(panel).evaluate("panel => panel.offsetTop") for panel in ("#state", ".batches", ".cards")]
     assert tops == sorted(tops)
     cut: list[str] = page.evaluate(

@@ -94,7 +94,7 @@ def _at_most(text: str, limit: float, value: float, reference: float, unit: str)
 
 
 def level_goals(levels: Sequence[Level]) -> list[Goal]:
-    """Compare the measurements with many segments stored with the goals; only if enough were stored."""
+    """Compare the full-store measurements with the goals, if enough segments were stored."""
     first, last = levels[0], levels[-1]
     cost_first, cost = (level.cell.cpu_per_thousand()[BUFFER] for level in (first, last))
     goals = [

@@ -1,6 +1,6 @@
 """Backups of the ledger on the volume: SQLite files with all tables of the catalog, in which the index is empty.
 
-So a backup becomes the catalog by being copied to its place, and migrations apply to it. Files are built and read
+A backup can therefore be copied into place as the catalog, and migrations apply to it. Files are built and read
 beside the catalog and copied from and to the volume, which may be a network file system that SQLite does not trust.
 """
 
@@ -27,7 +27,7 @@ _NAME = re.compile(r"ledger-(\d+)\.sqlite")
 
 
 class LedgerBackups:
-    """The backups in a folder, named after their nanoseconds of Unix time; the first one creates it."""
+    """The backups in a folder, named after their Unix time in ns; the folder is created with the first backup."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder

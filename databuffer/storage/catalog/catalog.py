@@ -92,7 +92,7 @@ class Catalog:
         self.database.close()
 
     def last_seq(self) -> int:
-        """Return the largest seq that was ever drawn, or 0."""
+        """Return the largest seq ever assigned, or 0."""
         with self.database.reading() as connection:
             last: int = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
             return last
@@ -102,7 +102,7 @@ class Catalog:
         self.take_clean_stop()
 
     def note_clean_stop(self, traces: str) -> None:
-        """Store that everything agrees, with the traces that a start-up compares with the volume."""
+        """Record a clean stop, with the traces that the next start-up compares with the volume."""
         with self.database.writing() as connection:
             connection.execute(sa.delete(CLEAN_STOP))
             connection.execute(sa.insert(CLEAN_STOP), {"traces": traces})
@@ -115,7 +115,7 @@ class Catalog:
             return traces
 
     def _crashed(self) -> bool:
-        """Return whether the last stop was not clean: the note of it is missing, or a write-ahead log was left."""
+        """Return whether the last stop was not clean: its record is missing, or a write-ahead log was left."""
         if self.database.has_log():
             return True
         try:

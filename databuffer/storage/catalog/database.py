@@ -1,7 +1,7 @@
 """Connections and transactions of the catalog; the only module with SQL that is specific to SQLite.
 
-SQLite runs in WAL mode. Connections for the ingest are `synchronous=NORMAL`: a commit is not synced, because a start-up
-finds on the volume what a power cut removes from the catalog. Connections for the ledger are `synchronous=FULL`.
+SQLite runs in WAL mode. Connections for the ingest are `synchronous=NORMAL`: a commit is not synced, because
+after a power cut, start-up restores the lost rows from the volume. Connections for the ledger are `synchronous=FULL`.
 """
 
 import os
@@ -82,7 +82,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Connect for queries; each sees what is committed when it begins."""
+        """Connect for queries; each sees the data committed when it begins."""
         with self._errors(), self._reader.connect() as connection:
             try:
                 yield connection
@@ -124,7 +124,7 @@ class Database:
         self._ledger.dispose()
 
     def integrity_error(self) -> str | None:
-        """Read every page; return a reason if they do not fit together, or None."""
+        """Check every page of the file; return the inconsistency, or None."""
         with self.reading() as connection:
             found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
         return None if found == "ok" else found
@@ -151,7 +151,7 @@ class Database:
                 file.unlink(missing_ok=True)
 
     def has_log(self) -> bool:
-        """Return whether there is a write-ahead log: a crash or a copy left it, the last connection deletes it."""
+        """Return whether a write-ahead log exists, left by a crash or a copy; the last connection deletes it."""
         return os.path.lexists(self._files[1])
 
     def create(self) -> None:

@@ -23,7 +23,7 @@ class Ledger:
         self._database = database
 
     def by_key(self, keys: Iterable[str]) -> dict[str, IdempotencyKey]:
-        """Return those of the keys that are known."""
+        """Return the known keys among these."""
         found = {}
         with self._database.reading() as connection:
             for some in portions(keys):
@@ -44,14 +44,14 @@ class Ledger:
             return claimed
 
     def spending(self, day: int) -> Spending:
-        """Return what each group stored on a day, and delete other days."""
+        """Return the bytes that each group stored on a day; delete other days."""
         with self._database.writing(ledger=True) as connection:
             connection.execute(sa.delete(SPENDING).where(SPENDING.c.day != day))
             rows = connection.execute(sa.select(SPENDING.c.group, SPENDING.c.bytes).where(SPENDING.c.day == day))
             return Spending(day, dict(rows.all()))
 
     def subtract_spending(self, spent: Spending) -> None:
-        """Subtract what groups did not use because their segments were not stored."""
+        """Subtract the bytes of segments that were not stored after all."""
         with self._database.writing(ledger=True) as connection:
             add_spending(connection, Spending(spent.day, {group: -size for group, size in spent.used.items()}))
 
@@ -67,7 +67,7 @@ class Ledger:
             connection.execute(sa.delete(VERIFICATIONS).where(VERIFICATIONS.c.batch == batch))
 
     def verifications(self) -> dict[str, Verification]:
-        """Return the last verification of each batch that was verified."""
+        """Return the latest verification of each verified batch."""
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(VERIFICATIONS))
             return {row.batch: msgspec.json.decode(row.found, type=Verification) for row in rows}
@@ -92,7 +92,7 @@ class Ledger:
             return _claim_on(connection, batch)
 
     def capped_claim(self, batch: str, now: int) -> ClaimRow | None:
-        """Return the last claim on a batch, or None; shorten one that a wrong clock made longer than any lease."""
+        """Return the last claim on a batch, or None; shorten it if a wrong clock made it longer than any lease."""
         claim, latest = self.claim_on(batch), now + LONGEST_LEASE * 10**9
         return self.claim_batch(claim._replace(expires=latest), now) if claim and claim.expires > latest else claim
 
@@ -103,7 +103,7 @@ class Ledger:
 
 
 def add_spending(connection: sa.Connection, spent: Spending) -> None:
-    """Add what groups stored to their spending."""
+    """Add stored bytes to the spending of their groups."""
     statement = insert(connection.dialect, SPENDING)
     statement = statement.on_conflict_do_update(
         index_elements=[SPENDING.c.group, SPENDING.c.day], set_={"bytes": SPENDING.c.bytes + statement.excluded.bytes}

@@ -139,7 +139,7 @@ class Segments:
             }
 
     def last_seq(self) -> int:
-        """Return the seq of the segment that was stored last, or 0 if there is none."""
+        """Return the seq of the newest segment, or 0 if there is none."""
         with self._database.reading() as connection:
             return connection.execute(sa.select(sa.func.max(SEGMENTS.c.seq))).scalar() or 0
 
@@ -150,7 +150,7 @@ class Segments:
             return {name: size for name, size in _in_portions(connection, query)}  # noqa: C416 (rows, not pairs)
 
     def last_name(self, batch: str) -> str | None:
-        """Return the name of the segment that was added last to a batch, or None if it is empty."""
+        """Return the name of the newest segment of a batch, or None if it is empty."""
         query = sa.select(SEGMENTS.c.name).where(SEGMENTS.c.batch == batch).order_by(SEGMENTS.c.seq.desc()).limit(1)
         with self._database.reading() as connection:
             return connection.execute(query).scalar()
@@ -175,7 +175,7 @@ class Segments:
             yield from map(Extent._make, _in_portions(connection, query))
 
     def recovered(self) -> frozenset[str]:
-        """Return the SHA-256 of the recovered segments that no Idempotency-Key belongs to."""
+        """Return the SHA-256 of the recovered segments without an Idempotency-Key."""
         with self._database.reading() as connection:
             return frozenset(connection.execute(sa.select(SEGMENTS.c.sha256).where(SEGMENTS.c.recovered)).scalars())
 
