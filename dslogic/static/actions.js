@@ -1,13 +1,17 @@
 // Freeze, thaw, archive: a dialog says what will be done, and then the page says what was done.
 
-import { order } from "./api.js";
+import { order, read } from "./api.js";
 import { byId, closable, copyButton, show, write } from "./dom.js";
 import { plural, sizeText } from "./format.js";
 import { authenticated, callerName, may } from "./session.js";
 
 const dialog = closable(byId("order"));
 let latest = null; // the overview that the buttons and the texts are about
-let underWay = null;
+let underWay = null; // the question that the dialog asks, until it is answered
+
+/** An overview may be half a second old (dslogic/overview.py); one read after this time is newer than the click. */
+const FRESH_MS = 600;
+const ANSWER_MS = 5000;
 
 const ORDERS = {
   freeze: {
@@ -78,6 +82,7 @@ function frozen(answer, user, token, made) {
 export function showActions(overview = latest) {
   latest = overview;
   if (!latest) return;
+  closeIfChanged();
   const isFrozen = latest.state === "FROZEN";
   show("freeze", may("train") && !isFrozen);
   show("thaw", may("train") && isFrozen);
@@ -115,6 +120,23 @@ function open(name) {
   dialog.showModal();
 }
 
+/** Close the question if its batch is no longer in the state that the question describes. */
+function closeIfChanged() {
+  const change = underWay && changeOf(underWay.overview, latest);
+  if (!change) return;
+  underWay = null;
+  dialog.close();
+  show("outcome");
+  write("outcome", `The question was closed: ${change}.`);
+}
+
+/** Say how the batch differs from the one that was shown, or return null. */
+function changeOf(shown, now) {
+  if (shown.batch !== now.batch) return "another batch has taken the place of the one shown";
+  if (shown.state === now.state && shown.holder === now.holder) return null;
+  return now.state === "FROZEN" ? `${now.holder || "somebody"} has frozen the batch meanwhile` : "the batch is no longer frozen";
+}
+
 function ask(id, wanted) {
   show(`${id}-field`, Boolean(wanted));
   byId(id).required = Boolean(wanted) && id === "order-user";
@@ -135,22 +157,32 @@ function showSecret(secret, user = "") {
   if (secret) byId("order-done").focus();
 }
 
-dialog.addEventListener("close", () => showSecret(""));
+dialog.addEventListener("close", () => {
+  underWay = null;
+  showSecret("");
+});
 byId("order-secret-token").after(copyButton("the token", () => byId("order-secret-token").textContent));
 
 dialog.querySelector("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const { name, overview } = underWay;
+  const asked = underWay;
+  if (!asked) return;
   const go = byId("order-go");
   go.disabled = true;
   try {
+    await new Promise((resolve) => setTimeout(resolve, FRESH_MS));
+    latest = await read("overview", {}, "", { signal: AbortSignal.timeout(ANSWER_MS) });
+    closeIfChanged();
+    if (underWay !== asked) return;
+    underWay = null;
     const given = { user: byId("order-user").value.trim(), token: byId("order-token").value };
-    const { text, secret, user } = await ORDERS[name].send(overview, given);
+    const { text, secret, user } = await ORDERS[asked.name].send(asked.overview, given);
     show("outcome");
     write("outcome", text);
     if (secret) showSecret(secret, user);
     else dialog.close();
   } catch (error) {
+    if (dialog.open) underWay ??= asked;
     show("order-failure");
     write("order-failure", error.message);
   } finally {

@@ -29,6 +29,7 @@ export async function openSegment(each) {
   show("segment-view");
   if (!dialog.open) dialog.showModal();
   view ??= new StrainView(byId("segment-view"), "the segment");
+  view.wait(each.channel);
   try {
     const rows = await neighbours(each);
     if (opened !== each.name) return; // another one was opened meanwhile

@@ -58,10 +58,12 @@ export class StrainView {
     this.#label = label;
     this.#choices = Object.entries(VIEWS).map(([view, text]) => element("button", { type: "button", "data-view": view }, text));
     const group = element("div", { class: "choice", role: "group", "aria-label": `View of ${label}` }, ...this.#choices);
+    this.#press();
     group.addEventListener("click", ({ target }) => {
       if (!target.dataset.view) return;
       this.#view = target.dataset.view;
-      this.#show();
+      this.#press();
+      if (this.#drawn) this.#show();
     });
     this.#why = element("p", { class: "why", hidden: true });
     this.#area = element("div", { class: "plot strain-plot", role: "img" });
@@ -70,11 +72,39 @@ export class StrainView {
     this.#plot = new Plot(this.#area, (size) => this.#describe(size));
   }
 
+  /** The channel that is shown, or that will be. */
+  get channel() {
+    return this.#channel;
+  }
+
+  /** Say whether nothing is drawn yet, or no longer. */
+  get waiting() {
+    return this.#drawn === null;
+  }
+
+  /** Remove the picture: segments of a channel are to be shown that take their time. */
+  wait(channel) {
+    this.#turn += 1;
+    this.#drawn = null;
+    this.#channel = channel;
+    this.#area.setAttribute("aria-busy", "true");
+    this.#legend.replaceChildren();
+    this.#explain("Computing …");
+  }
+
+  #explain(text) {
+    this.#why.hidden = !text;
+    this.#why.textContent = text;
+  }
+
   /** Draw the segments `shown`, which are part of `run`; all of it follows each other. Returns what was drawn. */
   async show(shown, run) {
     this.#turn += 1;
     const turn = this.#turn;
-    const drawn = await draw(shown, run);
+    const drawn = await draw(shown, run).catch((error) => {
+      if (turn === this.#turn && this.waiting) this.#explain(error.message);
+      throw error;
+    });
     if (turn !== this.#turn) return drawn; // others are to be shown by now
     this.#drawn = drawn;
     this.#channel = shown[0].channel;
@@ -84,15 +114,17 @@ export class StrainView {
 
   /** Draw the chosen view; if the strain is not enough for it, say why and draw the strain itself. */
   #show() {
-    for (const choice of this.#choices) choice.setAttribute("aria-pressed", String(choice.dataset.view === this.#view));
     const view = this.#shownView();
-    if (!view) return;
-    this.#why.hidden = view === this.#view;
-    this.#why.textContent = this.#drawn.why;
+    this.#explain(view === this.#view ? "" : this.#drawn.why);
+    this.#area.setAttribute("aria-busy", "false");
     this.#area.dataset.view = view;
     this.#area.setAttribute("aria-label", `${LABELS[view]} of ${this.#label}`);
     this.#legend.replaceChildren(...this.#legendOf(view));
     this.#plot.draw();
+  }
+
+  #press() {
+    for (const choice of this.#choices) choice.setAttribute("aria-pressed", String(choice.dataset.view === this.#view));
   }
 
   #shownView() {
@@ -129,7 +161,7 @@ export class StrainView {
         type: "scatter",
         mode: "lines",
         x,
-        y: y.map((sample) => sample / 10 ** exponent),
+        y: y.map((sample) => scaled(sample, exponent)),
         line: { color: accent(), width: 1 },
         hovertemplate: `%{x:.4f} s<br>%{y:.4f}${exponent ? ` · ${powerText(exponent)}` : ""}<extra></extra>`,
       }],
@@ -205,6 +237,9 @@ function exponentOf(numbers) {
   return Math.abs(exponent) > 3 ? exponent : 0;
 }
 
+/** Return a number divided by a power of ten, which may itself be too small for a number. */
+const scaled = (number, exponent) => (number / 10 ** Math.ceil(exponent / 2)) / 10 ** Math.floor(exponent / 2);
+
 /** The panel of the latest strain; follows what is stored. */
 export class LatestStrain {
   #rows = new Map(); // by channel: the newest rows, by t0
@@ -269,7 +304,9 @@ export class LatestStrain {
     const rows = this.#rows.get(this.#choice.value) ?? [];
     const shown = latestWindow(rows);
     const wanted = shown.map(({ name }) => name).join(" ");
-    if (!rows.length || wanted === this.#shown) return;
+    if (!rows.length) return;
+    if (this.#view.channel !== rows[0].channel) this.#view.wait(rows[0].channel);
+    if (wanted === this.#shown && !this.#view.waiting) return;
     if (this.#busy) {
       this.#timer = setTimeout(() => this.#draw(), this.#pause);
       return;
@@ -281,6 +318,7 @@ export class LatestStrain {
       const drawn = await this.#view.show(shown, runAround(shown, rows));
       this.#shown = wanted;
       this.#pause = Math.max(REDRAW_MS, 3 * drawn.milliseconds); // a slow machine has time for other work
+      if (this.#view.waiting) return; // another channel was chosen meanwhile
       const rate = Number((1 / drawn.dt).toPrecision(6));
       this.#drawn = `${durationText(drawn.samples * drawn.dt)} at ${rate} Hz, from ${utcOfGps(drawn.t0)} UTC`;
       this.#batch = shown.at(-1).batch;

@@ -66,15 +66,15 @@ function joined(segments) {
   return strain;
 }
 
-/** Return {asd, whitened, scan} with times in s from the window's first sample, or {why} it cannot be analysed. */
+/** Return {asd, whitened, scan} with times in s from the window's first sample, or null for each that there is not and {why}. */
 function analysed(strain, dt, from, to) {
   try {
-    const { density, whitened, scan } = analyse(strain, 1 / dt, from, to);
+    const { density, whitened, scan, why } = analyse(strain, 1 / dt, from, to);
     return {
       asd: spectrumOf(density, dt),
-      whitened: whitened.strain.length ? lineOf(whitened.strain, dt, (whitened.start - from) * dt) : null,
+      whitened: whitened && lineOf(whitened.strain, dt, (whitened.start - from) * dt),
       scan: scan && { ...scan, start: (scan.start - from) * dt, step: scan.step * dt },
-      why: scan ? "" : `No Q-scan: ${Number((strain.length * dt).toPrecision(3))} s of strain without a gap are too short.`,
+      why,
     };
   } catch (error) {
     return { asd: null, whitened: null, scan: null, why: error.message };

@@ -240,7 +240,12 @@ def test_the_tab_that_froze_the_batch_thaws_it_without_a_token(page: Page) -> No
 def test_the_batch_of_another_user_is_thawed_and_archived_with_its_holder_in_view(
     page: Page, client: httpx2.Client
 ) -> None:
+    page.get_by_role("button", name="Archive…").click()
+    expect(page.locator("#order-title")).to_have_text("Archive the batch?")
     assert client.post("/train", json={"user": "bob", "token": "of bob"}).json()["holder"] == "bob"
+    page.evaluate("document.getElementById('order-go').click()")  # the batch shown is no longer the one archived
+    expect(page.locator("#outcome")).to_have_text("The question was closed: bob has frozen the batch meanwhile.")
+    expect(page.locator("#order")).to_be_hidden()
     wait_for_text(page, "current-holder", "bob")
     page.get_by_role("button", name="Archive…").click()
     expect(page.locator("#order-title")).to_have_text("Archive the batch of bob?")

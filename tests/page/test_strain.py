@@ -9,7 +9,7 @@ import httpx2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from scipy import fft, signal
 
 from gwclient.noise import SENSITIVITIES
@@ -126,24 +126,61 @@ def test_the_strain_itself_is_drawn_sample_by_sample(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channel", "samples", "reason"),
+    ("channel", "strain", "reason"),
     [
-        ("H1:FEW", [1.0, 2.0, 3.0, 2.0], "Not whitened: 4 samples without a gap, at least 64 are needed."),
-        ("H1:ZERO", [0.0] * 1000, "Not whitened: every sample is 0."),
-        ("H1:BRIEF", noise(66).tolist(), "No Q-scan: 0.066 s of strain without a gap are too short."),
+        ("H1:FEW", ([1.0, 2.0, 3.0, 2.0], RATE), "Not whitened: 4 samples without a gap, at least 64 are needed."),
+        ("H1:ZERO", ([0.0] * 1000, RATE), "Not whitened: every sample is 0."),
+        ("H1:BRIEF", (noise(66).tolist(), RATE), "No Q-scan: 0.066 s of strain without a gap are too short."),
+        ("H1:SLOW", ([1.0, 2.0, 3.0] * 24, 2), "Not whitened: sampled at 2 Hz, at least 4 Hz are needed."),
+        ("H1:LARGE", ([1e160, -1e160] * 450, RATE), "Not whitened: strain of 1e+160 is larger than 1e+120."),
+        ("H1:PEAK", ([*noise(850), 1e300], RATE), "Not whitened: strain of 1e+300 is larger than 1e+120."),
+        ("H1:TINY", ([5e-324, 0.0] * 400, RATE), "Not whitened: the strain has no noise at some frequencies."),
     ],
 )
 def test_strain_that_cannot_be_analysed_is_drawn_with_the_reason(
-    page: Page, client: httpx2.Client, channel: str, samples: list[float], reason: str
+    page: Page, client: httpx2.Client, channel: str, strain: tuple[list[float], int], reason: str
 ) -> None:
     """Each newly stored channel is shown, as none was chosen."""
-    push(client, channel, np.array(samples), T0 + 100 * len(samples))
+    samples, rate = strain
+    push(client, channel, np.array(samples), T0 + 100 * len(samples), rate)
     expect(page.locator("#strain-view .why")).to_have_text(reason)
     assert json.loads(page.locator("#strain-channel").input_value()) == channel
     length = len(samples)
     page.wait_for_function(
-        "length => document.querySelector('#strain-view .strain-plot').data[0].y.length === length", arg=length
+        """length => {
+          const { y } = document.querySelector('#strain-view .strain-plot').data[0];
+          return y.length === length && y.every((sample) => Math.abs(sample) < 1000);
+        }""",
+        arg=length,
     )
+
+
+def test_an_end_shorter_than_the_filter_has_a_spectrum_and_a_reason(page: Page, client: httpx2.Client) -> None:
+    push(client, "H1:END", noise(8 * 4096), T0, 4096)
+    push(client, "H1:END", noise(1), T0 + 8, 4096)
+    page.select_option("#strain-channel", label="H1:END")
+    reason = "Not whitened: 1 sample at the end of the strain; the filter needs 16 after each."
+    expect(page.locator("#strain-view .why")).to_have_text(reason)
+    page.get_by_role("button", name="Spectrum", exact=True).click()
+    expect(page.locator("#strain-view .strain-plot")).to_have_attribute("data-view", "asd")
+    page.get_by_role("button", name="Q-scan", exact=True).click()
+
+
+def test_the_filter_of_a_short_end_is_not_so_short_that_its_design_takes_long(page: Page) -> None:
+    """The work to smooth the spectrum grows with the number of its bins over the length of the filter."""
+    reason, columns = page.evaluate(
+        """async (analysis) => {
+          const { analyse } = await import(new URL(analysis, document.baseURI));
+          const rate = 16384;
+          const strain = Float64Array.from({ length: 8 * rate + 66 }, () => Math.random());
+          const { why } = analyse(strain.subarray(0, 8 * rate + 16), rate, 8 * rate, 8 * rate + 16);
+          const { scan } = analyse(strain, rate, 8 * rate, 8 * rate + 66);
+          return [why, scan.energy.map((row) => row.length)];
+        }""",
+        module_of(page, "analysis.js"),
+    )
+    assert reason == "Not whitened: 16 samples at the end of the strain; the filter needs 65 after each."
+    assert set(columns) == {1}
 
 
 def test_a_single_second_is_enough_for_every_view(page: Page) -> None:
@@ -181,8 +218,16 @@ def test_gw150914_stands_out_in_the_picture_of_its_segment(
     form.locator("[name=stop]").fill(str(start + 1))
     form.locator("[name=channel]").select_option(run.channel)
     expect(page.locator("#segments tbody tr")).to_have_count(1)
+    held: list[Route] = []
+    page.route("**/segments?*", lambda route: held.append(route))  # noqa: PLW0108 (playwright refuses builtins)
     page.locator("#segments tbody .name").click()
+    expect(page.locator("#segment-view .why")).to_have_text("Computing …")
+    expect(page.locator("#segment-view .strain-plot")).to_be_hidden()
+    for route in held:
+        route.continue_()
+    page.unroute("**/segments?*")
     expect(page.locator("#segment-facts")).to_contain_text(f"Detector{detector}")
+    expect(page.locator("#segment-view .strain-plot")).to_be_visible()
     page.wait_for_function("() => document.querySelector('#segment-view .strain-plot').data")
     [picture] = plot_data(page, "#segment-view .strain-plot")
     page.keyboard.press("Escape")
