@@ -22,6 +22,7 @@ def for_programs(report: Report) -> dict[str, Any]:
         "unsent": len(report.unsent),
         "unsent_spans": join_spans(report.unsent),
         "before": len(report.before),
+        "archived": report.archived,
         "skipped_spans": join_spans(each.span for each in report.left_out),
         "unread": report.unread,
         "left_out": [{**each.span._asdict(), "reason": each.reason} for each in report.left_out],
@@ -34,6 +35,11 @@ def for_people(report: Report, lost: Sequence[LeftOut] = ()) -> str:
     lines = [done_text(report, "acknowledged")]
     if report.before:
         lines.append(f"{_count(len(report.before))} acknowledged before: {_spans_text(report.before)}")
+    if report.archived:
+        lines.append(
+            f"{report.archived} of these segments were stored before, and are in an archived batch, not in the current "
+            "one; --restart stores them again"
+        )
     skipped = [*report.left_out, *lost]
     for reason in dict.fromkeys(each.reason for each in skipped):
         spans = [each.span for each in skipped if each.reason == reason]

@@ -229,3 +229,10 @@ def test_the_way_of_a_batch_by_the_commands(
     looks = [json.loads(line) for line in run("watch", "--count", "2", "--every", "0.05", "--json").output.splitlines()]
     assert [(look["n_itm"], look["resp"]) for look in looks] == [(0, "OPERATIONAL")] * 2
     assert "[........................] 0%" in run("watch", "--count", "1", "--full", "1MB").output
+    for source in (("--folder", str(tmp_path)), (str(tmp_path / gw150914_files["L1"].name),)):  # by cursor, and by key
+        pushed = run("push", *source, "--stop", str(T0 + 4))
+        assert pushed.exit_code == 0
+        assert "4 of these segments were stored before, and are in an archived batch, not in the" in pushed.output
+    assert answer("push", *source, "--stop", str(T0 + 5))["archived"] == 4
+    assert answer("push", *source, "--stop", str(T0 + 4), "--restart")["archived"] == 0
+    assert answer("stats")["n_itm"] == 1 + 4
