@@ -64,8 +64,7 @@ def failure_text(report: Report) -> str:
     if report.error is not None:
         reason = str(report.error)
     elif report.ending is Ending.PARTLY:
-        first, *others = report.unread
-        reason = f"not everything could be read: {first}" + (f"; and {len(others)} more" if others else "")
+        reason = "not everything could be read"  # for_people and for_programs say what
     elif report.ending is Ending.REFUSED:
         reason = f"{_count(len(report.refusals))} refused, the first because {report.refusals[0].reason}"
     else:

@@ -58,6 +58,9 @@ def send_source(
     if isinstance(source, FileSource):
         report.left_out += source.gaps
         report.note_unread(source.failures)
+        if source.skipped:
+            more = f" and {len(source.skipped) - 1} more" if len(source.skipped) > 1 else ""
+            click.echo(f"left out, without a requested channel: {source.skipped[0]}{more}", err=True)
     print_report(report, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):

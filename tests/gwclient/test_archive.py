@@ -186,7 +186,7 @@ def test_the_way_of_a_batch_by_the_commands(
 
     shutil.copy(gw150914_files["L1"], tmp_path)
     waited = run("train", "--user", "ada", "--token", "t", "--wait", "--poll", "0.05", "--deadline", "0.2")
-    assert "the batch is not complete yet, and the deadline of 0.2 s is over" in str(waited.exception)
+    assert "the batch has 0.0 of 1.0 kB (MAX_SIZE), and the deadline of 0.2 s is over" in str(waited.exception)
     assert answer("push", "--folder", str(tmp_path), "--stop", str(T0 + 4))["acknowledged"] == 4
     frozen = answer("train", "--user", "ada", "--token", "t", "--wait")
     assert (frozen["resp"], frozen["holder"], frozen["n_f"]) == ("FROZEN", "ada", 4)
