@@ -40,14 +40,19 @@ def for_people(report: Report, lost: Sequence[LeftOut] = ()) -> str:
             f"{report.archived} of these segments were stored before, and are in an archived batch, not in the current "
             "one; --restart stores them again"
         )
-    skipped = [*report.left_out, *lost]
-    for reason in dict.fromkeys(each.reason for each in skipped):
-        spans = [each.span for each in skipped if each.reason == reason]
-        lines.append(f"left out, {reason}: {_spans_text(spans)}")
+    lines += left_out_lines([*report.left_out, *lost])
     lines += [f"not read: {line}" for line in report.unread[:_MOST_SHOWN]]
     if (more := len(report.unread) - _MOST_SHOWN) > 0:
         lines.append(f"not read: {more} more")
     return "\n".join(lines)
+
+
+def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    """Return a line for each reason, with the spans of each channel; those that touch are joined."""
+    return [
+        f"left out, {reason}: {_spans_text([each.span for each in left_out if each.reason == reason])}"
+        for reason in dict.fromkeys(each.reason for each in left_out)
+    ]
 
 
 def done_text(report: Report, done: str) -> str:
@@ -78,6 +83,6 @@ def _count(segments: int) -> str:
 
 def _spans_text(spans: Sequence[Span]) -> str:
     return ", ".join(
-        f"{printable(channel)} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
+        f"{printable(channel) or 'no channel'} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
         for channel, joined in join_spans(spans).items()
     )

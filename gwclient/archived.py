@@ -19,10 +19,10 @@ async def note_archived(client: GlitchflowClient, report: Report) -> None:
         batches = await client.batches()
         if not any(batch.state is BatchState.ARCHIVED for batch in batches):
             return
-        window = {"start": min(start for _, start in spans), "stop": max(spans.values())}
+        start, stop = min(start for _, start in spans), max(spans.values())
         there: set[tuple[str, float]] = set()
         for batch in batches:
             if batch.state is not BatchState.ARCHIVED:
-                async with aclosing(client.segments(batch=batch.id, page=_PAGE, **window)) as segments:
+                async with aclosing(client.segments(batch=batch.id, start=start, stop=stop, page=_PAGE)) as segments:
                     there |= {(each.channel or "", each.t0) async for each in segments}
         report.archived = len(spans.keys() - there)

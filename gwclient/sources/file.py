@@ -179,8 +179,8 @@ class FileSource:
             else:
                 found += [(file, each) for each in sorted(of_file, key=lambda each: (each.channel, each.t0))]
         if not found:
-            for error, path in zip(unwanted, self.skipped, strict=True):
-                self._fail(str(error), path)
+            for each, path in zip(unwanted, self.skipped, strict=True):
+                self._fail(str(each), path)
             raise self._nothing_readable()
         return found
 

@@ -758,13 +758,13 @@ def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(
     assert (done.code, done.err) == (5, "gwclient: the output cannot be written: No space left on device\n")
 
 
-def test_output_whose_reader_is_gone_is_one_line_and_exit_code_5(gateway: StandInGateway) -> None:
+def test_output_whose_reader_is_gone_is_exit_code_5_without_a_message(gateway: StandInGateway) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "gwclient", "stats", "--srv", gateway.url]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (5, "gwclient: the output cannot be written: Broken pipe\n")
+    assert (done.returncode, done.stderr) == (5, "")
 
 
 def test_an_error_that_cannot_be_written_keeps_its_exit_code(
