@@ -79,7 +79,15 @@ def _time(text: str) -> datetime:
 
 def _create(path: Path, chosen: argparse.Namespace) -> None:
     key, record = make_key(chosen.name, chosen.scopes, group=chosen.group, expires=chosen.expires)
-    change_keys(path, lambda keys: keys.update({record.id: record}))
+    others: list[KeyRecord] = []
+
+    def add(keys: Keys) -> None:
+        others.extend(each for each in keys.values() if each.name == record.name and each.invalid_since() is None)
+        keys[record.id] = record
+
+    change_keys(path, add)
+    if others:
+        sys.stderr.write(f"{record.name} now has {len(others) + 1} keys; `revoke {record.name}` revokes all of them\n")
     sys.stderr.write(f"{path}: key {record.id} of {record.name} ({', '.join(record.scopes)}); it is not shown again:\n")
     sys.stdout.write(f"{key}\n")
 

@@ -22,6 +22,7 @@ def for_programs(report: Report) -> dict[str, Any]:
         "unsent": len(report.unsent),
         "unsent_spans": join_spans(report.unsent),
         "before": len(report.before),
+        "archived": report.archived,
         "skipped_spans": join_spans(each.span for each in report.left_out),
         "unread": report.unread,
         "left_out": [{**each.span._asdict(), "reason": each.reason} for each in report.left_out],
@@ -34,14 +35,24 @@ def for_people(report: Report, lost: Sequence[LeftOut] = ()) -> str:
     lines = [done_text(report, "acknowledged")]
     if report.before:
         lines.append(f"{_count(len(report.before))} acknowledged before: {_spans_text(report.before)}")
-    skipped = [*report.left_out, *lost]
-    for reason in dict.fromkeys(each.reason for each in skipped):
-        spans = [each.span for each in skipped if each.reason == reason]
-        lines.append(f"left out, {reason}: {_spans_text(spans)}")
+    if report.archived:
+        lines.append(
+            f"{report.archived} of these segments were stored before, and are in an archived batch, not in the current "
+            "one; --restart stores them again"
+        )
+    lines += left_out_lines([*report.left_out, *lost])
     lines += [f"not read: {line}" for line in report.unread[:_MOST_SHOWN]]
     if (more := len(report.unread) - _MOST_SHOWN) > 0:
         lines.append(f"not read: {more} more")
     return "\n".join(lines)
+
+
+def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    """Return a line for each reason, with the spans of each channel; those that touch are joined."""
+    return [
+        f"left out, {reason}: {_spans_text([each.span for each in left_out if each.reason == reason])}"
+        for reason in dict.fromkeys(each.reason for each in left_out)
+    ]
 
 
 def done_text(report: Report, done: str) -> str:
@@ -58,8 +69,7 @@ def failure_text(report: Report) -> str:
     if report.error is not None:
         reason = str(report.error)
     elif report.ending is Ending.PARTLY:
-        first, *others = report.unread
-        reason = f"not everything could be read: {first}" + (f"; and {len(others)} more" if others else "")
+        reason = "not everything could be read"  # for_people and for_programs say what
     elif report.ending is Ending.REFUSED:
         reason = f"{_count(len(report.refusals))} refused, the first because {report.refusals[0].reason}"
     else:
@@ -73,6 +83,6 @@ def _count(segments: int) -> str:
 
 def _spans_text(spans: Sequence[Span]) -> str:
     return ", ".join(
-        f"{printable(channel)} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
+        f"{printable(channel) or 'no channel'} " + " ".join("[{}, {})".format(*map(gps_text, pair)) for pair in joined)
         for channel, joined in join_spans(spans).items()
     )

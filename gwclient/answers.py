@@ -18,6 +18,7 @@ _TRANSIENT = frozenset({408, 429, 502, 503, 504})
 _UNTOUCHED = frozenset({429, 503})
 #: Statuses, and codes of problems, with which a service answers that does not have the route at all.
 _NO_ROUTE, _NO_ROUTE_CODES = frozenset({404, 405, 501}), frozenset({"", "not-found", "method-not-allowed"})
+_UNAUTHORIZED = 401
 #: The routes that every gateway has, also that of the original system.
 _EVERYWHERE = ("/stats", "/desc", "/dumpbuf", "/streamdata", "/train", "/cleanbuf")
 #: Problems with a transient status that do not pass soon: a daily quota lasts until midnight.
@@ -95,6 +96,8 @@ def error_of(  # noqa: PLR0913 (parts of an answer)
     no_gateway = absent and request.endswith(_EVERYWHERE)
     if not absent:
         message = f"{answered}: {detail}"
+        if status == _UNAUTHORIZED:
+            message += "; the API key is read from --key-file or GLITCHFLOW_KEY_FILE"
     elif no_gateway:
         message = f"no gateway answers at {source}: {answered}; `gwclient doctor` shows which service does"
     else:

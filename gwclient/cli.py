@@ -138,7 +138,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except GwclientError as error:
         if debugging.on:
             traceback.print_exc()
-        print_error(f"gwclient: {error}")
+        if str(error):
+            print_error(f"gwclient: {error}")
         return error.exit_code
     except UnicodeEncodeError as error:
         if debugging.on:

@@ -13,6 +13,7 @@ from gwclient.errors import GatewayUnavailable, InvalidArgument, UnexpectedAnswe
 from gwclient.listen import Listening, own_name
 from gwclient.records import Records
 from gwwire import public
+from gwwire.overview import Overview
 from gwwire.records import StepClaim
 from gwwire.segment import KEYS_HEADER, NDJSON
 
@@ -122,6 +123,10 @@ class GlitchflowClient(GatewayConnection):
     async def desc(self) -> public.State:
         """Return the state of the datastore."""
         return await self.ask("GET", "/desc", public.State)
+
+    async def overview(self) -> Overview:
+        """Return state, sizes and channels of the current batch; an earlier gateway refuses that (GatewayRefused)."""
+        return await self.ask("GET", "/overview", Overview)
 
     async def list(self) -> public.NameList:
         """Return the file names of the current batch."""

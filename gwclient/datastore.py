@@ -4,6 +4,7 @@ import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gwclient.fetch import Unreadable, fetch_stretch
 from gwclient.freeze import until_frozen
 from gwclient.pieces import cut, left_out
 from gwclient.push import Ending, PushFailed, Report, push
-from gwclient.sources.recording import CHANNEL, as_float64, check_grid
+from gwclient.sources.recording import CHANNEL, as_float64, check_channel, check_grid
 from gwclient.strain import Run, window_text
 from gwclient.stretches import assemble
 from gwwire.public import TrainFrozen
@@ -150,8 +151,11 @@ class Datastore(GlitchflowClient):
 
 def _run_of(strain: Any, t0: Any, dt: Any, channel: str | None, meta: Mapping[str, Any]) -> Run:
     """Return the run of a series (`value`, `t0`, `dt`, `channel` or `name`), or of an array with what is given."""
+    if isinstance(strain, str | Path):
+        raise InvalidSource("a path is not accepted; use `gwclient push`, or read the file first")
     if channel is not None:
         check_name("channel", channel)
+        check_channel(channel)
     check_meta(meta)
     names = [channel] if channel is not None else [str(getattr(strain, name, "")) for name in ("channel", "name")]
     known = [name for name in names if CHANNEL.fullmatch(name)]

@@ -1,17 +1,32 @@
 """Wait until a batch is frozen for a user."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
+
+from msgspec import UNSET
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import HeldByAnother, NotAsExpected
+from gwclient.errors import GatewayError, HeldByAnother, NotAsExpected
 from gwwire.public import TrainFrozen, TrainWaiting
 
 
 def is_held_by(answer: TrainFrozen, user: str) -> bool:
     """Return whether a frozen batch is held by a user; an earlier gateway does not name the holder."""
     return answer.holder in {user, ""}
+
+
+async def waiting_text(client: GlitchflowClient) -> str:
+    """Return how full the batch is, or only that it is not complete if the gateway does not know."""
+    with suppress(GatewayError):
+        overview = await client.overview()
+        if overview.max_size is not UNSET:
+            unit, name = (10**6, "MB") if overview.max_size >= 10**6 else (10**3, "kB")
+            size = math.floor(10 * overview.buff_size / unit) / 10  # a batch that waits is not full
+            return f"the batch has {size:.1f} of {overview.max_size / unit:.1f} {name} (MAX_SIZE)"
+    return "the batch is not complete yet"
 
 
 async def until_frozen(  # noqa: PLR0913, PLR0917 (an order and how to repeat it)
@@ -32,7 +47,7 @@ async def until_frozen(  # noqa: PLR0913, PLR0917 (an order and how to repeat it
         answer = await client.train(user, token)
         problem: type[NotAsExpected]
         if isinstance(answer, TrainWaiting):
-            reason, problem = "the batch is not complete yet", NotAsExpected
+            reason, problem = await waiting_text(client), NotAsExpected
         elif is_held_by(answer, user):
             return answer
         else:

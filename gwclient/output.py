@@ -14,8 +14,8 @@ from gwclient.errors import FolderError, OutputError, is_disk_full
 def checked_output() -> Iterator[None]:
     """Write the output when the block ends; raise OutputError if that fails, then or before.
 
-    Another error of the system is raised as FolderError if it names a file whose disk is not full. A character that
-    the output's encoding lacks is escaped.
+    The message is empty if the reader has closed the output, as `head` does. Another error of the system is raised as
+    FolderError if it names a file whose disk is not full. A character that the output's encoding lacks is escaped.
     """
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
     if sys.stdout is None:
@@ -33,6 +33,8 @@ def checked_output() -> Iterator[None]:
             kind = OutputError if is_disk_full(error) else FolderError
             raise kind(f"{error.filename}: {error.strerror}") from error
         _discard()
+        if isinstance(error, BrokenPipeError):
+            raise OutputError("") from error
         raise OutputError(f"the output cannot be written: {error.strerror or error}") from error
 
 

@@ -41,7 +41,7 @@ class Progress(Listener):
         elif not self._quiet and time.monotonic() - self._last_line > _PAUSE_S:
             self._last_line = time.monotonic()
             of_all = "" if self._seconds is None else f" of {self._seconds:.0f} s"
-            self.say(f"{self._segments} segments, {self._done:.0f} s{of_all}")
+            self.say(f"{self._segments} segments, {self._done:.0f} s{of_all} of strain, all channels together")
 
     def refused(self, piece: Sendable, reason: str) -> None:
         """Show a refusal, unless another notice was shown just before."""

@@ -51,6 +51,7 @@ class Report:
     #: Spans not acknowledged for any other reason; those in flight at the end may still have been stored.
     unsent: list[Span] = field(default_factory=list)
     before: list[Span] = field(default_factory=list)  # acknowledged in an earlier push, and not sent again
+    archived: int = 0  # the number of segments, of all these, that are in an archived batch only
     unread: list[str] = field(default_factory=list)  # what of the source could not be read, and why
     left_out: list[LeftOut] = field(default_factory=list)  # spans that are not to be sent, and why
     error: GwclientError | None = None  # why it ended FAILED, or REFUSED before every piece was attempted

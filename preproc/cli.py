@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with checked_output():
             return _main(arguments)
     except (PreprocError, GwclientError) as error:
-        _fail(str(error))
+        if str(error):
+            _fail(str(error))
         return error.exit_code
     except MemoryError:
         return _fail("there is not enough memory")
@@ -69,7 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    options = _parser(os.environ).parse_args(_with_command(words, os.environ))
+    parser, words = _parser(os.environ), _with_command(words, os.environ)
+    if not words:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(words)
     try:
         command: Callable[[], int] = options.prepare(options)
     except BadParameter as error:
@@ -198,7 +203,7 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
     add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help=gateway)
     key = "file with the API key, if the gateway requires one (default: GLITCHFLOW_KEY_FILE)"
     add("--key-file", type=Path, metavar="FILE", default=environment.get("GLITCHFLOW_KEY_FILE") or None, help=key)
-    channels = "use only these channels (default: all)"
+    channels = "use only these channels, by names or shell patterns such as 'L1:*STRAIN' (default: all)"
     add("--channels", type=_printable, nargs="+", action="extend", metavar="CHANNEL", default=[], help=channels)
     add("--start", type=_gps, metavar="GPS", default=-math.inf, help="use only strain from this GPS time on, s")
     add("--stop", type=_gps, metavar="GPS", default=math.inf, help="use only strain before this GPS time, s")
@@ -213,7 +218,7 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
     for name, (kind, text) in DESCRIBED.items():
         default = None if name == "stride" else getattr(defaults, name)
         more = "" if default is None else f" (default: {default:g})"
-        add(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text + more)
+        add(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper(), help=text + more)
 
 
 def _parameters(options: argparse.Namespace) -> Parameters:

@@ -90,13 +90,29 @@ def tally(findings: Iterable[Finding]) -> list[Tally]:
 
 
 def summarise_findings(title: str, findings: Iterable[Finding]) -> list[str]:
-    """Return the lines of a summary of findings below a title; none if there are no findings."""
-    lines = []
+    """Return the lines of a summary of findings below a title; none if there are no findings.
+
+    Channels with the same finding share a line.
+    """
+    channels: dict[str, list[str]] = {}
     for one in tally(findings):
-        line = f"  {one.channel or 'any channel'}: {one.count} x {one.reason}, {one.seconds:.4g} s"
-        example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
-        lines.append(f"{line} ({example})" if example else line)
+        channels.setdefault(_sentence(one), []).append(one.channel)
+    lines = [f"  {_heading(names)}{line}" for line, names in channels.items()]
     return [title, *shortened(lines)] if lines else []
+
+
+def _heading(channels: list[str]) -> str:
+    named = ", ".join(filter(None, channels))  # some findings concern no channel
+    return f"{named}{', each' * (len(channels) > 1)}: " if named else ""
+
+
+def _sentence(one: Tally) -> str:
+    example = one.example if len(one.example) <= _MOST_CHARACTERS else f"{one.example[: _MOST_CHARACTERS - 1]}…"
+    if one.reason is Reason.SPLIT:
+        return example
+    length = f", {one.seconds:.4g} s" if one.seconds else ""
+    parts = f" in {one.count} parts" if one.count > 1 else ""
+    return f"{one.reason}{length}{parts}" + (f" ({example})" if example else "")
 
 
 def shortened(lines: list[str]) -> list[str]:

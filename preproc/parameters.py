@@ -35,7 +35,7 @@ class Parameters:
     validation_proportion: Annotated[float, "share of the windows for validation; the rest is for testing"] = 0.1
     split_block: Annotated[float, "length in s of the blocks of windows; the parts consist of whole blocks"] = 60.0
     # Twice the padding plus the filter's length: no part contains strain of another.
-    guard: Annotated[float, "least distance in s between windows of different parts"] = 4.0
+    guard: Annotated[float, "minimum distance in s between windows of different parts"] = 4.0
     rnd_seed: Annotated[int, "seed of the random order of the blocks"] = 42
     selection: Selection = field(default_factory=Selection)
 

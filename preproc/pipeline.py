@@ -21,9 +21,11 @@ from preproc.progress import Progress
 from preproc.publish import published
 from preproc.runs import Grid, Run, Runs, StrainReader, find_runs, most_sampled_rate
 from preproc.spectrograms import Place, Transformation, grouped, place_window, tasks
-from preproc.split import Part, block_count, describe_miss, split_windows
+from preproc.split import Part, block_count, describe_miss, split_windows, wanted_parts
 from preproc.whiten import WANTED_SECONDS, Spectrum, design_filter, estimate_spectrum
 from preproc.windows import Layout, Span, cover, intersect, lay_windows, subtract
+
+_PURPOSES = {Part.TRAIN: "training", Part.VALIDATION: "validation", Part.TEST: "testing"}
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,14 @@ def _missed_split(split: Sequence[Part], starts: Sequence[float], parameters: Pa
     if not miss:
         return []
     blocks = block_count(starts, parameters)
-    detail = f"{miss}; number of blocks of {parameters.split_block:g} s: {blocks}"
+    parts = set(split) - {Part.GUARD}
+    if len(parts) == 1 < len(wanted_parts(parameters)):
+        short = f"{starts[-1] + parameters.window - starts[0]:.4g} s are" if blocks == 1 else f"{blocks} blocks are"
+        purpose = _PURPOSES[parts.pop()]
+        miss = f"all {len(split)} windows are for {purpose}: {short} too short for a split in blocks of"
+        detail = f"{miss} {parameters.split_block:g} s"
+    else:
+        detail = f"{miss}; number of blocks of {parameters.split_block:g} s: {blocks}"
     return [Finding("", starts[0], starts[-1] + parameters.window, Reason.SPLIT, detail)]
 
 

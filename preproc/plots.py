@@ -126,13 +126,17 @@ def _label_row(panel: Axes, channel: str) -> None:
 def _title(file: h5py.File, shown: int) -> str:
     first, (start, stop) = file["gps_start"][0], span_of(file)
     windows, channels = file["data"].shape[:2]
-    names = f"{channels} channel{'s' * (channels > 1)}" + (f" ({shown} of them shown)" if shown < channels else "")
+    names = _count(channels, "channel") + (f" ({shown} of them shown)" if shown < channels else "")
     span = f"GPS {gps_text(start)} to {gps_text(stop)}"
     return (
-        f"The loudest windows of a batch of {windows} · {names} · {span}\n"
+        f"Loudest of {_count(windows, 'window')}, {names} · {span}\n"
         f"windows of {file.attrs['window']:g} s from GPS {gps_text(first)}, {file.attrs['sample_rate']:.10g} Hz, "
         f"Q = {file.attrs['q']:g} · batch {file.attrs['batch_digest'][:12]}"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
 
 
 def _loudest_windows(file: h5py.File, channels: int) -> list[list[Peak]]:

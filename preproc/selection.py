@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from gwwire.gps import gps_text
 from gwwire.spans import TOLERANCE
@@ -15,7 +16,7 @@ from preproc.runs import Grid, Run, Runs
 class Selection:
     """The chosen channels (all if none is named) in [start, stop) GPS seconds; BadParameter if that is empty."""
 
-    channels: tuple[str, ...] = ()  # sorted
+    channels: tuple[str, ...] = ()  # names or shell patterns, sorted
     start: float = -math.inf
     stop: float = math.inf
 
@@ -32,10 +33,13 @@ class Selection:
     def pieces(self, pieces: Sequence[Piece]) -> list[Piece]:
         """Return the segments that hold something chosen, or raise UnusableBatch for a channel without any."""
         inside = [one for one in pieces if one.stop > self.start and one.t0 < self.stop]
-        chosen = [one for one in inside if not self.channels or one.channel in self.channels]
-        if missing := sorted(set(self.channels) - {one.channel for one in chosen}):
-            there = ", ".join(sorted({one.channel for one in inside})) or "none"
-            raise UnusableBatch(f"no strain of {', '.join(missing)}{self.span()}; the channels there are {there}")
+        there = sorted({one.channel for one in inside})
+        matches = {wanted: {name for name in there if _matches(name, wanted)} for wanted in self.channels}
+        if missing := [wanted for wanted, names in matches.items() if not names]:
+            others = ", ".join(there) or "none"
+            raise UnusableBatch(f"no strain of {', '.join(missing)}{self.span()}; the channels there are {others}")
+        wanted_names = set[str]().union(*matches.values())
+        chosen = [one for one in inside if not self.channels or one.channel in wanted_names]
         if not chosen:
             start, stop = min(one.t0 for one in pieces), max(one.stop for one in pieces)
             raise UnusableBatch(f"no strain{self.span()}; the batch is in GPS {gps_text(start)} to {gps_text(stop)}")
@@ -64,3 +68,12 @@ class Selection:
         )
         parts = [replace(run, start=int(max(run.start, first)), stop=int(min(run.stop, last))) for run in runs]
         return [part for part in parts if part.samples > 0]
+
+    def _span(self) -> str:
+        if not self.given().keys() & {"start", "stop"}:
+            return " in the batch"
+        return f" in GPS [{gps_text(self.start)}, {gps_text(self.stop)})"
+
+
+def _matches(name: str, wanted: str) -> bool:
+    return name == wanted or fnmatchcase(name, wanted)

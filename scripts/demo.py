@@ -14,7 +14,8 @@ from pathlib import Path
 
 from scripts.trio import ServiceDied, Trio, free_ports
 
-_MAX_SIZE = "5MB"
+#: Size of a complete batch, MB.
+_MAX_SIZE = 5
 _PROGRAMS = Path(sys.executable).parent
 
 
@@ -67,7 +68,7 @@ def run_demo(trio: Trio) -> None:
     """
     demo = DemoRun(trio.url)
     outcome = trio.home / "dataset"
-    demo.announce(f"The trio runs: gateway {trio.url}, a batch is complete from MAX_SIZE={_MAX_SIZE} on.")
+    demo.announce(f"The trio runs: gateway {trio.url}, a batch is complete at {_MAX_SIZE} MB (MAX_SIZE).")
     demo.announce("Push 24 s of simulated strain of two detectors, one segment a second.")
     demo.run("gwclient", "simulate", "--detectors", "H1,L1", "--seconds", "24", "--seed", "1")
     demo.run("gwclient", "stats")
@@ -96,7 +97,7 @@ def main() -> int:
     home = Path(tempfile.mkdtemp(prefix="glitchflow-demo-"))
     with (home / "services.log").open("ab") as output:
         try:
-            with Trio(home, free_ports(), {"MAX_SIZE": _MAX_SIZE}, output=output) as trio:
+            with Trio(home, free_ports(), {"MAX_SIZE": f"{_MAX_SIZE}MB"}, output=output) as trio:
                 run_demo(trio)
                 if os.environ.get("KEEP"):
                     print(f"         Still running (KEEP={os.environ['KEEP']}): {trio.url}/dspage, Ctrl-C stops it.")

@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 from tqdm import tqdm
 
+from gwclient.account import left_out_lines
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, check_span, seconds, with_connection
 from gwclient.errors import (
@@ -32,7 +33,7 @@ from gwwire.segment import Segment
 @click.command
 @click.argument("name", required=False)
 @click.option("--batch", help="Strain of this batch.")
-@click.option("--channel", help="Strain of this channel, as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option("--channel", help="Strain of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
 @click.option("--start", type=seconds(), help="GPS seconds of the first sample.")
 @click.option("--stop", type=seconds(), help="GPS seconds of the end, which is not included.")
 @click.option(
@@ -141,10 +142,7 @@ class _Files:
                     files.append(str(path))
                     words.append(f"{path}: {span}, {stretch.count} samples")
                     failed += [f"{path}: data-quality bits beyond those of a mask: {', '.join(bits)}"] if bits else []
-        words += [
-            f"left out, {reason}: {printable(span.channel) or 'no channel'} [{span.start!r}, {span.stop!r})"
-            for span, reason in left_out
-        ]
+        words += left_out_lines(left_out)
         entries = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
         self.connection.print_answer({"files": files, "left_out": entries}, "\n".join(words))
         if files and not quiet:

@@ -8,7 +8,7 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import HeldByAnother, NotAsExpected, unwritable, why_unread
-from gwclient.freeze import is_held_by, until_frozen
+from gwclient.freeze import is_held_by, until_frozen, waiting_text
 from gwwire.public import ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
@@ -50,15 +50,16 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient train --user ada --token s3cret --wait --poll 10 --deadline 3600 --json
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
 
-    async def work(client: GlitchflowClient) -> tuple[str, TrainFrozen | TrainWaiting]:
+    async def work(client: GlitchflowClient) -> tuple[str, TrainFrozen | TrainWaiting, str]:
         own = user or await _own_name(client)
-        if not wait:
-            return own, await client.train(own, token)
-        return own, await until_frozen(client, own, token, poll, deadline, partial(click.echo, err=True))
+        if wait:
+            return own, await until_frozen(client, own, token, poll, deadline, partial(click.echo, err=True)), ""
+        answer = await client.train(own, token)
+        return own, answer, await waiting_text(client) if isinstance(answer, TrainWaiting) else ""
 
-    own, answer = connection.call(work)
+    own, answer, reason = connection.call(work)
     if isinstance(answer, TrainWaiting):
-        connection.print_answer(answer, "WAITING: the batch is not complete yet")
+        connection.print_answer(answer, f"WAITING: {reason}")
         return
     holder = f", held by {answer.holder}" if answer.holder else ""
     words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"

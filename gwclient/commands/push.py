@@ -70,7 +70,7 @@ class _Wanted:
         if self.gps or self.stdin:
             self._refuse("--event and files", start=self.start, stop=self.stop)
         if self.gps and not self.detector:
-            raise click.UsageError("--gps needs a --detector, as H1,L1")
+            raise click.UsageError("--gps needs a --detector, such as H1,L1")
         start, stop = self.window
         if not start < stop:
             raise click.UsageError(self._reversed(gps_text(start), gps_text(stop)))
@@ -115,7 +115,7 @@ class _Wanted:
 )
 @click.option(
     "--channel", "channels", multiple=True,
-    help="Files: a channel or pattern, as L1:*STRAIN; may be repeated. NPY and CSV: the name of the channel."
+    help="Files: a channel or pattern, such as L1:*STRAIN; may be repeated. NPY and CSV: the name of the channel."
     "  [default: all; of frames those with strain]",
 )  # fmt: skip
 @click.option(
@@ -125,7 +125,7 @@ class _Wanted:
 @click.option("--t0", type=seconds(), help="NPY and CSV: GPS seconds of the first sample.")
 @click.option(
     "--dq", "bits", type=bits,
-    help="Data-quality bits that have to be set, as DATA,CBC_CAT1; none: take all.  [default: DATA]",
+    help="Data-quality bits that have to be set, such as DATA,CBC_CAT1; none: take all.  [default: DATA]",
 )  # fmt: skip
 @click.option(
     "--start", type=seconds(), help="Files: GPS seconds. --event: seconds relative to its GPS time.  [event: -16]"
@@ -216,7 +216,7 @@ def _files(wanted: _Wanted) -> FileSource:
             paths.append(path)
     if unnamed:
         some = f"{unnamed[0]} and {len(unnamed) - 1} more" if len(unnamed) > 1 else unnamed[0]
-        click.echo(f"left out, not named as OBS-TYPE-GPSSTART-DURATION: {some}", err=True)
+        click.echo(f"left out, not named as OBS-TYPE-GPSSTART-DURATION: {some}; to push one, name the file", err=True)
     _check_arrays(wanted, paths)
     of_folders = len(folders) == len(wanted.sources)
     name = ", ".join(f"folder {path}" for path in sorted(each.resolve() for each in folders)) if of_folders else ""
@@ -238,8 +238,12 @@ def _check_arrays(wanted: _Wanted, paths: Sequence[Path]) -> None:
     arrays = [path for path in paths if is_array(path)]
     if len(arrays) > 1:
         raise click.UsageError("--rate, --t0 and --channel describe one file; push NPY and CSV files one by one")
-    if arrays and (len(paths) > 1 or not wanted.channels):
-        one = "push it alone" if len(paths) > 1 else "name it with --channel, as L1:MY-STRAIN"
-        raise click.UsageError(f"{arrays[0]} does not name its channel; {one}")
+    if arrays and len(paths) > 1:
+        raise click.UsageError(f"{arrays[0]} does not name its channel; push it alone")
+    needed = {"--rate HZ": wanted.rate, "--t0 GPS": wanted.t0} if arrays and arrays[0].suffix == ".npy" else {}
+    missing = [option for option, value in needed.items() if value is None]
+    missing += ["--channel L1:MY-STRAIN"] if arrays and not wanted.channels else []
+    if missing:
+        raise click.UsageError(f"{arrays[0]} has only samples; it needs {', '.join(missing)}")
     if not arrays and (wanted.rate is not None or wanted.t0 is not None):
         raise click.UsageError(f"--rate and --t0 apply to NPY and CSV files; {paths[0]} has its own times")

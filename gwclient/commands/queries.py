@@ -88,7 +88,7 @@ def manifest(batch: str, connection: Connection) -> None:
 
 @click.command
 @click.option("--batch", help="Segments of this batch.")
-@click.option("--channel", help="Segments of this channel, as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option("--channel", help="Segments of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
 @click.option("--start", type=seconds(), help="GPS seconds; segments that end after it.")
 @click.option("--stop", type=seconds(), help="GPS seconds; segments that begin before it.")
 @with_connection

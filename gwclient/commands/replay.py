@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions, bits, seconds, size, with_connection, with_push_options
 from gwclient.commands.transfer import cursor_of, print_report, send, stop_on_signal
@@ -97,16 +98,18 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
             looking = asyncio.create_task(_show_lag(progress, pace, spool, quiet=connection.as_json))
             try:
                 await check_datastore(client, cursor, progress.say)
-                return await send_at_pace(
+                report = await send_at_pace(
                     client, pieces(), spool, pace, concurrency=options.concurrency, poll=options.poll,
                     listener=CursorListener(progress, cursor), say=progress.say, stop=stop_on_signal(progress.say),
                     salt=cursor.state.salt,
                 )  # fmt: skip
+                report.before = acknowledged_before
+                await note_archived(client, report)
+                return report
             finally:
                 looking.cancel()
 
         report = send(connection, source.seconds, work, cursor)
-    report.before = acknowledged_before
     report.note_unread(source.failures)
     report.left_out = skipped + source.gaps
     lost = [LeftOut(span, "the spool was full") for span in pace.dropped]

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from gwclient.account import failure_text, for_people, for_programs
+from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions
 from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
@@ -45,16 +46,21 @@ def send_source(
             except GatewayError as error:
                 unsent = [piece.span for piece in pieces() if not cursor.covers(piece.recorded)]
                 return Report(Ending.FAILED, unsent=unsent, error=error)
-            return await push(
+            report = await push(
                 client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,
                 listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.state.salt,
             )  # fmt: skip
+            await note_archived(client, report)
+            return report
 
         report = send(connection, source.seconds, work, cursor)
     report.left_out += skipped
     if isinstance(source, FileSource):
         report.left_out += source.gaps
         report.note_unread(source.failures)
+        if source.skipped:
+            more = f" and {len(source.skipped) - 1} more" if len(source.skipped) > 1 else ""
+            click.echo(f"left out, without a requested channel: {source.skipped[0]}{more}", err=True)
     print_report(report, connection)
     if not (report.acknowledged or report.before):
         if any(each.reason == "acknowledged before" for each in skipped):

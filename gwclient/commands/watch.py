@@ -19,14 +19,14 @@ _Seen = tuple[float, Stats]
 
 
 @click.command
-@click.option("--every", type=seconds(0.05, 3600), default=2.0, show_default=True, help="How often to look.")
-@click.option("--count", type=click.IntRange(1), help="How often to look before it ends.  [default: until Ctrl-C]")
+@click.option("--every", type=seconds(0.05, 3600), default=2.0, show_default=True, help="The time between two polls.")
+@click.option("--count", type=click.IntRange(1), help="Number of polls before it exits.  [default: until Ctrl-C]")
 @click.option("--full", type=size, help="The size at which a batch is complete (MAX_SIZE), to draw a bar.")
 @with_connection
 def watch(every: float, count: int | None, full: int | None, connection: Connection) -> None:
     """Show how the current batch fills: segments, bytes, and how many arrive per second.
 
-    On a terminal one line is kept up to date; elsewhere each look is a line, with --json an object a line.
+    On a terminal one line is kept up to date; elsewhere each poll prints one line; with --json, one object per line.
 
     Example: gwclient watch --full 50MB
     """

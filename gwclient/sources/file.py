@@ -19,7 +19,7 @@ from gwclient.sources import segments
 from gwclient.sources.arrays import Grid, is_array, read_array
 from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
-from gwclient.sources.recording import Recording
+from gwclient.sources.recording import NothingWanted, Recording
 from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, window_text
 from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling
 
@@ -47,15 +47,14 @@ def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], l
     except OSError as error:
         raise InvalidSource(f"{folder} cannot be read: {error.strerror}") from error
     spans = [(span_of_name(path.name), path) for path in there if path.suffix in _SUFFIXES]
-    unnamed = [path.name for span, path in spans if not span]
+    unnamed = [path for span, path in spans if not span]
     wanted = sorted((span[0], path) for span, path in spans if span and span[0] < stop and start < span[1])
     found = [path for _, path in wanted] + [path for path in there if _SEGMENT.fullmatch(path.name)]
     if not found:
-        raise InvalidSource(
-            f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf{window_text(start, stop)}, "
-            "and no segments"
-        )
-    return found, unnamed
+        named = f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf"
+        more = f"; name the files themselves: gwclient push {unnamed[0].parent}/*{unnamed[0].suffix}" if unnamed else ""
+        raise InvalidSource(f"{named}{window_text(start, stop)}, and no segments{more}")
+    return found, [path.name for path in unnamed]
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,8 @@ class FileSource:
     grid: Grid = field(default_factory=Grid)  # the sampling of arrays, which do not have it
     #: One line for each file, or GPS span of one, that could not be read so far, with its path.
     failures: dict[str, Path] = field(default_factory=dict, init=False, compare=False)
+    #: The files that have none of the wanted channels; they are no failures if another file has one.
+    skipped: list[Path] = field(default_factory=list, init=False, compare=False)
 
     @property
     def seconds(self) -> float:
@@ -163,17 +164,23 @@ class FileSource:
     def _recordings(self) -> list[tuple[_File, Recording]]:
         """The recordings in all files, those of a file by channel and time."""
         found: list[tuple[_File, Recording]] = []
+        unwanted: list[NothingWanted] = []
         for path in {realpath(path): path for path in self.paths}.values():
             try:
                 file = _File(path, _stat(path))
                 with _fits_memory(path):
                     of_file = self._read(path)
+            except NothingWanted as error:
+                unwanted.append(error)
+                self.skipped.append(path)
             except InvalidSource as error:
                 span = span_of_name(path.name)
                 self._fail(f"{error} (GPS [{span[0]}, {span[1]}))" if span else str(error), path)
             else:
                 found += [(file, each) for each in sorted(of_file, key=lambda each: (each.channel, each.t0))]
         if not found:
+            for each, path in zip(unwanted, self.skipped, strict=True):
+                self._fail(str(each), path)
             raise self._nothing_readable()
         return found
 

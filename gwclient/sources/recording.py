@@ -88,20 +88,33 @@ def as_float64(where: str, values: NDArray[Any]) -> NDArray[np.float64]:
     return exact
 
 
+class NothingWanted(InvalidSource):
+    """A file has none of the requested channels."""
+
+
+def check_channel(name: str) -> None:
+    """Raise InvalidSource if a name is not `DET:NAME`."""
+    if not CHANNEL.fullmatch(name):
+        example = f"L1:{name}" if re.fullmatch(r"[^\s:]+", name) else "L1:MY-STRAIN"
+        raise InvalidSource(f"{name!r} is not a channel name: it needs a detector, such as {example}")
+
+
 def choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Return the channels of a file that match a wanted name or shell pattern, or raise InvalidSource."""
+    """Return the channels of a file that match a wanted name or shell pattern, or raise NothingWanted."""
     chosen = [name for name in there if any(fnmatchcase(name, pattern) for pattern in wanted)]
     if not chosen:
-        some = ", ".join(sorted(there)[:5])
-        raise InvalidSource(f"{path} has none of the channels wanted; it has {len(there)}, as {some}")
+        more = f" and {len(there) - 5} more" if len(there) > 5 else ""  # noqa: PLR2004 (as many as are shown)
+        raise NothingWanted(f"{path} has none of the requested channels; it has {', '.join(sorted(there)[:5])}{more}")
     return sorted(chosen)
 
 
 def name_channel(path: Path, wanted: Sequence[str]) -> str:
     """Return the one channel name that was given for a file that has none, or raise InvalidSource."""
-    if len(wanted) == 1 and CHANNEL.fullmatch(wanted[0]) and not set("*?[") & set(wanted[0]):
+    if len(wanted) == 1 and not set("*?[") & set(wanted[0]):
+        check_channel(wanted[0])
         return wanted[0]
-    raise InvalidSource(f"{path} does not name its channel; name it with --channel, as L1:MY-STRAIN")
+    one = " once, not as a pattern" if wanted else ""
+    raise InvalidSource(f"{path} does not name its channel; name it with --channel{one}, such as L1:MY-STRAIN")
 
 
 def even_grid(where: str, times: NDArray[np.floating[Any]], dt: float | None = None) -> tuple[float, float]:

@@ -69,6 +69,7 @@ def test_no_two_keys_are_alike(keys: Command, path: Path) -> None:
     for _ in range(20):
         keys("create", "alice", "--scopes", "read")
         made.add(keys.out)
+    assert "alice now has 20 keys; `revoke alice` revokes all of them\n" in keys.err
     assert len(made) == len(parse_keys(path.read_bytes())) == 20
 
 

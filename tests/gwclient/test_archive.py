@@ -186,7 +186,7 @@ def test_the_way_of_a_batch_by_the_commands(
 
     shutil.copy(gw150914_files["L1"], tmp_path)
     waited = run("train", "--user", "ada", "--token", "t", "--wait", "--poll", "0.05", "--deadline", "0.2")
-    assert "the batch is not complete yet, and the deadline of 0.2 s is over" in str(waited.exception)
+    assert "the batch has 0.0 of 1.0 kB (MAX_SIZE), and the deadline of 0.2 s is over" in str(waited.exception)
     assert answer("push", "--folder", str(tmp_path), "--stop", str(T0 + 4))["acknowledged"] == 4
     frozen = answer("train", "--user", "ada", "--token", "t", "--wait")
     assert (frozen["resp"], frozen["holder"], frozen["n_f"]) == ("FROZEN", "ada", 4)
@@ -229,3 +229,25 @@ def test_the_way_of_a_batch_by_the_commands(
     looks = [json.loads(line) for line in run("watch", "--count", "2", "--every", "0.05", "--json").output.splitlines()]
     assert [(look["n_itm"], look["resp"]) for look in looks] == [(0, "OPERATIONAL")] * 2
     assert "[........................] 0%" in run("watch", "--count", "1", "--full", "1MB").output
+
+
+def test_strain_of_an_archived_batch_is_acknowledged_and_said_to_be_there(
+    start_trio: Callable[..., Trio], gw150914_files: dict[str, Path], tmp_path: Path
+) -> None:
+    trio = start_trio({"MAX_SIZE": "1kB"})
+    shutil.copy(gw150914_files["L1"], tmp_path)
+
+    def push(*words: str, stop: int = 4) -> Result:
+        return CliRunner().invoke(cli, ["push", *words, "--stop", str(T0 + stop), "--srv", trio.url], obj=Debugging())
+
+    assert "archived" not in push(str(tmp_path)).output
+    ask(trio, lambda client: client.clean("done"))
+    for source in (tmp_path, tmp_path / gw150914_files["L1"].name):  # by its cursor, and by its keys
+        again = push(str(source))
+        assert again.exit_code == 0
+        assert "4 of these segments were stored before, and are in an archived batch, not in the cur" in again.output
+    assert json.loads(push(str(source), "--json", stop=5).output)["archived"] == 4
+    assert json.loads(push(str(source), "--json", "--restart").output)["archived"] == 0
+    assert ask(trio, lambda client: client.stats()).n_itm == 1 + 4
+    out = CliRunner().invoke(cli, ["get", "--channel", L1, "--out", str(tmp_path), "--srv", trio.url], obj=Debugging())
+    assert f"left out, stored twice: {L1} [{T0}, {T0 + 4})" in out.output

@@ -159,7 +159,16 @@ def test_files_folders_and_patterns_are_named_without_an_option(
     [
         (("batch", "--rate", "4096"), "--rate and --t0 apply to NPY and CSV files; .*gwb.*json has its own times"),
         (("batch", "--detector", "H1"), "--detector applies to --event and --gps"),
-        (("a.npy", "--rate", "16", "--t0", "3"), "a.npy does not name its channel; name it with --channel"),
+        (("a.npy",), "a.npy has only samples; it needs --rate HZ, --t0 GPS, --channel L1:MY-STRAIN"),
+        (("a.npy", "--rate", "16", "--t0", "3"), "a.npy has only samples; it needs --channel L1:MY-STRAIN"),
+        (
+            ("a.npy", "--rate", "16", "--t0", "3", "--channel", "MY"),
+            "'MY' is not a channel name: it needs a detector, such as L1:MY",
+        ),
+        (
+            ("a.npy", "--rate", "16", "--t0", "3", "--channel", "L1:A", "--channel", "L1:B"),
+            "name it with --channel once, not as a pattern, such as L1:MY-STRAIN",
+        ),
         (("a.npy", "b.npy", "--channel", "L1:A"), "push NPY and CSV files one by one"),
         (("a.npy", "batch", "--channel", "L1:A"), "a.npy does not name its channel; push it alone"),
         (("--event", "GW150914", "--channel", "L1:A"), "--channel applies to files only"),
@@ -346,9 +355,7 @@ def test_a_line_that_is_no_segment_is_named_and_the_others_are_stored(gateway: S
     assert done.returncode == 1
     assert "not read: line 3 of standard input is not a segment: h[0]: expected" in done.stdout
     assert "not read: line 4 of standard input is not a segment: the body is not JSON" in done.stdout
-    assert done.stderr.startswith(
-        "gwclient: not everything could be read: line 3 of standard input is not a segment: h[0]"
-    )
+    assert done.stderr == "gwclient: not everything could be read; 2 of 2 segments acknowledged\n"
     assert [body.decode() for body in gateway.bodies] == [good, other]
 
 
@@ -414,6 +421,10 @@ def test_a_folders_files_are_chosen_by_their_names_and_new_ones_are_sent_the_nex
     assert done.code == 0
     assert "left out, not named as OBS-TYPE-GPSSTART-DURATION: strain.hdf5" in done.err
     shutil.copy(L1_FILE, tmp_path)
+    some = gwclient("push", str(tmp_path), *window, "--channel", "H1:*STRAIN")
+    assert (some.code, some.err.splitlines()[-1]) == (
+        0, f"left out, without a requested channel: {tmp_path / L1_FILE.name}"
+    )  # fmt: skip
     again = gwclient("push", "--folder", str(tmp_path), *window, "--json")
     assert (again.json["acknowledged"], again.json["before"]) == (4, 4)
     for detector, path in (("H1", H1_FILE), ("L1", L1_FILE)):
@@ -421,6 +432,7 @@ def test_a_folders_files_are_chosen_by_their_names_and_new_ones_are_sent_the_nex
         assert same_bits(samples, strain_in(path)[4 * 4096 : 8 * 4096])
     nothing = gwclient("push", "--folder", str(tmp_path), "--start", "5", "--stop", "6")
     assert nothing.code == 2
+    assert f"name the files themselves: gwclient push {tmp_path}/*.hdf5" in nothing.err
 
 
 @with_open_data
@@ -435,7 +447,7 @@ def test_what_of_a_folder_can_be_read_is_sent_and_the_rest_is_named(
     done = gwclient(*push)
     assert done.code == 1
     assert done.out.splitlines()[-1] == f"not read: {line} (GPS [1126259446, 1126259478))"
-    assert done.err.splitlines()[-1].startswith(f"gwclient: not everything could be read: {line}")
+    assert done.err == "gwclient: not everything could be read; 32 of 32 segments acknowledged\n"
     assert same_bits(received(gateway, "H1")[1], strain_in(H1_FILE))
     again = gwclient(*push, "--json")
     assert (again.code, again.json["ending"], again.json["before"]) == (1, "partly", 32)
@@ -746,13 +758,13 @@ def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(
     assert (done.code, done.err) == (5, "gwclient: the output cannot be written: No space left on device\n")
 
 
-def test_output_whose_reader_is_gone_is_one_line_and_exit_code_5(gateway: StandInGateway) -> None:
+def test_output_whose_reader_is_gone_is_exit_code_5_without_a_message(gateway: StandInGateway) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "gwclient", "stats", "--srv", gateway.url]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (5, "gwclient: the output cannot be written: Broken pipe\n")
+    assert (done.returncode, done.stderr) == (5, "")
 
 
 def test_an_error_that_cannot_be_written_keeps_its_exit_code(

@@ -50,7 +50,7 @@ def test_axes_and_colours_say_what_they_are(tmp_path: Path) -> None:
     assert bar.get_ylabel() == "normalised energy"
     assert bar.get_ylim() == (0, LOUDEST_COLOUR)
     title = figure.get_suptitle()
-    for part in ("batch of 9", "1 channel", "GPS 1126259446 to 1126259466", "256 Hz", digest[:12]):
+    for part in ("Loudest of 9 windows, 1 channel", "GPS 1126259446 to 1126259466", "256 Hz", digest[:12]):
         assert part in title
 
 
