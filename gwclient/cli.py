@@ -144,7 +144,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except UnicodeEncodeError as error:
         if debugging.on:
             traceback.print_exc()
-        print_error(f"gwclient: {ascii(error.object)[:80]} in the command or its environment is not UTF-8")
+        print_error(f"gwclient: {ascii(error.object)[:80]} is not UTF-8 text")
         return USAGE
     except (KeyboardInterrupt, click.Abort):
         print_error("gwclient: interrupted")

@@ -127,6 +127,8 @@ class GatewayConnection:
         headers = {} if body is None else media_headers("application/json", key)
         try:
             sent = msgspec.json.encode(body) if isinstance(body, msgspec.Struct) else body
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"{ascii(error.object)[:80]} is not UTF-8 text") from error
         except (TypeError, ValueError) as error:
             raise InvalidArgument(f"{verb} {path}: an argument is not a text that JSON can hold: {error}") from error
 

@@ -784,7 +784,7 @@ def test_an_argument_that_is_no_utf8_is_one_line_and_exit_code_2(
     gateway: StandInGateway, gwclient: Any, command: tuple[str, ...]
 ) -> None:
     done = gwclient(*command)
-    assert (done.code, done.err) == (2, "gwclient: '\\udcff' in the command or its environment is not UTF-8\n")
+    assert (done.code, done.err) == (2, "gwclient: '\\udcff' is not UTF-8 text\n")
     assert not gateway.requests
 
 
