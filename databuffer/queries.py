@@ -98,7 +98,10 @@ class Queries:
         try:
             if self._state.must_recover:
                 await self._in_order(lambda: None)
-            await asyncio.to_thread(self._store.volume.check)
+            try:
+                await asyncio.to_thread(self._store.volume.check)
+            except VolumeError:  # a flush may be moving the data folder
+                await self._ingest.perform(self._store.volume.check)
             if self._state.agreement is Agreement.UNPROVEN or await asyncio.to_thread(self._store.is_scarce):
                 await self._ingest.perform(self._state.probe)
         except VolumeError as error:

@@ -2,6 +2,8 @@ import asyncio
 import errno
 import json
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -299,3 +301,18 @@ async def test_the_probe_of_readiness_writes_nothing_while_the_last_write_succee
     probes.clear()
     await buffer.queries.check_ready()
     assert not probes
+
+
+async def test_a_buffer_whose_data_folder_is_being_moved_is_ready(buffer: Buffer, settings: BufferSettings) -> None:
+    moved = threading.Event()
+
+    def move_and_return() -> None:
+        elsewhere = settings.DATAROOT.rename(settings.DTVOLROOT / "moving")
+        moved.set()
+        time.sleep(0.2)
+        elsewhere.rename(settings.DATAROOT)
+
+    order = asyncio.ensure_future(buffer.ingest.perform(move_and_return))
+    await asyncio.to_thread(moved.wait)
+    await buffer.queries.check_ready()
+    await order
