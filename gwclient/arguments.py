@@ -38,8 +38,8 @@ def positive_seconds(name: str, value: Any) -> float:
 
 
 def check_name(name: str, value: Any) -> None:
-    """Raise InvalidArgument if an argument is not a text with at least one character."""
-    if not isinstance(value, str) or not value:
+    """Raise InvalidArgument if an argument is not a text with at least one character, which UTF-8 can encode."""
+    if not isinstance(value, str) or not value or _SURROGATE.search(value):
         raise InvalidArgument(f"{name} is {repr(value)[:80]}; it has to be a text")
 
 

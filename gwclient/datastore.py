@@ -175,7 +175,7 @@ def _run_of(strain: Any, t0: Any, dt: Any, channel: str | None, meta: Mapping[st
         raise InvalidSource(f"{known[0]} is not a list of real numbers") from error
     if value.ndim != 1 or value.dtype.kind not in "iuf" or not len(value):
         raise InvalidSource(f"{known[0]} has {value.dtype} of shape {value.shape}; it has to be a list of real numbers")
-    samples, mask = as_float64(known[0], value), getattr(given, "mask", None)
+    samples, mask = np.array(as_float64(known[0], value)), getattr(given, "mask", None)
     if isinstance(mask, np.ndarray):
         samples[mask] = np.nan
     return Run(samples, begin, spacing, known[0], {"detector": known[0][:2], **meta})

@@ -73,9 +73,9 @@ def check_grid(where: str, t0: float, dt: float, names: Sequence[str]) -> None:
 
 
 def as_float64(where: str, values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return a copy of real numbers as float64, or raise InvalidSource if float64 cannot hold one of them exactly."""
+    """Return real numbers as float64, or raise InvalidSource if float64 cannot hold one of them exactly."""
     with np.errstate(over="ignore"):
-        exact = values.astype(np.float64)
+        exact = np.asarray(values).astype(np.float64, copy=False)
     if values.dtype.kind in "iu":
         lost = (values > _LARGEST_WHOLE) | (values < -_LARGEST_WHOLE) if values.dtype.itemsize == 8 else None  # noqa: PLR2004 (bytes)
     else:

@@ -93,8 +93,8 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path:
 def test_an_array_larger_than_the_memory_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "vast.npy"
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
-        file.truncate(file.tell() + 8 * 10**12)
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+        file.truncate(file.tell() + 4 * 10**12)
     with pytest.raises(InvalidSource, match="is larger than the memory"):
         runs_of(path, grid=Grid(16, T0), channels=["L1:A"])
 
