@@ -37,6 +37,8 @@ _SECTIONS = {
     "stored": ("With many segments stored", "make bench ARGS='--stored 100000'"),
     "client": ("The client", "make bench"),
     "preproc": ("Spectrograms", "make bench"),
+    #: Written by hand, because it cannot be measured again.
+    "rebuild": ("Before and after the rebuild of the data path", ""),
 }
 
 
@@ -111,6 +113,8 @@ def write_section(path: Path, name: str, lines: Sequence[str]) -> None:
     sections[name] = "\n".join(map(_wrapped, lines))
     parts = [_FRAME]
     for each, (title, command) in _SECTIONS.items():
+        if each not in sections and not command:
+            continue
         content = sections.get(each, f"Not measured yet: `{command}`.")
         parts.append(f"<!-- {each} -->\n## {title}\n\n{content}\n<!-- end -->\n")
     path.parent.mkdir(parents=True, exist_ok=True)
