@@ -10,9 +10,11 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for_futures
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -32,6 +34,8 @@ Submit = Callable[[Task], Any]
 #: Tasks submitted for each worker: the current one and the next one.
 _AHEAD = 2
 _SCHEDULER_SECONDS = 20
+#: An interruption is noticed after so many seconds.
+_LOOK_SECONDS = 0.1
 
 #: The function that a process of the pool calls.
 _work: Work
@@ -46,15 +50,46 @@ def in_processes(jobs: int) -> Executor:
     """Compute in `jobs` processes of this machine."""
 
     def run(work: Work, tasks: Iterable[Task]) -> Generator[Spectrograms]:
-        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (work,))
-        try:
-            yield from _in_order(lambda task: pool.submit(_compute, task), tasks, _AHEAD * jobs)
-        except BrokenProcessPool as error:
-            raise WorkersFailed("a process that computes spectrograms was killed; perhaps memory ran out") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with _interrupts_noted() as raise_interrupt:
+            pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (work,))
+
+            def result(future: Future[Spectrograms]) -> Spectrograms:
+                while not wait_for_futures([future], _LOOK_SECONDS).done:
+                    raise_interrupt()
+                raise_interrupt()
+                return future.result()
+
+            try:
+                yield from _in_order(lambda task: pool.submit(_compute, task), tasks, _AHEAD * jobs, result)
+            except BrokenProcessPool as error:
+                reason = "a process that computes spectrograms was killed; perhaps memory ran out"
+                raise WorkersFailed(reason) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     return run
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[Callable[[], None]]:
+    """Note SIGINT and SIGTERM in the block; the function that it gets raises KeyboardInterrupt if one was noted.
+
+    Raised in the middle of a future's method, it would leave the future locked, and the pool could never end.
+    """
+    noted: list[int] = []
+
+    def raise_noted() -> None:
+        if noted:
+            raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    handlers = {number: signal.signal(number, lambda which, _: noted.append(which)) for number in numbers}
+    try:
+        yield raise_noted
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def on_dask(address: str) -> Executor:
@@ -89,15 +124,20 @@ def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:
     return lambda task: client.submit(operator.call, shared, task, pure=False), threads
 
 
-def _in_order(submit: Submit, tasks: Iterable[Task], ahead: int) -> Generator[Spectrograms]:
+def _in_order(
+    submit: Submit,
+    tasks: Iterable[Task],
+    ahead: int,
+    result: Callable[[Any], Spectrograms] = lambda each: each.result(),
+) -> Generator[Spectrograms]:
     pending: deque[Any] = deque()
     try:
         for task in tasks:
             pending.append(submit(task))
             if len(pending) >= ahead:
-                yield pending.popleft().result()
+                yield result(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield result(pending.popleft())
     finally:
         for one in pending:
             one.cancel()
