@@ -129,6 +129,7 @@ def read_every_page(run: Run) -> None:
         "name": run.gateway("GET", "/segments").json()["segments"][0]["name"],
         "code": "unauthorized",
     }
+    named["record"] = f"batch/{named['batch']}"
     document = run.gateway("GET", "/openapi.json").json()
     for path in (path.format(**named) for path, methods in document["paths"].items() if "get" in methods):
         if path != "/events":
