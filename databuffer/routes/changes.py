@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from databuffer.records.feed import changes
-from databuffer.records.selection import Selection
 from databuffer.routes.common import Storage
+from databuffer.routes.records import Wanted
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import while_connected
-from gwwire.records import Feed, RecordQuery, parse_conditions
+from gwwire.records import Feed
 from gwwire.segment import NDJSON
 
 router = APIRouter()
@@ -40,17 +40,12 @@ class _Stream(Response):
 
 
 @router.get("/changes", summary="Records as they change")
-async def read_changes(  # noqa: PLR0913, PLR0917 (one per query parameter)
+async def read_changes(
     buffer: Storage,
-    kind: str | None = None,
-    status: str | None = None,
-    run: str | None = None,
-    last: str | None = None,
-    condition: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
+    wanted: Wanted,
     since: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     feed: Feed = Feed.ONCE,
     heartbeat: Annotated[float, Query(ge=1, le=60)] = 30,
 ) -> Response:
     """Send records that changed after a seq, as NDJSON; `continuous` goes on with what changes later."""
-    query = RecordQuery(run=run, last=last, conditions=parse_conditions(condition))
-    return _Stream(changes(buffer.records, Selection(kind, status, query), since, feed, heartbeat))
+    return _Stream(changes(buffer.records, wanted, since, feed, heartbeat))

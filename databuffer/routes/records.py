@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from databuffer.buffer import Buffer
@@ -40,20 +40,29 @@ _STEP_NAMES = msgspec.json.Decoder(StepName)
 IfMatch = Annotated[str | None, Header()]
 
 
-@router.get("/records", summary="Records, a page at a time")
-async def list_records(  # noqa: PLR0913, PLR0917 (one per query parameter)
-    buffer: Storage,
+async def _wanted(
     kind: str | None = None,
     status: str | None = None,
     run: str | None = None,
     last: str | None = None,
     condition: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
+) -> Selection:
+    return Selection(kind, status, RecordQuery(run=run, last=last, conditions=parse_conditions(condition)))
+
+
+#: The filter of a route that returns records.
+Wanted = Annotated[Selection, Depends(_wanted)]
+
+
+@router.get("/records", summary="Records, a page at a time")
+async def list_records(
+    buffer: Storage,
+    wanted: Wanted,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Return the records that match, in the order of their last changes."""
-    query = RecordQuery(run=run, last=last, conditions=parse_conditions(condition))
-    found = await buffer.records.find(Selection(kind, status, query), after, limit + 1)
+    found = await buffer.records.find(wanted, after, limit + 1)
     page = found[:limit]
     return json_response(RecordPage(page, page[-1].seq if page else after, len(found) > limit))
 
