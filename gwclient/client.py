@@ -14,6 +14,7 @@ from gwclient.listen import Listening, own_name
 from gwclient.records import Records
 from gwwire import public
 from gwwire.overview import Overview
+from gwwire.query import Query, grouped
 from gwwire.records import StepClaim
 from gwwire.segment import KEYS_HEADER, NDJSON
 
@@ -170,6 +171,7 @@ class GlitchflowClient(GatewayConnection):
         channel: str | None = None,
         start: float | None = None,
         stop: float | None = None,
+        query: Query | None = None,
         after: int = 0,
         page: int = 1000,
     ) -> AsyncGenerator[public.SegmentRecord, None]:
@@ -182,16 +184,18 @@ class GlitchflowClient(GatewayConnection):
             channel: only this channel, `DET:NAME`.
             start: GPS seconds; only segments that end after it.
             stop: GPS seconds; only segments that begin before it.
+            query: more fields and conditions, as docs/api.md describes them.
             after: only segments stored after this seq.
             page: segments per page, up to 10,000.
 
         """
         parameters = {"batch": batch, "channel": channel, "start": start, "stop": stop}
         given = {name: value for name, value in parameters.items() if value is not None}
+        fields = {**(grouped(query) if query else {}), **given}
         more = True
         while more:
-            query = urlencode({**given, "after": after, "limit": page})
-            answer = await self.ask("GET", f"/segments?{query}", public.SegmentPage)
+            parameter_text = urlencode({**fields, "after": after, "limit": page}, doseq=True)
+            answer = await self.ask("GET", f"/segments?{parameter_text}", public.SegmentPage)
             for record in answer.segments:
                 yield record
             after, more = answer.after, answer.more

@@ -59,6 +59,17 @@ def decode_order(shape: type[Order], body: bytes) -> Order:
     return order
 
 
+def convert(shape: type[Order], value: Any) -> Order:
+    """Return parsed values as a typed model, or raise InvalidRequest; a model's own error begins with the field."""
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        if _LOCATION.search(message):
+            raise _invalid(message, InvalidRequest) from None
+        raise InvalidRequest(message, field=re.split(r"\W", message)[0]) from None
+
+
 def _byte_order_mark(body: bytes) -> str | None:
     """Return a reason that names the byte order mark at the start of a body, or None if it has none."""
     found = next((name for mark, name in _MARKS.items() if body.startswith(mark)), None)

@@ -5,17 +5,15 @@ Times are Unix seconds.
 """
 
 import re
-from collections.abc import Iterable
-from contextlib import suppress
 from enum import StrEnum
-from math import isfinite
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gwwire.decoding import InvalidRequest
-from gwwire.names import PRINTABLE, PRINTABLE_WORDS, WorkerName
+from gwwire.names import PRINTABLE, PRINTABLE_WORDS, StepName, Text, WorkerName
 from gwwire.public import LONGEST_LEASE
+from gwwire.query import Query
 
 #: The status of a record on which steps may be performed.
 GOOD = "good"
@@ -30,12 +28,8 @@ LONGEST_WAIT = 60
 
 _KIND = r"[a-z][a-z0-9_-]{0,63}"
 _ID = re.compile(rf"(?P<kind>{_KIND})/.+", re.DOTALL)
-_CONDITION = re.compile(r"(?P<name>[^<>=!]+)(?P<operator><=|>=|!=|<|>|=)(?P<value>.*)", re.DOTALL)
-_OPERATORS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
 
 Kind = Annotated[str, Meta(pattern=rf"^{_KIND}$(?!\n)", description="the first part of the id")]
-StepName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$(?!\n)")]
-Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
 #: Lines of a program's output, with no other control characters.
 Reason = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$(?!\n)")]
 
@@ -146,53 +140,6 @@ class RecordWritten(Struct, frozen=True):
     seq: int
 
 
-class Comparison(Struct, frozen=True, omit_defaults=True):
-    """Bounds of one scalar; texts are compared with `eq` and `ne` only, true and false are texts."""
-
-    lt: float | None = None
-    le: float | None = None
-    gt: float | None = None
-    ge: float | None = None
-    eq: float | str | None = None
-    ne: float | str | None = None
-
-
-class RecordQuery(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Selects records."""
-
-    run: Text | None = None
-    last: Annotated[StepName | None, Meta(description="the step that was done last")] = None
-    conditions: Annotated[
-        dict[Text, Comparison], Meta(max_length=20, description="by dotted name, as `volts.detector_a.0`")
-    ] = {}
-
-
-def parse_conditions(texts: Iterable[str]) -> dict[str, Comparison]:
-    """Parse conditions as `NAME<VALUE` (or with another of <= > >= = !=), or raise InvalidRequest."""
-    found: dict[str, Comparison] = {}
-    for text in texts:
-        name, operator, value = _parse_condition(text)
-        known = found.get(name, Comparison())
-        if getattr(known, operator) not in {None, value}:
-            raise InvalidRequest(f"condition: {text!r}: {name} is compared twice in this way", field="condition")
-        found[name] = structs.replace(known, **{operator: value})
-    return found
-
-
-def _parse_condition(text: str) -> tuple[str, str, float | str]:
-    found = _CONDITION.fullmatch(text)
-    if found is None or not re.match(PRINTABLE, text):
-        raise InvalidRequest(f"condition: expected NAME<VALUE (or <= > >= = !=), got {text!r}", field="condition")
-    operator = _OPERATORS[found["operator"]]
-    value: float | str = found["value"]
-    with suppress(ValueError):
-        number = float(value)
-        value = number if isfinite(number) else value
-    if isinstance(value, str) and operator not in {"eq", "ne"}:
-        raise InvalidRequest(f"condition: {value!r} is not a number", field="condition")
-    return found["name"], operator, value
-
-
 class StepClaim(Struct, frozen=True, omit_defaults=True):
     """A request for work: it declares a step, and leases records that wait for it to one worker."""
 
@@ -201,7 +148,7 @@ class StepClaim(Struct, frozen=True, omit_defaults=True):
         list[StepName], Meta(max_length=20, description="the steps that have to be done before; none for new records")
     ] = []
     kind: Annotated[Kind | None, Meta(description="only records of this kind")] = None
-    query: RecordQuery = RecordQuery()
+    query: Query = Query()
     since: Annotated[
         int, Meta(ge=0, le=2**63 - 1, description="only records that changed after this seq; 0: all there ever were")
     ] = 0
@@ -209,6 +156,11 @@ class StepClaim(Struct, frozen=True, omit_defaults=True):
     lease: Annotated[float, Meta(ge=1, le=LONGEST_LEASE, description="s until the leases end")] = 600
     limit: Annotated[int, Meta(ge=1, le=100, description="the largest number of records")] = 1
     wait: Annotated[float, Meta(ge=0, le=LONGEST_WAIT, description="s to wait for a record if none waits")] = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a query of records that are never offered."""
+        if self.query.status not in {None, GOOD}:
+            raise ValueError(f"status: only records with status {GOOD!r} are offered")
 
 
 class Work(Struct, frozen=True):

@@ -115,7 +115,10 @@ class GroupCommit:
         volume, catalog, folder = self._store.volume, self._store.catalog, batch.slot.folder
         now = time.time_ns()
         rows = [
-            SegmentRow(volume.name(self._state.next_number()), s.size, s.sha256, s.channel, s.t0, s.dt, s.n, now, s.key)
+            SegmentRow(
+                *(volume.name(self._state.next_number()), s.size, s.sha256, s.channel, s.t0, s.dt, s.n, now),
+                *(s.key, s.conditions),
+            )
             for s in group
         ]
         spent = self._quota.spent(group, now)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from databuffer.storage.scalars import Scalars
+
 
 @dataclass(slots=True, eq=False)
 class Incoming:
@@ -19,6 +21,7 @@ class Incoming:
         answered: done when `name` or `error` is final; its result is this record.
         size, sha256: bytes and digest of the compact JSON.
         channel, t0, dt, n: "DET:NAME" or None, GPS seconds of the first sample, sample spacing in s, samples.
+        conditions: the scalars of its `meta` that can be searched.
         path, file: the staged file and its open descriptor; empty and -1 if there is none.
         name: the file name in the batch once the segment is stored, else empty.
         error: why the segment was not stored, or None.
@@ -37,6 +40,7 @@ class Incoming:
     t0: float = 0.0
     dt: float = 0.0
     n: int = 0
+    conditions: Scalars = ()
     path: str = ""
     file: int = -1
     name: str = ""

@@ -11,6 +11,7 @@ from databuffer.errors import volume_error
 from databuffer.ingest.incoming import Incoming
 from databuffer.state import State
 from databuffer.storage.files import create_file
+from databuffer.storage.scalars import meta_scalars
 from databuffer.storage.volume import Volume
 from gwwire.problems import ProblemError
 from gwwire.segment import SegmentLimits, compact, validate_segment
@@ -42,6 +43,8 @@ class Staging:
         incoming.channel = segment.channel
         incoming.t0, incoming.dt = segment.t
         incoming.n = len(segment.h)
+        if segment.meta:
+            incoming.conditions = meta_scalars(segment.meta)
         if not self._state.refuses_segments:
             self.write(incoming)
 

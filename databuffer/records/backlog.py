@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import structs
 
-from databuffer.records.selection import Clause, Selection, Source, sources, written
+from databuffer.records.selection import Selection, Source, sources, written
+from databuffer.search.clauses import Clause
 from databuffer.storage.catalog.schema import RECORDS, STEPS
 from gwwire.records import GOOD, StepClaim, StepState
 
@@ -73,7 +75,8 @@ def still_waits(connection: sa.Connection, record: str, declaration: StepClaim) 
 
 
 def _selection(declaration: StepClaim) -> Selection:
-    return Selection(declaration.kind, GOOD, declaration.query, tuple(declaration.after))
+    query = structs.replace(declaration.query, status=GOOD)
+    return Selection(declaration.kind, query, tuple(declaration.after))
 
 
 def _floor(backlog: Backlog) -> int:

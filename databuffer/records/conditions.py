@@ -1,20 +1,15 @@
-"""Conditions of records and results of steps: limits, merge patches, and the scalars that can be searched."""
+"""Conditions of records and results of steps: limits, and merge patches."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from databuffer.storage.scalars import Scalar, searchable
 from gwwire.decoding import InvalidRequest, TooDeep
 from gwwire.records import MOST_BYTES
 
 _MOST_DEPTH = 16
 _MOST_SCALARS = 1000
-_LONGEST_NAME = 200
-_LONGEST_TEXT = 1000
-
-#: A number or a text; the other is None.
-Scalar = tuple[float | None, str | None]
 
 
 def encoded(value: Any, what: str) -> str:
@@ -28,16 +23,10 @@ def encoded(value: Any, what: str) -> str:
 
 
 def scalars(conditions: dict[str, Any]) -> dict[str, Scalar]:
-    """Return the scalars that can be searched by dotted name; raise InvalidRequest if there are too many.
-
-    Null, long texts, and names that contain an operator or a control character are left out.
-    """
-    found: dict[str, Scalar] = {}
-    for name, scalar in _scalars("", conditions):
-        if len(name) <= _LONGEST_NAME and name.isprintable() and name not in found:
-            found[name] = scalar
-            if len(found) > _MOST_SCALARS:
-                raise InvalidRequest(f"conditions: more than {_MOST_SCALARS} values", field="conditions")
+    """Return the scalars that can be searched by dotted name; raise InvalidRequest if there are too many."""
+    found = dict(searchable(conditions, _MOST_SCALARS + 1))
+    if len(found) > _MOST_SCALARS:
+        raise InvalidRequest(f"conditions: more than {_MOST_SCALARS} values", field="conditions")
     return found
 
 
@@ -60,18 +49,3 @@ def _depth(value: Any, left: int) -> int:
         return left
     inside = value.values() if isinstance(value, dict) else value
     return min((_depth(each, left - 1) for each in inside), default=left - 1)
-
-
-def _scalars(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, each in items:
-        name = f"{prefix}{key}"
-        match each:
-            case bool():
-                yield name, (None, str(each).lower())
-            case int() | float():
-                yield name, (float(each), None)
-            case str() if len(each) <= _LONGEST_TEXT and "\0" not in each:
-                yield name, (None, each)
-            case dict() | list():
-                yield from _scalars(f"{name}.", each)

@@ -200,6 +200,7 @@ class Records:
 
     def _pause(self, connection: sa.Connection, step: str, declaration: StepClaim) -> float:
         """Return the seconds until a record may become available; 0 if one is, or if the step must be declared."""
+        generation = self._store.catalog.database.generation  # before the first read, which is of one state with all
         if table.declarations(connection).get(step) != declaration:
             return 0
         now = steady_ns()
@@ -207,7 +208,7 @@ class Records:
             return 0
         first = connection.execute(sa.select(sa.func.min(STEPS.c.due)).where(STEPS.c.name == step)).scalar()
         found, floor = waiting(connection, self._backlog(step, declaration), 1)
-        self._backlogs[step] = self._store.catalog.database.generation, Backlog(step, declaration, floor)
+        self._backlogs[step] = generation, Backlog(step, declaration, floor)
         return 0 if found else (first - now) / 10**9 if first is not None else float("inf")
 
     def _backlog(self, step: str, declaration: StepClaim) -> Backlog:

@@ -1,23 +1,25 @@
 """Which records a filter selects, as SQL.
 
 Segments and batches that nobody has written about have records that are computed from their tables. They are *virtual*:
-their status is good, and they have no run and no searchable conditions.
+their status is good, and they have no run. The conditions of a segment are its `meta` until others are written; a batch
+has none.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
-from databuffer.storage.catalog.schema import BATCHES, RECORD_CONDITIONS, RECORDS, SEGMENTS, STEPS
+from databuffer.search import clauses
+from databuffer.search.clauses import Clause
+from databuffer.storage.catalog.schema import BATCHES, RECORDS, SEGMENTS, STEPS
 from databuffer.storage.catalog.segments import BATCH_RECORD, BATCH_STEPS
 from gwwire.public import BatchState
-from gwwire.records import ARCHIVED, GOOD, SEALED, Comparison, RecordQuery, StepState
+from gwwire.query import Query
+from gwwire.records import ARCHIVED, GOOD, SEALED, StepState
 
 SEGMENT_RECORD = "segment/"
-_EVERYTHING = RecordQuery()
-Clause = sa.ColumnElement[bool]
+_EVERYTHING = Query()
 
 BATCH_KIND, SEGMENT_KIND = BATCH_RECORD[:-1], SEGMENT_RECORD[:-1]
 #: What the datastore itself has done on a batch, by step.
@@ -28,16 +30,14 @@ _PERFORMED: dict[str, Clause] = {
 _BATCH_LAST = sa.case({state.value: step for state, step in BATCH_STEPS.items()}, value=BATCHES.c.state)
 _BATCH_ID = sa.literal(BATCH_RECORD) + BATCHES.c.id
 _SEGMENT_ID = sa.literal(SEGMENT_RECORD) + SEGMENTS.c.name
-_LATER = SEGMENTS.alias("later")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Selects records by kind, status and query, and by steps that have to be done; None and () select all."""
+    """Selects records by kind and query, and by steps that have to be done; None and () select all."""
 
     kind: str | None = None
-    status: str | None = None
-    query: RecordQuery = _EVERYTHING
+    query: Query = _EVERYTHING
     after: tuple[str, ...] = ()
 
 
@@ -56,63 +56,82 @@ def sources(wanted: Selection) -> Iterator[Source]:
     kind = (RECORDS.c.kind == wanted.kind,) if wanted.kind else ()
     yield Source(RECORDS.c.id, RECORDS.c.seq, kind, tuple(written(wanted)))
     query = wanted.query
-    if wanted.status not in {None, GOOD} or query.run is not None or query.conditions:
+    if query.status not in {None, GOOD} or query.run is not None:
         return
-    if wanted.kind in {None, BATCH_KIND} and _PERFORMED.keys() >= set(wanted.after):
+    if wanted.kind in {None, BATCH_KIND} and not query.conditions and _PERFORMED.keys() >= set(wanted.after):
         last = [_BATCH_LAST.in_([query.last])] if query.last else []
-        clauses = (_unwritten(_BATCH_ID), *last, *(_PERFORMED[step] for step in wanted.after))
-        yield Source(_BATCH_ID, BATCHES.c.seq, (), clauses)
+        performed = (_PERFORMED[step] for step in wanted.after)
+        yield Source(
+            *(_BATCH_ID, BATCHES.c.seq, ()), (_unwritten(_BATCH_ID), *last, *performed, *clauses.of_batches(query))
+        )
     if wanted.kind in {None, SEGMENT_KIND} and not wanted.after and query.last is None:
-        newest: Clause = ~sa.exists().where(_LATER.c.name == SEGMENTS.c.name, _LATER.c.seq > SEGMENTS.c.seq)
-        yield Source(_SEGMENT_ID, SEGMENTS.c.seq, (), (_unwritten(_SEGMENT_ID), newest))
+        untouched = (_unwritten(_SEGMENT_ID), clauses.is_newest(SEGMENTS.c))
+        matching = (*clauses.of_segments(query), *clauses.segment_conditions(query))
+        yield Source(_SEGMENT_ID, SEGMENTS.c.seq, (), (*untouched, *matching))
 
 
 def written(wanted: Selection) -> Iterator[Clause]:
-    """Yield the conditions that select among the written records, their kind excepted."""
-    query = wanted.query
-    if wanted.status is not None:
-        yield RECORDS.c.status == wanted.status
-    if query.run is not None:
-        yield RECORDS.c.run == query.run
-    if query.last is not None:
-        yield RECORDS.c.last == query.last
-    for name, bounds in query.conditions.items():
-        yield _has(name, bounds)
+    """Yield the clauses that select among the written records, their kind excepted."""
+    yield from _written(wanted.query)
+    if wanted.query.batch or wanted.query.selects_segments:
+        yield _of_kinds(wanted.query)
+    if wanted.query.conditions:
+        yield _satisfies(wanted.query)
     for step in wanted.after:
         yield _done(step)
 
 
+def segments_matching(query: Query) -> Iterator[Clause]:
+    """Yield the clauses that select segments by a query, their records included."""
+    yield from clauses.of_segments(query)
+    record = RECORDS.c.id == _SEGMENT_ID
+    virtual = _unwritten(_SEGMENT_ID) if query.status in {None, GOOD} and query.run is None else sa.false()
+    if query.status is not None or query.run is not None or query.last is not None:
+        has_record = sa.exists().where(record, *_written(query))
+        yield has_record if query.last is not None else sa.or_(virtual, has_record)
+    if query.conditions:
+        rewritten = sa.exists().where(record, RECORDS.c.conditions.is_not(None))
+        satisfied = sa.exists().where(record, *clauses.record_conditions(query))
+        yield sa.or_(satisfied, sa.and_(~rewritten, *clauses.segment_conditions(query)))
+
+
+def _written(query: Query) -> Iterator[Clause]:
+    if query.status is not None:
+        yield RECORDS.c.status == query.status
+    if query.run is not None:
+        yield RECORDS.c.run == query.run
+    if query.last is not None:
+        yield RECORDS.c.last == query.last
+
+
+def _of_kinds(query: Query) -> Clause:
+    """Return the clause that written records are about things that a query selects."""
+    batch = sa.exists().where(BATCHES.c.id == _name(BATCH_RECORD), *clauses.of_batches(query))
+    segment = clauses.written_segment(query, _name(SEGMENT_RECORD))
+    return sa.case(
+        (RECORDS.c.kind == BATCH_KIND, batch),
+        (RECORDS.c.kind == SEGMENT_KIND, segment),
+        else_=sa.and_(*clauses.of_other_records(query)),
+    )
+
+
+def _satisfies(query: Query) -> Clause:
+    """Return the clause that written records satisfy the conditions; those of a segment may still be its `meta`."""
+    is_meta = sa.and_(RECORDS.c.kind == SEGMENT_KIND, RECORDS.c.conditions.is_(None))
+    meta = clauses.written_segment_conditions(query, _name(SEGMENT_RECORD))
+    return sa.or_(sa.and_(*clauses.record_conditions(query)), sa.and_(is_meta, meta))
+
+
+def _name(prefix: str) -> sa.ColumnElement[str]:
+    """Return what follows the prefix of a record's id, which names the thing."""
+    return sa.func.substr(RECORDS.c.id, len(prefix) + 1)
+
+
 def _done(step: str) -> Clause:
     if step in _PERFORMED:
-        batch = BATCHES.c.id == sa.func.substr(RECORDS.c.id, len(BATCH_RECORD) + 1)
+        batch = BATCHES.c.id == _name(BATCH_RECORD)
         return sa.and_(RECORDS.c.kind == BATCH_KIND, sa.exists().where(batch, _PERFORMED[step]))
     return sa.exists().where(STEPS.c.record == RECORDS.c.id, STEPS.c.name == step, STEPS.c.state == StepState.DONE)
-
-
-def _has(name: str, bounds: Comparison) -> Clause:
-    columns = RECORD_CONDITIONS.c
-    return sa.exists().where(columns.record == RECORDS.c.id, columns.name == name, *_within(bounds))
-
-
-def _within(bounds: Comparison) -> Iterator[Clause]:
-    number = RECORD_CONDITIONS.c.number
-    if bounds.lt is not None:
-        yield number < bounds.lt
-    if bounds.le is not None:
-        yield number <= bounds.le
-    if bounds.gt is not None:
-        yield number > bounds.gt
-    if bounds.ge is not None:
-        yield number >= bounds.ge
-    if bounds.eq is not None:
-        yield _equals(bounds.eq)
-    if bounds.ne is not None:
-        yield ~sa.func.coalesce(_equals(bounds.ne), sa.false())
-
-
-def _equals(value: float | str) -> Clause:
-    column: sa.Column[Any] = RECORD_CONDITIONS.c.text if isinstance(value, str) else RECORD_CONDITIONS.c.number
-    return column == value
 
 
 def _unwritten(record: sa.ColumnElement[str]) -> Clause:

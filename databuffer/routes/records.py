@@ -14,21 +14,20 @@ from databuffer.routes.common import Storage, json_response
 from gwservice.asgi import JsonBody
 from gwservice.body import UnsupportedMediaType, media_type, read_body
 from gwwire.decoding import InvalidRequest, decode_order
+from gwwire.names import StepName
 from gwwire.problems import ProblemError
+from gwwire.query import parse_parameters
 from gwwire.records import (
     Record,
     RecordContent,
     RecordLine,
     RecordPage,
     RecordPatch,
-    RecordQuery,
     RecordWritten,
     StepClaim,
     StepEnd,
-    StepName,
     Steps,
     Work,
-    parse_conditions,
 )
 from gwwire.segment import NDJSON
 
@@ -40,14 +39,8 @@ _STEP_NAMES = msgspec.json.Decoder(StepName)
 IfMatch = Annotated[str | None, Header()]
 
 
-async def _wanted(
-    kind: str | None = None,
-    status: str | None = None,
-    run: str | None = None,
-    last: str | None = None,
-    condition: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
-) -> Selection:
-    return Selection(kind, status, RecordQuery(run=run, last=last, conditions=parse_conditions(condition)))
+async def _wanted(request: Request, kind: str | None = None) -> Selection:
+    return Selection(kind, parse_parameters(request.query_params.multi_items()))
 
 
 #: The filter of a route that returns records.

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from databuffer.buffer import Buffer
 from databuffer.ingest.ndjson import LineKeys, store_lines
+from databuffer.records.selection import segments_matching
 from databuffer.routes.common import GpsSpan, Storage, json_response
 from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import utc_text
@@ -20,6 +21,7 @@ from gwservice.headers import RAW_GROUP_HEADER, quota_headers
 from gwservice.problems import send_whole
 from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.public import SegmentPage, SegmentRecord
+from gwwire.query import parse_parameters
 from gwwire.segment import KEYS_HEADER, NDJSON
 
 router = APIRouter()
@@ -79,21 +81,20 @@ def _text(request: RequestContext, name: bytes) -> str | None:
 
 
 @router.get("/segments", summary="Stored segments, a page at a time")
-async def list_segments(  # noqa: PLR0913, PLR0917 (one per query parameter)
+async def list_segments(
+    request: Request,
     buffer: Storage,
-    span: GpsSpan,
-    batch: str | None = None,
-    channel: str | None = None,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     before: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> Response:
-    """Return segments of a batch, a channel, a half-open GPS span, in the order they were stored.
+    """Return the segments that a query selects, in the order they were stored.
 
     The next page begins after the seq `after` of this one, so that no segment is repeated or missing. With `before`,
     a seq, the newest come first, and the next page begins before the last of this one.
     """
-    found = await buffer.queries.segments(SegmentFilter(batch, channel, *span, after, limit + 1, before))
+    clauses = tuple(segments_matching(parse_parameters(request.query_params.multi_items())))
+    found = await buffer.queries.segments(SegmentFilter(after=after, limit=limit + 1, before=before, clauses=clauses))
     page = found[:limit]
     newest = max((row.seq for row in page), default=after)
     return json_response(SegmentPage([_record(row) for row in page], newest, len(found) > limit))

@@ -118,13 +118,13 @@ def _import_archive(store: Store, folder: Path) -> None:
     if manifest and row and row.state is not BatchState.ARCHIVED and not is_open:
         # The batch was archived right before a crash; the catalog may have lost some segments in a power cut.
         known = store.catalog.segments.sizes(row.id)
-        add_rows(store, row.id, [segment for segment in manifest.segments if segment.name not in known])
+        add_rows(store, row.id, folder, [segment for segment in manifest.segments if segment.name not in known])
         store.catalog.batches.put(_archive_row(row.id, folder, manifest.segments, manifest))
         return
     batch = f"a{folder.name.replace(' ', '-')}" if row or not manifest else manifest.batch
     segments = manifest.segments if manifest else list(_readable_entries(store, folder))
     store.catalog.batches.drop(batch)
-    add_rows(store, batch, segments)
+    add_rows(store, batch, folder, segments)
     store.catalog.batches.put(_archive_row(batch, folder, segments, manifest))
 
 

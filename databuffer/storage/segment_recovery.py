@@ -4,10 +4,15 @@ import errno
 import logging
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from databuffer.storage.catalog import SegmentFilter, SegmentRow
 from databuffer.storage.finding import Finding
 from databuffer.storage.metadata import stored_entries
+from databuffer.storage.scalars import Scalars, meta_scalars
 from databuffer.storage.store import Slot, Store
 from gwwire.manifest import entry_of
 from gwwire.problems import ProblemError
@@ -18,6 +23,10 @@ log = logging.getLogger(__name__)
 _PORTION = 1000
 _LATEST = 2**63 - 1
 _BAD_FILE = {errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENOENT}
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    meta: dict[str, Any] = {}
 
 
 def files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Finding]:
@@ -41,7 +50,7 @@ def files_and_rows(store: Store, slot: Slot, *, thorough: bool) -> Iterator[Find
         yield Finding(
             f"{len(new)} segments were not in the catalog: {named}",
             "added",
-            lambda: add_rows(store, store.load(slot).id, new, recovered=True),
+            lambda: add_rows(store, store.load(slot).id, slot.folder, new, recovered=True),
         )
     lost = sorted(rows.keys() - files.keys())
     if lost and mark:
@@ -92,16 +101,30 @@ def _untrustworthy(store: Store, slot: Slot, name: str, reason: str) -> Finding:
     return Finding(f"{name}: {reason}", "moved to quarantine", repair)
 
 
-def add_rows(store: Store, batch: str, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
-    """Add segments to the catalog; `recovered`: their files were found on the volume."""
+def add_rows(store: Store, batch: str, folder: Path, entries: list[ManifestEntry], *, recovered: bool = False) -> None:
+    """Add segments to the catalog, with what can be searched of the `meta` in their files in a folder.
+
+    `recovered`: they were found on the volume.
+    """
     for start in range(0, len(entries), _PORTION):
         rows = [
-            SegmentRow(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, _stored_at(store, e.name))
+            SegmentRow(
+                *(e.name, e.size, e.sha256, e.channel, e.t0, e.dt, e.n, _stored_at(store, e.name)),
+                conditions=_conditions(store, folder / e.name),
+            )
             for e in entries[start : start + _PORTION]
         ]
         store.catalog.segments.add(batch, rows, recovered=recovered)
         if start and start % (10 * _PORTION) == 0:
             log.info("read %d of %d segments into the catalog", start, len(entries))
+
+
+def _conditions(store: Store, file: Path) -> Scalars:
+    """Return the scalars of a segment's `meta`; none if its file cannot be read, which other checks report."""
+    try:
+        return meta_scalars(msgspec.json.decode(store.volume.read(file), type=_Meta).meta)
+    except (ProblemError, ValueError):
+        return ()
 
 
 def _stored_at(store: Store, name: str) -> int:

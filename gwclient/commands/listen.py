@@ -12,14 +12,12 @@ from functools import partial
 import click
 import msgspec
 
-from gwclient.commands.options import Connection, seconds, with_connection
-from gwclient.commands.records import conditions, one_line
+from gwclient.commands.options import Connection, parse_query, seconds, with_connection, with_query
+from gwclient.commands.records import one_line
 from gwclient.errors import INTERRUPTED
 from gwclient.listen import Job, JobState, Listening, reason_of
 from gwclient.program import run_program
-from gwwire.decoding import InvalidRequest
 from gwwire.public import LONGEST_LEASE
-from gwwire.records import RecordQuery, parse_conditions
 
 #: s between two notices of requests that are repeated.
 _PAUSE = 5.0
@@ -31,7 +29,7 @@ _PAUSE = 5.0
 @click.option("--after", multiple=True, help="A step that has to be done before; may be given several times.")
 @click.option("--kind", help="Only records of this kind, the first part of the id.")
 @click.option("--run", help="Only records of this run.")
-@conditions
+@with_query
 @click.option("--since", type=click.IntRange(0), default=0, help="Only records that changed after this seq.")
 @click.option(
     "--attempts", type=click.IntRange(1, 100), default=5, show_default=True, help="Failures after which it is FAILED."
@@ -75,13 +73,11 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
     Examples:
       gwclient listen move_to_sps --kind file -- ./move.sh
       gwclient listen fit --after move_to_sps --query 'temperature<0.02' --concurrency 4 -- python fit.py
+      gwclient listen plot --after sealed --kind batch --query detector=L1 -- ./plot.sh
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if shutil.which(command[0]) is None:
         raise click.UsageError(f"{command[0]} is not a program that can be started")
-    try:
-        wanted = RecordQuery(run=run, conditions=parse_conditions(query))
-    except InvalidRequest as error:
-        raise click.UsageError(str(error)) from error
+    wanted = parse_query(query, run=run)
     shown = _Shown(step, as_json=connection.as_json)
 
     async def work() -> None:

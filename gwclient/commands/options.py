@@ -15,6 +15,8 @@ import msgspec
 from gwclient.api_key import read_api_key
 from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
 from gwclient.pieces import Length
+from gwwire.decoding import InvalidRequest
+from gwwire.query import Query, parse_words
 
 Command = Callable[..., Any]
 T = TypeVar("T")
@@ -76,6 +78,15 @@ def check_span(start: float | None, stop: float | None) -> None:
     """Raise UsageError if a span of GPS seconds does not begin before it ends; a bound that is None has no limit."""
     if start is not None and stop is not None and not start < stop:
         raise click.UsageError(f"--start {start!r} is not before --stop {stop!r}")
+
+
+def parse_query(words: Sequence[str], **fields: Any) -> Query:
+    """Return the query in words of the command line and options, or raise UsageError; None is no option."""
+    options = [f"{name}={value}" for name, value in fields.items() if value is not None]
+    try:
+        return parse_words([*words, *options])
+    except InvalidRequest as error:
+        raise click.UsageError(str(error)) from error
 
 
 def bits(value: str) -> tuple[str, ...]:
@@ -225,5 +236,9 @@ def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Cal
     return decorate
 
 
+with_query = click.option(
+    "--query", multiple=True,
+    help="A field, as detector=L1, or a condition, as temperature<0.02; with several, all have to match.",
+)  # fmt: skip
 with_connection = _with_options("connection", Connection, _CONNECTION_OPTIONS)
 with_push_options = _with_options("options", PushOptions, _PUSH_OPTIONS)

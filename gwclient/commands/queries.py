@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, check_span, seconds, with_connection
+from gwclient.commands.options import Connection, check_span, parse_query, seconds, with_connection
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
 from gwwire.public import Batch, Verification, VerificationState
@@ -87,25 +87,36 @@ def manifest(batch: str, connection: Connection) -> None:
 
 
 @click.command
+@click.argument("query", nargs=-1)
 @click.option("--batch", help="Segments of this batch.")
 @click.option("--channel", help="Segments of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
 @click.option("--start", type=seconds(), help="GPS seconds; segments that end after it.")
 @click.option("--stop", type=seconds(), help="GPS seconds; segments that begin before it.")
 @with_connection
-def segments(
-    batch: str | None, channel: str | None, start: float | None, stop: float | None, connection: Connection
+def segments(  # noqa: PLR0913, PLR0917 (one for each option)
+    query: tuple[str, ...],
+    batch: str | None,
+    channel: str | None,
+    start: float | None,
+    stop: float | None,
+    connection: Connection,
 ) -> None:
-    """List stored segments.
+    """List stored segments that match a query.
 
-    They come in the order they were stored, one per line; with --json, one JSON object per line.
+    A word of the query is a field, as detector=L1, or a condition on the metadata, as snr>8; options are fields too.
+    Segments come in the order they were stored, one per line; with --json, one JSON object per line.
 
-    Example: gwclient segments --channel L1:GWOSC-4KHZ_R1_STRAIN --start 1126259446 --stop 1126259478
-    """
+    \b
+    Examples:
+      gwclient segments --channel L1:GWOSC-4KHZ_R1_STRAIN --start 1126259446 --stop 1126259478
+      gwclient segments detector=L1 start=1126259446 'snr>8'
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     check_span(start, stop)
+    wanted = parse_query(query, batch=batch, channel=channel, start=start, stop=stop)
 
     async def work() -> None:
         async with connection.client() as client:
-            async for each in client.segments(batch=batch, channel=channel, start=start, stop=stop):
+            async for each in client.segments(query=wanted):
                 if connection.as_json:
                     click.echo(msgspec.json.encode(each))
                 else:

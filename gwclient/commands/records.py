@@ -10,23 +10,21 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Command, Connection, with_connection
+from gwclient.commands.options import Command, Connection, parse_query, with_connection, with_query
 from gwclient.errors import printable
+from gwwire.query import grouped
 from gwwire.records import Mark, Record, RecordPatch, Step, StepOverview
-
-conditions = click.option(
-    "--query", multiple=True, help="A condition, as temperature<0.02; with several, all have to be true."
-)
 
 
 def _with_filters(command: Command) -> Command:
     @wraps(command)
     def gathered(**values: Any) -> Any:
-        filters = {name: values.pop(name) for name in ("kind", "status", "run", "last")}
-        return command(filters={**filters, "condition": values.pop("query")}, **values)
+        fields = {name: values.pop(name) for name in ("status", "run", "last")}
+        filters = grouped(parse_query(values.pop("query"), **fields))
+        return command(filters={"kind": values.pop("kind"), **filters}, **values)
 
     for option in (
-        conditions,
+        with_query,
         click.option("--last", help="Only records on which this step was done last."),
         click.option("--run", help="Only records of this run."),
         click.option("--status", help="Only records with this status."),
@@ -67,7 +65,7 @@ def record(record: str, values: tuple[str, ...], status: str | None, run: str | 
 def records(filters: dict[str, Any], connection: Connection) -> None:
     """List records, in the order of their last changes; with --json, one JSON object a line.
 
-    Example: gwclient records --kind file --query 'temperature<0.02'
+    Example: gwclient records --kind file --query detector=L1 --query 'temperature<0.02'
     """
     _print_lines(connection, lambda client: client.records.find(page=1000, **filters))
 

@@ -21,7 +21,8 @@ from gwclient.cli import main
 from gwclient.client import GlitchflowClient, Retry
 from gwclient.errors import GatewayRefused, LeaseLost
 from gwclient.listen import Job, JobFailed, JobState
-from gwwire.records import Mark, Record, RecordContent, RecordQuery, StepState, parse_conditions
+from gwwire.query import Query, parse_conditions
+from gwwire.records import Mark, Record, RecordContent, StepState
 from scripts.trio import Trio
 from tests.support.forked import Forked
 
@@ -199,7 +200,7 @@ def test_a_refused_claim_ends_the_listener(trio: Trio) -> None:
 def test_jobs_and_the_feed_survive_kills_of_buffer_and_gateway(trio: Trio) -> None:
     async def work() -> None:
         async with connected(trio) as client:
-            query = RecordQuery(conditions=parse_conditions(["n<8"]))
+            query = Query(conditions=parse_conditions(["n<8"]))
             for number in range(10):
                 await put(client, f"kill/{number}", conditions={"n": number})
             told: list[Record | Mark] = []

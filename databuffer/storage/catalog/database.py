@@ -64,7 +64,7 @@ class Database:
         self.path = path
         #: The error that has shown that the file is not a sound database, or None.
         self.damage: str | None = None
-        #: Changes when another file becomes the database.
+        #: Changes when what is known by seq is not valid any more: another file becomes the database, or batches merge.
         self.generation = 0
         self._files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
         #: A ledger table may have changed since this was last set to False.

@@ -17,6 +17,7 @@ from databuffer.storage.catalog.schema import (
     RECORD_CONDITIONS,
     RECORDS,
     SCHEMA,
+    SEGMENT_CONDITIONS,
     SEGMENTS,
     STEP_DECLARATIONS,
     STEPS,
@@ -95,17 +96,38 @@ def _version_1_to_2(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2)
+_SEGMENT_CONDITIONS = """
+CREATE TABLE segment_conditions (
+    segment BIGINT NOT NULL, name VARCHAR NOT NULL, number DOUBLE PRECISION, text VARCHAR, PRIMARY KEY (segment, name)
+);
+CREATE INDEX segment_conditions_by_value ON segment_conditions (name, number, text)
+"""
+
+
+def _add_segment_conditions(connection: sa.Connection) -> None:
+    """Add the index of the `meta` of segments; those that are stored already get entries when the index is rebuilt."""
+    for statement in _SEGMENT_CONDITIONS.split(";"):
+        connection.exec_driver_sql(statement)
+
+
+def _version_2_to_3(connection: sa.Connection) -> None:
+    """Add what the search needs."""
+    _add_segment_conditions(connection)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2, _version_2_to_3)
 VERSION = len(MIGRATIONS)
 
 
-_NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)
+_NEW_IN_3 = (SEGMENT_CONDITIONS,)
+_NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, *_NEW_IN_3)
 _FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
 #: The tables without which a file is not a catalog, with columns that the next migration or this release needs.
 _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
     {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": _FIRST_BATCHES},
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_2}
     | {"batches": _FIRST_BATCHES},
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3},
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
 )
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
+import sqlalchemy as sa
 
+from databuffer.storage.scalars import Scalars
 from gwwire.public import BatchState
 
 
@@ -26,7 +28,7 @@ class BatchRow:
 
 
 class SegmentRow(NamedTuple):
-    """A segment to insert; `key` is the Idempotency-Key of its request.
+    """A segment to insert; `key` is the Idempotency-Key of its request, `conditions` are the scalars of its `meta`.
 
     The fields up to `stored` have the names and the order of the columns that `Segments.add` fills from them.
     """
@@ -40,6 +42,7 @@ class SegmentRow(NamedTuple):
     n: int
     stored: int
     key: str | None = None
+    conditions: Scalars = ()
 
 
 class CataloguedSegment(msgspec.Struct, frozen=True, gc=False):
@@ -96,3 +99,4 @@ class SegmentFilter:
     after: int = 0  # only segments with a larger seq
     limit: int = 1000  # the largest number of segments; negative: unlimited
     before: int | None = None  # only segments with a smaller seq, the newest first
+    clauses: tuple[sa.ColumnElement[bool], ...] = ()  # more conditions on the columns of SEGMENTS

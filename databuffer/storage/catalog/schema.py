@@ -50,6 +50,15 @@ sa.Index(
     "segments_recovered", SEGMENTS.c.sha256, sqlite_where=SEGMENTS.c.recovered, postgresql_where=SEGMENTS.c.recovered
 )
 
+# The scalars of the `meta` of segments, by dotted name; a segment without `meta`, or with a channel only, has no row.
+SEGMENT_CONDITIONS = sa.Table(
+    "segment_conditions",
+    TABLES,
+    *(sa.Column("segment", sa.BigInteger, primary_key=True, autoincrement=False), _text("name", primary_key=True)),
+    *(sa.Column("number", sa.Double), sa.Column("text", sa.String)),
+    sa.Index("segment_conditions_by_value", "name", "number", "text"),
+)
+
 # The largest seq ever assigned to a row of any table; updated in the transaction that writes the rows, so that seqs
 # are in commit order: the lock on this row is held until the commit. Backups of the ledger contain it.
 COUNTER = sa.Table("counter", TABLES, _whole("seq"))

@@ -10,7 +10,14 @@ import sqlalchemy as sa
 from databuffer.storage.catalog.database import Database, portions, sql_text, upsert
 from databuffer.storage.catalog.ledger import add_spending
 from databuffer.storage.catalog.rows import BatchRow, CataloguedSegment, Extent, SegmentFilter, SegmentRow
-from databuffer.storage.catalog.schema import BATCHES, COUNTER, IDEMPOTENCY_KEYS, RECORDS, SEGMENTS
+from databuffer.storage.catalog.schema import (
+    BATCHES,
+    COUNTER,
+    IDEMPOTENCY_KEYS,
+    RECORDS,
+    SEGMENT_CONDITIONS,
+    SEGMENTS,
+)
 from databuffer.storage.spending import Spending
 from gwwire.overview import ChannelOverview
 from gwwire.public import BatchState
@@ -49,6 +56,7 @@ class Batches:
     def drop(self, batch: str) -> None:
         """Delete a batch and its segments; their ledger entries are kept."""
         with self._database.writing() as connection:
+            _delete_conditions(connection, SEGMENTS.c.batch == batch)
             connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
 
@@ -77,6 +85,7 @@ class Batches:
         with self._database.writing() as connection:
             connection.execute(sa.update(SEGMENTS).where(SEGMENTS.c.batch == source).values(batch=target))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == source))
+        self._database.generation += 1  # the segments keep their seqs
 
 
 class Segments:
@@ -90,6 +99,7 @@ class Segments:
         self._draw = sql_text(database.dialect, _DRAW)
         self._insert = sql_text(database.dialect, sa.insert(SEGMENTS))
         self._insert_key = sql_text(database.dialect, sa.insert(IDEMPOTENCY_KEYS))
+        self._insert_conditions = sql_text(database.dialect, sa.insert(SEGMENT_CONDITIONS))
 
     def add(
         self, batch: str, rows: Sequence[SegmentRow], spent: Spending = _NOTHING_SPENT, *, recovered: bool = False
@@ -97,7 +107,7 @@ class Segments:
         """Insert segments in the order of `rows`, their Idempotency-Keys, and what their groups spent.
 
         Return the seq of the last one, 0 if there is none. If they are `recovered`, they were found on the volume, and
-        their keys are unknown.
+        their keys are unknown; a sealed batch that contains more than before has changed.
         """
         if not rows:
             return 0
@@ -110,11 +120,18 @@ class Segments:
             cursor.executemany(self._insert, values)
             if keys:
                 cursor.executemany(self._insert_key, keys)
+            if conditions := [
+                (seq, name, *scalar)
+                for seq, row in enumerate(rows, last - len(rows) + 1)
+                for name, scalar in row.conditions
+            ]:
+                cursor.executemany(self._insert_conditions, conditions)
             cursor.close()
             if spent.used:
                 add_spending(connection, spent)
             if recovered:
                 connection.execute(_CLAIMED_BEFORE)
+                _touch_sealed(connection, batch)
         return last
 
     def remove(self, batch: str, names: Iterable[str]) -> None:
@@ -123,6 +140,7 @@ class Segments:
         with self._database.writing(ledger=True) as connection:
             for some in portions(names):
                 named = SEGMENTS.c.name.in_(some)
+                _delete_conditions(connection, sa.and_(SEGMENTS.c.batch == batch, named))
                 connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch, named))
                 kept = sa.select(SEGMENTS.c.name).where(named)
                 orphaned = sa.and_(keys.segment.in_(some), keys.segment.not_in(kept))
@@ -203,6 +221,22 @@ def _touched(batch: BatchRow, seq: int, *, is_new: bool) -> sa.Update:
     return change if is_new else change.values(last=BATCH_STEPS.get(batch.state))
 
 
+def _touch_sealed(connection: sa.Connection, batch: str) -> None:
+    """Report a change of a batch, and of its record if it has one, unless it is open: nobody waits for those."""
+    sealed = sa.and_(BATCHES.c.id == batch, BATCHES.c.state != BatchState.OPEN)
+    if connection.execute(sa.select(BATCHES.c.id).where(sealed)).first():
+        seq = draw(connection)
+        connection.execute(sa.update(BATCHES).where(sealed).values(seq=seq))
+        record = sa.update(RECORDS).where(RECORDS.c.id == BATCH_RECORD + batch)
+        connection.execute(record.values(seq=seq, rev=RECORDS.c.rev + 1, changed=time.time_ns()))
+
+
+def _delete_conditions(connection: sa.Connection, segments: sa.ColumnElement[bool]) -> None:
+    """Delete the conditions of segments that are deleted next."""
+    seqs = sa.select(SEGMENTS.c.seq).where(segments)
+    connection.execute(sa.delete(SEGMENT_CONDITIONS).where(SEGMENT_CONDITIONS.c.segment.in_(seqs)))
+
+
 def _in_portions(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
     """Yield the rows of a query that may have a million of them.
 
@@ -214,7 +248,7 @@ def _in_portions(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[A
 
 def tally_query(batch: str) -> sa.Select[Any]:
     """Return the query for the counts of a batch by channel, with the name of the newest segment of each."""
-    columns, seconds = SEGMENTS.c, _seconds()
+    columns, seconds = SEGMENTS.c, _seconds(SEGMENTS.c)
     counted = (
         sa.select(
             columns.channel,
@@ -235,13 +269,13 @@ def tally_query(batch: str) -> sa.Select[Any]:
 def segments_query(wanted: SegmentFilter) -> sa.Select[Any]:
     """Return the query for the segments that a filter selects."""
     columns = SEGMENTS.c
-    query = sa.select(*_COLUMNS).where(columns.seq > wanted.after)
+    query = sa.select(*_COLUMNS).where(columns.seq > wanted.after, *wanted.clauses)
     if wanted.batch is not None:
         query = query.where(columns.batch == wanted.batch)
     if wanted.channel is not None:
         query = query.where(columns.channel == wanted.channel)
     if wanted.start is not None:
-        query = query.where(columns.t0 + _seconds() > wanted.start)
+        query = query.where(stop_column(columns) > wanted.start)
     if wanted.stop is not None:
         query = query.where(columns.t0 < wanted.stop)
     if wanted.limit >= 0:
@@ -251,9 +285,15 @@ def segments_query(wanted: SegmentFilter) -> sa.Select[Any]:
     return query.where(columns.seq < wanted.before).order_by(columns.seq.desc())
 
 
-def _seconds() -> sa.ColumnElement[float]:
+def stop_column(columns: Any) -> sa.ColumnElement[float]:
+    """Return the end of a segment in GPS seconds; `columns` are those of SEGMENTS, or of an alias of it."""
+    stop: sa.ColumnElement[float] = columns.t0 + _seconds(columns)
+    return stop
+
+
+def _seconds(columns: Any) -> sa.ColumnElement[float]:
     """Return the duration of a segment in s, with the sample spacing of `gwwire.spans.sample_period`."""
-    columns, rate = SEGMENTS.c, sa.literal(1.0) / SEGMENTS.c.dt
+    rate = sa.literal(1.0) / columns.dt
     return sa.case(
         (_is_rounded(rate), columns.n / _round(rate)),
         (_is_rounded(columns.dt), columns.n * _round(columns.dt)),

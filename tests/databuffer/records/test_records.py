@@ -16,7 +16,8 @@ from gwwire.datastore import FreezeOrder
 from gwwire.decoding import InvalidRequest, TooDeep
 from gwwire.problems import ProblemError
 from gwwire.public import ThawOrder
-from gwwire.records import Record, RecordContent, RecordPatch, RecordQuery, StepState, parse_conditions
+from gwwire.query import Query, parse_conditions
+from gwwire.records import Record, RecordContent, RecordPatch, StepState
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -34,9 +35,9 @@ def nested(depth: int) -> Any:
 
 
 async def ids(buffer: Buffer, *conditions: str, limit: int = 100, after: int = 0, **wanted: Any) -> list[str]:
-    query: dict[str, Any] = {name: wanted.pop(name) for name in ("run", "last") if name in wanted}
+    query: dict[str, Any] = {name: wanted.pop(name) for name in ("run", "last", "status") if name in wanted}
     query["conditions"] = parse_conditions(conditions)
-    found = await buffer.records.find(Selection(**wanted, query=RecordQuery(**query)), after, limit)
+    found = await buffer.records.find(Selection(**wanted, query=Query(**query)), after, limit)
     return [record.id for record in found]
 
 

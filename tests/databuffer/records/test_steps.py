@@ -18,17 +18,8 @@ from databuffer.storage.catalog import Catalog, Database
 from gwwire.datastore import FreezeOrder
 from gwwire.decoding import InvalidRequest
 from gwwire.public import ThawOrder
-from gwwire.records import (
-    Comparison,
-    RecordContent,
-    RecordPatch,
-    RecordQuery,
-    Step,
-    StepClaim,
-    StepEnd,
-    StepOverview,
-    StepState,
-)
+from gwwire.query import Comparison, Query
+from gwwire.records import RecordContent, RecordPatch, Step, StepClaim, StepEnd, StepOverview, StepState
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -108,7 +99,7 @@ async def test_a_record_that_is_not_good_leaves_every_backlog_until_it_is_good_a
 async def test_a_query_and_a_seq_limit_what_is_offered(buffer: Buffer) -> None:
     await make(buffer, "cold", conditions={"t": 0.01})
     await make(buffer, "warm", conditions={"t": 4.2})
-    cold = RecordQuery(conditions={"t": Comparison(lt=1)})
+    cold = Query(conditions={"t": Comparison(lt=1)})
     seq = (await buffer.records.get("file/cold")).seq
     assert await claimed(buffer, "late", since=seq, limit=9) == ["warm"]
     assert await claimed(buffer, "cool", query=cold, limit=9) == ["cold"]
@@ -119,8 +110,8 @@ async def test_a_query_and_a_seq_limit_what_is_offered(buffer: Buffer) -> None:
 async def test_a_step_declared_anew_looks_at_everything_again(buffer: Buffer) -> None:
     await make(buffer, "a", run="one")
     await make(buffer, "b", run="two")
-    assert await claimed(buffer, "copy", query=RecordQuery(run="three")) == []
-    assert await claimed(buffer, "copy", query=RecordQuery(run="two")) == ["b"]
+    assert await claimed(buffer, "copy", query=Query(run="three")) == []
+    assert await claimed(buffer, "copy", query=Query(run="two")) == ["b"]
     assert await claimed(buffer, "copy", limit=9) == ["a"]
 
 
@@ -359,4 +350,4 @@ def test_a_lease_that_a_wrong_clock_made_too_long_has_ended(connection: sa.Conne
 def test_the_declaration_of_a_claim_is_what_other_workers_share() -> None:
     one, two = order("x", worker="one", lease=5, wait=3, limit=7), order("x", worker="two")
     assert declaration_of(one) == declaration_of(two) != declaration_of(order("y"))
-    assert Selection() == Selection(None, None)
+    assert Selection() == Selection(None)

@@ -1,0 +1,1 @@
+"""Search: queries as SQL."""

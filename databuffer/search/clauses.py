@@ -1,0 +1,161 @@
+"""A query as SQL: which segments, batches and other things it selects by what they are, and which by conditions.
+
+Status, run and last step are those of records; see `databuffer.records.selection`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from databuffer.storage.catalog.schema import BATCHES, RECORD_CONDITIONS, RECORDS, SEGMENT_CONDITIONS, SEGMENTS
+from databuffer.storage.catalog.segments import stop_column
+from gwwire.detectors import detectors_with
+from gwwire.public import BatchState
+from gwwire.query import LISTS, Comparison, Query
+
+Clause = sa.ColumnElement[bool]
+
+#: The columns of a table, or of an alias of it.
+Columns = Any
+_SEGMENT = SEGMENTS.alias("segment")
+_LATER = SEGMENTS.alias("later")
+
+
+def of_segments(query: Query, columns: Columns = SEGMENTS.c) -> Iterator[Clause]:
+    """Yield the clauses that select segments by channel, span and batch."""
+    yield from of_channels(query, columns.channel)
+    if query.start is not None:
+        yield stop_column(columns) > query.start
+    if query.stop is not None:
+        yield columns.t0 < query.stop
+    if query.batch:
+        yield sa.or_(*(columns.batch == batch for batch in query.batch))
+
+
+def of_channels(query: Query, channel: sa.ColumnElement[Any]) -> Iterator[Clause]:
+    """Yield the clauses that select channels, by their names and by their detectors."""
+    if query.channel:
+        yield sa.or_(*(_matches(channel, pattern) for pattern in query.channel))
+    chosen = [detectors_with(name, values) for name in LISTS[:3] if (values := getattr(query, name))]
+    if query.detector:
+        chosen.append(set(query.detector))
+    if chosen:
+        detectors = sorted(set.intersection(*chosen))
+        yield sa.or_(sa.false(), *(_starts_with(channel, f"{detector}:") for detector in detectors))
+
+
+def of_batches(query: Query) -> Iterator[Clause]:
+    """Yield the clauses that select batches by their ids, and sealed batches by the segments they contain.
+
+    An open batch does not match by what it contains: no change of the batch itself would report that it does now.
+    """
+    if query.batch:
+        yield BATCHES.c.id.in_(query.batch)
+    if query.selects_segments:
+        yield BATCHES.c.state != BatchState.OPEN
+        yield sa.exists().where(_SEGMENT.c.batch == BATCHES.c.id, *of_segments(query, _SEGMENT.c))
+
+
+def of_other_records(query: Query) -> Iterator[Clause]:
+    """Yield the clauses that select records of things that the datastore does not hold, by conditions of these names.
+
+    Their conditions `start` and `stop` are a span; without one of them it has no end in that direction.
+    """
+    for name in LISTS:
+        if values := getattr(query, name):
+            yield _record_has(name, sa.or_(*(_matches(RECORD_CONDITIONS.c.text, value) for value in values)))
+    start, stop = RECORD_CONDITIONS.c.number < query.stop, RECORD_CONDITIONS.c.number > query.start
+    if query.start is not None or query.stop is not None:
+        yield sa.or_(_record_has("start"), _record_has("stop"))
+    if query.stop is not None:
+        yield sa.or_(~_record_has("start"), _record_has("start", start))
+    if query.start is not None:
+        yield sa.or_(~_record_has("stop"), _record_has("stop", stop))
+
+
+def written_segment(query: Query, name: sa.ColumnElement[str]) -> Clause:
+    """Return the clause that the newest segment with a name is one that a query selects."""
+    return sa.exists().where(_SEGMENT.c.name == name, is_newest(_SEGMENT.c), *of_segments(query, _SEGMENT.c))
+
+
+def is_newest(columns: Columns) -> Clause:
+    """Return the clause that no later segment has the same name."""
+    return ~sa.exists().where(_LATER.c.name == columns.name, _LATER.c.seq > columns.seq)
+
+
+def record_conditions(query: Query) -> Iterator[Clause]:
+    """Yield the clauses that written records satisfy the conditions."""
+    for name, bounds in query.conditions.items():
+        yield _record_has(name, *_within(RECORD_CONDITIONS.c, bounds))
+
+
+def segment_conditions(query: Query, columns: Columns = SEGMENTS.c) -> Iterator[Clause]:
+    """Yield the clauses that the `meta` of segments satisfies the conditions."""
+    found = SEGMENT_CONDITIONS.c
+    for name, bounds in query.conditions.items():
+        if name == "channel":
+            yield sa.and_(columns.channel.is_not(None), *_text_within(columns.channel, bounds))
+        else:
+            yield sa.exists().where(found.segment == columns.seq, found.name == name, *_within(found, bounds))
+
+
+def written_segment_conditions(query: Query, name: sa.ColumnElement[str]) -> Clause:
+    """Return the clause that the `meta` of the newest segment with a name satisfies the conditions."""
+    clauses = (_SEGMENT.c.name == name, is_newest(_SEGMENT.c), *segment_conditions(query, _SEGMENT.c))
+    return sa.exists().where(*clauses)
+
+
+def _matches(column: sa.ColumnElement[Any], pattern: str) -> Clause:
+    """Return the clause that a text is `pattern`, in which each `*` stands for any text; there are at most two."""
+    first, *middle, last = pattern.split("*") if "*" in pattern else (pattern, "")
+    if "*" not in pattern:
+        return column == pattern
+    fixed = len(first) + len(last)
+    clauses = [_starts_with(column, first), sa.func.length(column) >= fixed]
+    if last:
+        clauses.append(sa.func.substr(column, sa.func.length(column) - (len(last) - 1)) == last)
+    if part := "".join(middle):
+        between = sa.func.substr(column, len(first) + 1, sa.func.length(column) - fixed)
+        clauses.append(sa.func.replace(between, part, "") != between)
+    return sa.and_(*clauses)
+
+
+def _starts_with(column: sa.ColumnElement[Any], text: str) -> Clause:
+    return sa.func.substr(column, 1, len(text)) == text
+
+
+def _record_has(name: str, *clauses: Clause) -> Clause:
+    columns = RECORD_CONDITIONS.c
+    return sa.exists().where(columns.record == RECORDS.c.id, columns.name == name, *clauses)
+
+
+def _within(columns: Columns, bounds: Comparison) -> Iterator[Clause]:
+    if bounds.lt is not None:
+        yield columns.number < bounds.lt
+    if bounds.le is not None:
+        yield columns.number <= bounds.le
+    if bounds.gt is not None:
+        yield columns.number > bounds.gt
+    if bounds.ge is not None:
+        yield columns.number >= bounds.ge
+    if bounds.eq is not None:
+        yield _equals(columns, bounds.eq)
+    if bounds.ne is not None:
+        yield ~sa.func.coalesce(_equals(columns, bounds.ne), sa.false())
+
+
+def _equals(columns: Columns, value: float | str) -> Clause:
+    if isinstance(value, str):
+        return sa.and_(columns.number.is_(None), columns.text == value)
+    is_value: Clause = columns.number == value
+    return is_value
+
+
+def _text_within(column: sa.ColumnElement[Any], bounds: Comparison) -> Iterator[Clause]:
+    if any(bound is not None for bound in (bounds.lt, bounds.le, bounds.gt, bounds.ge)):
+        yield sa.false()
+    if bounds.eq is not None:
+        yield column == bounds.eq if isinstance(bounds.eq, str) else sa.false()
+    if isinstance(bounds.ne, str):
+        yield column != bounds.ne
