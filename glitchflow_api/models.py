@@ -4,12 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gwwire.names import PRINTABLE
+
 #: Values of a field of the detector, which has neither wildcards nor colons.
 _Values = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^*:\x00-\x1f\x7f]*$")]], Field(max_length=100)
 ]
 _Gps = Annotated[float | None, Field(allow_inf_nan=False)]
-_Text = Annotated[str | None, Field(min_length=1, max_length=200)]
+_Text = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": PRINTABLE})] | None
 
 
 class QueryParameters(BaseModel):

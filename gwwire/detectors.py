@@ -34,6 +34,7 @@ def describe(detector: str) -> Detector:
 
 
 def detectors_with(attribute: str, values: Collection[str]) -> set[str]:
-    """Return the detectors whose facility, site or instrument is one of `values`."""
-    known = {name for name, detector in DETECTORS.items() if getattr(detector, attribute) in values}
-    return known | {value for value in values if value not in DETECTORS}
+    """Return the detectors whose facility, site or instrument is one of `values`; see `describe` for unknown ones."""
+    named = {name: getattr(detector, attribute) for name, detector in DETECTORS.items()}
+    unknown = set(values) - named.keys() - set(named.values())
+    return unknown | {name for name, value in named.items() if value in values}

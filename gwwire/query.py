@@ -23,7 +23,8 @@ from gwwire.names import PRINTABLE, StepName, Text
 _MOST_VALUES = 100
 #: `*` in one channel.
 _MOST_WILDCARDS = 2
-_CONDITION = re.compile(r"(?P<name>[^<>=!]+)(?P<operator><=|>=|!=|<|>|=)(?P<value>.*)", re.DOTALL)
+_NAME = re.compile("[^<>=!]+")
+_CONDITION = re.compile(rf"(?P<name>{_NAME.pattern})(?P<operator><=|>=|!=|<|>|=)(?P<value>.*)", re.DOTALL)
 _OPERATORS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
 _SYMBOLS = {name: symbol for symbol, name in _OPERATORS.items()}
 _LONG_PREFIX = "conditions."
@@ -185,7 +186,7 @@ def condition_texts(query: Query) -> Iterator[str]:
     """Yield the conditions of a query as texts that `parse_conditions` reads."""
     for name, bounds in sorted(query.conditions.items()):
         given = [(bound, value) for bound in bounds.__struct_fields__ if (value := getattr(bounds, bound)) is not None]
-        if not given or not _CONDITION.fullmatch(f"{name}="):
+        if not given or not _NAME.fullmatch(name):
             raise InvalidRequest(f"conditions: only JSON can express the condition {name!r}", field="conditions")
         yield from (f"{name}{_SYMBOLS[bound]}{_value_text(value)}" for bound, value in given)
 
@@ -219,7 +220,7 @@ def _only(name: str, values: list[str]) -> str | float:
     except ValueError:
         number = float("nan")
     if not isfinite(number):
-        raise InvalidRequest(f"{name}: {values[0]!r} is not a finite number", field=name)
+        raise InvalidRequest(f"{name}: expected a finite number, got {values[0]!r}", field=name)
     return number
 
 

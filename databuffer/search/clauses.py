@@ -65,13 +65,13 @@ def of_other_records(query: Query) -> Iterator[Clause]:
     for name in LISTS:
         if values := getattr(query, name):
             yield _record_has(name, sa.or_(*(_matches(RECORD_CONDITIONS.c.text, value) for value in values)))
-    start, stop = RECORD_CONDITIONS.c.number < query.stop, RECORD_CONDITIONS.c.number > query.start
+    number = RECORD_CONDITIONS.c.number
     if query.start is not None or query.stop is not None:
         yield sa.or_(_record_has("start"), _record_has("stop"))
     if query.stop is not None:
-        yield sa.or_(~_record_has("start"), _record_has("start", start))
+        yield sa.or_(~_record_has("start"), _record_has("start", number < query.stop))
     if query.start is not None:
-        yield sa.or_(~_record_has("stop"), _record_has("stop", stop))
+        yield sa.or_(~_record_has("stop"), _record_has("stop", number > query.start))
 
 
 def written_segment(query: Query, name: sa.ColumnElement[str]) -> Clause:

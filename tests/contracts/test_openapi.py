@@ -71,8 +71,8 @@ def adapt(case: Case[Any]) -> None:
     """Leave out and correct what the document cannot say.
 
     A key may have been used for other bytes, the stop of a span may be too early, an ETag is one of before. Ids have
-    slashes, 1.0 is not a whole number, and a step cannot wait for itself. A claim of nothing would wait for a minute,
-    a feed for ever.
+    slashes, 1.0 is not a whole number, a step cannot wait for itself, and only good records are offered for one. A
+    claim of nothing would wait for a minute, a feed for ever.
     """
     case.headers.pop("Idempotency-Key", None)
     case.headers.pop("if-match", None)
@@ -85,6 +85,9 @@ def adapt(case: Case[Any]) -> None:
     if case.path.endswith("/claim") and isinstance(case.body, dict):
         case.path_parameters |= {"step": "a-step-that-none-waits-for"} if "step" in case.path_parameters else {}
         case.body.pop("wait", None)
+        query = case.body.get("query")
+        for name in ("stop", "status") if isinstance(query, dict) else ():
+            query.pop(name, None)
 
 
 def with_whole_numbers(value: Any) -> Any:

@@ -153,7 +153,7 @@ def test_a_thaw_says_whether_it_opened_the_batch(client: TestClient) -> None:
         ("/segments?limit=0", "query.limit: expected 1 or more, got '0'"),
         ("/segments?limit=10001", "query.limit: expected 10,000 or less, got '10001'"),
         (f"/segments?after={'9' * 5000}", f"query.after: expected a whole number with fewer digits, got '{'9' * 100}'"),
-        ("/segments?start=soon", "query.start: expected a number, got 'soon'"),
+        ("/segments?start=soon", "start: expected a finite number, got 'soon'"),
         ("/coverage?stop=inf", "query.stop: expected a finite number, got 'inf'"),
         ("/segments?start=5&stop=1", "start=5.0 is after stop=1.0"),
         ("/coverage?start=5&stop=1", "start=5.0 is after stop=1.0"),

@@ -120,7 +120,7 @@ async def test_a_segment_has_a_record_with_its_meta_before_anybody_writes_to_it(
     [listed] = await buffer.records.find(Selection("segment"), 0, 10)
     assert (listed.id, listed.rev, listed.conditions) == (f"segment/{name}", 0, None)
     assert (await buffer.records.get(listed.id)).conditions == {"channel": "L1:A", "snr": 8}
-    assert await ids(buffer, "snr=8") == []
+    assert await ids(buffer, "snr=8") == [listed.id] == await ids(buffer, "channel=L1:A")
     assert (await buffer.records.patch(listed.id, patch(status="glitch"))).conditions is None
     changed = await buffer.records.patch(listed.id, patch(conditions={"channel": None, "seen": "by eye"}))
     assert (changed.status, changed.conditions) == ("glitch", {"snr": 8, "seen": "by eye"})

@@ -1,0 +1,233 @@
+"""What a query selects: segments by what they are and by their `meta`, batches by what they contain."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from fnmatch import fnmatchcase
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from databuffer.app import create_buffer
+from databuffer.buffer import Buffer
+from databuffer.records.selection import Selection, segments_matching
+from databuffer.settings import BufferSettings, OnFrozen
+from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
+from gwwire.datastore import FreezeOrder
+from gwwire.detectors import describe, detector_of
+from gwwire.public import ThawOrder
+from gwwire.query import LISTS, Query, parse_words
+from gwwire.records import RecordContent, RecordPatch, StepClaim
+from tests.support.segments import segment_body
+
+pytestmark = pytest.mark.anyio
+
+OpenBuffer = Callable[[], Awaitable[Buffer]]
+CHANNELS = ["L1:GDS-STRAIN", "L1:GDS-AUX", "H1:GDS-STRAIN", "V1:Hrec", "X9:LAB", "TEMP", "L1:gds-strain", None]
+
+
+def body(t0: float, channel: str | None = None, seconds: int = 8, **meta: Any) -> bytes:
+    meta |= {"channel": channel} if channel else {}
+    return json.dumps({"h": [0.5] * seconds, "t": [t0, 1], **({"meta": meta} if meta else {})}).encode()
+
+
+async def store(buffer: Buffer, *bodies: bytes) -> list[str]:
+    """Store segments one after the other; return their names."""
+    return [(await buffer.ingest.append(each)).name for each in bodies]
+
+
+async def listed(buffer: Buffer, *words: str) -> list[CataloguedSegment]:
+    clauses = tuple(segments_matching(parse_words(words)))
+    return await buffer.queries.segments(SegmentFilter(clauses=clauses))
+
+
+async def times(buffer: Buffer, *words: str) -> list[float]:
+    return [row.t0 for row in await listed(buffer, *words)]
+
+
+async def ids(buffer: Buffer, kind: str | None, *words: str) -> list[str]:
+    return [record.id for record in await buffer.records.find(Selection(kind, parse_words(words)), 0, 1000)]
+
+
+async def claimed(buffer: Buffer, step: str, *words: str, kind: str | None = None) -> list[str]:
+    order = StepClaim("worker", kind=kind, query=parse_words(words), limit=100)
+    return [record.id for record in await buffer.records.claim(step, order)]
+
+
+# ---- segments
+
+
+def is_selected(query: Query, segment: CataloguedSegment, snr: float | None) -> bool:
+    """Return whether a query of fields and of a lower bound of the snr selects a segment."""
+    detector = detector_of(segment.channel)
+    derived = describe(detector)._asdict() if detector else {}
+    has = {**derived, "detector": detector, "batch": segment.batch, "channel": segment.channel}
+    return (
+        all(
+            any(fnmatchcase(has.get(name) or "", value) for value in values) and has.get(name)
+            for name in LISTS
+            if (values := getattr(query, name))
+        )
+        and (query.start is None or segment.t0 + segment.n > query.start)
+        and (query.stop is None or segment.t0 < query.stop)
+        and all(snr is not None and bounds.gt is not None and snr > bounds.gt for bounds in query.conditions.values())
+    )
+
+
+def random_queries(chance: Random, batches: list[str]) -> Iterator[Query]:
+    values = {
+        "facility": ["LIGO", "Virgo", "X9"],
+        "site": ["Hanford", "Livingston", "X9"],
+        "instrument": ["Advanced LIGO"],
+        "detector": ["L1", "H1", "X9", "TEMP"],
+        "channel": ["L1:GDS-STRAIN", "L1:*", "*STRAIN", "*S*N", "L1:GDS*STRAIN", "*", "GDS-STRAIN"],
+        "batch": [*batches, "b0"],
+    }
+    for _ in range(150):
+        names = chance.sample(list(values), chance.choice([0, 1, 1, 2]))
+        words = [f"{name}={each}" for name in names for each in chance.choices(values[name], k=chance.choice([1, 2]))]
+        start = chance.choice([None, None, *range(90, 190, 9)])
+        words += [] if start is None else [f"start={start}"]
+        words += chance.choice([[], [], [f"stop={(start or 90) + chance.randrange(60)}"]])
+        yield parse_words([*words, *chance.choice([[], [], ["snr>5"]])])
+
+
+async def test_segments_are_selected_as_by_comparing_each_of_them(buffer: Buffer) -> None:
+    chance = Random(5)
+    snrs: dict[str, float | None] = {}
+    for number in range(60):
+        snr = chance.choice([None, None, 4.0, 8.0])
+        meta: dict[str, Any] = {"snr": snr} if snr else {}
+        [name] = await store(buffer, body(100.0 + number, chance.choice(CHANNELS), **meta))
+        snrs[name] = snr
+        if number == 30:
+            await buffer.batches.flush()
+    everything = await listed(buffer)
+    assert len(everything) == 60
+    batches = [batch.id for batch in await buffer.queries.batches()]
+    for query in random_queries(chance, batches):
+        expected = [row.name for row in everything if is_selected(query, row, snrs[row.name])]
+        found = await buffer.queries.segments(SegmentFilter(clauses=tuple(segments_matching(query))))
+        assert [row.name for row in found] == expected, query
+        records = await buffer.records.find(Selection("segment", query), 0, 1000)
+        assert [record.id for record in records] == [f"segment/{name}" for name in expected], query
+
+
+async def test_segments_are_selected_by_their_records_too(buffer: Buffer) -> None:
+    one, two, _ = await store(buffer, body(1, snr=8), body(2, snr=8), body(3))
+    await buffer.records.patch(f"segment/{one}", RecordPatch(status="glitch", run="O4"))
+    await buffer.records.put(f"segment/{two}", RecordContent("good", None, {"seen": "by eye"}))
+    assert await times(buffer, "status=good") == [2, 3]
+    assert await times(buffer, "status=glitch") == [1] == await times(buffer, "run=O4")
+    assert await times(buffer, "run=O4", "status=good") == [] == await times(buffer, "last=check")
+    assert await times(buffer, "snr=8") == [1]
+    assert await times(buffer, "seen=by eye") == [2]
+    assert await ids(buffer, None, "snr=8") == [f"segment/{one}"]
+    assert (await claimed(buffer, "check", "seen=by eye"))[0] == f"segment/{two}"
+
+
+async def test_the_meta_of_a_segment_is_searched_by_dotted_name_and_the_channel_is_a_condition_too(
+    buffer: Buffer,
+) -> None:
+    await store(
+        buffer,
+        body(1, "L1:A", source={"mass": [30, 36.2], "name": "GW150914"}, veto=True, huge=10**400),
+        body(2, "L1:A", **{f"n{number}": number for number in range(300)}),
+    )
+    assert await times(buffer, "source.mass.1>=36") == [1]
+    assert await times(buffer, "source.name=GW150914", "veto=true") == [1]
+    assert await times(buffer, "veto!=true") == [] == await times(buffer, "huge>0")
+    assert await times(buffer, "n99=99") == [2]
+    assert await times(buffer, "n100=100") == []
+    assert await times(buffer, "conditions.channel=L1:A") == [1, 2]
+    assert await times(buffer, "conditions.channel!=L1:A") == []
+
+
+@pytest.mark.parametrize("rebuilt", ["the open batch", "an archive"])
+async def test_a_rebuild_of_the_index_reads_the_meta_from_the_files(
+    open_buffer: OpenBuffer, settings: BufferSettings, rebuilt: str
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, body(1, "L1:A", snr=8), body(2, "L1:A"))
+    if rebuilt == "an archive":
+        await buffer.batches.flush()
+    await buffer.close()
+    for file in settings.ADMROOT.glob("catalog.sqlite*"):
+        file.unlink()
+    buffer = await open_buffer()
+    assert await times(buffer, "snr=8") == [1]
+
+
+async def test_what_is_removed_leaves_no_conditions(buffer: Buffer, settings: BufferSettings) -> None:
+    name, _ = await store(buffer, body(1, snr=8), body(2, snr=8))
+    (settings.DATAROOT / name).unlink()
+    await buffer.ingest.perform(buffer.state.recover)
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM segment_conditions").fetchone() == (1,)
+    assert await times(buffer, "snr=8") == [2]
+
+
+# ---- batches and other records
+
+
+async def test_a_sealed_batch_matches_by_the_segments_it_contains(buffer: Buffer) -> None:
+    await store(buffer, body(1, "L1:A"), body(20, "H1:A"))
+    record = "batch/" + (await buffer.queries.batches())[0].id
+    assert await ids(buffer, "batch", f"batch={record[6:]}") == [record]
+    assert await ids(buffer, "batch", "detector=L1") == []
+    assert await claimed(buffer, "plot", "detector=L1", kind="batch") == []
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
+    assert await ids(buffer, "batch", "detector=L1", "start=10") == []
+    assert await ids(buffer, "batch", "detector=L1", "stop=5") == [record]
+    assert await ids(buffer, "batch", "detector=L1", "temperature<1") == []
+    await buffer.records.patch(record, RecordPatch(conditions={"temperature": 0.5}))
+    assert await ids(buffer, "batch", "detector=L1", "temperature<1") == [record]
+    assert await ids(buffer, "batch", "detector=V1", "temperature<1") == []
+    assert await claimed(buffer, "plot", "detector=L1", kind="batch") == [record]
+    await buffer.batches.thaw(ThawOrder("alice", "secret"))
+    assert await ids(buffer, "batch", "detector=L1") == []
+
+
+async def test_other_records_match_by_conditions_with_the_names_of_fields(buffer: Buffer) -> None:
+    await buffer.records.put(
+        "file/a", RecordContent(conditions={"detector": "L1", "start": 10, "stop": 20, "site": "x"})
+    )
+    await buffer.records.put("file/b", RecordContent(conditions={"detector": "H1", "start": 15, "channel": "H1:AUX"}))
+    await buffer.records.put("file/c", RecordContent())
+    assert await ids(buffer, None, "detector=L1") == ["file/a"] == await ids(buffer, None, "site=x")
+    assert await ids(buffer, None, "detector=L1", "detector=H1") == ["file/a", "file/b"]
+    assert await ids(buffer, None, "channel=H1:*") == ["file/b"]
+    assert await ids(buffer, None, "start=20") == ["file/b"]
+    assert await ids(buffer, None, "stop=15") == ["file/a"]
+    assert await ids(buffer, None, "start=14", "stop=16") == ["file/a", "file/b"]
+
+
+# ---- claims: every change that makes a record wait is seen
+
+
+async def test_segments_that_a_thaw_moves_to_a_batch_are_offered_for_it(
+    settings: BufferSettings,
+) -> None:
+    buffer = create_buffer(settings.model_copy(update={"ON_FROZEN": OnFrozen.ROTATE}))
+    await buffer.open()
+    await store(buffer, segment_body(1))
+    batch = (await buffer.queries.batches())[0].id
+    assert len(await claimed(buffer, "plot", f"batch={batch}", kind="segment")) == 1
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
+    [moved] = await store(buffer, segment_body(2))
+    assert await claimed(buffer, "plot", f"batch={batch}", kind="segment") == []
+    await buffer.batches.thaw(ThawOrder("alice", "secret"))
+    assert await claimed(buffer, "plot", f"batch={batch}", kind="segment") == [f"segment/{moved}"]
+    await buffer.close()
+
+
+async def test_a_waiting_claim_gets_the_first_segment_that_matches(buffer: Buffer) -> None:
+    order = msgspec.structs.replace(StepClaim("worker", query=parse_words(["detector=L1", "snr>5"])), wait=30)
+    waiting = asyncio.create_task(buffer.records.claim("plot", order))
+    await store(buffer, body(1, "H1:A", snr=8), body(2, "L1:A", snr=4))
+    [name] = await store(buffer, body(3, "L1:A", snr=6))
+    assert [record.id for record in await waiting] == [f"segment/{name}"]
