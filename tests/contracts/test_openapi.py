@@ -85,9 +85,9 @@ def adapt(case: Case[Any]) -> None:
     if case.path.endswith("/claim") and isinstance(case.body, dict):
         case.path_parameters |= {"step": "a-step-that-none-waits-for"} if "step" in case.path_parameters else {}
         case.body.pop("wait", None)
-        query = case.body.get("query")
-        for name in ("stop", "status") if isinstance(query, dict) else ():
-            query.pop(name, None)
+        if isinstance(query := case.body.get("query"), dict):
+            query.pop("stop", None)
+            query.pop("status", None)
 
 
 def with_whole_numbers(value: Any) -> Any:
