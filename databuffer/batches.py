@@ -172,8 +172,7 @@ class Batches:
 
     def _flush(self, order: FlushOrder) -> Archived:
         current, now = self._state.current, time.time_ns()
-        if order.batch not in {None, current.id}:
-            raise BatchChanged(f"the current batch is {current.id!r}, not {order.batch!r}")
+        self._check_is_meant(order)
         self._keep_marks()
         folder = None
         if current.stats.n_itm:
@@ -189,6 +188,13 @@ class Batches:
         text = f"archived {_size(current.stats)}{f' in {folder}' if folder else ''}"
         self._state.log_event("flush", text, folder=folder and folder.name, **_counts(current))
         return Archived(current.stats, folder)
+
+    def _check_is_meant(self, order: FlushOrder) -> None:
+        batch, holder = self._state.current.id, self._state.description.user
+        if order.batch not in {None, batch}:
+            raise BatchChanged(f"the current batch is {batch!r}, not {order.batch!r}")
+        if order.holder not in {None, holder}:
+            raise BatchChanged(f"the current batch is {_held_by(holder)}, not {_held_by(order.holder)}")
 
     def _keep_marks(self) -> None:
         for batch in self._state.open_batches:
@@ -220,6 +226,10 @@ class Batches:
 
 def _size(stats: Stats) -> str:
     return f"{stats.n_itm} segments, {stats.buff_size} bytes"
+
+
+def _held_by(holder: str | None) -> str:
+    return f"frozen by {holder}" if holder else "open"
 
 
 def _counts(batch: OpenBatch) -> dict[str, str | int]:
