@@ -21,6 +21,7 @@ from databuffer.errors import (
     NotFound,
     NotHolder,
     VolumeError,
+    VolumeFailed,
 )
 from databuffer.fingerprint import fingerprint, matches
 from databuffer.ingest.pipeline import Ingest
@@ -34,7 +35,16 @@ from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
 from databuffer.verifier import Verifier
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
-from gwwire.public import BatchState, ClaimOrder, DatastoreState, Stats, ThawOrder, Verification, VerificationState
+from gwwire.public import (
+    BatchState,
+    ClaimOrder,
+    DatastoreState,
+    Manifest,
+    Stats,
+    ThawOrder,
+    Verification,
+    VerificationState,
+)
 from gwwire.records import SEALED
 
 T = TypeVar("T")
@@ -75,7 +85,7 @@ class Batches:
 
     async def freeze(self, order: FreezeOrder) -> Frozen:
         """Freeze and seal the current batch, or raise BatchChanged; a batch that is frozen keeps its holder."""
-        return await self._perform(lambda: self._freeze(order))
+        return await self._perform_with_reserve(lambda: self._freeze(order))
 
     async def thaw(self, order: ThawOrder) -> Stats | None:
         """Open the frozen batch again for its holder, or raise NotHolder; the segments of the next batch join it.
@@ -85,11 +95,11 @@ class Batches:
         # The token is compared outside the queue: guessing tokens must not delay segments.
         held = self._state.description
         is_holder = await asyncio.to_thread(_is_holder, held, order)
-        return await self._perform(lambda: self._thaw(order, held, is_holder=is_holder))
+        return await self._perform_with_reserve(lambda: self._thaw(order, held, is_holder=is_holder))
 
     async def flush(self, order: FlushOrder = FlushOrder()) -> Archived:  # noqa: B008 (it is immutable)
         """Archive the batch that the order names, or raise BatchChanged; the next batch becomes the current one."""
-        return await self._perform(lambda: self._flush(order))
+        return await self._perform_with_reserve(lambda: self._flush(order))
 
     async def claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
         """Lease a frozen batch to one worker, or renew its lease; raise BatchClaimed if another worker has one."""
@@ -128,10 +138,20 @@ class Batches:
     async def _perform(self, step: Callable[[], T]) -> T:
         return await self._ingest.perform(lambda: self._state.run(step))
 
+    async def _perform_with_reserve(self, step: Callable[[], T]) -> T:
+        """Perform a step that has to succeed on a full volume too."""
+
+        def with_reserve() -> T:
+            with self._store.reserve.released():
+                return step()
+
+        return await self._perform(with_reserve)
+
     def _freeze(self, order: FreezeOrder) -> Frozen:
+        manifest = self._manifest()
         current, held = self._state.current, self._state.description
-        if held.dstatus is DatastoreState.FROZEN:
-            return Frozen(current.stats, held.user, current.id, read_manifest(current.slot.folder).digest)
+        if manifest:
+            return Frozen(current.stats, held.user, current.id, manifest.digest)
         if current.stats.buff_size < order.at_least:
             raise BatchChanged(f"the current batch has {current.stats.buff_size} bytes, fewer than {order.at_least}")
         now = time.time_ns()
@@ -171,15 +191,13 @@ class Batches:
         return current.stats
 
     def _flush(self, order: FlushOrder) -> Archived:
+        manifest = self._manifest()
         current, now = self._state.current, time.time_ns()
-        if order.batch not in {None, current.id}:
-            raise BatchChanged(f"the current batch is {current.id!r}, not {order.batch!r}")
+        self._check_is_meant(order)
         self._keep_marks()
         folder = None
         if current.stats.n_itm:
-            sealed = self._state.frozen
-            manifest = read_manifest(current.slot.folder) if sealed else self._store.seal(current, "", now)
-            folder = self._store.archive(current, manifest, now)
+            folder = self._store.archive(current, manifest or self._store.seal(current, "", now), now)
             self._state.archived += 1
         else:
             self._store.drop_empty(current)
@@ -189,6 +207,23 @@ class Batches:
         text = f"archived {_size(current.stats)}{f' in {folder}' if folder else ''}"
         self._state.log_event("flush", text, folder=folder and folder.name, **_counts(current))
         return Archived(current.stats, folder)
+
+    def _manifest(self) -> Manifest | None:
+        """Return the manifest of the frozen batch, or None; recovery rewrites one that was deleted or damaged."""
+        if not self._state.frozen:
+            return None
+        try:
+            return read_manifest(self._state.current.slot.folder)
+        except VolumeFailed:
+            self._state.recover()
+        return read_manifest(self._state.current.slot.folder) if self._state.frozen else None
+
+    def _check_is_meant(self, order: FlushOrder) -> None:
+        batch, holder = self._state.current.id, self._state.description.user
+        if order.batch not in {None, batch}:
+            raise BatchChanged(f"the current batch is {batch!r}, not {order.batch!r}")
+        if order.holder not in {None, holder}:
+            raise BatchChanged(f"the current batch is {_held_by(holder)}, not {_held_by(order.holder)}")
 
     def _keep_marks(self) -> None:
         for batch in self._state.open_batches:
@@ -220,6 +255,10 @@ class Batches:
 
 def _size(stats: Stats) -> str:
     return f"{stats.n_itm} segments, {stats.buff_size} bytes"
+
+
+def _held_by(holder: str | None) -> str:
+    return f"frozen by {holder}" if holder else "open"
 
 
 def _counts(batch: OpenBatch) -> dict[str, str | int]:

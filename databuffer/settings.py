@@ -1,11 +1,12 @@
 """The buffer's settings: the environment variables of the original system, with its container's tree as default."""
 
+import errno
 import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from gwservice.settings import Address, ListenAddress, ServiceSettings, Size, SizeLimit
 from gwwire.manifest import MANIFEST
@@ -74,6 +75,16 @@ class BufferSettings(ServiceSettings):
         None, description="file with the secret that dslogic must present; without it, every caller is accepted"
     )
 
+    @field_validator("ADMROOT", "DATAROOT", "LOGROOT", "DTVOLROOT")
+    @classmethod
+    def _can_be_followed(cls, folder: Path) -> Path:
+        try:
+            folder.stat()
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ValueError("expected a folder, not a loop of symbolic links") from None
+        return folder
+
     @model_validator(mode="after")
     def _data_lie_on_the_volume(self) -> Self:
         if self.DATAROOT.absolute().parent != self.DTVOLROOT.absolute():
@@ -106,7 +117,10 @@ class BufferSettings(ServiceSettings):
     def _files_have_different_paths(self) -> Self:
         adm, log = self.ADMROOT.resolve(), self.LOGROOT.resolve()
         used = {adm / name: "the catalog in ADMROOT" for name in _CATALOG}
+        if self.DATAROOT.resolve() in used:
+            raise ValueError(f"DATAROOT and the catalog in ADMROOT are the same file, {self.DATAROOT}")
         used[self.DATAROOT / MANIFEST] = "the manifest in DATAROOT"
+        volume = self.DTVOLROOT.resolve()
         for setting, path in (
             ("ADMFNM", adm / self.ADMFNM),
             ("DSST", adm / self.DSST),
@@ -114,6 +128,12 @@ class BufferSettings(ServiceSettings):
             ("LOGSTREAM (of the next batch)", log / f"next.{self.LOGSTREAM}"),
             ("LOGSTREAM (in the archive)", self.DATAROOT / self.LOGSTREAM),
         ):
+            if path.parent == volume and (path.name == self.DATAROOT.name or _RESERVED.fullmatch(path.name)):
+                root = "ADMROOT" if path.parent == adm else "LOGROOT"
+                detail = (
+                    f"{setting}={path.name!r}: the buffer needs this name for a folder, because {root} is DTVOLROOT"
+                )
+                raise ValueError(detail)
             if path in used:
                 raise ValueError(f"{setting} and {used[path]} are the same file, {path}")
             used[path] = setting

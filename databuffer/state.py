@@ -136,6 +136,11 @@ class State:
         self.archived = catalog.batches.archived()
         self.quarantined = self._store.volume.quarantined()
         self.agreement = Agreement.UNPROVEN
+        self.cover()
+
+    def cover(self) -> None:
+        """Reserve the space that freezing and archiving the open batches needs."""
+        self._store.reserve.cover(sum(batch.stats.n_itm for batch in self.open_batches))
 
     def run(self, step: Callable[[], T]) -> T:
         """Run a step while memory and volume agree; recover if the step fails half-way."""

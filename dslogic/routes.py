@@ -85,7 +85,7 @@ def thaw_datastore() -> Response:
 
 @routes.post("/flushbuf")
 def flush_buffer() -> Response:
-    """Archive the current batch; with `{"batch": id}`, only that one."""
+    """Archive the current batch; with `{"batch", "holder"}`, only that batch, or one of that holder."""
     return _relayed(_wait(_buffer().clean(_body())))
 
 

@@ -133,10 +133,10 @@ async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
     """Archive the current batch and open an empty one.
 
     With a `batch`, nothing is done if another batch has become current, so a decision about one batch never applies
-    to the next.
+    to the next. With a `holder`, nothing is done if somebody else has frozen the batch meanwhile.
     """
     order = decode_order(public.CleanOrder, body)
-    outcome = await logic.flush(FlushOrder(order.batch))
+    outcome = await logic.flush(FlushOrder(order.batch, order.holder))
     log.info("cleaned (%r): %s", order.msg, outcome.body, extra={"event": "flush"})
     return _json(public.CleanAnswer("CLEANED", outcome.body))
 

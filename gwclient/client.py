@@ -140,9 +140,12 @@ class GlitchflowClient(GatewayConnection):
         answer = await self.ask("POST", "/train", union, public.TrainOrder(user, token))
         return answer
 
-    async def clean(self, message: str, batch: str | None = None) -> public.CleanAnswer:
-        """Archive the current batch and open the datastore; if `batch` is given, only that batch."""
-        order = public.CleanOrder(message, batch)
+    async def clean(self, message: str, batch: str | None = None, holder: str | None = None) -> public.CleanAnswer:
+        """Archive the current batch and open the datastore; if `batch` is given, only that batch.
+
+        If `holder` is given, only a batch that this user has frozen, or an open one if it is empty.
+        """
+        order = public.CleanOrder(message, batch, holder)
         return await self.ask("POST", "/cleanbuf", public.CleanAnswer, order, repeatable=False)
 
     async def thaw(self, user: str, token: str) -> public.ThawAnswer:

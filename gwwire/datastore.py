@@ -54,7 +54,13 @@ class FreezeOutcome(Outcome, frozen=True):
     digest: str
 
 
-class FlushOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Archive the current batch; if `batch` is given, only that one."""
+class FlushOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Archive the current batch; if `batch` or `holder` is given, only that batch, or one of that holder.
+
+    An empty holder is that of an open batch. A misspelt condition is refused, not ignored.
+    """
 
     batch: str | None = None
+    holder: str | None = None
+    msg: str = ""
+    """The reason, which clients of the original send."""

@@ -169,11 +169,14 @@ class ThawAnswer(Struct, frozen=True):
     body: Annotated[str, Meta(description="the outcome in words")] = ""
 
 
-class CleanOrder(Struct, frozen=True, omit_defaults=True):
-    """A request to archive the current batch."""
+class CleanOrder(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A request to archive the current batch; a misspelt condition is refused, not ignored."""
 
     msg: Annotated[str, Meta(description="the reason, for the log")]
     batch: Annotated[str | None, Meta(description="archive only this batch")] = None
+    holder: Annotated[
+        str | None, Meta(description="archive only a batch that this user has frozen; empty: only an open batch")
+    ] = None
 
 
 class CleanAnswer(Struct, frozen=True):

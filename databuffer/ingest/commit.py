@@ -68,6 +68,7 @@ class GroupCommit:
                 continue
             self._publish(batch, self._sync(self._quota.admit(fresh, time.time_ns())))
         self._store.ledger_backup_due()
+        self._state.cover()
 
     def _without_repeats(self, turn: Sequence[Incoming]) -> list[Incoming]:
         """Answer the segments whose Idempotency-Key is known; return the others."""

@@ -25,7 +25,7 @@ async def update_description(order: JsonBody, buffer: Storage) -> Response:
 
 @router.post("/cleanall", summary="Archive the batch", status_code=201)
 async def clean_all(order: OptionalJsonBody, buffer: Storage) -> Response:
-    """Move the batch into the folder `DAY HOUR MIN`; `{"batch": id}` is refused if another batch is current."""
+    """Move the batch into the folder `DAY HOUR MIN`; `{"batch", "holder"}` is refused if they are others."""
     archived = await buffer.batches.flush(decode_order(FlushOrder, order) if order else FlushOrder())
     body = (
         f"Archived {archived.stats.n_itm} segments, {archived.stats.buff_size} bytes in {archived.folder.name!r}"

@@ -94,13 +94,23 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
         add = partial(_import_archive, store, folders[name])
         yield Finding(f"archive {name!r} is not in the catalog", "added", add)
     mark = store.volume.marks.read(store.current.folder) if store.current.folder.exists() else None
-    for name in sorted(known.keys() - folders.keys()):
+    missing = sorted(known.keys() - folders.keys())
+    lost = {name for name in missing if mark and _is_after(store, known[name], mark)}  # the others were moved elsewhere
+    for name in missing:
         row, what = known[name], f"archive {name!r} is in the catalog, but not on the volume"
-        if mark and row.opened >= mark.opened:  # the segments are lost; otherwise the archive was moved elsewhere
+        if name in lost:
             what, remedy = f"{what}, which was restored from before it", "dropped with its Idempotency-Keys"
             yield Finding(what, remedy, partial(_drop_archive, store, row.id, is_lost=True))
         else:
             yield Finding(what, "dropped", partial(_drop_archive, store, row.id))
+
+
+def _is_after(store: Store, row: BatchRow, mark: BatchMark) -> bool:
+    """Return whether a batch was filled after the one on the volume; seqs do not depend on a clock that was wrong."""
+    position, on_volume = store.catalog.batches.position(row.id), store.catalog.batches.position(mark.id)
+    if position is None or on_volume is None:
+        return row.opened >= mark.opened
+    return position >= on_volume
 
 
 def _drop_archive(store: Store, batch: str, *, is_lost: bool = False) -> None:
@@ -195,13 +205,13 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
-    elif mark is None or _is_elsewhere(store, mark.id, slot):
+    elif mark is None or ((row := store.catalog.batches.get(mark.id)) and row.path != slot.folder.name):
         files = store.volume.sizes(slot.folder).keys()
         rows = [row for row in store.catalog.batches.all() if row.path == slot.folder.name]
-        row = next((row for row in rows if files & store.catalog.segments.sizes(row.id).keys()), None)
-        known = BatchMark(row.id, row.opened) if row else None
+        found = next((row for row in rows if files & store.catalog.segments.sizes(row.id).keys()), None)
+        known = BatchMark(found.id, found.opened) if found else None
         # An archived batch that was restored, or a step that moves a batch and was cut short.
-        if mark and known is None and (files or not _is_archived(store, mark.id)):
+        if mark and row and known is None and (files or row.state is not BatchState.ARCHIVED):
             return
     else:
         return
@@ -216,16 +226,6 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
         yield Finding(what, f"it is {known.id}", partial(store.volume.marks.write, slot.folder, known))
 
 
-def _is_elsewhere(store: Store, batch: str, slot: Slot) -> bool:
-    row = store.catalog.batches.get(batch)
-    return row is not None and row.path != slot.folder.name
-
-
-def _is_archived(store: Store, batch: str) -> bool:
-    row = store.catalog.batches.get(batch)
-    return row is not None and row.state is BatchState.ARCHIVED
-
-
 def _holder(store: Store) -> Iterator[Finding]:
     """Make Dsstat.json follow the manifest of the current batch, which names its holder."""
     written, held = store.metadata.read_description(), _held(store)
@@ -233,7 +233,10 @@ def _holder(store: Store) -> Iterator[Finding]:
     if written is None:
         yield Finding("the state could not be read", f"it is {_state(held)} now", write)
     elif (written.dstatus, written.user) != (held.dstatus, held.user):
-        yield Finding(f"the state was {_state(written)}, not {_state(held)} as on the volume", "rewritten", write)
+        what = f"the state was {_state(written)}, not {_state(held)} as on the volume"
+        if held is OPERATIONAL and _has_grown(store):
+            what += ": its batch has segments that were stored later, so an older ADMROOT was restored"
+        yield Finding(what, "rewritten", write)
     elif held.token and not is_fingerprint(held.token):  # written by the first release
         hidden = partial(store.metadata.write_description, structs.replace(held, token=fingerprint(held.token)))
         yield Finding("the holder's token was stored in clear", "its fingerprint is stored now", hidden)
@@ -243,7 +246,8 @@ def _held(store: Store) -> Description:
     """Return the state of the current batch according to the volume.
 
     If the manifest is missing, a freeze recorded in Dsstat.json was interrupted, or belongs to another batch, unless
-    the catalog records this batch as frozen, or knows no other batch that it could belong to.
+    the catalog records this batch as frozen, or knows no other batch that it could belong to. If segments were stored
+    in the batch after that, it was thawed, and Dsstat.json and catalog are an older copy.
     """
     written, manifest = store.metadata.read_description() or OPERATIONAL, _manifest(store.current)
     if manifest and manifest.holder:
@@ -252,7 +256,16 @@ def _held(store: Store) -> Description:
     mark, rows = store.volume.marks.read(store.current.folder), store.catalog.batches.all()
     frozen = {row.id for row in rows if row.state is BatchState.FROZEN}
     is_lost = mark and (mark.id in frozen if frozen else mark.id not in {row.id for row in rows})
-    return written if is_lost else OPERATIONAL
+    return written if is_lost and not _has_grown(store) else OPERATIONAL
+
+
+def _has_grown(store: Store) -> bool:
+    """Return whether the current batch has segments that the catalog does not have, though it is frozen there."""
+    mark = store.volume.marks.read(store.current.folder)
+    row = store.catalog.batches.get(mark.id) if mark else None
+    if row is None or row.state is not BatchState.FROZEN:
+        return False
+    return bool(store.volume.sizes(store.current.folder).keys() - store.catalog.segments.sizes(row.id).keys())
 
 
 def _state(description: Description) -> str:
@@ -320,7 +333,8 @@ def _seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
             yield Finding("the batch was being frozen, thawed or archived", "it is open", unseal)
     elif manifest is None:
         seal = partial(store.seal, current, description.user, time.time_ns())
-        yield Finding("the frozen batch had no manifest", "rewritten", seal)
+        what = f"the batch is {_state(description)} according to Dsstat.json and the catalog, but had no manifest"
+        yield Finding(what, "rewritten; if ADMROOT was restored from before a thaw, thaw the batch again", seal)
     elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
         note = partial(store.note_seal, current, manifest)
         yield Finding("the batch was not frozen in the catalog", "it is now", note)

@@ -15,6 +15,7 @@ from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.files import Space, make_folder, move_unusable_aside, probe_file, volume_errors
 from databuffer.storage.marks import BatchMark
 from databuffer.storage.metadata import LogStream, Metadata
+from databuffer.storage.reserve import Reserve
 from databuffer.storage.tally import Tally
 from databuffer.storage.volume import Volume
 from gwservice.atomic import locked
@@ -70,6 +71,7 @@ class Store:
         self.catalog = catalog
         self.current = Slot(volume.data, stream)
         self.next = Slot(volume.next, next_stream)
+        self.reserve = Reserve(volume.root / ".reserve")
         self._unlock: ExitStack | None = None
 
     def open(self, *, thorough: bool = False) -> None:

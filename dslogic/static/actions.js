@@ -49,7 +49,7 @@ const ORDERS = {
     },
     fields: () => ({}),
     hint: () => "",
-    send: ({ batch }) => order("clean", { msg: `archived from the page${callerName() ? ` by ${callerName()}` : ""}`, batch }).then((answer) => ({ text: answer.body })),
+    send: ({ batch, holder }) => order("clean", { msg: `archived from the page${callerName() ? ` by ${callerName()}` : ""}`, batch, holder: holder ?? "" }).then((answer) => ({ text: answer.body })),
   },
 };
 

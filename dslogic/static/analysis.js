@@ -35,10 +35,10 @@ export function analyse(strain, rate, from, to) {
   if (PERIODOGRAM_SECONDS * rate < FEWEST_PERIODOGRAM_SAMPLES) {
     throw new Error(`Not whitened: sampled at ${Number(rate.toPrecision(6))} Hz, at least ${FEWEST_PERIODOGRAM_SAMPLES / PERIODOGRAM_SECONDS} Hz are needed.`);
   }
-  const length = 2 * Math.round(Math.min(PERIODOGRAM_SECONDS * rate, strain.length / 4) / 2);
-  if (length < FEWEST_PERIODOGRAM_SAMPLES) {
+  if (strain.length < 4 * FEWEST_PERIODOGRAM_SAMPLES) {
     throw new Error(`Not whitened: ${strain.length} samples without a gap, at least ${4 * FEWEST_PERIODOGRAM_SAMPLES} are needed.`);
   }
+  const length = 2 * Math.round(Math.min(PERIODOGRAM_SECONDS * rate, strain.length / 4) / 2);
   if (strain.every((sample) => sample === strain[0])) throw new Error(`Not whitened: every sample is ${strain[0]}.`);
   refuseTooLarge(strain, "strain");
   const fmax = Math.min(HIGHEST_HZ, highestFrequency(rate));

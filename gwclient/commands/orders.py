@@ -7,9 +7,9 @@ import click
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
-from gwclient.errors import HeldByAnother, NotAsExpected, unwritable, why_unread
+from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, unwritable, why_unread
 from gwclient.freeze import is_held_by, until_frozen, waiting_text
-from gwwire.public import ThawAnswer, TrainFrozen, TrainWaiting
+from gwwire.public import CleanAnswer, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
@@ -118,8 +118,23 @@ def clean(message: str, batch: str | None, batch_file: Path | None, connection: 
         if batch:
             raise click.UsageError("--batch and --batch-file exclude each other")
         batch = _read_batch(batch_file)
-    answer = connection.call(lambda client: client.clean(message, batch))
+
+    async def work(client: GlitchflowClient) -> CleanAnswer:
+        if batch:
+            return await client.clean(message, batch)
+        return await client.clean(message, *await _current(client))
+
+    answer = connection.call(work)
     connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
+
+
+async def _current(client: GlitchflowClient) -> tuple[str | None, str | None]:
+    """Return the current batch and its holder, or nothing if the key may not read them."""
+    try:
+        overview = await client.overview()
+    except GatewayRefused:
+        return None, None
+    return overview.batch, overview.holder or ""
 
 
 def _read_batch(path: Path) -> str:

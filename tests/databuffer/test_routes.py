@@ -57,7 +57,19 @@ def test_an_order_to_archive_that_cannot_be_understood_archives_nothing(client: 
     assert client.post("/cleanall", content=b'{"batch":1}', headers=JSON).json()["field"] == "batch"
     assert client.post("/cleanall", content=b'{"batch":"another"}', headers=JSON).json()["code"] == "batch-changed"
     assert client.post("/cleanall", content=b"batch=another", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert client.post("/cleanall", json={"bacth": "b1"}).json()["field"] == "bacth"
     assert client.get("/stat").json()["n_itm"] == 1
+
+
+def test_an_order_to_archive_names_the_holder_so_that_a_freeze_in_between_is_respected(client: TestClient) -> None:
+    client.post("/sendF", content=segment_body(1), headers=JSON)
+    held = client.post("/cleanall", json={"holder": "alice"}).json()
+    assert (held["code"], held["detail"]) == ("batch-changed", "the current batch is open, not frozen by alice")
+    batch = client.get("/overview").json()["batch"]
+    client.post("/upddsc", json={"user": "bob", "token": "secret"})
+    refused = client.post("/cleanall", json={"batch": batch, "holder": ""}).json()
+    assert (refused["code"], refused["detail"]) == ("batch-changed", "the current batch is frozen by bob, not open")
+    assert client.post("/cleanall", json={"batch": batch, "holder": "bob"}).status_code == 201
 
 
 @pytest.mark.parametrize("what", BAD_BODIES)

@@ -20,6 +20,7 @@ from gwclient.commands.options import Debugging
 from gwclient.errors import GatewayRefused
 from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
+from gwwire.overview import Overview
 from gwwire.public import BatchState
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
@@ -229,6 +230,25 @@ def test_the_way_of_a_batch_by_the_commands(
     looks = [json.loads(line) for line in run("watch", "--count", "2", "--every", "0.05", "--json").output.splitlines()]
     assert [(look["n_itm"], look["resp"]) for look in looks] == [(0, "OPERATIONAL")] * 2
     assert "[........................] 0%" in run("watch", "--count", "1", "--full", "1MB").output
+
+
+def test_clean_archives_no_batch_that_somebody_freezes_meanwhile(
+    trio: Trio, gwclient: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overview = GlitchflowClient.overview
+
+    async def and_freeze(client: GlitchflowClient) -> Overview:
+        seen = await overview(client)
+        await client.train("eve", "t")
+        return seen
+
+    monkeypatch.setattr(GlitchflowClient, "overview", and_freeze)
+    refused = gwclient("clean").exception
+    monkeypatch.undo()
+    ask(trio, lambda client: client.thaw("eve", "t"))
+    assert isinstance(refused, GatewayRefused)
+    assert refused.code == "batch-changed"
+    assert "frozen by eve, not open" in str(refused)
 
 
 def test_strain_of_an_archived_batch_is_acknowledged_and_said_to_be_there(

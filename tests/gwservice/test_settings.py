@@ -74,6 +74,15 @@ def test_folders_may_be_relative_to_the_working_directory(volume: str, data: str
             for name in ("ADMROOT", "LOGROOT")
             for folder in ("data", "data/adm", ".incoming", "next", "quarantine/a/b", ".ledger", "2026-11-29 14 23/adm")
         ),
+        *(
+            (
+                {root: "/vol", name: folder},
+                f"{name}={folder!r}: the buffer needs this name for a folder, because {root}",
+            )
+            for root, name in (("ADMROOT", "ADMFNM"), ("ADMROOT", "DSST"), ("LOGROOT", "LOGSTREAM"))
+            for folder in ("data", "next", "quarantine", "2026-11-20 23 41", "lost+found")
+        ),
+        ({"DATAROOT": "/vol/catalog.sqlite", "ADMROOT": "/vol"}, "DATAROOT and the catalog in ADMROOT are the same"),
         ({"LOGSTREAM": "gwb1.json"}, "LOGSTREAM='gwb1.json': expected a name unlike a segment's, such as gwb123.json"),
         ({"DATANM": "O3b", "LOGSTREAM": "O3b1.json"}, "LOGSTREAM='O3b1.json': expected a name unlike a segment's"),
         *(({name: ".."}, "without '/' that does not begin with '.'") for name in ("ADMFNM", "DSST", "LOGSTREAM")),
@@ -93,6 +102,20 @@ def test_two_settings_cannot_name_the_same_file_nor_one_that_the_buffer_needs(
     assert line.startswith("databuffer: ")
     assert reason in line
     assert all(name in line for name in more if name not in {"LOGROOT", "DATANM"})
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+@pytest.mark.parametrize("name", ["ADMROOT", "LOGROOT", "DTVOLROOT"])
+def test_a_loop_of_symbolic_links_is_named(
+    name: str, below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    folder = str(tmp_path / "loop" / below)
+    monkeypatch.setenv(name, folder)
+    with pytest.raises(SystemExit, match="2"):
+        BufferSettings.load()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"databuffer: setting {name}={folder!r}: expected a folder, not a loop of symbolic links"
 
 
 @pytest.mark.parametrize("folder", [".", "adm", "database/adm", "../vol2/data"])

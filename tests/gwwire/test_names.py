@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gwwire.datastore import FreezeOrder
+from gwwire.datastore import FlushOrder, FreezeOrder
 from gwwire.decoding import InvalidRequest, decode_order
 from gwwire.problems import ProblemError
 from gwwire.public import ClaimOrder, CleanOrder, ThawOrder, TrainOrder
@@ -61,7 +61,15 @@ def test_an_order_with_a_key_twice_is_refused(shape: type[TrainOrder], order: by
 
 @pytest.mark.parametrize("value", [b"1" * 5000, b'{"a":[{}],"a":1}', b"[" * 900 + b"]" * 900])
 def test_an_unknown_key_of_an_order_is_ignored_with_any_value(value: bytes) -> None:
-    assert decode_order(CleanOrder, b'{"later":%b,"msg":"x"}' % value).msg == "x"
+    assert decode_order(ThawOrder, b'{"later":%b,"user":"x","token":""}' % value).user == "x"
     for bad in (b'"\xff"', b"[" * 9000 + b"]" * 9000):
         with pytest.raises(ProblemError):
-            decode_order(CleanOrder, b'{"later":%b,"msg":"x"}' % bad)
+            decode_order(ThawOrder, b'{"later":%b,"user":"x","token":""}' % bad)
+
+
+@pytest.mark.parametrize("shape", [CleanOrder, FlushOrder])
+def test_a_misspelt_condition_of_an_order_to_archive_is_refused(shape: type[CleanOrder | FlushOrder]) -> None:
+    assert decode_order(shape, b'{"msg":"as the original sends it"}').batch is None
+    with pytest.raises(InvalidRequest, match="bacth") as refused:
+        decode_order(shape, b'{"msg":"x","bacth":"b1"}')
+    assert refused.value.field == "bacth"

@@ -218,6 +218,7 @@ def test_a_freeze_is_confirmed_done_and_shown_with_its_holder(page: Page, client
     dialog.get_by_role("button", name="Copy the token").click()
     assert page.evaluate("navigator.clipboard.readText()") == token
     dialog.get_by_role("button", name="Done").click()
+    expect(page.locator("#order-secret-token")).to_have_text("")
     assert token not in page.content()
     assert client.post("/thaw", json={"user": "alice <b>", "token": "guessed"}).status_code == 403
 
@@ -272,8 +273,12 @@ def test_an_order_is_given_with_the_keyboard_alone_and_taken_back_with_escape(pa
 
 
 def test_an_archived_batch_is_listed_with_its_manifest_and_can_be_verified(page: Page, client: httpx2.Client) -> None:
+    overview = client.get("/overview").json()
     page.get_by_role("button", name="Archive…").click()
-    page.locator("#order").get_by_role("button", name="Archive").click()
+    with page.expect_request("**/cleanbuf") as sent:
+        page.locator("#order").get_by_role("button", name="Archive").click()
+    order = sent.value.post_data_json or {}
+    assert (order["batch"], order["holder"]) == (overview["batch"], overview["holder"] or "")
     wait_for_text(page, "outcome", "Archived 8 segments")
     wait_for_text(page, "n-segments", "0")
     wait_for_text(page, "batches-note", "1 archived")

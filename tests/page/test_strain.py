@@ -131,6 +131,7 @@ def test_the_strain_itself_is_drawn_sample_by_sample(page: Page) -> None:
         ("H1:FEW", ([1.0, 2.0, 3.0, 2.0], RATE), "Not whitened: 4 samples without a gap, at least 64 are needed."),
         ("H1:ZERO", ([0.0] * 1000, RATE), "Not whitened: every sample is 0."),
         ("H1:BRIEF", (noise(66).tolist(), RATE), "No Q-scan: 0.066 s of strain without a gap are too short."),
+        ("H1:FEWER", ([1.0, 2.0, 3.0] * 21, RATE), "Not whitened: 63 samples without a gap, at least 64 are needed."),
         ("H1:SLOW", ([1.0, 2.0, 3.0] * 24, 2), "Not whitened: sampled at 2 Hz, at least 4 Hz are needed."),
         ("H1:LARGE", ([1e160, -1e160] * 450, RATE), "Not whitened: strain of 1e+160 is larger than 1e+120."),
         ("H1:PEAK", ([*noise(850), 1e300], RATE), "Not whitened: strain of 1e+300 is larger than 1e+120."),

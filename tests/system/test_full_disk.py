@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,10 +198,37 @@ def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_lik
     assert connection.post("/sendF", large)[0] == 201
 
 
-def test_a_full_volume_lets_no_batch_be_frozen_by_halves(small_volume: Trio) -> None:
+@pytest.mark.parametrize("options", ["size=4m", "size=16m,nr_inodes=60"])
+def test_a_full_volume_is_frozen_thawed_and_archived_with_the_space_reserved_for_that(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, options: str
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar", options)
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    acknowledged = list(range(20))
+    assert {push(connection, number) for number in acknowledged} == {201}
+    if "inodes" in options:
+        use_up_inodes(home / "datavar")
+    else:
+        fill(home / "datavar")
+    assert push(connection, 20_000) == 507
+    for path in ("/upddsc", "/thaw", "/upddsc"):
+        assert connection.post(path, ALICE)[0] == 201
+        assert push(connection, 20_000) in {409, 507}
+    frozen = connection.get("/overview")
+    assert connection.post("/cleanall", b"{}")[0] == 201
+    [archived, _] = connection.get("/batches")["batches"]
+    assert (archived["id"], archived["digest"]) == (frozen["batch"], frozen["digest"])
+    assert sorted(numbers_on(home / "datavar")) == acknowledged
+    assert "Traceback" not in (home / "services.log").read_text()
+
+
+def test_a_full_volume_lets_no_batch_be_frozen_by_halves_without_a_reserve(small_volume: Trio) -> None:
     trio, home = small_volume, small_volume.home
     connection = Connection(trio.url)
     assert push(connection, 1) == 201
+    shutil.rmtree(home / "datavar" / ".reserve")
     ballast = fill(home / "datavar")
     assert connection.post("/upddsc", ALICE)[0] == 507
     assert connection.post("/cleanall")[0] == 507

@@ -74,6 +74,14 @@ class Batches:
             row = connection.execute(sa.select(BATCHES).where(BATCHES.c.id == batch)).first()
             return None if row is None else _batch(row)
 
+    def position(self, batch: str) -> int | None:
+        """Return the seq of a batch's first segment, or that of an empty batch; None if it does not exist."""
+        first = sa.select(sa.func.min(SEGMENTS.c.seq)).where(SEGMENTS.c.batch == BATCHES.c.id).scalar_subquery()
+        query = sa.select(sa.func.coalesce(first, BATCHES.c.seq)).where(BATCHES.c.id == batch)
+        with self._database.reading() as connection:
+            position: int | None = connection.execute(query).scalar()
+            return position
+
     def archived(self) -> int:
         """Return the number of archived batches."""
         query = sa.select(sa.func.count()).where(BATCHES.c.state == BatchState.ARCHIVED)

@@ -20,6 +20,7 @@ from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.marks import BatchMark
 from gwwire.datastore import FreezeOrder
+from gwwire.manifest import decode_manifest
 from gwwire.public import BatchState, ThawOrder
 from tests.support.segments import segment_body
 
@@ -150,6 +151,56 @@ async def test_a_lost_or_damaged_manifest_is_rewritten_for_its_holder_and_the_da
     kept = settings.DTVOLROOT / "quarantine" / "MANIFEST.json"
     assert (kept.read_bytes() if kept.exists() else None) == damaged
     await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+
+
+@pytest.mark.parametrize("damaged", [b"{", None])
+async def test_an_order_about_a_frozen_batch_rewrites_its_manifest_first(
+    open_buffer: OpenBuffer, settings: BufferSettings, damaged: bytes | None
+) -> None:
+    frozen = await freeze_and_close(open_buffer)
+    buffer = await open_buffer()
+    path = settings.DATAROOT / "MANIFEST.json"
+    intact = path.read_bytes()
+
+    def damage() -> None:
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+
+    damage()
+    assert await buffer.batches.freeze(BOB) == frozen
+    assert read_manifest(settings.DATAROOT).digest == frozen.digest
+    damage()
+    await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+    await buffer.batches.freeze(ALICE)
+    damage()
+    folder = (await buffer.batches.flush()).folder
+    assert folder is not None
+    assert decode_manifest(intact).segments == read_manifest(folder).segments
+
+
+async def test_a_thawed_batch_that_has_grown_stays_open_when_an_older_admroot_is_restored(
+    open_buffer: OpenBuffer, settings: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    await freeze_and_close(open_buffer)
+    taken = snapshot(settings)
+    buffer = await open_buffer()
+    await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+    await buffer.close()
+    current = shutil.copytree(settings.ADMROOT, settings.ADMROOT.with_name("current"))
+    restore(settings, taken)
+    buffer = await open_buffer()  # nothing tells it from a batch that lost its manifest
+    assert (await buffer.queries.overview()).state == "FROZEN"
+    assert "if ADMROOT was restored from before a thaw, thaw the batch again" in caplog.text
+    await buffer.close()
+    (settings.DATAROOT / "MANIFEST.json").unlink()
+    restore(settings, current)
+    buffer = await open_buffer()
+    await store(buffer, 4)
+    await buffer.close()
+    restore(settings, taken)
+    buffer = await open_buffer()
+    assert (await buffer.queries.overview()).state == "OPERATIONAL"
+    assert "stored later, so an older ADMROOT was restored" in caplog.text
+    assert buffer.queries.stats.n_itm == 4
 
 
 async def test_without_manifest_and_state_the_batch_is_open_and_keeps_its_segments(

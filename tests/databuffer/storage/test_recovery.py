@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -341,19 +342,22 @@ async def test_an_archive_with_a_manifest_of_impossible_values_is_read_from_its_
     assert archive.n_itm == 3
 
 
+@pytest.mark.parametrize("clock", [0, -(10**15)], ids=["clock right", "clock set back after the backup"])
 async def test_segments_lost_with_an_older_volume_are_stored_when_they_are_sent_again(
-    open_buffer: OpenBuffer, settings: BufferSettings
+    open_buffer: OpenBuffer, settings: BufferSettings, monkeypatch: pytest.MonkeyPatch, clock: int
 ) -> None:
     buffer = await open_buffer()
     first = await buffer.ingest.append(segment_body(1), "key 1")
     await buffer.close()
     older = shutil.copytree(settings.DTVOLROOT, settings.DTVOLROOT.with_name("older"))
-    buffer = await open_buffer()
+    buffer, right = await open_buffer(), time.time_ns
+    monkeypatch.setattr("time.time_ns", lambda: right() + clock)
     await buffer.ingest.append(segment_body(2), "key 2")
     await buffer.batches.flush()
     await buffer.ingest.append(segment_body(3), "key 3")
     await buffer.batches.flush()
     await buffer.close()
+    monkeypatch.undo()
     shutil.rmtree(settings.DTVOLROOT)
     older.rename(settings.DTVOLROOT)
     buffer = await open_buffer()
