@@ -12,7 +12,6 @@ import msgspec
 from graphql import (
     ExecutionResult,
     GraphQLError,
-    GraphQLScalarType,
     GraphQLSchema,
     GraphQLSyntaxError,
     IntValueNode,
@@ -77,29 +76,25 @@ def _problem(error: Exception | None) -> Problem | None:
             return make_problem(ProblemCode.INTERNAL_ERROR, "the request failed; the log has the details")
 
 
+def _long(given: Any) -> int:
+    """Return a whole number of 64 bits, which `Int` has not; raise GraphQLError for anything else."""
+    if isinstance(given, bool) or not isinstance(given, int) or given not in _LONG:
+        raise GraphQLError(f"Long cannot represent {given!r}: expected a whole number of 64 bits")
+    return given
+
+
+def _long_literal(node: ValueNode, _: dict[str, Any] | None = None) -> int:
+    if not isinstance(node, IntValueNode):
+        raise GraphQLError("Long: expected a whole number", node)
+    return _long(int(node.value))
+
+
 def _schema() -> GraphQLSchema:
     schema = build_schema(files(__package__).joinpath("schema.graphql").read_text())
     add_resolvers(schema)
     scalar: Any = schema.type_map["Long"]
-    _make_long(scalar)
+    scalar.serialize, scalar.parse_value, scalar.parse_literal = _long, _long, _long_literal
     return schema
-
-
-def _make_long(scalar: GraphQLScalarType) -> None:
-    """Make a scalar take whole numbers of 64 bits; `Int` has 32."""
-
-    def value(given: Any) -> int:
-        if isinstance(given, bool) or not isinstance(given, int) or given not in _LONG:
-            raise GraphQLError(f"Long cannot represent {given!r}: expected a whole number of 64 bits")
-        return given
-
-    def literal(node: ValueNode, _: dict[str, Any] | None = None) -> int:
-        if not isinstance(node, IntValueNode):
-            raise GraphQLError("Long: expected a whole number", node)
-        return value(int(node.value))
-
-    scalar.serialize = scalar.parse_value = value  # type: ignore[method-assign]
-    scalar.parse_literal = literal  # type: ignore[method-assign]
 
 
 _SCHEMA = _schema()

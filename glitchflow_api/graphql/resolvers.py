@@ -4,7 +4,7 @@ Attributes of the models in `gwwire` are the fields of the same name; what they 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from graphql import GraphQLResolveInfo, GraphQLSchema
@@ -21,6 +21,8 @@ from gwwire.spans import gaps, stop_of
 _MOST_FIRST = 1000
 _NOT_FOUND = 404
 Parameters = list[tuple[str, str]]
+Info = GraphQLResolveInfo[Any]
+T = TypeVar("T")
 
 
 class Root:
@@ -29,37 +31,37 @@ class Root:
     def __init__(self, logic: LogicClient) -> None:
         self._logic = logic
 
-    async def segments(self, _: GraphQLResolveInfo, /, **arguments: Any) -> SegmentPage:
+    async def segments(self, _: Info, /, **arguments: Any) -> SegmentPage:
         """Return a page of segments."""
         return await self._get("/segments", _page(arguments, "after", "before"), SegmentPage)
 
-    async def batches(self, _: GraphQLResolveInfo, /, *, first: int, after: str | None = None) -> list[Batch]:
+    async def batches(self, _: Info, /, *, first: int, after: str | None = None) -> list[Batch]:
         """Return batches from the one after `after` on; batch ids are in the order of opening."""
         found = (await self._get("/batches", [], Batches)).batches
         start = next((i + 1 for i, batch in enumerate(found) if batch.id == after), 0 if after is None else len(found))
         return found[start : start + _checked(first)]
 
-    async def batch(self, _: GraphQLResolveInfo, /, *, id: str) -> Batch | None:  # noqa: A002 (the schema's name)
+    async def batch(self, _: Info, /, *, id: str) -> Batch | None:  # noqa: A002 (the schema's name)
         """Return one batch, or None."""
         return await self._find(f"/batches/{quote(id, safe='')}", Batch)
 
-    async def records(self, _: GraphQLResolveInfo, /, **arguments: Any) -> RecordPage:
+    async def records(self, _: Info, /, **arguments: Any) -> RecordPage:
         """Return a page of records."""
         return await self._get("/records", _page(arguments, "kind", "after"), RecordPage)
 
-    async def record(self, _: GraphQLResolveInfo, /, *, id: str) -> Record | None:  # noqa: A002 (the schema's name)
+    async def record(self, _: Info, /, *, id: str) -> Record | None:  # noqa: A002 (the schema's name)
         """Return one record, or None."""
         return await self._find(f"/records/{quote(id)}", Record)
 
-    async def coverage(self, _: GraphQLResolveInfo, /, **arguments: Any) -> list[ChannelCoverage]:
+    async def coverage(self, _: Info, /, **arguments: Any) -> list[ChannelCoverage]:
         """Return what is stored, by channel and sample spacing."""
         wanted = _page(arguments, "channel", "batch", "start", "stop")
         return (await self._get("/coverage", wanted, Coverage)).channels
 
-    async def _get(self, path: str, parameters: Parameters, shape: type[Any]) -> Any:
+    async def _get(self, path: str, parameters: Parameters, shape: type[T]) -> T:
         return await self._logic.get(f"{path}?{urlencode(parameters)}" if parameters else path, shape)
 
-    async def _find(self, path: str, shape: type[Any]) -> Any:
+    async def _find(self, path: str, shape: type[T]) -> T | None:
         try:
             return await self._logic.get(path, shape)
         except UpstreamProblem as problem:
@@ -106,11 +108,12 @@ def _page(arguments: Mapping[str, Any], *names: str) -> Parameters:
 
 def _where(where: Mapping[str, Any]) -> Parameters:
     """Return a filter of the schema as parameters of a URL."""
-    parameters = []
-    for name, given in where.items():
-        for value in given if isinstance(given, list) else [] if given is None else [given]:
-            parameters.append(("condition" if name == "conditions" else name, _text(value)))
-    return parameters
+    return [
+        ("condition" if name == "conditions" else name, _text(value))
+        for name, given in where.items()
+        for value in (given if isinstance(given, list) else [given])
+        if value is not None
+    ]
 
 
 def _text(value: str | float) -> str:
@@ -121,4 +124,3 @@ def _checked(first: int | None) -> int:
     if first is None or not 1 <= first <= _MOST_FIRST:
         raise InvalidRequest(f"first: expected 1 to {_MOST_FIRST}, got {first}", field="first")
     return first
-

@@ -20,8 +20,9 @@ def client(start_shared_trio: Callable[..., Trio]) -> Iterator[TestClient]:
     trio = start_shared_trio({"MAX_SIZE": "1kB"}, tiers=2)
     with TestClient(create_app(GatewaySettings.model_validate({"DS_BURL": trio.url}))) as client:
         for number, channel in enumerate(["H1:STRAIN", "L1:STRAIN", "L1:STRAIN"]):
-            body = f'{{"h":[1,2,3,4],"t":[{100 + 2 * number},0.5],"meta":{{"channel":"{channel}","temperature":{number}}}}}'
-            assert client.post("/streamdata", content=body, headers=JSON).json()["resp"] == "CREATED"
+            meta = {"channel": channel, "temperature": number}
+            segment = {"h": [1, 2, 3, 4], "t": [100 + 2 * number, 0.5], "meta": meta}
+            assert client.post("/streamdata", json=segment).json()["resp"] == "CREATED"
         assert client.post("/streamdata", content=segment_body(1), headers=JSON).json()["resp"] == "CREATED"
         assert client.patch("/records/file/ma22", json={"conditions": {"volts": {"a": 8}}}).status_code == 200
         yield client
