@@ -65,6 +65,7 @@ _ORDERS = {
     "batches/claim": Scope.TRAIN,
     "batches/release": Scope.TRAIN,
     "batches/verify": Scope.CLEAN,
+    "graphql": Scope.READ,
 }
 
 

@@ -13,6 +13,7 @@ from glitchflow_api.access import Authenticator, NoAuthentication
 from glitchflow_api.admission import Admission
 from glitchflow_api.datapath import PATH, DataPath
 from glitchflow_api.events import Hub
+from glitchflow_api.graphql_route import router as graphql_router
 from glitchflow_api.key_file import ApiKeys
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.openapi import complete, describe_streamdata
@@ -79,6 +80,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     app.router.routes.append(data_route)
     app.include_router(router)
     app.include_router(record_router)
+    app.include_router(graphql_router)
     app.include_router(sessions)
     add_problem_handlers(app)
     # In front of the layers that FastAPI itself puts around middlewares.

@@ -42,19 +42,19 @@ class LogicClient:
     async def stats(self, group: str | None = None) -> Stats:
         """Return the counts of the current batch, and the quota of a group."""
         headers = [(RAW_GROUP_HEADER, group.encode("latin-1"))] if group else []
-        return await self._get(self._settings.DS_STAT, Stats, header_lines(headers))
+        return await self.get(self._settings.DS_STAT, Stats, header_lines(headers))
 
     async def health(self) -> Health:
         """Return whether dslogic is ready, and whether the buffer can store segments."""
-        return await self._get("/readyz", Health)
+        return await self.get("/readyz", Health)
 
     async def names(self) -> NameList:
         """Return the file names of the current batch."""
-        return await self._get(self._settings.DS_DUMPF, NameList)
+        return await self.get(self._settings.DS_DUMPF, NameList)
 
     async def description(self) -> Description:
         """Return the state and the holder."""
-        return await self._get(self._settings.DS_DESC, Description)
+        return await self.get(self._settings.DS_DESC, Description)
 
     async def freeze(self, order: bytes) -> FreezeOutcome | None:
         """Freeze the batch; return None if the batch is still too small."""
@@ -73,17 +73,18 @@ class LogicClient:
 
     async def overview(self) -> Overview:
         """Return state, counts, channels, free space and health."""
-        return await self._get("/overview", Overview)
+        return await self.get("/overview", Overview)
 
     async def log_tail(self, last: int) -> LogTail:
         """Return the newest lines of the log."""
-        return LogTail(await self._get(f"/dumpflog?last={last}", list[LogEntry]))
+        return LogTail(await self.get(f"/dumpflog?last={last}", list[LogEntry]))
 
     async def segments_after(self, seq: int, limit: int) -> SegmentPage:
         """Return at most `limit` segments stored after a seq."""
-        return await self._get(f"/segments?after={seq}&limit={limit}", SegmentPage)
+        return await self.get(f"/segments?after={seq}&limit={limit}", SegmentPage)
 
-    async def _get(self, target: str, shape: type[T], headers: bytes = b"") -> T:
+    async def get(self, target: str, shape: type[T], headers: bytes = b"") -> T:
+        """Return the answer at a path with its query."""
         answer = await self.upstream.request(b"GET", target.encode(), headers)
         return self.upstream.decode(answer, HTTPStatus.OK, shape)
 

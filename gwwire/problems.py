@@ -58,6 +58,7 @@ class ProblemCode(StrEnum):
     ISSUER_UNREACHABLE = "issuer-unreachable", 503, "The issuer's keys cannot be fetched"
     TOO_MANY_SAMPLES = "too-many-samples", 422, "The segment has too many samples"
     META_TOO_LARGE = "meta-too-large", 422, "The segment's meta is too large"
+    QUERY_TOO_LARGE = "query-too-large", 422, "The query asks for too much"
     TOO_DEEP = "too-deep", 422, "The body is nested too deeply"
     TOO_MANY_REQUESTS = "too-many-requests", 429, "Too many requests"
     QUOTA_EXCEEDED = "quota-exceeded", 429, "The daily quota is used up"

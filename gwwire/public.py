@@ -6,7 +6,7 @@ unless the model omits defaults. The other defaults are for answers of the origi
 """
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -328,3 +328,21 @@ class Coverage(Struct, frozen=True):
 
     batch: Annotated[str | None, Meta(description="null for all batches")]
     channels: list[ChannelCoverage]
+
+
+# ---- GraphQL
+
+
+class GraphqlRequest(Struct, frozen=True, omit_defaults=True):
+    """A GraphQL request, with the names of the specification of GraphQL over HTTP."""
+
+    query: Annotated[str, Meta(description="the document", examples=["{ batches { id state n_itm } }"])]
+    variables: dict[str, Any] | None = None
+    operationName: Annotated[str | None, Meta(description="which operation of the document")] = None  # noqa: N815
+
+
+class GraphqlAnswer(Struct, frozen=True, omit_defaults=True):
+    """The answer to a GraphQL request."""
+
+    data: dict[str, Any] | None = None
+    errors: Annotated[list[dict[str, Any]], Meta(description="`message`, `locations`, `path`, `extensions`")] = []

@@ -45,6 +45,7 @@ ROUTES = [
     ("GET", "/steps"),
     ("GET", "/changes"),
     ("POST", "/steps/{step}/claim"),
+    ("POST", "/graphql"),
     ("GET", "/problems"),
     ("GET", "/problems/{code}"),
     ("GET", "/whoami"),

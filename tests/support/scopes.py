@@ -24,6 +24,7 @@ NEEDED = {
     "GET /records/{record}": "read",
     "GET /steps": "read",
     "GET /changes": "read",
+    "POST /graphql": "read",
     "POST /records": "work",
     "PUT /records/{record}": "work",
     "PATCH /records/{record}": "work",

@@ -1,0 +1,1 @@
+"""GraphQL over the same data as the other routes: schema, resolvers, limits."""

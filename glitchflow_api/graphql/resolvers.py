@@ -1,0 +1,126 @@
+"""The fields of Query and Mutation: each asks dslogic what another route of the gateway would ask.
+
+Attributes of the models in `gwwire` are the fields of the same name; what they do not have is derived here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from graphql import GraphQLResolveInfo, GraphQLSchema
+
+from glitchflow_api.logic_client import LogicClient
+from gwservice.upstream import UpstreamProblem
+from gwwire.decoding import InvalidRequest
+from gwwire.detectors import describe, detector_of
+from gwwire.public import Batch, Batches, ChannelCoverage, Coverage, SegmentPage, SegmentRecord
+from gwwire.query import parse_parameters, to_parameters
+from gwwire.records import Record, RecordPage
+from gwwire.spans import gaps, stop_of
+
+_MOST_FIRST = 1000
+_NOT_FOUND = 404
+Parameters = list[tuple[str, str]]
+Info = GraphQLResolveInfo[Any]
+T = TypeVar("T")
+
+
+class Root:
+    """Resolves the fields of Query, with the arguments of the schema."""
+
+    def __init__(self, logic: LogicClient) -> None:
+        self._logic = logic
+
+    async def segments(self, _: Info, /, **arguments: Any) -> SegmentPage:
+        """Return a page of segments."""
+        return await self._get("/segments", _page(arguments, "after", "before"), SegmentPage)
+
+    async def batches(self, _: Info, /, *, first: int, after: str | None = None) -> list[Batch]:
+        """Return batches from the one after `after` on; batch ids are in the order of opening."""
+        found = (await self._get("/batches", [], Batches)).batches
+        start = next((i + 1 for i, batch in enumerate(found) if batch.id == after), 0 if after is None else len(found))
+        return found[start : start + _checked(first)]
+
+    async def batch(self, _: Info, /, *, id: str) -> Batch | None:  # noqa: A002 (the schema's name)
+        """Return one batch, or None."""
+        return await self._find(f"/batches/{quote(id, safe='')}", Batch)
+
+    async def records(self, _: Info, /, **arguments: Any) -> RecordPage:
+        """Return a page of records."""
+        return await self._get("/records", _page(arguments, "kind", "after"), RecordPage)
+
+    async def record(self, _: Info, /, *, id: str) -> Record | None:  # noqa: A002 (the schema's name)
+        """Return one record, or None."""
+        return await self._find(f"/records/{quote(id)}", Record)
+
+    async def coverage(self, _: Info, /, **arguments: Any) -> list[ChannelCoverage]:
+        """Return what is stored, by channel and sample spacing."""
+        wanted = _page(arguments, "channel", "batch", "start", "stop")
+        return (await self._get("/coverage", wanted, Coverage)).channels
+
+    async def _get(self, path: str, parameters: Parameters, shape: type[T]) -> T:
+        return await self._logic.get(f"{path}?{urlencode(parameters)}" if parameters else path, shape)
+
+    async def _find(self, path: str, shape: type[T]) -> T | None:
+        try:
+            return await self._logic.get(path, shape)
+        except UpstreamProblem as problem:
+            if problem.answer.status == _NOT_FOUND:
+                return None
+            raise
+
+
+def add_resolvers(schema: GraphQLSchema) -> None:
+    """Set the resolvers of fields that the models do not have."""
+    fields: Mapping[str, Mapping[str, Any]] = {
+        "Segment": {
+            "detector": lambda segment, _: detector_of(segment.channel),
+            "facility": lambda segment, _: _described(segment, "facility"),
+            "site": lambda segment, _: _described(segment, "site"),
+            "instrument": lambda segment, _: _described(segment, "instrument"),
+            "stop": lambda segment, _: stop_of(segment.t0, segment.n, segment.dt),
+        },
+        "Coverage": {
+            "spans": lambda coverage, _: [
+                {"start": start, "stop": stop, "segments": segments} for start, stop, segments in coverage.spans
+            ],
+            "gaps": lambda coverage, _: [
+                {"start": start, "stop": stop} for start, stop in gaps(coverage.spans, coverage.dt)
+            ],
+        },
+    }
+    for name, resolvers in fields.items():
+        for field, resolve in resolvers.items():
+            schema.type_map[name].fields[field].resolve = resolve  # type: ignore[attr-defined]  # an object type
+
+
+def _described(segment: SegmentRecord, attribute: str) -> str | None:
+    detector = detector_of(segment.channel)
+    return None if detector is None else getattr(describe(detector), attribute)
+
+
+def _page(arguments: Mapping[str, Any], *names: str) -> Parameters:
+    """Return the arguments of a list as the parameters of its route."""
+    parameters = to_parameters(parse_parameters(_where(arguments.get("where") or {})))
+    parameters += [(name, _text(arguments[name])) for name in names if arguments.get(name) is not None]
+    return [*parameters, ("limit", str(_checked(arguments["first"])))]
+
+
+def _where(where: Mapping[str, Any]) -> Parameters:
+    """Return a filter of the schema as parameters of a URL."""
+    return [
+        ("condition" if name == "conditions" else name, _text(value))
+        for name, given in where.items()
+        for value in (given if isinstance(given, list) else [given])
+        if value is not None
+    ]
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _checked(first: int | None) -> int:
+    if first is None or not 1 <= first <= _MOST_FIRST:
+        raise InvalidRequest(f"first: expected 1 to {_MOST_FIRST}, got {first}", field="first")
+    return first

@@ -1,0 +1,136 @@
+"""GraphQL over the real lower tiers, and its limits."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from glitchflow_api.app import create_app
+from glitchflow_api.settings import GatewaySettings
+from scripts.trio import Trio
+from tests.support.segments import JSON, segment_body
+
+ASK = "query($where: Where) { segments(where: $where) { segments { name channel detector facility t0 stop } more } }"
+INTROSPECTION_DEPTH = "{__schema{types{name fields{name type{name ofType{name ofType{name}}}}}}}"
+
+
+@pytest.fixture(scope="module")
+def client(start_shared_trio: Callable[..., Trio]) -> Iterator[TestClient]:
+    trio = start_shared_trio({"MAX_SIZE": "1kB"}, tiers=2)
+    with TestClient(create_app(GatewaySettings.model_validate({"DS_BURL": trio.url}))) as client:
+        for number, channel in enumerate(["H1:STRAIN", "L1:STRAIN", "L1:STRAIN"]):
+            meta = {"channel": channel, "temperature": number}
+            segment = {"h": [1, 2, 3, 4], "t": [100 + 2 * number, 0.5], "meta": meta}
+            assert client.post("/streamdata", json=segment).json()["resp"] == "CREATED"
+        assert client.post("/streamdata", content=segment_body(1), headers=JSON).json()["resp"] == "CREATED"
+        assert client.patch("/records/file/ma22", json={"conditions": {"volts": {"a": 8}}}).status_code == 200
+        yield client
+
+
+def ask(client: TestClient, query: str, **variables: object) -> dict[str, Any]:
+    answer = client.post("/graphql", json={"query": query, "variables": variables})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_the_filter_selects_as_in_the_other_routes(client: TestClient) -> None:
+    where = {"facility": ["LIGO"], "detector": ["L1"], "start": 103.0, "conditions": ["temperature<2"]}
+    found = ask(client, ASK, where=where)["data"]["segments"]
+    assert [(one["channel"], one["facility"], one["t0"], one["stop"]) for one in found["segments"]] == [
+        ("L1:STRAIN", "LIGO", 102.0, 104.0)
+    ]
+    same = client.get("/segments?facility=LIGO&detector=L1&start=103&condition=temperature<2").json()
+    assert [one["name"] for one in found["segments"]] == [one["name"] for one in same["segments"]]
+
+
+def test_pages_follow_each_other_without_a_repetition(client: TestClient) -> None:
+    query = "query($after: Long) { segments(first: 1, after: $after) { segments { seq } after more } }"
+    seqs, after, more = [], 0, True
+    while more:
+        page = ask(client, query, after=after)["data"]["segments"]
+        seqs += [one["seq"] for one in page["segments"]]
+        after, more = page["after"], page["more"]
+    assert seqs == [one["seq"] for one in client.get("/segments").json()["segments"]]
+
+
+def test_one_request_asks_for_things_of_every_kind(client: TestClient) -> None:
+    data = ask(
+        client,
+        """{
+          batches { id state n_itm }
+          missing: batch(id: "none") { id }
+          record(id: "file/ma22") { kind rev conditions last steps { name } }
+          records(kind: "file", where: {conditions: ["volts.a>=8"]}) { records { id } }
+          coverage(channel: "L1:STRAIN") { dt spans { start stop segments } gaps { start stop } }
+        }""",
+    )["data"]
+    assert [(batch["state"], batch["n_itm"]) for batch in data["batches"]] == [("OPEN", 4)]
+    assert data["missing"] is None
+    assert data["record"] == {"kind": "file", "rev": 1, "conditions": {"volts": {"a": 8}}, "last": None, "steps": []}
+    assert data["records"] == {"records": [{"id": "file/ma22"}]}
+    assert data["coverage"] == [
+        {"dt": 0.5, "spans": [{"start": 102.0, "stop": 106.0, "segments": 2}], "gaps": []},
+    ]
+
+
+def test_the_schema_is_told_to_who_asks(client: TestClient) -> None:
+    types = ask(client, INTROSPECTION_DEPTH)["data"]["__schema"]["types"]
+    assert {"Segment", "Batch", "Record", "Step"} <= {one["name"] for one in types}
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("{", "Syntax Error"),
+        ("{ batches { colour } }", "colour"),
+        ("{ batches }", "subfields"),
+        ("query($n: Int!) { segments(first: $n) { more } }", "$n"),
+        ("{ segments(where: {start: 1e999}) { more } }", "finite"),
+        ('{ segments(where: {detector: ["L*"]}) { more } }', "wildcards"),
+        ('{ segments(where: {conditions: ["cold"]}) { more } }', "cold"),
+        ("{ segments(after: 99999999999999999999) { more } }", "64 bits"),
+    ],
+)
+def test_an_error_in_the_query_is_in_errors(client: TestClient, query: str, word: str) -> None:
+    found = ask(client, query)
+    assert word in found["errors"][0]["message"]
+    assert not found.get("data")
+
+
+def test_an_error_of_a_field_has_the_problem_of_the_same_request_elsewhere(client: TestClient) -> None:
+    (error,) = ask(client, "{ segments(where: {start: 2, stop: 1}) { more } }")["errors"]
+    problem = client.get("/segments?start=2&stop=1").json()
+    assert error["extensions"]["code"] == problem["code"] == "invalid-request"
+    assert error["path"] == ["segments"]
+
+
+BOMB = "{...F0}" + "".join(f"fragment F{i} on Query{{...F{i + 1} ...F{i + 1}}}" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param("{ segments(first: 1001) { more } }", id="a long list"),
+        pytest.param("{ a: segments(first: 600) { more } b: segments(first: 600) { more } }", id="long lists"),
+        pytest.param("{" + " ".join(f"a{i}: batch(id: 1) {{ id }}" for i in range(11)) + "}", id="many aliases"),
+        pytest.param("{ batches { " + "id " * 900 + "} }", id="many fields"),
+        pytest.param("{ batches { " + "id " * 4000 + "} }", id="many characters"),
+        pytest.param("{ batches " + "@include(if: true) " * 400 + "{ id } }", id="many tokens"),
+        pytest.param("{a" * 7 + "}" * 7, id="deep"),
+        pytest.param(BOMB + "fragment F40 on Query{batches{id}}", id="a bomb of fragments"),
+        pytest.param("{...A} fragment A on Query{...B} fragment B on Query{...A}", id="a circle of fragments"),
+        pytest.param(
+            '{record(id:"a"){...A}} fragment A on Record{steps{...B}} fragment B on Step{x{...A}}', id="a spiral"
+        ),
+    ],
+)
+def test_a_query_beyond_the_limits_is_refused_before_anything_is_looked_up(client: TestClient, query: str) -> None:
+    answer = client.post("/graphql", json={"query": query})
+    assert (answer.status_code, answer.json()["code"]) == (422, "query-too-large")
+
+
+def test_a_default_of_a_variable_does_not_lift_the_limit(client: TestClient) -> None:
+    (error,) = ask(client, "query($n: Int = 5000) { segments(first: $n) { more } }")["errors"]
+    assert "1000" in error["message"]
