@@ -73,8 +73,8 @@ def adapt(case: Case[Any]) -> None:
     """Leave out and correct what the document cannot say.
 
     A key may have been used for other bytes, the stop of a span may be too early, an ETag is one of before, a condition
-    contradicts another of its name. Ids have slashes, 1.0 is not a whole number, a step cannot wait for itself, and only good records are offered for one. A
-    claim of nothing would wait for a minute, a feed for ever.
+    contradicts another of its name. Ids have slashes, 1.0 is not a whole number, a step cannot wait for itself, and
+    only good records are offered for one. A claim of nothing would wait for a minute, a feed for ever.
     """
     case.headers.pop("Idempotency-Key", None)
     case.headers.pop("if-match", None)
