@@ -1,11 +1,10 @@
-"""Orders about batches: freeze, thaw, flush, claim, release, verify.
+"""Orders about batches: freeze, thaw, flush, claim, release.
 
 Each order waits in the ingest queue, after the segments that arrived before it.
 """
 
 import asyncio
 import hmac
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -16,11 +15,8 @@ from typing import TypeVar
 from databuffer.errors import (
     BatchChanged,
     BatchClaimed,
-    BatchNotArchived,
     BatchNotFrozen,
-    NotFound,
     NotHolder,
-    VolumeError,
     VolumeFailed,
 )
 from databuffer.fingerprint import fingerprint, matches
@@ -33,22 +29,11 @@ from databuffer.storage.catalog.segments import BATCH_RECORD
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
-from databuffer.verifier import Verifier
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
-from gwwire.public import (
-    BatchState,
-    ClaimOrder,
-    DatastoreState,
-    Manifest,
-    Stats,
-    ThawOrder,
-    Verification,
-    VerificationState,
-)
+from gwwire.public import ClaimOrder, DatastoreState, Manifest, Stats, ThawOrder
 from gwwire.records import SEALED
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,11 +62,6 @@ class Batches:
         self._state = state
         self._ingest = ingest
         self._queries = queries
-        self._verifier = Verifier(store, self._keep_verification)
-
-    async def close(self) -> None:
-        """Stop the running verifications."""
-        await self._verifier.close()
 
     async def freeze(self, order: FreezeOrder) -> Frozen:
         """Freeze and seal the current batch, or raise BatchChanged; a batch that is frozen keeps its holder."""
@@ -110,30 +90,6 @@ class Batches:
         """End a worker's claim to a batch, if it has one; raise BatchClaimed if another worker has one."""
         await self._queries.batch(batch)
         await self._perform(lambda: self._release(batch, worker))
-
-    async def verify(self, batch: str) -> Verification:
-        """Begin to compare an archived batch with its manifest, byte for byte; return the progress."""
-        row = await self._queries.batch(batch)
-        if row.state is not BatchState.ARCHIVED:
-            raise BatchNotArchived(f"batch {batch!r} is {row.state}")
-        if row.frozen is None:
-            raise NotFound(f"batch {batch!r} never had a manifest")
-        return self._verifier.begin(row)
-
-    def verification(self, batch: str) -> Verification | None:
-        """Return the progress or the last result of verifying a batch, or None if there was none."""
-        return self._verifier.running(batch) or self._state.verified.get(batch)
-
-    async def _keep_verification(self, batch: str, result: Verification) -> None:
-        level = logging.ERROR if result.state is VerificationState.DAMAGED else logging.INFO
-        text = f"batch {batch} is {result.state}: {result.checked} of {result.segments} files read"
-        fields = {"batch": batch, "state": result.state, "problems": result.problems}
-        self._state.log_event("verified", text, level, **fields)
-        try:
-            await self._perform(lambda: self._store.catalog.ledger.put_verification(batch, result))
-        except VolumeError as error:
-            log.warning("the verification of batch %s could not be stored: %s", batch, error.detail)
-        self._state.verified = {**self._state.verified, batch: result}
 
     async def _perform(self, step: Callable[[], T]) -> T:
         return await self._ingest.perform(lambda: self._state.run(step))

@@ -11,10 +11,12 @@ from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.ingest.staging import Staging
 from databuffer.queries import Queries
+from databuffer.records.performer import Performer
 from databuffer.records.records import Records
 from databuffer.settings import OnFrozen
 from databuffer.state import Agreement, State
 from databuffer.storage.store import Store
+from databuffer.verifier import Verifier
 from gwwire.segment import SegmentLimits
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ class Buffer:
         self.ingest = Ingest(staging.stage, self._commit.store, queue_size)
         self.queries = Queries(store, self.state, self.ingest, quota)
         self.records = Records(store, self.state, self.ingest, self.queries)
+        self.performer = Performer(self.records)
+        self.verifier = Verifier(store, self.state, self.records, self.queries, self.performer)
         self.batches = Batches(store, self.state, self.ingest, self.queries)
 
     async def open(self) -> None:
@@ -50,6 +54,7 @@ class Buffer:
         if self.state.agreement is Agreement.UNREAD:
             await asyncio.to_thread(self.state.recover)
         self.ingest.start()
+        await self.performer.open()
         current, state = self.state.current, self.state.description.dstatus
         n_itm, size = current.stats.n_itm, current.stats.buff_size
         text = f"{state}, {n_itm} segments, {size} bytes in {self._store.current.folder}"
@@ -57,7 +62,7 @@ class Buffer:
 
     async def close(self) -> None:
         """Finish accepted work, record a clean stop, and unlock the volume."""
-        await self.batches.close()
+        await self.performer.close()
         await self.ingest.close()
         self._commit.close()
         if self.state.agreement is not Agreement.UNREAD:

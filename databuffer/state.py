@@ -5,7 +5,7 @@ Only the commit thread changes it. It replaces what other threads read at the en
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum, auto
@@ -28,7 +28,7 @@ from gwservice.logs import LogLimit
 from gwwire.datastore import Description
 from gwwire.overview import ErrorOverview, EventOverview
 from gwwire.problems import ProblemError
-from gwwire.public import DatastoreState, Stats, Verification
+from gwwire.public import DatastoreState, Stats
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -63,7 +63,6 @@ class State:
         refused: the number of segments refused since the freeze.
         claim: the last claim to the current batch, or None.
         recovered: digests of segments that recovery found and that no Idempotency-Key belongs to.
-        verified: the last verification of each archived batch.
 
     """
 
@@ -86,7 +85,6 @@ class State:
         self.archived = 0
         self.quarantined = 0
         self.recovered: frozenset[str] = frozenset()
-        self.verified: Mapping[str, Verification] = {}
         self.coverage = CoverageKeeper(store.catalog)
 
     @property
@@ -131,7 +129,6 @@ class State:
         self._quota.spending = catalog.ledger.spending(day_of(time.time_ns()))
         self.last_seq = catalog.segments.last_seq()
         self.coverage = CoverageKeeper(catalog)
-        self.verified = catalog.ledger.verifications()
         self.claim = catalog.ledger.capped_claim(self._current.id, steady_ns())
         self.archived = catalog.batches.archived()
         self.quarantined = self._store.volume.quarantined()

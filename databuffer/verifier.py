@@ -1,21 +1,25 @@
-"""Verification of archived batches in the background: every byte is compared with the manifest."""
+"""Verification of archived batches, a step that is performed on request: every byte is compared with the manifest."""
 
-import asyncio
 import logging
-import threading
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import msgspec
 
 from databuffer import metrics
-from databuffer.errors import VolumeError
+from databuffer.errors import BatchNotArchived, NotFound, VolumeError
+from databuffer.queries import Queries
+from databuffer.records.performer import Attempt, OwnStep, Performer
+from databuffer.records.records import Records
+from databuffer.records.selection import BATCH_KIND
+from databuffer.state import State
 from databuffer.storage.catalog import BatchRow
+from databuffer.storage.catalog.segments import BATCH_RECORD
 from databuffer.storage.files import volume_errors
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
-from gwwire.public import Verification, VerificationState
+from gwwire.public import BatchState, Verification, VerificationState
+from gwwire.records import ARCHIVED, VERIFY, Record, Step, StepState
 
 log = logging.getLogger(__name__)
 
@@ -23,60 +27,66 @@ log = logging.getLogger(__name__)
 _MOST_PROBLEMS = 20
 
 
-class _Stopped(Exception):
-    """The service stops; the verification has to be started again."""
-
-
 class Verifier:
-    """Verifies one batch after the other in a thread, and passes each result to `keep`."""
+    """Performs the step `verify` on one batch after the other, and returns the progress and the results."""
 
-    def __init__(self, store: Store, keep: Callable[[str, Verification], Awaitable[None]]) -> None:
+    def __init__(self, store: Store, state: State, records: Records, queries: Queries, performer: Performer) -> None:
         self._store = store
-        self._keep = keep
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
-        self._stopping = threading.Event()
-        self._running: dict[str, Verification] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._state = state
+        self._records = records
+        self._queries = queries
+        self._performer = performer
+        performer.add(OwnStep(VERIFY, self._verify, (ARCHIVED,), BATCH_KIND, on_request=True))
 
-    def running(self, batch: str) -> Verification | None:
-        """Return the progress of a verification, or None if the batch is not being verified."""
-        return self._running.get(batch)
+    async def request(self, batch: str) -> Verification:
+        """Let an archived batch wait for its verification, unless it does or is being verified; return the progress."""
+        row = await self._queries.batch(batch)
+        if row.state is not BatchState.ARCHIVED:
+            raise BatchNotArchived(f"batch {batch!r} is {row.state}")
+        if row.frozen is None:
+            raise NotFound(f"batch {batch!r} never had a manifest")
+        record = await self._records.request(BATCH_RECORD + batch, VERIFY)
+        return self._progress(row, next(step for step in record.steps if step.name == VERIFY))
 
-    def begin(self, row: BatchRow) -> Verification:
-        """Begin to verify an archived batch, unless it is being verified; return the progress."""
-        if row.id not in self._running:
-            log.info("batch %s is being verified", row.id, extra={"event": "verify", "batch": row.id})
-            self._running[row.id] = Verification(VerificationState.RUNNING, time.time(), 0, row.n_itm, [])
-            task = asyncio.create_task(self._verify(row))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return self._running[row.id]
+    async def verifications(self, batches: Sequence[BatchRow]) -> dict[str, Verification]:
+        """Return the progress or the last result of those batches whose verification was requested."""
+        steps = await self._records.steps_named(VERIFY, [BATCH_RECORD + row.id for row in batches])
+        found = {row.id: self._verification(row, steps.get(BATCH_RECORD + row.id)) for row in batches}
+        return {batch: verification for batch, verification in found.items() if verification}
 
-    async def close(self) -> None:
-        """Stop at the next file."""
-        self._stopping.set()
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def _verification(self, row: BatchRow, step: Step | None) -> Verification | None:
+        """Return the progress or the result of a step, or None if the batch could not be verified."""
+        if step is None or step.state is StepState.FAILED:
+            return None
+        return _result(step) if step.state is StepState.DONE else self._progress(row, step)
 
-    async def _verify(self, row: BatchRow) -> None:
-        try:
-            result = await asyncio.get_running_loop().run_in_executor(self._thread, self._compare, row)
-            metrics.VERIFIED.labels(result.state).inc()
-            await self._keep(row.id, result)
-        except _Stopped:
-            log.info("the verification of batch %s was interrupted by the stop", row.id)
-        finally:
-            del self._running[row.id]
+    def _progress(self, row: BatchRow, step: Step) -> Verification:
+        attempt = self._performer.attempt(VERIFY, BATCH_RECORD + row.id)
+        checked = attempt.progress or 0 if attempt else 0
+        return Verification(VerificationState.RUNNING, step.started or time.time(), checked, row.n_itm, [])
 
-    def _compare(self, row: BatchRow) -> Verification:
+    # ---- in a thread
+
+    def _verify(self, record: Record, attempt: Attempt) -> Verification:
+        batch = record.id.removeprefix(BATCH_RECORD)
+        row = self._store.catalog.batches.get(batch)
+        if row is None:
+            raise NotFound(f"there is no batch {batch!r}")
+        log.info("batch %s is being verified", batch, extra={"event": "verify", "batch": batch})
+        found = self._compare(row, attempt)
+        metrics.VERIFIED.labels(found.state).inc()
+        level = logging.ERROR if found.state is VerificationState.DAMAGED else logging.INFO
+        text = f"batch {batch} is {found.state}: {found.checked} of {found.segments} files read"
+        self._state.log_event("verified", text, level, batch=batch, state=found.state, problems=found.problems)
+        return found
+
+    def _compare(self, row: BatchRow, attempt: Attempt) -> Verification:
         checked, folder = 0, self._store.volume.root / row.path
 
         def note_file() -> None:
             nonlocal checked
             checked += 1
-            self._running[row.id] = msgspec.structs.replace(self._running[row.id], checked=checked)
-            if self._stopping.is_set():
-                raise _Stopped
+            attempt.report(checked)
 
         try:
             manifest = read_manifest(folder)
@@ -92,3 +102,7 @@ class Verifier:
         if (left := len(problems) - _MOST_PROBLEMS) > 0:
             problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
         return Verification(state, time.time(), checked, row.n_itm, problems)
+
+
+def _result(step: Step) -> Verification:
+    return msgspec.convert(step.result, Verification)

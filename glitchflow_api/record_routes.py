@@ -22,7 +22,7 @@ RecordId = Annotated[
         examples=["file/ma22a000_000"],
     ),
 ]
-StepName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+StepName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
 IfMatch = Annotated[str | None, Header(description="the ETag that the record must still have", examples=['"17"'])]
 
 

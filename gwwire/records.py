@@ -17,21 +17,29 @@ from gwwire.query import Query
 
 #: The status of a record on which steps may be performed.
 GOOD = "good"
-#: Steps of batches that the datastore performs itself: nobody can claim them.
-SEALED, ARCHIVED = "sealed", "archived"
+#: Steps of batches that the datastore performs itself.
+SEALED, ARCHIVED, VERIFY = "sealed", "archived", "verify"
 #: Characters of a record's id.
 LONGEST_ID = 512
 #: Bytes of the conditions of a record or the result of a step, as JSON.
 MOST_BYTES = 64 * 1024
+#: Characters of the reason of a failure.
+LONGEST_REASON = 4096
 #: Seconds.
 LONGEST_WAIT = 60
 
+_OWN = frozenset({SEALED, ARCHIVED, VERIFY})
 _KIND = r"[a-z][a-z0-9_-]{0,63}"
 _ID = re.compile(rf"(?P<kind>{_KIND})/.+", re.DOTALL)
 
 Kind = Annotated[str, Meta(pattern=rf"^{_KIND}$(?!\n)", description="the first part of the id")]
 #: Lines of a program's output, with no other control characters.
-Reason = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$(?!\n)")]
+Reason = Annotated[str, Meta(max_length=LONGEST_REASON, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$(?!\n)")]
+
+
+def is_own(step: str) -> bool:
+    """Return whether the datastore itself performs a step, so that no other worker can claim it."""
+    return step in _OWN or ":" in step
 
 
 def kind_of(record: str) -> str:

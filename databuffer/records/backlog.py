@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec import structs
 
+from databuffer.records.declaration import Declaration
 from databuffer.records.selection import Selection, Source, sources, written
 from databuffer.search.clauses import Clause
 from databuffer.storage.catalog.schema import RECORDS, STEPS
@@ -26,14 +27,20 @@ class Backlog:
     """A step with its declaration, and the seq up to which no record waits for it."""
 
     step: str
-    declaration: StepClaim
+    declaration: Declaration
     floor: int = 0
 
 
-def declaration_of(claim: StepClaim) -> StepClaim:
+def declaration_of(claim: StepClaim) -> Declaration:
     """Return the part of a claim that declares the step; other fields have their defaults."""
-    return StepClaim(
-        "-", after=claim.after, kind=claim.kind, query=claim.query, since=claim.since, attempts=claim.attempts
+    return Declaration(
+        "-",
+        after=claim.after,
+        kind=claim.kind,
+        query=claim.query,
+        since=claim.since,
+        attempts=claim.attempts,
+        on_request=isinstance(claim, Declaration) and claim.on_request,
     )
 
 
@@ -66,7 +73,7 @@ def count_waiting(connection: sa.Connection, backlog: Backlog) -> int:
     return number
 
 
-def still_waits(connection: sa.Connection, record: str, declaration: StepClaim) -> bool:
+def still_waits(connection: sa.Connection, record: str, declaration: Declaration) -> bool:
     """Return whether a record with a row for the step may be offered when its lease or back-off has ended."""
     wanted = _selection(declaration)
     kind = [RECORDS.c.kind == wanted.kind] if wanted.kind else []
@@ -74,8 +81,8 @@ def still_waits(connection: sa.Connection, record: str, declaration: StepClaim) 
     return connection.execute(sa.select(RECORDS.c.id).where(*clauses)).first() is not None
 
 
-def _selection(declaration: StepClaim) -> Selection:
-    query = structs.replace(declaration.query, status=GOOD)
+def _selection(declaration: Declaration) -> Selection:
+    query = declaration.query if declaration.on_request else structs.replace(declaration.query, status=GOOD)
     return Selection(declaration.kind, query, tuple(declaration.after))
 
 
@@ -85,6 +92,8 @@ def _floor(backlog: Backlog) -> int:
 
 def _sources(backlog: Backlog) -> Sequence[Source]:
     first, *virtual = sources(_selection(backlog.declaration))
+    if backlog.declaration.on_request:
+        return [Source(first.id, first.seq, first.present, (*first.selected, _requested(backlog.step)))]
     return [Source(first.id, first.seq, first.present, (*first.selected, _untouched(backlog.step))), *virtual]
 
 
@@ -92,6 +101,12 @@ def _untouched(step: str) -> Clause:
     """Select the written records on which the step has no row, or one that waits as if it had none."""
     row = sa.and_(STEPS.c.record == RECORDS.c.id, STEPS.c.name == step)
     return ~sa.exists().where(row, sa.or_(STEPS.c.state != StepState.WAITING, STEPS.c.due.is_not(None)))
+
+
+def _requested(step: str) -> Clause:
+    """Select the written records on which the step was requested."""
+    row = sa.and_(STEPS.c.record == RECORDS.c.id, STEPS.c.name == step)
+    return sa.exists().where(row, STEPS.c.state == StepState.WAITING, STEPS.c.due.is_(None))
 
 
 def _window(connection: sa.Connection, tables: Sequence[Source], floor: int, size: int) -> tuple[list[Any], int]:

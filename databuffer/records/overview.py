@@ -5,15 +5,16 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from databuffer.records.backlog import Backlog, count_waiting, waiting
+from databuffer.records.declaration import Declaration
 from databuffer.records.table import declarations, last_change
 from databuffer.storage.catalog.schema import STEPS
-from gwwire.records import StepClaim, StepOverview, StepState
+from gwwire.records import StepOverview, StepState
 
 _MOST_WORKERS = 100
 _C = STEPS.c
 
 
-def overview(connection: sa.Connection, backlog_of: Callable[[str, StepClaim], Backlog]) -> list[StepOverview]:
+def overview(connection: sa.Connection, backlog_of: Callable[[str, Declaration], Backlog]) -> list[StepOverview]:
     """Return the declared steps with their counts, by name."""
     steps = sorted(declarations(connection).items())
     return [_of_step(connection, backlog_of(step, declaration)) for step, declaration in steps]

@@ -19,6 +19,7 @@ from databuffer.queries import Queries
 from databuffer.records import steps, table
 from databuffer.records.backlog import Backlog, declaration_of, waiting
 from databuffer.records.conditions import merged
+from databuffer.records.declaration import Declaration
 from databuffer.records.overview import overview
 from databuffer.records.selection import SEGMENT_KIND, SEGMENT_RECORD, Selection
 from databuffer.state import State
@@ -31,6 +32,7 @@ from gwwire.records import (
     Record,
     RecordContent,
     RecordPatch,
+    Step,
     StepClaim,
     StepEnd,
     StepOverview,
@@ -175,6 +177,32 @@ class Records:
         kind_of(record)
         return await self._write(lambda connection, now: steps.redo(connection, record, step, now))
 
+    async def request(self, record: str, step: str) -> Record:
+        """Let a record wait for a step that is performed on request; raise NotFound if there is no such record."""
+        kind_of(record)
+        return await self._write(lambda connection, now: steps.request(connection, record, step, now))
+
+    async def take_over(self, step: str, order: StepClaim) -> None:
+        """Declare one of the datastore's own steps, and fail the attempts of an earlier process at it.
+
+        There is one process: the volume is locked.
+        """
+
+        def is_due(connection: sa.Connection) -> bool:
+            known = table.declarations(connection).get(step)
+            return known != declaration_of(order) or bool(steps.running(connection, step))
+
+        def take(connection: sa.Connection, now: int) -> None:
+            steps.declare(connection, step, order)
+            steps.fail_running(connection, step, now)
+
+        if await self._read(is_due):
+            await self._write(take)
+
+    async def steps_named(self, step: str, records: Sequence[str] | None = None) -> dict[str, Step]:
+        """Return one step of each record that has it, of all records or of these."""
+        return await self._read(lambda connection: table.steps_named(connection, step, records))
+
     async def steps(self) -> list[StepOverview]:
         """Return all declared steps with their counts; waiting records are counted one by one."""
         return await self._read(lambda connection: overview(connection, self._backlog))
@@ -198,7 +226,7 @@ class Records:
                 return found, 0
         return [], 0
 
-    def _pause(self, connection: sa.Connection, step: str, declaration: StepClaim) -> float:
+    def _pause(self, connection: sa.Connection, step: str, declaration: Declaration) -> float:
         """Return the seconds until a record may become available; 0 if one is, or if the step must be declared."""
         generation = self._store.catalog.database.generation  # before the first read, which is of one state with all
         if table.declarations(connection).get(step) != declaration:
@@ -211,7 +239,7 @@ class Records:
         self._backlogs[step] = generation, Backlog(step, declaration, floor)
         return 0 if found else (first - now) / 10**9 if first is not None else float("inf")
 
-    def _backlog(self, step: str, declaration: StepClaim) -> Backlog:
+    def _backlog(self, step: str, declaration: Declaration) -> Backlog:
         """Return the cached backlog of a step, or a new one if its declaration or the database has changed."""
         generation, known = self._backlogs.get(step, (0, None))
         is_same = known and known.declaration == declaration and generation == self._store.catalog.database.generation

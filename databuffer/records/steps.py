@@ -4,7 +4,7 @@ Each claim of a record raises the step's `attempt`, which never falls: a worker 
 `now` and the ends of leases are by the clock `steady_ns`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,12 +13,13 @@ import sqlalchemy as sa
 from databuffer.errors import NotFound, StepSuperseded
 from databuffer.records.backlog import Backlog, declaration_of, still_waits, waiting
 from databuffer.records.conditions import encoded
+from databuffer.records.declaration import Declaration
 from databuffer.records.table import declarations, last_done, load, touch
 from databuffer.storage.catalog.database import upsert
 from databuffer.storage.catalog.schema import STEP_DECLARATIONS, STEPS
 from gwwire.decoding import InvalidRequest
 from gwwire.public import LONGEST_LEASE
-from gwwire.records import ARCHIVED, SEALED, Record, StepClaim, StepEnd, StepState
+from gwwire.records import Record, StepClaim, StepEnd, StepState
 
 _SECOND = 10**9
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 5 * _SECOND, 3600 * _SECOND
@@ -26,10 +27,8 @@ _EXPIRED = "the lease of {} ended before the step did"
 _C = STEPS.c
 
 
-def declare(connection: sa.Connection, step: str, claim: StepClaim) -> StepClaim:
-    """Store the declaration of a step; raise InvalidRequest if it waits for itself, or is the datastore's own."""
-    if step in {SEALED, ARCHIVED}:
-        raise InvalidRequest(f"step: the datastore itself performs {step!r}", field="step")
+def declare(connection: sa.Connection, step: str, claim: StepClaim) -> Declaration:
+    """Store the declaration of a step; raise InvalidRequest if it waits for itself."""
     declaration, known = declaration_of(claim), declarations(connection)
     if known.get(step) == declaration:
         return declaration
@@ -66,6 +65,30 @@ def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: i
         connection.execute(upsert(connection.dialect, STEPS), values)
     records = load(connection, taken)
     return [records[record] for record in taken]
+
+
+def request(connection: sa.Connection, record: str, step: str, now: int) -> Record:
+    """Let a record wait for a step that is performed on request, again if it was performed; raise NotFound."""
+    row = _row(connection, record, step)
+    if row is None:
+        touch(connection, record, now)
+        values = {"record": record, "name": step, "state": StepState.WAITING, "worker": "", "attempt": 0, "failures": 0}
+        connection.execute(sa.insert(STEPS), values)
+    elif row.state in {StepState.DONE, StepState.FAILED}:
+        _reopen(connection, record, {step, *_dependents(connection, step)}, now)
+    return load(connection, [record])[record]
+
+
+def running(connection: sa.Connection, step: str) -> list[Any]:
+    """Return the rows of a step with an attempt that has not ended."""
+    return list(connection.execute(sa.select(STEPS).where(_C.name == step, _C.state == StepState.RUNNING)))
+
+
+def fail_running(connection: sa.Connection, step: str, now: int) -> None:
+    """Fail all running attempts at a step, as if their leases had ended."""
+    known = declarations(connection)
+    for row in running(connection, step):
+        _fail(connection, row, known[step], _EXPIRED.format(row.worker), now, again_at=now)
 
 
 def due(connection: sa.Connection, step: str, limit: int, now: int) -> list[Any]:
@@ -116,7 +139,7 @@ def reopen_dependents(connection: sa.Connection, record: str, step: str, now: in
     _reopen(connection, record, _dependents(connection, step), now)
 
 
-def _may_try(connection: sa.Connection, row: Any, declaration: StepClaim, now: int) -> bool:
+def _may_try(connection: sa.Connection, row: Any, declaration: Declaration, now: int) -> bool:
     """Return whether a due row may be claimed; if not, change it so that it is no longer due."""
     if row.state == StepState.RUNNING and not _fail(
         connection, row, declaration, _EXPIRED.format(row.worker), now, again_at=now
@@ -129,7 +152,7 @@ def _may_try(connection: sa.Connection, row: Any, declaration: StepClaim, now: i
 
 
 def _fail(  # noqa: PLR0913, PLR0917 (the row, why and when)
-    connection: sa.Connection, row: Any, declaration: StepClaim, reason: str, now: int, again_at: int | None = None
+    connection: sa.Connection, row: Any, declaration: Declaration, reason: str, now: int, again_at: int | None = None
 ) -> bool:
     """Count a failure; return whether the step may be tried again."""
     failures = row.failures + 1
@@ -179,7 +202,7 @@ def _dependents(connection: sa.Connection, step: str) -> set[str]:
     return {name for name, each in known.items() if step in _before(known, each.after)}
 
 
-def _before(known: dict[str, StepClaim], steps: Iterable[str]) -> set[str]:
+def _before(known: Mapping[str, StepClaim], steps: Iterable[str]) -> set[str]:
     """Return the steps and all of their prerequisites."""
     found: set[str] = set()
     left = list(steps)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from databuffer.errors import NotFound
 from databuffer.records.conditions import encoded, scalars
+from databuffer.records.declaration import Declaration
 from databuffer.records.selection import BATCH_KIND, SEGMENT_KIND, SEGMENT_RECORD, Selection, sources
 from databuffer.storage.catalog.database import portions, upsert
 from databuffer.storage.catalog.schema import (
@@ -21,7 +22,7 @@ from databuffer.storage.catalog.schema import (
 from databuffer.storage.catalog.segments import BATCH_RECORD, BATCH_STEPS, draw
 from databuffer.storage.clock import wall_ns
 from gwwire.public import BatchState
-from gwwire.records import ARCHIVED, SEALED, Record, Step, StepClaim, StepState, kind_of
+from gwwire.records import ARCHIVED, SEALED, Record, Step, StepState, kind_of
 
 #: What a record is to contain, from what it contains: status, run, and conditions or None for those of the segment.
 Content = tuple[str, str | None, dict[str, Any] | None]
@@ -90,10 +91,23 @@ def touch(connection: sa.Connection, record: str, now: int, **values: Any) -> No
         _put(connection, present, now, status=present.status, run=present.run, conditions=None, **values)
 
 
-def declarations(connection: sa.Connection) -> dict[str, StepClaim]:
+def steps_named(connection: sa.Connection, name: str, records: Iterable[str] | None = None) -> dict[str, Step]:
+    """Return one step of each record that has it, of all records or of these."""
+    mine = sa.select(STEPS).where(STEPS.c.name == name)
+    after = declarations(connection)[name].after if name in declarations(connection) else []
+    if records is None:
+        return {row.record: _step(row, after) for row in connection.execute(mine)}
+    return {
+        row.record: _step(row, after)
+        for some in portions(records)
+        for row in connection.execute(mine.where(STEPS.c.record.in_(some)))
+    }
+
+
+def declarations(connection: sa.Connection) -> dict[str, Declaration]:
     """Return the last declaration of each step."""
     rows = connection.execute(sa.select(STEP_DECLARATIONS))
-    return {row.name: msgspec.json.decode(row.declaration, type=StepClaim) for row in rows}
+    return {row.name: msgspec.json.decode(row.declaration, type=Declaration) for row in rows}
 
 
 def last_done(connection: sa.Connection, record: str) -> str | None:

@@ -46,15 +46,16 @@ async def thaw(order: JsonBody, buffer: Storage) -> Response:
 @router.get("/batches", summary="All batches")
 async def batches(buffer: Storage) -> Response:
     """Return `{"batches": […]}`, the oldest first."""
-    return json_response(
-        Batches([_batch(row, buffer.batches.verification(row.id)) for row in await buffer.queries.batches()])
-    )
+    rows = await buffer.queries.batches()
+    verifications = await buffer.verifier.verifications(rows)
+    return json_response(Batches([_batch(row, verifications.get(row.id)) for row in rows]))
 
 
 @router.get("/batches/{batch}", summary="One batch")
 async def one_batch(batch: str, buffer: Storage) -> Response:
     """Return a batch by its id."""
-    return json_response(_batch(await buffer.queries.batch(batch), buffer.batches.verification(batch)))
+    row = await buffer.queries.batch(batch)
+    return json_response(_batch(row, (await buffer.verifier.verifications([row])).get(row.id)))
 
 
 @router.get("/batches/{batch}/manifest", summary="Manifest of a sealed batch")
@@ -80,7 +81,7 @@ async def release_batch(batch: str, order: JsonBody, buffer: Storage) -> Respons
 @router.post("/batches/{batch}/verify", summary="Verify an archived batch", status_code=202)
 async def verify_batch(batch: str, buffer: Storage) -> Response:
     """Begin to compare every byte with the manifest; the batch's `verification` has the progress."""
-    return json_response(await buffer.batches.verify(batch), 202)
+    return json_response(await buffer.verifier.request(batch), 202)
 
 
 def _batch(row: BatchRow, verification: Verification | None) -> Batch:

@@ -28,6 +28,7 @@ from gwwire.records import (
     StepEnd,
     Steps,
     Work,
+    is_own,
 )
 from gwwire.segment import NDJSON
 
@@ -83,7 +84,7 @@ async def one_record(record: str, request: Request, buffer: Storage) -> Response
 @router.put("/records/{record:path}/steps/{step}", summary="Renew or end an attempt")
 async def end_step(record: str, step: str, order: JsonBody, buffer: Storage) -> Response:
     """Take `{"attempt", "state"}` of the worker that has the record, with `result` or `reason`."""
-    return _answer(await buffer.records.end(record, _step_name(step), decode_order(StepEnd, order)))
+    return _answer(await buffer.records.end(record, _workers_step(step), decode_order(StepEnd, order)))
 
 
 @router.delete("/records/{record:path}/steps/{step}", summary="Let a step be done again")
@@ -114,7 +115,7 @@ async def all_steps(buffer: Storage) -> Response:
 async def claim_step(step: str, request: Request, order: JsonBody, buffer: Storage) -> Response:
     """Declare a step, and lease records that wait for it to `{"worker"}`."""
     wanted = decode_order(StepClaim, order)
-    found = await buffer.records.claim(_step_name(step), wanted, request.is_disconnected)
+    found = await buffer.records.claim(_workers_step(step), wanted, request.is_disconnected)
     return json_response(Work(step, found))
 
 
@@ -128,8 +129,16 @@ def _step_name(step: str) -> str:
     try:
         return _STEP_NAMES.decode(msgspec.json.encode(step))
     except msgspec.ValidationError:
-        message = "step: expected at most 100 letters, digits and `_.-`, the first a letter or digit"
+        message = "step: expected at most 100 letters, digits and `_.:-`, the first a letter or digit"
         raise InvalidRequest(message, field="step") from None
+
+
+def _workers_step(step: str) -> str:
+    """Return the name of a step that workers perform, or raise InvalidRequest."""
+    name = _step_name(step)
+    if is_own(name):
+        raise InvalidRequest(f"step: the datastore itself performs {name!r}", field="step")
+    return name
 
 
 async def _written(buffer: Buffer, lines: list[bytes]) -> AsyncIterator[bytes]:

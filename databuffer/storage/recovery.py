@@ -114,7 +114,7 @@ def _is_after(store: Store, row: BatchRow, mark: BatchMark) -> bool:
 
 
 def _drop_archive(store: Store, batch: str, *, is_lost: bool = False) -> None:
-    store.catalog.ledger.drop_verification(batch)
+    store.catalog.batches.drop_verification(batch)
     if is_lost:
         _forget(store, batch)
     else:

@@ -35,24 +35,33 @@ def verified_batches(state: str) -> float:
     return REGISTRY.get_sample_value("glitchflow_verified_batches_total", {"state": state}) or 0
 
 
-async def verified(buffer: Buffer, batch: str) -> Verification:
-    assert (await buffer.batches.verify(batch)).state == "running"
-    while (found := buffer.batches.verification(batch)) and found.state == "running":  # noqa: ASYNC110 (what a client does)
-        await asyncio.sleep(0.01)
+async def verification(buffer: Buffer, batch: str) -> Verification | None:
+    """Return what `GET /batches/{batch}` has as `verification`."""
+    return (await buffer.verifier.verifications([await buffer.queries.batch(batch)])).get(batch)
+
+
+async def result(buffer: Buffer, batch: str) -> Verification:
+    while (found := await verification(buffer, batch)) and found.state == "running":
+        await asyncio.wait([buffer.records.next_change("batch")], timeout=1)
     assert found
     return found
+
+
+async def verified(buffer: Buffer, batch: str) -> Verification:
+    assert (await buffer.verifier.request(batch)).state == "running"
+    return await result(buffer, batch)
 
 
 async def test_a_batch_that_is_as_it_was_sealed_is_intact_and_that_is_kept(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
     batch, _ = await archive(buffer)
-    assert buffer.batches.verification(batch) is None
+    assert await verification(buffer, batch) is None
     begun = (await buffer.queries.overview()).time
     found = await verified(buffer, batch)
     assert (found.state, found.checked, found.segments, found.problems) == ("intact", 4, 4, [])
     assert begun < found.at
     await buffer.close()
-    assert (await open_buffer()).batches.verification(batch) == found
+    assert await verification(await open_buffer(), batch) == found
 
 
 async def test_the_result_of_a_verification_is_logged_and_counted(
@@ -121,33 +130,41 @@ async def test_only_an_archived_batch_is_verified(buffer: Buffer) -> None:
     await buffer.ingest.append(segment_body(1))
     batch = (await buffer.queries.overview()).batch
     with pytest.raises(BatchNotArchived):
-        await buffer.batches.verify(batch)
+        await buffer.verifier.request(batch)
     await buffer.batches.freeze(FreezeOrder("alice", "secret"))
     with pytest.raises(BatchNotArchived):
-        await buffer.batches.verify(batch)
+        await buffer.verifier.request(batch)
     with pytest.raises(NotFound):
-        await buffer.batches.verify("nothing")
+        await buffer.verifier.request("nothing")
 
 
-async def test_progress_is_reported_and_a_stop_does_not_wait_for_the_end(open_buffer: OpenBuffer) -> None:
+async def test_a_stop_does_not_wait_for_the_end_of_a_verification_which_the_next_start_repeats(
+    open_buffer: OpenBuffer,
+) -> None:
     buffer = await open_buffer()
     batch, folder = await archive(buffer)
     slow = sorted(folder.glob("gwb*.json"))[1]
+    content = slow.read_bytes()
     slow.unlink()
     os.mkfifo(slow)  # reading it blocks until the test writes
-    begun = await buffer.batches.verify(batch)
-    while (found := buffer.batches.verification(batch)) and found.checked < 2:  # noqa: ASYNC110 (the same)
+    await buffer.verifier.request(batch)
+    while (found := await verification(buffer, batch)) and found.checked < 2:  # noqa: ASYNC110 (what a client does)
         await asyncio.sleep(0.01)
     assert found
-    assert (found.state, found.at) == ("running", begun.at)
-    assert (await buffer.batches.verify(batch)).at == begun.at
+    assert (found.state, found.segments) == ("running", 4)
+    assert await buffer.verifier.request(batch) == found, "it goes on"
     assert await buffer.ingest.append(segment_body(9))
     closing = asyncio.create_task(buffer.close())
-    while not buffer.batches._verifier._stopping.is_set():  # noqa: ASYNC110, SLF001 (no event of the test's own)
-        await asyncio.sleep(0.01)
+    while not buffer.records.stopping:  # noqa: ASYNC110 (no event of the test's own)
+        await asyncio.sleep(0)
     await asyncio.to_thread(slow.write_bytes, b"")
     await closing
-    assert (await open_buffer()).batches.verification(batch) is None
+    slow.unlink()
+    slow.write_bytes(content)
+    buffer = await open_buffer()
+    assert (await result(buffer, batch)).state == "intact"
+    [step] = [step for step in (await buffer.records.get(f"batch/{batch}")).steps if step.name == "verify"]
+    assert (step.attempt, step.reason) == (2, None), "a stop is no failure"
 
 
 async def test_a_lost_catalog_loses_verifications(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
@@ -158,5 +175,5 @@ async def test_a_lost_catalog_loses_verifications(open_buffer: OpenBuffer, setti
     for path in settings.ADMROOT.glob("catalog.sqlite*"):
         path.unlink()
     buffer = await open_buffer()
-    assert buffer.batches.verification(batch) is None
+    assert await verification(buffer, batch) is None
     assert (await verified(buffer, batch)).state == "intact"

@@ -2,21 +2,20 @@
 
 from collections.abc import Iterable
 
-import msgspec
 import sqlalchemy as sa
 
-from databuffer.storage.catalog.database import Database, insert, portions, upsert
+from databuffer.storage.catalog.database import Database, insert, portions
 from databuffer.storage.catalog.rows import ClaimRow, IdempotencyKey
-from databuffer.storage.catalog.schema import CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, VERIFICATIONS
+from databuffer.storage.catalog.schema import CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING
 from databuffer.storage.spending import Spending
-from gwwire.public import LONGEST_LEASE, Verification
+from gwwire.public import LONGEST_LEASE
 
 
 class Ledger:
-    """Idempotency-Keys, quotas, verifications and claims.
+    """Idempotency-Keys, quotas and claims.
 
-    Each method is one transaction and raises VolumeError if it fails. Verifications and claims are on the disk when
-    the method returns. Keys and quotas are written with their segments, which recovery finds again.
+    Each method is one transaction and raises VolumeError if it fails. Claims are on the disk when the method
+    returns. Keys and quotas are written with their segments, which recovery finds again.
     """
 
     def __init__(self, database: Database) -> None:
@@ -54,23 +53,6 @@ class Ledger:
         """Subtract the bytes of segments that were not stored after all."""
         with self._database.writing(ledger=True) as connection:
             add_spending(connection, Spending(spent.day, {group: -size for group, size in spent.used.items()}))
-
-    def put_verification(self, batch: str, found: Verification) -> None:
-        """Store the result of a verification, and replace an earlier one of the batch."""
-        row = {"batch": batch, "found": msgspec.json.encode(found).decode()}
-        with self._database.writing_synced() as connection:
-            connection.execute(upsert(self._database.dialect, VERIFICATIONS), row)
-
-    def drop_verification(self, batch: str) -> None:
-        """Delete the verification of a batch."""
-        with self._database.writing_synced() as connection:
-            connection.execute(sa.delete(VERIFICATIONS).where(VERIFICATIONS.c.batch == batch))
-
-    def verifications(self) -> dict[str, Verification]:
-        """Return the latest verification of each verified batch."""
-        with self._database.reading() as connection:
-            rows = connection.execute(sa.select(VERIFICATIONS))
-            return {row.batch: msgspec.json.decode(row.found, type=Verification) for row in rows}
 
     def claim_batch(self, wanted: ClaimRow, now: int) -> ClaimRow:
         """Store a claim unless another worker's has not expired; return the claim that is valid afterwards."""

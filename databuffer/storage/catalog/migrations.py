@@ -5,6 +5,7 @@ uses SQL and not the tables of `schema`, which are those of the newest version. 
 `schema`; a test compares what both make.
 """
 
+import json
 from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
@@ -110,9 +111,40 @@ def _add_segment_conditions(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+_MOVE_VERIFICATION = (
+    "UPDATE counter SET seq = seq + 1",
+    """
+    INSERT INTO records (id, kind, rev, seq, status, changed)
+    SELECT :record, 'batch', 0, 0, 'good', 0 WHERE NOT EXISTS (SELECT 1 FROM records WHERE id = :record)
+    """,
+    """
+    UPDATE records SET
+        rev = rev + 1, seq = (SELECT seq FROM counter), changed = CASE WHEN changed > :at THEN changed ELSE :at END,
+        last = CASE WHEN EXISTS (SELECT 1 FROM steps WHERE record = :record AND state = 'DONE' AND ended > :at)
+            THEN last ELSE 'verify' END
+    WHERE id = :record
+    """,
+    "DELETE FROM steps WHERE record = :record AND name = 'verify'",
+    """
+    INSERT INTO steps (record, name, state, worker, attempt, failures, ended, result)
+    VALUES (:record, 'verify', 'DONE', '', 1, 0, :at, :found)
+    """,
+)
+
+
+def _move_verifications(connection: sa.Connection) -> None:
+    """Make each verification the step `verify` of its batch's record."""
+    for batch, found in connection.execute(sa.text("SELECT batch, found FROM verifications ORDER BY batch")).all():
+        known = {"record": f"batch/{batch}", "found": found, "at": int(json.loads(found)["at"] * 10**9)}
+        for statement in _MOVE_VERIFICATION:
+            connection.execute(sa.text(statement), known)
+    connection.execute(sa.text("DROP TABLE verifications"))
+
+
 def _version_2_to_3(connection: sa.Connection) -> None:
     """Add what the search needs."""
     _add_segment_conditions(connection)
+    _move_verifications(connection)
 
 
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2, _version_2_to_3)
@@ -122,12 +154,14 @@ VERSION = len(MIGRATIONS)
 _NEW_IN_3 = (SEGMENT_CONDITIONS,)
 _NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, *_NEW_IN_3)
 _FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
+_GONE_IN_3 = {"verifications": frozenset({"batch", "found"})}
 #: The tables without which a file is not a catalog, with columns that the next migration or this release needs.
 _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
     {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": _FIRST_BATCHES},
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_2}
-    | {"batches": _FIRST_BATCHES},
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3},
+    | {"batches": _FIRST_BATCHES}
+    | _GONE_IN_3,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3} | _GONE_IN_3,
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
 )
 

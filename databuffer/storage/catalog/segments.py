@@ -17,10 +17,12 @@ from databuffer.storage.catalog.schema import (
     RECORDS,
     SEGMENT_CONDITIONS,
     SEGMENTS,
+    STEPS,
 )
 from databuffer.storage.spending import Spending
 from gwwire.overview import ChannelOverview
 from gwwire.public import BatchState
+from gwwire.records import VERIFY
 from gwwire.spans import MOST_ROUNDED, SAMPLING_TOLERANCE
 
 #: The id of a batch's record is this and the batch id.
@@ -59,6 +61,12 @@ class Batches:
             _delete_conditions(connection, SEGMENTS.c.batch == batch)
             connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
+
+    def drop_verification(self, batch: str) -> None:
+        """Delete the verification of a batch."""
+        mine = STEPS.c.record == BATCH_RECORD + batch, STEPS.c.name == VERIFY
+        with self._database.writing_synced() as connection:
+            connection.execute(sa.delete(STEPS).where(*mine))
 
     def all(self) -> list[BatchRow]:
         """Return all batches: archived, frozen, open, each in the order in which their first segments were stored."""

@@ -331,6 +331,7 @@ async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(
 async def test_a_segment_that_meets_damage_is_stored_when_it_is_sent_again(used: UsedVolume, *, foreign: bool) -> None:
     buffer = create_buffer(settings_of(used.home))
     await buffer.open()
+    await buffer.performer.close()  # it reads the catalog too
     damage_running(buffer, foreign=foreign)
     with pytest.raises(VolumeFailed) as refused:
         await buffer.ingest.append(segment_body(99), "key-99")

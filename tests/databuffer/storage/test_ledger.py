@@ -23,7 +23,7 @@ from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, ClaimRow, Database, SegmentFilter, SegmentRow
 from databuffer.storage.spending import Spending
 from gwwire.datastore import FreezeOrder
-from gwwire.public import BatchState, ThawOrder, Verification, VerificationState
+from gwwire.public import BatchState, ThawOrder, Verification
 from gwwire.records import StepClaim
 from tests.support.segments import segment_body
 
@@ -31,7 +31,6 @@ anyio = pytest.mark.anyio
 OpenBuffer = Callable[[], Awaitable[Buffer]]
 
 MINUTE = 60 * 10**9
-FOUND = Verification(VerificationState.INTACT, 1.0, 3, 3, [])
 
 
 @pytest.fixture
@@ -115,7 +114,6 @@ def test_only_transactions_of_the_ledger_are_synced(catalog: Catalog, *, ledger:
 def filled(catalog: Catalog) -> None:
     catalog.batches.put(BatchRow("a", BatchState.OPEN, 0, "data"))
     catalog.segments.add("a", [row(1, "one")], Spending(7, {"detchar": 10}))
-    catalog.ledger.put_verification("a", FOUND)
     catalog.ledger.claim_batch(ClaimRow("a", "worker", 99), 0)
     with catalog.database.writing_synced() as connection:
         table.write(connection, "file/a", lambda _: ("good", None, {"n": 1}), 0)
@@ -136,7 +134,6 @@ def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_p
     assert count == {
         "idempotency_keys": 1,
         "spending": 1,
-        "verifications": 1,
         "claims": 1,
         "records": 1,
         "record_conditions": 1,
@@ -169,7 +166,7 @@ def test_a_backup_is_due_when_the_ledger_changed_and_ten_minutes_have_passed(cat
     assert backups.write_if_due(40 * MINUTE) is None, "a segment without a key changes only the index"
     catalog.segments.add("a", [row(3, "three")])
     assert backups.write_if_due(50 * MINUTE)
-    catalog.ledger.put_verification("b", FOUND)
+    catalog.ledger.claim_batch(ClaimRow("b", "worker", 99), 0)
     assert backups.write_if_due(51 * MINUTE) is None
     assert backups.write_if_due(60 * MINUTE)
 
@@ -247,7 +244,6 @@ def test_a_missing_database_gets_the_ledger_of_the_newest_backup(
     catalog.open()
     assert catalog.ledger.by_key(["one", "two", "three"]).keys() == {"one", "two"}
     assert catalog.ledger.spending(7).used == {"detchar": 10}
-    assert catalog.ledger.verifications() == {"a": FOUND}
     assert catalog.ledger.claim_on("a") == ClaimRow("a", "worker", 99)
     assert catalog.segments.find(SegmentFilter()) == []
     assert catalog.take_clean_stop() is None
@@ -317,7 +313,7 @@ def test_damage_without_a_backup_is_logged_and_begins_a_new_database(
     damage_header(catalog.database.path)
     again = Catalog(Database(catalog.database.path), catalog.backups.folder)
     again.open()
-    assert again.ledger.verifications() == {}
+    assert again.ledger.claim_on("a") is None
     assert "no backup of the ledger can be read" in caplog.text
     again.close()
 
@@ -360,6 +356,13 @@ def lose_catalog(settings: BufferSettings) -> None:
         path.unlink()
 
 
+async def verification(buffer: Buffer, batch: str) -> Verification:
+    """Return the result of a verification that was requested."""
+    while (found := await buffer.verifier.verifications([await buffer.queries.batch(batch)]))[batch].state == "running":
+        await asyncio.wait([buffer.records.next_change("batch")], timeout=1)
+    return found[batch]
+
+
 @anyio
 async def test_keys_and_a_verification_outlive_a_lost_catalog(
     open_buffer: OpenBuffer, settings: BufferSettings, caplog: pytest.LogCaptureFixture
@@ -368,17 +371,16 @@ async def test_keys_and_a_verification_outlive_a_lost_catalog(
     first = await buffer.ingest.append(segment_body(1), "one")
     batch = (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).batch
     await buffer.batches.flush()
-    await buffer.batches.verify(batch)
-    await asyncio.gather(*buffer.batches._verifier._tasks)  # noqa: SLF001 (its end is told nowhere else)
+    await buffer.verifier.request(batch)
+    found = await verification(buffer, batch)
     await buffer.ingest.append(segment_body(2))
     await buffer.batches.flush()
     later = await buffer.ingest.append(segment_body(3), "three")
-    found = buffer.batches.verification(batch)
     await buffer.close()
     lose_catalog(settings)
     buffer = await open_buffer()
     assert (await buffer.ingest.append(segment_body(1), "one")).receipt == first.receipt
-    assert buffer.batches.verification(batch) == found
+    assert await verification(buffer, batch) == found
     again = await buffer.ingest.append(segment_body(3), "three")
     assert again.receipt == later.receipt, "recovered, and claimed by its sender"
     assert buffer.queries.stats.n_itm == 1

@@ -5,13 +5,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
+import sqlalchemy as sa
 
 from databuffer.errors import VolumeFailed
+from databuffer.records.table import load
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.migrations import VERSION
+from databuffer.storage.catalog.schema import RECORDS
 from databuffer.storage.spending import Spending
-from gwwire.public import BatchState, Verification, VerificationState
+from gwwire.public import BatchState, Verification
+from gwwire.records import Record
 
 VERSION_0 = Path(__file__).with_name("catalog_version_0.sql")
 
@@ -92,14 +97,27 @@ def test_a_recovered_segment_can_still_be_claimed(catalog: Catalog) -> None:
 
 
 def test_seqs_go_on_after_the_last_that_was_ever_given(catalog: Catalog) -> None:
-    assert catalog.last_seq() == 10
+    assert catalog.last_seq() == 10 + 1, "a verification became a step"
     catalog.segments.add("b2", [SegmentRow("gwb9.json", 1, "", None, 0.0, 1.0, 1, 9)])
-    assert catalog.last_seq() == 11
+    assert catalog.last_seq() == 12
+
+
+def records(catalog: Catalog) -> list[Record]:
+    """Return the records that were written."""
+    with catalog.database.reading() as connection:
+        return list(load(connection, connection.execute(sa.select(RECORDS.c.id)).scalars()).values())
 
 
 def test_quotas_verifications_and_claims_stay(catalog: Catalog) -> None:
     assert catalog.ledger.spending(20775) == Spending(20775, {"detchar": 284})
-    assert catalog.ledger.verifications()["b1"].checked == 3
+    [verified] = records(catalog)
+    assert (verified.id, verified.rev, verified.seq, verified.last) == ("batch/b1", 1, catalog.last_seq(), "verify")
+    assert [(step.name, step.state) for step in verified.steps] == [
+        ("sealed", "DONE"),
+        ("archived", "DONE"),
+        ("verify", "DONE"),
+    ]
+    assert msgspec.convert(verified.steps[-1].result, Verification).checked == 3
     claim = catalog.ledger.claim_on("b1")
     assert claim
     assert (claim.worker, claim.expires) == ("worker-1", 1795000009000000000)
@@ -111,10 +129,7 @@ def test_a_file_from_before_one_of_the_tables_is_migrated_too(old: Path, table: 
         connection.execute(f"DROP TABLE {table}")
     catalog = Catalog(Database(old), old.with_name(".ledger"))
     catalog.open()
-    assert catalog.ledger.verifications().keys() == (set() if table == "verifications" else {"b1"})
-    found = Verification(VerificationState.DAMAGED, 2.0, 1, 2, ["gwb1.json is missing"])
-    catalog.ledger.put_verification("b2", found)
-    assert catalog.ledger.verifications()["b2"] == found
+    assert [record.id for record in records(catalog)] == ([] if table == "verifications" else ["batch/b1"])
     catalog.close()
 
 
