@@ -1,15 +1,16 @@
 """The metrics of the buffer: events are counted where they happen, gauges are computed from the overview."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import Counter, Histogram
-from prometheus_client.core import Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from gwservice.metrics import gauge, labelled
 from gwwire.gps import gps_of_unix
 from gwwire.overview import Overview
 from gwwire.problems import ProblemError
 from gwwire.public import DatastoreState, VerificationState
+from gwwire.records import StepOverview, is_own
 
 #: Channels with a lag: those that received a segment last. Senders choose the names, so their number is bounded.
 _CHANNELS = 64
@@ -35,6 +36,22 @@ for _state in (VerificationState.INTACT, VerificationState.DAMAGED):
     VERIFIED.labels(_state)
 RECOVERIES = Counter("glitchflow_recoveries", "Recoveries of the volume: at a start, and after a failed step.")
 REPAIRS = Counter("glitchflow_recovery_repairs", "Differences that recoveries repaired.")
+
+_STEP_ATTEMPTS = Counter("glitchflow_step_attempts", "Records that were claimed for a step.", ("name",))
+_STEP_FAILURES = Counter("glitchflow_step_failures", "Attempts that failed, or whose lease ended.", ("name",))
+#: Steps that have metrics. Workers choose the names, so their number is bounded.
+_MOST_STEPS = 64
+_counted_steps: set[str] = set()
+
+
+def count_attempts(step: str, number: int) -> None:
+    """Count records that were claimed for a step."""
+    _STEP_ATTEMPTS.labels(_step_label(step)).inc(number)
+
+
+def count_failure(step: str) -> None:
+    """Count a failed attempt."""
+    _STEP_FAILURES.labels(_step_label(step)).inc()
 
 
 def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
@@ -82,3 +99,24 @@ def gauges(overview: Overview) -> Iterator[Metric]:
     lags = [(channel.channel or "", gps - channel.stop) for channel in newest]
     meaning = "Age of a channel's newest sample, for the 64 channels that received a segment last."
     yield labelled("glitchflow_channel_lag_seconds", meaning, "channel", lags)
+
+
+def step_gauges(steps: Iterable[StepOverview], now: float) -> Iterator[Metric]:
+    """Yield the gauges of the steps, those of the datastore's own first."""
+    known = sorted(steps, key=lambda step: (not is_own(step.name), step.name))[:_MOST_STEPS]
+    meaning = "Records by step and state; waiting includes those that are tried again later."
+    records = GaugeMetricFamily("glitchflow_steps", meaning, labels=("name", "state"))
+    for step in known:
+        for state in ("waiting", "running", "failed", "done"):
+            records.add_metric((step.name, state), getattr(step, state))
+    yield records
+    ages = [(step.name, max(0.0, now - step.oldest) if step.oldest else 0.0) for step in known]
+    meaning = "Age of the last change of the record that has waited longest for a step; 0 if none waits."
+    yield labelled("glitchflow_step_oldest_waiting_seconds", meaning, "name", ages)
+
+
+def _step_label(step: str) -> str:
+    if step not in _counted_steps and len(_counted_steps) >= _MOST_STEPS and not is_own(step):
+        return "other"
+    _counted_steps.add(step)
+    return step

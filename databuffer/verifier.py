@@ -1,7 +1,6 @@
 """Verification of archived batches, a step that is performed on request: every byte is compared with the manifest."""
 
 import logging
-import time
 from collections.abc import Sequence
 
 import msgspec
@@ -15,6 +14,7 @@ from databuffer.records.selection import BATCH_KIND
 from databuffer.state import State
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.catalog.segments import BATCH_RECORD
+from databuffer.storage.clock import steady_ns
 from databuffer.storage.files import volume_errors
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
@@ -63,7 +63,7 @@ class Verifier:
     def _progress(self, row: BatchRow, step: Step) -> Verification:
         attempt = self._performer.attempt(VERIFY, BATCH_RECORD + row.id)
         checked = attempt.progress or 0 if attempt else 0
-        return Verification(VerificationState.RUNNING, step.started or time.time(), checked, row.n_itm, [])
+        return Verification(VerificationState.RUNNING, step.started or steady_ns() / 10**9, checked, row.n_itm, [])
 
     # ---- in a thread
 
@@ -101,7 +101,7 @@ class Verifier:
         state = VerificationState.DAMAGED if problems else VerificationState.INTACT
         if (left := len(problems) - _MOST_PROBLEMS) > 0:
             problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
-        return Verification(state, time.time(), checked, row.n_itm, problems)
+        return Verification(state, steady_ns() / 10**9, checked, row.n_itm, problems)
 
 
 def _result(step: Step) -> Verification:

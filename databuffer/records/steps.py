@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from databuffer import metrics
 from databuffer.errors import NotFound, StepSuperseded
 from databuffer.records.backlog import Backlog, declaration_of, still_waits, waiting
 from databuffer.records.conditions import encoded
@@ -63,6 +64,7 @@ def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: i
             "reason": row.reason if row else None,
         }
         connection.execute(upsert(connection.dialect, STEPS), values)
+    metrics.count_attempts(step, len(taken))
     records = load(connection, taken)
     return [records[record] for record in taken]
 
@@ -155,6 +157,7 @@ def _fail(  # noqa: PLR0913, PLR0917 (the row, why and when)
     connection: sa.Connection, row: Any, declaration: Declaration, reason: str, now: int, again_at: int | None = None
 ) -> bool:
     """Count a failure; return whether the step may be tried again."""
+    metrics.count_failure(row.name)
     failures = row.failures + 1
     again = failures < declaration.attempts
     back_off = min(_FIRST_BACK_OFF * 2 ** min(row.failures, 20), _LONGEST_BACK_OFF)

@@ -1,15 +1,18 @@
 """The datastore as a whole: counts, state, names, log, overview, metrics, probes."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Response
 
-from databuffer.metrics import gauges
+from databuffer.errors import VolumeError
+from databuffer.metrics import gauges, step_gauges
 from databuffer.routes.common import Storage, json_response
 from gwservice.headers import GROUP_HEADER
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwwire.public import NameList
+from gwwire.records import StepOverview
 
 router = APIRouter()
 
@@ -47,7 +50,11 @@ async def dump_log(buffer: Storage, last: Annotated[int | None, Query(ge=1, le=1
 @router.get("/metrics", summary="Metrics for Prometheus")
 async def metrics(buffer: Storage) -> Response:
     """Return the counters since the start, and the current gauges."""
-    return Response(exposition(gauges(await buffer.queries.overview())), media_type=CONTENT_TYPE)
+    overview = await buffer.queries.overview()
+    steps: list[StepOverview] = []
+    with suppress(VolumeError):  # the overview tells it
+        steps = await buffer.records.steps()
+    return Response(exposition([*gauges(overview), *step_gauges(steps, overview.time)]), media_type=CONTENT_TYPE)
 
 
 @router.get("/healthz", summary="Is the process alive?")

@@ -156,7 +156,9 @@ async def _until_found(client: GlitchflowClient, batch: str, poll: float) -> Ver
     while True:
         found = (await client.batch(batch)).verification
         if found is None or found.at < begun.at:
-            raise NotAsExpected(f"the datastore was restarted before batch {batch} was verified; ask again")
+            raise NotAsExpected(
+                f"batch {batch} could not be verified; its record tells the reason: gwclient record batch/{batch}"
+            )
         if found.state is not VerificationState.RUNNING:
             return found
         if (progress := _read(found)) != told:

@@ -6,10 +6,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import Metric
 
 from databuffer.buffer import Buffer
-from databuffer.metrics import gauges
+from databuffer.metrics import count_failure, gauges, step_gauges
+from databuffer.records import records
 from databuffer.settings import BufferSettings
 from gwwire.datastore import FreezeOrder
 from gwwire.problems import ProblemError
+from gwwire.records import RecordContent, StepClaim, StepEnd, StepOverview, StepState
 from gwwire.segment import decode_segment
 from tests.support.segments import segment_body
 
@@ -117,3 +119,47 @@ async def test_a_repair_at_the_start_is_counted(
     assert growth["glitchflow_recoveries_total"] == 1
     assert growth["glitchflow_recovery_repairs_total"] >= 1
     assert value((await told(buffer))["glitchflow_quarantined_files"]) == 1
+
+
+async def test_the_steps_are_counted_by_state_and_their_attempts_and_failures(buffer: Buffer) -> None:
+    async def told() -> tuple[dict[str, float], float]:
+        metrics = {metric.name: metric for metric in step_gauges(await buffer.records.steps(), time.time())}
+        records = metrics["glitchflow_steps"].samples
+        states = {sample.labels["state"]: sample.value for sample in records if sample.labels["name"] == "counted"}
+        return states, value(metrics["glitchflow_step_oldest_waiting_seconds"], "counted")
+
+    growth = counted("glitchflow_step_attempts_total", name="counted")
+    for name in "abcd":
+        await buffer.records.put(f"file/{name}", RecordContent())
+    before = time.time()
+    claim = StepClaim("w", kind="file", attempts=1, limit=3)
+    first, second, _ = await buffer.records.claim("counted", claim)
+    await buffer.records.end(first.id, "counted", StepEnd(1, StepState.DONE))
+    await buffer.records.end(second.id, "counted", StepEnd(1, StepState.FAILED, reason="broken"))
+    states, age = await told()
+    assert states == {"waiting": 1, "running": 1, "failed": 1, "done": 1}
+    assert 0 < age < time.time() - before + 1
+    assert counted("glitchflow_step_attempts_total", name="counted") - growth == 3
+    assert counted("glitchflow_step_failures_total", name="counted") == 1
+    await buffer.records.claim("counted", claim)
+    assert (await told())[1] == 0
+
+
+async def test_names_of_steps_make_a_bounded_number_of_series() -> None:
+    many = [StepOverview(f"s{n:03}", [], None, 0, 0, 0, 0, None, []) for n in range(100)]
+    own = StepOverview("verify", [], "batch", 3, 0, 0, 0, None, [])
+    steps, ages = step_gauges([*many, own], 0)
+    assert len(steps.samples) == 4 * 64
+    assert len(ages.samples) == 64
+    assert value(steps, "verify", "waiting") == 3
+    for step in many:
+        count_failure(step.name)
+    assert counted("glitchflow_step_failures_total", name="other") >= 100 - 64
+
+
+async def test_counts_that_cost_much_are_returned_again(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_LONG_COUNT_SECONDS", 0)
+    monkeypatch.setattr(records, "_COUNT_AGAIN", 10**6)
+    before = await buffer.records.steps()
+    await buffer.records.claim("counted-later", StepClaim("w", kind="file"))
+    assert await buffer.records.steps() == before

@@ -3,6 +3,10 @@
 import asyncio
 import json
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -165,6 +169,51 @@ async def test_a_stop_does_not_wait_for_the_end_of_a_verification_which_the_next
     assert (await result(buffer, batch)).state == "intact"
     [step] = [step for step in (await buffer.records.get(f"batch/{batch}")).steps if step.name == "verify"]
     assert (step.attempt, step.reason) == (2, None), "a stop is no failure"
+
+
+async def test_a_verification_of_a_killed_buffer_is_done_after_the_next_start_without_waiting(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    script = textwrap.dedent(f"""
+        import asyncio, os, signal
+        from pathlib import Path
+        from databuffer.app import create_buffer
+        from databuffer.settings import BufferSettings
+        from tests.databuffer.test_verifier import archive, verification
+
+        async def main():
+            buffer = create_buffer(BufferSettings(
+                DTVOLROOT=Path({str(settings.DTVOLROOT)!r}), DATAROOT=Path({str(settings.DATAROOT)!r}),
+                ADMROOT=Path({str(settings.ADMROOT)!r}), LOGROOT=Path({str(settings.LOGROOT)!r}),
+            ))
+            await buffer.open()
+            batch, folder = await archive(buffer)
+            first = sorted(folder.glob("gwb*.json"))[0]
+            content = first.read_bytes()
+            first.unlink()
+            os.mkfifo(first)
+            await buffer.verifier.request(batch)
+            while not (await verification(buffer, batch)).checked:
+                await asyncio.sleep(0.01)
+            first.unlink()
+            first.write_bytes(content)
+            print(batch, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        asyncio.run(main())
+    """)
+    killed = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    batch = killed.stdout.strip()
+    buffer = await open_buffer()
+    assert (await result(buffer, batch)).state == "intact"
+    [step] = [step for step in (await buffer.records.get(f"batch/{batch}")).steps if step.name == "verify"]
+    assert (step.state, step.attempt) == ("DONE", 2)
+    await buffer.records.redo(f"batch/{batch}", "verify")
+    assert (await verification(buffer, batch)).state == "running"  # type: ignore[union-attr]
+    assert (await result(buffer, batch)).state == "intact"
 
 
 async def test_a_lost_catalog_loses_verifications(open_buffer: OpenBuffer, settings: BufferSettings) -> None:

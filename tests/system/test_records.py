@@ -85,7 +85,7 @@ def test_a_waiting_worker_gets_a_record_at_once_and_one_that_left_gets_none(gate
     assert (late.status_code, late.json()["code"]) == (409, "step-superseded")
     redone = gateway.delete(f"/records/{record['id']}/steps/copy").json()
     assert redone["steps"][0]["state"] == "WAITING"
-    [told] = gateway.get("/steps").json()["steps"]
+    [told] = [step for step in gateway.get("/steps").json()["steps"] if step["name"] == "copy"]
     assert told["name"] == "copy"
     assert told["waiting"] >= 1
 
@@ -109,6 +109,19 @@ def test_a_bad_claim_names_the_field_and_declares_nothing(
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid-request")
     assert field.partition(".")[0] in refused.text
     assert "loop" not in [step["name"] for step in gateway.get("/steps").json()["steps"]]
+
+
+@pytest.mark.parametrize("step", ["sealed", "archived", "verify", "copy:tape"])
+def test_the_datastores_own_steps_can_be_followed_and_not_claimed_or_ended(gateway: httpx2.Client, step: str) -> None:
+    own = {"code": "invalid-request", "detail": f"step: the datastore itself performs {step!r}"}
+    claimed = gateway.post(f"/steps/{step}/claim", json=WORK)
+    ended = gateway.put(f"/records/other/one/steps/{step}", json={"attempt": 1, "state": "DONE"})
+    for refused in (claimed, ended):
+        assert refused.status_code == 422
+        assert own.items() <= refused.json().items()
+    assert gateway.delete(f"/records/other/one/steps/{step}").status_code == 404
+    assert gateway.get("/records", params={"last": step}).json()["records"] == []
+    assert gateway.post("/steps/follow/claim", json=WORK | {"after": [step]}).json()["records"] == []
 
 
 @pytest.mark.parametrize(
