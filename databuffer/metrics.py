@@ -109,6 +109,7 @@ def step_gauges(steps: Iterable[StepOverview], now: float) -> Iterator[Metric]:
     for step in known:
         for state in ("waiting", "running", "failed", "done"):
             records.add_metric((step.name, state), getattr(step, state))
+        count_attempts(step.name, 0)  # the series exists before the first attempt
     yield records
     ages = [(step.name, max(0.0, now - step.oldest) if step.oldest else 0.0) for step in known]
     meaning = "Age of the last change of the record that has waited longest for a step; 0 if none waits."

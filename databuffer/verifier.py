@@ -39,7 +39,7 @@ class Verifier:
         performer.add(OwnStep(VERIFY, self._verify, (ARCHIVED,), BATCH_KIND, on_request=True))
 
     async def request(self, batch: str) -> Verification:
-        """Let an archived batch wait for its verification, unless it does or is being verified; return the progress."""
+        """Request the verification of an archived batch, unless it waits or runs already; return the progress."""
         row = await self._queries.batch(batch)
         if row.state is not BatchState.ARCHIVED:
             raise BatchNotArchived(f"batch {batch!r} is {row.state}")

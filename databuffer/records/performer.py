@@ -49,7 +49,7 @@ class Attempt:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Let the next `check` or `report` raise Stopped."""
+        """Make the next `check` or `report` raise Stopped."""
         self._stopping.set()
 
     def check(self) -> None:

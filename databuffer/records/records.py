@@ -185,7 +185,7 @@ class Records:
         return await self._write(lambda connection, now: steps.redo(connection, record, step, now))
 
     async def request(self, record: str, step: str) -> Record:
-        """Let a record wait for a step that is performed on request; raise NotFound if there is no such record."""
+        """Request a step on a record, again if it was performed; raise NotFound if there is no such record."""
         kind_of(record)
         return await self._write(lambda connection, now: steps.request(connection, record, step, now))
 

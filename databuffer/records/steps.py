@@ -70,7 +70,7 @@ def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: i
 
 
 def request(connection: sa.Connection, record: str, step: str, now: int) -> Record:
-    """Let a record wait for a step that is performed on request, again if it was performed; raise NotFound."""
+    """Request a step on a record, again if it was performed; raise NotFound if there is no such record."""
     row = _row(connection, record, step)
     if row is None:
         touch(connection, record, now)

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 ALICE = FreezeOrder("alice", "secret")
 
 
-def counted(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0
+def counted(metric: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(metric, labels) or 0
 
 
 class Growth:
