@@ -47,7 +47,7 @@ _LOOK_SECONDS = 0.05
 #: A claim that waits looks so often whether its caller has left.
 _GONE_SECONDS = 5
 #: Counts that cost more CPU time are returned again for so many times as long.
-_LONG_COUNT_SECONDS, _COUNT_AGAIN = 0.1, 20
+_LONG_COUNT_SECONDS, _COUNT_AGAIN = 0.02, 20
 #: Each ends early only if other workers took what was there, or declare the step in another way.
 _MOST_TRIES = 20
 
