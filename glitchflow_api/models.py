@@ -34,7 +34,7 @@ class QueryParameters(BaseModel):
     status: _Text = Field(None, description="the status of the record")
     run: _Text = Field(None, description="the run of the record")
     last: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="the step that was done last on the record"
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$", description="the step that was done last on the record"
     )
     condition: Annotated[
         list[Annotated[str, Field(json_schema_extra={"pattern": r"^[\w.-]{1,50}(<=|>=|!=|<|>|=)[0-9]{1,9}$"})]],

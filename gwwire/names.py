@@ -15,6 +15,7 @@ PRINTABLE_WORDS = "expected printable characters, without line breaks, control c
 UserName = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
 WorkerName = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
 HolderToken = Annotated[str, Meta(min_length=1, max_length=4096, pattern=PRINTABLE)]
-StepName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$(?!\n)")]
+#: Only names of the datastore's own steps contain a colon.
+StepName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$(?!\n)")]
 #: Any other short text.
 Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]

@@ -24,7 +24,8 @@ from databuffer.records.records import Records
 from databuffer.storage.clock import utc_text
 from gwwire.decoding import InvalidRequest
 from gwwire.problems import ProblemError
-from gwwire.records import LONGEST_REASON, LONGEST_WAIT, Record, RecordQuery, StepEnd, StepState
+from gwwire.query import Query
+from gwwire.records import LONGEST_REASON, LONGEST_WAIT, Record, StepEnd, StepState
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _RENEWAL_SECONDS = _LEASE / 3
 #: After an error of the volume.
 _PAUSE_SECONDS = 5.0
 _MOST_THREADS = 8
-_EVERYTHING = RecordQuery()
+_EVERYTHING = Query()
 
 
 class Stopped(Exception):
@@ -76,7 +77,7 @@ class OwnStep:
     perform: Callable[[Record, Attempt], Any]
     after: tuple[str, ...] = ()
     kind: str | None = None
-    query: RecordQuery = _EVERYTHING
+    query: Query = _EVERYTHING
     on_request: bool = False
     attempts: int = 5
     at_once: int = 1
