@@ -48,7 +48,7 @@ class Piece:
             meta["quality"] = self.run.quality.holding(start, stop)
         if glitches := [glitch for glitch in self.run.glitches if glitch.overlaps(start, stop)]:
             meta["glitches"] = msgspec.to_builtins(glitches)
-        h = self.run.strain[self.first : self.last].tolist()
+        h = self.run.strain[self.first : self.last].astype(np.float64).tolist()
         return Segment(h, (start, self.run.dt), meta or msgspec.UNSET)
 
     def body(self) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.glitches import Glitch
-from gwwire.spans import first_sample, join_pairs, sample_period
+from gwwire.spans import first_sample, join_pairs, sample_period, sampling
 
 
 class Span(NamedTuple):
@@ -72,8 +72,9 @@ class Run:
 
     @property
     def recorded_as(self) -> str:
-        """The name by which a cursor records the spans of the run."""
-        return f"{self.channel} {self.digest}" if self.digest else self.channel
+        """The name by which a cursor records the spans of the run; a channel may be there with several samplings."""
+        series = f"{self.channel} {sampling(self.dt)!r}"
+        return f"{series} {self.digest}" if self.digest else series
 
     def first_sample(self, gps: float) -> int:
         """Return the index of the first sample at or after a GPS time; from 0 to the number of samples."""

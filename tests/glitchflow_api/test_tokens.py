@@ -477,6 +477,21 @@ def test_an_answer_that_never_ends_delays_neither_the_request_nor_the_stop_beyon
         assert server.ended[0].wait(3), "the connection stays open"
 
 
+async def test_a_stop_ends_the_fetch_of_the_keys_and_answers_those_who_wait(
+    issuer: Issuer, key: rsa.RSAPrivateKey
+) -> None:
+    issuer.delay = 60
+    known = tokens(issuer)
+    waiting = asyncio.create_task(known.identify(token(key)))
+    with anyio.fail_after(10):
+        while not issuer.asked:  # noqa: ASYNC110 (what is waited for is another thread's)
+            await asyncio.sleep(0.01)
+    known.close()
+    with anyio.fail_after(1), pytest.raises(IssuerAway):
+        await waiting
+    issuer.released.set()
+
+
 async def test_keys_in_a_file_are_read_again_when_it_changes(
     tmp_path: Path, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
 ) -> None:
