@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.account import failure_text
-from gwclient.arguments import as_seconds, check_meta, check_name, positive_seconds
 from gwclient.archived import note_archived
+from gwclient.arguments import as_seconds, check_meta, check_name, positive_seconds
 from gwclient.client import GlitchflowClient
 from gwclient.errors import Incomplete, InvalidArgument, InvalidSource, NotAsExpected
 from gwclient.fetch import Unreadable, fetch_stretch
