@@ -72,9 +72,9 @@ class Run:
 
     @property
     def recorded_as(self) -> str:
-        """The name by which a cursor records the spans of the run; a channel may be there with several samplings."""
-        series = f"{self.channel} {sampling(self.dt)!r}"
-        return f"{series} {self.digest}" if self.digest else series
+        """The name by which a cursor records the spans of the run."""
+        name = recorded_name(self.channel, self.dt)
+        return f"{name} {self.digest}" if self.digest else name
 
     def first_sample(self, gps: float) -> int:
         """Return the index of the first sample at or after a GPS time; from 0 to the number of samples."""
@@ -83,6 +83,11 @@ class Run:
     def gps(self, k: int) -> float:
         """Return the GPS seconds of sample `k`."""
         return gps_of(self.t0, k, self.dt)
+
+
+def recorded_name(channel: str, dt: float) -> str:
+    """Return the name by which a cursor records a series; a channel may be there with several samplings."""
+    return f"{channel} {sampling(dt)!r}"
 
 
 def gps_of(t0: float, k: int, dt: float) -> float:
