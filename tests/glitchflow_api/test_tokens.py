@@ -68,8 +68,8 @@ def clock() -> Clock:
 
 
 def settings(**more: Any) -> GatewaySettings:
-    told = {"AUTH": "jwt", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "JWT_JWKS": "https://x", **more}
-    return GatewaySettings.model_validate(told)
+    seen = {"AUTH": "jwt", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "JWT_JWKS": "https://x", **more}
+    return GatewaySettings.model_validate(seen)
 
 
 def tokens(issuer: Issuer, clock: Clock | None = None, **more: Any) -> Tokens:
@@ -124,7 +124,7 @@ async def test_a_site_configures_the_meaning_of_scopes(issuer: Issuer, key: rsa.
 
 
 @pytest.mark.parametrize(
-    ("told", "group"),
+    ("seen", "group"),
     [
         (["/a", "/b"], "/a"),
         ("daq", "daq"),
@@ -136,10 +136,10 @@ async def test_a_site_configures_the_meaning_of_scopes(issuer: Issuer, key: rsa.
     ],
 )
 async def test_the_group_is_the_first_one_that_can_stand_in_a_header(
-    issuer: Issuer, key: rsa.RSAPrivateKey, told: Any, group: str | None
+    issuer: Issuer, key: rsa.RSAPrivateKey, seen: Any, group: str | None
 ) -> None:
-    assert (await tokens(issuer).identify(token(key, **{"wlcg.groups": told}))).group == group
-    assert (await tokens(issuer, JWT_GROUP="team").identify(token(key, team=told))).group == group
+    assert (await tokens(issuer).identify(token(key, **{"wlcg.groups": seen}))).group == group
+    assert (await tokens(issuer, JWT_GROUP="team").identify(token(key, team=seen))).group == group
 
 
 @pytest.mark.parametrize(
@@ -563,8 +563,8 @@ async def test_the_cache_of_checked_tokens_is_bounded(issuer: Issuer, key: rsa.R
 def test_the_gateway_takes_tokens_of_its_issuer(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
     with TestClient(create_app(settings(JWT_JWKS=issuer.url))) as client:
         signed = token(key)
-        told = client.get("/whoami", headers={"Authorization": f"Bearer {signed}"}).json()
-        assert told == {"auth": "jwt", "name": "alice", "group": "/detchar", "scopes": ["read", "stream"]}
+        seen = client.get("/whoami", headers={"Authorization": f"Bearer {signed}"}).json()
+        assert seen == {"auth": "jwt", "name": "alice", "group": "/detchar", "scopes": ["read", "stream"]}
         assert client.post("/cleanbuf", headers={"Authorization": f"Bearer {signed}"}).json()["code"] == "forbidden"
         assert client.get("/stats").json()["code"] == "unauthorized"
         assert client.post("/session", json={"key": signed}).status_code == 204
