@@ -15,7 +15,7 @@ from gwwire.records import MOST_BYTES, Record
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gwclient.program._GRACE", 0.3)
 
@@ -44,6 +44,7 @@ def until_ended(pid: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_a_program_that_leaves_a_process_with_its_output_fails_and_the_process_ends(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     async with asyncio.timeout(10):
@@ -52,6 +53,7 @@ async def test_a_program_that_leaves_a_process_with_its_output_fails_and_the_pro
     until_ended(int(await until_written(pid)))
 
 
+@pytest.mark.usefixtures("short_grace")
 async def test_a_cancellation_ends_a_program_and_its_children_that_ignore_sigterm(tmp_path: Path) -> None:
     own, child = tmp_path / "own", tmp_path / "child"
     ignoring = f"trap '' TERM; echo $$ > {child}; while :; do sleep 0.05; done"
