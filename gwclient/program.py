@@ -47,6 +47,7 @@ async def run_program(command: Sequence[str], job: Job, step: str, environment: 
     finally:
         talk.cancel()
         await asyncio.shield(asyncio.gather(talk, _end(process), return_exceptions=True))
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 (a process that is left may keep the pipes open)
     _, out, errors = talk.result()
     if code:
         ending = f"exit code {code}" if code > 0 else f"ended by signal {signal.Signals(-code).name}"
