@@ -34,6 +34,9 @@ class Authenticator(Protocol):
     async def identify(self, credential: str | None, /) -> Caller:
         """Return the caller with this credential; raise Unauthorized if there is none, or it is not valid."""
 
+    def close(self) -> None:
+        """End what would delay a stop of the service."""
+
 
 class NoAuthentication:
     """Requires no credential, and allows everything."""
@@ -41,6 +44,9 @@ class NoAuthentication:
     async def identify(self, _credential: str | None, /) -> Caller:
         """Return ANYBODY."""
         return ANYBODY
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def implied(scopes: frozenset[Scope]) -> frozenset[Scope]:

@@ -53,9 +53,13 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     client = logic or LogicClient(settings)
     hub = Hub(client, interval=settings.EVENTS_INTERVAL, max_listeners=settings.EVENTS_LISTENERS)
 
+    def end() -> None:
+        hub.close()
+        authenticator.close()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with closing(client.upstream), closing(client.waiting), calling_when_stopped(hub.close):
+        with closing(client.upstream), closing(client.waiting), calling_when_stopped(end):
             yield
 
     app = FastAPI(

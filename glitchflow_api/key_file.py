@@ -117,6 +117,9 @@ class ApiKeys:
     def __init__(self, path: Path) -> None:
         self._file: WatchedFile[dict[str, _Known]] = WatchedFile(path, _parse_known)
 
+    def close(self) -> None:
+        """Do nothing: nothing is running."""
+
     async def identify(self, credential: str | None, /) -> Caller:
         """Return the caller with this key; raise Unauthorized if there is none, or it is not valid."""
         if credential is None:

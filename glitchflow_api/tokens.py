@@ -129,6 +129,9 @@ class KeysOfFile:
 
     renewed = current
 
+    def close(self) -> None:
+        """Do nothing: nothing is running."""
+
 
 class KeysOfUrl:
     """The keys at a URL: fetched when first needed, and again when they are old or a token's key is missing.
@@ -148,6 +151,7 @@ class KeysOfUrl:
         self._text = b""
         self._asked = -_AGAIN_SECONDS
         self._fetching: asyncio.Task[None] | None = None
+        self._download: asyncio.Future[bytes] | None = None
 
     async def current(self) -> KeySet:
         """Return the known keys, the same object until they change; old keys are renewed in the background.
@@ -171,6 +175,11 @@ class KeysOfUrl:
             raise IssuerAway("the keys to check tokens with could not be fetched yet", retry_after=wait)
         return self._keys
 
+    def close(self) -> None:
+        """End a running fetch."""
+        if self._download:
+            self._download.cancel()
+
     def _fetch(self) -> asyncio.Task[None] | None:
         """Return the current fetch or a new one, or None if it is too early for another."""
         if self._fetching is None and self._clock() - self._asked >= _AGAIN_SECONDS:
@@ -180,15 +189,18 @@ class KeysOfUrl:
     async def _renew(self) -> None:
         try:
             async with asyncio.timeout(_FETCH_SECONDS):
-                text = await asyncio.wrap_future(_download_in_thread(self._url))
+                self._download = asyncio.wrap_future(_download_in_thread(self._url))
+                text = await self._download
             if text != self._text:
                 self._keys, self._text = parse_jwks(text), text
         except (OSError, HTTPException, ValueError) as error:
             reason = str(error) or f"no complete answer within {_FETCH_SECONDS:g} s"
             log.error("the issuer's keys cannot be fetched from %s: %s", self._url, reason)  # noqa: TRY400 (the message says it all)
+        except asyncio.CancelledError:
+            log.info("the service is stopping; the issuer's keys are not fetched from %s", self._url)
         finally:
             self._asked = self._clock()
-            self._fetching = None
+            self._fetching = self._download = None
 
 
 def _download_in_thread(url: str) -> Future[bytes]:
@@ -275,6 +287,10 @@ class Tokens:
             known = _CachedCaller(self._caller(claims), until)
             self._store(digest, known)
         return known.caller
+
+    def close(self) -> None:
+        """End a running fetch of the issuer's keys; the requests that wait for it are answered with IssuerAway."""
+        self._keys.close()
 
     async def _check(self, token: str, keys: KeySet) -> dict[str, Any]:
         try:

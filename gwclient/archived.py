@@ -11,9 +11,14 @@ _PAGE = 10_000
 
 
 async def note_archived(client: GlitchflowClient, report: Report) -> None:
-    """Set `archived` of a report; it stays 0 if the push did not end well or the gateway does not list its segments."""
+    """Set `archived` of a report.
+
+    It stays 0 if the push did not end well, if the gateway does not list its segments, or if there are too many of them
+    to be kept one by one.
+    """
     spans = {(span.channel, span.start): span.stop for span in (*report.acknowledged, *report.before)}
-    if not spans or report.ending not in {Ending.COMPLETE, Ending.PARTLY}:
+    are_joined = report.segments > len(report.acknowledged)
+    if not spans or are_joined or report.ending not in {Ending.COMPLETE, Ending.PARTLY}:
         return
     with suppress(GatewayError):
         batches = await client.batches()

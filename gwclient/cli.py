@@ -27,7 +27,7 @@ from gwclient.output import checked_output, print_error
 _EXIT_CODES = """\b
 Exit codes:
   0    everything was acknowledged, or answered
-  1    something was refused, not acknowledged or not read, or is not as requested
+  1    something was refused, not acknowledged or not read; a check failed
   2    the command or its data cannot be used
   3    no gateway answers, or the source of the data does not
   4    a part of the requested strain could not be fetched; the rest was

@@ -31,8 +31,8 @@ class GlitchflowClient(GatewayConnection):
 
     Transient errors are retried: no connection, a lost answer, a timeout, 408, 429, 502, 503, 504; but not a daily
     quota that is used up. After a lost answer the client cannot know whether the request was carried out. Every try of
-    a segment therefore has the same key (draft-ietf-httpapi-idempotency-key-header), and the gateway stores it once, as
-    long as its batch is not archived. A gateway that ignores the key stores it at least once, sometimes twice. `clean`
+    a segment therefore has the same key (draft-ietf-httpapi-idempotency-key-header), and the gateway stores it once,
+    also after its batch was archived. A gateway that ignores the key stores it at least once, sometimes twice. `clean`
     must not be carried out twice: it is retried only if the gateway did not see the request.
     """
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.account import failure_text
+from gwclient.archived import note_archived
 from gwclient.arguments import as_seconds, check_meta, check_name, positive_seconds
 from gwclient.client import GlitchflowClient
 from gwclient.errors import Incomplete, InvalidArgument, InvalidSource, NotAsExpected
@@ -89,6 +90,7 @@ class Datastore(GlitchflowClient):
         seconds = positive_seconds("seconds", seconds)
         run = _run_of(strain, t0, dt, channel, {} if meta is None else meta)
         report = await push(self, cut(run, seconds), wait=wait)
+        await note_archived(self, report)
         report.left_out += left_out(run)
         if report.ending is not Ending.COMPLETE:
             raise PushFailed(failure_text(report), report)

@@ -165,7 +165,12 @@ class Listening:
     @asynccontextmanager
     async def _attempt(self, job: Job) -> AsyncIterator[None]:
         """End the job as the block ends; raise LeaseLost if the lease is lost, and what the block raises."""
-        self.on_change(job)
+        try:
+            self.on_change(job)
+        except Exception:  # as where the output is full: nothing was done yet
+            with suppress(Exception):  # it is called once more
+                await self._give_back(job)
+            raise
         try:
             async with asyncio.timeout_at(job.began + job.lease) as lease:
                 renewing = asyncio.create_task(self._renew(job, lease))

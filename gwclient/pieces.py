@@ -15,6 +15,9 @@ from gwclient.strain import Exclusion, LeftOut, Run, Span
 from gwwire.segment import Segment, encode_segment
 from gwwire.spans import sampling
 
+#: Samples that are examined at a time.
+_BLOCK = 2**22
+
 
 @dataclass(frozen=True, eq=False)
 class Piece:
@@ -48,7 +51,7 @@ class Piece:
             meta["quality"] = self.run.quality.holding(start, stop)
         if glitches := [glitch for glitch in self.run.glitches if glitch.overlaps(start, stop)]:
             meta["glitches"] = msgspec.to_builtins(glitches)
-        h = self.run.strain[self.first : self.last].tolist()
+        h = self.run.strain[self.first : self.last].astype(np.float64).tolist()
         return Segment(h, (start, self.run.dt), meta or msgspec.UNSET)
 
     def body(self) -> bytes:
@@ -75,23 +78,17 @@ class Length:
 def cut(run: Run, length: Length | float) -> Iterator[Piece]:
     """Cut a run into pieces of a length (a number is seconds); the last of a stretch may be shorter."""
     samples = (length if isinstance(length, Length) else Length(length)).of(run.dt)
-    good = np.isfinite(run.strain)
-    for first, last, _ in run.exclusions:
-        good[first:last] = False
-    for start, stop in _stretches(good):
+    for start, stop, _ in _joined(_good_stretches(run)):
         for first in range(start, stop, samples):
             yield Piece(run, first, min(first + samples, stop))
 
 
 def left_out(run: Run) -> list[LeftOut]:
     """Return the spans of a run that no segment covers, and why, in the order of time; they never overlap."""
-    seen = np.zeros(len(run.strain), dtype=np.bool_)
-    found: list[Exclusion] = []
-    not_finite = [Exclusion(*stretch, "no finite samples") for stretch in _stretches(~np.isfinite(run.strain))]
-    for first, last, reason in (*run.exclusions, *not_finite):
-        found += [Exclusion(first + i, first + j, reason) for i, j in _stretches(~seen[first:last])]
-        seen[first:last] = True
-    return [LeftOut(Span(run.channel, run.gps(i), run.gps(j)), reason) for i, j, reason in sorted(found)]
+    return [
+        LeftOut(Span(run.channel, run.gps(first), run.gps(last)), reason)
+        for first, last, reason in _joined(_bad_stretches(run))
+    ]
 
 
 def without(run: Run, spans: Sequence[tuple[float, float]], reason: str) -> Run:
@@ -129,6 +126,54 @@ def _advance(waiting: list[_Waiting]) -> Piece:
 def _enqueue(waiting: list[_Waiting], number: int, pieces: Iterator[Piece]) -> None:
     if (piece := next(pieces, None)) is not None:
         heapq.heappush(waiting, (piece.span.start, number, piece, pieces))
+
+
+def _blocks(run: Run) -> Iterator[tuple[int, np.ndarray[Any, np.dtype[np.bool_]], list[Exclusion]]]:
+    """Yield the first sample of each block, which of its samples are finite, and the exclusions relative to it.
+
+    The strain may be a file that is larger than the memory.
+    """
+    for start in range(0, len(run.strain), _BLOCK):
+        finite = np.isfinite(run.strain[start : start + _BLOCK])
+        here = [
+            Exclusion(max(0, first - start), min(last - start, len(finite)), reason)
+            for first, last, reason in run.exclusions
+            if first < start + len(finite) and last > start
+        ]
+        yield start, finite, here
+
+
+def _good_stretches(run: Run) -> Iterator[Exclusion]:
+    for start, good, exclusions in _blocks(run):
+        for first, last, _ in exclusions:
+            good[first:last] = False
+        yield from (Exclusion(start + i, start + j, "") for i, j in _stretches(good))
+
+
+def _bad_stretches(run: Run) -> Iterator[Exclusion]:
+    for start, finite, exclusions in _blocks(run):
+        seen = np.zeros(len(finite), dtype=np.bool_)
+        found: list[Exclusion] = []
+        not_finite = [Exclusion(*stretch, "no finite samples") for stretch in _stretches(~finite)]
+        for first, last, reason in (*exclusions, *not_finite):
+            at = start + first
+            found += [Exclusion(at + i, at + j, reason) for i, j in _stretches(~seen[first:last])]
+            seen[first:last] = True
+        yield from sorted(found)
+
+
+def _joined(stretches: Iterable[Exclusion]) -> Iterator[Exclusion]:
+    """Join what the end of a block has divided."""
+    before: Exclusion | None = None
+    for each in stretches:
+        if before and before.last == each.first and each.first % _BLOCK == 0 and before.reason == each.reason:
+            before = before._replace(last=each.last)
+            continue
+        if before:
+            yield before
+        before = each
+    if before:
+        yield before
 
 
 def _stretches(wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:

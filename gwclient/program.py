@@ -13,6 +13,8 @@ from gwwire.records import MOST_BYTES
 
 #: s between SIGTERM and SIGKILL.
 _GRACE = 5.0
+#: s between two looks whether a program has ended: `wait` may wait for its children too, which have its output.
+_LOOK = 0.05
 _PART = 65536
 #: Bytes of standard error that are kept.
 _TAIL = 4000
@@ -21,35 +23,53 @@ _TAIL = 4000
 async def run_program(command: Sequence[str], job: Job, step: str, environment: Mapping[str, str]) -> object:
     """Return the JSON that a program printed, or None if it printed nothing.
 
-    Raise JobFailed if it cannot be started, ends with another exit code than 0, or prints something else. A
-    cancellation ends the program and its children, which are a process group of their own.
+    Raise JobFailed if it cannot be started, ends with another exit code than 0, or prints something else. Its children,
+    which are a process group of their own, end with it; a cancellation ends all.
     """
     variables = {
         "GLITCHFLOW_RECORD": job.record.id,
         "GLITCHFLOW_STEP": step,
         "GLITCHFLOW_ATTEMPT": str(job.attempt),
     }
-    pipe = asyncio.subprocess.PIPE
+    process = await _start(command, {**environment, **variables})
+    talk = asyncio.gather(
+        _write(process.stdin, msgspec.json.encode(job.record)),
+        _read(process.stdout, first=MOST_BYTES + 1),
+        _read(process.stderr, last=_TAIL),
+    )
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, env={**environment, **variables}
-        )
-    except OSError as error:
-        raise JobFailed(f"{command[0]} cannot be started: {error.strerror}") from error
-    try:
-        _, out, errors, code = await asyncio.gather(
-            _write(process.stdin, msgspec.json.encode(job.record)),
-            _read(process.stdout, first=MOST_BYTES + 1),
-            _read(process.stderr, last=_TAIL),
-            process.wait(),
-        )
-    except asyncio.CancelledError:
-        await asyncio.shield(_end(process))
-        raise
+        while process.returncode is None and not talk.done():
+            await asyncio.wait([talk], timeout=_LOOK)
+        await asyncio.wait([talk], timeout=_GRACE)
+        if not talk.done():
+            raise JobFailed("it has ended, but a process that it started keeps its output open")
+        code = await process.wait()
+    finally:
+        talk.cancel()
+        await asyncio.shield(asyncio.gather(talk, _end(process), return_exceptions=True))
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 (a process that is left may keep the pipes open)
+    _, out, errors = talk.result()
     if code:
         ending = f"exit code {code}" if code > 0 else f"ended by signal {signal.Signals(-code).name}"
         raise JobFailed("\n".join([ending, *errors.decode(errors="replace").splitlines()]))
     return _decode(out)
+
+
+async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, env=environment
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:  # what it starts meanwhile has to end too
+        with suppress(OSError):
+            await _end(await starting)
+        raise
+    except OSError as error:
+        raise JobFailed(f"{command[0]} cannot be started: {error.strerror}") from error
 
 
 def _decode(out: bytes) -> object:
@@ -81,10 +101,16 @@ async def _read(stream: asyncio.StreamReader | None, *, first: int | None = None
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    for number, grace in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+    """End a program and what it has started; SIGKILL is for children too that ignore SIGTERM."""
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
         with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await process.wait()
-                return
+            async with asyncio.timeout(_GRACE):
+                while process.returncode is None:  # noqa: ASYNC110 (see _LOOK)
+                    await asyncio.sleep(_LOOK)
+    _signal(process, signal.SIGKILL)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gwclient.errors import SpoolError, unwritable
 from gwclient.groups import Sendable
-from gwclient.strain import Span
+from gwclient.strain import Span, recorded_name
 from gwservice.atomic import locked, replace_file
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment
@@ -19,15 +19,11 @@ class Spooled:
     """A segment that waits."""
 
     span: Span
+    recorded: Span  # as a cursor records it
     samples: int
     number: int
     size: int
     path: Path
-
-    @property
-    def recorded(self) -> Span:
-        """The span as a cursor records it."""
-        return self.span
 
     def body(self) -> bytes:
         """Return the segment's compact JSON."""
@@ -73,7 +69,7 @@ class Spool:
             replace_file(path, body)
         except OSError as error:
             raise unwritable(path, error, otherwise=SpoolError) from error
-        self._waiting[self._next] = Spooled(piece.span, piece.samples, self._next, len(body), path)
+        self._waiting[self._next] = Spooled(piece.span, piece.recorded, piece.samples, self._next, len(body), path)
         self._next += 1
         self.size += len(body)
         return True
@@ -110,4 +106,5 @@ def _read(path: Path) -> Spooled:
         raise SpoolError(f"{path} in the spool is not a segment: {error.detail}") from error
     n = len(segment.h)
     span = Span(segment.channel or "", segment.t0, stop_of(segment.t0, n, segment.dt))
-    return Spooled(span, n, int(path.stem), len(body), path)
+    recorded = span._replace(channel=recorded_name(span.channel, segment.dt))
+    return Spooled(span, recorded, n, int(path.stem), len(body), path)

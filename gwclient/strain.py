@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.glitches import Glitch
-from gwwire.spans import first_sample, join_pairs, sample_period
+from gwwire.spans import first_sample, join_pairs, sample_period, sampling
 
 
 class Span(NamedTuple):
@@ -73,7 +73,8 @@ class Run:
     @property
     def recorded_as(self) -> str:
         """The name by which a cursor records the spans of the run."""
-        return f"{self.channel} {self.digest}" if self.digest else self.channel
+        name = recorded_name(self.channel, self.dt)
+        return f"{name} {self.digest}" if self.digest else name
 
     def first_sample(self, gps: float) -> int:
         """Return the index of the first sample at or after a GPS time; from 0 to the number of samples."""
@@ -82,6 +83,11 @@ class Run:
     def gps(self, k: int) -> float:
         """Return the GPS seconds of sample `k`."""
         return gps_of(self.t0, k, self.dt)
+
+
+def recorded_name(channel: str, dt: float) -> str:
+    """Return the name by which a cursor records a series; a channel may be there with several samplings."""
+    return f"{channel} {sampling(dt)!r}"
 
 
 def gps_of(t0: float, k: int, dt: float) -> float:

@@ -1,11 +1,13 @@
 """Space on the volume that is reserved for orders about batches, so that a full volume can be frozen and archived."""
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from databuffer.errors import VolumeError
 from databuffer.storage.files import FILE_MODE, Space
 
 log = logging.getLogger(__name__)
@@ -29,12 +31,20 @@ class Reserve:
         self._files = [folder / str(number) for number in range(_FILES)]
         self._folder = folder
         self._size = 0
+        self._lacks_space = False
 
     def cover(self, segments: int) -> None:
-        """Grow the reserve to what batches of so many segments need; a quarter in advance, so that it rarely grows."""
+        """Grow the reserve to what batches of so many segments need; a quarter in advance, so that it rarely grows.
+
+        What was used, or did not fit, is reserved again when there is space.
+        """
         if _OTHER_FILES + segments * _PER_SEGMENT > self._size:
             self._size = _OTHER_FILES + max(_FEWEST_SEGMENTS, segments * 5 // 4) * _PER_SEGMENT
             self._allocate()
+        elif self._lacks_space:
+            with suppress(VolumeError):
+                if not self._is_needed():
+                    self._allocate()
 
     @contextmanager
     def released(self) -> Iterator[None]:
@@ -54,6 +64,7 @@ class Reserve:
         return space.scarce or space.free < self._size
 
     def _allocate(self) -> None:
+        self._lacks_space = False
         try:
             self._folder.mkdir(exist_ok=True)
             for path in self._files:
@@ -63,6 +74,7 @@ class Reserve:
                 finally:
                     os.close(descriptor)
         except OSError as error:
+            self._lacks_space = error.errno == errno.ENOSPC
             log.warning("%s cannot be filled to %d bytes: %s", self._folder, self._size, error.strerror)
 
     def _remove(self) -> None:

@@ -79,10 +79,12 @@ def send_live(
         raise click.UsageError("--restart does not apply: no cursor is kept of segments that are sent as they arrive")
 
     async def work(client: GlitchflowClient, progress: Progress) -> Report:
-        return await push(
+        report = await push(
             client, pieces, concurrency=options.concurrency, wait=options.wait, poll=options.poll,
             listener=progress, stop=stop_on_signal(progress.say),
         )  # fmt: skip
+        await note_archived(client, report)
+        return report
 
     report = send(connection, None, work)
     report.note_unread(unread)

@@ -16,6 +16,8 @@ from gwclient.sources.recording import Recording, as_float64, check_grid, check_
 #: A number as C, NumPy and spreadsheets write it, and the beginning of what is meant as one, so that it is no title.
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 _BEGINS_NUMBER = re.compile(r"[\"']*([+\-\u2212.\d]|(nan|inf)$)", re.IGNORECASE)
+#: Bytes of the shortest integers that float64 cannot hold.
+_WIDE = 8
 _NPY, _TEXT = ".npy", frozenset({".csv", ".txt", ".dat"})
 
 
@@ -56,7 +58,9 @@ def read_array(path: Path, grid: Grid, channels: Sequence[str]) -> list[Recordin
     check_grid(str(path), t0, dt, ("the first sample", "the sample spacing"))
 
     def read(first: int, last: int) -> NDArray[np.floating[Any]]:
-        return as_float64(str(path), strain[first:last])
+        part = strain[first:last]
+        # What float64 holds exactly stays in the file, which may be larger than the memory, until it is sent.
+        return part if np.can_cast(part.dtype, np.float64) and part.itemsize < _WIDE else as_float64(str(path), part)
 
     return [Recording(path, channel[:2], channel, t0, dt, len(strain), None, read)]
 

@@ -62,9 +62,9 @@ def test_a_push_outlives_a_container(
     wait_for(lambda: connection.get("/stats")["n_itm"] > before, "the first segment")
     assert push.poll() is None
     disturb(Container(stack.container(service)))
-    told, said = push.communicate(timeout=120)
-    assert push.returncode == 0, (told[-2000:], said[-2000:])
-    assert json.loads(told)["acknowledged"] == TOTAL
+    seen, said = push.communicate(timeout=120)
+    assert push.returncode == 0, (seen[-2000:], said[-2000:])
+    assert json.loads(seen)["acknowledged"] == TOTAL
 
     wanted = [t0 + number / SEGMENTS_A_SECOND for number in range(TOTAL)]
     assert sorted(stored_starts(stack.url, t0)) == wanted

@@ -27,9 +27,9 @@ def test_packages_without_a_pin_or_with_another_version_are_reported() -> None:
     pins = read_pins(CONSTRAINTS.read_text())
     del pins["msgspec"]
     pins["flask"] = "0.1"
-    told = "".join(unpinned(pins, ["dslogic"]))
-    assert "msgspec" in told
-    assert "constraints.txt says 0.1" in told
+    seen = "".join(unpinned(pins, ["dslogic"]))
+    assert "msgspec" in seen
+    assert "constraints.txt says 0.1" in seen
 
 
 @pytest.mark.parametrize("line", ["flask>=3", "flask", "flask @ https://example.org/flask.whl", "-r other.txt"])
@@ -45,7 +45,7 @@ def test_a_known_vulnerability_is_reported_with_the_version_that_fixes_it() -> N
 
 
 @pytest.mark.parametrize(
-    ("program", "status", "told"),
+    ("program", "status", "seen"),
     [
         (f"print({json.dumps(json.dumps(REPORT))}); raise SystemExit(1)", 1, "PYSEC-1"),
         ("import sys; sys.exit('no such host')", 0, "SKIPPED"),
@@ -54,13 +54,13 @@ def test_a_known_vulnerability_is_reported_with_the_version_that_fixes_it() -> N
     ids=["a vulnerability", "no network", "no pip-audit"],
 )
 def test_the_audit_fails_for_a_vulnerability_and_says_when_the_lookup_was_skipped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, status: int, told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, status: int, seen: str
 ) -> None:
     stand_in = tmp_path / "stand_in.py"
     stand_in.write_text(program)
     assert main([sys.executable, str(stand_in)]) == status
     output = capsys.readouterr()
-    assert told in output.out + output.err
+    assert seen in output.out + output.err
 
 
 def test_a_program_that_is_not_there_is_a_reason_and_no_crash() -> None:

@@ -121,8 +121,8 @@ async def test_verify_finds_every_change_of_an_archive(
     name = manifest_in(folder)["segments"][1]["name"]
     harm(folder, name)
     assert main(["verify", str(folder)]) == 1
-    told = capsys.readouterr().out
-    assert {"add": "gwb1.json", "forge": "digest"}.get(harm.__name__, name) in told
+    seen = capsys.readouterr().out
+    assert {"add": "gwb1.json", "forge": "digest"}.get(harm.__name__, name) in seen
 
 
 async def test_verify_needs_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -360,9 +360,9 @@ async def test_fsck_lists_and_repairs_differences(
     (settings.ADMROOT / settings.DSST).unlink()
 
     assert main(["fsck"]) == 1
-    told = capsys.readouterr().out
+    seen = capsys.readouterr().out
     for word in (lost.name, altered.name, short.name, "gwb1.json", "0.json", "counts", "state"):
-        assert word in told
+        assert word in seen
     assert altered.exists()
 
     assert main(["fsck", "--repair"]) == 0

@@ -29,9 +29,9 @@ ALICE = FreezeOrder("alice", "secret")
 
 
 def written_stats(settings: BufferSettings) -> Stats:
-    told = json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes())
-    assert list(told) == ["n_itm", "buff_size"]
-    return Stats(**told)
+    seen = json.loads((settings.ADMROOT / settings.ADMFNM).read_bytes())
+    assert list(seen) == ["n_itm", "buff_size"]
+    return Stats(**seen)
 
 
 def files(settings: BufferSettings) -> dict[str, bytes]:

@@ -37,10 +37,10 @@ def test_every_line_is_stored_and_answered_in_order(client: TestClient) -> None:
     answer = client.post("/sendF", content=b"\n".join(lines) + b"\n", headers=NDJSON)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/x-ndjson"
-    told = answers(answer.content)
-    assert [each["resp"] for each in told] == ["CREATED"] * 200
+    seen = answers(answer.content)
+    assert [each["resp"] for each in seen] == ["CREATED"] * 200
     assert client.get("/stat").json()["n_itm"] == 200
-    for number, each in enumerate(told):
+    for number, each in enumerate(seen):
         name = each["body"].split()[1]
         assert client.get(f"/segments/{name}").json()["h"][0] == number
 
@@ -48,9 +48,9 @@ def test_every_line_is_stored_and_answered_in_order(client: TestClient) -> None:
 def test_an_invalid_line_does_not_affect_the_others(client: TestClient) -> None:
     bad = {what: body for what, (body, _, _) in BAD_BODIES.items() if body and b"\n" not in body and len(body) < 10_000}
     lines = [line for body in bad.values() for line in (body, segment_body(1))]
-    told = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
-    assert [each.get("resp") for each in told] == [None, "CREATED"] * len(bad)
-    for what, each in zip(bad, told[::2], strict=True):
+    seen = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
+    assert [each.get("resp") for each in seen] == [None, "CREATED"] * len(bad)
+    for what, each in zip(bad, seen[::2], strict=True):
         _, status, field = BAD_BODIES[what]
         assert (each["status"], each.get("field")) == (status, field), what
     assert client.get("/stat").json()["n_itm"] == len(bad)
@@ -68,15 +68,15 @@ def test_a_byte_order_mark_before_the_first_line_is_named(client: TestClient) ->
 
 def test_a_line_that_is_too_long_is_refused_and_skipped(client: TestClient) -> None:
     lines = [segment_body(1), segment_body(2, samples=2000), segment_body(3)]
-    told = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
-    assert [each.get("resp") or each["code"] for each in told] == ["CREATED", "too-large", "CREATED"]
+    seen = answers(client.post("/sendF", content=b"\n".join(lines), headers=NDJSON).content)
+    assert [each.get("resp") or each["code"] for each in seen] == ["CREATED", "too-large", "CREATED"]
 
 
 def test_each_line_for_a_frozen_batch_is_refused(client: TestClient) -> None:
     client.post("/sendF", content=segment_body(1), headers=NDJSON)
     client.post("/upddsc", json={"user": "alice", "token": "t"})
-    told = answers(client.post("/sendF", content=segment_body(1) + b"\n" + segment_body(2), headers=NDJSON).content)
-    assert told == [{"resp": "FROZEN", "body": "Datastore frozen."}] * 2
+    seen = answers(client.post("/sendF", content=segment_body(1) + b"\n" + segment_body(2), headers=NDJSON).content)
+    assert seen == [{"resp": "FROZEN", "body": "Datastore frozen."}] * 2
     assert client.get("/stat").json()["n_itm"] == 1
 
 
@@ -107,21 +107,21 @@ def test_each_line_can_have_a_key_of_its_own(client: TestClient) -> None:
 def test_keys_in_several_header_lines_are_one_list(client: TestClient) -> None:
     body = b"\n".join(map(segment_body, range(3)))
     lines = [("Content-Type", "application/x-ndjson"), ("Idempotency-Keys", "a"), ("Idempotency-Keys", "b, c")]
-    told = answers(client.post("/sendF", content=body, headers=lines).content)
-    assert [each["resp"] for each in told] == ["CREATED"] * 3
+    seen = answers(client.post("/sendF", content=body, headers=lines).content)
+    assert [each["resp"] for each in seen] == ["CREATED"] * 3
     headers = {**NDJSON, "Idempotency-Keys": "a,b,c"}
-    assert answers(client.post("/sendF", content=body, headers=headers).content) == told
+    assert answers(client.post("/sendF", content=body, headers=headers).content) == seen
     both = [*lines[:1], ("Content-Type", "application/json")]
     assert client.post("/sendF", content=segment_body(4), headers=both).status_code == 415
 
 
 def test_a_line_without_a_key_among_lines_with_one_is_refused(client: TestClient) -> None:
     body = b"\n".join(map(segment_body, range(3)))
-    told = answers(client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Keys": "a,"}).content)
-    assert [each.get("resp") or (each["code"], each["field"]) for each in told] == [
+    seen = answers(client.post("/sendF", content=body, headers={**NDJSON, "Idempotency-Keys": "a,"}).content)
+    assert [each.get("resp") or (each["code"], each["field"]) for each in seen] == [
         "CREATED", ("invalid-request", "Idempotency-Key"), ("invalid-request", "Idempotency-Keys"),
     ]  # fmt: skip
-    assert told[2]["detail"] == "Idempotency-Keys: 2 keys, but none for line 3; each line needs one"
+    assert seen[2]["detail"] == "Idempotency-Keys: 2 keys, but none for line 3; each line needs one"
     assert client.get("/stat").json()["n_itm"] == 1
 
 

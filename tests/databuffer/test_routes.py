@@ -35,9 +35,9 @@ def test_every_route_of_the_contract_answers_as_written(client: TestClient) -> N
     assert frozen.json()["code"] == "STAT_UPD"
     assert frozen.json()["body"]
     assert (frozen.json()["n_itm"], frozen.json()["buff_size"]) == (1, size)
-    told = client.get("/dstat").json()
-    assert (told["dstatus"], told["user"], list(told)) == ("FROZEN", "alice", ["dstatus", "user", "token"])
-    assert matches(told["token"], "secret")
+    seen = client.get("/dstat").json()
+    assert (seen["dstatus"], seen["user"], list(seen)) == ("FROZEN", "alice", ["dstatus", "user", "token"])
+    assert matches(seen["token"], "secret")
 
     refused = client.post("/sendF", content=segment_body(2), headers=JSON)
     assert refused.status_code == 409
@@ -147,15 +147,15 @@ def test_a_bad_order_to_freeze_changes_nothing(client: TestClient, body: bytes, 
 def test_a_thaw_says_whether_it_opened_the_batch(client: TestClient) -> None:
     client.post("/sendF", content=segment_body(1), headers=JSON)
     order = {"user": "alice", "token": "secret"}
-    told = {}
+    seen = {}
     for moment in ("open", "frozen", "thawed"):
         if moment == "frozen":
             assert client.post("/upddsc", json=order).status_code == 201
         answer = client.post("/thaw", json={"user": "anybody", "token": "a guess"} if moment == "open" else order)
         assert answer.status_code == 201
-        told[moment] = answer.json()["body"]
-    assert told["frozen"].startswith("Thawed: 1 segments, ")
-    assert told["open"] == told["thawed"] == "The batch was open already"
+        seen[moment] = answer.json()["body"]
+    assert seen["frozen"].startswith("Thawed: 1 segments, ")
+    assert seen["open"] == seen["thawed"] == "The batch was open already"
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,11 @@ def test_a_reader_gets_from_a_file_to_a_picture(gw150914_files: dict[str, Path],
     clone(folder)
     download(gw150914_files, folder)
     ports = free_ports()
-    told = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "VIRTUAL_ENV"}}
+    seen = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "VIRTUAL_ENV"}}
     # The ports of the document may be in use here; nothing else differs from what a reader has.
     moved = {"PORT_API": ports.api, "PORT_LOGIC": ports.logic, "PORT_BUFFER": ports.buffer}
     environment = {
-        **told,
+        **seen,
         **{name: str(port) for name, port in moved.items()},
         "SRV": f"http://127.0.0.1:{ports.api}",
         "HOME": str(tmp_path),

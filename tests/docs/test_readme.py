@@ -32,18 +32,18 @@ def table_rows(first_cell: str, text: str) -> list[list[str]]:
 def test_every_setting_is_documented_with_its_default_and_meaning(
     service: str, settings: type[ServiceSettings]
 ) -> None:
-    told = {row[1]: (row[2].strip("`"), row[3]) for row in table_rows(f"{service} |", SETTINGS)}
-    assert told.keys() == settings.model_fields.keys()
+    seen = {row[1]: (row[2].strip("`"), row[3]) for row in table_rows(f"{service} |", SETTINGS)}
+    assert seen.keys() == settings.model_fields.keys()
     for name, field in settings.model_fields.items():
-        default, meaning = told[name]
+        default, meaning = seen[name]
         assert meaning == field.description
         read = settings.model_validate({name: default}) if default else settings()
         assert getattr(read, name) == field.default
 
 
 def test_the_clients_commands_are_all_there_and_no_others() -> None:
-    told = {match[1] for row in table_rows("`gwclient", CLIENT) if (match := re.match(r"`gwclient (\w+)", row[0]))}
-    assert told == set(gwclient.commands)
+    seen = {match[1] for row in table_rows("`gwclient", CLIENT) if (match := re.match(r"`gwclient (\w+)", row[0]))}
+    assert seen == set(gwclient.commands)
 
 
 @pytest.mark.parametrize("row", table_rows("`gwclient ", CLIENT), ids=lambda row: row[0].strip("`"))
@@ -86,10 +86,10 @@ def test_a_document_begins_with_what_its_reader_can_do_afterwards(path: Path) ->
 
 
 def test_git_ignores_every_key_and_secret_that_a_documented_command_writes() -> None:
-    told = [*DOCUMENTS, *ROOT.glob("docker-compose*.yml")]
+    seen = [*DOCUMENTS, *ROOT.glob("docker-compose*.yml")]
     commands = [
         line.lstrip("# ")
-        for path in told
+        for path in seen
         for line in path.read_text().replace("\\\n", "").splitlines()
         if re.match(r"[# ]*(\.venv/bin/)?(glitchflow-keys|openssl) ", line)
     ]

@@ -18,25 +18,25 @@ def section(title: str) -> str:
 
 def told_scopes() -> dict[str, set[tuple[str, str]]]:
     """Return the routes of each scope from the table: `GET /stats, /dumpbuf; POST /session`."""
-    told: dict[str, set[tuple[str, str]]] = {}
+    seen: dict[str, set[tuple[str, str]]] = {}
     for line in section("Scopes").partition("###")[0].splitlines():
         if (row := re.fullmatch(r"\| `?(\w+)`? \| (.*) \|", line)) and row[1] != "scope":
-            told[row[1]] = {
+            seen[row[1]] = {
                 (method, path)
                 for part in row[2].split("; ")
                 for method, paths in [part.partition(" ")[::2]]
                 for path in (paths.split(", ") if paths else ["*"])
             }
-    return told
+    return seen
 
 
 def test_each_route_needs_the_scope_that_the_table_says() -> None:
-    told = told_scopes()
-    assert told.keys() == {"read", "stream", "train", "clean", "work", "none"}
-    for scope, routes in told.items():
+    seen = told_scopes()
+    assert seen.keys() == {"read", "stream", "train", "clean", "work", "none"}
+    for scope, routes in seen.items():
         for method, path in routes - {("OPTIONS", "*")}:
             assert scope_needed(method, path) == (None if scope == "none" else scope), (method, path)
-    assert ("OPTIONS", "*") in told["none"]
+    assert ("OPTIONS", "*") in seen["none"]
     assert scope_needed("OPTIONS", "/anything") is None
 
 

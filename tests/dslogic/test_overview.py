@@ -28,10 +28,10 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 
 def test_it_is_the_buffers_with_the_size_from_which_on_a_batch_may_be_frozen(trio: Trio) -> None:
     with client_of(trio.url) as client:
-        told = client.get("/overview").json()
-    assert told["max_size"] == 1000
-    assert told["state"] == "OPERATIONAL"
-    assert told["ready"] is True
+        seen = client.get("/overview").json()
+    assert seen["max_size"] == 1000
+    assert seen["state"] == "OPERATIONAL"
+    assert seen["ready"] is True
     assert "max_size" not in httpx2.get(f"{trio.url}/overview").text
 
 

@@ -39,8 +39,8 @@ def test_the_shell_lets_nothing_in_from_elsewhere_and_nothing_inline(client: Tes
 
 def test_the_shell_asks_the_routes_of_the_gateway_it_came_through(client: TestClient) -> None:
     def routes(path: str) -> dict[str, str]:
-        told: dict[str, str] = json.loads(unescape(re.findall('data-routes="([^"]+)"', client.get(path).text)[0]))
-        return told
+        seen: dict[str, str] = json.loads(unescape(re.findall('data-routes="([^"]+)"', client.get(path).text)[0]))
+        return seen
 
     assert routes("/")["freeze"] == "freezeds"
     assert "events" not in routes("/")

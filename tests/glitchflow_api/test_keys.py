@@ -180,7 +180,7 @@ def test_a_missing_folder_is_reported_in_one_line(tmp_path: Path, capsys: pytest
 
 def test_commands_at_the_same_time_take_turns_and_lose_no_key(path: Path) -> None:
     def create(number: int) -> str:
-        told = subprocess.run(
+        seen = subprocess.run(
             [sys.executable, "-m", "glitchflow_api", "keys", "create", f"user{number}", "--scopes", "read"],
             cwd=ROOT,
             env={"KEYS_FILE": str(path)},
@@ -188,7 +188,7 @@ def test_commands_at_the_same_time_take_turns_and_lose_no_key(path: Path) -> Non
             text=True,
             check=True,
         )
-        return told.stdout.strip()
+        return seen.stdout.strip()
 
     with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(create, range(3)))

@@ -61,8 +61,8 @@ def test_every_route_of_the_contract_answers_as_written(client: TestClient) -> N
     stats = client.get("/stats").json()
     frozen = client.post("/train", json=ALICE)
     assert frozen.status_code == 200
-    told = {"resp": "FROZEN", "n_f": 5, "bt_wrt": stats["buff_size"], "holder": "alice"}
-    assert told.items() <= frozen.json().items()
+    seen = {"resp": "FROZEN", "n_f": 5, "bt_wrt": stats["buff_size"], "holder": "alice"}
+    assert seen.items() <= frozen.json().items()
     assert client.post("/train", json={"user": "bob", "token": "his"}).json() == frozen.json()
     assert client.get("/desc").json() == {"resp": "FROZEN"}
 
@@ -91,10 +91,10 @@ def test_the_type_of_a_problem_is_the_address_of_its_documentation(client: TestC
 def test_the_overview_has_the_stored_data_and_the_size_of_a_batch(client: TestClient) -> None:
     fill(client)
     time.sleep(0.6)  # it may be half a second old
-    told = client.get("/overview").json()
+    seen = client.get("/overview").json()
     stats = client.get("/stats").json()
-    assert (told["n_itm"], told["buff_size"], told["max_size"]) == (4, stats["buff_size"], 200)
-    [channel] = told["channels"]
+    assert (seen["n_itm"], seen["buff_size"], seen["max_size"]) == (4, stats["buff_size"], 200)
+    [channel] = seen["channels"]
     assert (channel["channel"], channel["segments"], channel["start"]) == (None, 4, 1e9)
     assert channel["latest"] == client.get("/dumpbuf").json()["nmlist"][-1]
 
@@ -144,9 +144,9 @@ def test_the_coverage_has_the_stored_time_spans(client: TestClient) -> None:
         body = f'{{"h":[1.0,2.0],"t":[{t0},1],"meta":{{"channel":"H1:A"}}}}'
         assert client.post("/streamdata", content=body, headers=JSON).json()["resp"] == "CREATED"
     [batch] = [each["id"] for each in client.get("/batches").json()["batches"] if each["state"] == "OPEN"]
-    told = client.get("/coverage", params={"batch": batch}).json()
+    seen = client.get("/coverage", params={"batch": batch}).json()
     spans = [[10, 14, 2], [20, 22, 1], [30, 32, 1]]
-    assert told == {"batch": batch, "channels": [{"channel": "H1:A", "dt": 1, "spans": spans, "closed_gaps": 0}]}
+    assert seen == {"batch": batch, "channels": [{"channel": "H1:A", "dt": 1, "spans": spans, "closed_gaps": 0}]}
     [of_one] = client.get("/coverage", params={"batch": batch, "limit": 2}).json()["channels"]
     assert (of_one["spans"], of_one["closed_gaps"]) == ([[10, 22, 3], [30, 32, 1]], 6)
     [of_one] = client.get("/coverage", params={"batch": batch, "channel": "H1:A", "start": 22, "stop": 31}).json()[

@@ -42,7 +42,7 @@ def test_under_fastapis_own_command_it_stops_just_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "seen"),
     [
         ({"AUTH": "yes"}, "setting AUTH='yes': "),
         ({"AUTH": "jwt", "JWT_ISSUER": "https://x"}, "AUTH=jwt needs JWT_AUDIENCE, JWT_JWKS"),
@@ -51,7 +51,7 @@ def test_under_fastapis_own_command_it_stops_just_so(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_setting_stops_it_with_one_line(
-    settings: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: dict[str, str], seen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -60,7 +60,7 @@ def test_a_bad_setting_stops_it_with_one_line(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("glitchflow_api: ")
-    assert told in line
+    assert seen in line
 
 
 def test_a_missing_jwks_file_is_reported_at_the_start(tmp_path: Path) -> None:

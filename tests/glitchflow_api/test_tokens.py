@@ -68,8 +68,8 @@ def clock() -> Clock:
 
 
 def settings(**more: Any) -> GatewaySettings:
-    told = {"AUTH": "jwt", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "JWT_JWKS": "https://x", **more}
-    return GatewaySettings.model_validate(told)
+    seen = {"AUTH": "jwt", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "JWT_JWKS": "https://x", **more}
+    return GatewaySettings.model_validate(seen)
 
 
 def tokens(issuer: Issuer, clock: Clock | None = None, **more: Any) -> Tokens:
@@ -124,7 +124,7 @@ async def test_a_site_configures_the_meaning_of_scopes(issuer: Issuer, key: rsa.
 
 
 @pytest.mark.parametrize(
-    ("told", "group"),
+    ("seen", "group"),
     [
         (["/a", "/b"], "/a"),
         ("daq", "daq"),
@@ -136,10 +136,10 @@ async def test_a_site_configures_the_meaning_of_scopes(issuer: Issuer, key: rsa.
     ],
 )
 async def test_the_group_is_the_first_one_that_can_stand_in_a_header(
-    issuer: Issuer, key: rsa.RSAPrivateKey, told: Any, group: str | None
+    issuer: Issuer, key: rsa.RSAPrivateKey, seen: Any, group: str | None
 ) -> None:
-    assert (await tokens(issuer).identify(token(key, **{"wlcg.groups": told}))).group == group
-    assert (await tokens(issuer, JWT_GROUP="team").identify(token(key, team=told))).group == group
+    assert (await tokens(issuer).identify(token(key, **{"wlcg.groups": seen}))).group == group
+    assert (await tokens(issuer, JWT_GROUP="team").identify(token(key, team=seen))).group == group
 
 
 @pytest.mark.parametrize(
@@ -477,6 +477,21 @@ def test_an_answer_that_never_ends_delays_neither_the_request_nor_the_stop_beyon
         assert server.ended[0].wait(3), "the connection stays open"
 
 
+async def test_a_stop_ends_the_fetch_of_the_keys_and_answers_those_who_wait(
+    issuer: Issuer, key: rsa.RSAPrivateKey
+) -> None:
+    issuer.delay = 60
+    known = tokens(issuer)
+    waiting = asyncio.create_task(known.identify(token(key)))
+    with anyio.fail_after(10):
+        while not issuer.asked:  # noqa: ASYNC110 (what is waited for is another thread's)
+            await asyncio.sleep(0.01)
+    known.close()
+    with anyio.fail_after(1), pytest.raises(IssuerAway):
+        await waiting
+    issuer.released.set()
+
+
 async def test_keys_in_a_file_are_read_again_when_it_changes(
     tmp_path: Path, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
 ) -> None:
@@ -548,8 +563,8 @@ async def test_the_cache_of_checked_tokens_is_bounded(issuer: Issuer, key: rsa.R
 def test_the_gateway_takes_tokens_of_its_issuer(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
     with TestClient(create_app(settings(JWT_JWKS=issuer.url))) as client:
         signed = token(key)
-        told = client.get("/whoami", headers={"Authorization": f"Bearer {signed}"}).json()
-        assert told == {"auth": "jwt", "name": "alice", "group": "/detchar", "scopes": ["read", "stream"]}
+        seen = client.get("/whoami", headers={"Authorization": f"Bearer {signed}"}).json()
+        assert seen == {"auth": "jwt", "name": "alice", "group": "/detchar", "scopes": ["read", "stream"]}
         assert client.post("/cleanbuf", headers={"Authorization": f"Bearer {signed}"}).json()["code"] == "forbidden"
         assert client.get("/stats").json()["code"] == "unauthorized"
         assert client.post("/session", json={"key": signed}).status_code == 204

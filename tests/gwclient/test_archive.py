@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from gwclient import Datastore
 from gwclient.cli import gwclient as cli
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Debugging
@@ -47,12 +50,16 @@ def gwclient(trio: Trio) -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(cli, [*words, "--srv", trio.url], obj=Debugging())
 
 
-def ask(trio: Trio, question: Callable[[GlitchflowClient], Awaitable[T]]) -> T:
+def ask(trio: Trio, question: Callable[[Datastore], Awaitable[T]]) -> T:
     async def work() -> T:
-        async with GlitchflowClient(trio.url) as client:
+        async with Datastore(trio.url) as client:
             return await question(client)
 
     return asyncio.run(work())
+
+
+async def stored(client: Datastore, channel: str) -> list[bytes]:
+    return [await client.segment(each.name) async for each in client.segments(channel=channel)]
 
 
 def current_batch(trio: Trio) -> str:
@@ -269,5 +276,15 @@ def test_strain_of_an_archived_batch_is_acknowledged_and_said_to_be_there(
     assert json.loads(push(str(source), "--json", stop=5).output)["archived"] == 4
     assert json.loads(push(str(source), "--json", "--restart").output)["archived"] == 0
     assert ask(trio, lambda client: client.stats()).n_itm == 1 + 4
+    ask(trio, lambda client: client.clean("done"))
+    assert ask(trio, lambda client: client.push(np.ones(4), 1e9, 0.25, "L1:A")).archived == 0
+    ask(trio, lambda client: client.clean("done"))
+    assert ask(trio, lambda client: client.push(np.ones(4), 1e9, 0.25, "L1:A")).archived == 1
+    [segment] = ask(trio, lambda client: stored(client, "L1:A"))
+    line = subprocess.run(
+        [sys.executable, "-m", "gwclient", "push", "--stdin", "--json", "--srv", trio.url],
+        input=segment, capture_output=True, check=True,
+    )  # fmt: skip
+    assert json.loads(line.stdout)["archived"] == 1
     out = CliRunner().invoke(cli, ["get", "--channel", L1, "--out", str(tmp_path), "--srv", trio.url], obj=Debugging())
     assert f"left out, stored twice: {L1} [{T0}, {T0 + 4})" in out.output

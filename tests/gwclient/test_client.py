@@ -79,9 +79,9 @@ def test_after_the_last_try_the_last_reason_is_told(gateway: StandInGateway) -> 
 
 def test_retry_after_is_obeyed(gateway: StandInGateway) -> None:
     gateway.faults.append(Answering(ProblemCode.QUEUE_FULL, retry_after="1"))
-    told: list[float] = []
-    run(gateway, "stream", SEGMENT, on_retry=lambda _reason, delay: told.append(delay))
-    assert told == [1.0]
+    found: list[float] = []
+    run(gateway, "stream", SEGMENT, on_retry=lambda _reason, delay: found.append(delay))
+    assert found == [1.0]
 
 
 def test_retry_after_may_be_a_date_and_nonsense_in_it_is_ignored(gateway: StandInGateway) -> None:

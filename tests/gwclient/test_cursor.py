@@ -2,12 +2,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gwclient.cursor import Cursor
 from gwclient.errors import CursorError, NoStateFolder
-from gwclient.pieces import Length
-from gwclient.strain import Span
+from gwclient.pieces import Length, cut
+from gwclient.strain import Run, Span
 
 GATEWAY = "http://gateway:8000"
 SECOND = Length(seconds=1)
@@ -33,6 +34,17 @@ def test_what_was_acknowledged_is_known_the_next_time_and_nothing_else(open_curs
     assert [again.covers(Span("L1:A", float(t), t + 1.0)) for t in range(99, 104)] == [False, True, True, True, False]
     assert not again.covers(Span("H1:A", 100.0, 101.0))
     assert not again.covers(Span("L1:A", 102.0, 104.0))
+
+
+def test_two_samplings_of_a_channel_do_not_hide_each_other(open_cursor: OpenCursor) -> None:
+    [slow], [fast] = (cut(Run(np.zeros(n), 100.0, 1 / n, "L1:A"), SECOND) for n in (16, 4096))
+    cursor = open_cursor()
+    cursor.acknowledge(slow.recorded)
+    cursor.save()
+    assert cursor.covers(slow.recorded)
+    assert not cursor.covers(fast.recorded)
+    [rounded] = cut(Run(np.zeros(4096), 100.0, 0.00024414, "L1:A"), SECOND)
+    assert rounded.recorded.channel == fast.recorded.channel
 
 
 def test_each_source_has_a_cursor_of_its_own(open_cursor: OpenCursor) -> None:

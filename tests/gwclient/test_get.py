@@ -84,9 +84,9 @@ def test_every_channel_has_a_file_of_its_own_within_the_folder(
     gwclient: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     out = tmp_path / "deep" / "out"
-    code, told, _ = gwclient("get", "--start", "1000", "--stop", "1003", "--out", str(out), "--json")
+    code, seen, _ = gwclient("get", "--start", "1000", "--stop", "1003", "--out", str(out), "--json")
     assert code == 0
-    files = [Path(name) for name in json.loads(told)["files"]]
+    files = [Path(name) for name in json.loads(seen)["files"]]
     assert sorted(out.iterdir()) == sorted(files)
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert len({path.name.casefold() for path in files}) == len(CHANNELS)
@@ -96,16 +96,16 @@ def test_every_channel_has_a_file_of_its_own_within_the_folder(
 def test_a_file_keeps_the_name_of_its_channel_when_it_is_sent_again(
     gwclient: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    _, told, _ = gwclient("get", "--start", "1000", "--stop", "1003", "--out", str(tmp_path), "--json")
-    for name in json.loads(told)["files"]:
+    _, seen, _ = gwclient("get", "--start", "1000", "--stop", "1003", "--out", str(tmp_path), "--json")
+    for name in json.loads(seen)["files"]:
         (recording,) = read_hdf5(Path(name), (), print)
         assert (recording.channel, recording.t0) == read(Path(name))
 
 
 def test_stretches_within_one_second_have_a_file_each(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:
-    code, told, _ = gwclient("get", "--start", "2000", "--stop", "2001", "--out", str(tmp_path), "--json")
+    code, seen, _ = gwclient("get", "--start", "2000", "--stop", "2001", "--out", str(tmp_path), "--json")
     assert code == 0
-    files = json.loads(told)["files"]
+    files = json.loads(seen)["files"]
     assert sorted(map(read, files)) == [
         *(("H1:PIECES", 2000 + start) for start in (0, 0.25, 0.5, 0.75)), *[("H1:RATES", 2000)] * 2,
     ]  # fmt: skip
@@ -117,21 +117,21 @@ def test_stretches_within_one_second_have_a_file_each(gwclient: Callable[..., Ou
 def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     gwclient: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    code, told, error = gwclient("get", "--channel", "H1:LOST", "--out", str(tmp_path), "--json")
+    code, seen, error = gwclient("get", "--channel", "H1:LOST", "--out", str(tmp_path), "--json")
     assert code == 4
-    assert sorted(read(name)[1] for name in json.loads(told)["files"]) == [4000, 4002]
-    ((lost,),) = [json.loads(told)["left_out"]]
+    assert sorted(read(name)[1] for name in json.loads(seen)["files"]) == [4000, 4002]
+    ((lost,),) = [json.loads(seen)["left_out"]]
     assert (lost["channel"], lost["start"], lost["stop"]) == ("H1:LOST", 4001, 4002)
     assert error.splitlines()[-1].startswith("gwclient: not everything could be fetched: H1:LOST: gwb")
-    code, told, error = gwclient("get", "--channel", "H1:LOST", "--format", "ndjson")
+    code, seen, error = gwclient("get", "--channel", "H1:LOST", "--format", "ndjson")
     assert code == 4
-    assert [decode_segment(line.encode()).t0 for line in told.splitlines()] == [4000, 4002]
+    assert [decode_segment(line.encode()).t0 for line in seen.splitlines()] == [4000, 4002]
     assert len(error.splitlines()) == 2
 
 
 def test_bits_are_set_once_and_those_beyond_a_mask_are_named(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:
-    code, told, error = gwclient("get", "--start", "6000", "--stop", "6001", "--out", str(tmp_path), "--json")
-    many, twice = sorted(json.loads(told)["files"])
+    code, seen, error = gwclient("get", "--start", "6000", "--stop", "6001", "--out", str(tmp_path), "--json")
+    many, twice = sorted(json.loads(seen)["files"])
     assert code == 4
     reason = "data-quality bits beyond those of a mask: BIT32, BIT33"
     assert error == f"gwclient: not everything could be fetched: {many}: {reason}\n"
@@ -146,26 +146,26 @@ def test_times_that_no_file_can_describe_are_named_and_the_rest_is_fetched(
 ) -> None:
     _, listed, _ = gwclient("batches", "--json")
     batch = json.loads(listed)["batches"][-1]["id"]
-    code, told, error = gwclient("get", "--batch", batch, "--out", str(tmp_path), "--json")
+    code, seen, error = gwclient("get", "--batch", batch, "--out", str(tmp_path), "--json")
     assert code == 4
-    assert len(json.loads(told)["files"]) == len(CHANNELS) + 6 + 2 + len(BITS)
-    absurd = [each for each in json.loads(told)["left_out"] if each["channel"] == "H1:ABSURD"]
+    assert len(json.loads(seen)["files"]) == len(CHANNELS) + 6 + 2 + len(BITS)
+    absurd = [each for each in json.loads(seen)["left_out"] if each["channel"] == "H1:ABSURD"]
     assert sorted(each["start"] for each in absurd) == sorted(t0 for t0, _ in ABSURD)
     assert all("use --format ndjson" in each["reason"] for each in absurd)
     assert error.splitlines()[-1].endswith(f" and {len(ABSURD) + 1} more")
-    code, told, _ = gwclient("get", "--channel", "H1:ABSURD", "--format", "ndjson")
+    code, seen, _ = gwclient("get", "--channel", "H1:ABSURD", "--format", "ndjson")
     assert code == 0
-    assert sorted(decode_segment(line.encode()).t for line in told.splitlines()) == sorted(ABSURD)
+    assert sorted(decode_segment(line.encode()).t for line in seen.splitlines()) == sorted(ABSURD)
 
 
 @pytest.mark.parametrize(("tier", "name"), [(0, "databuffer"), (1, "dslogic")])
 def test_a_doctor_names_the_service_that_is_not_the_gateway(
     trio: Trio, gwclient: Callable[..., Outcome], tier: int, name: str
 ) -> None:
-    code, told, _ = gwclient("doctor", srv=trio.services[tier].url)
+    code, seen, _ = gwclient("doctor", srv=trio.services[tier].url)
     assert code == 3
-    assert f"wrong address: {name}, not a gateway, answers at http://127.0.0.1:" in told
-    assert "a gateway answers" not in told
+    assert f"wrong address: {name}, not a gateway, answers at http://127.0.0.1:" in seen
+    assert "a gateway answers" not in seen
     code, _, error = gwclient("stats", srv=trio.services[tier].url)
     assert code == 3
     assert error.startswith(f"gwclient: no gateway answers at {trio.services[tier].url}: GET /stats answered 404; `gwc")
@@ -178,6 +178,6 @@ def test_a_name_that_cannot_be_one_is_refused_in_plain_words(gwclient: Callable[
 
 
 def test_a_doctor_knows_a_gateway(trio: Trio, gwclient: Callable[..., Outcome]) -> None:
-    code, told, _ = gwclient("doctor")
+    code, seen, _ = gwclient("doctor")
     assert code == 0
-    assert f"ok    address: a gateway answers at {trio.url}" in told
+    assert f"ok    address: a gateway answers at {trio.url}" in seen

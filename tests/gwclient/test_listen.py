@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -181,6 +182,22 @@ def test_a_lease_is_renewed_and_a_job_whose_lease_is_lost_is_cancelled(trio: Tri
             async for job in other:
                 job.result = "other"
                 break
+
+    within(20, work())
+
+
+def test_a_job_whose_beginning_cannot_be_shown_is_given_back(trio: Trio) -> None:
+    def full(_: Job) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def work() -> None:
+        async with connected(trio) as client:
+            await put(client, "full/1")
+            async with client.listen("show", kind="full") as listening:
+                listening.on_change = full
+                with pytest.raises(OSError, match="No space left"):
+                    await listening.run(lambda _: asyncio.sleep(60))
+            assert (await step_of(client, "full/1", "show")).state is StepState.WAITING
 
     within(20, work())
 

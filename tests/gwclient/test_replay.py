@@ -40,7 +40,7 @@ async def send(  # noqa: PLR0913 (what a test wants to choose)
     spool: Spool,
     pace: Pace,
     *,
-    told: list[str] | None = None,
+    seen: list[str] | None = None,
     meanwhile: Callable[[asyncio.Event], object] = lambda _: None,
 ) -> Report:
     stop = asyncio.Event()
@@ -49,7 +49,7 @@ async def send(  # noqa: PLR0913 (what a test wants to choose)
         return await asyncio.wait_for(
             replay(
                 client, pieces, spool, pace, concurrency=16, poll=0.05, listener=Listener(),
-                say=(told if told is not None else []).append, stop=stop,
+                say=(seen if seen is not None else []).append, stop=stop,
             ),
             timeout=30,
         )  # fmt: skip
@@ -111,26 +111,26 @@ def test_a_freeze_fills_the_spool_and_costs_nothing(
 def test_a_store_that_is_away_or_full_is_waited_for(
     gateway: StandInGateway, tmp_path: Path, open_spool: OpenSpool, code: ProblemCode
 ) -> None:
-    pieces, told = some_pieces(6), []  # type: ignore[var-annotated]
+    pieces, seen = some_pieces(6), []  # type: ignore[var-annotated]
     gateway.faults.extend([Answering(code)] * 5)
-    report = asyncio.run(send(gateway.url, pieces, open_spool(tmp_path, 10**7), Pace(rate=40), told=told))
+    report = asyncio.run(send(gateway.url, pieces, open_spool(tmp_path, 10**7), Pace(rate=40), seen=seen))
     assert report.ending is Ending.COMPLETE
     assert stored(gateway) == expected(pieces)
-    assert any("wait in the spool, asking again in 0.05 s" in line for line in told)
+    assert any("wait in the spool, asking again in 0.05 s" in line for line in seen)
 
 
 def test_only_what_comes_while_the_spool_is_full_is_dropped_and_told(
     gateway: StandInGateway, tmp_path: Path, open_spool: OpenSpool
 ) -> None:
-    pieces, pace, told = some_pieces(20), Pace(rate=40), []  # type: ignore[var-annotated]
+    pieces, pace, seen = some_pieces(20), Pace(rate=40), []  # type: ignore[var-annotated]
     capacity = sum(len(piece.body()) for piece in pieces[6:16])
     gateway.freeze_at, gateway.thaw_after_asked = 6, 8
-    report = asyncio.run(send(gateway.url, pieces, open_spool(tmp_path, capacity), pace, told=told))
+    report = asyncio.run(send(gateway.url, pieces, open_spool(tmp_path, capacity), pace, seen=seen))
     dropped = {(span.channel, span.start) for span in pace.dropped}
     assert dropped
     assert sorted([*stored(gateway), *dropped]) == expected(pieces)
     assert set(report.unsent) == set(pace.dropped)
-    assert sum("the spool is full" in line for line in told) == 1
+    assert sum("the spool is full" in line for line in seen) == 1
 
 
 def test_what_is_interrupted_waits_in_the_spool_and_is_sent_first_the_next_time(

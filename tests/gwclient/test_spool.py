@@ -54,6 +54,10 @@ def test_what_a_killed_process_left_waits_still(tmp_path: Path, open_spool: Open
     spool.close()
     again = open_spool(tmp_path, 10**6)
     assert again.spans == [piece.span for piece in pieces(3)[1:]]
+    waiting = again.pending()
+    assert [each and each.recorded for each in (next(waiting), next(waiting))] == [
+        piece.recorded for piece in pieces(3)[1:]
+    ]
     assert again.size == sum(len(piece.body()) for piece in pieces(3)[1:])
     again.put(pieces()[3])
     assert sorted(path.stem[-1] for path in tmp_path.glob("*.json")) == ["1", "2", "3"]

@@ -11,10 +11,10 @@ from gwservice.logs import JsonFormatter, TextFormatter, log_config
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def record(message: str, *arguments: object, **told: object) -> logging.LogRecord:
+def record(message: str, *arguments: object, **seen: object) -> logging.LogRecord:
     made = logging.LogRecord("databuffer.buffer", logging.INFO, __file__, 1, message, arguments, None)
     made.created, made.msecs = 1_700_000_000.123, 123.0
-    vars(made).update(told)
+    vars(made).update(seen)
     return made
 
 
@@ -55,8 +55,8 @@ def test_a_line_outside_of_requests_names_none() -> None:
 
 def test_the_fields_of_an_event_do_not_replace_the_common_fields() -> None:
     line = record("a", service="other", level="other", request_id="other")
-    told = json.loads(of_a_request(JsonFormatter("databuffer"), line))
-    assert (told["service"], told["level"], told["request_id"]) == ("databuffer", "INFO", "abc")
+    seen = json.loads(of_a_request(JsonFormatter("databuffer"), line))
+    assert (seen["service"], seen["level"], seen["request_id"]) == ("databuffer", "INFO", "abc")
 
 
 def test_an_exception_and_a_line_break_stay_within_the_line() -> None:
@@ -67,10 +67,10 @@ def test_an_exception_and_a_line_break_stay_within_the_line() -> None:
         line.exc_info = sys.exc_info()
     written = without_a_request(JsonFormatter("databuffer"), line)
     assert "\n" not in written
-    told = json.loads(written)
-    assert told["message"] == "two\nlines"
-    assert told["exception"].endswith("'on\\ntwo lines'")
-    assert "Traceback" in told["exception"]
+    seen = json.loads(written)
+    assert seen["message"] == "two\nlines"
+    assert seen["exception"].endswith("'on\\ntwo lines'")
+    assert "Traceback" in seen["exception"]
 
 
 def test_long_names_of_clients_are_shortened_in_the_log() -> None:
@@ -81,8 +81,8 @@ def test_long_names_of_clients_are_shortened_in_the_log() -> None:
 
 
 def test_no_name_begins_a_line_of_text_or_steers_a_terminal() -> None:
-    told = without_a_request(TextFormatter("databuffer"), record("frozen by %s", "eve\nERROR \x1b[2J\u2028\x85é"))
-    assert told.endswith("frozen by eve\\nERROR \\x1b[2J\\u2028\\x85é")
+    seen = without_a_request(TextFormatter("databuffer"), record("frozen by %s", "eve\nERROR \x1b[2J\u2028\x85é"))
+    assert seen.endswith("frozen by eve\\nERROR \\x1b[2J\\u2028\\x85é")
 
 
 def test_a_line_of_text_is_for_people() -> None:

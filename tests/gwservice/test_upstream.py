@@ -212,8 +212,8 @@ async def test_a_refusal_is_received_before_the_whole_body_is_sent_and_ends_the_
 
     with raw_server(refuses_at_once, answers_always) as server, connections_to(server) as to:
         async with aclosing(to.converse(b"POST", b"/stream", b"", lines(512))) as answers:
-            told = [(answer.status, answer.take()) async for answer in answers]
-        assert told == [(413, b"too")]
+            seen = [(answer.status, answer.take()) async for answer in answers]
+        assert seen == [(413, b"too")]
         await wait_for(server.ended[0])
         assert await post(to) == b"ok"
 

@@ -92,17 +92,17 @@ def test_the_smallest_gaps_are_closed_and_no_more_than_have_to_be(lengths: list[
     for gap, length in lengths:
         whole.append((place + gap, place + gap + length, 1))
         place += gap + length
-    told, largest = close_gaps(whole, limit)
-    assert len(told) <= limit
-    assert sum(span[2] for span in told) == len(whole)
-    assert (told[0][0], told[-1][1]) == (whole[0][0], whole[-1][1])
-    left = [later[0] - earlier[1] for earlier, later in pairwise(told)]
+    seen, largest = close_gaps(whole, limit)
+    assert len(seen) <= limit
+    assert sum(span[2] for span in seen) == len(whole)
+    assert (seen[0][0], seen[-1][1]) == (whole[0][0], whole[-1][1])
+    left = [later[0] - earlier[1] for earlier, later in pairwise(seen)]
     assert all(gap > largest for gap in left)
     if largest:
         # With one more gap open there would be one span too many.
         assert sum(later[0] - earlier[1] >= largest for earlier, later in pairwise(whole)) >= limit
     else:
-        assert told == whole
+        assert seen == whole
 
 
 def test_segments_that_are_contiguous_except_for_rounding_are_one_span() -> None:

@@ -152,8 +152,8 @@ def test_archives_are_listed_copied_and_verified_as_written(place: Path) -> None
     as_in_a_cluster(volumes)
     (path,) = run(listing, volumes, place).splitlines()
     name = Path(path).name
-    (told,) = set(re.findall(r"20\d\d-[^\".]*", archives)) - {""}
-    run("\n".join(rest).replace(told, name), volumes, place)
+    (seen,) = set(re.findall(r"20\d\d-[^\".]*", archives)) - {""}
+    run("\n".join(rest).replace(seen, name), volumes, place)
     names = subprocess.run(["tar", "-tf", f"{name}.tar"], cwd=place, check=True, capture_output=True, text=True)  # noqa: S607 (the system's)
     assert f"{name}/MANIFEST.json" in names.stdout.splitlines()
 

@@ -75,8 +75,8 @@ KUBECTL = [
 @cache
 def known_flags(verb: tuple[str, ...]) -> set[str]:
     """Return the options that a command of kubectl prints."""
-    told = subprocess.run(["kubectl", *verb], capture_output=True, text=True, check=True).stdout  # noqa: S607 (the one there is)
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told))
+    seen = subprocess.run(["kubectl", *verb], capture_output=True, text=True, check=True).stdout  # noqa: S607 (the one there is)
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", seen))
 
 
 @pytest.mark.parametrize("line", KUBECTL, ids=[str(number) for number in range(len(KUBECTL))])
@@ -139,8 +139,8 @@ def test_a_pod_is_waited_for_before_a_command_runs_in_it() -> None:
 def test_a_pod_that_is_applied_separately_takes_the_sites_images() -> None:
     (line,) = (line for line in commands(TEXT) if line.startswith("kubectl kustomize"))
     for folder in ("k8s/maintenance", "k8s/base/gwclient"):
-        told = line.replace("k8s/maintenance", folder).removesuffix(" | kubectl apply -f -")
-        rendered = subprocess.run(["sh", "-c", told], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607 (the system's)
+        seen = line.replace("k8s/maintenance", folder).removesuffix(" | kubectl apply -f -")
+        rendered = subprocess.run(["sh", "-c", seen], cwd=ROOT, check=True, capture_output=True, text=True).stdout  # noqa: S607 (the system's)
         pods = Manifests([thing for thing in yaml.safe_load_all(rendered) if thing]).workloads()
         images = [container["image"] for pod in pods for container in pod.containers]
         assert all(image.startswith("registry.example.org/glitchflow/") for image in images)
@@ -174,9 +174,9 @@ def test_every_object_named_is_there() -> None:
 def test_the_client_and_the_buffer_accept_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
     inside = [line[line.index("--") + 1 :] for line in KUBECTL if "--" in line]
     outside = [[Path(line[0]).name, *line[1:]] for line in words("gwclient")]
-    told = [line for line in [*inside, *outside] if line[0] == "gwclient"]
-    assert len(told) >= 5
-    for line in told:
+    seen = [line for line in [*inside, *outside] if line[0] == "gwclient"]
+    assert len(seen) >= 5
+    for line in seen:
         name, *arguments = line[1:]
         options = {option for parameter in gwclient.commands[name].params for option in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= options, line

@@ -55,7 +55,7 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 
 
 @pytest.fixture(scope="module")
-def told(trio: Trio) -> set[str]:
+def seen(trio: Trio) -> set[str]:
     """Return the names of the metrics of the real services."""
     found = scrape(*(service.url for service in trio.services))
     # A counter with labels has no sample before it counted; its name is exposed nevertheless.
@@ -63,17 +63,17 @@ def told(trio: Trio) -> set[str]:
     return {sample.name for sample in found.samples} | counters
 
 
-def test_the_real_services_export_the_metrics_of_rules_and_dashboard(told: set[str]) -> None:
+def test_the_real_services_export_the_metrics_of_rules_and_dashboard(seen: set[str]) -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     asked = {
         name for each in expressions() for name in re.findall(r"\b(?:glitchflow[_:][a-z0-9_:]+|process_\w+)", each)
     }
     assert len(asked) > 20
-    assert asked - told - recorded == set()
+    assert asked - seen - recorded == set()
 
 
-def test_every_metric_is_in_the_operators_table_and_no_other(told: set[str]) -> None:
-    own = {re.sub(r"_(bucket|sum|count)$", "", name) for name in told if name.startswith("glitchflow_")}
+def test_every_metric_is_in_the_operators_table_and_no_other(seen: set[str]) -> None:
+    own = {re.sub(r"_(bucket|sum|count)$", "", name) for name in seen if name.startswith("glitchflow_")}
     table = "\n".join(line for line in OPERATIONS.splitlines() if line.startswith("| `glitchflow_"))
     assert set(re.findall(r"`(glitchflow_\w+)`", table.replace("|", "\n"))) == own
 

@@ -199,9 +199,9 @@ def test_cut_short_it_leaves_nothing_half_done_and_goes_on_where_it_was(
             assert process.poll() is None
             time.sleep(0.002)
         process.send_signal(sent)
-        _, told = process.communicate()
+        _, seen = process.communicate()
     assert process.returncode == code
-    assert code == -9 or told == "preproc: interrupted\n"
+    assert code == -9 or seen == "preproc: interrupted\n"
     assert [path.name for path in out.iterdir()] == [".job"]
     done = len(list(out.glob(".job/block-*.npy")))
     transformed = count_transformed(lambda: main(["run", *options, "--out", str(out)]))
@@ -330,10 +330,10 @@ def test_what_is_left_out_is_named_when_the_batch_is_read_and_at_the_end(
         f"  V1:A: no common window, 9 s ({apart})",
         "  L1:A: other sample rate, 3 s in 3 parts (512 Hz, not 256)",
     ]
-    told = printed.out.splitlines()
-    assert told[told.index("not in the dataset") + 1].startswith("  V1:A: no common window, 8 s (its data are in")
-    assert told[told.index("not in the dataset") + 2] == printed.err.splitlines()[2]
-    assert "  all 9 windows are for training: 18 s are too short for a split in blocks of 60 s" in told
+    seen = printed.out.splitlines()
+    assert seen[seen.index("not in the dataset") + 1].startswith("  V1:A: no common window, 8 s (its data are in")
+    assert seen[seen.index("not in the dataset") + 2] == printed.err.splitlines()[2]
+    assert "  all 9 windows are for training: 18 s are too short for a split in blocks of 60 s" in seen
 
 
 def test_channels_and_a_span_can_be_chosen_and_make_another_dataset(

@@ -43,34 +43,34 @@ def reported(tmp_path_factory: pytest.TempPathFactory, gw150914_files: dict[str,
 
 
 def test_the_report_of_a_damaged_batch_is_what_it_was(reported: Path) -> None:
-    told = json.loads((reported / "report.json").read_text())
+    seen = json.loads((reported / "report.json").read_text())
     for changing in ("versions", "job"):
-        del told[changing]
+        del seen[changing]
     if "WRITE_GOLDEN" in os.environ:
         GOLDEN.parent.mkdir(exist_ok=True)
-        GOLDEN.write_text(json.dumps(told, indent=1) + "\n")
-    assert_alike(told, json.loads(GOLDEN.read_text()))
+        GOLDEN.write_text(json.dumps(seen, indent=1) + "\n")
+    assert_alike(seen, json.loads(GOLDEN.read_text()))
 
 
-def assert_alike(told: Any, expected: Any, where: str = "report") -> None:
+def assert_alike(seen: Any, expected: Any, where: str = "report") -> None:
     """Numbers may differ in what another machine's FFT makes of the last digits."""
     if isinstance(expected, dict):
-        assert told.keys() == expected.keys(), where
+        assert seen.keys() == expected.keys(), where
         for name, value in expected.items():
-            assert_alike(told[name], value, f"{where}.{name}")
+            assert_alike(seen[name], value, f"{where}.{name}")
     elif isinstance(expected, list):
-        assert len(told) == len(expected), where
+        assert len(seen) == len(expected), where
         for number, value in enumerate(expected):
-            assert_alike(told[number], value, f"{where}[{number}]")
+            assert_alike(seen[number], value, f"{where}[{number}]")
     elif isinstance(expected, float):
-        assert told == pytest.approx(expected, rel=1e-4, abs=1e-9), where
+        assert seen == pytest.approx(expected, rel=1e-4, abs=1e-9), where
     else:
-        assert told == expected, where
+        assert seen == expected, where
 
 
 def test_everything_that_was_wrong_is_in_the_report(reported: Path) -> None:
-    told = json.loads((reported / "report.json").read_text())
-    reasons = {found["reason"] for found in [*told["rejected"], *told["notes"]]}
+    seen = json.loads((reported / "report.json").read_text())
+    reasons = {found["reason"] for found in [*seen["rejected"], *seen["notes"]]}
     assert reasons >= {
         *("duplicate", "overlap", "conflicting strain", "constant strain", "gap", "same strain at another time"),
         *("off the sample grid", "other sample rate", "run too short", "not finite", "unreadable file"),
@@ -79,10 +79,10 @@ def test_everything_that_was_wrong_is_in_the_report(reported: Path) -> None:
 
 def test_the_page_needs_no_other_file_and_says_what_the_json_says(reported: Path) -> None:
     page = (reported / "report.html").read_text()
-    told = json.loads((reported / "report.json").read_text())
+    seen = json.loads((reported / "report.json").read_text())
     assert page.count("data:image/png;base64,") == 2
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    for text in (told["batch"]["digest"], "H1:STRAIN", "conflicting strain", "run too short"):
+    for text in (seen["batch"]["digest"], "H1:STRAIN", "conflicting strain", "run too short"):
         assert text in page
 
 
@@ -96,10 +96,10 @@ def test_text_from_the_data_cannot_become_part_of_the_page(tmp_path: Path) -> No
 
 
 def test_windows_have_their_part_of_the_split_and_their_peaks(reported: Path) -> None:
-    told = describe_dataset(reported / "dataset.h5")
+    seen = describe_dataset(reported / "dataset.h5")
     with h5py.File(reported / "dataset.h5") as file:
-        assert [one["gps_start"] for one in told["windows"]] == file["gps_start"][:].tolist()
-        assert [one["split"].encode() for one in told["windows"]] == file["split"][:].tolist()
+        assert [one["gps_start"] for one in seen["windows"]] == file["gps_start"][:].tolist()
+        assert [one["split"].encode() for one in seen["windows"]] == file["split"][:].tolist()
         loudest = np.max(file["data"][0, 1])
-    assert told["windows"][0]["peaks"]["L1:STRAIN"]["energy"] == pytest.approx(float(loudest), rel=1e-5)
-    assert told["shape"][0] == len(told["windows"])
+    assert seen["windows"][0]["peaks"]["L1:STRAIN"]["energy"] == pytest.approx(float(loudest), rel=1e-5)
+    assert seen["shape"][0] == len(seen["windows"])

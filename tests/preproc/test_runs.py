@@ -251,7 +251,7 @@ def test_constant_stretches_are_found_however_the_series_is_cut(series: list[flo
     pieces += [(k, 1) for k in range(len(series)) if not any(start <= k < start + n for start, n in pieces)]
     order = data.draw(st.permutations(pieces))
 
-    def told(cutting: list[tuple[int, int]]) -> tuple[list[tuple[float, list[float]]], list[tuple[float, float]]]:
+    def seen(cutting: list[tuple[int, int]]) -> tuple[list[tuple[float, list[float]]], list[tuple[float, float]]]:
         found = find(
             [
                 Strain("H1:A", GPS + start * dt, dt, np.array(series[start : start + n]), f"{number:03d}")
@@ -261,8 +261,8 @@ def test_constant_stretches_are_found_however_the_series_is_cut(series: list[flo
         constant = [(one.start, one.stop) for one in found.rejected if one.reason is Reason.CONSTANT]
         return spans(found), constant
 
-    whole = told([(0, len(series))])
-    assert told(order) == whole
+    whole = seen([(0, len(series))])
+    assert seen(order) == whole
     lengths = [len(h) for _, h in whole[0]]
     assert sum(lengths) + sum(round((stop - start) / dt) for start, stop in whole[1]) == len(series)
 

@@ -69,8 +69,8 @@ class FaultyVolume:
     def __enter__(self) -> Self:
         for name in _CALLS:
             self._patch.setattr(os, name, self._breakable(getattr(os, name)))
-        told = threading.excepthook
-        self._patch.setattr(threading, "excepthook", lambda end: None if end.exc_type is Crash else told(end))
+        seen = threading.excepthook
+        self._patch.setattr(threading, "excepthook", lambda end: None if end.exc_type is Crash else seen(end))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -77,9 +77,9 @@ class Forked:
         assert self.stdout
         assert self.stderr
         with self.stdout, self.stderr:
-            told = self.stdout.read(), self.stderr.read()
+            seen = self.stdout.read(), self.stderr.read()
         self.wait(timeout)
-        return told
+        return seen
 
     def __enter__(self) -> Self:
         return self

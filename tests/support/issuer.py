@@ -41,7 +41,7 @@ def public_jwk(key: PrivateKey, kid: str | None, **more: str) -> dict[str, Any]:
 def claims(**more: Any) -> dict[str, Any]:
     """Return the claims of a valid token; a claim that is None is left out."""
     now = int(time.time())
-    told = {
+    seen = {
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": "alice",
@@ -52,7 +52,7 @@ def claims(**more: Any) -> dict[str, Any]:
         "wlcg.groups": ["/detchar", "/other"],
         **more,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in seen.items() if value is not None}
 
 
 def token(key: Any, kid: str | None = "k1", algorithm: str = "RS256", **more: Any) -> str:

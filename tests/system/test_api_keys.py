@@ -118,17 +118,17 @@ def test_a_key_file_without_a_key_is_reported_before_any_request(run: Run, tmp_p
     path = tmp_path / "some.key"
     if text is not None:
         path.write_text(text)
-    told = run.shell(None, "-c", f"GLITCHFLOW_KEY_FILE='{path}' exec scripts/stats.sh")
-    assert told.returncode == 2
-    assert told.stdout == ""
-    assert str(path) in told.stderr
+    seen = run.shell(None, "-c", f"GLITCHFLOW_KEY_FILE='{path}' exec scripts/stats.sh")
+    assert seen.returncode == 2
+    assert seen.stdout == ""
+    assert str(path) in seen.stderr
 
 
 def test_doctor_names_the_user_of_a_key_and_the_errors_of_it(run: Run) -> None:
     def authorization(who: str | None) -> tuple[int, dict[str, Any]]:
-        told = run.gwclient(who, "doctor", "--json")
-        (found,) = (each for each in json.loads(told.stdout) if each["check"] == "authorization")
-        return told.returncode, found
+        seen = run.gwclient(who, "doctor", "--json")
+        (found,) = (each for each in json.loads(seen.stdout) if each["check"] == "authorization")
+        return seen.returncode, found
 
     code, found = authorization("alice")
     assert (code, found["verdict"]) == (0, "ok")
@@ -143,13 +143,13 @@ def test_a_key_is_revoked_while_the_gateway_runs(run: Run, ring: Keyring) -> Non
     command = [sys.executable, "-m", "glitchflow_api", "keys", "--file", str(ring.path), "revoke", "shift"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for _ in range(100):
-        told = run.script("shift", "desc.sh")
-        if told.returncode:
+        seen = run.script("shift", "desc.sh")
+        if seen.returncode:
             break
         time.sleep(0.1)
-    assert json.loads(told.stdout)["code"] == "unauthorized"
-    assert "revoked" in told.stdout
-    assert told.stdout.endswith("\n")
+    assert json.loads(seen.stdout)["code"] == "unauthorized"
+    assert "revoked" in seen.stdout
+    assert seen.stdout.endswith("\n")
     assert "is revoked since" in run.gwclient("shift", "doctor").stdout
     assert run.script("alice", "desc.sh").returncode == 0
 

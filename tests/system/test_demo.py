@@ -16,7 +16,7 @@ TIME = re.compile(r"^ *\d+\.\d s", re.MULTILINE)
 
 
 def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path) -> None:
-    told = subprocess.run(
+    seen = subprocess.run(
         [sys.executable, "-m", "scripts.demo"],
         check=False,
         cwd=ROOT,
@@ -25,21 +25,21 @@ def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path
         text=True,
         timeout=110,
     )
-    assert told.returncode == 0, told.stderr
+    assert seen.returncode == 0, seen.stderr
     words = iter(["48 segments", "WAITING", "16 segments", "FROZEN: 64 segments", "frozen", "dataset", "CLEANED"])
     expected = next(words)
-    for line in told.stdout.splitlines():
+    for line in seen.stdout.splitlines():
         if expected in line:
             expected = next(words, "The end")
     assert expected == "The end"
-    assert len(told.stdout.splitlines()) < 45
-    printed = TIME.sub("", told.stdout.replace(str(tmp_path), "/tmp"))  # noqa: S108 (of the documents)
+    assert len(seen.stdout.splitlines()) < 45
+    printed = TIME.sub("", seen.stdout.replace(str(tmp_path), "/tmp"))  # noqa: S108 (of the documents)
     for name in DOCUMENTS:
         (demo,) = (step for step in steps((ROOT / name).read_text()) if step.command == "make demo")
         assert re.fullmatch(pattern(TIME.sub("", demo.shown)), printed), (name, printed)
 
     archive, dataset, picture = (
-        Path(re.search(rf"^\s+{name}\s+(/.+)$", told.stdout, re.MULTILINE)[1])  # type: ignore[index]  # fails if absent
+        Path(re.search(rf"^\s+{name}\s+(/.+)$", seen.stdout, re.MULTILINE)[1])  # type: ignore[index]  # fails if absent
         for name in ("archive", "dataset", "picture")
     )
     assert len(list(archive.glob("gwb*.json"))) == 64

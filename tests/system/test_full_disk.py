@@ -198,7 +198,7 @@ def test_the_buffer_is_not_ready_while_the_volume_has_no_space_for_a_segment_lik
     assert connection.post("/sendF", large)[0] == 201
 
 
-@pytest.mark.parametrize("options", ["size=4m", "size=16m,nr_inodes=60"])
+@pytest.mark.parametrize("options", ["size=4m", "size=16m,nr_inodes=200"])
 def test_a_full_volume_is_frozen_thawed_and_archived_with_the_space_reserved_for_that(
     make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, options: str
 ) -> None:
@@ -208,10 +208,7 @@ def test_a_full_volume_is_frozen_thawed_and_archived_with_the_space_reserved_for
     connection = Connection(trio.url)
     acknowledged = list(range(20))
     assert {push(connection, number) for number in acknowledged} == {201}
-    if "inodes" in options:
-        use_up_inodes(home / "datavar")
-    else:
-        fill(home / "datavar")
+    ballast = use_up_inodes(home / "datavar") if "inodes" in options else [fill(home / "datavar")]
     assert push(connection, 20_000) == 507
     for path in ("/upddsc", "/thaw", "/upddsc"):
         assert connection.post(path, ALICE)[0] == 201
@@ -221,6 +218,11 @@ def test_a_full_volume_is_frozen_thawed_and_archived_with_the_space_reserved_for
     [archived, _] = connection.get("/batches")["batches"]
     assert (archived["id"], archived["digest"]) == (frozen["batch"], frozen["digest"])
     assert sorted(numbers_on(home / "datavar")) == acknowledged
+    for each in ballast:
+        each.unlink()
+    assert push(connection, 30_000) == 201
+    reserved = [path.stat().st_size for path in (home / "datavar" / ".reserve").iterdir()]
+    assert sum(reserved) == 512 * 1024
     assert "Traceback" not in (home / "services.log").read_text()
 
 

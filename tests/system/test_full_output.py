@@ -45,8 +45,8 @@ def run(module: str, folders: Sequence[Path], *words: str, out: list[str] | None
         out += done.stdout.splitlines()
     parts = done.stderr.replace("\r", "\n").split("exit ")
     codes = [int(part.split("\n", 1)[0]) for part in parts[1:]]
-    told = [part.rstrip().rpartition("\n")[2] for part in parts[:-1]]
-    return list(zip(codes, told, strict=True))
+    seen = [part.rstrip().rpartition("\n")[2] for part in parts[:-1]]
+    return list(zip(codes, seen, strict=True))
 
 
 @pytest.fixture
@@ -70,15 +70,15 @@ def test_strain_that_is_fetched_to_a_full_disk_ends_with_exit_code_5(
     lines = "\n".join(map(json.dumps, segments))
     httpx2.post(f"{trio.url}/streamdata", content=lines, headers={"Content-Type": "application/x-ndjson"})
     words = ["get", "--channel", "H1:FULL", "--srv", trio.url, "--out", "OUT"]
-    for folder, (code, told) in zip(folders, run("gwclient", folders, *words), strict=True):
+    for folder, (code, seen) in zip(folders, run("gwclient", folders, *words), strict=True):
         assert code == 5
         name = folder / "H-H1_FULL-1000-10.hdf5"
-        assert told == f"gwclient: {name} cannot be written: No space left on device"
+        assert seen == f"gwclient: {name} cannot be written: No space left on device"
         assert list(folder.iterdir()) == []
     cut_off = folders[1] / "segments.ndjson"
     words[-1] = str(cut_off)
-    ((code, told),) = run("gwclient", folders[:1], *words, "--format", "ndjson")
-    assert (code, told) == (5, f"gwclient: {cut_off} cannot be written: No space left on device")
+    ((code, seen),) = run("gwclient", folders[:1], *words, "--format", "ndjson")
+    assert (code, seen) == (5, f"gwclient: {cut_off} cannot be written: No space left on device")
     assert list(folders[1].iterdir()) == []
 
 
@@ -94,22 +94,22 @@ def test_a_cursor_or_spool_on_a_full_disk_ends_with_exit_code_5(
     (state.parent / "filling").write_bytes(bytes(16 * 1024))
     trio = start_trio()
     out: list[str] = []
-    ((code, told),) = run("gwclient", [tmp_path], command, str(segment), "--srv", trio.url, out=out)
+    ((code, seen),) = run("gwclient", [tmp_path], command, str(segment), "--srv", trio.url, out=out)
     assert code == 5
-    assert told.startswith(f"gwclient: {state}/")
-    assert ".json cannot be written: No space left on device" in told
+    assert seen.startswith(f"gwclient: {state}/")
+    assert ".json cannot be written: No space left on device" in seen
     if command == "push":
         assert out[0].startswith("1 segment (")
         assert out[0].endswith(" acknowledged: H1:FULL [1000, 1001)")
-        assert told.endswith("; 1 of 1 segment acknowledged")
+        assert seen.endswith("; 1 of 1 segment acknowledged")
 
 
 def test_a_simulated_batch_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], Path]) -> None:
     folder = small(64)
-    ((code, told),) = run("gwclient", [folder], "simulate", "--seconds", "8", "--out", "OUT")
+    ((code, seen),) = run("gwclient", [folder], "simulate", "--seconds", "8", "--out", "OUT")
     assert code == 5
-    assert told.startswith(f"gwclient: {folder}/gwb")
-    assert told.endswith(".json cannot be written: No space left on device")
+    assert seen.startswith(f"gwclient: {folder}/gwb")
+    assert seen.endswith(".json cannot be written: No space left on device")
 
 
 def test_a_dataset_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], Path], tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_a_dataset_on_a_full_disk_ends_with_exit_code_5(small: Callable[[int], P
     shape = ["--window=2", "--fmax=80", "--rows=32", "--columns=64", "--fduration=1", "--psd-fftlength=2"]
     results = run("preproc", folders, "run", "--data", str(batch), "--out", "OUT", *shape, "--export", "annalisa")
     failed = [".job/block-000000.npy", "dataset.h5", "dataset.h5", "annalisa/1126259448.500000.h5"]
-    for folder, name, (code, told) in zip(folders, failed, results, strict=True):
-        assert (code, told) == (5, f"preproc: cannot write {folder / name}: No space left on device")
+    for folder, name, (code, seen) in zip(folders, failed, results, strict=True):
+        assert (code, seen) == (5, f"preproc: cannot write {folder / name}: No space left on device")
         assert not (folder / name).exists()
         assert list(folder.rglob("*.part")) == []
 

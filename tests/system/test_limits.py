@@ -350,9 +350,9 @@ def test_a_groups_quota_is_in_every_answer_and_ends_with_a_problem(
                 left = size * (3 - number)
                 assert stored.headers["ratelimit"].startswith(f'"bytes";r={left};t=')
                 assert stored.headers["ratelimit-policy"] == f'"bytes";q={4 * size};w=86400;qu="content-bytes"'
-        told = client.get("/stats", headers=both[1]).json()["quota"]
-        assert (told["group"], told["limit"], told["used"]) == ("detchar", 4 * size, 3 * size)
-        assert 0 < told["reset"] - time.time() <= 86_400
+        seen = client.get("/stats", headers=both[1]).json()["quota"]
+        assert (seen["group"], seen["limit"], seen["used"]) == ("detchar", 4 * size, 3 * size)
+        assert 0 < seen["reset"] - time.time() <= 86_400
         lines = client.post("/streamdata", content=b"\n".join([segment()] * 3), headers={**NDJSON, **both[0]})
         assert [json.loads(line).get("code", "stored") for line in lines.text.splitlines()] == [
             "stored",

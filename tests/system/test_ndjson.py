@@ -28,8 +28,8 @@ def test_every_tier_offers_and_takes_many_segments_and_answers_in_order(trio: Tr
     lines = [segment_body(1), b'{"h":[]}', segment_body(2), b"", segment_body(3)]
     answer = httpx2.post(url + path, content=b"\n".join(lines), headers={**NDJSON, "Idempotency-Key": service})
     assert answer.status_code == 200
-    told = [json.loads(line) for line in answer.text.splitlines()]
-    assert [each.get("resp") or each["code"] for each in told] == ["CREATED", "invalid-segment", "CREATED", "CREATED"]
+    seen = [json.loads(line) for line in answer.text.splitlines()]
+    assert [each.get("resp") or each["code"] for each in seen] == ["CREATED", "invalid-segment", "CREATED", "CREATED"]
     again = httpx2.post(url + path, content=b"\n".join(lines), headers={**NDJSON, "Idempotency-Key": service})
     assert again.text == answer.text
 
@@ -37,14 +37,14 @@ def test_every_tier_offers_and_takes_many_segments_and_answers_in_order(trio: Tr
 def test_the_keys_of_lines_travel_through_every_tier(trio: Trio) -> None:
     paths = {"databuffer": "/sendF", "dslogic": "/stream", "glitchflow_api": "/streamdata"}
     urls = [each.url + paths[each.name] for each in trio.services]
-    told = []
+    seen = []
     for i, url in enumerate(urls):
         lines = b"\n".join(segment_body(100 + (i + k) % 3) for k in range(3))
         keys = ", ".join(f"line-{(i + k) % 3}" for k in range(3))
         answer = httpx2.post(url, content=lines, headers={**NDJSON, "Idempotency-Keys": keys})
-        told.append({json.loads(line)["body"] for line in answer.text.splitlines()})
-    assert told[0] == told[1] == told[2]
-    assert len(told[0]) == 3
+        seen.append({json.loads(line)["body"] for line in answer.text.splitlines()})
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) == 3
 
 
 def test_a_long_request_is_stored_while_it_is_sent(trio: Trio) -> None:

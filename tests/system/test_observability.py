@@ -46,11 +46,11 @@ def test_the_order_to_freeze_is_a_line_of_the_buffers_with_the_name_that_the_cli
     for path, order in (("/train", ALICE), ("/thaw", ALICE), ("/train", ALICE), ("/cleanbuf", {"msg": "done"})):
         answer = client.post(path, json=order)
         assert (answer.status_code, answer.headers["x-request-id"]) == (200, "the-story")
-    told = [line for line in log_lines(trio.home) if line.get("request_id") == "the-story"]
-    orders = [line for line in told if line["service"] == "databuffer"]
+    seen = [line for line in log_lines(trio.home) if line.get("request_id") == "the-story"]
+    orders = [line for line in seen if line["service"] == "databuffer"]
     assert [line["event"] for line in orders] == ["freeze", "thaw", "freeze", "flush"]
-    assert "glitchflow_api" in {line["service"] for line in told}
-    assert {line["trace_id"] for line in told} == {TRACE}
+    assert "glitchflow_api" in {line["service"] for line in seen}
+    assert {line["trace_id"] for line in seen} == {TRACE}
     assert orders[0]["n_itm"] == 5
     assert "segments" in orders[0]["message"]
 
@@ -84,9 +84,9 @@ def test_a_segment_is_counted_in_every_tier_by_the_route_it_took(trio: Trio) -> 
     after = everything(trio)
     for route in ("/streamdata", "/stream", "/sendF"):
         which = {"method": "POST", "route": route, "outcome": "2xx"}
-        counts = [told.value("glitchflow_http_requests_total", **which) for told in (before, after)]
+        counts = [seen.value("glitchflow_http_requests_total", **which) for seen in (before, after)]
         assert counts[1] - counts[0] == 10
-    stored = [told.value("glitchflow_stored_segments_total") for told in (before, after)]
+    stored = [seen.value("glitchflow_stored_segments_total") for seen in (before, after)]
     assert stored[1] - stored[0] == 10
     assert after.value("glitchflow_batch_segments", batch="hand") == 10
     assert after.value("glitchflow_batch_full_bytes") == 100
@@ -96,11 +96,11 @@ def test_the_requested_path_is_not_a_label(trio: Trio) -> None:
     for path in ("/nothing-of-the-kind", "/batches/nobodys-batch", "/segments/nobodys-segment"):
         assert httpx2.get(trio.url + path).status_code == 404
     httpx2.request("BREW", f"{trio.url}/stats")
-    told = everything(trio)
-    labels = {value for sample in told.samples for value in sample.labels.values()}
+    seen = everything(trio)
+    labels = {value for sample in seen.samples for value in sample.labels.values()}
     assert not [label for label in labels if "nobody" in label or "of-the-kind" in label or "BREW" in label]
-    assert told.value("glitchflow_http_requests_total", route="/batches/{batch}", outcome="not-found") >= 2
-    assert told.value("glitchflow_http_requests_total", route="other", outcome="not-found") >= 1
+    assert seen.value("glitchflow_http_requests_total", route="/batches/{batch}", outcome="not-found") >= 2
+    assert seen.value("glitchflow_http_requests_total", route="other", outcome="not-found") >= 1
 
 
 # The counters of the buffer start at zero afterwards.

@@ -96,8 +96,8 @@ def run_demo(run: Run, reader: str) -> None:
     trio = run.trio
     lines = b"\n".join(segment_body(number) for number in range(5))
     assert run.gateway("POST", "/streamdata", content=segment_body(9), headers=JSON).json()["resp"] == "CREATED"
-    told = run.gateway("POST", "/streamdata", content=lines, headers={"Content-Type": "application/x-ndjson"})
-    assert told.text.count("CREATED") == 5
+    seen = run.gateway("POST", "/streamdata", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    assert seen.text.count("CREATED") == 5
     held, guessed = {"user": "alice", "token": TOKEN}, {"user": "alice", "token": WRONG_TOKEN}
     assert run.gateway("POST", "/train", json=held).json()["resp"] == "FROZEN"
     assert run.gateway("POST", "/train", json=guessed).json()["resp"] == "FROZEN"
@@ -152,9 +152,9 @@ def hidden(run: Run, keys: dict[str, str]) -> dict[str, bytes]:
     """Return the secrets, by their names."""
     wrong = {"wrong key": WRONG_KEY, "wrong cookie": WRONG_COOKIE, "wrong token": WRONG_TOKEN}
     hops = {"gateway's secret": GATEWAYS_SECRET, "dslogic's secret": LOGICS_SECRET}
-    told = {"token": TOKEN, "altered key": run.key[:-1] + "~", **hops, **wrong, **keys}
-    assert all(len(secret) >= 16 for secret in told.values())
-    return {name: secret.encode() for name, secret in told.items()}
+    seen = {"token": TOKEN, "altered key": run.key[:-1] + "~", **hops, **wrong, **keys}
+    assert all(len(secret) >= 16 for secret in seen.values())
+    return {name: secret.encode() for name, secret in seen.items()}
 
 
 def found(hidden: dict[str, bytes], places: dict[str, bytes]) -> list[str]:

@@ -85,23 +85,23 @@ async def test_a_freeze_survives_a_restart(open_buffer: OpenBuffer, used: Buffer
     await check_agreement(buffer, used)
 
 
-@pytest.mark.parametrize("told", [b"", b"{", b"[]", b'{"n_itm":99,"buff_size":1}', b'{"n_itm":"3"}', b"\xff", None])
+@pytest.mark.parametrize("seen", [b"", b"{", b"[]", b'{"n_itm":99,"buff_size":1}', b'{"n_itm":"3"}', b"\xff", None])
 async def test_the_directory_takes_precedence_over_the_counts(
-    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, told: bytes | None
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, seen: bytes | None
 ) -> None:
     path = used.ADMROOT / used.ADMFNM
-    path.unlink() if told is None else path.write_bytes(told)
+    path.unlink() if seen is None else path.write_bytes(seen)
     buffer = await open_buffer()
     await check_agreement(buffer, used)
     assert "repaired: the counts" in caplog.text
 
 
-@pytest.mark.parametrize("told", [b"", b"{", b'{"dstatus":"MELTED","user":"","token":""}', None])
+@pytest.mark.parametrize("seen", [b"", b"{", b'{"dstatus":"MELTED","user":"","token":""}', None])
 async def test_a_state_that_cannot_be_read_is_operational(
-    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, told: bytes | None
+    open_buffer: OpenBuffer, used: BufferSettings, caplog: pytest.LogCaptureFixture, seen: bytes | None
 ) -> None:
     path = used.ADMROOT / used.DSST
-    path.unlink() if told is None else path.write_bytes(told)
+    path.unlink() if seen is None else path.write_bytes(seen)
     buffer = await open_buffer()
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
     assert "repaired: the state" in caplog.text

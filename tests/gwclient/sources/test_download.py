@@ -22,8 +22,8 @@ def served(tmp_path: Path) -> Path:
     return folder
 
 
-def downloads(tmp_path: Path, told: list[str], tries: int = 4) -> Downloads:
-    return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=0.3, say=told.append)
+def downloads(tmp_path: Path, seen: list[str], tries: int = 4) -> Downloads:
+    return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=0.3, say=seen.append)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_what_may_pass_costs_nothing_but_time(
     words: str,
     ranges: bool,  # noqa: FBT001 (pytest calls it by name)
 ) -> None:
-    told: list[str] = []
+    seen: list[str] = []
     with GwoscServer(served, [fault], ranges=ranges) as server:
-        path = downloads(tmp_path, told).fetch(f"{server.url}/files/{NAME}")
+        path = downloads(tmp_path, seen).fetch(f"{server.url}/files/{NAME}")
     assert path.read_bytes() == CONTENT
-    assert [line for line in told if words in line] == told
+    assert [line for line in seen if words in line] == seen
     assert len(server.ranges) == (ranges and not isinstance(fault, Answering))
 
 
@@ -96,8 +96,8 @@ def test_what_is_in_the_cache_is_not_fetched_again_until_it_is_removed(tmp_path:
 
 
 def test_what_is_in_the_cache_is_used_while_the_server_is_away_and_it_says_so(tmp_path: Path, served: Path) -> None:
-    told: list[str] = []
-    cache = downloads(tmp_path, told)
+    seen: list[str] = []
+    cache = downloads(tmp_path, seen)
     with GwoscServer(served, [Answering(503, target="/nothing")]) as server:
         url = f"{server.url}/files/{NAME}"
         path = cache.fetch(url)
@@ -106,7 +106,7 @@ def test_what_is_in_the_cache_is_used_while_the_server_is_away_and_it_says_so(tm
         server.faults[:] = [Answering(403)]
         assert cache.fetch(url) == path
     assert cache.fetch(url) == path
-    assert [line.removeprefix(f"{url} ") for line in told] == [
+    assert [line.removeprefix(f"{url} ") for line in seen] == [
         "answered 503: Service Unavailable; using the file in the cache",
         "answered 403: Forbidden; using the file in the cache",
         "does not answer: Connection refused; using the file in the cache",
@@ -153,10 +153,10 @@ def test_a_replaced_file_whose_download_is_cut_off_is_fetched_again(tmp_path: Pa
 
 
 def test_a_whole_file_that_is_sent_as_the_rest_is_not_joined(tmp_path: Path, served: Path) -> None:
-    told: list[str] = []
+    seen: list[str] = []
     with GwoscServer(served, [Truncating(400_000), Overlapping()]) as server:
-        assert downloads(tmp_path, told).fetch(f"{server.url}/files/{NAME}").read_bytes() == CONTENT
-    assert "is not as it was" in told[1]
+        assert downloads(tmp_path, seen).fetch(f"{server.url}/files/{NAME}").read_bytes() == CONTENT
+    assert "is not as it was" in seen[1]
 
 
 @pytest.mark.parametrize("changed", [CONTENT[:1000], CONTENT[::-1]], ids=["shorter", "as long"])

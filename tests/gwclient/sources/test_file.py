@@ -290,8 +290,8 @@ def test_where_files_of_a_channel_overlap_each_sample_is_sent_once_and_it_is_tol
     runs = list(FileSource(tuple(paths)).runs())
     sent = [(run.channel, run.gps(k)) for run in runs for piece in cut(run, 1) for k in range(piece.first, piece.last)]
     assert len(sent) == len(set(sent)) == (6 + 2) * RATE
-    told = [(each.span.start - T0, each.span.stop - T0, each.reason) for run in runs for each in left_out(run)]
-    assert told == [(2, 4, "in another file too")]
+    seen = [(each.span.start - T0, each.span.stop - T0, each.reason) for run in runs for each in left_out(run)]
+    assert seen == [(2, 4, "in another file too")]
 
 
 @given(

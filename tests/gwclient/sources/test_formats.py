@@ -1,6 +1,7 @@
 """Strain in other layouts than GWOSC's: gwpy's HDF5, arrays, text, and segments as the client writes them."""
 
 import json
+import tracemalloc
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from gwclient.errors import InvalidSource
 from gwclient.folder import write_batch
-from gwclient.pieces import cut
+from gwclient.pieces import cut, left_out, without
 from gwclient.sources.arrays import Grid
 from gwclient.sources.file import FileSource, strain_files
 from gwclient.sources.simulate import SimulatedSource
@@ -93,10 +94,28 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path:
 def test_an_array_larger_than_the_memory_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "vast.npy"
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
-        file.truncate(file.tell() + 4 * 10**12)
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
+        file.truncate(file.tell() + 8 * 10**12)
     with pytest.raises(InvalidSource, match="is larger than the memory"):
         runs_of(path, grid=Grid(16, T0), channels=["L1:A"])
+
+
+def test_an_array_stays_in_its_file_until_a_piece_is_sent(tmp_path: Path) -> None:
+    path, count = tmp_path / "large.npy", 3 * 10**7
+    array = np.lib.format.open_memmap(path, "w+", np.float32, (count,))
+    array[-3:] = 1e-21, np.nan, 3e-21
+    array.flush()
+    tracemalloc.start()
+    (run,) = runs_of(path, grid=Grid(16384, 1e9), channels=["L1:A"])
+    excluded = without(run, [(1e9 + 100, 1e9 + 1000)], "sent before")
+    assert [each.reason for each in left_out(excluded)] == ["sent before", "no finite samples"]
+    pieces = list(cut(excluded, 300))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6 < array.nbytes
+    assert [pieces[0].span, pieces[1].span] == [("L1:A", 1e9, 1e9 + 100), ("L1:A", 1e9 + 1000, 1e9 + 1300)]
+    assert sum(each.samples for each in pieces) == count - 900 * 16384 - 1
+    assert pieces[-1].segment().h == [float(np.float32(3e-21))]
 
 
 def test_a_series_without_a_channel_takes_the_name_that_is_given(tmp_path: Path) -> None:
