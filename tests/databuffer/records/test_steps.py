@@ -296,7 +296,7 @@ def connection(tmp_path: Path) -> Iterator[sa.Connection]:
 def claim(connection: sa.Connection, now: float, **values: Any) -> list[Step]:
     wanted = order(**values)
     backlog = Backlog("copy", steps.declare(connection, "copy", wanted))
-    found = steps.claim(connection, wanted, backlog, int(now * SECOND))
+    found, _ = steps.claim(connection, wanted, backlog, int(now * SECOND))
     return [step for record in found for step in record.steps]
 
 
