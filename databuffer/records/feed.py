@@ -25,7 +25,7 @@ async def changes(
     loop, scan = asyncio.get_running_loop(), Scan(sources(wanted))
     sent = -heartbeat
     while True:
-        began, change = loop.time(), records.next_change(wanted.kind)
+        began, change = loop.time(), records.next_change(scan)
         found, look = await records.changes(scan, since, _PAGE)
         lines = [msgspec.json.encode(record) for record in found]
         if look.end > (found[-1].seq if found else since):

@@ -112,9 +112,9 @@ class Records:
 
         return await self._read(look)
 
-    def next_change(self, kind: str | None) -> asyncio.Future[None]:
-        """Return a future of the next change that can concern records of a kind, or of any kind if it is None."""
-        return self._ingest.next_change(segments=kind in {None, SEGMENT_KIND})
+    def next_change(self, scan: Scan) -> asyncio.Future[None]:
+        """Return a future of the next change that a scan can find."""
+        return self._ingest.next_change(segments=scan.segments)
 
     def stop_waiting(self) -> None:
         """Answer every request that waits for a change, and let none wait from now on: the service is stopping."""
@@ -155,10 +155,11 @@ class Records:
         Nothing is leased to a caller that is `gone`. Raise InvalidRequest if the step waits for itself.
         """
         loop = asyncio.get_running_loop()
-        stop = loop.time() + order.wait
+        stop, declaration = loop.time() + order.wait, declaration_of(order)
         while True:
-            began, change = loop.time(), self.next_change(order.kind)
-            found, pause = await self._try_to_claim(step, order, gone)
+            backlog = self._backlog(step, declaration)
+            began, change = loop.time(), self.next_change(backlog.scan)
+            found, pause = await self._try_to_claim(backlog, order, gone)
             if found or self.stopping or loop.time() >= stop or (gone and await gone()):
                 return found
             await asyncio.wait([change], timeout=min(pause, stop - loop.time(), _GONE_SECONDS))
@@ -181,13 +182,12 @@ class Records:
     # ---- claims
 
     async def _try_to_claim(
-        self, step: str, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None
+        self, backlog: Backlog, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None
     ) -> tuple[list[Record], float]:
         """Return the claimed records; if there are none, also the seconds until one may become available."""
-        backlog = self._backlog(step, declaration_of(order))
 
         def claim(connection: sa.Connection, now: int) -> tuple[list[Record], int]:
-            steps.declare(connection, step, order)
+            steps.declare(connection, backlog.step, order)
             return steps.claim(connection, order, backlog, now)
 
         for _ in range(_MOST_TRIES):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from databuffer.records.selection import Source
-from databuffer.storage.catalog.schema import COUNTER
+from databuffer.storage.catalog.schema import COUNTER, SEGMENTS
 
 #: Seqs that one look passes at most; every change of a record has its own.
 _SEQS = 1000
@@ -23,10 +23,16 @@ class Look(NamedTuple):
 
 
 class Scan:
-    """Statements that find the selected records of some tables; built once, because that costs more than to run them."""
+    """Statements that find the selected records of some tables; built once, because that costs more than to run them.
+
+    Attributes:
+        segments: whether segments can be among them that nobody has written about.
+
+    """
 
     def __init__(self, sources: Iterable[Source]) -> None:
         tables = list(sources)
+        self.segments = any(table.seq is SEGMENTS.c.seq for table in tables)
         self._selected = [
             sa.select(table.seq, table.id)
             .where(table.seq > _AFTER, table.seq <= _UP_TO, *table.present, *table.selected)

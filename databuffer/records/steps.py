@@ -49,9 +49,7 @@ def declare(connection: sa.Connection, step: str, claim: StepClaim) -> StepClaim
     return declaration
 
 
-def claim(
-    connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: int
-) -> tuple[list[Record], int]:
+def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: int) -> tuple[list[Record], int]:
     """Lease records to a worker: first those whose lease or back-off has ended, then those that never had one.
 
     Return them, and the new floor of the backlog, which is valid when the transaction is committed.

@@ -103,15 +103,14 @@ def touch(connection: sa.Connection, record: str, now: int, **values: Any) -> No
 
 def touch_all(connection: sa.Connection, records: Sequence[str], now: int) -> None:
     """Note a change of each record as `touch` does, with a few statements for all."""
-    if not records:
-        return
     written = set(connection.execute(_WRITTEN, {"keys": records}).scalars())
     if written:
         first = draw(connection, len(written)) - len(written) + 1
         old = [record for record in records if record in written]
         changed = [{"record": record, "seq": seq, "changed": now} for seq, record in enumerate(old, first)]
         connection.execute(_TOUCH, changed)
-    _begin(connection, [record for record in records if record not in written], now)
+    if len(written) < len(records):
+        _begin(connection, [record for record in records if record not in written], now)
 
 
 def declarations(connection: sa.Connection) -> dict[str, StepClaim]:
