@@ -10,7 +10,7 @@ from databuffer.storage.catalog.schema import COUNTER, SEGMENTS
 
 #: Seqs that one look passes at most; every change of a record has its own.
 _SEQS = 1000
-_AFTER, _UP_TO, _LIMIT = sa.bindparam("after"), sa.bindparam("up_to"), sa.bindparam("limit")
+_AFTER, _UP_TO, _LIMIT = (sa.bindparam(name, type_=sa.BigInteger) for name in ("after", "up_to", "limit"))
 _POSITION = sa.select(COUNTER.c.seq)
 
 

@@ -28,7 +28,7 @@ from gwwire.records import ARCHIVED, SEALED, Record, Step, StepClaim, StepState,
 Content = tuple[str, str | None, dict[str, Any] | None]
 
 # Statements that run with every claim are built once, because that costs more than to run them.
-_KEYS = sa.bindparam("keys", expanding=True)
+_KEYS: sa.BindParameter[str] = sa.bindparam("keys", expanding=True)
 _WRITTEN = sa.select(RECORDS.c.id).where(RECORDS.c.id.in_(_KEYS))
 _TOUCH = sa.update(RECORDS).where(RECORDS.c.id == sa.bindparam("record")).values(rev=RECORDS.c.rev + 1)
 _FORGET_CONDITIONS = sa.delete(RECORD_CONDITIONS).where(RECORD_CONDITIONS.c.record == sa.bindparam("of_record"))

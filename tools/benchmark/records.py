@@ -353,7 +353,7 @@ def section(measured: Measured, circumstances: Circumstances) -> list[str]:
 
 
 def _of(measured: Sequence[Any], name: str) -> float:
-    return median(getattr(each, name) for each in measured)
+    return float(median(getattr(each, name) for each in measured))
 
 
 def _ms(seconds: float) -> str:
