@@ -217,7 +217,7 @@ async def _claim(client: ClientSession, step: str, order: dict[str, Any]) -> lis
 
 @asynccontextmanager
 async def _listeners(client: ClientSession, number: int) -> AsyncIterator[None]:
-    """Let listeners wait, half of them for one kind of record and half for any, and one read the change feed."""
+    """Run listeners, half of them for one kind of record and half for any, and one read the change feed."""
 
     async def listen(order: dict[str, Any]) -> None:
         while True:
