@@ -137,7 +137,7 @@ async def _measure(plan: Plan, trio: Trio, other: Trio) -> Measured:
         quiet = await _read(client, 0, kind=_KIND, status="noisy")
         claims = [await _work(client, plan, pid) for _ in range(plan.rounds)]
         async with _listeners(client, plan.workers):
-            pushed = [[_push(server, plan.seconds) for server in (buffer, empty)] for _ in range(plan.rounds)]
+            pushed = [[await _push(server, plan.seconds) for server in (buffer, empty)] for _ in range(plan.rounds)]
         feed = await _feed_latencies(client, plan.changes)
         answers = [await _answer_latency(client, number) for number in range(plan.changes)]
     loaded, alone = zip(*pushed, strict=True)
@@ -241,11 +241,11 @@ async def _listeners(client: ClientSession, number: int) -> AsyncIterator[None]:
             await asyncio.gather(*tasks)
 
 
-def _push(server: Server, seconds: float) -> Ingest:
-    """Push segments; the event loop of the listeners waits meanwhile, they have nothing to receive."""
+async def _push(server: Server, seconds: float) -> Ingest:
     pid = server.pids[BUFFER]
     used = usage(pid).cpu_seconds
-    load = run_load(Order(server.url + server.push, "single", _SAMPLES, _CONNECTIONS, seconds, _MAX_SEGMENTS))
+    order = Order(server.url + server.push, "single", _SAMPLES, _CONNECTIONS, seconds, _MAX_SEGMENTS)
+    load = await asyncio.to_thread(run_load, order)  # so that the listeners go on
     used = usage(pid).cpu_seconds - used
     if load.refused:
         raise ServerFailed(f"{load.refused} segments were not stored: {load.complaint}")
