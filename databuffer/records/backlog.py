@@ -7,28 +7,53 @@ waits. Rows with the end of a lease or a back-off are found by that.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import sqlalchemy as sa
 from msgspec import structs
 
 from databuffer.records.declaration import Declaration
+from databuffer.records.scan import Scan
 from databuffer.records.selection import Selection, Source, sources, written
 from databuffer.search.clauses import Clause
 from databuffer.storage.catalog.schema import RECORDS, STEPS
 from gwwire.records import GOOD, StepClaim, StepState
 
-_FIRST_WINDOW, _WINDOW = 50, 1000
-_END = 2**63
 
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Backlog:
-    """A step with its declaration, and the seq up to which no record waits for it."""
+    """A step with its declaration, and what is known about the records that wait for it.
+
+    Attributes:
+        floor: no record up to this seq waits, unless it has a row for the step.
+        plenty: the last claim got as many records as it asked for.
+
+    """
 
     step: str
     declaration: Declaration
     floor: int = 0
+    plenty: bool = False
+
+    def __post_init__(self) -> None:
+        self.floor = max(self.floor, self.declaration.since)
+
+    def raise_floor(self, floor: int) -> None:
+        """Note that no record up to a seq waits, unless it has a row for the step."""
+        self.floor = max(self.floor, floor)
+
+    @cached_property
+    def sources(self) -> Sequence[Source]:
+        """The tables with records that can wait."""
+        first, *virtual = sources(_selection(self.declaration))
+        if self.declaration.on_request:
+            return [Source(first.id, first.seq, first.present, (*first.selected, _requested(self.step)))]
+        return [Source(first.id, first.seq, first.present, (*first.selected, _untouched(self.step))), *virtual]
+
+    @cached_property
+    def scan(self) -> Scan:
+        """The statements that find waiting records."""
+        return Scan(self.sources)
 
 
 def declaration_of(claim: StepClaim) -> Declaration:
@@ -49,26 +74,23 @@ def waiting(
 ) -> tuple[list[str], int]:
     """Return the first waiting records that have no row for the step, and the new floor.
 
-    Unless `all_of_them` may be looked at, only the next records are, and what waits may not be found.
+    Unless `all_of_them` may be looked at, only the next changes are, and what waits may not be found.
     """
-    floor, size = _floor(backlog), _FIRST_WINDOW + limit
-    tables = list(_sources(backlog))
+    floor = backlog.floor
     while True:
-        rows, end = _window(connection, tables, floor, size)
-        if found := [row for row in rows if row.selected][:limit]:
-            return [row.id for row in found], found[0].seq - 1
-        if end == _END:
-            return [], max([floor, *(row.seq for row in rows[-1:])])
-        floor, size = end, _WINDOW
-        if not all_of_them:
-            return [], floor
+        look = backlog.scan.look(connection, floor, limit)
+        if look.found:
+            return [record for _, record in look.found], look.found[0][0] - 1
+        if look.complete or not all_of_them:
+            return [], look.end
+        floor = look.end
 
 
 def count_waiting(connection: sa.Connection, backlog: Backlog) -> int:
     """Return the number of waiting records that have no row for the step."""
     number = 0
-    for table in _sources(backlog):
-        clauses = (table.seq > _floor(backlog), *table.present, *table.selected)
+    for table in backlog.sources:
+        clauses = (table.seq > backlog.floor, *table.present, *table.selected)
         number += connection.execute(sa.select(sa.func.count()).where(*clauses)).scalar_one()
     return number
 
@@ -86,17 +108,6 @@ def _selection(declaration: Declaration) -> Selection:
     return Selection(declaration.kind, query, tuple(declaration.after))
 
 
-def _floor(backlog: Backlog) -> int:
-    return max(backlog.floor, backlog.declaration.since)
-
-
-def _sources(backlog: Backlog) -> Sequence[Source]:
-    first, *virtual = sources(_selection(backlog.declaration))
-    if backlog.declaration.on_request:
-        return [Source(first.id, first.seq, first.present, (*first.selected, _requested(backlog.step)))]
-    return [Source(first.id, first.seq, first.present, (*first.selected, _untouched(backlog.step))), *virtual]
-
-
 def _untouched(step: str) -> Clause:
     """Select the written records on which the step has no row, or one that waits as if it had none."""
     row = sa.and_(STEPS.c.record == RECORDS.c.id, STEPS.c.name == step)
@@ -107,17 +118,3 @@ def _requested(step: str) -> Clause:
     """Select the written records on which the step was requested."""
     row = sa.and_(STEPS.c.record == RECORDS.c.id, STEPS.c.name == step)
     return sa.exists().where(row, STEPS.c.state == StepState.WAITING, STEPS.c.due.is_(None))
-
-
-def _window(connection: sa.Connection, tables: Sequence[Source], floor: int, size: int) -> tuple[list[Any], int]:
-    """Return the next records by increasing seq, and the seq up to which they are complete, or _END."""
-    rows: list[Any] = []
-    end = _END
-    for table in tables:
-        columns = (table.id.label("id"), table.seq.label("seq"), sa.and_(*table.selected).label("selected"))
-        query = sa.select(*columns).where(table.seq > floor, *table.present).order_by(table.seq).limit(size)
-        found = connection.execute(query).all()
-        rows += found
-        if len(found) == size:
-            end = min(end, found[-1].seq)
-    return sorted((row for row in rows if row.seq <= end), key=lambda row: row.seq), end

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from databuffer.records.records import Records
-from databuffer.records.selection import Selection
+from databuffer.records.scan import Scan
+from databuffer.records.selection import Selection, sources
 from gwwire.records import Feed, Mark
 
 #: Records in memory at a time, per reader.
@@ -21,19 +22,19 @@ async def changes(
 
     The first part comes at once. Nothing is looked up while the reader has not taken the last part.
     """
-    loop = asyncio.get_running_loop()
+    loop, scan = asyncio.get_running_loop(), Scan(sources(wanted))
     sent = -heartbeat
     while True:
-        began, change = loop.time(), records.next_change(wanted.kind)
-        found, position = await records.changes(wanted, since, _PAGE)
+        began, change = loop.time(), records.next_change(scan)
+        found, look = await records.changes(scan, since, _PAGE)
         lines = [msgspec.json.encode(record) for record in found]
-        if position > (found[-1].seq if found else since):
-            lines.append(msgspec.json.encode(Mark(position)))
+        if look.end > (found[-1].seq if found else since):
+            lines.append(msgspec.json.encode(Mark(look.end)))
         if lines or (feed is Feed.CONTINUOUS and began - sent >= heartbeat):
             yield b"\n".join([*lines, b""]) if lines else b"\n"
             sent = began
-        since = position
-        if len(found) == _PAGE:
+        since = look.end
+        if not look.complete:
             continue
         if feed is Feed.ONCE or records.stopping:
             return

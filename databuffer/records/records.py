@@ -22,9 +22,9 @@ from databuffer.records.backlog import Backlog, declaration_of, waiting
 from databuffer.records.conditions import merged
 from databuffer.records.declaration import Declaration
 from databuffer.records.overview import overview
+from databuffer.records.scan import Look, Scan
 from databuffer.records.selection import SEGMENT_KIND, SEGMENT_RECORD, Selection
 from databuffer.state import State
-from databuffer.storage.catalog.schema import COUNTER, STEPS
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
 from gwwire.problems import ProblemError
@@ -112,19 +112,18 @@ class Records:
         """Return the first `limit` records that a filter selects after a seq, in the order of their last changes."""
         return await self._read(lambda connection: table.find(connection, wanted, after, limit))
 
-    async def changes(self, wanted: Selection, since: int, limit: int) -> tuple[list[Record], int]:
-        """Return the first `limit` records that changed after a seq, and the seq up to which the list is complete."""
+    async def changes(self, scan: Scan, since: int, limit: int) -> tuple[list[Record], Look]:
+        """Return the first `limit` records that changed after a seq; the look may end early, see `Scan.look`."""
 
-        def look(connection: sa.Connection) -> tuple[list[Record], int]:
-            found = table.find(connection, wanted, since, limit)
-            position = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
-            return found, max(since, found[-1].seq if len(found) == limit else position)
+        def look(connection: sa.Connection) -> tuple[list[Record], Look]:
+            seen = scan.look(connection, since, limit)
+            return table.in_order(connection, [record for _, record in seen.found]), seen
 
         return await self._read(look)
 
-    def next_change(self, kind: str | None) -> asyncio.Future[None]:
-        """Return a future of the next change that can concern records of a kind, or of any kind if it is None."""
-        return self._ingest.next_change(segments=kind in {None, SEGMENT_KIND})
+    def next_change(self, scan: Scan) -> asyncio.Future[None]:
+        """Return a future of the next change that a scan can find."""
+        return self._ingest.next_change(segments=scan.segments)
 
     def stop_waiting(self) -> None:
         """Answer every request that waits for a change, and let none wait from now on: the service is stopping."""
@@ -165,10 +164,11 @@ class Records:
         Nothing is leased to a caller that is `gone`. Raise InvalidRequest if the step waits for itself.
         """
         loop = asyncio.get_running_loop()
-        stop = loop.time() + order.wait
+        stop, declaration = loop.time() + order.wait, declaration_of(order)
         while True:
-            began, change = loop.time(), self.next_change(order.kind)
-            found, pause = await self._try_to_claim(step, order, gone)
+            backlog = self._backlog(step, declaration)
+            began, change = loop.time(), self.next_change(backlog.scan)
+            found, pause = await self._try_to_claim(backlog, order, gone)
             if found or self.stopping or loop.time() >= stop or (gone and await gone()):
                 return found
             await asyncio.wait([change], timeout=min(pause, stop - loop.time(), _GONE_SECONDS))
@@ -231,40 +231,33 @@ class Records:
     # ---- claims
 
     async def _try_to_claim(
-        self, step: str, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None
+        self, backlog: Backlog, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None
     ) -> tuple[list[Record], float]:
         """Return the claimed records; if there are none, also the seconds until one may become available."""
-        declaration = declaration_of(order)
 
-        def claim(connection: sa.Connection, now: int) -> list[Record]:
-            return steps.claim(connection, order, self._backlog(step, steps.declare(connection, step, order)), now)
+        def claim(connection: sa.Connection, now: int) -> tuple[list[Record], int]:
+            steps.declare(connection, backlog.step, order)
+            return steps.claim(connection, order, backlog, now)
 
         for _ in range(_MOST_TRIES):
-            pause = await self._read(lambda connection: self._pause(connection, step, declaration))
+            pause = 0.0 if backlog.plenty else await self._read(lambda connection: _pause(connection, backlog))
             if pause > 0 or (gone and await gone()):
                 return [], pause
-            if found := await self._write(claim):
+            found, floor = await self._write(claim)
+            backlog.raise_floor(floor)
+            backlog.plenty = len(found) == order.limit
+            if found:
                 return found, 0
         return [], 0
 
-    def _pause(self, connection: sa.Connection, step: str, declaration: Declaration) -> float:
-        """Return the seconds until a record may become available; 0 if one is, or if the step must be declared."""
-        generation = self._store.catalog.database.generation  # before the first read, which is of one state with all
-        if table.declarations(connection).get(step) != declaration:
-            return 0
-        now = steady_ns()
-        if steps.due(connection, step, 1, now):
-            return 0
-        first = connection.execute(sa.select(sa.func.min(STEPS.c.due)).where(STEPS.c.name == step)).scalar()
-        found, floor = waiting(connection, self._backlog(step, declaration), 1)
-        self._backlogs[step] = generation, Backlog(step, declaration, floor)
-        return 0 if found else (first - now) / 10**9 if first is not None else float("inf")
-
     def _backlog(self, step: str, declaration: Declaration) -> Backlog:
         """Return the cached backlog of a step, or a new one if its declaration or the database has changed."""
-        generation, known = self._backlogs.get(step, (0, None))
-        is_same = known and known.declaration == declaration and generation == self._store.catalog.database.generation
-        return known if known and is_same else Backlog(step, declaration)
+        generation = self._store.catalog.database.generation
+        since, known = self._backlogs.get(step, (generation, None))
+        if known is None or known.declaration != declaration or since != generation:
+            known = Backlog(step, declaration)
+            self._backlogs[step] = generation, known
+        return known
 
     # ---- reads and writes
 
@@ -336,6 +329,20 @@ class Records:
         with self._store.catalog.database.writing_synced() as connection:
             for write in writes:
                 write.run(connection, steady_ns())
+
+
+def _pause(connection: sa.Connection, backlog: Backlog) -> float:
+    """Return the seconds until a record may become available; 0 if one is, or if the step must be declared."""
+    step = backlog.step
+    if table.declarations(connection).get(step) != backlog.declaration:
+        return 0
+    now = steady_ns()
+    if steps.due(connection, step, 1, now):
+        return 0
+    first = steps.first_due(connection, step)
+    found, floor = waiting(connection, backlog, 1)
+    backlog.raise_floor(floor)
+    return 0 if found else (first - now) / 10**9 if first is not None else float("inf")
 
 
 def _check(match: str | None, present: Record | None) -> None:

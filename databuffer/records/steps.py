@@ -5,6 +5,7 @@ Each claim of a record raises the step's `attempt`, which never falls: a worker 
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,8 +16,8 @@ from databuffer.errors import NotFound, StepSuperseded
 from databuffer.records.backlog import Backlog, declaration_of, still_waits, waiting
 from databuffer.records.conditions import encoded
 from databuffer.records.declaration import Declaration
-from databuffer.records.table import declarations, last_done, load, touch
-from databuffer.storage.catalog.database import upsert
+from databuffer.records.table import declarations, in_order, last_done, load, touch, touch_all
+from databuffer.storage.catalog.database import insert, upsert
 from databuffer.storage.catalog.schema import STEP_DECLARATIONS, STEPS
 from gwwire.decoding import InvalidRequest
 from gwwire.public import LONGEST_LEASE
@@ -25,7 +26,15 @@ from gwwire.records import Record, StepClaim, StepEnd, StepState
 _SECOND = 10**9
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 5 * _SECOND, 3600 * _SECOND
 _EXPIRED = "the lease of {} ended before the step did"
+_MOST_DIALECTS = 8
 _C = STEPS.c
+
+# Built once, because that costs more than to run them.
+_ROW = sa.select(STEPS).where(_C.record == sa.bindparam("record"), _C.name == sa.bindparam("step"))
+_CHANGE = sa.update(STEPS).where(_C.record == sa.bindparam("of_record"), _C.name == sa.bindparam("of_step"))
+_OVER = sa.or_(_C.due <= sa.bindparam("now"), _C.due > sa.bindparam("latest"))  # or made too long by a wrong clock
+_DUE = sa.select(STEPS).where(_C.name == sa.bindparam("step"), _OVER).order_by(_C.due).limit(sa.bindparam("limit"))
+_FIRST_DUE = sa.select(sa.func.min(_C.due)).where(_C.name == sa.bindparam("step"))
 
 
 def declare(connection: sa.Connection, step: str, claim: StepClaim) -> Declaration:
@@ -40,33 +49,24 @@ def declare(connection: sa.Connection, step: str, claim: StepClaim) -> Declarati
     return declaration
 
 
-def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: int) -> list[Record]:
-    """Lease records to a worker: first those whose lease or back-off has ended, then those that never had one."""
-    step, declaration = backlog.step, backlog.declaration
+def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: int) -> tuple[list[Record], int]:
+    """Lease records to a worker: first those whose lease or back-off has ended, then those that never had one.
+
+    Return them, and the new floor of the backlog, which is valid when the transaction is committed.
+    """
+    step, declaration, floor = backlog.step, backlog.declaration, backlog.floor
     over = due(connection, step, wanted.limit, now)
     taken = [row.record for row in over if _may_try(connection, row, declaration, now)]
     if left := wanted.limit - len(taken):
-        taken += waiting(connection, backlog, left, all_of_them=False)[0]
-    for record in taken:
-        touch(connection, record, now)
-        row = _row(connection, record, step)
-        values = {
-            "record": record,
-            "name": step,
-            "state": StepState.RUNNING,
-            "worker": wanted.worker,
-            "attempt": row.attempt + 1 if row else 1,
-            "failures": row.failures if row else 0,
-            "due": now + int(wanted.lease * _SECOND),
-            "started": now,
-            "ended": None,
-            "result": None,
-            "reason": row.reason if row else None,
-        }
-        connection.execute(upsert(connection.dialect, STEPS), values)
+        found, floor = waiting(connection, backlog, left, all_of_them=False)
+        taken += found
+    if not taken:
+        return [], floor
+    touch_all(connection, taken, now)
+    lease = {"name": step, "worker": wanted.worker, "due": now + int(wanted.lease * _SECOND), "started": now}
+    connection.execute(_lease(connection.dialect), [{"record": record, **lease} for record in taken])
     metrics.count_attempts(step, len(taken))
-    records = load(connection, taken)
-    return [records[record] for record in taken]
+    return in_order(connection, taken), floor
 
 
 def request(connection: sa.Connection, record: str, step: str, now: int) -> Record:
@@ -94,9 +94,14 @@ def fail_running(connection: sa.Connection, step: str, now: int) -> None:
 
 
 def due(connection: sa.Connection, step: str, limit: int, now: int) -> list[Any]:
-    """Return the first rows of a step whose lease or back-off has ended, or was made too long by a wrong clock."""
-    over = sa.or_(_C.due <= now, _C.due > now + LONGEST_LEASE * _SECOND)
-    return list(connection.execute(sa.select(STEPS).where(_C.name == step, over).order_by(_C.due).limit(limit)))
+    """Return the first rows of a step whose lease or back-off has ended."""
+    values = {"step": step, "limit": limit, "now": now, "latest": now + LONGEST_LEASE * _SECOND}
+    return list(connection.execute(_DUE, values))
+
+
+def first_due(connection: sa.Connection, step: str) -> int | None:
+    """Return when the next lease or back-off of a step ends, or None if there is none."""
+    return connection.execute(_FIRST_DUE, {"step": step}).scalar()
 
 
 def end(connection: sa.Connection, record: str, step: str, order: StepEnd, now: int) -> Record:
@@ -217,9 +222,18 @@ def _before(known: Mapping[str, StepClaim], steps: Iterable[str]) -> set[str]:
     return found
 
 
+@lru_cache(_MOST_DIALECTS)
+def _lease(dialect: sa.Dialect) -> Any:
+    """Return the statement that begins an attempt; what is counted over all attempts, and the last reason, is kept."""
+    statement = insert(dialect, STEPS).values(state=StepState.RUNNING, attempt=1, failures=0)
+    given = {name: statement.excluded[name] for name in ("state", "worker", "due", "started")}
+    begun = {**given, "attempt": _C.attempt + 1, "ended": None, "result": None}
+    return statement.on_conflict_do_update(index_elements=[_C.record, _C.name], set_=begun)
+
+
 def _row(connection: sa.Connection, record: str, step: str) -> Any:
-    return connection.execute(sa.select(STEPS).where(_C.record == record, _C.name == step)).first()
+    return connection.execute(_ROW, {"record": record, "step": step}).first()
 
 
 def _change(connection: sa.Connection, row: Any, **values: Any) -> None:
-    connection.execute(sa.update(STEPS).where(_C.record == row.record, _C.name == row.name).values(**values))
+    connection.execute(_CHANGE, {"of_record": row.record, "of_step": row.name, **values})

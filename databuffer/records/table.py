@@ -1,6 +1,7 @@
 """Records as rows: load, list, write. Every function works on the connection of a transaction."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -27,13 +28,22 @@ from gwwire.records import ARCHIVED, SEALED, Record, Step, StepState, kind_of
 #: What a record is to contain, from what it contains: status, run, and conditions or None for those of the segment.
 Content = tuple[str, str | None, dict[str, Any] | None]
 
+# Statements that run with every claim are built once, because that costs more than to run them.
+_KEYS: sa.BindParameter[str] = sa.bindparam("keys", expanding=True)
+_WRITTEN = sa.select(RECORDS.c.id).where(RECORDS.c.id.in_(_KEYS))
+_TOUCH = sa.update(RECORDS).where(RECORDS.c.id == sa.bindparam("record")).values(rev=RECORDS.c.rev + 1)
+_FORGET_CONDITIONS = sa.delete(RECORD_CONDITIONS).where(RECORD_CONDITIONS.c.record == sa.bindparam("of_record"))
+_ADD_CONDITIONS = sa.insert(RECORD_CONDITIONS)
+_DECLARATIONS = sa.select(STEP_DECLARATIONS)
+_MOST_DECLARATIONS = 1000
+
 
 def load(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Record]:
     """Return the existing records among these, including virtual ones."""
     wanted = list(ids)
-    rows = {row.id: row for row in _rows(connection, RECORDS, RECORDS.c.id, wanted)}
+    rows = {row.id: row for row in _rows(connection, RECORDS.c.id, wanted)}
     things = dict(_things(connection, wanted))
-    found = sorted(_rows(connection, STEPS, STEPS.c.record, rows), key=lambda step: (step.started or 0, step.name))
+    found = sorted(_rows(connection, STEPS.c.record, rows), key=lambda step: (step.started or 0, step.name))
     after = {name: claim.after for name, claim in declarations(connection).items()} if found else {}
     done: dict[str, list[Step]] = {}
     for row in found:
@@ -51,9 +61,13 @@ def find(connection: sa.Connection, wanted: Selection, after: int, limit: int) -
     for source in sources(wanted):
         query = sa.select(source.seq, source.id).where(source.seq > after, *source.present, *source.selected)
         found += [(seq, record) for seq, record in connection.execute(query.order_by(source.seq).limit(limit))]
-    ids = [record for _, record in sorted(found)[:limit]]
-    records = load(connection, ids)
-    return [records[record] for record in ids]
+    return in_order(connection, [record for _, record in sorted(found)[:limit]])
+
+
+def in_order(connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
+    """Return these records, which exist, in the order of their ids here."""
+    found = load(connection, ids)
+    return [found[record] for record in ids]
 
 
 def write(connection: sa.Connection, record: str, change: Callable[[Record | None], Content], now: int) -> Record:
@@ -74,21 +88,30 @@ def write(connection: sa.Connection, record: str, change: Callable[[Record | Non
     before = present or Record(record, kind, 0, 0)
     seq = _put(connection, before, now, status=status, run=run, conditions=text)
     if before.rev:
-        connection.execute(sa.delete(RECORD_CONDITIONS).where(RECORD_CONDITIONS.c.record == record))
+        connection.execute(_FORGET_CONDITIONS, {"of_record": record})
     if values:
-        connection.execute(sa.insert(RECORD_CONDITIONS), values)
+        connection.execute(_ADD_CONDITIONS, values)
     rev = before.rev + 1
     return msgspec.structs.replace(before, rev=rev, seq=seq, status=status, run=run, conditions=conditions)
 
 
 def touch(connection: sa.Connection, record: str, now: int, **values: Any) -> None:
     """Note a change of a record, which has a row afterwards, and set `values` in it; raise NotFound if it is none."""
-    changed = {"seq": draw(connection), "rev": RECORDS.c.rev + 1, "changed": now, **values}
-    if not connection.execute(sa.update(RECORDS).where(RECORDS.c.id == record).values(**changed)).rowcount:
-        present = load(connection, [record]).get(record)
-        if present is None:
-            raise NotFound(f"there is no record {record!r}")
-        _put(connection, present, now, status=present.status, run=present.run, conditions=None, **values)
+    changed = {"record": record, "seq": draw(connection), "changed": now, **values}
+    if not connection.execute(_TOUCH, changed).rowcount:
+        _begin(connection, [record], now, **values)
+
+
+def touch_all(connection: sa.Connection, records: Sequence[str], now: int) -> None:
+    """Note a change of each record as `touch` does, with a few statements for all."""
+    written = set(connection.execute(_WRITTEN, {"keys": records}).scalars())
+    if written:
+        first = draw(connection, len(written)) - len(written) + 1
+        old = [record for record in records if record in written]
+        changed = [{"record": record, "seq": seq, "changed": now} for seq, record in enumerate(old, first)]
+        connection.execute(_TOUCH, changed)
+    if len(written) < len(records):
+        _begin(connection, [record for record in records if record not in written], now)
 
 
 def steps_named(connection: sa.Connection, name: str, records: Iterable[str] | None = None) -> dict[str, Step]:
@@ -106,8 +129,7 @@ def steps_named(connection: sa.Connection, name: str, records: Iterable[str] | N
 
 def declarations(connection: sa.Connection) -> dict[str, Declaration]:
     """Return the last declaration of each step."""
-    rows = connection.execute(sa.select(STEP_DECLARATIONS))
-    return {row.name: msgspec.json.decode(row.declaration, type=Declaration) for row in rows}
+    return {row.name: _declaration(row.declaration) for row in connection.execute(_DECLARATIONS)}
 
 
 def last_done(connection: sa.Connection, record: str) -> str | None:
@@ -129,6 +151,21 @@ def last_change(connection: sa.Connection, record: str) -> float | None:
     return _seconds(thing.archived or thing.frozen or thing.opened if record.startswith(BATCH_RECORD) else thing.stored)
 
 
+@lru_cache(_MOST_DECLARATIONS)
+def _declaration(text: str) -> Declaration:
+    return msgspec.json.decode(text, type=Declaration)
+
+
+def _begin(connection: sa.Connection, records: Sequence[str], now: int, **values: Any) -> None:
+    """Store the first versions of virtual records; raise NotFound if one does not exist."""
+    found = load(connection, records)
+    for record in records:
+        if record not in found:
+            raise NotFound(f"there is no record {record!r}")
+        present = found[record]
+        _put(connection, present, now, status=present.status, run=present.run, conditions=None, **values)
+
+
 def _put(connection: sa.Connection, present: Record, now: int, **values: Any) -> int:
     """Store the next version of a record; return its seq."""
     seq = draw(connection)
@@ -138,18 +175,23 @@ def _put(connection: sa.Connection, present: Record, now: int, **values: Any) ->
     return seq
 
 
-def _rows(connection: sa.Connection, table: sa.Table, key: sa.Column[str], keys: Iterable[str]) -> Iterator[Any]:
+def _rows(connection: sa.Connection, key: sa.Column[str], keys: Iterable[str]) -> Iterator[Any]:
     for some in portions(keys):
-        yield from connection.execute(sa.select(table).where(key.in_(some)))
+        yield from connection.execute(_select_by(key), {"keys": some})
+
+
+@cache
+def _select_by(key: sa.Column[str]) -> sa.Select[Any]:
+    return sa.select(key.table).where(key.in_(_KEYS))
 
 
 def _things(connection: sa.Connection, ids: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield the rows of the batches and segments that records are about, with the ids of the records."""
     batches = [record.removeprefix(BATCH_RECORD) for record in ids if record.startswith(BATCH_RECORD)]
-    for row in _rows(connection, BATCHES, BATCHES.c.id, batches):
+    for row in _rows(connection, BATCHES.c.id, batches):
         yield BATCH_RECORD + row.id, row
     segments = [record.removeprefix(SEGMENT_RECORD) for record in ids if record.startswith(SEGMENT_RECORD)]
-    for row in sorted(_rows(connection, SEGMENTS, SEGMENTS.c.name, segments), key=lambda segment: segment.seq):
+    for row in sorted(_rows(connection, SEGMENTS.c.name, segments), key=lambda segment: segment.seq):
         yield SEGMENT_RECORD + row.name, row
 
 

@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 
 from databuffer.buffer import Buffer
 from databuffer.errors import BatchNotArchived, NotFound
+from databuffer.records.scan import Scan
 from databuffer.settings import BufferSettings
 from gwwire.datastore import FreezeOrder
 from gwwire.public import Verification
@@ -46,7 +47,7 @@ async def verification(buffer: Buffer, batch: str) -> Verification | None:
 
 async def result(buffer: Buffer, batch: str) -> Verification:
     while (found := await verification(buffer, batch)) and found.state == "running":
-        await asyncio.wait([buffer.records.next_change("batch")], timeout=1)
+        await asyncio.wait([buffer.records.next_change(Scan(()))], timeout=1)
     assert found
     return found
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -19,6 +20,17 @@ from tools.benchmark.__main__ import main, read_arguments
 from tools.benchmark.goals import load_goals
 from tools.benchmark.load import GeneratorFailed, Load, Order, run_load
 from tools.benchmark.processes import Usage, usage
+from tools.benchmark.records import (
+    Claims,
+    Ingest,
+    Measured,
+    Plan,
+    Reading,
+    goals_of,
+    measure_records,
+    section,
+)
+from tools.benchmark.report import Circumstances
 from tools.benchmark.responses import parse_response
 from tools.benchmark.servers import BUFFER, GATEWAY, LOGIC, Cell, clean, measure, servers_of
 from tools.benchmark.yardstick import Comparison, Pair, Side, YardstickSkipped, compare
@@ -180,6 +192,32 @@ def test_every_acknowledged_segment_of_a_measurement_is_stored_and_its_cost_mete
         assert Connection(trio.url).get("/stats")["n_itm"] == 0
 
 
+def test_records_steps_and_the_feed_are_measured_and_reported(trio: Trio) -> None:
+    plan = Plan(records=1200, workers=2, seconds=0.2, rounds=1, changes=2)
+    measured = measure_records(plan, trio, trio)
+    assert (measured.caught_up.changes, measured.caught_up.missing, measured.quiet.changes) == (1200, 0, 0)
+    assert 0 < measured.sync_p50 <= measured.sync_p95
+    (claims,) = measured.claims
+    assert 0 < claims.claim_p50 <= claims.claim_p95
+    assert claims.cpu > 0
+    assert min(measured.loaded[0].rate, measured.empty[0].rate, measured.feed_p95, measured.answer_p95) > 0
+    assert {goal.measured for goal in goals_of(measured)} == {None}
+    told = "\n".join(section(measured, Circumstances("today", "bench", "machine", "versions")))
+    assert rows_of(told, "catching up with 1,200 changes, s")
+
+
+def test_goals_of_records_are_judged() -> None:
+    claims = Claims(0.005, 0.019, 0.01, 300, 0.002)
+    fine, slow = Ingest(1000, 0.001), Ingest(940, 0.001)
+    read, quiet = Reading(Plan.records, 0, 9.0, 0.1), Reading(0, 0, 1.0, 0.09)
+    good = Measured(Plan(), 0.001, 0.002, [claims], [fine], [fine], 0.9, 0.09, read, quiet, (1, 2))
+    assert {goal.reached for goal in goals_of(good)} == {True}
+    missed = replace(good, claims=[replace(claims, claim_p95=0.02)], loaded=[slow], caught_up=replace(read, missing=1))
+    bad = replace(missed, feed_p95=1.0, answer_p95=0.1, quiet=replace(quiet, longest=0.1))
+    assert {goal.reached for goal in goals_of(bad)} == {False}
+    assert "measured 0.94 x" in goals_of(bad)[1].line()
+
+
 def test_segments_that_meet_a_frozen_datastore_are_not_counted(trio: Trio) -> None:
     run_load(Order(f"{trio.url}/streamdata", "single", 3, 1, 30, 1))
     Connection(trio.url).post("/train", b'{"user":"alice","token":"secret"}')
@@ -271,6 +309,7 @@ def test_a_process_is_metered_with_its_children() -> None:
         ["--pid", "b=1"],
         ["--stored", "0"],
         ["--seconds", "-1"],
+        ["--records", "10", "--all"],
         ["--stored", "10", "--target", "a=http://127.0.0.1:1"],
     ],
 )

@@ -11,13 +11,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
 from scripts.trio import ServiceDied, Trio, free_ports
-from tools.benchmark import client, spectrograms
+from tools.benchmark import client, records, spectrograms
 from tools.benchmark.bodies import segment_bodies
 from tools.benchmark.floor import measure_floor
 from tools.benchmark.levels import Filling, Level, measure_levels
@@ -82,9 +83,10 @@ def _seconds(text: str) -> float:
 def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; exit with status 2 if it is not valid."""
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="measure the client and the spectrograms too")
+    parser.add_argument("--all", action="store_true", help="measure records, the client and the spectrograms too")
     parser.add_argument("--quick", action="store_true", help="half a minute; writes no report without --report")
     parser.add_argument("--stored", type=_positive, metavar="N", help="measure while up to N segments are stored")
+    parser.add_argument("--records", type=_positive, metavar="N", help="measure only records and steps, with N records")
     parser.add_argument("--samples", type=_positive, nargs="+", help="segment sizes")
     parser.add_argument("--connections", type=_positive, nargs="+", help="requests in flight")
     parser.add_argument("--seconds", type=_seconds, help="for each measurement")
@@ -101,8 +103,8 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.no_trio and not options.target:
         parser.error("--no-trio leaves nothing to measure without --target")
-    if options.stored and (options.target or options.no_trio or options.all):
-        parser.error("--stored fills and restarts the trio; it takes neither --target nor --all")
+    if (options.stored or options.records) and (options.target or options.no_trio or options.all):
+        parser.error("--stored and --records fill the trio; they take neither --target nor --all")
     if unknown := dict(options.pid).keys() - dict(options.target).keys():
         parser.error(f"--pid for {', '.join(sorted(unknown))}, which is no --target")
     if options.report is None and not options.quick:
@@ -175,9 +177,13 @@ class Benchmark:
         """Measure everything that the options ask for."""
         if self._options.stored:
             self._measure_stored()
+        if self._options.records:
+            self._measure_records()
+        if self._options.stored or self._options.records:
             return
         swept = self._sweep()
         if self._options.all:
+            self._measure_records()
             self._measure_client()
         others = list(dict(self._options.pid))
         self.sections["load"] = load_section(self._finish(swept), others, self._circumstances)
@@ -219,6 +225,14 @@ class Benchmark:
             return compare(self._options.yardstick, plan.samples, plan.seconds, plan.rounds, self._home), ""
         except YardstickSkipped as reason:
             return {}, str(reason)
+
+    def _measure_records(self) -> None:
+        plan = records.QUICK if self._options.quick else records.Plan()
+        plan = replace(plan, records=self._options.records or plan.records)
+        with _running_trio(self._home / "records") as trio, _running_trio(self._home / "without") as other:
+            measured = records.measure_records(plan, trio, other)
+        self.sections["records"] = records.section(measured, self._circumstances)
+        _print("", *self.sections["records"])
 
     def _measure_client(self) -> None:
         with _running_trio(self._home / "client") as trio:

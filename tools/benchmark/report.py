@@ -35,6 +35,7 @@ MB are 10⁶ bytes. A measurement with a segment that was not acknowledged is ma
 _SECTIONS = {
     "load": ("Under load", "make bench"),
     "stored": ("With many segments stored", "make bench ARGS='--stored 100000'"),
+    "records": ("Records, steps and the change feed", "make bench"),
     "client": ("The client", "make bench"),
     "preproc": ("Spectrograms", "make bench"),
     #: Written by hand, because it cannot be measured again.

@@ -221,9 +221,9 @@ _CLAIMED_BEFORE = sa.update(SEGMENTS).where(SEGMENTS.c.recovered, _IS_KEYED).val
 _DRAW = sa.update(COUNTER).values(seq=COUNTER.c.seq + sa.bindparam("number")).returning(COUNTER.c.seq)
 
 
-def draw(connection: sa.Connection) -> int:
-    """Return the next seq; every change that the change feed reports has one."""
-    seq: int = connection.execute(_DRAW, {"number": 1}).scalar_one()
+def draw(connection: sa.Connection, number: int = 1) -> int:
+    """Draw the next seqs, and return the last; every change that the change feed reports has one."""
+    seq: int = connection.execute(_DRAW, {"number": number}).scalar_one()
     return seq
 
 

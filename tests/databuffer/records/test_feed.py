@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any
 
 import pytest
 
 from databuffer.buffer import Buffer
+from databuffer.records import scan
 from databuffer.records.feed import changes
 from databuffer.records.selection import Selection
+from databuffer.settings import BufferSettings
 from gwwire.datastore import FreezeOrder
 from gwwire.records import Feed, RecordContent, RecordPatch
 from tests.support.segments import segment_body
@@ -51,6 +54,53 @@ async def test_a_filter_that_passes_nothing_still_moves_the_cursor(buffer: Buffe
     [mark] = await lines(buffer, kind="other")
     assert mark == {"seq": (await buffer.records.get("file/249")).seq}
     assert await lines(buffer, mark["seq"], kind="other") == []
+
+
+async def test_a_long_stretch_that_passes_nothing_is_looked_at_in_bounded_portions(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "_SEQS", 50)
+    start = (await lines(buffer))[-1]["seq"]
+    await buffer.records.patch_all([(f"file/{number}", RecordPatch()) for number in range(230)])
+    await buffer.records.put("other/a", RecordContent())
+    *marks, found = await lines(buffer, start, kind="other")
+    assert [mark["seq"] - start for mark in marks] == [50, 100, 150, 200]
+    assert found["id"] == "other/a"
+
+
+async def test_seqs_that_a_restored_backup_left_out_are_passed_in_one_look(
+    buffer: Buffer, settings: BufferSettings
+) -> None:
+    await buffer.records.put("file/a", RecordContent())
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite", isolation_level=None)) as database:
+        database.execute("UPDATE counter SET seq = seq + 4294967296")
+    await buffer.records.put("file/b", RecordContent())
+    told = await lines(buffer, kind="file")
+    assert [line["id"] for line in told if "id" in line] == ["file/a", "file/b"]
+    assert len(told) < 5
+
+
+async def test_a_listener_that_was_off_gets_every_change_made_before_and_while_it_catches_up(buffer: Buffer) -> None:
+    names = [f"file/{number}" for number in range(400)]
+    await buffer.records.patch_all([(name, RecordPatch()) for name in names])
+    seen: dict[str, int] = {}
+
+    async def write() -> None:
+        for start in range(0, len(names), 40):
+            await buffer.records.patch_all([(name, RecordPatch(run="O4")) for name in names[start : start + 40]])
+
+    async def read() -> int:
+        since = 0
+        async for part in feed(buffer, kind="file"):
+            told = [json.loads(line) for line in part.splitlines()]
+            seen.update({line["id"]: line["rev"] for line in told if "id" in line})
+            since = told[-1]["seq"]
+            await asyncio.sleep(0)
+        return since
+
+    since, _ = await asyncio.gather(read(), write())
+    seen |= {line["id"]: line["rev"] for line in await lines(buffer, since, kind="file") if "id" in line}
+    assert seen == dict.fromkeys(names, 2)
 
 
 async def test_a_continuous_feed_tells_what_changes_and_that_it_lives(buffer: Buffer) -> None:

@@ -12,6 +12,7 @@ from databuffer.buffer import Buffer
 from databuffer.errors import VolumeFailed
 from databuffer.records import performer
 from databuffer.records.performer import Attempt, OwnStep
+from databuffer.records.scan import Scan
 from databuffer.settings import BufferSettings
 from gwwire.records import Record, RecordContent, Step, StepState
 
@@ -30,7 +31,7 @@ async def opened(settings: BufferSettings, perform: Callable[[Record, Attempt], 
 async def step_in(buffer: Buffer, state: StepState, name: str = "a", reason: str | None = None) -> Step:
     """Return the step when it has reached a state, for this reason if one is given."""
     while True:
-        change = buffer.records.next_change("file")
+        change = buffer.records.next_change(Scan(()))
         step = (await buffer.records.steps_named("copy:tape")).get(f"file/{name}")
         if step and step.state is state and reason in {None, step.reason}:
             return step

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from databuffer.buffer import Buffer
 from databuffer.errors import NotFound, StepSuperseded
-from databuffer.records import steps, table
+from databuffer.records import scan, steps, table
 from databuffer.records.backlog import Backlog, declaration_of
 from databuffer.records.selection import Selection
 from databuffer.storage.catalog import Catalog, Database
@@ -115,7 +115,10 @@ async def test_a_step_declared_anew_looks_at_everything_again(buffer: Buffer) ->
     assert await claimed(buffer, "copy", limit=9) == ["a"]
 
 
-async def test_a_long_stretch_that_does_not_match_hides_nothing_behind_it(buffer: Buffer) -> None:
+async def test_a_long_stretch_that_does_not_match_hides_nothing_behind_it(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "_SEQS", 50)
     await buffer.records.patch_all([(f"file/{number}", RecordPatch(status="noisy")) for number in range(300)])
     await make(buffer, "good")
     assert await claimed(buffer, "copy", limit=9) == ["good"]
@@ -150,6 +153,41 @@ async def test_segments_and_batches_wait_before_anybody_wrote_to_them(buffer: Bu
     await buffer.batches.freeze(FreezeOrder("alice", "secret"))
     [record] = await buffer.records.claim("spectrograms", spectrograms)
     assert (record.id, record.steps[-1].attempt) == (batch, 2)
+
+
+async def test_one_claim_leases_records_with_and_without_a_row(buffer: Buffer) -> None:
+    for number in range(3):
+        await buffer.ingest.append(segment_body(number))
+    first, second, third = [f"segment/{name}" for name in await buffer.queries.names()]
+    await buffer.records.patch(second, RecordPatch(run="O4"))
+    found = await buffer.records.claim("look", order(kind="segment", limit=9))
+    assert sorted((record.id, record.rev, record.run) for record in found) == [
+        (first, 1, None),
+        (second, 2, "O4"),
+        (third, 1, None),
+    ]
+    seqs = [record.seq for record in found]
+    assert len(set(seqs)) == 3
+    assert {step.state for record in found for step in record.steps} == {RUNNING}
+    assert [record.id for record in await buffer.records.find(Selection("segment"), min(seqs) - 1, 9)] == [
+        record.id for record in sorted(found, key=lambda record: record.seq)
+    ]
+
+
+async def test_a_claim_whose_transaction_fails_leases_nothing_and_hides_nothing(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(buffer, "a", "b", "c")
+    assert await claimed(buffer, "copy") == ["a"]
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as failing:
+        failing.setattr(steps, "in_order", fail)
+        with pytest.raises(ZeroDivisionError):
+            await claimed(buffer, "copy")
+    assert await claimed(buffer, "copy", limit=9) == ["b", "c"]
 
 
 # ---- who works
@@ -296,7 +334,7 @@ def connection(tmp_path: Path) -> Iterator[sa.Connection]:
 def claim(connection: sa.Connection, now: float, **values: Any) -> list[Step]:
     wanted = order(**values)
     backlog = Backlog("copy", steps.declare(connection, "copy", wanted))
-    found = steps.claim(connection, wanted, backlog, int(now * SECOND))
+    found, _ = steps.claim(connection, wanted, backlog, int(now * SECOND))
     return [step for record in found for step in record.steps]
 
 

@@ -19,6 +19,7 @@ from databuffer.buffer import Buffer
 from databuffer.errors import VolumeFailed
 from databuffer.records import steps, table
 from databuffer.records.backlog import Backlog
+from databuffer.records.scan import Scan
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, ClaimRow, Database, SegmentFilter, SegmentRow
 from databuffer.storage.spending import Spending
@@ -359,7 +360,7 @@ def lose_catalog(settings: BufferSettings) -> None:
 async def verification(buffer: Buffer, batch: str) -> Verification:
     """Return the result of a verification that was requested."""
     while (found := await buffer.verifier.verifications([await buffer.queries.batch(batch)]))[batch].state == "running":
-        await asyncio.wait([buffer.records.next_change("batch")], timeout=1)
+        await asyncio.wait([buffer.records.next_change(Scan(()))], timeout=1)
     return found[batch]
 
 
