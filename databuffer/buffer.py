@@ -12,6 +12,7 @@ from databuffer.ingest.quota import DailyQuota
 from databuffer.ingest.staging import Staging
 from databuffer.queries import Queries
 from databuffer.records.records import Records
+from databuffer.search.search import Search
 from databuffer.settings import OnFrozen
 from databuffer.state import Agreement, State
 from databuffer.storage.store import Store
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Buffer:
-    """Stores segments by `ingest`, carries out orders by `batches` and `records`, and answers by `queries`.
+    """Stores segments by `ingest`, carries out orders by `batches` and `records`, answers by `queries` and `search`.
 
     Quotas are bytes that a group may store a day; 0: unlimited.
     """
@@ -43,6 +44,7 @@ class Buffer:
         self.ingest = Ingest(staging.stage, self._commit.store, queue_size)
         self.queries = Queries(store, self.state, self.ingest, quota)
         self.records = Records(store, self.state, self.ingest, self.queries)
+        self.search = Search(store.catalog.database, self.queries)
         self.batches = Batches(store, self.state, self.ingest, self.queries)
 
     async def open(self) -> None:

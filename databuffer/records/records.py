@@ -20,7 +20,8 @@ from databuffer.records import steps, table
 from databuffer.records.backlog import Backlog, declaration_of, waiting
 from databuffer.records.conditions import merged
 from databuffer.records.overview import overview
-from databuffer.records.selection import SEGMENT_KIND, SEGMENT_RECORD, Selection
+from databuffer.records.selection import SEGMENT_KIND, Selection
+from databuffer.search.clauses import SEGMENT_RECORD
 from databuffer.state import State
 from databuffer.storage.catalog.schema import COUNTER, STEPS
 from databuffer.storage.clock import steady_ns
