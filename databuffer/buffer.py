@@ -13,6 +13,7 @@ from databuffer.ingest.staging import Staging
 from databuffer.queries import Queries
 from databuffer.records.performer import Performer
 from databuffer.records.records import Records
+from databuffer.search.search import Search
 from databuffer.settings import OnFrozen
 from databuffer.state import Agreement, State
 from databuffer.storage.store import Store
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Buffer:
-    """Stores segments by `ingest`, carries out orders by `batches` and `records`, and answers by `queries`.
+    """Stores segments by `ingest`, carries out orders by `batches` and `records`, answers by `queries` and `search`.
 
     Quotas are bytes that a group may store a day; 0: unlimited.
     """
@@ -47,6 +48,7 @@ class Buffer:
         self.records = Records(store, self.state, self.ingest, self.queries)
         self.performer = Performer(self.records)
         self.verifier = Verifier(store, self.state, self.records, self.queries, self.performer)
+        self.search = Search(store.catalog.database, self.queries)
         self.batches = Batches(store, self.state, self.ingest, self.queries)
 
     async def open(self) -> None:

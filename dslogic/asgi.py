@@ -42,6 +42,7 @@ def relayed_routes(settings: LogicSettings) -> dict[str, str]:
         "/dumpflog": settings.ENDP_DUMP,
         "/batches": "/batches",
         "/coverage": "/coverage",
+        "/facets": "/facets",
         "/segments": "/segments",
         "/records": "/records",
         "/steps": "/steps",

@@ -59,7 +59,7 @@ _OPEN = frozenset(
     {"healthz", "readyz", "whoami", "session", "dspage", "static", "problems", "docs", "redoc", "openapi.json"}
 )
 _QUESTIONS = frozenset(
-    {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "events", "log", "metrics"}
+    {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "facets", "events", "log", "metrics"}
     | {"records", "steps", "changes"}
 )
 _WORK = frozenset({"records", "steps"})

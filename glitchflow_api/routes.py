@@ -14,7 +14,7 @@ from glitchflow_api.datapath import PATH
 from glitchflow_api.docs_page import docs_file, docs_page
 from glitchflow_api.events import EventStream, Hub, parse_seq
 from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.models import CoverageQuery, SegmentQuery
+from glitchflow_api.models import CoverageQuery, QueryParameters, SegmentQuery
 from glitchflow_api.openapi import described_order, described_stream, json_response, problems, responses, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
@@ -25,6 +25,7 @@ from gwservice.relay import Relay
 from gwwire import public
 from gwwire.datastore import FlushOrder
 from gwwire.decoding import decode_order
+from gwwire.facets import Facets
 from gwwire.overview import Overview
 from gwwire.segment import Segment
 
@@ -203,6 +204,15 @@ async def segments(wanted: Annotated[SegmentQuery, Query()]) -> Response:
 @router.get("/coverage", tags=["archive"], responses=responses(public.Coverage, 404, 422))
 async def coverage(wanted: Annotated[CoverageQuery, Query()]) -> Response:
     """Return the time spans that are stored, by channel and sample spacing, as `[start, stop, segments]`."""
+    return Relayed()
+
+
+@router.get("/facets", tags=["archive"], responses=responses(Facets, 422))
+async def facets(wanted: Annotated[QueryParameters, Query()]) -> Response:
+    """Return the filters that narrow a query: values with the number of their segments, and ranges of numbers.
+
+    With several facilities, there are only the conditions that segments of each of them have.
+    """
     return Relayed()
 
 

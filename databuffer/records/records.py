@@ -23,7 +23,8 @@ from databuffer.records.conditions import merged
 from databuffer.records.declaration import Declaration
 from databuffer.records.overview import overview
 from databuffer.records.scan import Look, Scan
-from databuffer.records.selection import SEGMENT_KIND, SEGMENT_RECORD, Selection
+from databuffer.records.selection import SEGMENT_KIND, Selection
+from databuffer.search.clauses import SEGMENT_RECORD
 from databuffer.state import State
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store

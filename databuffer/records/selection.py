@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from databuffer.search import clauses
-from databuffer.search.clauses import Clause
+from databuffer.search.clauses import SEGMENT_RECORD, Clause
 from databuffer.storage.catalog.schema import BATCHES, RECORDS, SEGMENTS, STEPS
 from databuffer.storage.catalog.segments import BATCH_RECORD, BATCH_STEPS
 from gwwire.public import BatchState
 from gwwire.query import Query
 from gwwire.records import ARCHIVED, GOOD, SEALED, StepState
 
-SEGMENT_RECORD = "segment/"
 _EVERYTHING = Query()
 
 BATCH_KIND, SEGMENT_KIND = BATCH_RECORD[:-1], SEGMENT_RECORD[:-1]
@@ -72,7 +71,7 @@ def sources(wanted: Selection) -> Iterator[Source]:
 
 def written(wanted: Selection) -> Iterator[Clause]:
     """Yield the clauses that select among the written records, their kind excepted."""
-    yield from _written(wanted.query)
+    yield from clauses.written_fields(wanted.query)
     if wanted.query.batch or wanted.query.selects_segments:
         yield _of_kinds(wanted.query)
     if wanted.query.conditions:
@@ -87,21 +86,12 @@ def segments_matching(query: Query) -> Iterator[Clause]:
     record = RECORDS.c.id == _SEGMENT_ID
     virtual = _unwritten(_SEGMENT_ID) if query.status in {None, GOOD} and query.run is None else sa.false()
     if query.status is not None or query.run is not None or query.last is not None:
-        has_record = sa.exists().where(record, *_written(query))
+        has_record = sa.exists().where(record, *clauses.written_fields(query))
         yield has_record if query.last is not None else sa.or_(virtual, has_record)
     if query.conditions:
         rewritten = sa.exists().where(record, RECORDS.c.conditions.is_not(None))
         satisfied = sa.exists().where(record, *clauses.record_conditions(query))
         yield sa.or_(satisfied, sa.and_(~rewritten, *clauses.segment_conditions(query)))
-
-
-def _written(query: Query) -> Iterator[Clause]:
-    if query.status is not None:
-        yield RECORDS.c.status == query.status
-    if query.run is not None:
-        yield RECORDS.c.run == query.run
-    if query.last is not None:
-        yield RECORDS.c.last == query.last
 
 
 def _of_kinds(query: Query) -> Clause:

@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from databuffer.errors import NotFound
 from databuffer.records.conditions import encoded, scalars
 from databuffer.records.declaration import Declaration
-from databuffer.records.selection import BATCH_KIND, SEGMENT_KIND, SEGMENT_RECORD, Selection, sources
+from databuffer.records.selection import BATCH_KIND, SEGMENT_KIND, Selection, sources
+from databuffer.search.clauses import SEGMENT_RECORD
+from databuffer.search.plan import plan
 from databuffer.storage.catalog.database import portions, upsert
 from databuffer.storage.catalog.schema import (
     BATCHES,
@@ -59,7 +61,9 @@ def find(connection: sa.Connection, wanted: Selection, after: int, limit: int) -
     """Return the first `limit` records that a filter selects after a seq, by increasing seq."""
     found: list[tuple[int, str]] = []
     for source in sources(wanted):
-        query = sa.select(source.seq, source.id).where(source.seq > after, *source.present, *source.selected)
+        narrowed = plan(connection, wanted.query, after) if source.seq is SEGMENTS.c.seq else ()
+        clauses = (source.seq > after, *source.present, *source.selected, *narrowed)
+        query = sa.select(source.seq, source.id).where(*clauses)
         found += [(seq, record) for seq, record in connection.execute(query.order_by(source.seq).limit(limit))]
     return in_order(connection, [record for _, record in sorted(found)[:limit]])
 

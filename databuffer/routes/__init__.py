@@ -1,8 +1,8 @@
 """The buffer's endpoints: parse, call, answer."""
 
-from databuffer.routes import batches, changes, datastore, records, segments
+from databuffer.routes import batches, changes, datastore, records, search, segments
 from databuffer.routes.segments import SegmentRoute
 
-routers = [segments.router, datastore.router, batches.router, records.router, changes.router]
+routers = [segments.router, datastore.router, batches.router, records.router, changes.router, search.router]
 
 __all__ = ["SegmentRoute", "routers"]

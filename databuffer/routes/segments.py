@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 
 from databuffer.buffer import Buffer
 from databuffer.ingest.ndjson import LineKeys, store_lines
-from databuffer.records.selection import segments_matching
 from databuffer.routes.common import GpsSpan, Storage, json_response
 from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.clock import utc_text
@@ -93,8 +92,8 @@ async def list_segments(
     The next page begins after the seq `after` of this one, so that no segment is repeated or missing. With `before`,
     a seq, the newest come first, and the next page begins before the last of this one.
     """
-    clauses = tuple(segments_matching(parse_parameters(request.query_params.multi_items())))
-    found = await buffer.queries.segments(SegmentFilter(after=after, limit=limit + 1, before=before, clauses=clauses))
+    query = parse_parameters(request.query_params.multi_items())
+    found = await buffer.search.segments(query, after, limit + 1, before)
     page = found[:limit]
     newest = max((row.seq for row in page), default=after)
     return json_response(SegmentPage([_record(row) for row in page], newest, len(found) > limit))

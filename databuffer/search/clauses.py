@@ -8,18 +8,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from databuffer.storage.catalog.schema import BATCHES, RECORD_CONDITIONS, RECORDS, SEGMENT_CONDITIONS, SEGMENTS
+from databuffer.storage.catalog.schema import BATCHES, RECORD_CONDITIONS, RECORDS, SEGMENT_CONDITIONS, SEGMENTS, TOTALS
 from databuffer.storage.catalog.segments import stop_column
 from gwwire.detectors import detectors_with
 from gwwire.public import BatchState
 from gwwire.query import LISTS, Comparison, Query
 
 Clause = sa.ColumnElement[bool]
+#: The id of a segment's record is this and the name of the segment.
+SEGMENT_RECORD = "segment/"
 
 #: The columns of a table, or of an alias of it.
 Columns = Any
 _SEGMENT = SEGMENTS.alias("segment")
 _LATER = SEGMENTS.alias("later")
+#: Segments that are joined to TOTALS.
+INSIDE = SEGMENTS.alias("inside")
 
 
 def of_segments(query: Query, columns: Columns = SEGMENTS.c) -> Iterator[Clause]:
@@ -45,6 +49,29 @@ def of_channels(query: Query, channel: sa.ColumnElement[Any]) -> Iterator[Clause
         yield sa.or_(sa.false(), *(_starts_with(channel, f"{detector}:") for detector in detectors))
 
 
+def of_totals(query: Query) -> Iterator[Clause]:
+    """Yield the clauses that select the rows of TOTALS with segments that can match."""
+    columns = TOTALS.c
+    yield from of_channels(query, sa.func.nullif(columns.channel, ""))
+    if query.batch:
+        yield columns.batch.in_(query.batch)
+    if query.start is not None:
+        yield columns.stop > query.start
+    if query.stop is not None:
+        yield columns.start < query.stop
+
+
+def inside_of_totals(query: Query) -> Iterator[Clause]:
+    """Yield the clauses that join segments to rows of TOTALS by index; some end before the start."""
+    columns = TOTALS.c
+    yield INSIDE.c.batch == columns.batch
+    yield INSIDE.c.channel.is_not_distinct_from(sa.func.nullif(columns.channel, ""))
+    if query.start is not None:
+        yield INSIDE.c.t0 > query.start - columns.longest
+    if query.stop is not None:
+        yield INSIDE.c.t0 < query.stop
+
+
 def of_batches(query: Query) -> Iterator[Clause]:
     """Yield the clauses that select batches by their ids, and sealed batches by the segments they contain.
 
@@ -54,7 +81,10 @@ def of_batches(query: Query) -> Iterator[Clause]:
         yield BATCHES.c.id.in_(query.batch)
     if query.selects_segments:
         yield BATCHES.c.state != BatchState.OPEN
-        yield sa.exists().where(_SEGMENT.c.batch == BATCHES.c.id, *of_segments(query, _SEGMENT.c))
+        in_batch = (TOTALS.c.batch == BATCHES.c.id, *of_totals(query))
+        if query.start is not None or query.stop is not None:
+            in_batch += (*inside_of_totals(query), *of_segments(query, INSIDE.c))
+        yield sa.exists().where(*in_batch)
 
 
 def of_other_records(query: Query) -> Iterator[Clause]:
@@ -84,10 +114,21 @@ def is_newest(columns: Columns) -> Clause:
     return ~sa.exists().where(_LATER.c.name == columns.name, _LATER.c.seq > columns.seq)
 
 
+def written_fields(query: Query) -> Iterator[Clause]:
+    """Yield the clauses that select written records by status, run and last step."""
+    if query.status is not None:
+        yield RECORDS.c.status == query.status
+    if query.run is not None:
+        yield RECORDS.c.run == query.run
+    if query.last is not None:
+        yield RECORDS.c.last == query.last
+
+
 def record_conditions(query: Query) -> Iterator[Clause]:
     """Yield the clauses that written records satisfy the conditions."""
     for name, bounds in query.conditions.items():
-        yield _record_has(name, *_within(RECORD_CONDITIONS.c, bounds))
+        columns = RECORD_CONDITIONS.c
+        yield sa.exists().where(columns.record == RECORDS.c.id, *satisfying(columns, name, bounds))
 
 
 def segment_conditions(query: Query, columns: Columns = SEGMENTS.c) -> Iterator[Clause]:
@@ -97,13 +138,19 @@ def segment_conditions(query: Query, columns: Columns = SEGMENTS.c) -> Iterator[
         if name == "channel":
             yield sa.and_(columns.channel.is_not(None), *_text_within(columns.channel, bounds))
         else:
-            yield sa.exists().where(found.segment == columns.seq, found.name == name, *_within(found, bounds))
+            yield sa.exists().where(found.segment == columns.seq, *satisfying(found, name, bounds))
 
 
 def written_segment_conditions(query: Query, name: sa.ColumnElement[str]) -> Clause:
     """Return the clause that the `meta` of the newest segment with a name satisfies the conditions."""
     clauses = (_SEGMENT.c.name == name, is_newest(_SEGMENT.c), *segment_conditions(query, _SEGMENT.c))
     return sa.exists().where(*clauses)
+
+
+def satisfying(columns: Columns, name: str, bounds: Comparison) -> Iterator[Clause]:
+    """Yield the clauses that select the scalars of a name within bounds, in either table of conditions."""
+    yield columns.name == name
+    yield from _within(columns, bounds)
 
 
 def _matches(column: sa.ColumnElement[Any], pattern: str) -> Clause:

@@ -27,6 +27,7 @@ ROUTES = [
     ("GET", "/overview"),
     ("GET", "/events"),
     ("GET", "/coverage"),
+    ("GET", "/facets"),
     ("GET", "/log"),
     ("GET", "/batches"),
     ("GET", "/batches/{batch}"),

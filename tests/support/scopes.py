@@ -12,6 +12,7 @@ NEEDED = {
     "GET /segments/{name}": "read",
     "GET /overview": "read",
     "GET /coverage": "read",
+    "GET /facets": "read",
     "GET /events": "read",
     "GET /log": "read",
     "GET /metrics": "read",

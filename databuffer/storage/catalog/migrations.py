@@ -23,6 +23,7 @@ from databuffer.storage.catalog.schema import (
     STEP_DECLARATIONS,
     STEPS,
     TABLES,
+    TOTALS,
     create_tables,
 )
 
@@ -105,6 +106,31 @@ CREATE INDEX segment_conditions_by_value ON segment_conditions (name, number, te
 """
 
 
+_TOTALS = """
+CREATE INDEX segments_by_time ON segments (batch, channel, t0);
+CREATE TABLE totals (
+    batch VARCHAR NOT NULL, channel VARCHAR NOT NULL, segments BIGINT NOT NULL, bytes BIGINT NOT NULL,
+    start DOUBLE PRECISION NOT NULL, stop DOUBLE PRECISION NOT NULL, longest DOUBLE PRECISION NOT NULL,
+    first_seq BIGINT NOT NULL, last_seq BIGINT NOT NULL, PRIMARY KEY (batch, channel)
+);
+INSERT INTO totals
+    SELECT batch, channel, count(*), sum(bytes), min(t0), max(t0 + seconds), max(seconds), min(seq), max(seq)
+    FROM (
+        SELECT batch, coalesce(channel, '') AS channel, bytes, t0, seq, CASE
+            WHEN rate > 0 AND abs(1 / dt - rate) <= min(1e-5 * rate, 0.2) THEN n / rate
+            WHEN round(dt) > 0 AND abs(dt - round(dt)) <= min(1e-5 * round(dt), 0.2) THEN n * round(dt)
+            ELSE n * dt
+        END AS seconds FROM (SELECT *, round(1 / dt) AS rate FROM segments) AS r
+    ) AS s GROUP BY batch, channel
+"""
+
+
+def _add_totals(connection: sa.Connection) -> None:
+    """Add an index of the times of segments, and count the segments of each batch by channel."""
+    for statement in _TOTALS.split(";"):
+        connection.exec_driver_sql(statement)
+
+
 def _add_segment_conditions(connection: sa.Connection) -> None:
     """Add the index of the `meta` of segments; those that are stored already get entries when the index is rebuilt."""
     for statement in _SEGMENT_CONDITIONS.split(";"):
@@ -145,13 +171,14 @@ def _version_2_to_3(connection: sa.Connection) -> None:
     """Add what the search needs."""
     _add_segment_conditions(connection)
     _move_verifications(connection)
+    _add_totals(connection)
 
 
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2, _version_2_to_3)
 VERSION = len(MIGRATIONS)
 
 
-_NEW_IN_3 = (SEGMENT_CONDITIONS,)
+_NEW_IN_3 = (SEGMENT_CONDITIONS, TOTALS)
 _NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, *_NEW_IN_3)
 _FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
 _GONE_IN_3 = {"verifications": frozenset({"batch", "found"})}

@@ -45,11 +45,21 @@ SEGMENTS = sa.Table(
     sa.Index("segments_by_name", "name", "batch", unique=True),
     sa.Index("segments_by_batch", "batch", "seq"),
     sa.Index("segments_by_channel", "channel", "seq"),
+    sa.Index("segments_by_time", "batch", "channel", "t0"),
 )
 sa.Index(
     "segments_recovered", SEGMENTS.c.sha256, sqlite_where=SEGMENTS.c.recovered, postgresql_where=SEGMENTS.c.recovered
 )
 
+# The segments of a batch by channel, which is empty for those without one: their number, bytes, span, the longest of
+# them in s, and the first and last seq. With it, a search reads only the parts of SEGMENTS that can match.
+TOTALS = sa.Table(
+    "totals",
+    TABLES,
+    *(_text("batch", primary_key=True), _text("channel", primary_key=True), _whole("segments"), _whole("bytes")),
+    *(sa.Column(name, sa.Double, nullable=False) for name in ("start", "stop", "longest")),
+    *(_whole("first_seq"), _whole("last_seq")),
+)
 # The scalars of the `meta` of segments, by dotted name; a segment without `meta`, or with a channel only, has no row.
 SEGMENT_CONDITIONS = sa.Table(
     "segment_conditions",

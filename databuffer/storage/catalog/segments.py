@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from databuffer.storage.catalog.database import Database, portions, sql_text, upsert
+from databuffer.storage.catalog.database import Database, insert, portions, sql_text, upsert
 from databuffer.storage.catalog.ledger import add_spending
 from databuffer.storage.catalog.rows import BatchRow, CataloguedSegment, Extent, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.schema import (
@@ -18,12 +18,13 @@ from databuffer.storage.catalog.schema import (
     SEGMENT_CONDITIONS,
     SEGMENTS,
     STEPS,
+    TOTALS,
 )
 from databuffer.storage.spending import Spending
 from gwwire.overview import ChannelOverview
 from gwwire.public import BatchState
 from gwwire.records import VERIFY
-from gwwire.spans import MOST_ROUNDED, SAMPLING_TOLERANCE
+from gwwire.spans import MOST_ROUNDED, SAMPLING_TOLERANCE, stop_of
 
 #: The id of a batch's record is this and the batch id.
 BATCH_RECORD = "batch/"
@@ -60,6 +61,7 @@ class Batches:
         with self._database.writing() as connection:
             _delete_conditions(connection, SEGMENTS.c.batch == batch)
             connection.execute(sa.delete(SEGMENTS).where(SEGMENTS.c.batch == batch))
+            connection.execute(sa.delete(TOTALS).where(TOTALS.c.batch == batch))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch))
 
     def drop_verification(self, batch: str) -> None:
@@ -101,6 +103,8 @@ class Batches:
         with self._database.writing() as connection:
             connection.execute(sa.update(SEGMENTS).where(SEGMENTS.c.batch == source).values(batch=target))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == source))
+            _count_again(connection, source)
+            _count_again(connection, target)
         self._database.generation += 1  # the segments keep their seqs
 
 
@@ -115,6 +119,7 @@ class Segments:
         self._draw = sql_text(database.dialect, _DRAW)
         self._insert = sql_text(database.dialect, sa.insert(SEGMENTS))
         self._insert_key = sql_text(database.dialect, sa.insert(IDEMPOTENCY_KEYS))
+        self._add_totals = sql_text(database.dialect, _adding_totals(database.dialect))
         self._insert_conditions = sql_text(database.dialect, sa.insert(SEGMENT_CONDITIONS))
 
     def add(
@@ -134,6 +139,7 @@ class Segments:
             last: int = cursor.fetchall()[0][0]
             values = [(seq, batch, *row[:8], recovered) for seq, row in enumerate(rows, last - len(rows) + 1)]
             cursor.executemany(self._insert, values)
+            cursor.executemany(self._add_totals, _totals(batch, rows, last - len(rows) + 1))
             if keys:
                 cursor.executemany(self._insert_key, keys)
             if conditions := [
@@ -161,6 +167,7 @@ class Segments:
                 kept = sa.select(SEGMENTS.c.name).where(named)
                 orphaned = sa.and_(keys.segment.in_(some), keys.segment.not_in(kept))
                 connection.execute(sa.delete(IDEMPOTENCY_KEYS).where(orphaned))
+            _count_again(connection, batch)
 
     def tally(self, batch: str) -> dict[str | None, ChannelOverview]:
         """Return counts, sizes and spans of a batch by channel."""
@@ -235,6 +242,43 @@ def _touched(batch: BatchRow, seq: int, *, is_new: bool) -> sa.Update:
     change = sa.update(RECORDS).where(RECORDS.c.id == BATCH_RECORD + batch.id)
     change = change.values(seq=seq, rev=RECORDS.c.rev + 1, changed=time.time_ns())
     return change if is_new else change.values(last=BATCH_STEPS.get(batch.state))
+
+
+def _totals(batch: str, rows: Sequence[SegmentRow], first_seq: int) -> list[tuple[Any, ...]]:
+    """Return the rows of TOTALS for new segments alone."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for seq, row in enumerate(rows, first_seq):
+        channel, seconds, stop = row.channel or "", stop_of(0.0, row.n, row.dt), stop_of(row.t0, row.n, row.dt)
+        if (known := found.get(channel)) is None:
+            found[channel] = batch, channel, 1, row.bytes, row.t0, stop, seconds, seq, seq
+        else:
+            _, _, number, size, start, last, longest, first, _ = known
+            times = min(start, row.t0), max(last, stop), max(longest, seconds)
+            found[channel] = batch, channel, number + 1, size + row.bytes, *times, first, seq
+    return list(found.values())
+
+
+def _adding_totals(dialect: sa.Dialect) -> Any:
+    """Return the INSERT that adds to a row of TOTALS, or makes it."""
+    new = insert(dialect, TOTALS)
+    old, more = TOTALS.c, new.excluded
+    added = {name: old[name] + more[name] for name in ("segments", "bytes")}
+    added |= {name: sa.case((more[name] > old[name], more[name]), else_=old[name]) for name in ("stop", "longest")}
+    added["start"] = sa.case((more.start < old.start, more.start), else_=old.start)
+    return new.on_conflict_do_update(index_elements=[old.batch, old.channel], set_=added | {"last_seq": more.last_seq})
+
+
+def _count_again(connection: sa.Connection, batch: str) -> None:
+    """Make TOTALS agree with the segments of a batch, some of which were removed or moved."""
+    columns, seconds = SEGMENTS.c, _seconds(SEGMENTS.c)
+    channel = sa.func.coalesce(columns.channel, "")
+    counted = sa.select(
+        *(columns.batch, channel, sa.func.count(), sa.func.sum(columns.bytes), sa.func.min(columns.t0)),
+        *(sa.func.max(columns.t0 + seconds), sa.func.max(seconds), sa.func.min(columns.seq), sa.func.max(columns.seq)),
+    )
+    connection.execute(sa.delete(TOTALS).where(TOTALS.c.batch == batch))
+    grouped = counted.where(columns.batch == batch).group_by(columns.batch, channel)
+    connection.execute(sa.insert(TOTALS).from_select(list(TOTALS.c.keys()), grouped))
 
 
 def _touch_sealed(connection: sa.Connection, batch: str) -> None:

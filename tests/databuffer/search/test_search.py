@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from fnmatch import fnmatchcase
@@ -14,11 +15,13 @@ import pytest
 
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
-from databuffer.records.selection import Selection, segments_matching
+from databuffer.records.selection import Selection
+from databuffer.search import plan
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
+from databuffer.storage.catalog import CataloguedSegment
 from gwwire.datastore import FreezeOrder
 from gwwire.detectors import describe, detector_of
+from gwwire.facets import Facets
 from gwwire.public import ThawOrder
 from gwwire.query import LISTS, Query, parse_words
 from gwwire.records import RecordContent, RecordPatch, StepClaim
@@ -41,8 +44,7 @@ async def store(buffer: Buffer, *bodies: bytes) -> list[str]:
 
 
 async def listed(buffer: Buffer, *words: str) -> list[CataloguedSegment]:
-    clauses = tuple(segments_matching(parse_words(words)))
-    return await buffer.queries.segments(SegmentFilter(clauses=clauses))
+    return await buffer.search.segments(parse_words(words))
 
 
 async def times(buffer: Buffer, *words: str) -> list[float]:
@@ -96,13 +98,19 @@ def random_queries(chance: Random, batches: list[str]) -> Iterator[Query]:
         yield parse_words([*words, *chance.choice([[], [], ["snr>5"]])])
 
 
-async def test_segments_are_selected_as_by_comparing_each_of_them(buffer: Buffer) -> None:
+@pytest.mark.parametrize("few", [0, 1000])
+async def test_segments_are_selected_as_by_comparing_each_of_them(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """`few` decides whether matching segments are looked up, or found by reading on."""
+    monkeypatch.setattr(plan, "_FEW", few)
     chance = Random(5)
     snrs: dict[str, float | None] = {}
     for number in range(60):
         snr = chance.choice([None, None, 4.0, 8.0])
         meta: dict[str, Any] = {"snr": snr} if snr else {}
-        [name] = await store(buffer, body(100.0 + number, chance.choice(CHANNELS), **meta))
+        t0 = 100.0 + (number if number % 7 else 60 - number)
+        [name] = await store(buffer, body(t0, chance.choice(CHANNELS), **meta))
         snrs[name] = snr
         if number == 30:
             await buffer.batches.flush()
@@ -111,8 +119,8 @@ async def test_segments_are_selected_as_by_comparing_each_of_them(buffer: Buffer
     batches = [batch.id for batch in await buffer.queries.batches()]
     for query in random_queries(chance, batches):
         expected = [row.name for row in everything if is_selected(query, row, snrs[row.name])]
-        found = await buffer.queries.segments(SegmentFilter(clauses=tuple(segments_matching(query))))
-        assert [row.name for row in found] == expected, query
+        assert [row.name for row in await buffer.search.segments(query)] == expected, query
+        assert [row.name for row in await buffer.search.segments(query, before=2**62)] == expected[::-1], query
         records = await buffer.records.find(Selection("segment", query), 0, 1000)
         assert [record.id for record in records] == [f"segment/{name}" for name in expected], query
 
@@ -169,6 +177,71 @@ async def test_what_is_removed_leaves_no_conditions(buffer: Buffer, settings: Bu
     with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
         assert connection.execute("SELECT count(*) FROM segment_conditions").fetchone() == (1,)
     assert await times(buffer, "snr=8") == [2]
+
+
+# ---- facets
+
+
+def facet(facets: Facets, name: str) -> dict[str, int]:
+    return {value.value: value.segments for each in facets.facets if each.name == name for value in each.values}
+
+
+async def test_facets_count_what_the_query_selects(buffer: Buffer) -> None:
+    chance = Random(7)
+    for number in range(40):
+        meta: dict[str, Any] = {"snr": float(number), "event": f"e{number % 3}"} if number % 4 == 0 else {}
+        await store(buffer, body(100.0 + number, chance.choice(CHANNELS), **meta))
+        if number == 20:
+            await buffer.batches.flush()
+    snrs = {row.name: row.t0 - 100 if row.t0 % 4 == 0 else None for row in await listed(buffer)}
+    batches = [batch.id for batch in await buffer.queries.batches()]
+    for query in [Query(), *random_queries(chance, batches)]:
+        rows = [row for row in await listed(buffer) if is_selected(query, row, snrs[row.name])]
+        found = await buffer.search.facets(query)
+        assert found.segments == len(rows), query
+        assert facet(found, "channel") == Counter(row.channel for row in rows if row.channel), query
+        assert facet(found, "batch") == Counter(row.batch for row in rows), query
+        detectors = [detector for row in rows if (detector := detector_of(row.channel))]
+        assert facet(found, "detector") == Counter(detectors), query
+        assert facet(found, "facility") == Counter(describe(detector).facility for detector in detectors), query
+        ranges = {each.name: (each.segments, each.low, each.high) for each in found.facets}
+        values = [snr for row in rows if (snr := snrs[row.name]) is not None]
+        if len(query.facility) < 2 and values:
+            assert ranges["conditions.snr"] == (len(values), min(values), max(values)), query
+        if rows:
+            _, low, high = ranges["time"]
+            assert low is not None
+            assert high is not None
+            assert low <= max(min(row.t0 for row in rows), query.start or 0)
+            assert high >= min(max(row.t0 + row.n for row in rows), query.stop or 1e9)
+
+
+async def test_several_facilities_have_only_the_conditions_that_all_of_them_have(buffer: Buffer) -> None:
+    await store(
+        buffer,
+        body(1, "L1:A", snr=8, event="GW150914", ligo=1),
+        body(2, "V1:A", snr=5, virgo=1),
+        body(3, "K1:A"),
+        body(4, "H1:A", event="GW150914"),
+    )
+    conditions = [
+        [each.name for each in (await buffer.search.facets(parse_words(words))).facets if "." in each.name]
+        for words in (["facility=LIGO"], ["facility=LIGO", "facility=Virgo"], ["facility=LIGO", "facility=KAGRA"])
+    ]
+    assert conditions == [["conditions.event", "conditions.ligo", "conditions.snr"], ["conditions.snr"], []]
+    found = await buffer.search.facets(parse_words(["facility=LIGO"]))
+    assert facet(found, "conditions.event") == {"GW150914": 2}
+
+
+async def test_what_a_facet_leaves_out_is_counted(buffer: Buffer) -> None:
+    many: dict[str, Any] = {f"n{number}": number for number in range(99)}
+    await store(
+        buffer, *(body(number, f"L1:{number}") for number in range(103)), body(0, **many), body(0, x=1, y=2, z=3)
+    )
+    found = await buffer.search.facets(Query())
+    [channels] = [each for each in found.facets if each.name == "channel"]
+    assert (len(channels.values), channels.more, channels.segments) == (100, 3, 103)
+    assert (len([each for each in found.facets if "." in each.name]), found.more) == (100, 2)
 
 
 # ---- batches and other records

@@ -145,6 +145,7 @@ def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_p
         "segments": 0,
         "batches": 0,
         "segment_conditions": 0,
+        "totals": 0,
         "clean_stop": 0,
     }
     assert files(tmp_path) == [".ledger", "catalog.sqlite", "catalog.sqlite-shm", "catalog.sqlite-wal"]
