@@ -1,7 +1,7 @@
 """Facets: by which filters a query can be narrowed, with the number of segments of each value."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
