@@ -94,3 +94,14 @@ def test_a_migration_counts_the_segments_that_are_there(tmp_path: Path) -> None:
     new.open()
     assert totals(new) == approximately(expected)
     new.close()
+
+
+@pytest.mark.parametrize("state", [BatchState.OPEN, BatchState.FROZEN])
+def test_a_sealed_batch_changes_when_recovery_adds_segments_to_it(catalog: Catalog, state: BatchState) -> None:
+    catalog.batches.put(BatchRow("b1", state, 1, "data"))
+    before = catalog.batches.get("b1")
+    last = catalog.segments.add("b1", [row(1, Random(5))], recovered=True)
+    after = catalog.batches.get("b1")
+    assert before
+    assert after
+    assert after.seq == (before.seq if state is BatchState.OPEN else last + 1)
