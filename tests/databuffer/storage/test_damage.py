@@ -222,9 +222,7 @@ WRONG: dict[str, Callable[[Path], None]] = {
     "a schema without a version": alter("DELETE FROM schema"),
     "a version that is no number": alter("UPDATE schema SET version = 'new'"),
     "a missing table": alter("DROP TABLE claims"),
-    "a missing column": alter(
-        "DROP INDEX segments_by_channel; DROP INDEX segments_by_time; ALTER TABLE segments DROP COLUMN channel"
-    ),
+    "a missing column": alter("ALTER TABLE segments DROP COLUMN bytes"),
     "a missing counter": alter("DELETE FROM counter"),
     "an unknown state": alter("UPDATE batches SET state = 'MELTED'"),
     "text that is not UTF-8": alter("UPDATE batches SET holder = CAST(x'ff' AS TEXT)"),
