@@ -19,7 +19,7 @@ from databuffer.queries import Queries
 from databuffer.records import steps, table
 from databuffer.records.backlog import Backlog, declaration_of, waiting
 from databuffer.records.conditions import merged
-from databuffer.records.overview import overview
+from databuffer.records.overview import Overviews
 from databuffer.records.selection import SEGMENT_KIND, SEGMENT_RECORD, Selection
 from databuffer.state import State
 from databuffer.storage.catalog.schema import COUNTER, STEPS
@@ -33,7 +33,7 @@ from gwwire.records import (
     RecordPatch,
     StepClaim,
     StepEnd,
-    StepOverview,
+    Steps,
     kind_of,
 )
 
@@ -90,6 +90,7 @@ class Records:
         self._writes: deque[_Write[Any]] = deque()
         #: As they were seen last, each with the generation of the database.
         self._backlogs: dict[str, tuple[int, Backlog]] = {}
+        self._overviews = Overviews()
 
     async def get(self, record: str) -> Record:
         """Return a record, a segment's with its `meta` as conditions; or raise NotFound."""
@@ -175,9 +176,12 @@ class Records:
         kind_of(record)
         return await self._write(lambda connection, now: steps.redo(connection, record, step, now))
 
-    async def steps(self) -> list[StepOverview]:
-        """Return all declared steps with their counts; waiting records are counted one by one."""
-        return await self._read(lambda connection: overview(connection, self._backlog))
+    async def steps(self) -> Steps:
+        """Return all declared steps with their counts."""
+        generation = self._store.catalog.database.generation
+        return await self._read(
+            lambda connection: self._overviews.steps(connection, generation, self._backlog, steady_ns())
+        )
 
     # ---- claims
 

@@ -58,7 +58,7 @@ async def step_of(buffer: Buffer, name: str, step: str) -> Step:
 
 
 async def overview_of(buffer: Buffer, step: str) -> StepOverview:
-    return next(each for each in await buffer.records.steps() if each.name == step)
+    return next(each for each in (await buffer.records.steps()).steps if each.name == step)
 
 
 # ---- what waits
@@ -129,7 +129,7 @@ async def test_a_step_that_would_wait_for_itself_is_refused(buffer: Buffer, step
     await claimed(buffer, "c", "b")
     with pytest.raises(InvalidRequest, match=r"would wait for itself|the datastore itself performs"):
         await claimed(buffer, step, after)
-    assert [each.name for each in await buffer.records.steps()] == ["b", "c"]
+    assert [each.name for each in (await buffer.records.steps()).steps] == ["b", "c"]
 
 
 async def test_segments_and_batches_wait_before_anybody_wrote_to_them(buffer: Buffer) -> None:
