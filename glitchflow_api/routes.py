@@ -97,7 +97,7 @@ async def events(request: Request, last_event_id: LastEventId = "") -> Response:
     `change` has the records that changed, also if a step was begun or ended on them, each once with its id, kind, seq,
     status, last step, and the states of its steps; segments are among them only if somebody wrote to them. There is
     one such event a second with at most 100 records; `more` says that others changed too. It is not repeated after a
-    reconnection: read /changes to miss nothing. `steps` has the answer of /steps when it changed.
+    reconnection: read /changes to miss nothing. `steps` has the list of /steps when it changed.
     """
     hub: Hub = request.app.state.events
     admission: Admission = request.app.state.admission

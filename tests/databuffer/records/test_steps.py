@@ -13,6 +13,7 @@ from databuffer.buffer import Buffer
 from databuffer.errors import NotFound, StepSuperseded
 from databuffer.records import steps, table
 from databuffer.records.backlog import Backlog, declaration_of
+from databuffer.records.overview import Overviews
 from databuffer.records.selection import Selection
 from databuffer.storage.catalog import Catalog, Database
 from gwwire.datastore import FreezeOrder
@@ -319,6 +320,42 @@ def test_a_failure_is_tried_again_later_and_later_and_then_given_up(connection: 
     assert claim(connection, now + 10**6) == []
     steps.redo(connection, "file/a", "copy", now * SECOND)
     assert [step.attempt for step in claim(connection, now)] == [6]
+
+
+def overview(connection: sa.Connection, overviews: Overviews, now: float) -> StepOverview:
+    [found] = overviews.steps(connection, 0, Backlog, int(now * SECOND)).steps
+    return found
+
+
+def test_the_overview_has_what_was_done_in_the_last_hour_and_the_newest_failures(connection: sa.Connection) -> None:
+    overviews = Overviews()
+    for number in range(30):
+        table.write(connection, f"file/{number:02}", lambda _: ("good", None, {}), 0)
+    for number in range(31):  # the first is file/a
+        assert claim(connection, number, attempts=1)
+        record = f"file/{number - 1:02}" if number else "file/a"
+        outcome = StepEnd(1, FAILED, reason=f"{number:0600}") if number > 5 else StepEnd(1, DONE)
+        steps.end(connection, record, "copy", outcome, number * SECOND)
+    seen = overview(connection, overviews, 31)
+    assert (seen.done, seen.throughput, seen.failed, len(seen.failures)) == (6, 6, 25, 20)
+    assert [each.record for each in seen.failures] == [f"file/{number:02}" for number in range(29, 9, -1)]
+    assert (seen.failures[0].attempt, seen.failures[0].ended) == (1, 30)
+    assert seen.failures[0].reason == "… " + "30".rjust(500, "0")
+    assert overview(connection, overviews, 3600 + 2.5).throughput == 3
+
+
+def test_waiting_records_are_counted_again_only_after_a_change(connection: sa.Connection) -> None:
+    overviews = Overviews()
+    steps.declare(connection, "copy", order())
+    assert overview(connection, overviews, 0).waiting == 1
+    statements: list[str] = []
+    sa.event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    assert overview(connection, overviews, 0).waiting == 1
+    assert [each for each in statements if "FROM records" in each] == []
+    table.write(connection, "file/b", lambda _: ("good", None, {}), 0)
+    assert overview(connection, overviews, 0).waiting == 2
+    steps.declare(connection, "copy", order(kind="other"))
+    assert overview(connection, overviews, 0).waiting == 0
 
 
 def test_workers_that_disappear_count_as_failures(connection: sa.Connection) -> None:
