@@ -1,8 +1,8 @@
 """Server-sent events about changes of the datastore.
 
-dslogic is polled about once a second for all listeners together, and only while there are any: for the overview with the
-segments, and for the steps with the records that changed. A listener that does not read its events is dropped, and all
-are when the service stops; browsers reconnect with the `Last-Event-ID`.
+dslogic is polled about once a second for all listeners together, and only while there are any: for the overview with
+the segments, and for the steps with the records that changed. A listener that does not read its events is dropped, and
+all are when the service stops; browsers reconnect with the `Last-Event-ID`.
 """
 
 import asyncio

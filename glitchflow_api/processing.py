@@ -3,7 +3,7 @@
 import msgspec
 
 from glitchflow_api.logic_client import LogicClient
-from gwwire.records import Record, StepState, Steps
+from gwwire.records import Record, Steps, StepState
 
 #: Maximum number of records of one event.
 _MOST_CHANGES = 100

@@ -77,7 +77,7 @@ function timelineItem(step) {
 function timesOf({ state, worker, attempt, after, started, ended, expires }) {
   const parts = [attempt ? `attempt ${attempt}${worker ? ` by ${worker}` : ""}` : state === "DONE" ? "by the datastore" : ""];
   if (started) parts.push(`started ${utcText(started)} UTC`);
-  if (ended) parts.push(`${started || state !== "DONE" ? "ended" : "at"} ${utcText(ended)} UTC${started && ended >= started ? `, after ${durationText(ended - started)}` : ""}`);
+  if (ended) parts.push(`${started || state !== "DONE" ? "ended" : "at"} ${utcText(ended)} UTC${started && ended >= started ? ` (${durationText(ended - started)})` : ""}`);
   if (expires) parts.push(`${state === "RUNNING" ? "leased until" : "again at"} ${utcText(expires)} UTC`);
   if (after.length) parts.push(`after ${after.join(", ")}`);
   return parts.filter(Boolean);

@@ -53,7 +53,7 @@ function place(steps) {
   }
   const longest = Math.max(...columns.map(({ length }) => length));
   columns.forEach((nodes) => {
-    const height = ({ before }) => before.reduce((total, name) => total + known.get(name).y, 0) / (before.length || 1);
+    const height = ({ before }) => (before.length ? before.reduce((total, name) => total + known.get(name).y, 0) / before.length : Infinity);
     nodes.sort((a, b) => height(a) - height(b) || a.name.localeCompare(b.name));
     const top = MARGIN + ((longest - nodes.length) * (HEIGHT + BETWEEN)) / 2;
     nodes.forEach((node, row) => Object.assign(node, { x: MARGIN + node.column * (WIDTH + GAP), y: top + row * (HEIGHT + BETWEEN) }));

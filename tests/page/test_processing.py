@@ -43,7 +43,7 @@ def claim(client: httpx2.Client, step: str, *after: str, kind: str = "file", lim
     """Return the records that a worker got, with the numbers of the attempts."""
     order = {"worker": f"{step}-1", "after": after, "kind": kind, "limit": limit, "attempts": 1}
     records = client.post(f"/steps/{step}/claim", json=order).json()["records"]
-    return [(each["id"], [one["attempt"] for one in each["steps"] if one["name"] == step][0]) for each in records]
+    return [(each["id"], next(one["attempt"] for one in each["steps"] if one["name"] == step)) for each in records]
 
 
 def end(client: httpx2.Client, step: str, record: str, attempt: int, **outcome: Any) -> None:
@@ -134,7 +134,7 @@ def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> N
     page.keyboard.press("Escape")
 
 
-@pytest.mark.parametrize("width", [390, 1000, 1920])
+@pytest.mark.parametrize("width", [390, 768, 1000, 1920])
 def test_failures_and_their_buttons_are_in_view_at_any_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
