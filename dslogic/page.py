@@ -17,7 +17,7 @@ _POLICY = (
     "frame-ancestors 'none'"
 )
 _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
-_BOTH = ("overview", "coverage", "segments", "batches")
+_BOTH = ("overview", "coverage", "segments", "batches", "records", "steps")
 #: The routes that the page calls, by service; relative to the page, so that it works behind any prefix.
 _ROUTES = {
     "gateway": {name: name for name in ("events", *_BOTH, "whoami", "session", "thaw")}

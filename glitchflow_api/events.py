@@ -1,7 +1,8 @@
 """Server-sent events about changes of the datastore.
 
-dslogic is polled about once a second for all listeners together, and only while there are any. A listener that does not
-read its events is dropped, and all are when the service stops; browsers reconnect with the `Last-Event-ID`.
+dslogic is polled about once a second for all listeners together, and only while there are any: for the overview with
+the segments, and for the steps with the records that changed. A listener that does not read its events is dropped, and
+all are when the service stops; browsers reconnect with the `Last-Event-ID`.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from glitchflow_api.errors import TooManyListeners
 from glitchflow_api.logic_client import LogicClient
+from glitchflow_api.processing import Processing
 from gwservice.correlation import RequestContext, set_current_request
 from gwservice.upstream import UpstreamProblem, UpstreamSilent
 from gwwire.overview import Overview
@@ -37,6 +39,8 @@ _REPEAT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 15.0
 #: A datastore that hangs is reported within 5 s: this, and the interval of polling.
 _ANSWER_SECONDS = 3.0
+#: Counting the steps takes at most this share of the time, however many records there are.
+_COUNTING_SHARE = 0.1
 _RETRY_MILLISECONDS = 2000
 #: Upper limit of a seq: a 64-bit number.
 _MOST_DIGITS = 18
@@ -91,9 +95,10 @@ class Hub:
         self._interval = interval
         self._max_listeners = max_listeners
         self._listeners: set[Listener] = set()
-        self._polling: asyncio.Task[None] | None = None
+        self._polling: list[asyncio.Task[None]] = []
         self._seq: int | None = None
         self._last = b""
+        self._last_steps = b""
         self._known: Overview | None = None
         self._repeat_at = 0.0
         self._closed = False
@@ -107,20 +112,24 @@ class Hub:
             listener.end()
             return listener
         self._listeners.add(listener)
-        if self._polling is None:
+        if not self._polling:
             # In a separate context, because polling belongs to no request.
-            self._polling = asyncio.create_task(self._poll_forever(), name="events", context=Context())
+            self._polling = [asyncio.create_task(self._poll_forever(), name="events", context=Context())]
         elif self._last:
             self._catch_up(listener)
             listener.send_event(self._last)
+        if self._last_steps:
+            listener.send_event(self._last_steps)
         return listener
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener; polling ends with the last one."""
         self._listeners.discard(listener)
-        if not self._listeners and self._polling:
-            self._polling.cancel()
-            self._polling, self._seq, self._last, self._known = None, None, b"", None
+        if not self._listeners:
+            for task in self._polling:
+                task.cancel()
+            self._polling, self._seq, self._known = [], None, None
+            self._last = self._last_steps = b""
 
     def close(self) -> None:
         """End all streams."""
@@ -144,7 +153,32 @@ class Hub:
                 log.exception("the poll of dslogic failed")
                 problem = make_problem(ProblemCode.INTERNAL_ERROR, "the service failed; its log has the details")
                 self._send_problem(encode_problem(problem))
+            if len(self._polling) == 1:  # an overview is the first event
+                self._polling.append(asyncio.create_task(self._poll_steps_forever(), name="steps"))
             await asyncio.sleep(self._interval)
+
+    async def _poll_steps_forever(self) -> None:
+        """Send what changes about records; an outage is reported by the other poll."""
+        processing, loop = Processing(self._logic), asyncio.get_running_loop()
+        while True:
+            set_current_request(RequestContext({}))
+            began = loop.time()
+            try:
+                await self._poll_steps(processing)
+            except (ProblemError, UpstreamProblem):
+                pass
+            except Exception:
+                log.exception("the poll of the steps failed")
+            await asyncio.sleep(max(self._interval, (loop.time() - began) / _COUNTING_SHARE))
+
+    async def _poll_steps(self, processing: Processing) -> None:
+        news, steps = await processing.read()
+        if news:
+            self._send_to_all(_event("change", msgspec.json.encode(news)))
+        event = _event("steps", msgspec.json.encode(steps.steps))
+        if event != self._last_steps:
+            self._last_steps = event
+            self._send_to_all(event)
 
     async def _poll(self) -> None:
         overview = await self._logic.overview()

@@ -13,7 +13,7 @@ from gwservice.upstream_connection import header_lines
 from gwwire.datastore import Description, FlushOrder, FreezeOutcome, Outcome
 from gwwire.overview import Overview
 from gwwire.public import Health, LogEntry, LogTail, NameList, SegmentPage, Stats
-from gwwire.records import LONGEST_WAIT
+from gwwire.records import LONGEST_WAIT, RecordPage, Steps
 
 T = TypeVar("T")
 
@@ -82,6 +82,14 @@ class LogicClient:
     async def segments_after(self, seq: int, limit: int) -> SegmentPage:
         """Return at most `limit` segments stored after a seq."""
         return await self.get(f"/segments?after={seq}&limit={limit}", SegmentPage)
+
+    async def records_after(self, seq: int, limit: int) -> RecordPage:
+        """Return at most `limit` records that changed after a seq, without segments that nobody has written to."""
+        return await self.get(f"/records?after={seq}&limit={limit}&segments=written", RecordPage)
+
+    async def steps(self) -> Steps:
+        """Return all steps with their counts."""
+        return await self.get("/steps", Steps)
 
     async def get(self, target: str, shape: type[T], headers: bytes = b"") -> T:
         """Return the answer at a path with its query."""

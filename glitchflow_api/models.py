@@ -56,6 +56,9 @@ class RecordFilter(QueryParameters):
     """Selects records."""
 
     kind: Annotated[str | None, Field(description="only this kind: the first part of the id")] = None
+    segments: Annotated[
+        Literal["all", "written"], Field(description="`written`: without segments that nobody has written to")
+    ] = "all"
 
 
 class RecordsQuery(RecordFilter):

@@ -117,7 +117,10 @@ def text(description: str, *statuses: int) -> Responses:
 
 def described_stream() -> Responses:
     """Return the descriptions of an answer of server-sent events, and of the problems of its route."""
-    schema = {"type": "string", "description": "events `overview`, `segments`, `problem`; their data are JSON"}
+    schema = {
+        "type": "string",
+        "description": "events `overview`, `segments`, `change`, `steps`, `problem`; their data are JSON",
+    }
     answer = {"description": "an endless stream of events", "content": {EVENT_STREAM: {"schema": schema}}}
     return {200: answer, **problems()}
 

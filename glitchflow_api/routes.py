@@ -94,6 +94,11 @@ async def events(request: Request, last_event_id: LastEventId = "") -> Response:
     The id of an event is a seq: a client that reconnects with the last one as `Last-Event-ID` receives the segments
     stored since. An event has at most the newest 200 segments; if `more` is true, read the others from /segments. After
     a `problem`, the state is unknown until the next `overview`.
+
+    `change` has the records that changed, also if a step was begun or ended on them, each once with its id, kind, seq,
+    status, last step, and the states of its steps; segments are among them only if somebody wrote to them. There is
+    one such event a second with at most 100 records; `more` says that others changed too. It is not repeated after a
+    reconnection: read /changes to miss nothing. `steps` has the list of /steps when it changed.
     """
     hub: Hub = request.app.state.events
     admission: Admission = request.app.state.admission

@@ -191,6 +191,15 @@ class StepEnd(Struct, frozen=True, omit_defaults=True):
     lease: Annotated[float, Meta(ge=1, le=LONGEST_LEASE, description="for RUNNING: s until the lease ends")] = 600
 
 
+class StepFailure(Struct, frozen=True):
+    """A record on which a step failed as often as its `attempts` allow."""
+
+    record: str
+    reason: Annotated[str, Meta(description="of the last attempt; of a long one, the end")]
+    attempt: int
+    ended: float
+
+
 class StepOverview(Struct, frozen=True):
     """One step over all records."""
 
@@ -203,9 +212,12 @@ class StepOverview(Struct, frozen=True):
     failed: int
     oldest: Annotated[float | None, Meta(description="last change of the record that has waited longest")]
     workers: Annotated[list[str], Meta(description="workers with a lease")]
+    throughput: Annotated[int, Meta(description="records done in the last hour")] = 0
+    failures: Annotated[list[StepFailure], Meta(description="the newest of the failed records, at most 20")] = []
 
 
 class Steps(Struct, frozen=True):
     """All steps that were declared."""
 
     steps: list[StepOverview]
+    seq: Annotated[int, Meta(description="seq of the last change that is counted")] = 0

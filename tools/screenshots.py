@@ -1,4 +1,4 @@
-"""`make screenshots`: take pictures of the page in six states into docs/img/.
+"""`make screenshots`: take pictures of the page in seven states into docs/img/.
 
 The page shows a real trio with the strain of GW150914 if its files are in ../shared/data/gwosc, or else with
 simulated strain. It takes a minute and needs Chromium.
@@ -59,6 +59,41 @@ def _push(url: str, start: int, stop: int) -> None:
 def _order(url: str, path: str, order: dict[str, str]) -> None:
     request = urllib.request.Request(f"{url}{path}", json.dumps(order).encode(), {"Content-Type": "application/json"})  # noqa: S310 (an http address of ours)
     urllib.request.urlopen(request, timeout=30).close()  # noqa: S310 (the same)
+
+
+def _send(url: str, path: str, order: dict[str, Any], method: str = "POST") -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}{path}", json.dumps(order).encode(), headers, method=method)  # noqa: S310 (an http address of ours)
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 (the same)
+        return json.load(answer)
+
+
+def _perform(url: str, step: str, after: list[str], kind: str, ends: list[dict[str, Any] | None]) -> None:
+    """Declare a step, and claim a record for each of `ends`: how the attempt ends, or None if it does not."""
+    order = {"worker": f"{step}-1", "after": after, "kind": kind, "attempts": 1}
+    if not ends:
+        _send(url, f"/steps/{step}/claim", {**order, "query": {"run": "none"}})
+    for end in ends:
+        for record in _send(url, f"/steps/{step}/claim", order)["records"]:
+            [attempt] = [each["attempt"] for each in record["steps"] if each["name"] == step]
+            if end:
+                _send(url, f"/records/{record['id']}/steps/{step}", {"attempt": attempt, **end}, "PUT")
+
+
+def _process(url: str) -> None:
+    """Perform a chain of steps on files of a run, and another on batches."""
+    for number in range(12):
+        _send(url, f"/records/file/ma22a_{number:03}", {"run": "ma22a", "conditions": {"temperature": 0.017}}, "PUT")
+    done: dict[str, Any] = {"state": "DONE", "result": {"events": 1204}}
+    broken = "Traceback (most recent call last):\nOSError: ma22a_007.raw: 512 of 4096 bytes could be read"
+    failed = {"state": "FAILED", "reason": broken}
+    _perform(url, "copy", [], "file", [done] * 7 + [failed] + [done] * 2 + [None])
+    _perform(url, "calibrate", ["copy"], "file", [done] * 4 + [None])
+    _perform(url, "noise", ["copy"], "file", [done] * 9)
+    _perform(url, "optimum-filter", ["calibrate", "noise"], "file", [done] * 2)
+    killed = {"state": "FAILED", "reason": "the program ended with status 137"}
+    _perform(url, "spectrograms", ["sealed"], "batch", [done, killed])
+    _perform(url, "publish", ["spectrograms", "archived"], "batch", [None])
 
 
 def _read(url: str) -> Any:
@@ -125,6 +160,11 @@ def _take_all(browser: Browser, trio: Trio) -> None:
         page.locator("#segments tbody .name").click()
         page.locator("#segment-facts dt").nth(11).wait_for()
         _take(page, "segment")
+    _process(url)
+    with _visit(browser, url, {**_LAPTOP, "height": 900}, "light") as page:
+        page.locator("#chain .node").first.wait_for()
+        page.locator(".processing").evaluate("panel => panel.scrollIntoView()")
+        _take(page, "processing")
     _push(url, 465, 478)
     _order(url, "/train", {"user": "annalisa", "token": "of the screenshots"})
     _simulate(url, "H1,L1,V1", 5, 8, 9)

@@ -1,4 +1,4 @@
-"""The overview of all steps: the counts of waiting, running and failed records."""
+"""The overview of all steps: how many records wait, run, are done and failed, and the newest failures."""
 
 from collections.abc import Callable
 
@@ -7,26 +7,32 @@ import sqlalchemy as sa
 from databuffer.records.backlog import Backlog, count_waiting, waiting
 from databuffer.records.declaration import Declaration
 from databuffer.records.table import declarations, last_change
-from databuffer.storage.catalog.schema import STEPS
-from gwwire.records import StepOverview, StepState
+from databuffer.storage.catalog.schema import COUNTER, STEPS
+from gwwire.records import StepFailure, StepOverview, Steps, StepState
 
 _MOST_WORKERS = 100
+_MOST_FAILURES = 20
+#: Characters of a reason; the end of an error message says most.
+_LONGEST_REASON = 500
+_HOUR = 3600 * 10**9
 _C = STEPS.c
 
 
-def overview(connection: sa.Connection, backlog_of: Callable[[str, Declaration], Backlog]) -> list[StepOverview]:
-    """Return the declared steps with their counts, by name."""
+def overview(connection: sa.Connection, backlog_of: Callable[[str, Declaration], Backlog], now: int) -> Steps:
+    """Return the declared steps with their counts, by name; waiting records are counted one by one."""
+    seq = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
     steps = sorted(declarations(connection).items())
-    return [_of_step(connection, backlog_of(step, declaration)) for step, declaration in steps]
+    return Steps([_of_step(connection, backlog_of(step, declaration), now) for step, declaration in steps], seq)
 
 
-def _of_step(connection: sa.Connection, backlog: Backlog) -> StepOverview:
+def _of_step(connection: sa.Connection, backlog: Backlog, now: int) -> StepOverview:
     mine = _C.name == backlog.step
     counts = sa.select(_C.state, sa.func.count(), sa.func.count(_C.due)).where(mine).group_by(_C.state)
     by_state = {state: (number, due) for state, number, due in connection.execute(counts)}
     again = by_state.get(StepState.WAITING, (0, 0))[1]
     first, _ = waiting(connection, backlog, 1)
     workers = sa.select(_C.worker).where(mine, _C.state == StepState.RUNNING).distinct()
+    lately = sa.select(sa.func.count()).where(mine, _C.state == StepState.DONE, _C.ended > now - _HOUR)
     return StepOverview(
         name=backlog.step,
         after=backlog.declaration.after,
@@ -37,4 +43,17 @@ def _of_step(connection: sa.Connection, backlog: Backlog) -> StepOverview:
         failed=by_state.get(StepState.FAILED, (0, 0))[0],
         oldest=last_change(connection, first[0]) if first else None,
         workers=list(connection.execute(workers.order_by(_C.worker).limit(_MOST_WORKERS)).scalars()),
+        throughput=connection.execute(lately).scalar_one(),
+        failures=_failures(connection, backlog.step),
     )
+
+
+def _failures(connection: sa.Connection, step: str) -> list[StepFailure]:
+    columns = (_C.record, _C.reason, _C.attempt, _C.ended)
+    failed = sa.select(*columns).where(_C.name == step, _C.state == StepState.FAILED)
+    rows = connection.execute(failed.order_by(_C.ended.desc()).limit(_MOST_FAILURES))
+    return [StepFailure(row.record, _end_of(row.reason or ""), row.attempt, row.ended / 10**9) for row in rows]
+
+
+def _end_of(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else f"… {reason[-_LONGEST_REASON:]}"

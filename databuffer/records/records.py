@@ -37,7 +37,7 @@ from gwwire.records import (
     Step,
     StepClaim,
     StepEnd,
-    StepOverview,
+    Steps,
     kind_of,
 )
 
@@ -96,7 +96,7 @@ class Records:
         self._writes: deque[_Write[Any]] = deque()
         #: The last counts of the steps, and until when they are returned.
         self._counting = asyncio.Lock()
-        self._counted: list[StepOverview] = []
+        self._counted = Steps([])
         self._counted_until = 0.0
         #: As they were seen last, each with the generation of the database.
         self._backlogs: dict[str, tuple[int, Backlog]] = {}
@@ -211,7 +211,7 @@ class Records:
         """Return one step of each record that has it, of all records or of these."""
         return await self._read(lambda connection: table.steps_named(connection, step, records))
 
-    async def steps(self) -> list[StepOverview]:
+    async def steps(self) -> Steps:
         """Return all declared steps with their counts.
 
         Waiting records are counted one by one. Counts that took long are returned again for a time, so that callers
@@ -224,10 +224,10 @@ class Records:
                 self._counted_until = loop.time() + (_COUNT_AGAIN * cost if cost > _LONG_COUNT_SECONDS else 0)
             return self._counted
 
-    def _count(self, connection: sa.Connection) -> tuple[list[StepOverview], float]:
+    def _count(self, connection: sa.Connection) -> tuple[Steps, float]:
         """Return the steps with their counts, and the seconds of CPU time that it took."""
         began = time.thread_time()
-        return overview(connection, self._backlog), time.thread_time() - began
+        return overview(connection, self._backlog, steady_ns()), time.thread_time() - began
 
     # ---- claims
 

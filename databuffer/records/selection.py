@@ -33,11 +33,12 @@ _SEGMENT_ID = sa.literal(SEGMENT_RECORD) + SEGMENTS.c.name
 
 @dataclass(frozen=True)
 class Selection:
-    """Selects records by kind and query, and by steps that have to be done; None and () select all."""
+    """Selects records by kind and query, and by steps that have to be done; the defaults select all."""
 
     kind: str | None = None
     query: Query = _EVERYTHING
     after: tuple[str, ...] = ()
+    virtual_segments: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def sources(wanted: Selection) -> Iterator[Source]:
         yield Source(
             *(_BATCH_ID, BATCHES.c.seq, ()), (_unwritten(_BATCH_ID), *last, *performed, *clauses.of_batches(query))
         )
-    if wanted.kind in {None, SEGMENT_KIND} and not wanted.after and query.last is None:
+    if wanted.virtual_segments and wanted.kind in {None, SEGMENT_KIND} and not wanted.after and query.last is None:
         untouched = (_unwritten(_SEGMENT_ID), clauses.is_newest(SEGMENTS.c))
         matching = (*clauses.of_segments(query), *clauses.segment_conditions(query))
         yield Source(_SEGMENT_ID, SEGMENTS.c.seq, (), (*untouched, *matching))

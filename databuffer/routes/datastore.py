@@ -53,7 +53,7 @@ async def metrics(buffer: Storage) -> Response:
     overview = await buffer.queries.overview()
     steps: list[StepOverview] = []
     with suppress(VolumeError):  # the overview tells it
-        steps = await buffer.records.steps()
+        steps = (await buffer.records.steps()).steps
     return Response(exposition([*gauges(overview), *step_gauges(steps, overview.time)]), media_type=CONTENT_TYPE)
 
 

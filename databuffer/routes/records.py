@@ -1,7 +1,7 @@
 """Records and steps: read, write, claim, end, redo."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -26,7 +26,6 @@ from gwwire.records import (
     RecordWritten,
     StepClaim,
     StepEnd,
-    Steps,
     Work,
     is_own,
 )
@@ -40,8 +39,9 @@ _STEP_NAMES = msgspec.json.Decoder(StepName)
 IfMatch = Annotated[str | None, Header()]
 
 
-async def _wanted(request: Request, kind: str | None = None) -> Selection:
-    return Selection(kind, parse_parameters(request.query_params.multi_items()))
+async def _wanted(request: Request, kind: str | None = None, segments: Literal["all", "written"] = "all") -> Selection:
+    query = parse_parameters(request.query_params.multi_items())
+    return Selection(kind, query, virtual_segments=segments == "all")
 
 
 #: The filter of a route that returns records.
@@ -108,7 +108,7 @@ async def patch_record(record: str, order: JsonBody, buffer: Storage, if_match: 
 @router.get("/steps", summary="All steps")
 async def all_steps(buffer: Storage) -> Response:
     """Return the counts of waiting, running and failed records, by step."""
-    return json_response(Steps(await buffer.records.steps()))
+    return json_response(await buffer.records.steps())
 
 
 @router.post("/steps/{step}/claim", summary="Claim records for a step")

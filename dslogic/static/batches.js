@@ -3,6 +3,7 @@
 import { address, order, read } from "./api.js";
 import { byId, element, fillRows, row, show, write } from "./dom.js";
 import { countText, plural, sizeText, stampText, utcText } from "./format.js";
+import { openRecord } from "./record_view.js";
 import { may } from "./session.js";
 
 const SHOWN = 5;
@@ -25,8 +26,9 @@ export class BatchList {
       this.#show();
     });
     byId("batches").addEventListener("click", (event) => {
-      const button = event.target.closest("button[data-batch]");
-      if (button) this.#verify(button.dataset.batch);
+      const { batch, steps } = event.target.closest("button")?.dataset ?? {};
+      if (batch) this.#verify(batch);
+      if (steps) openRecord(`batch/${steps}`);
     });
   }
 
@@ -90,6 +92,7 @@ function showCurrent({ batch, state, since, holder, n_itm: count, buff_size: siz
   write("current-count", countText(count));
   write("current-size", sizeText(size));
   write("current-id", batch);
+  byId("current-steps").dataset.steps = batch;
   const link = byId("current-manifest");
   link.hidden = !digest;
   link.href = manifestAddress(batch);
@@ -111,7 +114,8 @@ function batchRow(batch) {
     verification(batch),
     element("span", { class: "row-actions" },
       verifiable(batch) && may("clean") ? element("button", { type: "button", class: "small", "data-batch": batch.id }, batch.verification ? "Verify again" : "Verify", name("")) : null,
-      sealed ? element("a", { class: "button small", href: manifestAddress(batch.id), download: `MANIFEST-${batch.id}.json` }, "Manifest", name("of")) : null),
+      sealed ? element("a", { class: "button small", href: manifestAddress(batch.id), download: `MANIFEST-${batch.id}.json` }, "Manifest", name("of")) : null,
+      element("button", { type: "button", class: "small", "data-steps": batch.id }, "Steps", name("of"))),
   ]);
 }
 

@@ -14,8 +14,8 @@ const ROWS = 500;
 /**
  * Follow the datastore for as long as the page is open.
  *
- * `listener` has overview(overview), segments(rows, more), problem(problem document), connected(), and
- * lost(refusal, waitMs). The stream is read by fetch, because EventSource hides why it was refused and chooses its own waits.
+ * `listener` has overview(overview), segments(rows, more), changes(records, more), steps(steps), connected(),
+ * problem(problem document) and lost(refusal, waitMs). The stream is read by fetch, because EventSource hides why it was refused and chooses its own waits.
  */
 export async function follow(listener) {
   const follower = offers("events") ? new Stream(listener) : new Poll(listener);
@@ -119,6 +119,8 @@ class Stream {
     const data = JSON.parse(fields.data.join("\n"));
     if (fields.event === "overview") this.#listener.overview(data);
     if (fields.event === "segments") this.#listener.segments(data.items, data.more);
+    if (fields.event === "change") this.#listener.changes(data.items, data.more);
+    if (fields.event === "steps") this.#listener.steps(data);
     if (fields.event === "problem") this.#listener.problem(data);
   }
 }
@@ -130,6 +132,7 @@ window.addEventListener("pagehide", () => leave());
 class Poll {
   #listener;
   #seq = null;
+  #changed = null;
 
   constructor(listener) {
     this.#listener = listener;
@@ -141,8 +144,16 @@ class Poll {
       connected();
       this.#listener.overview(overview);
       await this.#sendSegments(overview.seq);
+      await this.#sendSteps();
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
+  }
+
+  async #sendSteps() {
+    const { steps, seq } = await read("steps");
+    this.#listener.steps(steps);
+    if (seq !== this.#changed) this.#listener.changes([], true);
+    this.#changed = seq;
   }
 
   async #sendSegments(seq) {

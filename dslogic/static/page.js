@@ -10,6 +10,8 @@ import { durationText } from "./format.js";
 import { Ingest } from "./ingest.js";
 import { follow, tryNow } from "./live.js";
 import { asOfNow, setClock, showClock, showOverview, showStale } from "./overview.js";
+import { Processing } from "./processing.js";
+import { recordsChanged } from "./record_view.js";
 import { SegmentList } from "./segments.js";
 import { askCaller, authenticated, learnCaller, may, onCaller } from "./session.js";
 import { showStart } from "./start.js";
@@ -21,6 +23,7 @@ const EARLIER = 500;
 const ingest = new Ingest(byId("ingest-plot"));
 const events = new EventList();
 const parts = { coverage: new Coverage(), strain: new LatestStrain(), segments: new SegmentList(), batches: new BatchList((batches) => events.takeBatches(batches)) };
+const processing = new Processing();
 let begun = false;
 let latest = null; // the newest overview, while there is a connection
 
@@ -47,12 +50,15 @@ const listener = {
     showOverview(overview, ingest.rate());
     showActions(overview);
     showStart(overview);
+    processing.tick(overview.time);
     for (const part of [parts.coverage, parts.strain, parts.segments, parts.batches, events]) part.take(overview);
     begin();
   },
   segments(rows, more) {
     for (const part of [parts.coverage, parts.strain, parts.segments]) part.add(rows, more);
   },
+  changes: recordsChanged,
+  steps: (steps) => processing.take(steps),
   connected() {
     showLink("live", "Live");
     learnCaller();
@@ -99,6 +105,7 @@ function explained(refusal) {
 
 onCaller(() => {
   showActions();
+  processing.show();
   if (!authenticated() || may("read")) tryNow();
 });
 
@@ -109,6 +116,7 @@ function tick() {
   const overview = asOfNow(latest);
   ingest.tick(overview);
   showOverview(overview, ingest.rate());
+  processing.tick(overview.time);
 }
 
 showClock();

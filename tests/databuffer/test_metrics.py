@@ -123,7 +123,7 @@ async def test_a_repair_at_the_start_is_counted(
 
 async def test_the_steps_are_counted_by_state_and_their_attempts_and_failures(buffer: Buffer) -> None:
     async def told() -> tuple[dict[str, float], float]:
-        metrics = {metric.name: metric for metric in step_gauges(await buffer.records.steps(), time.time())}
+        metrics = {metric.name: metric for metric in step_gauges((await buffer.records.steps()).steps, time.time())}
         records = metrics["glitchflow_steps"].samples
         states = {sample.labels["state"]: sample.value for sample in records if sample.labels["name"] == "counted"}
         return states, value(metrics["glitchflow_step_oldest_waiting_seconds"], "counted")

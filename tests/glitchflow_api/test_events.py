@@ -6,13 +6,16 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from glitchflow_api.events import EVENT_STREAM, Hub, Listener
 from glitchflow_api.logic_client import LogicClient
+from glitchflow_api.processing import Processing
 from glitchflow_api.settings import GatewaySettings
 from gwwire.overview import Overview
+from gwwire.records import Steps
 from scripts.trio import Trio
 from tests.support.event_stream import Event, EventStream, Listening
 from tests.support.outage import without
@@ -137,6 +140,40 @@ def test_a_last_event_id_of_another_server_means_from_now_on(trio: Trio, last: s
         assert len(events.next("segments").data["items"]) == 1
 
 
+def test_a_record_that_changes_is_sent_once_with_the_states_of_its_steps(trio: Trio) -> None:
+    with EventStream(trio.url) as events:
+        assert events.next("steps").data == []
+        store(trio, 3)  # segments that nobody has written to are no changes
+        post(trio, "/steps/copy/claim", {"worker": "w", "kind": "file"})
+        assert events.next("steps").data[0]["name"] == "copy"
+        post(trio, "/records", b'{"id": "file/a"}\n')
+        post(trio, "/steps/copy/claim", {"worker": "w", "kind": "file"})
+        received: list[dict[str, Any]] = []
+        while not received or received[-1]["steps"] != {"copy": "RUNNING"}:
+            received += events.next("change").data["items"]
+        assert {each["id"] for each in received} == {"file/a"}
+        assert received[-1].items() >= {"kind": "file", "status": "good", "last": None}.items()
+        assert events.next("steps").data[0]["running"] == 1
+
+
+@pytest.mark.anyio
+async def test_many_changes_are_one_event_with_a_hundred_of_the_records(trio: Trio) -> None:
+    client = LogicClient(GatewaySettings.model_validate({"DS_BURL": trio.services[1].url}))
+    processing = Processing(client)
+    assert (await processing.read())[0] is None
+    lines = b"".join(b'{"id": "many/%d"}\n' % number for number in range(150))
+    assert (await asyncio.to_thread(post, trio, "/records", lines)).count(b'"rev"') == 150
+    news, _ = await processing.read()
+    assert news
+    assert ([each.id for each in news.items], news.more) == ([f"many/{number}" for number in range(100)], True)
+    assert (await processing.read())[0] is None
+    await asyncio.to_thread(post, trio, "/records", b'{"id": "many/7"}\n' * 2)
+    news, _ = await processing.read()
+    assert news
+    assert ([each.id for each in news.items], news.more) == (["many/7"], False)
+    client.upstream.close()
+
+
 def test_an_outage_of_a_tier_is_sent_as_one_event_and_its_end_as_another(trio: Trio) -> None:
     store(trio, 7)
     with EventStream(trio.url) as events:
@@ -174,26 +211,32 @@ async def test_dslogic_is_polled_once_for_all_listeners_and_only_while_there_are
     trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    ask = LogicClient.overview
+    counted: list[float] = []
+    ask, ask_for_steps = LogicClient.overview, LogicClient.steps
 
     async def count(client: LogicClient) -> Overview:
         asked.append(time.monotonic())
         return await ask(client)
 
+    async def count_steps(client: LogicClient) -> Steps:
+        counted.append(time.monotonic())
+        return await ask_for_steps(client)
+
     monkeypatch.setattr(LogicClient, "overview", count)
+    monkeypatch.setattr(LogicClient, "steps", count_steps)
     client = LogicClient(GatewaySettings.model_validate({"DS_BURL": trio.services[1].url}))
     hub = Hub(client, interval=0.05, max_listeners=100)
     listeners = [hub.join(None) for _ in range(100)]
     received = await asyncio.gather(*(listener.next_event() for listener in listeners))
     assert len(set(received)) == 1
-    while len(asked) < 4:  # noqa: ASYNC110 (it is counted by who knows of no events)
+    while len(asked) < 4 or len(counted) < 2:  # noqa: ASYNC110 (it is counted by who knows of no events)
         await asyncio.sleep(0.01)
     assert min(later - earlier for earlier, later in itertools.pairwise(asked)) >= 0.05
     for listener in listeners:
         hub.leave(listener)
-    until_now = len(asked)
+    until_now = len(asked) + len(counted)
     await asyncio.sleep(0.2)
-    assert len(asked) == until_now
+    assert len(asked) + len(counted) == until_now
     client.upstream.close()
 
 

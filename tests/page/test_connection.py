@@ -24,7 +24,7 @@ HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A key file, and the keys in it: a reader's, and alice's, who may train too."""
+    """A key file, and the keys in it: a reader's, and alice's, who may train and work too."""
     file = tmp_path_factory.mktemp("keys") / "keys.json"
 
     def make(name: str, *scopes: Scope) -> str:
@@ -35,7 +35,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {
         "file": str(file),
         "reader": make("reader", Scope.READ),
-        "alice": make("alice", Scope.READ, Scope.TRAIN, Scope.STREAM),
+        "alice": make("alice", Scope.READ, Scope.TRAIN, Scope.STREAM, Scope.WORK),
     }
 
 
@@ -126,8 +126,17 @@ def test_a_reader_sees_everything_and_is_offered_no_order(page: Page, keys: dict
     wait_for_state(page, "Operational")
     wait_for_text(page, "who-name", "reader")
     expect(page.locator("#current-state")).to_have_text("OPEN")
-    expect(page.locator("#batches button:visible")).to_have_count(0)
+    expect(page.locator("#batches button:visible")).to_have_text(["Steps of the current batch"])
     expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_a_reader_sees_what_failed_and_is_not_offered_to_retry_it(page: Page, keys: dict[str, str], trio: Trio) -> None:
+    with httpx2.Client(base_url=trio.url, headers={"Authorization": f"Bearer {keys['alice']}"}) as alice:
+        alice.put("/records/file/a", json={})
+        alice.post("/steps/copy/claim", json={"worker": "w", "kind": "file", "attempts": 1})
+        alice.put("/records/file/a/steps/copy", json={"attempt": 1, "state": "FAILED", "reason": "no disk"})
+    expect(page.locator("#failures tbody tr")).to_contain_text("no disk")
+    expect(page.locator("#failures button[data-retry]")).to_have_count(0)
 
 
 def test_the_key_is_nowhere_in_the_page(page: Page, keys: dict[str, str]) -> None:
@@ -147,6 +156,8 @@ def test_signed_out_nothing_is_seen_any_more(page: Page) -> None:
 
 def test_an_order_is_given_in_ones_own_name_only(page: Page, keys: dict[str, str], trio: Trio) -> None:
     sign_in(page, keys["alice"])
+    page.get_by_role("button", name="Retry copy of file/a").click()
+    expect(page.locator("#failed")).to_be_hidden()
     push(trio, keys, 1)
     wait_for_text(page, "n-segments", "1")
     expect(page.get_by_role("button", name="Archive…")).to_be_hidden()

@@ -49,6 +49,16 @@ async def test_each_thing_is_told_once_in_its_latest_version_and_in_order(buffer
     assert await lines(buffer, seqs[-1]) == []
 
 
+async def test_segments_can_be_left_out_until_somebody_writes_to_them(buffer: Buffer) -> None:
+    for number in (1, 2):
+        await buffer.ingest.append(segment_body(number))
+    [_, second] = [each.id for each in await buffer.records.find(Selection("segment"), 0, 9)]
+    written = Selection("segment", virtual_segments=False)
+    assert await buffer.records.find(written, 0, 9) == []
+    await buffer.records.patch(second, RecordPatch(status="noisy"))
+    assert [each.id for each in await buffer.records.find(written, 0, 9)] == [second]
+
+
 async def test_a_filter_that_passes_nothing_still_moves_the_cursor(buffer: Buffer) -> None:
     await buffer.records.patch_all([(f"file/{number}", RecordPatch()) for number in range(250)])
     [mark] = await lines(buffer, kind="other")

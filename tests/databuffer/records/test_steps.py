@@ -13,6 +13,7 @@ from databuffer.buffer import Buffer
 from databuffer.errors import NotFound, StepSuperseded
 from databuffer.records import scan, steps, table
 from databuffer.records.backlog import Backlog, declaration_of
+from databuffer.records.overview import overview
 from databuffer.records.selection import Selection
 from databuffer.storage.catalog import Catalog, Database
 from gwwire.datastore import FreezeOrder
@@ -58,7 +59,7 @@ async def step_of(buffer: Buffer, name: str, step: str) -> Step:
 
 
 async def overview_of(buffer: Buffer, step: str) -> StepOverview:
-    return next(each for each in await buffer.records.steps() if each.name == step)
+    return next(each for each in (await buffer.records.steps()).steps if each.name == step)
 
 
 # ---- what waits
@@ -132,7 +133,7 @@ async def test_a_step_that_would_wait_for_itself_is_refused(buffer: Buffer, step
     await claimed(buffer, "c", "b")
     with pytest.raises(InvalidRequest, match="would wait for itself"):
         await claimed(buffer, step, after)
-    assert "a" not in [each.name for each in await buffer.records.steps()]
+    assert "a" not in [each.name for each in (await buffer.records.steps()).steps]
 
 
 async def test_segments_and_batches_wait_before_anybody_wrote_to_them(buffer: Buffer) -> None:
@@ -357,6 +358,27 @@ def test_a_failure_is_tried_again_later_and_later_and_then_given_up(connection: 
     assert claim(connection, now + 10**6) == []
     steps.redo(connection, "file/a", "copy", now * SECOND)
     assert [step.attempt for step in claim(connection, now)] == [6]
+
+
+def seen_at(connection: sa.Connection, now: float) -> StepOverview:
+    [found] = overview(connection, Backlog, int(now * SECOND)).steps
+    return found
+
+
+def test_the_overview_has_what_was_done_in_the_last_hour_and_the_newest_failures(connection: sa.Connection) -> None:
+    for number in range(30):
+        table.write(connection, f"file/{number:02}", lambda _: ("good", None, {}), 0)
+    for number in range(31):  # the first is file/a
+        assert claim(connection, number, attempts=1)
+        record = f"file/{number - 1:02}" if number else "file/a"
+        outcome = StepEnd(1, FAILED, reason=f"{number:0600}") if number > 5 else StepEnd(1, DONE)
+        steps.end(connection, record, "copy", outcome, number * SECOND)
+    seen = seen_at(connection, 31)
+    assert (seen.done, seen.throughput, seen.failed, len(seen.failures)) == (6, 6, 25, 20)
+    assert [each.record for each in seen.failures] == [f"file/{number:02}" for number in range(29, 9, -1)]
+    assert (seen.failures[0].attempt, seen.failures[0].ended) == (1, 30)
+    assert seen.failures[0].reason == "… " + "30".rjust(500, "0")
+    assert seen_at(connection, 3600 + 2.5).throughput == 3
 
 
 def test_workers_that_disappear_count_as_failures(connection: sa.Connection) -> None:
