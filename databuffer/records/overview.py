@@ -19,10 +19,19 @@ _C = STEPS.c
 
 
 def overview(connection: sa.Connection, backlog_of: Callable[[str, Declaration], Backlog], now: int) -> Steps:
-    """Return the declared steps with their counts, by name; waiting records are counted one by one."""
+    """Return the declared steps with their counts, by name; waiting records are counted one by one.
+
+    Steps that are performed on request are left out until somebody requests one.
+    """
     seq = connection.execute(sa.select(COUNTER.c.seq)).scalar_one()
-    steps = sorted(declarations(connection).items())
-    return Steps([_of_step(connection, backlog_of(step, declaration), now) for step, declaration in steps], seq)
+    known = sorted(declarations(connection).items())
+    steps = [_of_step(connection, backlog_of(*each), now) for each in known if _is_used(connection, *each)]
+    return Steps(steps, seq)
+
+
+def _is_used(connection: sa.Connection, step: str, declaration: Declaration) -> bool:
+    mine = sa.select(_C.record).where(_C.name == step).limit(1)
+    return not declaration.on_request or connection.execute(mine).first() is not None
 
 
 def _of_step(connection: sa.Connection, backlog: Backlog, now: int) -> StepOverview:

@@ -49,6 +49,10 @@ def store(data: Path, catalog: sqlite3.Connection) -> None:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(name_of(number), FIRST_NAME + number, *known) for number in numbers],
         )
+    catalog.execute(
+        "INSERT INTO totals SELECT batch, channel, count(*), sum(bytes), min(t0), max(t0 + n * dt), max(n * dt),"
+        " min(seq), max(seq) FROM segments GROUP BY batch, channel"
+    )
     catalog.execute("UPDATE counter SET seq = (SELECT max(seq) FROM segments)")
     catalog.commit()
 

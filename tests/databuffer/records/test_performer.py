@@ -79,10 +79,7 @@ async def test_a_step_on_request_is_performed_as_often_as_it_is_requested(settin
     buffer = await opened(settings, lambda record, _: performed.append(record.id), on_request=True)
     for name in "ab":
         await buffer.records.put(f"file/{name}", RecordContent(status="not good"))
-    assert [(each.name, each.waiting) for each in (await buffer.records.steps()).steps] == [
-        ("copy:tape", 0),
-        ("verify", 0),
-    ]
+    assert (await buffer.records.steps()).steps == []
     for _ in range(2):
         assert (await buffer.records.request("file/b", "copy:tape")).steps[0].state is WAITING
         await step_in(buffer, DONE, "b")
