@@ -33,9 +33,9 @@ USUAL = {
 }
 _MOST_SEGMENTS = 4
 
-steps = st.sampled_from(sorted(USUAL))
+steps = st.sampled_from(["copy", "copy", "copy", "filter", "filter", "merge", "images", "images", "store"])
 workers = st.sampled_from(["one", "two"])
-statuses = st.sampled_from(["good", "good", "noisy"])
+statuses = st.sampled_from(["good", "good", "good", "good", "noisy"])
 temperatures = st.sampled_from([0.01, 0.5, None])
 others = st.builds(
     Declaration,
@@ -87,6 +87,9 @@ class RecordMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self._open()
         self._find_batch()
+        for name in FILES[:2]:
+            assert self._ask("PUT", f"/records/{name}", {}) == 200
+            self.model.write(name)
         self._check()
 
     @rule(name=st.sampled_from(FILES), status=statuses, run=st.sampled_from([None, "O4"]), temperature=temperatures)
@@ -141,8 +144,7 @@ class RecordMachine(RuleBasedStateMachine):
 
     @rule(step=steps, worker=workers, limit=st.integers(1, 3), lease=st.sampled_from([10, 100]))
     def claim(self, step: str, worker: str, limit: int, lease: int) -> None:
-        """Claim as the step was declared last."""
-        self._claim(step, self.model.declared.get(step, USUAL[step]), worker, limit, lease)
+        self._claim(step, USUAL[step], worker, limit, lease)
 
     @rule(step=steps, declaration=others, late=st.sampled_from([False, False, True]))
     def claim_in_another_way(self, step: str, declaration: Declaration, *, late: bool) -> None:
@@ -157,21 +159,34 @@ class RecordMachine(RuleBasedStateMachine):
             pass
         assert self.model.would_wait_for_itself(step, declaration) or not self.model.offered(step)
 
-    @precondition(lambda self: self.attempts)
-    @rule(which=st.integers(0, 50), order=ends, is_last=st.booleans())
-    def end(self, which: int, order: dict[str, Any], *, is_last: bool) -> None:
-        """End or renew an attempt, the last one or one that may be over for long."""
-        record, step, attempt = self.attempts[-1 if is_last else which % len(self.attempts)]
-        order = {**order, "attempt": attempt}
-        expected = self.model.end(record, step, order)
-        assert self._ask("PUT", f"/records/{record}/steps/{step}", order) == expected
-        self._check()
+    @rule(step=steps, limit=st.integers(1, 3), order=ends)
+    def perform(self, step: str, limit: int, order: dict[str, Any]) -> None:
+        """Claim, and end each attempt in the same way."""
+        count = len(self.attempts)
+        self._claim(step, USUAL[step], "five", limit, 10)
+        for attempt in self.attempts[count:]:
+            self._end(attempt, order)
 
-    @rule(which=st.integers(0, 20), step=steps)
-    def redo(self, which: int, step: str) -> None:
-        record = sorted(self.model.records)[which % len(self.model.records)]
-        assert self._ask("DELETE", f"/records/{record}/steps/{step}") == self.model.redo(record, step)
-        self._check()
+    @precondition(lambda self: self.attempts)
+    @rule(order=ends)
+    def end_last(self, order: dict[str, Any]) -> None:
+        self._end(self.attempts[-1], order)
+
+    @precondition(lambda self: self.attempts)
+    @rule(which=st.integers(0, 50), order=ends)
+    def end_any(self, which: int, order: dict[str, Any]) -> None:
+        """End or renew an attempt that may be over for long."""
+        self._end(self.attempts[which % len(self.attempts)], order)
+
+    @precondition(lambda self: self.attempts)
+    @rule(which=st.integers(0, 50))
+    def redo(self, which: int) -> None:
+        record, step, _ = self.attempts[which % len(self.attempts)]
+        self._redo(record, step)
+
+    @rule(step=steps)
+    def redo_what_may_never_have_been_claimed(self, step: str) -> None:
+        self._redo(FILES[0], step)
 
     @rule(seconds=st.sampled_from([4, 11, 101, 4000]))
     def wait(self, seconds: int) -> None:
@@ -231,6 +246,17 @@ class RecordMachine(RuleBasedStateMachine):
         assert self._settle(step, worker, lease) == set(found)
         self._check()
         return found
+
+    def _end(self, attempt: tuple[str, str, int], order: dict[str, Any]) -> None:
+        record, step, number = attempt
+        order = {**order, "attempt": number}
+        expected = self.model.end(record, step, order)
+        assert self._ask("PUT", f"/records/{record}/steps/{step}", order) == expected
+        self._check()
+
+    def _redo(self, record: str, step: str) -> None:
+        assert self._ask("DELETE", f"/records/{record}/steps/{step}") == self.model.redo(record, step)
+        self._check()
 
     def _settle(self, step: str, worker: str, lease: int) -> set[str]:
         """Update the model by what a claim did: it may get some of what is offered, and end some expired leases."""

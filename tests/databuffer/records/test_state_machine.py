@@ -7,7 +7,7 @@ from tests.support.record_machine import RecordMachine
 
 _bounded = settings(
     max_examples=12,
-    stateful_step_count=40,
+    stateful_step_count=50,
     derandomize=True,
     phases=[Phase.generate],  # a history is readable as it is; shortening one takes minutes
     deadline=None,
