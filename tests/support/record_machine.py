@@ -69,8 +69,10 @@ class RecordMachine(RuleBasedStateMachine):
         self.cursor = 0
         self.segments = 0
         self.batch = ""
-        self.attempts: list[tuple[str, str, int]] = []
+        #: Never empty: a precondition on it would depend on how far a crash let a claim come.
+        self.attempts: list[tuple[str, str, int]] = [(FILES[0], "copy", 1)]
         self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("databuffer.records.records._COUNT_AGAIN", 0)  # GET /steps may repeat an earlier answer
         self._stop_clock()
         self.runner = asyncio.Runner()
         self.runner.get_loop().set_exception_handler(lambda *_: None)  # unfinished tasks after a crash are expected
@@ -167,18 +169,15 @@ class RecordMachine(RuleBasedStateMachine):
         for attempt in self.attempts[count:]:
             self._end(attempt, order)
 
-    @precondition(lambda self: self.attempts)
     @rule(order=ends)
     def end_last(self, order: dict[str, Any]) -> None:
         self._end(self.attempts[-1], order)
 
-    @precondition(lambda self: self.attempts)
     @rule(which=st.integers(0, 50), order=ends)
     def end_any(self, which: int, order: dict[str, Any]) -> None:
         """End or renew an attempt that may be over for long."""
         self._end(self.attempts[which % len(self.attempts)], order)
 
-    @precondition(lambda self: self.attempts)
     @rule(which=st.integers(0, 50))
     def redo(self, which: int) -> None:
         record, step, _ = self.attempts[which % len(self.attempts)]
@@ -295,7 +294,7 @@ class RecordMachine(RuleBasedStateMachine):
         self.buffer._store.close()  # noqa: SLF001 (a process that ends closes its files)
 
     def _stop_clock(self) -> None:
-        """Let the clocks show the model's time, a little later at each look."""
+        """Make the clocks show the model's time, a little later at each look."""
         start, steady = time.time_ns(), time.monotonic_ns()
         ticks = itertools.count(1)
         self.patch.setattr(time, "time_ns", lambda: start + self.model.now * 10**9 + next(ticks) * 1000)
@@ -340,7 +339,8 @@ class RecordMachine(RuleBasedStateMachine):
         self._check_feed(records)
         self.model.seqs = {name: record["seq"] for name, record in records.items()}
         for step in self._get("/steps")["steps"]:
-            self._check_counts(step)
+            if step["name"] in USUAL:  # the datastore has steps of its own
+                self._check_counts(step)
 
     def _check_feed(self, records: Mapping[str, dict[str, Any]]) -> None:
         lines = self._run(self._send("GET", f"/changes?since={self.cursor}")).text.splitlines()

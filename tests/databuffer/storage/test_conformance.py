@@ -136,7 +136,8 @@ class TestCatalog:
         wanted = claim_order(**values)
         with database.writing_synced() as connection:
             backlog = Backlog(step, steps.declare(connection, step, wanted))
-            return [record.id for record in steps.claim(connection, wanted, backlog, int(now * SECOND))]
+            found, _ = steps.claim(connection, wanted, backlog, int(now * SECOND))
+            return [record.id for record in found]
 
     def find(self, database: Database, wanted: Selection, after: int = 0) -> list[Record]:
         with database.snapshot() as connection:
