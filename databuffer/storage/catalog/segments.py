@@ -283,7 +283,8 @@ def _adding_totals(dialect: sa.Dialect) -> Any:
 def _count_again(connection: sa.Connection, batch: str) -> None:
     """Make TOTALS agree with the segments of a batch, some of which were removed or moved."""
     columns, seconds = SEGMENTS.c, _seconds(SEGMENTS.c)
-    channel = sa.func.coalesce(columns.channel, "")
+    # Not a parameter: PostgreSQL would take the channel and that of GROUP BY for two expressions.
+    channel = sa.func.coalesce(columns.channel, sa.literal_column("''"))
     counted = sa.select(
         *(columns.batch, channel, sa.func.count(), sa.func.sum(columns.bytes), sa.func.min(columns.t0)),
         *(sa.func.max(columns.t0 + seconds), sa.func.max(seconds), sa.func.min(columns.seq), sa.func.max(columns.seq)),
