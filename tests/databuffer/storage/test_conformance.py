@@ -129,7 +129,7 @@ class TestCatalog:
             redone = steps.redo(connection, "file/2", "copy", 9 * SECOND)
         assert {step.state for step in redone.steps} == {StepState.WAITING}
         with database.snapshot() as connection:
-            counts = overview(connection, Backlog)
+            counts = overview(connection, Backlog, 9 * SECOND).steps
         assert [(each.name, each.waiting, each.running) for each in counts] == [("copy", 1, 1), ("fit", 0, 0)]
 
     def claim(self, database: Database, step: str, *, now: float = 1, **values: Any) -> list[str]:
