@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run screenshots demo bench torture images up down clean-volumes test test-manifests test-containers test-cluster check audit format clean
+.PHONY: help setup run screenshots demo bench torture torture-steps images up down clean-volumes test test-manifests test-containers test-cluster check audit format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: $(READY) ## measure each tier against the yardstick, into docs/benchmarks
 
 torture: $(READY) ## kill a buffer while 16 clients write, ROUNDS times (default 100); no acknowledged segment may be lost
 	@exec $(BIN)/python -m tools.torture --rounds $(or $(ROUNDS),100)
+
+torture-steps: $(READY) ## kill listeners, buffer and gateway for SECONDS (default 120); each step is DONE once, by its last attempt
+	@exec $(BIN)/python -m tools.torture_steps --seconds $(or $(SECONDS),120)
 
 images: ## build the container images (ARGS=databuffer: only that one); IMAGE_PREFIX, IMAGE_TAG, BASE
 	@exec $(PYTHON) -m tools.images $(ARGS)

@@ -14,6 +14,8 @@ StartTrio = Callable[..., Trio]
 
 # The duration of an example depends on the load of the machine.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# For state machines, by `--hypothesis-profile long`: minutes instead of seconds, and other histories each time.
+settings.register_profile("long", deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
 settings.load_profile("suite")
 
 

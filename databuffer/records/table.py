@@ -22,7 +22,7 @@ from databuffer.storage.catalog.schema import (
     STEP_DECLARATIONS,
     STEPS,
 )
-from databuffer.storage.catalog.segments import BATCH_RECORD, BATCH_STEPS, draw
+from databuffer.storage.catalog.segments import BATCH_RECORD, draw
 from databuffer.storage.clock import wall_ns
 from gwwire.public import BatchState
 from gwwire.records import ARCHIVED, SEALED, Record, Step, StepState, kind_of
@@ -137,11 +137,15 @@ def declarations(connection: sa.Connection) -> dict[str, Declaration]:
 
 
 def last_done(connection: sa.Connection, record: str) -> str | None:
-    """Return the last step done on a record, by a worker or otherwise by the datastore."""
-    done = sa.select(STEPS.c.name).where(STEPS.c.record == record, STEPS.c.state == StepState.DONE)
-    name = connection.execute(done.order_by(STEPS.c.ended.desc()).limit(1)).scalar()
+    """Return the step that was done last on a record, by a worker or by the datastore, or None."""
+    done = sa.select(STEPS.c.name, STEPS.c.ended).where(STEPS.c.record == record, STEPS.c.state == StepState.DONE)
+    last = connection.execute(done.order_by(STEPS.c.ended.desc()).limit(1)).first()
     thing = dict(_things(connection, [record])).get(record)
-    return name or (thing and BATCH_STEPS.get(BatchState(thing.state)) if record.startswith(BATCH_RECORD) else None)
+    performed = [*_performed(thing)][-1:] if thing and record.startswith(BATCH_RECORD) else []
+    if last is None or (performed and (performed[0].ended or 0) > last.ended / 10**9):
+        return performed[0].name if performed else None
+    name: str = last.name
+    return name
 
 
 def last_change(connection: sa.Connection, record: str) -> float | None:

@@ -1,6 +1,8 @@
 """Records and steps: read, write, claim, end, redo."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -68,7 +70,7 @@ async def write_records(request: Request, buffer: Storage) -> Response:
     if media_type(headers) != NDJSON:
         raise UnsupportedMediaType(f"expected {NDJSON}, got {media_type(headers)}")
     body = b"".join(await read_body(request.receive, headers, limit=request.app.state.max_body))
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = (line for line in BytesIO(body) if line.strip())  # a list of millions would take 20 times their size
     return StreamingResponse(_written(buffer, lines), media_type=NDJSON)
 
 
@@ -141,9 +143,9 @@ def _workers_step(step: str) -> str:
     return name
 
 
-async def _written(buffer: Buffer, lines: list[bytes]) -> AsyncIterator[bytes]:
-    for start in range(0, len(lines), _PORTION):
-        orders = [_line(line) for line in lines[start : start + _PORTION]]
+async def _written(buffer: Buffer, lines: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while portion := list(islice(lines, _PORTION)):
+        orders = [_line(line) for line in portion]
         done = iter(await buffer.records.patch_all([(o.id, o) for o in orders if isinstance(o, RecordLine)]))
         outcomes = [next(done) if isinstance(order, RecordLine) else order for order in orders]
         yield b"".join(msgspec.json.encode(_told(outcome)) + b"\n" for outcome in outcomes)

@@ -272,7 +272,7 @@ class BufferMachine(RuleBasedStateMachine):
 
         self._await(cancel_all())
         self.executor.shutdown()
-        _end_threads(self.buffer)
+        end_threads(self.buffer)
         self.faults.heal()
         self.store.close()
 
@@ -384,7 +384,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.seqs = seqs
 
 
-def _end_threads(buffer: Buffer) -> None:
+def end_threads(buffer: Buffer) -> None:
     """End the threads that a dying process takes with it, however far they are."""
     ingest = buffer.ingest
     ingest._arrived.put(None)  # noqa: SLF001 (no part of the product ends a thread that crashed)

@@ -23,7 +23,7 @@ from databuffer.storage.catalog.schema import (
 from databuffer.storage.spending import Spending
 from gwwire.overview import ChannelOverview
 from gwwire.public import BatchState
-from gwwire.records import VERIFY
+from gwwire.records import VERIFY, StepState
 from gwwire.spans import MOST_ROUNDED, SAMPLING_TOLERANCE, stop_of
 
 #: The id of a batch's record is this and the batch id.
@@ -234,6 +234,15 @@ def draw(connection: sa.Connection, number: int = 1) -> int:
     return seq
 
 
+_LAST_BY_WORKERS = (
+    sa.select(STEPS.c.name)
+    .where(STEPS.c.record == RECORDS.c.id, STEPS.c.state == StepState.DONE)
+    .order_by(STEPS.c.ended.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+
+
 def _touched(batch: BatchRow, seq: int, *, is_new: bool) -> sa.Update:
     """Return the statement that reports a batch's change of state as a change of its record.
 
@@ -241,7 +250,10 @@ def _touched(batch: BatchRow, seq: int, *, is_new: bool) -> sa.Update:
     """
     change = sa.update(RECORDS).where(RECORDS.c.id == BATCH_RECORD + batch.id)
     change = change.values(seq=seq, rev=RECORDS.c.rev + 1, changed=time.time_ns())
-    return change if is_new else change.values(last=BATCH_STEPS.get(batch.state))
+    if is_new:
+        return change
+    performed = BATCH_STEPS.get(batch.state)
+    return change.values(last=performed or _LAST_BY_WORKERS)
 
 
 def _totals(batch: str, rows: Sequence[SegmentRow], first_seq: int) -> list[tuple[Any, ...]]:
@@ -271,7 +283,8 @@ def _adding_totals(dialect: sa.Dialect) -> Any:
 def _count_again(connection: sa.Connection, batch: str) -> None:
     """Make TOTALS agree with the segments of a batch, some of which were removed or moved."""
     columns, seconds = SEGMENTS.c, _seconds(SEGMENTS.c)
-    channel = sa.func.coalesce(columns.channel, "")
+    # Not a parameter: PostgreSQL would take the channel and that of GROUP BY for two expressions.
+    channel = sa.func.coalesce(columns.channel, sa.literal_column("''"))
     counted = sa.select(
         *(columns.batch, channel, sa.func.count(), sa.func.sum(columns.bytes), sa.func.min(columns.t0)),
         *(sa.func.max(columns.t0 + seconds), sa.func.max(seconds), sa.func.min(columns.seq), sa.func.max(columns.seq)),

@@ -17,7 +17,7 @@ from gwwire.decoding import InvalidRequest, TooDeep
 from gwwire.problems import ProblemError
 from gwwire.public import ThawOrder
 from gwwire.query import Query, parse_conditions
-from gwwire.records import Record, RecordContent, RecordPatch, StepState
+from gwwire.records import Record, RecordContent, RecordPatch, StepClaim, StepEnd, StepState
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +149,25 @@ async def test_a_batch_shows_what_the_datastore_did_to_it(buffer: Buffer) -> Non
         ("sealed", StepState.DONE),
         ("archived", StepState.DONE),
     ]
+
+
+async def test_the_last_step_is_the_one_that_ended_last_also_after_a_thaw_or_a_redo(buffer: Buffer) -> None:
+    await buffer.ingest.append(segment_body(1))
+    record = "batch/" + (await buffer.queries.batches())[0].id
+
+    async def last() -> str | None:
+        return (await buffer.records.get(record)).last
+
+    for step in ("look", "note"):
+        await buffer.records.claim(step, StepClaim("w", kind="batch"))
+        await buffer.records.end(record, step, StepEnd(1, StepState.DONE))
+    await buffer.batches.freeze(FreezeOrder("alice", "secret"))
+    assert await last() == "sealed"
+    await buffer.batches.thaw(ThawOrder("alice", "secret"))
+    assert await last() == "note"
+    await buffer.batches.flush()
+    await buffer.records.redo(record, "note")
+    assert await last() == "archived"
 
 
 @pytest.mark.parametrize(
