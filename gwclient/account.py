@@ -5,7 +5,8 @@ from typing import Any
 
 from gwclient.errors import printable
 from gwclient.push import Ending, Report
-from gwclient.strain import LeftOut, Span, gps_text, join_spans
+from gwclient.strain import gps_text, join_spans
+from gwfiles.stretches import LeftOut, Span
 
 #: Lines about what could not be read.
 _MOST_SHOWN = 20

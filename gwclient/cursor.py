@@ -22,7 +22,8 @@ from gwclient.errors import CursorError, GatewayRefused, NoStateFolder, unwritab
 from gwclient.groups import Sendable
 from gwclient.pieces import Length
 from gwclient.push import Listener
-from gwclient.strain import Span, join_spans
+from gwclient.strain import join_spans
+from gwfiles.stretches import Span
 from gwservice.atomic import locked, replace_file
 from gwwire.public import BatchState
 

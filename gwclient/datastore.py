@@ -21,7 +21,7 @@ from gwclient.pieces import cut, left_out
 from gwclient.push import Ending, PushFailed, Report, push
 from gwclient.sources.recording import CHANNEL, as_float64, check_channel, check_grid
 from gwclient.strain import Run, window_text
-from gwclient.stretches import assemble
+from gwfiles.stretches import assemble
 from gwwire.public import TrainFrozen
 from gwwire.spans import distance, stop_of
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
-from gwclient.stretches import Placed, Stretch
+from gwfiles.stretches import Placed, Stretch
 from gwwire.problems import ProblemError
 from gwwire.segment import Segment, decode_segment
 

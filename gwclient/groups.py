@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gwclient.errors import GwclientError
-from gwclient.strain import Span
+from gwfiles.stretches import Span
 
 #: Segments in a group.
 MOST_IN_GROUP = 8

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gwclient.strain import Exclusion, LeftOut, Run, Span
+from gwclient.strain import Exclusion, Run
+from gwfiles.stretches import LeftOut, Span
 from gwwire.segment import Segment, encode_segment
 from gwwire.spans import sampling
 

@@ -9,7 +9,8 @@ from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GwclientError, NotAsExpected
 from gwclient.groups import MOST_IN_GROUP, Grouper, Parcel, Sendable
-from gwclient.strain import LeftOut, Span, join_spans
+from gwclient.strain import join_spans
+from gwfiles.stretches import LeftOut, Span
 from gwwire.public import DatastoreState, StreamAnswer
 
 #: s between two reads of a live source that has nothing.

@@ -11,7 +11,7 @@ from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError
 from gwclient.groups import Sendable
 from gwclient.push import Ending, Listener, Report, is_set_within, push
 from gwclient.spool import Spool
-from gwclient.strain import Span
+from gwfiles.stretches import Span
 
 #: s; how finely the pace is kept.
 _TICK_S = 0.05

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gwclient.errors import SpoolError, unwritable
 from gwclient.groups import Sendable
-from gwclient.strain import Span, recorded_name
+from gwclient.strain import recorded_name
+from gwfiles.stretches import Span
 from gwservice.atomic import locked, replace_file
 from gwwire.problems import ProblemError
 from gwwire.segment import decode_segment

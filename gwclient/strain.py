@@ -10,22 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.glitches import Glitch
+from gwfiles.stretches import Span
 from gwwire.spans import first_sample, join_pairs, sample_period, sampling
-
-
-class Span(NamedTuple):
-    """The half-open span [start, stop) of one channel, in GPS seconds."""
-
-    channel: str
-    start: float
-    stop: float
-
-
-class LeftOut(NamedTuple):
-    """A span that is not sent, and why."""
-
-    span: Span
-    reason: str
 
 
 class Exclusion(NamedTuple):

@@ -23,7 +23,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gwclient.hdf5 import created
+from gwfiles.hdf5 import created
 from gwwire.channel_names import object_of_channel
 from preproc.batch import read_batch
 from preproc.dataset import channels_of, selection_of, split_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gwclient.hdf5 import created
+from gwfiles.hdf5 import created
 from gwwire.gps import gps_text, utc_of_gps
 from preproc.batch import read_batch
 from preproc.dataset import DatasetWriter

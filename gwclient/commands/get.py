@@ -22,12 +22,10 @@ from gwclient.errors import (
     unwritable,
 )
 from gwclient.fetch import Unreadable, decode_stored, fetch_bodies, fetch_stretch
-from gwclient.gwosc_file import check_times, file_name, write_quality, writing
-from gwclient.strain import LeftOut, Span
-from gwclient.stretches import Stretch, assemble, span_of
+from gwfiles.gwosc import NotDescribable, check_times, file_name, quality_of, write_quality, writing
+from gwfiles.stretches import LeftOut, Span, Stretch, assemble, span_of
 from gwservice.atomic import replacing
 from gwwire.public import SegmentRecord
-from gwwire.segment import Segment
 
 
 @click.command
@@ -129,9 +127,10 @@ class _Files:
                 try:
                     check_times(stretch)
                     path, bits = await self._write_stretch(stretch, bar.update)
-                except NotAsExpected as error:
-                    failed.append(f"{span}: {error}")
-                    left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), str(error)))
+                except NotDescribable as error:
+                    reason = f"{error}; use --format ndjson"
+                    failed.append(f"{span}: {reason}")
+                    left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), reason))
                 except Unreadable as error:
                     failed.append(f"{name}: {error}")
                     left_out.append(LeftOut(span_of(error.place.record), str(error)))
@@ -153,11 +152,11 @@ class _Files:
         """Return the path, and the names of the data-quality bits that the file could not hold."""
         others: list[str] = []
         path = self.out / file_name(stretch, self.taken)
-        with writing(path, stretch) as (strain, check):
+        with _writing(path, stretch) as (strain, check):
             quality: list[Sequence[str]] = []
             async with aclosing(fetch_stretch(self.client, stretch)) as segments:
                 async for place, segment, samples in segments:
-                    quality += _quality_of(segment)
+                    quality += quality_of(segment)
                     strain[place.at : place.at + len(samples)] = samples
                     check()
                     on_written()
@@ -167,10 +166,15 @@ class _Files:
         return path, others
 
 
-def _quality_of(segment: Segment) -> list[Sequence[str]]:
-    """Return the names of a segment's data-quality bits in a list, which is empty if it names none."""
-    names = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
-    return [names] if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+@contextmanager
+def _writing(path: Path, stretch: Stretch) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Write a file that appears at `path` when the block succeeds; see `gwfiles.gwosc.writing`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, durable=False) as temporary, writing(temporary, stretch) as opened:
+            yield opened
+    except OSError as error:
+        raise unwritable(error.filename or path, error) from error
 
 
 @contextmanager

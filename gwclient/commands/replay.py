@@ -25,7 +25,8 @@ from gwclient.replay import Pace
 from gwclient.replay import replay as send_at_pace
 from gwclient.sources.file import FileSource
 from gwclient.spool import Spool
-from gwclient.strain import LeftOut, Span, join_spans
+from gwclient.strain import join_spans
+from gwfiles.stretches import LeftOut, Span
 
 #: s between two updates of the lag.
 _LOOK_S = 1.0

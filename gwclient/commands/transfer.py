@@ -24,7 +24,8 @@ from gwclient.progress import Progress
 from gwclient.push import Ending, Report, push
 from gwclient.sources.file import FileSource
 from gwclient.sources.simulate import SimulatedSource
-from gwclient.strain import LeftOut, Run
+from gwclient.strain import Run
+from gwfiles.stretches import LeftOut
 
 
 def send_source(

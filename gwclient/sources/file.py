@@ -20,7 +20,8 @@ from gwclient.sources.arrays import Grid, is_array, read_array
 from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
 from gwclient.sources.recording import NothingWanted, Recording
-from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, window_text
+from gwclient.strain import Exclusion, Quality, Run, window_text
+from gwfiles.stretches import LeftOut, Span
 from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling
 
 _FRAME_SUFFIX = ".gwf"

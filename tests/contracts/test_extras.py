@@ -5,7 +5,7 @@ import pytest
 from tools.audit import installed_with
 
 FORBIDDEN = {
-    "databuffer": {"flask", "gunicorn", "numpy", "aiohttp", "gwpy", "fastapi-cli"},
+    "databuffer": {"flask", "gunicorn", "scipy", "aiohttp", "gwpy", "fastapi-cli"},
     "dslogic": {"fastapi", "starlette", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "api": {"flask", "gunicorn", "numpy", "aiohttp", "sqlalchemy", "gwpy"},
     "tracing": {"fastapi", "flask", "grpcio", "numpy", "aiohttp"},

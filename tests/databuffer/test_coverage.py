@@ -17,7 +17,7 @@ from databuffer.coverage import CoverageKeeper, coverage
 from databuffer.errors import NotFound
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import Catalog, Database, SegmentFilter, SegmentRow
-from gwclient.stretches import assemble
+from gwfiles.stretches import assemble
 from gwwire.datastore import FreezeOrder
 from gwwire.public import ChannelCoverage, Coverage, SegmentRecord, Span
 from gwwire.segment import Segment, encode_segment

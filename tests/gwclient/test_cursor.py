@@ -8,7 +8,8 @@ import pytest
 from gwclient.cursor import Cursor
 from gwclient.errors import CursorError, NoStateFolder
 from gwclient.pieces import Length, cut
-from gwclient.strain import Run, Span
+from gwclient.strain import Run
+from gwfiles.stretches import Span
 
 GATEWAY = "http://gateway:8000"
 SECOND = Length(seconds=1)

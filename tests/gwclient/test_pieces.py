@@ -11,7 +11,8 @@ from gwclient.errors import InvalidSource
 from gwclient.glitches import Glitch
 from gwclient.pieces import Length, Piece, cut, in_time_order, left_out, without
 from gwclient.sources.lines import pieces_of_lines
-from gwclient.strain import Exclusion, LeftOut, Quality, Run, Span, join_spans
+from gwclient.strain import Exclusion, Quality, Run, join_spans
+from gwfiles.stretches import LeftOut, Span
 from gwwire.segment import decode_segment
 
 T0 = 1126259446.0

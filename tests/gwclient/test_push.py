@@ -11,7 +11,8 @@ from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidSource
 from gwclient.groups import Sendable
 from gwclient.pieces import Piece, cut
 from gwclient.push import Ending, Listener, Report, push
-from gwclient.strain import Run, Span, join_spans
+from gwclient.strain import Run, join_spans
+from gwfiles.stretches import Span
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
 from tests.support.gateway import Answering, Dropping, Fault, Slow, StandInGateway

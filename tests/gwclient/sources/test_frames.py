@@ -8,7 +8,7 @@ from gwclient.errors import InvalidSource
 from gwclient.pieces import cut, left_out
 from gwclient.sources import frames
 from gwclient.sources.file import FileSource
-from gwclient.strain import LeftOut, Span
+from gwfiles.stretches import LeftOut, Span
 
 gwframe = pytest.importorskip("gwframe", reason="the extra `frames` is not installed")
 

@@ -9,12 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gwclient.errors import NotAsExpected, unwritable
-from gwclient.hdf5 import created
-from gwclient.stretches import Stretch
-from gwservice.atomic import replacing
+from gwfiles.hdf5 import created
+from gwfiles.stretches import Stretch
 from gwwire.channel_names import mark_of, type_of_channel
 from gwwire.gps import utc_of_gps
+from gwwire.segment import Segment
 
 _MASK_BITS = 32
 #: Seconds that a mask may have, a year; strain of one sample in many seconds would need gigabytes.
@@ -23,13 +22,17 @@ _MASK_SECONDS = 2**25
 _TIMES, _SPACINGS = 1e10, (1e-9, 1e6)
 
 
+class NotDescribable(Exception):
+    """A file in this layout cannot describe when the strain is."""
+
+
 def check_times(stretch: Stretch) -> None:
-    """Raise NotAsExpected if a file in this layout cannot describe when the stretch is."""
+    """Raise NotDescribable if a file in this layout cannot describe when the stretch is."""
     if not max(abs(stretch.t0), abs(stretch.stop)) < _TIMES:
-        raise NotAsExpected(f"GPS {stretch.t0!r} is not within {_TIMES:g} s; use --format ndjson")
+        raise NotDescribable(f"GPS {stretch.t0!r} is not within {_TIMES:g} s")
     least, most = _SPACINGS
     if not least <= stretch.dt <= most:
-        raise NotAsExpected(f"dt {stretch.dt!r} is not within [{least:g}, {most:g}] s; use --format ndjson")
+        raise NotDescribable(f"dt {stretch.dt!r} is not within [{least:g}, {most:g}] s")
 
 
 def file_name(stretch: Stretch, taken: set[str]) -> str:
@@ -50,16 +53,18 @@ def file_name(stretch: Stretch, taken: set[str]) -> str:
 
 @contextmanager
 def writing(path: Path, stretch: Stretch) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """Yield the dataset, float64 of shape [samples], of a file that appears at `path` when the block succeeds.
+    """Yield the dataset, float64 of shape [samples], of a new file, and a function that raises OSError.
 
-    The function that is yielded with it raises OSError if a write failed so far.
+    It does so if a write failed so far; it is called at the end of the block, too.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, durable=False) as temporary, created(temporary) as (file, check):
-            yield _lay_out(file, stretch), check
-    except OSError as error:
-        raise unwritable(error.filename or path, error) from error
+    with created(path) as (file, check):
+        yield _lay_out(file, stretch), check
+
+
+def quality_of(segment: Segment) -> list[Sequence[str]]:
+    """Return the names of a segment's data-quality bits in a list, which is empty if it names none."""
+    names = segment.meta.get("quality") if isinstance(segment.meta, dict) else None
+    return [names] if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def write_quality(strain: Any, stretch: Stretch, quality: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwclient.stretches import assemble
+from gwfiles.stretches import assemble
 from gwwire.public import SegmentRecord
 from gwwire.spans import join, stop_of
 

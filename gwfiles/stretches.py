@@ -5,17 +5,50 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import groupby
+from typing import NamedTuple, Protocol
 
-from gwclient.strain import LeftOut, Span
-from gwwire.public import SegmentRecord
 from gwwire.spans import distance, first_sample, sampling, series_period, stop_of
+
+
+class Span(NamedTuple):
+    """The half-open span [start, stop) of one channel, in GPS seconds."""
+
+    channel: str
+    start: float
+    stop: float
+
+
+class LeftOut(NamedTuple):
+    """A span that is left out, and why."""
+
+    span: Span
+    reason: str
+
+
+class Stored(Protocol):
+    """A stored segment, as the public API and the catalog describe it."""
+
+    @property
+    def seq(self) -> int: ...  # noqa: D102 (see `gwwire.public.SegmentRecord`)
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def sha256(self) -> str: ...  # noqa: D102
+    @property
+    def channel(self) -> str | None: ...  # noqa: D102
+    @property
+    def t0(self) -> float: ...  # noqa: D102
+    @property
+    def dt(self) -> float: ...  # noqa: D102
+    @property
+    def n(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Placed:
     """The samples [first, last) of a segment, and the index of the first of them in the stretch."""
 
-    record: SegmentRecord
+    record: Stored
     at: int
     first: int
     last: int
@@ -62,7 +95,7 @@ class Stretch:
         return max(1, math.ceil(self.stop) - self.start)
 
 
-def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tuple[list[Stretch], list[LeftOut]]:
+def assemble(records: Iterable[Stored], start: float, stop: float) -> tuple[list[Stretch], list[LeftOut]]:
     """Return the stretches in [start, stop) GPS seconds, by channel and time, and the segments that are in none.
 
     Samples that overlap an earlier segment by whole samples are left out. The rest of the segment is kept: it goes on
@@ -97,10 +130,10 @@ def assemble(records: Iterable[SegmentRecord], start: float, stop: float) -> tup
     return stretches, dropped
 
 
-def span_of(record: SegmentRecord) -> Span:
+def span_of(record: Stored) -> Span:
     """Return the span of a stored segment."""
     return Span(record.channel or "", record.t0, stop_of(record.t0, record.n, record.dt))
 
 
-def _series(record: SegmentRecord) -> tuple[str, float]:
+def _series(record: Stored) -> tuple[str, float]:
     return record.channel or "", sampling(record.dt)
