@@ -1,1 +1,1 @@
-"""Search: queries as SQL."""
+"""Search: queries as SQL, and bundles of what they select."""
