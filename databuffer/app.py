@@ -39,6 +39,7 @@ def create_buffer(settings: BufferSettings) -> Buffer:
         on_frozen=settings.ON_FROZEN,
         limits=SegmentLimits(settings.MAX_SAMPLES, int(settings.MAX_META), settings.MAX_DEPTH),
         group_quota=int(settings.GROUP_QUOTA),
+        bundle_cache=int(settings.BUNDLE_CACHE),
     )
 
 

@@ -13,6 +13,9 @@ from databuffer.ingest.staging import Staging
 from databuffer.queries import Queries
 from databuffer.records.performer import Performer
 from databuffer.records.records import Records
+from databuffer.search.builder import Builder
+from databuffer.search.bundles import Bundles
+from databuffer.search.cache import BundleCache
 from databuffer.search.search import Search
 from databuffer.settings import OnFrozen
 from databuffer.state import Agreement, State
@@ -26,10 +29,10 @@ log = logging.getLogger(__name__)
 class Buffer:
     """Stores segments by `ingest`, carries out orders by `batches` and `records`, answers by `queries` and `search`.
 
-    Quotas are bytes that a group may store a day; 0: unlimited.
+    Quotas are bytes that a group may store a day; 0: unlimited. The files of bundles have at most `bundle_cache` bytes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a setting)
         self,
         store: Store,
         *,
@@ -37,6 +40,7 @@ class Buffer:
         on_frozen: OnFrozen = OnFrozen.REJECT,
         limits: SegmentLimits | None = None,
         group_quota: int = 0,
+        bundle_cache: int = 10**10,
     ) -> None:
         quota = DailyQuota(group_quota)
         self._store = store
@@ -49,6 +53,8 @@ class Buffer:
         self.performer = Performer(self.records)
         self.verifier = Verifier(store, self.state, self.records, self.queries, self.performer)
         self.search = Search(store.catalog.database, self.queries)
+        builder = Builder(store, self.records, self.queries, self.performer, BundleCache(store.volume.bundles))
+        self.bundles = Bundles(store, self.state, self.ingest, self.queries, builder, bundle_cache)
         self.batches = Batches(store, self.state, self.ingest, self.queries)
 
     async def open(self) -> None:
@@ -56,6 +62,7 @@ class Buffer:
         if self.state.agreement is Agreement.UNREAD:
             await asyncio.to_thread(self.state.recover)
         self.ingest.start()
+        await self.bundles.open()
         await self.performer.open()
         current, state = self.state.current, self.state.description.dstatus
         n_itm, size = current.stats.n_itm, current.stats.buff_size

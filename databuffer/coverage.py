@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from databuffer.storage.catalog import Catalog, SegmentFilter
+from databuffer.storage.catalog import Catalog, CataloguedSegment, SegmentFilter
 from gwwire.public import ChannelCoverage, Coverage, Span
 from gwwire.spans import close_gaps, join, sampling, series_period, stop_of
 
@@ -74,6 +74,14 @@ def coverage(spans: Mapping[Series, list[Span]], wanted: SegmentFilter) -> Cover
         if inside := [span for span in of_one if _reaches_into(span, wanted)]:
             channels.append(ChannelCoverage(channel, dt, *close_gaps(inside, wanted.limit)))
     return Coverage(wanted.batch, channels)
+
+
+def spans_of(segments: Iterable[CataloguedSegment]) -> dict[Series, list[Span]]:
+    """Return the spans of some segments."""
+    read: dict[Series, list[tuple[float, int]]] = {}
+    for segment in segments:
+        read.setdefault((segment.channel, segment.dt), []).append((segment.t0, segment.n))
+    return joined([_spans(read)])
 
 
 def joined(parts: Iterable[Mapping[Series, list[Span]]]) -> dict[Series, list[Span]]:

@@ -51,8 +51,12 @@ class KeyReused(Refused, code=ProblemCode.KEY_REUSED):
     """The Idempotency-Key was used for other bytes before."""
 
 
+class BundleNotReady(Refused, code=ProblemCode.BUNDLE_NOT_READY):
+    """The archive of a bundle does not exist: it is being built, or its building failed or was cancelled."""
+
+
 class NotFound(ProblemError, code=ProblemCode.NOT_FOUND):
-    """There is no such batch, segment, record or step."""
+    """There is no such batch, segment, record, step or bundle."""
 
 
 class QueueFull(Refused, code=ProblemCode.QUEUE_FULL):

@@ -155,6 +155,10 @@ class Queries:
             raise NotFound(f"there is no segment {name!r}")
         return found
 
+    def open_segment(self, name: str) -> BinaryIO | None:
+        """Open a segment's file, or return None if it is missing or being moved; for threads that open many."""
+        return _opened(self._segment_place(name))
+
     async def segment_file(self, name: str) -> BinaryIO:
         """Open a segment's file, wherever its batch is or is being moved, or raise NotFound."""
         await self.segment(name)
@@ -194,12 +198,7 @@ class Queries:
         """Open a file that a flush may be moving; if that fails, try again in the commit queue."""
 
         def look() -> BinaryIO | None:
-            path = place()
-            with volume_errors():
-                try:
-                    return path.open("rb") if path else None
-                except FileNotFoundError:
-                    return None
+            return _opened(place())
 
         return await self.look_up(look) or await self._in_order(look)
 
@@ -217,3 +216,11 @@ class Queries:
             if batch.id == row.id:
                 return replace(row, n_itm=batch.stats.n_itm, buff_size=batch.stats.buff_size)
         return row
+
+
+def _opened(path: Path | None) -> BinaryIO | None:
+    with volume_errors():
+        try:
+            return path.open("rb") if path else None
+        except FileNotFoundError:
+            return None

@@ -71,6 +71,10 @@ class BufferSettings(ServiceSettings):
         16, ge=2, description="maximum nesting of a segment's JSON; the segment is level 1, `meta` level 2"
     )
     GROUP_QUOTA: Size = Field(Size(0), description="bytes that a group may store per UTC day; 0: unlimited")
+    BUNDLE_CACHE: Size = Field(
+        Size(10_000_000_000),
+        description="bytes that the files of bundles may take on the volume; the least used go first",
+    )
     CALLER_SECRET_FILE: Path | None = Field(
         None, description="file with the secret that dslogic must present; without it, every caller is accepted"
     )

@@ -25,8 +25,8 @@ from gwwire.segment import NDJSON
 T = TypeVar("T")
 
 DATA_PATH = "/stream"
-#: The first part of the paths whose requests may wait on purpose.
-_WAITING = frozenset({b"changes", b"steps"})
+#: The first part of the paths whose answers may take long; they end with the connection of the client.
+_WAITING = frozenset({b"changes", b"steps", b"bundles"})
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _FROZEN = FROZEN_TEXT.encode()
 #: Threads of Flask; only pages, orders and probes need them.
@@ -47,6 +47,7 @@ def relayed_routes(settings: LogicSettings) -> dict[str, str]:
         "/records": "/records",
         "/steps": "/steps",
         "/changes": "/changes",
+        "/bundles": "/bundles",
     }
 
 

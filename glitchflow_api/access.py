@@ -60,7 +60,7 @@ _OPEN = frozenset(
 )
 _QUESTIONS = frozenset(
     {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "facets", "events", "log", "metrics"}
-    | {"records", "steps", "changes"}
+    | {"records", "steps", "changes", "bundles"}
 )
 _WORK = frozenset({"records", "steps"})
 _ORDERS = {
@@ -87,5 +87,7 @@ def scope_needed(method: str, path: str) -> Scope | None:
         return Scope.READ if first in _QUESTIONS else Scope.ADMIN
     if first in _WORK:
         return Scope.WORK
+    if first == "bundles":  # an archive has nothing that /segments does not have
+        return Scope.READ
     order = f"{first}/{rest.rpartition('/')[2]}" if rest else first
     return _ORDERS.get(order, Scope.ADMIN) if method == "POST" else Scope.ADMIN

@@ -12,7 +12,7 @@ import msgspec
 from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
 from gwservice.security import OPEN_PATHS
-from gwwire import overview, public, records
+from gwwire import bundles, overview, public, records
 from gwwire.problems import PROBLEM_TYPE, Problem
 from gwwire.segment import KEYS_HEADER, NDJSON, Segment
 
@@ -25,10 +25,11 @@ _PROBLEMS = {
     403: "the credential does not allow it, the user or batch is not the caller's, or another site's page sent it",
     404: "the batch, segment or problem does not exist",
     408: "the request did not arrive in time",
-    409: "the current batch is another one, the batch is not in the required state, or another worker has it",
+    409: "the batch is another one, not in the required state, or another worker has it; or the archive is not built",
     412: "the record is not the one that If-Match names",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
+    416: "no byte is in the range",
     422: "a field or parameter is missing, wrong or too large; `field` names it",
     429: "too many requests, or the group's quota is used up; see Retry-After",
     500: "a service failed; its log has the details",
@@ -69,7 +70,7 @@ MODELS: tuple[type[msgspec.Struct], ...] = (
     Segment,
     *(
         each
-        for each in {**vars(public), **vars(overview), **vars(records)}.values()
+        for each in {**vars(public), **vars(overview), **vars(records), **vars(bundles)}.values()
         if isinstance(each, type) and issubclass(each, msgspec.Struct) and each is not msgspec.Struct
     ),
 )
@@ -129,6 +130,16 @@ def described_feed() -> Responses:
     """Return the descriptions of the change feed, and of the problems of its route."""
     lines = _lines("a Record or a Mark per line; empty lines between them", records.Record, records.Mark)
     return {200: {"description": "records as they change", "content": lines}, **problems(422)}
+
+
+def described_archive() -> Responses:
+    """Return the descriptions of the archive of a bundle, of a range of it, and of the problems of its route."""
+    binary = {"schema": {"type": "string", "contentMediaType": "application/x-tar"}}
+    content = {"application/x-tar": binary, "application/json": {"schema": _schema(bundles.BundleManifest)}}
+    texts = {200: "the archive", 206: "a range of it"}
+    return {status: {"description": text, "content": content} for status, text in texts.items()} | problems(
+        404, 409, 416
+    )
 
 
 def json_body(model: type) -> dict[str, Any]:

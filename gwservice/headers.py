@@ -16,6 +16,7 @@ RAW_GROUP_HEADER = GROUP_HEADER.lower().encode()
 #: Passed up by every tier: what describes the body, and how long it may be kept.
 ANSWER_HEADERS = frozenset((
     *(b"content-type", b"content-length", b"content-encoding", b"retry-after", b"allow"),
+    *(b"age", b"content-disposition"),
     *(b"etag", b"last-modified", b"accept-ranges", b"content-range", b"cache-control", b"vary"),
     *(b"ratelimit-policy", b"ratelimit"),
     *(b"content-security-policy", b"x-content-type-options", b"referrer-policy"),

@@ -17,8 +17,8 @@ from gwwire.query import Query
 
 #: The status of a record on which steps may be performed.
 GOOD = "good"
-#: Steps of batches that the datastore performs itself.
-SEALED, ARCHIVED, VERIFY = "sealed", "archived", "verify"
+#: Steps that the datastore performs itself.
+SEALED, ARCHIVED, VERIFY, BUNDLE = "sealed", "archived", "verify", "bundle"
 #: Characters of a record's id.
 LONGEST_ID = 512
 #: Bytes of the conditions of a record or the result of a step, as JSON.
@@ -28,7 +28,7 @@ LONGEST_REASON = 4096
 #: Seconds.
 LONGEST_WAIT = 60
 
-_OWN = frozenset({SEALED, ARCHIVED, VERIFY})
+_OWN = frozenset({SEALED, ARCHIVED, VERIFY, BUNDLE})
 _KIND = r"[a-z][a-z0-9_-]{0,63}"
 _ID = re.compile(rf"(?P<kind>{_KIND})/.+", re.DOTALL)
 

@@ -10,7 +10,7 @@ from databuffer.records.selection import segments_matching
 from databuffer.search.facets import facets
 from databuffer.search.plan import plan
 from databuffer.storage.catalog import CataloguedSegment, Database, SegmentFilter
-from databuffer.storage.catalog.segments import segments_query
+from databuffer.storage.catalog.segments import select_segments
 from gwwire.facets import Facets
 from gwwire.query import Query
 
@@ -48,4 +48,4 @@ def find_segments(
     """Return a page of the segments that a query selects, by increasing seq, or with `before` by decreasing seq."""
     clauses = (*plan(connection, query, after, before), *segments_matching(query))
     wanted = SegmentFilter(after=after, limit=limit, before=before, clauses=clauses)
-    return [CataloguedSegment(*row) for row in connection.execute(segments_query(wanted))]
+    return select_segments(connection, wanted)

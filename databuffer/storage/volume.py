@@ -36,6 +36,7 @@ class Volume:
         self.next = root / "next"
         self.incoming = root / ".incoming"
         self.quarantine = root / "quarantine"
+        self.bundles = root / ".bundles"
         self.marks = Marks(root)
         self._prefix = prefix
         self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")

@@ -37,6 +37,10 @@ ROUTES = [
     ("POST", "/batches/{batch}/verify"),
     ("GET", "/segments"),
     ("GET", "/segments/{name}"),
+    ("POST", "/bundles"),
+    ("GET", "/bundles/{bundle}"),
+    ("DELETE", "/bundles/{bundle}"),
+    ("GET", "/bundles/{bundle}/archive"),
     ("GET", "/records"),
     ("POST", "/records"),
     ("GET", "/records/{record}"),
@@ -75,7 +79,8 @@ def adapt(case: Case[Any]) -> None:
 
     A key may have been used for other bytes, the stop of a span may be too early, an ETag is one of before, a condition
     contradicts another of its name. Ids have slashes, 1.0 is not a whole number, a step cannot wait for itself, and
-    only good records are offered for one. A claim of nothing would wait for a minute, a feed for ever.
+    only good records are offered for one. A bundle has either a query or names. A claim of nothing would wait for a
+    minute, a feed for ever.
     """
     case.headers.pop("Idempotency-Key", None)
     case.headers.pop("if-match", None)
@@ -88,6 +93,8 @@ def adapt(case: Case[Any]) -> None:
     if "record" in case.path_parameters:
         case.path_parameters["record"] = f"file/{len(case.path_parameters['record']) % 3}"
     case.body = with_whole_numbers(case.body)
+    if case.path == "/bundles" and isinstance(case.body, dict):
+        case.body = {"format": "manifest", "query": {}} if case.body.get("names") else {"query": {"channel": "H1:A"}}
     if case.path.endswith("/claim") and isinstance(case.body, dict):
         case.path_parameters |= {"step": "a-step-that-none-waits-for"} if "step" in case.path_parameters else {}
         case.body.pop("wait", None)

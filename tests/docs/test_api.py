@@ -67,5 +67,5 @@ def test_the_lower_tiers_routes_are_named() -> None:
     }
     served = set().union(*map(served_by, buffer_routers)) | logic
     assert named == {
-        route for route in served if not re.search("/(static|batches|segments|records|steps|changes)", route)
+        route for route in served if not re.search("/(static|batches|bundles|segments|records|steps|changes)", route)
     }

@@ -58,14 +58,14 @@ class Catalog:
             if restored is not None:
                 log.warning(
                     "the ledger is restored from its backup of %s; Idempotency-Keys, quotas, verifications, claims,"
-                    " records and steps written after that are lost",
+                    " records, steps and bundles written after that are lost",
                     utc_text(restored),
                     extra={"event": "ledger-restored"},
                 )
             elif fault:
                 log.warning(
-                    "no backup of the ledger can be read: Idempotency-Keys, quotas, verifications, records and steps"
-                    " are lost"
+                    "no backup of the ledger can be read: Idempotency-Keys, quotas, verifications, records, steps and"
+                    " bundles are lost"
                 )
             log.info("the catalog is new; the segments on the volume are read into it")
         self.database.create()

@@ -14,6 +14,7 @@ from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.schema import (
     BATCHES,
+    BUNDLES,
     COUNTER,
     RECORD_CONDITIONS,
     RECORDS,
@@ -167,18 +168,33 @@ def _move_verifications(connection: sa.Connection) -> None:
     connection.execute(sa.text("DROP TABLE verifications"))
 
 
+_BUNDLES = """
+CREATE TABLE bundles (
+    id VARCHAR PRIMARY KEY, format VARCHAR NOT NULL, state VARCHAR NOT NULL, selection VARCHAR NOT NULL,
+    info VARCHAR NOT NULL, as_of BIGINT NOT NULL, made BIGINT NOT NULL, used BIGINT NOT NULL, uses BIGINT NOT NULL,
+    size BIGINT
+)
+"""
+
+
+def _add_bundles(connection: sa.Connection) -> None:
+    """Add the table of bundles."""
+    connection.exec_driver_sql(_BUNDLES)
+
+
 def _version_2_to_3(connection: sa.Connection) -> None:
     """Add what the search needs."""
     _add_segment_conditions(connection)
     _move_verifications(connection)
     _add_totals(connection)
+    _add_bundles(connection)
 
 
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2, _version_2_to_3)
 VERSION = len(MIGRATIONS)
 
 
-_NEW_IN_3 = (SEGMENT_CONDITIONS, TOTALS)
+_NEW_IN_3 = (SEGMENT_CONDITIONS, TOTALS, BUNDLES)
 _NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, *_NEW_IN_3)
 _FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
 _GONE_IN_3 = {"verifications": frozenset({"batch", "found"})}

@@ -116,7 +116,18 @@ STEPS = sa.Table(
 )
 STEP_DECLARATIONS = sa.Table("step_declarations", TABLES, _text("name", primary_key=True), _text("declaration"))
 
-LEDGER = (IDEMPOTENCY_KEYS, SPENDING, CLAIMS, RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)
+# What was asked for as one archive; see `databuffer.search.table`.
+BUNDLES = sa.Table(
+    "bundles",
+    TABLES,
+    *(_text("id", primary_key=True), _text("format"), _text("state"), _text("selection"), _text("info")),
+    *(_whole("as_of"), _whole("made"), _whole("used"), _whole("uses"), sa.Column("size", sa.BigInteger)),
+)
+
+LEDGER = (
+    *(IDEMPOTENCY_KEYS, SPENDING, CLAIMS),
+    *(RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, BUNDLES),
+)
 
 # ---- version
 

@@ -199,7 +199,7 @@ class Segments:
     def find(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Return the segments that a filter selects by increasing seq, with `before` by decreasing seq."""
         with self._database.reading() as connection:
-            return [CataloguedSegment(*row) for row in _in_portions(connection, segments_query(wanted))]
+            return select_segments(connection, wanted)
 
     def get(self, name: str) -> CataloguedSegment | None:
         """Return the newest segment with a name, which several batches may have, or None if it does not exist."""
@@ -337,6 +337,11 @@ def tally_query(batch: str) -> sa.Select[Any]:
         .subquery()
     )
     return sa.select(counted, columns.name).join(SEGMENTS, columns.seq == counted.c.seq)
+
+
+def select_segments(connection: sa.Connection, wanted: SegmentFilter) -> list[CataloguedSegment]:
+    """Return the segments that a filter selects, as `Segments.find` does."""
+    return [CataloguedSegment(*row) for row in _in_portions(connection, segments_query(wanted))]
 
 
 def segments_query(wanted: SegmentFilter) -> sa.Select[Any]:

@@ -20,9 +20,12 @@ from databuffer.errors import VolumeFailed
 from databuffer.records import steps, table
 from databuffer.records.backlog import Backlog
 from databuffer.records.scan import Scan
+from databuffer.search import table as bundles
+from databuffer.search.table import BundleRow
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, ClaimRow, Database, SegmentFilter, SegmentRow
 from databuffer.storage.spending import Spending
+from gwwire.bundles import BundleFormat, BundleState
 from gwwire.datastore import FreezeOrder
 from gwwire.public import BatchState, ThawOrder, Verification
 from gwwire.records import StepClaim
@@ -120,6 +123,7 @@ def filled(catalog: Catalog) -> None:
         table.write(connection, "file/a", lambda _: ("good", None, {"n": 1}), 0)
         order = StepClaim("worker", kind="file")
         steps.claim(connection, order, Backlog("copy", steps.declare(connection, "copy", order)), 0)
+        bundles.put(connection, BundleRow("a", BundleFormat.TAR, BundleState.READY, "{}", "{}", 1, 0, 0, 0))
 
 
 def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_path: Path) -> None:
@@ -140,6 +144,7 @@ def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_p
         "record_conditions": 1,
         "steps": 1,
         "step_declarations": 1,
+        "bundles": 1,
         "schema": 1,
         "counter": 1,
         "segments": 0,

@@ -1,0 +1,155 @@
+"""The step `bundle`, in which the datastore builds the HDF5 files of a bundle, and access to files for threads."""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+import sqlalchemy as sa
+
+from databuffer.errors import VolumeError, VolumeFailed
+from databuffer.queries import Queries
+from databuffer.records.performer import Attempt, OwnStep, Performer
+from databuffer.records.records import Records
+from databuffer.search import table
+from databuffer.search.archive import open_archive
+from databuffer.search.cache import Built, BundleCache
+from databuffer.storage.catalog import CataloguedSegment
+from databuffer.storage.store import Store
+from gwwire.bundles import BundleFormat, BundleManifest, BundleState, NotIncluded
+from gwwire.query import Query
+from gwwire.records import BUNDLE, Record, RecordPatch, StepState
+from gwwire.segment import Segment, decode_segment
+
+_RECORD = "bundle/"
+_ATTEMPTS = 3
+
+#: Bytes of a sample, and of all else in a file, at most.
+_SAMPLE_BYTES, _FILE_BYTES = 8, 16 * 1024
+
+Write = Callable[[Callable[[sa.Connection], Any]], Awaitable[Any]]
+MakeSpace = Callable[[int, str], Awaitable[None]]
+
+
+def bytes_needed(manifest: BundleManifest) -> int:
+    """Return the bytes that the HDF5 files of a bundle take, at most."""
+    files = sum(len(channel.spans) for channel in manifest.info.covered)
+    return _SAMPLE_BYTES * sum(entry.n for entry in manifest.segments) + _FILE_BYTES * files
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the files of a bundle are built, and why they are not."""
+
+    state: BundleState
+    percent: int = 0
+    reason: str | None = None
+
+
+class Builder:
+    """Builds the HDF5 files of bundles, one bundle at a time."""
+
+    def __init__(
+        self, store: Store, records: Records, queries: Queries, performer: Performer, cache: BundleCache
+    ) -> None:
+        self.cache = cache
+        self._store = store
+        self._records = records
+        self._queries = queries
+        self._performer = performer
+        performer.add(OwnStep(BUNDLE, self._perform, kind=_RECORD[:-1], on_request=True, attempts=_ATTEMPTS))
+
+    def open(self, write: Write, make_space: MakeSpace) -> None:
+        """Use the running event loop, `write` for changes of the table of bundles, and `make_space` before a build."""
+        self._loop, self._write, self._make_space = asyncio.get_running_loop(), write, make_space
+
+    async def request(self, bundle: str, conditions: dict[str, Any]) -> None:
+        """Order that the files of a bundle are built; its record has these conditions."""
+        await self._records.patch(_RECORD + bundle, RecordPatch(conditions=conditions))
+        await self._records.request(_RECORD + bundle, BUNDLE)
+
+    def stop(self, bundle: str) -> None:
+        """Stop building the files of a bundle."""
+        if attempt := self._performer.attempt(BUNDLE, _RECORD + bundle):
+            attempt.stop()
+
+    async def progress(self, bundle: str) -> Progress:
+        """Return how far the files of a bundle are built that were requested."""
+        step = (await self._records.steps_named(BUNDLE, [_RECORD + bundle])).get(_RECORD + bundle)
+        attempt = self._performer.attempt(BUNDLE, _RECORD + bundle)
+        state = BundleState.FAILED if step and step.state is StepState.FAILED else BundleState.BUILDING
+        return Progress(state, attempt.progress or 0 if attempt else 0, step.reason if step else None)
+
+    # ---- in threads
+
+    def open_segment(self, name: str) -> BinaryIO:
+        """Open a segment's file, wherever its batch is or is being moved, or raise NotFound."""
+        try:
+            file = self._queries.open_segment(name)
+        except VolumeError:  # the catalog may have to be repaired
+            file = None
+        return file or asyncio.run_coroutine_threadsafe(self._queries.segment_file(name), self._loop).result()
+
+    def _perform(self, record: Record, attempt: Attempt) -> dict[str, int] | None:
+        """Build the files of a bundle; return their number and bytes, or None if it was cancelled."""
+        bundle = record.id.removeprefix(_RECORD)
+        if not self._is_wanted(bundle):
+            return None
+        try:
+            manifest = self.cache.manifest(bundle)
+            self._wait(self._make_space(bytes_needed(manifest), bundle))
+            built = self._build(bundle, manifest, attempt)
+        except BaseException:
+            if self._is_wanted(bundle):
+                raise
+            return None
+        archive = open_archive(BundleFormat.HDF5, bundle, self.cache, self.open_segment)
+        ready = partial(
+            table.change, bundle=bundle, only_if=BundleState.BUILDING, state=BundleState.READY, size=archive.size
+        )
+        self._wait(self._write(ready))
+        return {"files": len(built.files), "bytes": archive.size}
+
+    def _wait(self, work: Awaitable[Any]) -> None:
+        asyncio.run_coroutine_threadsafe(_awaited(work), self._loop).result()
+
+    def _is_wanted(self, bundle: str) -> bool:
+        with self._store.catalog.database.reading() as connection:
+            row = table.get(connection, bundle)
+        return row is not None and row.state is BundleState.BUILDING
+
+    def _build(self, bundle: str, manifest: BundleManifest, attempt: Attempt) -> Built:
+        from databuffer.search.hdf5 import write_files  # noqa: PLC0415 (NumPy and h5py, 40 MB that few buffers need)
+
+        digests = {entry.name: entry.sha256 for entry in manifest.segments}
+        read = 0
+
+        def read_segment(name: str) -> Segment:
+            nonlocal read
+            with self.open_segment(name) as file:
+                content = file.read()
+            if hashlib.sha256(content).hexdigest() != digests[name]:
+                raise VolumeFailed(f"segment {name} differs from its SHA-256: verify its batch")
+            read += 1
+            attempt.report(100 * read // (len(digests) + 1))
+            return decode_segment(content)
+
+        query = manifest.info.query or Query()
+        span = (-math.inf if query.start is None else query.start, math.inf if query.stop is None else query.stop)
+        segments = [
+            CataloguedSegment(i, "", each.name, each.size, each.sha256, each.channel, each.t0, each.dt, each.n, 0)
+            for i, each in enumerate(manifest.segments)
+        ]
+        with self.cache.building(bundle) as folder:
+            written = write_files(segments, span, folder, read_segment)
+            left_out = [NotIncluded(*each.span, each.reason) for each in written.left_out]
+            built = Built([(each.name, each.size, each.sha256) for each in written.files], left_out)
+            self.cache.finish(bundle, built)
+        return built
+
+
+async def _awaited(work: Awaitable[Any]) -> Any:
+    return await work
