@@ -12,7 +12,7 @@ import msgspec
 from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
 from gwservice.security import OPEN_PATHS
-from gwwire import bundles, overview, public, records
+from gwwire import bundles, facets, overview, public, records
 from gwwire.problems import PROBLEM_TYPE, Problem
 from gwwire.segment import KEYS_HEADER, NDJSON, Segment
 
@@ -70,7 +70,7 @@ MODELS: tuple[type[msgspec.Struct], ...] = (
     Segment,
     *(
         each
-        for each in {**vars(public), **vars(overview), **vars(records), **vars(bundles)}.values()
+        for each in {**vars(public), **vars(overview), **vars(records), **vars(facets), **vars(bundles)}.values()
         if isinstance(each, type) and issubclass(each, msgspec.Struct) and each is not msgspec.Struct
     ),
 )
