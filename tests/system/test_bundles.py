@@ -24,13 +24,20 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 
 
 @pytest.fixture(scope="module")
-def trio(start_shared_trio: Callable[..., Trio], keys: Keyring) -> Trio:
-    keys.make("reader", Scope.READ)
+def credentials(keys: Keyring) -> dict[Scope, str]:
+    """Return a header with a key of each scope; the gateway reads keys that are made later only after seconds."""
+    return {scope: f"Authorization: Bearer {keys.make(scope, scope)}" for scope in (Scope.READ, Scope.STREAM)}
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio], keys: Keyring, credentials: dict[Scope, str]) -> Trio:
+    assert credentials
     return start_shared_trio(keys.settings)
 
 
-def test_a_reader_downloads_an_archive_with_curl_and_resumes_it(trio: Trio, keys: Keyring, tmp_path: Path) -> None:
-    credentials = {scope: f"Authorization: Bearer {keys.make(scope, scope)}" for scope in (Scope.READ, Scope.STREAM)}
+def test_a_reader_downloads_an_archive_with_curl_and_resumes_it(
+    trio: Trio, credentials: dict[Scope, str], tmp_path: Path
+) -> None:
     headers = dict([credentials[Scope.STREAM].split(": ")]) | JSON
     bodies = [
         json.dumps({"h": [1e-21] * 4096, "t": [second, 1 / 4096], "meta": {"channel": CHANNEL}}, separators=(",", ":"))

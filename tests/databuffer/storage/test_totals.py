@@ -87,6 +87,7 @@ def test_a_migration_counts_the_segments_that_are_there(tmp_path: Path) -> None:
             "DROP TABLE totals",
             "DROP INDEX segments_by_time",
             "DROP TABLE segment_conditions",
+            "DROP TABLE bundles",
             "CREATE TABLE verifications (batch VARCHAR PRIMARY KEY, found VARCHAR NOT NULL)",
             "UPDATE schema SET version = 2",
         ):
