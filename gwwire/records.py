@@ -15,7 +15,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from gwwire.decoding import InvalidRequest
 from gwwire.names import PRINTABLE, PRINTABLE_WORDS, WorkerName
-from gwwire.public import LONGEST_LEASE
 
 #: The status of a record on which steps may be performed.
 GOOD = "good"
@@ -26,7 +25,7 @@ LONGEST_ID = 512
 #: Bytes of the conditions of a record or the result of a step, as JSON.
 MOST_BYTES = 64 * 1024
 #: Seconds.
-LONGEST_WAIT = 60
+LONGEST_LEASE, LONGEST_WAIT = 86_400, 60
 
 _KIND = r"[a-z][a-z0-9_-]{0,63}"
 _ID = re.compile(rf"(?P<kind>{_KIND})/.+", re.DOTALL)
@@ -200,6 +199,7 @@ class StepClaim(Struct, frozen=True, omit_defaults=True):
     after: Annotated[
         list[StepName], Meta(max_length=20, description="the steps that have to be done before; none for new records")
     ] = []
+    before: Annotated[list[StepName], Meta(max_length=20, description="the steps that must not be done yet")] = []
     kind: Annotated[Kind | None, Meta(description="only records of this kind")] = None
     query: RecordQuery = RecordQuery()
     since: Annotated[
@@ -228,6 +228,7 @@ class StepEnd(Struct, frozen=True, omit_defaults=True):
     state: StepState
     result: Annotated[Any, Meta(description="for DONE: any JSON")] = None
     reason: Annotated[Reason | None, Meta(description="for FAILED")] = None
+    retry: Annotated[bool, Meta(description="for FAILED: whether another attempt may succeed")] = True
     lease: Annotated[float, Meta(ge=1, le=LONGEST_LEASE, description="for RUNNING: s until the lease ends")] = 600
 
 

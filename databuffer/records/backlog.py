@@ -17,6 +17,7 @@ from gwwire.records import GOOD, StepClaim, StepState
 
 _FIRST_WINDOW, _WINDOW = 50, 1000
 _END = 2**63
+_DECLARED = ("after", "before", "kind", "query", "since", "attempts")
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,8 @@ class Backlog:
 
 def declaration_of(claim: StepClaim) -> StepClaim:
     """Return the part of a claim that declares the step; other fields have their defaults."""
-    return StepClaim(
-        "-", after=claim.after, kind=claim.kind, query=claim.query, since=claim.since, attempts=claim.attempts
-    )
+    declared = {name: getattr(claim, name) for name in _DECLARED}
+    return StepClaim("-", **declared)
 
 
 def waiting(
@@ -73,7 +73,7 @@ def still_waits(connection: sa.Connection, record: str, declaration: StepClaim) 
 
 
 def _selection(declaration: StepClaim) -> Selection:
-    return Selection(declaration.kind, GOOD, declaration.query, tuple(declaration.after))
+    return Selection(declaration.kind, GOOD, declaration.query, tuple(declaration.after), tuple(declaration.before))
 
 
 def _floor(backlog: Backlog) -> int:

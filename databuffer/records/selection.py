@@ -33,12 +33,13 @@ _LATER = SEGMENTS.alias("later")
 
 @dataclass(frozen=True)
 class Selection:
-    """Selects records by kind, status and query, and by steps that have to be done; None and () select all."""
+    """Selects records by kind, status, query, and steps that are done or not; None and () select all."""
 
     kind: str | None = None
     status: str | None = None
     query: RecordQuery = _EVERYTHING
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()  # steps that have to be done
+    before: tuple[str, ...] = ()  # steps that must not be done
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def sources(wanted: Selection) -> Iterator[Source]:
         return
     if wanted.kind in {None, BATCH_KIND} and _PERFORMED.keys() >= set(wanted.after):
         last = [_BATCH_LAST.in_([query.last])] if query.last else []
-        clauses = (_unwritten(_BATCH_ID), *last, *(_PERFORMED[step] for step in wanted.after))
+        not_done = [sa.not_(_PERFORMED[step]) for step in wanted.before if step in _PERFORMED]
+        clauses = (_unwritten(_BATCH_ID), *last, *(_PERFORMED[step] for step in wanted.after), *not_done)
         yield Source(_BATCH_ID, BATCHES.c.seq, (), clauses)
     if wanted.kind in {None, SEGMENT_KIND} and not wanted.after and query.last is None:
         newest: Clause = ~sa.exists().where(_LATER.c.name == SEGMENTS.c.name, _LATER.c.seq > SEGMENTS.c.seq)
@@ -80,6 +82,8 @@ def written(wanted: Selection) -> Iterator[Clause]:
         yield _has(name, bounds)
     for step in wanted.after:
         yield _done(step)
+    for step in wanted.before:
+        yield sa.not_(_done(step))
 
 
 def _done(step: str) -> Clause:

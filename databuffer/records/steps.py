@@ -17,8 +17,7 @@ from databuffer.records.table import declarations, last_done, load, touch
 from databuffer.storage.catalog.database import upsert
 from databuffer.storage.catalog.schema import STEP_DECLARATIONS, STEPS
 from gwwire.decoding import InvalidRequest
-from gwwire.public import LONGEST_LEASE
-from gwwire.records import ARCHIVED, SEALED, Record, StepClaim, StepEnd, StepState
+from gwwire.records import ARCHIVED, LONGEST_LEASE, SEALED, Record, StepClaim, StepEnd, StepState
 
 _SECOND = 10**9
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 5 * _SECOND, 3600 * _SECOND
@@ -96,7 +95,8 @@ def end(connection: sa.Connection, record: str, step: str, order: StepEnd, now: 
                 _change(connection, row, **done, result=result, reason=None)
                 touch(connection, record, now, last=step)
             case StepState.FAILED:
-                _fail(connection, row, declarations(connection)[step], order.reason or "", now)
+                attempts = declarations(connection)[step].attempts if order.retry else 0
+                _fail(connection, row, attempts, order.reason or "", now)
             case StepState.WAITING:
                 _change(connection, row, state=StepState.WAITING, due=None, ended=now)
                 touch(connection, record, now)
@@ -119,7 +119,7 @@ def reopen_dependents(connection: sa.Connection, record: str, step: str, now: in
 def _may_try(connection: sa.Connection, row: Any, declaration: StepClaim, now: int) -> bool:
     """Return whether a due row may be claimed; if not, change it so that it is no longer due."""
     if row.state == StepState.RUNNING and not _fail(
-        connection, row, declaration, _EXPIRED.format(row.worker), now, again_at=now
+        connection, row, declaration.attempts, _EXPIRED.format(row.worker), now, again_at=now
     ):
         return False
     if still_waits(connection, row.record, declaration):
@@ -129,11 +129,11 @@ def _may_try(connection: sa.Connection, row: Any, declaration: StepClaim, now: i
 
 
 def _fail(  # noqa: PLR0913, PLR0917 (the row, why and when)
-    connection: sa.Connection, row: Any, declaration: StepClaim, reason: str, now: int, again_at: int | None = None
+    connection: sa.Connection, row: Any, attempts: int, reason: str, now: int, again_at: int | None = None
 ) -> bool:
-    """Count a failure; return whether the step may be tried again."""
+    """Count a failure; return whether the step may be tried again, up to a number of attempts."""
     failures = row.failures + 1
-    again = failures < declaration.attempts
+    again = failures < attempts
     back_off = min(_FIRST_BACK_OFF * 2 ** min(row.failures, 20), _LONGEST_BACK_OFF)
     values = {
         "state": StepState.WAITING if again else StepState.FAILED,

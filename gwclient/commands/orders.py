@@ -1,4 +1,4 @@
-"""Commands that change a batch: `train`, `thaw`, `clean`, `claim`, `release`."""
+"""Commands that change a batch: `train`, `thaw`, `clean`."""
 
 from functools import partial
 from pathlib import Path
@@ -130,33 +130,3 @@ def _read_batch(path: Path) -> str:
     if not batch:
         raise click.UsageError(f"{path} names no batch")
     return batch
-
-
-@click.command
-@click.argument("batch")
-@click.option("--worker", required=True, help="The name of the worker.")
-@click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="Seconds.")
-@with_connection
-def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
-    """Claim a frozen batch for one worker.
-
-    No other worker can claim it until the lease ends; claiming it again renews the lease.
-
-    Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
-    """
-    answer = connection.call(lambda client: client.claim(batch, worker, lease))
-    # `expires` is a time of the gateway's clock.
-    connection.print_answer(answer, f"{answer.batch} is claimed by {answer.worker} for {lease} s")
-
-
-@click.command
-@click.argument("batch")
-@click.option("--worker", required=True, help="The name of the worker.")
-@with_connection
-def release(batch: str, worker: str, connection: Connection) -> None:
-    """Release a claimed batch.
-
-    Example: gwclient release b1795224029597668971 --worker preproc-1
-    """
-    answer = connection.call(lambda client: client.release(batch, worker))
-    connection.print_answer(answer, f"{answer.batch} is not claimed")

@@ -172,7 +172,6 @@ def test_the_way_of_a_batch_by_the_commands(
     start_trio: Callable[..., Trio],
     gw150914_files: dict[str, Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trio = start_trio({"MAX_SIZE": "1kB"})
 
@@ -195,16 +194,6 @@ def test_the_way_of_a_batch_by_the_commands(
     assert "ada holds the batch" in str(other.exception)
     assert answer("batch", batch)["state"] == BatchState.FROZEN
     assert answer("manifest", batch)["digest"] == frozen["digest"]
-    claimed = answer("claim", batch, "--worker", "one", "--lease", "30")
-    refused = run("claim", batch, "--worker", "two").exception
-    assert isinstance(refused, GatewayRefused)
-    assert (refused.status, refused.code) == (409, "batch-claimed")
-    monkeypatch.setattr("time.time", lambda: 0.0)  # the client's clock is wrong
-    assert run("claim", batch, "--worker", "one", "--lease", "60").output == f"{batch} is claimed by one for 60 s\n"
-    monkeypatch.undo()
-    assert answer("claim", batch, "--worker", "one")["expires"] >= claimed["expires"]
-    assert run("release", batch, "--worker", "one").output == f"{batch} is not claimed\n"
-    assert answer("release", batch, "--worker", "one")["worker"] is None
     assert answer("thaw", "--user", "ada", "--token", "t")["resp"] == "OPERATIONAL"
     assert answer("train", "--user", "ada", "--token", "t")["resp"] == "FROZEN"
     handed_on = tmp_path / "batch"

@@ -95,18 +95,29 @@ def _version_1_to_2(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2)
+def _version_2_to_3(connection: sa.Connection) -> None:
+    """Change the tables of version 2 one after the other."""
+    _drop_claims(connection)
+
+
+def _drop_claims(connection: sa.Connection) -> None:
+    """Drop the claims on frozen batches: the leases of steps have taken their place."""
+    connection.exec_driver_sql("DROP TABLE IF EXISTS claims")
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2, _version_2_to_3)
 VERSION = len(MIGRATIONS)
 
 
-_NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)
+_NEW_IN_2 = {table.name for table in (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)}
+_NEWEST = {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables}
 _FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
 #: The tables without which a file is not a catalog, with columns that the next migration or this release needs.
 _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
     {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": _FIRST_BATCHES},
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_2}
-    | {"batches": _FIRST_BATCHES},
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
+    {name: columns for name, columns in _NEWEST.items() if name not in _NEW_IN_2} | {"batches": _FIRST_BATCHES},
+    _NEWEST,
+    _NEWEST,
 )
 
 

@@ -65,7 +65,6 @@ IDEMPOTENCY_KEYS = sa.Table(
 _SPENDING_KEY = _text("group", primary_key=True), _whole("day", primary_key=True)
 SPENDING = sa.Table("spending", TABLES, *_SPENDING_KEY, _whole("bytes"))
 VERIFICATIONS = sa.Table("verifications", TABLES, _text("batch", primary_key=True), _text("found"))
-CLAIMS = sa.Table("claims", TABLES, _text("batch", primary_key=True), _text("worker"), _whole("expires"))
 
 # What was written about things. Segments and batches that nobody has written about have no row.
 RECORDS = sa.Table(
@@ -98,7 +97,7 @@ STEPS = sa.Table(
 )
 STEP_DECLARATIONS = sa.Table("step_declarations", TABLES, _text("name", primary_key=True), _text("declaration"))
 
-LEDGER = (IDEMPOTENCY_KEYS, SPENDING, VERIFICATIONS, CLAIMS, RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)
+LEDGER = (IDEMPOTENCY_KEYS, SPENDING, VERIFICATIONS, RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS)
 
 # ---- version
 

@@ -9,7 +9,7 @@ import pytest
 
 from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
-from databuffer.storage.catalog.migrations import VERSION
+from databuffer.storage.catalog.migrations import MIGRATIONS, VERSION
 from databuffer.storage.spending import Spending
 from gwwire.public import BatchState, Verification, VerificationState
 
@@ -97,12 +97,27 @@ def test_seqs_go_on_after_the_last_that_was_ever_given(catalog: Catalog) -> None
     assert catalog.last_seq() == 11
 
 
-def test_quotas_verifications_and_claims_stay(catalog: Catalog) -> None:
+def test_quotas_and_verifications_stay(catalog: Catalog) -> None:
     assert catalog.ledger.spending(20775) == Spending(20775, {"detchar": 284})
     assert catalog.ledger.verifications()["b1"].checked == 3
-    claim = catalog.ledger.claim_on("b1")
-    assert claim
-    assert (claim.worker, claim.expires) == ("worker-1", 1795000009000000000)
+
+
+def test_a_backup_of_the_ledger_with_claims_of_version_2_is_restored(old: Path) -> None:
+    database = Database(old)
+    database.create()
+    with database.writing() as connection:
+        for migration in MIGRATIONS[:2]:
+            migration(connection)
+        connection.exec_driver_sql("UPDATE schema SET version = 2")
+    database.close()
+    backups = old.with_name(".ledger")
+    backups.mkdir()
+    old.rename(backups / "ledger-5.sqlite")
+    catalog = Catalog(Database(old), backups)
+    catalog.open()
+    assert catalog.ledger.verifications().keys() == {"b1"}
+    catalog.close()
+    assert "claims" not in structure(old)
 
 
 @pytest.mark.parametrize("table", ["verifications", "spending", "claims", "clean_stop"])
