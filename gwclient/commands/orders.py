@@ -8,8 +8,8 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import HeldByAnother, NotAsExpected, unwritable, why_unread
-from gwclient.freeze import is_held_by, until_frozen, waiting_text
-from gwwire.public import ThawAnswer, TrainFrozen, TrainWaiting
+from gwclient.freeze import is_held_by, until_done, until_frozen, waiting_text
+from gwwire.public import CleanAnswer, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
@@ -108,17 +108,29 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Read the batch id from this file, which `train --batch-file` wrote.",
 )
+@click.option("--after", help="Wait until this step is done on the batch; if it FAILED, archive nothing (exit code 1).")
 @with_connection
-def clean(message: str, batch: str | None, batch_file: Path | None, connection: Connection) -> None:
+def clean(message: str, batch: str | None, batch_file: Path | None, after: str | None, connection: Connection) -> None:
     """Archive the current batch, and open the datastore again.
 
-    Example: gwclient clean --message "epoch 12 done"
-    """
+    \b
+    Examples:
+      gwclient clean --message "epoch 12 done"
+      gwclient clean --batch b1795224029597668971 --after spectrograms
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if batch_file is not None:
         if batch:
             raise click.UsageError("--batch and --batch-file exclude each other")
         batch = _read_batch(batch_file)
-    answer = connection.call(lambda client: client.clean(message, batch))
+    if after and not batch:
+        raise click.UsageError("--after needs --batch or --batch-file")
+
+    async def work(client: GlitchflowClient) -> CleanAnswer:
+        if after and batch:
+            await until_done(client, batch, after)
+        return await client.clean(message, batch)
+
+    answer = connection.call(work)
     connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
 
 

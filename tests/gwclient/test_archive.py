@@ -21,6 +21,7 @@ from gwclient.errors import GatewayRefused
 from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
 from gwwire.public import BatchState
+from gwwire.records import StepClaim, StepEnd, StepState
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
 
@@ -168,6 +169,12 @@ def test_a_gap_makes_another_file_and_what_overlaps_is_told(trio: Trio, tmp_path
     assert np.allclose(strain_of(tmp_path / "V-V1_Hrec-100-2.hdf5") / 1e-21, [0, 1, 2, 3, 1, 2, 3, 4])
 
 
+async def fail(url: str, batch: str, step: str) -> None:
+    async with GlitchflowClient(url) as client:
+        await client.records.claim(step, StepClaim("w", after=["sealed"], kind="batch"))
+        await client.records.end(f"batch/{batch}", step, StepEnd(1, StepState.FAILED, reason="no disk", retry=False))
+
+
 def test_the_way_of_a_batch_by_the_commands(
     start_trio: Callable[..., Trio],
     gw150914_files: dict[str, Path],
@@ -194,6 +201,11 @@ def test_the_way_of_a_batch_by_the_commands(
     assert "ada holds the batch" in str(other.exception)
     assert answer("batch", batch)["state"] == BatchState.FROZEN
     assert answer("manifest", batch)["digest"] == frozen["digest"]
+    asyncio.run(fail(trio.url, batch, "copy"))
+    failed = run("clean", "--batch", batch, "--after", "copy")
+    assert str(failed.exception) == f"step copy of batch/{batch} failed: no disk"
+    assert run("clean", "--after", "copy").exit_code == 2
+    assert answer("batch", batch)["state"] == BatchState.FROZEN
     assert answer("thaw", "--user", "ada", "--token", "t")["resp"] == "OPERATIONAL"
     assert answer("train", "--user", "ada", "--token", "t")["resp"] == "FROZEN"
     handed_on = tmp_path / "batch"
