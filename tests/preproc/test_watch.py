@@ -229,12 +229,14 @@ def test_two_workers_never_have_the_same_batch_at_the_same_time(trio: Trio, tmp_
 def test_a_worker_that_is_killed_is_followed_by_another_that_continues(trio: Trio, frozen: str, tmp_path: Path) -> None:
     with worker_at_work(trio, tmp_path / frozen, "--worker=w1", "--lease=2") as killed:
         os.kill(killed.pid, signal.SIGKILL)
-    (first, *_) = (tmp_path / frozen).glob(".job/block-*.npy")
-    made = first.stat().st_mtime_ns
+    blocks = {path: path.stat().st_mtime_ns for path in (tmp_path / frozen).glob(".job/block-*.npy")}
     assert not (tmp_path / frozen / "dataset.h5").exists()
     with worker(trio, tmp_path, "--worker=w2", "--once", "--stride=0.0156") as follower:
         line_with(f"batch {frozen} claimed by w2", follower.stdout)
-        assert first.stat().st_mtime_ns == made
+        while set((tmp_path / frozen).glob(".job/block-*.npy")) <= blocks.keys():
+            assert follower.poll() is None
+            time.sleep(0.01)
+        assert {path: path.stat().st_mtime_ns for path in blocks} == blocks
         told, errors = follower.communicate(timeout=100)
     assert (follower.returncode, errors) == (0, "")
     assert f"batch {frozen} published" in told
