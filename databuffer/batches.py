@@ -1,11 +1,10 @@
-"""Orders about batches: freeze, thaw, flush, claim, release.
+"""Orders about batches: freeze, thaw, flush.
 
 Each order waits in the ingest queue, after the segments that arrived before it.
 """
 
 import asyncio
 import hmac
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,8 +13,6 @@ from typing import TypeVar
 
 from databuffer.errors import (
     BatchChanged,
-    BatchClaimed,
-    BatchNotFrozen,
     NotHolder,
     VolumeFailed,
 )
@@ -24,13 +21,12 @@ from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
 from databuffer.records.steps import reopen_dependents
 from databuffer.state import State
-from databuffer.storage.catalog import ClaimRow
 from databuffer.storage.catalog.segments import BATCH_RECORD
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
-from gwwire.public import ClaimOrder, DatastoreState, Manifest, Stats, ThawOrder
+from gwwire.public import DatastoreState, Manifest, Stats, ThawOrder
 from gwwire.records import SEALED
 
 T = TypeVar("T")
@@ -80,16 +76,6 @@ class Batches:
     async def flush(self, order: FlushOrder = FlushOrder()) -> Archived:  # noqa: B008 (it is immutable)
         """Archive the batch that the order names, or raise BatchChanged; the next batch becomes the current one."""
         return await self._perform_with_reserve(lambda: self._flush(order))
-
-    async def claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
-        """Lease a frozen batch to one worker, or renew its lease; raise BatchClaimed if another worker has one."""
-        await self._queries.batch(batch)
-        return await self._perform(lambda: self._claim(batch, order))
-
-    async def release(self, batch: str, worker: str) -> None:
-        """End a worker's claim to a batch, if it has one; raise BatchClaimed if another worker has one."""
-        await self._queries.batch(batch)
-        await self._perform(lambda: self._release(batch, worker))
 
     async def _perform(self, step: Callable[[], T]) -> T:
         return await self._ingest.perform(lambda: self._state.run(step))
@@ -159,7 +145,6 @@ class Batches:
             self._store.drop_empty(current)
             self._state.quarantined = self._store.volume.quarantined()
         self._state.reopen(self._store.advance())
-        self._state.claim = None
         text = f"archived {_size(current.stats)}{f' in {folder}' if folder else ''}"
         self._state.log_event("flush", text, folder=folder and folder.name, **_counts(current))
         return Archived(current.stats, folder)
@@ -185,29 +170,6 @@ class Batches:
         for batch in self._state.open_batches:
             self._store.keep_mark(batch)
 
-    def _claim(self, batch: str, order: ClaimOrder) -> ClaimRow:
-        if not self._state.frozen or batch != self._state.current.id:
-            raise BatchNotFrozen(f"batch {batch!r} is not frozen")
-        now = steady_ns()
-        claim = self._store.catalog.ledger.claim_batch(
-            ClaimRow(batch, order.worker, now + int(order.lease * 10**9)), now
-        )
-        if claim.worker != order.worker:
-            raise _claimed(claim, now)
-        self._state.claim = claim
-        text = f"batch {batch} claimed by {order.worker} for {order.lease:g} s"
-        self._state.log_event("claim", text, batch=batch, worker=order.worker, lease=order.lease)
-        return claim
-
-    def _release(self, batch: str, worker: str) -> None:
-        now = steady_ns()
-        claim = self._store.catalog.ledger.release_batch(batch, worker, now)
-        if claim is not None:
-            raise _claimed(claim, now)
-        if self._state.claim and self._state.claim.batch == batch:
-            self._state.claim = None
-        self._state.log_event("release", f"batch {batch} released by {worker}", batch=batch, worker=worker)
-
 
 def _size(stats: Stats) -> str:
     return f"{stats.n_itm} segments, {stats.buff_size} bytes"
@@ -219,13 +181,6 @@ def _held_by(holder: str | None) -> str:
 
 def _counts(batch: OpenBatch) -> dict[str, str | int]:
     return {"batch": batch.id, "n_itm": batch.stats.n_itm, "buff_size": batch.stats.buff_size}
-
-
-def _claimed(claim: ClaimRow, now: int) -> BatchClaimed:
-    seconds = math.ceil((claim.expires - now) / 10**9)
-    return BatchClaimed(
-        f"worker {claim.worker!r} has claimed batch {claim.batch!r} for another {seconds} s", retry_after=seconds
-    )
 
 
 def _is_holder(held: Description, order: ThawOrder) -> bool:

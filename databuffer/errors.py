@@ -19,16 +19,8 @@ class BatchChanged(Refused, code=ProblemCode.BATCH_CHANGED):
     """The current batch is not the one that the order names, or it is smaller."""
 
 
-class BatchNotFrozen(Refused, code=ProblemCode.BATCH_NOT_FROZEN):
-    """Only a frozen batch can be claimed."""
-
-
 class BatchNotArchived(Refused, code=ProblemCode.BATCH_NOT_ARCHIVED):
     """Only an archived batch can be verified."""
-
-
-class BatchClaimed(Refused, code=ProblemCode.BATCH_CLAIMED):
-    """Another worker has claimed the batch until its lease ends."""
 
 
 class NotHolder(Refused, code=ProblemCode.NOT_HOLDER):

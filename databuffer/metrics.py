@@ -71,9 +71,6 @@ def gauges(overview: Overview) -> Iterator[Metric]:
     yield labelled("glitchflow_state", "1 for the current state of the datastore.", "state", states)
     seconds = overview.time - overview.since if frozen else 0
     yield gauge("glitchflow_frozen_seconds", "Seconds since the batch was frozen; 0 while it is open.", seconds)
-    yield gauge(
-        "glitchflow_batch_claimed", "1 while a worker has claimed the frozen batch.", overview.claim is not None
-    )
     batches = [("hand", overview.n_itm, overview.buff_size)]
     if overview.next:
         batches.append(("next", overview.next.n_itm, overview.next.buff_size))

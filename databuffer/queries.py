@@ -13,13 +13,12 @@ from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
-from databuffer.storage.clock import steady_ns, wall_ns
 from databuffer.storage.files import Space, volume_errors
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST
-from gwwire.overview import ClaimOverview, NextOverview, Overview
+from gwwire.overview import NextOverview, Overview
 from gwwire.public import BatchState, Coverage, Quota, Stats
 
 T = TypeVar("T")
@@ -63,7 +62,6 @@ class Queries:
         current, following, frozen = state.current, state.next, state.frozen
         tally = joined(current.tally, following.tally) if following else current.tally
         latest = sorted(tally.values(), key=lambda channel: channel.latest, reverse=True)[:_MOST_CHANNELS]
-        claim = state.claim if frozen and state.claim and state.claim.expires > steady_ns() else None
         return Overview(
             time=now,
             state=state.description.dstatus,
@@ -77,7 +75,6 @@ class Queries:
             queue=self._ingest.waiting,
             queue_size=self._ingest.capacity,
             next=NextOverview(following.id, following.stats.n_itm, following.stats.buff_size) if following else None,
-            claim=ClaimOverview(claim.worker, wall_ns(claim.expires) / 10**9) if claim else None,
             channels=sorted(latest, key=lambda channel: channel.channel or ""),
             more_channels=len(tally) - len(latest),
             archived=state.archived,

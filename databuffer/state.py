@@ -16,8 +16,7 @@ from databuffer.coverage import CoverageKeeper
 from databuffer.errors import Refused, VolumeError
 from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
-from databuffer.storage.catalog import ClaimRow, SegmentRow
-from databuffer.storage.clock import steady_ns
+from databuffer.storage.catalog import SegmentRow
 from databuffer.storage.files import PROBE_SIZE
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.recovery import recover, retry_if_catalog_damaged
@@ -61,7 +60,6 @@ class State:
         last_error: the last error of the volume, or None.
         events: the newest events, the oldest first.
         refused: the number of segments refused since the freeze.
-        claim: the last claim to the current batch, or None.
         recovered: digests of segments that recovery found and that no Idempotency-Key belongs to.
 
     """
@@ -81,7 +79,6 @@ class State:
         self.last_error: ErrorOverview | None = None
         self.events: Sequence[EventOverview] = ()
         self.refused = 0
-        self.claim: ClaimRow | None = None
         self.archived = 0
         self.quarantined = 0
         self.recovered: frozenset[str] = frozenset()
@@ -129,7 +126,6 @@ class State:
         self._quota.spending = catalog.ledger.spending(day_of(time.time_ns()))
         self.last_seq = catalog.segments.last_seq()
         self.coverage = CoverageKeeper(catalog)
-        self.claim = catalog.ledger.capped_claim(self._current.id, steady_ns())
         self.archived = catalog.batches.archived()
         self.quarantined = self._store.volume.quarantined()
         self.agreement = Agreement.UNPROVEN

@@ -68,8 +68,6 @@ _ORDERS = {
     "train": Scope.TRAIN,
     "thaw": Scope.TRAIN,
     "cleanbuf": Scope.CLEAN,
-    "batches/claim": Scope.TRAIN,
-    "batches/release": Scope.TRAIN,
     "batches/verify": Scope.CLEAN,
     "graphql": Scope.READ,
 }

@@ -165,22 +165,6 @@ async def batch_manifest(batch: BatchId) -> Response:
     return Relayed()
 
 
-@router.post("/batches/{batch}/claim", tags=["work"], **described_order(public.ClaimOrder, public.Claim, 404, 409))
-async def claim_batch(batch: BatchId) -> Response:
-    """Claim a frozen batch for one worker, so that no two workers process it at the same time.
-
-    The claim ends with its lease, or with a release. A repeated claim by the same worker renews it; the answer to
-    another worker names the worker that has the batch, and the seconds after which to ask again.
-    """
-    return Relayed()
-
-
-@router.post("/batches/{batch}/release", tags=["work"], **described_order(public.ReleaseOrder, public.Claim, 404, 409))
-async def release_batch(batch: BatchId) -> Response:
-    """End a worker's claim."""
-    return Relayed()
-
-
 @router.post(
     "/batches/{batch}/verify",
     tags=["archive"],

@@ -14,7 +14,7 @@ from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
 from gwclient.commands.listen import listen
 from gwclient.commands.options import Debugging, unquoted
-from gwclient.commands.orders import claim, clean, release, thaw, train
+from gwclient.commands.orders import clean, thaw, train
 from gwclient.commands.push import push_command
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
 from gwclient.commands.records import changes, record, records, redo, steps
@@ -112,7 +112,7 @@ def completion(context: click.Context, shell: str) -> None:
 for command in (
     *(push_command, simulate, replay),
     *(stats, desc, list_command, watch, batches, batch, manifest, segments, get),
-    *(train, thaw, clean, claim, release, verify),
+    *(train, thaw, clean, verify),
     *(listen, record, records, changes, steps, redo),
     *(doctor, completion),
 ):

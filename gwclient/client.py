@@ -220,21 +220,6 @@ class GlitchflowClient(GatewayConnection):
 
         return await self.with_retries(once)
 
-    async def claim(self, batch: str, worker: str, lease: float) -> public.Claim:
-        """Claim a frozen batch for `worker` for `lease` s; the same worker renews its lease by claiming again.
-
-        Raises GatewayRefused if another worker has claimed it (409, code `batch-claimed`), it is not frozen (409,
-        `batch-not-frozen`), or there is no such batch (404).
-        """
-        return await self.ask("POST", f"{_path_of(batch)}/claim", public.Claim, public.ClaimOrder(worker, lease))
-
-    async def release(self, batch: str, worker: str) -> public.Claim:
-        """End the claim of `worker`; a second call changes nothing.
-
-        Raises GatewayRefused if another worker has claimed it (409, `batch-claimed`), or there is no such batch (404).
-        """
-        return await self.ask("POST", f"{_path_of(batch)}/release", public.Claim, public.ReleaseOrder(worker))
-
     async def verify(self, batch: str) -> public.Verification:
         """Start to verify an archived batch in the background; its progress is in `verification` of `batch`.
 
@@ -250,8 +235,8 @@ class GlitchflowClient(GatewayConnection):
     def listen(self, step: str, *, worker: str | None = None, **wanted: Any) -> Listening:
         """Return the work of a step, to be used as `async with client.listen(…) as work`; see Listening.
 
-        `worker` is a name for this process; `wanted` are other fields of `gwwire.records.StepClaim`: `after`, `kind`,
-        `query`, `since`, `attempts`, `lease`.
+        `worker` is a name for this process; `wanted` are other fields of `gwwire.records.StepClaim`: `after`,
+        `before`, `kind`, `query`, `since`, `attempts`, `lease`.
         """
         return Listening(self, step, StepClaim(worker or own_name(), **wanted))
 

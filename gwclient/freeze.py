@@ -1,16 +1,17 @@
-"""Wait until a batch is frozen for a user."""
+"""Wait until a batch is frozen for a user, or until a step is done on it."""
 
 import asyncio
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from msgspec import UNSET
 
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayError, HeldByAnother, NotAsExpected
 from gwwire.public import TrainFrozen, TrainWaiting
+from gwwire.records import ARCHIVED, Mark, Record, StepState
 
 
 def is_held_by(answer: TrainFrozen, user: str) -> bool:
@@ -58,3 +59,20 @@ async def until_frozen(  # noqa: PLR0913, PLR0917 (an order and how to repeat it
             said = reason
             say(f"{reason}; asking every {poll:g} s")
         await asyncio.sleep(poll)
+
+
+async def until_done(client: GlitchflowClient, batch: str, step: str) -> None:
+    """Wait until a step is done on a batch, or the batch is archived; raise NotAsExpected if the step FAILED."""
+    record = await client.records.get(f"batch/{batch}")
+    async with aclosing(client.records.changes(since=record.seq, follow=True, kind=record.kind)) as changes:
+        while not _is_done(record, step):
+            change: Record | Mark = await anext(changes)
+            if isinstance(change, Record) and change.id == record.id:
+                record = change
+
+
+def _is_done(record: Record, step: str) -> bool:
+    for each in record.steps:
+        if each.name == step and each.state is StepState.FAILED:
+            raise NotAsExpected(f"step {step} of {record.id} failed: {each.reason}")
+    return any(each.name in {step, ARCHIVED} and each.state is StepState.DONE for each in record.steps)

@@ -8,9 +8,10 @@ import asyncio
 import os
 import re
 import socket
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
@@ -51,16 +52,28 @@ class Job:
 
     record: Record
     attempt: int
-    began: float  # by the clock of the event loop, s
+    began: float  # by the monotonic clock, s
     lease: float  # s that it was claimed for
+    deadline: float = field(init=False)  # when the lease ends unless it is renewed, by the same clock
     result: Any = None
     state: JobState = JobState.RUNNING
     error: Exception | None = None  # why it is FAILED or LOST
     seconds: float = 0.0  # how long it took
 
+    def __post_init__(self) -> None:
+        self.deadline = self.began + self.lease
+
+    def is_leased(self) -> bool:
+        """Return whether the lease lasts; any thread may call it, and should before it publishes a result."""
+        return self.state is JobState.RUNNING and time.monotonic() < self.deadline
+
 
 class JobFailed(Exception):
-    """Ends a job FAILED; the message is the reason."""
+    """Ends a job FAILED; the message is the reason, and `retry` whether another attempt may succeed."""
+
+    def __init__(self, reason: str, *, retry: bool = True) -> None:
+        super().__init__(reason)
+        self.retry = retry
 
 
 class Listening:
@@ -151,7 +164,7 @@ class Listening:
                 if self._stopped and self._claiming.cancelled() and not _is_cancelled():
                     break
                 raise
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             jobs = [Job(record, self._attempt_of(record), now, lease) for record in records]
             if self._stopped:
                 await asyncio.gather(*map(self._give_back, jobs))
@@ -172,7 +185,7 @@ class Listening:
                 await self._give_back(job)
             raise
         try:
-            async with asyncio.timeout_at(job.began + job.lease) as lease:
+            async with asyncio.timeout_at(job.deadline) as lease:
                 renewing = asyncio.create_task(self._renew(job, lease))
                 try:
                     yield
@@ -182,7 +195,7 @@ class Listening:
             await self._give_back(job)
             raise
         except Exception as error:
-            if lease.expired():
+            if lease.expired() or not job.is_leased():
                 raise self._lose(job) from error
             await self._fail(job, error)
             raise
@@ -208,10 +221,12 @@ class Listening:
             except (GatewayUnavailable, UnexpectedAnswer):  # the lease lasts until its deadline
                 continue
             except GatewayRefused:
-                lease.reschedule(loop.time())
+                job.deadline = asked
+                lease.reschedule(asked)
                 return
             lasts = self._lease
-            lease.reschedule(asked + lasts)
+            job.deadline = asked + lasts
+            lease.reschedule(job.deadline)
 
     async def _end(self, job: Job, order: StepEnd) -> None:
         try:
@@ -222,7 +237,8 @@ class Listening:
             raise
 
     async def _fail(self, job: Job, error: Exception) -> None:
-        await self._end(job, StepEnd(job.attempt, StepState.FAILED, reason=reason_of(error)))
+        retry = not isinstance(error, JobFailed) or error.retry
+        await self._end(job, StepEnd(job.attempt, StepState.FAILED, reason=reason_of(error), retry=retry))
         self._close(job, JobState.FAILED, error)
 
     async def _give_back(self, job: Job) -> None:
@@ -236,7 +252,7 @@ class Listening:
         return error
 
     def _close(self, job: Job, state: JobState, error: Exception | None = None) -> None:
-        job.seconds = asyncio.get_running_loop().time() - job.began
+        job.seconds = time.monotonic() - job.began
         job.state, job.error = state, error
         self.on_change(job)
 

@@ -27,13 +27,6 @@ class NextOverview(Struct, frozen=True):
     buff_size: int
 
 
-class ClaimOverview(Struct, frozen=True):
-    """The worker that has claimed the frozen batch."""
-
-    worker: str
-    expires: Annotated[float, Meta(description="Unix s")]
-
-
 class ErrorOverview(Struct, frozen=True):
     """The last error of the volume."""
 
@@ -66,7 +59,6 @@ class Overview(Struct, frozen=True, kw_only=True):
     queue: Annotated[int, Meta(description="segments that wait to be stored")]
     queue_size: Annotated[int, Meta(description="the limit of `queue`")]
     next: NextOverview | None
-    claim: ClaimOverview | None
     channels: Annotated[
         list[ChannelOverview],
         Meta(description="of the current and the next batch; if there are too many, those with the newest segments"),

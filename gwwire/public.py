@@ -10,10 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from gwwire.names import HolderToken, UserName, WorkerName
-
-#: Seconds.
-LONGEST_LEASE = 86_400
+from gwwire.names import HolderToken, UserName
 
 
 class DatastoreState(StrEnum):
@@ -261,27 +258,6 @@ class Manifest(Struct, frozen=True):
     buff_size: int
     digest: str
     segments: list[ManifestEntry]
-
-
-class ClaimOrder(Struct, frozen=True, omit_defaults=True):
-    """A request to reserve a frozen batch for one worker, or to renew its claim."""
-
-    worker: WorkerName
-    lease: Annotated[float, Meta(ge=1, le=LONGEST_LEASE, description="s until the claim expires")] = 600
-
-
-class ReleaseOrder(Struct, frozen=True):
-    """A request of the worker to end its claim."""
-
-    worker: Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class Claim(Struct, frozen=True):
-    """The claim on a batch."""
-
-    batch: str
-    worker: Annotated[str | None, Meta(description="null if the batch is not claimed")] = None
-    expires: Annotated[float | None, Meta(description="end of the lease, Unix s")] = None
 
 
 # ---- segments

@@ -12,7 +12,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gwwire.decoding import InvalidRequest
 from gwwire.names import PRINTABLE, PRINTABLE_WORDS, StepName, Text, WorkerName
-from gwwire.public import LONGEST_LEASE
 from gwwire.query import Query
 
 #: The status of a record on which steps may be performed.
@@ -26,7 +25,7 @@ MOST_BYTES = 64 * 1024
 #: Characters of the reason of a failure.
 LONGEST_REASON = 4096
 #: Seconds.
-LONGEST_WAIT = 60
+LONGEST_LEASE, LONGEST_WAIT = 86_400, 60
 
 _OWN = frozenset({SEALED, ARCHIVED, VERIFY, BUNDLE})
 _KIND = r"[a-z][a-z0-9_-]{0,63}"
@@ -155,6 +154,7 @@ class StepClaim(Struct, frozen=True, omit_defaults=True):
     after: Annotated[
         list[StepName], Meta(max_length=20, description="the steps that have to be done before; none for new records")
     ] = []
+    before: Annotated[list[StepName], Meta(max_length=20, description="the steps that must not be done yet")] = []
     kind: Annotated[Kind | None, Meta(description="only records of this kind")] = None
     query: Query = Query()
     since: Annotated[
@@ -188,6 +188,7 @@ class StepEnd(Struct, frozen=True, omit_defaults=True):
     state: StepState
     result: Annotated[Any, Meta(description="for DONE: any JSON")] = None
     reason: Annotated[Reason | None, Meta(description="for FAILED")] = None
+    retry: Annotated[bool, Meta(description="for FAILED: whether another attempt may succeed")] = True
     lease: Annotated[float, Meta(ge=1, le=LONGEST_LEASE, description="for RUNNING: s until the lease ends")] = 600
 
 

@@ -40,6 +40,7 @@ _GATEWAY = "http://127.0.0.1:8000"
 #: Stands for the id of the batch in --out, or for its digest if it is not sealed.
 _BATCH = "{batch}"
 _OUT = Path("dataset")
+_STEP = "spectrograms"
 #: Checks the options, and returns a function that runs the command.
 Prepare = Callable[[argparse.Namespace], Callable[[], int]]
 _EXPORTS = {"qt": QT, "annalisa": ANNALISA}
@@ -130,12 +131,13 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
     worker = Worker(
         url=_gateway(options),
         out=options.out,
+        step=options.step,
         name=options.worker or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
         parameters=_parameters(options),
         exports=_exports(options),
         target=options.target,
         lease=options.lease,
-        poll=options.poll,
+        archived=options.all,
         clean=options.clean,
         once=options.once,
         api_key=_api_key(options),
@@ -175,16 +177,20 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     out = f"output folder, created if missing; {_BATCH} stands for the batch's id, or its digest if it is not sealed"
     run.add_argument("--out", type=Path, metavar="DIR", default=_OUT / _BATCH, help=f"{out} (default: {_OUT / _BATCH})")
     _add_shared(run, environment, _prepare_run)
-    about = "Wait until a batch is FROZEN, claim it, make its dataset in OUT/ID, and start again."
+    about = "Wait for a frozen batch, make its dataset in OUT/ID, and start again, as a listener of a step."
     watch = add("watch", help="make a dataset of each batch that is frozen", description=about)
     watch.add_argument("--clean", action="store_true", help="archive each batch after its dataset is published")
     watch.add_argument("--once", action="store_true", help="exit after one batch")
-    name = "name of this worker in its claims; every worker needs its own (default: a random name)"
+    archived = (
+        "also process the archived batches on which the step was not done (default: only batches not archived yet)"
+    )
+    watch.add_argument("--all", action="store_true", help=archived)
+    step = f"name of the step on the record of each batch (default: {_STEP})"
+    watch.add_argument("--step", type=_printable, default=_STEP, metavar="NAME", help=step)
+    name = "name of this worker in its leases; every worker needs its own (default: a random name)"
     watch.add_argument("--worker", type=_printable, metavar="NAME", help=name)
-    lease = "seconds after which a claim expires unless it is renewed (default: 60)"
+    lease = "seconds after which another worker gets the batch unless the lease is renewed (default: 60)"
     watch.add_argument("--lease", type=_seconds, default=60.0, metavar="S", help=lease)
-    poll = "seconds between two requests for frozen batches (default: 5)"
-    watch.add_argument("--poll", type=_seconds, default=5.0, metavar="S", help=poll)
     out = f"output folder, created if missing; each batch gets a folder in it (default: {_OUT})"
     watch.add_argument("--out", type=Path, metavar="DIR", default=_OUT, help=out)
     _add_shared(watch, environment, _prepare_watch)

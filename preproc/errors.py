@@ -5,14 +5,20 @@ class PreprocError(Exception):
     """The run failed."""
 
     exit_code = 1
+    #: Whether the same run may succeed later.
+    retry = True
 
 
 class BadParameter(PreprocError):
     """A parameter is out of range or contradicts another one."""
 
+    retry = False
+
 
 class UnusableBatch(PreprocError):
     """The batch has no usable segment, or it changed while it was read."""
+
+    retry = False
 
 
 class UnusableDataset(PreprocError):
@@ -22,9 +28,13 @@ class UnusableDataset(PreprocError):
 class UnusableChannel(PreprocError):
     """A channel cannot be whitened."""
 
+    retry = False
+
 
 class NoWindow(PreprocError):
     """The strain does not fill a single window."""
+
+    retry = False
 
 
 class WorkersFailed(PreprocError):

@@ -88,6 +88,21 @@ def products_of(folder: Path, job: str) -> set[str]:
         return set()
 
 
+def result_of(folder: Path) -> dict[str, Any]:
+    """Return where the complete result of a run is, and what it contains, as the result of a step."""
+    described = json.loads((folder / REPORT).read_text())
+    windows, channels, *_ = described["shape"]
+    return {
+        "folder": str(folder.resolve()),
+        "products": described["products"],
+        "windows": windows,
+        "channels": channels,
+        "split": described["split"],
+        "batch_digest": described["batch"]["digest"],
+        "job": described["job"],
+    }
+
+
 def summarise(dataset: Path) -> str:
     """Return a summary of a dataset in about twenty lines."""
     with h5py.File(dataset) as file:

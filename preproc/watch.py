@@ -1,50 +1,50 @@
-"""Run as a service: claim each frozen batch, process it, publish the dataset.
+"""Run as a service: make the dataset of each frozen batch, as a listener of a step (see `gwclient.listen`).
 
-The claim is a lease, so that no two workers process a batch at the same time; it is renewed during the work. If a
-worker is killed, its lease expires, and the next worker that claims the batch continues in the output folder, or
-starts again in a folder of its own.
+The batch is leased, so that no two workers process it at the same time; the lease is renewed during the work. If a
+worker is killed, its lease ends, and the next worker that gets the batch continues in the output folder, or starts
+again in a folder of its own.
 """
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from gwclient.client import GlitchflowClient, Retry
-from gwclient.errors import GatewayError, GatewayRefused
+from gwclient.client import GlitchflowClient
+from gwclient.errors import GatewayRefused, LeaseLost
+from gwclient.listen import Job, JobFailed
 from gwwire.problems import ProblemCode
 from gwwire.public import BatchState
+from gwwire.records import ARCHIVED, SEALED, Record, StepState
 from preproc.errors import GatewayFailed, PreprocError
 from preproc.executors import Executor
 from preproc.gateway import GatewaySource
 from preproc.parameters import Parameters
 from preproc.progress import Item, Progress
+from preproc.report import result_of
 from preproc.run import Request, fulfil
 
-#: The codes of a claim that is refused because another worker has the batch, or it is no longer frozen.
-_NOT_OURS = {"batch-claimed", "batch-not-frozen", "not-found"}
-#: How many times a lease is renewed within its length.
-_RENEWALS = 3
+_KIND = "batch"
 
 
 @dataclass
 class Lease:
-    """A claim on a batch, which this worker holds until `deadline` on the monotonic clock."""
+    """Ends the work on a batch, which is done in another thread, when its lease ends or `stopped` is set."""
 
-    batch: str
-    deadline: float
-    lost: threading.Event = field(default_factory=threading.Event)
+    job: Job
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise GatewayFailed if the lease was refused, or not renewed in time."""
-        if self.lost.is_set() or time.monotonic() >= self.deadline:
-            raise GatewayFailed(f"the claim on batch {self.batch} expired; another worker may have claimed it")
+        """Raise GatewayFailed if the lease ended, or if the work was stopped."""
+        if self.stopped.is_set() or not self.job.is_leased():
+            raise GatewayFailed(f"the lease of {self.job.record.id} ended; another worker may have the batch")
 
     def guard(self, progress: Progress) -> Progress:
-        """Return a progress that raises GatewayFailed at the next item after the lease is lost."""
+        """Return a progress that raises GatewayFailed at the next item after the lease ended."""
 
         def guarded(items: Sequence[Item], step: str, /) -> Iterable[Item]:
             for item in progress(items, step):
@@ -56,16 +56,17 @@ class Lease:
 
 @dataclass
 class Worker:
-    """Processes frozen batches one after the other; see also `Request` and `GlitchflowClient`."""
+    """Processes batches one after the other; see also `Request` and `GlitchflowClient`."""
 
     url: str
     out: Path
-    name: str  # the name in claims, different for each worker
+    step: str  # the step to perform on the records of batches
+    name: str  # the name in leases, different for each worker
     parameters: Parameters
     exports: frozenset[str]
     target: str | None
-    lease: float  # s after which a claim expires unless renewed
-    poll: float  # s between two requests for frozen batches
+    lease: float  # s after which another worker gets the batch unless the lease is renewed
+    archived: bool  # whether to process archived batches too
     clean: bool  # whether to archive each batch after its dataset is published
     once: bool  # whether to stop after one batch
     api_key: str | None = field(repr=False)
@@ -73,117 +74,89 @@ class Worker:
     executor: Executor
     log: Callable[[str], None]  # is called with each line of the log
     _last_line: str = field(default="", init=False)
-    #: Batches that this worker does not process again.
-    _settled: set[str] = field(default_factory=set, init=False)
 
     async def work(self) -> None:
-        """Process frozen batches until cancelled, or only the first one with `once`, or raise PreprocError."""
-        async with GlitchflowClient(self.url, api_key=self.api_key) as client:
-            while True:
-                done = await self._look(client)
-                if done and self.once:
-                    return
-                await asyncio.sleep(self.poll)
+        """Process batches until cancelled, or only the first one with `once`; raise PreprocError or GatewayError."""
+        async with GlitchflowClient(
+            self.url, api_key=self.api_key, on_retry=lambda reason, _: self._say(reason)
+        ) as client:
+            # A worker may have been killed between the end of a step and the archiving.
+            done = self.clean and await self._archive(client)
+            while not (done and self.once):
+                done = await self._take(client)
+                if done and self.clean:
+                    await self._archive(client)
 
-    async def _look(self, client: GlitchflowClient) -> bool:
+    async def _take(self, client: GlitchflowClient) -> bool:
+        """Process the next batch; return whether its step is done."""
+        self._say("waiting for a frozen batch")
+        before = [] if self.archived else [ARCHIVED]
+        wanted = {"after": [SEALED], "before": before, "kind": _KIND, "lease": self.lease}
         try:
-            for batch in await client.batches():
-                if batch.state is BatchState.FROZEN and batch.id not in self._settled:
-                    return await self._take(client, batch.id)
-        except GatewayError as error:
+            async with client.listen(self.step, worker=self.name, **wanted) as listening:
+                async for job in listening:
+                    job.result = await self._process(job)
+                    listening.stop()
+        except LeaseLost as error:
             self._say(str(error))
+        except JobFailed as failure:
+            cause = failure.__cause__
+            self._say(f"{job.record.id} {'failed' if failure.retry else 'cannot be processed'}: {failure}")
+            if self.once and cause and not isinstance(cause, GatewayFailed):
+                raise cause from None
         else:
-            self._say("waiting for the datastore to be frozen")
+            return True
         return False
 
-    async def _take(self, client: GlitchflowClient, batch: str) -> bool:
-        lease = Lease(batch, time.monotonic() + self.lease)
-        try:
-            await client.claim(batch, self.name, self.lease)
-        except GatewayRefused as error:
-            if error.code not in _NOT_OURS:
-                raise
-            self._say(f"batch {batch} is not available: {error}")
-            return False
+    async def _process(self, job: Job) -> dict[str, Any]:
+        """Make the dataset of a batch, and return the result of the step; raise JobFailed."""
+        batch, lease = job.record.id.partition("/")[2], Lease(job)
         self._say(f"batch {batch} claimed by {self.name}")
-        try:
-            changed = await self._process(lease)
-        except asyncio.CancelledError:
-            await self._release(client, batch)
-            raise
-        except GatewayFailed as error:
-            self._say(str(error))
-            return False
-        except PreprocError as error:
-            await self._release(client, batch)
-            if self.once:
-                raise
-            # It would fail again; it stays frozen for an operator.
-            self._settled.add(batch)
-            self._say(f"batch {batch} cannot be processed: {error}")
-            return False
-        self._say(f"batch {batch} {'published' if changed else 'was published already'}: {self.out / batch}")
-        await self._leave(client, batch)
-        return True
-
-    async def _process(self, lease: Lease) -> bool:
-        source = GatewaySource(self.url, lease.batch, self.api_key)
-        request = Request(source, self.out / lease.batch, self.parameters, self.exports, self.target)
-        progress = lease.guard(self.progress)
+        source, out = GatewaySource(self.url, batch, self.api_key), self.out / batch
+        request = Request(source, out, self.parameters, self.exports, self.target)
 
         def notify(text: str) -> None:
-            self._say(f"batch {lease.batch}: {text}")
+            self._say(f"batch {batch}: {text}")
 
-        work = asyncio.create_task(asyncio.to_thread(fulfil, request, progress, self.executor, lease.check, notify))
-        renewing = asyncio.create_task(self._renew(lease))
+        make = partial(fulfil, request, lease.guard(self.progress), self.executor, lease.check, notify)
+        work = asyncio.create_task(asyncio.to_thread(make))
         try:
             changed = await asyncio.shield(work)
-            lease.check()
+        except PreprocError as error:
+            raise JobFailed(str(error), retry=error.retry) from error
         finally:
             # If this was cancelled, the thread ends at its next step.
-            lease.lost.set()
-            renewing.cancel()
+            lease.stopped.set()
             with suppress(PreprocError):
                 await work
-        return changed
+        self._say(f"batch {batch} {'published' if changed else 'was published already'}: {out}")
+        return result_of(out)
 
-    async def _leave(self, client: GlitchflowClient, batch: str) -> None:
-        if not self.clean:
-            self._settled.add(batch)
-            await self._release(client, batch)
-        elif (await client.batch(batch)).state is BatchState.FROZEN:
-            try:
-                cleaned = await client.clean(f"preproc: the dataset of batch {batch} is published", batch)
-            except GatewayRefused as error:
-                if error.code != ProblemCode.BATCH_CHANGED:
-                    raise
-                self._say(f"batch {batch} was archived by another client in the meantime")
-            else:
-                self._say(f"batch {batch} archived: {cleaned.body or cleaned.resp}")
+    async def _archive(self, client: GlitchflowClient) -> bool:
+        """Archive the frozen batch if the step is done on it; return whether it was archived."""
 
-    async def _release(self, client: GlitchflowClient, batch: str) -> None:
+        async def archive() -> bool:
+            for batch in await client.batches():
+                if batch.state is BatchState.FROZEN and self._is_done(await client.records.get(f"{_KIND}/{batch.id}")):
+                    return await self._clean(client, batch.id)
+            return False
+
+        return await client.until_answered(archive)
+
+    async def _clean(self, client: GlitchflowClient, batch: str) -> bool:
         try:
-            await client.release(batch, self.name)
-        except GatewayError as error:
-            self._say(f"batch {batch} stays claimed until its lease expires: {error}")
+            answer = await client.clean(f"preproc: the dataset of batch {batch} is published", batch)
+        except GatewayRefused as error:
+            if error.code == ProblemCode.BATCH_CHANGED:  # another client archived it
+                return False
+            raise
+        self._say(f"batch {batch} archived: {answer.body or answer.resp}")
+        return True
+
+    def _is_done(self, record: Record) -> bool:
+        return any(step.name == self.step and step.state is StepState.DONE for step in record.steps)
 
     def _say(self, line: str) -> None:
         if line != self._last_line:
             self.log(line)
             self._last_line = line
-
-    async def _renew(self, lease: Lease) -> None:
-        pause = self.lease / _RENEWALS
-        async with GlitchflowClient(self.url, retry=Retry(tries=1), timeout=pause, api_key=self.api_key) as client:
-            while not lease.lost.is_set():
-                await asyncio.sleep(pause)
-                asked = time.monotonic()
-                try:
-                    await client.claim(lease.batch, self.name, self.lease)
-                except GatewayRefused:
-                    lease.lost.set()
-                except GatewayError:
-                    # The gateway does not answer: the lease lasts until its deadline.
-                    continue
-                else:
-                    lease.deadline = asked + self.lease

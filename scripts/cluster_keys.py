@@ -21,7 +21,8 @@ KEYS_FILE = "keys.json"
 #: The holders of the keys, each with the least scopes it needs.
 HOLDERS = {
     "operator": [Scope.ADMIN],
-    "pipeline": [Scope.TRAIN, Scope.CLEAN],
+    "pipeline": [Scope.READ, Scope.TRAIN, Scope.CLEAN],
+    "listener": [Scope.READ, Scope.WORK],
     "gwclient": [Scope.READ, Scope.STREAM],
 }
 
@@ -49,7 +50,7 @@ def secret_contents(folder: Path) -> dict[str, dict[str, bytes]]:
     return {
         **{f"{hop}-secret": {"secret": (folder / f"{hop}.secret").read_bytes()} for hop in HOPS},
         "gateway-keys": {KEYS_FILE: (folder / KEYS_FILE).read_bytes()},
-        "gwclient-key": {"key": (folder / "gwclient.key").read_bytes()},
+        **{f"{holder}-key": {"key": (folder / f"{holder}.key").read_bytes()} for holder in ("gwclient", "listener")},
         "glitchflow-holder": {
             "user": b"pipeline",
             "token": secrets.token_urlsafe(16).encode(),

@@ -61,6 +61,7 @@ def declaration_of(claim: StepClaim) -> Declaration:
     return Declaration(
         "-",
         after=claim.after,
+        before=claim.before,
         kind=claim.kind,
         query=claim.query,
         since=claim.since,
@@ -105,7 +106,7 @@ def still_waits(connection: sa.Connection, record: str, declaration: Declaration
 
 def _selection(declaration: Declaration) -> Selection:
     query = declaration.query if declaration.on_request else structs.replace(declaration.query, status=GOOD)
-    return Selection(declaration.kind, query, tuple(declaration.after))
+    return Selection(declaration.kind, query, tuple(declaration.after), tuple(declaration.before))
 
 
 def _untouched(step: str) -> Clause:

@@ -33,11 +33,12 @@ _SEGMENT_ID = sa.literal(SEGMENT_RECORD) + SEGMENTS.c.name
 
 @dataclass(frozen=True)
 class Selection:
-    """Selects records by kind and query, and by steps that have to be done; the defaults select all."""
+    """Selects records by kind, query, and steps that are done or not; the defaults select all."""
 
     kind: str | None = None
     query: Query = _EVERYTHING
-    after: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()  # steps that have to be done
+    before: tuple[str, ...] = ()  # steps that must not be done
     virtual_segments: bool = True
 
 
@@ -60,10 +61,10 @@ def sources(wanted: Selection) -> Iterator[Source]:
         return
     if wanted.kind in {None, BATCH_KIND} and not query.conditions and _PERFORMED.keys() >= set(wanted.after):
         last = [_BATCH_LAST.in_([query.last])] if query.last else []
-        performed = (_PERFORMED[step] for step in wanted.after)
-        yield Source(
-            *(_BATCH_ID, BATCHES.c.seq, ()), (_unwritten(_BATCH_ID), *last, *performed, *clauses.of_batches(query))
-        )
+        performed = [_PERFORMED[step] for step in wanted.after]
+        left = [sa.not_(_PERFORMED[step]) for step in wanted.before if step in _PERFORMED]
+        selected = (_unwritten(_BATCH_ID), *last, *performed, *left, *clauses.of_batches(query))
+        yield Source(_BATCH_ID, BATCHES.c.seq, (), selected)
     if wanted.virtual_segments and wanted.kind in {None, SEGMENT_KIND} and not wanted.after and query.last is None:
         untouched = (_unwritten(_SEGMENT_ID), clauses.is_newest(SEGMENTS.c))
         matching = (*clauses.of_segments(query), *clauses.segment_conditions(query))
@@ -79,6 +80,8 @@ def written(wanted: Selection) -> Iterator[Clause]:
         yield _satisfies(wanted.query)
     for step in wanted.after:
         yield _done(step)
+    for step in wanted.before:
+        yield sa.not_(_done(step))
 
 
 def segments_matching(query: Query) -> Iterator[Clause]:

@@ -20,8 +20,7 @@ from databuffer.records.table import declarations, in_order, last_done, load, to
 from databuffer.storage.catalog.database import insert, upsert
 from databuffer.storage.catalog.schema import STEP_DECLARATIONS, STEPS
 from gwwire.decoding import InvalidRequest
-from gwwire.public import LONGEST_LEASE
-from gwwire.records import Record, StepClaim, StepEnd, StepState
+from gwwire.records import LONGEST_LEASE, Record, StepClaim, StepEnd, StepState
 
 _SECOND = 10**9
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 5 * _SECOND, 3600 * _SECOND
@@ -90,7 +89,7 @@ def fail_running(connection: sa.Connection, step: str, now: int) -> None:
     """Fail all running attempts at a step, as if their leases had ended."""
     known = declarations(connection)
     for row in running(connection, step):
-        _fail(connection, row, known[step], _EXPIRED.format(row.worker), now, again_at=now)
+        _fail(connection, row, known[step].attempts, _EXPIRED.format(row.worker), now, again_at=now)
 
 
 def due(connection: sa.Connection, step: str, limit: int, now: int) -> list[Any]:
@@ -126,7 +125,8 @@ def end(connection: sa.Connection, record: str, step: str, order: StepEnd, now: 
                 _change(connection, row, **done, result=result, reason=None)
                 touch(connection, record, now, last=step)
             case StepState.FAILED:
-                _fail(connection, row, declarations(connection)[step], order.reason or "", now)
+                attempts = declarations(connection)[step].attempts if order.retry else 0
+                _fail(connection, row, attempts, order.reason or "", now)
             case StepState.WAITING:
                 _change(connection, row, state=StepState.WAITING, due=None, ended=now)
                 touch(connection, record, now)
@@ -149,7 +149,7 @@ def reopen_dependents(connection: sa.Connection, record: str, step: str, now: in
 def _may_try(connection: sa.Connection, row: Any, declaration: Declaration, now: int) -> bool:
     """Return whether a due row may be claimed; if not, change it so that it is no longer due."""
     if row.state == StepState.RUNNING and not _fail(
-        connection, row, declaration, _EXPIRED.format(row.worker), now, again_at=now
+        connection, row, declaration.attempts, _EXPIRED.format(row.worker), now, again_at=now
     ):
         return False
     if still_waits(connection, row.record, declaration):
@@ -159,12 +159,12 @@ def _may_try(connection: sa.Connection, row: Any, declaration: Declaration, now:
 
 
 def _fail(  # noqa: PLR0913, PLR0917 (the row, why and when)
-    connection: sa.Connection, row: Any, declaration: Declaration, reason: str, now: int, again_at: int | None = None
+    connection: sa.Connection, row: Any, attempts: int, reason: str, now: int, again_at: int | None = None
 ) -> bool:
-    """Count a failure; return whether the step may be tried again."""
+    """Count a failure; return whether the step may be tried again, up to a number of attempts."""
     metrics.count_failure(row.name)
     failures = row.failures + 1
-    again = failures < declaration.attempts
+    again = failures < attempts
     back_off = min(_FIRST_BACK_OFF * 2 ** min(row.failures, 20), _LONGEST_BACK_OFF)
     values = {
         "state": StepState.WAITING if again else StepState.FAILED,

@@ -1,14 +1,14 @@
-"""Batches: freeze, archive, thaw, list, manifest, claim, verify."""
+"""Batches: freeze, archive, thaw, list, manifest, verify."""
 
 from fastapi import APIRouter, Response
 
 from databuffer.routes.common import Storage, json_response
 from databuffer.storage.catalog import BatchRow
-from databuffer.storage.clock import utc_text, wall_ns
+from databuffer.storage.clock import utc_text
 from gwservice.asgi import JsonBody, OpenFileResponse, OptionalJsonBody
 from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
 from gwwire.decoding import decode_order
-from gwwire.public import Batch, Batches, Claim, ClaimOrder, ReleaseOrder, ThawOrder, Verification
+from gwwire.public import Batch, Batches, ThawOrder, Verification
 
 router = APIRouter()
 
@@ -62,20 +62,6 @@ async def one_batch(batch: str, buffer: Storage) -> Response:
 async def batch_manifest(batch: str, buffer: Storage) -> Response:
     """Return MANIFEST.json of a sealed batch."""
     return OpenFileResponse(await buffer.queries.manifest(batch), "application/json")
-
-
-@router.post("/batches/{batch}/claim", summary="Claim a frozen batch")
-async def claim_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
-    """Lease a frozen batch to `{"worker"}` for `lease` seconds; another claim of the same worker renews it."""
-    claim = await buffer.batches.claim(batch, decode_order(ClaimOrder, order))
-    return json_response(Claim(claim.batch, claim.worker, wall_ns(claim.expires) / 10**9))
-
-
-@router.post("/batches/{batch}/release", summary="End a claim")
-async def release_batch(batch: str, order: JsonBody, buffer: Storage) -> Response:
-    """End the claim of `{"worker"}`."""
-    await buffer.batches.release(batch, decode_order(ReleaseOrder, order).worker)
-    return json_response(Claim(batch))
 
 
 @router.post("/batches/{batch}/verify", summary="Verify an archived batch", status_code=202)

@@ -30,7 +30,7 @@ const ORDERS = {
     title: () => "Thaw the batch?",
     go: "Thaw",
     effect: (overview) => `${contents(overview)} are open again: new segments are added to them, and those of the next batch too. Nothing is archived.`,
-    warning: ({ claim }) => claim && `${claim.worker} has claimed the batch and works on it.`,
+    warning: () => "",
     fields: ({ batch }) => (kept(batch) ? {} : { user: true, token: "Token" }),
     hint: ({ batch, holder }) => !kept(batch) && `${holder || "The holder"} chose the token, or copied it from this page, when the batch was frozen (gwclient train --token, POST /train). Without it the batch can only be archived.`,
     send: ({ batch }, given) => order("thaw", kept(batch) ?? given).then((answer) => {
@@ -43,7 +43,6 @@ const ORDERS = {
     go: "Archive",
     effect: (overview) => `${contents(overview)} move into an archive folder, sealed with a manifest. ${overview.next ? `The next batch, ${contents(overview.next)}, takes its place.` : "An empty batch takes its place."}`,
     warning: (overview) => {
-      if (overview.claim) return `${overview.claim.worker} has claimed the batch and works on it.`;
       if (others(overview)) return `${overview.holder} has frozen it and may still train on it. Ask ${overview.holder} first.`;
       return overview.state !== "FROZEN" && "The batch is not frozen: it was not used for training yet.";
     },

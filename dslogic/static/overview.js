@@ -146,13 +146,12 @@ function channelCell(channel, place) {
 }
 
 function showNotices(overview) {
-  const { next, claim, last_error: error, quarantined, free, time } = overview;
+  const { next, last_error: error, quarantined, free, time } = overview;
   const notices = [];
   if (error) notices.push(["bad", `Last error, ${durationText(Math.max(0, Math.floor(time - error.at)))} ago`, `${error.code}: ${error.detail}`]);
   if (nearlyFull(overview)) notices.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
   if (quarantined) notices.push(["warn", "Quarantine", `${plural(quarantined, "file")} ${quarantined === 1 ? "is" : "are"} no valid segment${quarantined === 1 ? "" : "s"} and ${quarantined === 1 ? "was" : "were"} moved to quarantine/.`]);
   if (next) notices.push(["calm", "Next batch", `${plural(next.n_itm, "segment")}, ${sizeText(next.buff_size)} since the freeze; it becomes the current batch when this one is archived.`]);
-  if (claim) notices.push(["calm", "Claimed", `${claim.worker} works on the batch, until ${utcText(claim.expires)} UTC at least.`]);
   const wanted = JSON.stringify(notices);
   const target = byId("notices");
   if (target.dataset.shown === wanted) return;

@@ -1,29 +1,25 @@
 """Train, preprocess, clean: the datastore's pipeline as a DAG for Airflow 3.
 
-    wait_for_data ─▶ ask_for_batch ─▶ decide ─┬─ FROZEN ──▶ preprocess ─▶ clean
+    wait_for_data ─▶ ask_for_batch ─▶ decide ─┬─ FROZEN ──▶ wait_for_dataset ─▶ clean
                                               └─ WAITING ─▶ not_yet
 
 A run asks once. While the batch is too small the answer is WAITING, the run ends, and the next run asks again. A
 frozen batch stays with its holder, so a run that is repeated gets the same batch; it is archived only after its dataset
-is complete.
+is complete: when the step `spectrograms` of its record is DONE. A listener performs the step, `preproc watch`, for
+example the Deployment of k8s/pipeline/listener.yaml; `gwclient redo` repeats a step that FAILED.
 
-The DAG needs the providers `apache-airflow-providers-http` and `apache-airflow-providers-cncf-kubernetes`, and two
-connections:
+The DAG needs the provider `apache-airflow-providers-http`, and two connections:
 
     airflow connections add glitchflow --conn-uri http://:KEY@gflapi.glitchflow.svc:8000
     airflow connections add glitchflow_holder --conn-type generic --conn-login airflow --conn-password TOKEN
 
 KEY is an API key of the user `airflow`, with the scopes read, train and clean (`glitchflow-keys create airflow --scopes
 read,train,clean`); a gateway with AUTH=off ignores it.
-
-The workers need permission to create pods in the datastore's namespace; `kubernetes_default` is the connection to the
-cluster.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.http.operators.http import HttpOperator
 from airflow.providers.http.sensors.http import HttpSensor
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -33,79 +29,27 @@ GATEWAY = "glitchflow"
 #: Templates, so that the key is looked up when a task runs, and Airflow masks it in its output.
 KEY = {"Authorization": "Bearer {{ conn.glitchflow.password }}"}
 JSON = {"Content-Type": "application/json", **KEY}
-
-#: The pod of k8s/base/preproc/job.yaml. The data volume is read-only; if it is ReadWriteOnce, the pod has to run on the
-#: buffer's node; if it is ReadWriteMany, remove the affinity.
-POD = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {
-        "name": "preproc-airflow",
-        "namespace": "glitchflow",
-        "labels": {
-            "app.kubernetes.io/name": "preproc",
-            "app.kubernetes.io/component": "client",
-            "app.kubernetes.io/part-of": "glitchflow",
-        },
-    },
-    "spec": {
-        "serviceAccountName": "preproc",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "restartPolicy": "Never",
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "runAsGroup": 10001,
-            "fsGroup": 10001,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "affinity": {
-            "podAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": [
-                    {
-                        "topologyKey": "kubernetes.io/hostname",
-                        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "databuffer"}},
-                    }
-                ]
-            }
-        },
-        "containers": [
-            {
-                "name": "base",  # the container name that the operator expects
-                "image": "glitchflow/preproc:0.1.0",
-                "imagePullPolicy": "IfNotPresent",
-                "command": ["python", "-m", "preproc"],
-                "env": [{"name": "MPLCONFIGDIR", "value": "/tmp/matplotlib"}],  # noqa: S108 (the container's)
-                "resources": {
-                    "requests": {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "64Mi"},
-                    "limits": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "1Gi"},
-                },
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                "volumeMounts": [
-                    {"name": "data", "mountPath": "/datavar", "readOnly": True},
-                    {"name": "dataset", "mountPath": "/dataset"},
-                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (the container's)
-                ],
-            }
-        ],
-        "volumes": [
-            {"name": "data", "persistentVolumeClaim": {"claimName": "gwdata"}},
-            {"name": "dataset", "persistentVolumeClaim": {"claimName": "dataset"}},
-            {"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}},
-        ],
-    },
-}
+#: The step on the record of a batch that makes its dataset.
+STEP = "spectrograms"
 
 
 def has_segments(response: Any) -> bool:
     """Return whether a segment is stored, according to the answer of GET /stats."""
     return bool(response.json()["n_itm"] > 0)
+
+
+def has_dataset(response: Any) -> bool:
+    """Return whether the dataset of a batch is made, according to its record.
+
+    Raises:
+        ValueError: the step FAILED.
+    """
+    steps = {step["name"]: step for step in response.json()["steps"]}
+    step = steps.get(STEP, {"state": "WAITING"})
+    if step["state"] == "FAILED":
+        message = f"{STEP} failed: {step['reason']}"
+        raise ValueError(message)
+    return bool(step["state"] == "DONE")
 
 
 def next_step(answer: dict[str, Any], holder: str) -> str:
@@ -118,7 +62,7 @@ def next_step(answer: dict[str, Any], holder: str) -> str:
     """
     match answer:
         case {"resp": "FROZEN", "holder": owner}:
-            return "preprocess" if owner == holder else "not_yet"
+            return "wait_for_dataset" if owner == holder else "not_yet"
         case {"resp": "WAITING"}:
             return "not_yet"
         case _:
@@ -161,14 +105,15 @@ def trainpipe() -> None:
     def decide(answer: dict[str, Any], holder: str) -> str:
         return next_step(answer, holder)
 
-    preprocess = KubernetesPodOperator(
-        task_id="preprocess",
-        pod_template_dict=POD,
-        arguments=["run", "--data", "/datavar/data", "--out", "/dataset/{{ ti.xcom_pull('ask_for_batch')['batch'] }}"],
-        # A worker that is restarted finds the pod that it started before.
-        reattach_on_restart=True,
-        on_finish_action="delete_succeeded_pod",
-        get_logs=True,
+    wait_for_dataset = HttpSensor(
+        task_id="wait_for_dataset",
+        http_conn_id=GATEWAY,
+        endpoint="records/batch/{{ ti.xcom_pull('ask_for_batch')['batch'] }}",
+        headers=KEY,
+        response_check=has_dataset,
+        mode="reschedule",
+        poke_interval=30,
+        timeout=timedelta(days=1),
     )
     clean = HttpOperator(
         task_id="clean",
@@ -181,8 +126,8 @@ def trainpipe() -> None:
     )
     wait_for_data >> ask_for_batch
     decided = decide(ask_for_batch.output, "{{ conn.glitchflow_holder.login }}")
-    decided >> [preprocess, EmptyOperator(task_id="not_yet")]
-    preprocess >> clean
+    decided >> [wait_for_dataset, EmptyOperator(task_id="not_yet")]
+    wait_for_dataset >> clean
 
 
 trainpipe()

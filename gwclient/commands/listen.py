@@ -17,7 +17,7 @@ from gwclient.commands.records import one_line
 from gwclient.errors import INTERRUPTED
 from gwclient.listen import Job, JobState, Listening, reason_of
 from gwclient.program import run_program
-from gwwire.public import LONGEST_LEASE
+from gwwire.records import LONGEST_LEASE
 
 #: s between two notices of requests that are repeated.
 _PAUSE = 5.0
@@ -27,6 +27,7 @@ _PAUSE = 5.0
 @click.argument("step")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--after", multiple=True, help="A step that has to be done before; may be given several times.")
+@click.option("--before", multiple=True, help="A step that must not be done yet; may be given several times.")
 @click.option("--kind", help="Only records of this kind, the first part of the id.")
 @click.option("--run", help="Only records of this run.")
 @with_query
@@ -50,6 +51,7 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
     step: str,
     command: tuple[str, ...],
     after: tuple[str, ...],
+    before: tuple[str, ...],
     kind: str | None,
     run: str | None,
     query: tuple[str, ...],
@@ -84,8 +86,8 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
         async with (
             connection.client(shown.retrying) as client,
             client.listen(
-                step, worker=worker, after=list(after), kind=kind, query=wanted, since=since, attempts=attempts,
-                lease=lease,
+                step, worker=worker, after=list(after), before=list(before), kind=kind, query=wanted, since=since,
+                attempts=attempts, lease=lease,
             ) as listening,
         ):  # fmt: skip
             listening.on_change = shown.changed

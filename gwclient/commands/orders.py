@@ -1,4 +1,4 @@
-"""Commands that change a batch: `train`, `thaw`, `clean`, `claim`, `release`."""
+"""Commands that change a batch: `train`, `thaw`, `clean`."""
 
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, unwritable, why_unread
-from gwclient.freeze import is_held_by, until_frozen, waiting_text
+from gwclient.freeze import is_held_by, until_done, until_frozen, waiting_text
 from gwwire.public import CleanAnswer, ThawAnswer, TrainFrozen, TrainWaiting
 
 _user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
@@ -108,21 +108,29 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Read the batch id from this file, which `train --batch-file` wrote.",
 )
+@click.option("--after", help="Wait until this step is done on the batch; if it FAILED, archive nothing (exit code 1).")
 @with_connection
-def clean(message: str, batch: str | None, batch_file: Path | None, connection: Connection) -> None:
+def clean(message: str, batch: str | None, batch_file: Path | None, after: str | None, connection: Connection) -> None:
     """Archive the current batch, and open the datastore again.
 
-    Example: gwclient clean --message "epoch 12 done"
-    """
+    \b
+    Examples:
+      gwclient clean --message "epoch 12 done"
+      gwclient clean --batch b1795224029597668971 --after spectrograms
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if batch_file is not None:
         if batch:
             raise click.UsageError("--batch and --batch-file exclude each other")
         batch = _read_batch(batch_file)
+    if after and not batch:
+        raise click.UsageError("--after needs --batch or --batch-file")
 
     async def work(client: GlitchflowClient) -> CleanAnswer:
-        if batch:
-            return await client.clean(message, batch)
-        return await client.clean(message, *await _current(client))
+        if not batch:
+            return await client.clean(message, *await _current(client))
+        if after:
+            await until_done(client, batch, after)
+        return await client.clean(message, batch)
 
     answer = connection.call(work)
     connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
@@ -145,33 +153,3 @@ def _read_batch(path: Path) -> str:
     if not batch:
         raise click.UsageError(f"{path} names no batch")
     return batch
-
-
-@click.command
-@click.argument("batch")
-@click.option("--worker", required=True, help="The name of the worker.")
-@click.option("--lease", type=click.IntRange(1, 86400), default=600, show_default=True, help="Seconds.")
-@with_connection
-def claim(batch: str, worker: str, lease: int, connection: Connection) -> None:
-    """Claim a frozen batch for one worker.
-
-    No other worker can claim it until the lease ends; claiming it again renews the lease.
-
-    Example: gwclient claim b1795224029597668971 --worker preproc-1 --lease 600
-    """
-    answer = connection.call(lambda client: client.claim(batch, worker, lease))
-    # `expires` is a time of the gateway's clock.
-    connection.print_answer(answer, f"{answer.batch} is claimed by {answer.worker} for {lease} s")
-
-
-@click.command
-@click.argument("batch")
-@click.option("--worker", required=True, help="The name of the worker.")
-@with_connection
-def release(batch: str, worker: str, connection: Connection) -> None:
-    """Release a claimed batch.
-
-    Example: gwclient release b1795224029597668971 --worker preproc-1
-    """
-    answer = connection.call(lambda client: client.release(batch, worker))
-    connection.print_answer(answer, f"{answer.batch} is not claimed")

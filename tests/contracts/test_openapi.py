@@ -32,8 +32,6 @@ ROUTES = [
     ("GET", "/batches"),
     ("GET", "/batches/{batch}"),
     ("GET", "/batches/{batch}/manifest"),
-    ("POST", "/batches/{batch}/claim"),
-    ("POST", "/batches/{batch}/release"),
     ("POST", "/batches/{batch}/verify"),
     ("GET", "/segments"),
     ("GET", "/segments/{name}"),

@@ -17,8 +17,8 @@ from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import SegmentRow
 from databuffer.storage.tally import counted, joined
 from gwwire.datastore import FreezeOrder
-from gwwire.overview import ChannelOverview, ClaimOverview
-from gwwire.public import ClaimOrder, ThawOrder
+from gwwire.overview import ChannelOverview
+from gwwire.public import ThawOrder
 from tests.support.faulty_volume import Fault, FaultyVolume
 from tests.support.segments import segment_body
 
@@ -49,20 +49,18 @@ async def test_the_inodes_of_the_volume_are_in_the_overview(buffer: Buffer, sett
     assert overview.free_inodes is None or 0 < overview.free_inodes <= system.f_files
 
 
-async def test_the_overview_of_a_frozen_batch_has_its_time_its_holder_and_its_worker(open_buffer: OpenBuffer) -> None:
+async def test_the_overview_of_a_frozen_batch_has_its_time_and_its_holder(open_buffer: OpenBuffer) -> None:
     buffer = await open_buffer()
     await buffer.ingest.append(segment_body(1))
     opened = (await buffer.queries.overview()).since
     before = time.time()
     frozen = await buffer.batches.freeze(ALICE)
-    claim = await buffer.batches.claim(frozen.batch, ClaimOrder("node-1", 60))
     told = await buffer.queries.overview()
     assert (told.holder, told.digest) == ("alice", frozen.digest)
     assert opened < before <= told.since <= told.time
-    assert told.claim == ClaimOverview("node-1", claim.expires / 10**9)
     await buffer.close()
     again = await (await open_buffer()).queries.overview()
-    assert (again.since, again.claim, again.digest, again.seq) == (told.since, told.claim, told.digest, told.seq)
+    assert (again.since, again.digest, again.seq) == (told.since, told.digest, told.seq)
 
 
 async def test_the_newest_events_are_in_the_overview_and_the_segments_refused_since_the_freeze(
@@ -85,17 +83,6 @@ async def test_the_newest_events_are_in_the_overview_and_the_segments_refused_si
         await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
         await buffer.batches.freeze(ALICE)
     assert len((await buffer.queries.overview()).events) == 30
-
-
-async def test_an_expired_claim_is_not_in_the_overview(buffer: Buffer) -> None:
-    await buffer.ingest.append(segment_body(1))
-    batch = (await buffer.batches.freeze(ALICE)).batch
-    await buffer.batches.claim(batch, ClaimOrder("node-1"))
-    await buffer.batches.release(batch, "node-1")
-    assert (await buffer.queries.overview()).claim is None
-    await buffer.batches.claim(batch, ClaimOrder("node-1"))
-    await buffer.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
-    assert (await buffer.queries.overview()).claim is None
 
 
 async def test_a_segment_whose_end_is_no_finite_number_is_kept_over_a_restart(

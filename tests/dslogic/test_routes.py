@@ -118,7 +118,7 @@ def test_a_problem_of_the_buffer_travels_up_unchanged(client: TestClient, what: 
 
 def test_a_body_that_is_too_large_is_refused(make_client: MakeClient) -> None:
     with make_client(MAX_BODY="100") as client:
-        for path in ("/stream", "/freezeds", "/thawds", "/flushbuf", "/batches/b1/claim"):
+        for path in ("/stream", "/freezeds", "/thawds", "/flushbuf", "/steps/copy/claim"):
             answer = client.post(path, content=segment_body(1, samples=100), headers=JSON)
             assert answer.status_code == 413
             assert answer.json()["code"] == "too-large"
@@ -192,7 +192,7 @@ def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None
 def test_paths_below_a_relayed_route_are_relayed(client: TestClient) -> None:
     answer = client.get("/batches/b1/a-route-of-tomorrow?x=1")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
-    assert client.post("/batches/b1/claim", json={"worker": "w"}).json()["code"] == "not-found"
+    assert client.post("/batches/b1/verify").json()["code"] == "not-found"
     assert client.delete("/segments").json()["code"] == "method-not-allowed"
     fill(client)
     name = client.get("/dumpf").json()["nmlist"][0]

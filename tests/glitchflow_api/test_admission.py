@@ -252,14 +252,14 @@ def test_an_order_is_logged_with_its_caller_and_without_the_key(
 ) -> None:
     with caplog.at_level(logging.INFO, "glitchflow_api.admission"):
         client.post("/cleanbuf", json={"msg": ""}, headers=bearer(keys["clean"]))
-        client.post("/batches/b%0A1/claim", headers=bearer(keys["train"]))
+        client.post("/batches/b%0A1/verify", headers=bearer(keys["clean"]))
         client.post("/cleanbuf", json={"msg": ""}, headers=bearer(keys["train"]))
         client.post("/streamdata", json={}, headers=bearer(keys["stream"]))
         client.get("/stats", headers=bearer(keys["read"]))
     told = [record for record in caplog.records if record.name == "glitchflow_api.admission"]
     assert [record.getMessage() for record in told] == [
         "POST '/cleanbuf' requested by alice",
-        "POST '/batches/b\\n1/claim' requested by alice",
+        "POST '/batches/b\\n1/verify' requested by alice",
     ]
     assert {vars(record)["caller"] for record in told} == {"alice"}
     assert "gf_" not in caplog.text

@@ -25,6 +25,7 @@ from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
 from gwwire.overview import Overview
 from gwwire.public import BatchState
+from gwwire.records import StepClaim, StepEnd, StepState
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
 
@@ -176,11 +177,16 @@ def test_a_gap_makes_another_file_and_what_overlaps_is_told(trio: Trio, tmp_path
     assert np.allclose(strain_of(tmp_path / "V-V1_Hrec-100-2.hdf5") / 1e-21, [0, 1, 2, 3, 1, 2, 3, 4])
 
 
+async def fail(url: str, batch: str, step: str) -> None:
+    async with GlitchflowClient(url) as client:
+        await client.records.claim(step, StepClaim("w", after=["sealed"], kind="batch"))
+        await client.records.end(f"batch/{batch}", step, StepEnd(1, StepState.FAILED, reason="no disk", retry=False))
+
+
 def test_the_way_of_a_batch_by_the_commands(
     start_trio: Callable[..., Trio],
     gw150914_files: dict[str, Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trio = start_trio({"MAX_SIZE": "1kB"})
 
@@ -203,16 +209,11 @@ def test_the_way_of_a_batch_by_the_commands(
     assert "ada holds the batch" in str(other.exception)
     assert answer("batch", batch)["state"] == BatchState.FROZEN
     assert answer("manifest", batch)["digest"] == frozen["digest"]
-    claimed = answer("claim", batch, "--worker", "one", "--lease", "30")
-    refused = run("claim", batch, "--worker", "two").exception
-    assert isinstance(refused, GatewayRefused)
-    assert (refused.status, refused.code) == (409, "batch-claimed")
-    monkeypatch.setattr("time.time", lambda: 0.0)  # the client's clock is wrong
-    assert run("claim", batch, "--worker", "one", "--lease", "60").output == f"{batch} is claimed by one for 60 s\n"
-    monkeypatch.undo()
-    assert answer("claim", batch, "--worker", "one")["expires"] >= claimed["expires"]
-    assert run("release", batch, "--worker", "one").output == f"{batch} is not claimed\n"
-    assert answer("release", batch, "--worker", "one")["worker"] is None
+    asyncio.run(fail(trio.url, batch, "copy"))
+    failed = run("clean", "--batch", batch, "--after", "copy")
+    assert str(failed.exception) == f"step copy of batch/{batch} failed: no disk"
+    assert run("clean", "--after", "copy").exit_code == 2
+    assert answer("batch", batch)["state"] == BatchState.FROZEN
     assert answer("thaw", "--user", "ada", "--token", "t")["resp"] == "OPERATIONAL"
     assert answer("train", "--user", "ada", "--token", "t")["resp"] == "FROZEN"
     handed_on = tmp_path / "batch"

@@ -851,7 +851,6 @@ def test_an_option_before_the_command_is_told_where_it_belongs(gwclient: Any) ->
         ("watch", "--full", "much"),
         ("watch", "--full", "9" * 400),
         ("train", "--user", "ada", "--token", "t", "--poll", "0"),
-        ("claim", "b1"),
         ("simulate", "--seconds", "0"),
         ("simulate", "--seconds", "1e9"),
         ("simulate", "--rate", "1"),

@@ -115,6 +115,27 @@ def test_an_exception_ends_the_job_failed_and_a_cancellation_gives_it_back(trio:
     within(20, work())
 
 
+def test_a_failure_without_a_retry_is_final_and_a_job_knows_whether_it_is_leased(trio: Trio) -> None:
+    async def refuse(client: GlitchflowClient, seen: list[Job]) -> None:
+        async with client.listen("refuse", kind="final", lease=60) as jobs:
+            async for job in jobs:
+                seen.append(job)
+                assert await asyncio.to_thread(job.is_leased)
+                raise JobFailed("no strain", retry=False)
+
+    async def work() -> None:
+        seen: list[Job] = []
+        async with connected(trio) as client:
+            await put(client, "final/one")
+            with pytest.raises(JobFailed, match="no strain"):
+                await refuse(client, seen)
+            step = await step_of(client, "final/one", "refuse")
+            assert (step.state, step.attempt, step.reason) == (StepState.FAILED, 1, "no strain")
+        assert not seen[0].is_leased()
+
+    within(20, work())
+
+
 def test_many_run_at_a_time_and_failures_do_not_end_the_listener(trio: Trio) -> None:
     async def work() -> None:
         names = [f"many/{number}" for number in range(12)]

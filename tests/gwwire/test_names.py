@@ -7,7 +7,8 @@ import pytest
 from gwwire.datastore import FlushOrder, FreezeOrder
 from gwwire.decoding import InvalidRequest, decode_order
 from gwwire.problems import ProblemError
-from gwwire.public import ClaimOrder, CleanOrder, ThawOrder, TrainOrder
+from gwwire.public import CleanOrder, ThawOrder, TrainOrder
+from gwwire.records import StepClaim
 
 PRINTABLE = "expected printable characters, without line breaks, control characters and blanks at the ends"
 BAD = {
@@ -20,10 +21,10 @@ BAD = {
 
 @pytest.mark.parametrize("value", BAD, ids=lambda value: ascii(value[:8]))
 @pytest.mark.parametrize(
-    ("shape", "field"), [(TrainOrder, "user"), (TrainOrder, "token"), (FreezeOrder, "user"), (ClaimOrder, "worker")]
+    ("shape", "field"), [(TrainOrder, "user"), (TrainOrder, "token"), (FreezeOrder, "user"), (StepClaim, "worker")]
 )
 def test_names_and_tokens_are_printable_and_of_bounded_length(
-    shape: type[TrainOrder | ClaimOrder], field: str, value: str
+    shape: type[TrainOrder | StepClaim], field: str, value: str
 ) -> None:
     order = {"user": "alice", "token": "secret", "worker": "node-1"} | {field: value}
     with pytest.raises(InvalidRequest) as refused:
@@ -38,7 +39,7 @@ def test_names_and_tokens_are_printable_and_of_bounded_length(
 def test_everything_that_people_can_read_is_a_name(value: str) -> None:
     order = json.dumps({"user": value, "token": value, "worker": value}).encode()
     assert decode_order(TrainOrder, order).user == decode_order(TrainOrder, order).token == value
-    assert decode_order(ClaimOrder, order).worker == value
+    assert decode_order(StepClaim, order).worker == value
 
 
 def test_a_batch_that_was_frozen_before_there_were_rules_can_be_thawed() -> None:

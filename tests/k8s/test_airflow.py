@@ -1,29 +1,24 @@
 """The DAG: parsed as source without Airflow, imported if Airflow is installed."""
 
 import ast
-import copy
 import importlib.util
 import itertools
-import shlex
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from preproc.cli import main as preproc
-from tests.support import manifest_rules as rules
-from tests.support.manifests import ROOT, Manifests, manifests, why_not_rendered
+from tests.support.manifests import ROOT
 
 FILE = ROOT / "examples" / "airflow" / "trainpipe.py"
 TREE = ast.parse(FILE.read_text())
 EDGES = {
     ("wait_for_data", "ask_for_batch"),
     ("ask_for_batch", "decide"),
-    ("decide", "preprocess"),
+    ("decide", "wait_for_dataset"),
     ("decide", "not_yet"),
-    ("preprocess", "clean"),
+    ("wait_for_dataset", "clean"),
 }
 
 
@@ -54,7 +49,7 @@ def operators() -> dict[str, tuple[str, dict[str, ast.expr]]]:
 def pure(name: str) -> Any:
     """Return a function of the file that does not need Airflow."""
     module = ast.Module([function(name)], type_ignores=[])
-    space: dict[str, Any] = {"Any": Any}
+    space: dict[str, Any] = {"Any": Any, "STEP": constant("STEP")}
     exec(compile(module, FILE.name, "exec"), space)  # noqa: S102 (the file cannot be imported without Airflow)
     return space[name]
 
@@ -86,7 +81,7 @@ def test_the_tasks_are_wired_as_the_pipeline_goes() -> None:
     assert {task: kind for task, (kind, _) in operators().items()} == {
         "wait_for_data": "HttpSensor",
         "ask_for_batch": "HttpOperator",
-        "preprocess": "KubernetesPodOperator",
+        "wait_for_dataset": "HttpSensor",
         "clean": "HttpOperator",
         "not_yet": "EmptyOperator",
     }
@@ -95,7 +90,13 @@ def test_the_tasks_are_wired_as_the_pipeline_goes() -> None:
 
 def test_the_routes_are_the_gateways() -> None:
     asked = {task: ast.literal_eval(told["endpoint"]) for task, (_, told) in operators().items() if "endpoint" in told}
-    assert asked == {"wait_for_data": "stats", "ask_for_batch": "train", "clean": "cleanbuf"}
+    record = "records/batch/{{ ti.xcom_pull('ask_for_batch')['batch'] }}"
+    assert asked == {
+        "wait_for_data": "stats",
+        "ask_for_batch": "train",
+        "wait_for_dataset": record,
+        "clean": "cleanbuf",
+    }
 
 
 def test_every_question_carries_the_key_of_the_connection() -> None:
@@ -104,14 +105,14 @@ def test_every_question_carries_the_key_of_the_connection() -> None:
     (json,) = (ast.unparse(node) for node in TREE.body if ast.unparse(node).startswith("JSON ="))
     assert json.endswith("**KEY}")
     asked = {task: ast.unparse(told["headers"]) for task, (_, told) in operators().items() if "endpoint" in told}
-    assert asked == {"wait_for_data": "KEY", "ask_for_batch": "JSON", "clean": "JSON"}
+    assert asked == {"wait_for_data": "KEY", "wait_for_dataset": "KEY", "ask_for_batch": "JSON", "clean": "JSON"}
 
 
 def test_the_archived_batch_is_the_preprocessed_one() -> None:
     asked = {task: ast.literal_eval(told["data"]) for task, (_, told) in operators().items() if "data" in told}
     batch = "ti.xcom_pull('ask_for_batch')['batch']"
     assert f"'batch': {batch}" in asked["clean"]
-    assert any(batch in word for word in ast.literal_eval(operators()["preprocess"][1]["arguments"]))
+    assert batch in ast.literal_eval(operators()["wait_for_dataset"][1]["endpoint"])
 
 
 def test_one_run_at_a_time_and_none_for_the_past() -> None:
@@ -124,7 +125,7 @@ def test_one_run_at_a_time_and_none_for_the_past() -> None:
 @pytest.mark.parametrize(
     ("answer", "task"),
     [
-        ({"resp": "FROZEN", "n_f": 9, "bt_wrt": 99, "holder": "airflow", "batch": "b1"}, "preprocess"),
+        ({"resp": "FROZEN", "n_f": 9, "bt_wrt": 99, "holder": "airflow", "batch": "b1"}, "wait_for_dataset"),
         ({"resp": "FROZEN", "n_f": 9, "bt_wrt": 99, "holder": "alice", "batch": "b1"}, "not_yet"),
         ({"resp": "WAITING"}, "not_yet"),
     ],
@@ -144,41 +145,24 @@ def test_the_sensor_waits_for_a_segment(segments: int, there: bool) -> None:  # 
     assert pure("has_segments")(answer) is there
 
 
-def test_its_pod_is_valid_and_keeps_the_rules_of_every_pod() -> None:
-    pod = constant("POD")
-    kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
-    found = Manifests([pod])
-    for rule in (
-        rules.pods_are_restricted,
-        rules.containers_are_confined,
-        rules.temporary_folders_are_bounded,
-        rules.resources_are_stated,
-        rules.images_are_pinned,
-        rules.one_writer_writes,
-    ):
-        assert not list(rule(found)), rule.__name__
+@pytest.mark.parametrize(
+    ("states", "there"), [({}, False), ({"spectrograms": "RUNNING"}, False), ({"spectrograms": "DONE"}, True)]
+)
+def test_the_sensor_waits_until_the_step_is_done(states: dict[str, str], there: bool) -> None:  # noqa: FBT001 (what is expected)
+    steps = [{"name": name, "state": state, "reason": None} for name, state in ({"sealed": "DONE"} | states).items()]
+    assert pure("has_dataset")(SimpleNamespace(json=lambda: {"id": "batch/b1", "steps": steps})) is there
 
 
-@pytest.mark.skipif(bool(why_not_rendered()), reason=str(why_not_rendered()))
-def test_its_pod_is_the_one_of_the_manifests() -> None:
-    job = manifests("overlays/local").one("CronJob", "preproc")["spec"]["jobTemplate"]["spec"]["template"]
-    wanted, own = copy.deepcopy(job), constant("POD")
-    assert own["metadata"]["labels"] == wanted["metadata"]["labels"]
-    for pod in (wanted, own):
-        (container,) = pod["spec"]["containers"]
-        for differs in ("name", "command", "env", "envFrom"):
-            container.pop(differs, None)
-        pod["spec"].pop("terminationGracePeriodSeconds", None)
-    assert own["spec"] == wanted["spec"]
+def test_a_step_that_failed_fails_the_task_with_its_reason() -> None:
+    steps = [{"name": "spectrograms", "state": "FAILED", "reason": "no window could be made"}]
+    with pytest.raises(ValueError, match="spectrograms failed: no window"):
+        pure("has_dataset")(SimpleNamespace(json=lambda: {"steps": steps}))
 
 
-def test_its_command_is_one_preproc_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    _, told = operators()["preprocess"]
-    arguments = ast.literal_eval(told["arguments"])
-    assert arguments[:3] == ["run", "--data", "/datavar/data"]
-    assert shlex.split(" ".join(constant("POD")["spec"]["containers"][0]["command"])) == ["python", "-m", "preproc"]
-    assert preproc(["run", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 1
-    assert "usage:" not in capsys.readouterr().err
+def test_the_step_is_the_one_that_preproc_watch_performs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        preproc(["watch", "--help"])
+    assert f"(default: {constant('STEP')})" in " ".join(capsys.readouterr().out.split())
 
 
 def test_airflow_imports_it() -> None:

@@ -18,7 +18,12 @@ from tests.support.manifest_rules import CLIENT_SETTINGS, SECRETS
 from tests.support.manifests import ROOT
 
 pytestmark = pytest.mark.anyio
-WANTED = {"operator": set(Scope), "pipeline": {Scope.TRAIN, Scope.CLEAN}, "gwclient": {Scope.READ, Scope.STREAM}}
+WANTED = {
+    "operator": set(Scope),
+    "pipeline": {Scope.READ, Scope.TRAIN, Scope.CLEAN},
+    "listener": {Scope.READ, Scope.WORK},
+    "gwclient": {Scope.READ, Scope.STREAM},
+}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +65,8 @@ def test_the_secrets_are_those_that_the_manifests_name(made: tuple[Path, list[di
         contents[meta["name"]] = {key: base64.b64decode(value) for key, value in data.items()}
     assert {name: set(content) for name, content in contents.items()} == SECRETS
     assert contents["gateway-keys"]["keys.json"] == (folder / "keys.json").read_bytes()
-    assert contents["gwclient-key"]["key"] == (folder / "gwclient.key").read_bytes()
+    for holder in ("gwclient", "listener"):
+        assert contents[f"{holder}-key"]["key"] == (folder / f"{holder}.key").read_bytes()
     assert contents["glitchflow-holder"]["key"] == (folder / "pipeline.key").read_bytes()
     assert contents["glitchflow-holder"]["user"] == b"pipeline"
     assert len(contents["glitchflow-holder"]["token"]) > 16

@@ -106,7 +106,9 @@ def test_the_overlay_is_the_local_one_with_client_and_pipeline_elsewhere(tmp_pat
     write_overlay(tmp_path, "test-1", "registry.example/gf", "pr7")
     found = Manifests(render(tmp_path))
     wanted = {called(thing) for thing in manifests("overlays/local").objects + manifests("base/gwclient").objects}
-    wanted |= {"ServiceAccount/pipeline", "CronJob/pipeline"} | {f"Secret/{name}" for name in SECRETS}
+    wanted |= {"ServiceAccount/pipeline", "CronJob/pipeline", "ServiceAccount/listener", "Deployment/listener"} | {
+        f"Secret/{name}" for name in SECRETS
+    }
     unhashed = {name for name in wanted if not name.startswith("ConfigMap/")} - {"Namespace/glitchflow"}
     assert {called(thing) for thing in found.objects} >= unhashed | {"Namespace/test-1"}
     assert not [called(thing) for thing in found.objects if thing["metadata"].get("namespace") == "glitchflow"]

@@ -40,6 +40,10 @@ def test_every_command_is_one_its_program_takes(
             monkeypatch.setenv("GLITCHFLOW_TOKEN", "from the Secret")
             with gwclient.commands[name].make_context(name, list(arguments)) as context:
                 assert not context.args
+        case ["python", "-m", "preproc", "watch", *arguments]:
+            with pytest.raises(SystemExit):  # of --help, which comes after the check of what is before it
+                preproc(["watch", *arguments, "--help"])
+            assert capsys.readouterr().out.startswith("usage:")
         case ["python", "-m", "preproc", *arguments]:
             # It reports a missing batch (1), not an invalid command (2).
             with contextlib.suppress(SystemExit):

@@ -80,7 +80,7 @@ def edges(found: Manifests) -> Iterator[tuple[str, str, int]]:
 
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_the_graph_is_exactly_the_way_of_the_data(folder: str) -> None:
-    more = {("pipeline", "glitchflow-api", 8000)} if folder == "overlays/dev" else set()
+    more = {(name, "glitchflow-api", 8000) for name in ("pipeline", "listener")} if folder == "overlays/dev" else set()
     assert set(edges(manifests(folder))) == DATA | more
 
 

@@ -48,7 +48,7 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.pods_are_restricted, "StatefulSet/databuffer", POD + "securityContext.seccompProfile", "~", "seccomp"),
     (rules.pods_are_restricted, "Deployment/dslog-deploy", POD + "hostNetwork", True, "hostNetwork"),
     (rules.pods_are_restricted, "StatefulSet/databuffer", POD + "volumes.0", {"name": "d", "hostPath": {}}, "forbids"),
-    (rules.containers_are_confined, "CronJob/pipeline", INIT + "1.securityContext", {}, "context"),
+    (rules.containers_are_confined, "CronJob/pipeline", INIT + "0.securityContext", {}, "context"),
     (rules.containers_are_confined, "Deployment/gflapi-deploy", SOLE + "volumeMounts", [], "/tmp"),  # noqa: S108
     (rules.temporary_folders_are_bounded, "Deployment/gflapi-deploy", POD + "volumes.1.emptyDir", {}, "sizeLimit"),
     (rules.nobody_gets_a_token, "ServiceAccount/preproc", "automountServiceAccountToken", True, "tokens"),
@@ -74,7 +74,8 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.one_writer_writes, "StatefulSet/databuffer", "spec.replicas", 2, "StatefulSet of one"),
     (rules.one_writer_writes, "CronJob/preproc", PREPROC + "volumeMounts.0.readOnly", "~", "gwdata"),
     (rules.volumes_can_be_shared, "PersistentVolumeClaim/databuff-adm", "spec.accessModes", ["ReadWriteMany"], "adm"),
-    (rules.volumes_can_be_shared, "CronJob/pipeline", CRON + "template.spec.affinity", "~", "elsewhere"),
+    (rules.volumes_can_be_shared, "CronJob/preproc", CRON + "template.spec.affinity", "~", "gwdata is on"),
+    (rules.volumes_can_be_shared, "Deployment/listener", POD + "affinity.podAffinity", "~", "dataset is on"),
     (rules.drains_pass, "PodDisruptionBudget/databuffer", "spec.maxUnavailable", 0, "not exactly one"),
     (rules.stateless_tiers_scale_and_spread, "Deployment/gflapi-deploy", "spec.replicas", "~", "nobody"),
     (rules.stateless_tiers_scale_and_spread, "Deployment/dslog-deploy", POD + "topologySpreadConstraints", [], "nodes"),
@@ -154,7 +155,7 @@ def test_a_node_of_two_cpus_runs_the_test_of_the_cluster_with_the_overlays_own_r
     assert not list(rules.a_small_node_is_large_enough(found))
     for work in found.workloads():
         if work.owner["kind"] in {"Deployment", "StatefulSet"}:
-            own = manifests("overlays/local").one(work.owner["kind"], work.owner["metadata"]["name"])
+            own = manifests("overlays/dev").one(work.owner["kind"], work.owner["metadata"]["name"])
             assert [one["resources"] for one in work.containers] == [
                 one["resources"] for one in own["spec"]["template"]["spec"]["containers"]
             ]
@@ -165,7 +166,8 @@ def test_a_node_of_two_cpus_runs_the_test_of_the_cluster_with_the_overlays_own_r
     [
         ("CronJob/preproc", PREPROC + "resources.requests.cpu", "1"),
         ("CronJob/preproc", PREPROC + "resources.requests.memory", "2Gi"),
-        ("CronJob/pipeline", INIT + "1.resources.requests.cpu", "1"),
+        ("CronJob/pipeline", INIT + "0.resources.requests.cpu", "1"),
+        ("Deployment/listener", "spec.replicas", 5),
         ("Deployment/dslog-deploy", SOLE + "resources.requests.cpu", "300m"),
         ("Deployment/gflapi-deploy", "spec.replicas", 10),
     ],

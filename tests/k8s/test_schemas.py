@@ -88,29 +88,24 @@ def test_the_cluster_overlay_lets_preprocessing_run_on_any_node() -> None:
     assert "affinity" not in found.one("CronJob", "preproc")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
-def test_the_pipeline_preprocesses_as_a_job_by_hand_does() -> None:
+def test_the_listener_preprocesses_as_a_job_by_hand_does() -> None:
     found = manifests("overlays/dev")
-    pods = [
-        found.one("CronJob", name)["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        for name in ("preproc", "pipeline")
-    ]
-    by_hand, piped = (
-        next(one for one in [*pod.get("initContainers", []), *pod["containers"]] if one["name"] == "preproc")
-        for pod in pods
-    )
-    for part in ("image", "env", "resources", "securityContext", "volumeMounts"):
-        assert by_hand[part] == piped[part], part
+    by_hand = found.one("CronJob", "preproc")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    listener = found.one("Deployment", "listener")["spec"]["template"]["spec"]
     for part in ("affinity", "securityContext"):
-        assert pods[0][part] == pods[1][part], part
-    assert pods[0]["volumes"] == [volume for volume in pods[1]["volumes"] if "secret" not in volume]
-    (config,) = (one for one in found.of("ConfigMap") if one["metadata"]["name"].startswith("preproc-settings"))
-    assert piped["command"] == [*by_hand["command"][:4], "--data", config["data"]["DATART"], *by_hand["command"][4:]]
+        assert by_hand[part] == listener[part], part
+    (one,), (other,) = by_hand["containers"], listener["containers"]
+    for part in ("image", "securityContext"):
+        assert one[part] == other[part], part
+    assert one["resources"]["limits"] == other["resources"]["limits"]
+    assert "gwdata" not in str(listener["volumes"])
 
 
 def test_a_batch_is_archived_only_after_its_dataset_is_there() -> None:
     pod = manifests("overlays/dev").one("CronJob", "pipeline")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    assert [one["name"] for one in pod["initContainers"]] == ["train", "preproc"]
-    assert [one["command"][:2] for one in pod["containers"]] == [["gwclient", "clean"]]
+    assert [one["name"] for one in pod["initContainers"]] == ["train"]
+    (clean,) = pod["containers"]
+    assert clean["command"][:6] == ["gwclient", "clean", "--batch-file", "/tmp/batch", "--after", "spectrograms"]  # noqa: S108 (the container's)
 
 
 def test_the_local_overlay_needs_no_storage_class_and_no_metrics() -> None:

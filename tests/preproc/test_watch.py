@@ -1,17 +1,19 @@
 import asyncio
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import h5py
 import pytest
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import GatewayRefused
+from gwservice.atomic import locked
 from gwwire.public import BatchState
+from gwwire.records import Step, StepClaim, StepEnd, StepState
 from gwwire.segment import Segment, encode_segment
 from preproc.cli import main
 from preproc.errors import GatewayFailed
@@ -61,15 +63,50 @@ async def state_of(url: str, batch: str) -> BatchState:
         return (await client.batch(batch)).state
 
 
-async def holder_of(url: str, batch: str) -> str | None:
-    """Return the worker that has a batch, by asking to release it in the name of another."""
+async def steps_of(url: str, batch: str) -> dict[str, Step]:
     async with GlitchflowClient(url) as client:
-        return (await client.release(batch, "nobody")).worker
+        return {step.name: step for step in (await client.records.get(f"batch/{batch}")).steps}
 
 
-def start_worker(trio: Trio, out: Path, *options: str) -> Forked:
-    command = ["preproc", "watch", "--gateway", trio.url, "--out", str(out), "--poll=0.2"]
-    return Forked([*command, *SMALL, *options], os.environ)
+def step_of(trio: Trio, batch: str, step: str = "spectrograms") -> Step:
+    return asyncio.run(steps_of(trio.url, batch))[step]
+
+
+async def claim(url: str, step: str = "spectrograms") -> tuple[str, int]:
+    """Claim a batch as a worker does, as soon as there is one; return its id and the attempt."""
+    wanted = StepClaim("another", after=["sealed"], before=["archived"], kind="batch", wait=30)
+    async with GlitchflowClient(url) as client:
+        (record,) = await client.records.claim(step, wanted)
+        return record.id.partition("/")[2], next(each.attempt for each in record.steps if each.name == step)
+
+
+def arguments(trio: Trio, out: Path, *options: str) -> list[str]:
+    return ["watch", "--gateway", trio.url, "--out", str(out), *SMALL, *options]
+
+
+@contextmanager
+def worker(trio: Trio, out: Path, *options: str) -> Iterator[Forked]:
+    """Start a worker; it is killed at the end if it still runs."""
+    with Forked(["preproc", *arguments(trio, out, *options)], os.environ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def worker_at_work(trio: Trio, folder: Path, *options: str) -> Iterator[Forked]:
+    """Start a worker that has begun with many windows, and will take seconds."""
+    with worker(trio, folder.parent, "--stride=0.0156", *options) as process:
+        while not list(folder.glob(".job/block-*.npy")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process
+
+
+def line_with(words: str, output: IO[str] | None) -> str:
+    assert output
+    return next(line for line in output if words in line)
 
 
 def test_a_batch_of_the_gateway_comes_out_as_from_its_folder(trio: Trio, frozen: str, tmp_path: Path) -> None:
@@ -115,123 +152,148 @@ def test_a_batch_that_is_not_there_is_told(trio: Trio, tmp_path: Path, capsys: p
         GatewaySource("http://", "b").digest(silent)
 
 
-def test_a_worker_makes_the_dataset_and_gives_the_batch_back(trio: Trio, frozen: str, tmp_path: Path) -> None:
-    with start_worker(trio, tmp_path, "--once", "--worker=w1") as worker:
-        told, errors = worker.communicate(timeout=60)
-    assert (worker.returncode, errors) == (0, "")
-    assert f"batch {frozen} claimed by w1\n" in told
-    assert f"batch {frozen} published: {tmp_path / frozen}\n" in told
-    report = json.loads((tmp_path / frozen / "report.json").read_text())
-    assert report["batch"]["id"] == frozen
-    assert asyncio.run(state_of(trio.url, frozen)) is BatchState.FROZEN
-    assert asyncio.run(holder_of(trio.url, frozen)) is None
+def test_a_worker_makes_the_dataset_of_the_frozen_batch_and_leaves_archived_ones_alone(
+    trio: Trio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archived = asyncio.run(freeze(trio.url, SEGMENTS))
+    asyncio.run(clean(trio.url))
+    batch = asyncio.run(freeze(trio.url, SEGMENTS))
+    assert main(arguments(trio, tmp_path, "--once", "--worker=w1")) == 0
+    told = capsys.readouterr().out
+    assert f"batch {batch} claimed by w1\n" in told
+    assert f"batch {batch} published: {tmp_path / batch}\n" in told
+    step = step_of(trio, batch)
+    assert (step.state, step.after, step.worker) == (StepState.DONE, ["sealed"], "w1")
+    with h5py.File(tmp_path / batch / "dataset.h5") as file:
+        windows, channels = file["data"].shape[:2]
+        assert step.result == {
+            "folder": str(tmp_path / batch),
+            "products": ["dataset.h5", "spectrograms.png", "report.html"],
+            "windows": windows,
+            "channels": channels,
+            "split": {"train": windows},
+            "batch_digest": file.attrs["batch_digest"],
+            "job": file.attrs["job"],
+        }
+    assert asyncio.run(state_of(trio.url, batch)) is BatchState.FROZEN
+    assert "spectrograms" not in asyncio.run(steps_of(trio.url, archived))
+    asyncio.run(clean(trio.url))
 
 
-def test_with_clean_the_datastore_is_open_again_afterwards(trio: Trio, frozen: str, tmp_path: Path) -> None:
-    with start_worker(trio, tmp_path, "--once", "--clean") as worker:
-        told, errors = worker.communicate(timeout=60)
-    assert (worker.returncode, errors) == (0, "")
-    assert f"batch {frozen} archived" in told
+def test_with_all_archived_batches_are_processed_too_the_oldest_first(trio: Trio, frozen: str, tmp_path: Path) -> None:
+    asyncio.run(clean(trio.url))
+    assert main(arguments(trio, tmp_path, "--once", "--clean", "--all", "--step=late")) == 0
+    (processed,) = (path.name for path in tmp_path.iterdir())
+    assert processed <= frozen
+    assert step_of(trio, processed, "late").state is StepState.DONE
+
+
+def test_with_clean_the_batch_is_archived_afterwards(
+    trio: Trio, frozen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(trio, tmp_path, "--once", "--clean")) == 0
+    assert f"batch {frozen} archived" in capsys.readouterr().out
     assert asyncio.run(state_of(trio.url, frozen)) is BatchState.ARCHIVED
+    assert step_of(trio, frozen).state is StepState.DONE
     assert (tmp_path / frozen / "dataset.h5").exists()
 
 
-def test_two_workers_never_have_the_same_batch_at_the_same_time(trio: Trio, frozen: str, tmp_path: Path) -> None:
-    # Each in a folder of its own: only the claim keeps them apart. A batch is archived when the first has done it.
-    workers = [start_worker(trio, tmp_path / name, "--clean", f"--worker={name}") for name in ("w1", "w2")]
-    try:
-        while asyncio.run(state_of(trio.url, frozen)) is not BatchState.ARCHIVED:
-            assert all(worker.poll() is None for worker in workers)
-            time.sleep(0.1)
-    finally:
-        told = []
-        for worker in workers:
-            worker.send_signal(signal.SIGTERM)
-            told.append(worker.communicate(timeout=60)[0])
-    assert sorted(f"batch {frozen} published" in text for text in told) == [False, True]
-    assert len(list(tmp_path.glob(f"*/{frozen}/dataset.h5"))) == 1
-
-
-def test_a_worker_that_is_killed_is_followed_by_another_when_its_lease_ends(
+def test_a_batch_whose_worker_was_killed_before_it_archived_it_is_archived_by_the_next(
     trio: Trio, frozen: str, tmp_path: Path
 ) -> None:
-    # A window at every fourth sample: seconds of work.
-    slow = ["--stride=0.0156", "--lease=2"]
-    with start_worker(trio, tmp_path, "--worker=w1", *slow) as killed:
-        while not list((tmp_path / frozen).glob(".job/block-*.npy")):
-            assert killed.poll() is None
-            time.sleep(0.01)
+    async def end_without_archiving() -> None:
+        batch, attempt = await claim(trio.url)
+        assert batch == frozen
+        async with GlitchflowClient(trio.url) as client:
+            await client.records.end(f"batch/{batch}", "spectrograms", StepEnd(attempt, StepState.DONE))
+
+    asyncio.run(end_without_archiving())
+    assert main(arguments(trio, tmp_path, "--once", "--clean")) == 0
+    assert asyncio.run(state_of(trio.url, frozen)) is BatchState.ARCHIVED
+    assert not (tmp_path / frozen).exists()
+
+
+def test_two_workers_never_have_the_same_batch_at_the_same_time(trio: Trio, tmp_path: Path) -> None:
+    # Each in a folder of its own: only the lease keeps them apart. A batch is archived when the first has done it.
+    with worker(trio, tmp_path / "w1", "--clean") as one, worker(trio, tmp_path / "w2", "--clean") as other:
+        for process in (one, other):
+            line_with("waiting", process.stdout)
+        batch = asyncio.run(freeze(trio.url, SEGMENTS))
+        while asyncio.run(state_of(trio.url, batch)) is not BatchState.ARCHIVED:
+            assert (one.poll(), other.poll()) == (None, None)
+            time.sleep(0.05)
+    assert len(list(tmp_path.glob(f"*/{batch}"))) == 1
+    assert step_of(trio, batch).attempt == 1
+
+
+def test_a_worker_that_is_killed_is_followed_by_another_that_continues(trio: Trio, frozen: str, tmp_path: Path) -> None:
+    with worker_at_work(trio, tmp_path / frozen, "--worker=w1", "--lease=2") as killed:
         os.kill(killed.pid, signal.SIGKILL)
-    done = {path.name for path in (tmp_path / frozen).glob(".job/block-*.npy")}
-    assert done
+    blocks = {path: path.stat().st_mtime_ns for path in (tmp_path / frozen).glob(".job/block-*.npy")}
     assert not (tmp_path / frozen / "dataset.h5").exists()
-    with start_worker(trio, tmp_path, "--worker=w2", "--once", *slow) as follower:
+    with worker(trio, tmp_path, "--worker=w2", "--once", "--stride=0.0156") as follower:
+        line_with(f"batch {frozen} claimed by w2", follower.stdout)
+        while set((tmp_path / frozen).glob(".job/block-*.npy")) <= blocks.keys():
+            assert follower.poll() is None
+            time.sleep(0.01)
+        assert {path: path.stat().st_mtime_ns for path in blocks} == blocks
         told, errors = follower.communicate(timeout=100)
     assert (follower.returncode, errors) == (0, "")
     assert f"batch {frozen} published" in told
-    assert (tmp_path / frozen / "dataset.h5").exists()
+    step = step_of(trio, frozen)
+    assert (step.state, step.worker, step.attempt) == (StepState.DONE, "w2", 2)
 
 
-def test_a_worker_that_lost_its_lease_publishes_nothing(trio: Trio, frozen: str, tmp_path: Path) -> None:
-    with start_worker(trio, tmp_path, "--worker=w1", "--stride=0.004", "--lease=2") as worker:
-        while not list((tmp_path / frozen).glob(".job/block-*.npy")):
-            assert worker.poll() is None
-            time.sleep(0.01)
-        worker.send_signal(signal.SIGSTOP)
-        asyncio.run(take_over(trio.url, frozen))
-        worker.send_signal(signal.SIGCONT)
-        assert worker.stdout is not None
-        while "the claim on batch" not in (line := worker.stdout.readline()):
-            assert line
+def test_a_worker_that_lost_its_lease_publishes_nothing_and_goes_on(trio: Trio, frozen: str, tmp_path: Path) -> None:
+    with worker_at_work(trio, tmp_path / frozen, "--stride=0.004", "--lease=2") as process:
+        process.send_signal(signal.SIGSTOP)
+        assert asyncio.run(claim(trio.url)) == (frozen, 2)
+        process.send_signal(signal.SIGCONT)
+        line_with(f"attempt 1 of spectrograms on batch/{frozen} was replaced", process.stdout)
+        line_with("waiting", process.stdout)
         assert not (tmp_path / frozen / "dataset.h5").exists()
-        worker.send_signal(signal.SIGTERM)
-        worker.communicate(timeout=60)
-    assert worker.returncode == 130
-
-
-async def take_over(url: str, batch: str) -> None:
-    """Claim a batch as soon as its lease has ended."""
-    async with GlitchflowClient(url) as client:
-        while True:
-            try:
-                await client.claim(batch, "another", 60)
-            except GatewayRefused as error:
-                if error.code != "batch-claimed":
-                    raise
-                await asyncio.sleep(0.2)
-            else:
-                return
 
 
 def test_a_worker_that_is_asked_to_stop_at_work_gives_the_batch_back(trio: Trio, frozen: str, tmp_path: Path) -> None:
-    with start_worker(trio, tmp_path, "--stride=0.004") as worker:
-        while not list((tmp_path / frozen).glob(".job/block-*.npy")):
-            assert worker.poll() is None
-            time.sleep(0.01)
-        worker.send_signal(signal.SIGTERM)
-        _, errors = worker.communicate(timeout=60)
-    assert (worker.returncode, errors) == (130, "preproc: interrupted\n")
-    assert asyncio.run(holder_of(trio.url, frozen)) is None
+    with worker_at_work(trio, tmp_path / frozen, "--stride=0.004") as process:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "preproc: interrupted\n")
+    step = step_of(trio, frozen)
+    assert (step.state, step.expires, step.reason) == (StepState.WAITING, None, None)
     assert [path.name for path in (tmp_path / frozen).glob("*") if not path.name.startswith(".")] == []
 
 
-def test_a_batch_that_cannot_be_processed_stays_frozen_and_is_told(trio: Trio, tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_processed_fails_at_once_and_stays_frozen(
+    trio: Trio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     batch = asyncio.run(freeze(trio.url, cut(noise(4, rate=256.0), "H1:A", rate=256.0)))
     try:
-        with start_worker(trio, tmp_path, "--once", "--clean") as worker:
-            _, errors = worker.communicate(timeout=60)
-        assert worker.returncode == 1
-        assert errors.startswith("preproc: no window could be made: the longest of 1 runs without a gap is 4 s")
+        assert main(arguments(trio, tmp_path, "--once", "--clean")) == 1
+        reason = "no window could be made: the longest of 1 runs without a gap is 4 s"
+        assert capsys.readouterr().err.startswith(f"preproc: {reason}")
+        step = step_of(trio, batch)
+        assert (step.state, step.attempt) == (StepState.FAILED, 1)
+        assert step.reason
+        assert step.reason.startswith(reason)
         assert asyncio.run(state_of(trio.url, batch)) is BatchState.FROZEN
-        assert asyncio.run(holder_of(trio.url, batch)) is None
     finally:
         asyncio.run(clean(trio.url))
 
 
+def test_a_failure_that_is_not_of_the_data_is_tried_again_later(trio: Trio, frozen: str, tmp_path: Path) -> None:
+    (tmp_path / frozen).mkdir()
+    with locked(tmp_path / frozen, folder=True):
+        assert main(arguments(trio, tmp_path, "--once")) == 1
+    step = step_of(trio, frozen)
+    assert (step.state, step.reason) == (StepState.WAITING, f"another run is using {tmp_path / frozen}")
+    assert step.expires
+    assert step.expires > time.time()
+
+
 def test_a_worker_that_is_asked_to_stop_while_it_waits_ends_at_once(trio: Trio, tmp_path: Path) -> None:
-    with start_worker(trio, tmp_path) as worker:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "waiting for the datastore to be frozen\n"
-        worker.send_signal(signal.SIGTERM)
-        _, errors = worker.communicate(timeout=30)
-    assert (worker.returncode, errors) == (130, "preproc: interrupted\n")
+    with worker(trio, tmp_path) as process:
+        line_with("waiting for a frozen batch", process.stdout)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "preproc: interrupted\n")

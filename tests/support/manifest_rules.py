@@ -23,6 +23,7 @@ SECRETS = {
     "glitchflow-holder": {"user", "token", "key"},
     "gateway-keys": {"keys.json"},
     "gwclient-key": {"key"},
+    "listener-key": {"key"},
     "logic-secret": {"secret"},
     "buffer-secret": {"secret"},
 }
@@ -32,7 +33,10 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "glitchflow-api": GatewaySettings,
 }
 #: Environment variables of containers that are not services; each is in the source of its package.
-CLIENT_SETTINGS = {"gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP", "GLITCHFLOW_KEY_FILE"}, "preproc": {"DATART"}}
+CLIENT_SETTINGS = {
+    "gwclient": {"SRV", "GWID", "DTCID", "INF", "SUP", "GLITCHFLOW_KEY_FILE"},
+    "preproc": {"DATART", "SRV", "GLITCHFLOW_KEY_FILE"},
+}
 #: A service listens within this time after its start, even on a busy machine.
 _LISTENS_SECONDS = 5
 _GUNICORN = ROOT / "dslogic" / "gunicorn.conf.py"
@@ -275,7 +279,7 @@ def one_writer_writes(found: Manifests) -> Iterator[str]:
 
 
 def volumes_can_be_shared(found: Manifests) -> Iterator[str]:
-    """Every pod with the buffer's ReadWriteOnce volume runs on the buffer's node; SQLite is not on NFS."""
+    """Every pod with a ReadWriteOnce volume runs on the buffer's node; SQLite is not on NFS."""
     modes = {claim["metadata"]["name"]: claim["spec"]["accessModes"] for claim in found.of("PersistentVolumeClaim")}
     for name in ("databuff-adm", "databuff-log"):
         if name in modes and modes[name] != ["ReadWriteOnce"]:
@@ -291,7 +295,7 @@ def volumes_can_be_shared(found: Manifests) -> Iterator[str]:
         )
         for volume in work.spec.get("volumes", []):
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
-            if claim == "gwdata" and modes[claim] == ["ReadWriteOnce"] and not near:
+            if claim and modes[claim] == ["ReadWriteOnce"] and not near:
                 yield f"{called(work.owner)}: {claim} is on the buffer's node, and the pod may be elsewhere"
 
 

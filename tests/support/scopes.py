@@ -19,8 +19,6 @@ NEEDED = {
     "POST /streamdata": "stream",
     "POST /train": "train",
     "POST /thaw": "train",
-    "POST /batches/{batch}/claim": "train",
-    "POST /batches/{batch}/release": "train",
     "GET /records": "read",
     "GET /records/{record}": "read",
     "GET /steps": "read",

@@ -36,6 +36,8 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
         "namespace": namespace,
         "resources": [leading_to("overlays/local"), leading_to("base/gwclient")],
         "components": [leading_to("pipeline")],
+        # A node with 2 CPUs has no memory for more.
+        "replicas": [{"name": "listener", "count": 1}],
         "images": [{"name": f"glitchflow/{name}", "newName": f"{prefix}/{name}", "newTag": tag} for name in IMAGES],
         "configMapGenerator": [
             {"name": "dslogic-settings", "behavior": "merge", "literals": [f"MAX_SIZE={MAX_SIZE}"]},
@@ -49,7 +51,10 @@ def kustomization(folder: Path, namespace: str, prefix: str, tag: str) -> dict[s
                 **_NAMED,
             },
             {"name": "gateway-keys", "files": [KEYS_FILE], **_NAMED},
-            {"name": "gwclient-key", "files": ["key=gwclient.key"], **_NAMED},
+            *(
+                {"name": f"{holder}-key", "files": [f"key={holder}.key"], **_NAMED}
+                for holder in ("gwclient", "listener")
+            ),
             *({"name": f"{hop}-secret", "files": [f"secret={hop}.secret"], **_NAMED} for hop in HOPS),
         ],
         "patches": [

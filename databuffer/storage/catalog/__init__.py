@@ -6,7 +6,6 @@ from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.rows import (
     BatchRow,
     CataloguedSegment,
-    ClaimRow,
     Extent,
     IdempotencyKey,
     SegmentFilter,
@@ -17,7 +16,6 @@ __all__ = [
     "BatchRow",
     "Catalog",
     "CataloguedSegment",
-    "ClaimRow",
     "Database",
     "Extent",
     "IdempotencyKey",

@@ -57,8 +57,8 @@ class Catalog:
             restored = self.backups.restore_newest()
             if restored is not None:
                 log.warning(
-                    "the ledger is restored from its backup of %s; Idempotency-Keys, quotas, verifications, claims,"
-                    " records, steps and bundles written after that are lost",
+                    "the ledger is restored from its backup of %s; Idempotency-Keys, quotas, verifications, records,"
+                    " steps and bundles written after that are lost",
                     utc_text(restored),
                     extra={"event": "ledger-restored"},
                 )

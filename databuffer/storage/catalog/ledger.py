@@ -5,17 +5,16 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from databuffer.storage.catalog.database import Database, insert, portions
-from databuffer.storage.catalog.rows import ClaimRow, IdempotencyKey
-from databuffer.storage.catalog.schema import CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING
+from databuffer.storage.catalog.rows import IdempotencyKey
+from databuffer.storage.catalog.schema import IDEMPOTENCY_KEYS, SEGMENTS, SPENDING
 from databuffer.storage.spending import Spending
-from gwwire.public import LONGEST_LEASE
 
 
 class Ledger:
-    """Idempotency-Keys, quotas and claims.
+    """Idempotency-Keys and quotas.
 
-    Each method is one transaction and raises VolumeError if it fails. Claims are on the disk when the method
-    returns. Keys and quotas are written with their segments, which recovery finds again.
+    Each method is one transaction and raises VolumeError if it fails. Keys and quotas are written with their segments,
+    which recovery finds again.
     """
 
     def __init__(self, database: Database) -> None:
@@ -54,35 +53,6 @@ class Ledger:
         with self._database.writing(ledger=True) as connection:
             add_spending(connection, Spending(spent.day, {group: -size for group, size in spent.used.items()}))
 
-    def claim_batch(self, wanted: ClaimRow, now: int) -> ClaimRow:
-        """Store a claim unless another worker's has not expired; return the claim that is valid afterwards."""
-        statement = insert(self._database.dialect, CLAIMS)
-        statement = statement.on_conflict_do_update(
-            index_elements=[CLAIMS.c.batch],
-            set_={"worker": statement.excluded.worker, "expires": statement.excluded.expires},
-            where=(CLAIMS.c.worker == statement.excluded.worker) | (CLAIMS.c.expires <= now),
-        )
-        with self._database.writing_synced() as connection:
-            connection.execute(statement, wanted._asdict())
-            return ClaimRow._make(connection.execute(sa.select(CLAIMS).where(CLAIMS.c.batch == wanted.batch)).one())
-
-    def release_batch(self, batch: str, worker: str, now: int) -> ClaimRow | None:
-        """Delete a worker's claim, or one that has expired; return another worker's claim if it is valid."""
-        over = (CLAIMS.c.worker == worker) | (CLAIMS.c.expires <= now)
-        with self._database.writing_synced() as connection:
-            connection.execute(sa.delete(CLAIMS).where(CLAIMS.c.batch == batch, over))
-            return _claim_on(connection, batch)
-
-    def capped_claim(self, batch: str, now: int) -> ClaimRow | None:
-        """Return the last claim on a batch, or None; shorten it if a wrong clock made it longer than any lease."""
-        claim, latest = self.claim_on(batch), now + LONGEST_LEASE * 10**9
-        return self.claim_batch(claim._replace(expires=latest), now) if claim and claim.expires > latest else claim
-
-    def claim_on(self, batch: str) -> ClaimRow | None:
-        """Return the last claim on a batch, expired or not, or None if there is none."""
-        with self._database.reading() as connection:
-            return _claim_on(connection, batch)
-
 
 def add_spending(connection: sa.Connection, spent: Spending) -> None:
     """Add stored bytes to the spending of their groups."""
@@ -93,8 +63,3 @@ def add_spending(connection: sa.Connection, spent: Spending) -> None:
     rows = [{"group": group, "day": spent.day, "bytes": size} for group, size in spent.used.items()]
     if rows:
         connection.execute(statement, rows)
-
-
-def _claim_on(connection: sa.Connection, batch: str) -> ClaimRow | None:
-    row = connection.execute(sa.select(CLAIMS).where(CLAIMS.c.batch == batch)).first()
-    return None if row is None else ClaimRow._make(row)

@@ -182,10 +182,16 @@ def _add_bundles(connection: sa.Connection) -> None:
     connection.exec_driver_sql(_BUNDLES)
 
 
+def _drop_claims(connection: sa.Connection) -> None:
+    """Drop the claims on frozen batches: the leases of steps have taken their place."""
+    connection.exec_driver_sql("DROP TABLE claims")
+
+
 def _version_2_to_3(connection: sa.Connection) -> None:
-    """Add what the search needs."""
+    """Add what the search needs, and drop what steps have taken the place of."""
     _add_segment_conditions(connection)
     _move_verifications(connection)
+    _drop_claims(connection)
     _add_totals(connection)
     _add_bundles(connection)
 
@@ -197,7 +203,7 @@ VERSION = len(MIGRATIONS)
 _NEW_IN_3 = (SEGMENT_CONDITIONS, TOTALS, BUNDLES)
 _NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, *_NEW_IN_3)
 _FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
-_GONE_IN_3 = {"verifications": frozenset({"batch", "found"})}
+_GONE_IN_3 = {"verifications": frozenset({"batch", "found"}), "claims": frozenset({"batch", "worker", "expires"})}
 #: The tables without which a file is not a catalog, with columns that the next migration or this release needs.
 _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
     {"segments": frozenset({"key", *SEGMENTS.c.keys()}), "batches": _FIRST_BATCHES},

@@ -80,14 +80,6 @@ class IdempotencyKey(NamedTuple):
     stored: int
 
 
-class ClaimRow(NamedTuple):
-    """The lease that a worker has on a frozen batch."""
-
-    batch: str
-    worker: str
-    expires: int
-
-
 @dataclass(frozen=True)
 class SegmentFilter:
     """Selects segments."""

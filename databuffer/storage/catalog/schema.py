@@ -83,7 +83,6 @@ IDEMPOTENCY_KEYS = sa.Table(
 )
 _SPENDING_KEY = _text("group", primary_key=True), _whole("day", primary_key=True)
 SPENDING = sa.Table("spending", TABLES, *_SPENDING_KEY, _whole("bytes"))
-CLAIMS = sa.Table("claims", TABLES, _text("batch", primary_key=True), _text("worker"), _whole("expires"))
 
 # What was written about things. Segments and batches that nobody has written about have no row.
 RECORDS = sa.Table(
@@ -124,10 +123,8 @@ BUNDLES = sa.Table(
     *(_whole("as_of"), _whole("made"), _whole("used"), _whole("uses"), sa.Column("size", sa.BigInteger)),
 )
 
-LEDGER = (
-    *(IDEMPOTENCY_KEYS, SPENDING, CLAIMS),
-    *(RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, BUNDLES),
-)
+LEDGER = (IDEMPOTENCY_KEYS, SPENDING, RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, BUNDLES)
+
 
 # ---- version
 

@@ -88,6 +88,33 @@ async def test_steps_follow_each_other_and_several_may_follow_one(buffer: Buffer
     assert (await step_of(buffer, "a", "merge")).result == {"by": "merge"}
 
 
+async def test_a_step_may_have_to_come_before_another(buffer: Buffer) -> None:
+    await make(buffer, "a", "b")
+    assert await claimed(buffer, "copy", before=["remove"]) == ["a"]
+    assert sorted(await do(buffer, "remove")) == ["a", "b"]
+    assert await claimed(buffer, "copy", before=["remove"]) == []
+    assert (await overview_of(buffer, "copy")).waiting == 0
+    await buffer.records.redo("file/b", "remove")
+    assert await claimed(buffer, "copy", before=["remove"]) == ["b"]
+
+
+async def test_a_batch_that_is_archived_is_not_offered_before_the_archiving(buffer: Buffer) -> None:
+    for number in range(2):
+        await buffer.ingest.append(segment_body(number))
+        batch = (await buffer.batches.freeze(FreezeOrder("alice", "secret"))).batch
+        if not number:
+            await buffer.batches.flush()
+    wanted = order("sealed", kind="batch", before=["archived"], limit=9)
+    assert [record.id for record in await buffer.records.claim("copy", wanted)] == [f"batch/{batch}"]
+
+
+async def test_a_failure_without_a_retry_is_final(buffer: Buffer) -> None:
+    await make(buffer, "a")
+    assert await claimed(buffer, "copy") == ["a"]
+    await buffer.records.end("file/a", "copy", StepEnd(1, FAILED, reason="no strain", retry=False))
+    assert (await step_of(buffer, "a", "copy")).state is FAILED
+
+
 async def test_a_record_that_is_not_good_leaves_every_backlog_until_it_is_good_again(buffer: Buffer) -> None:
     await make(buffer, "a", "b")
     await do(buffer, "copy")

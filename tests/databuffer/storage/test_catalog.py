@@ -14,7 +14,7 @@ from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentFilter, SegmentRow
 from databuffer.storage.catalog import segments as segments_module
 from databuffer.storage.catalog.database import insert, sql_text, upsert
-from databuffer.storage.catalog.schema import BATCHES, CLAIMS, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, TABLES
+from databuffer.storage.catalog.schema import BATCHES, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, TABLES
 from databuffer.storage.catalog.segments import segments_query, tally_query
 from databuffer.storage.spending import Spending
 from databuffer.storage.tally import counted
@@ -191,7 +191,6 @@ def test_every_statement_compiles_for_both_dialects(dialect: sa.Dialect) -> None
         segments_query(SegmentFilter("a", "H1:A", 1.0, 2.0, 3, 4, 5)),
         tally_query("a"),
         upsert(dialect, BATCHES),
-        insert(dialect, CLAIMS).on_conflict_do_nothing(),
         insert(dialect, SPENDING).on_conflict_do_nothing(),
         segments_module._CLAIMED_BEFORE,  # noqa: SLF001 (not reachable otherwise without a server)
     ):

@@ -20,7 +20,7 @@ from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
 from gwwire.datastore import FreezeOrder
-from gwwire.public import BatchState, ClaimOrder
+from gwwire.public import BatchState
 from tests.support.segments import segment_body
 
 anyio = pytest.mark.anyio
@@ -32,7 +32,7 @@ FOREIGN = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO n
 
 @dataclass(frozen=True)
 class UsedVolume:
-    """A volume with an archive, a frozen batch with a claim, and a next batch; and its expected content."""
+    """A volume with an archive, a frozen batch, and a next batch; and its expected content."""
 
     home: Path
     batch: str
@@ -63,7 +63,6 @@ async def use(buffer: Buffer, home: Path) -> UsedVolume:
     await buffer.batches.flush()
     names += await store(20, 12)
     frozen = await buffer.batches.freeze(FreezeOrder("alice", "secret"))
-    await buffer.batches.claim(frozen.batch, ClaimOrder("node-1"))
     names += await store(40, 4)
     await buffer.close()
     return UsedVolume(home, frozen.batch, frozen.digest, names)
@@ -221,7 +220,7 @@ WRONG: dict[str, Callable[[Path], None]] = {
     ),
     "a schema without a version": alter("DELETE FROM schema"),
     "a version that is no number": alter("UPDATE schema SET version = 'new'"),
-    "a missing table": alter("DROP TABLE claims"),
+    "a missing table": alter("DROP TABLE spending"),
     "a missing column": alter("ALTER TABLE segments DROP COLUMN bytes"),
     "a missing counter": alter("DELETE FROM counter"),
     "an unknown state": alter("UPDATE batches SET state = 'MELTED'"),

@@ -23,7 +23,7 @@ from databuffer.records.scan import Scan
 from databuffer.search import table as bundles
 from databuffer.search.table import BundleRow
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.storage.catalog import BatchRow, Catalog, ClaimRow, Database, SegmentFilter, SegmentRow
+from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentFilter, SegmentRow
 from databuffer.storage.spending import Spending
 from gwwire.bundles import BundleFormat, BundleState
 from gwwire.datastore import FreezeOrder
@@ -118,7 +118,6 @@ def test_only_transactions_of_the_ledger_are_synced(catalog: Catalog, *, ledger:
 def filled(catalog: Catalog) -> None:
     catalog.batches.put(BatchRow("a", BatchState.OPEN, 0, "data"))
     catalog.segments.add("a", [row(1, "one")], Spending(7, {"detchar": 10}))
-    catalog.ledger.claim_batch(ClaimRow("a", "worker", 99), 0)
     with catalog.database.writing_synced() as connection:
         table.write(connection, "file/a", lambda _: ("good", None, {"n": 1}), 0)
         order = StepClaim("worker", kind="file")
@@ -139,7 +138,6 @@ def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_p
     assert count == {
         "idempotency_keys": 1,
         "spending": 1,
-        "claims": 1,
         "records": 1,
         "record_conditions": 1,
         "steps": 1,
@@ -173,7 +171,8 @@ def test_a_backup_is_due_when_the_ledger_changed_and_ten_minutes_have_passed(cat
     assert backups.write_if_due(40 * MINUTE) is None, "a segment without a key changes only the index"
     catalog.segments.add("a", [row(3, "three")])
     assert backups.write_if_due(50 * MINUTE)
-    catalog.ledger.claim_batch(ClaimRow("b", "worker", 99), 0)
+    with catalog.database.writing_synced() as connection:
+        table.write(connection, "file/b", lambda _: ("good", None, None), 0)
     assert backups.write_if_due(51 * MINUTE) is None
     assert backups.write_if_due(60 * MINUTE)
 
@@ -251,7 +250,6 @@ def test_a_missing_database_gets_the_ledger_of_the_newest_backup(
     catalog.open()
     assert catalog.ledger.by_key(["one", "two", "three"]).keys() == {"one", "two"}
     assert catalog.ledger.spending(7).used == {"detchar": 10}
-    assert catalog.ledger.claim_on("a") == ClaimRow("a", "worker", 99)
     assert catalog.segments.find(SegmentFilter()) == []
     assert catalog.take_clean_stop() is None
     assert "restored from its backup of 2026-11-18T11:06:40.000000Z" in caplog.text
@@ -320,7 +318,7 @@ def test_damage_without_a_backup_is_logged_and_begins_a_new_database(
     damage_header(catalog.database.path)
     again = Catalog(Database(catalog.database.path), catalog.backups.folder)
     again.open()
-    assert again.ledger.claim_on("a") is None
+    assert again.ledger.spending(7).used == {}
     assert "no backup of the ledger can be read" in caplog.text
     again.close()
 
@@ -330,12 +328,12 @@ def test_damage_that_shows_while_it_runs_is_repaired_by_the_next_open(catalog: C
     catalog.backups.write(1)
     with catalog.database.writing() as connection:
         connection.exec_driver_sql("PRAGMA writable_schema = ON")
-        connection.exec_driver_sql("UPDATE sqlite_master SET rootpage = 9999 WHERE name = 'claims'")
+        connection.exec_driver_sql("UPDATE sqlite_master SET rootpage = 9999 WHERE name = 'spending'")
     catalog.close()
     with pytest.raises(VolumeFailed, match="malformed"):
-        catalog.ledger.claim_on("a")
+        catalog.ledger.spending(7)
     catalog.open()
-    assert catalog.ledger.claim_on("a") == ClaimRow("a", "worker", 99)
+    assert catalog.ledger.spending(7).used == {"detchar": 10}
 
 
 def test_a_log_of_a_deleted_database_is_not_played_into_the_backup(catalog: Catalog) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from databuffer.errors import VolumeFailed
 from databuffer.records.table import load
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
-from databuffer.storage.catalog.migrations import VERSION
+from databuffer.storage.catalog.migrations import MIGRATIONS, VERSION
 from databuffer.storage.catalog.schema import RECORDS
 from databuffer.storage.spending import Spending
 from gwwire.public import BatchState, Verification
@@ -108,7 +108,7 @@ def records(catalog: Catalog) -> list[Record]:
         return list(load(connection, connection.execute(sa.select(RECORDS.c.id)).scalars()).values())
 
 
-def test_quotas_verifications_and_claims_stay(catalog: Catalog) -> None:
+def test_quotas_and_verifications_stay(catalog: Catalog) -> None:
     assert catalog.ledger.spending(20775) == Spending(20775, {"detchar": 284})
     [verified] = records(catalog)
     assert (verified.id, verified.rev, verified.seq, verified.last) == ("batch/b1", 1, catalog.last_seq(), "verify")
@@ -118,9 +118,24 @@ def test_quotas_verifications_and_claims_stay(catalog: Catalog) -> None:
         ("verify", "DONE"),
     ]
     assert msgspec.convert(verified.steps[-1].result, Verification).checked == 3
-    claim = catalog.ledger.claim_on("b1")
-    assert claim
-    assert (claim.worker, claim.expires) == ("worker-1", 1795000009000000000)
+
+
+def test_a_backup_of_the_ledger_with_claims_of_version_2_is_restored(old: Path) -> None:
+    database = Database(old)
+    database.create()
+    with database.writing() as connection:
+        for migration in MIGRATIONS[:2]:
+            migration(connection)
+        connection.exec_driver_sql("UPDATE schema SET version = 2")
+    database.close()
+    backups = old.with_name(".ledger")
+    backups.mkdir()
+    old.rename(backups / "ledger-5.sqlite")
+    catalog = Catalog(Database(old), backups)
+    catalog.open()
+    assert [record.id for record in records(catalog)] == ["batch/b1"]
+    catalog.close()
+    assert "claims" not in structure(old)
 
 
 @pytest.mark.parametrize("table", ["verifications", "spending", "claims", "clean_stop"])

@@ -89,6 +89,7 @@ def test_a_migration_counts_the_segments_that_are_there(tmp_path: Path) -> None:
             "DROP TABLE segment_conditions",
             "DROP TABLE bundles",
             "CREATE TABLE verifications (batch VARCHAR PRIMARY KEY, found VARCHAR NOT NULL)",
+            "CREATE TABLE claims (batch VARCHAR PRIMARY KEY, worker VARCHAR NOT NULL, expires BIGINT NOT NULL)",
             "UPDATE schema SET version = 2",
         ):
             connection.exec_driver_sql(statement)
