@@ -40,6 +40,7 @@ temperatures = st.sampled_from([0.01, 0.5, None])
 others = st.builds(
     Declaration,
     after=st.sampled_from([(), ("copy",), ("filter",), ("sealed",), ("merge", "copy")]),
+    before=st.sampled_from([(), (), ("copy",), ("filter",), ("sealed", "images"), ("archived",)]),
     kind=st.sampled_from([None, "file", "batch", "segment"]),
     run=st.sampled_from([None, None, "O4"]),
     colder=st.sampled_from([None, None, 0.1]),
@@ -49,6 +50,7 @@ ends = st.one_of(
     st.builds(lambda result: {"state": "DONE", "result": result}, st.sampled_from([None, {"n": [1]}])),
     st.builds(lambda reason: {"state": "FAILED", "reason": reason}, st.sampled_from(["", "disk full"])),
     st.builds(lambda lease: {"state": "RUNNING", "lease": lease}, st.sampled_from([10, 1000])),
+    st.just({"state": "FAILED", "reason": "no strain", "retry": False}),
     st.just({"state": "WAITING"}),
 )
 

@@ -56,6 +56,7 @@ class Declaration:
     colder: float | None = None
     attempts: int = 3
     since: int = 0
+    before: tuple[str, ...] = ()
 
     def order(self) -> dict[str, Any]:
         """Return it as the JSON of a claim."""
@@ -63,7 +64,8 @@ class Declaration:
         if self.colder is not None:
             query["conditions"] = {"temperature": {"lt": self.colder}}
         kind = {} if self.kind is None else {"kind": self.kind}
-        return {"after": list(self.after), "query": query, "attempts": self.attempts, "since": self.since, **kind}
+        steps = {"after": list(self.after), "before": list(self.before)}
+        return {**steps, "query": query, "attempts": self.attempts, "since": self.since, **kind}
 
     def selects(self, name: str, record: RecordModel) -> bool:
         temperature = (record.conditions or {}).get("temperature")
@@ -73,6 +75,7 @@ class Declaration:
             and self.run in {None, record.run}
             and (self.colder is None or (temperature is not None and temperature < self.colder))
             and record.has([*self.after])
+            and not any(record.has([step]) for step in self.before)
         )
 
 
@@ -172,7 +175,7 @@ class RecordsModel:
                 row.due = self.now + order["lease"]
                 return _OK
             case "FAILED":
-                self._fail(name, step, order["reason"])
+                self._fail(name, step, order["reason"], retry=order.get("retry", True))
             case "DONE":
                 self._done += 1
                 done = {"result": order["result"], "ended": True, "done": self._done}
@@ -194,10 +197,10 @@ class RecordsModel:
             self.records[name].steps[step] = StepModel(attempt=self.records[name].steps[step].attempt)
         self.changed.add(name)
 
-    def _fail(self, name: str, step: str, reason: str) -> None:
+    def _fail(self, name: str, step: str, reason: str, *, retry: bool = True) -> None:
         row = self.records[name].steps[step]
         row.failures += 1
-        again = row.failures < self.declared[step].attempts
+        again = retry and row.failures < self.declared[step].attempts
         row.state, row.reason, row.ended = "WAITING" if again else "FAILED", reason, True
         row.due = self.now + _FIRST_PAUSE * 2 ** (row.failures - 1) if again else None
         self.changed.add(name)
