@@ -30,10 +30,11 @@ USUAL = {
     "merge": Declaration(("copy", "filter")),
     "images": Declaration(("sealed",), "batch"),
     "store": Declaration(("archived", "images")),
+    "check": Declaration(before=("copy",)),
 }
 _MOST_SEGMENTS = 4
 
-steps = st.sampled_from(["copy", "copy", "copy", "filter", "filter", "merge", "images", "images", "store"])
+steps = st.sampled_from(["copy", "copy", "copy", "filter", "filter", "merge", "images", "images", "store", "check"])
 workers = st.sampled_from(["one", "two"])
 statuses = st.sampled_from(["good", "good", "good", "good", "noisy"])
 temperatures = st.sampled_from([0.01, 0.5, None])
