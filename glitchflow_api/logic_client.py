@@ -10,6 +10,7 @@ from gwservice.headers import RAW_GROUP_HEADER
 from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import header_lines
+from gwwire.bundles import Bundle, BundleOrder
 from gwwire.datastore import Description, FlushOrder, FreezeOutcome, Outcome
 from gwwire.overview import Overview
 from gwwire.public import Health, LogEntry, LogTail, NameList, SegmentPage, Stats
@@ -90,6 +91,12 @@ class LogicClient:
     async def steps(self) -> Steps:
         """Return all steps with their counts."""
         return await self.get("/steps", Steps)
+
+    async def make_bundle(self, order: BundleOrder) -> Bundle:
+        """Make a bundle."""
+        answer = await self.waiting.request(b"POST", b"/bundles", _JSON, [msgspec.json.encode(order)])
+        status = HTTPStatus.ACCEPTED if answer.status == HTTPStatus.ACCEPTED else HTTPStatus.OK
+        return self.waiting.decode(answer, status, Bundle)
 
     async def get(self, target: str, shape: type[T], headers: bytes = b"") -> T:
         """Return the answer at a path with its query."""

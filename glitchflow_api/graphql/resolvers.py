@@ -9,12 +9,15 @@ from urllib.parse import quote, urlencode
 
 from graphql import GraphQLResolveInfo, GraphQLSchema
 
+from glitchflow_api.graphql.shortening import shortened_bundle, shortened_facets
 from glitchflow_api.logic_client import LogicClient
 from gwservice.upstream import UpstreamProblem
+from gwwire.bundles import Bundle, BundleFormat, BundleOrder
 from gwwire.decoding import InvalidRequest
 from gwwire.detectors import describe, detector_of
+from gwwire.facets import Facets
 from gwwire.public import Batch, Batches, ChannelCoverage, Coverage, SegmentPage, SegmentRecord
-from gwwire.query import parse_parameters, to_parameters
+from gwwire.query import Query, parse_parameters, to_parameters
 from gwwire.records import Record, RecordPage
 from gwwire.spans import gaps, stop_of
 
@@ -26,7 +29,7 @@ T = TypeVar("T")
 
 
 class Root:
-    """Resolves the fields of Query, with the arguments of the schema."""
+    """Resolves the fields of Query and Mutation, with the arguments of the schema."""
 
     def __init__(self, logic: LogicClient) -> None:
         self._logic = logic
@@ -58,6 +61,32 @@ class Root:
         wanted = _page(arguments, "channel", "batch", "start", "stop")
         return (await self._get("/coverage", wanted, Coverage)).channels
 
+    async def facets(self, _: Info, /, *, first: int, where: Mapping[str, Any] | None = None) -> Facets:
+        """Return the filters that narrow a query."""
+        most = _checked(first)
+        return shortened_facets(await self._get("/facets", to_parameters(_query(where or {})), Facets), most)
+
+    async def bundle(self, _: Info, /, *, id: str, first: int) -> dict[str, Any] | None:  # noqa: A002 (the schema's name)
+        """Return one bundle, or None."""
+        most = _checked(first)
+        found = await self._find(f"/bundles/{quote(id, safe='')}", Bundle)
+        return None if found is None else shortened_bundle(found, most)
+
+    async def request_bundle(
+        self,
+        _: Info,
+        /,
+        *,
+        first: int,
+        format: str,  # noqa: A002 (the schema's name)
+        where: Mapping[str, Any] | None = None,
+        names: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Make a bundle."""
+        most, query = _checked(first), None if where is None else _query(where)
+        order = BundleOrder(BundleFormat(format), query, None if names is None else tuple(names))
+        return shortened_bundle(await self._logic.make_bundle(order), most)
+
     async def _get(self, path: str, parameters: Parameters, shape: type[T]) -> T:
         return await self._logic.get(f"{path}?{urlencode(parameters)}" if parameters else path, shape)
 
@@ -73,6 +102,7 @@ class Root:
 def add_resolvers(schema: GraphQLSchema) -> None:
     """Set the resolvers of fields that the models do not have."""
     fields: Mapping[str, Mapping[str, Any]] = {
+        "Mutation": {"requestBundle": lambda root, info, **arguments: root.request_bundle(info, **arguments)},
         "Segment": {
             "detector": lambda segment, _: detector_of(segment.channel),
             "facility": lambda segment, _: _described(segment, "facility"),
@@ -101,19 +131,19 @@ def _described(segment: SegmentRecord, attribute: str) -> str | None:
 
 def _page(arguments: Mapping[str, Any], *names: str) -> Parameters:
     """Return the arguments of a list as the parameters of its route."""
-    parameters = to_parameters(parse_parameters(_where(arguments.get("where") or {})))
+    parameters = to_parameters(_query(arguments.get("where") or {}))
     parameters += [(name, _text(arguments[name])) for name in names if arguments.get(name) is not None]
     return [*parameters, ("limit", str(_checked(arguments["first"])))]
 
 
-def _where(where: Mapping[str, Any]) -> Parameters:
-    """Return a filter of the schema as parameters of a URL."""
-    return [
+def _query(where: Mapping[str, Any]) -> Query:
+    """Return a filter of the schema as a query."""
+    return parse_parameters(
         ("condition" if name == "conditions" else name, _text(value))
         for name, given in where.items()
         for value in (given if isinstance(given, list) else [given])
         if value is not None
-    ]
+    )
 
 
 def _text(value: str | float) -> str:

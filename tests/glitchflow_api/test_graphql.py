@@ -75,6 +75,58 @@ def test_one_request_asks_for_things_of_every_kind(client: TestClient) -> None:
     ]
 
 
+def test_facets_are_those_of_the_other_route_with_few_values(client: TestClient) -> None:
+    ask_facets = """query($where: Where, $first: Int!) { facets(where: $where, first: $first) {
+      segments more facets { name segments values { value segments } more low high }
+    } }"""
+    where = {"detector": ["H1", "L1"], "start": 100.0}
+    same = client.get("/facets?detector=H1&detector=L1&start=100").json()
+    assert ask(client, ask_facets, where=where, first=1000)["data"]["facets"] == same
+    few = ask(client, ask_facets, where=where, first=1)["data"]["facets"]["facets"]
+    channel = next(each for each in few if each["name"] == "channel")
+    assert (channel["values"], channel["more"]) == ([{"value": "L1:STRAIN", "segments": 2}], 1)
+    assert max(len(each["values"]) for each in few) == 1
+
+
+BUNDLE = """id format state percent as_of n bytes digest size made expires query reason
+  covered { channel dt spans { start stop segments } closed_gaps } gaps { channel dt spans { start stop } more }"""
+REQUEST = f"""mutation($where: Where, $names: [String!], $format: BundleFormat! = tar, $first: Int = 100) {{
+  requestBundle(where: $where, names: $names, format: $format, first: $first) {{ {BUNDLE} }}
+}}"""
+
+
+def test_a_bundle_is_requested_and_found_as_in_the_other_routes(client: TestClient) -> None:
+    where = {"channel": ["L1:STRAIN"], "start": 100.0, "stop": 110.0}
+    made = ask(client, REQUEST, where=where)["data"]["requestBundle"]
+    same = client.post("/bundles", json={"query": where}).json()
+    fields = ("id", "format", "state", "percent", "as_of", "n", "bytes", "digest", "size", "made", "query", "reason")
+    assert {name: made[name] for name in fields} == {name: same[name] for name in fields}
+    assert (made["format"], made["state"], made["n"]) == ("tar", "READY", 2)
+    assert made["covered"][0]["spans"] == [{"start": 102.0, "stop": 106.0, "segments": 2}]
+    gaps = [{"start": 100.0, "stop": 102.0}, {"start": 106.0, "stop": 110.0}]
+    assert made["gaps"] == [{"channel": "L1:STRAIN", "dt": 0.5, "spans": gaps, "more": 0}]
+    few = f'{{ bundle(id: "{made["id"]}", first: 1) {{ {BUNDLE} }} missing: bundle(id: "none") {{ id }} }}'
+    found = ask(client, few)["data"]
+    assert found["missing"] is None
+    assert found["bundle"]["gaps"] == [{"channel": "L1:STRAIN", "dt": 0.5, "spans": gaps[:1], "more": 1}]
+    assert {**found["bundle"], "gaps": made["gaps"]} == made
+
+
+def test_named_segments_are_a_bundle_that_is_built(client: TestClient) -> None:
+    names = [one["name"] for one in client.get("/segments?detector=L1").json()["segments"]]
+    made = ask(client, REQUEST, names=names, format="hdf5")["data"]["requestBundle"]
+    assert (made["format"], made["n"], made["query"]) == ("hdf5", 2, None)
+    assert client.get(f"/bundles/{made['id']}").json()["digest"] == made["digest"]
+
+
+@pytest.mark.parametrize("order", [{}, {"where": {}, "names": ["a"]}, {"names": ["missing"]}])
+def test_an_order_that_the_other_route_refuses_has_its_problem(client: TestClient, order: dict[str, Any]) -> None:
+    (error,) = ask(client, REQUEST, **order)["errors"]
+    other = {"query" if name == "where" else name: value for name, value in order.items()}
+    problem = client.post("/bundles", json=other).json()
+    assert (error["extensions"]["code"], error["message"]) == (problem["code"], problem["detail"])
+
+
 def test_the_schema_is_told_to_who_asks(client: TestClient) -> None:
     types = ask(client, INTROSPECTION_DEPTH)["data"]["__schema"]["types"]
     assert {"Segment", "Batch", "Record", "Step"} <= {one["name"] for one in types}

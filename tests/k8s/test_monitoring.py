@@ -51,6 +51,8 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
     trio = start_shared_trio({"MAX_SIZE": "100"})
     for number in range(5):
         httpx2.post(f"{trio.url}/streamdata", content=segment_body(number), headers=JSON).raise_for_status()
+    claim = {"worker": "w", "kind": "file"}  # there are metrics of steps once one is declared
+    httpx2.post(f"{trio.url}/steps/copy/claim", json=claim).raise_for_status()
     return trio
 
 

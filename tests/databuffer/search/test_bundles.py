@@ -99,7 +99,9 @@ def unpacked(content: bytes) -> dict[str, bytes]:
         return {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
 
 
-def test_the_archive_has_the_stored_bytes_and_says_what_they_are(datastore: Datastore) -> None:
+def test_the_archive_has_the_stored_bytes_and_says_what_they_are(
+    datastore: Datastore, settings: BufferSettings
+) -> None:
     names = [datastore.store(second) for second in (0, 1, 3)]
     datastore.store(0, datastore.l1)
     bundle = datastore.make(query={"detector": "H1", "channel": datastore.h1, "start": GPS, "stop": GPS + 5})
@@ -116,6 +118,7 @@ def test_the_archive_has_the_stored_bytes_and_says_what_they_are(datastore: Data
     info = json.loads(files.pop("Info.json"))
     assert list(files) == names
     assert files == {name: datastore.stored[name] for name in names}
+    assert files == {name: (settings.DATAROOT / name).read_bytes() for name in names}
     assert bundle["bytes"] == sum(map(len, files.values()))
     digests = [(name, hashlib.sha256(content).hexdigest()) for name, content in files.items()]
     assert info["digest"] == bundle["digest"] == batch_digest(digests)
