@@ -18,6 +18,8 @@ _TRANSIENT = frozenset({408, 429, 502, 503, 504})
 _UNTOUCHED = frozenset({429, 503})
 #: Statuses, and codes of problems, with which a service answers that does not have the route at all.
 _NO_ROUTE, _NO_ROUTE_CODES = frozenset({404, 405, 501}), frozenset({"", "not-found", "method-not-allowed"})
+#: How the frameworks of the services begin the detail of `not-found`; that of a missing batch names the batch.
+_NO_PAGE = ("Not Found", "The requested URL was not found")
 _UNAUTHORIZED = 401
 #: The routes that every gateway has, also that of the original system.
 _EVERYWHERE = ("/stats", "/desc", "/dumpbuf", "/streamdata", "/train", "/cleanbuf")
@@ -92,7 +94,7 @@ def error_of(  # noqa: PLR0913 (parts of an answer)
     answered = f"{request} answered {status}"
     if status in _TRANSIENT and code not in _FINAL:
         return GatewayUnavailable(f"{answered}: {detail}", retry_after=retry_after, seen=status not in _UNTOUCHED)
-    absent = status in _NO_ROUTE and code in _NO_ROUTE_CODES
+    absent = status in _NO_ROUTE and code in _NO_ROUTE_CODES and (code != "not-found" or detail.startswith(_NO_PAGE))
     no_gateway = absent and request.endswith(_EVERYWHERE)
     if not absent:
         message = f"{answered}: {detail}"

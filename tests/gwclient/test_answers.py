@@ -1,6 +1,6 @@
 import pytest
 
-from gwclient.answers import decode_line
+from gwclient.answers import decode_line, error_of
 from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
 from gwwire.problems import ProblemCode, encode_problem, make_problem
 from gwwire.public import StreamAnswer
@@ -41,3 +41,12 @@ def test_a_line_may_say_not_now(code: ProblemCode) -> None:
 def test_a_line_that_is_no_answer_is_not_taken_for_one(line: bytes) -> None:
     with pytest.raises(UnexpectedAnswer, match="http://gateway/streamdata does not answer as a gateway"):
         decode(line)
+
+
+def test_what_does_not_exist_is_told_from_a_route_that_does_not() -> None:
+    def told(detail: str) -> str:
+        problem = make_problem(ProblemCode.NOT_FOUND, detail)
+        return str(error_of("GET /records/file/a", 404, problem, source="http://gateway"))
+
+    assert told("there is no record 'file/a'") == "GET /records/file/a answered 404: there is no record 'file/a'"
+    assert "has no such route" in told("Not Found")
