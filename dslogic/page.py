@@ -1,4 +1,4 @@
-"""The page: HTML without data, which the browser fills, and its static files."""
+"""The pages: HTML without data, which the browser fills, and their static files."""
 
 from typing import cast
 
@@ -17,8 +17,8 @@ _POLICY = (
     "frame-ancestors 'none'"
 )
 _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
-_BOTH = ("overview", "coverage", "segments", "batches", "records", "steps")
-#: The routes that the page calls, by service; relative to the page, so that it works behind any prefix.
+_BOTH = ("overview", "coverage", "segments", "batches", "records", "steps", "facets", "bundles")
+#: The routes that the pages call, by service; relative to the page, so that they work behind any prefix.
 _ROUTES = {
     "gateway": {name: name for name in ("events", *_BOTH, "whoami", "session", "thaw")}
     | {"freeze": "train", "clean": "cleanbuf"},
@@ -32,9 +32,21 @@ def _assets() -> Assets:
 
 @page.get("/")
 def shell() -> Response:
-    """Return the page; with `?at=gateway` it calls the gateway's routes instead of dslogic's."""
-    routes = _ROUTES["gateway" if request.args.get("at") == "gateway" else "dslogic"]
-    response = Response(render_template("page.html", asset=_assets().url, routes=json.dumps(routes)))
+    """Return the status page; with `?at=gateway` it calls the gateway's routes instead of dslogic's."""
+    return _shell("page.html")
+
+
+@page.get("/search")
+def search() -> Response:
+    """Return the search page; the rest of its query is the search, which the browser reads."""
+    return _shell("search.html")
+
+
+def _shell(template: str) -> Response:
+    at_gateway = request.args.get("at") == "gateway"
+    routes = _ROUTES["gateway" if at_gateway else "dslogic"]
+    status = "dspage" if at_gateway else "./"
+    response = Response(render_template(template, asset=_assets().url, routes=json.dumps(routes), status=status))
     response.headers.update({**_HEADERS, "Cache-Control": "no-cache"})
     return response
 

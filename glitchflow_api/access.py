@@ -56,7 +56,8 @@ def implied(scopes: frozenset[Scope]) -> frozenset[Scope]:
 
 #: The first part of paths that need no scope: probes, documentation, and pages without data.
 _OPEN = frozenset(
-    {"healthz", "readyz", "whoami", "session", "dspage", "static", "problems", "docs", "redoc", "openapi.json"}
+    {"healthz", "readyz", "whoami", "session", "dspage", "search", "static"}
+    | {"problems", "docs", "redoc", "openapi.json"}
 )
 _QUESTIONS = frozenset(
     {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "facets", "events", "log", "metrics"}

@@ -231,12 +231,18 @@ async def dspage() -> Response:
     return Relayed(b"/?at=gateway")
 
 
+@router.get("/search", tags=["page"], responses=problems())
+async def search() -> Response:
+    """Return the search page; it contains no data. Its query is a search, which the page reads in the browser."""
+    return Relayed(b"/search?at=gateway")
+
+
 @router.get("/static/{version}/{name}", include_in_schema=False)
 async def static(
     version: Annotated[str, Path(pattern=r"^\w+$")],
     name: Annotated[str, Path(pattern=r"^\w[\w.-]*$")],
 ) -> Response:
-    """Return a file of the status page."""
+    """Return a file of the pages."""
     return Relayed()
 
 

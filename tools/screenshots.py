@@ -1,4 +1,4 @@
-"""`make screenshots`: take pictures of the page in seven states into docs/img/.
+"""`make screenshots`: take pictures of the pages in eight states into docs/img/.
 
 The page shows a real trio with the strain of GW150914 if its files are in ../shared/data/gwosc, or else with
 simulated strain. It takes a minute and needs Chromium.
@@ -165,6 +165,13 @@ def _take_all(browser: Browser, trio: Trio) -> None:
         page.locator("#chain .node").first.wait_for()
         page.locator(".processing").evaluate("panel => panel.scrollIntoView()")
         _take(page, "processing")
+    with _visit(browser, url, {**_LAPTOP, "height": 1000}, "light") as page:
+        page.goto(f"{url}/search?facility=LIGO&facility=Virgo&channel=*:SIM-STRAIN")
+        page.locator("#select-all").click()
+        page.locator("#bundle-format").select_option("hdf5")
+        page.locator("#bundle-selection").click()
+        page.locator("#bundle-download").wait_for()
+        _take(page, "search")
     _push(url, 465, 478)
     _order(url, "/train", {"user": "annalisa", "token": "of the screenshots"})
     _simulate(url, "H1,L1,V1", 5, 8, 9)

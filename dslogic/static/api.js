@@ -14,9 +14,10 @@ export class Refusal extends Error {
 
 export const offers = (route) => route in routes;
 
-/** Return the address of a route; `rest` is appended, query values that are null or empty are left out. */
+/** Return the address of a route; `rest` is appended, query values that are null or empty are left out, lists repeated. */
 export function address(route, rest = "", query = {}) {
-  const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value != null && value !== ""));
+  const values = Object.entries(query).flatMap(([name, value]) => [value].flat().map((each) => [name, each]));
+  const asked = new URLSearchParams(values.filter(([, value]) => value != null && value !== ""));
   const url = new URL(routes[route] + rest, document.baseURI);
   url.search = asked.toString();
   return url.href;

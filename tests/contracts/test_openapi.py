@@ -20,6 +20,7 @@ ROUTES = [
     ("GET", "/dumpbuf"),
     ("GET", "/desc"),
     ("GET", "/dspage"),
+    ("GET", "/search"),
     ("POST", "/streamdata"),
     ("POST", "/train"),
     ("POST", "/thaw"),

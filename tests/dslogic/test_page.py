@@ -26,8 +26,9 @@ def files_of(page: str) -> list[str]:
     return re.findall('(?:src|href|data-plotly)="(static/[^"]+)"', page)
 
 
-def test_the_shell_lets_nothing_in_from_elsewhere_and_nothing_inline(client: TestClient) -> None:
-    page = client.get("/")
+@pytest.mark.parametrize("path", ["/", "/search"])
+def test_the_shell_lets_nothing_in_from_elsewhere_and_nothing_inline(client: TestClient, path: str) -> None:
+    page = client.get(path)
     policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == "'self'"
     assert policy["frame-ancestors"] == "'none'"
@@ -46,10 +47,13 @@ def test_the_shell_asks_the_routes_of_the_gateway_it_came_through(client: TestCl
     assert "events" not in routes("/")
     assert routes("/?at=gateway")["freeze"] == "train"
     assert not any(route.startswith("/") for route in routes("/?at=gateway").values())
+    assert routes("/search?at=gateway") == routes("/?at=gateway")
+    assert 'href="dspage"' in client.get("/search?at=gateway").text
+    assert 'href="./"' in client.get("/search").text
 
 
 def test_a_file_is_kept_for_good_under_an_address_that_changes_with_it(client: TestClient) -> None:
-    files = files_of(client.get("/").text)
+    files = files_of(client.get("/").text) + files_of(client.get("/search").text)
     assert len(files) >= 5
     for file in files:
         answer = client.get(f"/{file}", headers=GZIP)

@@ -193,6 +193,22 @@ def test_everything_is_asked_behind_the_prefix(page: Page, proxied: str) -> None
     assert [url for url in asked if not url.startswith((proxied, "data:", "blob:"))] == []
 
 
+def test_the_search_asks_for_the_credential_and_behind_the_prefix(
+    proxied: str, browser: Browser, keys: dict[str, str]
+) -> None:
+    page, _ = open_page(browser, "about:blank", viewport={"width": 1200, "height": 900})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(_address(request)))
+    page.goto(f"{proxied}/search?start=0")
+    expect(page.locator("main > :visible")).to_have_count(1)
+    sign_in(page, keys["reader"])
+    expect(page.locator("#count")).to_have_text("1 segment")
+    page.get_by_role("link", name="Status").click()
+    wait_for_state(page, "Operational")
+    assert [url for url in asked if not url.startswith((proxied, "data:", "blob:"))] == []
+    page.context.close()
+
+
 def test_the_documentation_needs_no_other_server_and_sends_requests_behind_the_prefix(
     proxied: str, browser: Browser
 ) -> None:

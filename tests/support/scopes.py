@@ -39,6 +39,7 @@ NEEDED = {
     "OPTIONS /streamdata": "open",
     "GET /": "open",
     "GET /dspage": "open",
+    "GET /search": "open",
     "GET /static/{version}/{name}": "open",
     "GET /whoami": "open",
     "POST /session": "open",

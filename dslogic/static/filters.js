@@ -1,0 +1,209 @@
+// The filters of the search: one for each facet of what is found, and the fields of the time span.
+
+import { byId, element } from "./dom.js";
+import { countText, gpsOfUnix, gpsText, utcOfGps } from "./format.js";
+import { conditionText, writable } from "./query.js";
+
+/** Facets that are shown as lists of values; site and instrument follow from the detector. */
+const LISTS = { facility: "Facility", detector: "Detector", channel: "Channel", batch: "Batch" };
+const CONDITION = "conditions.";
+/** Values that are shown before "more" is pressed. */
+const SHOWN = 8;
+const FROM = [">=", ">"];
+const TO = ["<=", "<"];
+
+export class Filters {
+  #query;
+  #change;
+  #lists;
+  #conditions = new Map(); // by name
+  #times = ["start", "stop"].map((field) => new TimeField(field, (value) => this.#change(this.#query.with(field, value === "" ? [] : [value]))));
+
+  /** `change` is called with the query that was made by a filter. */
+  constructor(query, change) {
+    this.#query = query;
+    this.#change = change;
+    const places = byId("filter-lists");
+    this.#lists = Object.entries(LISTS).map(([field, title]) => {
+      const list = new ValueList(title, (value, chosen) => this.#change(chosen ? this.#query.with(field, [...this.#query.get(field), value]) : this.#query.without(field, value)));
+      places.append(list.element);
+      return [field, list];
+    });
+    const pattern = byId("channel-pattern");
+    pattern.addEventListener("change", () => {
+      if (pattern.value.trim()) this.#change(this.#query.with("channel", [...new Set([...this.#query.get("channel"), pattern.value.trim()])]));
+      pattern.value = "";
+    });
+    this.#lists.find(([field]) => field === "channel")[1].element.append(byId("channel-pattern-label"));
+    byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /** Take the query that is searched for now. */
+  take(query) {
+    this.#query = query;
+    for (const time of this.#times) time.take(query);
+  }
+
+  /** Show the facets of the query, by name. */
+  show(facets) {
+    const time = facets.get("time");
+    for (const field of this.#times) field.offer(time);
+    for (const [field, list] of this.#lists) list.show(facets.get(field), this.#query.get(field));
+    const names = [...facets.keys()].filter((name) => name.startsWith(CONDITION)).map((name) => name.slice(CONDITION.length)).filter(writable);
+    for (const [name, { element: shown }] of this.#conditions) {
+      if (names.includes(name) || shown.contains(document.activeElement)) continue;
+      shown.remove();
+      this.#conditions.delete(name);
+    }
+    for (const name of names) this.#showCondition(name, facets.get(CONDITION + name));
+    byId("no-conditions").hidden = this.#conditions.size > 0;
+  }
+
+  #showCondition(name, facet) {
+    if (!this.#conditions.has(name)) {
+      const condition = new Condition(name, (operators, value) => this.#change(this.#query.withBound(name, operators, value)));
+      this.#conditions.set(name, condition);
+      byId("conditions").append(condition.element);
+    }
+    this.#conditions.get(name).show(facet, this.#query);
+  }
+}
+
+/** A list of values with their counts; several can be chosen. */
+class ValueList {
+  #options = element("div", { class: "options" });
+  #more = element("button", { type: "button", class: "quiet small", hidden: true });
+  #all = false;
+  #shown = [undefined, []];
+
+  constructor(title, toggle) {
+    this.element = element("fieldset", { class: "facet" }, element("legend", {}, title), this.#options, this.#more);
+    this.#options.addEventListener("change", ({ target }) => toggle(target.value, target.checked));
+    this.#more.addEventListener("click", () => {
+      this.#all = !this.#all;
+      this.show(...this.#shown);
+    });
+  }
+
+  show(facet, chosen) {
+    this.#shown = [facet, chosen];
+    const values = facet?.values ?? [];
+    const unlisted = chosen.filter((value) => !values.some((each) => each.value === value)).map((value) => ({ value, segments: null }));
+    const all = [...values, ...unlisted];
+    const listed = this.#all ? all : [...all.slice(0, SHOWN), ...all.slice(SHOWN).filter(({ value }) => chosen.includes(value))];
+    const focused = this.#options.contains(document.activeElement) ? document.activeElement.value : null;
+    this.#options.replaceChildren(...listed.map((each) => option(each, chosen.includes(each.value))));
+    if (focused !== null) [...this.#options.querySelectorAll("input")].find(({ value }) => value === focused)?.focus();
+    this.#more.hidden = all.length <= SHOWN;
+    this.#more.textContent = this.#all ? "Show fewer" : `Show all ${countText(all.length)}${facet?.more ? `, of ${countText(all.length + facet.more)}` : ""}`;
+    this.element.hidden = !all.length && !this.element.querySelector("#channel-pattern");
+  }
+}
+
+function option({ value, segments }, checked) {
+  const box = element("input", { type: "checkbox", value });
+  box.checked = checked;
+  return element("label", { class: "option", title: value }, box, element("span", { class: "value" }, value), element("span", { class: "count" }, segments === null ? "" : countText(segments), element("span", { class: "visually-hidden" }, " segments")));
+}
+
+/** A condition: a range if it is a number, a choice if it is a text. */
+class Condition {
+  #set;
+  #from;
+  #to;
+  #choice;
+  #range;
+
+  constructor(name, set) {
+    this.#set = set;
+    this.#from = this.#number("from", `${name}, from`, FROM);
+    this.#to = this.#number("to", `${name}, to`, TO);
+    this.#range = element("div", { class: "range" }, this.#from, element("span", { "aria-hidden": "true" }, "–"), this.#to);
+    this.#choice = element("select", { "aria-label": name });
+    this.#choice.addEventListener("change", () => set(["="], this.#choice.value));
+    this.element = element("fieldset", { class: "facet condition" }, element("legend", {}, name), this.#range, this.#choice);
+    this.name = name;
+  }
+
+  #number(end, label, operators) {
+    const field = element("input", { inputmode: "decimal", autocomplete: "off", "aria-label": label, class: end });
+    field.addEventListener("input", () => {
+      const value = field.value.trim();
+      const wrong = value !== "" && !Number.isFinite(Number(value));
+      field.setAttribute("aria-invalid", String(wrong));
+      if (!wrong) this.#set(operators, value);
+    });
+    return field;
+  }
+
+  show(facet, query) {
+    const { values = [], more = 0, low, high } = facet;
+    const [from, to, chosen] = [query.bound(this.name, ...FROM), query.bound(this.name, ...TO), query.bound(this.name, "=")];
+    this.#range.hidden = low === null && !from && !to;
+    fill(this.#from, from, low);
+    fill(this.#to, to, high);
+    this.#choice.hidden = !values.length && !chosen;
+    const texts = values.map(({ value, segments }) => ({ value: conditionText(value), text: `${value} (${countText(segments)})` }));
+    if (chosen && !values.some(({ value }) => value === chosen)) texts.push({ value: conditionText(chosen), text: chosen });
+    const options = [{ value: "", text: more ? `any; ${countText(more)} are not listed` : "any" }, ...texts];
+    this.#choice.replaceChildren(...options.map(({ value, text }) => element("option", { value }, text)));
+    this.#choice.value = chosen && conditionText(chosen);
+  }
+}
+
+function fill(field, value, limit) {
+  if (field !== document.activeElement) {
+    field.value = value;
+    field.setAttribute("aria-invalid", "false");
+  }
+  field.placeholder = limit == null ? "" : String(Number(limit.toPrecision(6)));
+}
+
+/** A GPS time; a UTC date is changed into one. */
+class TimeField {
+  #name;
+  #field;
+  #hint;
+
+  constructor(name, set) {
+    this.#name = name;
+    this.#field = byId(`filter-${name}`);
+    this.#hint = byId(`filter-${name}-hint`);
+    this.#field.addEventListener("input", () => {
+      const gps = gpsOf(this.#field.value.trim());
+      this.#field.setAttribute("aria-invalid", String(gps === null));
+      this.#explain(gps);
+      if (gps !== null) set(gps);
+    });
+    this.#field.addEventListener("blur", () => {
+      const gps = gpsOf(this.#field.value.trim());
+      if (gps !== null) this.#field.value = gps;
+    });
+  }
+
+  take(query) {
+    const [value = ""] = query.get(this.#name);
+    if (this.#field === document.activeElement) return;
+    this.#field.value = value;
+    this.#explain(value);
+    this.#field.setAttribute("aria-invalid", "false");
+  }
+
+  offer(time) {
+    this.#field.placeholder = time ? gpsText(this.#name === "start" ? time.low : time.high) : "any";
+  }
+
+  #explain(gps) {
+    this.#hint.textContent = gps === null ? "Neither GPS seconds nor a UTC date as 2015-09-14 09:50:45" : gps && `${utcOfGps(Number(gps))} UTC`;
+  }
+}
+
+/** Return a GPS time in s as text, from GPS seconds or a UTC date; "" for "", null for anything else. */
+function gpsOf(text) {
+  if (text === "") return "";
+  if (Number.isFinite(Number(text))) return text;
+  if (!/^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?Z?$/.test(text)) return null;
+  const [date, time = "00:00"] = text.replace(/Z$/, "").split(/[ T]/);
+  const unix = Date.parse(`${date}T${time}Z`) / 1000;
+  return Number.isNaN(unix) ? null : String(gpsOfUnix(unix));
+}
