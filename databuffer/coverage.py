@@ -2,19 +2,16 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
-from databuffer.storage.catalog import Catalog, CataloguedSegment, SegmentFilter
-from gwwire.public import ChannelCoverage, Coverage, Span
-from gwwire.spans import close_gaps, join, sampling, series_period, stop_of
+from databuffer.storage.catalog import Catalog, SegmentFilter
+from gwwire.coverage import Series, channel_coverage, joined, spans_of_extents
+from gwwire.public import Coverage, Span
+from gwwire.spans import sampling
 
 #: Maximum number of spans in memory, over all batches; a span takes about 100 bytes.
 _MOST_SPANS = 500_000
-
-#: A channel, and its sample spacing in s (see `gwwire.spans.series_period`).
-Series = tuple[str | None, float]
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class CoverageKeeper:
             known = _Known()
             fresh, seq = self._read(batch, known.seq)
         if fresh:
-            known = _Known(seq, joined([known.spans, _spans(fresh)]), rounded)
+            known = _Known(seq, joined([known.spans, spans_of_extents(fresh)]), rounded)
         self._known[batch] = known
         self._known.move_to_end(batch)
         return known.spans
@@ -67,41 +64,13 @@ class CoverageKeeper:
 
 def coverage(spans: Mapping[Series, list[Span]], wanted: SegmentFilter) -> Coverage:
     """Return the spans that a filter selects, at most `limit` of a channel."""
-    channels = []
-    for (channel, dt), of_one in sorted(spans.items(), key=lambda item: (item[0][0] or "", item[0][1])):
-        if wanted.channel not in {None, channel}:
-            continue
-        if inside := [span for span in of_one if _reaches_into(span, wanted)]:
-            channels.append(ChannelCoverage(channel, dt, *close_gaps(inside, wanted.limit)))
-    return Coverage(wanted.batch, channels)
-
-
-def spans_of(segments: Iterable[CataloguedSegment]) -> dict[Series, list[Span]]:
-    """Return the spans of some segments."""
-    read: dict[Series, list[tuple[float, int]]] = {}
-    for segment in segments:
-        read.setdefault((segment.channel, segment.dt), []).append((segment.t0, segment.n))
-    return joined([_spans(read)])
-
-
-def joined(parts: Iterable[Mapping[Series, list[Span]]]) -> dict[Series, list[Span]]:
-    """Return the spans of several parts together."""
-    found: dict[Series, list[list[Span]]] = {}
-    for part in parts:
-        for series, spans in part.items():
-            found.setdefault(series, []).append(spans)
-    return {series: join(chain.from_iterable(lists), series[1]) for series, lists in found.items()}
-
-
-def _spans(read: Mapping[Series, list[tuple[float, int]]]) -> dict[Series, list[Span]]:
-    series: dict[Series, list[tuple[float, list[tuple[float, int]]]]] = {}
-    for (channel, dt), extents in read.items():
-        series.setdefault((channel, sampling(dt)), []).append((dt, extents))
-    spans: dict[Series, list[Span]] = {}
-    for (channel, _), parts in series.items():
-        period = series_period((t0, dt) for dt, extents in parts for t0, _ in extents)
-        spans[channel, float(period)] = [(t0, stop_of(t0, n, period), 1) for _, extents in parts for t0, n in extents]
-    return spans
+    inside = {
+        series: [span for span in of_one if _reaches_into(span, wanted)]
+        for series, of_one in spans.items()
+        if wanted.channel in {None, series[0]}
+    }
+    selected = {series: of_one for series, of_one in inside.items() if of_one}
+    return Coverage(wanted.batch, channel_coverage(selected, wanted.limit))
 
 
 def _reaches_into(span: Span, wanted: SegmentFilter) -> bool:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import BinaryIO
 
+from gwwire.tar import tar_digest
+
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
 _MODE = 0o644
@@ -20,8 +22,6 @@ _MODE = 0o644
 _TIME = 315_964_800
 _LONGEST_NAME = 100
 _LARGEST = 8**11 - 1
-#: Changes whenever the bytes of a tar of the same members do.
-_VERSION = b"tar 1\n"
 _CHUNK = 256 * 1024
 
 
@@ -63,11 +63,8 @@ class VirtualTar:
             raise ValueError("two members have the same name")
         self.members = members
         self._ends = array("q", accumulate(map(_length, members)))
-        digest = hashlib.sha256(_VERSION)
-        for member in members:
-            digest.update(f"{member.sha256} {member.size} {member.name}\n".encode())
-        #: SHA-256 of the members' names, sizes and digests; equal for tars with equal bytes.
-        self.digest = digest.hexdigest()
+        #: See `gwwire.tar.tar_digest`; it has a version, which changes with the headers.
+        self.digest = tar_digest((member.name, member.size, member.sha256) for member in members)
         #: Bytes.
         self.size = (self._ends[-1] if members else 0) + len(_END)
 

@@ -1,7 +1,7 @@
 """The result of an order for a bundle: which segments it selects now, and the description of the bundle."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -9,7 +9,6 @@ from importlib.metadata import version
 import msgspec
 import sqlalchemy as sa
 
-from databuffer.coverage import coverage, spans_of
 from databuffer.errors import NotFound
 from databuffer.records.selection import segments_matching
 from databuffer.search.clauses import is_newest
@@ -19,12 +18,12 @@ from databuffer.storage.catalog.database import portions
 from databuffer.storage.catalog.schema import COUNTER, SEGMENTS
 from databuffer.storage.catalog.segments import select_segments
 from databuffer.storage.clock import utc_text
-from gwwire.bundles import MOST_SEGMENTS, BundleInfo, BundleManifest, BundleOrder, ChannelGaps, citation
+from gwwire.bundles import MOST_SEGMENTS, BundleInfo, BundleManifest, BundleOrder, citation
+from gwwire.coverage import channel_coverage, channel_gaps, spans_of
 from gwwire.decoding import InvalidRequest
 from gwwire.manifest import batch_digest
-from gwwire.public import ChannelCoverage, ManifestEntry
+from gwwire.public import ManifestEntry
 from gwwire.query import Query
-from gwwire.spans import distance, gaps
 
 #: The most spans of a channel in the description of a bundle.
 _MOST_SPANS = 2000
@@ -87,7 +86,7 @@ def find(connection: sa.Connection, order: BundleOrder, before: int | None = Non
 def describe(order: BundleOrder, result: Result, made: int) -> BundleInfo:
     """Return the description of a bundle that is made at a time, nanoseconds of Unix time."""
     digest = result.digest
-    covered = coverage(spans_of(result.segments), SegmentFilter(limit=_MOST_SPANS)).channels
+    covered = channel_coverage(spans_of(result.segments), _MOST_SPANS)
     return BundleInfo(
         bundle=hashlib.sha256(f"{canonical(order)}\n{digest}".encode()).hexdigest()[:_ID_LENGTH],
         format=order.format,
@@ -98,7 +97,7 @@ def describe(order: BundleOrder, result: Result, made: int) -> BundleInfo:
         bytes=sum(segment.bytes for segment in result.segments),
         digest=digest,
         covered=covered,
-        gaps=list(_gaps(covered, order.query or Query())),
+        gaps=list(channel_gaps(covered, order.query or Query())),
         software=_software(),
         citation=citation([channel.channel for channel in covered]),
     )
@@ -117,20 +116,6 @@ def _named(connection: sa.Connection, names: Sequence[str]) -> list[CataloguedSe
     if missing := set(names) - {segment.name for segment in found}:
         raise NotFound(f"there is no segment {min(missing)!r}")
     return sorted(found, key=lambda segment: segment.seq)
-
-
-def _gaps(covered: Sequence[ChannelCoverage], query: Query) -> Iterator[ChannelGaps]:
-    """Yield the gaps of each channel that has some: between its spans, and to the ends of the query's span."""
-    for channel in covered:
-        spans = [(start, stop) for start, stop, _ in channel.spans]
-        found = list(gaps(spans, channel.dt))
-        first, last = spans[0][0], spans[-1][1]
-        if query.start is not None and distance(query.start, first, channel.dt) > 0:
-            found.insert(0, (query.start, first))
-        if query.stop is not None and distance(last, query.stop, channel.dt) > 0:
-            found.append((last, query.stop))
-        if found:
-            yield ChannelGaps(channel.channel, channel.dt, found)
 
 
 @cache
