@@ -19,6 +19,7 @@ from gwclient.commands.push import push_command
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
 from gwclient.commands.records import changes, record, records, redo, steps
 from gwclient.commands.replay import replay
+from gwclient.commands.search import bundle, search
 from gwclient.commands.simulate import simulate
 from gwclient.commands.watch import watch
 from gwclient.errors import INTERRUPTED, USAGE, GwclientError
@@ -112,6 +113,7 @@ def completion(context: click.Context, shell: str) -> None:
 for command in (
     *(push_command, simulate, replay),
     *(stats, desc, list_command, watch, batches, batch, manifest, segments, get),
+    *(search, bundle),
     *(train, thaw, clean, verify),
     *(listen, record, records, changes, steps, redo),
     *(doctor, completion),

@@ -4,17 +4,17 @@ import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 from uuid import uuid4
 
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
-from gwclient.connection import GatewayConnection, Retry, media_headers, parse_gateway_url, read_success, response_error
+from gwclient.connection import Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.errors import GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwclient.listen import Listening, own_name
 from gwclient.records import Records
+from gwclient.search import SearchClient
 from gwwire import public
 from gwwire.overview import Overview
-from gwwire.query import Query, grouped
 from gwwire.records import StepClaim
 from gwwire.segment import KEYS_HEADER, NDJSON
 
@@ -26,7 +26,7 @@ _NO_ROUTE = frozenset({404, 405})
 _SHA256_DIGITS = 64
 
 
-class GlitchflowClient(GatewayConnection):
+class GlitchflowClient(SearchClient):
     """A client of one gateway; use it as `async with GlitchflowClient("http://127.0.0.1:8000") as client`.
 
     Transient errors are retried: no connection, a lost answer, a timeout, 408, 429, 502, 503, 504; but not a daily
@@ -166,42 +166,6 @@ class GlitchflowClient(GatewayConnection):
         Raises GatewayRefused (404) if there is no such batch, or it is still open.
         """
         return await self.ask("GET", f"{_path_of(batch)}/manifest", public.Manifest)
-
-    async def segments(  # noqa: PLR0913 (the parameters of the route)
-        self,
-        *,
-        batch: str | None = None,
-        channel: str | None = None,
-        start: float | None = None,
-        stop: float | None = None,
-        query: Query | None = None,
-        after: int = 0,
-        page: int = 1000,
-    ) -> AsyncGenerator[public.SegmentRecord, None]:
-        """Yield the stored segments in the order they were stored, requesting one page at a time.
-
-        Every segment comes once, also while others are being stored.
-
-        Args:
-            batch: only this batch (id).
-            channel: only this channel, `DET:NAME`.
-            start: GPS seconds; only segments that end after it.
-            stop: GPS seconds; only segments that begin before it.
-            query: more fields and conditions, as docs/api.md describes them.
-            after: only segments stored after this seq.
-            page: segments per page, up to 10,000.
-
-        """
-        parameters = {"batch": batch, "channel": channel, "start": start, "stop": stop}
-        given = {name: value for name, value in parameters.items() if value is not None}
-        fields = {**(grouped(query) if query else {}), **given}
-        more = True
-        while more:
-            parameter_text = urlencode({**fields, "after": after, "limit": page}, doseq=True)
-            answer = await self.ask("GET", f"/segments?{parameter_text}", public.SegmentPage)
-            for record in answer.segments:
-                yield record
-            after, more = answer.after, answer.more
 
     async def segment(self, name: str) -> bytes:
         """Return a stored segment by its file name, byte for byte as it was stored.

@@ -10,7 +10,7 @@ from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, check_span, parse_query, seconds, with_connection
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
-from gwwire.public import Batch, Verification, VerificationState
+from gwwire.public import Batch, SegmentRecord, Verification, VerificationState
 from gwwire.spans import stop_of
 
 
@@ -120,8 +120,7 @@ def segments(  # noqa: PLR0913, PLR0917 (one for each option)
                 if connection.as_json:
                     click.echo(msgspec.json.encode(each))
                 else:
-                    end = stop_of(each.t0, each.n, each.dt)
-                    click.echo(f"{each.name}  {each.channel or '-'}  [{each.t0!r}, {end!r})  {each.n} samples")
+                    click.echo(segment_text(each))
 
     asyncio.run(work())
 
@@ -169,6 +168,12 @@ async def _until_found(client: GlitchflowClient, batch: str, poll: float) -> Ver
 
 def _read(found: Verification) -> str:
     return f"{found.checked} of {found.segments} files read"
+
+
+def segment_text(record: SegmentRecord) -> str:
+    """Return one line about a segment."""
+    end = stop_of(record.t0, record.n, record.dt)
+    return f"{record.name}  {record.channel or '-'}  [{record.t0!r}, {end!r})  {record.n} samples"
 
 
 def _batch_text(batch: Batch) -> str:

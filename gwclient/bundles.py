@@ -1,0 +1,195 @@
+"""The gateway's routes of bundles as coroutines, and downloads of their archives that can be resumed.
+
+An archive that is being downloaded is in a file whose name has its ETag, so that the next download continues it only if
+the archive still has the same bytes. The ETag is also a digest of all that the archive contains.
+"""
+
+import asyncio
+import hashlib
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from gwclient.connection import GatewayConnection, response_error
+from gwclient.errors import GatewayUnavailable, NotAsExpected, UnexpectedAnswer, unwritable
+from gwwire.bundles import INFO, Bundle, BundleFormat, BundleInfo, BundleOrder, BundleState
+from gwwire.tar import tar_digest
+
+#: Is called with the number of bytes that are there, and of all.
+OnBytes = Callable[[int, int], object]
+
+_OK, _PARTIAL = 200, 206
+_CHUNK = 2**18
+#: s between two questions whether an archive is built: the first, and the most.
+_POLL, _LONGEST_POLL = 0.1, 2.0
+_ETAG = re.compile(r'"([0-9a-f]{64})"')
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class Bundles:
+    """Bundles over a connection; `client.bundles`.
+
+    Every method raises GatewayRefused for a request that is wrong or not allowed, and GatewayUnavailable if every try
+    failed.
+    """
+
+    def __init__(self, connection: GatewayConnection) -> None:
+        self._connection = connection
+
+    async def make(self, order: BundleOrder) -> Bundle:
+        """Make the bundle of what an order selects now, or return the one that exists already."""
+        return await self._connection.ask("POST", "/bundles", Bundle, order)
+
+    async def get(self, bundle: str) -> Bundle:
+        """Return a bundle by its id, or raise GatewayRefused (404) if there is none."""
+        return await self._connection.ask("GET", _path_of(bundle), Bundle)
+
+    async def cancel(self, bundle: str) -> Bundle:
+        """Stop the building of an archive, or delete it."""
+        return await self._connection.ask("DELETE", _path_of(bundle), Bundle)
+
+    async def wait(self, bundle: Bundle, on_percent: Callable[[int], object] = lambda _: None) -> Bundle:
+        """Wait until the archive is built, and return the bundle; raise NotAsExpected if its building failed.
+
+        `on_percent` is called with how much of it is built.
+        """
+        pause = _POLL
+        while bundle.state is BundleState.BUILDING:
+            on_percent(bundle.percent)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL)
+            bundle = await self.get(bundle.id)
+        if bundle.state in {BundleState.FAILED, BundleState.CANCELLED}:
+            reason = f": {bundle.reason}" if bundle.reason else ""
+            raise NotAsExpected(f"the archive of bundle {bundle.id} is {bundle.state}{reason}")
+        on_percent(100)
+        return bundle
+
+    async def download(
+        self, bundle: Bundle, folder: Path | str, on_bytes: OnBytes = lambda _there, _size: None
+    ) -> Path:
+        """Download the archive of a bundle into a folder, check its bytes, and return its file.
+
+        It waits until the archive is built. A download that was cut off is continued, also by the next call, and an
+        archive that is complete is not downloaded again. Raise FolderError or OutputError if it cannot be written.
+        """
+        await self.wait(bundle)
+        path = Path(folder) / f"bundle-{bundle.id}.{'json' if bundle.format is BundleFormat.MANIFEST else 'tar'}"
+        with _writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return await self._connection.with_retries(lambda: self._fetch(bundle, path, on_bytes))
+
+    async def _fetch(self, bundle: Bundle, path: Path, on_bytes: OnBytes) -> Path:
+        source = f"{_path_of(bundle.id)}/archive"
+        async with self._connection.request("HEAD", source) as response:
+            etag, size = await _archive_of(response)
+        with _writing(path):
+            if not await asyncio.to_thread(_is_complete, path, etag, size):
+                partial = path.with_name(f"{path.name}.{etag}.part")
+                await self._fetch_rest(source, partial, etag, size, on_bytes)
+                if not await asyncio.to_thread(_is_complete, partial, etag, size):
+                    partial.unlink()
+                    raise GatewayUnavailable(f"the archive of bundle {bundle.id} has other bytes than its ETag says")
+                partial.replace(path)
+            for other in path.parent.glob(f"{path.name}.*.part"):
+                other.unlink()
+        return path
+
+    async def _fetch_rest(self, source: str, partial: Path, etag: str, size: int, on_bytes: OnBytes) -> None:
+        with partial.open("ab") as file:
+            if (there := file.tell()) >= size:
+                return
+            wanted = {"Range": f"bytes={there}-", "If-Range": f'"{etag}"'} if there else {}
+            within = self._connection.stream_timeout(0)
+            async with self._connection.request("GET", source, headers=wanted, within=within) as response:
+                if response.status not in {_OK, _PARTIAL}:
+                    raise await response_error(response)
+                if response.headers.get("ETag") != f'"{etag}"':
+                    raise GatewayUnavailable(f"{response.url} has changed")
+                begin = _begin_of(response)
+                with _writing(partial):  # here too: the connection takes an OSError for its own
+                    file.truncate(begin)
+                on_bytes(begin, size)
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    with _writing(partial):
+                        file.write(chunk)
+                    on_bytes(file.tell(), size)
+
+
+def read_info(path: Path) -> BundleInfo:
+    """Return Info.json of a tar that was downloaded."""
+    with tarfile.open(path) as tar:
+        first = tar.next()
+        content = tar.extractfile(first) if first else None
+        return msgspec.json.decode(content.read() if content else b"", type=BundleInfo)
+
+
+def extract(path: Path) -> list[Path]:
+    """Extract the files of a tar beside it, without Info.json, delete the tar, and return the files."""
+    with _writing(path.parent), tarfile.open(path) as tar:
+        members = [member for member in tar if member.name != INFO]
+        tar.extractall(path.parent, members, filter="data")
+        path.unlink()
+    return [path.parent / member.name for member in members]
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise an OSError as FolderError, or as OutputError if the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(error.filename or path, error) from error
+
+
+def _is_complete(path: Path, etag: str, size: int) -> bool:
+    """Return whether a file has the bytes that an ETag stands for; a file that is not there has not."""
+    if not path.exists() or path.stat().st_size != size:
+        return False
+    if ".json" in path.suffixes:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == etag
+    try:
+        with tarfile.open(path) as tar:
+            return tar_digest(_members(tar)) == etag
+    except tarfile.TarError:
+        return False
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, int, str]]:
+    for member in tar:
+        digest = hashlib.sha256()
+        if content := tar.extractfile(member):
+            while chunk := content.read(_CHUNK):
+                digest.update(chunk)
+        yield member.name, member.size, digest.hexdigest()
+
+
+def _path_of(bundle: str) -> str:
+    return f"/bundles/{quote(bundle, safe='')}"
+
+
+async def _archive_of(response: aiohttp.ClientResponse) -> tuple[str, int]:
+    """Return the digest in the ETag, and the size, of the archive in an answer to HEAD."""
+    if response.status != _OK:
+        raise await response_error(response)
+    found = _ETAG.fullmatch(response.headers.get("ETag", ""))
+    if found is None or response.content_length is None:
+        raise UnexpectedAnswer(f"{response.url} does not answer as a gateway: no digest or no length")
+    return found[1], response.content_length
+
+
+def _begin_of(response: aiohttp.ClientResponse) -> int:
+    """Return the number of the first byte in an answer."""
+    if response.status == _OK:
+        return 0
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if found is None:
+        raise UnexpectedAnswer(f"{response.url} does not answer as a gateway: no Content-Range")
+    return int(found[1])

@@ -1,0 +1,119 @@
+"""`gwclient search` and `gwclient bundle`: what a query selects, and its files as one archive."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from gwclient.account import left_out_lines
+from gwclient.bundles import extract, read_info
+from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Connection, parse_query, with_connection
+from gwclient.commands.queries import segment_text
+from gwclient.errors import NotAsExpected, printable
+from gwclient.search import SearchResult
+from gwfiles.stretches import LeftOut, Span
+from gwwire.bundles import Bundle, BundleFormat, BundleOrder, ChannelGaps
+from gwwire.public import ChannelCoverage
+
+#: Gaps of a channel that are shown.
+_MOST_SHOWN = 5
+
+
+@click.command
+@click.argument("query", nargs=-1)
+@click.option("--limit", type=click.IntRange(1, 9999), default=20, show_default=True, help="Segments that are shown.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Show segments after this seq: the next page.")
+@with_connection
+def search(query: tuple[str, ...], limit: int, after: int, connection: Connection) -> None:
+    """Count what a query selects, and show the time that it covers, its gaps, and the first segments.
+
+    A word of the query is a field, as detector=L1, or a condition on the metadata, as snr>8; all have to match.
+
+    \b
+    Examples:
+      gwclient search detector=L1 start=1126259446 'conditions.temperature<0.02'
+      gwclient search facility=LIGO --limit 5 --json
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    wanted = parse_query(query)
+    found = connection.call(lambda client: client.search(wanted, after=after, limit=limit))
+    connection.print_answer(found, "\n".join(_search_lines(found)))
+
+
+@click.command
+@click.argument("query", nargs=-1)
+@click.option(
+    "--format", "kind", type=click.Choice([each.value for each in BundleFormat]), default=BundleFormat.TAR.value,
+    show_default=True,
+    help="tar: the segments as they were stored. hdf5: files in GWOSC's layout. manifest: the list of the segments.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(),
+    help="The folder for the archive.  [default: this folder]",
+)  # fmt: skip
+@click.option("--extract", "extracting", is_flag=True, help="Extract the files, and delete the archive.")
+@with_connection
+def bundle(query: tuple[str, ...], kind: str, out: Path, extracting: bool, connection: Connection) -> None:  # noqa: FBT001 (click calls it by name)
+    """Download all that a query selects as one archive, and check it against its digest.
+
+    The words of the query are those of search. HDF5 files have exactly the samples from start to stop, and are built in
+    the datastore. After an interruption, the same command continues.
+
+    \b
+    Examples:
+      gwclient bundle detector=L1 start=1126259446 stop=1126259478 --format hdf5 --extract --out strain/
+      gwclient bundle batch=b1795224029597668971
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    order = BundleOrder(BundleFormat(kind), parse_query(query))
+    if extracting and order.format is BundleFormat.MANIFEST:
+        raise click.UsageError("--extract does not apply: a manifest is no archive of files")
+
+    async def work(client: GlitchflowClient) -> tuple[Bundle, Path]:
+        made = await client.bundles.make(order)
+        if not made.n:
+            raise NotAsExpected("the datastore has no such segment")
+        with _bar(connection, "building", unit="%", total=100) as bar:
+            made = await client.bundles.wait(made, lambda percent: bar.update(percent - bar.n))
+        with _bar(connection, "bundle", unit="B", unit_scale=True, total=made.size) as bar:
+            return made, await client.bundles.download(made, out, lambda there, _: bar.update(there - bar.n))
+
+    made, path = connection.call(work)
+    left_out = [] if order.format is BundleFormat.MANIFEST else read_info(path).left_out
+    files = extract(path) if extracting else [path]
+    answer = {"bundle": made, "files": list(map(str, files)), "left_out": left_out}
+    words = [
+        *_coverage_lines(made.covered, made.gaps),
+        *left_out_lines([LeftOut(Span(each.channel, each.start, each.stop), each.reason) for each in left_out]),
+        *map(str, files),
+    ]
+    connection.print_answer(answer, "\n".join([f"{made.n} segments", *words]))
+
+
+def _bar(connection: Connection, what: str, **options: Any) -> "tqdm[Any]":
+    return tqdm(desc=what, leave=False, disable=connection.as_json or None, **options)
+
+
+def _search_lines(found: SearchResult) -> list[str]:
+    lines = [f"{found.segments} segments"]
+    if found.covered is None:
+        lines.append("more than 100,000 segments: their coverage is not shown; narrow the query")
+    else:
+        lines += _coverage_lines(found.covered, found.gaps)
+    lines += map(segment_text, found.records)
+    return [*lines, f"more: --after {found.after}"] if found.more else lines
+
+
+def _coverage_lines(covered: Sequence[ChannelCoverage], gaps: Sequence[ChannelGaps]) -> list[str]:
+    missing = {(each.channel, each.dt): each.spans for each in gaps}
+    lines = []
+    for channel in covered:
+        first, last = channel.spans[0][0], channel.spans[-1][1]
+        seconds = sum(stop - start for start, stop, _ in channel.spans)
+        name = printable(channel.channel or "") or "no channel"
+        lines.append(f"{name}, dt {channel.dt!r} s: {seconds:g} s within [{first!r}, {last!r})")
+        spans = missing.get((channel.channel, channel.dt), [])
+        lines += [f"  gap [{start!r}, {stop!r})" for start, stop in spans[:_MOST_SHOWN]]
+        lines += [f"  {len(spans) - _MOST_SHOWN} more gaps"] if len(spans) > _MOST_SHOWN else []
+    return lines

@@ -1,0 +1,105 @@
+"""The gateway's routes of queries as coroutines: segments, filters, and what of the time is covered."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+from urllib.parse import urlencode
+
+from msgspec import Meta, Struct
+
+from gwclient.bundles import Bundles
+from gwclient.connection import GatewayConnection
+from gwwire.bundles import MOST_SEGMENTS, ChannelGaps
+from gwwire.coverage import channel_coverage, channel_gaps, spans_of
+from gwwire.facets import Facets
+from gwwire.public import ChannelCoverage, SegmentPage, SegmentRecord
+from gwwire.query import Query, grouped
+
+#: Segments requested at a time for their coverage, the most of a page.
+_PAGE = 10_000
+_MOST_SPANS = 2000
+
+
+class SearchResult(Struct, frozen=True):
+    """What a query selects, and some of its segments."""
+
+    segments: Annotated[int, Meta(description="all matching segments")]
+    covered: Annotated[list[ChannelCoverage] | None, Meta(description="None if more than 100,000 match")]
+    gaps: list[ChannelGaps]
+    records: list[SegmentRecord]
+    after: Annotated[int, Meta(description="the next page begins after this seq")]
+    more: Annotated[bool, Meta(description="whether there is a next page")]
+
+
+class SearchClient(GatewayConnection):
+    """The part of the client that reads what queries select."""
+
+    async def segments(  # noqa: PLR0913 (the parameters of the route)
+        self,
+        *,
+        batch: str | None = None,
+        channel: str | None = None,
+        start: float | None = None,
+        stop: float | None = None,
+        query: Query | None = None,
+        after: int = 0,
+        page: int = 1000,
+    ) -> AsyncGenerator[SegmentRecord, None]:
+        """Yield the stored segments in the order they were stored, requesting one page at a time.
+
+        Every segment comes once, also while others are being stored.
+
+        Args:
+            batch: only this batch (id).
+            channel: only this channel, `DET:NAME`.
+            start: GPS seconds; only segments that end after it.
+            stop: GPS seconds; only segments that begin before it.
+            query: more fields and conditions, as docs/api.md describes them.
+            after: only segments stored after this seq.
+            page: segments per page, up to 10,000.
+
+        """
+        parameters = {"batch": batch, "channel": channel, "start": start, "stop": stop}
+        given = {name: value for name, value in parameters.items() if value is not None}
+        fields = {**(grouped(query) if query else {}), **given}
+        more = True
+        while more:
+            parameter_text = urlencode({**fields, "after": after, "limit": page}, doseq=True)
+            answer = await self.ask("GET", f"/segments?{parameter_text}", SegmentPage)
+            for record in answer.segments:
+                yield record
+            after, more = answer.after, answer.more
+
+    async def facets(self, query: Query) -> Facets:
+        """Return how many segments a query selects, and the filters that narrow it further."""
+        return await self.ask("GET", f"/facets?{urlencode(grouped(query), doseq=True)}", Facets)
+
+    async def search(self, query: Query, *, after: int = 0, limit: int = 100) -> SearchResult:
+        """Return the number of segments that a query selects, the time they cover, and a page of them.
+
+        The page has at most `limit` segments stored after the seq `after`. The coverage is that of all segments; it is
+        read only of up to 100,000.
+        """
+        total = (await self.facets(query)).segments
+        if total > MOST_SEGMENTS:
+            page = await self._page(query, after, limit + 1)
+            covered = None
+        else:
+            async with aclosing(self.segments(query=query, page=_PAGE)) as found:
+                records = [each async for each in found]
+            total, covered = len(records), channel_coverage(spans_of(records), _MOST_SPANS)
+            page = [each for each in records if each.seq > after][: limit + 1]
+        shown = page[:limit]
+        return SearchResult(
+            total, covered, list(channel_gaps(covered or [], query)), shown,
+            after=shown[-1].seq if shown else after, more=len(page) > limit,
+        )  # fmt: skip
+
+    async def _page(self, query: Query, after: int, limit: int) -> list[SegmentRecord]:
+        path = f"/segments?{urlencode({**grouped(query), 'after': after, 'limit': limit}, doseq=True)}"
+        return (await self.ask("GET", path, SegmentPage)).segments
+
+    @property
+    def bundles(self) -> Bundles:
+        """The routes of bundles, and downloads of their archives."""
+        return Bundles(self)

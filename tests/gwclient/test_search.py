@@ -1,0 +1,236 @@
+"""`gwclient search` and `gwclient bundle` against the real trio: counts, coverage, and archives that are resumed."""
+
+import asyncio
+import json
+import tarfile
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from gwclient import Datastore
+from gwclient.cli import gwclient as cli
+from gwclient.commands.options import Debugging
+from gwclient.errors import GatewayRefused, GwclientError
+from gwwire.bundles import Bundle, BundleFormat, BundleOrder, BundleState
+from gwwire.query import Query
+from scripts.trio import Trio
+
+T = TypeVar("T")
+T0, RATE = 1126259446, 1024
+L1, H1 = "L1:MY-STRAIN", "H1:MY-STRAIN"
+STRAIN = np.random.default_rng(1).standard_normal(8 * RATE)
+#: Bytes of an archive: more than the chunk in which it is downloaded.
+LARGE = BundleOrder(BundleFormat.TAR, Query(channel=(L1,)))
+
+
+@pytest.fixture(scope="module")
+def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
+    """The trio with 8 s of L1 at different temperatures, with a gap after 4 s, and 2 s of H1."""
+    trio = start_shared_trio()
+
+    async def fill(client: Datastore) -> None:
+        for begin, stop, temperature in ((0, 2, 0.01), (2, 4, 0.02), (4, 8, 0.03)):
+            t0 = T0 + begin + 10 * (begin == 4)
+            samples = STRAIN[begin * RATE : stop * RATE]
+            await client.push(samples, t0, 1 / RATE, L1, meta={"temperature": temperature})
+        await client.push(STRAIN[: 2 * RATE], T0, 1 / RATE, H1)
+
+    ask(trio, fill)
+    return trio
+
+
+@pytest.fixture
+def gwclient(trio: Trio) -> Callable[..., Result]:
+    return lambda *words: CliRunner().invoke(cli, [*words, "--srv", trio.url], obj=Debugging())
+
+
+def ask(trio: Trio, question: Callable[[Datastore], Awaitable[T]]) -> T:
+    async def work() -> T:
+        async with Datastore(trio.url) as client:
+            return await question(client)
+
+    return asyncio.run(work())
+
+
+def made(trio: Trio, order: BundleOrder) -> Bundle:
+    return ask(trio, lambda client: client.bundles.make(order))
+
+
+def downloaded(trio: Trio, bundle: Bundle, folder: Path) -> tuple[Path, list[int]]:
+    """Download an archive; return its file, and how many bytes were there at each report."""
+    seen: list[int] = []
+    path = ask(trio, lambda client: client.bundles.download(bundle, folder, lambda there, _: seen.append(there)))
+    return path, seen
+
+
+class Cut(Exception):
+    """Ends a download."""
+
+
+def cut_off(there: int, _size: int) -> None:
+    if there:
+        raise Cut
+
+
+def begin_download(trio: Trio, bundle: Bundle, folder: Path) -> Path:
+    """Download the first bytes of an archive, and return the file that has them."""
+    with pytest.raises(Cut):
+        ask(trio, lambda client: client.bundles.download(bundle, folder, cut_off))
+    [partial] = folder.iterdir()
+    return partial
+
+
+# ---- search
+
+
+def test_a_search_shows_count_and_coverage_before_the_segments(gwclient: Callable[..., Result]) -> None:
+    lines = gwclient("search", "detector=L1", f"stop={T0 + 20}", "--limit", "3").output.splitlines()
+    assert lines[:4] == [
+        "8 segments",
+        f"{L1}, dt {1 / RATE!r} s: 8 s within [{T0}.0, {T0 + 18}.0)",
+        f"  gap [{T0 + 4}.0, {T0 + 14}.0)",
+        f"  gap [{T0 + 18}.0, {T0 + 20}.0)",
+    ]
+    assert [line.partition("  ")[2] for line in lines[4:7]] == [
+        f"{L1}  [{T0 + second}.0, {T0 + second + 1}.0)  {RATE} samples" for second in range(3)
+    ]
+    assert lines[7].startswith("more: --after ")
+    assert len(lines) == 8
+
+
+def test_pages_of_a_search_have_each_segment_once(gwclient: Callable[..., Result]) -> None:
+    names: list[str] = []
+    after, more = 0, True
+    while more:
+        page = json.loads(gwclient("search", "--limit", "4", "--after", str(after), "--json").output)
+        assert page["segments"] == 10
+        names += [record["name"] for record in page["records"]]
+        after, more = page["after"], page["more"]
+    assert len(set(names)) == len(names) == 10
+
+
+def test_a_search_covers_only_what_its_conditions_select(gwclient: Callable[..., Result]) -> None:
+    found = json.loads(gwclient("search", "conditions.temperature<0.02", "--json").output)
+    assert (found["segments"], found["gaps"]) == (2, [])
+    assert [(each["channel"], each["spans"]) for each in found["covered"]] == [(L1, [[T0, T0 + 2, 2]])]
+    assert gwclient("search", "temperature>1").output == "0 segments\n"
+
+
+def test_a_search_with_a_wrong_word_is_an_error_of_the_command(gwclient: Callable[..., Result]) -> None:
+    assert gwclient("search", "detector<L1").exit_code == 2
+    assert gwclient("bundle", "start=monday").exit_code == 2
+
+
+def test_the_coverage_of_too_many_segments_is_not_read(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gwclient.search.MOST_SEGMENTS", 5)
+    found = ask(trio, lambda client: client.search(Query(detector=("L1",)), limit=3))
+    assert (found.segments, found.covered, len(found.records), found.more) == (8, None, 3, True)
+
+
+# ---- bundles
+
+
+def test_a_bundle_of_hdf5_has_exactly_the_samples_of_the_span(gwclient: Callable[..., Result], tmp_path: Path) -> None:
+    words = (f"channel={L1}", f"start={T0 + 0.5}", f"stop={T0 + 15}", "--format", "hdf5", "--extract")
+    done = gwclient("bundle", *words, "--out", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.output)
+    assert [gap["spans"] for gap in answer["bundle"]["gaps"]] == [[[T0 + 4, T0 + 14]]]
+    assert sorted(map(str, tmp_path.iterdir())) == sorted(answer["files"])
+    found = {}
+    for name in answer["files"]:
+        with h5py.File(name) as file:
+            found[float(file["strain/Strain"].attrs["Xstart"])] = file["strain/Strain"][()]
+    assert found[T0 + 0.5].tolist() == STRAIN[RATE // 2 : 4 * RATE].tolist()
+    assert found[T0 + 14].tolist() == STRAIN[4 * RATE : 5 * RATE].tolist()
+
+
+def test_a_bundle_of_segments_has_them_byte_for_byte(
+    trio: Trio, gwclient: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = gwclient("bundle", "detector=H1", "--out", str(tmp_path))
+    path = Path(done.output.splitlines()[-1])
+    with tarfile.open(path) as tar:
+        contents = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert next(iter(contents)) == "Info.json"
+    del contents["Info.json"]
+    assert len(contents) == 2
+    assert contents == {name: ask(trio, partial(Datastore.segment, name=name)) for name in contents}
+
+
+def test_a_download_that_was_cut_off_is_continued(trio: Trio, tmp_path: Path) -> None:
+    bundle = made(trio, LARGE)
+    partial = begin_download(trio, bundle, tmp_path)
+    there = partial.stat().st_size
+    assert bundle.size is not None
+    assert 0 < there < bundle.size
+    path, seen = downloaded(trio, bundle, tmp_path)
+    assert (seen[0], seen[-1]) == (there, bundle.size)
+    assert path.stat().st_size == bundle.size
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_download_that_is_complete_is_not_repeated(trio: Trio, tmp_path: Path) -> None:
+    bundle = made(trio, LARGE)
+    path, _ = downloaded(trio, bundle, tmp_path)
+    assert downloaded(trio, bundle, tmp_path) == (path, [])
+
+
+def test_wrong_bytes_of_a_download_are_found_and_replaced(trio: Trio, tmp_path: Path) -> None:
+    bundle = made(trio, LARGE)
+    partial = begin_download(trio, bundle, tmp_path)
+    damaged = bytearray(partial.read_bytes())
+    damaged[-100] ^= 1
+    partial.write_bytes(damaged)
+    path, seen = downloaded(trio, bundle, tmp_path)
+    assert 0 in seen  # it was downloaded again from the start
+    fresh, _ = downloaded(trio, bundle, tmp_path / "fresh")
+    assert path.read_bytes() == fresh.read_bytes()
+
+
+def test_the_rest_of_another_version_is_not_used(trio: Trio, tmp_path: Path) -> None:
+    bundle = made(trio, LARGE)
+    begin_download(trio, bundle, tmp_path).rename(tmp_path / f"bundle-{bundle.id}.tar.{'0' * 64}.part")
+    path, seen = downloaded(trio, bundle, tmp_path)
+    assert seen[0] == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_manifest_is_downloaded_and_checked(gwclient: Callable[..., Result], tmp_path: Path) -> None:
+    done = gwclient("bundle", "detector=H1", "--format", "manifest", "--out", str(tmp_path))
+    manifest = json.loads(Path(done.output.splitlines()[-1]).read_bytes())
+    assert [each["channel"] for each in manifest["segments"]] == [H1, H1]
+    again = gwclient("bundle", "detector=H1", "--format", "manifest", "--out", str(tmp_path), "--extract")
+    assert again.exit_code == 2
+
+
+def test_a_bundle_can_be_cancelled_and_made_again(trio: Trio, tmp_path: Path) -> None:
+    async def work(client: Datastore) -> tuple[Any, Path]:
+        bundle = await client.bundles.make(LARGE)
+        cancelled = await client.bundles.cancel(bundle.id)
+        with pytest.raises(GwclientError, match="is CANCELLED"):
+            await client.bundles.download(cancelled, tmp_path)
+        return cancelled.state, await client.bundles.download(await client.bundles.make(LARGE), tmp_path)
+
+    state, path = ask(trio, work)
+    assert (state, path.exists()) == (BundleState.CANCELLED, True)
+    with pytest.raises(GatewayRefused, match="404"):
+        ask(trio, lambda client: client.bundles.get("0" * 32))
+
+
+def test_a_bundle_of_nothing_is_an_error(gwclient: Callable[..., Result], tmp_path: Path) -> None:
+    done = gwclient("bundle", "detector=Z9", "--out", str(tmp_path))
+    assert done.exit_code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(gwclient: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = gwclient("bundle", "detector=H1", "--out", str(tmp_path / "file" / "below"))
+    assert str(tmp_path / "file") in str(done.exception)
