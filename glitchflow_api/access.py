@@ -61,7 +61,7 @@ _OPEN = frozenset(
 )
 _QUESTIONS = frozenset(
     {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "facets", "events", "log", "metrics"}
-    | {"records", "steps", "changes", "bundles"}
+    | {"records", "steps", "changes", "bundles", "api", "files"}
 )
 _WORK = frozenset({"records", "steps"})
 _ORDERS = {

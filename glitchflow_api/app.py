@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from glitchflow_api.access import Authenticator, NoAuthentication
 from glitchflow_api.admission import Admission
 from glitchflow_api.bundle_routes import router as bundle_router
+from glitchflow_api.datafind import router as datafind_router
 from glitchflow_api.datapath import PATH, DataPath
 from glitchflow_api.events import Hub
 from glitchflow_api.graphql_route import router as graphql_router
@@ -85,6 +86,7 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     app.router.routes.append(data_route)
     app.include_router(router)
     app.include_router(record_router)
+    app.include_router(datafind_router)
     app.include_router(graphql_router)
     app.include_router(bundle_router)
     app.include_router(sessions)

@@ -23,6 +23,10 @@ class NoSuchProblem(ProblemError, code=ProblemCode.NOT_FOUND):
     """No problem has that code."""
 
 
+class NoSuchFile(ProblemError, code=ProblemCode.NOT_FOUND):
+    """No strain file has that name."""
+
+
 class TooManyStreams(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
     """This process already relays MAX_STREAMS requests of many segments."""
 

@@ -134,12 +134,23 @@ def described_feed() -> Responses:
 
 def described_archive() -> Responses:
     """Return the descriptions of the archive of a bundle, of a range of it, and of the problems of its route."""
-    binary = {"schema": {"type": "string", "contentMediaType": "application/x-tar"}}
-    content = {"application/x-tar": binary, "application/json": {"schema": _schema(bundles.BundleManifest)}}
-    texts = {200: "the archive", 206: "a range of it"}
-    return {status: {"description": text, "content": content} for status, text in texts.items()} | problems(
-        404, 409, 416
-    )
+    manifest = {"application/json": {"schema": _schema(bundles.BundleManifest)}}
+    return _described_file("archive", _binary("application/x-tar") | manifest)
+
+
+def described_strain_file() -> Responses:
+    """Return the descriptions of a strain file, of a range of it, and of the problems of its route."""
+    return _described_file("file", _binary("application/x-hdf5"), 422, 507)
+
+
+def _described_file(what: str, content: dict[str, Any], *statuses: int) -> Responses:
+    texts = {200: f"the {what}", 206: "a range of it"}
+    answers: Responses = {status: {"description": text, "content": content} for status, text in texts.items()}
+    return answers | problems(404, 409, 416, *statuses)
+
+
+def _binary(media_type: str) -> dict[str, Any]:
+    return {media_type: {"schema": {"type": "string", "contentMediaType": media_type}}}
 
 
 def json_body(model: type) -> dict[str, Any]:

@@ -73,9 +73,13 @@ async def end_session(request: Request) -> Response:
     return _with_cookie(request, "", 0)
 
 
+def public_scheme(request: Request) -> str:
+    """Return `http` or `https`, as the client sent the request; a proxy keeps it in X-Forwarded-Proto."""
+    return request.headers.get("X-Forwarded-Proto", request.url.scheme).partition(",")[0].strip()
+
+
 def _with_cookie(request: Request, value: str, max_age: int | None) -> Response:
-    forwarded = request.headers.get("X-Forwarded-Proto", request.url.scheme)
     response = Response(status_code=204)
-    secure = forwarded.partition(",")[0].strip() == "https"
+    secure = public_scheme(request) == "https"
     response.set_cookie(COOKIE, value, max_age, path="/", secure=secure, httponly=True, samesite="strict")
     return response

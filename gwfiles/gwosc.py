@@ -11,7 +11,7 @@ import numpy as np
 
 from gwfiles.hdf5 import created
 from gwfiles.stretches import Stretch
-from gwwire.channel_names import mark_of, type_of_channel
+from gwwire.channel_names import mark_of, site_of_channel, type_of_channel
 from gwwire.gps import utc_of_gps
 from gwwire.segment import Segment
 
@@ -42,7 +42,7 @@ def file_name(stretch: Stretch, taken: set[str]) -> str:
     distinguish capitals.
     """
     channel = stretch.channel
-    site = channel[0] if "A" <= channel[:1] <= "Z" else "X"
+    site = site_of_channel(channel)
     span = f"{stretch.start}-{stretch.seconds}.hdf5"
     name = f"{site}-{type_of_channel(channel)}-{span}"
     if name.casefold() in taken:

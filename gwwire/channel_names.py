@@ -20,6 +20,11 @@ _NOT_IN_TYPE = re.compile("[^0-9A-Za-z_]")
 _NOT_IN_OBJECT = re.compile(r"[/%\x00]|^\.+\Z")
 
 
+def site_of_channel(channel: str) -> str:
+    """Return the OBS of a channel for a file name: the first letter of its detector, or `X`."""
+    return channel[0] if "A" <= channel[:1] <= "Z" else "X"
+
+
 def type_of_channel(channel: str) -> str:
     """Return the TYPE of a channel for a file name OBS-TYPE-GPSSTART-DURATION (LIGO-T050017).
 

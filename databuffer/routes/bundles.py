@@ -76,7 +76,22 @@ async def one_bundle(bundle: str, buffer: Storage) -> Response:
 @router.get("/bundles/{bundle}/archive", summary="Archive of a bundle")
 async def bundle_archive(bundle: str, request: Request, buffer: Storage) -> Response:
     """Return the archive of a bundle; ranges are served, also before anything was downloaded."""
-    archive = await buffer.bundles.archive(bundle)
+    return _archive_response(request, buffer.bundles, await buffer.bundles.archive(bundle))
+
+
+@router.get("/bundles/{bundle}/files/{name}", summary="One of the HDF5 files of a bundle")
+async def bundle_file(bundle: str, name: str, request: Request, buffer: Storage) -> Response:
+    """Return a file by its name, as the archive is returned."""
+    return _archive_response(request, buffer.bundles, await buffer.bundles.file(bundle, name))
+
+
+@router.delete("/bundles/{bundle}", summary="Cancel a bundle")
+async def cancel_bundle(bundle: str, buffer: Storage) -> Response:
+    """Stop the building of an archive, or delete it."""
+    return json_response(await buffer.bundles.cancel(bundle))
+
+
+def _archive_response(request: Request, bundles: Bundles, archive: Archive) -> Response:
     etag = f'"{archive.digest}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"ETag": etag})
@@ -84,13 +99,7 @@ async def bundle_archive(bundle: str, request: Request, buffer: Storage) -> Resp
         span = requested_range(request.headers.get("range"), request.headers.get("if-range"), archive.size, etag)
     except Unsatisfiable:
         return _no_such_range(archive.size, etag)
-    return ArchiveResponse(buffer.bundles, archive, span, etag)
-
-
-@router.delete("/bundles/{bundle}", summary="Cancel a bundle")
-async def cancel_bundle(bundle: str, buffer: Storage) -> Response:
-    """Stop the building of an archive, or delete it."""
-    return json_response(await buffer.bundles.cancel(bundle))
+    return ArchiveResponse(bundles, archive, span, etag)
 
 
 def _answer(bundle: Bundle) -> Response:

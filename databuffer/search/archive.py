@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from databuffer.errors import VolumeFailed
+from databuffer.errors import NotFound, VolumeFailed
 from databuffer.search.cache import BundleCache
 from databuffer.storage.files import volume_errors
 from databuffer.tar import Member, MemberChanged, Part, VirtualTar, read_parts
@@ -54,6 +54,18 @@ def open_archive(
     built = cache.built(bundle)
     info = msgspec.structs.replace(manifest.info, left_out=built.left_out)
     return _tar(bundle, info, built.members(), lambda member: cache.path(bundle, member.name).open("rb"))
+
+
+def open_file(bundle_format: BundleFormat, bundle: str, name: str, cache: BundleCache) -> Archive:
+    """Return one of the HDF5 files of a bundle, or raise NotFound."""
+    members = cache.built(bundle).members() if bundle_format is BundleFormat.HDF5 else []
+    found = next((member for member in members if member.name == name), None)
+    if found is None:
+        raise NotFound(f"bundle {bundle} has no file {name!r}")
+    return Archive(
+        bundle, name, "application/x-hdf5", found.size, found.sha256,
+        lambda start, stop: iter([Part(found, start, stop)]), lambda _: cache.path(bundle, name).open("rb"),
+    )  # fmt: skip
 
 
 def _tar(bundle: str, info: BundleInfo, members: list[Member], open_member: Callable[[Member], BinaryIO]) -> Archive:

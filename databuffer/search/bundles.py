@@ -20,7 +20,7 @@ from databuffer.errors import BundleNotReady, NotFound, VolumeFull
 from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
 from databuffer.search import table
-from databuffer.search.archive import Archive, open_archive
+from databuffer.search.archive import Archive, open_archive, open_file
 from databuffer.search.builder import Builder, bytes_needed
 from databuffer.search.cache import to_delete
 from databuffer.search.result import Result, canonical, check_order, describe, find
@@ -89,6 +89,15 @@ class Bundles:
 
     async def archive(self, bundle: str) -> Archive:
         """Return the archive of a bundle, made again if it was deleted; raise NotFound or BundleNotReady."""
+        row = await self._ready(bundle)
+        return await asyncio.to_thread(open_archive, row.format, row.id, self._cache, self._builder.open_segment)
+
+    async def file(self, bundle: str, name: str) -> Archive:
+        """Return one of the HDF5 files of a bundle, as `archive` does."""
+        row = await self._ready(bundle)
+        return await asyncio.to_thread(open_file, row.format, row.id, name, self._cache)
+
+    async def _ready(self, bundle: str) -> BundleRow:
         async with self._making:
             row = await self._get(bundle)
             is_ready = row.state is BundleState.READY
@@ -103,7 +112,7 @@ class Bundles:
             raise BundleNotReady(
                 f"the archive of bundle {bundle} {state}{reason}", retry_after=_RETRY_SECONDS if is_building else None
             )
-        return await asyncio.to_thread(open_archive, row.format, row.id, self._cache, self._builder.open_segment)
+        return row
 
     @contextmanager
     def reading(self, bundle: str) -> Iterator[None]:
