@@ -22,6 +22,8 @@ RecordId = Annotated[
         examples=["file/ma22a000_000"],
     ),
 ]
+#: Those with a colon are the datastore's own, which nobody else performs.
+WorkersStepName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 StepName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
 IfMatch = Annotated[str | None, Header(description="the ETag that the record must still have", examples=['"17"'])]
 
@@ -65,7 +67,7 @@ async def write_records() -> Response:
 @router.put(
     "/records/{record:path}/steps/{step}", **described_order(records.StepEnd, records.Record, 404, 409), name="end_step"
 )
-async def end_step(record: RecordId, step: StepName) -> Response:
+async def end_step(record: RecordId, step: WorkersStepName) -> Response:
     """Renew the lease of an attempt (RUNNING), end it (DONE, FAILED), or give the record back (WAITING).
 
     A failure is tried again after a pause that doubles each time, until the step has failed as often as its `attempts`
@@ -105,7 +107,7 @@ async def steps() -> Response:
 
 
 @router.post("/steps/{step}/claim", **described_order(records.StepClaim, records.Work))
-async def claim_step(step: StepName) -> Response:
+async def claim_step(step: WorkersStepName) -> Response:
     """Declare a step, and lease records that wait for it to one worker.
 
     A record waits for a step if its status is `good`, it matches kind and query, all steps of `after` are done on it,
