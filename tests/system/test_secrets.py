@@ -127,7 +127,14 @@ def read_every_page(run: Run) -> None:
     named = {
         "batch": run.gateway("GET", "/batches").json()["batches"][0]["id"],
         "name": run.gateway("GET", "/segments").json()["segments"][0]["name"],
+        "bundle": run.gateway("POST", "/bundles", json={"query": {}, "format": "manifest"}).json()["id"],
         "code": "unauthorized",
+        "ext": "hdf5",
+        "site": "H",
+        "frametype": "H1_STRAIN",
+        "start": 0,
+        "stop": 1,
+        "urltype": "https",
     }
     named["record"] = f"batch/{named['batch']}"
     document = run.gateway("GET", "/openapi.json").json()
