@@ -1,5 +1,6 @@
 """The gateway's routes of records and steps: described here, relayed without decoding."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -14,6 +15,8 @@ from gwwire import public, records
 
 router = APIRouter(default_response_class=Response, tags=["work"])
 
+#: A request that waits is checked again so often.
+_CHECK_SECONDS = 1.0
 RecordId = Annotated[
     str,
     Path(
@@ -22,31 +25,48 @@ RecordId = Annotated[
         examples=["file/ma22a000_000"],
     ),
 ]
-#: Those with a colon are the datastore's own, which nobody else performs.
-WorkersStepName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-StepName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$", max_length=100)]
+_STEP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$"
+StepName = Annotated[str, Path(pattern=_STEP_NAME, max_length=100)]
+#: The buffer refuses names with a colon with a better reason: they are the datastore's own steps.
+WorkersStepName = Annotated[
+    str, Path(pattern=_STEP_NAME, max_length=100, json_schema_extra={"pattern": _STEP_NAME.replace(":", "")})
+]
 IfMatch = Annotated[str | None, Header(description="the ETag that the record must still have", examples=['"17"'])]
 
 
 class RelayedWaiting(Relayed):
-    """The answer of dslogic to a long poll; it ends with the client's connection."""
+    """The answer of dslogic to a request that waits; it ends with the client's connection."""
 
     relay = "waiting_relay"
 
 
-class RelayedFeed(RelayedWaiting):
-    """A stream of dslogic; it ends when its reader loses the right to read it."""
+class RelayedWhileAllowed(RelayedWaiting):
+    """An answer that also ends when its client loses the scope that it needs."""
+
+    def __init__(self, needed: public.Scope) -> None:
+        super().__init__()
+        self._needed = needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Relay the request; abort the answer when its credential is no longer valid."""
+        """Relay the request; raise Unauthorized, also in the middle, when its credential is no longer valid."""
         admission: Admission = scope["app"].state.admission
 
-        async def send_if_allowed(message: Message) -> None:
-            if not await admission.still_allows(scope["context"], public.Scope.READ):
+        async def check() -> None:
+            if not await admission.still_allows(scope["context"], self._needed):
                 raise Unauthorized("the credential is not valid any more, or does not allow this any more")
+
+        async def send_if_allowed(message: Message) -> None:
+            await check()
             await send(message)
 
-        await super().__call__(scope, receive, send_if_allowed)
+        relaying = asyncio.ensure_future(super().__call__(scope, receive, send_if_allowed))
+        try:
+            while not (await asyncio.wait([relaying], timeout=_CHECK_SECONDS))[0]:
+                await check()
+            relaying.result()
+        finally:
+            relaying.cancel()
+            await asyncio.wait([relaying])
 
 
 @router.get("/records", responses=responses(records.RecordPage, 422))
@@ -114,7 +134,7 @@ async def claim_step(step: WorkersStepName) -> Response:
     and this one is not. Leases end by themselves; then another worker gets the record. The answer has no records if
     none waits, also not within `wait` seconds.
     """
-    return RelayedWaiting()
+    return RelayedWhileAllowed(public.Scope.WORK)
 
 
 @router.get("/changes", responses=described_feed())
@@ -125,4 +145,4 @@ async def changes(wanted: Annotated[ChangesQuery, Query()]) -> Response:
     that nothing up to N matches any more; an empty line says that the connection works. The feed only says that
     something changed: work is claimed at /steps/{step}/claim.
     """
-    return RelayedFeed()
+    return RelayedWhileAllowed(public.Scope.READ)

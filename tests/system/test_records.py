@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_a_bad_end_is_refused(gateway: httpx2.Client, body: dict[str, Any], stat
     assert gateway.put("/records/other/one/steps/never", json=body).status_code == status
 
 
-def test_a_feed_passes_all_tiers_as_it_comes_and_ends_with_its_key(
+def test_a_feed_and_a_claim_pass_all_tiers_as_they_come_and_end_with_their_key(
     start_shared_trio: Callable[..., Trio], tmp_path: Path
 ) -> None:
     keys = Keyring(tmp_path / "keys.json")
@@ -157,7 +158,12 @@ def test_a_feed_passes_all_tiers_as_it_comes_and_ends_with_its_key(
             httpx2.put(f"{trio.url}/records/file/two", json={}, headers=headers)
             assert json.loads(next(line for line in told if line and '"id"' in line))["id"] == "file/two"
             assert time.monotonic() - sent < 5
-            keys.change(key, revoked=datetime.now(UTC))
-            with pytest.raises(httpx2.RemoteProtocolError):
-                list(told)
+            with ThreadPoolExecutor() as pool:
+                waiting = pool.submit(client.post, "/steps/never/claim", json=WORK | {"kind": "other", "wait": 60})
+                while "never" not in [step["name"] for step in client.get("/steps").json()["steps"]]:
+                    time.sleep(0.05)
+                keys.change(key, revoked=datetime.now(UTC))
+                with pytest.raises(httpx2.RemoteProtocolError):
+                    list(told)
+                assert (waiting.result().status_code, time.monotonic() - sent < 30) == (401, True)
         assert client.get("/changes").status_code == 401
