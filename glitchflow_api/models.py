@@ -17,7 +17,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"p
 class QueryParameters(BaseModel):
     """A query; a field that is left out selects all, and lists are given by repeating the parameter."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     facility: _Values = Field([], description="facilities, as `LIGO`")
     site: _Values = Field([], description="sites, as `Hanford`")

@@ -6,6 +6,7 @@ from typing import Any
 _EXPECTED = {
     "byte_size": "a whole number of bytes, such as 1048576, 50MB or 50MiB",
     "enum": "{expected}",
+    "extra_forbidden": "no parameter of this name",
     "finite_number": "a finite number",
     "float_parsing": "a number",
     "greater_than": "a number above {gt:,g}",

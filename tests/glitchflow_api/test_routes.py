@@ -311,3 +311,10 @@ def test_the_documentation_describes_every_route_with_examples(client: TestClien
     for name in ("Stats", "NameList", "StreamAnswer", "TrainFrozen", "CleanAnswer"):
         assert schemas[name]["examples"], name
     assert client.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize("route", ["segments", "records", "changes", "facets"])
+def test_a_misspelt_parameter_of_a_query_is_refused_and_selects_not_everything(client: TestClient, route: str) -> None:
+    refused = client.get(f"/{route}?detecter=V1")
+    assert (refused.status_code, refused.json()["field"]) == (422, "query.detecter")
+    assert "no parameter of this name" in refused.json()["detail"]
