@@ -35,7 +35,7 @@ def keys(ring: Keyring) -> Mapping[str, Path]:
     return {
         "h1": ring.make_file("h1", Scope.STREAM),
         "alice": ring.make_file("alice", Scope.READ, Scope.TRAIN),
-        "preproc": ring.make_file("preproc", Scope.READ, Scope.TRAIN, Scope.CLEAN),
+        "preproc": ring.make_file("preproc", Scope.READ, Scope.WORK, Scope.CLEAN),
         "shift": ring.make_file("shift", Scope.READ, Scope.CLEAN),
     }
 
