@@ -72,6 +72,7 @@ class Buffer:
     async def close(self) -> None:
         """Finish accepted work, record a clean stop, and unlock the volume."""
         await self.performer.close()
+        await self.bundles.close()
         await self.ingest.close()
         self._commit.close()
         if self.state.agreement is not Agreement.UNREAD:

@@ -100,6 +100,7 @@ class Queries:
             except VolumeError:  # a flush may be moving the data folder
                 await self._ingest.perform(self._store.volume.check)
             if self._state.agreement is Agreement.UNPROVEN or await asyncio.to_thread(self._store.is_scarce):
+                await asyncio.to_thread(self._state.watch_space)
                 await self._ingest.perform(self._state.probe)
         except VolumeError as error:
             self._state.log_rejection(error)

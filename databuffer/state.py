@@ -17,7 +17,7 @@ from databuffer.errors import Refused, VolumeError
 from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import SegmentRow
-from databuffer.storage.files import PROBE_SIZE
+from databuffer.storage.files import PROBE_SIZE, Space
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.recovery import recover, retry_if_catalog_damaged
 from databuffer.storage.spending import day_of
@@ -61,6 +61,7 @@ class State:
         events: the newest events, the oldest first.
         refused: the number of segments refused since the freeze.
         recovered: digests of segments that recovery found and that no Idempotency-Key belongs to.
+        make_space: begins to delete files that can be made again; called while the volume has little space.
 
     """
 
@@ -83,6 +84,7 @@ class State:
         self.quarantined = 0
         self.recovered: frozenset[str] = frozenset()
         self.coverage = CoverageKeeper(store.catalog)
+        self.make_space: Callable[[], object] = lambda: None
 
     @property
     def current(self) -> OpenBatch:
@@ -134,6 +136,13 @@ class State:
     def cover(self) -> None:
         """Reserve the space that freezing and archiving the open batches needs."""
         self._store.reserve.cover(sum(batch.stats.n_itm for batch in self.open_batches))
+
+    def watch_space(self) -> None:
+        """Call `make_space` if the volume has less space than is kept for segments."""
+        with suppress(VolumeError):
+            space = Space.of(self._store.volume.root)
+            if space.free < space.margin:
+                self.make_space()
 
     def run(self, step: Callable[[], T]) -> T:
         """Run a step while memory and volume agree; recover if the step fails half-way."""

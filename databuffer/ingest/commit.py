@@ -53,6 +53,7 @@ class GroupCommit:
         metrics.count_group([each.error for each in group], time.perf_counter() - began)
         if failures := [each.error for each in group if isinstance(each.error, VolumeError)]:
             self._state.record_error(failures[-1])
+        self._state.watch_space()
 
     def _store_turns(self, staged: Sequence[Incoming]) -> None:
         """Store segments in rounds in which no key repeats, so that a repeat sees the outcome of the first."""

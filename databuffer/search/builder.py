@@ -6,11 +6,12 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import sqlalchemy as sa
 
-from databuffer.errors import VolumeError, VolumeFailed
+from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
@@ -18,6 +19,7 @@ from databuffer.search import table
 from databuffer.search.archive import open_archive
 from databuffer.search.cache import Built, BundleCache
 from databuffer.storage.catalog import CataloguedSegment
+from databuffer.storage.files import Space
 from databuffer.storage.store import Store
 from gwwire.bundles import BundleFormat, BundleManifest, BundleState, NotIncluded
 from gwwire.query import Query
@@ -38,6 +40,14 @@ def bytes_needed(manifest: BundleManifest) -> int:
     """Return the bytes that the HDF5 files of a bundle take, at most."""
     files = sum(len(channel.spans) for channel in manifest.info.covered)
     return _SAMPLE_BYTES * sum(entry.n for entry in manifest.segments) + _FILE_BYTES * files
+
+
+def check_space(folder: Path, needed: int = 0) -> None:
+    """Raise VolumeFull if HDF5 files of `needed` bytes would take space that is kept for segments."""
+    space = Space.of(folder)
+    if space.free < needed + space.margin:
+        rest = f"{space.free:,} bytes are free on the volume, of which {space.margin:,} are kept for segments"
+        raise VolumeFull(f"the HDF5 files need {f'{needed:,} bytes' if needed else 'more space'}, and {rest}")
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ class Builder:
 
         def read_segment(name: str) -> Segment:
             nonlocal read
+            check_space(self._store.volume.root)
             with self.open_segment(name) as file:
                 content = file.read()
             if hashlib.sha256(content).hexdigest() != digests[name]:

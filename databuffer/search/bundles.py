@@ -5,6 +5,7 @@ so that the answer is never older: if a matching segment has arrived, it is anot
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,12 +17,12 @@ from typing import TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from databuffer.errors import BundleNotReady, NotFound, VolumeFull
+from databuffer.errors import BundleNotReady, NotFound, VolumeError
 from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
 from databuffer.search import table
 from databuffer.search.archive import Archive, open_archive, open_file
-from databuffer.search.builder import Builder, bytes_needed
+from databuffer.search.builder import Builder, bytes_needed, check_space
 from databuffer.search.cache import to_delete
 from databuffer.search.result import Result, canonical, check_order, describe, find
 from databuffer.search.table import BundleRow
@@ -32,6 +33,7 @@ from gwwire.bundles import Bundle, BundleFormat, BundleInfo, BundleManifest, Bun
 from gwwire.decoding import InvalidRequest
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _SECOND, _DAY = 10**9, 86_400 * 10**9
 #: After the last use of an archive, or of a bundle without one.
@@ -39,12 +41,13 @@ _KEPT, _REMEMBERED = 7 * _DAY, 90 * _DAY
 #: A use is not counted again so soon: downloads come in many ranges.
 _USE = 60 * _SECOND
 _RETRY_SECONDS = 2
-#: The part of the volume's free space that the files of one bundle may take.
-_SHARE = 0.5
 
 
 class Bundles:
-    """Makes bundles, and deletes the archives that are used least when they have more than `cache_size` bytes."""
+    """Makes bundles, and deletes the archives that are used least when they have more than `cache_size` bytes.
+
+    They are also deleted while the volume has less space than is kept for segments.
+    """
 
     def __init__(  # noqa: PLR0913, PLR0917 (the parts of the buffer)
         self, store: Store, state: State, ingest: Ingest, queries: Queries, builder: Builder, cache_size: int
@@ -58,11 +61,20 @@ class Bundles:
         self._cache_size = cache_size
         self._making = asyncio.Lock()
         self._reading: Counter[str] = Counter()
+        self._relief: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Delete the files of archives that have expired, or that were not finished."""
         self._builder.open(self._write, self._make_space_to_build)
-        await self._make_space()
+        loop = asyncio.get_running_loop()
+        self._state.make_space = partial(loop.call_soon_threadsafe, self._begin_relief)
+        await self._relieve(margin=False)
+
+    async def close(self) -> None:
+        """Stop deleting files for want of space."""
+        self._state.make_space = lambda: None
+        if self._relief:
+            await self._relief
 
     async def make(self, order: BundleOrder) -> tuple[Bundle, float]:
         """Return the bundle of what an order selects now, and its age in s.
@@ -177,14 +189,27 @@ class Bundles:
 
     async def _make_space_to_build(self, needed: int, bundle: str) -> None:
         async with self._making:
-            await self._make_space(needed, bundle)
+            await self._make_space(needed, bundle, margin=True)
+            await asyncio.to_thread(check_space, self._store.volume.root, needed)
 
-    async def _make_space(self, needed: int = 0, bundle: str = "") -> None:
+    def _begin_relief(self) -> None:
+        if self._relief is None or self._relief.done():
+            self._relief = asyncio.create_task(self._relieve(margin=True))
+
+    async def _relieve(self, *, margin: bool) -> None:
+        """Do `_make_space`; an archive that is deleted, but cannot be marked so, is made again when it is read."""
+        try:
+            async with self._making:
+                await self._make_space(margin=margin)
+        except VolumeError as error:
+            log.warning("bundles cannot be deleted: %s", error.detail, extra={"event": "bundles-deleted"})
+
+    async def _make_space(self, needed: int = 0, bundle: str = "", *, margin: bool = False) -> None:
         """Delete archives that have expired, and those used least, until there is space for the files of a bundle.
 
-        Raise VolumeFull if the volume has too little space for them.
+        With `margin`, the space that is kept for segments is left too.
         """
-        deleted = await asyncio.to_thread(self._to_delete, needed, bundle)
+        deleted = await asyncio.to_thread(self._to_delete, needed, bundle, margin=margin)
         now = time.time_ns()
 
         def expire(connection: sa.Connection) -> None:
@@ -193,23 +218,26 @@ class Bundles:
             table.forget(connection, now - _REMEMBERED)
 
         if deleted:
+            log.info("the files of %d bundles are deleted", len(deleted), extra={"event": "bundles-deleted"})
+            await asyncio.to_thread(self._cache.remove, *deleted)  # first, as the change may need the space
             await self._write(expire)
-            await asyncio.to_thread(self._cache.remove, *deleted)
-        if needed:
-            free = (await asyncio.to_thread(Space.of, self._store.volume.root)).free
-            if needed > _SHARE * free:
-                raise VolumeFull(f"the HDF5 files need {needed:,} bytes, and {free:,} bytes are free on the volume")
 
-    def _to_delete(self, needed: int, bundle: str) -> list[str]:
+    def _to_delete(self, needed: int, bundle: str, *, margin: bool) -> list[str]:
+        sizes, oldest = self._cache.sizes(), time.time_ns() - _KEPT
+        if not sizes:
+            return []
         with self._store.catalog.database.reading() as connection:
             rows = table.all_bundles(connection)
-        sizes, oldest = self._cache.sizes(), time.time_ns() - _KEPT
         building = {row.id for row in rows if row.state is BundleState.BUILDING}
         ready = {row.id for row in rows if row.state is BundleState.READY and row.used >= oldest}
         in_use = {bundle} | building | {each for each, readers in self._reading.items() if readers}
         expired = sorted(sizes.keys() - ready - in_use)
         left = {each: size for each, size in sizes.items() if each not in expired}
-        return expired + list(to_delete(left, [row.id for row in rows], in_use, self._cache_size - needed))
+        allowed = self._cache_size - needed
+        if margin:
+            space = Space.of(self._store.volume.root)
+            allowed = min(allowed, sum(sizes.values()) + space.free - space.margin - needed)
+        return expired + list(to_delete(left, [row.id for row in rows], in_use, allowed))
 
     # ---- rows
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,8 +91,10 @@ class BundleCache:
             replace_file(folder / _BUILT, msgspec.json.encode(built), durable=True)
 
     def remove(self, *bundles: str) -> None:
-        """Delete the files of some bundles."""
+        """Delete the files of some bundles; without its list, which goes first, a bundle is made again."""
         for bundle in bundles:
+            with suppress(OSError):
+                (self.folder / bundle / _MANIFEST).unlink()
             shutil.rmtree(self.folder / bundle, ignore_errors=True)
 
     def sizes(self) -> dict[str, int]:

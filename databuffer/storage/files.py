@@ -18,6 +18,8 @@ PROBE = ".probe"
 #: Free bytes and inodes below which a probe has to find out whether a segment can be stored.
 PROBE_SIZE = 64 * 1024
 _SPARE_INODES = 64
+#: Files that can be made again leave this fraction of the file system to segments, or these bytes if that is less.
+_MARGIN, _LARGEST_MARGIN = 0.1, 10**10
 FILE_MODE = 0o644
 
 
@@ -106,6 +108,11 @@ class Space:
     def scarce(self) -> bool:
         """Whether a group of segments may not fit."""
         return self.free < PROBE_SIZE or (self.free_inodes is not None and self.free_inodes < _SPARE_INODES)
+
+    @property
+    def margin(self) -> int:
+        """The free bytes that files which can be made again leave to segments."""
+        return min(int(self.size * _MARGIN), _LARGEST_MARGIN)
 
     def __str__(self) -> str:
         """Return the free bytes and inodes, in words."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -290,3 +292,39 @@ def test_a_buffer_that_cannot_start_on_a_full_disk_says_that_it_is_full(
     wait_for(trio, "/healthz")
     assert push(Connection(trio.url), 2) == 201
     assert numbers_on(home / "datavar") == [1, 2]
+
+
+def test_bundles_on_a_full_volume_give_way_to_segments(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar", "size=16m")
+    connection = Connection(start_trio(tiers=1, home=home).url)
+    for number in range(6):
+        body = segment_body(number, samples=30_000, t0=1e9 + number * 30_000 / 4096)
+        assert connection.post("/sendF", body)[0] == 201
+    bundle = order_until(connection, lambda bundle: bundle["state"] == "READY")
+    files = home / "datavar" / ".bundles" / bundle["id"]
+    assert files.is_dir()
+
+    fill(home / "datavar")
+    while push(connection, 10) == 507:
+        time.sleep(0.01)
+    assert not files.exists()
+    while connection.get(f"/bundles/{bundle['id']}")["state"] != "EXPIRED":
+        time.sleep(0.01)
+    waiting = order_until(connection, lambda bundle: bundle["reason"])
+    pattern = (
+        r"the HDF5 files need 1,\d+,\d+ bytes, and [\d,]+ bytes are free on the volume, "
+        r"of which 1,677,721 are kept for segments"
+    )
+    assert re.fullmatch(pattern, waiting["reason"])
+
+
+def order_until(connection: Connection, is_it: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Order HDF5 files of all segments until the bundle is as wanted."""
+    bundle: dict[str, Any] = {}
+    while not bundle or not is_it(bundle):
+        _, bundle = connection.post("/bundles", b'{"query":{},"format":"hdf5"}')
+        time.sleep(0.02)
+    return bundle
