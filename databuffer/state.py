@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from databuffer import metrics
 from databuffer.coverage import CoverageKeeper
-from databuffer.errors import Refused, VolumeError
+from databuffer.errors import Refused, VolumeError, VolumeFull
 from databuffer.ingest.quota import DailyQuota
 from databuffer.settings import OnFrozen
 from databuffer.storage.catalog import SegmentRow
@@ -110,7 +110,11 @@ class State:
 
     def recover(self) -> None:
         """Lock the volume, make everything agree with it, and log each repair."""
-        retry_if_catalog_damaged(self._store, self._recover)
+        try:
+            retry_if_catalog_damaged(self._store, self._recover)
+        except VolumeFull:  # the catalog may be on the volume too, and grow
+            self._store.reserve.release()
+            retry_if_catalog_damaged(self._store, self._recover)
 
     def _recover(self) -> None:
         metrics.RECOVERIES.inc()

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -139,7 +139,7 @@ class Bundles:
         """Stop the building of an archive, or delete it; return the bundle."""
         async with self._making:
             row = replace(await self._get(bundle), state=BundleState.CANCELLED)
-            await self._write(partial(table.change, bundle=bundle, state=row.state))
+            await self._write(partial(table.change, bundle=bundle, state=row.state), with_reserve=True)
             self._builder.stop(bundle)
             if not self._reading[bundle]:
                 await asyncio.to_thread(self._cache.remove, bundle)
@@ -220,7 +220,7 @@ class Bundles:
         if deleted:
             log.info("the files of %d bundles are deleted", len(deleted), extra={"event": "bundles-deleted"})
             await asyncio.to_thread(self._cache.remove, *deleted)  # first, as the change may need the space
-            await self._write(expire)
+            await self._write(expire, with_reserve=True)
 
     def _to_delete(self, needed: int, bundle: str, *, margin: bool) -> list[str]:
         sizes, oldest = self._cache.sizes(), time.time_ns() - _KEPT
@@ -282,9 +282,12 @@ class Bundles:
 
         return await self._queries.look_up(read)
 
-    async def _write(self, change: Callable[[sa.Connection], T]) -> T:
+    async def _write(self, change: Callable[[sa.Connection], T], *, with_reserve: bool = False) -> T:
+        """Change the table of bundles; `with_reserve`: it has to succeed on a full volume too."""
+
         def write() -> T:
-            with self._store.catalog.database.writing_synced() as connection:
+            reserve = self._store.reserve.released() if with_reserve else nullcontext()
+            with reserve, self._store.catalog.database.writing_synced() as connection:
                 return change(connection)
 
         def run() -> T:

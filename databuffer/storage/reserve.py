@@ -59,6 +59,13 @@ class Reserve:
         finally:
             self._allocate()
 
+    def release(self) -> None:
+        """Free the reserve until `cover` is called."""
+        if any(path.exists() for path in self._files):
+            log.warning("the volume is full; its reserve is used", extra={"event": "reserve-used"})
+        self._remove()
+        self._lacks_space = True
+
     def _is_needed(self) -> bool:
         space = Space.of(self._folder.parent)
         return space.scarce or space.free < self._size

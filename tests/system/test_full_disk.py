@@ -25,13 +25,12 @@ ALICE = b'{"user":"alice","token":"secret"}'
 MakeSmall = Callable[..., None]
 
 
-def fill(folder: Path, *, leave: int = 0) -> Path:
+def fill(folder: Path, *, leave: int = 0, name: str = "ballast") -> Path:
     """Write a file until the folder's file system is full but for `leave` bytes."""
-    ballast = folder / "ballast"
+    ballast = folder / name
     with ballast.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)) == 4096:
-            if os.statvfs(folder).f_bavail == 0:
-                break
+        while os.statvfs(folder).f_bavail and file.write(bytes(4096)) == 4096:
+            pass
     os.truncate(ballast, max(0, ballast.stat().st_size - leave))
     return ballast
 
@@ -328,3 +327,37 @@ def order_until(connection: Connection, is_it: Callable[[dict[str, Any]], object
         _, bundle = connection.post("/bundles", b'{"query":{},"format":"hdf5"}')
         time.sleep(0.02)
     return bundle
+
+
+def test_a_full_volume_with_the_catalog_cancels_bundles_and_starts_with_its_frozen_batch(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    make_small(home / "datavar")
+    (home / "datavar" / "adm").mkdir()
+    (home / "appdata").mkdir()
+    (home / "appdata" / "adm").symlink_to(home / "datavar" / "adm")
+    trio = start_trio(tiers=1, home=home)
+    connection = Connection(trio.url)
+    acknowledged = list(range(60))
+    assert {push(connection, number) for number in acknowledged} == {201}
+    _, bundle = connection.post("/bundles", b'{"query":{}}')
+    assert bundle["state"] == "READY"
+    fill(home / "datavar")
+    cancelled = httpx2.delete(f"{trio.url}/bundles/{bundle['id']}")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "CANCELLED")
+    assert not (home / "datavar" / ".bundles" / bundle["id"]).exists()
+
+    assert connection.post("/upddsc", ALICE)[0] == 201
+    fill(home / "datavar", leave=40_960, name="ballast-2")
+    trio.processes["databuffer"].terminate()
+    assert trio.processes["databuffer"].wait(20) == 0
+    for unused in (home / "datavar" / "adm").glob(".StatDesc.json*"):  # a start removes them
+        unused.unlink()
+    fill(home / "datavar", name="ballast-3")
+    trio.launch("databuffer")
+    wait_for(trio, "/healthz")
+    connection = Connection(trio.url)
+    assert connection.get("/dstat")["dstatus"] == "FROZEN"
+    assert connection.post("/thaw", ALICE)[0] == 201
+    assert numbers_on(home / "datavar") == acknowledged
