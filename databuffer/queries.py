@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -165,6 +165,21 @@ class Queries:
             raise NotFound(f"the file of segment {name!r} is missing")
         return file
 
+    async def check_folders(self, names: Callable[[], Collection[str]]) -> None:
+        """Raise NotFound if the folder of a batch that has some of these segments is missing."""
+
+        def look() -> str | None:
+            missing = [row for row in self._store.catalog.batches.all() if not self._folder(row).is_dir()]
+            wanted = set(names()) if missing else set()
+            for row in missing:
+                if held := self._store.catalog.segments.sizes(row.id).keys() & wanted:
+                    return f"the folder {row.path!r} of batch {row.id!r} is missing, with {len(held)} of the segments"
+            return None
+
+        # A folder that a flush is moving is only missing at first.
+        if await self.look_up(look) and (found := await self._ingest.perform(lambda: self._state.run(look))):
+            raise NotFound(found)
+
     async def _why_not_ready(self) -> str | None:
         try:
             async with asyncio.timeout(_READY_SECONDS):
@@ -206,7 +221,10 @@ class Queries:
 
     def _place(self, batch: str, name: str) -> Path | None:
         row = self._store.catalog.batches.get(batch)
-        return self._store.volume.root / row.path / name if row else None
+        return self._folder(row) / name if row else None
+
+    def _folder(self, row: BatchRow) -> Path:
+        return self._store.volume.root / row.path
 
     def _counted(self, row: BatchRow) -> BatchRow:
         """Return a batch's row, with the current counts if it is open."""

@@ -102,12 +102,17 @@ class Bundles:
     async def archive(self, bundle: str) -> Archive:
         """Return the archive of a bundle, made again if it was deleted; raise NotFound or BundleNotReady."""
         row = await self._ready(bundle)
+        if row.format is BundleFormat.TAR:
+            await self._queries.check_folders(partial(self._segments, row.id))
         return await asyncio.to_thread(open_archive, row.format, row.id, self._cache, self._builder.open_segment)
 
     async def file(self, bundle: str, name: str) -> Archive:
         """Return one of the HDF5 files of a bundle, as `archive` does."""
         row = await self._ready(bundle)
         return await asyncio.to_thread(open_file, row.format, row.id, name, self._cache)
+
+    def _segments(self, bundle: str) -> list[str]:
+        return [entry.name for entry in self._cache.manifest(bundle).segments]
 
     async def _ready(self, bundle: str) -> BundleRow:
         async with self._making:

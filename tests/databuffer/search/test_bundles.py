@@ -199,6 +199,26 @@ def test_a_batch_that_is_frozen_or_moved_does_not_change_the_archive(
     assert datastore.archive(bundle).content == whole
 
 
+def test_an_archive_without_its_files_names_what_is_missing(
+    datastore: Datastore, settings: BufferSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = datastore.store(0)
+    bundle = datastore.make(query=datastore.query)
+    datastore.client.post("/cleanall")
+    folder = next(settings.DTVOLROOT.glob(f"2*/{name}")).parent
+    away = folder.rename(settings.DTVOLROOT.parent / "away")
+    answer = datastore.archive(bundle)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    assert f"the folder '{folder.name}' of batch " in answer.json()["detail"]
+    assert answer.json()["detail"].endswith(" is missing, with 1 of the segments")
+
+    away.rename(folder)
+    (folder / name).unlink()
+    assert len(datastore.archive(bundle).content) < bundle["size"]
+    assert f"an answer was interrupted: the file of segment '{name}' is missing" in caplog.messages
+    (folder / name).write_bytes(datastore.stored[name])
+
+
 def test_named_segments_are_a_bundle_whatever_their_order(datastore: Datastore) -> None:
     names = [datastore.store(second) for second in range(3)]
     bundle = datastore.make(names=[names[2], names[0]])
