@@ -3,8 +3,9 @@
 from databuffer.routes import batches, bundles, changes, datastore, records, search, segments
 from databuffer.routes.segments import SegmentRoute
 
+# Their routes are compared with a request in this order: the first are those that many workers call.
 routers = [
-    *(segments.router, datastore.router, batches.router, records.router, changes.router),
+    *(records.router, segments.router, datastore.router, batches.router, changes.router),
     *(search.router, bundles.router),
 ]
 
