@@ -327,7 +327,7 @@ class Records:
         self._store.ledger_backup_due()
 
     def _run(self, writes: Sequence[_Write[Any]]) -> None:
-        with self._store.catalog.database.writing_synced() as connection:
+        with self._store.catalog.database.writing_synced() as connection, table.remembering_declarations(connection):
             for write in writes:
                 write.run(connection, steady_ns())
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from databuffer import metrics
@@ -16,9 +15,17 @@ from databuffer.errors import NotFound, StepSuperseded
 from databuffer.records.backlog import Backlog, declaration_of, still_waits, waiting
 from databuffer.records.conditions import encoded
 from databuffer.records.declaration import Declaration
-from databuffer.records.table import declarations, in_order, last_done, load, touch, touch_all
-from databuffer.storage.catalog.database import insert, upsert
-from databuffer.storage.catalog.schema import STEP_DECLARATIONS, STEPS
+from databuffer.records.table import (
+    declarations,
+    in_order,
+    last_done,
+    load,
+    put_declaration,
+    touch,
+    touch_all,
+)
+from databuffer.storage.catalog.database import insert
+from databuffer.storage.catalog.schema import STEPS
 from gwwire.decoding import InvalidRequest
 from gwwire.records import LONGEST_LEASE, Record, StepClaim, StepEnd, StepState
 
@@ -41,10 +48,9 @@ def declare(connection: sa.Connection, step: str, claim: StepClaim) -> Declarati
     declaration, known = declaration_of(claim), declarations(connection)
     if known.get(step) == declaration:
         return declaration
-    if step in _before(known | {step: declaration}, declaration.after):
+    if step in _before({**known, step: declaration}, declaration.after):
         raise InvalidRequest(f"after: step {step!r} would wait for itself", field="after")
-    row = {"name": step, "declaration": msgspec.json.encode(declaration).decode()}
-    connection.execute(upsert(connection.dialect, STEP_DECLARATIONS), row)
+    put_declaration(connection, step, declaration)
     return declaration
 
 
