@@ -52,7 +52,7 @@ class Buffer:
         self.records = Records(store, self.state, self.ingest, self.queries)
         self.performer = Performer(self.records)
         self.verifier = Verifier(store, self.state, self.records, self.queries, self.performer)
-        self.search = Search(store.catalog.database, self.queries)
+        self.search = Search(self.queries)
         builder = Builder(store, self.records, self.queries, self.performer, BundleCache(store.volume.bundles))
         self.bundles = Bundles(store, self.state, self.ingest, self.queries, builder, bundle_cache)
         self.batches = Batches(store, self.state, self.ingest, self.queries)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+import sqlalchemy as sa
+
 from databuffer.coverage import coverage
 from databuffer.errors import NotFound, VolumeError
 from databuffer.ingest.pipeline import Ingest
@@ -189,6 +191,15 @@ class Queries:
         except TimeoutError:
             return f"the volume has not answered for {_READY_SECONDS:g} s"
         return None
+
+    async def read(self, look: Callable[[sa.Connection], T]) -> T:
+        """Look at one state of the catalog, as `look_up` does."""
+
+        def read() -> T:
+            with self._store.catalog.database.snapshot() as connection:
+                return look(connection)
+
+        return await self.look_up(read)
 
     async def look_up(self, find: Callable[..., T], *arguments: object) -> T:
         """Call a function of the catalog in a thread; if it fails, repair the catalog and call it once more."""

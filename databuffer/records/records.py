@@ -111,7 +111,7 @@ class Records:
 
     async def find(self, wanted: Selection, after: int, limit: int) -> list[Record]:
         """Return the first `limit` records that a filter selects after a seq, in the order of their last changes."""
-        return await self._read(lambda connection: table.find(connection, wanted, after, limit))
+        return await self._queries.read(lambda connection: table.find(connection, wanted, after, limit))
 
     async def changes(self, scan: Scan, since: int, limit: int) -> tuple[list[Record], Look]:
         """Return the first `limit` records that changed after a seq; the look may end early, see `Scan.look`."""
@@ -120,7 +120,7 @@ class Records:
             seen = scan.look(connection, since, limit)
             return table.in_order(connection, [record for _, record in seen.found]), seen
 
-        return await self._read(look)
+        return await self._queries.read(look)
 
     def next_change(self, scan: Scan) -> asyncio.Future[None]:
         """Return a future of the next change that a scan can find."""
@@ -204,12 +204,12 @@ class Records:
             steps.declare(connection, step, order)
             steps.fail_running(connection, step, now)
 
-        if await self._read(is_due):
+        if await self._queries.read(is_due):
             await self._write(take)
 
     async def steps_named(self, step: str, records: Sequence[str] | None = None) -> dict[str, Step]:
         """Return one step of each record that has it, of all records or of these."""
-        return await self._read(lambda connection: table.steps_named(connection, step, records))
+        return await self._queries.read(lambda connection: table.steps_named(connection, step, records))
 
     async def steps(self) -> Steps:
         """Return all declared steps with their counts.
@@ -220,7 +220,7 @@ class Records:
         loop = asyncio.get_running_loop()
         async with self._counting:
             if loop.time() >= self._counted_until:
-                self._counted, cost = await self._read(self._count)
+                self._counted, cost = await self._queries.read(self._count)
                 self._counted_until = loop.time() + (_COUNT_AGAIN * cost if cost > _LONG_COUNT_SECONDS else 0)
             return self._counted
 
@@ -241,7 +241,7 @@ class Records:
             return steps.claim(connection, order, backlog, now)
 
         for _ in range(_MOST_TRIES):
-            pause = 0.0 if backlog.plenty else await self._read(lambda connection: _pause(connection, backlog))
+            pause = 0.0 if backlog.plenty else await self._queries.read(lambda connection: _pause(connection, backlog))
             if pause > 0 or (gone and await gone()):
                 return [], pause
             found, floor = await self._write(claim)
@@ -263,7 +263,7 @@ class Records:
     # ---- reads and writes
 
     async def _find(self, record: str) -> Record | None:
-        return (await self._read(lambda connection: table.load(connection, [record]))).get(record)
+        return (await self._queries.read(lambda connection: table.load(connection, [record]))).get(record)
 
     async def _conditions(self, record: Record) -> dict[str, Any]:
         """Return the conditions of a record; those of a segment come from its file until others are written."""
@@ -297,13 +297,6 @@ class Records:
             )
 
         return lambda connection, now: table.write(connection, record, change, now)
-
-    async def _read(self, find: Callable[[sa.Connection], T]) -> T:
-        def look() -> T:
-            with self._store.catalog.database.snapshot() as connection:
-                return find(connection)
-
-        return await self._queries.look_up(look)
 
     async def _write(self, change: Callable[[sa.Connection, int], T]) -> T:
         write = _Write(change)

@@ -82,7 +82,7 @@ class Bundles:
         Raise InvalidRequest if it is too large, NotFound for a name that does not exist.
         """
         check_order(order)
-        result = await self._read(lambda connection: find(connection, order))
+        result = await self._queries.read(lambda connection: find(connection, order))
         now = time.time_ns()
         info = await asyncio.to_thread(describe, order, result, now)
         async with self._making:
@@ -164,7 +164,7 @@ class Bundles:
     async def _select_again(self, row: BundleRow) -> Result:
         """Return the segments of a bundle whose files were deleted; raise NotFound if they changed meanwhile."""
         order = msgspec.json.decode(row.selection, type=BundleOrder)
-        result = await self._read(lambda connection: find(connection, order, before=row.as_of))
+        result = await self._queries.read(lambda connection: find(connection, order, before=row.as_of))
         if result.digest != _info(row).digest:
             raise NotFound(f"the archive of bundle {row.id} was deleted, and what it selects has changed; make another")
         return result
@@ -274,18 +274,11 @@ class Bundles:
         return row
 
     async def _find(self, bundle: str) -> BundleRow | None:
-        return await self._read(lambda connection: table.get(connection, bundle))
+        return await self._queries.read(lambda connection: table.get(connection, bundle))
 
     async def _count_use(self, row: BundleRow, now: int) -> None:
         if now - row.used >= _USE:
             await self._write(partial(table.use, bundle=row.id, now=now))
-
-    async def _read(self, look: Callable[[sa.Connection], T]) -> T:
-        def read() -> T:
-            with self._store.catalog.database.snapshot() as connection:
-                return look(connection)
-
-        return await self._queries.look_up(read)
 
     async def _write(self, change: Callable[[sa.Connection], T], *, with_reserve: bool = False) -> T:
         """Change the table of bundles; `with_reserve`: it has to succeed on a full volume too."""

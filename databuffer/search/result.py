@@ -18,7 +18,7 @@ from databuffer.storage.catalog.database import portions
 from databuffer.storage.catalog.schema import COUNTER, SEGMENTS
 from databuffer.storage.catalog.segments import select_segments
 from databuffer.storage.clock import utc_text
-from gwwire.bundles import MOST_SEGMENTS, BundleInfo, BundleManifest, BundleOrder, citation
+from gwwire.bundles import MOST_SEGMENTS, BundleInfo, BundleOrder, citation
 from gwwire.coverage import channel_coverage, channel_gaps, spans_of
 from gwwire.decoding import InvalidRequest
 from gwwire.manifest import batch_digest
@@ -101,11 +101,6 @@ def describe(order: BundleOrder, result: Result, made: int) -> BundleInfo:
         software=_software(),
         citation=citation([channel.channel for channel in covered]),
     )
-
-
-def manifest(info: BundleInfo, result: Result) -> BundleManifest:
-    """Return the list of the segments of a bundle."""
-    return BundleManifest(info, result.entries())
 
 
 def _named(connection: sa.Connection, names: Sequence[str]) -> list[CataloguedSegment]:

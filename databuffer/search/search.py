@@ -1,45 +1,32 @@
 """Search the catalog by queries, in worker threads."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import sqlalchemy as sa
 
 from databuffer.queries import Queries
 from databuffer.records.selection import segments_matching
 from databuffer.search.facets import facets
 from databuffer.search.plan import plan
-from databuffer.storage.catalog import CataloguedSegment, Database, SegmentFilter
+from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
 from databuffer.storage.catalog.segments import select_segments
 from gwwire.facets import Facets
 from gwwire.query import Query
-
-T = TypeVar("T")
 
 
 class Search:
     """Searches; every method raises VolumeError if the catalog cannot be read."""
 
-    def __init__(self, database: Database, queries: Queries) -> None:
-        self._database = database
+    def __init__(self, queries: Queries) -> None:
         self._queries = queries
 
     async def segments(
         self, query: Query, after: int = 0, limit: int = 1000, before: int | None = None
     ) -> list[CataloguedSegment]:
         """Return the first `limit` segments with a seq above `after`, or the newest ones with a seq below `before`."""
-        return await self._read(lambda connection: find_segments(connection, query, after, limit, before))
+        return await self._queries.read(lambda connection: find_segments(connection, query, after, limit, before))
 
     async def facets(self, query: Query) -> Facets:
         """Return the filters that narrow a query."""
-        return await self._read(lambda connection: facets(connection, query))
-
-    async def _read(self, find: Callable[[sa.Connection], T]) -> T:
-        def look() -> T:
-            with self._database.snapshot() as connection:
-                return find(connection)
-
-        return await self._queries.look_up(look)
+        return await self._queries.read(lambda connection: facets(connection, query))
 
 
 def find_segments(

@@ -28,7 +28,7 @@ _MOST_DEPTH = 6
 #: Fields of an operation with its fragments, and those of them that look something up.
 _MOST_FIELDS, _MOST_LOOKUPS = 500, 10
 #: Things in the lists of one answer.
-_MOST_THINGS = 1000
+MOST_THINGS = 1000
 _DEFAULT_FIRST = 100
 #: The argument that tells how long a list may be.
 _FIRST = "first"
@@ -74,8 +74,8 @@ class _Operation:
         if len(roots) > _MOST_LOOKUPS:
             raise QueryTooLarge(f"the query asks for {len(roots)} fields of Query; the limit is {_MOST_LOOKUPS}")
         things = sum(self._first(root) for root in roots)
-        if things > _MOST_THINGS:
-            raise QueryTooLarge(f"the query asks for up to {things} things; the limit is {_MOST_THINGS}")
+        if things > MOST_THINGS:
+            raise QueryTooLarge(f"the query asks for up to {things} things; the limit is {MOST_THINGS}")
         for root in roots:
             self._visit(root, 1)
 
@@ -111,6 +111,6 @@ class _Operation:
                 return int(given.value)
             case VariableNode():
                 number = self.variables.get(given.name.value)
-                return number if isinstance(number, int) else _MOST_THINGS
+                return number if isinstance(number, int) else MOST_THINGS
             case _:
                 return _DEFAULT_FIRST

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from graphql import GraphQLResolveInfo, GraphQLSchema
 
+from glitchflow_api.graphql.limits import MOST_THINGS
 from glitchflow_api.graphql.shortening import shortened_bundle, shortened_facets
 from glitchflow_api.logic_client import LogicClient
 from gwservice.upstream import UpstreamProblem
@@ -21,7 +22,6 @@ from gwwire.query import Query, parse_parameters, to_parameters
 from gwwire.records import Record, RecordPage
 from gwwire.spans import gaps, stop_of
 
-_MOST_FIRST = 1000
 _NOT_FOUND = 404
 Parameters = list[tuple[str, str]]
 Info = GraphQLResolveInfo[Any]
@@ -151,6 +151,6 @@ def _text(value: str | float) -> str:
 
 
 def _checked(first: int | None) -> int:
-    if first is None or not 1 <= first <= _MOST_FIRST:
-        raise InvalidRequest(f"first: expected 1 to {_MOST_FIRST}, got {first}", field="first")
+    if first is None or not 1 <= first <= MOST_THINGS:
+        raise InvalidRequest(f"first: expected 1 to {MOST_THINGS}, got {first}", field="first")
     return first
