@@ -42,7 +42,7 @@ class Stopped(Exception):
 
 
 class Attempt:
-    """A running attempt at a step: it is told to stop, and tells its progress."""
+    """A running attempt at a step, with its progress; it can be stopped."""
 
     def __init__(self) -> None:
         #: Whatever the step reported last, or None.
