@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from gwwire.public import BatchState
 from gwwire.records import StepClaim, StepEnd, StepState
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
+from tests.support.asking import ask
 
 T = TypeVar("T")
 T0 = 1126259446
@@ -49,14 +50,6 @@ def trio(start_shared_trio: Callable[..., Trio], gw150914_files: dict[str, Path]
 @pytest.fixture
 def gwclient(trio: Trio) -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(cli, [*words, "--srv", trio.url], obj=Debugging())
-
-
-def ask(trio: Trio, question: Callable[[Datastore], Awaitable[T]]) -> T:
-    async def work() -> T:
-        async with Datastore(trio.url) as client:
-            return await question(client)
-
-    return asyncio.run(work())
 
 
 async def stored(client: Datastore, channel: str) -> list[bytes]:

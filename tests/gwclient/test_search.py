@@ -1,9 +1,8 @@
 """`gwclient search` and `gwclient bundle` against the real trio: counts, coverage, and archives that are resumed."""
 
-import asyncio
 import json
 import tarfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from gwclient.errors import GatewayRefused, GwclientError
 from gwwire.bundles import Bundle, BundleFormat, BundleOrder, BundleState
 from gwwire.query import Query
 from scripts.trio import Trio
+from tests.support.asking import ask
 
 T = TypeVar("T")
 T0, RATE = 1126259446, 1024
@@ -48,14 +48,6 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 @pytest.fixture
 def gwclient(trio: Trio) -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(cli, [*words, "--srv", trio.url], obj=Debugging())
-
-
-def ask(trio: Trio, question: Callable[[Datastore], Awaitable[T]]) -> T:
-    async def work() -> T:
-        async with Datastore(trio.url) as client:
-            return await question(client)
-
-    return asyncio.run(work())
 
 
 def made(trio: Trio, order: BundleOrder) -> Bundle:

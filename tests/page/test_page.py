@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from astropy.time import Time
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from gwwire.spans import stop_of
 from scripts.trio import Trio
-from tests.support.browser import Complaints, open_page, plot_data, wait_for_state, wait_for_text
+from tests.support.browser import Complaints, plot_data, wait_for_state, wait_for_text
 
 RATE = 1024
 T0 = 1_400_000_000
@@ -24,24 +24,6 @@ INJECTED = "<script>window.injected = 1</script><img src=x onerror='window.injec
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
     return start_shared_trio({"MAX_SIZE": "50kB", "ON_FROZEN": "rotate", "EVENTS_INTERVAL": "0.5"})
-
-
-@pytest.fixture(scope="module")
-def client(trio: Trio) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=trio.url, timeout=30) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def visit(trio: Trio, browser: Browser) -> tuple[Page, Complaints]:
-    page, complaints = open_page(browser, f"{trio.url}/dspage", viewport={"width": 1440, "height": 900})
-    wait_for_state(page, "Operational")
-    return page, complaints
-
-
-@pytest.fixture
-def page(visit: tuple[Page, Complaints]) -> Page:
-    return visit[0]
 
 
 def strain_of(second: int) -> list[float]:

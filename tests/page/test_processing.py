@@ -1,16 +1,16 @@
 """Records and steps on the page, at the gateway of a real trio. The tests share one visit, and follow each other."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from scripts.trio import Trio
-from tests.support.browser import Complaints, open_page, wait_for_state
+from tests.support.browser import Complaints
 from tests.support.segments import JSON, segment_body
 
 MARKUP = "<img src=x onerror='window.injected = 1'>"
@@ -19,24 +19,6 @@ MARKUP = "<img src=x onerror='window.injected = 1'>"
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
     return start_shared_trio({"EVENTS_INTERVAL": "0.2"})
-
-
-@pytest.fixture(scope="module")
-def client(trio: Trio) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=trio.url, timeout=30) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def visit(trio: Trio, browser: Browser) -> tuple[Page, Complaints]:
-    page, complaints = open_page(browser, f"{trio.url}/dspage", viewport={"width": 1440, "height": 900})
-    wait_for_state(page, "Operational")
-    return page, complaints
-
-
-@pytest.fixture
-def page(visit: tuple[Page, Complaints]) -> Page:
-    return visit[0]
 
 
 def claim(client: httpx2.Client, step: str, *after: str, kind: str = "file", limit: int = 1) -> list[tuple[str, int]]:

@@ -53,11 +53,6 @@ def visit(trio: Trio, browser: Browser) -> tuple[Page, Complaints]:
     return open_page(browser, f"{trio.url}/dspage", viewport={"width": 1440, "height": 900})
 
 
-@pytest.fixture
-def page(visit: tuple[Page, Complaints]) -> Page:
-    return visit[0]
-
-
 def wait_for_count(page: Page, count: int) -> None:
     expect(page.locator("#count")).to_have_text(f"{count} segments")
     expect(page.locator("#result")).not_to_have_attribute("aria-busy", "true")

@@ -34,12 +34,6 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 
 
 @pytest.fixture(scope="module")
-def client(trio: Trio) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=trio.url, timeout=30) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def page(trio: Trio, client: httpx2.Client, browser: Browser) -> Iterator[Page]:
     push(client, "H1:A", noise(1000), T0)
     page, complaints = open_page(browser, f"{trio.url}/dspage", viewport={"width": 1440, "height": 900})

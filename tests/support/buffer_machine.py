@@ -66,19 +66,20 @@ Outcome = Any
 Order = Callable[[Buffer], Coroutine[Any, Any, Any]]
 
 
+def make_home() -> tuple[Path, BufferSettings]:
+    """Make a folder, in memory if possible, and return it with the settings of a buffer in it."""
+    memory = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it)
+    home = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    data = home / "datavar" / "data"
+    return home, BufferSettings(DTVOLROOT=data.parent, DATAROOT=data, ADMROOT=home / "adm", LOGROOT=home / "log")
+
+
 class BufferMachine(RuleBasedStateMachine):
     on_frozen: ClassVar[OnFrozen]
 
     def __init__(self) -> None:
         super().__init__()
-        memory = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it)
-        self.home = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-        self.settings = BufferSettings(
-            DTVOLROOT=self.home / "datavar",
-            DATAROOT=self.home / "datavar" / "data",
-            ADMROOT=self.home / "adm",
-            LOGROOT=self.home / "log",
-        )
+        self.home, self.settings = make_home()
         self.model = Model()
         self.seqs: dict[str, int] = {}
         self.runner = asyncio.Runner()

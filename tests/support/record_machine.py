@@ -4,10 +4,8 @@ import asyncio
 import itertools
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,8 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from databuffer.app import create_app, create_buffer
-from databuffer.settings import BufferSettings
-from tests.support.buffer_machine import end_threads
+from tests.support.buffer_machine import end_threads, make_home
 from tests.support.record_model import Declaration, RecordModel, RecordsModel
 from tests.support.segments import JSON, segment_body
 
@@ -59,14 +56,7 @@ ends = st.one_of(
 class RecordMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        memory = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it)
-        self.home = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-        self.settings = BufferSettings(
-            DTVOLROOT=self.home / "datavar",
-            DATAROOT=self.home / "datavar" / "data",
-            ADMROOT=self.home / "adm",
-            LOGROOT=self.home / "log",
-        )
+        self.home, self.settings = make_home()
         self.model = RecordsModel()
         self.replica: dict[str, dict[str, Any]] = {}
         self.cursor = 0
