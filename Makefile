@@ -33,7 +33,7 @@ screenshots: $(READY) ## renew the pictures of the page in docs/img/ (a minute; 
 demo: $(READY) ## show the whole workflow in about 20 s, in a fresh temporary home (KEEP=1 leaves it running)
 	@exec $(BIN)/python -m scripts.demo
 
-bench: $(READY) ## measure each tier against the yardstick, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
+bench: $(READY) ## measure each service against the yardstick, into docs/benchmarks.md (ARGS='--quick', ARGS='--stored 100000')
 	@exec $(BIN)/python -m tools.benchmark $(or $(ARGS),--all)
 
 torture: $(READY) ## kill a buffer while 16 clients write, ROUNDS times (default 100); no acknowledged segment may be lost

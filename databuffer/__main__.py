@@ -1,4 +1,7 @@
-"""`python -m databuffer` serves; `fsck` checks a volume, `verify` checks an archive."""
+"""`python -m databuffer` serves; `fsck` checks a volume, `verify` an archive, `pack` the tar of an archive.
+
+`tiers rebuild` restores the archives of a lost volume from the tiers.
+"""
 
 import argparse
 import logging
@@ -12,18 +15,26 @@ from tempfile import TemporaryDirectory
 from databuffer.app import create_app, create_buffer, create_store
 from databuffer.errors import VolumeError, VolumeFailed
 from databuffer.settings import BufferSettings
+from databuffer.storage.dropped import Dropped, read_dropped
+from databuffer.storage.files import unfinished, volume_errors, write_stored
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.recovery import recover, retry_if_catalog_damaged
 from databuffer.storage.shadow import shadow
+from databuffer.tiers.file_check import check_files
+from databuffer.tiers.open import open_tiers
+from databuffer.tiers.pack import Comparison, PackDamaged, checked, file_problems, folder_chunks, folder_pack
+from databuffer.tiers.rebuild import rebuild
+from databuffer.tiers.tier import TierError
 from gwservice.asgi import serve
 from gwservice.logs import configure_logging
+from gwservice.regular_file import open_regular
 from gwservice.security import CallerSecret
 from gwservice.tracing import begin_tracing
 
 _EPILOG = """
 Without a command, the buffer serves until SIGTERM or SIGINT, completes accepted requests and exits with status 0.
-Exit status of fsck and verify: 0 no differences (or all repaired), 1 differences, 2 the command is not valid.
+Exit status of the commands: 0 no differences (or all repaired), 1 differences, 2 the command is not valid.
 """
 
 #: A thread that returns from a system call waits this long for the GIL; the default of 5 ms would dominate latency.
@@ -42,18 +53,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--repair", action="store_true", help="repair what can be repaired")
     verify = commands.add_parser("verify", help="check a sealed batch against its manifest; needs only its folder")
     verify.add_argument("folder", type=Path, metavar="DIR")
+    packs = commands.add_parser("pack", help="the tar of an archived batch, as tiers store it").add_subparsers(
+        dest="action", required=True
+    )
+    pack_verify = packs.add_parser("verify", help="check each byte of a pack against its manifest; needs only its file")
+    pack_verify.add_argument("file", type=Path, metavar="FILE")
+    pack_write = packs.add_parser("write", help="write the pack of an archive to a new file")
+    pack_write.add_argument("folder", type=Path, metavar="DIR")
+    pack_write.add_argument("file", type=Path, metavar="FILE")
+    tiers = commands.add_parser("tiers", help="the tiers of the setting TIERS").add_subparsers(
+        dest="action", required=True
+    )
+    tiers.add_parser(
+        "rebuild", help="restore the folder of each batch that the tiers have and the environment's volume has not"
+    )
     chosen = parser.parse_args(arguments)
     try:
-        match chosen.command:
-            case "fsck":
-                return _fsck(repair=chosen.repair)
-            case "verify":
-                return _verify(chosen.folder)
-            case _:
-                return _serve()
+        return _run(chosen)
     except VolumeError as error:
         sys.stderr.write(f"databuffer: {chosen.command or 'cannot start'}: {error.detail}\n")
         return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    match chosen.command:
+        case "fsck":
+            return _fsck(repair=chosen.repair)
+        case "verify":
+            return _verify(chosen.folder)
+        case "pack" if chosen.action == "verify":
+            return _verify_pack(chosen.file)
+        case "pack":
+            return _write_pack(chosen.folder, chosen.file)
+        case "tiers":
+            return _rebuild()
+        case _:
+            return _serve()
 
 
 def _serve() -> int:
@@ -63,7 +98,11 @@ def _serve() -> int:
     configure_logging("databuffer")
     begin_tracing("databuffer")
     secret = CallerSecret.load(settings.CALLER_SECRET_FILE, "databuffer", "CALLER_SECRET_FILE")
-    buffer = create_buffer(settings)
+    try:
+        buffer = create_buffer(settings)
+    except TierError as error:
+        sys.stderr.write(f"databuffer: setting TIERS: {error}\n")
+        return 2
     buffer.state.recover()
     app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
     serve(app, settings.SERVURL, service="databuffer")
@@ -77,11 +116,18 @@ def _fsck(*, repair: bool) -> int:
         raise VolumeFailed(f"DTVOLROOT {settings.DTVOLROOT} is not a folder")
     found: list[Finding] = []
 
+    def report(finding: Finding) -> None:
+        found.append(finding)
+        done = f"repaired: {finding.what}; {finding.remedy}" if repair and finding.repair else finding.what
+        print(done, flush=True)  # noqa: T201 (what the command is for)
+
     def look() -> None:
         for finding in recover(store, thorough=True):
-            found.append(finding)
-            done = f"repaired: {finding.what}; {finding.remedy}" if repair and finding.repair else finding.what
-            print(done, flush=True)  # noqa: T201 (what the command is for)
+            report(finding)
+        for finding in check_files(store):  # in the volume itself: without --repair, nothing is tried
+            if repair and finding.repair:
+                finding.repair()
+            report(finding)
 
     with ExitStack() as stack:
         store = create_store(settings)
@@ -89,7 +135,7 @@ def _fsck(*, repair: bool) -> int:
         if not repair:  # the differences that a repair causes are only found after it
             store.volume.lock()
             home = Path(stack.enter_context(TemporaryDirectory(prefix="fsck-")))
-            store = create_store(shadow(settings, home))
+            store = create_store(shadow(settings, home), links=True)
             stack.callback(store.close)
         retry_if_catalog_damaged(store, look)
     unrepaired = sum(not (repair and finding.repair) for finding in found)
@@ -98,13 +144,80 @@ def _fsck(*, repair: bool) -> int:
 
 
 def _verify(folder: Path) -> int:
-    manifest = read_manifest(folder)
-    found = list(differences(folder, manifest))
+    manifest, dropped = read_manifest(folder), read_dropped(folder)
+    found = list(differences(folder, manifest, dropped=dropped is not None))
     for difference in found:
         print(difference)  # noqa: T201 (what the command is for)
     sealed = f"{manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
+    if dropped:
+        sealed = _places_text(dropped)
     print(f"{folder}: {_count(len(found), 'difference') if found else sealed}")  # noqa: T201 (see above)
     return 1 if found else 0
+
+
+def _verify_pack(path: Path) -> int:
+    with volume_errors(), open_regular(path, follow=True) as file:
+        found, pack, sha256 = file_problems(file)
+    for difference in found:
+        print(f"{path}: {difference}")  # noqa: T201 (what the command is for)
+    if pack and not found:
+        print(f"{path}: {pack.text}, {pack.size} bytes, as sealed; SHA-256 {sha256}")  # noqa: T201 (see above)
+    return 1 if found else 0
+
+
+def _write_pack(folder: Path, path: Path) -> int:
+    if path.exists():
+        raise VolumeFailed(f"{path} exists already")
+    pack = folder_pack(folder)
+    if dropped := read_dropped(folder):
+        raise VolumeFailed(f"{folder}: {_places_text(dropped)}, which have the same pack")
+    temporary = unfinished(path)
+    try:
+        with volume_errors(), write_stored(temporary) as file:
+            for chunk in checked(Comparison(pack), folder_chunks(folder, pack)):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        with volume_errors():
+            os.link(temporary, path)  # unlike a rename, it replaces nothing
+    except PackDamaged as error:
+        for problem in error.problems:
+            print(f"{folder}: {problem}")  # noqa: T201 (see above)
+        return 1
+    finally:
+        temporary.unlink(missing_ok=True)
+    return _verify_pack(path)
+
+
+def _rebuild() -> int:
+    os.umask(_UMASK)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    settings = BufferSettings.load()
+    if not settings.DTVOLROOT.is_dir():
+        raise VolumeFailed(f"DTVOLROOT {settings.DTVOLROOT} is not a folder")
+    store = create_store(settings)
+    restored = unusable = 0
+    try:
+        tiers = open_tiers(settings.TIERS).values()
+        for finding in rebuild(store, tiers):
+            if finding.repair:
+                finding.repair()
+                restored += 1
+            else:
+                unusable += 1
+            print("; ".join(filter(None, (finding.what, finding.remedy))), flush=True)  # noqa: T201 (what the command is for)
+    except TierError as error:
+        sys.stderr.write(f"databuffer: tiers: {error}\n")
+        return 1
+    finally:
+        store.close()
+    print(f"{_count(restored, 'folder')} restored, {_count(unusable, 'problem')}")  # noqa: T201 (see above)
+    return 1 if unusable else 0
+
+
+def _places_text(dropped: Dropped) -> str:
+    places = ", ".join(f"{each.tier} as {each.key}" for each in dropped.replicas)
+    return f"its segments were dropped from the disk; they are in {places}"
 
 
 def _count(number: int, noun: str) -> str:

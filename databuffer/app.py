@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from databuffer.buffer import Buffer
+from databuffer.holdings.quotas import Quotas
 from databuffer.routes import SegmentRoute, routers
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import Catalog, Database
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.store import Store
 from databuffer.storage.volume import Volume
+from databuffer.tiers.open import open_tiers
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.asgi_types import ASGIApp
 from gwservice.observability import Edge, admit_caller
@@ -20,10 +22,13 @@ from gwservice.shutdown import calling_when_stopped
 from gwwire.segment import SegmentLimits
 
 
-def create_store(settings: BufferSettings) -> Store:
-    """Return the store with the files of the settings; no file is touched until it is opened."""
+def create_store(settings: BufferSettings, *, links: bool = False) -> Store:
+    """Return the store with the files of the settings; no file is touched until it is opened.
+
+    `links`: see `Volume`.
+    """
     return Store(
-        Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM),
+        Volume(settings.DTVOLROOT, settings.DATAROOT, settings.DATANM, links=links),
         Metadata(settings.ADMROOT / settings.ADMFNM, settings.ADMROOT / settings.DSST),
         Catalog(Database(settings.ADMROOT / "catalog.sqlite"), settings.DTVOLROOT / ".ledger"),
         LogStream(settings.LOGROOT / settings.LOGSTREAM),
@@ -40,6 +45,15 @@ def create_buffer(settings: BufferSettings) -> Buffer:
         limits=SegmentLimits(settings.MAX_SAMPLES, int(settings.MAX_META), settings.MAX_DEPTH),
         group_quota=int(settings.GROUP_QUOTA),
         bundle_cache=int(settings.BUNDLE_CACHE),
+        bundle_quota=int(settings.BUNDLE_QUOTA),
+        tiers=open_tiers(settings.TIERS),
+        move_rate=int(settings.MOVE_RATE),
+        scrub_every=settings.SCRUB_EVERY,
+        high_water=settings.OBJECT_HIGH_WATER,
+        recall_pin=settings.RECALL_PIN,
+        holding_quotas=Quotas(int(settings.HOLDING_QUOTA), settings.tier_quotas),
+        holding_grace=settings.HOLDING_GRACE,
+        holding_tiering=settings.holding_tiering,
     )
 
 
@@ -52,7 +66,7 @@ def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = N
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await buffer.open()
-        with calling_when_stopped(buffer.records.stop_waiting):
+        with calling_when_stopped(buffer.stop_waiting):
             yield
         await buffer.close()
 

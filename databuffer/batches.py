@@ -21,10 +21,11 @@ from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
 from databuffer.records.steps import reopen_dependents
 from databuffer.state import State
-from databuffer.storage.catalog.segments import BATCH_RECORD
+from databuffer.storage.catalog.batches import BATCH_RECORD
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
+from databuffer.tiers.replicas import put_tiering
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
 from gwwire.public import DatastoreState, Manifest, Stats, ThawOrder
 from gwwire.records import SEALED
@@ -53,11 +54,14 @@ class Archived:
 class Batches:
     """Carries out orders about batches; each raises VolumeError if the volume rejects it."""
 
-    def __init__(self, store: Store, state: State, ingest: Ingest, queries: Queries) -> None:
+    def __init__(
+        self, store: Store, state: State, ingest: Ingest, queries: Queries, on_archived: Callable[[], object]
+    ) -> None:
         self._store = store
         self._state = state
         self._ingest = ingest
         self._queries = queries
+        self._on_archived = on_archived
 
     async def freeze(self, order: FreezeOrder) -> Frozen:
         """Freeze and seal the current batch, or raise BatchChanged; a batch that is frozen keeps its holder."""
@@ -75,7 +79,9 @@ class Batches:
 
     async def flush(self, order: FlushOrder = FlushOrder()) -> Archived:  # noqa: B008 (it is immutable)
         """Archive the batch that the order names, or raise BatchChanged; the next batch becomes the current one."""
-        return await self._perform_with_reserve(lambda: self._flush(order))
+        archived = await self._perform_with_reserve(lambda: self._flush(order))
+        self._on_archived()
+        return archived
 
     async def _perform(self, step: Callable[[], T]) -> T:
         return await self._ingest.perform(lambda: self._state.run(step))
@@ -139,6 +145,9 @@ class Batches:
         self._keep_marks()
         folder = None
         if current.stats.n_itm:
+            if order.tiering:  # before the batch is archived, so that no archive is without its policy
+                with self._store.catalog.database.writing_synced() as connection:
+                    put_tiering(connection, BATCH_RECORD + current.id, order.tiering)
             folder = self._store.archive(current, manifest or self._store.seal(current, "", now), now)
             self._state.archived += 1
         else:

@@ -31,8 +31,16 @@ class StepSuperseded(Refused, code=ProblemCode.STEP_SUPERSEDED):
     """Another attempt, or a redo, has replaced the attempt of a worker."""
 
 
+class StepRunning(Refused, code=ProblemCode.STEP_RUNNING):
+    """A worker has a lease for the step."""
+
+
 class RecordChanged(Refused, code=ProblemCode.RECORD_CHANGED):
     """The record is not the one that the request's If-Match names."""
+
+
+class SeqAhead(Refused, code=ProblemCode.SEQ_AHEAD):
+    """No change has the seq of a request yet: a catalog of before may have been restored."""
 
 
 class QuotaExceeded(Refused, code=ProblemCode.QUOTA_EXCEEDED):
@@ -47,8 +55,48 @@ class BundleNotReady(Refused, code=ProblemCode.BUNDLE_NOT_READY):
     """The archive of a bundle does not exist: it is being built, or its building failed or was cancelled."""
 
 
+class OffsetMismatch(Refused, code=ProblemCode.OFFSET_MISMATCH):
+    """The bytes of a request do not begin where those that have arrived end."""
+
+
+class DigestMismatch(Refused, code=ProblemCode.DIGEST_MISMATCH):
+    """Bytes are not those that the digest of the request stands for; they were dropped."""
+
+
+class UploadEnded(Refused, code=ProblemCode.UPLOAD_ENDED):
+    """A file is complete, has failed, or is continued by another request."""
+
+
+class LabelTaken(Refused, code=ProblemCode.LABEL_TAKEN):
+    """Another holding of the user has the label."""
+
+
+class NotOwner(Refused, code=ProblemCode.NOT_OWNER):
+    """Only the owner of a holding may change it."""
+
+
+class TooManyStaged(Refused, code=ProblemCode.TOO_MANY_REQUESTS):
+    """The stage requests that have not ended have too many paths together."""
+
+
+class MoveFailed(Refused):
+    """A replica cannot be written, read or deleted now; it is the reason why an attempt at a step failed."""
+
+
+class OnTape(Refused, code=ProblemCode.ON_TAPE):
+    """The bytes are on tape only; their recall has begun."""
+
+
+class TierFailed(Refused, code=ProblemCode.TIER_FAILED):
+    """No tier with a replica of the bytes returned them."""
+
+
+class RecallTooLarge(Refused, code=ProblemCode.RECALL_TOO_LARGE):
+    """A recall is larger than the cache of the tape."""
+
+
 class NotFound(ProblemError, code=ProblemCode.NOT_FOUND):
-    """There is no such batch, segment, record, step or bundle."""
+    """There is no such batch, segment, record, step, bundle, holding, file or transaction."""
 
 
 class QueueFull(Refused, code=ProblemCode.QUEUE_FULL):

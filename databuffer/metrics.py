@@ -1,6 +1,6 @@
 """The metrics of the buffer: events are counted where they happen, gauges are computed from the overview."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -14,6 +14,8 @@ from gwwire.records import StepOverview, is_own
 
 #: Channels with a lag: those that received a segment last. Senders choose the names, so their number is bounded.
 _CHANNELS = 64
+#: Groups with a gauge of their bundles.
+_GROUPS = 64
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -31,9 +33,20 @@ STORED = Counter("glitchflow_stored_segments", "Segments that were stored, each 
 STORED_BYTES = Counter("glitchflow_stored_bytes", "Bytes of the files of stored segments.")
 REFUSED = Counter("glitchflow_refused_segments", "Segments that were not stored, by the problem's code.", ("code",))
 VERIFIED = Counter("glitchflow_verified_batches", "Batches compared with their manifests, by the outcome.", ("state",))
-#: Both exist from the start: Prometheus sees no increase in a series that appears.
-for _state in (VerificationState.INTACT, VerificationState.DAMAGED):
+#: The outcome for a batch whose folder does not exist.
+MISSING = "missing"
+#: All exist from the start: Prometheus sees no increase in a series that appears.
+for _state in (VerificationState.INTACT, VerificationState.DAMAGED, MISSING):
     VERIFIED.labels(_state)
+LOST_REPLICAS = Counter(
+    "glitchflow_lost_replicas", "Replicas that were written, and then missing or altered.", ("tier",)
+)
+#: The directions in which a move transfers the bytes of a pack.
+WRITTEN, READ = "written", "read"
+MOVED_BYTES = Counter(
+    "glitchflow_tier_moved_bytes", "Bytes of packs that moves wrote to a tier and read from it.", ("tier", "direction")
+)
+TIER_FAILURES = Counter("glitchflow_tier_failures", "Moves that failed because of the tier.", ("tier",))
 RECOVERIES = Counter("glitchflow_recoveries", "Recoveries of the volume: at a start, and after a failed step.")
 REPAIRS = Counter("glitchflow_recovery_repairs", "Differences that recoveries repaired.")
 
@@ -52,6 +65,22 @@ def count_attempts(step: str, number: int) -> None:
 def count_failure(step: str) -> None:
     """Count a failed attempt."""
     _STEP_FAILURES.labels(_step_label(step)).inc()
+
+
+def forget_step(step: str) -> None:
+    """Remove the counters of a step that was removed."""
+    if step in _counted_steps:
+        _counted_steps.remove(step)
+        for counter in (_STEP_ATTEMPTS, _STEP_FAILURES):
+            counter.remove_by_labels({"name": step})
+
+
+def begin_tier(tier: str) -> None:
+    """Begin the series of a tier: Prometheus sees no increase in one that appears."""
+    for direction in (WRITTEN, READ):
+        MOVED_BYTES.labels(tier, direction)
+    TIER_FAILURES.labels(tier)
+    LOST_REPLICAS.labels(tier)
 
 
 def count_group(errors: Sequence[Exception | None], seconds: float) -> None:
@@ -85,6 +114,8 @@ def gauges(overview: Overview) -> Iterator[Metric]:
     )
     yield gauge("glitchflow_archived_batches", "Archived batches on the volume.", overview.archived)
     yield gauge("glitchflow_quarantined_files", "Files that recovery moved to quarantine.", overview.quarantined)
+    meaning = "Segments of an earlier version whose meta cannot be searched yet."
+    yield gauge("glitchflow_unread_meta_segments", meaning, overview.unread_meta)
     if overview.free is not None and overview.size is not None:
         yield gauge("glitchflow_volume_free_bytes", "Free bytes on the data volume.", overview.free)
         yield gauge("glitchflow_volume_size_bytes", "Bytes of the data volume.", overview.size)
@@ -111,6 +142,14 @@ def step_gauges(steps: Iterable[StepOverview], now: float) -> Iterator[Metric]:
     ages = [(step.name, max(0.0, now - step.oldest) if step.oldest else 0.0) for step in known]
     meaning = "Age of the last change of the record that has waited longest for a step; 0 if none waits."
     yield labelled("glitchflow_step_oldest_waiting_seconds", meaning, "name", ages)
+
+
+def bundle_gauges(held: Mapping[str, int], limit: int) -> Iterator[Metric]:
+    """Yield the gauges of the bytes that bundles hold, by group, and of the quota of each."""
+    largest = sorted({"": 0, **held}.items(), key=lambda item: -item[1])[:_GROUPS]
+    meaning = "Bytes of the built files of bundles by group, of the 64 groups with the most; empty: without a group."
+    yield labelled("glitchflow_bundle_bytes", meaning, "group", [(group, float(size)) for group, size in largest])
+    yield gauge("glitchflow_bundle_quota_bytes", "BUNDLE_QUOTA, or 0 if it is unlimited.", limit)
 
 
 def _step_label(step: str) -> str:

@@ -1,27 +1,28 @@
 """Queries: counts, state, batches, segments, coverage, health."""
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import sqlalchemy as sa
 
-from databuffer.coverage import coverage
 from databuffer.errors import NotFound, VolumeError
 from databuffer.ingest.pipeline import Ingest
 from databuffer.ingest.quota import DailyQuota
 from databuffer.state import Agreement, State
 from databuffer.storage.catalog import BatchRow, CataloguedSegment, SegmentFilter
-from databuffer.storage.files import Space, volume_errors
+from databuffer.storage.files import Space, open_stored, volume_errors
+from databuffer.storage.segment_recovery import check_reachable
 from databuffer.storage.store import Store
 from databuffer.storage.tally import joined
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST
 from gwwire.overview import NextOverview, Overview
-from gwwire.public import BatchState, Coverage, Quota, Stats
+from gwwire.public import BatchState, Quota, Stats
 
 T = TypeVar("T")
 
@@ -30,14 +31,22 @@ _MOST_CHANNELS = 500
 _READY_SECONDS = 1.0
 
 
+async def _nowhere(_segment: CataloguedSegment, _recalls: bool) -> BinaryIO | None:  # noqa: FBT001 (see `elsewhere`)
+    return None
+
+
 class Queries:
-    """Answers queries from memory or, in a worker thread, from the catalog and the volume."""
+    """Answers queries from memory or, in a worker thread, from the catalog and the volume.
+
+    `elsewhere` opens a segment whose file is not on the volume, or returns None.
+    """
 
     def __init__(self, store: Store, state: State, ingest: Ingest, quota: DailyQuota) -> None:
         self._store = store
         self._state = state
         self._ingest = ingest
         self._quota = quota
+        self.elsewhere: Callable[[CataloguedSegment, bool], Awaitable[BinaryIO | None]] = _nowhere
 
     @property
     def stats(self) -> Stats:
@@ -59,7 +68,7 @@ class Queries:
     async def overview(self) -> Overview:
         """Return the overview; the cost does not grow with the number of stored segments."""
         cannot_store = await self._why_not_ready()
-        space = await asyncio.to_thread(self._space)
+        space = await self.space()
         state, now = self._state, time.time()
         current, following, frozen = state.current, state.next, state.frozen
         tally = joined(current.tally, following.tally) if following else current.tally
@@ -81,8 +90,10 @@ class Queries:
             more_channels=len(tally) - len(latest),
             archived=state.archived,
             quarantined=state.quarantined,
+            unread_meta=state.unread_meta,
             free=space.free if space else None,
             size=space.size if space else None,
+            used=space.used if space else None,
             free_inodes=space.free_inodes if space else None,
             total_inodes=space.total_inodes if space else None,
             cannot_store=cannot_store,
@@ -101,7 +112,7 @@ class Queries:
                 await asyncio.to_thread(self._store.volume.check)
             except VolumeError:  # a flush may be moving the data folder
                 await self._ingest.perform(self._store.volume.check)
-            if self._state.agreement is Agreement.UNPROVEN or await asyncio.to_thread(self._store.is_scarce):
+            if self._state.needs_probe or await asyncio.to_thread(self._store.is_scarce):
                 await asyncio.to_thread(self._state.watch_space)
                 await self._ingest.perform(self._state.probe)
         except VolumeError as error:
@@ -138,12 +149,6 @@ class Queries:
             raise NotFound(f"batch {batch!r} has no manifest; it is {row.state}")
         return file
 
-    async def coverage(self, wanted: SegmentFilter) -> Coverage:
-        """Return the spans without a gap of one batch, or of all batches together."""
-        batches = [await self.batch(wanted.batch)] if wanted.batch is not None else await self.batches()
-        ids = [batch.id for batch in batches]
-        return await self.look_up(lambda: coverage(self._state.coverage.of(ids), wanted))
-
     async def segments(self, wanted: SegmentFilter) -> list[CataloguedSegment]:
         """Return the segments that match, by increasing seq, or with `before` by decreasing seq."""
         return await self.look_up(self._store.catalog.segments.find, wanted)
@@ -159,12 +164,25 @@ class Queries:
         """Open a segment's file, or return None if it is missing or being moved; for threads that open many."""
         return _opened(self._segment_place(name))
 
-    async def segment_file(self, name: str) -> BinaryIO:
-        """Open a segment's file, wherever its batch is or is being moved, or raise NotFound."""
-        await self.segment(name)
-        file = await self._open_file(lambda: self._segment_place(name))
+    def segment_places(self, names: Sequence[str]) -> dict[str, Path]:
+        """Return the files of those segments that exist, as the catalog knows them; for threads that open many."""
+        root = self._store.volume.root
+        return {name: root / folder / name for name, folder in self._store.catalog.segments.folders(names).items()}
+
+    async def segment_file(self, name: str, *, recalls: bool = True) -> BinaryIO:
+        """Open a segment's file, wherever its batch is or is being moved.
+
+        Raise NotFound; for a batch that only tiers have, TierFailed, or OnTape, when its recall has begun if it
+        `recalls`.
+        """
+        segment = await self.segment(name)
+
+        def look() -> BinaryIO | None:
+            return _opened_whole(self._segment_place(name), segment.bytes)
+
+        file = await self._try_twice(look) or await self.elsewhere(segment, recalls) or await self._in_order(look)
         if file is None:
-            raise NotFound(f"the file of segment {name!r} is missing")
+            raise NotFound(f"the file of segment {name!r} is missing, or is not what was stored")
         return file
 
     async def check_folders(self, names: Callable[[], Collection[str]]) -> None:
@@ -179,7 +197,7 @@ class Queries:
             return None
 
         # A folder that a flush is moving is only missing at first.
-        if await self.look_up(look) and (found := await self._ingest.perform(lambda: self._state.run(look))):
+        if await self._try_twice(look) and (found := await self._ingest.perform(lambda: self._state.run(look))):
             raise NotFound(found)
 
     async def _why_not_ready(self) -> str | None:
@@ -192,6 +210,10 @@ class Queries:
             return f"the volume has not answered for {_READY_SECONDS:g} s"
         return None
 
+    async def space(self) -> Space | None:
+        """Return the space of the volume, or None if it does not answer."""
+        return await asyncio.to_thread(self._space)
+
     async def read(self, look: Callable[[sa.Connection], T]) -> T:
         """Look at one state of the catalog, as `look_up` does."""
 
@@ -202,7 +224,22 @@ class Queries:
         return await self.look_up(read)
 
     async def look_up(self, find: Callable[..., T], *arguments: object) -> T:
-        """Call a function of the catalog in a thread; if it fails, repair the catalog and call it once more."""
+        """Call a function of the catalog in a thread, as `_try_twice` does, but not while the catalog is rebuilt.
+
+        If the catalog is replaced during the call, it may have been empty: call the function again.
+        """
+        database = self._store.catalog.database
+        if self._state.agreement is Agreement.UNREAD:
+            await self._ingest.perform(lambda: None)  # after a recovery, which is carried out in the queue
+        generation = database.generation
+        found = await self._try_twice(find, *arguments)
+        if generation == database.generation:
+            return found
+        await self._ingest.perform(lambda: None)
+        return await self._try_twice(find, *arguments)
+
+    async def _try_twice(self, find: Callable[..., T], *arguments: object) -> T:
+        """Call a function in a thread; if it fails, repair the catalog and call it once more."""
         try:
             return await asyncio.to_thread(find, *arguments)
         except VolumeError:
@@ -224,7 +261,7 @@ class Queries:
         def look() -> BinaryIO | None:
             return _opened(place())
 
-        return await self.look_up(look) or await self._in_order(look)
+        return await self._try_twice(look) or await self._in_order(look)
 
     def _segment_place(self, name: str) -> Path | None:
         segment = self._store.catalog.segments.get(name)
@@ -248,6 +285,19 @@ class Queries:
 def _opened(path: Path | None) -> BinaryIO | None:
     with volume_errors():
         try:
-            return path.open("rb") if path else None
+            return open_stored(path) if path else None
         except FileNotFoundError:
             return None
+
+
+def _opened_whole(path: Path | None, size: int) -> BinaryIO | None:
+    """Open a segment's file, or return None if it is missing or is not the file that was stored."""
+    try:
+        file = _opened(path)
+    except VolumeError as error:
+        check_reachable(error)
+        return None
+    if file and os.fstat(file.fileno()).st_size != size:
+        file.close()
+        return None
+    return file

@@ -6,13 +6,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import NoDecode
 
-from gwservice.settings import Address, ListenAddress, ServiceSettings, Size, SizeLimit
+from databuffer.tier_urls import TierUrl, parse_tiers
+from gwservice.settings import Address, ListenAddress, ServiceSettings, Share, Size, SizeLimit
+from gwservice.validation import expectation
 from gwwire.manifest import MANIFEST
+from gwwire.tiering import DISK, Tiering, parse_duration
+from gwwire.tiering import parse_tiers as parse_tier_names
 
 #: Bytes of a file's name. The file systems' limit is 255; names of temporary and rejected files are longer than it.
 _LONGEST_NAME = 200
+_SIZE: TypeAdapter[int] = TypeAdapter(SizeLimit)
 #: Files of the catalog in ADMROOT.
 _CATALOG = ("catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm")
 #: Folders of DTVOLROOT besides the current batch; archives are named after their time.
@@ -41,6 +55,42 @@ class OnFrozen(StrEnum):
 
     REJECT = "reject"
     ROTATE = "rotate"
+
+
+#: NoDecode: pydantic-settings would read a tuple as JSON.
+Tiers = Annotated[tuple[TierUrl, ...], NoDecode, BeforeValidator(parse_tiers)]
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[int | None, NoDecode, BeforeValidator(_duration)]
+
+
+def _tier_names(value: object) -> object:
+    return parse_tier_names(value) if isinstance(value, str) else value
+
+
+def _tier_sizes(value: object) -> object:
+    """Return the tiers and sizes of `disk=50GB,tape=10TB`."""
+    if not isinstance(value, str):
+        return value
+    sizes: dict[str, int] = {}
+    for part in value.split(",") if value.strip() else ():
+        name, equals, size = (each.strip() for each in part.partition("="))
+        if not equals or name in sizes:
+            raise ValueError(f"{part.strip()!r}: expected TIER=SIZE, once for a tier, as disk=50GB,tape=10TB")
+        try:
+            sizes[name] = _SIZE.validate_python(size)
+        except ValidationError as error:
+            raise ValueError(f"tier {name}: {size!r}: {expectation(error.errors()[0])}") from None
+    return sizes
+
+
+TierSizes = Annotated[dict[str, SizeLimit], NoDecode, BeforeValidator(_tier_sizes)]
+TierNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_tier_names)]
+FiniteDuration = Annotated[int, NoDecode, BeforeValidator(_duration), Field(ge=1)]
 
 
 class BufferSettings(ServiceSettings):
@@ -75,9 +125,68 @@ class BufferSettings(ServiceSettings):
         Size(10_000_000_000),
         description="bytes that the files of bundles may take on the volume; the least used go first",
     )
+    BUNDLE_QUOTA: Size = Field(
+        Size(0), description="bytes that the built files of bundles of a group may take in BUNDLE_CACHE; 0: unlimited"
+    )
+    TIERS: Tiers = Field(
+        (), description="tiers besides the disk, `NAME=URL NAME=URL …`, see [Tiers](tiers.md); empty: none"
+    )
+    MOVE_RATE: Size = Field(
+        Size(0), description="bytes/s that may be copied to and read from tiers in all; 0: unlimited"
+    )
+    SCRUB_EVERY: Duration = Field(
+        30 * 86_400, description="how often each replica is read and compared again: `12h`, `30d` or `forever`: never"
+    )
+    OBJECT_HIGH_WATER: Share = Field(
+        0.8, description="how full an object store may be before packs that are on tape too leave it"
+    )
+    RECALL_PIN: FiniteDuration = Field(
+        86_400, description="how long what is recalled from tape stays readable for who asked: `12h`, `1d`"
+    )
+    HOLDING_QUOTA: Size = Field(Size(0), description="bytes that the holdings of a group may have in all; 0: unlimited")
+    HOLDING_GRACE: Duration = Field(
+        7 * 86_400,
+        description="how long deleted files and holdings can be restored, and uploads continued: `12h`, `7d` or"
+        " `forever`",
+    )
+    HOLDING_ARCHIVE_TO: TierNames = Field(
+        (), description="tiers of TIERS to copy the files of holdings to, separated by commas; empty: none"
+    )
+    HOLDING_KEEP_ON_DISK: Duration = Field(
+        None, description="how long the disk keeps files that HOLDING_ARCHIVE_TO copies: `12h`, `7d` or `forever`"
+    )
+    HOLDING_TIER_QUOTA: TierSizes = Field(
+        {},
+        description="bytes that the holdings of a group may have in single tiers, `disk=50GB,tape=10TB`: in the disk,"
+        " and in those of HOLDING_ARCHIVE_TO",
+    )
     CALLER_SECRET_FILE: Path | None = Field(
         None, description="file with the secret that dslogic must present; without it, every caller is accepted"
     )
+
+    @property
+    def holding_tiering(self) -> Tiering | None:
+        """The policy for the files of holdings, or None if there is none."""
+        return Tiering(self.HOLDING_ARCHIVE_TO, self.HOLDING_KEEP_ON_DISK) if self.HOLDING_ARCHIVE_TO else None
+
+    @property
+    def tier_quotas(self) -> dict[str, int]:
+        """The bytes that the holdings of a group may have in single tiers."""
+        return {name: int(size) for name, size in self.HOLDING_TIER_QUOTA.items()}
+
+    @model_validator(mode="after")
+    def _files_go_to_tiers_that_exist(self) -> Self:
+        names = [url.name for url in self.TIERS]
+        if missing := [name for name in self.HOLDING_ARCHIVE_TO if name not in names]:
+            raise ValueError(f"HOLDING_ARCHIVE_TO: no tier {missing[0]!r}; TIERS names {', '.join(names) or 'none'}")
+        for name in self.HOLDING_TIER_QUOTA:
+            if name not in {DISK, *self.HOLDING_ARCHIVE_TO}:
+                has = ", ".join((DISK, *self.HOLDING_ARCHIVE_TO))
+                raise ValueError(f"HOLDING_TIER_QUOTA: files of holdings are not in tier {name!r}; they are in {has}")
+        if self.HOLDING_KEEP_ON_DISK is not None and not self.HOLDING_ARCHIVE_TO:
+            reason = "needs a tier in HOLDING_ARCHIVE_TO; without one the disk has the only copy"
+            raise ValueError(f"HOLDING_KEEP_ON_DISK {reason}")
+        return self
 
     @field_validator("ADMROOT", "DATAROOT", "LOGROOT", "DTVOLROOT")
     @classmethod

@@ -33,12 +33,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _LOG_SECONDS = 60.0
+#: s after a write in which the volume is expected to take the next one: it may become read-only while nothing arrives.
+_PROVEN_SECONDS = 60.0
 #: Events in the overview.
 _MOST_EVENTS = 30
 
 
 class Agreement(Enum):
-    """Whether memory and volume agree; `State` makes every transition.
+    """The agreement of memory and volume; `State` makes every transition.
 
     UNREAD → UNPROVEN by `recover`; UNPROVEN → PROVEN by a stored group or a probe; PROVEN → UNPROVEN by a file that
     could not be written; any → UNREAD by a step that failed half-way.
@@ -61,6 +63,7 @@ class State:
         events: the newest events, the oldest first.
         refused: the number of segments refused since the freeze.
         recovered: digests of segments that recovery found and that no Idempotency-Key belongs to.
+        unread_meta: the number of segments of an earlier version whose `meta` cannot be searched yet.
         make_space: begins to delete files that can be made again; called while the volume has little space.
 
     """
@@ -74,6 +77,7 @@ class State:
         self._rejected_size = 0
         self._log_limit = LogLimit(most=1, seconds=_LOG_SECONDS)
         self.agreement = Agreement.UNREAD
+        self._proven_at = 0.0
         self.next: OpenBatch | None = None
         self.description = OPERATIONAL
         self.last_seq = 0
@@ -84,6 +88,7 @@ class State:
         self.quarantined = 0
         self.recovered: frozenset[str] = frozenset()
         self.coverage = CoverageKeeper(store.catalog)
+        self.unread_meta = 0
         self.make_space: Callable[[], object] = lambda: None
 
     @property
@@ -100,12 +105,12 @@ class State:
 
     @property
     def frozen(self) -> bool:
-        """Whether the current batch is frozen."""
+        """Return whether the current batch is frozen."""
         return self.description.dstatus is DatastoreState.FROZEN
 
     @property
     def refuses_segments(self) -> bool:
-        """Whether a segment that is stored now would be refused."""
+        """Return whether a segment would be refused now."""
         return self.frozen and self._on_frozen is OnFrozen.REJECT
 
     def recover(self) -> None:
@@ -170,7 +175,7 @@ class State:
 
     @property
     def must_recover(self) -> bool:
-        """Whether the next step begins with a recovery."""
+        """Return whether the next step begins with a recovery."""
         return self.agreement is Agreement.UNREAD or self._store.catalog.database.damage is not None
 
     def repair_catalog(self) -> None:
@@ -182,8 +187,14 @@ class State:
     def probe(self) -> None:
         """Write and sync what a segment needs; raise VolumeError if that fails."""
         self._store.probe(max(self._rejected_size, PROBE_SIZE))
+        self._proven_at = time.monotonic()
         if self.agreement is Agreement.UNPROVEN:
             self.agreement, self._rejected_size = Agreement.PROVEN, 0
+
+    @property
+    def needs_probe(self) -> bool:
+        """Return whether a probe has to show that the volume can be written: the last write failed, or is long ago."""
+        return self.agreement is Agreement.UNPROVEN or time.monotonic() - self._proven_at > _PROVEN_SECONDS
 
     def require_probe(self, size: int = 0) -> None:
         """Make readiness probe the volume: a segment of `size` bytes could not be written."""
@@ -235,7 +246,7 @@ class State:
         metrics.STORED.inc(len(rows))
         metrics.STORED_BYTES.inc(size)
         self.last_seq = last_seq
-        self.agreement, self._rejected_size = Agreement.PROVEN, 0
+        self.agreement, self._rejected_size, self._proven_at = Agreement.PROVEN, 0, time.monotonic()
 
     def freeze(self, current: OpenBatch, description: Description) -> None:
         """Set the current batch, which is frozen, and its holder."""

@@ -8,7 +8,6 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import BinaryIO
@@ -105,9 +104,9 @@ def read_parts(
         if isinstance(part.source, bytes):
             yield part.source[part.start : part.stop]
             continue
-        with ExitStack() as stack:
-            file = stack.enter_context(open_member(part.source))
-            file.seek(part.start)
+        with open_member(part.source) as file:
+            if part.start:
+                file.seek(part.start)
             left = part.stop - part.start
             while left:
                 content = file.read(min(left, chunk))
@@ -115,6 +114,20 @@ def read_parts(
                     raise MemberChanged(f"{part.source.name} ends {left} bytes too early")
                 left -= len(content)
                 yield content
+
+
+def in_portions(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Join chunks until they have at least `size` bytes."""
+    waiting: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        length += len(chunk)
+        if length >= size:
+            yield b"".join(waiting)
+            waiting, length = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _check_name(name: str) -> None:
@@ -125,7 +138,13 @@ def _check_name(name: str) -> None:
 
 
 def _length(member: Member) -> int:
-    return len(_headers(member)) + member.size + len(_padding(member.size))
+    headers = _BLOCK if _fits_ustar(member) else len(_headers(member))
+    return headers + member.size + -member.size % _BLOCK
+
+
+def _fits_ustar(member: Member) -> bool:
+    name = member.name  # an ASCII character is a byte
+    return len(name) <= _LONGEST_NAME and name.isascii() and member.size <= _LARGEST
 
 
 def _padding(size: int) -> bytes:

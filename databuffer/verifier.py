@@ -2,22 +2,26 @@
 
 import logging
 from collections.abc import Sequence
+from typing import assert_never
 
 import msgspec
 
 from databuffer import metrics
-from databuffer.errors import BatchNotArchived, NotFound, VolumeError
+from databuffer.errors import BatchNotArchived, NotFound, VolumeError, VolumeFailed
 from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
 from databuffer.records.selection import BATCH_KIND
 from databuffer.state import State
 from databuffer.storage.catalog import BatchRow
-from databuffer.storage.catalog.segments import BATCH_RECORD
+from databuffer.storage.catalog.batches import BATCH_RECORD
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.files import volume_errors
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
+from databuffer.tiers.meter import Progress
+from databuffer.tiers.mover import Mover
+from databuffer.tiers.staged_reading import Staging
 from gwwire.public import BatchState, Verification, VerificationState
 from gwwire.records import ARCHIVED, VERIFY, Record, Step, StepState
 
@@ -30,12 +34,15 @@ _MOST_PROBLEMS = 20
 class Verifier:
     """Performs the step `verify` on one batch after the other, and returns the progress and the results."""
 
-    def __init__(self, store: Store, state: State, records: Records, queries: Queries, performer: Performer) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 (the parts of the buffer)
+        self, store: Store, state: State, records: Records, queries: Queries, performer: Performer, mover: Mover
+    ) -> None:
         self._store = store
         self._state = state
         self._records = records
         self._queries = queries
         self._performer = performer
+        self._mover = mover
         performer.add(OwnStep(VERIFY, self._verify, (ARCHIVED,), BATCH_KIND, on_request=True))
 
     async def request(self, batch: str) -> Verification:
@@ -51,18 +58,24 @@ class Verifier:
     async def verifications(self, batches: Sequence[BatchRow]) -> dict[str, Verification]:
         """Return the progress or the last result of those batches whose verification was requested."""
         steps = await self._records.steps_named(VERIFY, [BATCH_RECORD + row.id for row in batches])
-        found = {row.id: self._verification(row, steps.get(BATCH_RECORD + row.id)) for row in batches}
-        return {batch: verification for batch, verification in found.items() if verification}
+        named = [(row, steps.get(BATCH_RECORD + row.id)) for row in batches]
+        return {row.id: self._verification(row, step) for row, step in named if step}
 
-    def _verification(self, row: BatchRow, step: Step | None) -> Verification | None:
-        """Return the progress or the result of a step, or None if the batch could not be verified."""
-        if step is None or step.state is StepState.FAILED:
-            return None
-        return _result(step) if step.state is StepState.DONE else self._progress(row, step)
+    def _verification(self, row: BatchRow, step: Step) -> Verification:
+        """Return the progress or the result of a step; of one that failed, the reason is the problem."""
+        match step.state:
+            case StepState.DONE:
+                return msgspec.convert(step.result, Verification)
+            case StepState.FAILED:
+                return Verification(VerificationState.FAILED, step.ended or 0, 0, row.n_itm, [step.reason or ""])
+            case StepState.WAITING | StepState.RUNNING:
+                return self._progress(row, step)
+            case _:
+                assert_never(step.state)
 
     def _progress(self, row: BatchRow, step: Step) -> Verification:
         attempt = self._performer.attempt(VERIFY, BATCH_RECORD + row.id)
-        checked = attempt.progress or 0 if attempt else 0
+        checked = _files(attempt.progress if attempt else None, row.n_itm)
         return Verification(VerificationState.RUNNING, step.started or steady_ns() / 10**9, checked, row.n_itm, [])
 
     # ---- in a thread
@@ -81,6 +94,41 @@ class Verifier:
         return found
 
     def _compare(self, row: BatchRow, attempt: Attempt) -> Verification:
+        record = BATCH_RECORD + row.id
+        checked, problems = row.n_itm, self._mover.verify_in_tier(record, attempt)
+        missing = ""
+        if problems is None:
+            missing = self._missing_folder(row)
+            checked, problems = (0, [missing]) if missing else self._compare_folder(row, attempt)
+            in_tier = self._mover.verify_in_tier(record, attempt) if problems else None  # it was dropped meanwhile
+            if in_tier is not None:
+                checked, problems, missing = row.n_itm, in_tier, ""
+            else:
+                self._mover.note_disk(record, problems)
+        if missing:
+            metrics.VERIFIED.labels(metrics.MISSING).inc()
+            self._state.log_event("verified", missing, logging.ERROR, batch=row.id, state=metrics.MISSING)
+            raise NotFound(missing)
+        state = VerificationState.DAMAGED if problems else VerificationState.INTACT
+        if (left := len(problems) - _MOST_PROBLEMS) > 0:
+            problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
+        return Verification(state, steady_ns() / 10**9, checked, row.n_itm, problems)
+
+    def _missing_folder(self, row: BatchRow) -> str:
+        """Return the error of a batch without its folder, or ""; raise VolumeError if the folder cannot be read."""
+        folder = self._store.volume.root / row.path
+        try:
+            with volume_errors():
+                next(folder.iterdir(), None)
+        except VolumeFailed:
+            self._store.volume.check_identity()  # a volume that was unmounted is not a missing batch
+            if folder.is_dir():
+                raise
+            return f"the folder {row.path!r} of batch {row.id} is missing, and {row.n_itm} segments with it"
+        return ""
+
+    def _compare_folder(self, row: BatchRow, attempt: Attempt) -> tuple[int, list[str]]:
+        """Compare the files of a batch; return their number, and what is wrong."""
         checked, folder = 0, self._store.volume.root / row.path
 
         def note_file() -> None:
@@ -90,19 +138,24 @@ class Verifier:
 
         try:
             manifest = read_manifest(folder)
+        except VolumeError as error:
+            problems = [error.detail]
+        else:
             with volume_errors():
                 problems = list(differences(folder, manifest, note_file))
             if manifest.digest != row.digest:
                 digests = f"{manifest.digest}; the batch was catalogued with {row.digest}"
                 problems.append(f"the manifest's digest is {digests}")
-        except VolumeError as error:
-            problems = [error.detail]
         self._store.volume.check_identity()  # a volume that was unmounted is not a damaged batch
-        state = VerificationState.DAMAGED if problems else VerificationState.INTACT
-        if (left := len(problems) - _MOST_PROBLEMS) > 0:
-            problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
-        return Verification(state, steady_ns() / 10**9, checked, row.n_itm, problems)
+        return checked, problems
 
 
-def _result(step: Step) -> Verification:
-    return msgspec.convert(step.result, Verification)
+def _files(progress: int | Progress | Staging | None, number: int) -> int:
+    """Return how many of a batch's files were compared, from those, or from the bytes of its pack."""
+    match progress:
+        case Progress(done, of):
+            return number * done // of
+        case int():
+            return progress
+        case _:  # not begun, or a tape brings the pack online
+            return 0

@@ -10,6 +10,7 @@ from dslogic.overview import OverviewCache
 from dslogic.page import page
 from dslogic.routes import routes
 from dslogic.settings import LogicSettings
+from dslogic.tier_orders import TierOrders
 from gwservice.correlation import current_request, note_problem
 from gwservice.logs import configure_logging
 from gwservice.security import CallerSecret
@@ -37,6 +38,7 @@ def create_app(
     app.extensions["assets"] = Assets()
     app.extensions["buffer"] = buffer = buffer or BufferClient(settings)
     app.extensions["overview"] = OverviewCache(buffer, int(settings.MAX_SIZE))
+    app.extensions["tiers"] = TierOrders(buffer, settings.tiering, settings.OBJECT_HIGH_WATER)
     app.extensions["secret"] = CallerSecret.load(settings.CALLER_SECRET_FILE, "dslogic", "CALLER_SECRET_FILE")
     app.extensions["loop"] = LoopBridge()
     app.config["PROPAGATE_EXCEPTIONS"] = True  # `Edge` in front answers them

@@ -1,7 +1,7 @@
 """dslogic as an ASGI application: the relay in front, the Flask application behind it."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
@@ -13,7 +13,7 @@ from dslogic.settings import LogicSettings
 from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
 from gwservice.body import body_pieces, media_type
 from gwservice.correlation import RequestContext, note_frozen
-from gwservice.headers import RAW_GROUP_HEADER, REQUEST_HEADERS
+from gwservice.headers import RAW_GROUP_HEADER, RAW_USER_HEADER, REQUEST_HEADERS
 from gwservice.observability import Edge
 from gwservice.problems import send_whole
 from gwservice.relay import Relay, send_answer
@@ -25,10 +25,10 @@ from gwwire.segment import NDJSON
 T = TypeVar("T")
 
 DATA_PATH = "/stream"
-#: The first part of the paths whose answers may take long; they end with the connection of the client.
-_WAITING = frozenset({b"changes", b"steps", b"bundles"})
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _FROZEN = FROZEN_TEXT.encode()
+#: Method and first part of the path of a request with the bytes of a file.
+_UPLOAD = ("PUT", b"transactions")
 #: Threads of Flask; only pages, orders and probes need them.
 _THREADS = 4
 
@@ -48,6 +48,10 @@ def relayed_routes(settings: LogicSettings) -> dict[str, str]:
         "/steps": "/steps",
         "/changes": "/changes",
         "/bundles": "/bundles",
+        "/tiers": "/tiers",
+        "/tape": "/tape",
+        "/holdings": "/holdings",
+        "/transactions": "/transactions",
     }
 
 
@@ -72,9 +76,19 @@ def asgi_application(app: Flask) -> ASGIApp:
     settings = cast("LogicSettings", app.extensions["settings"])
     buffer = cast("BufferClient", app.extensions["buffer"])
     secret = cast("CallerSecret | None", app.extensions["secret"])
-    down, max_body = REQUEST_HEADERS | {RAW_GROUP_HEADER}, int(settings.MAX_BODY)
+    down, max_body = REQUEST_HEADERS | {RAW_GROUP_HEADER, RAW_USER_HEADER}, int(settings.MAX_BODY)
     relay = Relay(buffer.upstream, max_body=max_body, request_headers=down)
-    waiting = Relay(buffer.waiting, max_body=max_body, request_headers=down, until_gone=True)
+    #: By method and first part of the path: answers that may take long; they end with the connection of the client.
+    slow = {
+        route: Relay(upstream, max_body=max_body, request_headers=down, until_gone=True)
+        for upstream, routes in (
+            (buffer.feeds, [("GET", b"changes")]),
+            (buffer.claims, [("POST", b"steps")]),
+            (buffer.waiting, [(method, b"bundles") for method in ("GET", "POST", "DELETE")]),
+            (buffer.files, [("GET", b"holdings"), _UPLOAD]),
+        )
+        for route in routes
+    }
 
     async def admit(request: RequestContext, scope: Scope) -> None:
         if secret:
@@ -82,7 +96,7 @@ def asgi_application(app: Flask) -> ASGIApp:
         refuse_cross_site(scope["method"], request.headers)
 
     data_path = DataPath(relay, settings.ENDP_SEND)
-    return Edge(_Routes(app, relay, waiting, settings), handlers={("POST", DATA_PATH): data_path}, admit=admit)
+    return Edge(_Routes(app, relay, slow, settings), handlers={("POST", DATA_PATH): data_path}, admit=admit)
 
 
 class DataPath:
@@ -109,9 +123,12 @@ class DataPath:
 class _Routes:
     """Relays the routes that need no rule, and leaves the others to Flask."""
 
-    def __init__(self, app: Flask, relay: Relay, waiting: Relay, settings: LogicSettings) -> None:
+    def __init__(
+        self, app: Flask, relay: Relay, slow: Mapping[tuple[str, bytes], Relay], settings: LogicSettings
+    ) -> None:
         self._relay = relay
-        self._waiting = waiting
+        self._slow = slow
+        self._buffer = cast("BufferClient", app.extensions["buffer"])
         self._targets = {path.encode(): target.encode() for path, target in relayed_routes(settings).items()}
         self._flask = WSGIMiddleware(cast("Any", app.wsgi_app), workers=_THREADS)
         self._bridge = cast("LoopBridge", app.extensions["loop"])
@@ -130,13 +147,16 @@ class _Routes:
         request.route = f"/{first.decode()}/{{rest}}" if slash else f"/{first.decode()}"
         query = scope["query_string"]
         target += slash + rest + (b"?" + query if query else b"")
-        relay = self._waiting if first in _WAITING else self._relay
-        await relay.relay(request, scope, receive, send, target)
+        route = (scope["method"], first)
+        relay = self._slow.get(route, self._relay)
+        if route == _UPLOAD:  # a file may be larger than any body that is kept in memory
+            await relay.stream(request, send, target, body_pieces(receive), method=b"PUT")
+        else:
+            await relay.relay(request, scope, receive, send, target)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             self._bridge.begin()
             await send({"type": "lifespan.startup.complete"})
-        self._relay.upstream.close()
-        self._waiting.upstream.close()
+        self._buffer.close()
         await send({"type": "lifespan.shutdown.complete"})

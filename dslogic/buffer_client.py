@@ -1,7 +1,9 @@
 """dslogic's calls of the buffer for requests that need a rule; everything else is relayed."""
 
+from collections.abc import AsyncIterator, Collection
 from http import HTTPStatus
 from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -9,11 +11,12 @@ from dslogic.settings import LogicSettings
 from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import Answer
-from gwwire.datastore import FreezeOrder
+from gwwire.datastore import FreezeOrder, Replicas
 from gwwire.overview import Overview
 from gwwire.problems import Problem, ProblemCode
 from gwwire.public import Stats
-from gwwire.records import LONGEST_WAIT
+from gwwire.records import LONGEST_WAIT, Record, RecordPage
+from gwwire.tiering import BatchReplicas, Tiering, TierOverview, Tiers
 
 T = TypeVar("T")
 
@@ -29,13 +32,20 @@ class BufferClient:
         self._settings = settings
         secret = CallerSecret.load(settings.BUFFER_SECRET_FILE, "dslogic", "BUFFER_SECRET_FILE")
 
-        def upstream(most: int, seconds: float) -> Upstream:
+        def upstream(most: int, seconds: float, limit: str = "") -> Upstream:
             url, setting = settings.DB_BURL, "BUFFER_SECRET_FILE"
-            return Upstream(url, "the buffer", most=most, seconds=seconds, secret=secret, setting=setting)
+            return Upstream(url, "the buffer", most=most, limit=limit, seconds=seconds, secret=secret, setting=setting)
 
         self.upstream = upstream(_CONNECTIONS, answer_seconds)
-        #: For requests that wait on purpose: they must not take the connections of the others.
-        self.waiting = upstream(_MOST_WAITING, answer_seconds + LONGEST_WAIT)
+        #: For requests that wait on purpose: none of a kind must take the connections of the others.
+        seconds = answer_seconds + LONGEST_WAIT
+        self.waiting, self.files = (upstream(_MOST_WAITING, seconds) for _ in range(2))
+        self.feeds, self.claims = (upstream(_MOST_WAITING, seconds, "dslogic") for _ in range(2))
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for each in (self.upstream, self.waiting, self.files, self.feeds, self.claims):
+            each.close()
 
     async def stats(self) -> Stats:
         """Return the counts of the current batch."""
@@ -58,6 +68,33 @@ class BufferClient:
         """Archive the batch; an order that names it is passed on unchanged."""
         return await self._post(self._settings.ENDP_CLEAN, order)
 
+    async def tiers(self) -> Collection[TierOverview]:
+        """Return the tiers, the disk among them."""
+        return (await self._get("/tiers", Tiers)).tiers
+
+    async def replicas(self) -> Collection[BatchReplicas]:
+        """Return the replicas of all archived batches."""
+        return (await self._get("/replicas", Replicas)).batches
+
+    async def replicas_of(self, batch: str) -> BatchReplicas:
+        """Return the replicas of one archived batch."""
+        return await self._get(f"{_path_of(batch)}/replicas", BatchReplicas)
+
+    async def set_tiering(self, batch: str, tiering: Tiering) -> None:
+        """Set the policy of an archived batch; the buffer begins with what follows from it."""
+        order = [msgspec.json.encode(tiering)]
+        answer = await self.upstream.request(b"PUT", f"{_path_of(batch)}/tiering".encode(), _JSON, order)
+        self.upstream.decode(answer, HTTPStatus.OK, BatchReplicas)
+
+    async def batch_records(self) -> AsyncIterator[Record]:
+        """Yield the records of batches, requesting one page at a time."""
+        after, more = 0, True
+        while more:
+            page = await self._get(f"/records?kind=batch&limit=1000&after={after}", RecordPage)
+            for record in page.records:
+                yield record
+            after, more = page.after, page.more
+
     async def _get(self, target: str, shape: type[T]) -> T:
         answer = await self.upstream.request(b"GET", target.encode())
         return self.upstream.decode(answer, HTTPStatus.OK, shape)
@@ -72,3 +109,7 @@ def refused_as(answer: Answer, code: ProblemCode) -> bool:
     if answer.status != HTTPStatus.CONFLICT or not answer.is_problem():
         return False
     return msgspec.json.decode(answer.body(), type=Problem).code == code
+
+
+def _path_of(batch: str) -> str:
+    return f"/batches/{quote(batch, safe='')}"

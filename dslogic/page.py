@@ -20,7 +20,7 @@ _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosni
 _BOTH = ("overview", "coverage", "segments", "batches", "records", "steps", "facets", "bundles")
 #: The routes that the pages call, by service; relative to the page, so that they work behind any prefix.
 _ROUTES = {
-    "gateway": {name: name for name in ("events", *_BOTH, "whoami", "session", "thaw")}
+    "gateway": {name: name for name in ("events", *_BOTH, "graphql", "whoami", "session", "thaw")}
     | {"freeze": "train", "clean": "cleanbuf"},
     "dslogic": {name: name for name in _BOTH} | {"freeze": "freezeds", "thaw": "thawds", "clean": "flushbuf"},
 }
@@ -42,11 +42,24 @@ def search() -> Response:
     return _shell("search.html")
 
 
+@page.get("/graphql")
+def graphql() -> Response:
+    """Return the GraphQL explorer, for the gateway: dslogic itself answers no GraphQL."""
+    if not _at_gateway():
+        raise NotFound("the gateway answers GraphQL")
+    return _shell("graphql.html")
+
+
+def _at_gateway() -> bool:
+    return request.args.get("at") == "gateway"
+
+
 def _shell(template: str) -> Response:
-    at_gateway = request.args.get("at") == "gateway"
+    at_gateway = _at_gateway()
     routes = _ROUTES["gateway" if at_gateway else "dslogic"]
     status = "dspage" if at_gateway else "./"
-    response = Response(render_template(template, asset=_assets().url, routes=json.dumps(routes), status=status))
+    values = {"asset": _assets().url, "routes": json.dumps(routes), "status": status, "at_gateway": at_gateway}
+    response = Response(render_template(template, **values))
     response.headers.update({**_HEADERS, "Cache-Control": "no-cache"})
     return response
 

@@ -12,13 +12,15 @@ from dslogic.buffer_client import BufferClient
 from dslogic.overview import OverviewCache
 from dslogic.rules import bytes_needed
 from dslogic.settings import LogicSettings
+from dslogic.tier_orders import TierOrders
 from gwservice.correlation import note_relayed
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.metrics import CONTENT_TYPE, exposition, gauge
 from gwservice.upstream_connection import Answer
-from gwwire.datastore import WAITING_TEXT, FreezeOrder
+from gwwire.datastore import WAITING_TEXT, FlushOrder, FreezeOrder
 from gwwire.decoding import decode_order
 from gwwire.public import Health
+from gwwire.tiering import TieringOrder
 
 T = TypeVar("T")
 
@@ -35,6 +37,10 @@ def _buffer() -> BufferClient:
 
 def _overviews() -> OverviewCache:
     return cast("OverviewCache", current_app.extensions["overview"])
+
+
+def _tiers() -> TierOrders:
+    return cast("TierOrders", current_app.extensions["tiers"])
 
 
 def _json(answer: msgspec.Struct) -> Response:
@@ -85,8 +91,30 @@ def thaw_datastore() -> Response:
 
 @routes.post("/flushbuf")
 def flush_buffer() -> Response:
-    """Archive the current batch; with `{"batch", "holder"}`, only that batch, or one of that holder."""
-    return _relayed(_wait(_buffer().clean(_body())))
+    """Archive the current batch; with `{"batch", "holder"}`, only that batch, or one of that holder.
+
+    The order goes on with the datastore's policy of tiers, if there is one and the order has none. A policy of the
+    order that names an unknown tier is refused before anything is archived.
+    """
+    body, policy = _body(), _settings().tiering
+    order = decode_order(FlushOrder, body) if body else FlushOrder()
+    if order.tiering is not None:
+        _wait(_tiers().check(order.tiering))
+    elif policy is not None:
+        body = msgspec.json.encode(msgspec.structs.replace(order, tiering=policy))
+    return _relayed(_wait(_buffer().clean(body)))
+
+
+@routes.post("/tiering/plan")
+def plan_tiering() -> Response:
+    """Return what a policy of tiers changes for archived batches, `{"tiering", "batches"}`; nothing is changed."""
+    return _json(_wait(_tiers().plan(decode_order(TieringOrder, _body()))))
+
+
+@routes.post("/tiering/apply")
+def apply_tiering() -> Response:
+    """Set the policy of tiers of archived batches, `{"tiering", "batches"}`, and return its plan."""
+    return _json(_wait(_tiers().apply(decode_order(TieringOrder, _body()))))
 
 
 @routes.get("/overview")

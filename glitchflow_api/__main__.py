@@ -4,11 +4,13 @@ import sys
 
 from glitchflow_api import keys
 from glitchflow_api.app import start
+from glitchflow_api.bundle_socket import PATH_PATTERN
 from glitchflow_api.settings import GatewaySettings
 from gwservice.asgi import serve
-from gwservice.server import Limits
+from gwservice.connection_limits import Limits
 from gwservice.tls import server_tls
 from gwservice.watched_file import exiting_if_broken
+from gwservice.websocket import websocket_at
 
 
 def main() -> int:
@@ -29,7 +31,16 @@ def main() -> int:
                 with exiting_if_broken("glitchflow_api: TLS_CERT, TLS_KEY"):
                     tls = server_tls(settings.TLS_CERT, settings.TLS_KEY)
             app = start(settings)
-            serve(app, settings.LISTEN, service="glitchflow_api", limits=limits, tls=tls, proxy_headers=True)
+            socket = websocket_at(PATH_PATTERN)
+            serve(
+                app,
+                settings.LISTEN,
+                service="glitchflow_api",
+                limits=limits,
+                tls=tls,
+                proxy_headers=True,
+                websocket=socket,
+            )
             return 0
         case _:
             sys.stderr.write("usage: python -m glitchflow_api [keys ...]\n")

@@ -56,20 +56,35 @@ def implied(scopes: frozenset[Scope]) -> frozenset[Scope]:
 
 #: The first part of paths that need no scope: probes, documentation, and pages without data.
 _OPEN = frozenset(
-    {"healthz", "readyz", "whoami", "session", "dspage", "search", "static"}
+    {"healthz", "readyz", "whoami", "session", "dspage", "search", "static", ".well-known"}
     | {"problems", "docs", "redoc", "openapi.json"}
 )
 _QUESTIONS = frozenset(
     {"stats", "dumpbuf", "desc", "batches", "segments", "overview", "coverage", "facets", "events", "log", "metrics"}
-    | {"records", "steps", "changes", "bundles", "api", "files"}
+    | {"records", "steps", "changes", "bundles", "api", "files", "tiers"}
+    | {"holdings", "transactions"}
 )
-_WORK = frozenset({"records", "steps"})
+#: The scope of every change below a first part of the path.
+_CHANGES = {
+    "records": Scope.WORK,
+    "steps": Scope.WORK,
+    "api": Scope.READ,  # stage requests, as recalls
+    "bundles": Scope.READ,  # an archive has nothing that /segments does not have
+    "holdings": Scope.STREAM,
+    "transactions": Scope.STREAM,
+}
+#: Of these, too, though others below their first part need less: changes that NLDS' client sends.
+_NLDS_CHANGES = frozenset({"/api/1.0.0/files/", "/api/1.0.0/catalog/meta/"})
+#: The scope to ask for a recall is also the scope to release it.
+_RECALL = "batches/recall"
 _ORDERS = {
     "streamdata": Scope.STREAM,
     "train": Scope.TRAIN,
     "thaw": Scope.TRAIN,
     "cleanbuf": Scope.CLEAN,
     "batches/verify": Scope.CLEAN,
+    _RECALL: Scope.READ,
+    "tiering/plan": Scope.READ,
     "graphql": Scope.READ,
 }
 
@@ -81,12 +96,12 @@ def scope_needed(method: str, path: str) -> Scope | None:
     if method == "OPTIONS" or first in _OPEN:
         return None
     if method in {"GET", "HEAD"}:
-        if path == "/":  # it redirects to the status page
+        if path in {"/", "/graphql"}:  # the first redirects to the status page, the second is a page without data
             return None
         return Scope.READ if first in _QUESTIONS else Scope.ADMIN
-    if first in _WORK:
-        return Scope.WORK
-    if first == "bundles":  # an archive has nothing that /segments does not have
-        return Scope.READ
+    if path in _NLDS_CHANGES:
+        return Scope.STREAM
+    if first in _CHANGES:
+        return _CHANGES[first]
     order = f"{first}/{rest.rpartition('/')[2]}" if rest else first
-    return _ORDERS.get(order, Scope.ADMIN) if method == "POST" else Scope.ADMIN
+    return _ORDERS.get(order, Scope.ADMIN) if method == "POST" or order == _RECALL else Scope.ADMIN

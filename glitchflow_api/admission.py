@@ -30,7 +30,8 @@ class Admission:
     async def admit(self, request: RequestContext, scope: Scope) -> None:
         """Store the caller of a request in it, or raise the ProblemError that refuses it."""
         method, path = scope["method"], scope["path"]
-        refuse_cross_site(method, request.headers)
+        # A page can read a WebSocket of another site, unlike an answer of it.
+        refuse_cross_site("WEBSOCKET" if scope["type"] == "websocket" else method, request.headers)
         request.caller = await self._caller(method, path, request.headers)
         if self._rate is not None:
             self._rate.take(request, scope)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from functools import partial
 from importlib.metadata import version
 from typing import Any, assert_never
@@ -12,25 +12,35 @@ from fastapi import FastAPI
 from glitchflow_api.access import Authenticator, NoAuthentication
 from glitchflow_api.admission import Admission
 from glitchflow_api.bundle_routes import router as bundle_router
+from glitchflow_api.bundle_socket import route as bundle_socket
+from glitchflow_api.bundle_watch import BundleWatches
 from glitchflow_api.datafind import router as datafind_router
 from glitchflow_api.datapath import PATH, DataPath
 from glitchflow_api.events import Hub
 from glitchflow_api.graphql_route import router as graphql_router
+from glitchflow_api.holding_routes import router as holding_router
 from glitchflow_api.key_file import ApiKeys
+from glitchflow_api.listeners import Listeners
 from glitchflow_api.logic_client import LogicClient
+from glitchflow_api.nlds.answers import NldsErrors, Slashed
+from glitchflow_api.nlds.routes import router as nlds_router
+from glitchflow_api.nlds.service import NldsService
 from glitchflow_api.openapi import complete, describe_streamdata
 from glitchflow_api.rate import RateLimit
 from glitchflow_api.record_routes import router as record_router
 from glitchflow_api.routes import data_route, router
 from glitchflow_api.sessions import router as sessions
 from glitchflow_api.settings import GatewaySettings
+from glitchflow_api.tape_api import SLASHED
+from glitchflow_api.tape_api import router as tape_router
+from glitchflow_api.tier_routes import router as tier_router
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.logs import configure_logging
 from gwservice.observability import Edge
 from gwservice.relay import Relay
 from gwservice.shutdown import calling_when_stopped
 from gwservice.tracing import begin_tracing
-from gwservice.watched_file import exiting_if_broken
+from gwservice.watched_file import FileBroken, exiting_if_broken
 from gwwire.public import AuthMode
 
 log = logging.getLogger(__name__)
@@ -47,22 +57,29 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     """Return the application, which calls `logic` or else the dslogic of the settings.
 
     Raises:
-        FileBroken: the keys that identify callers cannot be read.
+        FileBroken: the keys that identify callers cannot be read, or NLDS_STATE cannot be used.
 
     """
-    authenticator = create_authenticator(settings)
+    try:
+        authenticator = create_authenticator(settings)
+    except FileBroken as error:
+        raise FileBroken(f"AUTH={settings.AUTH}: {error}") from error
     admission = Admission(authenticator, RateLimit(settings.RATE, settings.BURST) if settings.RATE else None)
     client = logic or LogicClient(settings)
-    hub = Hub(client, interval=settings.EVENTS_INTERVAL, max_listeners=settings.EVENTS_LISTENERS)
+    listeners, watches = Listeners(settings.EVENTS_LISTENERS), BundleWatches(client)
+    nlds = NldsService(settings, client) if settings.NLDS_API == "on" else None
+    hub = Hub(client, watches, listeners, interval=settings.EVENTS_INTERVAL)
 
     def end() -> None:
         hub.close()
+        watches.close()
         authenticator.close()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with closing(client.upstream), closing(client.waiting), calling_when_stopped(end):
-            yield
+        with closing(client), calling_when_stopped(end):
+            async with nlds.running() if nlds else nullcontext():
+                yield
 
     app = FastAPI(
         title="GlitchFlow Datastore",
@@ -75,26 +92,38 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
         redoc_url=None,
         redirect_slashes=False,  # its redirects name scheme and host; those of `Edge` do not
     )
-    relay = Relay(client.upstream, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
+    relay_to = partial(Relay, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT)
+    relay = relay_to(client.upstream)
     app.state.logic, app.state.events, app.state.relay = client, hub, relay
-    app.state.waiting_relay = Relay(
-        client.waiting, max_body=int(settings.MAX_BODY), body_seconds=settings.BODY_TIMEOUT, until_gone=True
+    app.state.listeners, app.state.bundle_watches = listeners, watches
+    app.state.waiting_relay = relay_to(client.waiting, until_gone=True)
+    app.state.file_relay = relay_to(client.files, until_gone=True)
+    app.state.feed_relay, app.state.claim_relay = (
+        relay_to(upstream, until_gone=True) for upstream in (client.feeds, client.claims)
     )
     app.state.max_body, app.state.body_seconds = int(settings.MAX_BODY), settings.BODY_TIMEOUT
     app.state.auth, app.state.authenticator, app.state.admission = settings.AUTH, authenticator, admission
     data_path = DataPath(relay, settings.DS_SEND, admission, settings.MAX_STREAMS)
-    app.router.routes.append(data_route)
+    app.router.routes.extend([data_route, bundle_socket])
     app.include_router(router)
     app.include_router(record_router)
     app.include_router(datafind_router)
     app.include_router(graphql_router)
     app.include_router(bundle_router)
+    app.include_router(tier_router)
+    app.include_router(tape_router)
+    app.include_router(holding_router)
     app.include_router(sessions)
+    if nlds:
+        app.state.nlds = nlds
+        app.include_router(nlds_router)
     add_problem_handlers(app)
     # In front of the layers that FastAPI itself puts around middlewares.
-    app.middleware_stack = Edge(
-        app.build_middleware_stack(), handlers={("POST", PATH): data_path}, admit=admission.admit
+    slashed = Slashed(SLASHED) if nlds else SLASHED
+    edge = Edge(
+        app.build_middleware_stack(), handlers={("POST", PATH): data_path}, admit=admission.admit, slashed=slashed
     )
+    app.middleware_stack = NldsErrors(edge) if nlds else edge
     app.openapi = partial(_openapi, app.openapi, settings.AUTH)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
@@ -103,7 +132,7 @@ def start(settings: GatewaySettings) -> FastAPI:
     """Return the application of this process; exit with status 2 if a file that the settings name is unusable."""
     configure_logging("glitchflow_api")
     begin_tracing("glitchflow_api")
-    with exiting_if_broken(f"glitchflow_api: AUTH={settings.AUTH}"):
+    with exiting_if_broken("glitchflow_api"):
         app = create_app(settings)
     if settings.AUTH is AuthMode.OFF:
         level = logging.INFO if settings.LISTEN.is_loopback else logging.WARNING

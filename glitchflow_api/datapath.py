@@ -8,20 +8,19 @@ import msgspec
 
 from glitchflow_api.admission import Admission
 from glitchflow_api.errors import TooManyStreams, Unauthorized
+from glitchflow_api.logic_client import group_header
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import body_pieces, media_type, require_json
 from gwservice.correlation import RequestContext, note_frozen
-from gwservice.headers import RAW_GROUP_HEADER
 from gwservice.problems import send_whole
 from gwservice.relay import Relay
-from gwservice.upstream_connection import header_lines
 from gwwire import public
 from gwwire.datastore import FROZEN_TEXT, Outcome
 from gwwire.public import StreamAnswer
 from gwwire.segment import NDJSON
 
 PATH = "/streamdata"
-#: How long a stream waits for the end of another one before it is refused.
+#: The time for which a stream waits for the end of another one before it is refused.
 _TURN_SECONDS = 5.0
 _JSON = (b"content-type", b"application/json")
 #: Python 3.11 makes a function call to look up a member of an enumeration.
@@ -51,8 +50,7 @@ class DataPath:
         twice; the key of line i of many is `KEY/i`. With `Idempotency-Keys`, each line of many has a key of its own.
         """
         request: RequestContext = scope["context"]
-        group = request.caller.group
-        headers = header_lines([(RAW_GROUP_HEADER, group.encode("latin-1"))]) if group else b""
+        headers = group_header(request.caller.group)
         if media_type(request.headers) == NDJSON:
             await self._stream(request, receive, send, headers)
             return

@@ -27,9 +27,17 @@ class NoSuchFile(ProblemError, code=ProblemCode.NOT_FOUND):
     """No strain file has that name."""
 
 
+class NoSuchMember(ProblemError, code=ProblemCode.NOT_FOUND):
+    """A request of NLDS' client names a user or a group that are not those of its token."""
+
+
+class NotAHandshake(ProblemError, code=ProblemCode.UPGRADE_REQUIRED):
+    """The route is a WebSocket, and the request is not its handshake."""
+
+
 class TooManyStreams(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
     """This process already relays MAX_STREAMS requests of many segments."""
 
 
 class TooManyListeners(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
-    """This process already serves the maximum number of event streams."""
+    """This process already serves the maximum number of event streams and WebSockets."""

@@ -1,8 +1,9 @@
 """Server-sent events about changes of the datastore.
 
 dslogic is polled about once a second for all listeners together, and only while there are any: for the overview with
-the segments, and for the steps with the records that changed. A listener that does not read its events is dropped, and
-all are when the service stops; browsers reconnect with the `Last-Event-ID`.
+the segments, and for the steps with the records that changed. A bundle among these is followed while it is built. A
+listener that does not read its events is dropped, and all are when the service stops; browsers reconnect with the
+`Last-Event-ID`.
 """
 
 import asyncio
@@ -15,14 +16,17 @@ import msgspec
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from glitchflow_api.errors import TooManyListeners
+from glitchflow_api.bundle_watch import BundleWatches
+from glitchflow_api.listeners import Listeners
 from glitchflow_api.logic_client import LogicClient
-from glitchflow_api.processing import Processing
+from glitchflow_api.processing import Processing, RecordChange
 from gwservice.correlation import RequestContext, set_current_request
 from gwservice.upstream import UpstreamProblem, UpstreamSilent
+from gwwire.bundles import BundleState
 from gwwire.overview import Overview
 from gwwire.problems import ProblemCode, ProblemError, encode_problem, make_problem
 from gwwire.public import SegmentRecord
+from gwwire.records import BUNDLE, StepState
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ EVENT_STREAM = "text/event-stream"
 _MOST_SEGMENTS = 200
 #: Events that may wait for a listener; beyond that it is dropped.
 _MOST_WAITING = 16
+#: Bundles that are followed at a time: others wait, so that their events do not fill the queues of the listeners.
+_MOST_FOLLOWED = 4
 #: A listener that reads nothing for this long is dropped; shorter than the time in which a service has to stop.
 _SLOW_SECONDS = 5.0
 #: An overview is sent when something changed, and after this many seconds in any case.
@@ -88,25 +94,29 @@ class Listener:
 
 
 class Hub:
-    """Polls dslogic every `interval` seconds while there are listeners, and accepts at most `max_listeners` of them."""
+    """Polls dslogic every `interval` seconds while there are listeners, each of which is counted in `count`."""
 
-    def __init__(self, logic: LogicClient, *, interval: float, max_listeners: int) -> None:
+    def __init__(self, logic: LogicClient, bundles: BundleWatches, count: Listeners, *, interval: float) -> None:
         self._logic = logic
+        self._bundles = bundles
+        self._count = count
         self._interval = interval
-        self._max_listeners = max_listeners
         self._listeners: set[Listener] = set()
         self._polling: list[asyncio.Task[None]] = []
         self._seq: int | None = None
         self._last = b""
         self._last_steps = b""
+        #: The bundles that are followed, each with its last event.
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._last_bundles: dict[str, bytes] = {}
+        self._places = asyncio.Semaphore(_MOST_FOLLOWED)
         self._known: Overview | None = None
         self._repeat_at = 0.0
         self._closed = False
 
     def join(self, sent: int | None) -> Listener:
         """Add a listener that has the segments up to the seq `sent`, or raise TooManyListeners."""
-        if len(self._listeners) >= self._max_listeners:
-            raise TooManyListeners(f"{len(self._listeners)} event streams are open (EVENTS_LISTENERS)", retry_after=10)
+        self._count.enter()
         listener = Listener(sent)
         if self._closed:  # the service is stopping: this stream ends at once, like all others
             listener.end()
@@ -118,16 +128,19 @@ class Hub:
         elif self._last:
             self._catch_up(listener)
             listener.send_event(self._last)
-        if self._last_steps:
-            listener.send_event(self._last_steps)
+        for event in (self._last_steps, *self._last_bundles.values()):
+            if event:
+                listener.send_event(event)
         return listener
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener; polling ends with the last one."""
+        self._count.leave()
         self._listeners.discard(listener)
         if not self._listeners:
-            for task in self._polling:
+            for task in (*self._polling, *self._following.values()):
                 task.cancel()
+            self._following, self._last_bundles = {}, {}
             self._polling, self._seq, self._known = [], None, None
             self._last = self._last_steps = b""
 
@@ -175,10 +188,42 @@ class Hub:
         news, steps = await processing.read()
         if news:
             self._send_to_all(_event("change", msgspec.json.encode(news)))
+            for record in news.items:
+                self._follow_if_bundle(record)
         event = _event("steps", msgspec.json.encode(steps.steps))
         if event != self._last_steps:
             self._last_steps = event
             self._send_to_all(event)
+
+    def _follow_if_bundle(self, record: RecordChange) -> None:
+        kind, _, bundle = record.id.partition("/")
+        is_built = record.steps.get(BUNDLE, StepState.WAITING) is not StepState.WAITING
+        if kind == BUNDLE and is_built and bundle not in self._following:
+            self._following[bundle] = asyncio.create_task(self._follow(bundle), name=record.id, context=Context())
+
+    async def _follow(self, bundle: str) -> None:
+        """Send the progress of a bundle, as often as there is an overview, until it is built."""
+        try:
+            async with self._places, self._bundles.follow(bundle) as watch:
+                sent, building = None, True
+                while building and watch.progress:
+                    change, progress = watch.next_change(), watch.progress
+                    building = progress.state is BundleState.BUILDING
+                    if progress != sent:
+                        sent, event = progress, _event("bundle", msgspec.json.encode(progress))
+                        self._last_bundles[bundle] = event
+                        self._send_to_all(event)
+                        await asyncio.wait([watch.asking], timeout=self._interval)
+                    elif watch.failure:
+                        return
+                    else:
+                        await asyncio.wait([change])
+        except (ProblemError, UpstreamProblem):  # the bundle is gone, or there is an outage, which the poll reports
+            pass
+        finally:
+            if self._following.get(bundle) is asyncio.current_task():
+                del self._following[bundle]
+                self._last_bundles.pop(bundle, None)
 
     async def _poll(self) -> None:
         overview = await self._logic.overview()

@@ -13,7 +13,9 @@ import msgspec
 from glitchflow_api.access import Caller, implied
 from glitchflow_api.errors import Unauthorized
 from gwservice.atomic import locked, replace_file
-from gwservice.watched_file import WatchedFile
+from gwservice.regular_file import read_regular
+from gwservice.watched_file import MOST_BYTES, WatchedFile
+from gwwire.decoding import parse_json
 from gwwire.public import Scope
 
 _PREFIX = "gf"
@@ -64,7 +66,7 @@ Keys = dict[str, KeyRecord]
 def parse_keys(text: bytes) -> Keys:
     """Return the records of the file by id; raise ValueError unless it is a list of keys with distinct ids."""
     try:
-        records = msgspec.json.decode(text, type=KeyList).keys
+        records = parse_json(text, KeyList).keys
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
     keys = {record.id: record for record in records}
@@ -91,10 +93,15 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+def read_keys(path: Path) -> Keys:
+    """Return the keys in a file; raise OSError or ValueError."""
+    return parse_keys(read_regular(path, MOST_BYTES, follow=True))
+
+
 def change_keys(path: Path, change: Callable[[Keys], None]) -> None:
     """Change the file in one step, while other writers wait; raise OSError or ValueError and leave it unchanged."""
     with locked(path.parent, folder=True, wait=True):
-        keys = parse_keys(path.read_bytes()) if path.exists() else {}
+        keys = read_keys(path) if path.exists() else {}
         change(keys)
         text = msgspec.json.format(msgspec.json.encode(KeyList(list(keys.values()))))
         replace_file(path, text + b"\n", mode=0o600)

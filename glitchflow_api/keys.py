@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from glitchflow_api.key_file import KeyRecord, Keys, change_keys, make_key, parse_keys
+from glitchflow_api.key_file import KeyRecord, Keys, change_keys, make_key, read_keys
 from glitchflow_api.settings import GatewaySettings
 from gwwire.public import Scope
 
@@ -93,7 +93,7 @@ def _create(path: Path, chosen: argparse.Namespace) -> None:
 
 
 def _list(path: Path, *, as_json: bool) -> None:
-    keys = parse_keys(path.read_bytes()).values()
+    keys = read_keys(path).values()
     if as_json:
         sys.stdout.write(json.dumps([_public_fields(record) for record in keys]) + "\n")
         return

@@ -2,11 +2,13 @@
 
 from http import HTTPStatus
 from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 
+from glitchflow_api.bundle_progress import BundleProgress
 from glitchflow_api.settings import GatewaySettings
-from gwservice.headers import RAW_GROUP_HEADER
+from gwservice.headers import RAW_GROUP_HEADER, RAW_USER_HEADER
 from gwservice.security import CallerSecret
 from gwservice.upstream import Upstream
 from gwservice.upstream_connection import header_lines
@@ -24,6 +26,17 @@ _ANSWER_SECONDS = 75.0
 _MOST_WAITING = 1024
 
 
+def group_header(group: str | None) -> bytes:
+    """Return the header that names the group whose quotas a request counts for, or nothing without a group."""
+    return header_lines([(RAW_GROUP_HEADER, group.encode("latin-1"))]) if group else b""
+
+
+def caller_headers(user: str | None, group: str | None) -> bytes:
+    """Return the headers that name a user and a group; without authentication, there are none."""
+    named = [] if user is None else [(RAW_USER_HEADER, quote(user).encode())]
+    return header_lines(named) + group_header(group)
+
+
 class LogicClient:
     """Calls dslogic.
 
@@ -35,15 +48,24 @@ class LogicClient:
         self._settings = settings
         secret = CallerSecret.load(settings.LOGIC_SECRET_FILE, "glitchflow_api", "LOGIC_SECRET_FILE")
         url, setting = settings.DS_BURL, "LOGIC_SECRET_FILE"
+
+        def waiting(most: int, limit: str = "") -> Upstream:
+            seconds = answer_seconds + LONGEST_WAIT
+            return Upstream(url, "dslogic", most=most, limit=limit, seconds=seconds, secret=secret, setting=setting)
+
         self.upstream = Upstream(url, "dslogic", seconds=answer_seconds, secret=secret, setting=setting)
-        #: For requests that wait on purpose: they must not take the connections of the others.
-        seconds = answer_seconds + LONGEST_WAIT
-        self.waiting = Upstream(url, "dslogic", most=_MOST_WAITING, seconds=seconds, secret=secret, setting=setting)
+        #: For requests that wait on purpose: none of a kind must take the connections of the others.
+        self.waiting, self.files = (waiting(_MOST_WAITING) for _ in range(2))
+        self.feeds, self.claims = (waiting(settings.max_waiting, "MAX_WAITING") for _ in range(2))
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for upstream in (self.upstream, self.waiting, self.files, self.feeds, self.claims):
+            upstream.close()
 
     async def stats(self, group: str | None = None) -> Stats:
         """Return the counts of the current batch, and the quota of a group."""
-        headers = [(RAW_GROUP_HEADER, group.encode("latin-1"))] if group else []
-        return await self.get(self._settings.DS_STAT, Stats, header_lines(headers))
+        return await self.get(self._settings.DS_STAT, Stats, group_header(group))
 
     async def health(self) -> Health:
         """Return whether dslogic is ready, and whether the buffer can store segments."""
@@ -92,11 +114,18 @@ class LogicClient:
         """Return all steps with their counts."""
         return await self.get("/steps", Steps)
 
-    async def make_bundle(self, order: BundleOrder) -> Bundle:
-        """Make a bundle."""
-        answer = await self.waiting.request(b"POST", b"/bundles", _JSON, [msgspec.json.encode(order)])
+    async def make_bundle(self, order: BundleOrder, group: str | None) -> Bundle:
+        """Make a bundle for a group."""
+        headers = _JSON + group_header(group)
+        answer = await self.waiting.request(b"POST", b"/bundles", headers, [msgspec.json.encode(order)])
         status = HTTPStatus.ACCEPTED if answer.status == HTTPStatus.ACCEPTED else HTTPStatus.OK
         return self.waiting.decode(answer, status, Bundle)
+
+    async def bundle_progress(self, bundle: str, after: int | None, seconds: int) -> BundleProgress:
+        """Return how far a bundle is built; wait up to `seconds` for the end, or a percent other than `after`."""
+        query = f"wait={seconds}" if after is None else f"wait={seconds}&after={after}"
+        answer = await self.waiting.request(b"GET", f"/bundles/{quote(bundle, safe='')}?{query}".encode())
+        return self.waiting.decode(answer, HTTPStatus.OK, BundleProgress)
 
     async def get(self, target: str, shape: type[T], headers: bytes = b"") -> T:
         """Return the answer at a path with its query."""

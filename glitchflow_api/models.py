@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gwwire.holdings import FileState, TransactionKind, TransactionState
 from gwwire.names import PRINTABLE
 
 #: Values of a field of the detector, which has neither wildcards nor colons.
@@ -78,18 +79,76 @@ class ChangesQuery(RecordFilter):
     heartbeat: Annotated[float, Field(ge=1, le=60, description="s after which an empty line is sent")] = 30
 
 
-class CoverageQuery(BaseModel):
+class CoverageQuery(QueryParameters):
     """The query of /coverage."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    channel: Annotated[str | None, Field(description="only this channel, DET:NAME")] = None
-    start: _Gps = Field(None, description="only segments that end after this GPS time, s")
-    stop: _Gps = Field(None, description="only segments that begin before this GPS time, s")
-    batch: Annotated[str | None, Field(description="only this batch (id)")] = None
     limit: int = Field(
         2000,
         ge=1,
         le=100_000,
         description="maximum number of spans per channel; the shortest gaps are ignored to keep to it",
     )
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=255)] | None
+_Regex = Annotated[
+    str | None,
+    Field(
+        max_length=500,
+        json_schema_extra={"pattern": r"^[\w./-]*$"},
+        description="a regular expression of Rust's `regex`, without look-around and back-references",
+    ),
+]
+_FilePath = Annotated[str, Field(max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class _Listing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    user: _Name = Field(None, description="only of this user")
+    group: _Name = Field(None, description="only of this group")
+    limit: Annotated[int, Field(ge=1, le=1000, description="maximum number on a page")] = 100
+    after: Annotated[int | None, Field(ge=0, lt=2**63, description="where the page before ended")] = None
+    descending: Annotated[bool, Field(description="the newest first")] = False
+
+
+class HoldingsQuery(_Listing):
+    """The query of /holdings."""
+
+    label: _Name = Field(None, description="only this label")
+    tag: Annotated[str | None, Field(pattern=r"^[\w.-]+:[^,]+(,[\w.-]+:[^,]+)*$", description="`k:v,…`; all match")] = (
+        None
+    )
+    path: Annotated[_FilePath | None, Field(description="only holdings that have this complete file")] = None
+    regex: _Regex = None
+    deleted: Annotated[bool, Field(description="those that were deleted and can be restored, instead")] = False
+
+
+class FilesQuery(BaseModel):
+    """The query of the files of a holding."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=10_000, description="maximum number on a page")] = 1000
+    after: Annotated[_FilePath, Field(description="the path where the page before ended")] = ""
+    path: Annotated[_FilePath, Field(description="only this file, or the files below it if it ends with a slash")] = ""
+    regex: _Regex = None
+
+
+class TransactionsQuery(_Listing):
+    """The query of /transactions."""
+
+    holding: Annotated[int | None, Field(ge=1, lt=2**63, description="only of this holding")] = None
+    job_label: _Name = Field(None, description="only with this job label")
+    kind: TransactionKind | None = None
+    state: TransactionState | None = None
+
+
+class TransactionFilesQuery(BaseModel):
+    """The query of the files of a transaction."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=10_000, description="maximum number on a page")] = 1000
+    after: Annotated[_FilePath, Field(description="the path where the page before ended")] = ""
+    state: FileState | None = None

@@ -12,7 +12,7 @@ import msgspec
 from glitchflow_api.access import COOKIE, scope_needed
 from glitchflow_api.events import EVENT_STREAM
 from gwservice.security import OPEN_PATHS
-from gwwire import bundles, facets, overview, public, records
+from gwwire import bundles, facets, holdings, overview, public, records, tape, tiering
 from gwwire.problems import PROBLEM_TYPE, Problem
 from gwwire.segment import KEYS_HEADER, NDJSON, Segment
 
@@ -22,20 +22,22 @@ Responses = dict[int | str, dict[str, Any]]
 _PROBLEMS = {
     400: "the body is not JSON",
     401: "a valid credential is needed",
-    403: "the credential does not allow it, the user or batch is not the caller's, or another site's page sent it",
-    404: "the batch, segment or problem does not exist",
+    403: "the credential does not allow it, the user, batch or record is not the caller's, or another site sent it",
+    404: "the batch, segment, holding, file, transaction or problem does not exist",
     408: "the request did not arrive in time",
-    409: "the batch is another one, not in the required state, or another worker has it; or the archive is not built",
+    409: "the batch is another one, not in the required state, or another worker has it; or the archive is not built;"
+    " or nothing has reached the seq yet; or a label is taken, or the bytes do not continue the file",
     412: "the record is not the one that If-Match names",
     413: "the body is larger than MAX_BODY",
     415: "the body is not application/json",
     416: "no byte is in the range",
     422: "a field or parameter is missing, wrong or too large; `field` names it",
+    426: "the request is not the handshake of a WebSocket",
     429: "too many requests, or the group's quota is used up; see Retry-After",
     500: "a service failed; its log has the details",
-    502: "a lower tier cannot be reached, or its answer is invalid",
+    502: "a lower service cannot be reached, or its answer is invalid",
     503: "the queue is full (see Retry-After), or the volume failed",
-    504: "a lower tier did not answer in time",
+    504: "a lower service did not answer in time",
     507: "the volume is full",
 }
 _OF_LOWER_TIERS = (500, 502, 503, 504)
@@ -70,7 +72,8 @@ MODELS: tuple[type[msgspec.Struct], ...] = (
     Segment,
     *(
         each
-        for each in {**vars(public), **vars(overview), **vars(records), **vars(facets), **vars(bundles)}.values()
+        for module in (public, overview, records, facets, bundles, tiering, tape, holdings)
+        for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, msgspec.Struct) and each is not msgspec.Struct
     ),
 )
@@ -80,6 +83,14 @@ EXAMPLES: Mapping[type, list[msgspec.Struct]] = {
     public.TrainOrder: [public.TrainOrder("alice", "a-secret")],
     public.ThawOrder: [public.ThawOrder("alice", "a-secret")],
     public.CleanOrder: [public.CleanOrder("training of 2026-11-20 is done")],
+    tape.StageOrder: [tape.StageOrder([tape.StageFile("/segments/gwb1724170688599724923.json")])],
+    tape.PathList: [tape.PathList(["/segments/gwb1724170688599724923.json"])],
+    tiering.TieringOrder: [tiering.TieringOrder(tiering.Tiering(("object", "tape"), 7 * 86_400))],
+    holdings.TransactionOrder: [
+        holdings.TransactionOrder(
+            [holdings.NewFile("/data/run 1/a.h5", size=1024)], label="run 1", tags={"site": "LLO"}
+        )
+    ],
     public.SessionOrder: [public.SessionOrder("gf_0123456789ab_a-key-as-glitchflow-keys-showed-it")],
     public.Stats: [public.Stats(128, 12582912)],
     public.NameList: [public.NameList(["gwb1724170688599724923.json"])],
@@ -101,12 +112,12 @@ def json_response(shape: Any, status: int = 200) -> Responses:
 
 
 def problems(*statuses: int) -> Responses:
-    """Return the descriptions of a route's own problems, and of those of the lower tiers."""
+    """Return the descriptions of a route's own problems, and of those of the lower services."""
     return {status: _problem(status) for status in sorted({*statuses, *_OF_LOWER_TIERS})}
 
 
 def responses(shape: Any, *statuses: int, status: int = 200) -> Responses:
-    """Return the descriptions of a JSON answer, and of the problems of a route that calls the lower tiers."""
+    """Return the descriptions of a JSON answer, and of the problems of a route that calls the lower services."""
     return json_response(shape, status) | problems(*statuses)
 
 
@@ -120,16 +131,21 @@ def described_stream() -> Responses:
     """Return the descriptions of an answer of server-sent events, and of the problems of its route."""
     schema = {
         "type": "string",
-        "description": "events `overview`, `segments`, `change`, `steps`, `problem`; their data are JSON",
+        "description": "events `overview`, `segments`, `change`, `steps`, `bundle`, `problem`; their data are JSON",
     }
     answer = {"description": "an endless stream of events", "content": {EVENT_STREAM: {"schema": schema}}}
     return {200: answer, **problems()}
 
 
+def described_socket() -> Responses:
+    """Return the descriptions of the answers to the handshake of a WebSocket."""
+    return {101: {"description": "a WebSocket, with texts"}, **problems(404, 426)}
+
+
 def described_feed() -> Responses:
     """Return the descriptions of the change feed, and of the problems of its route."""
     lines = _lines("a Record or a Mark per line; empty lines between them", records.Record, records.Mark)
-    return {200: {"description": "records as they change", "content": lines}, **problems(422)}
+    return {200: {"description": "records as they change", "content": lines}, **problems(409, 422)}
 
 
 def described_archive() -> Responses:
@@ -140,7 +156,32 @@ def described_archive() -> Responses:
 
 def described_strain_file() -> Responses:
     """Return the descriptions of a strain file, of a range of it, and of the problems of its route."""
-    return _described_file("file", _binary("application/x-hdf5"), 422, 507)
+    return _described_file("file", _binary("application/x-hdf5") | _binary("application/octet-stream"), 422, 507)
+
+
+def described_holding_file() -> Responses:
+    """Return the descriptions of a file of a holding, of a range of it, and of the problems of its route."""
+    return _described_file("file", _binary("application/octet-stream"))
+
+
+def described_upload() -> dict[str, Any]:
+    """Return the arguments of the route that takes bytes of a file: its body, its answer and its problems."""
+    body = {"required": True, "content": _binary("application/octet-stream")}
+    answers = _with_offset(responses(holdings.Upload, 404, 409, 413, 415, 422, 507))
+    return {"openapi_extra": {"requestBody": body}, "responses": answers}
+
+
+def described_progress(*statuses: int) -> Responses:
+    """Return the descriptions of how much of a file has arrived, and of the problems of its route."""
+    return _with_offset(responses(holdings.Upload, 404, 422, *statuses))
+
+
+def _with_offset(answers: Responses) -> Responses:
+    headers = {
+        "Upload-Offset": {"description": "bytes that have arrived", "schema": {"type": "integer"}},
+        "Upload-Complete": {"description": "`?1` or `?0`", "schema": {"type": "string"}},
+    }
+    return answers | {200: answers[200] | {"headers": headers}}
 
 
 def _described_file(what: str, content: dict[str, Any], *statuses: int) -> Responses:
@@ -158,9 +199,11 @@ def json_body(model: type) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(model)}}}}
 
 
-def described_order(model: type, answer: Any, *statuses: int) -> dict[str, Any]:
-    """Return the arguments of a route that takes an order: its body, its answer and its problems."""
-    return {"openapi_extra": json_body(model), "responses": responses(answer, *statuses, 400, 413, 415, 422, 507)}
+def described_order(model: type, answer: Any, *statuses: int, status: int = 200) -> dict[str, Any]:
+    """Return the arguments of a route that takes an order: its body, its answer, None: an empty one, its problems."""
+    described = {status: {"description": "it is done"}} if answer is None else json_response(answer, status)
+    answers = described | problems(*statuses, 400, 413, 415, 422, 507)
+    return {"openapi_extra": json_body(model), "responses": answers}
 
 
 def described_lines(line: type, answer: type) -> dict[str, Any]:

@@ -1,22 +1,17 @@
 """The gateway's routes of records and steps: described here, relayed without decoding."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
-from glitchflow_api.admission import Admission
-from glitchflow_api.errors import Unauthorized
 from glitchflow_api.models import ChangesQuery, RecordsQuery
 from glitchflow_api.openapi import described_feed, described_lines, described_order, responses
 from glitchflow_api.routes import Relayed
-from gwservice.asgi_types import Message, Receive, Scope, Send
+from glitchflow_api.while_allowed import WhileAllowed
 from gwwire import public, records
 
 router = APIRouter(default_response_class=Response, tags=["work"])
 
-#: A request that waits is checked again so often.
-_CHECK_SECONDS = 1.0
 RecordId = Annotated[
     str,
     Path(
@@ -40,36 +35,19 @@ class RelayedWaiting(Relayed):
     relay = "waiting_relay"
 
 
-class RelayedWhileAllowed(RelayedWaiting):
-    """An answer that also ends when its client loses the scope that it needs."""
+class RelayedClaim(RelayedWaiting):
+    """The same for a worker that waits for a record."""
 
-    def __init__(self, needed: public.Scope) -> None:
-        super().__init__()
-        self._needed = needed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Relay the request; raise Unauthorized, also in the middle, when its credential is no longer valid."""
-        admission: Admission = scope["app"].state.admission
-
-        async def check() -> None:
-            if not await admission.still_allows(scope["context"], self._needed):
-                raise Unauthorized("the credential is not valid any more, or does not allow this any more")
-
-        async def send_if_allowed(message: Message) -> None:
-            await check()
-            await send(message)
-
-        relaying = asyncio.ensure_future(super().__call__(scope, receive, send_if_allowed))
-        try:
-            while not (await asyncio.wait([relaying], timeout=_CHECK_SECONDS))[0]:
-                await check()
-            relaying.result()
-        finally:
-            relaying.cancel()
-            await asyncio.wait([relaying])
+    relay = "claim_relay"
 
 
-@router.get("/records", responses=responses(records.RecordPage, 422))
+class RelayedFeed(RelayedWaiting):
+    """The same for a reader of changes."""
+
+    relay = "feed_relay"
+
+
+@router.get("/records", responses=responses(records.RecordPage, 409, 422))
 async def list_records(wanted: Annotated[RecordsQuery, Query()]) -> Response:
     """List records, in the order of their last changes, a page at a time.
 
@@ -85,7 +63,7 @@ async def write_records() -> Response:
 
 
 @router.put(
-    "/records/{record:path}/steps/{step}", **described_order(records.StepEnd, records.Record, 404, 409), name="end_step"
+    "/records/{record:name}/steps/{step}", **described_order(records.StepEnd, records.Record, 404, 409), name="end_step"
 )
 async def end_step(record: RecordId, step: WorkersStepName) -> Response:
     """Renew the lease of an attempt (RUNNING), end it (DONE, FAILED), or give the record back (WAITING).
@@ -96,25 +74,25 @@ async def end_step(record: RecordId, step: WorkersStepName) -> Response:
     return Relayed()
 
 
-@router.delete("/records/{record:path}/steps/{step}", responses=responses(records.Record, 404, 422))
+@router.delete("/records/{record:name}/steps/{step}", responses=responses(records.Record, 404, 422))
 async def redo_step(record: RecordId, step: StepName) -> Response:
     """Reopen a step of a record, and the steps that depend on it: they are done again."""
     return Relayed()
 
 
-@router.get("/records/{record:path}", responses=responses(records.Record, 404, 422))
+@router.get("/records/{record:name}", responses=responses(records.Record, 404, 422))
 async def one_record(record: RecordId) -> Response:
     """Return a record. The conditions of a segment are its `meta`, until others are written."""
     return Relayed()
 
 
-@router.put("/records/{record:path}", **described_order(records.RecordContent, records.Record, 404, 412))
+@router.put("/records/{record:name}", **described_order(records.RecordContent, records.Record, 404, 412))
 async def put_record(record: RecordId, if_match: IfMatch = None) -> Response:
     """Replace status, run and conditions of a record, or create it."""
     return Relayed()
 
 
-@router.patch("/records/{record:path}", **described_order(records.RecordPatch, records.Record, 404, 412))
+@router.patch("/records/{record:name}", **described_order(records.RecordPatch, records.Record, 404, 412))
 async def patch_record(record: RecordId, if_match: IfMatch = None) -> Response:
     """Change a record by a JSON merge patch (RFC 7386), or create it."""
     return Relayed()
@@ -126,7 +104,13 @@ async def steps() -> Response:
     return Relayed()
 
 
-@router.post("/steps/{step}/claim", **described_order(records.StepClaim, records.Work))
+@router.delete("/steps/{step}", responses=responses(records.Steps, 404, 409, 422))
+async def forget_step(step: WorkersStepName) -> Response:
+    """Remove a step that nobody performs any more, and return the others; what was done stays in the records."""
+    return Relayed()
+
+
+@router.post("/steps/{step}/claim", **described_order(records.StepClaim, records.Work, 409))
 async def claim_step(step: WorkersStepName) -> Response:
     """Declare a step, and lease records that wait for it to one worker.
 
@@ -134,7 +118,7 @@ async def claim_step(step: WorkersStepName) -> Response:
     and this one is not. Leases end by themselves; then another worker gets the record. The answer has no records if
     none waits, also not within `wait` seconds.
     """
-    return RelayedWhileAllowed(public.Scope.WORK)
+    return WhileAllowed(RelayedClaim(), public.Scope.WORK)
 
 
 @router.get("/changes", responses=described_feed())
@@ -145,4 +129,4 @@ async def changes(wanted: Annotated[ChangesQuery, Query()]) -> Response:
     that nothing up to N matches any more; an empty line says that the connection works. The feed only says that
     something changed: work is claimed at /steps/{step}/claim.
     """
-    return RelayedWhileAllowed(public.Scope.READ)
+    return WhileAllowed(RelayedFeed(), public.Scope.READ)

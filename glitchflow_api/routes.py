@@ -2,7 +2,7 @@
 
 import logging
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -13,13 +13,14 @@ from glitchflow_api.admission import Admission
 from glitchflow_api.datapath import PATH
 from glitchflow_api.docs_page import docs_file, docs_page
 from glitchflow_api.events import EventStream, Hub, parse_seq
-from glitchflow_api.logic_client import LogicClient
+from glitchflow_api.logic_client import LogicClient, group_header
 from glitchflow_api.models import CoverageQuery, QueryParameters, SegmentQuery
 from glitchflow_api.openapi import described_order, described_stream, json_response, problems, responses, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.asgi_types import Receive, Scope, Send
+from gwservice.correlation import RequestContext
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwservice.relay import Relay
 from gwwire import public
@@ -51,7 +52,9 @@ def _json(answer: msgspec.Struct) -> Response:
 class Relayed(Response):
     """The answer of dslogic, undecoded; `target` is the path and query, or None for those of the request."""
 
-    relay: ClassVar[str] = "relay"
+    relay = "relay"
+    #: True if the request counts for the quota of the caller's group.
+    for_group = False
 
     def __init__(self, target: bytes | None = None) -> None:
         super().__init__()
@@ -59,8 +62,14 @@ class Relayed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay the request."""
+        request: RequestContext = scope["context"]
+        headers = group_header(request.caller.group) if self.for_group else b""
+        await self.relay_of(scope).relay(request, scope, receive, send, self._target, headers)
+
+    def relay_of(self, scope: Scope) -> Relay:
+        """Return the relay of the answer's kind."""
         relay: Relay = getattr(scope["app"].state, self.relay)
-        await relay.relay(scope["context"], scope, receive, send, self._target)
+        return relay
 
 
 @router.get("/stats", tags=["batch"], responses=responses(public.Stats))
@@ -98,7 +107,8 @@ async def events(request: Request, last_event_id: LastEventId = "") -> Response:
     `change` has the records that changed, also if a step was begun or ended on them, each once with its id, kind, seq,
     status, last step, and the states of its steps; segments are among them only if somebody wrote to them. There is
     one such event a second with at most 100 records; `more` says that others changed too. It is not repeated after a
-    reconnection: read /changes to miss nothing. `steps` has the list of /steps when it changed.
+    reconnection: read /changes to miss nothing. `steps` has the list of /steps when it changed. `bundle` has how far
+    the archive of a bundle is built, for each that is built.
     """
     hub: Hub = request.app.state.events
     admission: Admission = request.app.state.admission
@@ -139,10 +149,11 @@ async def cleanbuf(body: JsonBody, logic: Logic) -> Response:
     """Archive the current batch and open an empty one.
 
     With a `batch`, nothing is done if another batch has become current, so a decision about one batch never applies
-    to the next. With a `holder`, nothing is done if somebody else has frozen the batch meanwhile.
+    to the next. With a `holder`, nothing is done if somebody else has frozen the batch meanwhile. With a `tiering`,
+    that policy says where this batch is kept, instead of the datastore's own.
     """
     order = decode_order(public.CleanOrder, body)
-    outcome = await logic.flush(FlushOrder(order.batch, order.holder))
+    outcome = await logic.flush(FlushOrder(order.batch, order.holder, tiering=order.tiering))
     log.info("cleaned (%r): %s", order.msg, outcome.body, extra={"event": "flush"})
     return _json(public.CleanAnswer("CLEANED", outcome.body))
 
@@ -180,7 +191,7 @@ async def verify_batch(batch: BatchId) -> Response:
     return Relayed()
 
 
-@router.get("/segments", tags=["archive"], responses=responses(public.SegmentPage, 422))
+@router.get("/segments", tags=["archive"], responses=responses(public.SegmentPage, 409, 422))
 async def segments(wanted: Annotated[SegmentQuery, Query()]) -> Response:
     """List stored segments, in the order they were stored, a page at a time.
 
@@ -192,7 +203,10 @@ async def segments(wanted: Annotated[SegmentQuery, Query()]) -> Response:
 
 @router.get("/coverage", tags=["archive"], responses=responses(public.Coverage, 404, 422))
 async def coverage(wanted: Annotated[CoverageQuery, Query()]) -> Response:
-    """Return the time spans that are stored, by channel and sample spacing, as `[start, stop, segments]`."""
+    """Return the time that the segments of a query cover, by channel and sample spacing, as `[start, stop, segments]`.
+
+    There are at most 100,000 spans in all: with many channels, each has fewer than `limit`.
+    """
     return Relayed()
 
 
@@ -280,7 +294,7 @@ async def problem_page(code: Annotated[str, Path(examples=["queue-full"])]) -> s
 
 @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
 async def metrics() -> Response:
-    """Return the gateway's metrics for Prometheus; the lower tiers have their own."""
+    """Return the gateway's metrics for Prometheus; the lower services have their own."""
     return Response(exposition(), media_type=CONTENT_TYPE)
 
 
@@ -292,7 +306,7 @@ async def healthz() -> Response:
 
 @router.get("/readyz", tags=["probes"], responses=responses(public.Health))
 async def readyz(logic: Logic) -> Response:
-    """Answer 200 while every lower tier answers.
+    """Answer 200 while every lower service answers.
 
     A full volume does not make the gateway unready, because only requests that write fail; `cannot_store` has the
     reason.

@@ -78,6 +78,12 @@ def public_scheme(request: Request) -> str:
     return request.headers.get("X-Forwarded-Proto", request.url.scheme).partition(",")[0].strip()
 
 
+def public_url(request: Request, path: str) -> str:
+    """Return the URL of a path of the gateway, with the address that the client used."""
+    host = request.headers.get("X-Forwarded-Host", request.url.netloc).partition(",")[0].strip()
+    return f"{public_scheme(request)}://{host}{path}"
+
+
 def _with_cookie(request: Request, value: str, max_age: int | None) -> Response:
     response = Response(status_code=204)
     secure = public_scheme(request) == "https"

@@ -1,8 +1,9 @@
 """The gateway's settings: the environment variables of the original system, limits, and access."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
@@ -47,7 +48,7 @@ class GatewaySettings(ServiceSettings):
     EVENTS_INTERVAL: float = Field(
         1.0, gt=0, le=60, description="seconds between polls of dslogic while /events has listeners"
     )
-    EVENTS_LISTENERS: int = Field(200, ge=1, description="maximum number of listeners of /events")
+    EVENTS_LISTENERS: int = Field(200, ge=1, description="maximum number of listeners of /events and of WebSockets")
     LISTEN: ListenAddress = Field(Address("0.0.0.0", 8000), description="where `python -m glitchflow_api` listens")  # noqa: S104 (a container listens on every interface)
     MAX_BODY: SizeLimit = Field(SizeLimit(64_000_000), description="maximum size of a request body")
     HEADER_TIMEOUT: float = Field(10, gt=0, description="time limit for the headers of a request, s")
@@ -55,6 +56,12 @@ class GatewaySettings(ServiceSettings):
     MAX_CONNECTIONS: int = Field(1000, ge=1, description="maximum number of open connections")
     MAX_STREAMS: int = Field(
         32, ge=1, description="maximum number of concurrent requests of many segments; others wait"
+    )
+    MAX_WAITING: int | None = Field(
+        None,
+        ge=1,
+        description="maximum number of readers of /changes, and of open claims; others are refused; default: a third of"
+        " MAX_CONNECTIONS",
     )
     RATE: float = Field(
         0, ge=0, description="requests per second of a key, or of an address without keys; 0: unlimited"
@@ -72,6 +79,25 @@ class GatewaySettings(ServiceSettings):
         parse_scope_map(_WLCG_SCOPES), description="the scopes that a token's scopes grant; each is compared as a whole"
     )
     JWT_GROUP: str = Field("wlcg.groups", description="the claim with the caller's group; the first one of a list")
+    NLDS_API: Literal["off", "on"] = Field("off", description="whether NLDS' HTTP API is served: `on` or `off`")
+    NLDS_ROOTS: str = Field(
+        "",
+        description="folders that users share with the gateway, with colons between them; `{user}` and `{group}` stand"
+        " for those of the caller; for NLDS_API=on",
+    )
+    NLDS_STATE: Path | None = Field(
+        None, description="folder of this gateway in which NLDS' transactions are kept, for NLDS_API=on"
+    )
+
+    @property
+    def nlds_roots(self) -> list[str]:
+        """The folders of NLDS_ROOTS."""
+        return [root for root in self.NLDS_ROOTS.split(":") if root]
+
+    @property
+    def max_waiting(self) -> int:
+        """The limit of MAX_WAITING; readers and claims together leave connections to other requests."""
+        return self.MAX_WAITING or max(1, self.MAX_CONNECTIONS // 3)
 
     @model_validator(mode="after")
     def _tls_is_complete(self) -> Self:
@@ -84,4 +110,18 @@ class GatewaySettings(ServiceSettings):
         missing = [name for name in ("JWT_ISSUER", "JWT_AUDIENCE", "JWT_JWKS") if not getattr(self, name)]
         if self.AUTH is AuthMode.JWT and missing:
             raise ValueError(f"AUTH=jwt needs {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _nlds_is_complete(self) -> Self:
+        if self.NLDS_API == "off":
+            return self
+        if self.AUTH is AuthMode.OFF:
+            raise ValueError("NLDS_API=on needs AUTH=keys or AUTH=jwt: anybody could read the folders of NLDS_ROOTS")
+        if not self.nlds_roots or self.NLDS_STATE is None:
+            raise ValueError("NLDS_API=on needs NLDS_ROOTS and NLDS_STATE")
+        if wrong := [root for root in self.nlds_roots if not root.startswith("/")]:
+            raise ValueError(f"NLDS_ROOTS: {wrong[0]!r} is not an absolute path")
+        if unknown := set(re.findall(r"{[^/]*?}", self.NLDS_ROOTS)) - {"{user}", "{group}"}:
+            raise ValueError(f"NLDS_ROOTS: {min(unknown)} is unknown; there are {{user}} and {{group}}")
         return self

@@ -8,24 +8,42 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import NamedTuple
 
+from gwwire.bundles import BundleFormat
 from gwwire.channel_names import site_of_channel, type_of_channel
 from gwwire.public import ChannelCoverage
 from gwwire.spans import TOLERANCE
 
 #: GPS seconds between the boundaries of files: 34 MB at 16384 Hz, which are built within the timeouts of clients.
 FILE_SECONDS = 256
-EXTENSION = "hdf5"
+#: The formats of files, by the extension of their names.
+FORMATS = {each.value: each for each in BundleFormat if each.is_built}
 
-_NAME = re.compile(rf"(?P<site>[A-Z])-(?P<type>[^-]+)-(?P<start>\d{{1,10}})-(?P<seconds>\d{{1,3}})\.{EXTENSION}")
+_NAME = re.compile(
+    r"(?P<site>[A-Z])-(?P<type>[^-]+)-(?P<start>0|[1-9]\d{0,9})-(?P<seconds>[1-9]\d{0,2})"
+    rf"\.(?P<extension>{'|'.join(FORMATS)})",
+    re.ASCII,
+)
+
+
+class NameParts(NamedTuple):
+    """The name of a file; `start` and `stop` are GPS seconds."""
+
+    site: str
+    type: str
+    start: int
+    stop: int
+    extension: str
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The files of one channel; `spans` are the whole GPS seconds that are stored, in order."""
+    """The files of one channel in one format; `spans` are the whole GPS seconds that are stored, in order."""
 
     channel: str
+    extension: str
     spans: Sequence[tuple[int, int]]
 
     @property
@@ -43,33 +61,42 @@ class Dataset:
         cut = [(max(first, math.ceil(start)), min(last, math.floor(stop))) for first, last in self.spans]
         return [(first, last) for first, last in cut if first < last]
 
-    def files(self) -> Iterator[tuple[int, int]]:
-        """Yield the spans of the files, in order."""
-        for start, stop in self.spans:
-            edges = [start, *range(_next_boundary(start), stop, FILE_SECONDS), stop]
-            yield from pairwise(edges)
+    def files(self, start: float = -math.inf, stop: float = math.inf) -> Iterator[tuple[int, int]]:
+        """Yield the spans of the files that overlap [start, stop), in order; each is computed when it is needed."""
+        for first, last in self.spans:
+            if first < stop and last > start:
+                begin = max(first, _next_boundary(math.floor(start)) - FILE_SECONDS) if start > first else first
+                end = min(last, _next_boundary(math.ceil(stop) - 1)) if stop < last else last
+                if begin < end:
+                    yield from pairwise(chain([begin], range(_next_boundary(begin), end, FILE_SECONDS), [end]))
+
+    def latest(self) -> list[tuple[int, int]]:
+        """Return the span of the last file, if there is one."""
+        return list(self.files(start=self.spans[-1][1] - 1)) if self.spans else []
 
     def name(self, start: int, stop: int) -> str:
         """Return the name of the file of a span."""
-        return f"{self.site}-{self.type}-{start}-{stop - start}.{EXTENSION}"
+        return f"{self.site}-{self.type}-{start}-{stop - start}.{self.extension}"
 
 
-def datasets(channels: Iterable[ChannelCoverage]) -> list[Dataset]:
-    """Return the datasets of channels; of several sample spacings of a channel, that of the shortest."""
+def datasets(channels: Iterable[ChannelCoverage], extension: str) -> list[Dataset]:
+    """Return the datasets of channels in a format; of several sample spacings of a channel, that of the shortest."""
     found: dict[str, Dataset] = {}
     for each in channels:
         if each.channel and each.channel not in found:
-            found[each.channel] = Dataset(each.channel, list(_whole_seconds(each)))
+            found[each.channel] = Dataset(each.channel, extension, list(_whole_seconds(each)))
     return list(found.values())
 
 
-def parse_name(name: str) -> tuple[str, str, int, int] | None:
-    """Return site, type, start and stop of a file by its name, or None if no file can have it."""
+def parse_name(name: str) -> NameParts | None:
+    """Return the parts of the name of a file, or None if no file can have it."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None
     start, stop = int(found["start"]), int(found["start"]) + int(found["seconds"])
-    return (found["site"], found["type"], start, stop) if start < stop <= _next_boundary(start) else None
+    if not start < stop <= _next_boundary(start):
+        return None
+    return NameParts(found["site"], found["type"], start, stop, found["extension"])
 
 
 def _next_boundary(gps: int) -> int:

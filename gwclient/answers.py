@@ -1,13 +1,12 @@
 """Decode the gateway's answers into models of `gwwire.public`, or into the errors they stand for."""
 
-import time
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import msgspec
 
-from gwclient.errors import UNREACHABLE, GatewayRefused, GatewayUnavailable, UnexpectedAnswer
-from gwwire.problems import Problem
+from gwclient.errors import UNREACHABLE, GatewayRefused, GatewayUnavailable, OnTape, UnexpectedAnswer
+from gwwire.decoding import parse_json
+from gwwire.problems import Problem, ProblemCode
 from gwwire.public import StreamAnswer
 
 Answer = TypeVar("Answer")
@@ -18,7 +17,7 @@ _TRANSIENT = frozenset({408, 429, 502, 503, 504})
 _UNTOUCHED = frozenset({429, 503})
 #: Statuses, and codes of problems, with which a service answers that does not have the route at all.
 _NO_ROUTE, _NO_ROUTE_CODES = frozenset({404, 405, 501}), frozenset({"", "not-found", "method-not-allowed"})
-#: How the frameworks of the services begin the detail of `not-found`; that of a missing batch names the batch.
+#: The first words of the detail of `not-found` from the services' frameworks; for a missing batch it names the batch.
 _NO_PAGE = ("Not Found", "The requested URL was not found")
 _UNAUTHORIZED = 401
 #: The routes that every gateway has, also that of the original system.
@@ -52,8 +51,8 @@ class About(msgspec.Struct, frozen=True):
 def decode_answer(body: bytes, kind: type[Answer], source: str) -> Answer:
     """Decode the answer of `source`, or raise UnexpectedAnswer if a gateway would not answer that."""
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return parse_json(body, kind)
+    except msgspec.DecodeError as error:
         raise UnexpectedAnswer(f"{source} does not answer as a gateway: {error}") from error
 
 
@@ -70,8 +69,8 @@ def decode_line(line: bytes, request: str, source: str) -> LineAnswer:
 def decode_problem(body: bytes) -> Problem | None:
     """Decode a problem document; return None if it is not one."""
     try:
-        return msgspec.json.decode(body, type=Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return parse_json(body, Problem)
+    except msgspec.DecodeError:
         return None
 
 
@@ -92,8 +91,15 @@ def error_of(  # noqa: PLR0913 (parts of an answer)
     code = problem.code if problem else ""
     detail = (problem.detail or problem.title if problem else reason) or "no reason given"
     answered = f"{request} answered {status}"
+    if code == ProblemCode.ON_TAPE:
+        soon = "" if retry_after is None else f"; it may take {retry_after:.0f} s"
+        is_file = "/holdings/" in request
+        how = "`gwclient getfile --wait`" if is_file else "`gwclient get --wait` or `gwclient recall --wait`"
+        message = f"{detail}{soon}: try again then, or wait with {how}"
+        return OnTape(message, status=status, code=code, state=detail, retry_after=retry_after)
     if status in _TRANSIENT and code not in _FINAL:
-        return GatewayUnavailable(f"{answered}: {detail}", retry_after=retry_after, seen=status not in _UNTOUCHED)
+        seen = status not in _UNTOUCHED
+        return GatewayUnavailable(f"{answered}: {detail}", code=code, retry_after=retry_after, seen=seen)
     absent = status in _NO_ROUTE and code in _NO_ROUTE_CODES and (code != "not-found" or detail.startswith(_NO_PAGE))
     no_gateway = absent and request.endswith(_EVERYWHERE)
     if not absent:
@@ -108,19 +114,3 @@ def error_of(  # noqa: PLR0913 (parts of an answer)
     if no_gateway:
         refused.exit_code = UNREACHABLE
     return refused
-
-
-def parse_retry_after(header: str) -> float | None:
-    """Parse a `Retry-After` header, seconds or an HTTP date; return s, or None if it is invalid."""
-    if header.isdecimal():
-        return float(header)
-    date = parse_date(header)
-    return None if date is None else max(0.0, date - time.time())
-
-
-def parse_date(header: str) -> float | None:
-    """Parse an HTTP date; return Unix s, or None if it is invalid."""
-    try:
-        return parsedate_to_datetime(header).timestamp()
-    except ValueError:
-        return None

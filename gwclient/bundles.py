@@ -6,19 +6,22 @@ the archive still has the same bytes. The ETag is also a digest of all that the 
 
 import asyncio
 import hashlib
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
 
 from gwclient.connection import GatewayConnection, response_error
-from gwclient.errors import GatewayUnavailable, NotAsExpected, UnexpectedAnswer, unwritable
+from gwclient.errors import FolderError, GatewayUnavailable, NotAsExpected, UnexpectedAnswer, write_errors
+from gwservice.atomic import locked
+from gwservice.regular_file import append_regular
 from gwwire.bundles import INFO, Bundle, BundleFormat, BundleInfo, BundleOrder, BundleState
+from gwwire.decoding import parse_json
 from gwwire.tar import tar_digest
 
 #: Is called with the number of bytes that are there, and of all.
@@ -26,9 +29,10 @@ OnBytes = Callable[[int, int], object]
 
 _OK, _PARTIAL = 200, 206
 _CHUNK = 2**18
-#: s between two questions whether an archive is built: the first, and the most.
+#: s between two questions whether an archive is built, without a WebSocket: the first, and the most.
 _POLL, _LONGEST_POLL = 0.1, 2.0
 _ETAG = re.compile(r'"([0-9a-f]{64})"')
+_BUILDING = re.compile(r"BUILDING (\d{1,3})%")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -57,8 +61,12 @@ class Bundles:
     async def wait(self, bundle: Bundle, on_percent: Callable[[int], object] = lambda _: None) -> Bundle:
         """Wait until the archive is built, and return the bundle; raise NotAsExpected if its building failed.
 
-        `on_percent` is called with how much of it is built.
+        `on_percent` is called with how much of it is built. The gateway says it over a WebSocket; if there is none, or
+        it breaks, the state is polled.
         """
+        if bundle.state is BundleState.BUILDING:
+            await self._listen(bundle.id, on_percent)
+            bundle = await self.get(bundle.id)
         pause = _POLL
         while bundle.state is BundleState.BUILDING:
             on_percent(bundle.percent)
@@ -71,17 +79,26 @@ class Bundles:
         on_percent(100)
         return bundle
 
+    async def _listen(self, bundle: str, on_percent: Callable[[int], object]) -> None:
+        """Follow the texts of the gateway until the archive is built, or they end."""
+        with suppress(GatewayUnavailable):
+            async with aclosing(self._connection.texts(f"{_path_of(bundle)}/ready")) as texts:
+                async for text in texts:
+                    if building := _BUILDING.fullmatch(text):
+                        on_percent(int(building[1]))
+
     async def download(
         self, bundle: Bundle, folder: Path | str, on_bytes: OnBytes = lambda _there, _size: None
     ) -> Path:
         """Download the archive of a bundle into a folder, check its bytes, and return its file.
 
         It waits until the archive is built. A download that was cut off is continued, also by the next call, and an
-        archive that is complete is not downloaded again. Raise FolderError or OutputError if it cannot be written.
+        archive that is complete is not downloaded again. Raise FolderError or OutputError if it cannot be written, and
+        FolderError while another download writes the same file.
         """
         await self.wait(bundle)
         path = Path(folder) / f"bundle-{bundle.id}.{'json' if bundle.format is BundleFormat.MANIFEST else 'tar'}"
-        with _writing(path.parent):
+        with write_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         return await self._connection.with_retries(lambda: self._fetch(bundle, path, on_bytes))
 
@@ -89,20 +106,23 @@ class Bundles:
         source = f"{_path_of(bundle.id)}/archive"
         async with self._connection.request("HEAD", source) as response:
             etag, size = await _archive_of(response)
-        with _writing(path):
+        with write_errors(path):
             if not await asyncio.to_thread(_is_complete, path, etag, size):
                 partial = path.with_name(f"{path.name}.{etag}.part")
-                await self._fetch_rest(source, partial, etag, size, on_bytes)
-                if not await asyncio.to_thread(_is_complete, partial, etag, size):
-                    partial.unlink()
-                    raise GatewayUnavailable(f"the archive of bundle {bundle.id} has other bytes than its ETag says")
-                partial.replace(path)
+                with _alone(partial):
+                    await self._fetch_rest(source, partial, etag, size, on_bytes)
+                    if not await asyncio.to_thread(_is_complete, partial, etag, size):
+                        partial.unlink()
+                        raise GatewayUnavailable(
+                            f"the archive of bundle {bundle.id} has other bytes than its ETag says"
+                        )
+                    partial.replace(path)
             for other in path.parent.glob(f"{path.name}.*.part"):
-                other.unlink()
+                other.unlink(missing_ok=True)
         return path
 
     async def _fetch_rest(self, source: str, partial: Path, etag: str, size: int, on_bytes: OnBytes) -> None:
-        with partial.open("ab") as file:
+        with append_regular(partial) as file:
             if (there := file.tell()) >= size:
                 return
             wanted = {"Range": f"bytes={there}-", "If-Range": f'"{etag}"'} if there else {}
@@ -113,11 +133,11 @@ class Bundles:
                 if response.headers.get("ETag") != f'"{etag}"':
                     raise GatewayUnavailable(f"{response.url} has changed")
                 begin = _begin_of(response)
-                with _writing(partial):  # here too: the connection takes an OSError for its own
+                with write_errors(partial):  # here too: the connection takes an OSError for its own
                     file.truncate(begin)
                 on_bytes(begin, size)
                 async for chunk in response.content.iter_chunked(_CHUNK):
-                    with _writing(partial):
+                    with write_errors(partial):
                         file.write(chunk)
                     on_bytes(file.tell(), size)
 
@@ -127,25 +147,40 @@ def read_info(path: Path) -> BundleInfo:
     with tarfile.open(path) as tar:
         first = tar.next()
         content = tar.extractfile(first) if first else None
-        return msgspec.json.decode(content.read() if content else b"", type=BundleInfo)
+        return parse_json(content.read() if content else b"", BundleInfo)
 
 
 def extract(path: Path) -> list[Path]:
-    """Extract the files of a tar beside it, without Info.json, delete the tar, and return the files."""
-    with _writing(path.parent), tarfile.open(path) as tar:
-        members = [member for member in tar if member.name != INFO]
-        tar.extractall(path.parent, members, filter="data")
+    """Extract the files of a tar beside it, delete the tar, and return the files.
+
+    Info.json, the last of them, is named after the tar: other bundles may be extracted to the same folder.
+    """
+    info_path = path.with_suffix(f".{INFO}")
+    with write_errors(path.parent), tarfile.open(path) as tar:
+        info, *members = tar
+        tar.extractall(path.parent, [info.replace(name=info_path.name), *members], filter="data")
         path.unlink()
-    return [path.parent / member.name for member in members]
+    return [*(path.parent / member.name for member in members), info_path]
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Raise an OSError as FolderError, or as OutputError if the disk is full."""
-    try:
+def _alone(partial: Path) -> Iterator[None]:
+    """Raise FolderError if another download appends to the same file; on a file system without locks it is unknown."""
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(locked(partial))
+        except BlockingIOError:
+            raise _busy(partial) from None
+        except OSError:
+            yield
+            return
+        if not (partial.exists() and os.path.samestat(os.fstat(descriptor), partial.stat())):
+            raise _busy(partial)  # it has ended right now
         yield
-    except OSError as error:
-        raise unwritable(error.filename or path, error) from error
+
+
+def _busy(partial: Path) -> FolderError:
+    return FolderError(f"{partial.parent}: another gwclient downloads the same archive into this folder")
 
 
 def _is_complete(path: Path, etag: str, size: int) -> bool:

@@ -12,26 +12,34 @@ from click.shell_completion import get_completion_class
 
 from gwclient.commands.doctor import doctor
 from gwclient.commands.get import get
+from gwclient.commands.getfile import getfile, getlist
+from gwclient.commands.holdings import delete, find, holdings, meta, stat, undo
 from gwclient.commands.listen import listen
 from gwclient.commands.options import Debugging, unquoted
 from gwclient.commands.orders import clean, thaw, train
 from gwclient.commands.push import push_command
+from gwclient.commands.put import put, putlist, resume
 from gwclient.commands.queries import batch, batches, desc, list_command, manifest, segments, stats, verify
-from gwclient.commands.records import changes, record, records, redo, steps
+from gwclient.commands.recall import recall
+from gwclient.commands.records import changes, forget, record, records, redo, steps
 from gwclient.commands.replay import replay
 from gwclient.commands.search import bundle, search
 from gwclient.commands.simulate import simulate
+from gwclient.commands.tiers import tier, tiers
 from gwclient.commands.watch import watch
 from gwclient.errors import INTERRUPTED, USAGE, GwclientError
 from gwclient.output import checked_output, print_error
+from gwwire.query import FIELDS
 
 _EXIT_CODES = """\b
 Exit codes:
   0    everything was acknowledged, or answered
-  1    something was refused, not acknowledged or not read; a check failed
+  1    something was refused, not acknowledged or not read; nothing was fetched;
+       a check failed
   2    the command or its data cannot be used
   3    no gateway answers, or the source of the data does not
-  4    a part of the requested strain could not be fetched; the rest was
+  4    a part of the requested strain or files could not be fetched; the rest
+       was
   5    the output, a cursor or the spool cannot be written
   6    another user holds the frozen batch
   130  interrupted
@@ -115,10 +123,14 @@ for command in (
     *(stats, desc, list_command, watch, batches, batch, manifest, segments, get),
     *(search, bundle),
     *(train, thaw, clean, verify),
-    *(listen, record, records, changes, steps, redo),
+    *(tiers, tier, recall),
+    *(put, putlist, resume, getfile, getlist),
+    *(holdings, find, meta, stat, delete, undo),
+    *(listen, record, records, changes, steps, redo, forget),
     *(doctor, completion),
 ):
-    command.epilog = _EXIT_CODES
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.epilog = _EXIT_CODES
     gwclient.add_command(command)
 
 
@@ -127,15 +139,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_run(arguments))
 
 
+def _option_hint(error: click.NoSuchOption) -> str:
+    """Return how to write what was written as an option, or an empty text."""
+    if error.ctx is None:
+        return ""
+    if error.ctx.parent is None:
+        return " Options come after the command: gwclient stats --srv URL."
+    field = error.option_name.removeprefix("--")
+    if field in FIELDS and any(each.name == "query" for each in error.ctx.command.params):
+        return f" A query is written in words: {field}=VALUE."
+    return ""
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     debugging = Debugging()
     try:
         return gwclient.main(arguments, prog_name="gwclient", standalone_mode=False, obj=debugging) or 0
     except click.ClickException as error:
-        hint = ""
-        if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is None:
-            hint = " Options come after the command: gwclient stats --srv URL."
-        print_error(f"gwclient: {' '.join(error.format_message().split())}{hint}")
+        hint = _option_hint(error) if isinstance(error, click.NoSuchOption) else ""
+        message = error.message if hint else error.format_message()
+        print_error(f"gwclient: {' '.join(message.split())}{hint}")
         return USAGE
     except GwclientError as error:
         if debugging.on:

@@ -7,16 +7,20 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line, parse_date
+from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line
 from gwclient.connection import Retry, media_headers, parse_gateway_url, read_success, response_error
 from gwclient.errors import GatewayUnavailable, InvalidArgument, UnexpectedAnswer
+from gwclient.holdings import Holdings
 from gwclient.listen import Listening, own_name
 from gwclient.records import Records
 from gwclient.search import SearchClient
 from gwwire import public
+from gwwire.http_dates import parse_date
 from gwwire.overview import Overview
+from gwwire.problems import ProblemCode
 from gwwire.records import StepClaim
 from gwwire.segment import KEYS_HEADER, NDJSON
+from gwwire.tiering import ANYBODY, Recall, Tiering, TieringOrder, TieringPlan, TierOverview, Tiers
 
 __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
 
@@ -93,7 +97,7 @@ class GlitchflowClient(SearchClient):
         return await self.with_retries(lambda: self._stream_many(bodies, headers, report)) if bodies else []
 
     async def ready(self) -> public.Health:
-        """Return whether segments can be stored, or raise GatewayUnavailable if a tier does not answer."""
+        """Return whether segments can be stored, or raise GatewayUnavailable if a service does not answer."""
         return await self.ask("GET", "/readyz", public.Health)
 
     async def about(self) -> About:
@@ -140,12 +144,15 @@ class GlitchflowClient(SearchClient):
         answer = await self.ask("POST", "/train", union, public.TrainOrder(user, token))
         return answer
 
-    async def clean(self, message: str, batch: str | None = None, holder: str | None = None) -> public.CleanAnswer:
+    async def clean(
+        self, message: str, batch: str | None = None, holder: str | None = None, tiering: Tiering | None = None
+    ) -> public.CleanAnswer:
         """Archive the current batch and open the datastore; if `batch` is given, only that batch.
 
-        If `holder` is given, only a batch that this user has frozen, or an open one if it is empty.
+        If `holder` is given, only a batch that this user has frozen, or an open one if it is empty. A `tiering` says
+        where the batch is kept, instead of the datastore's own policy.
         """
-        order = public.CleanOrder(message, batch, holder)
+        order = public.CleanOrder(message, batch, holder, tiering)
         return await self.ask("POST", "/cleanbuf", public.CleanAnswer, order, repeatable=False)
 
     async def thaw(self, user: str, token: str) -> public.ThawAnswer:
@@ -173,16 +180,17 @@ class GlitchflowClient(SearchClient):
         The bytes are compared with the SHA-256 in the ETag; if they differ, the segment is requested again. Raises
         GatewayRefused (404) if there is no such segment, GatewayUnavailable if every try failed or had other bytes.
         """
+        return await self.with_retries(lambda: self.segment_once(name))
 
-        async def once() -> bytes:
-            async with self.request("GET", f"/segments/{quote(name, safe='')}") as response:
-                body = await read_success(response)
-                etag = response.headers.get("ETag", "").strip('"')
-            if len(etag) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != etag:
-                raise GatewayUnavailable(f"{name} came with other bytes than its SHA-256 {etag[:12]}… says")
-            return body
-
-        return await self.with_retries(once)
+    async def segment_once(self, name: str) -> bytes:
+        """Do `segment` with one try."""
+        async with self.request("GET", f"/segments/{quote(name, safe='')}") as response:
+            body = await read_success(response)
+            etag = response.headers.get("ETag", "").strip('"')
+        if len(etag) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != etag:
+            message = f"{name} came with other bytes than its SHA-256 {etag[:12]}… says"
+            raise GatewayUnavailable(message, code=ProblemCode.DIGEST_MISMATCH)
+        return body
 
     async def verify(self, batch: str) -> public.Verification:
         """Start to verify an archived batch in the background; its progress is in `verification` of `batch`.
@@ -191,10 +199,46 @@ class GlitchflowClient(SearchClient):
         """
         return await self.ask("POST", f"{_path_of(batch)}/verify", public.Verification)
 
+    async def recall(self, batch: str, asker: str = ANYBODY) -> Recall:
+        """Keep a batch readable for an asker, and begin its recall if it is on tape only; return how far it is.
+
+        Raises GatewayRefused if it is larger than the cache of the tape (409, `recall-too-large`), or there is no such
+        batch (404).
+        """
+        return await self.ask("POST", f"{_path_of(batch)}/recall?asker={quote(asker, safe='')}", Recall)
+
+    async def recall_state(self, batch: str, asker: str = ANYBODY) -> Recall:
+        """Return how far the recall of a batch is; it begins nothing."""
+        return await self.ask("GET", f"{_path_of(batch)}/recall?asker={quote(asker, safe='')}", Recall)
+
+    async def release(self, batch: str, asker: str = ANYBODY) -> Recall:
+        """Keep a batch no longer for an asker."""
+        return await self.ask("DELETE", f"{_path_of(batch)}/recall?asker={quote(asker, safe='')}", Recall)
+
+    async def tiers(self) -> Sequence[TierOverview]:
+        """Return the tiers of the datastore, the disk first."""
+        return (await self.ask("GET", "/tiers", Tiers)).tiers
+
+    async def plan_tiering(self, tiering: Tiering | None = None, batches: Sequence[str] = ()) -> TieringPlan:
+        """Return what a policy changes for archived batches, by default the datastore's own for all; change nothing.
+
+        Raises GatewayRefused for an unknown tier (422), an unknown batch (404), or one that is not archived (409).
+        """
+        return await self.ask("POST", "/tiering/plan", TieringPlan, TieringOrder(tiering, tuple(batches)))
+
+    async def apply_tiering(self, tiering: Tiering | None = None, batches: Sequence[str] = ()) -> TieringPlan:
+        """Set the policy of archived batches, and return its plan; the same call again changes nothing."""
+        return await self.ask("POST", "/tiering/apply", TieringPlan, TieringOrder(tiering, tuple(batches)))
+
     @property
     def records(self) -> Records:
         """The routes of records, steps and the change feed."""
         return Records(self)
+
+    @property
+    def holdings(self) -> Holdings:
+        """The routes of holdings and transactions, and transfers of files."""
+        return Holdings(self)
 
     def listen(self, step: str, *, worker: str | None = None, **wanted: Any) -> Listening:
         """Return the work of a step, to be used as `async with client.listen(…) as work`; see Listening.

@@ -6,7 +6,7 @@ import os
 import random
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,22 +17,27 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import LineTooLong
 
-from gwclient.answers import decode_answer, decode_problem, error_of, parse_retry_after
+from gwclient.answers import decode_answer, decode_problem, error_of
 from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwwire.agent import USER_AGENT
-from gwwire.problems import PROBLEM_TYPE
+from gwwire.http_dates import parse_retry_after
+from gwwire.problems import PROBLEM_TYPE, ProblemCode
+from gwwire.url_user import hide_user, split_user
 
 T = TypeVar("T")
 
 _OK, _ACCEPTED = 200, 202
+#: s between two pings of a WebSocket.
+_HEARTBEAT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often to try, and how long to wait between tries: `first` s, twice that, up to `longest` s, with jitter.
+    """The number of attempts, and the pauses between them: `first` s, twice that, up to `longest` s, with jitter.
 
-    If the gateway asks for a longer wait (`Retry-After`), it is that, up to `obey` s. While there is no connection, it
-    is tried `absent` times in all, or `tries` times if that is None.
+    If the gateway asks for a longer wait (`Retry-After`), it is that, up to `obey` s. While there is no connection, or
+    the tiers fail, which the datastore has tried itself, it is tried `absent` times in all, or `tries` times if that is
+    None.
     """
 
     tries: int = 6
@@ -51,7 +56,7 @@ class Retry:
 def parse_gateway_url(text: str) -> str:
     """Return the base URL in `http://host:port`, `host:port`, `host` or `:port`, or raise InvalidArgument."""
     if not isinstance(text, str):
-        raise InvalidArgument(f"{repr(text)[:80]} is not an address like http://127.0.0.1:8000")
+        raise InvalidArgument(f"{hide_user(repr(text))[:80]} is not an address like http://127.0.0.1:8000")
     url = text if "://" in text else f"http://{'127.0.0.1' if text.startswith(':') else ''}{text}"
     try:
         parts = urlsplit(url)
@@ -62,7 +67,7 @@ def parse_gateway_url(text: str) -> str:
     except ValueError:
         usable = False
     if not usable or any(letter.isspace() for letter in text):
-        raise InvalidArgument(f"{text!r} is not an address like http://127.0.0.1:8000")
+        raise InvalidArgument(f"{hide_user(text)!r} is not an address like http://127.0.0.1:8000")
     return url.rstrip("/")
 
 
@@ -70,7 +75,7 @@ class GatewayConnection:
     """An HTTP connection to one gateway, to be used as an asynchronous context manager.
 
     Args:
-        base_url: see `parse_gateway_url`.
+        base_url: see `parse_gateway_url`; a user and password in it are sent unless there is an API key.
         session: an open session to use; it is not closed. Without it the connection opens and closes its own.
         retry: how often and how long to retry.
         timeout: s for one try.
@@ -89,14 +94,15 @@ class GatewayConnection:
         api_key: str | None = None,
         on_retry: Callable[[str, float], None] | None = None,
     ) -> None:
-        self.base_url = parse_gateway_url(base_url)
+        self.base_url, user = split_user(parse_gateway_url(base_url))
         if api_key is not None:
             _check_visible("the API key", api_key)
         self._session = session
         self._owned: aiohttp.ClientSession | None = None
         self._retry = retry or Retry()
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
-        self._authorization = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        authorization = user if api_key is None else f"Bearer {api_key}"
+        self._authorization = {"Authorization": authorization} if authorization else {}
         self._on_retry = on_retry or (lambda _reason, _delay: None)
 
     async def __aenter__(self) -> Self:
@@ -138,21 +144,42 @@ class GatewayConnection:
 
         return await self.with_retries(once, repeatable=repeatable)
 
-    async def with_retries(self, once: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
-        """Call `once` until it succeeds; if it is not repeatable, only while the gateway did not see the request."""
+    async def with_retries(
+        self,
+        once: Callable[[], Awaitable[T]],
+        *,
+        repeatable: bool = True,
+        failure: GatewayUnavailable | None = None,
+    ) -> T:
+        """Call `once` until it succeeds; if it is not repeatable, only while the gateway did not see the request.
+
+        A `failure` is that of the first try, which was made already.
+        """
         failures = 0
         while True:
-            try:
-                return await once()
-            except GatewayUnavailable as failure:
-                failures += 1
-                tries = self._retry.tries if failure.connected else self._retry.absent or self._retry.tries
-                if failures >= tries or (failure.seen and not repeatable):
-                    message = f"{failure} (after {failures} {'tries' if failures > 1 else 'try'})"
-                    raise GatewayUnavailable(
-                        message, retry_after=failure.retry_after, seen=failure.seen, connected=failure.connected
-                    ) from failure
-                await self.back_off(failures, failure)
+            if failure is None:
+                try:
+                    return await once()
+                except GatewayUnavailable as error:
+                    failure = error
+            failures += 1
+            await self.back_off_or_raise(failures, failure, repeatable=repeatable)
+            failure = None
+
+    async def back_off_or_raise(self, failures: int, failure: GatewayUnavailable, *, repeatable: bool = True) -> None:
+        """Wait before the next try, or raise the last of this number of failures in a row if there is none."""
+        is_patient = failure.connected and failure.code != ProblemCode.TIER_FAILED
+        tries = self._retry.tries if is_patient else self._retry.absent or self._retry.tries
+        if failures >= tries or (failure.seen and not repeatable):
+            message = f"{failure} (after {failures} {'tries' if failures > 1 else 'try'})"
+            raise GatewayUnavailable(
+                message,
+                code=failure.code,
+                retry_after=failure.retry_after,
+                seen=failure.seen,
+                connected=failure.connected,
+            ) from failure
+        await self.back_off(failures, failure)
 
     async def until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Call `ask` until the gateway answers or refuses, however long it takes."""
@@ -208,6 +235,26 @@ class GatewayConnection:
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise GatewayUnavailable(f"{self.base_url} closed the connection: {reason}") from error
+
+    async def texts(self, path: str) -> AsyncGenerator[str]:
+        """Yield the texts of a WebSocket until the gateway closes it.
+
+        Raise GatewayUnavailable if it cannot be opened, as behind some proxies, or breaks.
+        """
+        if self._session is None:
+            raise RuntimeError("use it as `async with GlitchflowClient(…) as client`")
+        opening = self._session.ws_connect(
+            self.base_url + path, headers=self._authorization, heartbeat=_HEARTBEAT_SECONDS
+        )
+        try:
+            async with asyncio.timeout(self._timeout.total):
+                socket = await opening
+            async with socket:
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.TEXT:
+                        yield message.data
+        except (aiohttp.ClientError, OSError) as error:
+            raise GatewayUnavailable(f"no WebSocket at {self.base_url}{path}: {error}") from error
 
     def stream_timeout(self, pause: float) -> aiohttp.ClientTimeout:
         """Return the timeout of an answer without an end that never pauses for more than `pause` s on purpose."""

@@ -25,10 +25,14 @@ from gwclient.push import Listener
 from gwclient.strain import join_spans
 from gwfiles.stretches import Span
 from gwservice.atomic import locked, replace_file
+from gwservice.regular_file import read_regular
+from gwwire.decoding import parse_json
 from gwwire.public import BatchState
 
 #: s between two replacements of the file.
 _PAUSE_S = 0.5
+#: Bytes of a cursor file: 100,000 spans of a source have 5 MB.
+_MOST_BYTES = 2**30
 
 Spans = dict[str, list[tuple[float, float]]]
 
@@ -52,7 +56,7 @@ def state_folder(environment: Mapping[str, str]) -> Path:
 
 
 class Cursor:
-    """What was acknowledged of one source by one gateway; use `open`, and `close` it."""
+    """The segments of one source that one gateway has acknowledged; use `open`, and `close` it."""
 
     def __init__(self, path: Path, state: CursorState, lock: ExitStack) -> None:
         self.path, self.state, self._lock = path, state, lock
@@ -83,7 +87,7 @@ class Cursor:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing has been acknowledged."""
+        """Return whether nothing has been acknowledged."""
         return not (self.state.acknowledged or self.state.settled)
 
     def covers(self, span: Span) -> bool:
@@ -152,11 +156,12 @@ async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callabl
 
 def _read(path: Path) -> CursorState | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CursorState)
+        return parse_json(read_regular(path, _MOST_BYTES), CursorState)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CursorError(f"{path} cannot be read as a cursor ({error}); --restart forgets it") from error
+    except (OSError, msgspec.DecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CursorError(f"{path} cannot be read as a cursor ({reason}); --restart forgets it") from error
 
 
 def _flat(spans: Spans) -> list[Span]:

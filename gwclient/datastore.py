@@ -15,7 +15,7 @@ from gwclient.archived import note_archived
 from gwclient.arguments import as_seconds, check_meta, check_name, positive_seconds
 from gwclient.client import GlitchflowClient
 from gwclient.errors import Incomplete, InvalidArgument, InvalidSource, NotAsExpected
-from gwclient.fetch import Unreadable, fetch_stretch
+from gwclient.fetch import SegmentFetcher, Unreadable
 from gwclient.freeze import until_frozen
 from gwclient.pieces import cut, left_out
 from gwclient.push import Ending, PushFailed, Report, push
@@ -126,10 +126,11 @@ class Datastore(GlitchflowClient):
         async with aclosing(self.segments(channel=channel, start=start, stop=stop)) as segments:
             records = [each async for each in segments]
         bounds = -math.inf if start is None else start, math.inf if stop is None else stop
+        fetcher = SegmentFetcher(self)
         for stretch in assemble(records, *bounds)[0]:
             value = np.empty(stretch.count)
             try:
-                async with aclosing(fetch_stretch(self, stretch)) as segments_of_it:
+                async with aclosing(fetcher.stretch(stretch)) as segments_of_it:
                     async for place, _, samples in segments_of_it:
                         value[place.at : place.at + len(samples)] = samples
             except Unreadable as error:

@@ -4,6 +4,7 @@ GwclientError
 ├── GatewayError
 │   ├── GatewayUnavailable
 │   ├── GatewayRefused
+│   │   └── OnTape
 │   └── UnexpectedAnswer
 ├── SourceError
 │   ├── SourceUnreachable
@@ -22,7 +23,12 @@ GwclientError
 """
 
 import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from gwwire.problems import ProblemCode
 
 #: Exit codes of the command.
 NOT_ACKNOWLEDGED, USAGE, UNREACHABLE, INCOMPLETE, OUTPUT, HELD, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
@@ -44,15 +50,23 @@ class GatewayError(GwclientError):
 class GatewayUnavailable(GatewayError):
     """The gateway does not answer, or cannot serve the request now; a retry may succeed.
 
-    `retry_after` is the s to wait that the gateway asks for, or None; `seen`: the request may have been executed;
-    `connected`: there was a connection.
+    `code` is the stable name of the problem, or empty; `retry_after` is the s to wait that the gateway asks for, or
+    None; `seen`: the request may have been executed; `connected`: there was a connection.
     """
 
     def __init__(
-        self, message: str, *, retry_after: float | None = None, seen: bool = True, connected: bool = True
+        self,
+        message: str,
+        *,
+        code: str = "",
+        retry_after: float | None = None,
+        seen: bool = True,
+        connected: bool = True,
     ) -> None:
         super().__init__(message)
-        self.retry_after, self.seen, self.connected = retry_after, seen, connected
+        self.code, self.retry_after, self.seen, self.connected = code, retry_after, seen, connected
+        if code == ProblemCode.TIER_FAILED:  # the services answer
+            self.exit_code = NOT_ACKNOWLEDGED
 
 
 class GatewayRefused(GatewayError):
@@ -67,6 +81,17 @@ class GatewayRefused(GatewayError):
     def __init__(self, message: str, *, status: int, code: str = "", field: str | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.field = status, code, field
+
+
+class OnTape(GatewayRefused):
+    """The bytes are on tape, and their recall has begun.
+
+    `state` says how far it is; `retry_after` is an estimate of its end, in s, or None.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str, state: str, retry_after: float | None) -> None:
+        super().__init__(message, status=status, code=code)
+        self.state, self.retry_after = state, retry_after
 
 
 class UnexpectedAnswer(GatewayError):
@@ -128,7 +153,7 @@ class NotAsExpected(GwclientError):
 
 
 class Incomplete(NotAsExpected):
-    """A part of the requested strain could not be fetched, or is missing."""
+    """A part of the requested strain or files could not be fetched, or is missing."""
 
     exit_code = INCOMPLETE
 
@@ -156,6 +181,15 @@ def unwritable(
     return kind(f"{path} cannot be {what}: {error.strerror or error}")
 
 
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError as FolderError, or as OutputError if the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(error.filename or path, error) from error
+
+
 def why_unread(error: OSError | UnicodeDecodeError) -> str:
     """Return why a text file could not be read, in plain words."""
     return "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
@@ -166,6 +200,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def listed(path: str) -> str:
+    """Return a path for a list of paths: as it is for a program or file, `printable` for a terminal."""
+    return printable(path) if sys.stdout.isatty() else path
 
 
 def one_line(error: BaseException) -> str:

@@ -1,20 +1,27 @@
-"""Fetch stored segments, several at a time, in the order of their names."""
+"""Fetch stored segments, in the order of their names."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import GatewayError, GatewayUnavailable, UnexpectedAnswer
+from gwclient.errors import GatewayError, GatewayUnavailable, OnTape, UnexpectedAnswer
+from gwclient.outages import PackReads
 from gwfiles.stretches import Placed, Stretch
 from gwwire.problems import ProblemError
 from gwwire.segment import Segment, decode_segment
 
 #: Segments requested at a time.
 _AHEAD = 8
+#: The interval at which a segment on tape is requested again.
+_LOOK_SECONDS = 2.0
+
+#: The function that is called before the wait for a segment on tape.
+WhenOnTape = Callable[[OnTape], object]
 
 
 class Unreadable(Exception):
@@ -25,41 +32,65 @@ class Unreadable(Exception):
         self.place, self.error = place, error
 
 
-async def fetch_bodies(
-    client: GlitchflowClient, names: Sequence[str]
-) -> AsyncGenerator[tuple[str, bytes | GatewayError], None]:
-    """Yield the names of segments and their bodies, or the errors, in order.
+class SegmentFetcher:
+    """Fetches segments of a datastore; see `PackReads` for what happens after failures.
 
-    Without a connection to the gateway, raise GatewayUnavailable.
+    For one on tape, `on_tape` is called, and its recall is waited for; without it, that is a failure.
     """
 
-    async def fetch(name: str) -> bytes | GatewayError:
-        try:
-            return await client.segment(name)
-        except GatewayError as error:
-            if isinstance(error, GatewayUnavailable) and not error.connected:
-                raise
-            return error
+    def __init__(self, client: GlitchflowClient, on_tape: WhenOnTape | None = None) -> None:
+        self._client = client
+        self._on_tape = on_tape
+        self._reads = PackReads(client, waits_for_tape=on_tape is not None)
 
-    for i in range(0, len(names), _AHEAD):
-        now = names[i : i + _AHEAD]
-        for name, body in zip(now, await asyncio.gather(*map(fetch, now)), strict=True):
-            yield name, body
+    def given_up(self, batch: str) -> GatewayError | None:
+        """Return why the segments of a batch are not requested any more, or None."""
+        return self._reads.given_up(batch)
 
-
-async def fetch_stretch(
-    client: GlitchflowClient, stretch: Stretch
-) -> AsyncGenerator[tuple[Placed, Segment, NDArray[np.float64]], None]:
-    """Yield where each segment of a stretch lies, the segment, and its samples there; raise Unreadable for one."""
-    placed = iter(stretch.placed)
-    async with aclosing(fetch_bodies(client, [each.record.name for each in stretch.placed])) as bodies:
-        async for name, body in bodies:
-            place = next(placed)
+    async def segment(self, name: str, batch: str = "") -> bytes:
+        """Return a segment, or raise the error."""
+        while True:
             try:
-                segment = decode_stored(name, body)
+                return await self._reads.read(batch, partial(self._client.segment_once, name))
+            except OnTape as error:
+                if self._on_tape is None:
+                    raise
+                self._on_tape(error)
+                await asyncio.sleep(min(error.retry_after or _LOOK_SECONDS, _LOOK_SECONDS))
+
+    async def bodies(
+        self, segments: Sequence[tuple[str, str]]
+    ) -> AsyncGenerator[tuple[str, bytes | GatewayError], None]:
+        """Yield the names of segments, given with their batches, and their bodies or the errors, in order.
+
+        Without a connection to the gateway, raise GatewayUnavailable.
+        """
+
+        async def fetch(name: str, batch: str) -> bytes | GatewayError:
+            try:
+                return await self.segment(name, batch)
             except GatewayError as error:
-                raise Unreadable(place, error) from error
-            yield place, segment, np.array(segment.h)[place.first : place.last]
+                if isinstance(error, GatewayUnavailable) and not error.connected:
+                    raise
+                return error
+
+        for i in range(0, len(segments), _AHEAD):
+            now = segments[i : i + _AHEAD]
+            for (name, _), body in zip(now, await asyncio.gather(*(fetch(*each) for each in now)), strict=True):
+                yield name, body
+
+    async def stretch(self, stretch: Stretch) -> AsyncGenerator[tuple[Placed, Segment, NDArray[np.float64]], None]:
+        """Yield where each segment of a stretch lies, the segment, and its samples there; raise Unreadable for one."""
+        placed = iter(stretch.placed)
+        segments = [(each.record.name, each.record.batch) for each in stretch.placed]
+        async with aclosing(self.bodies(segments)) as bodies:
+            async for name, body in bodies:
+                place = next(placed)
+                try:
+                    segment = decode_stored(name, body)
+                except GatewayError as error:
+                    raise Unreadable(place, error) from error
+                yield place, segment, np.array(segment.h)[place.first : place.last]
 
 
 def decode_stored(name: str, body: bytes | GatewayError) -> Segment:

@@ -27,7 +27,7 @@ from gwwire.records import Record, StepClaim, StepEnd, StepState
 _WAIT = 30.0
 #: s of the first lease in `run` at most: if the answer to a claim is lost, the record is offered again after that.
 _FIRST_LEASE = 30.0
-#: How many times a lease is renewed within its length.
+#: The number of renewals of a lease within its length.
 _RENEWALS = 3
 #: Characters of a reason.
 _LONGEST_REASON = 4096
@@ -37,7 +37,7 @@ _WRONG_RESULT = frozenset({413, 422})
 
 
 class JobState(StrEnum):
-    """What became of a job."""
+    """The state of a job."""
 
     RUNNING = "RUNNING"
     DONE = "DONE"

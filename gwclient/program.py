@@ -9,6 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from gwclient.listen import Job, JobFailed
+from gwwire.decoding import parse_json
 from gwwire.records import MOST_BYTES
 
 #: s between SIGTERM and SIGKILL.
@@ -78,8 +79,8 @@ def _decode(out: bytes) -> object:
     if not out.strip():
         return None
     try:
-        return msgspec.json.decode(out)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return parse_json(out, object)
+    except msgspec.DecodeError as error:
         raise JobFailed(f"standard output is not JSON: {error}") from error
 
 

@@ -22,7 +22,7 @@ _OF_ONE_SEGMENT = frozenset({400, 413, 422})
 
 
 class Ending(StrEnum):
-    """How a push ended."""
+    """The outcome of a push."""
 
     COMPLETE = "complete"
     PARTLY = "partly"  # all of the source that could be read was acknowledged

@@ -30,7 +30,8 @@ _HEARTBEAT = 30.0
 class Records:
     """Records and steps over a connection; `client.records`.
 
-    Filters are those of the routes: `kind`, `status`, `run`, `last`, and `condition`, a list as `temperature<0.02`.
+    Filters are those of the routes: `kind`, `segments`, `status`, `run`, `last`, and `condition`, a list as
+    `temperature<0.02`.
     Every method raises GatewayRefused for a request that is wrong or not allowed, and GatewayUnavailable if every try
     failed. `rev` is the number that the record must still have; otherwise the write is refused (412).
     """
@@ -79,7 +80,8 @@ class Records:
                     return
             except GatewayUnavailable as failure:
                 failures += 1
-                await self._connection.back_off(failures, failure)
+                retry = self._connection.back_off if follow else self._connection.back_off_or_raise
+                await retry(failures, failure)
 
     async def steps(self) -> Sequence[StepOverview]:
         """Return all steps that were declared, with their numbers of records."""
@@ -97,6 +99,10 @@ class Records:
     async def redo(self, record: str, step: str) -> Record:
         """Reopen a step of a record, and the steps that depend on it."""
         return await self._connection.ask("DELETE", _path_of(record, step), Record)
+
+    async def forget(self, step: str) -> Sequence[StepOverview]:
+        """Remove a step that nobody performs any more; return the others."""
+        return (await self._connection.ask("DELETE", f"/steps/{quote(step, safe='')}", Steps)).steps
 
     async def _feed(
         self, since: int, filters: Mapping[str, Any], *, follow: bool

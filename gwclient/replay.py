@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError
+from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError, SpoolError
 from gwclient.groups import Sendable
 from gwclient.push import Ending, Listener, Report, is_set_within, push
 from gwclient.spool import Spool
@@ -29,7 +29,7 @@ class Pace:
 
     @property
     def lag(self) -> float:
-        """How far acknowledgements are behind what was due, in s of strain."""
+        """Return the delay of the acknowledgements, in s of strain."""
         if self.came is None or self.acknowledged is None:
             return 0.0
         return max(0.0, self.came - self.acknowledged)
@@ -93,6 +93,9 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
         report.bytes += part.bytes
         if feeding.done():
             break
+        if isinstance(part.error, SpoolError):  # the file was set aside: the others can be sent
+            say(str(part.error))
+            continue
         if not _may_pass(part.error):
             report.ending, report.error = part.ending, part.error
             stop.set()

@@ -1,7 +1,6 @@
 """The gateway's routes of queries as coroutines: segments, filters, and what of the time is covered."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -9,26 +8,22 @@ from msgspec import Meta, Struct
 
 from gwclient.bundles import Bundles
 from gwclient.connection import GatewayConnection
-from gwwire.bundles import MOST_SEGMENTS, ChannelGaps
-from gwwire.coverage import channel_coverage, channel_gaps, spans_of
 from gwwire.facets import Facets
-from gwwire.public import ChannelCoverage, SegmentPage, SegmentRecord
+from gwwire.public import ChannelCoverage, ChannelGaps, Coverage, SegmentPage, SegmentRecord
 from gwwire.query import Query, grouped
-
-#: Segments requested at a time for their coverage, the most of a page.
-_PAGE = 10_000
-_MOST_SPANS = 2000
 
 
 class SearchResult(Struct, frozen=True):
-    """What a query selects, and some of its segments."""
+    """The totals of what a query selects, and some of its segments."""
 
-    segments: Annotated[int, Meta(description="all matching segments")]
-    covered: Annotated[list[ChannelCoverage] | None, Meta(description="None if more than 100,000 match")]
+    segments: Annotated[int, Meta(description="all matching segments; if `cut`, there are more")]
+    covered: list[ChannelCoverage]
     gaps: list[ChannelGaps]
+    more_channels: Annotated[int, Meta(description="channels whose coverage is not listed")]
     records: list[SegmentRecord]
     after: Annotated[int, Meta(description="the next page begins after this seq")]
     more: Annotated[bool, Meta(description="whether there is a next page")]
+    cut: Annotated[bool, Meta(description="whether only the newest segments were counted, because it took long")]
 
 
 class SearchClient(GatewayConnection):
@@ -74,25 +69,24 @@ class SearchClient(GatewayConnection):
         """Return how many segments a query selects, and the filters that narrow it further."""
         return await self.ask("GET", f"/facets?{urlencode(grouped(query), doseq=True)}", Facets)
 
+    async def coverage(self, query: Query, *, limit: int = 2000) -> Coverage:
+        """Return the time that a query covers, with at most `limit` spans of each channel."""
+        path = f"/coverage?{urlencode({**grouped(query), 'limit': limit}, doseq=True)}"
+        return await self.ask("GET", path, Coverage)
+
     async def search(self, query: Query, *, after: int = 0, limit: int = 100) -> SearchResult:
         """Return the number of segments that a query selects, the time they cover, and a page of them.
 
-        The page has at most `limit` segments stored after the seq `after`. The coverage is that of all segments; it is
-        read only of up to 100,000.
+        The page has at most `limit` segments stored after the seq `after`.
         """
-        total = (await self.facets(query)).segments
-        if total > MOST_SEGMENTS:
-            page = await self._page(query, after, limit + 1)
-            covered = None
-        else:
-            async with aclosing(self.segments(query=query, page=_PAGE)) as found:
-                records = [each async for each in found]
-            total, covered = len(records), channel_coverage(spans_of(records), _MOST_SPANS)
-            page = [each for each in records if each.seq > after][: limit + 1]
+        counted = await self.facets(query)
+        cut = counted.after > 0
+        covered = await self.coverage(query) if counted.segments or cut else Coverage(None, [], [], 0)
+        page = await self._page(query, after, limit + 1)
         shown = page[:limit]
         return SearchResult(
-            total, covered, list(channel_gaps(covered or [], query)), shown,
-            after=shown[-1].seq if shown else after, more=len(page) > limit,
+            counted.segments, covered.channels, covered.gaps, covered.more, shown,
+            after=shown[-1].seq if shown else after, more=len(page) > limit, cut=cut,
         )  # fmt: skip
 
     async def _page(self, query: Query, after: int, limit: int) -> list[SegmentRecord]:

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from gwfiles.hdf5 import created
+from gwfiles.layout import check_within
 from gwfiles.stretches import Stretch
-from gwwire.channel_names import mark_of, site_of_channel, type_of_channel
 from gwwire.gps import utc_of_gps
 from gwwire.segment import Segment
 
@@ -19,36 +19,13 @@ _MASK_BITS = 32
 #: Seconds that a mask may have, a year; strain of one sample in many seconds would need gigabytes.
 _MASK_SECONDS = 2**25
 #: GPS seconds of all times, and s between two samples, that a file can describe.
-_TIMES, _SPACINGS = 1e10, (1e-9, 1e6)
-
-
-class NotDescribable(Exception):
-    """A file in this layout cannot describe when the strain is."""
+_TIMES, _SPACINGS = (-1e10, 1e10), (1e-9, 1e6)
+EXTENSION = "hdf5"
 
 
 def check_times(stretch: Stretch) -> None:
     """Raise NotDescribable if a file in this layout cannot describe when the stretch is."""
-    if not max(abs(stretch.t0), abs(stretch.stop)) < _TIMES:
-        raise NotDescribable(f"GPS {stretch.t0!r} is not within {_TIMES:g} s")
-    least, most = _SPACINGS
-    if not least <= stretch.dt <= most:
-        raise NotDescribable(f"dt {stretch.dt!r} is not within [{least:g}, {most:g}] s")
-
-
-def file_name(stretch: Stretch, taken: set[str]) -> str:
-    """Return the name `OBS-TYPE-GPSSTART-DURATION.hdf5`, in whole seconds that contain the stretch.
-
-    The type has a mark if the name without it is one of those `taken`, which are casefolded: some file systems do not
-    distinguish capitals.
-    """
-    channel = stretch.channel
-    site = site_of_channel(channel)
-    span = f"{stretch.start}-{stretch.seconds}.hdf5"
-    name = f"{site}-{type_of_channel(channel)}-{span}"
-    if name.casefold() in taken:
-        mark = mark_of(f"{channel} {stretch.t0!r} {stretch.dt!r} {stretch.count}")
-        name = f"{site}-{type_of_channel(channel)}{mark}-{span}"
-    return name
+    check_within(stretch, _TIMES, _SPACINGS)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
+from gwwire.coverage import Extent
 from gwwire.spans import distance, first_sample, sampling, series_period, stop_of
 
 
@@ -25,7 +26,7 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-class Stored(Protocol):
+class Stored(Extent, Protocol):
     """A stored segment, as the public API and the catalog describe it."""
 
     @property
@@ -33,15 +34,9 @@ class Stored(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
+    def batch(self) -> str: ...  # noqa: D102
+    @property
     def sha256(self) -> str: ...  # noqa: D102
-    @property
-    def channel(self) -> str | None: ...  # noqa: D102
-    @property
-    def t0(self) -> float: ...  # noqa: D102
-    @property
-    def dt(self) -> float: ...  # noqa: D102
-    @property
-    def n(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

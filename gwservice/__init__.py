@@ -1,4 +1,4 @@
-"""Shared by the services: settings, logging, the HTTP server, the client of the next tier, the relay."""
+"""Shared by the services: settings, logging, the HTTP server, the client of the next service, the relay."""
 
 import os
 

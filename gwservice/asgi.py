@@ -1,5 +1,6 @@
 """Shared code of the FastAPI services: bodies of orders, answers, problem documents, and the server."""
 
+import asyncio
 import os
 import signal
 import ssl
@@ -12,16 +13,18 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.telemetry import TelemetryConfig
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from gwservice.asgi_types import ASGIApp
 from gwservice.body import ORDER_LIMIT, read_body, require_json
+from gwservice.connection_limits import NO_LIMITS, Limits
 from gwservice.correlation import note_problem
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.logs import log_config
 from gwservice.problems import problem_headers
-from gwservice.server import NO_LIMITS, Limits, collect_less_garbage, limited
+from gwservice.server import collect_less_garbage, limited
 from gwservice.settings import Address
 from gwservice.validation import expectation
 from gwwire.problems import Problem, ProblemCode, code_of_status, encode_problem, make_problem
@@ -30,10 +33,30 @@ from gwwire.problems import Problem, ProblemCode, code_of_status, encode_problem
 _GRACE_SECONDS = 8
 #: Longer than any caller keeps an idle connection, so that none is closed at the moment it is used.
 _KEEP_ALIVE_SECONDS = 120
+#: Bytes of a message that a client sends; those of the services have no need of any.
+_LARGEST_MESSAGE = 64 * 1024
 #: Characters of an invalid value that a problem quotes.
 _MOST_QUOTED = 100
 #: FastAPI's own telemetry would report the content of invalid requests; `gwservice.tracing` replaces it.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
+class _NameConvertor(Convertor[str]):
+    """Takes the rest of a path, also with line breaks: a route then refuses them as any other wrong name."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return the text unchanged."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the text unchanged."""
+        return value
+
+
+#: For `{record:name}` in the path of a route.
+register_url_convertor("name", _NameConvertor())
 
 
 async def read_order(request: Request) -> bytes:
@@ -126,8 +149,12 @@ def serve(  # noqa: PLR0913 (what differs between the services)
     limits: Limits = NO_LIMITS,
     tls: ssl.SSLContext | None = None,
     proxy_headers: bool = False,
+    websocket: type[asyncio.Protocol] | None = None,
 ) -> None:
-    """Serve `app` until SIGTERM or SIGINT, finish the current requests, and exit with status 0."""
+    """Serve `app` until SIGTERM or SIGINT, finish the current requests, and exit with status 0.
+
+    `websocket` is the protocol of its WebSockets, from `gwservice.websocket`.
+    """
     # Uvicorn raises the signal that stopped it once more when it is done, for the handler that was there before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -139,7 +166,9 @@ def serve(  # noqa: PLR0913 (what differs between the services)
         loop="uvloop",
         http=limited(limits),
         workers=1,  # without it, uvicorn would take the number from WEB_CONCURRENCY
-        ws="none",  # no route is a WebSocket; a connection that became one would leave its protocol
+        ws=websocket or "none",
+        ws_max_size=_LARGEST_MESSAGE,
+        ws_per_message_deflate=False,  # the messages are short, and the tables of the compression are not
         ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=log_config(service),
         access_log=False,

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gwservice.regular_file import open_checked
+
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterator[Path]:
@@ -52,8 +54,10 @@ def locked(path: Path, *, folder: bool = False, wait: bool = False) -> Iterator[
     A missing file is created; a `folder` has to exist. Raise BlockingIOError if another process holds the lock, unless
     `wait`, and OSError if the path cannot be opened or the file system has no locks.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    if folder:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        descriptor = open_checked(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor

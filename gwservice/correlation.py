@@ -26,18 +26,20 @@ _TRACESTATE = re.compile(r"[ -~]{1,512}")
 class RequestContext:
     """A request that is being answered: its headers, with lower-case names, and the facts that layers store in it.
 
-    `trace` has the headers of the trace context for the next tier. `route` is the template of the path, or "" for that
-    of the framework; `outcome` is a problem's code or FROZEN, or "" for the class of the status; `error` is the
-    unexpected error behind its problem. An invalid id is replaced, an invalid trace ignored.
+    `is_head`: only the head of the answer is sent. `trace` has the headers of the trace context for the next service.
+    `route` is the template of the path, or "" for that of the framework; `outcome` is a problem's code or FROZEN, or ""
+    for the class of the status; `error` is the unexpected error behind its problem. An invalid id is replaced, an
+    invalid trace ignored.
     """
 
     __slots__ = (
-        *("answer_headers", "caller", "detail", "error", "headers", "id", "outcome"),
+        *("answer_headers", "caller", "detail", "error", "headers", "id", "is_head", "outcome"),
         *("route", "span", "trace", "trace_id"),
     )
 
     def __init__(self, headers: Mapping[bytes, bytes]) -> None:
         self.headers = headers
+        self.is_head = False
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         self.id = given if _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
         self.answer_headers = [(b"x-request-id", self.id.encode())]
@@ -72,7 +74,7 @@ def current_request() -> RequestContext | None:
 
 
 def onward_lines() -> bytes:
-    """Encode the headers that identify the current request for the next tier."""
+    """Encode the headers that identify the current request for the next service."""
     request = _current.get()
     if request is None:
         return b""
@@ -89,7 +91,7 @@ def note_problem(problem: Problem, error: BaseException | None = None) -> None:
 
 
 def note_relayed(body: bytes) -> None:
-    """Store a problem document of a lower tier, if its code is known."""
+    """Store a problem document of a lower service, if its code is known."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
         ProblemCode(problem.code)

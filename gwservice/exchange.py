@@ -147,6 +147,11 @@ class Exchange:
         self._gone = True
         self._wake()
 
+    def abandon(self) -> bool:
+        """Disconnect the application; return whether it has not begun an answer, so that another can be sent."""
+        self.disconnect()
+        return not self._begun
+
     def _wake(self) -> None:
         if self._news is not None:
             self._news.set()

@@ -1,23 +1,28 @@
-"""The headers that a tier passes on, down and up, and those of segment routes and quotas."""
+"""The headers that a service passes on, down and up, and those of segment routes and quotas."""
 
 import time
 
 from gwwire.public import Quota
 from gwwire.segment import NDJSON
 
-#: Passed down by every tier.
+#: Passed down by every service.
 REQUEST_HEADERS = frozenset((
     *(b"content-type", b"idempotency-key", b"idempotency-keys"),
     *(b"range", b"if-range", b"if-match", b"if-none-match", b"accept-encoding"),
+    *(b"upload-offset", b"content-digest", b"repr-digest"),
 ))  # fmt: skip
 #: The group whose quota a request counts for; the gateway sets it, a client's is ignored.
 GROUP_HEADER = "X-Group"
 RAW_GROUP_HEADER = GROUP_HEADER.lower().encode()
-#: Passed up by every tier: what describes the body, and how long it may be kept.
+#: The user that sends a request, percent-encoded, and has what the request makes; the gateway sets it.
+USER_HEADER = "X-User"
+RAW_USER_HEADER = USER_HEADER.lower().encode()
+#: Passed up by every service: what describes the body, and how long it may be kept.
 ANSWER_HEADERS = frozenset((
     *(b"content-type", b"content-length", b"content-encoding", b"retry-after", b"allow"),
     *(b"age", b"content-disposition"),
     *(b"etag", b"last-modified", b"accept-ranges", b"content-range", b"cache-control", b"vary"),
+    *(b"upload-offset", b"upload-complete", b"repr-digest"),
     *(b"ratelimit-policy", b"ratelimit"),
     *(b"content-security-policy", b"x-content-type-options", b"referrer-policy"),
 ))  # fmt: skip

@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 
 from gwservice.correlation import current_request
+from gwservice.streams import open_closed_streams
 
 
 class LogFormat(StrEnum):
-    """How log lines are written."""
+    """The format of log lines."""
 
     JSON = "json"
     TEXT = "text"
@@ -102,6 +103,7 @@ def _formatter(service: str) -> logging.Formatter:
 
 def log_config(service: str) -> dict[str, Any]:
     """Return the `logging.config` dictionary of a service: everything goes to standard error."""
+    open_closed_streams()
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from http import HTTPStatus
 
 from gwservice import tracing
+from gwservice.address import check_address
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from gwservice.body import ClientGone, refuse_encoded
 from gwservice.correlation import FROZEN, RequestContext, set_current_request
@@ -28,8 +29,9 @@ _UNKNOWN_ROUTE = "other"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _UNKNOWN_METHOD = "other"
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS"))
+_HEADS = frozenset(("http.response.start", "websocket.accept"))
 _FAILURES = 500
-#: Problems that need attention in this tier; others are normal, or visible in another tier.
+#: Problems that need attention in this service; others are normal, or visible in another service.
 _OURS = {ProblemCode.INTERNAL_ERROR, ProblemCode.VOLUME_FULL, ProblemCode.VOLUME_FAILED}
 #: Probes that a platform requests every few seconds while a service is not ready.
 _PROBE = "/readyz"
@@ -39,7 +41,7 @@ _limit = LogLimit()
 
 
 def admit_caller(secret: CallerSecret) -> Admission:
-    """Return an admission for requests that present the tier's secret."""
+    """Return an admission for requests that present the service's secret."""
 
     async def admit(request: RequestContext, scope: Scope) -> None:
         secret.check(scope["path"], request.headers.get(b"authorization", b""))
@@ -48,19 +50,30 @@ def admit_caller(secret: CallerSecret) -> Admission:
 
 
 class Edge:
-    """Identifies, admits and counts each request; the handler of its method and path answers it, or else `app`."""
+    """Identifies, admits and counts each request; the handler of its method and path answers it, or else `app`.
+
+    A path with a slash at the end is redirected to that without, unless it is in `slashed`.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, handlers: Mapping[tuple[str, str], ASGIApp], admit: Admission | None = None
+        self,
+        app: ASGIApp,
+        *,
+        handlers: Mapping[tuple[str, str], ASGIApp],
+        admit: Admission | None = None,
+        slashed: Container[str] = (),
     ) -> None:
         self._app = app
         self._handlers = handlers
+        self._slashed = slashed
         self._admit = admit
         self._traced = tracing.begun()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":  # its handshake is a GET, which is refused like one
+            scope, send = {**scope, "method": "GET"}, _denying(send)
+        elif scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = RequestContext(_headers(scope["headers"]))
@@ -69,28 +82,44 @@ class Edge:
         method = scope["method"]
         if method == "HEAD":  # the handler answers a GET, of which only the head is sent
             scope = {**scope, "method": "GET"}
+            request.is_head = True
         exchange = _Exchange(request, scope, send, method)
         if self._traced:
             tracing.begin_span(request, method)
         try:
             if self._admit is not None:
                 await self._admit(request, scope)
-            if target := _without_slash(scope):
-                await send_whole(exchange.send, HTTPStatus.TEMPORARY_REDIRECT, [(b"location", target)], b"")
-                return
-            if b"content-encoding" in request.headers and scope["method"] not in _WITHOUT_BODY:
-                refuse_encoded(scope["headers"])
-            handler = self._handlers.get((scope["method"], scope["path"]))
-            if handler is None:
-                await self._app(scope, receive, exchange.send)
-            else:
-                request.route = scope["path"]
-                await handler(scope, receive, exchange.send)
+            check_address(scope)
+            await self._answer(request, scope, receive, exchange.send)
         except Exception as error:  # noqa: BLE001 (it becomes the answer, or is raised again)
             await exchange.fail(error)
         finally:
             if request.span:
                 request.span.end()
+
+    async def _answer(self, request: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] not in self._slashed and (target := _without_slash(scope)):
+            await send_whole(send, HTTPStatus.TEMPORARY_REDIRECT, [(b"location", target)], b"")
+            return
+        if b"content-encoding" in request.headers and scope["method"] not in _WITHOUT_BODY:
+            refuse_encoded(scope["headers"])
+        handler = self._handlers.get((scope["method"], scope["path"]))
+        if handler is None:
+            await self._app(scope, receive, send)
+        else:
+            request.route = scope["path"]
+            await handler(scope, receive, send)
+
+
+def _denying(send: Send) -> Send:
+    """Return a `send` that answers the handshake of a WebSocket as a request over HTTP is answered."""
+
+    async def deny(message: Message) -> None:
+        if message["type"].startswith("http."):
+            message = {"more_body": False, **message, "type": f"websocket.{message['type']}"}
+        await send(message)
+
+    return deny
 
 
 def _headers(lines: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -132,10 +161,10 @@ class _Exchange:
 
         After the head of an answer to HEAD, which is complete then, everything is ignored.
         """
-        if message["type"] == "http.response.start":
+        if message["type"] in _HEADS:
             self._answered = True
-            message["headers"] = [*message["headers"], *self._request.answer_headers]
-            self._count(message["status"])
+            message["headers"] = [*message.get("headers", ()), *self._request.answer_headers]
+            self._count(message.get("status", HTTPStatus.SWITCHING_PROTOCOLS))
             await self._send(message)
             if self._method == "HEAD":
                 await self._send({"type": "http.response.body", "body": b""})
@@ -182,9 +211,12 @@ def count_answer(request: RequestContext, method: str, route: str, status: int, 
     omitted = _limit.admit((method, route, outcome))
     if omitted is None:
         return
-    fields = {"event": "request-failed", "method": method, "route": route, "status": status, "outcome": outcome}
+    if outcome == ProblemCode.ON_TAPE:  # an answer as any other, of which operators like to know
+        level, event, what = logging.INFO, "on-tape", "answered"
+    else:
+        level, event, what = logging.ERROR if outcome in _OURS else logging.WARNING, "request-failed", "failed"
+    fields = {"event": event, "method": method, "route": route, "status": status, "outcome": outcome}
     fields |= {"seconds": round(seconds, 6), "suppressed": omitted}
     more = f" (and {omitted} more like it before)" if omitted else ""
-    level = logging.ERROR if outcome in _OURS else logging.WARNING
-    message = f"{method} {route} failed: {request.detail or outcome}{more}"
+    message = f"{method} {route} {what}: {request.detail or outcome}{more}"
     log.log(level, "%s", message, extra=fields, exc_info=request.error)

@@ -16,6 +16,8 @@ def problem_headers(problem: Problem, retry_after: int | None = None) -> list[tu
         headers.append((b"retry-after", b"%d" % retry_after))
     if problem.status == HTTPStatus.REQUEST_TIMEOUT:
         headers.append((b"connection", b"close"))  # the rest of the request may still come, and is no new request
+    if problem.status == HTTPStatus.UPGRADE_REQUIRED:
+        headers += [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

@@ -2,7 +2,8 @@
 
 import re
 
-_RANGE = re.compile(r"bytes=\s*(?:(\d+)-(\d*)|-(\d+))\s*", re.ASCII)
+#: More digits are no number of a byte, and Python refuses to convert thousands of them.
+_RANGE = re.compile(r"bytes=\s*(?:(\d{1,100})-(\d{0,100})|-(\d{1,100}))\s*", re.ASCII)
 
 
 class Unsatisfiable(Exception):

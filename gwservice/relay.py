@@ -1,7 +1,8 @@
-"""The relay: passes requests to the next tier, and its answers back, without decoding either."""
+"""The relay: passes requests to the next service, and its answers back, without decoding either."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Self
 
 from gwservice.asgi_types import Message, Receive, Scope, Send
@@ -81,26 +82,48 @@ class Relay:
             body = await self._read(share, request, receive)
             return await self.upstream.request(b"POST", target, self._passed_down(request) + headers, body)
 
-    async def relay(
-        self, request: RequestContext, scope: Scope, receive: Receive, send: Send, target: bytes | None = None
+    async def relay(  # noqa: PLR0913, PLR0917 (the three of ASGI, and what is passed down)
+        self,
+        request: RequestContext,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        target: bytes | None = None,
+        headers: bytes = b"",
     ) -> None:
-        """Relay a request with its whole body; `target` replaces the request's path and query."""
+        """Relay a request with its whole body; `target` replaces its path and query, `headers` are passed down too."""
         method = scope["method"]
-        if target is None:
-            query = scope["query_string"]
-            target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        target = target_of(scope) if target is None else target
+        if request.is_head and not self._until_gone and await self._relay_head(request, send, target, headers):
+            return
         with _Share(self._memory) as share:
             body = [] if method == "GET" else await self._read(share, request, receive)
-            headers = self._passed_down(request)
+            headers = self._passed_down(request) + headers
             passing = self._pass_back(send, self.upstream.converse(method.encode(), target, headers, body))
             await (while_connected(receive, passing) if self._until_gone else passing)
 
-    async def stream(
-        self, request: RequestContext, send: Send, target: bytes, pieces: AsyncIterator[bytes], headers: bytes = b""
+    async def _relay_head(self, request: RequestContext, send: Send, target: bytes, headers: bytes) -> bool:
+        """Relay HEAD, and return True; if it fails, return False: the answer to a GET says why."""
+        answer = await self.upstream.request(b"HEAD", target, self._passed_down(request) + headers)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            return False
+        passed = [header for header in answer.headers if header[0] in ANSWER_HEADERS]
+        await send({"type": "http.response.start", "status": answer.status, "headers": passed})
+        return True
+
+    async def stream(  # noqa: PLR0913 (the last two have defaults)
+        self,
+        request: RequestContext,
+        send: Send,
+        target: bytes,
+        pieces: AsyncIterator[bytes],
+        headers: bytes = b"",
+        *,
+        method: bytes = b"POST",
     ) -> None:
-        """Relay a POST whose answer begins while its body is still being sent."""
+        """Relay a request whose answer may begin while its body, of any size, is still being sent."""
         headers = self._passed_down(request) + headers
-        await self._pass_back(send, self.upstream.converse(b"POST", target, headers, pieces))
+        await self._pass_back(send, self.upstream.converse(method, target, headers, pieces))
 
     async def _read(self, share: _Share, request: RequestContext, receive: Receive) -> list[bytes]:
         """Read a whole body; a large one, or one of unknown length, is counted while it is received.
@@ -139,6 +162,13 @@ class Relay:
                     headers = [header for header in received if header[0] in ANSWER_HEADERS]
                     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
                     await send({"type": "http.response.body", "body": answer.take(), "more_body": True})
+
+
+def target_of(scope: Scope) -> bytes:
+    """Return the path and the query of a request."""
+    path: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query else path
 
 
 _SENT_WITH_LENGTH = ANSWER_HEADERS - {b"content-length"}

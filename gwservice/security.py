@@ -1,4 +1,4 @@
-"""The secret shared by two tiers, and the refusal of orders from pages of other sites."""
+"""The secret shared by two services, and the refusal of orders and WebSockets from pages of other sites."""
 
 import hmac
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class NotOurCaller(ProblemError, code=ProblemCode.UNAUTHORIZED):
-    """The request does not present the tier's secret."""
+    """The request does not present the service's secret."""
 
 
 class CrossSite(ProblemError, code=ProblemCode.CROSS_SITE):
@@ -29,7 +29,7 @@ class CrossSite(ProblemError, code=ProblemCode.CROSS_SITE):
 
 
 class CallerSecret:
-    """The secret shared by a tier and its caller; it is read again when its file changes.
+    """The secret shared by a service and its caller; it is read again when its file changes.
 
     The file holds one secret, or two during a change: the first is presented, either is accepted. Raise FileBroken if
     it holds no usable secret.
@@ -57,7 +57,7 @@ class CallerSecret:
             return
         # Every secret is compared, so that the time does not reveal which one was close.
         if not any([hmac.compare_digest(value, authorization) for value in self._file.current()]):  # noqa: C419 (see above)
-            raise NotOurCaller("this tier answers only the tier above it; the secret is missing or wrong")
+            raise NotOurCaller("this service answers only the one above it; the secret is missing or wrong")
 
 
 def _parse(content: bytes) -> list[bytes]:
@@ -71,22 +71,18 @@ def _parse(content: bytes) -> list[bytes]:
 
 
 def refuse_cross_site(method: str, headers: Mapping[bytes, bytes]) -> None:
-    """Raise CrossSite if a browser sent an order for a page of another site.
+    """Raise CrossSite if a browser sent an order, or the handshake of a WebSocket, for a page of another site.
 
-    A browser adds the session cookie to such an order. It also sends `Sec-Fetch-Site` and `Origin`, which a page cannot
+    A browser adds the session cookie to it. It also sends `Sec-Fetch-Site` and `Origin`, which a page cannot
     change; programs send neither.
     """
     if method in _SAFE_METHODS:
         return
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if site is not None and (given := site.decode("latin-1")) not in _SAME_SITE:
-        raise CrossSite(
-            f"the browser says that the request is {given}: orders are accepted only from this site's own pages"
-        )
+        raise CrossSite(f"the browser says that the request is {given}: only this site's own pages may send it")
     if origin is not None and not _is_own(origin.decode("latin-1"), headers):
-        raise CrossSite(
-            "the Origin of the request is another site: orders are accepted only from this site's own pages"
-        )
+        raise CrossSite("the Origin of the request is another site: only this site's own pages may send it")
 
 
 def _is_own(origin: str, headers: Mapping[bytes, bytes]) -> bool:

@@ -1,91 +1,32 @@
 """HTTP/1.1 under uvicorn, with limits for slow clients.
 
 It does less for each request than uvicorn's own protocols do: a body is passed on in the pieces that were received, the
-head of an answer is sent together with the first part of its body, and no timer is started for a request. One timer
-checks all connections periodically instead.
+head of an answer is sent together with the first part of its body, and no timer is started for a request: one timer
+checks all connections (`connection_limits.py`).
 """
 
 import asyncio
 import gc
-import logging
 import math
 import urllib.parse
 from collections import deque
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
+from gwservice.connection_limits import NO_LIMITS, Limits, Refusal, Watch
 from gwservice.exchange import Exchange, status_line
 from gwservice.problems import problem_headers, send_whole
-from gwservice.security import OPEN_PATHS
 from gwwire.problems import Problem, ProblemCode, encode_problem, make_problem
 
-log = logging.getLogger(__name__)
-
-_CHECKS = 4
-_LONGEST_INTERVAL = 1.0
-_LOG_SECONDS = 60.0
-#: Above the limit by this factor, a connection is closed without an answer.
-_FLOOD = 2
 #: Upper limit of the bytes of a request's target, headers and trailers, beyond one read; the parser has none.
 _MOST_OF_HEAD = 64 * 1024
+_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
-
-
-class Limits(NamedTuple):
-    """The limits of connections."""
-
-    header_seconds: float = math.inf  # until the headers of a request are complete
-    body_seconds: float = math.inf  # until the next piece of a body that the application waits for
-    stall_seconds: float = math.inf  # until the client reads what is sent to it
-    connections: float = math.inf  # open at a time
-
-
-#: For a service that only its caller can reach.
-NO_LIMITS = Limits()
-
-
-class Watch:
-    """Checks all connections of a service periodically."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        shortest = min(limits.header_seconds, limits.body_seconds, limits.stall_seconds) / _CHECKS
-        self._interval = min(_LONGEST_INTERVAL, shortest)
-        self._watched: set[Connection] = set()
-        self._running = False
-        self._logged = -math.inf
-
-    def add(self, connection: "Connection") -> bool:
-        """Add a connection; return False if there are too many."""
-        if not self._running:
-            self._running = True
-            connection.loop.call_later(self._interval, self._check, connection.loop)
-        self._watched.add(connection)
-        return len(self._watched) <= self.limits.connections
-
-    def remove(self, connection: "Connection") -> None:
-        """Remove a connection."""
-        self._watched.discard(connection)
-
-    def refuse(self, now: float) -> bool:
-        """Log that there are too many connections, at a limited rate; return whether this connection gets an answer."""
-        if now - self._logged > _LOG_SECONDS:
-            self._logged = now
-            log.warning("%d connections are open, the limit of MAX_CONNECTIONS", self.limits.connections)
-        return len(self._watched) <= _FLOOD * self.limits.connections
-
-    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for connection in list(self._watched):
-            connection.check(now)
-        self._running = bool(self._watched)
-        if self._running:
-            loop.call_later(self._interval, self._check, loop)
 
 
 class Connection(asyncio.Protocol):
@@ -114,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._headers_due = self._read_due = self._idle_due = math.inf
         self._in_head = True
         self._deaf = False
+        self._websocket: Any = None
         self._progress = False
         self._without_progress = 0
 
@@ -133,7 +75,7 @@ class Connection(asyncio.Protocol):
         if not self.watch.add(self):
             self._refuse()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's shape)
+    def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange, and remove the connection from the watch."""
         self.watch.remove(self)
         self._server.connections.discard(cast("Any", self))
@@ -141,18 +83,26 @@ class Connection(asyncio.Protocol):
         for exchange in (self._exchange, *self._pipeline):
             if exchange:
                 exchange.disconnect()
+        if self._websocket:
+            self._websocket.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse data; close the connection if a head has no end."""
+        if self._websocket:
+            self._websocket.data_received(data)
+            return
         self._progress, self._idle_due = False, math.inf
         if self._deaf:
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # nothing after this request can be parsed
+        except httptools.HttpParserUpgrade as upgrade:  # nothing after this request can be parsed
             self._deaf = True
+            if self._websocket:
+                self._begin_websocket(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._give_up(ProblemCode.BAD_REQUEST, "this is not an HTTP/1.1 request")
+            wrong = "this is not an HTTP/1.1 request" if self._in_head else "the body has malformed chunks or trailers"
+            self._give_up(ProblemCode.BAD_REQUEST, wrong)
         self._without_progress = 0 if self._progress else self._without_progress + len(data)
         if self._without_progress > _MOST_OF_HEAD:
             self._give_up(ProblemCode.BAD_REQUEST, f"the headers are larger than {_MOST_OF_HEAD} bytes")
@@ -161,11 +111,15 @@ class Connection(asyncio.Protocol):
         """Pause sending until the client has read more."""
         self._read_due = self.loop.time() + self.watch.limits.stall_seconds
         self.writable.clear()
+        if self._websocket:
+            self._websocket.pause_writing()
 
     def resume_writing(self) -> None:
         """Continue sending."""
         self._read_due = math.inf
         self.writable.set()
+        if self._websocket:
+            self._websocket.resume_writing()
 
     # ---- called by the parser
 
@@ -189,6 +143,8 @@ class Connection(asyncio.Protocol):
         name, value = name.lower(), value.strip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
+        elif name == b"host" and any(known == b"host" for known, _ in self._headers):
+            self._refusal = "the request has more than one Host header"
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
             self._refusal = (
                 f"the body has the Transfer-Encoding {value.decode('latin-1')!r}; only `chunked` is supported"
@@ -201,15 +157,19 @@ class Connection(asyncio.Protocol):
         raw_path, query = self._url, b""
         if b"?" in raw_path or raw_path[:1] != b"/":
             parsed = httptools.parse_url(raw_path)
-            raw_path, query = parsed.path, parsed.query or b""
+            raw_path, query = parsed.path or b"/", parsed.query or b""  # `GET http://host` asks for the root
         path = raw_path.decode("ascii")
+        path = urllib.parse.unquote(path) if "%" in path else path
+        if self._becomes_websocket(path):
+            self._websocket = cast("Any", self._config.ws_protocol_class)(self._config, self._server, self._app_state)
+            return
         version = self._parser.get_http_version()
         scope = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
-            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "path": path,
             "raw_path": raw_path,
             "query_string": query,
             "headers": self._headers,
@@ -217,7 +177,7 @@ class Connection(asyncio.Protocol):
             **self._place,
         }
         upgrade = self._parser.should_upgrade()
-        if upgrade and not {b"content-length", b"transfer-encoding"}.isdisjoint(name for name, _ in self._headers):
+        if upgrade and not _BODY_HEADERS.isdisjoint(name for name, _ in self._headers):
             self._refusal = "a request with a body cannot ask for an Upgrade"  # the parser would leave out the body
         app = partial(_refuse, self._refusal) if self._refusal else self._app
         keep_alive = version == "1.1" and self._parser.should_keep_alive() and not upgrade
@@ -240,6 +200,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._progress = True
+        if self._websocket:
+            return
         self._receiving.end()
         if self._exchange is None:  # it was answered before it was complete
             self._headers_due = math.inf
@@ -285,6 +247,36 @@ class Connection(asyncio.Protocol):
         else:
             self._exchange.keep_alive = False
 
+    def _becomes_websocket(self, path: str) -> bool:
+        """Return whether the request, whose head is complete, is a handshake; another one is answered as it is."""
+        protocol: Any = self._config.ws_protocol_class
+        if protocol is None or self._parser.get_method() != b"GET" or not self._parser.should_upgrade():
+            return False
+        is_refused, is_busy = self._app is not self._config.loaded_app, self._exchange is not None
+        headers = dict(self._headers)
+        is_handshake = (
+            headers.get(b"upgrade", b"").lower() == b"websocket"
+            and headers.get(b"sec-websocket-version") == b"13"
+            and b"sec-websocket-key" in headers
+            and headers.keys().isdisjoint(_BODY_HEADERS)
+        )
+        return is_handshake and not (is_refused or is_busy) and protocol.paths.fullmatch(path) is not None
+
+    def _begin_websocket(self, rest: bytes) -> None:
+        """Pass the handshake, and all that follows, to the protocol of WebSockets; the watch keeps this connection."""
+        self._server.connections.discard(cast("Any", self))
+        self._headers_due = self._idle_due = math.inf
+        self._websocket.connection_made(self.transport)
+        lines = b"".join(b"%b: %b\r\n" % line for line in self._headers)
+        self._websocket.data_received(b"GET %b HTTP/1.1\r\n%b\r\n" % (self._url, lines))
+        if not self._websocket.handshake_initiated:
+            self.transport.write(
+                _raw(make_problem(ProblemCode.BAD_REQUEST, "this is not the handshake of a WebSocket"))
+            )
+            self.transport.close()
+        elif rest:
+            self._websocket.data_received(rest)
+
     def _start(self, exchange: Exchange) -> None:
         self._exchange = exchange
         task = self.loop.create_task(exchange.run())
@@ -307,32 +299,15 @@ class Connection(asyncio.Protocol):
             last = whole[-1] if whole else self._exchange
             last.keep_alive, self._deaf, self._headers_due = False, True, math.inf
             return
-        if self._exchange is None and self._in_head:
+        if (self._exchange is None and self._in_head) or (self._exchange is not None and self._exchange.abandon()):
             self.transport.write(_raw(make_problem(code, detail)))
         self.transport.close()
 
     def _refuse(self) -> None:
         if self.watch.refuse(self.loop.time()):
-            self._app = _Refusal(self._app, int(self.watch.limits.connections))
+            self._app = Refusal(self._app, int(self.watch.limits.connections))
         else:
             self.transport.abort()
-
-
-class _Refusal:
-    """Refuses the requests of a connection that exceeds the limit, except probes."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app = app
-        self._most = most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in OPEN_PATHS:
-            await self._app(scope, receive, send)
-            return
-        detail = f"{self._most} connections are open, the limit of MAX_CONNECTIONS"
-        problem = make_problem(ProblemCode.TOO_MANY_CONNECTIONS, detail)
-        headers = [*problem_headers(problem, 1), (b"connection", b"close")]
-        await send_whole(send, problem.status, headers, encode_problem(problem))
 
 
 async def _refuse(detail: str, _: Scope, __: Receive, send: Send) -> None:

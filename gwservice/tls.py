@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gwservice.watched_file import FileBroken, Watched
+from gwservice.watched_file import FileBroken, Watched, read_watched
 
 #: For an encrypted key: without it, OpenSSL would ask for a passphrase on the terminal.
 _NO_PASSPHRASE = ""
@@ -33,7 +33,7 @@ def _load(certificate: Path, key: Path) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     try:
         for path in (certificate, key):
-            path.open("rb").close()  # OpenSSL does not report which of them it could not read
+            read_watched(path)  # OpenSSL does not report which of them it could not read
         context.load_cert_chain(certificate, key, lambda: _NO_PASSPHRASE)
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).replace("_", " ").lower()

@@ -1,4 +1,4 @@
-"""Traces of requests through all tiers, if the standard OTEL_* variables ask for them.
+"""Traces of requests through all services, if the standard OTEL_* variables ask for them.
 
 Otherwise the SDK is not imported, and nothing is done for a request. Supported variables:
 OTEL_TRACES_EXPORTER (`otlp`, `none`), the OTEL_EXPORTER_OTLP_* variables over HTTP, OTEL_SDK_DISABLED,
@@ -73,7 +73,7 @@ def end_tracing() -> None:
 
 
 def begin_span(request: RequestContext, name: str) -> None:
-    """Begin the span of a request: child of the sender's span, parent of the next tier's span."""
+    """Begin the span of a request: child of the sender's span, parent of the next service's span."""
     from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 (see above)
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415 (see above)
 

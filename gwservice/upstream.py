@@ -1,4 +1,4 @@
-"""The HTTP/1.1 client of the tiers: kept connections, read while they are written to."""
+"""The HTTP/1.1 client of the services: kept connections, read while they are written to."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -12,12 +12,15 @@ from gwservice.correlation import onward_lines
 from gwservice.security import CallerSecret
 from gwservice.upstream_connection import Answer, MalformedAnswer, Origin, UpstreamConnection
 from gwwire.agent import USER_AGENT
+from gwwire.decoding import parse_json
 from gwwire.problems import ProblemCode, ProblemError
 
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 3.0
 _UNAUTHORIZED = 401
+#: The time after which a refused request may find a free connection.
+_FULL_SECONDS = 5
 
 
 class UpstreamUnreachable(ProblemError, code=ProblemCode.UPSTREAM_UNREACHABLE):
@@ -32,6 +35,10 @@ class UpstreamInvalid(ProblemError, code=ProblemCode.UPSTREAM_INVALID):
     """The upstream sent an answer that is not in the contract."""
 
 
+class UpstreamFull(ProblemError, code=ProblemCode.TOO_MANY_CONNECTIONS):
+    """All connections for requests of this kind are in use."""
+
+
 class UpstreamProblem(Exception):
     """The upstream answered with a problem document, which the client receives unchanged."""
 
@@ -41,12 +48,13 @@ class UpstreamProblem(Exception):
 
 
 class Upstream:
-    """The connections of this process to the next tier; each carries one request at a time.
+    """The connections of this process to the next service; each carries one request at a time.
 
     A GET is repeated once if the connection breaks; other requests are not, because they may have been carried out.
 
-    There are at most `most` connections, and further requests wait. `seconds` limits the time to an answer, or without
-    any progress of a stream. `name` and `setting`, which names the file of the secret, are for messages.
+    There are at most `most` connections. Further requests wait, or are refused if there is a `limit`, the name of that
+    number. `seconds` limits the time to an answer, or without any progress of a stream. `name` and `setting`, which
+    names the file of the secret, are for messages.
     """
 
     def __init__(  # noqa: PLR0913 (all but the first two have defaults)
@@ -55,6 +63,7 @@ class Upstream:
         name: str,
         *,
         most: int = 128,
+        limit: str = "",
         seconds: float = 30.0,
         secret: CallerSecret | None = None,
         setting: str = "",
@@ -67,6 +76,7 @@ class Upstream:
         self._secret = secret
         self._setting = setting
         self._free = asyncio.Semaphore(most)
+        self._full = f"{most} requests of this kind are open, the limit of {limit}" if limit else ""
         self._idle: list[UpstreamConnection] = []
 
     async def request(self, method: bytes, target: bytes, headers: bytes = b"", body: Sequence[bytes] = ()) -> Answer:
@@ -77,12 +87,13 @@ class Upstream:
         try:
             return await self._request(method, target, headers, body)
         except UpstreamUnreachable:
-            if method != b"GET":
+            if method not in {b"GET", b"HEAD"}:
                 raise
             return await self._request(method, target, headers, body)
 
     async def _request(self, method: bytes, target: bytes, headers: bytes, body: Sequence[bytes]) -> Answer:
         connection = await self._take()
+        connection.is_head = method == b"HEAD"
         try:
             connection.send((self._head(method, target, headers, body), *body))
             while not connection.answer.complete:
@@ -158,7 +169,7 @@ class Upstream:
                 raise UpstreamProblem(answer)
             raise UpstreamInvalid(f"{self._name} answered {answer.status} instead of {status.value}")
         try:
-            return msgspec.json.decode(answer.take(), type=shape)
+            return parse_json(answer.take(), shape)
         except msgspec.DecodeError as error:
             raise UpstreamInvalid(f"{self._name} sent an answer that is not a {shape.__name__}") from error
 
@@ -180,11 +191,13 @@ class Upstream:
 
     def _admitted(self, answer: Answer) -> Answer:
         if answer.status == _UNAUTHORIZED:
-            raise UpstreamInvalid(f"{self._name} refuses this tier: {self._setting} is not its CALLER_SECRET_FILE")
+            raise UpstreamInvalid(f"{self._name} refuses this service: {self._setting} is not its CALLER_SECRET_FILE")
         return answer
 
     async def _take(self) -> UpstreamConnection:
         if self._free.locked():
+            if self._full:
+                raise UpstreamFull(self._full, retry_after=_FULL_SECONDS)
             try:
                 async with asyncio.timeout(self._seconds):
                     await self._free.acquire()

@@ -96,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self.usable = True  # another request may be sent after the current one
         self.paced = False  # the answer is read part by part, no faster than `wait_for_progress` is awaited
+        self.is_head = False  # the answer to the current request has no body
         self.answer = Answer()
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
@@ -110,6 +111,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def begin(self) -> bool:
         """Prepare for a request; return False if the connection is closed or was idle for too long."""
+        if self.is_head:
+            self.is_head = False
+            self._parser = httptools.HttpResponseParser(self)  # the last one still waits for a body
         self.answer, self.paced, self._has_progress = Answer(), False, False
         return self.usable and time.monotonic() - self._idle_since < _IDLE_SECONDS
 
@@ -240,6 +244,7 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status >= _FINAL:
             self.answer.status = status
+            self.answer.complete = self.is_head
             if not self._parser.should_keep_alive():
                 self.usable = False
 

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from gwservice.regular_file import read_regular
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+#: The file is parsed between requests; keys of 50,000 users have 15 MB.
+MOST_BYTES = 32_000_000
 
 
 class FileBroken(Exception):
@@ -68,15 +72,21 @@ class Watched(Generic[T]):
         return [_stamp(path) for path in self._paths]
 
 
+def read_watched(path: Path) -> bytes:
+    """Return the content of a file, which may be a link as in a mounted Secret; raise FileBroken if it is unusable."""
+    try:
+        return read_regular(path, MOST_BYTES, follow=True)
+    except OSError as error:
+        raise FileBroken(f"{path} cannot be read: {error.strerror}") from error
+
+
 class WatchedFile(Watched[T]):
     """The parsed content of one file; `parse` raises ValueError if the content is invalid."""
 
     def __init__(self, path: Path, parse: Callable[[bytes], T], *, look_seconds: float = _LOOK_SECONDS) -> None:
         def load() -> T:
             try:
-                return parse(path.read_bytes())
-            except OSError as error:
-                raise FileBroken(f"{path} cannot be read: {error.strerror}") from error
+                return parse(read_watched(path))
             except ValueError as error:
                 raise FileBroken(f"{path} is broken: {error}") from error
 

@@ -1,1 +1,1 @@
-"""What the services and the client exchange: segments, public models, problem documents. No HTTP, no settings."""
+"""The data that services and client exchange: segments, public models, problem documents. No HTTP, no settings."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from gwwire.public import ChannelCoverage, ManifestEntry
+from gwwire.public import ChannelCoverage, ChannelGaps, ManifestEntry
 from gwwire.query import Query
 
 #: The first file of an archive.
@@ -33,11 +33,17 @@ class BundleFormat(StrEnum):
 
     TAR = "tar"
     HDF5 = "hdf5"
+    GWF = "gwf"
     MANIFEST = "manifest"
+
+    @property
+    def is_built(self) -> bool:
+        """Return whether the archive has files that the datastore builds from the segments."""
+        return self in {BundleFormat.HDF5, BundleFormat.GWF}
 
 
 class BundleState(StrEnum):
-    """Whether the archive of a bundle can be downloaded."""
+    """The state of the archive of a bundle; READY can be downloaded."""
 
     BUILDING = "BUILDING"
     READY = "READY"
@@ -53,21 +59,14 @@ class BundleOrder(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
         BundleFormat,
         Meta(
             description="`tar`: the segments as they were stored. `hdf5`: a tar of HDF5 files in GWOSC's layout, one"
-            " for each stretch without a gap. `manifest`: the list of the segments, as JSON."
+            " for each stretch without a gap. `gwf`: the same as frame files. `manifest`: the list of the segments, as"
+            " JSON."
         ),
     ] = BundleFormat.TAR
     query: Query | None = None
     names: Annotated[tuple[SegmentName, ...], Meta(max_length=MOST_NAMES, description="instead of a query")] | None = (
         None
     )
-
-
-class ChannelGaps(Struct, frozen=True):
-    """The spans of one channel that a bundle lacks, between its samples and to the ends of the query's span."""
-
-    channel: Annotated[str | None, Meta(description="null for segments that name no channel")]
-    dt: Annotated[float, Meta(description="sample spacing, s")]
-    spans: Annotated[list[tuple[float, float]], Meta(description="`[start, stop]`, GPS s")]
 
 
 class Bundle(Struct, frozen=True):
@@ -88,6 +87,7 @@ class Bundle(Struct, frozen=True):
     gaps: list[ChannelGaps]
     query: Annotated[Query | None, Meta(description="null for a bundle of named segments")] = None
     reason: Annotated[str | None, Meta(description="of the last failure")] = None
+    note: Annotated[str | None, Meta(description="that the archive has no data, because no segment matches")] = None
 
 
 class NotIncluded(Struct, frozen=True):
@@ -114,7 +114,7 @@ class BundleInfo(Struct, frozen=True):
     gaps: list[ChannelGaps]
     software: Annotated[str, Meta(description="name and version of the datastore")]
     citation: Annotated[str | None, Meta(description="how to acknowledge data of GWOSC")] = None
-    left_out: Annotated[list[NotIncluded], Meta(description="of HDF5: what no file holds")] = []
+    left_out: Annotated[list[NotIncluded], Meta(description="of HDF5 and GWF: what no file holds")] = []
 
 
 class BundleManifest(Struct, frozen=True):

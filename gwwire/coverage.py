@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Protocol
 
-from gwwire.bundles import ChannelGaps
-from gwwire.public import ChannelCoverage, Span
+from gwwire.public import ChannelCoverage, ChannelGaps, Coverage, Span
 from gwwire.query import Query
 from gwwire.spans import close_gaps, distance, gaps, join, sampling, series_period, stop_of
+
+#: The most spans in an answer.
+_MOST_SPANS = 100_000
 
 #: A channel, and its sample spacing in s (see `gwwire.spans.series_period`).
 Series = tuple[str | None, float]
@@ -59,8 +61,16 @@ def channel_coverage(spans: Mapping[Series, Sequence[Span]], limit: int) -> list
     """Return spans as the public API describes them, by channel, at most `limit` of each."""
     return [
         ChannelCoverage(channel, dt, *close_gaps(of_one, limit))
-        for (channel, dt), of_one in sorted(spans.items(), key=lambda item: (item[0][0] or "", item[0][1]))
+        for (channel, dt), of_one in sorted(spans.items(), key=_by_channel)
     ]
+
+
+def coverage(spans: Mapping[Series, Sequence[Span]], query: Query, limit: int) -> Coverage:
+    """Return the coverage of a query by the spans that it selects, at most `limit` of a channel."""
+    shown = dict(sorted(spans.items(), key=_by_channel)[:_MOST_SPANS])
+    covered = channel_coverage(shown, min(limit, max(_MOST_SPANS // max(len(shown), 1), 1)))
+    batch = query.batch[0] if len(query.batch) == 1 else None
+    return Coverage(batch, covered, list(channel_gaps(covered, query)), len(spans) - len(shown))
 
 
 def channel_gaps(covered: Sequence[ChannelCoverage], query: Query) -> Iterator[ChannelGaps]:
@@ -75,3 +85,8 @@ def channel_gaps(covered: Sequence[ChannelCoverage], query: Query) -> Iterator[C
             found.append((last, query.stop))
         if found:
             yield ChannelGaps(channel.channel, channel.dt, found)
+
+
+def _by_channel(item: tuple[Series, object]) -> tuple[str, float]:
+    (channel, dt), _ = item
+    return channel or "", dt

@@ -1,4 +1,4 @@
-"""The models that only the tiers exchange, and the original's state file; `gwwire.public` has the public ones."""
+"""The models that only the services exchange, and the original's state file; `gwwire.public` has the public ones."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from gwwire.public import DatastoreState, TrainOrder
+from gwwire.tiering import BatchReplicas, Tiering
 
 #: dslogic's answer to a segment for a frozen datastore, with status 503 and as plain text.
 FROZEN_TEXT = "Datastore frozen."
@@ -64,3 +65,11 @@ class FlushOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     holder: str | None = None
     msg: str = ""
     """The reason, which clients of the original send."""
+    tiering: Tiering | None = None
+    """The policy for the replicas of the batch; None for that of the datastore, or the disk if it has none."""
+
+
+class Replicas(msgspec.Struct, frozen=True):
+    """The replicas of all archived batches, the oldest first."""
+
+    batches: list[BatchReplicas]

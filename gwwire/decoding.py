@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from collections import Counter
 from functools import cache
 from typing import Any, TypeVar
 
@@ -17,8 +18,15 @@ Order = TypeVar("Order", bound=msgspec.Struct)
 _LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 #: Windows programs write them at the start of text; JSON has none (RFC 8259).
 _MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+#: Python writes a file name that is not UTF-8 in this way; what msgspec says depends on the bytes that follow.
+_HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_MAY_BE_HALF_PAIR = re.compile("truncated|surrogate|escape")
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
 _LENGTH = re.compile(r"Expected `str` of length (?P<bound>[<>]=) (?P<n>\d+)$")
+#: Characters of a key in a message.
+_MOST_QUOTED = 100
 _BOUNDS = {"<=": "at most", ">=": "at least"}
 
 
@@ -41,7 +49,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
     except msgspec.ValidationError as error:
         raise _invalid(str(error), invalid) from None
     except msgspec.DecodeError as error:
-        reason = _byte_order_mark(body) or _lower(str(error))
+        empty = None if body.strip() else "it is empty"
+        reason = empty or _byte_order_mark(body) or _half_pair(body, str(error)) or _lower(str(error))
         raise MalformedJson(f"the body is not JSON: {reason}") from None
     except UnicodeDecodeError as error:
         raise MalformedJson(f"the body is not UTF-8: {error.reason}") from None
@@ -49,13 +58,28 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, invalid: type[ProblemE
         raise TooDeep("the body is nested too deeply") from None
 
 
+def parse_json(content: bytes | str, shape: type[T]) -> T:
+    """Return JSON that is not a request as a typed model; raise DecodeError also for what is nested too deeply."""
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"it is not UTF-8: {error.reason}") from error
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
+
+
 def decode_order(shape: type[Order], body: bytes) -> Order:
     """Decode and validate the body of a request; raise MalformedJson, TooDeep or InvalidRequest."""
     order: Order = decode(_decoder(shape), body)
     # The decoder keeps the last value of a repeated key.
-    keys = _keys(body)
-    if repeated := next((name for name in shape.__struct_fields__ if keys.count(name) > 1), None):
-        raise InvalidRequest(f"{repeated}: the key appears more than once", field=repeated)
+    pairs = _pairs(body)
+    for name in shape.__struct_fields__:
+        values = [value for key, value in pairs if key == name]
+        if len(values) > 1:
+            raise InvalidRequest(f"{name}: the key appears more than once", field=name)
+        if (repeated := _repeated_key(values)) is not None:
+            quoted = json.dumps(repeated[:_MOST_QUOTED])
+            raise InvalidRequest(f"{name}: the key {quoted} appears more than once", field=name)
     return order
 
 
@@ -76,14 +100,40 @@ def _byte_order_mark(body: bytes) -> str | None:
     return found and f"it begins with the byte order mark of {found}; send UTF-8 without one"
 
 
-def _keys(body: bytes) -> list[str]:
-    """Return the keys of a JSON object; raise MalformedJson or TooDeep for errors in skipped parts."""
+def _half_pair(body: bytes, error: str) -> str | None:
+    """Return a reason that names an escaped half of a surrogate pair, if the error may be due to one, or None."""
+    found = _HALF_PAIR.search(body) if _MAY_BE_HALF_PAIR.search(error) else None
+    return found and f"a text has {found[0].decode()}, which is half of a surrogate pair"
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as its keys and values, with repeated ones."""
+
+
+def _pairs(body: bytes) -> _Pairs:
+    """Return a JSON object with repeated keys; raise MalformedJson or TooDeep for errors in skipped parts."""
     try:
-        return [key for key, _ in json.loads(body, object_pairs_hook=list, parse_int=str)]
+        found: _Pairs = json.loads(body, object_pairs_hook=_Pairs, parse_int=str)
     except RecursionError:
         raise TooDeep("the body is nested too deeply") from None
     except ValueError as error:
         raise MalformedJson(f"the body is not JSON: {error}") from None
+    return found
+
+
+def _repeated_key(values: list[Any]) -> str | None:
+    """Return a key that appears more than once in an object within these values, or None."""
+    left = list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, _Pairs):
+            counts = Counter(key for key, _ in value)
+            if len(counts) < len(value):
+                return counts.most_common(1)[0][0]
+            left += [inner for _, inner in value]
+        elif isinstance(value, list):
+            left += value
+    return None
 
 
 @cache

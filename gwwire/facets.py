@@ -4,12 +4,15 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+_AFTER = "if not 0, the time was over: only segments with a larger seq were counted"
+
 
 class FacetValue(Struct, frozen=True):
     """A value of a filter."""
 
     value: str
     segments: Annotated[int, Meta(description="matching segments with this value")]
+    bytes: Annotated[int | None, Meta(description="of their files; null if it was not counted")] = None
 
 
 class Facet(Struct, frozen=True):
@@ -21,6 +24,7 @@ class Facet(Struct, frozen=True):
     more: Annotated[int, Meta(description="further values that are not listed")] = 0
     low: Annotated[float | None, Meta(description="the smallest number, or null if there is none")] = None
     high: Annotated[float | None, Meta(description="the largest number")] = None
+    after: Annotated[int, Meta(description=_AFTER)] = 0
 
 
 class Facets(Struct, frozen=True):
@@ -29,3 +33,5 @@ class Facets(Struct, frozen=True):
     segments: Annotated[int, Meta(description="all matching segments")]
     facets: list[Facet]
     more: Annotated[int, Meta(description="conditions that are not listed")] = 0
+    bytes: Annotated[int | None, Meta(description="of the files of all of them; null if it was not counted")] = None
+    after: Annotated[int, Meta(description=_AFTER)] = 0

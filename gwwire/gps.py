@@ -18,13 +18,18 @@ _LEAPS_IN_UNIX_TIME = tuple(leap - before for before, leap in enumerate(LEAPS, 1
 
 def unix_of_gps(gps: float) -> float:
     """Return the Unix time of a GPS time, both in s."""
-    return gps + (GPS_EPOCH - bisect_right(LEAPS, gps))
+    return gps + (GPS_EPOCH - utc_offset_of_gps(gps))
 
 
 def gps_of_unix(unix: float) -> float:
     """Return the GPS time of a Unix time, both in s; within a leap second, the later of the two."""
     seconds = unix - GPS_EPOCH
     return seconds + bisect_right(_LEAPS_IN_UNIX_TIME, seconds)
+
+
+def utc_offset_of_gps(gps: float) -> int:
+    """Return the leap seconds that had been counted since the GPS epoch at a GPS time: GPS - UTC, s."""
+    return bisect_right(LEAPS, gps)
 
 
 def utc_of_gps(gps: float) -> datetime:

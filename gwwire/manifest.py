@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -64,13 +64,16 @@ def decode_manifest(content: bytes) -> Manifest:
         raise ValueError("a segment is listed twice")
     if any(not 0 <= number < _TOO_LARGE for entry in manifest.segments for number in (entry.size, entry.n)):
         raise ValueError("a size or a number of samples is out of range")
+    if sum(entry.size for entry in manifest.segments) >= _TOO_LARGE:
+        raise ValueError("the sizes of the segments are out of range")
     return manifest
 
 
 def _has_zone(time: str) -> bool:
     try:
-        return datetime.fromisoformat(time).tzinfo is not None
-    except ValueError:
+        moment = datetime.fromisoformat(time)
+        return moment.tzinfo is not None and moment.astimezone(UTC) == moment  # not before the year 1
+    except (ValueError, OverflowError):
         return False
 
 

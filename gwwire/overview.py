@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gwwire.public import DatastoreState
+from gwwire.tiering import RunningMove, TierOverview, WaitingRecall
 
 
 class ChannelOverview(Struct, frozen=True):
@@ -77,3 +78,13 @@ class Overview(Struct, frozen=True, kw_only=True):
     refused: Annotated[int, Meta(description="segments refused since the freeze, or since the buffer started")]
     events: Annotated[list[EventOverview], Meta(description="the newest events since the buffer started, oldest first")]
     ready: Annotated[bool, Meta(description="the result of /readyz")]
+    unread_meta: Annotated[int, Meta(description="segments of an earlier version whose meta is not searchable yet")] = 0
+    used: Annotated[
+        int | None, Meta(description="bytes of the volume that are used; the rest of `size` is free or kept for root")
+    ] = None
+    tiers: Annotated[
+        list[TierOverview],
+        Meta(description="the disk first, whose space is `free` and `used`; empty without tiers besides the disk"),
+    ] = []
+    moves: Annotated[list[RunningMove], Meta(description="moves of packs between the tiers that are under way")] = []
+    recalls: Annotated[list[WaitingRecall], Meta(description="the first recalls from tape that wait")] = []

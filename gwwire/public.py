@@ -11,10 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta, Struct
 
 from gwwire.names import HolderToken, UserName
+from gwwire.tiering import BatchLocality, Replica, Tiering
 
 
 class DatastoreState(StrEnum):
-    """Whether the datastore takes segments into the current batch."""
+    """The state of the datastore: OPERATIONAL stores segments in the current batch."""
 
     OPERATIONAL = "OPERATIONAL"
     FROZEN = "FROZEN"
@@ -29,15 +30,16 @@ class BatchState(StrEnum):
 
 
 class VerificationState(StrEnum):
-    """Whether an archived batch agrees with its manifest."""
+    """The result of comparing an archived batch with its manifest."""
 
     RUNNING = "running"
     INTACT = "intact"
     DAMAGED = "damaged"
+    FAILED = "failed"
 
 
 class AuthMode(StrEnum):
-    """How the gateway identifies callers."""
+    """The method by which the gateway identifies callers."""
 
     OFF = "off"
     KEYS = "keys"
@@ -174,6 +176,9 @@ class CleanOrder(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
     holder: Annotated[
         str | None, Meta(description="archive only a batch that this user has frozen; empty: only an open batch")
     ] = None
+    tiering: Annotated[
+        Tiering | None, Meta(description="where the batch is kept; null: by the datastore's own policy")
+    ] = None
 
 
 class CleanAnswer(Struct, frozen=True):
@@ -227,6 +232,10 @@ class Batch(Struct, frozen=True):
     path: Annotated[str, Meta(description="relative to the volume")]
     digest: Annotated[str | None, Meta(description="identity of a sealed batch: SHA-256 of its `sha256sum` listing")]
     verification: Verification | None = None
+    locality: Annotated[BatchLocality, Meta(description="where its bytes are; TAPE: readable after a recall")] = (
+        BatchLocality.DISK
+    )
+    replicas: Annotated[list[Replica], Meta(description="copies of an archived batch; empty without tiers")] = []
 
 
 class Batches(Struct, frozen=True):
@@ -276,6 +285,9 @@ class SegmentRecord(Struct, frozen=True):
     dt: float
     n: int
     stored: str
+    locality: Annotated[BatchLocality, Meta(description="where its bytes are; TAPE: readable after a recall")] = (
+        BatchLocality.DISK
+    )
 
 
 class SegmentPage(Struct, frozen=True):
@@ -299,11 +311,21 @@ class ChannelCoverage(Struct, frozen=True):
     closed_gaps: Annotated[float, Meta(description="the longest gap that was ignored to keep to the limit, s")]
 
 
-class Coverage(Struct, frozen=True):
-    """The time covered by stored segments, per channel."""
+class ChannelGaps(Struct, frozen=True):
+    """The gaps of one channel: between its spans, and to the ends of the query's span."""
 
-    batch: Annotated[str | None, Meta(description="null for all batches")]
+    channel: Annotated[str | None, Meta(description="null for segments that name no channel")]
+    dt: Annotated[float, Meta(description="sample spacing, s")]
+    spans: Annotated[list[tuple[float, float]], Meta(description="`[start, stop]`, GPS s")]
+
+
+class Coverage(Struct, frozen=True):
+    """The time that the segments of a query cover, per channel."""
+
+    batch: Annotated[str | None, Meta(description="null unless the query names one batch")]
     channels: list[ChannelCoverage]
+    gaps: list[ChannelGaps]
+    more: Annotated[int, Meta(description="channels that are not listed: there are at most 100,000 spans in all")]
 
 
 # ---- GraphQL

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,10 @@ _CONDITION = re.compile(rf"(?P<name>{_NAME.pattern})(?P<operator><=|>=|!=|<|>|=)
 _OPERATORS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
 _SYMBOLS = {name: symbol for symbol, name in _OPERATORS.items()}
 _LONG_PREFIX = "conditions."
+#: The similarity by difflib from which a name is taken for a misspelt field: `detectr`, `channels`.
+_NEARLY = 0.85
+#: A number, as JSON and the search page read it; Python also takes `1_000`, digits of other scripts and `nan`.
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # Without a pattern: msgspec 0.22 frees the wrong memory of a union of a list and a text that has one.
@@ -101,8 +106,13 @@ class Query(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
 
     @property
     def selects_segments(self) -> bool:
-        """Whether a field of segments is given: batches then match by what they contain."""
+        """Return whether a field of segments is given: batches then match by their content."""
         return bool(self.start is not None or self.stop is not None or any(getattr(self, name) for name in _OF_CHANNEL))
+
+    @property
+    def selects_by_records(self) -> bool:
+        """Return whether a field of records or a condition is given, so that segments match by their records."""
+        return bool(self.run is not None or self.status is not None or self.last is not None or self.conditions)
 
     def canonical(self) -> bytes:
         """Return the canonical form: compact JSON with sorted keys, without defaults."""
@@ -140,12 +150,13 @@ def parse_words(words: Iterable[str]) -> Query:
     """Return the query in the words of a command line, or raise InvalidRequest.
 
     A word is FIELD=VALUE, or a condition, as `temperature<0.02`; `conditions.` may precede its name, and has to if it
-    is the name of a field.
+    is the name of a field, or nearly one: `detectr=L1` is refused as a misspelt field.
     """
     parameters = []
     for word in words:
         found = _CONDITION.fullmatch(word)
         if found is None or found["name"] not in FIELDS:
+            _check_spelling(word)
             parameters.append(("condition", word.removeprefix(_LONG_PREFIX)))
         elif found["operator"] != "=":
             hint = f"write {found['name']}=VALUE, or {_LONG_PREFIX}{word} for a condition of this name"
@@ -175,13 +186,6 @@ def grouped(query: Query) -> dict[str, list[str]]:
     return found
 
 
-def to_words(query: Query) -> list[str]:
-    """Return a query as words of a command line; raise InvalidRequest if only JSON can express it."""
-    return [
-        f"{_LONG_PREFIX}{value}" if name == "condition" else f"{name}={value}" for name, value in to_parameters(query)
-    ]
-
-
 def condition_texts(query: Query) -> Iterator[str]:
     """Yield the conditions of a query as texts that `parse_conditions` reads."""
     for name, bounds in sorted(query.conditions.items()):
@@ -206,6 +210,14 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Comparison]:
     return found
 
 
+def _check_spelling(word: str) -> None:
+    """Raise InvalidRequest for a word whose name is nearly that of a field."""
+    name, operator, value = word.partition("=")
+    if operator and (meant := get_close_matches(name, FIELDS, n=1, cutoff=_NEARLY)):
+        hint = f"write {meant[0]}={value}, or {_LONG_PREFIX}{word} for a condition of this name"
+        raise InvalidRequest(f"{word!r}: {name} is not a field; {hint}", field=name)
+
+
 def _query(fields: dict[str, Any], conditions: Iterable[str]) -> Query:
     return convert(Query, {**fields, "conditions": parse_conditions(conditions)})
 
@@ -215,12 +227,9 @@ def _only(name: str, values: list[str]) -> str | float:
         raise InvalidRequest(f"{name}: given more than once, with different values", field=name)
     if name not in {"start", "stop"}:
         return values[0]
-    try:
-        number = float(values[0])
-    except ValueError:
-        number = float("nan")
-    if not isfinite(number):
-        raise InvalidRequest(f"{name}: expected a finite number, got {values[0]!r}", field=name)
+    number = _number(values[0])
+    if number is None or not isfinite(number):
+        raise InvalidRequest(f"{name}: expected GPS seconds as a finite number, got {values[0]!r}", field=name)
     return number
 
 
@@ -230,24 +239,31 @@ def _parse_condition(text: str) -> tuple[str, str, float | str]:
         raise InvalidRequest(f"condition: expected NAME<VALUE (or <= > >= = !=), got {text!r}", field="condition")
     operator, value = _OPERATORS[found["operator"]], _parse_value(found["value"])
     if isinstance(value, str) and operator not in {"eq", "ne"}:
-        raise InvalidRequest(f"condition: {value!r} is not a number", field="condition")
+        raise InvalidRequest(f"condition: {text!r}: {value!r} is not a number", field="condition")
     return found["name"], operator, value
 
 
 def _parse_value(text: str) -> float | str:
-    with suppress(ValueError):
-        number = float(text)
-        return number + 0.0 if isfinite(number) else text
+    number = _number(text)
+    if number is not None:
+        if not isfinite(number):
+            raise InvalidRequest(f"condition: {text!r} is too large for a number", field="condition")
+        return number + 0.0
     if text.startswith('"'):
         with suppress(msgspec.MsgspecError):
             return msgspec.json.decode(text, type=str)
     return text
 
 
+def _number(text: str) -> float | None:
+    """Return the number that a text looks like, infinity if it is too large, or None."""
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
 def _value_text(value: float | str) -> str:
     if not isinstance(value, str):
         return repr(value)
-    plain = _parse_value(value) == value and re.match(PRINTABLE, f"={value}")
+    plain = _number(value) is None and not value.startswith('"') and re.match(PRINTABLE, f"={value}")
     return value if plain else json.dumps(value)
 
 
@@ -267,6 +283,7 @@ def _check_values(name: str, values: Iterable[str]) -> None:
         if _CONTROL.search(value):
             raise ValueError(f"{name}: {value!r} has control characters")
         if value.count("*") > (_MOST_WILDCARDS if name == "channel" else 0):
-            raise ValueError(f"{name}: {value!r}: only `channel` takes wildcards, and at most {_MOST_WILDCARDS} `*`")
+            most = f"at most {_MOST_WILDCARDS} `*`" if name == "channel" else "only `channel` takes wildcards"
+            raise ValueError(f"{name}: {value!r}: {most}")
         if name not in {"channel", "batch"} and ":" in value:
             raise ValueError(f"{name}: {value!r} has a colon; a whole name is a `channel`")

@@ -12,12 +12,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gwwire.decoding import InvalidRequest
 from gwwire.names import PRINTABLE, PRINTABLE_WORDS, StepName, Text, WorkerName
+from gwwire.problems import ProblemCode, ProblemError
 from gwwire.query import Query
 
 #: The status of a record on which steps may be performed.
 GOOD = "good"
 #: Steps that the datastore performs itself.
 SEALED, ARCHIVED, VERIFY, BUNDLE = "sealed", "archived", "verify", "bundle"
+SCRUB, RECALL, DISCARD = "scrub", "recall", "discard"
 #: Characters of a record's id.
 LONGEST_ID = 512
 #: Bytes of the conditions of a record or the result of a step, as JSON.
@@ -27,7 +29,11 @@ LONGEST_REASON = 4096
 #: Seconds.
 LONGEST_LEASE, LONGEST_WAIT = 86_400, 60
 
-_OWN = frozenset({SEALED, ARCHIVED, VERIFY, BUNDLE})
+#: The steps of the datastore on a batch that the state of the batch shows.
+BATCH_STEPS = frozenset({SEALED, ARCHIVED})
+_OWN = BATCH_STEPS | {VERIFY, BUNDLE, SCRUB, RECALL, DISCARD}
+#: Kinds of records that only the datastore itself writes.
+_OWN_KINDS = frozenset({BUNDLE})
 _KIND = r"[a-z][a-z0-9_-]{0,63}"
 _ID = re.compile(rf"(?P<kind>{_KIND})/.+", re.DOTALL)
 
@@ -39,6 +45,12 @@ Reason = Annotated[str, Meta(max_length=LONGEST_REASON, pattern=r"^[^\x00-\x08\x
 def is_own(step: str) -> bool:
     """Return whether the datastore itself performs a step, so that no other worker can claim it."""
     return step in _OWN or ":" in step
+
+
+def check_writable(record: str) -> None:
+    """Raise ReadOnly for a record that the datastore itself writes, or InvalidRequest for a bad id."""
+    if (kind := kind_of(record)) in _OWN_KINDS:
+        raise ReadOnly(f"id: only the datastore itself writes records of the kind {kind!r}", field="id")
 
 
 def kind_of(record: str) -> str:
@@ -53,6 +65,10 @@ def kind_of(record: str) -> str:
     else:
         return found["kind"]
     raise InvalidRequest(f"id: {reason}", field="id")
+
+
+class ReadOnly(ProblemError, code=ProblemCode.READ_ONLY):
+    """Only the datastore itself writes to this record."""
 
 
 class StepState(StrEnum):
@@ -105,7 +121,7 @@ class RecordPage(Struct, frozen=True):
 
 
 class Feed(StrEnum):
-    """Whether the change feed ends when everything is sent."""
+    """The end of the change feed: when everything is sent, or never."""
 
     ONCE = "once"
     CONTINUOUS = "continuous"
@@ -118,7 +134,7 @@ class Mark(Struct, frozen=True):
 
 
 class RecordContent(Struct, frozen=True, omit_defaults=True):
-    """What can be written to a record; the other fields of a record are ignored."""
+    """The writable fields of a record; other fields are ignored."""
 
     status: Annotated[Text, Meta(description="`good`, or what went wrong")] = GOOD
     run: Text | None = None

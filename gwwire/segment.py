@@ -6,6 +6,7 @@ to a new segment; `decode_segment` reads a stored one, to which a rule that was 
 """
 
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _TIME_SCHEMA = {"exclusiveMinimum": -MAX_TIME, "exclusiveMaximum": MAX_TIME}
 _SPACING_SCHEMA = {"minimum": MIN_SPACING, "maximum": MAX_SPACING}
 #: Extra values allowed in a segment besides samples and `meta`; a generous margin.
 _FRAME = 8
+#: Bytes of a body whose keys may take long to decode.
+_MANY_KEYS = 4_000_000
 _CHANNEL_SCHEMA = {
     "description": "DET:NAME, without control characters",
     "type": "string",
@@ -64,14 +67,17 @@ class SegmentLimits:
     max_depth: int  # levels of nested arrays and objects; the segment itself is the first
 
     def check_body(self, body: bytes) -> None:
-        """Raise TooManySamples if a body has more values than all limits together: decoding them could take 1 GB.
+        """Raise TooManySamples or MetaTooLarge if a body has more values or keys than all limits together.
 
-        Commas separate them, and a value takes two bytes at least, so that most bodies need not be counted.
+        Decoding them could take 1 GB, or many seconds. Commas separate values, of which each takes two bytes at least,
+        and quotes enclose keys, of which a smaller body has too few to matter: most bodies need not be counted.
         """
         most = self.max_samples + self.max_meta + _FRAME
         if len(body) > 2 * most and body.count(b",") > most:
             detail = f"more than {most} values; MAX_SAMPLES allows {self.max_samples}, MAX_META {self.max_meta} bytes"
             raise TooManySamples(detail)
+        if len(body) > _MANY_KEYS and body.count(b'"') > self.max_meta + _FRAME:
+            raise MetaTooLarge(f"meta: too many keys and texts; MAX_META allows {self.max_meta} bytes", field="meta")
 
     def check(self, segment: "Segment", meta: bytes) -> None:
         """Raise TooManySamples, MetaTooLarge or TooDeep if a segment, with `meta` as JSON, exceeds a limit."""
@@ -170,10 +176,13 @@ def validate_segment(body: bytes, limits: SegmentLimits | None = None) -> Segmen
 def _check_times(segment: Segment) -> None:
     t0, dt = segment.t
     stop = t0 + len(segment.h) * dt
-    if t0 > -MAX_TIME and stop < MAX_TIME and MIN_SPACING <= dt <= MAX_SPACING:
+    if -MAX_TIME < t0 < stop < MAX_TIME and MIN_SPACING <= dt <= MAX_SPACING:
         return
     if not MIN_SPACING <= dt <= MAX_SPACING:
         raise _bad_spacing(segment)
+    if t0 == stop and abs(t0) < MAX_TIME:
+        detail = f"t: the segment begins and ends at {t0!r} s: float64 times there differ by {math.ulp(t0):g} s or more"
+        raise InvalidSegment(detail, field="t")
     wrong = f"t0 is {t0!r} s" if abs(t0) >= MAX_TIME else f"the segment ends at {stop!r} s"
     hint = "1e12 looks like milliseconds, 1e18 like nanoseconds"
     raise InvalidSegment(f"t: {wrong}; expected GPS seconds between -{MAX_TIME:g} and {MAX_TIME:g} ({hint})", field="t")

@@ -11,6 +11,7 @@ seconds, or places on a sample grid.
 
 import math
 import sys
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -53,24 +54,69 @@ def sampling(dt: float) -> float:
 
 
 def series_period(segments: Iterable[tuple[float, float]]) -> Fraction:
-    """Return the exact sample spacing in s of a series, whose segments are given as (t0, dt).
+    """Return the exact sample spacing in s of a series, whose segments are given as (t0, dt)."""
+    return SeriesPeriod(segments).period
+
+
+class SeriesPeriod:
+    """The sample spacing of a series, whose segments are given as (t0, dt), also some after the others.
 
     This is what `dt` stands for, unless the times were computed with the rounded `dt`: then it is `dt` itself. The two
-    are compared by how far the steps from each segment to the next one are from whole numbers of samples.
+    are compared by how far the steps from each segment to the next one are from whole numbers of samples. Segments that
+    are added cost a search for their neighbours, unless they are more than those before, or change the usual `dt`.
     """
-    ordered = list(segments)
-    written = Counter(dt for _, dt in ordered)
-    common = min(written, key=lambda dt: (-written[dt], dt))
-    nominal = sample_period(common)
-    if common == float(nominal):
-        return nominal
-    ordered.sort()
-    steps = [after - before for (before, _), (after, _) in pairwise(ordered) if after - before < math.inf]
-    missed, missed_as_written = (
-        sum(min(abs(math.remainder(step, dt)) / dt, TOLERANCE) for step in steps) for dt in (float(nominal), common)
-    )
-    # The times themselves are rounded: less than half a tolerance says nothing.
-    return Fraction(common) if missed_as_written < missed - TOLERANCE / 2 else nominal
+
+    def __init__(self, segments: Iterable[tuple[float, float]]) -> None:
+        self._times: list[float] = []
+        self._written: Counter[float] = Counter()
+        self._spacings = 0.0, 0.0  # what `dt` usually stands for, and that `dt`
+        self._missed = 0.0, 0.0
+        self.add(segments)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def add(self, segments: Iterable[tuple[float, float]]) -> None:
+        """Add segments."""
+        ordered = sorted(segments)
+        self._written.update(dt for _, dt in ordered)
+        common = min(self._written, key=lambda dt: (-self._written[dt], dt))
+        spacings = float(sample_period(common)), common
+        if spacings == self._spacings and len(ordered) < len(self._times):
+            for t0, _ in ordered:
+                self._insert(t0)
+            return
+        self._spacings = spacings
+        self._times = sorted([*self._times, *(t0 for t0, _ in ordered)])
+        self._missed = self._steps_missed(self._times)
+
+    @property
+    def period(self) -> Fraction:
+        """The exact sample spacing, s."""
+        _, common = self._spacings
+        missed, missed_as_written = self._missed
+        # The times themselves are rounded: less than half a tolerance says nothing.
+        return Fraction(common) if missed_as_written < missed - TOLERANCE / 2 else sample_period(common)
+
+    def _insert(self, t0: float) -> None:
+        at = bisect_right(self._times, t0)
+        neighbours = self._times[max(at - 1, 0) : at + 1]
+        before, after = self._steps_missed(neighbours), self._steps_missed(sorted([*neighbours, t0]))
+        missed, missed_as_written = self._missed
+        self._missed = missed + after[0] - before[0], missed_as_written + after[1] - before[1]
+        self._times.insert(at, t0)
+
+    def _steps_missed(self, times: Sequence[float]) -> tuple[float, float]:
+        """Return how far the steps between times are from whole numbers of samples, for both spacings."""
+        nominal, common = self._spacings
+        if nominal == common:
+            return 0.0, 0.0
+        steps = [after - before for before, after in pairwise(times) if after - before < math.inf]
+        return _missed(steps, nominal), _missed(steps, common)
+
+
+def _missed(steps: Iterable[float], dt: float) -> float:
+    return sum(min(abs(math.remainder(step, dt)) / dt, TOLERANCE) for step in steps)
 
 
 def stop_of(t0: float, samples: int, dt: float | Fraction) -> float:

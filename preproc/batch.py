@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gwservice.regular_file import read_regular
 from gwwire.channel_names import UNNAMED_TYPE
 from gwwire.manifest import MANIFEST, batch_digest, decode_manifest
 from gwwire.problems import ProblemError
@@ -35,6 +36,8 @@ _CHANNEL_NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _NOT_FINITE = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\b")
 #: Neighbouring windows read the same segments again; up to this many bytes of them are cached.
 _CACHED_BYTES = 64_000_000
+#: No segment and no manifest has so many bytes.
+_LARGEST = 2**32
 
 #: A function that returns the samples of a file, by its name.
 Load = Callable[[str], NDArray[np.float64]]
@@ -83,7 +86,7 @@ def digest_directory(directory: Path, progress: Progress) -> str:
     for path in progress(list_files(directory), "comparing"):
         # As in `read_batch`, a file that cannot be opened is not among the sources.
         with suppress(OSError):
-            sources[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            sources[path.name] = hashlib.sha256(read_regular(path, _LARGEST, follow=True)).hexdigest()
     return batch_digest(sources.items())
 
 
@@ -155,7 +158,7 @@ class _Loader:
 
     def _read(self, file: str) -> NDArray[np.float64]:
         try:
-            body = (self._directory / file).read_bytes()
+            body = read_regular(self._directory / file, _LARGEST, follow=True)
         except OSError as error:
             raise UnusableBatch(f"cannot read {file} a second time: {error.strerror}") from error
         if hashlib.sha256(body).hexdigest() != self.sha256[file]:
@@ -167,16 +170,18 @@ def read_manifest(directory: Path) -> Manifest | None:
     """Read the manifest in a directory; return None if there is none, or raise UnusableBatch if it cannot be read."""
     path = directory / MANIFEST
     try:
-        return decode_manifest(path.read_bytes())
+        return decode_manifest(read_regular(path, _LARGEST, follow=True))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UnusableBatch(f"cannot read the manifest {path}: {error.strerror}") from error
+    except ValueError as error:
         raise UnusableBatch(f"cannot read the manifest {path}: {error}") from error
 
 
 def _read_file(path: Path, listed: Mapping[str, ManifestEntry] | None, batch: Batch) -> None:
     try:
-        body = path.read_bytes()
+        body = read_regular(path, _LARGEST, follow=True)
     except OSError as error:
         batch.rejected.append(about_file(path.name, Reason.UNREADABLE, str(error.strerror)))
         return

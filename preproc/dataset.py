@@ -35,6 +35,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from gwservice.regular_file import open_regular
 from gwwire.channel_names import object_of_channel
 from preproc.batch import Batch
 from preproc.errors import UnusableDataset
@@ -139,12 +140,13 @@ class DatasetWriter:
 def opened(path: Path) -> Iterator[h5py.File]:
     """Open a dataset, or raise UnusableDataset if the file cannot be read, or has another layout."""
     try:
+        open_regular(path, follow=True).close()  # HDF5 would wait for the writer of a pipe
         with h5py.File(path) as file:
             if not file.keys() >= {"data", "channels", "split", "psd"}:
                 raise UnusableDataset(f"{path} is not a dataset of preproc run")
             yield file
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "it is not HDF5, or is truncated"
+        reason = error.strerror or (os.strerror(error.errno) if error.errno else "it is not HDF5, or is truncated")
         raise UnusableDataset(f"cannot read {path}: {reason}") from error
 
 
@@ -159,9 +161,11 @@ def batch_of(path: Path) -> tuple[str | None, str | None]:
 
 
 def _attribute(path: Path, name: str) -> str | None:
-    with suppress(OSError), h5py.File(path) as file:
-        value = file.attrs.get(name)
-        return value if isinstance(value, str) else None
+    with suppress(OSError):
+        open_regular(path, follow=True).close()
+        with h5py.File(path) as file:
+            value = file.attrs.get(name)
+            return value if isinstance(value, str) else None
     return None
 
 

@@ -5,7 +5,7 @@ class PreprocError(Exception):
     """The run failed."""
 
     exit_code = 1
-    #: Whether the same run may succeed later.
+    #: True if the same run may succeed later.
     retry = True
 
 

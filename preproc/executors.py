@@ -1,4 +1,4 @@
-"""Where tasks are computed: here, in processes of this machine, or by the workers of a Dask cluster.
+"""Executors of tasks: in this process, in processes of this machine, or on the workers of a Dask cluster.
 
 Only a few tasks are submitted at a time, so that memory use does not depend on their number.
 """

@@ -20,12 +20,14 @@ import scipy
 from numpy.typing import NDArray
 
 from gwservice.atomic import locked
+from gwservice.regular_file import read_regular
 from preproc.errors import OutputFailed, Unwritable
 from preproc.parameters import Parameters
 from preproc.publish import published
 
 #: Windows in a block: some seconds of work.
 WINDOWS_IN_BLOCK = 32
+_MOST_KEY = 1000
 #: Errors of network file systems without locks; there, each run needs its own output folder.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 
@@ -64,6 +66,13 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def _content(key: Path) -> bytes | None:
+    try:
+        return read_regular(key, _MOST_KEY)
+    except OSError:
+        return None
+
+
 class Job:
     """The blocks of one run, in a folder within the folder `out` of its result; for the key, see `job_key`."""
 
@@ -75,7 +84,7 @@ class Job:
         """Remove the existing blocks unless they are of this job."""
         key = self._folder / "key"
         try:
-            if not key.exists() or key.read_text() != self.key:
+            if _content(key) != self.key.encode():
                 self.forget()
                 with published(key) as partial:
                     partial.write_text(self.key)

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from gwclient.errors import why_unread
+from gwservice.regular_file import read_regular
 from preproc.errors import BadParameter
 from preproc.parameters import DESCRIBED
 
@@ -48,6 +49,8 @@ IDLE = {
     },
 }
 #: The keys of the section `process` that take effect.
+#: Bytes of a file of parameters.
+_MOST_BYTES = 1_000_000
 _KNOWN = SECTIONS["process"] | RENAMED["process"].keys() | {"frange", "num_t_bins"}
 
 
@@ -92,7 +95,7 @@ for _name, _pattern, _construct in (
 def read_parameters(path: Path) -> dict[str, float]:
     """Return the parameters in a file, by their names in `Parameters`; raise BadParameter if the file is invalid."""
     try:
-        return _read_sections(yaml.load(path.read_text(), _Loader))  # noqa: S506 (a SafeLoader)
+        return _read_sections(yaml.load(read_regular(path, _MOST_BYTES, follow=True, pipes=True).decode(), _Loader))  # noqa: S506 (a SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise BadParameter(f"cannot read {path}: {why_unread(error)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -154,7 +157,8 @@ def _read_columns(content: dict[str, Any]) -> dict[str, float]:
         return {}
     bins = int(_number(int, "process: num_t_bins", content.pop("num_t_bins")))
     last = None if last is None else int(_number(int, "process: qslicemax", last))
-    return {"columns": len(range(bins)[:last])}
+    end = bins if last is None else last if last >= 0 else bins + last  # as Python's slice [:last]
+    return {"columns": max(0, min(bins, end))}
 
 
 def _number(kind: type[float], name: str, value: object) -> float:

@@ -66,7 +66,7 @@ def preprocess(  # noqa: PLR0913, PLR0917 (input, output, and four ways to obser
 ) -> None:
     """Make the dataset `output` of the segments in the directory `data`.
 
-    What an earlier run that was interrupted has computed is not computed again. If `before_publishing` raises, which is
+    Results of an earlier run that was interrupted are used again. If `before_publishing` raises, which is
     called when everything is computed, the dataset is not published. `notify` is called with a summary of what is left
     out as soon as the batch is read.
 
@@ -204,7 +204,7 @@ def _missed_split(split: Sequence[Part], starts: Sequence[float], parameters: Pa
 def _apart(runs: Runs, parameters: Parameters) -> list[Finding]:
     """Return a finding for each channel that will have no window in common with the others."""
     rate = runs.grid.sample_rate
-    length = round(parameters.window * rate) + 2 * round(parameters.fduration * rate / 2)
+    length = max(1, round(parameters.window * rate) + 2 * round(parameters.fduration * rate / 2))
     long = {name: [run for run in found if run.samples >= length] for name, found in runs.by_channel.items()}
     spans = {name: found for name, found in long.items() if found}
     layout = lay_windows(spans, length, length)

@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 
+from gwservice.regular_file import read_regular
 from gwwire.gps import gps_text
 from preproc.dataset import Peak, channels_of, findings_of, loudest_of, peaks, psd_seconds, runs_of, span_of, split_of
 from preproc.findings import Finding, shortened, summarise_findings, tally
@@ -24,6 +25,8 @@ from preproc.split import Part
 
 REPORT = "report.json"
 PAGE = "report.html"
+#: Bytes of a report.
+_MOST_BYTES = 2**30
 
 _DPI = 90
 #: Rows in a table of the page; `report.json` has all.
@@ -82,9 +85,9 @@ def write_report(dataset: Path, contact_sheet: Path, folder: Path, products: Seq
 def products_of(folder: Path, job: str) -> set[str]:
     """Return the names of the files that were made for a job; empty if its result is incomplete."""
     try:
-        described = json.loads((folder / REPORT).read_text())
+        described = json.loads(read_regular(folder / REPORT, _MOST_BYTES))
         return {name for name in described["products"] if described["job"] == job and (folder / name).exists()}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
 

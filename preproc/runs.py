@@ -106,7 +106,7 @@ class StrainReader:
 def most_sampled_rate(segments: Sequence[Piece]) -> tuple[list[Piece], list[Finding]]:
     """Return the segments of the sample spacing with the most samples, and a finding for each of the others.
 
-    What a spacing means that was rounded is decided for each channel (see `gwwire.spans.series_period`).
+    The exact value of a rounded spacing is decided for each channel (see `gwwire.spans.series_period`).
     """
     segments = _decide_spacings(segments)
     samples: dict[float, int] = {}

@@ -1,4 +1,4 @@
-"""Which channels and which time of a batch are used."""
+"""The selected channels and time of a batch."""
 
 import math
 from collections.abc import Sequence
@@ -68,11 +68,6 @@ class Selection:
         )
         parts = [replace(run, start=int(max(run.start, first)), stop=int(min(run.stop, last))) for run in runs]
         return [part for part in parts if part.samples > 0]
-
-    def _span(self) -> str:
-        if not self.given().keys() & {"start", "stop"}:
-            return " in the batch"
-        return f" in GPS [{gps_text(self.start)}, {gps_text(self.stop)})"
 
 
 def _matches(name: str, wanted: str) -> bool:

@@ -3,7 +3,7 @@
     python -m scripts.cluster_keys FOLDER | kubectl apply -f -
 
 FOLDER, which must not exist, gets `keys.json` (the key file: hashes only), a file with each key, and a file with the
-secret of each connection between the tiers. Standard output gets the Secrets of the namespace `glitchflow`, or of the
+secret of each connection between services. Standard output gets the Secrets of the namespace `glitchflow`, or of the
 one that is named after FOLDER. Exit status: 0 done, 2 refused.
 """
 
@@ -27,12 +27,12 @@ HOLDERS = {
 }
 
 
-#: The tiers with a secret, which is shared only with the tier above.
+#: The services with a secret, which is shared only with the one above.
 HOPS = ("logic", "buffer")
 
 
 def make_keys(folder: Path) -> None:
-    """Create a key file, a key `HOLDER.key` for each holder, and a secret for each connection between tiers."""
+    """Create a key file, a key `HOLDER.key` for each holder, and a secret for each connection between services."""
     for hop in HOPS:
         path = folder / f"{hop}.secret"
         path.touch(mode=0o600)

@@ -24,7 +24,7 @@ _STOP_SECONDS = 12.0
 
 
 class Ports(NamedTuple):
-    """Where the services listen."""
+    """The ports on which the services listen."""
 
     api: int
     logic: int
@@ -114,7 +114,7 @@ class Trio:
         environment: settings on top of this process's environment.
         each: settings of single services on top of that, by their names.
         output: where the services write their log, or None for this process's own output.
-        tiers: how many of the services, from the buffer up.
+        services: their number, from the buffer up.
 
     """
 
@@ -126,10 +126,10 @@ class Trio:
         *,
         each: Mapping[str, Mapping[str, str]] | None = None,
         output: IO[bytes] | None = None,
-        tiers: int = 3,
+        services: int = 3,
     ) -> None:
         self.home = home.absolute()
-        self.services = describe(self.home, ports)[:tiers]
+        self.services = describe(self.home, ports)[:services]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._environment = dict(environment or {})
         self._each = each or {}
@@ -170,14 +170,14 @@ class Trio:
         )
 
     def wait_until_ready(self) -> None:
-        """Wait until the uppermost service reports that every tier is ready.
+        """Wait until the uppermost service reports that every service is ready.
 
         Raises:
             ServiceDied: a service ended, or did not get ready in time.
 
         """
         deadline = time.monotonic() + _START_SECONDS
-        # The lowest first: a tier that is probed before the tier below is ready logs an error.
+        # The lowest first: a service that is probed before the one below is ready logs an error.
         probes = [*(f"{service.url}/healthz" for service in self.services[:-1]), f"{self.url}/readyz"]
         for probe in probes:
             while not _answers(probe):

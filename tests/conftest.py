@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -6,7 +7,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from scripts.trio import Trio, free_ports
+from tests.support.compiled import share_compiled_statements
 from tests.support.forked import ForkedTrio
+from tests.support.memory_folder import use_memory
+from tests.support.shared_tls import share_trust
+from tools.weed import running_weed
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -17,6 +22,21 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 # For state machines, by `--hypothesis-profile long`: minutes instead of seconds, and other histories each time.
 settings.register_profile("long", deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
 settings.load_profile("suite")
+
+share_compiled_statements()
+share_trust()
+use_memory()
+
+
+def pytest_collection() -> None:
+    """Collect no garbage while the tests are imported: there is none."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Exclude half a million objects of imports and tests from each garbage collection."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +67,7 @@ def _starter(stack: ExitStack, make_home: Callable[[], Path]) -> StartTrio:
         environment: Mapping[str, str] | None = None,
         *,
         each: Mapping[str, Mapping[str, str]] | None = None,
-        tiers: int = 3,
+        services: int = 3,
         home: Path | None = None,
         fresh: bool = False,
     ) -> Trio:
@@ -55,14 +75,14 @@ def _starter(stack: ExitStack, make_home: Callable[[], Path]) -> StartTrio:
         home.mkdir(exist_ok=True)
         output = stack.enter_context((home / "services.log").open("ab"))
         kind = Trio if fresh else ForkedTrio
-        return stack.enter_context(kind(home, free_ports(), environment, each=each, output=output, tiers=tiers))
+        return stack.enter_context(kind(home, free_ports(), environment, each=each, output=output, services=services))
 
     return start
 
 
 @pytest.fixture
 def start_trio(tmp_path: Path) -> Iterator[StartTrio]:
-    """Start the trio, or its lower tiers, with real processes and sockets; stopped when the test ends.
+    """Start the trio, or its lower services, with real processes and sockets; stopped when the test ends.
 
     With `fresh`, each process is a new interpreter, as in production; otherwise its imports are done (see `Forked`).
     """
@@ -75,3 +95,15 @@ def start_shared_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star
     """Return `start_trio` with the scope of a module."""
     with ExitStack() as stack:
         yield _starter(stack, lambda: tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a real S3 server, which the workers of a test run share."""
+    with running_weed(_shared(tmp_path_factory)) as url:
+        yield url
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    base = factory.getbasetemp()
+    return base.parent if base.name.startswith("popen-") else base

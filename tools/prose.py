@@ -2,8 +2,9 @@
 
 Readers are physicists, operators and engineers, often not native speakers. Three rules can be checked by a program:
 
-- A docstring begins with a verb that names the effect. ruff's D401 finds "Returns"; this finds "Give" and "Tell", which
-  hide whether a function returns, stores or prints, and "The", which leaves the effect out.
+- A docstring of a function begins with a verb that names the effect, others with a noun. ruff's D401 finds "Returns";
+  this finds "Give" and "Tell", which hide whether a function returns, stores or prints, "The", which leaves the effect
+  out, and clauses in the place of a noun, such as "What is stored", also in comments that begin with `#:`.
 - Standard terms replace metaphors: a batch is current, not at some place of a building.
 - Markdown is read in terminals and diffs: lines have at most 100 characters. Tables are exempt: they cannot be wrapped.
 """
@@ -16,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VAGUE_VERBS = ("Give", "Gives", "Tell", "Tells", "Let", "Lets", "Have", "Has")
-NOT_VERBS = ("The", "A", "An", "Whether", "What", "How", "Where", "Who")
+CLAUSES = ("What", "Who", "Whether", "Which", "Where", "When", "How", "Why")
+NOT_VERBS = ("The", "A", "An")
 #: Also within names, such as `test_a_batch_in_hand`.
 METAPHORS = ("house", "room", "door", "paper", "in hand", "whoever")
 LINE_LENGTH = 100
 
 _METAPHOR = re.compile(rf"(?<![a-z])({'|'.join(METAPHORS).replace(' ', '[ _-]')})s?(?![a-z])", re.IGNORECASE)
+_CLAUSE = re.compile(rf"\s*(?:#:|//|/\*\*) ({'|'.join(CLAUSES)})\b")
 _SUFFIXES = {".py", ".md", ".sh", ".toml", ".yaml", ".yml", ".json", ".js", ".html", ".css", ""}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -32,6 +35,8 @@ def findings(path: Path) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), 1):
         if found := _METAPHOR.search(line.replace("paper_bgcolor", "")):  # plotly's name
             yield f"{path}:{number}: {found[0]!r} is a metaphor; use the technical term"
+        if found := _CLAUSE.match(line):
+            yield f"{path}:{number}: the comment begins with {found[1]!r}; use a noun"
         if path.suffix == ".md" and len(line) > LINE_LENGTH and not line.lstrip().startswith("|"):
             yield f"{path}:{number}: {len(line)} characters; wrap at {LINE_LENGTH}"
     if path.suffix == ".py":
@@ -43,9 +48,9 @@ def _docstring_findings(path: Path, tree: ast.Module) -> Iterator[str]:
         if not isinstance(node, ast.Module | ast.ClassDef | _Function):
             continue
         first = (ast.get_docstring(node) or "").split(" ", 1)[0]
-        if first in VAGUE_VERBS or (first in NOT_VERBS and _is_imperative(path, node)):
+        if first in VAGUE_VERBS + CLAUSES or (first in NOT_VERBS and _is_imperative(path, node)):
             line = node.body[0].lineno
-            yield f"{path}:{line}: the docstring begins with {first!r}; use a verb such as Return, Store or Raise"
+            yield f"{path}:{line}: the docstring begins with {first!r}; use a verb such as Return or Store, or a noun"
 
 
 def _is_imperative(path: Path, node: ast.AST) -> bool:

@@ -1,4 +1,4 @@
-"""`make screenshots`: take pictures of the pages in eight states into docs/img/.
+"""`make screenshots`: take pictures of the pages in nine states into docs/img/.
 
 The page shows a real trio with the strain of GW150914 if its files are in ../shared/data/gwosc, or else with
 simulated strain. It takes a minute and needs Chromium.
@@ -56,7 +56,7 @@ def _push(url: str, start: int, stop: int) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _order(url: str, path: str, order: dict[str, str]) -> None:
+def _order(url: str, path: str, order: dict[str, Any]) -> None:
     request = urllib.request.Request(f"{url}{path}", json.dumps(order).encode(), {"Content-Type": "application/json"})  # noqa: S310 (an http address of ours)
     urllib.request.urlopen(request, timeout=30).close()  # noqa: S310 (the same)
 
@@ -171,6 +171,7 @@ def _take_all(browser: Browser, trio: Trio) -> None:
         page.locator("#bundle-format").select_option("hdf5")
         page.locator("#bundle-selection").click()
         page.locator("#bundle-download").wait_for()
+        page.evaluate("scrollTo(0, 0)")
         _take(page, "search")
     _push(url, 465, 478)
     _order(url, "/train", {"user": "annalisa", "token": "of the screenshots"})
@@ -183,6 +184,40 @@ def _take_all(browser: Browser, trio: Trio) -> None:
         page.emulate_media(color_scheme="light")
         page.locator("#banner").wait_for()
         _take(page, "lost")
+
+
+def _archive(url: str, seed: int, archive_to: list[str], keep_on_disk: int) -> str:
+    """Archive a batch by a policy, wait until all of it is done that is due, and return the batch's id."""
+    _simulate(url, "H1,L1,V1", 300 - 20 * seed, 20, seed)
+    _order(url, "/cleanbuf", {"msg": "for the screenshots", "tiering": _policy(archive_to, keep_on_disk)})
+    batch = str([each["id"] for each in _read(f"{url}/batches")["batches"] if each["state"] == "ARCHIVED"][-1])
+    wanted = dict.fromkeys([*archive_to, *(["disk"] if keep_on_disk else [])], "VERIFIED")
+    while _states(url, batch) != wanted:
+        time.sleep(0.2)
+    return batch
+
+
+def _states(url: str, batch: str) -> dict[str, str]:
+    return {each["tier"]: each["state"] for each in _read(f"{url}/batches/{batch}/replicas")["replicas"]}
+
+
+def _policy(archive_to: list[str], keep_on_disk: int) -> dict[str, Any]:
+    return {"archive_to": archive_to, "keep_on_disk": keep_on_disk}
+
+
+def _take_archive(browser: Browser, trio: Trio) -> None:
+    """Take the picture of the archive: batches in two tiers, while one is copied to tape and another one recalled."""
+    url = trio.url
+    _archive(url, 1, ["copy", "tape"], 0)
+    recalled = _archive(url, 2, ["tape"], 0)
+    copied = _archive(url, 3, ["copy"], 7 * 86_400)
+    _archive(url, 4, ["copy", "tape"], 7 * 86_400)
+    with _visit(browser, url, {**_LAPTOP, "height": 620}, "light") as page:
+        _order(url, f"/batches/{recalled}/recall", {})
+        _send(url, f"/batches/{copied}/tiering", _policy(["copy", "tape"], 7 * 86_400), "PUT")
+        page.locator("#moving-table progress").nth(1).wait_for()
+        page.locator(".archive").evaluate("panel => panel.scrollIntoView()")
+        _take(page, "archive")
 
 
 def main() -> int:
@@ -200,7 +235,14 @@ def main() -> int:
         sync_playwright() as playwright,
     ):
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to run as root in its sandbox
-        _take_all(playwright.chromium.launch(executable_path=chromium, args=arguments), trio)
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        _take_all(browser, trio)
+        for name in ("copy", "tape"):
+            (Path(home) / name).mkdir()
+        tiers = f"copy=file://{home}/copy?capacity=4TB tape=folder://{home}/tape?mount=0&seek=0"
+        slow = {"databuffer": {"TIERS": tiers, "MOVE_RATE": "2MB"}}
+        with Trio(Path(home) / "archive", free_ports(), settings, each=slow, output=log) as tiered:
+            _take_archive(browser, tiered)
     return 0
 
 

@@ -108,7 +108,7 @@ class Torture:
         number = next(self._rounds)
         orders, on_frozen = _ROUNDS[number % len(_ROUNDS)]
         with self._log.open("ab") as log:
-            trio = Trio(self._home, free_ports(), {"ON_FROZEN": on_frozen}, output=log, tiers=1)
+            trio = Trio(self._home, free_ports(), {"ON_FROZEN": on_frozen}, output=log, services=1)
             if number % 4 == 3:  # noqa: PLR2004 (every fourth round)
                 self._kill_during_recovery(trio)
             with trio:
@@ -117,7 +117,7 @@ class Torture:
 
     def finish(self) -> None:
         """Start once more, check the state, and stop cleanly."""
-        with self._log.open("ab") as log, Trio(self._home, free_ports(), output=log, tiers=1) as trio:
+        with self._log.open("ab") as log, Trio(self._home, free_ports(), output=log, services=1) as trio:
             connection = Connection(trio.url)
             self._check_after_start(connection)
             self._check_catalog(connection)

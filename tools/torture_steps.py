@@ -46,7 +46,7 @@ echo "{\\"attempt\\": $GLITCHFLOW_ATTEMPT, \\"listener\\": $PPID}"
 
 @dataclass(frozen=True)
 class Plan:
-    """How much work there is, for how long it is disturbed, and how long each record takes, in s."""
+    """The amount of work, the time for which it is disturbed, and the time of each record, in s."""
 
     records: int = 2000
     seconds: float = 120
@@ -56,7 +56,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the file of an attempt says: its listener, and its times in s; one that was killed has no end."""
+    """The file of an attempt: its listener, and its times in s; one that was killed has no end."""
 
     number: int
     listener: int
@@ -153,7 +153,7 @@ class StepTorture:
     def _check(self, records: Sequence[Record]) -> None:
         names = sorted(record.id for record in records)
         _require(names == sorted(f"{KIND}/{number}" for number in range(self.plan.records)), "records are lost")
-        told = self._told_done()
+        reported = self._reported_done()
         for record in records:
             [step] = record.steps
             files = self.attempts[record.id] = self._attempts_on(record.id)
@@ -163,8 +163,8 @@ class StepTorture:
             expected = last and {"attempt": last.number, "listener": last.listener}
             _require(step.result == expected, f"{record.id} has the result {step.result}, not {expected}")
             _require(files[-1] == last, f"{record.id} was given to a worker after it was DONE")
-            done = set(told.get(record.id, []))
-            _require(done <= {step.attempt}, f"{record.id}: attempts {done} were told to be DONE")
+            done = set(reported.get(record.id, []))
+            _require(done <= {step.attempt}, f"{record.id}: attempts {done} were reported as DONE")
             for earlier, later in itertools.pairwise(files):
                 self._check_fence(record.id, earlier, later)
 
@@ -173,16 +173,16 @@ class StepTorture:
         end = earlier.ended if earlier.ended and earlier.listener not in self._killed else earlier.began
         _require(later.began >= end - 0.05, f"{record}: {later} began before {earlier} was over")
 
-    def _told_done(self) -> dict[str, list[int]]:
+    def _reported_done(self) -> dict[str, list[int]]:
         """Return the attempts that listeners reported as DONE, by record."""
-        told: dict[str, list[int]] = {}
+        reported: dict[str, list[int]] = {}
         for report in self._reports.iterdir():
             for line in report.read_bytes().splitlines():
                 with contextlib.suppress(ValueError):  # the last line of a killed one, or a warning
                     event = json.loads(line)
                     if event["state"] == "DONE":
-                        told.setdefault(event["record"], []).append(event["attempt"])
-        return told
+                        reported.setdefault(event["record"], []).append(event["attempt"])
+        return reported
 
     def _attempts_on(self, record: str) -> list[Attempt]:
         found = []

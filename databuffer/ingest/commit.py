@@ -163,12 +163,13 @@ class _SyncPool:
     def __init__(self) -> None:
         self._shares: queue.SimpleQueue[Sequence[Incoming]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, name="fsync", daemon=True) for _ in range(_SYNC_THREADS)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
 
     def sync(self, files: Sequence[Incoming]) -> None:
         shares = [files[start::_SYNC_THREADS] for start in range(min(_SYNC_THREADS, len(files)))]
+        while len(self._threads) < len(shares) - 1:  # this thread syncs the first share
+            self._threads.append(threading.Thread(target=self._work, name="fsync", daemon=True))
+            self._threads[-1].start()
         for share in shares[1:]:
             self._shares.put(share)
         errors = [_sync_share(share) for share in shares[:1]] + [self._done.get() for _ in shares[1:]]

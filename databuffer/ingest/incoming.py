@@ -48,7 +48,7 @@ class Incoming:
 
     @property
     def settled(self) -> bool:
-        """Whether the outcome is final."""
+        """Return whether the outcome is final."""
         return bool(self.name) or self.error is not None
 
     @property

@@ -19,6 +19,7 @@ from gwwire.segment import KEYS_HEADER
 _IN_FLIGHT = 64
 #: Answers of one request that wait to be sent; at this number the request is not read further.
 _MOST_UNREAD = 4096
+_BLANK = (b"", b"\r")
 
 _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
 
@@ -103,7 +104,7 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
             parts.append(chunk[start:end])
             if size + end - start > max_line:
                 yield too_large
-            elif (line := b"".join(parts)) and line != b"\r":
+            elif (line := b"".join(parts)) not in _BLANK:
                 yield line
             parts, size, start = [], 0, end + 1
         size += len(chunk) - start
@@ -114,8 +115,8 @@ async def split_lines(chunks: AsyncIterator[bytes], max_line: int) -> AsyncItera
             parts.clear()
     if size > max_line:
         yield too_large
-    elif size:
-        yield b"".join(parts)
+    elif (line := b"".join(parts)) not in _BLANK:
+        yield line
 
 
 async def _submit(

@@ -90,6 +90,11 @@ class Ingest:
         """The number of segments that wait to be stored."""
         return self._accepted - self._begun
 
+    @property
+    def accepted(self) -> int:
+        """The number of segments that arrived so far."""
+        return self._accepted
+
     def start(self) -> None:
         """Start the threads."""
         self._loop = asyncio.get_running_loop()

@@ -40,6 +40,7 @@ def _of_step(connection: sa.Connection, backlog: Backlog, now: int) -> StepOverv
     by_state = {state: (number, due) for state, number, due in connection.execute(counts)}
     again = by_state.get(StepState.WAITING, (0, 0))[1]
     first, _ = waiting(connection, backlog, 1)
+    oldest = [last_change(connection, first[0]) if first else None, _first_request(connection, mine, now)]
     workers = sa.select(_C.worker).where(mine, _C.state == StepState.RUNNING).distinct()
     lately = sa.select(sa.func.count()).where(mine, _C.state == StepState.DONE, _C.ended > now - _HOUR)
     return StepOverview(
@@ -50,11 +51,18 @@ def _of_step(connection: sa.Connection, backlog: Backlog, now: int) -> StepOverv
         running=by_state.get(StepState.RUNNING, (0, 0))[0],
         done=by_state.get(StepState.DONE, (0, 0))[0],
         failed=by_state.get(StepState.FAILED, (0, 0))[0],
-        oldest=last_change(connection, first[0]) if first else None,
+        oldest=min((each for each in oldest if each is not None), default=None),
         workers=list(connection.execute(workers.order_by(_C.worker).limit(_MOST_WORKERS)).scalars()),
         throughput=connection.execute(lately).scalar_one(),
         failures=_failures(connection, backlog.step),
     )
+
+
+def _first_request(connection: sa.Connection, mine: sa.ColumnElement[bool], now: int) -> float | None:
+    """Return when the oldest request of a step was made that was not tried yet, in Unix seconds, or None."""
+    waiting_ones = mine, _C.state == StepState.WAITING, _C.failures == 0, _C.due <= now
+    first = connection.execute(sa.select(sa.func.min(_C.due)).where(*waiting_ones)).scalar()
+    return None if first is None else first / 10**9
 
 
 def _failures(connection: sa.Connection, step: str) -> list[StepFailure]:

@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 
 _LEASE = 30.0
 _RENEWAL_SECONDS = _LEASE / 3
+#: Between two log lines about failed attempts at the same step.
+_QUIET_SECONDS = 60.0
 #: After an error of the volume.
 _PAUSE_SECONDS = 5.0
-_MOST_THREADS = 8
 _EVERYTHING = Query()
 
 
@@ -45,6 +46,7 @@ class Attempt:
     """A running attempt at a step, with its progress; it can be stopped."""
 
     def __init__(self) -> None:
+        self.began = time.time()
         #: Whatever the step reported last, or None.
         self.progress: Any = None
         self._stopping = threading.Event()
@@ -58,6 +60,11 @@ class Attempt:
         if self._stopping.is_set():
             raise Stopped
 
+    def wait(self, seconds: float) -> None:
+        """Wait; raise Stopped as soon as the attempt must end."""
+        if self._stopping.wait(seconds):
+            raise Stopped
+
     def report(self, progress: Any) -> None:
         """Set the progress; raise Stopped if the attempt must end."""
         self.progress = progress
@@ -69,8 +76,9 @@ class OwnStep:
     """A step that the datastore performs.
 
     `perform` runs in a thread and often calls the attempt's `check` or `report`. What it returns is the result of the
-    step; what it raises is the reason of a failure, except Stopped. With `on_request`, a record waits only after
-    `Records.request`.
+    step; what it raises is the reason of a failure, except Stopped, and after NotFound there is no other attempt.
+    `ended` is called in the event loop when the end of an attempt is stored. With `on_request`, a record waits only
+    after `Records.request`.
     """
 
     name: str
@@ -81,6 +89,7 @@ class OwnStep:
     on_request: bool = False
     attempts: int = 5
     at_once: int = 1
+    ended: Callable[[Record], object] = lambda _: None
 
     def declaration(self, worker: str) -> Declaration:
         """Return the claim of a worker."""
@@ -103,14 +112,22 @@ class Performer:
         self._records = records
         self._steps: list[OwnStep] = []
         self._worker = f"databuffer@{socket.gethostname()} {os.getpid()} {utc_text(time.time_ns())}"
-        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="step")
+        #: A thread for each attempt at the same time, so that long attempts do not keep short ones waiting.
+        self._threads: ThreadPoolExecutor | None = None
         self._attempts: dict[tuple[str, str], Attempt] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = asyncio.Event()
+        #: The time of the last line about a failure of each step.
+        self._logged: dict[str, float] = {}
 
     def add(self, step: OwnStep) -> None:
         """Perform a step from `open` on."""
         self._steps.append(step)
+
+    @property
+    def attempts(self) -> dict[tuple[str, str], Attempt]:
+        """The running attempts by step and record, in the order in which they began."""
+        return dict(self._attempts)
 
     def attempt(self, step: str, record: str) -> Attempt | None:
         """Return the running attempt at a step of a record, or None."""
@@ -123,7 +140,8 @@ class Performer:
                 await self._records.take_over(step.name, step.declaration(self._worker))
             except VolumeError as error:  # the leases end, and the first claim declares the step
                 log.warning("step %s is not declared: %s", step.name, error.detail, extra={"event": "step-error"})
-        each = (step for step in self._steps for _ in range(step.at_once))
+        each = [step for step in self._steps for _ in range(step.at_once)]
+        self._threads = ThreadPoolExecutor(max(1, len(each)), thread_name_prefix="step")
         self._tasks = [asyncio.create_task(self._work(step)) for step in each]
 
     async def close(self) -> None:
@@ -133,7 +151,8 @@ class Performer:
         for attempt in self._attempts.values():
             attempt.stop()
         await asyncio.gather(*self._tasks)
-        await asyncio.to_thread(self._threads.shutdown)
+        if self._threads:
+            await asyncio.to_thread(self._threads.shutdown)
 
     async def _work(self, step: OwnStep) -> None:
         order = step.declaration(self._worker)
@@ -150,9 +169,21 @@ class Performer:
             work = asyncio.get_running_loop().run_in_executor(self._threads, step.perform, record, attempt)
             while not (await asyncio.wait([work], timeout=_RENEWAL_SECONDS))[0]:
                 await self._renew(step, record, attempt, number)
-            await self._end(step, record, await _outcome(step, record, work, number))
+            outcome = await _outcome(step, record, work, number)
+            if outcome.state is StepState.FAILED:
+                self._log_failure(step, record, outcome)
+            await self._end(step, record, outcome)
         finally:
             del self._attempts[step.name, record.id]
+        step.ended(record)
+
+    def _log_failure(self, step: OwnStep, record: Record, outcome: StepEnd) -> None:
+        """Log why an attempt failed; at most one line a minute for each step."""
+        now = time.monotonic()
+        if now - self._logged.get(step.name, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            self._logged[step.name] = now
+            what = "attempt %d at step %s of record %s failed: %s"
+            log.warning(what, outcome.attempt, step.name, record.id, outcome.reason, extra={"event": "step-failed"})
 
     async def _renew(self, step: OwnStep, record: Record, attempt: Attempt, number: int) -> None:
         try:
@@ -189,6 +220,8 @@ async def _outcome(step: OwnStep, record: Record, work: Awaitable[Any], number: 
         return StepEnd(number, StepState.DONE, result=msgspec.to_builtins(await work))
     except Stopped:
         return StepEnd(number, StepState.WAITING)
+    except NotFound as error:  # another attempt would not find it either
+        return StepEnd(number, StepState.FAILED, reason=error.detail[:LONGEST_REASON], retry=False)
     except ProblemError as error:
         reason = error.detail
     except Exception as error:

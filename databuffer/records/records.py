@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import sqlalchemy as sa
 
+from databuffer import metrics
 from databuffer.errors import NotFound, RecordChanged
 from databuffer.ingest.pipeline import Ingest
 from databuffer.queries import Queries
@@ -71,7 +72,7 @@ class _Write(Generic[T]):
         except ProblemError as error:
             self.error = error
 
-    def told(self) -> T | ProblemError:
+    def answer(self) -> T | ProblemError:
         return self.error if isinstance(self.error, ProblemError) else self.outcome()
 
     def outcome(self) -> T:
@@ -110,17 +111,33 @@ class Records:
         return msgspec.structs.replace(found, conditions=await self._conditions(found))
 
     async def find(self, wanted: Selection, after: int, limit: int) -> list[Record]:
-        """Return the first `limit` records that a filter selects after a seq, in the order of their last changes."""
-        return await self._queries.read(lambda connection: table.find(connection, wanted, after, limit))
+        """Return the first `limit` records that a filter selects after a seq, in the order of their last changes.
+
+        Raise SeqAhead for a seq that nothing has reached.
+        """
+
+        def find(connection: sa.Connection) -> list[Record]:
+            table.check_seq(connection, after, "after")
+            return table.find(connection, wanted, after, limit)
+
+        return await self._queries.read(find)
 
     async def changes(self, scan: Scan, since: int, limit: int) -> tuple[list[Record], Look]:
-        """Return the first `limit` records that changed after a seq; the look may end early, see `Scan.look`."""
+        """Return the first `limit` records that changed after a seq; the look may end early, see `Scan.look`.
+
+        Raise SeqAhead for a seq that nothing has reached.
+        """
 
         def look(connection: sa.Connection) -> tuple[list[Record], Look]:
+            table.check_seq(connection, since)
             seen = scan.look(connection, since, limit)
             return table.in_order(connection, [record for _, record in seen.found]), seen
 
         return await self._queries.read(look)
+
+    async def check_seq(self, since: int) -> None:
+        """Raise SeqAhead for a seq that nothing has reached."""
+        await self._queries.read(lambda connection: table.check_seq(connection, since))
 
     def next_change(self, scan: Scan) -> asyncio.Future[None]:
         """Return a future of the next change that a scan can find."""
@@ -155,7 +172,7 @@ class Records:
             except ProblemError as error:
                 writes.append(error)
         await self._write_all([write for write in writes if isinstance(write, _Write)])
-        return [write if isinstance(write, ProblemError) else write.told() for write in writes]
+        return [write if isinstance(write, ProblemError) else write.answer() for write in writes]
 
     async def claim(
         self, step: str, order: StepClaim, gone: Callable[[], Awaitable[bool]] | None = None
@@ -185,6 +202,17 @@ class Records:
         kind_of(record)
         return await self._write(lambda connection, now: steps.redo(connection, record, step, now))
 
+    async def forget(self, step: str) -> Steps:
+        """Remove a step that nobody performs any more, and return the others; raise NotFound or StepRunning.
+
+        A worker that claims records for it declares it again.
+        """
+        await self._write(lambda connection, now: steps.forget(connection, step, now))
+        self._backlogs.pop(step, None)
+        self._counted_until = 0
+        metrics.forget_step(step)
+        return await self.steps()
+
     async def request(self, record: str, step: str) -> Record:
         """Request a step on a record, again if it was performed; raise NotFound if there is no such record."""
         kind_of(record)
@@ -198,11 +226,13 @@ class Records:
 
         def is_due(connection: sa.Connection) -> bool:
             known = table.declarations(connection).get(step)
-            return known != declaration_of(order) or bool(steps.running(connection, step))
+            left = steps.running(connection, step) or steps.requested_later(connection, step, steady_ns())
+            return known != declaration_of(order) or bool(left)
 
         def take(connection: sa.Connection, now: int) -> None:
             steps.declare(connection, step, order)
             steps.fail_running(connection, step, now)
+            steps.make_due(connection, step, now)
 
         if await self._queries.read(is_due):
             await self._write(take)

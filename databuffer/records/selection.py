@@ -1,6 +1,6 @@
-"""Which records a filter selects, as SQL.
+"""The SQL that selects the records of a filter.
 
-Segments and batches that nobody has written about have records that are computed from their tables. They are *virtual*:
+Segments and batches without a record of their own have records that are computed from their tables. They are *virtual*:
 their status is good, and they have no run. The conditions of a segment are its `meta` until others are written; a batch
 has none.
 """
@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from databuffer.search import clauses
 from databuffer.search.clauses import SEGMENT_RECORD, Clause
+from databuffer.storage.catalog.batches import BATCH_RECORD, BATCH_STEPS, FILES_RECORD
 from databuffer.storage.catalog.schema import BATCHES, RECORDS, SEGMENTS, STEPS
-from databuffer.storage.catalog.segments import BATCH_RECORD, BATCH_STEPS
 from gwwire.public import BatchState
 from gwwire.query import Query
 from gwwire.records import ARCHIVED, GOOD, SEALED, StepState
@@ -21,7 +21,9 @@ from gwwire.records import ARCHIVED, GOOD, SEALED, StepState
 _EVERYTHING = Query()
 
 BATCH_KIND, SEGMENT_KIND = BATCH_RECORD[:-1], SEGMENT_RECORD[:-1]
-#: What the datastore itself has done on a batch, by step.
+#: The files of a transaction have a record when their manifest is written.
+FILES_KIND = FILES_RECORD[:-1]
+#: The conditions under which the datastore itself has done a step on a batch.
 _PERFORMED: dict[str, Clause] = {
     SEALED: BATCHES.c.frozen.is_not(None),
     ARCHIVED: BATCHES.c.state == BatchState.ARCHIVED,
@@ -123,8 +125,9 @@ def _name(prefix: str) -> sa.ColumnElement[str]:
 
 def _done(step: str) -> Clause:
     if step in _PERFORMED:
-        batch = BATCHES.c.id == _name(BATCH_RECORD)
-        return sa.and_(RECORDS.c.kind == BATCH_KIND, sa.exists().where(batch, _PERFORMED[step]))
+        batch = sa.exists().where(BATCHES.c.id == _name(BATCH_RECORD), _PERFORMED[step])
+        performed = sa.and_(RECORDS.c.kind == BATCH_KIND, batch)
+        return sa.or_(performed, RECORDS.c.kind == FILES_KIND) if step == ARCHIVED else performed
     return sa.exists().where(STEPS.c.record == RECORDS.c.id, STEPS.c.name == step, STEPS.c.state == StepState.DONE)
 
 

@@ -4,30 +4,32 @@ Each claim of a record raises the step's `attempt`, which never falls: a worker 
 `now` and the ends of leases are by the clock `steady_ns`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from databuffer import metrics
-from databuffer.errors import NotFound, StepSuperseded
+from databuffer.errors import NotFound, StepRunning, StepSuperseded
 from databuffer.records.backlog import Backlog, declaration_of, still_waits, waiting
 from databuffer.records.conditions import encoded
 from databuffer.records.declaration import Declaration
 from databuffer.records.table import (
+    check_seq,
     declarations,
     in_order,
     last_done,
     load,
     put_declaration,
+    remove_declaration,
     touch,
     touch_all,
 )
 from databuffer.storage.catalog.database import insert
 from databuffer.storage.catalog.schema import STEPS
 from gwwire.decoding import InvalidRequest
-from gwwire.records import LONGEST_LEASE, Record, StepClaim, StepEnd, StepState
+from gwwire.records import BATCH_STEPS, LONGEST_LEASE, Record, StepClaim, StepEnd, StepState, is_own
 
 _SECOND = 10**9
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 5 * _SECOND, 3600 * _SECOND
@@ -44,14 +46,33 @@ _FIRST_DUE = sa.select(sa.func.min(_C.due)).where(_C.name == sa.bindparam("step"
 
 
 def declare(connection: sa.Connection, step: str, claim: StepClaim) -> Declaration:
-    """Store the declaration of a step; raise InvalidRequest if it waits for itself."""
+    """Store the declaration of a step; raise InvalidRequest if it would wait for itself, or SeqAhead."""
     declaration, known = declaration_of(claim), declarations(connection)
     if known.get(step) == declaration:
         return declaration
-    if step in _before({**known, step: declaration}, declaration.after):
-        raise InvalidRequest(f"after: step {step!r} would wait for itself", field="after")
+    order = _earlier({**known, step: declaration})
+    if step in _before(order, order[step]):
+        field = "after" if declaration.after else "before"
+        raise InvalidRequest(f"{field}: step {step!r} would wait for itself", field=field)
+    check_seq(connection, declaration.since)
     put_declaration(connection, step, declaration)
     return declaration
+
+
+def forget(connection: sa.Connection, step: str, now: int) -> None:
+    """Remove the declaration of a step; what was done stays in the records.
+
+    Raise NotFound if there is none, or StepRunning while a worker has a lease.
+    """
+    known = declarations(connection)
+    if step not in known:
+        raise NotFound(f"there is no step {step!r}")
+    begun = running(connection, step)
+    if leased := next((row for row in begun if row.due > now), None):
+        raise StepRunning(f"worker {leased.worker!r} performs step {step!r} on record {leased.record!r}")
+    for row in begun:
+        _fail(connection, row, known[step].attempts, _EXPIRED.format(row.worker), now, again_at=now)
+    remove_declaration(connection, step)
 
 
 def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: int) -> tuple[list[Record], int]:
@@ -75,14 +96,18 @@ def claim(connection: sa.Connection, wanted: StepClaim, backlog: Backlog, now: i
 
 
 def request(connection: sa.Connection, record: str, step: str, now: int) -> Record:
-    """Request a step on a record, again if it was performed; raise NotFound if there is no such record."""
+    """Request a step on a record, again if it was performed; raise NotFound if there is no such record.
+
+    Requests are performed in their order, also if the records change meanwhile.
+    """
     row = _row(connection, record, step)
     if row is None:
         touch(connection, record, now)
         values = {"record": record, "name": step, "state": StepState.WAITING, "worker": "", "attempt": 0, "failures": 0}
-        connection.execute(sa.insert(STEPS), values)
+        connection.execute(sa.insert(STEPS), {**values, "due": now})
     elif row.state in {StepState.DONE, StepState.FAILED}:
         _reopen(connection, record, {step, *_dependents(connection, step)}, now)
+        _change(connection, row, due=now)
     return load(connection, [record])[record]
 
 
@@ -92,10 +117,20 @@ def running(connection: sa.Connection, step: str) -> list[Any]:
 
 
 def fail_running(connection: sa.Connection, step: str, now: int) -> None:
-    """Fail all running attempts at a step, as if their leases had ended."""
+    """Fail all running attempts at a step, as if their leases had ended; they keep their turn."""
     known = declarations(connection)
     for row in running(connection, step):
-        _fail(connection, row, known[step].attempts, _EXPIRED.format(row.worker), now, again_at=now)
+        _fail(connection, row, known[step].attempts, _EXPIRED.format(row.worker), now, again_at=min(row.started, now))
+
+
+def requested_later(connection: sa.Connection, step: str, now: int) -> bool:
+    """Return whether a request of a step is after a time: the clock was set back since."""
+    return connection.execute(sa.select(_C.record).where(*_requested_after(step, now)).limit(1)).first() is not None
+
+
+def make_due(connection: sa.Connection, step: str, now: int) -> None:
+    """Make requests of a step due that are after a time."""
+    connection.execute(sa.update(STEPS).where(*_requested_after(step, now)).values(due=now))
 
 
 def due(connection: sa.Connection, step: str, limit: int, now: int) -> list[Any]:
@@ -116,7 +151,7 @@ def end(connection: sa.Connection, record: str, step: str, order: StepEnd, now: 
     """
     row = _row(connection, record, step)
     if row is None:
-        raise NotFound(f"step {step!r} of record {record!r} was never claimed")
+        raise _never_begun(record, step)
     if row.attempt != order.attempt:
         raise StepSuperseded(f"attempt {order.attempt} of step {step!r} ended; the last one is {row.attempt}")
     if row.state != StepState.RUNNING and not _is_repeated(row, order):
@@ -140,9 +175,14 @@ def end(connection: sa.Connection, record: str, step: str, order: StepEnd, now: 
 
 
 def redo(connection: sa.Connection, record: str, step: str, now: int) -> Record:
-    """Reopen a step and those that depend on it; raise NotFound if the step was never claimed."""
+    """Reopen a step and those that depend on it.
+
+    Raise NotFound if the step was never claimed, or InvalidRequest for one that is the state of a batch.
+    """
+    if step in BATCH_STEPS:
+        raise InvalidRequest(f"step: {step!r} is the state of the batch, and cannot be done again", field="step")
     if _row(connection, record, step) is None:
-        raise NotFound(f"step {step!r} of record {record!r} was never claimed")
+        raise _never_begun(record, step)
     _reopen(connection, record, {step, *_dependents(connection, step)}, now)
     return load(connection, [record])[record]
 
@@ -150,6 +190,14 @@ def redo(connection: sa.Connection, record: str, step: str, now: int) -> Record:
 def reopen_dependents(connection: sa.Connection, record: str, step: str, now: int) -> None:
     """Reopen the steps of a record that depend on a step of the datastore."""
     _reopen(connection, record, _dependents(connection, step), now)
+
+
+def _requested_after(step: str, now: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return _C.name == step, _C.state == StepState.WAITING, _C.failures == 0, _C.due > now
+
+
+def _never_begun(record: str, step: str) -> NotFound:
+    return NotFound(f"step {step!r} of record {record!r} was never {'requested' if is_own(step) else 'claimed'}")
 
 
 def _may_try(connection: sa.Connection, row: Any, declaration: Declaration, now: int) -> bool:
@@ -212,19 +260,28 @@ def _is_repeated(row: Any, order: StepEnd) -> bool:
 
 
 def _dependents(connection: sa.Connection, step: str) -> set[str]:
-    known = declarations(connection)
-    return {name for name, each in known.items() if step in _before(known, each.after)}
+    after = {name: each.after for name, each in declarations(connection).items()}
+    return {name for name in after if step in _before(after, after[name])}
 
 
-def _before(known: Mapping[str, StepClaim], steps: Iterable[str]) -> set[str]:
-    """Return the steps and all of their prerequisites."""
+def _earlier(known: Mapping[str, StepClaim]) -> dict[str, list[str]]:
+    """Return for each step those that come right before it, by its own `after` or by their `before`."""
+    order = {name: list(each.after) for name, each in known.items()}
+    for name, each in known.items():
+        for later in each.before:
+            order.setdefault(later, []).append(name)
+    return order
+
+
+def _before(order: Mapping[str, Sequence[str]], steps: Iterable[str]) -> set[str]:
+    """Return the steps and all that come before them; `order` has those right before each."""
     found: set[str] = set()
     left = list(steps)
     while left:
         step = left.pop()
         if step not in found:
             found.add(step)
-            left += known[step].after if step in known else []
+            left += order.get(step, ())
     return found
 
 

@@ -8,27 +8,29 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from databuffer.errors import NotFound
+from databuffer.errors import NotFound, SeqAhead
 from databuffer.records.conditions import encoded, scalars
 from databuffer.records.declaration import Declaration
 from databuffer.records.selection import BATCH_KIND, SEGMENT_KIND, Selection, sources
 from databuffer.search.clauses import SEGMENT_RECORD
 from databuffer.search.plan import plan
+from databuffer.storage.catalog.batches import BATCH_RECORD
+from databuffer.storage.catalog.counter import draw
 from databuffer.storage.catalog.database import portions, upsert
 from databuffer.storage.catalog.schema import (
     BATCHES,
+    COUNTER,
     RECORD_CONDITIONS,
     RECORDS,
     SEGMENTS,
     STEP_DECLARATIONS,
     STEPS,
 )
-from databuffer.storage.catalog.segments import BATCH_RECORD, draw
 from databuffer.storage.clock import wall_ns
 from gwwire.public import BatchState
 from gwwire.records import ARCHIVED, SEALED, Record, Step, StepState, kind_of
 
-#: What a record is to contain, from what it contains: status, run, and conditions or None for those of the segment.
+#: The content of a record: status, run, and conditions or None for those of the segment.
 Content = tuple[str, str | None, dict[str, Any] | None]
 
 # Statements that run with every claim are built once, because that costs more than to run them.
@@ -38,9 +40,18 @@ _TOUCH = sa.update(RECORDS).where(RECORDS.c.id == sa.bindparam("record")).values
 _FORGET_CONDITIONS = sa.delete(RECORD_CONDITIONS).where(RECORD_CONDITIONS.c.record == sa.bindparam("of_record"))
 _ADD_CONDITIONS = sa.insert(RECORD_CONDITIONS)
 _DECLARATIONS = sa.select(STEP_DECLARATIONS)
+_LAST_SEQ = sa.select(COUNTER.c.seq)
 _MOST_DECLARATIONS = 1000
 #: The key of the declarations that the transaction of a connection has read.
 _REMEMBERED = "declarations"
+
+
+def check_seq(connection: sa.Connection, since: int, field: str = "since") -> None:
+    """Raise SeqAhead for a seq that nothing has reached, so that what comes next would be left out for long."""
+    last = connection.execute(_LAST_SEQ).scalar_one()
+    if since > last:
+        older = "if it was valid once, an older catalog was restored: read again from 0"
+        raise SeqAhead(f"{field}={since}: the last seq is {last}; {older}", field=field)
 
 
 def load(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Record]:
@@ -165,6 +176,13 @@ def put_declaration(connection: sa.Connection, step: str, declaration: Declarati
         connection.info[_REMEMBERED] = None
 
 
+def remove_declaration(connection: sa.Connection, step: str) -> None:
+    """Remove the declaration of a step."""
+    connection.execute(sa.delete(STEP_DECLARATIONS).where(STEP_DECLARATIONS.c.name == step))
+    if _REMEMBERED in connection.info:
+        connection.info[_REMEMBERED] = None
+
+
 def last_done(connection: sa.Connection, record: str) -> str | None:
     """Return the step that was done last on a record, by a worker or by the datastore, or None."""
     done = sa.select(STEPS.c.name, STEPS.c.ended).where(STEPS.c.record == record, STEPS.c.state == StepState.DONE)
@@ -260,13 +278,14 @@ def _performed(batch: Any) -> Iterator[Step]:
 
 
 def _step(row: Any, after: list[str]) -> Step:
+    is_only_requested = row.state == StepState.WAITING and not row.failures
     return Step(
         name=row.name,
         after=after,
         state=StepState(row.state),
         worker=row.worker,
         attempt=row.attempt,
-        expires=wall_ns(row.due) / 10**9 if row.due is not None else None,
+        expires=None if row.due is None or is_only_requested else wall_ns(row.due) / 10**9,
         started=_seconds(row.started),
         ended=_seconds(row.ended),
         result=msgspec.json.decode(row.result) if row.result else None,

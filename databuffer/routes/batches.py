@@ -1,14 +1,18 @@
 """Batches: freeze, archive, thaw, list, manifest, verify."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Response
 
-from databuffer.routes.common import Storage, json_response
+from databuffer.buffer import Buffer
+from databuffer.routes.common import Asker, Storage, json_response
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import utc_text
 from gwservice.asgi import JsonBody, OpenFileResponse, OptionalJsonBody
 from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
 from gwwire.decoding import decode_order
 from gwwire.public import Batch, Batches, ThawOrder, Verification
+from gwwire.tiering import ANYBODY, BatchLocality, Recall, RecallState, Replica
 
 router = APIRouter()
 
@@ -47,15 +51,13 @@ async def thaw(order: JsonBody, buffer: Storage) -> Response:
 async def batches(buffer: Storage) -> Response:
     """Return `{"batches": […]}`, the oldest first."""
     rows = await buffer.queries.batches()
-    verifications = await buffer.verifier.verifications(rows)
-    return json_response(Batches([_batch(row, verifications.get(row.id)) for row in rows]))
+    return json_response(Batches(await _batches(buffer, rows)))
 
 
 @router.get("/batches/{batch}", summary="One batch")
 async def one_batch(batch: str, buffer: Storage) -> Response:
     """Return a batch by its id."""
-    row = await buffer.queries.batch(batch)
-    return json_response(_batch(row, (await buffer.verifier.verifications([row])).get(row.id)))
+    return json_response((await _batches(buffer, [await buffer.queries.batch(batch)]))[0])
 
 
 @router.get("/batches/{batch}/manifest", summary="Manifest of a sealed batch")
@@ -70,7 +72,37 @@ async def verify_batch(batch: str, buffer: Storage) -> Response:
     return json_response(await buffer.verifier.request(batch), 202)
 
 
-def _batch(row: BatchRow, verification: Verification | None) -> Batch:
+@router.post("/batches/{batch}/recall", summary="Recall a batch from tape")
+async def recall_batch(batch: str, buffer: Storage, asker: Asker = ANYBODY) -> Response:
+    """Keep a batch readable for the asker, and begin its recall if it is on tape only; 202 until it can be read."""
+    return _recall(await buffer.recalls.ask(batch, asker, again=True))
+
+
+@router.get("/batches/{batch}/recall", summary="Recall of a batch")
+async def recall_state(batch: str, buffer: Storage, asker: Asker = ANYBODY) -> Response:
+    """Return how far the recall of a batch is, 202 until it can be read."""
+    return _recall(await buffer.recalls.get(batch, asker))
+
+
+@router.delete("/batches/{batch}/recall", summary="Release a recalled batch")
+async def release_batch(batch: str, buffer: Storage, asker: Asker = ANYBODY) -> Response:
+    """Release the asker's pin: the batch may leave the cache of the tape."""
+    return json_response(await buffer.recalls.release(batch, asker))
+
+
+def _recall(found: Recall) -> Response:
+    response = json_response(found, 200 if found.state is RecallState.ONLINE else 202)
+    if found.state is not RecallState.ONLINE:
+        response.headers["Retry-After"] = str(max(found.seconds, 1))
+    return response
+
+
+async def _batches(buffer: Buffer, rows: Sequence[BatchRow]) -> list[Batch]:
+    verifications, replicas = await buffer.verifier.verifications(rows), await buffer.tiers.localities(rows)
+    return [_batch(row, verifications.get(row.id), *replicas.get(row.id, (BatchLocality.DISK, []))) for row in rows]
+
+
+def _batch(row: BatchRow, verification: Verification | None, locality: BatchLocality, replicas: list[Replica]) -> Batch:
     return Batch(
         id=row.id,
         state=row.state,
@@ -83,4 +115,6 @@ def _batch(row: BatchRow, verification: Verification | None) -> Batch:
         path=row.path,
         digest=row.digest,
         verification=verification,
+        locality=locality,
+        replicas=replicas,
     )

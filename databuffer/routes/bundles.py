@@ -2,10 +2,11 @@
 
 import asyncio
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from databuffer.routes.common import Storage, json_response
+from databuffer.routes.common import Group, Storage, json_response
 from databuffer.search.archive import Archive
 from databuffer.search.bundles import Bundles
 from gwservice.asgi_types import Receive, Scope, Send
@@ -14,6 +15,7 @@ from gwservice.ranges import Unsatisfiable, requested_range
 from gwwire.bundles import Bundle, BundleOrder, BundleState
 from gwwire.decoding import decode_order
 from gwwire.problems import ProblemCode, encode_problem, make_problem
+from gwwire.records import LONGEST_WAIT
 
 router = APIRouter()
 
@@ -41,7 +43,7 @@ class ArchiveResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the bytes; they are read in threads."""
-        with self._bundles.reading(self._archive.bundle):
+        with self._bundles.space.reading(self._archive.bundle):
             head = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             await send(head)
             if scope["method"] != "HEAD":
@@ -49,40 +51,50 @@ class ArchiveResponse(Response):
 
     async def _send(self, send: Send) -> None:
         portions = self._archive.read(self._start, self._stop, _PORTION)
-        while portion := await asyncio.to_thread(next, portions, b""):
+        loop = asyncio.get_running_loop()
+        while portion := await loop.run_in_executor(self._bundles.threads, next, portions, b""):
             await send({"type": "http.response.body", "body": portion, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 @router.post("/bundles", summary="Make a bundle")
-async def make_bundle(request: Request, buffer: Storage) -> Response:
+async def make_bundle(request: Request, buffer: Storage, group: Group = None) -> Response:
     """Take `{"query" or "names", "format"}`; return the bundle, with 202 while its archive is being built."""
     headers = dict(request.scope["headers"])
     require_json(headers)
     limit = min(request.app.state.max_body, _LARGEST_ORDER)
     body = b"".join(await read_body(request.receive, headers, limit=limit, limit_name="the limit of this order"))
-    bundle, age = await buffer.bundles.make(decode_order(BundleOrder, body))
+    bundle, age = await buffer.bundles.make(decode_order(BundleOrder, body), group)
     response = _answer(bundle)
     response.headers["Age"] = str(int(age))
     return response
 
 
 @router.get("/bundles/{bundle}", summary="One bundle")
-async def one_bundle(bundle: str, buffer: Storage) -> Response:
-    """Return a bundle by its id, with its state and percent."""
-    return json_response(await buffer.bundles.get(bundle))
+async def one_bundle(
+    bundle: str,
+    request: Request,
+    buffer: Storage,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 0,
+    after: Annotated[int | None, Query(ge=0, le=100)] = None,
+) -> Response:
+    """Return a bundle by its id, with its state and percent.
+
+    While it is being built, the answer waits up to `wait` s: for the end, or for a percent other than `after`.
+    """
+    return json_response(await buffer.bundles.next_state(bundle, after, wait, request.is_disconnected))
 
 
 @router.get("/bundles/{bundle}/archive", summary="Archive of a bundle")
-async def bundle_archive(bundle: str, request: Request, buffer: Storage) -> Response:
+async def bundle_archive(bundle: str, request: Request, buffer: Storage, group: Group = None) -> Response:
     """Return the archive of a bundle; ranges are served, also before anything was downloaded."""
-    return _archive_response(request, buffer.bundles, await buffer.bundles.archive(bundle))
+    return _archive_response(request, buffer.bundles, await buffer.bundles.archive(bundle, group))
 
 
-@router.get("/bundles/{bundle}/files/{name}", summary="One of the HDF5 files of a bundle")
-async def bundle_file(bundle: str, name: str, request: Request, buffer: Storage) -> Response:
+@router.get("/bundles/{bundle}/files/{name}", summary="One of the strain files of a bundle")
+async def bundle_file(bundle: str, name: str, request: Request, buffer: Storage, group: Group = None) -> Response:
     """Return a file by its name, as the archive is returned."""
-    return _archive_response(request, buffer.bundles, await buffer.bundles.file(bundle, name))
+    return _archive_response(request, buffer.bundles, await buffer.bundles.file(bundle, name, group))
 
 
 @router.delete("/bundles/{bundle}", summary="Cancel a bundle")

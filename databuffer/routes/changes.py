@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from databuffer.records.feed import changes
 from databuffer.routes.common import Storage
 from databuffer.routes.records import Wanted
 from gwservice.asgi_types import Receive, Scope, Send
@@ -48,4 +47,5 @@ async def read_changes(
     heartbeat: Annotated[float, Query(ge=1, le=60)] = 30,
 ) -> Response:
     """Send records that changed after a seq, as NDJSON; `continuous` goes on with what changes later."""
-    return _Stream(changes(buffer.records, wanted, since, feed, heartbeat))
+    await buffer.records.check_seq(since)
+    return _Stream(buffer.feed.read(wanted, since, feed, heartbeat))

@@ -1,12 +1,15 @@
 """Shared code of the routes."""
 
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from databuffer.buffer import Buffer
-from gwwire.decoding import InvalidRequest
+from databuffer.holdings.rows import Caller
+from gwservice.headers import GROUP_HEADER, USER_HEADER
+from gwwire.tiering import ASKER
 
 
 async def _buffer(request: Request) -> Buffer:  # async: FastAPI would send a plain function to a thread
@@ -14,18 +17,18 @@ async def _buffer(request: Request) -> Buffer:  # async: FastAPI would send a pl
     return buffer
 
 
+async def _sender(request: Request) -> Caller:
+    user = request.headers.get(USER_HEADER)
+    return Caller(None if user is None else unquote(user), request.headers.get(GROUP_HEADER))
+
+
 Storage = Annotated[Buffer, Depends(_buffer)]
-_GpsTime = Annotated[float | None, Query(allow_inf_nan=False)]
-
-
-async def _span(start: _GpsTime = None, stop: _GpsTime = None) -> tuple[float | None, float | None]:
-    if start is not None and stop is not None and start > stop:
-        raise InvalidRequest(f"start={start!r} is after stop={stop!r}", field="start")
-    return start, stop
-
-
-#: The half-open span `[start, stop)` of a query, GPS seconds; either end may be missing.
-GpsSpan = Annotated[tuple[float | None, float | None], Depends(_span)]
+#: The sender of a request, with the user and group that the gateway has identified.
+Sender = Annotated[Caller, Depends(_sender)]
+#: The asker for whom a recalled batch is kept.
+Asker = Annotated[str, Query(pattern=ASKER)]
+#: The group of the caller, which the gateway knows.
+Group = Annotated[str | None, Header(alias=GROUP_HEADER)]
 
 
 def json_response(content: Any, status: int = 200) -> Response:

@@ -4,12 +4,12 @@ from contextlib import suppress
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from databuffer.errors import VolumeError
-from databuffer.metrics import gauges, step_gauges
-from databuffer.routes.common import Storage, json_response
-from gwservice.headers import GROUP_HEADER
+from databuffer.metrics import bundle_gauges, gauges, step_gauges
+from databuffer.routes.common import Group, Storage, json_response
+from databuffer.tiers.metrics import tier_gauges
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwwire.public import NameList
 from gwwire.records import StepOverview
@@ -18,7 +18,7 @@ router = APIRouter()
 
 
 @router.get("/stat", summary="Counts of the current batch")
-async def stat(buffer: Storage, group: Annotated[str | None, Header(alias=GROUP_HEADER)] = None) -> Response:
+async def stat(buffer: Storage, group: Group = None) -> Response:
     """Return `{"n_itm", "buff_size"}`, those of the next batch if there is one, and the group's `quota`."""
     return json_response(msgspec.structs.replace(buffer.queries.stats, quota=buffer.queries.quota(group)))
 
@@ -31,8 +31,8 @@ async def dstat(buffer: Storage) -> Response:
 
 @router.get("/overview", summary="Overview")
 async def overview(buffer: Storage) -> Response:
-    """Return state, counts, channels, free space and health; the cost does not grow with the stored data."""
-    return json_response(await buffer.queries.overview())
+    """Return state, counts, channels, free space, tiers and health; the cost does not grow with the stored data."""
+    return json_response(buffer.tier_overview.added_to(await buffer.queries.overview()))
 
 
 @router.get("/dumpF", summary="Files of the current batch")
@@ -50,11 +50,19 @@ async def dump_log(buffer: Storage, last: Annotated[int | None, Query(ge=1, le=1
 @router.get("/metrics", summary="Metrics for Prometheus")
 async def metrics(buffer: Storage) -> Response:
     """Return the counters since the start, and the current gauges."""
-    overview = await buffer.queries.overview()
+    tiers = buffer.tier_overview
+    overview = tiers.added_to(await buffer.queries.overview())
     steps: list[StepOverview] = []
-    with suppress(VolumeError):  # the overview tells it
-        steps = (await buffer.records.steps()).steps
-    return Response(exposition([*gauges(overview), *step_gauges(steps, overview.time)]), media_type=CONTENT_TYPE)
+    held: dict[str, int] = {}
+    with suppress(VolumeError):  # the overview reports it
+        steps, held = (await buffer.records.steps()).steps, await buffer.bundles.space.held()
+    found = [
+        *gauges(overview),
+        *step_gauges(steps, overview.time),
+        *bundle_gauges(held, buffer.bundles.space.quota.limit),
+    ]
+    found += tier_gauges(overview, tiers.census, tiers.scrub_every, buffer.recalls.full_since)
+    return Response(exposition(found), media_type=CONTENT_TYPE)
 
 
 @router.get("/healthz", summary="Is the process alive?")

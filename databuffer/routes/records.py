@@ -29,6 +29,7 @@ from gwwire.records import (
     StepClaim,
     StepEnd,
     Work,
+    check_writable,
     is_own,
 )
 from gwwire.segment import NDJSON
@@ -74,7 +75,7 @@ async def write_records(request: Request, buffer: Storage) -> Response:
     return StreamingResponse(_written(buffer, lines), media_type=NDJSON)
 
 
-@router.get("/records/{record:path}", summary="One record")
+@router.get("/records/{record:name}", summary="One record")
 async def one_record(record: str, request: Request, buffer: Storage) -> Response:
     """Return a record, with its ETag."""
     found = await buffer.records.get(record)
@@ -83,27 +84,29 @@ async def one_record(record: str, request: Request, buffer: Storage) -> Response
     return _answer(found)
 
 
-@router.put("/records/{record:path}/steps/{step}", summary="Renew or end an attempt")
+@router.put("/records/{record:name}/steps/{step}", summary="Renew or end an attempt")
 async def end_step(record: str, step: str, order: JsonBody, buffer: Storage) -> Response:
     """Take `{"attempt", "state"}` of the worker that has the record, with `result` or `reason`."""
     return _answer(await buffer.records.end(record, _workers_step(step), decode_order(StepEnd, order)))
 
 
-@router.delete("/records/{record:path}/steps/{step}", summary="Let a step be done again")
+@router.delete("/records/{record:name}/steps/{step}", summary="Let a step be done again")
 async def redo_step(record: str, step: str, buffer: Storage) -> Response:
     """Reopen the step and those that depend on it."""
     return _answer(await buffer.records.redo(record, _step_name(step)))
 
 
-@router.put("/records/{record:path}", summary="Write a record")
+@router.put("/records/{record:name}", summary="Write a record")
 async def put_record(record: str, order: JsonBody, buffer: Storage, if_match: IfMatch = None) -> Response:
     """Replace what was written to a record, or create it."""
+    check_writable(record)
     return _answer(await buffer.records.put(record, decode_order(RecordContent, order), if_match))
 
 
-@router.patch("/records/{record:path}", summary="Change a record")
+@router.patch("/records/{record:name}", summary="Change a record")
 async def patch_record(record: str, order: JsonBody, buffer: Storage, if_match: IfMatch = None) -> Response:
     """Apply a merge patch to a record, or create it."""
+    check_writable(record)
     return _answer(await buffer.records.patch(record, decode_order(RecordPatch, order), if_match))
 
 
@@ -111,6 +114,12 @@ async def patch_record(record: str, order: JsonBody, buffer: Storage, if_match: 
 async def all_steps(buffer: Storage) -> Response:
     """Return the counts of waiting, running and failed records, by step."""
     return json_response(await buffer.records.steps())
+
+
+@router.delete("/steps/{step}", summary="Remove a step")
+async def forget_step(step: str, buffer: Storage) -> Response:
+    """Remove a step that nobody performs any more; return the others, as GET /steps does."""
+    return json_response(await buffer.records.forget(_workers_step(step)))
 
 
 @router.post("/steps/{step}/claim", summary="Claim records for a step")
@@ -148,17 +157,19 @@ async def _written(buffer: Buffer, lines: Iterator[bytes]) -> AsyncIterator[byte
         orders = [_line(line) for line in portion]
         done = iter(await buffer.records.patch_all([(o.id, o) for o in orders if isinstance(o, RecordLine)]))
         outcomes = [next(done) if isinstance(order, RecordLine) else order for order in orders]
-        yield b"".join(msgspec.json.encode(_told(outcome)) + b"\n" for outcome in outcomes)
+        yield b"".join(msgspec.json.encode(_result(outcome)) + b"\n" for outcome in outcomes)
 
 
 def _line(line: bytes) -> RecordLine | ProblemError:
     try:
-        return decode_order(RecordLine, line)
+        order = decode_order(RecordLine, line)
+        check_writable(order.id)
     except ProblemError as error:
         return error
+    return order
 
 
-def _told(outcome: Record | ProblemError) -> Any:
+def _result(outcome: Record | ProblemError) -> Any:
     return (
         outcome.problem() if isinstance(outcome, ProblemError) else RecordWritten(outcome.id, outcome.rev, outcome.seq)
     )

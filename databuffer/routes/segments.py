@@ -1,6 +1,7 @@
 """Segments: store, list, coverage, files."""
 
 from contextlib import aclosing
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Annotated
 
@@ -9,8 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from databuffer.buffer import Buffer
 from databuffer.ingest.ndjson import LineKeys, store_lines
-from databuffer.routes.common import GpsSpan, Storage, json_response
-from databuffer.storage.catalog import CataloguedSegment, SegmentFilter
+from databuffer.routes.common import Storage, json_response
+from databuffer.routes.tier_response import head_on_tape
+from databuffer.storage.catalog import CataloguedSegment
 from databuffer.storage.clock import utc_text
 from gwservice.asgi import OpenFileResponse, offer_ndjson
 from gwservice.asgi_types import Receive, Scope, Send
@@ -22,6 +24,7 @@ from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.public import SegmentPage, SegmentRecord
 from gwwire.query import parse_parameters
 from gwwire.segment import KEYS_HEADER, NDJSON
+from gwwire.tiering import BatchLocality
 
 router = APIRouter()
 
@@ -96,34 +99,38 @@ async def list_segments(
     found = await buffer.search.segments(query, after, limit + 1, before)
     page = found[:limit]
     newest = max((row.seq for row in page), default=after)
-    return json_response(SegmentPage([_record(row) for row in page], newest, len(found) > limit))
+    where = await buffer.tiers.localities_of({row.batch for row in page})
+    records = [_record(row, where.get(row.batch, BatchLocality.DISK)) for row in page]
+    return json_response(SegmentPage(records, newest, len(found) > limit))
 
 
 @router.get("/coverage", summary="Stored time spans")
 async def coverage(
-    buffer: Storage,
-    span: GpsSpan,
-    batch: str | None = None,
-    channel: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=100_000)] = 2000,
+    request: Request, buffer: Storage, limit: Annotated[int, Query(ge=1, le=100_000)] = 2000
 ) -> Response:
-    """Return the spans without a gap, by channel and sample spacing, that reach into a half-open GPS span.
+    """Return the spans without a gap of the segments that a query selects, by channel and sample spacing.
 
     With more than `limit` of a channel, the smallest gaps are ignored.
     """
-    return json_response(await buffer.queries.coverage(SegmentFilter(batch, channel, *span, limit=limit)))
+    query = parse_parameters(request.query_params.multi_items())
+    return json_response(await buffer.search.coverage(query, limit))
 
 
 @router.get("/segments/{name}", summary="A segment's file")
 async def segment_file(name: str, request: Request, buffer: Storage) -> Response:
-    """Return a segment as it was stored, with its SHA-256 as ETag; ranges are served."""
-    etag = f'"{(await buffer.queries.segment(name)).sha256}"'
+    """Return a segment as it was stored, with its SHA-256 as ETag; ranges are served. HEAD recalls nothing."""
+    found = await buffer.queries.segment(name)
+    etag = f'"{found.sha256}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"ETag": etag})
-    return OpenFileResponse(await buffer.queries.segment_file(name), "application/json", {"ETag": etag})
+    headers = {"ETag": etag, "Last-Modified": formatdate(found.stored / 10**9, usegmt=True)}
+    if request.scope["context"].is_head:
+        where = await buffer.tiers.localities_of([found.batch])
+        if where.get(found.batch) is BatchLocality.TAPE:
+            return head_on_tape(found.bytes, "application/json", headers)
+    return OpenFileResponse(await buffer.queries.segment_file(name), "application/json", headers)
 
 
-def _record(row: CataloguedSegment) -> SegmentRecord:
-    return SegmentRecord(
-        row.seq, row.name, row.batch, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n, utc_text(row.stored)
-    )
+def _record(row: CataloguedSegment, locality: BatchLocality) -> SegmentRecord:
+    values = row.name, row.batch, row.bytes, row.sha256, row.channel, row.t0, row.dt, row.n, utc_text(row.stored)
+    return SegmentRecord(row.seq, *values, locality)

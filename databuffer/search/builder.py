@@ -1,4 +1,4 @@
-"""The step `bundle`, in which the datastore builds the HDF5 files of a bundle, and access to files for threads."""
+"""The step `bundle`, in which the datastore builds the strain files of a bundle, and access to files for threads."""
 
 import asyncio
 import hashlib
@@ -11,17 +11,19 @@ from typing import Any, BinaryIO
 
 import sqlalchemy as sa
 
-from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
+from databuffer.errors import OnTape, VolumeFailed, VolumeFull
 from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
 from databuffer.search import table
 from databuffer.search.archive import open_archive
 from databuffer.search.cache import Built, BundleCache
+from databuffer.search.segment_files import SegmentFiles
+from databuffer.search.waiting import BundleChanges
 from databuffer.storage.catalog import CataloguedSegment
 from databuffer.storage.files import Space
 from databuffer.storage.store import Store
-from gwwire.bundles import BundleFormat, BundleManifest, BundleState, NotIncluded
+from gwwire.bundles import BundleManifest, BundleState, NotIncluded
 from gwwire.query import Query
 from gwwire.records import BUNDLE, Record, RecordPatch, StepState
 from gwwire.segment import Segment, decode_segment
@@ -34,25 +36,26 @@ _SAMPLE_BYTES, _FILE_BYTES = 8, 16 * 1024
 
 Write = Callable[[Callable[[sa.Connection], Any]], Awaitable[Any]]
 MakeSpace = Callable[[int, str], Awaitable[None]]
+Release = Callable[[str], Awaitable[None]]
 
 
 def bytes_needed(manifest: BundleManifest) -> int:
-    """Return the bytes that the HDF5 files of a bundle take, at most."""
+    """Return the bytes that the strain files of a bundle take, at most."""
     files = sum(len(channel.spans) for channel in manifest.info.covered)
     return _SAMPLE_BYTES * sum(entry.n for entry in manifest.segments) + _FILE_BYTES * files
 
 
 def check_space(folder: Path, needed: int = 0) -> None:
-    """Raise VolumeFull if HDF5 files of `needed` bytes would take space that is kept for segments."""
+    """Raise VolumeFull if strain files of `needed` bytes would take space that is kept for segments."""
     space = Space.of(folder)
     if space.free < needed + space.margin:
         rest = f"{space.free:,} bytes are free on the volume, of which {space.margin:,} are kept for segments"
-        raise VolumeFull(f"the HDF5 files need {f'{needed:,} bytes' if needed else 'more space'}, and {rest}")
+        raise VolumeFull(f"the strain files need {f'{needed:,} bytes' if needed else 'more space'}, and {rest}")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the files of a bundle are built, and why they are not."""
+    """The progress of the files of a bundle, and the reason of a failure."""
 
     state: BundleState
     percent: int = 0
@@ -60,21 +63,31 @@ class Progress:
 
 
 class Builder:
-    """Builds the HDF5 files of bundles, one bundle at a time."""
+    """Builds the strain files of bundles, one bundle at a time."""
 
     def __init__(
         self, store: Store, records: Records, queries: Queries, performer: Performer, cache: BundleCache
     ) -> None:
         self.cache = cache
+        self.files = SegmentFiles(queries)
+        self.changes = BundleChanges()
         self._store = store
         self._records = records
-        self._queries = queries
         self._performer = performer
-        performer.add(OwnStep(BUNDLE, self._perform, kind=_RECORD[:-1], on_request=True, attempts=_ATTEMPTS))
+        performer.add(
+            OwnStep(
+                BUNDLE, self._perform, kind=_RECORD[:-1], on_request=True, attempts=_ATTEMPTS, ended=self._announce_end
+            )
+        )
 
-    def open(self, write: Write, make_space: MakeSpace) -> None:
-        """Use the running event loop, `write` for changes of the table of bundles, and `make_space` before a build."""
-        self._loop, self._write, self._make_space = asyncio.get_running_loop(), write, make_space
+    def open(self, write: Write, make_space: MakeSpace, release: Release) -> None:
+        """Use the running event loop, and `write` for changes of the table of bundles.
+
+        `make_space` is called before a build, `release` when the segments of a bundle are not needed any more.
+        """
+        self._loop, self._write = asyncio.get_running_loop(), write
+        self._make_space, self._release = make_space, release
+        self.files.begin()
 
     async def request(self, bundle: str, conditions: dict[str, Any]) -> None:
         """Order that the files of a bundle are built; its record has these conditions."""
@@ -93,15 +106,20 @@ class Builder:
         state = BundleState.FAILED if step and step.state is StepState.FAILED else BundleState.BUILDING
         return Progress(state, attempt.progress or 0 if attempt else 0, step.reason if step else None)
 
+    async def is_ordered(self, bundle: str) -> bool:
+        """Return whether the files of a bundle wait to be built, are built, or could not be built."""
+        step = (await self._records.steps_named(BUNDLE, [_RECORD + bundle])).get(_RECORD + bundle)
+        return step is not None and step.state is not StepState.DONE
+
     # ---- in threads
 
-    def open_segment(self, name: str) -> BinaryIO:
-        """Open a segment's file, wherever its batch is or is being moved, or raise NotFound."""
-        try:
-            file = self._queries.open_segment(name)
-        except VolumeError:  # the catalog may have to be repaired
-            file = None
-        return file or asyncio.run_coroutine_threadsafe(self._queries.segment_file(name), self._loop).result()
+    def _open_recalled(self, name: str, attempt: Attempt) -> BinaryIO:
+        """Open a segment's file; if its batch went to tape meanwhile, wait for the recall."""
+        while True:
+            try:
+                return self.files.open(name)
+            except OnTape as error:
+                attempt.wait(error.retry_after or 1)
 
     def _perform(self, record: Record, attempt: Attempt) -> dict[str, int] | None:
         """Build the files of a bundle; return their number and bytes, or None if it was cancelled."""
@@ -116,12 +134,25 @@ class Builder:
             if self._is_wanted(bundle):
                 raise
             return None
-        archive = open_archive(BundleFormat.HDF5, bundle, self.cache, self.open_segment)
+        archive = open_archive(manifest.info.format, bundle, self.cache, self.files.opener)
         ready = partial(
-            table.change, bundle=bundle, only_if=BundleState.BUILDING, state=BundleState.READY, size=archive.size
+            table.change,
+            bundle=bundle,
+            only_if=BundleState.BUILDING,
+            state=BundleState.READY,
+            size=archive.size,
+            held=sum(member.size for member in built.members()),
         )
         self._wait(self._write(ready))
+        self._wait(self._release(bundle))
+        self._announce(bundle)
         return {"files": len(built.files), "bytes": archive.size}
+
+    def _announce(self, bundle: str) -> None:
+        self._loop.call_soon_threadsafe(self.changes.announce, bundle)
+
+    def _announce_end(self, record: Record) -> None:
+        self.changes.announce(record.id.removeprefix(_RECORD))
 
     def _wait(self, work: Awaitable[Any]) -> None:
         asyncio.run_coroutine_threadsafe(_awaited(work), self._loop).result()
@@ -132,7 +163,7 @@ class Builder:
         return row is not None and row.state is BundleState.BUILDING
 
     def _build(self, bundle: str, manifest: BundleManifest, attempt: Attempt) -> Built:
-        from databuffer.search.hdf5 import write_files  # noqa: PLC0415 (NumPy and h5py, 40 MB that few buffers need)
+        from databuffer.search.strain import FORMATS, write_files  # noqa: PLC0415 (NumPy and h5py, 40 MB that few buffers need)
 
         digests = {entry.name: entry.sha256 for entry in manifest.segments}
         read = 0
@@ -140,12 +171,15 @@ class Builder:
         def read_segment(name: str) -> Segment:
             nonlocal read
             check_space(self._store.volume.root)
-            with self.open_segment(name) as file:
+            with self._open_recalled(name, attempt) as file:
                 content = file.read()
             if hashlib.sha256(content).hexdigest() != digests[name]:
                 raise VolumeFailed(f"segment {name} differs from its SHA-256: verify its batch")
             read += 1
-            attempt.report(100 * read // (len(digests) + 1))
+            before, percent = attempt.progress, 100 * read // (len(digests) + 1)
+            attempt.report(percent)
+            if percent != before:
+                self._announce(bundle)
             return decode_segment(content)
 
         query = manifest.info.query or Query()
@@ -155,7 +189,7 @@ class Builder:
             for i, each in enumerate(manifest.segments)
         ]
         with self.cache.building(bundle) as folder:
-            written = write_files(segments, span, folder, read_segment)
+            written = write_files(segments, span, folder, read_segment, FORMATS[manifest.info.format])
             left_out = [NotIncluded(*each.span, each.reason) for each in written.left_out]
             built = Built([(each.name, each.size, each.sha256) for each in written.files], left_out)
             self.cache.finish(bundle, built)

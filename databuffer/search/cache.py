@@ -1,4 +1,4 @@
-"""The files of bundles on the volume: `.bundles/ID/` has the list of the segments, and the HDF5 files once built."""
+"""The files of bundles on the volume: `.bundles/ID/` has the list of the segments, and the strain files once built."""
 
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -9,10 +9,11 @@ from typing import TypeVar
 import msgspec
 
 from databuffer.errors import VolumeFailed
-from databuffer.storage.files import make_folder, replace_file, volume_errors
+from databuffer.storage.files import make_folder, read_stored, replace_file, volume_errors
 from databuffer.tar import Member
 from gwservice.atomic import sync
 from gwwire.bundles import BundleManifest, NotIncluded
+from gwwire.decoding import parse_json
 
 _Shape = TypeVar("_Shape")
 
@@ -20,7 +21,7 @@ _MANIFEST, _BUILT, _FILES, _UNFINISHED = "manifest.json", "built.json", "files",
 
 
 class Built(msgspec.Struct, frozen=True):
-    """The HDF5 files of a bundle as (name, size, SHA-256), and what is in none of them."""
+    """The strain files of a bundle as (name, size, SHA-256), and what is in none of them."""
 
     files: list[tuple[str, int, str]]
     left_out: list[NotIncluded]
@@ -50,7 +51,7 @@ class BundleCache:
     def content(self, bundle: str) -> bytes:
         """Return the list of the segments of a bundle as it is stored."""
         with volume_errors():
-            return (self.folder / bundle / _MANIFEST).read_bytes()
+            return read_stored(self.folder / bundle / _MANIFEST)
 
     def manifest(self, bundle: str) -> BundleManifest:
         """Return the list of the segments of a bundle."""
@@ -59,15 +60,15 @@ class BundleCache:
     def built(self, bundle: str) -> Built:
         """Return what was built of a bundle."""
         with volume_errors():
-            return _decoded((self.folder / bundle / _BUILT).read_bytes(), Built)
+            return _decoded(read_stored(self.folder / bundle / _BUILT), Built)
 
     def path(self, bundle: str, file: str) -> Path:
-        """Return the path of an HDF5 file."""
+        """Return the path of a strain file."""
         return self.folder / bundle / _FILES / file
 
     @contextmanager
     def building(self, bundle: str) -> Iterator[Path]:
-        """Yield an empty folder for HDF5 files; it is removed if the block fails."""
+        """Yield an empty folder for strain files; it is removed if the block fails."""
         folder = self.folder / bundle / _UNFINISHED
         shutil.rmtree(folder, ignore_errors=True)
         with volume_errors():
@@ -121,6 +122,6 @@ def to_delete(sizes: Mapping[str, int], ordered: Iterable[str], keep: Collection
 
 def _decoded(content: bytes, shape: type[_Shape]) -> _Shape:
     try:
-        return msgspec.json.decode(content, type=shape)
+        return parse_json(content, shape)
     except msgspec.MsgspecError as error:
         raise VolumeFailed(f"the files of a bundle cannot be understood: {error}") from error

@@ -3,13 +3,17 @@
 Status, run and last step are those of records; see `databuffer.records.selection`.
 """
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from databuffer.storage.catalog.schema import BATCHES, RECORD_CONDITIONS, RECORDS, SEGMENT_CONDITIONS, SEGMENTS, TOTALS
-from databuffer.storage.catalog.segments import stop_column
+from databuffer.storage.catalog.spans import stop_column
 from gwwire.detectors import detectors_with
 from gwwire.public import BatchState
 from gwwire.query import LISTS, Comparison, Query
@@ -153,19 +157,32 @@ def satisfying(columns: Columns, name: str, bounds: Comparison) -> Iterator[Clau
     yield from _within(columns, bounds)
 
 
+class _Like(FunctionElement[bool]):
+    """The condition that a text is like a pattern, given as SQLite's GLOB, and as the standard's LIKE."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+
+
+@compiles(_Like, "sqlite")
+def _compile_glob(element: _Like, compiler: SQLCompiler, **options: Any) -> str:
+    column, glob, _ = element.clauses
+    return f"{compiler.process(column, **options)} GLOB {compiler.process(glob, **options)}"
+
+
+@compiles(_Like)
+def _compile_like(element: _Like, compiler: SQLCompiler, **options: Any) -> str:
+    column, _, like = element.clauses
+    return f"{compiler.process(column, **options)} LIKE {compiler.process(like, **options)} ESCAPE '/'"
+
+
 def _matches(column: sa.ColumnElement[Any], pattern: str) -> Clause:
-    """Return the clause that a text is `pattern`, in which each `*` stands for any text; there are at most two."""
-    first, *middle, last = pattern.split("*") if "*" in pattern else (pattern, "")
+    """Return the clause that a text is `pattern`, in which each `*` stands for any text."""
     if "*" not in pattern:
         return column == pattern
-    fixed = len(first) + len(last)
-    clauses = [_starts_with(column, first), sa.func.length(column) >= fixed]
-    if last:
-        clauses.append(sa.func.substr(column, sa.func.length(column) - (len(last) - 1)) == last)
-    if part := "".join(middle):
-        between = sa.func.substr(column, len(first) + 1, sa.func.length(column) - fixed)
-        clauses.append(sa.func.replace(between, part, "") != between)
-    return sa.and_(*clauses)
+    glob = re.sub(r"[\[?]", r"[\g<0>]", pattern)  # SQLite's LIKE ignores case
+    like = re.sub(r"[%_/]", r"/\g<0>", pattern).replace("*", "%")
+    return cast("Clause", _Like(column, sa.literal(glob), sa.literal(like)))
 
 
 def _starts_with(column: sa.ColumnElement[Any], text: str) -> Clause:

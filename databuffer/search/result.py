@@ -83,6 +83,15 @@ def find(connection: sa.Connection, order: BundleOrder, before: int | None = Non
     return Result(found, as_of)
 
 
+def batches_of(connection: sa.Connection, names: Sequence[str]) -> set[str]:
+    """Return the batches of some segments."""
+    found: set[str] = set()
+    for some in portions(names):
+        query = sa.select(SEGMENTS.c.batch).where(SEGMENTS.c.name.in_(some), is_newest(SEGMENTS.c)).distinct()
+        found.update(connection.execute(query).scalars())
+    return found
+
+
 def describe(order: BundleOrder, result: Result, made: int) -> BundleInfo:
     """Return the description of a bundle that is made at a time, nanoseconds of Unix time."""
     digest = result.digest

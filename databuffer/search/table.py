@@ -21,7 +21,8 @@ class BundleRow:
     """A bundle; times are nanoseconds of Unix time.
 
     `selection` is the order, and `info` the BundleInfo of the archive, both as JSON. `uses` is a count that ages: the
-    archives with the smallest are deleted first. `size` is that of the archive once it is known.
+    archives with the smallest are deleted first. `size` is that of the archive once it is known. `group` had the
+    files built, and they take `held` bytes, at most.
     """
 
     id: str
@@ -34,6 +35,8 @@ class BundleRow:
     used: int
     uses: int
     size: int | None = None
+    group: str | None = None
+    held: int = 0
 
 
 def get(connection: sa.Connection, bundle: str) -> BundleRow | None:

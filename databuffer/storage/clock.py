@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 _START = time.time_ns() - time.monotonic_ns()
 _SECOND = 10**9
+#: The latest time that the catalog can hold.
+LATEST = 2**63 - 1
 
 
 def steady_ns() -> int:
@@ -25,5 +27,10 @@ def utc_text(unix_ns: int) -> str:
 
 def unix_ns(text: str) -> int:
     """Parse what `utc_text` returned."""
-    moment = datetime.fromisoformat(text)
-    return int(moment.replace(microsecond=0).timestamp()) * 10**9 + moment.microsecond * 1000
+    return ns_of(datetime.fromisoformat(text))
+
+
+def ns_of(moment: datetime) -> int:
+    """Return a time, or the nearest that the catalog can hold, which ends in 2262."""
+    exact = int(moment.replace(microsecond=0).timestamp()) * _SECOND + moment.microsecond * 1000
+    return max(-LATEST, min(exact, LATEST))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from databuffer.errors import VolumeFailed
-from databuffer.storage.files import volume_errors
+from databuffer.storage.files import read_stored, volume_errors
 from gwwire.manifest import MANIFEST, decode_manifest, entry_of, wrong_totals
 from gwwire.problems import ProblemError
 from gwwire.public import Manifest
@@ -16,28 +16,39 @@ _SEGMENT_LIKE = re.compile(r"\D+\d+\.json")
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a folder; raise VolumeFailed if it is missing or malformed."""
     with volume_errors():
-        content = (folder / MANIFEST).read_bytes()
+        content = read_stored(folder / MANIFEST)
     try:
         return decode_manifest(content)
     except ValueError as error:
         raise VolumeFailed(f"{folder / MANIFEST} cannot be understood: {error}") from error
 
 
-def differences(folder: Path, manifest: Manifest, note_file: Callable[[], object] = lambda: None) -> Iterator[str]:
+def readable_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder, or None if it is missing or malformed."""
+    try:
+        return read_manifest(folder)
+    except VolumeFailed:
+        return None
+
+
+def differences(
+    folder: Path, manifest: Manifest, note_file: Callable[[], object] = lambda: None, *, dropped: bool = False
+) -> Iterator[str]:
     """Yield a line for each difference between a folder and its manifest; call `note_file` before each file.
 
-    Files without a segment's name, such as the log and the manifest itself, are ignored.
+    Files without a segment's name, such as the log and the manifest itself, are ignored. Segments of a batch that was
+    `dropped` from the disk may be missing.
     """
     listed = {entry.name: entry for entry in manifest.segments}
     present = {path.name for path in folder.iterdir()}
-    for name in sorted(listed.keys() - present):
+    for name in [] if dropped else sorted(listed.keys() - present):
         yield f"{name} is missing"
     for name in sorted(filter(_SEGMENT_LIKE.fullmatch, present - listed.keys())):
         yield f"{name} is not in the manifest"
     for name in sorted(listed.keys() & present):
         note_file()
         try:
-            found = entry_of(name, (folder / name).read_bytes())
+            found = entry_of(name, read_stored(folder / name))
         except (ProblemError, OSError) as error:
             yield f"{name} cannot be read: {error}"
             continue

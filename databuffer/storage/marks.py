@@ -5,7 +5,9 @@ from typing import Annotated
 
 import msgspec
 
-from databuffer.storage.files import replace_file, volume_errors
+from databuffer.storage.files import read_stored, replace_file, volume_errors
+from gwservice.regular_file import UnusableFile
+from gwwire.decoding import parse_json
 
 
 class BatchMark(msgspec.Struct, frozen=True):
@@ -29,8 +31,8 @@ class Marks:
         """Return the mark of the batch in a folder, or None if it has none."""
         with volume_errors():
             try:
-                return msgspec.json.decode(self.path(folder).read_bytes(), type=BatchMark)
-            except (FileNotFoundError, ValueError):
+                return parse_json(read_stored(self.path(folder)), BatchMark)
+            except (FileNotFoundError, UnusableFile, ValueError):
                 return None
 
     def write(self, folder: Path, mark: BatchMark) -> None:

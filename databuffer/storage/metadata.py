@@ -13,18 +13,31 @@ from typing import TypeVar
 import msgspec
 
 from databuffer.errors import VolumeFull
-from databuffer.storage.files import FILE_MODE, move_unusable_aside, replace_file, unfinished, volume_errors, write_all
+from databuffer.storage.files import (
+    FILE_MODE,
+    move_unusable_aside,
+    open_stored,
+    read_stored,
+    remove,
+    replace_file,
+    unfinished,
+    volume_errors,
+    write_all,
+)
+from gwservice.regular_file import UnusableFile
 from gwwire.datastore import Description
+from gwwire.decoding import parse_json
 from gwwire.public import LogEntry, Stats
 
 T = TypeVar("T")
 
-_decoder = msgspec.json.Decoder(LogEntry)
 _PORTION = 64 * 1024
 #: Padded for two numbers of 19 digits, so that the files keep their length.
 _STATS_LENGTH = 64
 #: Number of files that take turns: a reader would have to wait for this many groups to see a half-written one.
 _TURNS = 8
+#: Neither a link that another program put there is followed, nor a pipe waited for.
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class BatchCounts(msgspec.Struct, frozen=True):
@@ -64,7 +77,7 @@ class Metadata:
         """Create the rotating files, so that counting needs no new inode, and delete what a crash left behind."""
         with volume_errors():
             for path in (unfinished(self._description), self._linked, *self._turns):
-                path.unlink(missing_ok=True)
+                remove(path)
         for path in (self._stats, self._description):
             move_unusable_aside(path)
         with suppress(VolumeFull), volume_errors():
@@ -84,7 +97,7 @@ class Metadata:
         self._turn = (self._turn + 1) % _TURNS
         content = msgspec.json.encode(BatchCounts(stats.n_itm, stats.buff_size)).ljust(_STATS_LENGTH - 1) + b"\n"
         with volume_errors():
-            descriptor = os.open(self._turns[self._turn], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            descriptor = os.open(self._turns[self._turn], _WRITE, FILE_MODE)
             try:
                 write_all(descriptor, content)
             finally:
@@ -117,7 +130,7 @@ class LogStream:
     def content(self) -> bytes:
         """Return the content of the file."""
         with volume_errors():
-            return self.path.read_bytes() if self.path.exists() else b""
+            return read_stored(self.path) if self.path.exists() else b""
 
     def lines(self, last: int | None = None) -> list[bytes]:
         """Return the lines, or the newest `last` of them without reading the others; malformed ones are left out."""
@@ -126,7 +139,7 @@ class LogStream:
         if not self.path.exists():
             return []
         tail = b""
-        with volume_errors(), self.path.open("rb") as file:
+        with volume_errors(), open_stored(self.path) as file:
             place = file.seek(0, os.SEEK_END)
             while place and tail.count(b"\n") <= last:  # one more than the lines: the first may be half a line
                 start = max(0, place - _PORTION)
@@ -141,13 +154,17 @@ class LogStream:
 
     def append(self, entries: Iterable[LogEntry]) -> None:
         """Append lines: all of them or, if that fails, none."""
-        with volume_errors(), self.path.open("ab", buffering=0) as file:
-            length = file.tell()
+        with volume_errors():
+            descriptor = os.open(self.path, _WRITE | os.O_APPEND, FILE_MODE)
             try:
-                write_all(file.fileno(), _lines(entries))
-            except OSError:
-                os.ftruncate(file.fileno(), length)
-                raise
+                length = os.lseek(descriptor, 0, os.SEEK_END)
+                try:
+                    write_all(descriptor, _lines(entries))
+                except OSError:
+                    os.ftruncate(descriptor, length)
+                    raise
+            finally:
+                os.close(descriptor)
 
     def take_over(self, other: "LogStream") -> None:
         """Replace this log by another one, which is removed; do nothing if the other does not exist."""
@@ -168,7 +185,7 @@ class LogStream:
 def _entry(line: bytes) -> LogEntry | None:
     """Return the entry in a line, or None if a crash cut it short or another program changed it."""
     try:
-        return _decoder.decode(line.decode())  # the decoder itself does not check the UTF-8 of what it skips
+        return parse_json(line.decode(), LogEntry)  # the decoder itself does not check the UTF-8 of what it skips
     except ValueError:
         return None
 
@@ -185,6 +202,6 @@ def _lines(entries: Iterable[LogEntry]) -> bytes:
 def _read(path: Path, shape: type[T]) -> T | None:
     with volume_errors():
         try:
-            return msgspec.json.decode(path.read_bytes(), type=shape)
-        except (FileNotFoundError, IsADirectoryError, ValueError):
+            return parse_json(read_stored(path), shape)
+        except (FileNotFoundError, UnusableFile, ValueError):
             return None

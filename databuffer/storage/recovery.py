@@ -6,27 +6,30 @@ frozen if there is a manifest with a holder in its folder. No stored file is del
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec import structs
-
 from databuffer.errors import VolumeFailed
-from databuffer.fingerprint import fingerprint, is_fingerprint
-from databuffer.storage.catalog import BatchRow, SegmentFilter
-from databuffer.storage.clock import unix_ns
+from databuffer.storage.catalog import BatchRow
+from databuffer.storage.clock import ns_of, unix_ns
+from databuffer.storage.dropped import read_dropped
 from databuffer.storage.finding import Finding
-from databuffer.storage.manifest import differences, read_manifest
+from databuffer.storage.freeze_recovery import holder, manifest_of, seals
+from databuffer.storage.manifest import differences, readable_manifest
 from databuffer.storage.marks import BatchMark
-from databuffer.storage.segment_recovery import add_rows, check_reachable, files_and_log, files_and_rows
+from databuffer.storage.segment_recovery import (
+    add_missing,
+    add_rows,
+    files_and_log,
+    files_and_rows,
+    rows_of_archives,
+)
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
 from databuffer.storage.volume import archive_time
-from gwwire.datastore import Description
-from gwwire.manifest import MANIFEST, batch_digest, entry_of, wrong_totals
+from gwwire.manifest import MANIFEST, batch_digest, entry_of
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, DatastoreState, Manifest, ManifestEntry
 
@@ -63,9 +66,11 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
     """
     if store.current.folder.exists():  # otherwise archiving has to be finished first
         yield from _mark(store, store.current)
-        yield from _holder(store)
+        yield from holder(store)
+    before = store.catalog.segments.numbers()
     if not unchanged:
         yield from _archives_and_catalog(store)
+        yield from rows_of_archives(store)
     yield from _missing_data_folder(store)
     if not store.current.folder.exists():
         return
@@ -81,8 +86,9 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
             yield from files_and_log(store, slot)
     if not unchanged:
         yield from _missing_batches(store)
-    yield from _seals(store, thorough=thorough)
+    yield from seals(store, thorough=thorough)
     yield from _counts(store)
+    yield from _totals(store, {} if thorough else before)
     if thorough:
         yield from _altered_archives(store)
 
@@ -93,13 +99,16 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     for name in sorted(folders.keys() - known.keys()):
         add = partial(_import_archive, store, folders[name])
         yield Finding(f"archive {name!r} is not in the catalog", "added", add)
-    mark = store.volume.marks.read(store.current.folder) if store.current.folder.exists() else None
+    current = store.current.folder
+    mark = store.volume.marks.read(current)
+    is_new = mark is None and not current.exists()
     missing = sorted(known.keys() - folders.keys())
-    lost = {name for name in missing if mark and _is_after(store, known[name], mark)}  # the others were moved elsewhere
+    lost = {name for name in missing if is_new or (mark and current.exists() and _is_after(store, known[name], mark))}
     for name in missing:
         row, what = known[name], f"archive {name!r} is in the catalog, but not on the volume"
-        if name in lost:
-            what, remedy = f"{what}, which was restored from before it", "dropped with its Idempotency-Keys"
+        if name in lost:  # the others were moved elsewhere
+            what = f"{what}, which {'is new' if is_new else 'was restored from before it'}"
+            remedy = "dropped with its Idempotency-Keys"
             yield Finding(what, remedy, partial(_drop_archive, store, row.id, is_lost=True))
         else:
             yield Finding(what, "dropped", partial(_drop_archive, store, row.id))
@@ -122,13 +131,12 @@ def _drop_archive(store: Store, batch: str, *, is_lost: bool = False) -> None:
 
 
 def _import_archive(store: Store, folder: Path) -> None:
-    manifest = _readable_manifest(folder)
+    manifest = readable_manifest(folder)
     row = store.catalog.batches.get(manifest.batch) if manifest else None
     is_open = row is not None and row.id in _open_ids(store)  # an older copy of it was restored
     if manifest and row and row.state is not BatchState.ARCHIVED and not is_open:
         # The batch was archived right before a crash; the catalog may have lost some segments in a power cut.
-        known = store.catalog.segments.sizes(row.id)
-        add_rows(store, row.id, folder, [segment for segment in manifest.segments if segment.name not in known])
+        add_missing(store, folder, manifest)
         store.catalog.batches.put(_archive_row(row.id, folder, manifest.segments, manifest))
         return
     batch = f"a{folder.name.replace(' ', '-')}" if row or not manifest else manifest.batch
@@ -139,7 +147,7 @@ def _import_archive(store: Store, folder: Path) -> None:
 
 
 def _archive_row(batch: str, folder: Path, segments: list[ManifestEntry], manifest: Manifest | None) -> BatchRow:
-    archived_ns = int(archive_time(folder.name).timestamp()) * 10**9
+    archived_ns = ns_of(archive_time(folder.name))
     return BatchRow(
         id=batch,
         state=BatchState.ARCHIVED,
@@ -166,22 +174,33 @@ def _altered_archives(store: Store) -> Iterator[Finding]:
     for folder in store.volume.archives():
         if not (folder / MANIFEST).exists():
             continue
-        manifest = _readable_manifest(folder)
-        found = differences(folder, manifest) if manifest else ["its manifest cannot be read"]
-        yield from (Finding(f"archive {folder.name!r}: {difference}") for difference in found)
+        manifest = readable_manifest(folder)
+        dropped, problem = _dropped(folder)
+        found = differences(folder, manifest, dropped=dropped) if manifest else ["its manifest cannot be read"]
+        yield from (Finding(f"archive {folder.name!r}: {difference}") for difference in (*problem, *found))
+
+
+def _dropped(folder: Path) -> tuple[bool, list[str]]:
+    """Return whether the segments of an archive lie in tiers instead, and why that cannot be read."""
+    try:
+        return read_dropped(folder) is not None, []
+    except VolumeFailed as error:
+        return True, [error.detail]
 
 
 def _missing_data_folder(store: Store) -> Iterator[Finding]:
     if store.current.folder.exists():
         return
-    if store.metadata.read_description() is None and store.metadata.read_stats() is None:
-        store.advance()  # the volume is new
-        return
     mark = store.volume.marks.read(store.current.folder)
     row = store.catalog.batches.get(mark.id) if mark else None
-    if row is None or row.state is BatchState.ARCHIVED:
-        what = "the data folder was missing because archiving had stopped"
-        yield Finding(what, "archiving is finished now", store.advance)
+    if row and row.state is BatchState.OPEN and not store.catalog.segments.sizes(row.id):
+        store.catalog.batches.drop(row.id)  # it was being begun
+        row = None
+    if store.is_new:
+        store.advance()
+    elif row is None or row.state is BatchState.ARCHIVED:
+        what = "the data folder was missing because a start or archiving had stopped"
+        yield Finding(what, "it is finished now", store.advance)
     else:
         what = f"the data folder with batch {row.id} ({row.state}) is missing, and no archive has that batch"
         yield Finding(what, "the next batch is the current one; segments that are moved back are added", store.advance)
@@ -201,7 +220,7 @@ def _leftovers(store: Store) -> Iterator[Finding]:
 
 def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
-    mark, manifest = store.volume.marks.read(slot.folder), _manifest(slot)
+    mark, manifest = store.volume.marks.read(slot.folder), manifest_of(slot)
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
@@ -224,52 +243,6 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
         yield Finding(what, "it has a new one", partial(store.assign_new_id, slot))
     else:
         yield Finding(what, f"it is {known.id}", partial(store.volume.marks.write, slot.folder, known))
-
-
-def _holder(store: Store) -> Iterator[Finding]:
-    """Make Dsstat.json follow the manifest of the current batch, which names its holder."""
-    written, held = store.metadata.read_description(), _held(store)
-    write = partial(store.metadata.write_description, held)
-    if written is None:
-        yield Finding("the state could not be read", f"it is {_state(held)} now", write)
-    elif (written.dstatus, written.user) != (held.dstatus, held.user):
-        what = f"the state was {_state(written)}, not {_state(held)} as on the volume"
-        if held is OPERATIONAL and _has_grown(store):
-            what += ": its batch has segments that were stored later, so an older ADMROOT was restored"
-        yield Finding(what, "rewritten", write)
-    elif held.token and not is_fingerprint(held.token):  # written by the first release
-        hidden = partial(store.metadata.write_description, structs.replace(held, token=fingerprint(held.token)))
-        yield Finding("the holder's token was stored in clear", "its fingerprint is stored now", hidden)
-
-
-def _held(store: Store) -> Description:
-    """Return the state of the current batch according to the volume.
-
-    If the manifest is missing, a freeze recorded in Dsstat.json was interrupted, or belongs to another batch, unless
-    the catalog records this batch as frozen, or knows no other batch that it could belong to. If segments were stored
-    in the batch after that, it was thawed, and Dsstat.json and catalog are an older copy.
-    """
-    written, manifest = store.metadata.read_description() or OPERATIONAL, _manifest(store.current)
-    if manifest and manifest.holder:
-        is_known = written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
-        return written if is_known else Description(DatastoreState.FROZEN, manifest.holder)
-    mark, rows = store.volume.marks.read(store.current.folder), store.catalog.batches.all()
-    frozen = {row.id for row in rows if row.state is BatchState.FROZEN}
-    is_lost = mark and (mark.id in frozen if frozen else mark.id not in {row.id for row in rows})
-    return written if is_lost and not _has_grown(store) else OPERATIONAL
-
-
-def _has_grown(store: Store) -> bool:
-    """Return whether the current batch has segments that the catalog does not have, though it is frozen there."""
-    mark = store.volume.marks.read(store.current.folder)
-    row = store.catalog.batches.get(mark.id) if mark else None
-    if row is None or row.state is not BatchState.FROZEN:
-        return False
-    return bool(store.volume.sizes(store.current.folder).keys() - store.catalog.segments.sizes(row.id).keys())
-
-
-def _state(description: Description) -> str:
-    return f"{description.dstatus} by {description.user}" if description.user else description.dstatus
 
 
 def _row(store: Store, slot: Slot) -> Iterator[Finding]:
@@ -314,54 +287,13 @@ def _forget(store: Store, batch: str) -> None:
     store.catalog.batches.drop(batch)
 
 
-def _seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
-    """Make manifest and catalog follow the state; if `thorough`, the manifest's segments are compared, too."""
-    current, manifest = store.load(store.current), _manifest(store.current)
-    row = store.catalog.batches.get(current.id)
-    description = store.metadata.read_description() or OPERATIONAL
-    path = store.current.folder / MANIFEST
-    # A manifest that was altered has frozen the batch nevertheless.
-    if manifest and (any(wrong_totals(manifest)) or (thorough and _misdescribes(store, manifest))):
-        manifest = None
-    if manifest is None and path.exists():
-        set_aside = partial(store.volume.set_aside, path, "cannot be read, or does not describe its segments")
-        what = "the manifest of the current batch cannot be read, or does not describe its segments"
-        yield Finding(what, "moved to quarantine", set_aside)
-    if description.dstatus is DatastoreState.OPERATIONAL:
-        if path.exists() or row is None or row.state is not BatchState.OPEN:
-            unseal = partial(store.unseal, current)
-            yield Finding("the batch was being frozen, thawed or archived", "it is open", unseal)
-    elif manifest is None:
-        seal = partial(store.seal, current, description.user, time.time_ns())
-        what = f"the batch is {_state(description)} according to Dsstat.json and the catalog, but had no manifest"
-        yield Finding(what, "rewritten; if ADMROOT was restored from before a thaw, thaw the batch again", seal)
-    elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
-        note = partial(store.note_seal, current, manifest)
-        yield Finding("the batch was not frozen in the catalog", "it is now", note)
-
-
-def _misdescribes(store: Store, manifest: Manifest) -> bool:
-    """Return whether channel, t0, dt or n of a segment are not those in the catalog, which follows the files."""
-    rows = store.catalog.segments.find(SegmentFilter(batch=manifest.batch, limit=-1))
-    described = {row.name: (row.channel, row.t0, row.dt, row.n) for row in rows}
-    listed = {entry.name: (entry.channel, entry.t0, entry.dt, entry.n) for entry in manifest.segments}
-    return any(listed[name] != described[name] for name in listed.keys() & described.keys())
-
-
-def _manifest(slot: Slot) -> Manifest | None:
-    """Return the manifest of a batch that is not archived, or None if it is missing or malformed."""
-    try:
-        return read_manifest(slot.folder)
-    except VolumeFailed as problem:
-        check_reachable(problem)
-        return None
-
-
-def _readable_manifest(folder: Path) -> Manifest | None:
-    try:
-        return read_manifest(folder)
-    except VolumeFailed:
-        return None
+def _totals(store: Store, compared: dict[str, int]) -> Iterator[Finding]:
+    """Compare the totals by channel if there are not as many segments as when they were `compared`."""
+    if compared and compared == store.catalog.segments.numbers():
+        return
+    for batch in store.catalog.segments.miscounted():
+        recount = partial(store.catalog.segments.count_again, batch)
+        yield Finding(f"the totals of batch {batch} by channel differ from its segments", "counted again", recount)
 
 
 def _counts(store: Store) -> Iterator[Finding]:

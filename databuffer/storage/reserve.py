@@ -19,6 +19,8 @@ _OTHER_FILES = 256 * 1024
 #: A segment's share of a manifest and of the copied log, at most.
 _PER_SEGMENT = 1024
 _FEWEST_SEGMENTS = 256
+#: As for the files of the counts.
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Reserve:
@@ -36,7 +38,7 @@ class Reserve:
     def cover(self, segments: int) -> None:
         """Grow the reserve to what batches of so many segments need; a quarter in advance, so that it rarely grows.
 
-        What was used, or did not fit, is reserved again when there is space.
+        Space that was used, or did not fit, is reserved again when there is some.
         """
         if _OTHER_FILES + segments * _PER_SEGMENT > self._size:
             self._size = _OTHER_FILES + max(_FEWEST_SEGMENTS, segments * 5 // 4) * _PER_SEGMENT
@@ -75,7 +77,7 @@ class Reserve:
         try:
             self._folder.mkdir(exist_ok=True)
             for path in self._files:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+                descriptor = os.open(path, _WRITE, FILE_MODE)
                 try:
                     os.posix_fallocate(descriptor, 0, self._size // _FILES)
                 finally:

@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
+from gwwire.decoding import parse_json
+
 _LONGEST_NAME = 200
 _LONGEST_TEXT = 1000
 #: Levels of nesting that are looked into.
@@ -15,6 +19,10 @@ _MOST_OF_META = 100
 Scalar = tuple[float | None, str | None]
 #: Scalars by dotted name.
 Scalars = tuple[tuple[str, Scalar], ...]
+
+
+class _File(msgspec.Struct, frozen=True):
+    meta: dict[str, Any] = {}
 
 
 def searchable(value: dict[str, Any], most: int) -> Scalars:
@@ -36,6 +44,14 @@ def meta_scalars(meta: dict[str, Any]) -> Scalars:
     if len(meta) == ("channel" in meta):
         return ()
     return searchable({name: value for name, value in meta.items() if name != "channel"}, _MOST_OF_META)
+
+
+def scalars_of_file(content: bytes) -> Scalars:
+    """Return `meta_scalars` of the file of a segment; nothing if it is not a segment, which other checks report."""
+    try:
+        return meta_scalars(parse_json(content, _File).meta)
+    except ValueError:
+        return ()
 
 
 def _scalars(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Scalar]]:

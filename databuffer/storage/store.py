@@ -12,7 +12,14 @@ from pathlib import Path
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
 from databuffer.storage.clock import unix_ns, utc_text
-from databuffer.storage.files import Space, make_folder, move_unusable_aside, probe_file, volume_errors
+from databuffer.storage.files import (
+    Space,
+    make_folder,
+    move_no_folder_aside,
+    move_unusable_aside,
+    probe_file,
+    volume_errors,
+)
 from databuffer.storage.marks import BatchMark
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.reserve import Reserve
@@ -83,6 +90,8 @@ class Store:
             )
         self.volume.lock()
         with volume_errors():
+            for folder in (self.volume.incoming, self.volume.quarantine, self.volume.bundles, self.volume.holdings):
+                move_no_folder_aside(folder)
             for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
                 make_folder(folder)
         self._lock_folders()
@@ -90,7 +99,13 @@ class Store:
         for slot in (self.current, self.next):
             move_unusable_aside(slot.log.path, os.R_OK | os.W_OK)
             move_unusable_aside(self.volume.marks.path(slot.folder))
-        self.catalog.open(thorough=thorough)
+        self.catalog.open(thorough=thorough, is_first=self.is_new)
+
+    @property
+    def is_new(self) -> bool:
+        """True if nothing was ever stored."""
+        state = self.metadata.read_description() or self.metadata.read_stats()
+        return state is None and not self.current.folder.exists()
 
     def close(self) -> None:
         """Close the catalog, and unlock it, the log and the volume."""
@@ -120,11 +135,12 @@ class Store:
             raise VolumeFull(f"{error.detail} ({Space.of(folder)})") from error
 
     def trace(self) -> str:
-        """Return a text that changes whenever a file is added or removed, or a log changes."""
+        """Return a text that changes whenever a file or a segment's row is added or removed, or a log changes."""
         slots = (self.current, self.next)
         logs = " ".join(f"{slot.log.name}:{slot.log.size()}" for slot in slots)
         ids = " ".join(mark.id for slot in slots if (mark := self.volume.marks.read(slot.folder)))
-        return f"{self.volume.trace()} {logs} {ids}"
+        rows = sum(self.catalog.segments.numbers().values())
+        return f"{self.volume.trace()} {logs} {ids} rows:{rows}"
 
     def load(self, slot: Slot) -> OpenBatch:
         """Return the batch in a slot, with the counts of the catalog."""

@@ -10,36 +10,44 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed
 from databuffer.metrics import FSYNC_FOLDER
-from databuffer.storage.files import PROBE, free_name, make_folder, volume_errors, write_file
+from databuffer.storage.files import PROBE, free_name, make_folder, read_stored, volume_errors, write_file
 from databuffer.storage.marks import Marks
 from gwservice.atomic import locked
 from gwservice.atomic import sync as sync_folder
+from gwservice.regular_file import read_regular
 
 log = logging.getLogger(__name__)
 
+#: Bytes of the line that names the process which has locked the volume.
+_MOST_HOLDER = 1000
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 
 
 class Volume:
-    """The data volume at `root`, with the folder `data` of the current batch; segment names begin with `prefix`."""
+    """The data volume at `root`, with the folder `data` of the current batch; segment names begin with `prefix`.
 
-    def __init__(self, root: Path, data: Path, prefix: str) -> None:
+    `links`: segments may be links to files, as in a copy made by `shadow`.
+    """
+
+    def __init__(self, root: Path, data: Path, prefix: str, *, links: bool = False) -> None:
         self.root = root
         self.data = data
         self.next = root / "next"
         self.incoming = root / ".incoming"
         self.quarantine = root / "quarantine"
         self.bundles = root / ".bundles"
+        self.holdings = root / ".holdings"
         self.marks = Marks(root)
         self._prefix = prefix
-        self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json")
+        self._links = links
+        self._segment_name = re.compile(rf"{re.escape(prefix)}(\d+)\.json", re.ASCII)
         # Distinguishes the files of this process from those that an earlier one left behind.
         self._run = f"run{time.time_ns()}"
         self._staging_prefix = f"{self.incoming}/{self._run}-"
@@ -64,7 +72,7 @@ class Volume:
             try:
                 self._lock = self._unlock.enter_context(locked(Path(self._lock_file)))
             except BlockingIOError:
-                holder = Path(self._lock_file).read_text(errors="replace").strip()
+                holder = read_regular(self._lock_file, _MOST_HOLDER).decode(errors="replace").strip()
                 raise VolumeFailed(f"another buffer ({holder}) uses {self.root}") from None
         with suppress(OSError):  # a full volume can be locked too
             os.ftruncate(self._lock, 0)
@@ -126,7 +134,7 @@ class Volume:
     def read(self, path: Path) -> bytes:
         """Return the content of a file."""
         with volume_errors():
-            return path.read_bytes()
+            return read_stored(path, follow=self._links)
 
     def discard(self, path: Path) -> None:
         """Remove a file, if it exists."""
@@ -137,7 +145,7 @@ class Volume:
         """Return the segment files of a folder and their sizes in bytes, in the order they were stored."""
         with volume_errors(), os.scandir(folder) as entries:
             found = [
-                (number, entry.name, _size(entry))
+                (number, entry.name, _size(entry, follow=self._links))
                 for entry in entries
                 if (number := self.number(entry.name)) is not None
             ]
@@ -174,8 +182,24 @@ class Volume:
     def archive(self, when: datetime) -> Path:
         """Rename the data folder to `DAY HOUR MIN`; return the new path."""
         with volume_errors():
-            folder = free_name(self.root, f"{when:%Y-%m-%d %H %M}")
+            folder = free_name(self.root, archive_name(when))
             self.data.rename(folder)
+            sync_folder(self.root)
+        return folder
+
+    def put_archive(self, name: str, files: Mapping[str, bytes]) -> Path:
+        """Add the folder of an archive with some files, durably and in one step; return its path.
+
+        If there is such a folder already, the new one gets a number.
+        """
+        staged = Path(self.staging_path()).with_suffix("")
+        with volume_errors():
+            make_folder(staged)
+            for file, content in files.items():
+                write_file(staged / file, content, durable=True)
+            sync_folder(staged)
+            folder = free_name(self.root, name)
+            staged.rename(folder)
             sync_folder(self.root)
         return folder
 
@@ -221,12 +245,17 @@ class Volume:
             return " ".join(f"{folder.name}:{folder.stat().st_mtime_ns}" for folder in folders)
 
 
-def _size(entry: os.DirEntry[str]) -> int:
-    """Return the size of a file in bytes, or 0 for a link without a target."""
+def _size(entry: os.DirEntry[str], *, follow: bool) -> int:
+    """Return the size of a file in bytes, or 0 if it was removed meanwhile."""
     try:
-        return entry.stat().st_size
+        return entry.stat(follow_symlinks=follow).st_size
     except FileNotFoundError:
         return 0
+
+
+def archive_name(when: datetime) -> str:
+    """Return the name of the folder of a batch that was archived at a time, in UTC."""
+    return f"{when:%Y-%m-%d %H %M}"
 
 
 def archive_time(name: str) -> datetime:

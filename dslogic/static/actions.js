@@ -31,6 +31,7 @@ const ORDERS = {
     go: "Thaw",
     effect: (overview) => `${contents(overview)} are open again: new segments are added to them, and those of the next batch too. Nothing is archived.`,
     warning: () => "",
+    busy: (work) => `${work} After a thaw this work is discarded, and done again when the batch is frozen.`,
     fields: ({ batch }) => (kept(batch) ? {} : { user: true, token: "Token" }),
     hint: ({ batch, holder }) => !kept(batch) && `${holder || "The holder"} chose the token, or copied it from this page, when the batch was frozen (gwclient train --token, POST /train). Without it the batch can only be archived.`,
     send: ({ batch }, given) => order("thaw", kept(batch) ?? given).then((answer) => {
@@ -46,6 +47,7 @@ const ORDERS = {
       if (others(overview)) return `${overview.holder} has frozen it and may still train on it. Ask ${overview.holder} first.`;
       return overview.state !== "FROZEN" && "The batch is not frozen: it was not used for training yet.";
     },
+    busy: (work) => `${work} It may still read the batch.`,
     fields: () => ({}),
     hint: () => "",
     send: ({ batch, holder }) => order("clean", { msg: `archived from the page${callerName() ? ` by ${callerName()}` : ""}`, batch, holder: holder ?? "" }).then((answer) => ({ text: answer.body })),
@@ -117,6 +119,20 @@ function open(name) {
   write("order-go", go);
   showSecret("");
   dialog.showModal();
+  warnOfWork(underWay);
+}
+
+/** Add to the warning of a question which workers perform steps on the batch. */
+async function warnOfWork(question) {
+  const { busy, warning } = ORDERS[question.name];
+  if (!busy) return;
+  try {
+    const { steps } = await read("records", {}, `/batch/${encodeURIComponent(question.overview.batch)}`);
+    const work = steps.filter(({ state }) => state === "RUNNING").map(({ name, worker }) => `${worker} performs the step ${name} on it.`);
+    if (underWay === question && work.length) writeIf("order-warning", [warning(question.overview), busy(work.join(" "))].filter(Boolean).join(" "));
+  } catch {
+    // The question can be answered without it.
+  }
 }
 
 /** Close the question if its batch is no longer in the state that the question describes. */

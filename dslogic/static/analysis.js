@@ -1,4 +1,4 @@
-// What the worker makes of a run of strain: spectrum, whitened strain and Q-scan of a window in it. Arrays in, arrays out.
+// The analysis of a run of strain: spectrum, whitened strain and Q-scan of a window in it. Arrays in, arrays out.
 
 import { powerOfTwo } from "./fft.js";
 import { plural } from "./format.js";

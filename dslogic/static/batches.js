@@ -4,6 +4,7 @@ import { address, order, read } from "./api.js";
 import { byId, element, fillRows, row, show, write } from "./dom.js";
 import { countText, plural, sizeText, stampText, utcText } from "./format.js";
 import { openRecord } from "./record_view.js";
+import { localityTag } from "./replicas.js";
 import { may } from "./session.js";
 
 const SHOWN = 5;
@@ -32,13 +33,13 @@ export class BatchList {
     });
   }
 
-  /** Take an overview; the list is read again when a batch was opened, sealed, archived or verified. */
+  /** Take an overview; the list is read again when a batch was opened, sealed, archived, verified or moved. */
   take(overview) {
     this.#overview = overview;
     showCurrent(overview);
-    const { batch, state, archived, holder, next, events } = overview;
+    const { batch, state, archived, holder, next, events, tiers = [], moves = [] } = overview;
     const verified = events.filter(({ event }) => event === "verified").at(-1)?.at;
-    const known = JSON.stringify([batch, state, archived, holder, next?.batch, verified]);
+    const known = JSON.stringify([batch, state, archived, holder, next?.batch, verified, tiers.map(heldBy), moves.map(({ batch: id, step }) => [id, step])]);
     if (known === this.#known) {
       this.#show();
       return;
@@ -99,6 +100,9 @@ function showCurrent({ batch, state, since, holder, n_itm: count, buff_size: siz
   link.download = `MANIFEST-${batch}.json`;
 }
 
+/** The parts of a batch that change with the replicas of a tier. */
+const heldBy = ({ replicas, lost, missing, verified }) => [replicas, lost, missing, verified];
+
 const manifestAddress = (id) => address("batches", `/${encodeURIComponent(id)}/manifest`);
 
 function batchRow(batch) {
@@ -111,7 +115,7 @@ function batchRow(batch) {
     { text: countText(batch.n_itm), numeric: true },
     { text: sizeText(batch.buff_size), numeric: true },
     element("span", { class: "id", title: batch.path }, batch.id),
-    verification(batch),
+    element("span", {}, verification(batch), ...localityTag(batch.locality)),
     element("span", { class: "row-actions" },
       verifiable(batch) && may("clean") ? element("button", { type: "button", class: "small", "data-batch": batch.id }, batch.verification ? "Verify again" : "Verify", name("")) : null,
       sealed ? element("a", { class: "button small", href: manifestAddress(batch.id), download: `MANIFEST-${batch.id}.json` }, "Manifest", name("of")) : null,
@@ -121,10 +125,10 @@ function batchRow(batch) {
 
 const verifiable = ({ state, digest, verification: verified }) => state === "ARCHIVED" && digest && verified?.state !== "running";
 
-function verification({ state, digest, verification: verified }) {
+function verification({ state, digest, verification: verified, replicas = [] }) {
   if (state !== "ARCHIVED" || !digest) return "—";
-  if (!verified) return "not verified";
+  if (!verified) return replicas.some((replica) => replica.state === "VERIFIED" && replica.in_tiers) ? "verified in tiers" : "not verified";
   if (verified.state === "running") return `${countText(verified.checked)} of ${countText(verified.segments)} checked`;
   return element("span", { class: `tag ${verified.state}`, title: [utcText(verified.at), ...(verified.problems ?? [])].join("\n") },
-    verified.state === "intact" ? "✓ intact" : `✗ ${plural(verified.problems?.length ?? 0, "problem")}`);
+    verified.state === "intact" ? "✓ intact" : verified.state === "failed" ? "✗ failed" : `✗ ${plural(verified.problems?.length ?? 0, "problem")}`);
 }

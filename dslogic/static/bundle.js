@@ -1,6 +1,7 @@
 // The bundle: ordered, followed while its archive is built, and offered for download.
+// The gateway says over a WebSocket how far it is; without one, the page polls.
 
-import { address, order, read } from "./api.js";
+import { address, offers, order, read } from "./api.js";
 import { byId, show, write } from "./dom.js";
 import { plural, sizeText, utcText } from "./format.js";
 import { keep, kept } from "./storage.js";
@@ -8,11 +9,14 @@ import { keep, kept } from "./storage.js";
 const POLL_MS = 1000;
 const KEY = "bundle";
 const BUILDING = "BUILDING";
-const CONTENTS = { tar: "files as stored", hdf5: "HDF5 files", manifest: "list with checksums" };
+const ENDS = { FAILED: "could not be built", CANCELLED: "was cancelled", EXPIRED: "has expired" };
+const CONTENTS = { tar: "files as stored", hdf5: "HDF5 files", gwf: "frame files", manifest: "list with checksums" };
 
 export class Bundle {
   #id = kept(KEY, null);
   #timer = null;
+  #socket = null;
+  #polls = !offers("events"); // dslogic itself has no WebSocket
 
   constructor() {
     byId("bundle-cancel").addEventListener("click", () => this.#remove());
@@ -21,7 +25,6 @@ export class Bundle {
 
   /** Order a bundle of `{query}` or `{names}`. */
   async order(wanted) {
-    clearTimeout(this.#timer);
     this.#forget();
     this.#busy(true);
     try {
@@ -49,23 +52,48 @@ export class Bundle {
     }
   }
 
+  /** Wait for the end of the building, or for the next poll. */
+  #wait() {
+    if (this.#polls) this.#timer = setTimeout(() => this.#follow(), POLL_MS);
+    else if (!this.#socket) this.#listen(this.#id);
+  }
+
+  #listen(id) {
+    const socket = new WebSocket(address("bundles", `/${encodeURIComponent(id)}/ready`).replace(/^http/, "ws"));
+    this.#socket = socket;
+    socket.addEventListener("message", ({ data }) => {
+      const percent = /^BUILDING (\d+)%$/.exec(data)?.[1];
+      if (percent && socket === this.#socket) this.#showPercent(percent);
+    });
+    socket.addEventListener("close", ({ code }) => {
+      if (socket !== this.#socket) return;
+      this.#socket = null;
+      this.#polls ||= code !== 1000; // it was refused, or broke
+      this.#follow();
+    });
+  }
+
+  #showPercent(percent) {
+    byId("bundle-progress").value = percent;
+    write("bundle-state", `${percent} % built`);
+  }
+
   #take({ id, format, state, percent, n, bytes, size, expires, reason }) {
     show("bundle", true);
     write("bundle-title", `Bundle of ${plural(n, "segment")}, ${CONTENTS[format]}`);
     const [building, ready] = [state === BUILDING, state === "READY"];
     for (const part of ["bundle-progress", "bundle-cancel"]) show(part, building);
-    byId("bundle-progress").value = percent;
     show("bundle-download", ready);
     byId("bundle-download").href = address("bundles", `/${encodeURIComponent(id)}/archive`);
     write("bundle-download", `Download, ${sizeText(size ?? bytes)}`);
-    write("bundle-state", building ? `${percent} % built` : ready ? `Ready, kept until ${utcText(expires).slice(0, 10)}` : "");
-    if (building) this.#timer = setTimeout(() => this.#follow(), POLL_MS);
+    write("bundle-state", ready ? `Ready, kept until ${utcText(expires).slice(0, 10)}` : "");
+    if (building) this.#showPercent(percent);
+    if (building) this.#wait();
     show("bundle-failure", !building && !ready);
-    write("bundle-failure", building || ready ? "" : `The archive is ${state.toLowerCase()}${reason ? `: ${reason}` : ""}. Make the bundle again.`);
+    write("bundle-failure", building || ready ? "" : `The archive ${ENDS[state]}${reason ? `: ${reason}` : ""}. Make the bundle again.`);
   }
 
   async #remove() {
-    clearTimeout(this.#timer);
     const id = this.#id;
     this.#forget();
     try {
@@ -76,6 +104,10 @@ export class Bundle {
   }
 
   #forget() {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
     this.#id = null;
     keep(KEY, null);
     show("bundle", false);

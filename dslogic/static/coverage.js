@@ -84,7 +84,7 @@ export class Coverage {
 const keyOf = ({ channel, dt }) => JSON.stringify([channel, dt]);
 
 /** Return the spans with one more among them, joined if they touch within the tolerance. */
-export function merged(spans, added, dt) {
+function merged(spans, added, dt) {
   const [start, stop] = added;
   const slack = Math.max(TOLERANCE * dt, Math.abs(stop) * Number.EPSILON);
   let first = spans.length;

@@ -6,7 +6,7 @@ import { Plot, channelColour } from "./plots.js";
 
 const ROW_PIXELS = 38;
 const BAR_PIXELS = 18;
-/** What each button does to the span shown: moves it by this share of it, and multiplies its length. */
+/** The effect of each button on the shown span: it moves by this share of it, and its length is multiplied. */
 const MOVES = { earlier: [-0.4, 1], out: [0, 2], in: [0, 0.5], later: [0.4, 1] };
 
 /** The timeline in `#coverage-plot`, with `#coverage-moves` and `#coverage-reset`. */
@@ -61,7 +61,7 @@ export class CoveragePlot {
       layout: {
         hovermode: "closest",
         margin: { l: 24, r: 16, t: 4, b: 48 },
-        xaxis: { title: "GPS time [s]", tickformat: "d", nticks: Math.max(2, Math.floor((width - 150) / 110)), showgrid: true, tickangle: 0, ...(this.#span && { range: this.#span }) },
+        xaxis: { title: "GPS time [s]", tickformat: "d", nticks: Math.max(3, Math.floor((width - 150) / 110)), showgrid: true, tickangle: 0, ...(this.#span && { range: this.#span }) },
         yaxis: {
           tickvals: channels.map((_, place) => place),
           ticktext: channels.map((channel) => escaped(shortened(channelText(channel), narrow ? 14 : 28))),

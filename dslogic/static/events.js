@@ -4,7 +4,7 @@ import { byId, element, fillRows, row, show } from "./dom.js";
 import { countText, plural, sizeText, utcText } from "./format.js";
 
 const ROWS = 60;
-const WORDS = { "open": "Started", "freeze": "Frozen", "thaw": "Thawed", "flush": "Archived", "verified": "Verified", "repair": "Repaired", "cannot-store": "Cannot store" };
+const WORDS = { "open": "Started", "freeze": "Frozen", "thaw": "Thawed", "flush": "Archived", "verified": "Verified", "repair": "Repaired", "replica-verified": "Copied", "dropped": "Dropped", "evicted": "Evicted", "replica-lost": "Replica lost", "replicas-lost": "Replicas lost", "cannot-store": "Cannot store" };
 
 export class EventList {
   #overview = null;

@@ -7,7 +7,7 @@ const transforms = new Map();
 export const powerOfTwo = (size) => 2 ** Math.ceil(Math.log2(Math.max(1, size)));
 
 /** Return the transform of `size` samples, which changes the real and imaginary parts in place. */
-export function transformOf(size) {
+function transformOf(size) {
   if (!transforms.has(size)) transforms.set(size, size === powerOfTwo(size) ? radix2(size) : bluestein(size));
   return transforms.get(size);
 }

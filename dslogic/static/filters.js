@@ -1,32 +1,37 @@
 // The filters of the search: one for each facet of what is found, and the fields of the time span.
 
-import { byId, element } from "./dom.js";
+import { byId, element, fillSelect, show, write } from "./dom.js";
 import { countText, gpsOfUnix, gpsText, utcOfGps } from "./format.js";
 import { conditionText, writable } from "./query.js";
 
-/** Facets that are shown as lists of values; site and instrument follow from the detector. */
-const LISTS = { facility: "Facility", detector: "Detector", channel: "Channel", batch: "Batch" };
+/** Facets that are shown as lists of values. */
+const LISTS = { facility: "Facility", site: "Site", instrument: "Instrument", detector: "Detector", channel: "Channel", batch: "Batch" };
+/** Lists that are folded until one of their values is chosen, because they follow from the detector. */
+const FOLDED = ["site", "instrument"];
 const CONDITION = "conditions.";
 /** Values that are shown before "more" is pressed. */
 const SHOWN = 8;
+const CONDITIONS_SHOWN = 6;
 const FROM = [">=", ">"];
 const TO = ["<=", "<"];
+const EQUAL = ["="];
 
 export class Filters {
   #query;
   #change;
   #lists;
   #conditions = new Map(); // by name
-  #times = ["start", "stop"].map((field) => new TimeField(field, (value) => this.#change(this.#query.with(field, value === "" ? [] : [value]))));
+  #allConditions = false;
+  #times = ["start", "stop"].map((field) => new TimeField(field, (value) => this.#change(this.#query.with(field, value === "" ? [] : [value]), true)));
 
-  /** `change` is called with the query that was made by a filter. */
+  /** `change` is called with the query that was made by a filter, and true while a text is typed. */
   constructor(query, change) {
     this.#query = query;
     this.#change = change;
     const places = byId("filter-lists");
     this.#lists = Object.entries(LISTS).map(([field, title]) => {
       const list = new ValueList(title, (value, chosen) => this.#change(chosen ? this.#query.with(field, [...this.#query.get(field), value]) : this.#query.without(field, value)));
-      places.append(list.element);
+      (FOLDED.includes(field) ? byId("filter-folded") : places).append(list.element);
       return [field, list];
     });
     const pattern = byId("channel-pattern");
@@ -35,6 +40,11 @@ export class Filters {
       pattern.value = "";
     });
     this.#lists.find(([field]) => field === "channel")[1].element.append(byId("channel-pattern-label"));
+    byId("filter-lists").children[0].after(byId("filter-folded"));
+    byId("more-conditions").addEventListener("click", () => {
+      this.#allConditions = !this.#allConditions;
+      this.#foldConditions();
+    });
     byId("filters").addEventListener("submit", (event) => event.preventDefault());
   }
 
@@ -44,24 +54,46 @@ export class Filters {
     for (const time of this.#times) time.take(query);
   }
 
-  /** Show the facets of the query, by name. */
-  show(facets) {
+  /** Show the facets of the query, by name; values that are known stay in their places if it is the same query (`live`). */
+  show(facets, live) {
     const time = facets.get("time");
     for (const field of this.#times) field.offer(time);
-    for (const [field, list] of this.#lists) list.show(facets.get(field), this.#query.get(field));
-    const names = [...facets.keys()].filter((name) => name.startsWith(CONDITION)).map((name) => name.slice(CONDITION.length)).filter(writable);
+    for (const [field, list] of this.#lists) list.show(facets.get(field), this.#query.get(field), live);
+    if (FOLDED.some((field) => this.#query.get(field).length)) byId("filter-folded").open = true;
+    const names = [...facets.keys()].filter((name) => name.startsWith(CONDITION)).map((name) => name.slice(CONDITION.length)).filter(writable)
+      .sort((a, b) => facets.get(CONDITION + b).segments - facets.get(CONDITION + a).segments);
     for (const [name, { element: shown }] of this.#conditions) {
       if (names.includes(name) || shown.contains(document.activeElement)) continue;
       shown.remove();
       this.#conditions.delete(name);
     }
     for (const name of names) this.#showCondition(name, facets.get(CONDITION + name));
-    byId("no-conditions").hidden = this.#conditions.size > 0;
+    if (!live) this.#sortConditions(names);
+    write("no-conditions", this.#query.get("facility").length > 1 ? "None that all of the chosen facilities have." : "None.");
+    show("no-conditions", !this.#conditions.size);
+    this.#foldConditions();
+  }
+
+  /** Put the conditions in order, unless one of them has the focus. */
+  #sortConditions(names) {
+    if (byId("conditions").contains(document.activeElement)) return;
+    this.#conditions = new Map(names.map((name) => [name, this.#conditions.get(name)]));
+    byId("conditions").replaceChildren(...[...this.#conditions.values()].map((each) => each.element));
+  }
+
+  /** Hide the conditions after the first ones, unless all are wanted; one that is part of the query stays. */
+  #foldConditions() {
+    const all = [...this.#conditions.values()];
+    const folded = all.slice(CONDITIONS_SHOWN).filter((each) => !each.used(this.#query));
+    for (const { element: shown } of all) shown.hidden = false;
+    if (!this.#allConditions) for (const { element: shown } of folded) shown.hidden = !shown.contains(document.activeElement);
+    show("more-conditions", folded.length > 0);
+    write("more-conditions", this.#allConditions ? "Show fewer conditions" : `Show all ${countText(all.length)} conditions`);
   }
 
   #showCondition(name, facet) {
     if (!this.#conditions.has(name)) {
-      const condition = new Condition(name, (operators, value) => this.#change(this.#query.withBound(name, operators, value)));
+      const condition = new Condition(name, (operators, value) => this.#change(this.#query.withBound(name, operators, value), operators !== EQUAL));
       this.#conditions.set(name, condition);
       byId("conditions").append(condition.element);
     }
@@ -75,6 +107,7 @@ class ValueList {
   #more = element("button", { type: "button", class: "quiet small", hidden: true });
   #all = false;
   #shown = [undefined, []];
+  #boxes = new Map(); // by value
 
   constructor(title, toggle) {
     this.element = element("fieldset", { class: "facet" }, element("legend", {}, title), this.#options, this.#more);
@@ -85,25 +118,43 @@ class ValueList {
     });
   }
 
-  show(facet, chosen) {
+  show(facet, chosen, live = true) {
     this.#shown = [facet, chosen];
-    const values = facet?.values ?? [];
+    const values = [...(facet?.values ?? [])];
+    if (live) values.sort(({ value: a }, { value: b }) => this.#place(a) - this.#place(b));
     const unlisted = chosen.filter((value) => !values.some((each) => each.value === value)).map((value) => ({ value, segments: null }));
     const all = [...values, ...unlisted];
     const listed = this.#all ? all : [...all.slice(0, SHOWN), ...all.slice(SHOWN).filter(({ value }) => chosen.includes(value))];
-    const focused = this.#options.contains(document.activeElement) ? document.activeElement.value : null;
-    this.#options.replaceChildren(...listed.map((each) => option(each, chosen.includes(each.value))));
-    if (focused !== null) [...this.#options.querySelectorAll("input")].find(({ value }) => value === focused)?.focus();
+    this.#boxes = new Map(listed.map(({ value }) => [value, this.#boxes.get(value) ?? option(value)]));
+    for (const each of listed) fillOption(this.#boxes.get(each.value), each, chosen, facet?.after > 0);
+    this.#arrange([...this.#boxes.values()]);
     this.#more.hidden = all.length <= SHOWN;
     this.#more.textContent = this.#all ? "Show fewer" : `Show all ${countText(all.length)}${facet?.more ? `, of ${countText(all.length + facet.more)}` : ""}`;
     this.element.hidden = !all.length && !this.element.querySelector("#channel-pattern");
   }
+
+  /** Return the place of a value in the list; new ones come last. */
+  #place(value) {
+    const place = [...this.#boxes.keys()].indexOf(value);
+    return place < 0 ? this.#boxes.size : place;
+  }
+
+  /** Put the options in order; those that are there already keep the focus. */
+  #arrange(options) {
+    const shown = [...this.#options.children];
+    if (options.length === shown.length && options.every((each, place) => each === shown[place])) return;
+    const focused = this.#options.contains(document.activeElement) ? document.activeElement : null;
+    this.#options.replaceChildren(...options);
+    focused?.focus();
+  }
 }
 
-function option({ value, segments }, checked) {
-  const box = element("input", { type: "checkbox", value });
-  box.checked = checked;
-  return element("label", { class: "option", title: value }, box, element("span", { class: "value" }, value), element("span", { class: "count" }, segments === null ? "" : countText(segments), element("span", { class: "visually-hidden" }, " segments")));
+const option = (value) => element("label", { class: "option", title: value }, element("input", { type: "checkbox", value }), element("span", { class: "value" }, value), element("span", { class: "count" }));
+
+function fillOption(label, { value, segments }, chosen, cut) {
+  label.querySelector("input").checked = chosen.includes(value);
+  const count = segments === null ? "" : `${cut ? "more than " : ""}${countText(segments)}`;
+  label.querySelector(".count").replaceChildren(count, element("span", { class: "visually-hidden" }, " segments"));
 }
 
 /** A condition: a range if it is a number, a choice if it is a text. */
@@ -120,9 +171,14 @@ class Condition {
     this.#to = this.#number("to", `${name}, to`, TO);
     this.#range = element("div", { class: "range" }, this.#from, element("span", { "aria-hidden": "true" }, "–"), this.#to);
     this.#choice = element("select", { "aria-label": name });
-    this.#choice.addEventListener("change", () => set(["="], this.#choice.value));
+    this.#choice.addEventListener("change", () => set(EQUAL, this.#choice.value));
     this.element = element("fieldset", { class: "facet condition" }, element("legend", {}, name), this.#range, this.#choice);
     this.name = name;
+  }
+
+  /** Say whether the query has this condition. */
+  used(query) {
+    return query.bound(this.name, ...FROM, ...TO, "=") !== "";
   }
 
   #number(end, label, operators) {
@@ -137,16 +193,17 @@ class Condition {
   }
 
   show(facet, query) {
-    const { values = [], more = 0, low, high } = facet;
+    const { values = [], more = 0, low, high, after } = facet;
     const [from, to, chosen] = [query.bound(this.name, ...FROM), query.bound(this.name, ...TO), query.bound(this.name, "=")];
     this.#range.hidden = low === null && !from && !to;
     fill(this.#from, from, low);
     fill(this.#to, to, high);
     this.#choice.hidden = !values.length && !chosen;
-    const texts = values.map(({ value, segments }) => ({ value: conditionText(value), text: `${value} (${countText(segments)})` }));
+    const texts = values.map(({ value, segments }) => ({ value: conditionText(value), text: `${value} (${after > 0 ? "more than " : ""}${countText(segments)})` }));
     if (chosen && !values.some(({ value }) => value === chosen)) texts.push({ value: conditionText(chosen), text: chosen });
     const options = [{ value: "", text: more ? `any; ${countText(more)} are not listed` : "any" }, ...texts];
-    this.#choice.replaceChildren(...options.map(({ value, text }) => element("option", { value }, text)));
+    // A list that is open would close.
+    if (this.#choice !== document.activeElement) fillSelect(this.#choice, options);
     this.#choice.value = chosen && conditionText(chosen);
   }
 }

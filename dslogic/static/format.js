@@ -14,7 +14,7 @@ const LEAPS = [
 ];
 
 /** Return the Unix time of a GPS time, both in s. */
-export function unixOfGps(gps) {
+function unixOfGps(gps) {
   return gps + GPS_EPOCH - LEAPS.filter((leap) => gps >= leap).length;
 }
 
@@ -91,6 +91,9 @@ export const durationText = (seconds) => durationParts(seconds).map((part) => pa
 export const powerText = (exponent) => `10${[...String(exponent)].map((digit) => (digit === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])).join("")}`;
 
 export const plural = (count, word) => `${countText(count)} ${word}${count === 1 ? "" : "s"}`;
+
+/** Return a number of segments; if it was `cut`, only the newest were counted. */
+export const segmentsText = (count, cut) => cut ? `more than ${countText(count)} segments` : plural(count, "segment");
 
 /** Return the name of a channel, also of segments that name none. */
 export const channelText = (channel) => channel ?? "no channel";

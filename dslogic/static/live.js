@@ -15,11 +15,15 @@ const ROWS = 500;
  * Follow the datastore for as long as the page is open.
  *
  * `listener` has overview(overview), segments(rows, more), changes(records, more), steps(steps), connected(),
- * problem(problem document) and lost(refusal, waitMs). The stream is read by fetch, because EventSource hides why it was refused and chooses its own waits.
+ * problem(problem document) and lost(refusal, waitMs). The stream is read by fetch, because EventSource hides why it was
+ * refused and chooses its own waits. With `pausing`, it is closed while nobody sees the page: a browser has six connections
+ * to a host, and a user may have more pages.
  */
-export async function follow(listener) {
+export async function follow(listener, { pausing = false } = {}) {
+  if (pausing) document.addEventListener("visibilitychange", () => document.hidden && leave());
   const follower = offers("events") ? new Stream(listener) : new Poll(listener);
   for (let failures = 0; ; failures += 1) {
+    if (pausing) await visible();
     try {
       await follower.run(() => {
         failures = 0;
@@ -29,11 +33,17 @@ export async function follow(listener) {
       // A regular end: the gateway stops.
       await wake(FIRST_WAIT_MS);
     } catch (error) {
+      if (pausing && document.hidden) continue;
       const wait = waitOf(failures, error.retryAfter);
       listener.lost(error, wait);
       if (await wake(wait)) failures = -1;
     }
   }
+}
+
+/** Wait until somebody sees the page. */
+export async function visible() {
+  while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
 }
 
 function waitOf(failures, retryAfter) {

@@ -2,12 +2,14 @@
 
 import { showActions, suspendActions } from "./actions.js";
 import { read } from "./api.js";
+import { Archive } from "./archive.js";
 import { BatchList } from "./batches.js";
 import { Coverage } from "./coverage.js";
 import { byId, show, write } from "./dom.js";
 import { EventList } from "./events.js";
 import { durationText } from "./format.js";
 import { Ingest } from "./ingest.js";
+import { showLink } from "./link.js";
 import { follow, tryNow } from "./live.js";
 import { asOfNow, setClock, showClock, showOverview, showStale } from "./overview.js";
 import { Processing } from "./processing.js";
@@ -22,7 +24,12 @@ const EARLIER = 500;
 
 const ingest = new Ingest(byId("ingest-plot"));
 const events = new EventList();
-const parts = { coverage: new Coverage(), strain: new LatestStrain(), segments: new SegmentList(), batches: new BatchList((batches) => events.takeBatches(batches)) };
+const archive = new Archive();
+const batches = new BatchList((all) => {
+  events.takeBatches(all);
+  archive.takeBatches(all);
+});
+const parts = { coverage: new Coverage(), strain: new LatestStrain(), segments: new SegmentList(), batches };
 const processing = new Processing();
 let begun = false;
 let latest = null; // the newest overview, while there is a connection
@@ -51,7 +58,7 @@ const listener = {
     showActions(overview);
     showStart(overview);
     processing.tick(overview.time);
-    for (const part of [parts.coverage, parts.strain, parts.segments, parts.batches, events]) part.take(overview);
+    for (const part of [parts.coverage, parts.strain, parts.segments, parts.batches, archive, events]) part.take(overview);
     begin();
   },
   segments(rows, more) {
@@ -90,11 +97,6 @@ function warn([title, text], outlook) {
   show("banner");
 }
 
-function showLink(link, text) {
-  byId("link").dataset.link = link;
-  write("link-text", text);
-}
-
 function explained(refusal) {
   if (refusal.status === 401) return ["Signed out.", "Sign in to see the datastore."];
   if (refusal.status === 403) return ["No right to read.", refusal.message];
@@ -115,6 +117,7 @@ function tick() {
   if (!latest) return;
   const overview = asOfNow(latest);
   ingest.tick(overview);
+  archive.take(overview);
   showOverview(overview, ingest.rate());
   processing.tick(overview.time);
 }

@@ -3,7 +3,7 @@
 let library;
 
 /** Load the library; the page does not wait for it. */
-export function loadPlotly() {
+function loadPlotly() {
   library ??= new Promise((resolve, reject) => {
     // The library would add an inline style sheet for maps, which the policy forbids, unless an element has this id.
     const map = document.createElement("meta");

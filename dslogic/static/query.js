@@ -1,6 +1,6 @@
 // A query: what is searched for, written like the parameters of a URL (docs/api.md, Queries).
 
-import { gpsText } from "./format.js";
+import { gpsText, secondsOf } from "./format.js";
 
 const LISTS = ["facility", "site", "instrument", "detector", "channel", "batch"];
 const SINGLE = ["start", "stop", "run", "status", "last"];
@@ -22,6 +22,11 @@ export class Query {
   static parse(search) {
     const parameters = new URLSearchParams(search);
     return new Query(Object.fromEntries(FIELDS.map((field) => [field, [...new Set(parameters.getAll(field))].filter(Boolean)])));
+  }
+
+  /** Return the names of the parameters of a URL that are no fields of a query. */
+  static unknown(search) {
+    return [...new Set(new URLSearchParams(search).keys())].filter((name) => !FIELDS.includes(name));
   }
 
   get(field) {
@@ -73,6 +78,24 @@ export class Query {
     return new URLSearchParams(this.fields.flatMap((field) => this.get(field).map((value) => [field, value]))).toString();
   }
 
+  /** Say whether the query looks at the records of segments, which can change. */
+  get needsRecords() {
+    return ["condition", "run", "status", "last"].some((field) => this.get(field).length);
+  }
+
+  /** Say whether a segment may be selected; facilities and conditions are not known here. */
+  maySelect(segment) {
+    const [channel, stop] = [segment.channel ?? "", segment.t0 + secondsOf(segment)];
+    const fits = {
+      detector: (value) => channel.startsWith(`${value}:`),
+      channel: (value) => patternOf(value).test(channel),
+      batch: (value) => segment.batch === value,
+      start: (value) => stop > Number(value),
+      stop: (value) => segment.t0 < Number(value),
+    };
+    return Object.entries(fits).every(([field, fit]) => !this.get(field).length || this.get(field).some(fit));
+  }
+
   /** Return the query as JSON has it. */
   get json() {
     const lists = LISTS.filter((field) => field in this.#values).map((field) => [field, this.get(field)]);
@@ -94,6 +117,8 @@ export class Query {
 }
 
 const timed = (field) => field === "start" || field === "stop";
+
+const patternOf = (channel) => new RegExp(`^${channel.split("*").map((part) => part.replace(/\W/g, "\\$&")).join(".*")}$`, "s");
 
 function textOf(field, value) {
   if (timed(field)) return `${field === "start" ? "from" : "to"} GPS ${Number.isFinite(Number(value)) ? gpsText(Number(value)) : value}`;

@@ -3,6 +3,7 @@
 import { order, read } from "./api.js";
 import { byId, closable, element, show, write } from "./dom.js";
 import { durationText, utcText } from "./format.js";
+import { showReplicas } from "./replicas.js";
 import { may } from "./session.js";
 
 const dialog = closable(byId("record"));
@@ -41,7 +42,9 @@ async function readAgain() {
   const id = opened;
   try {
     const record = await read("records", {}, path(id));
-    if (opened === id) showRecord(record);
+    if (opened !== id) return;
+    showRecord(record);
+    await showReplicas(id, () => opened === id);
   } catch (error) {
     if (opened === id) fail(error);
   }

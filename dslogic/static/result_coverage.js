@@ -1,33 +1,29 @@
 // The time that the result of a search covers, and its gaps.
 
 import { read } from "./api.js";
-import { merged } from "./coverage.js";
 import { CoveragePlot, placesOf } from "./coverage_plot.js";
 import { byId, element, row, show, write } from "./dom.js";
-import { channelText, countText, durationText, gpsText, plural, sampling } from "./format.js";
+import { channelText, countText, durationText, gpsText, plural } from "./format.js";
 import { channelNumber } from "./plots.js";
 
 /** Maximum number of spans of a channel; the datastore ignores the smallest gaps beyond. */
 const SPANS = 800;
-/** The coverage of conditions is that of so many segments. */
-const SEGMENTS = 2000;
 const CHANNELS = 24;
 
 export class ResultCoverage {
   #plot = new CoveragePlot();
 
-  /** Read and show the coverage of a query whose facets, by name, are known. */
-  async show(query, facets, signal) {
-    const counts = new Map((facets.get("channel")?.values ?? []).map(({ value, segments }) => [value, segments]));
-    const { runs, note } = needsSegments(query) ? await ofSegments(query, signal) : await ofChannels(query, counts, signal);
+  /** Read and show the coverage of a query. */
+  async show(query, signal) {
+    const { channels: runs, more } = await read("coverage", { ...query.parameters, limit: SPANS }, "", { signal });
     if (signal.aborted) return;
     const span = spanOf(query);
     const places = placesOf(runs).slice(0, CHANNELS);
     const shown = runs.filter(({ channel }) => places.includes(channel)).map((run) => clipped(run, span)).filter(({ spans }) => spans.length)
       .sort((a, b) => places.indexOf(a.channel) - places.indexOf(b.channel));
-    const hidden = placesOf(runs).length - places.length;
+    const hidden = placesOf(runs).length - places.length + more;
     const closed = Math.max(0, ...shown.map((each) => each.closed_gaps));
-    write("coverage-note", [note, closed && `gaps up to ${durationText(closed)} not shown`, hidden && `${plural(hidden, "more channel")} not shown`].filter(Boolean).join(", "));
+    write("coverage-note", [closed && `gaps up to ${durationText(closed)} not shown`, hidden && `${plural(hidden, "more channel")} not shown`].filter(Boolean).join(", "));
     this.#plot.show(shown, query.text, span.every(Number.isFinite) ? span : null);
     show("coverage-empty", !shown.length);
     show("gaps-region", shown.length > 0);
@@ -35,32 +31,9 @@ export class ResultCoverage {
   }
 }
 
-/** GET /coverage knows neither conditions nor records, and one batch. */
-const needsSegments = (query) => query.get("batch").length > 1 || query.fields.some((field) => ["condition", "run", "status", "last"].includes(field));
-
 function spanOf(query) {
   const [[start = -Infinity], [stop = Infinity]] = [query.get("start"), query.get("stop")];
   return [Number(start), Number(stop)];
-}
-
-async function ofChannels(query, counts, signal) {
-  const [[batch], [start], [stop]] = [query.get("batch"), query.get("start"), query.get("stop")];
-  const { channels } = await read("coverage", { batch, start, stop, limit: SPANS }, "", { signal });
-  const unnamed = !["facility", "site", "instrument", "detector", "channel"].some((field) => query.get(field).length);
-  return { runs: channels.filter(({ channel }) => (channel === null ? unnamed : counts.has(channel))), note: "" };
-}
-
-async function ofSegments(query, signal) {
-  const { segments, more } = await read("segments", { ...query.parameters, before: Number.MAX_SAFE_INTEGER, limit: SEGMENTS }, "", { signal });
-  const runs = new Map();
-  for (const { channel, t0, n, dt } of segments.sort((a, b) => a.t0 - b.t0)) {
-    const spacing = sampling(dt);
-    const key = JSON.stringify([channel, spacing]);
-    const run = runs.get(key) ?? { channel, dt: spacing, spans: [], closed_gaps: 0 };
-    run.spans = merged(run.spans, [t0, t0 + n * spacing, 1], spacing);
-    runs.set(key, run);
-  }
-  return { runs: [...runs.values()], note: more ? `of the newest ${countText(SEGMENTS)} segments` : "" };
 }
 
 function clipped(run, [from, to]) {

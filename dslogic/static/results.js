@@ -10,6 +10,7 @@ export class Results {
   #table = byId("segments");
   #whole = byId("select-page");
   #selection;
+  #cut = false;
   #pages = new SegmentPages(this.#table, { opened: () => this.#show(), failed: (error) => write("segments-note", error.message) });
 
   constructor(selection) {
@@ -31,14 +32,39 @@ export class Results {
     return this.#pages.open(query.parameters);
   }
 
+  /** Take the number of segments that were found, and whether it was cut. */
+  take({ segments, cut }) {
+    this.#pages.total = segments;
+    this.#cut = cut;
+    this.#note();
+  }
+
+  /** Show the newest page again, with another number of segments; a page that is read or used stays. */
+  async renew({ segments }) {
+    const added = segments - this.#pages.total;
+    const used = this.#table.matches(":hover, :focus-within");
+    if (this.#pages.atNewest && !used) {
+      await this.#pages.renew();
+      return;
+    }
+    this.#pages.first = Math.max(0, this.#pages.first + added);
+    if (added > 0) this.#pages.offerNewest();
+  }
+
   #show() {
     const { rows } = this.#pages;
     this.#table.tBodies[0].replaceChildren(...rows.map((each) => row([box(each), ...segmentCells(each)])));
     show("segments-region", rows.length > 0);
-    const [first, last] = [rows[0], rows.at(-1)];
-    write("segments-note", first ? `numbers ${countText(last.seq)} to ${countText(first.seq)} in order of storage` : "");
+    this.#note();
     this.#pages.showButtons();
     this.#mark();
+  }
+
+  #note() {
+    const { rows, first, total } = this.#pages;
+    const last = first + rows.length;
+    const all = this.#cut ? `more than ${countText(total)}` : countText(Math.max(total, last));
+    write("segments-note", rows.length ? `${countText(first + 1)} to ${countText(last)} of ${all}, the newest first` : "");
   }
 
   /** Tick the segments that are selected. */

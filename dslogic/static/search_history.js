@@ -1,7 +1,7 @@
 // Earlier searches, kept in this browser; each can have a name.
 
 import { byId, element, show } from "./dom.js";
-import { plural, utcText } from "./format.js";
+import { segmentsText, utcText } from "./format.js";
 import { Query } from "./query.js";
 import { keep, kept, onKept } from "./storage.js";
 
@@ -9,28 +9,34 @@ const KEY = "history";
 const MOST = 50;
 
 export class SearchHistory {
-  #entries; // the newest first: {text, name, segments, at}
+  #entries; // the newest first: {text, name, segments, cut, at}
   #draft = null; // the text of the newest entry, while it is only tried out
   #list = byId("history");
 
-  constructor() {
+  /** `open` is called with the query of an earlier search that was chosen. */
+  constructor(open) {
     this.#read();
     onKept(KEY, () => this.#read());
-    this.#list.addEventListener("click", ({ target }) => {
+    this.#list.addEventListener("click", (event) => {
+      const { target } = event;
       const button = target.closest("button");
+      if (target.closest("a") && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
+        event.preventDefault();
+        open(Query.parse(target.closest("a").search));
+      }
       if (button?.dataset.name) this.#rename(button.dataset.name);
       if (button?.dataset.remove) this.#drop(button.dataset.remove);
     });
   }
 
-  /** Note a search that found so many segments; it replaces the one before, if nothing was done with that. */
-  note(query, segments) {
+  /** Note a search, and how many segments it found; it replaces the one before, if nothing was done with that. */
+  note(query, { segments, cut }) {
     const text = query.text;
     if (!text) return;
     const known = this.#entries.find((each) => each.text === text);
     const others = this.#entries.filter((each) => each.text !== text && (each.text !== this.#draft || each.name));
     this.#draft = known && this.#draft !== text ? null : text;
-    this.#change([{ name: "", ...known, text, segments, at: Date.now() / 1000 }, ...others]);
+    this.#change([{ name: "", ...known, text, segments, cut, at: Date.now() / 1000 }, ...others]);
   }
 
   /** Keep the newest search, because something was done with it. */
@@ -46,11 +52,13 @@ export class SearchHistory {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#draft = null;
-      this.#change(this.#entries.map((each) => (each === entry ? { ...each, name: field.value.trim() } : each)));
+      form.remove();
+      this.#change(this.#entries.map((each) => (each.text === text ? { ...each, name: field.value.trim() } : each)));
       this.#focus(text);
     });
     form.addEventListener("keydown", ({ key }) => {
       if (key !== "Escape") return;
+      form.remove();
       this.#show();
       this.#focus(text);
     });
@@ -83,16 +91,19 @@ export class SearchHistory {
   #show() {
     show("history-empty", !this.#entries.length);
     if (this.#list.querySelector("form")?.contains(document.activeElement)) return; // a name is being written
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
+    const text = focused?.closest("li").dataset.text;
     this.#list.replaceChildren(...this.#entries.map(itemOf));
+    if (focused) [...this.#list.children].find((each) => each.dataset.text === text)?.querySelector(focused.localName).focus();
   }
 }
 
-function itemOf({ text, name, segments, at }) {
+function itemOf({ text, name, segments, cut, at }) {
   const { title } = Query.parse(text);
   const spoken = element("span", { class: "visually-hidden" }, ` ${name || title}`);
   return element("li", { "data-text": text },
     element("a", { href: `?${text}`, title }, name || title),
-    element("p", { class: "hint", title: `${utcText(at)} UTC` }, `${plural(segments, "segment")}, ${utcText(at).slice(0, 10)}`),
+    element("p", { class: "hint", title: `${utcText(at)} UTC` }, `${segmentsText(segments, cut)}, ${utcText(at).slice(0, 10)}`),
     element("button", { type: "button", class: "quiet small", "data-name": text }, name ? "Rename" : "Name", spoken),
     element("button", { type: "button", class: "quiet small", "data-remove": text }, "Remove", spoken.cloneNode(true)));
 }

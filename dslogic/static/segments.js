@@ -4,6 +4,7 @@ import { byId, element, fillSelect, row, show, write } from "./dom.js";
 import { countText, gpsText, sampling, secondsOf, stampText, utcOfGps } from "./format.js";
 import { ROWS, SegmentPages } from "./segment_pages.js";
 import { openSegment } from "./segment_view.js";
+import { localityTag } from "./replicas.js";
 import { endOf } from "./strain.js";
 
 /** The list; new segments appear in it while its newest page is shown. */
@@ -114,7 +115,7 @@ export class SegmentList {
 export function segmentCells(each) {
   return [
     each.channel ?? element("em", {}, "no channel"),
-    element("button", { type: "button", class: "name", "data-name": each.name }, spanText(each)),
+    element("span", {}, element("button", { type: "button", class: "name", "data-name": each.name }, spanText(each)), ...localityTag(each.locality, "opening it begins the recall of its batch")),
     utcOfGps(each.t0),
     { text: String(Number(secondsOf(each).toPrecision(6))), numeric: true },
     { text: String(Number((1 / sampling(each.dt)).toPrecision(6))), numeric: true },

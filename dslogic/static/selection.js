@@ -1,4 +1,4 @@
-// The segments that were collected over several searches, to be taken home together.
+// The segments that were collected over several searches, to be downloaded together.
 
 import { read } from "./api.js";
 import { byId, element, row, show, write } from "./dom.js";
@@ -18,12 +18,19 @@ export class Selection {
     this.#read();
     onKept(KEY, () => {
       this.#read();
-      this.#tell();
+      this.#publish();
     });
-    byId("selection-clear").addEventListener("click", () => this.remove(this.names));
+    byId("selection-clear").addEventListener("click", () => {
+      this.remove(this.names);
+      byId("selection-title").focus();
+    });
     byId("selected-channels").tBodies[0].addEventListener("click", ({ target }) => {
       const place = target.closest("button")?.dataset.place;
-      if (place) this.remove([...this.#segments].filter(([, [channel]]) => channelText(channel) === this.#channels()[place][0]).map(([name]) => name));
+      if (!place) return;
+      const [removed] = this.#channels()[place];
+      this.remove([...this.#segments].filter(([, [channel]]) => channelText(channel) === removed).map(([name]) => name));
+      const left = byId("selected-channels").querySelectorAll("button");
+      (left[Math.min(place, left.length - 1)] ?? byId("selection-title")).focus();
     });
     this.onChange(() => this.#show());
     this.#show();
@@ -72,10 +79,10 @@ export class Selection {
 
   #changed() {
     keep(KEY, [...this.#segments]);
-    this.#tell();
+    this.#publish();
   }
 
-  #tell() {
+  #publish() {
     for (const listener of this.#listeners) listener();
   }
 

@@ -1,4 +1,4 @@
-// What a page keeps in this browser, apart for each datastore, because several can share a host.
+// Data that a page keeps in this browser, separately for each datastore, because several can share a host.
 
 const PREFIX = `glitchflow ${new URL(".", document.baseURI).pathname} `;
 

@@ -311,10 +311,17 @@ export class LatestStrain {
       this.#timer = setTimeout(() => this.#draw(), this.#pause);
       return;
     }
+    const onTape = shown.some(isOnTape);
+    show("strain-view", !onTape);
+    show("strain-empty", onTape);
+    if (onTape) { // nobody has asked for it: a recall is not begun by looking at the page
+      this.#shown = this.#drawn = "";
+      write("strain-note", "");
+      write("strain-empty", "The latest strain is on tape. Open one of the segments below to recall its batch.");
+      return;
+    }
     this.#busy = true;
     try {
-      show("strain-view");
-      show("strain-empty", false);
       const drawn = await this.#view.show(shown, runAround(shown, rows));
       this.#shown = wanted;
       this.#pause = Math.max(REDRAW_MS, 3 * drawn.milliseconds); // a slow machine has time for other work
@@ -334,6 +341,9 @@ export class LatestStrain {
 
 export const endOf = (row) => row.t0 + secondsOf(row);
 
+/** Say whether a segment can only be read after a recall. */
+export const isOnTape = ({ locality }) => locality === "TAPE";
+
 /** Say whether a segment begins where another one ends, with the same sample spacing. */
 function follows(row, next) {
   const dt = sampling(row.dt);
@@ -343,7 +353,7 @@ function follows(row, next) {
 }
 
 /** Return the newest of these rows, which are in the order of t0, that follow each other and are drawn together. */
-export function latestWindow(rows) {
+function latestWindow(rows) {
   const window = rows.slice(-1);
   for (const row of rows.slice(0, -1).reverse()) {
     if (!follows(row, window[0])) break;
@@ -354,10 +364,10 @@ export function latestWindow(rows) {
   return window;
 }
 
-/** Return the rows that `shown` is whitened with: those among `rows`, and itself, that follow each other. */
+/** Return the rows that `shown` is whitened with: those among `rows`, and itself, that follow each other, none on tape. */
 export function runAround(shown, rows) {
   const names = new Set(shown.map(({ name }) => name));
-  const others = rows.filter((row) => row.channel === shown[0].channel && !names.has(row.name)).sort((a, b) => a.t0 - b.t0);
+  const others = rows.filter((row) => row.channel === shown[0].channel && !names.has(row.name) && !isOnTape(row)).sort((a, b) => a.t0 - b.t0);
   const [before, after] = [[], []];
   const [start, stop] = [shown[0].t0 - AROUND_SECONDS, endOf(shown.at(-1)) + AROUND_SECONDS];
   for (const row of others) {

@@ -30,10 +30,18 @@ function caching(most, make) {
 
 const segmentAt = caching(SEGMENTS_KEPT, async (url) => {
   const answer = await fetch(url, { credentials: "same-origin" }).catch(() => null);
-  if (!answer?.ok) throw new Error(answer ? `The segment cannot be read (status ${answer.status}).` : "The datastore cannot be reached.");
+  if (!answer) throw new Error("The datastore cannot be reached.");
+  if (!answer.ok) throw new Error(await refusalText(answer));
   const { h, t: [t0, dt], meta } = await answer.json();
   return { strain: Float64Array.from(h), t0, dt: sampling(dt), meta: meta ?? null };
 });
+
+/** Say why a segment is not returned; what is on tape can be opened again when its recall, which has begun, is done. */
+async function refusalText(answer) {
+  const problem = await answer.json().catch(() => null);
+  if (problem?.code !== "on-tape") return `The segment cannot be read (status ${answer.status}).`;
+  return `${problem.detail[0].toUpperCase()}${problem.detail.slice(1)}. Open the segment again in about ${answer.headers.get("Retry-After") ?? 60} s.`;
+}
 
 /** Compute the window that the segments from `first` on make, `count` of them; all segments follow each other. */
 const windowAt = caching(WINDOWS_KEPT, async (_key, urls, first, count) => {

@@ -35,7 +35,7 @@ _MOST_ERRORS = 20
 _LONG = range(-(2**63), 2**63)
 
 
-async def answer(request: GraphqlRequest, logic: LogicClient) -> dict[str, Any]:
+async def answer(request: GraphqlRequest, logic: LogicClient, group: str | None) -> dict[str, Any]:
     """Return the answer to a request, as JSON values; raise QueryTooLarge for one beyond the limits."""
     variables = request.variables or {}
     try:
@@ -46,7 +46,7 @@ async def answer(request: GraphqlRequest, logic: LogicClient) -> dict[str, Any]:
     if errors := validate(_SCHEMA, document, max_errors=_MOST_ERRORS):
         return {"errors": [error.formatted for error in errors]}
     outcome: Any = execute(
-        _SCHEMA, document, Root(logic), variable_values=variables, operation_name=request.operationName
+        _SCHEMA, document, Root(logic, group), variable_values=variables, operation_name=request.operationName
     )
     result: ExecutionResult = await outcome if is_awaitable(outcome) else outcome
     if not result.errors:

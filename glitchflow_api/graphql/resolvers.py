@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 from graphql import GraphQLResolveInfo, GraphQLSchema
 
 from glitchflow_api.graphql.limits import MOST_THINGS
-from glitchflow_api.graphql.shortening import shortened_bundle, shortened_facets
+from glitchflow_api.graphql.shortening import few_channels, shortened_bundle, shortened_coverage, shortened_facets
 from glitchflow_api.logic_client import LogicClient
 from gwservice.upstream import UpstreamProblem
 from gwwire.bundles import Bundle, BundleFormat, BundleOrder
@@ -31,8 +31,8 @@ T = TypeVar("T")
 class Root:
     """Resolves the fields of Query and Mutation, with the arguments of the schema."""
 
-    def __init__(self, logic: LogicClient) -> None:
-        self._logic = logic
+    def __init__(self, logic: LogicClient, group: str | None) -> None:
+        self._logic, self._group = logic, group
 
     async def segments(self, _: Info, /, **arguments: Any) -> SegmentPage:
         """Return a page of segments."""
@@ -46,7 +46,7 @@ class Root:
 
     async def batch(self, _: Info, /, *, id: str) -> Batch | None:  # noqa: A002 (the schema's name)
         """Return one batch, or None."""
-        return await self._find(f"/batches/{quote(id, safe='')}", Batch)
+        return await self._find("/batches/", quote(id, safe=""), Batch)
 
     async def records(self, _: Info, /, **arguments: Any) -> RecordPage:
         """Return a page of records."""
@@ -54,12 +54,12 @@ class Root:
 
     async def record(self, _: Info, /, *, id: str) -> Record | None:  # noqa: A002 (the schema's name)
         """Return one record, or None."""
-        return await self._find(f"/records/{quote(id)}", Record)
+        return await self._find("/records/", quote(id), Record)
 
     async def coverage(self, _: Info, /, **arguments: Any) -> list[ChannelCoverage]:
-        """Return what is stored, by channel and sample spacing."""
-        wanted = _page(arguments, "channel", "batch", "start", "stop")
-        return (await self._get("/coverage", wanted, Coverage)).channels
+        """Return the time that a query covers, by channel and sample spacing."""
+        found = (await self._get("/coverage", _page(arguments), Coverage)).channels
+        return shortened_coverage(few_channels(found), arguments["first"])
 
     async def facets(self, _: Info, /, *, first: int, where: Mapping[str, Any] | None = None) -> Facets:
         """Return the filters that narrow a query."""
@@ -69,7 +69,7 @@ class Root:
     async def bundle(self, _: Info, /, *, id: str, first: int) -> dict[str, Any] | None:  # noqa: A002 (the schema's name)
         """Return one bundle, or None."""
         most = _checked(first)
-        found = await self._find(f"/bundles/{quote(id, safe='')}", Bundle)
+        found = await self._find("/bundles/", quote(id, safe=""), Bundle)
         return None if found is None else shortened_bundle(found, most)
 
     async def request_bundle(
@@ -85,14 +85,17 @@ class Root:
         """Make a bundle."""
         most, query = _checked(first), None if where is None else _query(where)
         order = BundleOrder(BundleFormat(format), query, None if names is None else tuple(names))
-        return shortened_bundle(await self._logic.make_bundle(order), most)
+        return shortened_bundle(await self._logic.make_bundle(order, self._group), most)
 
     async def _get(self, path: str, parameters: Parameters, shape: type[T]) -> T:
         return await self._logic.get(f"{path}?{urlencode(parameters)}" if parameters else path, shape)
 
-    async def _find(self, path: str, shape: type[T]) -> T | None:
+    async def _find(self, folder: str, identity: str, shape: type[T]) -> T | None:
+        """Return what is at `folder` and an encoded id, or None; no part of an id is empty, as those of a redirect."""
+        if not all(identity.split("/")):
+            return None
         try:
-            return await self._logic.get(path, shape)
+            return await self._logic.get(folder + identity, shape)
         except UpstreamProblem as problem:
             if problem.answer.status == _NOT_FOUND:
                 return None
@@ -109,6 +112,10 @@ def add_resolvers(schema: GraphQLSchema) -> None:
             "site": lambda segment, _: _described(segment, "site"),
             "instrument": lambda segment, _: _described(segment, "instrument"),
             "stop": lambda segment, _: stop_of(segment.t0, segment.n, segment.dt),
+        },
+        "Bundle": {
+            "covered": lambda bundle, _: few_channels(bundle["covered"]),
+            "gaps": lambda bundle, _: few_channels(bundle["gaps"]),
         },
         "Coverage": {
             "spans": lambda coverage, _: [

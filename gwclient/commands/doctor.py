@@ -16,6 +16,7 @@ import click
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, with_connection
+from gwclient.commands.records import one_line
 from gwclient.cursor import state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED, UNREACHABLE, GatewayError, GatewayRefused, UnexpectedAnswer
 
@@ -94,7 +95,7 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
         if why:
             yield Finding("readiness", Verdict.WRONG, f"the buffer cannot store segments: {why}")
         else:
-            yield Finding("readiness", Verdict.OK, "every tier is ready")
+            yield Finding("readiness", Verdict.OK, "every service is ready")
     except GatewayError as error:
         yield Finding("readiness", Verdict.WRONG, str(error))
     try:
@@ -104,6 +105,21 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
             yield Finding("streaming", Verdict.NOTE, "takes one segment in a request")
     except GatewayError as error:
         yield Finding("streaming", Verdict.WRONG, str(error))
+    async for finding in _examine_tiers(client):
+        yield finding
+
+
+async def _examine_tiers(client: GlitchflowClient) -> AsyncIterator[Finding]:
+    """Name the tiers that fail; there are none without tiers besides the disk, or if the route is missing."""
+    try:
+        tiers = await client.tiers()
+    except GatewayError:
+        return
+    failing = [tier for tier in tiers if tier.error]
+    for tier in failing:
+        yield Finding("tiers", Verdict.NOTE, f"{tier.name} fails, copies to it wait: {one_line(tier.error or '')}")
+    if not failing and len(tiers) > 1:
+        yield Finding("tiers", Verdict.OK, f"{', '.join(tier.name for tier in tiers)} answer")
 
 
 async def _other_service(client: GlitchflowClient, *, described: bool) -> str | None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from gwclient.account import left_out_lines
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, check_span, seconds, with_connection
+from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import (
     GatewayError,
     Incomplete,
@@ -21,11 +22,16 @@ from gwclient.errors import (
     printable,
     unwritable,
 )
-from gwclient.fetch import Unreadable, decode_stored, fetch_bodies, fetch_stretch
-from gwfiles.gwosc import NotDescribable, check_times, file_name, quality_of, write_quality, writing
+from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
+from gwclient.outages import concerns_pack, is_general
+from gwclient.recalls import recalled
+from gwfiles.gwosc import EXTENSION, check_times, quality_of, write_quality, writing
+from gwfiles.layout import NotDescribable, file_name
 from gwfiles.stretches import LeftOut, Span, Stretch, assemble, span_of
 from gwservice.atomic import replacing
 from gwwire.public import SegmentRecord
+from gwwire.spans import sampling
+from gwwire.tiering import BatchLocality
 
 
 @click.command
@@ -42,13 +48,15 @@ from gwwire.public import SegmentRecord
     "--format", "kind", type=click.Choice(["hdf5", "ndjson"]), default="hdf5", show_default=True,
     help="HDF5: one file for each stretch without a gap. NDJSON: one segment a line, as it was stored.",
 )  # fmt: skip
+@click.option("--wait", is_flag=True, help="Wait for what has to be recalled from tape, and show how far that is.")
 @with_connection
-def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen: Any) -> None:
+def get(name: str | None, out: Path, kind: str, wait: bool, connection: Connection, **chosen: Any) -> None:  # noqa: FBT001 (click calls it by name)
     """Get strain: a segment, a span or a batch.
 
     Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 has exactly the samples in
     [--start, --stop), NDJSON the whole segments that overlap it. gwpy reads the HDF5 files (format="hdf5.gwosc").
-    What cannot be fetched, or described in GWOSC's layout, is named, and the rest is fetched (exit code 4).
+    What cannot be fetched, or described in GWOSC's layout, is named, and the rest is fetched (exit code 4, or 1 if
+    nothing is). What is on tape is recalled: without --wait, it is left out, and the same command succeeds later.
 
     \b
     Examples:
@@ -64,59 +72,113 @@ def get(name: str | None, out: Path, kind: str, connection: Connection, **chosen
     check_span(chosen["start"], chosen["stop"])
     start, stop = wanted.get("start", -math.inf), wanted.get("stop", math.inf)
 
-    async def work(client: GlitchflowClient) -> list[str]:
+    async def work(client: GlitchflowClient) -> _Failures:
+        fetcher = SegmentFetcher(client, RecallProgress().show if wait else None)
         if name and kind == "ndjson":
-            return await _write_lines(client, [name], out)
-        records = [await _record(client, name)] if name else [each async for each in client.segments(**wanted)]
+            return await _write_lines(fetcher, [(name, "")], out)
+        records = [await _record(fetcher, name)] if name else [each async for each in client.segments(**wanted)]
         if not records:
             raise NotAsExpected("the datastore has no such segment")
-        if kind == "ndjson":
-            return await _write_lines(client, [record.name for record in records], out)
-        return await _Files(client, out, connection).write(records, start, stop)
+        records = _without_spares(records)
+        async with recalled(client, records):
+            if kind == "ndjson":
+                return await _write_lines(fetcher, [(record.name, record.batch) for record in records], out)
+            return await _Files(fetcher, out, connection).write(records, start, stop)
 
-    if failed := connection.call(work):
-        rest = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-        raise Incomplete(f"not everything could be fetched: {failed[0]}{rest}")
+    connection.call(work).raise_first()
 
 
-async def _record(client: GlitchflowClient, name: str) -> SegmentRecord:
-    body = await client.segment(name)
+@dataclass
+class _Failures:
+    """The reasons why something could not be fetched or written; one of a whole batch, or the service, is one line."""
+
+    fetched: int = 0
+    _texts: list[str] = field(default_factory=list)
+    #: The number of segments, and the first error, by batch; the batch is empty for errors of the service.
+    _general: dict[str, tuple[int, GatewayError]] = field(default_factory=dict)
+
+    def add(self, text: str) -> None:
+        """Add a reason."""
+        self._texts.append(text)
+
+    def add_error(self, text: str, error: GatewayError, batch: str) -> None:
+        """Add an error of a segment, with the text for one that concerns no other segment."""
+        if is_general(error):
+            batch = batch if concerns_pack(error) else ""
+            count, first = self._general.get(batch, (0, error))
+            self._general[batch] = count + 1, first
+        else:
+            self._texts.append(text)
+
+    def lines(self) -> list[str]:
+        """Return a line for each reason."""
+        return [*(_general_text(batch, *found) for batch, found in self._general.items()), *self._texts]
+
+    def raise_first(self) -> None:
+        """Raise the first reason, if there is one: Incomplete if something was fetched, else NotAsExpected."""
+        if lines := self.lines():
+            rest = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+            if self.fetched:
+                raise Incomplete(f"not everything could be fetched: {lines[0]}{rest}")
+            raise NotAsExpected(f"nothing could be fetched: {lines[0]}{rest}")
+
+
+def _general_text(batch: str, count: int, error: GatewayError) -> str:
+    segments = f"{count} segment{'' if count == 1 else 's'}"
+    return f"batch {batch}, {segments}: {error}" if batch else f"{segments}: {error}"
+
+
+async def _record(fetcher: SegmentFetcher, name: str) -> SegmentRecord:
+    body = await fetcher.segment(name)
     segment = decode_stored(name, body)
     return SegmentRecord(0, name, "", len(body), "", segment.channel, segment.t0, segment.dt, len(segment.h), "")
 
 
-async def _write_lines(client: GlitchflowClient, names: Sequence[str], out: Path) -> list[str]:
+def _without_spares(records: Sequence[SegmentRecord]) -> list[SegmentRecord]:
+    """Leave out segments on tape that are stored a second time where they can be read now."""
+    there = {_strain(each) for each in records if each.locality is not BatchLocality.TAPE}
+    return [each for each in records if each.locality is not BatchLocality.TAPE or _strain(each) not in there]
+
+
+def _strain(record: SegmentRecord) -> tuple[str | None, float, str]:
+    return record.channel, record.t0, record.sha256
+
+
+async def _write_lines(fetcher: SegmentFetcher, segments: Sequence[tuple[str, str]], out: Path) -> _Failures:
     """Write the segments, one a line; return why some of them could not be fetched."""
-    failed: list[str] = []
+    failures, batches = _Failures(), dict(segments)
     with _open_lines(out) as file:
-        async for name, body in fetch_bodies(client, names):
+        async for name, body in fetcher.bodies(segments):
             if isinstance(body, GatewayError):
-                if len(names) == 1:
+                if len(segments) == 1:
                     raise body
-                failed.append(f"{name}: {body}")
-                click.echo(failed[-1], err=True)
+                failures.add_error(f"{name}: {body}", body, batches[name])
             else:
                 file.write(body + b"\n")
+                failures.fetched += 1
         file.flush()
-    return failed
+    for line in failures.lines():
+        click.echo(line, err=True)
+    return failures
 
 
 @dataclass
 class _Files:
     """Writes files in GWOSC's layout to a folder: one for each stretch, and what cannot be written is left out."""
 
-    client: GlitchflowClient
+    fetcher: SegmentFetcher
     out: Path
     connection: Connection
     taken: set[str] = field(default_factory=set)  # see `file_name`
 
-    async def write(self, records: Sequence[SegmentRecord], start: float, stop: float) -> list[str]:
+    async def write(self, records: Sequence[SegmentRecord], start: float, stop: float) -> _Failures:
         """Write the samples in [start, stop) and print the answer; return why some of them could not be written."""
         waiting, left_out = assemble(records, start, stop)
         waiting.reverse()
         files: list[str] = []
         words: list[str] = []
-        failed: list[str] = []
+        failed = _Failures()
+        unreadable: set[str] = set()
         total = sum(len(stretch.placed) for stretch in waiting)
         quiet = self.connection.as_json or None
         with tqdm(total=total, unit="segment", desc="get", leave=False, disable=quiet) as bar:
@@ -129,18 +191,25 @@ class _Files:
                     path, bits = await self._write_stretch(stretch, bar.update)
                 except NotDescribable as error:
                     reason = f"{error}; use --format ndjson"
-                    failed.append(f"{span}: {reason}")
+                    failed.add(f"{span}: {reason}")
                     left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), reason))
                 except Unreadable as error:
-                    failed.append(f"{name}: {error}")
-                    left_out.append(LeftOut(span_of(error.place.record), str(error)))
-                    # The segments before and after it are stretches of their own.
-                    rest = [each.record for each in stretch.placed if each is not error.place]
-                    waiting += reversed(assemble(rest, start, stop)[0])
+                    lost = self._lost_with(error, stretch)
+                    unreadable |= {each.place.record.name for each in lost}
+                    left_out += [LeftOut(span_of(each.place.record), _reason(each)) for each in lost]
+                    # Another segment may have its samples; else those before and after it are stretches of their own.
+                    rest = [each for each in records if each.name not in unreadable and _is_in(each, stretch)]
+                    again, _ = assemble(rest, max(start, stretch.t0), min(stop, stretch.stop))
+                    waiting += reversed(again)
+                    if sum(each.count for each in again) < stretch.count:
+                        for each in lost:
+                            failed.add_error(f"{name}: {each}", each.error, each.place.record.batch)
                 else:
                     files.append(str(path))
                     words.append(f"{path}: {span}, {stretch.count} samples")
-                    failed += [f"{path}: data-quality bits beyond those of a mask: {', '.join(bits)}"] if bits else []
+                    failed.fetched += 1
+                    if bits:
+                        failed.add(f"{path}: data-quality bits beyond those of a mask: {', '.join(bits)}")
         words += left_out_lines(left_out)
         entries = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
         self.connection.print_answer({"files": files, "left_out": entries}, "\n".join(words))
@@ -148,13 +217,19 @@ class _Files:
             click.echo('in Python: gwpy.timeseries.TimeSeries.read(FILE, format="hdf5.gwosc")', err=True)
         return failed
 
+    def _lost_with(self, error: Unreadable, stretch: Stretch) -> list[Unreadable]:
+        """Return the segments of a stretch that cannot be read: one, or all whose batch is given up."""
+        given_up = {each.record.batch: self.fetcher.given_up(each.record.batch) for each in stretch.placed}
+        lost = [Unreadable(each, why) for each in stretch.placed if (why := given_up[each.record.batch])]
+        return lost or [error]
+
     async def _write_stretch(self, stretch: Stretch, on_written: Callable[[], object]) -> tuple[Path, list[str]]:
         """Return the path, and the names of the data-quality bits that the file could not hold."""
         others: list[str] = []
-        path = self.out / file_name(stretch, self.taken)
+        path = self.out / file_name(stretch, self.taken, EXTENSION)
         with _writing(path, stretch) as (strain, check):
             quality: list[Sequence[str]] = []
-            async with aclosing(fetch_stretch(self.client, stretch)) as segments:
+            async with aclosing(self.fetcher.stretch(stretch)) as segments:
                 async for place, segment, samples in segments:
                     quality += quality_of(segment)
                     strain[place.at : place.at + len(samples)] = samples
@@ -164,6 +239,15 @@ class _Files:
                 others = write_quality(strain, stretch, quality)
         self.taken.add(path.name.casefold())
         return path, others
+
+
+def _reason(lost: Unreadable) -> str:
+    """Return why a segment is left out, the same for all of a batch, so that their spans are shown together."""
+    return f"batch {lost.place.record.batch}: {lost.error}" if is_general(lost.error) else str(lost)
+
+
+def _is_in(record: SegmentRecord, stretch: Stretch) -> bool:
+    return (record.channel or "") == stretch.channel and sampling(record.dt) == sampling(stretch.placed[0].record.dt)
 
 
 @contextmanager

@@ -7,20 +7,25 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import click
 import msgspec
 
+from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, parse_query, seconds, with_connection, with_query
 from gwclient.commands.records import one_line
-from gwclient.errors import INTERRUPTED
+from gwclient.errors import INTERRUPTED, GatewayError
 from gwclient.listen import Job, JobState, Listening, reason_of
 from gwclient.program import run_program
-from gwwire.records import LONGEST_LEASE
+from gwwire.records import LONGEST_LEASE, StepOverview
 
 #: s between two notices of requests that are repeated.
 _PAUSE = 5.0
+#: Looks for the counts of a new step, and s between them.
+_LOOKS, _LOOK_SECONDS = 10, 0.2
 
 
 @click.command
@@ -93,7 +98,11 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
             listening.on_change = shown.changed
             _stop_on_signal(listening, shown)
             handle = partial(run_program, command, step=step, environment=os.environ)
-            await listening.run(handle, concurrency=concurrency)
+            announcing = asyncio.create_task(_announce(client, step, after, shown))
+            try:
+                await listening.run(handle, concurrency=concurrency)
+            finally:
+                announcing.cancel()
 
     try:
         asyncio.run(work())
@@ -103,6 +112,20 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
         sys.exit(INTERRUPTED)
     finally:
         shown.clear()
+
+
+async def _announce(client: GlitchflowClient, step: str, after: Sequence[str], shown: "_Shown") -> None:
+    """Show what is listened for; and how many records wait, if the credential may read that."""
+    found: StepOverview | None = None
+    with suppress(GatewayError):
+        for _ in range(_LOOKS):
+            found = next((each for each in await client.records.steps() if each.name == step), None)
+            if found:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)  # the first claim declares the step
+    where = f" after {', '.join(after)}" if after else ""
+    counts = f": {found.waiting} waiting, {found.running} running, {found.failed} failed" if found else ""
+    shown.say(f"listening for {step}{where}{counts}")
 
 
 def _stop_on_signal(listening: Listening, shown: "_Shown") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce, wraps
@@ -17,6 +18,7 @@ from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
 from gwclient.pieces import Length
 from gwwire.decoding import InvalidRequest
 from gwwire.query import Query, parse_words
+from gwwire.tiering import Tiering, parse_duration, parse_tiers
 
 Command = Callable[..., Any]
 T = TypeVar("T")
@@ -108,16 +110,32 @@ def size(value: str) -> int:
     return int(number)
 
 
+def duration(value: str) -> int | None:
+    """Parse a duration, as 90m, 12h, 7d or forever; it is None for `forever`."""
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}") from error
+
+
+def tiers(value: str) -> tuple[str, ...]:
+    """Parse names of tiers with commas between them; an empty text names none."""
+    try:
+        return parse_tiers(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @dataclass
 class Debugging:
-    """Whether errors are shown with their traceback."""
+    """The option `--debug`: errors are shown with their traceback."""
 
     on: bool = False
 
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach the gateway, and whether answers are printed as JSON."""
+    """The gateway of a command, and the format in which its answers are printed."""
 
     srv: str
     tries: int
@@ -154,8 +172,20 @@ class Connection:
         return asyncio.run(work())
 
     def print_answer(self, answer: Any, words: str) -> None:
-        """Print an answer: as JSON for programs, as text for people."""
-        click.echo(msgspec.json.encode(answer).decode() if self.as_json else words)
+        """Print an answer: as JSON for programs, as text for people; an empty list is no line."""
+        if self.as_json or words:
+            click.echo(msgspec.json.encode(answer).decode() if self.as_json else words)
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; return whether the answer is yes, and not if there is nobody to answer."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        click.echo("", err=True)
+        return False
 
 
 def _show_retry(reason: str, delay: float) -> None:
@@ -164,7 +194,7 @@ def _show_retry(reason: str, delay: float) -> None:
 
 @dataclass(frozen=True)
 class PushOptions:
-    """How to push."""
+    """The options of a push."""
 
     concurrency: int
     segment_seconds: float
@@ -175,7 +205,7 @@ class PushOptions:
 
     @property
     def length(self) -> Length:
-        """How long a segment is."""
+        """Return the length of a segment."""
         return Length(self.segment_seconds, self.segment_samples)
 
 
@@ -234,6 +264,33 @@ def _with_options(name: str, kind: type[Any], options: Sequence[Command]) -> Cal
         return reduce(lambda inner, option: option(inner), reversed(options), gathered)
 
     return decorate
+
+
+def with_tiering(command: Command) -> Command:
+    """Decorate a command with the options of a policy; it gets `tiering`, or None if they are not given."""
+
+    @wraps(command)
+    def gathered(**values: Any) -> Any:
+        archive_to, keep_on_disk = values.pop("archive_to"), values.pop("keep_on_disk")
+        if keep_on_disk is not None and archive_to is None:
+            raise click.UsageError("--keep-on-disk needs --archive-to: a policy of yours has to name its tiers too")
+        if keep_on_disk is not None and not archive_to:
+            raise click.UsageError("--keep-on-disk needs a tier: without another tier the disk has the only copy")
+        tiering = None if archive_to is None else Tiering(archive_to, keep_on_disk)
+        return command(tiering=tiering, **values)
+
+    for option in (
+        click.option(
+            "--keep-on-disk", type=duration,
+            help="With --archive-to, how long the disk keeps a batch: 90m, 12h, 7d or forever.  [default: forever]",
+        ),
+        click.option(
+            "--archive-to", type=tiers,
+            help="Tiers to copy to, as object,tape; empty: none.  [default: the datastore's own policy, as a whole]",
+        ),
+    ):  # fmt: skip
+        gathered = option(gathered)
+    return gathered
 
 
 with_query = click.option(

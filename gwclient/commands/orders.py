@@ -6,10 +6,15 @@ from pathlib import Path
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, seconds, with_connection
+from gwclient.commands.options import Connection, seconds, with_connection, with_tiering
 from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, unwritable, why_unread
 from gwclient.freeze import is_held_by, until_done, until_frozen, waiting_text
+from gwservice.regular_file import read_regular
 from gwwire.public import CleanAnswer, ThawAnswer, TrainFrozen, TrainWaiting
+from gwwire.tiering import Tiering
+
+#: Bytes of a file that names a batch.
+_MOST_BYTES = 1000
 
 _user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
@@ -109,13 +114,22 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
     help="Read the batch id from this file, which `train --batch-file` wrote.",
 )
 @click.option("--after", help="Wait until this step is done on the batch; if it FAILED, archive nothing (exit code 1).")
+@with_tiering
 @with_connection
-def clean(message: str, batch: str | None, batch_file: Path | None, after: str | None, connection: Connection) -> None:
+def clean(  # noqa: PLR0913, PLR0917 (one for each option)
+    message: str,
+    batch: str | None,
+    batch_file: Path | None,
+    after: str | None,
+    tiering: Tiering | None,
+    connection: Connection,
+) -> None:
     """Archive the current batch, and open the datastore again.
 
     \b
     Examples:
       gwclient clean --message "epoch 12 done"
+      gwclient clean --archive-to object,tape --keep-on-disk 7d
       gwclient clean --batch b1795224029597668971 --after spectrograms
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if batch_file is not None:
@@ -127,10 +141,10 @@ def clean(message: str, batch: str | None, batch_file: Path | None, after: str |
 
     async def work(client: GlitchflowClient) -> CleanAnswer:
         if not batch:
-            return await client.clean(message, *await _current(client))
+            return await client.clean(message, *await _current(client), tiering)
         if after:
             await until_done(client, batch, after)
-        return await client.clean(message, batch)
+        return await client.clean(message, batch, tiering=tiering)
 
     answer = connection.call(work)
     connection.print_answer(answer, f"{answer.resp}: {answer.body}" if answer.body else answer.resp)
@@ -147,7 +161,7 @@ async def _current(client: GlitchflowClient) -> tuple[str | None, str | None]:
 
 def _read_batch(path: Path) -> str:
     try:
-        batch = path.read_text().strip()
+        batch = read_regular(path, _MOST_BYTES, follow=True, pipes=True).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path} cannot be read: {why_unread(error)}") from None
     if not batch:

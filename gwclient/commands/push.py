@@ -30,6 +30,7 @@ from gwclient.sources.download import Downloads
 from gwclient.sources.file import FileSource, strain_files
 from gwclient.sources.gwosc import event_detectors, event_gps, open_data
 from gwclient.sources.lines import pieces_of_lines, read_lines
+from gwclient.sources.recording import extension
 from gwclient.strain import Run, gps_text
 from gwwire.spans import gaps
 
@@ -240,7 +241,7 @@ def _check_arrays(wanted: _Wanted, paths: Sequence[Path]) -> None:
         raise click.UsageError("--rate, --t0 and --channel describe one file; push NPY and CSV files one by one")
     if arrays and len(paths) > 1:
         raise click.UsageError(f"{arrays[0]} does not name its channel; push it alone")
-    needed = {"--rate HZ": wanted.rate, "--t0 GPS": wanted.t0} if arrays and arrays[0].suffix == ".npy" else {}
+    needed = {"--rate HZ": wanted.rate, "--t0 GPS": wanted.t0} if arrays and extension(arrays[0]) == ".npy" else {}
     missing = [option for option, value in needed.items() if value is None]
     missing += ["--channel L1:MY-STRAIN"] if arrays and not wanted.channels else []
     if missing:

@@ -12,6 +12,7 @@ from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
 from gwwire.public import Batch, SegmentRecord, Verification, VerificationState
 from gwwire.spans import stop_of
+from gwwire.tiering import BatchLocality, ReplicaState
 
 
 @click.command
@@ -56,7 +57,7 @@ def batches(connection: Connection) -> None:
     Example: gwclient batches
     """
     answer = connection.call(lambda client: client.batches())
-    connection.print_answer({"batches": answer}, "\n".join(map(_batch_text, answer)))
+    connection.print_answer({"batches": answer}, "\n".join(map(batch_text, answer)))
 
 
 @click.command
@@ -68,7 +69,7 @@ def batch(batch: str, connection: Connection) -> None:
     Example: gwclient batch b1795224029597668971
     """
     answer = connection.call(lambda client: client.batch(batch))
-    connection.print_answer(answer, _batch_text(answer))
+    connection.print_answer(answer, batch_text(answer))
 
 
 @click.command
@@ -138,30 +139,30 @@ def segments(  # noqa: PLR0913, PLR0917 (one for each option)
 def verify(batch: str, poll: float, connection: Connection) -> None:
     """Compare an archived batch with its manifest.
 
-    Wait for the result; exit code 1 means that the batch is damaged. The comparison runs in the datastore, also after
-    an interruption of this command; the same command waits for it again.
+    Wait for the result; exit code 1 means that the batch is damaged or cannot be read. The comparison runs in the
+    datastore, also after an interruption of this command; the same command waits for it again.
 
     Example: gwclient verify b1795224029597668971
     """
     found = connection.call(lambda client: _until_found(client, batch, poll))
     connection.print_answer(found, "\n".join([*found.problems, f"{batch} is {found.state}: {_read(found)}"]))
-    if found.state is VerificationState.DAMAGED:
+    if found.state is not VerificationState.INTACT:
         sys.exit(NOT_ACKNOWLEDGED)
 
 
 async def _until_found(client: GlitchflowClient, batch: str, poll: float) -> Verification:
     begun = await client.verify(batch)
-    told = ""
+    printed = ""
     while True:
         found = (await client.batch(batch)).verification
         if found is None or found.at < begun.at:
             raise NotAsExpected(
-                f"batch {batch} could not be verified; its record tells the reason: gwclient record batch/{batch}"
+                f"the verification of batch {batch} is lost; its record has the steps: gwclient record batch/{batch}"
             )
         if found.state is not VerificationState.RUNNING:
             return found
-        if (progress := _read(found)) != told:
-            told = progress
+        if (progress := _read(found)) != printed:
+            printed = progress
             click.echo(progress, err=True)
         await asyncio.sleep(poll)
 
@@ -173,14 +174,30 @@ def _read(found: Verification) -> str:
 def segment_text(record: SegmentRecord) -> str:
     """Return one line about a segment."""
     end = stop_of(record.t0, record.n, record.dt)
-    return f"{record.name}  {record.channel or '-'}  [{record.t0!r}, {end!r})  {record.n} samples"
+    text = f"{record.name}  {record.channel or '-'}  [{record.t0!r}, {end!r})  {record.n} samples"
+    return text + locality_text(record.locality)
 
 
-def _batch_text(batch: Batch) -> str:
+def locality_text(locality: BatchLocality) -> str:
+    """Return where bytes are that cannot be read at once, or ""."""
+    match locality:
+        case BatchLocality.DISK | BatchLocality.DISK_AND_TAPE:
+            return ""
+        case BatchLocality.TAPE:
+            return ", on tape only"
+        case BatchLocality.LOST | BatchLocality.NONE | BatchLocality.UNAVAILABLE:
+            return f", CANNOT BE READ: {locality}"
+
+
+def batch_text(batch: Batch) -> str:
+    """Return one line about a batch."""
     holder = f", held by {batch.holder}" if batch.holder else ""
     counts = f"{batch.n_itm} segments, {batch.buff_size} bytes, opened {batch.opened}"
     found = f", {_verification_text(batch.verification)}" if batch.verification else ""
-    return f"{batch.id}  {batch.state}  {counts}{holder}{found}"
+    verified = (each for each in batch.replicas if each.state is ReplicaState.VERIFIED)
+    copies = ", ".join(each.tier if each.in_tiers else f"{each.tier} (not in TIERS)" for each in verified)
+    where = f", verified copies in {copies}" if copies else ""
+    return f"{batch.id}  {batch.state}  {counts}{holder}{found}{where}{locality_text(batch.locality)}"
 
 
 def _verification_text(found: Verification) -> str:
@@ -189,6 +206,8 @@ def _verification_text(found: Verification) -> str:
             return f"being verified: {_read(found)}"
         case VerificationState.INTACT:
             return "verified intact"
+        case VerificationState.FAILED:
+            return f"VERIFICATION FAILED: {found.problems[0]}"
         case VerificationState.DAMAGED:
             more = f" and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
             return f"DAMAGED: {found.problems[0]}{more}"

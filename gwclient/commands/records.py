@@ -1,4 +1,4 @@
-"""Commands on records and steps: `record`, `records`, `changes`, `steps`, `redo`."""
+"""Commands on records and steps: `record`, `records`, `changes`, `steps`, `redo`, `forget`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -12,6 +12,7 @@ import msgspec
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Command, Connection, parse_query, with_connection, with_query
 from gwclient.errors import printable
+from gwwire.decoding import parse_json
 from gwwire.query import grouped
 from gwwire.records import Mark, Record, RecordPatch, Step, StepOverview
 
@@ -21,10 +22,18 @@ def _with_filters(command: Command) -> Command:
     def gathered(**values: Any) -> Any:
         fields = {name: values.pop(name) for name in ("status", "run", "last")}
         filters = grouped(parse_query(values.pop("query"), **fields))
-        return command(filters={"kind": values.pop("kind"), **filters}, **values)
+        own = {name: values.pop(name) for name in ("kind", "segments")}
+        return command(filters={**own, **filters}, **values)
 
     for option in (
         with_query,
+        click.option(
+            "--segments",
+            type=click.Choice(["all", "written"]),
+            default="all",
+            show_default=True,
+            help="`written`: without segments that nobody has written to.",
+        ),
         click.option("--last", help="Only records on which this step was done last."),
         click.option("--run", help="Only records of this run."),
         click.option("--status", help="Only records with this status."),
@@ -41,7 +50,7 @@ def _with_filters(command: Command) -> Command:
 @click.option("--run", help="Set the run.")
 @with_connection
 def record(record: str, values: tuple[str, ...], status: str | None, run: str | None, connection: Connection) -> None:
-    """Show a record, or change it.
+    """Show a record, or change it; the id of a batch alone names the record of that batch.
 
     A condition has a dotted name, as volts.detector_a; its value is JSON, or else text.
 
@@ -50,6 +59,7 @@ def record(record: str, values: tuple[str, ...], status: str | None, run: str | 
       gwclient record file/ma22a000_000
       gwclient record file/ma22a000_000 --set temperature=0.018 --status good
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    record = _full_id(record)
     given: dict[str, Any] = {"status": status, "run": run, "conditions": _nested(values) or None}
     changes = {name: value for name, value in given.items() if value is not None}
 
@@ -65,8 +75,11 @@ def record(record: str, values: tuple[str, ...], status: str | None, run: str | 
 def records(filters: dict[str, Any], connection: Connection) -> None:
     """List records, in the order of their last changes; with --json, one JSON object a line.
 
-    Example: gwclient records --kind file --query detector=L1 --query 'temperature<0.02'
-    """
+    \b
+    Examples:
+      gwclient records --kind file --query detector=L1 --query 'temperature<0.02'
+      gwclient records --segments written
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     _print_lines(connection, lambda client: client.records.find(page=1000, **filters))
 
 
@@ -104,14 +117,38 @@ def steps(connection: Connection) -> None:
 def redo(record: str, step: str, connection: Connection) -> None:
     """Reopen a step of a record, and the steps that depend on it: they are done again.
 
-    Example: gwclient redo file/ma22a000_000 move_to_sps
+    The id of a batch alone names the record of that batch.
+
+    \b
+    Examples:
+      gwclient redo file/ma22a000_000 move_to_sps
+      gwclient redo b1795224029597668971 verify
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    _print_record(connection.call(lambda client: client.records.redo(_full_id(record), step)), connection)
+
+
+@click.command
+@click.argument("step")
+@with_connection
+def forget(step: str, connection: Connection) -> None:
+    """Remove a step that nobody performs any more, and list the others.
+
+    Records keep what was done. A listener that still runs declares its step again.
+
+    Example: gwclient forget move_to_sps
     """
-    _print_record(connection.call(lambda client: client.records.redo(record, step)), connection)
+    answer = connection.call(lambda client: client.records.forget(step))
+    connection.print_answer({"steps": answer}, "\n".join(map(_overview_text, answer)))
 
 
 def one_line(reason: str) -> str:
     """Return the lines of a reason as one line for people."""
     return printable("; ".join(reason.splitlines()))
+
+
+def _full_id(record: str) -> str:
+    """Return the id of a record; one without a kind is that of a batch."""
+    return record if "/" in record else f"batch/{record}"
 
 
 def _nested(values: tuple[str, ...]) -> dict[str, Any]:
@@ -127,7 +164,7 @@ def _nested(values: tuple[str, ...]) -> dict[str, Any]:
             if not isinstance(inner, dict):
                 raise click.BadParameter(f"{name} is inside of a value that is set too", param_hint="--set")
         try:
-            inner[last] = msgspec.json.decode(value)
+            inner[last] = parse_json(value, object)
         except msgspec.DecodeError:
             inner[last] = value
     return found

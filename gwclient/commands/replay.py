@@ -111,7 +111,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                 looking.cancel()
 
         report = send(connection, source.seconds, work, cursor)
-    report.note_unread(source.failures)
+    report.note_unread([*source.failures, *spool.unusable])
     report.left_out = skipped + source.gaps
     lost = [LeftOut(span, "the spool was full") for span in pace.dropped]
     more = {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}

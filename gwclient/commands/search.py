@@ -13,10 +13,12 @@ from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, parse_query, with_connection
 from gwclient.commands.queries import segment_text
 from gwclient.errors import NotAsExpected, printable
+from gwclient.no_match import explain
 from gwclient.search import SearchResult
 from gwfiles.stretches import LeftOut, Span
-from gwwire.bundles import Bundle, BundleFormat, BundleOrder, ChannelGaps
-from gwwire.public import ChannelCoverage
+from gwwire.bundles import Bundle, BundleFormat, BundleOrder
+from gwwire.public import ChannelCoverage, ChannelGaps
+from gwwire.query import Query
 
 #: Gaps of a channel that are shown.
 _MOST_SHOWN = 5
@@ -31,6 +33,7 @@ def search(query: tuple[str, ...], limit: int, after: int, connection: Connectio
     """Count what a query selects, and show the time that it covers, its gaps, and the first segments.
 
     A word of the query is a field, as detector=L1, or a condition on the metadata, as snr>8; all have to match.
+    Segments are in the order they were stored.
 
     \b
     Examples:
@@ -38,8 +41,15 @@ def search(query: tuple[str, ...], limit: int, after: int, connection: Connectio
       gwclient search facility=LIGO --limit 5 --json
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = parse_query(query)
-    found = connection.call(lambda client: client.search(wanted, after=after, limit=limit))
-    connection.print_answer(found, "\n".join(_search_lines(found)))
+
+    async def work(client: GlitchflowClient) -> tuple[SearchResult, list[str]]:
+        found = await client.search(wanted, after=after, limit=limit)
+        return found, [] if found.segments or found.cut else await _reasons(client, wanted)
+
+    found, reasons = connection.call(work)
+    connection.print_answer(found, "\n".join(_search_lines(found, wanted)))
+    for reason in reasons:
+        click.echo(reason, err=True)
 
 
 @click.command
@@ -47,7 +57,8 @@ def search(query: tuple[str, ...], limit: int, after: int, connection: Connectio
 @click.option(
     "--format", "kind", type=click.Choice([each.value for each in BundleFormat]), default=BundleFormat.TAR.value,
     show_default=True,
-    help="tar: the segments as they were stored. hdf5: files in GWOSC's layout. manifest: the list of the segments.",
+    help="tar: the segments as they were stored. hdf5: files in GWOSC's layout. gwf: frame files. manifest: the list of"
+    " the segments.",
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(),
@@ -58,22 +69,25 @@ def search(query: tuple[str, ...], limit: int, after: int, connection: Connectio
 def bundle(query: tuple[str, ...], kind: str, out: Path, extracting: bool, connection: Connection) -> None:  # noqa: FBT001 (click calls it by name)
     """Download all that a query selects as one archive, and check it against its digest.
 
-    The words of the query are those of search. HDF5 files have exactly the samples from start to stop, and are built in
-    the datastore. After an interruption, the same command continues.
+    The words of the query are those of search. HDF5 and GWF files have exactly the samples from start to stop, and are
+    built in the datastore. After an interruption, the same command continues.
 
     \b
     Examples:
       gwclient bundle detector=L1 start=1126259446 stop=1126259478 --format hdf5 --extract --out strain/
       gwclient bundle batch=b1795224029597668971
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
-    order = BundleOrder(BundleFormat(kind), parse_query(query))
+    wanted = parse_query(query)
+    order = BundleOrder(BundleFormat(kind), wanted)
     if extracting and order.format is BundleFormat.MANIFEST:
         raise click.UsageError("--extract does not apply: a manifest is no archive of files")
 
     async def work(client: GlitchflowClient) -> tuple[Bundle, Path]:
         made = await client.bundles.make(order)
         if not made.n:
-            raise NotAsExpected("the datastore has no such segment")
+            asked = " ".join(query) or "the empty query"
+            reason = f"no segment stored up to seq {made.as_of} matches {asked}: nothing is downloaded"
+            raise NotAsExpected("; ".join([reason, *await _reasons(client, wanted)]))
         with _bar(connection, "building", unit="%", total=100) as bar:
             made = await client.bundles.wait(made, lambda percent: bar.update(percent - bar.n))
         with _bar(connection, "bundle", unit="B", unit_scale=True, total=made.size) as bar:
@@ -84,7 +98,7 @@ def bundle(query: tuple[str, ...], kind: str, out: Path, extracting: bool, conne
     files = extract(path) if extracting else [path]
     answer = {"bundle": made, "files": list(map(str, files)), "left_out": left_out}
     words = [
-        *_coverage_lines(made.covered, made.gaps),
+        *_coverage_lines(made.covered, made.gaps, wanted if order.format.is_built else Query()),
         *left_out_lines([LeftOut(Span(each.channel, each.start, each.stop), each.reason) for each in left_out]),
         *map(str, files),
     ]
@@ -95,25 +109,40 @@ def _bar(connection: Connection, what: str, **options: Any) -> "tqdm[Any]":
     return tqdm(desc=what, leave=False, disable=connection.as_json or None, **options)
 
 
-def _search_lines(found: SearchResult) -> list[str]:
-    lines = [f"{found.segments} segments"]
-    if found.covered is None:
-        lines.append("more than 100,000 segments: their coverage is not shown; narrow the query")
-    else:
-        lines += _coverage_lines(found.covered, found.gaps)
+async def _reasons(client: GlitchflowClient, query: Query) -> list[str]:
+    """Return why a query selects no segment."""
+    return explain(query, await client.facets(Query()))
+
+
+def _search_lines(found: SearchResult, query: Query) -> list[str]:
+    lines = [f"more than {found.segments} segments" if found.cut else f"{found.segments} segments"]
+    lines += ["only the newest were counted, because it took long"] if found.cut else []
+    lines += _coverage_lines(found.covered, found.gaps, query)
+    lines += [f"{found.more_channels} more channels"] if found.more_channels else []
     lines += map(segment_text, found.records)
     return [*lines, f"more: --after {found.after}"] if found.more else lines
 
 
-def _coverage_lines(covered: Sequence[ChannelCoverage], gaps: Sequence[ChannelGaps]) -> list[str]:
+def _coverage_lines(covered: Sequence[ChannelCoverage], gaps: Sequence[ChannelGaps], query: Query) -> list[str]:
+    """Return the covered time of each channel within the span of a query, and its gaps."""
     missing = {(each.channel, each.dt): each.spans for each in gaps}
     lines = []
     for channel in covered:
-        first, last = channel.spans[0][0], channel.spans[-1][1]
-        seconds = sum(stop - start for start, stop, _ in channel.spans)
+        within = [_clipped(start, stop, query) for start, stop, _ in channel.spans]
+        first, last = within[0][0], within[-1][1]
+        seconds = sum(stop - start for start, stop in within)
         name = printable(channel.channel or "") or "no channel"
-        lines.append(f"{name}, dt {channel.dt!r} s: {seconds:g} s within [{first!r}, {last!r})")
+        closed = f", gaps up to {channel.closed_gaps:g} s ignored" if channel.closed_gaps else ""
+        lines.append(f"{name}, dt {channel.dt!r} s: {seconds:g} s within [{first!r}, {last!r}){closed}")
         spans = missing.get((channel.channel, channel.dt), [])
         lines += [f"  gap [{start!r}, {stop!r})" for start, stop in spans[:_MOST_SHOWN]]
         lines += [f"  {len(spans) - _MOST_SHOWN} more gaps"] if len(spans) > _MOST_SHOWN else []
     return lines
+
+
+def _clipped(start: float, stop: float, query: Query) -> tuple[float, float]:
+    """Return the part of a span that a query selects."""
+    return (
+        start if query.start is None else max(start, query.start),
+        stop if query.stop is None else min(stop, query.stop),
+    )

@@ -26,6 +26,7 @@ from gwclient.sources.file import FileSource
 from gwclient.sources.simulate import SimulatedSource
 from gwclient.strain import Run
 from gwfiles.stretches import LeftOut
+from gwwire.url_user import hide_user
 
 
 def send_source(
@@ -121,7 +122,7 @@ def send(
 def cursor_of(identity: str, options: PushOptions, connection: Connection) -> Iterator[Cursor]:
     """Open the cursor of a source; if its folder cannot be written, warn and use a temporary one."""
     with ExitStack() as stack:
-        fixed: Any = {"gateway": connection.srv, "length": options.length, "restart": options.restart}
+        fixed: Any = {"gateway": hide_user(connection.srv), "length": options.length, "restart": options.restart}
         try:
             cursor = Cursor.open(state_folder(os.environ), identity, **fixed)
         except NoStateFolder as error:

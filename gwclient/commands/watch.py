@@ -14,7 +14,7 @@ from gwclient.errors import GatewayUnavailable
 from gwwire.public import Stats
 
 _BAR = 24
-#: When, in s, and what the gateway answered.
+#: A time in s, and the gateway's answer.
 _Seen = tuple[float, Stats]
 
 

@@ -1,6 +1,5 @@
 """The reader of arrays without metadata: NPY, and CSV or text with one column of samples, or with time and value."""
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gwclient.errors import InvalidSource, one_line, why_unread
-from gwclient.sources.recording import Recording, as_float64, check_grid, check_readable, even_grid, name_channel
+from gwclient.errors import InvalidSource, one_line
+from gwclient.sources.recording import (
+    Recording,
+    as_float64,
+    check_grid,
+    check_readable,
+    even_grids,
+    extension,
+    name_channel,
+)
+from gwclient.sources.text_table import read_table
 
-#: A number as C, NumPy and spreadsheets write it, and the beginning of what is meant as one, so that it is no title.
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
-_BEGINS_NUMBER = re.compile(r"[\"']*([+\-\u2212.\d]|(nan|inf)$)", re.IGNORECASE)
-#: Bytes of the shortest integers that float64 cannot hold.
+#: Bytes of float64, and of the shortest integers that it cannot hold.
 _WIDE = 8
-_NPY, _TEXT = ".npy", frozenset({".csv", ".txt", ".dat"})
+#: Samples that are in memory at a time.
+_BLOCK = 1 << 20
+_NPY, _MANY, _TEXT = ".npy", ".npz", frozenset({".csv", ".txt", ".dat"})
 
 
 @dataclass(frozen=True)
@@ -31,38 +38,45 @@ class Grid:
 
 def is_array(path: Path) -> bool:
     """Return whether a file has samples alone, so that rate, start and channel have to be given."""
-    return path.suffix == _NPY or path.suffix in _TEXT
+    return extension(path) in {_NPY, _MANY, *_TEXT}
 
 
 def read_array(path: Path, grid: Grid, channels: Sequence[str]) -> list[Recording]:
     """Return the recording in a file, or raise InvalidSource if it has no samples or something is not given.
 
-    The only one of `channels` is the name of the channel. Times in a text file take the place of `grid`.
+    The only one of `channels` is the name of the channel. Times in a text file take the place of `grid`; a gap between
+    them begins another recording.
     """
     channel = name_channel(path, channels)
     check_readable(path)
-    table = _load(path) if path.suffix == _NPY else _parse(path)
+    is_text = extension(path) in _TEXT
+    table = read_table(path) if is_text else _load(path)
     if table.dtype.kind not in "iuf":
         raise InvalidSource(f"{path} is of type {table.dtype}; it has to be real numbers")
     if table.ndim == 1 and len(table):
-        strain = table
-        t0, dt = _given(path, grid)
-    elif path.suffix != _NPY and table.ndim == 2 and table.shape[1] == 2:  # noqa: PLR2004 (time and value)
+        strain, spans = table, [(slice(0, len(table)), *_given(path, grid))]
+    elif is_text and table.ndim == 2 and table.shape[1] == 2:  # noqa: PLR2004 (time and value)
         strain = table[:, 1]
         if grid.t0 is not None:
             raise InvalidSource(f"{path} has times in its first column; leave out --t0")
-        t0, dt = even_grid(str(path), table[:, 0], None if grid.rate is None else 1 / grid.rate)
+        spans = even_grids(str(path), table[:, 0], None if grid.rate is None else 1 / grid.rate)
     else:
-        wanted = "one list of samples" if path.suffix == _NPY else "one column of samples, or time and value"
+        wanted = "one column of samples, or time and value" if is_text else "one list of samples"
         raise InvalidSource(f"{path} has the shape {table.shape}; it has to be {wanted}")
+    return [_recording(path, channel, strain[span], t0, dt) for span, t0, dt in spans]
+
+
+def _recording(path: Path, channel: str, strain: NDArray[Any], t0: float, dt: float) -> Recording:
     check_grid(str(path), t0, dt, ("the first sample", "the sample spacing"))
 
     def read(first: int, last: int) -> NDArray[np.floating[Any]]:
-        part = strain[first:last]
-        # What float64 holds exactly stays in the file, which may be larger than the memory, until it is sent.
-        return part if np.can_cast(part.dtype, np.float64) and part.itemsize < _WIDE else as_float64(str(path), part)
+        # The samples stay in the file, which may be larger than the memory, until they are sent.
+        if strain.itemsize >= _WIDE and strain.dtype != np.float64:  # float64 may not hold them exactly
+            for start in range(first, last, _BLOCK):
+                as_float64(str(path), strain[start : min(start + _BLOCK, last)], start)
+        return strain[first:last]
 
-    return [Recording(path, channel[:2], channel, t0, dt, len(strain), None, read)]
+    return Recording(path, channel[:2], channel, t0, dt, len(strain), None, read)
 
 
 def _given(path: Path, grid: Grid) -> tuple[float, float]:
@@ -86,32 +100,3 @@ def _load(path: Path) -> NDArray[Any]:
         found.close()
         raise InvalidSource(f"{path} is a file of many arrays (NPZ); write one with numpy.save")
     return found
-
-
-def _parse(path: Path) -> NDArray[np.float64]:
-    """Return the numbers of a text file, shape [rows] or [rows, columns]; `#` begins a comment, and one title may."""
-    rows: list[list[float]] = []
-    titled = False
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if not (cells := line.partition("#")[0].replace(",", " ").split()):
-                    continue
-                if not (rows or titled or _BEGINS_NUMBER.match(cells[0])):
-                    titled = True
-                    continue
-                rows.append(_numbers(f"line {number} of {path}", cells, len(rows[0]) if rows else len(cells)))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSource(f"{path} cannot be read: {why_unread(error)}") from error
-    table = np.array(rows, dtype=np.float64)
-    return table[:, 0] if table.ndim == 2 and table.shape[1] == 1 else table  # noqa: PLR2004 (rows and columns)
-
-
-def _numbers(where: str, cells: Sequence[str], count: int) -> list[float]:
-    """Return the `count` numbers of a line, or raise InvalidSource."""
-    if len(cells) != count:
-        raise InvalidSource(f"{where} has another number of values ({len(cells)}) than the lines before ({count})")
-    for cell in cells:
-        if not _NUMBER.fullmatch(cell):
-            raise InvalidSource(f"{where}: {cell[:40]!r} is not a number; commas or spaces separate numbers as 1.5e-21")
-    return [float(cell) for cell in cells]

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from gwclient.answers import parse_retry_after
 from gwclient.client import Retry
 from gwclient.connection import tls_reason
 from gwclient.errors import InvalidSource, SourceUnreachable
+from gwservice.regular_file import append_regular, read_regular
 from gwwire.agent import USER_AGENT
+from gwwire.http_dates import parse_retry_after
 
 _CHUNK = 2**16
 _PART, _VERSION = ".part", ".version"
@@ -32,6 +33,8 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _KEPT_UNUSED_S = 30 * 86400.0
 #: s between two lines about a slow download.
 _PAUSE_S = 5.0
+#: Bytes of an ETag or a date.
+_MOST_VERSION = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Downloads:
 
         if not version.exists():
             return False
-        if not (known := version.read_text()):
+        if not (known := _known(version)):
             return True
         condition = "If-None-Match" if known.startswith('"') else "If-Modified-Since"
         try:
@@ -113,7 +116,7 @@ class Downloads:
 
         version = _version_file(partial)
         there = partial.stat().st_size if partial.exists() else 0
-        known = version.read_text() if version.exists() else ""
+        known = _known(version) if version.exists() else ""
         rest = {"Range": f"bytes={there}-", "If-Range": known} if there and known else {}
         try:
             with requests.get(url, headers=_HEADERS | rest, stream=True, timeout=self.timeout) as response:
@@ -128,8 +131,9 @@ class Downloads:
                     raise _TryAgain(f"{url} answered {status}", asked)
                 if not response.ok:
                     raise InvalidSource(f"{url} answered {status}: {response.reason}")
-                with partial.open("wb" if whole else "ab") as file:
+                with append_regular(partial) as file:
                     if whole:
+                        file.truncate(0)
                         version.write_text(_version(response.headers))
                     self._copy(response, file)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
@@ -166,6 +170,11 @@ def _is_rest(headers: Any, there: int, known: str) -> bool:
         return False
     first, last, size = map(int, span.groups())
     return first == there and last == size - 1
+
+
+def _known(version: Path) -> str:
+    """Return the version in a file; raise OSError."""
+    return read_regular(version, _MOST_VERSION).decode(errors="replace")
 
 
 def _version_file(path: Path) -> Path:

@@ -19,13 +19,14 @@ from gwclient.sources import segments
 from gwclient.sources.arrays import Grid, is_array, read_array
 from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
-from gwclient.sources.recording import NothingWanted, Recording
+from gwclient.sources.probe import PROBE
+from gwclient.sources.recording import NothingWanted, Recording, extension
 from gwclient.strain import Exclusion, Quality, Run, window_text
 from gwfiles.stretches import LeftOut, Span
 from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling
 
-_FRAME_SUFFIX = ".gwf"
-_SUFFIXES = frozenset({".hdf5", ".h5", _FRAME_SUFFIX})
+FRAME_SUFFIX = ".gwf"
+_SUFFIXES = frozenset({".hdf5", ".h5", FRAME_SUFFIX})
 #: After LIGO-T050017.
 _NAME = re.compile(r"[A-Z]+-[\w+#]+-(-?\d+)-(\d+)\.\w+")
 #: The name of a stored segment, in an archived batch or a simulated one.
@@ -47,7 +48,7 @@ def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], l
         there = sorted(folder.rglob("*"))
     except OSError as error:
         raise InvalidSource(f"{folder} cannot be read: {error.strerror}") from error
-    spans = [(span_of_name(path.name), path) for path in there if path.suffix in _SUFFIXES]
+    spans = [(span_of_name(path.name), path) for path in there if extension(path) in _SUFFIXES]
     unnamed = [path for span, path in spans if not span]
     wanted = sorted((span[0], path) for span, path in spans if span and span[0] < stop and start < span[1])
     found = [path for _, path in wanted] + [path for path in there if _SEGMENT.fullmatch(path.name)]
@@ -120,7 +121,7 @@ class FileSource:
 
     @property
     def seconds(self) -> float:
-        """How much strain there will be in s, all files together."""
+        """Return the length of the strain of all files in s."""
         return sum((part.last - part.first) * part.recording.dt for part in self._parts)
 
     @property
@@ -186,12 +187,14 @@ class FileSource:
         return found
 
     def _read(self, path: Path) -> list[Recording]:
-        if path.suffix == _FRAME_SUFFIX:
+        if extension(path) == FRAME_SUFFIX:
+            PROBE.check(path, self.channels)
             return read_frames(path, self.channels, lambda line: self._fail(line, path))
-        if path.suffix in segments.SUFFIXES:
+        if extension(path) in segments.SUFFIXES:
             return segments.read_segments(path, self.channels, lambda line: self._fail(line, path))
         if is_array(path):
             return read_array(path, self.grid, self.channels)
+        PROBE.check(path, self.channels)
         return read_hdf5(path, self.channels, lambda line: self._fail(line, path))
 
     def _fail(self, line: str, path: Path) -> None:

@@ -46,7 +46,7 @@ def read_frames(path: Path, channels: Sequence[str], report: Callable[[str], obj
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What one frame has of one channel; `read` returns its samples."""
+    """The part of one channel in one frame; `read` returns its samples."""
 
     t0: float  # GPS seconds of the first sample
     dt: float  # s

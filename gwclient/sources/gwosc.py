@@ -14,6 +14,7 @@ from gwclient.connection import parse_gateway_url
 from gwclient.errors import InvalidSource, SourceError, SourceUnreachable, one_line
 from gwclient.sources.download import Downloads, why_no_answer
 from gwclient.sources.file import FileSource, span_of_name
+from gwwire.url_user import hide_user
 
 
 def event_detectors(event: str) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ def _check_address() -> None:
     try:
         parse_gateway_url(DEFAULT_URL if "://" in DEFAULT_URL else "")
     except ValueError:
-        wrong = f"GWOSC_SERVER_URL is {DEFAULT_URL!r}; it has to be an address like https://gwosc.org"
+        wrong = f"GWOSC_SERVER_URL is {hide_user(DEFAULT_URL)!r}; it has to be an address like https://gwosc.org"
         raise InvalidSource(wrong) from None
 
 
@@ -118,14 +119,15 @@ def _translate(error: Exception, otherwise: str) -> SourceError:
     import tenacity  # noqa: PLC0415 (comes with gwosc)
     from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)
 
+    where = hide_user(DEFAULT_URL)
     match error:
         case requests.HTTPError(response=response) if response is not None and response.status_code < 500:  # noqa: PLR2004 (HTTP's own border)
             return InvalidSource(otherwise)
         case tenacity.RetryError():
-            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: it failed again and again")
+            return SourceUnreachable(f"GWOSC at {where} does not answer: it failed again and again")
         case requests.exceptions.JSONDecodeError():
-            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer as GWOSC: the answer is not JSON")
+            return SourceUnreachable(f"GWOSC at {where} does not answer as GWOSC: the answer is not JSON")
         case OSError():
-            return SourceUnreachable(f"GWOSC at {DEFAULT_URL} does not answer: {why_no_answer(error)}")
+            return SourceUnreachable(f"GWOSC at {where} does not answer: {why_no_answer(error)}")
         case _:
             return InvalidSource(f"{otherwise}: {one_line(error)}")

@@ -32,7 +32,7 @@ from gwclient.sources.recording import (
 from gwclient.strain import Quality
 from gwwire.spans import sampling
 
-#: What h5py raises for a file that is truncated or damaged.
+#: The errors of h5py for a file that is truncated or damaged.
 _BROKEN = (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError)
 _KILOHERTZ = 1024  # Hz, in GWOSC's channel names
 _GWOSC, _GWPY = "strain/Strain", ({"x0", "dx"}, {"xindex"})

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ MOST_BITS = 63
 _LARGEST_WHOLE = 2**53
 #: Samples by which a written time may differ from an even grid: text often has few decimals.
 _UNEVEN = 0.1
+#: Sample spacings from one time to the next that are a gap.
+_GAP = 1.5
+#: Times that are compared with a grid at once.
+_BLOCK = 1 << 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,11 @@ class Recording:
         return gps_of(self.t0, k, self.dt)
 
 
+def extension(path: Path) -> str:
+    """Return the extension of a file's name in lower case, as `.csv`; some programs write `.CSV`."""
+    return path.suffix.lower()
+
+
 def check_readable(path: Path, signature: bytes = b"") -> bool:
     """Return whether a file begins with a signature, or raise InvalidSource if it is empty or cannot be read."""
     try:
@@ -72,8 +82,11 @@ def check_grid(where: str, t0: float, dt: float, names: Sequence[str]) -> None:
         raise InvalidSource(f"{where}: {names[1]} is {dt!r}; a sample spacing in s is from {least:g} to {most:g}")
 
 
-def as_float64(where: str, values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return real numbers as float64, or raise InvalidSource if float64 cannot hold one of them exactly."""
+def as_float64(where: str, values: NDArray[Any], first: int = 0) -> NDArray[np.float64]:
+    """Return real numbers as float64, or raise InvalidSource if float64 cannot hold one of them exactly.
+
+    `first` is the number of the first sample, for the message.
+    """
     with np.errstate(over="ignore"):
         exact = np.asarray(values).astype(np.float64, copy=False)
     if values.dtype.kind in "iu":
@@ -83,7 +96,7 @@ def as_float64(where: str, values: NDArray[Any]) -> NDArray[np.float64]:
     if lost is not None and lost.any():
         at = int(np.argmax(lost))
         raise InvalidSource(
-            f"{where}: sample {at} is {values[at]!s} ({values.dtype}), which float64 cannot hold exactly"
+            f"{where}: sample {first + at} is {values[at]!s} ({values.dtype}), which float64 cannot hold exactly"
         )
     return exact
 
@@ -117,19 +130,55 @@ def name_channel(path: Path, wanted: Sequence[str]) -> str:
     raise InvalidSource(f"{path} does not name its channel; name it with --channel{one}, such as L1:MY-STRAIN")
 
 
-def even_grid(where: str, times: NDArray[np.floating[Any]], dt: float | None = None) -> tuple[float, float]:
-    """Return (t0, dt) in s of evenly spaced GPS times, shape [samples], or raise InvalidSource if they are not."""
+def even_grids(
+    where: str, times: NDArray[np.floating[Any]], dt: float | None = None
+) -> list[tuple[slice, float, float]]:
+    """Return each span of samples between gaps with its (t0, dt) in s; `times` are GPS times, shape [samples].
+
+    Raise InvalidSource if the times between two gaps are not evenly spaced.
+    """
+    try:
+        return [(slice(0, len(times)), *even_grid(where, times, dt))]
+    except InvalidSource:
+        steps = np.diff(times)
+        usual = float(np.median(steps)) if dt is None else dt
+        edges = [0, *(np.flatnonzero(steps > _GAP * usual) + 1).tolist(), len(times)]
+        if len(edges) == 2 or not usual > 0:  # noqa: PLR2004 (no gap)
+            raise
+    spans = [slice(*ends) for ends in pairwise(edges)]
+    if dt is None:
+        longest = max(spans, key=lambda span: span.stop - span.start)
+        _, dt = even_grid(where, times[longest], first=longest.start)
+    return [(span, *even_grid(where, times[span], dt, first=span.start)) for span in spans]
+
+
+def even_grid(
+    where: str, times: NDArray[np.floating[Any]], dt: float | None = None, *, first: int = 0
+) -> tuple[float, float]:
+    """Return (t0, dt) in s of evenly spaced GPS times, shape [samples], or raise InvalidSource if they are not.
+
+    `first` is the number of the first time, for the message.
+    """
     if dt is None:
         if len(times) < 2:  # noqa: PLR2004 (a spacing takes two times)
             raise InvalidSource(f"{where} has one time; the sample spacing cannot be computed")
         dt = float(times[-1] - times[0]) / (len(times) - 1)
         check_grid(where, float(times[0]), dt, ("the first time", "the spacing of the times"))
         dt = sampling(dt)
-    off = ~(np.abs(times - (times[0] + np.arange(len(times)) * dt)) <= _UNEVEN * dt + np.spacing(np.abs(times)))
-    if off.any():
-        at = int(np.argmax(off))
+    if (at := _first_off_grid(times, dt)) is not None:
         raise InvalidSource(
-            f"{where}: time {float(times[at])!r} (number {at}) is not on a grid of {dt:g} s; "
-            "push the spans between gaps one by one"
+            f"{where}: time {float(times[at])!r} (number {first + at}) is not on a grid of {dt:g} s; "
+            "between gaps, times have to be evenly spaced"
         )
     return float(times[0]), dt
+
+
+def _first_off_grid(times: NDArray[np.floating[Any]], dt: float) -> int | None:
+    """Return the first of the times that is not on the grid of the first one, or None."""
+    for start in range(0, len(times), _BLOCK):
+        block = times[start : start + _BLOCK]
+        wanted = times[0] + np.arange(start, start + len(block)) * dt
+        off = ~(np.abs(block - wanted) <= _UNEVEN * dt + np.spacing(np.abs(block)))
+        if off.any():
+            return start + int(np.argmax(off))
+    return None

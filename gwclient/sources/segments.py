@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
 from gwclient.sources.lines import MAX_LINE, run_of_line
-from gwclient.sources.recording import Recording, check_readable, choose
+from gwclient.sources.recording import Recording, check_readable, choose, extension
 
 _WHOLE, _LINES = ".json", frozenset({".ndjson", ".jsonl"})
 SUFFIXES = _LINES | {_WHOLE}
@@ -29,7 +29,7 @@ def read_segments(path: Path, channels: Sequence[str], report: Callable[[str], o
         try:
             run = run_of_line(body)
         except InvalidSource as error:
-            where = str(path) if path.suffix == _WHOLE else f"line {number} of {path}"
+            where = str(path) if extension(path) == _WHOLE else f"line {number} of {path}"
             failures.append(f"{where} is not a segment: {error}")
             continue
         detector = str(run.meta.get("detector") or run.channel.partition(":")[0])
@@ -50,7 +50,7 @@ def read_segments(path: Path, channels: Sequence[str], report: Callable[[str], o
 def _bodies(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Yield (number of the line, offset in the file, body) of each segment; one that is too long is cut off."""
     with path.open("rb") as file:
-        if path.suffix == _WHOLE:
+        if extension(path) == _WHOLE:
             yield 1, 0, file.read(MAX_LINE + 1)
             return
         number = offset = 0

@@ -46,7 +46,7 @@ class SimulatedSource:
 
     @property
     def seconds(self) -> float:
-        """How much strain there will be in s, all detectors together."""
+        """Return the length of the strain of all detectors in s."""
         return self.duration * len(self.detectors)
 
     @property

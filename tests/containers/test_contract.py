@@ -8,6 +8,7 @@ import pytest
 from scripts.stack import Stack
 from tests.contracts.test_openapi import (  # noqa: F401 (pytest finds tests and fixtures by their names)
     promised,
+    session,
     test_every_answer_is_one_the_document_describes,
     test_the_document_names_every_route_of_the_gateway,
 )

@@ -25,7 +25,7 @@ SERVICES: dict[str, tuple[type[ServiceSettings], str]] = {
     "glitchflow_api": (GatewaySettings, ":8000"),
 }
 
-#: The address of the next tier by default: the service name of Kubernetes and Compose.
+#: The address of the next service by default: the service name of Kubernetes and Compose.
 ADDRESSES = {"DB_BURL": "http://databuff:8080", "DS_BURL": "http://dslogic:5000"}
 
 #: The packages in an image besides its own and gwwire.

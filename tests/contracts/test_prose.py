@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.prose import METAPHORS, VAGUE_VERBS, findings
+from tools.prose import CLAUSES, METAPHORS, VAGUE_VERBS, findings
 
 
 def found_in(folder: Path, name: str, text: str) -> list[str]:
@@ -24,6 +24,18 @@ def test_a_function_is_described_by_a_verb_and_a_property_or_a_class_by_a_noun(t
     assert found_in(tmp_path, "module.py", f"async def name():\n{noun}")
     assert not found_in(tmp_path, "module.py", f"class Name:\n{noun}\n    @property\n    def text(self):\n    {noun}")
     assert not found_in(tmp_path, "module.py", 'def name():\n    """Return the name."""\n')
+
+
+@pytest.mark.parametrize("word", CLAUSES)
+def test_a_clause_in_the_place_of_a_noun_is_found_in_docstrings_and_in_comments_on_names(
+    tmp_path: Path, word: str
+) -> None:
+    (line,) = found_in(tmp_path, "module.py", f'class Name:\n    """{word} it is."""\n')
+    assert line.startswith(f"2: the docstring begins with {word!r}")
+    assert found_in(tmp_path, "other.py", f"#: {word} it is.\nNAME = 1\n") == [
+        f"1: the comment begins with {word!r}; use a noun"
+    ]
+    assert not found_in(tmp_path, "third.py", f"# {word} it is.\nNAME = 1\n")
 
 
 @pytest.mark.parametrize("word", METAPHORS)

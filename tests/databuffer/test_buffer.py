@@ -13,13 +13,14 @@ import pytest
 
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
-from databuffer.errors import BatchChanged, BufferFrozen, QueueFull, VolumeFailed, VolumeFull
+from databuffer.errors import BatchChanged, BufferFrozen, NotFound, QueueFull, VolumeFailed, VolumeFull
 from databuffer.fingerprint import matches
 from databuffer.settings import BufferSettings
 from gwwire.datastore import FreezeOrder
 from gwwire.problems import ProblemError
 from gwwire.public import DatastoreState, Stats
 from gwwire.segment import InvalidSegment
+from tests.support.foreign import FOREIGN
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +58,18 @@ async def test_reported_counts_stored_counts_and_files_agree_after_every_answer(
         await buffer.ingest.append(segment_body(number, samples=number + 1))
         expected = Stats(number + 1, sum(len(content) for content in files(settings).values()))
         assert buffer.queries.stats == expected == written_stats(settings)
+
+
+@pytest.mark.parametrize("kind", [*FOREIGN, "a shorter file"])
+async def test_what_is_in_the_place_of_a_segment_is_not_served(
+    buffer: Buffer, settings: BufferSettings, kind: str
+) -> None:
+    name = (await buffer.ingest.append(segment_body(1))).name
+    (await buffer.queries.segment_file(name)).close()
+    (settings.DATAROOT / name).unlink()
+    FOREIGN.get(kind, Path.touch)(settings.DATAROOT / name)
+    with pytest.raises(NotFound, match="is missing, or is not what was stored"):
+        await buffer.queries.segment_file(name)
 
 
 async def test_names_come_in_the_order_of_storing(buffer: Buffer, settings: BufferSettings) -> None:
@@ -301,6 +314,21 @@ async def test_the_probe_of_readiness_writes_nothing_while_the_last_write_succee
     probes.clear()
     await buffer.queries.check_ready()
     assert not probes
+
+
+async def test_a_volume_that_becomes_read_only_while_nothing_arrives_is_noticed(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, *_: int) -> AbstractContextManager[None]:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+
+    await buffer.ingest.append(segment_body(1))
+    monkeypatch.setattr("databuffer.storage.store.probe_file", refuse)
+    await buffer.queries.check_ready()
+    monkeypatch.setattr("databuffer.state._PROVEN_SECONDS", 0.0)
+    for _ in range(2):
+        with pytest.raises(VolumeFailed, match="Read-only file system"):
+            await buffer.queries.check_ready()
 
 
 async def test_a_buffer_whose_data_folder_is_being_moved_is_ready(buffer: Buffer, settings: BufferSettings) -> None:

@@ -13,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from databuffer.buffer import Buffer
-from databuffer.coverage import CoverageKeeper, coverage
+from databuffer.coverage import CoverageKeeper
 from databuffer.errors import NotFound
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog import Catalog, Database, SegmentFilter, SegmentRow
+from databuffer.storage.catalog.rows import Extent
 from gwfiles.stretches import assemble
+from gwwire.coverage import joined
 from gwwire.datastore import FreezeOrder
-from gwwire.public import ChannelCoverage, Coverage, SegmentRecord, Span
+from gwwire.public import SegmentRecord, Span
+from gwwire.query import Query
 from gwwire.segment import Segment, encode_segment
 from preproc.batch import read_batch
 from preproc.progress import silent
@@ -81,7 +84,7 @@ def test_coverage_equals_joining_by_hand_in_any_order_of_segments(pieces: list[P
         ]
         for series in {(channel, dt) for channel, dt, _, _ in pieces}
     }
-    assert told == expected
+    assert told == [expected]
 
 
 def test_the_spans_of_several_batches_are_joined(tmp_path: Path) -> None:
@@ -90,20 +93,62 @@ def test_the_spans_of_several_batches_are_joined(tmp_path: Path) -> None:
     catalog.segments.add("a", [row(1, (None, 1.0, 0, 4))])
     catalog.segments.add("b", [row(2, (None, 1.0, 16, 4)), row(3, (None, 1.0, 400, 1))])
     keeper = CoverageKeeper(catalog)
-    assert keeper.of(["a", "b"]) == {(None, 1.0): [(0.0, 8.0, 2), (100.0, 101.0, 1)]}
-    assert keeper.of(["a"]) == {(None, 1.0): [(0.0, 4.0, 1)]}
-    assert keeper.of([]) == {}
+    assert joined(keeper.of(["a", "b"])) == {(None, 1.0): [(0.0, 8.0, 2), (100.0, 101.0, 1)]}
+    assert keeper.of(["a"]) == [{(None, 1.0): [(0.0, 4.0, 1)]}]
+    assert keeper.of([]) == []
     catalog.close()
 
 
-def test_spans_are_chosen_by_channel_and_time() -> None:
-    found: dict[tuple[str | None, float], list[Span]] = {
-        ("H1:A", 1.0): [(0.0, 10.0, 2), (20.0, 30.0, 1)],
-        ("L1:A", 1.0): [(0.0, 5.0, 1)],
-    }
-    wanted = SegmentFilter(start=10.0, stop=21.0)
-    assert coverage(found, wanted) == Coverage(None, [ChannelCoverage("H1:A", 1.0, [(20.0, 30.0, 1)], 0.0)])
-    assert [each.channel for each in coverage(found, SegmentFilter(channel="L1:A")).channels] == ["L1:A"]
+#: Spacings that are written in full and rounded, times that fit one of them, and the second of a segment.
+rounded_pieces = st.lists(
+    st.tuples(st.sampled_from([1 / 256, 0.00390628]), st.sampled_from([1 / 256, 0.00390628]), st.integers(0, 40)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces=rounded_pieces, portion=st.integers(1, 30))
+def test_segments_with_rounded_spacings_cover_the_same_whether_they_are_read_at_once_or_in_portions(
+    pieces: list[tuple[float, float, int]], portion: int
+) -> None:
+    folder = TemporaryDirectory()
+    catalog = Catalog(Database(Path(folder.name) / "catalog.sqlite"), Path("nowhere"))
+    catalog.open()
+    keeper = CoverageKeeper(catalog)
+    rows = [
+        SegmentRow(f"gwb{i}.json", 10, "", "H1:A", 1e6 + second * 256 * true, written, 256, 0)
+        for i, (true, written, second) in enumerate(pieces)
+    ]
+    for start in range(0, len(rows), portion):
+        catalog.segments.add("b", rows[start : start + portion])
+        (told,) = keeper.of(["b"])
+        assert [told] == CoverageKeeper(catalog).of(["b"])
+    catalog.close()
+    folder.cleanup()
+
+
+def test_a_new_segment_with_a_rounded_spacing_is_the_only_one_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
+    catalog.open()
+    rows = [SegmentRow(f"gwb{i}.json", 10, "", "H1:A", 1e9 + i, 0.00024414, 4096, 0) for i in range(40)]
+    catalog.segments.add("b", rows[:20])
+    keeper, extents, read = CoverageKeeper(catalog), catalog.segments.extents, list[int]()
+
+    def counted(batch: str, after: int) -> list[Extent]:
+        found = list(extents(batch, after))
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(catalog.segments, "extents", counted)
+    for row_ in rows[20:]:
+        keeper.of(["b"])
+        catalog.segments.add("b", [row_])
+    assert keeper.of(["b"]) == [{("H1:A", 1 / 4096): [(1e9, 1e9 + 40, 40)]}]
+    assert read == [20] + 20 * [1]
+    catalog.close()
 
 
 def test_a_sample_spacing_that_was_rounded_is_the_same_series(tmp_path: Path) -> None:
@@ -113,13 +158,13 @@ def test_a_sample_spacing_that_was_rounded_is_the_same_series(tmp_path: Path) ->
     catalog.segments.add(
         "b", [SegmentRow(f"gwb{i}.json", 10, "", "H1:A", 1e9 + i, spacings[i % 2], 4096, 0) for i in range(32)]
     )
-    assert CoverageKeeper(catalog).of(["b"]) == {("H1:A", 1 / 4096): [(1e9, 1e9 + 32, 32)]}
+    assert CoverageKeeper(catalog).of(["b"]) == [{("H1:A", 1 / 4096): [(1e9, 1e9 + 32, 32)]}]
     catalog.close()
 
 
 async def test_the_coverage_of_a_growing_batch_is_current_and_stays_after_archiving(buffer: Buffer) -> None:
     async def spans(batch: str | None = None) -> list[Span]:
-        told = await buffer.queries.coverage(SegmentFilter(batch))
+        told = await buffer.search.coverage(Query(batch=(batch,) if batch else ()))
         assert told.batch == batch
         return [span for channel in told.channels for span in channel.spans]
 
@@ -150,7 +195,7 @@ async def test_coverage_overview_client_and_preprocessing_join_the_same_segments
         t = 1e9 + second * rate * dt, written if computed or second % 3 else dt
         await buffer.ingest.append(encode_segment(Segment(h.tolist(), t, {"channel": "H1:A"})))
         # Each time, it reads what is new.
-        (covered,) = (await buffer.queries.coverage(SegmentFilter())).channels
+        (covered,) = (await buffer.search.coverage(Query())).channels
     whole: Any = pytest.approx((1e9, 1e9 + 8 * rate * dt), rel=0, abs=1e-2 / rate)
     ((start, stop, count),) = covered.spans
     assert ((start, stop), count) == (whole, 8)

@@ -133,7 +133,7 @@ async def test_the_steps_are_counted_by_state_and_their_attempts_and_failures(bu
         await buffer.records.put(f"file/{name}", RecordContent())
     before = time.time()
     claim = StepClaim("w", kind="file", attempts=1, limit=3)
-    first, second, _ = await buffer.records.claim("counted", claim)
+    first, second, third = await buffer.records.claim("counted", claim)
     await buffer.records.end(first.id, "counted", StepEnd(1, StepState.DONE))
     await buffer.records.end(second.id, "counted", StepEnd(1, StepState.FAILED, reason="broken"))
     states, age = await told()
@@ -141,8 +141,19 @@ async def test_the_steps_are_counted_by_state_and_their_attempts_and_failures(bu
     assert 0 < age < time.time() - before + 1
     assert counted("glitchflow_step_attempts_total", name="counted") - growth == 3
     assert counted("glitchflow_step_failures_total", name="counted") == 1
-    await buffer.records.claim("counted", claim)
+    [fourth] = await buffer.records.claim("counted", claim)
     assert (await told())[1] == 0
+    await buffer.records.end(fourth.id, "counted", StepEnd(1, StepState.WAITING))
+    await buffer.records.end(third.id, "counted", StepEnd(1, StepState.WAITING))
+    await buffer.records.forget("counted")
+    series = {
+        sample.labels["name"]
+        for each in step_gauges((await buffer.records.steps()).steps, 0)
+        for sample in each.samples
+    }
+    assert "counted" not in series
+    assert REGISTRY.get_sample_value("glitchflow_step_attempts_total", {"name": "counted"}) is None
+    assert REGISTRY.get_sample_value("glitchflow_step_failures_total", {"name": "counted"}) is None
 
 
 async def test_names_of_steps_make_a_bounded_number_of_series() -> None:

@@ -153,7 +153,7 @@ async def test_lines_are_the_same_wherever_the_body_is_cut(lines: list[bytes], c
             yield body[start:stop]
 
     found = ["too large" if isinstance(line, LineTooLarge) else line async for line in split_lines(chunks(), 20)]
-    assert found == ["too large" if len(line) > 20 else line for line in lines if line]
+    assert found == ["too large" if len(line) > 20 else line for line in lines if line not in {b"", b"\r"}]
 
 
 @pytest.mark.anyio

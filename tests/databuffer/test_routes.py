@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -8,10 +9,22 @@ from databuffer.fingerprint import matches
 from databuffer.settings import BufferSettings
 from tests.support.segments import BAD_BODIES, JSON, segment_body
 
+MAX_BODY = 10_000
+
 
 @pytest.fixture
 def client(settings: BufferSettings) -> Iterator[TestClient]:
-    with TestClient(create_app(create_buffer(settings), max_body=10_000)) as client:
+    with TestClient(create_app(create_buffer(settings), max_body=MAX_BODY)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Return a client of a buffer that stores nothing: the tests that share it send what is refused."""
+    home: Path = tmp_path_factory.mktemp("home")
+    data = home / "datavar" / "data"
+    settings = BufferSettings(DTVOLROOT=data.parent, DATAROOT=data, ADMROOT=home / "adm", LOGROOT=home / "log")
+    with TestClient(create_app(create_buffer(settings), max_body=MAX_BODY)) as client:
         yield client
 
 
@@ -74,26 +87,26 @@ def test_an_order_to_archive_names_the_holder_so_that_a_freeze_in_between_is_res
 
 @pytest.mark.parametrize("what", BAD_BODIES)
 def test_an_invalid_segment_is_refused_with_the_reason_and_neither_stored_nor_counted(
-    client: TestClient, what: str
+    empty: TestClient, what: str
 ) -> None:
     body, status, field = BAD_BODIES[what]
-    answer = client.post("/sendF", content=body[:9000], headers=JSON)
+    answer = empty.post("/sendF", content=body[:9000], headers=JSON)
     assert answer.status_code == status or len(body) > 9000
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json().get("field") == field
-    assert client.get("/stat").json() == {"n_itm": 0, "buff_size": 0}
-    assert client.get("/dumpF").json() == {"nmlist": []}
+    assert empty.get("/stat").json() == {"n_itm": 0, "buff_size": 0}
+    assert empty.get("/dumpF").json() == {"nmlist": []}
 
 
 @pytest.mark.parametrize("path", ["/sendF", "/upddsc", "/cleanall"])
-def test_a_compressed_body_is_refused_by_name(client: TestClient, path: str) -> None:
-    answer = client.post(path, content=b"\x1f\x8b", headers={**JSON, "Content-Encoding": "gzip"})
+def test_a_compressed_body_is_refused_by_name(empty: TestClient, path: str) -> None:
+    answer = empty.post(path, content=b"\x1f\x8b", headers={**JSON, "Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["field"]) == (415, "Content-Encoding")
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-def test_another_media_type_is_refused(client: TestClient, content_type: str) -> None:
-    answer = client.post("/sendF", content=segment_body(1), headers={"Content-Type": content_type})
+def test_another_media_type_is_refused(empty: TestClient, content_type: str) -> None:
+    answer = empty.post("/sendF", content=segment_body(1), headers={"Content-Type": content_type})
     assert answer.status_code == 415
     assert answer.json()["code"] == "unsupported-media-type"
     assert content_type in answer.json()["detail"]
@@ -108,18 +121,18 @@ def test_a_body_that_says_nothing_of_its_type_is_taken_for_json(client: TestClie
     assert client.post("/sendF", content=segment_body(1)).status_code == 201
 
 
-def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
-    answer = client.post("/sendF", content=segment_body(1, samples=5000), headers=JSON)
+def test_a_body_that_is_too_large_is_refused(empty: TestClient) -> None:
+    answer = empty.post("/sendF", content=segment_body(1, samples=5000), headers=JSON)
     assert answer.status_code == 413
     assert answer.json()["code"] == "too-large"
 
 
-def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(client: TestClient) -> None:
+def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(empty: TestClient) -> None:
     def endless() -> Iterator[bytes]:
         for _ in range(100):
             yield b" " * 1000
 
-    answer = client.post("/sendF", content=endless(), headers=JSON)
+    answer = empty.post("/sendF", content=endless(), headers=JSON)
     assert answer.status_code == 413
 
 
@@ -137,11 +150,11 @@ def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(client: T
         (b'{"user":"a","token":"t","at_least":-1}', 422, "at_least"),
     ],
 )
-def test_a_bad_order_to_freeze_changes_nothing(client: TestClient, body: bytes, status: int, field: str | None) -> None:
-    answer = client.post("/upddsc", content=body, headers=JSON)
+def test_a_bad_order_to_freeze_changes_nothing(empty: TestClient, body: bytes, status: int, field: str | None) -> None:
+    answer = empty.post("/upddsc", content=body, headers=JSON)
     assert answer.status_code == status
     assert answer.json().get("field") == field
-    assert client.get("/dstat").json()["dstatus"] == "OPERATIONAL"
+    assert empty.get("/dstat").json()["dstatus"] == "OPERATIONAL"
 
 
 def test_a_thaw_says_whether_it_opened_the_batch(client: TestClient) -> None:
@@ -165,21 +178,21 @@ def test_a_thaw_says_whether_it_opened_the_batch(client: TestClient) -> None:
         ("/segments?limit=0", "query.limit: expected 1 or more, got '0'"),
         ("/segments?limit=10001", "query.limit: expected 10,000 or less, got '10001'"),
         (f"/segments?after={'9' * 5000}", f"query.after: expected a whole number with fewer digits, got '{'9' * 100}'"),
-        ("/segments?start=soon", "start: expected a finite number, got 'soon'"),
-        ("/coverage?stop=inf", "query.stop: expected a finite number, got 'inf'"),
+        ("/segments?start=soon", "start: expected GPS seconds as a finite number, got 'soon'"),
+        ("/coverage?stop=inf", "stop: expected GPS seconds as a finite number, got 'inf'"),
         ("/segments?start=5&stop=1", "start=5.0 is after stop=1.0"),
         ("/coverage?start=5&stop=1", "start=5.0 is after stop=1.0"),
     ],
 )
-def test_a_bad_query_is_refused_with_what_is_expected(client: TestClient, path: str, detail: str) -> None:
-    answer = client.get(path)
+def test_a_bad_query_is_refused_with_what_is_expected(empty: TestClient, path: str, detail: str) -> None:
+    answer = empty.get(path)
     assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (422, "invalid-request", detail)
 
 
-def test_unknown_routes_and_methods_are_problems_too(client: TestClient) -> None:
-    assert client.get("/nowhere").json()["code"] == "not-found"
-    assert client.get("/sendF").json()["code"] == "method-not-allowed"
-    assert "POST" in client.get("/sendF").headers["allow"]
+def test_unknown_routes_and_methods_are_problems_too(empty: TestClient) -> None:
+    assert empty.get("/nowhere").json()["code"] == "not-found"
+    assert empty.get("/sendF").json()["code"] == "method-not-allowed"
+    assert "POST" in empty.get("/sendF").headers["allow"]
 
 
 def test_it_is_ready_while_the_volume_can_be_written(client: TestClient, settings: BufferSettings) -> None:

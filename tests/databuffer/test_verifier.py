@@ -19,6 +19,7 @@ from databuffer.records.scan import Scan
 from databuffer.settings import BufferSettings
 from gwwire.datastore import FreezeOrder
 from gwwire.public import Verification
+from tests.support.lease import leased
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +132,23 @@ async def test_a_manifest_that_is_gone_or_another_is_damage(buffer: Buffer) -> N
     assert "MANIFEST.json" in problem
 
 
+async def test_the_verification_of_an_archive_without_its_folder_fails_until_it_is_back(
+    buffer: Buffer, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch, folder = await archive(buffer)
+    before = verified_batches("missing")
+    elsewhere = folder.rename(folder.with_name("moved"))
+    found = await verified(buffer, batch)
+    assert (found.state, found.checked, found.segments) == ("failed", 0, 4)
+    assert found.problems == [f"the folder {folder.name!r} of batch {batch} is missing, and 4 segments with it"]
+    [step] = [step for step in (await buffer.records.get(f"batch/{batch}")).steps if step.name == "verify"]
+    assert (step.state, step.reason) == ("FAILED", found.problems[0]), "a second attempt would find the same"
+    assert verified_batches("missing") - before == 1
+    assert found.problems[0] in [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    elsewhere.rename(folder)
+    assert (await verified(buffer, batch)).state == "intact"
+
+
 async def test_only_an_archived_batch_is_verified(buffer: Buffer) -> None:
     await buffer.ingest.append(segment_body(1))
     batch = (await buffer.queries.overview()).batch
@@ -148,10 +166,7 @@ async def test_a_stop_does_not_wait_for_the_end_of_a_verification_which_the_next
 ) -> None:
     buffer = await open_buffer()
     batch, folder = await archive(buffer)
-    slow = sorted(folder.glob("gwb*.json"))[1]
-    content = slow.read_bytes()
-    slow.unlink()
-    os.mkfifo(slow)  # reading it blocks until the test writes
+    lease = leased(sorted(folder.glob("gwb*.json"))[1])
     await buffer.verifier.request(batch)
     while (found := await verification(buffer, batch)) and found.checked < 2:  # noqa: ASYNC110 (what a client does)
         await asyncio.sleep(0.01)
@@ -162,10 +177,8 @@ async def test_a_stop_does_not_wait_for_the_end_of_a_verification_which_the_next
     closing = asyncio.create_task(buffer.close())
     while not buffer.records.stopping:  # noqa: ASYNC110 (no event of the test's own)
         await asyncio.sleep(0)
-    await asyncio.to_thread(slow.write_bytes, b"")
+    os.close(lease)
     await closing
-    slow.unlink()
-    slow.write_bytes(content)
     buffer = await open_buffer()
     assert (await result(buffer, batch)).state == "intact"
     [step] = [step for step in (await buffer.records.get(f"batch/{batch}")).steps if step.name == "verify"]
@@ -181,6 +194,7 @@ async def test_a_verification_of_a_killed_buffer_is_done_after_the_next_start_wi
         from databuffer.app import create_buffer
         from databuffer.settings import BufferSettings
         from tests.databuffer.test_verifier import archive, verification
+        from tests.support.lease import leased
 
         async def main():
             buffer = create_buffer(BufferSettings(
@@ -189,15 +203,10 @@ async def test_a_verification_of_a_killed_buffer_is_done_after_the_next_start_wi
             ))
             await buffer.open()
             batch, folder = await archive(buffer)
-            first = sorted(folder.glob("gwb*.json"))[0]
-            content = first.read_bytes()
-            first.unlink()
-            os.mkfifo(first)
+            leased(sorted(folder.glob("gwb*.json"))[0])
             await buffer.verifier.request(batch)
             while not (await verification(buffer, batch)).checked:
                 await asyncio.sleep(0.01)
-            first.unlink()
-            first.write_bytes(content)
             print(batch, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -212,8 +221,10 @@ async def test_a_verification_of_a_killed_buffer_is_done_after_the_next_start_wi
     assert (await result(buffer, batch)).state == "intact"
     [step] = [step for step in (await buffer.records.get(f"batch/{batch}")).steps if step.name == "verify"]
     assert (step.state, step.attempt) == ("DONE", 2)
+    lease = leased(next(settings.DTVOLROOT.glob("2*/gwb*.json")))
     await buffer.records.redo(f"batch/{batch}", "verify")
     assert (await verification(buffer, batch)).state == "running"  # type: ignore[union-attr]
+    os.close(lease)
     assert (await result(buffer, batch)).state == "intact"
 
 

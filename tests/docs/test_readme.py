@@ -1,10 +1,11 @@
-"""What README and docs/ name exists, and what exists is named there."""
+"""README and docs/ name everything that exists, and nothing else."""
 
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from databuffer.settings import BufferSettings
 from dslogic.settings import LogicSettings
@@ -39,6 +40,20 @@ def test_every_setting_is_documented_with_its_default_and_meaning(
         assert meaning == field.description
         read = settings.model_validate({name: default}) if default else settings()
         assert getattr(read, name) == field.default
+
+
+@pytest.mark.parametrize(
+    ("container", "settings"), [("databuff", BufferSettings), ("dslogic", LogicSettings)], ids=("buffer", "dslogic")
+)
+def test_compose_passes_the_policy_of_tiers_and_holdings_on_with_its_defaults(
+    container: str, settings: type[ServiceSettings]
+) -> None:
+    passed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][container]["environment"]
+    policy = re.compile("ARCHIVE|KEEP|MOVE|SCRUB|OBJECT|RECALL|HOLDING|GROUP|BUNDLE|MAX_SIZE|ON_FROZEN")
+    assert passed.keys() == set(filter(policy.match, settings.model_fields))
+    assert passed.keys() <= {name for row in table_rows("`make up`", SETTINGS) for name in row[1].split(", ")}
+    given = {name: value.removeprefix(f"${{{name}:-").removesuffix("}") for name, value in passed.items()}
+    assert settings.model_validate({name: value for name, value in given.items() if value}) == settings()
 
 
 def test_the_clients_commands_are_all_there_and_no_others() -> None:

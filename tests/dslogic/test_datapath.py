@@ -15,7 +15,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
-    return start_shared_trio({"MAX_BODY": "20kB"}, tiers=2)
+    return start_shared_trio({"MAX_BODY": "20kB"}, services=2)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def client_of(address: str) -> TestClient:
 
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
-    return start_shared_trio(tiers=1)
+    return start_shared_trio(services=1)
 
 
 def test_it_is_the_buffers_with_the_size_from_which_on_a_batch_may_be_frozen(trio: Trio) -> None:

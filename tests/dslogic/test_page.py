@@ -26,7 +26,7 @@ def files_of(page: str) -> list[str]:
     return re.findall('(?:src|href|data-plotly)="(static/[^"]+)"', page)
 
 
-@pytest.mark.parametrize("path", ["/", "/search"])
+@pytest.mark.parametrize("path", ["/", "/search", "/graphql?at=gateway"])
 def test_the_shell_lets_nothing_in_from_elsewhere_and_nothing_inline(client: TestClient, path: str) -> None:
     page = client.get(path)
     policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
@@ -52,8 +52,16 @@ def test_the_shell_asks_the_routes_of_the_gateway_it_came_through(client: TestCl
     assert 'href="./"' in client.get("/search").text
 
 
+def test_graphql_is_offered_at_the_gateway_only(client: TestClient) -> None:
+    assert client.get("/graphql").status_code == 404
+    assert 'href="graphql"' not in client.get("/search").text
+    assert 'href="graphql"' in client.get("/search?at=gateway").text
+    assert client.get("/graphql?at=gateway").status_code == 200
+
+
 def test_a_file_is_kept_for_good_under_an_address_that_changes_with_it(client: TestClient) -> None:
     files = files_of(client.get("/").text) + files_of(client.get("/search").text)
+    files += files_of(client.get("/graphql?at=gateway").text)
     assert len(files) >= 5
     for file in files:
         answer = client.get(f"/{file}", headers=GZIP)

@@ -25,7 +25,7 @@ MakeClient = Callable[..., TestClient]
 
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
-    return start_shared_trio(tiers=1)
+    return start_shared_trio(services=1)
 
 
 @pytest.fixture
@@ -90,20 +90,73 @@ def test_a_freeze_is_idempotent_and_never_replaces_the_holder(client: TestClient
     assert first["holder"] == "alice"
 
 
-def test_a_freeze_is_one_request_which_the_buffer_refuses_while_the_batch_is_too_small(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
+    """The target and the body of each request to the buffer."""
     asked: list[tuple[bytes, bytes]] = []
     ask = Upstream.request
 
     async def listen(self: Upstream, method: bytes, target: bytes, *rest: Any) -> Answer:
-        asked.append((target, b"".join(rest[1])))
+        asked.append((target, b"".join(rest[1]) if rest else b""))
         return await ask(self, method, target, *rest)
 
     monkeypatch.setattr(Upstream, "request", listen)
+    return asked
+
+
+def test_a_freeze_is_one_request_which_the_buffer_refuses_while_the_batch_is_too_small(
+    client: TestClient, asked: list[tuple[bytes, bytes]]
+) -> None:
     waiting = client.post("/freezeds", json={"user": "alice", "token": "a", "at_least": 0})
     assert (waiting.status_code, waiting.text) == (200, "Waiting for the buffer to fill.")
     assert asked == [(b"/upddsc", b'{"user":"alice","token":"a","at_least":200}')]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"msg": "epoch 12"}', b'{"holder":""}'])
+def test_without_a_policy_the_order_to_archive_goes_on_byte_for_byte(
+    client: TestClient, asked: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    assert client.post("/flushbuf", content=body, headers=JSON if body else {}).status_code == 201
+    assert asked == [(b"/cleanall", body)]
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b"", b'{"tiering":{"archive_to":["object","tape"],"keep_on_disk":604800}}'),
+        (b'{"msg":"x"}', b'{"msg":"x","tiering":{"archive_to":["object","tape"],"keep_on_disk":604800}}'),
+        (b'{"tiering":{}}', b'{"tiering":{}}'),
+    ],
+)
+def test_the_order_to_archive_goes_on_with_the_policy_unless_it_has_its_own(
+    make_client: MakeClient, asked: list[tuple[bytes, bytes]], body: bytes, sent: bytes
+) -> None:
+    with make_client(ARCHIVE_TO="tape,object", KEEP_ON_DISK="7d") as client:
+        client.post("/flushbuf", content=body, headers=JSON if body else {})
+    assert asked == [(b"/cleanall", sent)]
+
+
+def test_an_order_to_archive_whose_policy_names_an_unknown_tier_is_refused(
+    client: TestClient, asked: list[tuple[bytes, bytes]]
+) -> None:
+    refused = client.post("/flushbuf", json={"tiering": {"archive_to": ["tape"]}})
+    assert (refused.status_code, refused.json()["field"]) == (422, "tiering.archive_to")
+    assert asked == [(b"/tiers", b"")]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"tiering":{"keep_on_disk":1}}', "tiering"),
+        (b'{"batch":["b1"]}', "batch"),
+    ],
+)
+def test_a_plan_by_a_policy_that_cannot_hold_or_of_something_else_than_batches_is_refused(
+    client: TestClient, body: bytes, field: str
+) -> None:
+    for path in ("/tiering/plan", "/tiering/apply"):
+        answer = client.post(path, content=body, headers=JSON)
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
 @pytest.mark.parametrize("what", BAD_BODIES)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI, Response
 from fastapi.testclient import TestClient
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from glitchflow_api.app import create_app
 from glitchflow_api.key_file import make_key
@@ -49,7 +49,7 @@ def keys(ring: Keyring) -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def app(ring: Keyring, keys: Mapping[str, str]) -> FastAPI:
     assert keys
-    # There is no lower tier: an admitted request is answered with 502, and changes nothing.
+    # There is no lower service: an admitted request is answered with 502, and changes nothing.
     below = f"http://127.0.0.1:{free_ports().logic}"
     return create_app(GatewaySettings.model_validate({"DS_BURL": below, **ring.settings}))
 
@@ -64,10 +64,12 @@ def served(app: FastAPI) -> set[str]:
     """Return every route of the application, including those of included routers and undocumented ones."""
     routes: list[BaseRoute] = []
     for route in app.routes:
-        routes += getattr(route, "original_router", app).routes if not isinstance(route, Route) else [route]
-    assert all(isinstance(route, Route) for route in routes)
+        of_router = getattr(route, "original_router", app).routes
+        routes += [route] if isinstance(route, (Route, WebSocketRoute)) else of_router
+    assert all(isinstance(route, (Route, WebSocketRoute)) for route in routes)
     methods = [(method, route) for route in routes if isinstance(route, Route) for method in route.methods or ()]
-    return {f"{method} {route.path_format}" for method, route in methods if method != "HEAD"}
+    handshakes = {f"GET {route.path_format}" for route in routes if isinstance(route, WebSocketRoute)}
+    return handshakes | {f"{method} {route.path_format}" for method, route in methods if method != "HEAD"}
 
 
 Headers = dict[bytes, bytes]
@@ -169,7 +171,7 @@ def test_with_auth_off_anybody_may_do_everything(keys: Mapping[str, str]) -> Non
 @pytest.mark.parametrize("route", ["/train", "/thaw"])
 def test_a_caller_gives_orders_in_their_own_name_only(client: TestClient, keys: Mapping[str, str], route: str) -> None:
     own = client.post(route, json={"user": "alice", "token": "t"}, headers=bearer(keys["train"]))
-    assert own.status_code == 502  # it was admitted, but there is no lower tier
+    assert own.status_code == 502  # it was admitted, but there is no lower service
     other = client.post(route, json={"user": "bob", "token": "t"}, headers=bearer(keys["train"]))
     assert (other.status_code, other.json()["code"], other.json()["field"]) == (403, "not-caller", "user")
     for body, status in ((b"", 400), (b"[]", 422), (b'{"token":"t"}', 422), (b'{"user":null,"token":"t"}', 422)):

@@ -28,7 +28,7 @@ class HeldRelay(Relay):
         self.over = asyncio.Event()
         self.error: Exception | None = None
 
-    async def stream(self, request: RequestContext, send: Send, *_: Any) -> None:  # noqa: ARG002
+    async def stream(self, request: RequestContext, send: Send, *_: Any, **__: Any) -> None:  # noqa: ARG002
         self.begun += 1
         await self.over.wait()
         if self.error:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from glitchflow_api.bundle_watch import BundleWatches
 from glitchflow_api.events import EVENT_STREAM, Hub, Listener
+from glitchflow_api.listeners import Listeners
 from glitchflow_api.logic_client import LogicClient
 from glitchflow_api.processing import Processing
 from glitchflow_api.settings import GatewaySettings
@@ -225,7 +227,7 @@ async def test_dslogic_is_polled_once_for_all_listeners_and_only_while_there_are
     monkeypatch.setattr(LogicClient, "overview", count)
     monkeypatch.setattr(LogicClient, "steps", count_steps)
     client = LogicClient(GatewaySettings.model_validate({"DS_BURL": trio.services[1].url}))
-    hub = Hub(client, interval=0.05, max_listeners=100)
+    hub = Hub(client, BundleWatches(client), Listeners(100), interval=0.05)
     listeners = [hub.join(None) for _ in range(100)]
     received = await asyncio.gather(*(listener.next_event() for listener in listeners))
     assert len(set(received)) == 1
@@ -243,7 +245,7 @@ async def test_dslogic_is_polled_once_for_all_listeners_and_only_while_there_are
 @pytest.mark.anyio
 async def test_a_stream_requested_during_a_stop_ends_at_once() -> None:
     client = LogicClient(GatewaySettings.model_validate({}))
-    hub = Hub(client, interval=1, max_listeners=1)
+    hub = Hub(client, BundleWatches(client), Listeners(1), interval=1)
     hub.close()
     assert await hub.join(None).next_event() is None
     client.upstream.close()

@@ -147,6 +147,7 @@ def test_a_name_that_cannot_stand_in_a_header_is_refused(keys: Command, path: Pa
         "",
         "[]",
         "{}",
+        '{"keys":' * 5000,
         '{"keys": [{"id": "0123456789ab"}]}',
         '{"keys": [], "kyes": []}',
         '{"keys": [{"id":"0123456789ab","name":"a","scopes":["root"],"hash":"%s","created":"2026-11-21T00:00:00Z"}]}'

@@ -24,7 +24,7 @@ ALICE = {"user": "alice", "token": "secret"}
 
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
-    return start_shared_trio({"MAX_SIZE": "200"}, tiers=2)
+    return start_shared_trio({"MAX_SIZE": "200"}, services=2)
 
 
 def client_of(address: str, **settings: object) -> TestClient:
@@ -146,7 +146,9 @@ def test_the_coverage_has_the_stored_time_spans(client: TestClient) -> None:
     [batch] = [each["id"] for each in client.get("/batches").json()["batches"] if each["state"] == "OPEN"]
     seen = client.get("/coverage", params={"batch": batch}).json()
     spans = [[10, 14, 2], [20, 22, 1], [30, 32, 1]]
-    assert seen == {"batch": batch, "channels": [{"channel": "H1:A", "dt": 1, "spans": spans, "closed_gaps": 0}]}
+    channels = [{"channel": "H1:A", "dt": 1, "spans": spans, "closed_gaps": 0}]
+    gaps = [{"channel": "H1:A", "dt": 1, "spans": [[14, 20], [22, 30]]}]
+    assert seen == {"batch": batch, "channels": channels, "gaps": gaps, "more": 0}
     [of_one] = client.get("/coverage", params={"batch": batch, "limit": 2}).json()["channels"]
     assert (of_one["spans"], of_one["closed_gaps"]) == ([[10, 22, 3], [30, 32, 1]], 6)
     [of_one] = client.get("/coverage", params={"batch": batch, "channel": "H1:A", "start": 22, "stop": 31}).json()[

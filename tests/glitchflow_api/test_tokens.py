@@ -472,9 +472,9 @@ def test_an_answer_that_never_ends_delays_neither_the_request_nor_the_stop_beyon
         start = time.monotonic()
         with pytest.raises(IssuerAway):
             asyncio.run(Tokens(settings(), KeysOfUrl(server.url)).identify(token(key)))
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 8  # the whole answer takes 10
         assert "no complete answer within 0.3 s" in caplog.text
-        assert server.ended[0].wait(3), "the connection stays open"
+        assert server.ended[0].wait(8), "the connection stays open"
 
 
 async def test_a_stop_ends_the_fetch_of_the_keys_and_answers_those_who_wait(
@@ -487,7 +487,7 @@ async def test_a_stop_ends_the_fetch_of_the_keys_and_answers_those_who_wait(
         while not issuer.asked:  # noqa: ASYNC110 (what is waited for is another thread's)
             await asyncio.sleep(0.01)
     known.close()
-    with anyio.fail_after(1), pytest.raises(IssuerAway):
+    with anyio.fail_after(20), pytest.raises(IssuerAway):  # the answer takes 60
         await waiting
     issuer.released.set()
 

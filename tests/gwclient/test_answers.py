@@ -43,7 +43,7 @@ def test_a_line_that_is_no_answer_is_not_taken_for_one(line: bytes) -> None:
         decode(line)
 
 
-def test_what_does_not_exist_is_told_from_a_route_that_does_not() -> None:
+def test_what_does_not_exist_is_distinguished_from_a_route_that_does_not() -> None:
     def told(detail: str) -> str:
         problem = make_problem(ProblemCode.NOT_FOUND, detail)
         return str(error_of("GET /records/file/a", 404, problem, source="http://gateway"))

@@ -1,4 +1,4 @@
-"""What comes out of the datastore again: the client's questions and orders against the real trio."""
+"""Queries, downloads and orders of the client against the real trio."""
 
 import asyncio
 import hashlib
@@ -144,12 +144,12 @@ def test_segments_come_back_as_ndjson(trio: Trio, gwclient: Callable[..., Result
     assert len(list(tmp_path.glob("*-1.hdf5"))) == 1
 
 
-def test_what_is_not_there_is_told(gwclient: Callable[..., Result]) -> None:
+def test_what_is_not_there_is_reported(gwclient: Callable[..., Result]) -> None:
     done = gwclient("get", "--channel", "L1:NOTHING")
     assert str(done.exception) == "the datastore has no such segment"
 
 
-def test_a_gap_makes_another_file_and_what_overlaps_is_told(trio: Trio, tmp_path: Path) -> None:
+def test_a_gap_makes_another_file_and_what_overlaps_is_reported(trio: Trio, tmp_path: Path) -> None:
     spans = [(100.0, 4), (101.0, 4), (103.0, 4), (103.5, 4), (100.0, 4)]
     lines = [
         json.dumps({"h": [1e-21 * (k + n) for k in range(count)], "t": [t0, 0.25], "meta": {"channel": "V1:Hrec"}})

@@ -65,12 +65,12 @@ def test_what_may_pass_is_tried_again(gateway: StandInGateway, fault: Fault) -> 
 
 
 def test_a_slow_answer_is_a_timeout_and_is_tried_again(gateway: StandInGateway) -> None:
-    gateway.faults.append(Slow(5))
-    assert run(gateway, "stream", SEGMENT, timeout=0.3).resp == "CREATED"
-    assert len(gateway.requests) == 2
+    gateway.faults.append(Slow(60))
+    assert run(gateway, "stream", SEGMENT, timeout=0.5).resp == "CREATED"
+    assert len(gateway.requests) >= 2  # more if the machine stands still
 
 
-def test_after_the_last_try_the_last_reason_is_told(gateway: StandInGateway) -> None:
+def test_after_the_last_try_the_last_reason_is_reported(gateway: StandInGateway) -> None:
     gateway.faults.extend([Answering(ProblemCode.QUEUE_FULL)] * 4)
     with pytest.raises(GatewayUnavailable, match=r"answered 503: as the test wants it \(after 4 tries\)"):
         run(gateway, "stream", SEGMENT)
@@ -329,7 +329,7 @@ def test_a_gateway_that_is_busy_is_asked_again_for_its_offer() -> None:
     assert not statuses
 
 
-def test_a_refusal_without_a_problem_document_is_told_by_its_status() -> None:
+def test_a_refusal_without_a_problem_document_is_reported_by_its_status() -> None:
     async def handler(_: web.Request) -> web.Response:
         return web.Response(status=404, text="<html>nothing</html>", content_type="text/html")
 
@@ -370,3 +370,15 @@ def test_a_gateway_may_be_named_without_a_scheme(text: str, url: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an address like"):
         parse_gateway_url(text)
+
+
+def test_a_list_of_changes_ends_if_the_gateway_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+
+    async def work() -> list[Any]:
+        async with GlitchflowClient(away, retry=QUICK) as client:
+            return [each async for each in client.records.changes()]
+
+    with pytest.raises(GatewayUnavailable, match=r"\(after 4 tries\)"):
+        asyncio.run(asyncio.wait_for(work(), timeout=30))

@@ -98,13 +98,16 @@ def test_what_another_datastore_acknowledged_is_forgotten(open_cursor: OpenCurso
     assert second.empty
 
 
-def test_a_cursor_that_cannot_be_read_is_kept_and_told(open_cursor: OpenCursor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ['{"source": 1}', '{"x":' * 5000])
+def test_a_cursor_that_cannot_be_read_is_kept_and_reported(
+    open_cursor: OpenCursor, tmp_path: Path, content: str
+) -> None:
     open_cursor().close()
     (path,) = tmp_path.glob("*.json")
-    path.write_text('{"source": 1}')
+    path.write_text(content)
     with pytest.raises(CursorError, match="cannot be read as a cursor"):
         open_cursor()
-    assert path.read_text() == '{"source": 1}'
+    assert path.read_text() == content
 
 
 def test_where_no_folder_can_be_made_it_says_so(tmp_path: Path) -> None:

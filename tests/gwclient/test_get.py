@@ -9,9 +9,12 @@ import h5py
 import pytest
 
 from gwclient.cli import main
+from gwclient.commands.get import _without_spares
 from gwclient.sources.hdf5 import read_hdf5
 from gwwire.gps import GPS_EPOCH
+from gwwire.public import SegmentRecord
 from gwwire.segment import decode_segment
+from gwwire.tiering import BatchLocality
 from scripts.trio import Trio
 
 #: Two at 1000 s name no channel.
@@ -48,6 +51,7 @@ def trio(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPa
     segments += [("H1:RATES", 2000.0, dt) for dt in (0.25, 0.125)]
     segments += [("H1:ABSURD", t0, dt) for t0, dt in ABSURD]
     segments += [("H1:LOST", 4000.0 + second, 0.25) for second in range(3)]
+    segments += [("H1:TWO", 5000.0 + second, 0.25) for second in (0, 1, 1, 2)]
     segments += [(name, 6000.0, 0.25) for name in BITS]
     folder = home / "datavar" / "data"
     folder.mkdir(parents=True)
@@ -57,8 +61,8 @@ def trio(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPa
         body = json.dumps({"h": [1e-21, 2e-21, 3e-21, 4e-21], "t": [t0, dt], **meta}, separators=(",", ":"))
         (folder / f"gwb{GPS_EPOCH * 10**9 + i:019d}.json").write_text(body)
     trio = start_shared_trio(home=home)
-    (lost,) = [path for path in folder.glob("gwb*.json") if '"t":[4001.0' in path.read_text()]
-    lost.unlink()
+    for time in ("4001.0", "5001.0"):
+        min(path for path in folder.glob("gwb*.json") if f'"t":[{time}' in path.read_text()).unlink()
     return trio
 
 
@@ -129,6 +133,28 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     assert len(error.splitlines()) == 2
 
 
+def test_what_is_stored_twice_is_whole_if_one_of_both_can_be_fetched(
+    gwclient: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    code, seen, error = gwclient("get", "--channel", "H1:TWO", "--out", str(tmp_path), "--json")
+    assert (code, len(json.loads(seen)["files"])) == (0, 1), error
+    with h5py.File(json.loads(seen)["files"][0]) as file:
+        assert file["strain/Strain"][()].tolist() == [1e-21, 2e-21, 3e-21, 4e-21] * 3
+    assert any("is missing" in each["reason"] for each in json.loads(seen)["left_out"])
+
+
+def test_what_is_on_tape_is_not_recalled_if_it_can_be_read_elsewhere() -> None:
+    def record(name: str, sha256: str, locality: BatchLocality) -> SegmentRecord:
+        return SegmentRecord(0, name, "b", 1, sha256, "H1:A", 1.0, 1.0, 1, "", locality=locality)
+
+    records = [
+        record("spare", "a", BatchLocality.TAPE),
+        record("there", "a", BatchLocality.DISK),
+        record("needed", "b", BatchLocality.TAPE),
+    ]
+    assert [each.name for each in _without_spares(records)] == ["there", "needed"]
+
+
 def test_bits_are_set_once_and_those_beyond_a_mask_are_named(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:
     code, seen, error = gwclient("get", "--start", "6000", "--stop", "6001", "--out", str(tmp_path), "--json")
     many, twice = sorted(json.loads(seen)["files"])
@@ -148,7 +174,7 @@ def test_times_that_no_file_can_describe_are_named_and_the_rest_is_fetched(
     batch = json.loads(listed)["batches"][-1]["id"]
     code, seen, error = gwclient("get", "--batch", batch, "--out", str(tmp_path), "--json")
     assert code == 4
-    assert len(json.loads(seen)["files"]) == len(CHANNELS) + 6 + 2 + len(BITS)
+    assert len(json.loads(seen)["files"]) == len(CHANNELS) + 6 + 2 + 1 + len(BITS)
     absurd = [each for each in json.loads(seen)["left_out"] if each["channel"] == "H1:ABSURD"]
     assert sorted(each["start"] for each in absurd) == sorted(t0 for t0, _ in ABSURD)
     assert all("use --format ndjson" in each["reason"] for each in absurd)

@@ -26,6 +26,7 @@ from gwwire.query import Query, parse_conditions
 from gwwire.records import Mark, Record, RecordContent, StepState
 from scripts.trio import Trio
 from tests.support.forked import Forked
+from tests.support.segments import JSON, segment_body
 
 EDELWEISS = Path(__file__).parents[2] / "examples" / "edelweiss"
 
@@ -294,7 +295,7 @@ def gwclient(trio: Trio, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     return run
 
 
-def test_records_are_written_found_and_followed_by_commands(gwclient: Any) -> None:
+def test_records_are_written_found_and_followed_by_commands(gwclient: Any, trio: Trio) -> None:
     sets = ("--set", "temperature=0.018", "--set", "volts.a=8", "--set", "site=LSM")
     code, out, _ = gwclient("record", "cmd/one", *sets, "--run", "ma22a000", "--json")
     written = json.loads(out)
@@ -309,6 +310,11 @@ def test_records_are_written_found_and_followed_by_commands(gwclient: Any) -> No
     assert [each["id"] for each in changed if "id" in each] == ["cmd/two", "cmd/one"]
     since = str(changed[-1]["seq"])
     assert gwclient("changes", "--kind", "cmd", "--since", since) == (0, "", "")
+    assert httpx2.post(f"{trio.url}/streamdata", content=segment_body(1), headers=JSON).status_code == 200
+    assert "segment/" in gwclient("records")[1]
+    for command in ("records", "changes"):
+        assert "cmd/one" in (listed := gwclient(command, "--segments", "written")[1])
+        assert "segment/" not in listed
     assert gwclient("records", "--kind", "cmd", "--status", "bad")[1].startswith("cmd/one  bad  run ma22a000")
 
 
@@ -346,7 +352,7 @@ def state_of(gwclient: Any, record: str, step: str) -> Any:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -384,8 +390,22 @@ def test_a_program_gets_the_record_and_its_output_or_its_errors_are_the_outcome(
     assert reason.startswith("exit code 1\nxxx")
     assert reason.endswith("\nlast words")
     assert "standard output is not JSON" in state_of(gwclient, "program/text", "program")["reason"]
-    assert "program  0 waiting, 0 running, 1 done, 2 failed" in gwclient("steps")[1]
+    until(lambda: "program  0 waiting, 0 running, 1 done, 2 failed" in gwclient("steps")[1])  # counts may be old
     assert "program  WAITING" in gwclient("redo", "program/bad", "program")[1]
+    assert "program  " not in gwclient("forget", "program")[1]
+    assert state_of(gwclient, "program/good", "program")["state"] == "DONE"
+
+
+def test_a_listener_reports_at_its_start_what_it_listens_for(gwclient: Any, trio: Trio) -> None:
+    for name in ("one", "two"):
+        gwclient("record", f"told/{name}", "--set", "n=1")
+    options = ("--kind", "told", "--after", "sealed")
+    with listener(trio, "told", *options, "--", "true") as process:
+        assert process.stderr
+        assert process.stderr.readline() == "listening for told after sealed: 0 waiting, 0 running, 0 failed\n"
+    with listener(trio, "told", "--kind", "told", "--concurrency", "2", "--", "sleep", "5") as process:
+        assert process.stderr
+        assert process.stderr.readline().startswith("listening for told: ")
 
 
 def test_a_signal_lets_the_program_finish_and_a_second_one_ends_it_and_gives_the_record_back(

@@ -197,7 +197,7 @@ def test_a_gateway_that_takes_its_offer_back_still_gets_everything(together: Sta
     assert stored_strain(together) == run.strain.tolist()
 
 
-def test_a_line_that_is_refused_is_told_and_does_not_spoil_the_others(together: StandInGateway) -> None:
+def test_a_line_that_is_refused_is_reported_and_does_not_spoil_the_others(together: StandInGateway) -> None:
     together.faults.append(Answering(ProblemCode.INVALID_SEGMENT, lines=(2,)))
     report = send(together, cut(some_run(8), 1), concurrency=16)
     assert report.ending is Ending.REFUSED
@@ -291,7 +291,7 @@ def test_while_it_waits_the_segments_are_not_sent_over_and_over(gateway: StandIn
     assert len(gateway.keys) == 32 + 8
 
 
-def test_a_refused_segment_is_told_and_the_others_are_sent(gateway: StandInGateway) -> None:
+def test_a_refused_segment_is_reported_and_the_others_are_sent(gateway: StandInGateway) -> None:
     gateway.faults.append(Answering(ProblemCode.INVALID_SEGMENT))
     report = send(gateway, cut(some_run(8), 1), concurrency=1)
     assert report.ending is Ending.REFUSED

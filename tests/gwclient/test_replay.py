@@ -119,7 +119,7 @@ def test_a_store_that_is_away_or_full_is_waited_for(
     assert any("wait in the spool, asking again in 0.05 s" in line for line in seen)
 
 
-def test_only_what_comes_while_the_spool_is_full_is_dropped_and_told(
+def test_only_what_comes_while_the_spool_is_full_is_dropped_and_reported(
     gateway: StandInGateway, tmp_path: Path, open_spool: OpenSpool
 ) -> None:
     pieces, pace, seen = some_pieces(20), Pace(rate=40), []  # type: ignore[var-annotated]
@@ -159,3 +159,16 @@ def test_what_is_interrupted_waits_in_the_spool_and_is_sent_first_the_next_time(
     report = asyncio.run(send(gateway.url, [p for p in pieces if p.span not in left], waiting, Pace(rate=100)))
     assert report.ending is Ending.COMPLETE
     assert stored(gateway) == sorted((span.channel, span.start) for span in left)
+
+
+def test_a_segment_that_was_lost_from_the_spool_stops_none_of_the_others(
+    gateway: StandInGateway, tmp_path: Path, open_spool: OpenSpool
+) -> None:
+    pieces, spool = some_pieces(3), open_spool(tmp_path, 10**7)
+    for piece in pieces:
+        spool.put(piece)
+    (tmp_path / "000000000002.json").unlink()
+    report = asyncio.run(send(gateway.url, [], spool, Pace(rate=100)))
+    assert stored(gateway) == sorted(expected(pieces[:2] + pieces[3:]))
+    assert report.unsent == []
+    assert spool.unusable == [f"{tmp_path}/000000000002.json in the spool cannot be read: No such file or directory"]

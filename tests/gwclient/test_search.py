@@ -1,8 +1,11 @@
 """`gwclient search` and `gwclient bundle` against the real trio: counts, coverage, and archives that are resumed."""
 
+import asyncio
 import json
+import re
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +18,14 @@ from click.testing import CliRunner, Result
 from gwclient import Datastore
 from gwclient.cli import gwclient as cli
 from gwclient.commands.options import Debugging
-from gwclient.errors import GatewayRefused, GwclientError
+from gwclient.errors import FolderError, GatewayRefused, GwclientError
+from gwservice.atomic import locked
 from gwwire.bundles import Bundle, BundleFormat, BundleOrder, BundleState
 from gwwire.query import Query
 from scripts.trio import Trio
 from tests.support.asking import ask
+from tests.support.scrape import scrape
+from tests.support.slow_bundle import SlowBundle
 
 T = TypeVar("T")
 T0, RATE = 1126259446, 1024
@@ -119,10 +125,10 @@ def test_a_search_with_a_wrong_word_is_an_error_of_the_command(gwclient: Callabl
     assert gwclient("bundle", "start=monday").exit_code == 2
 
 
-def test_the_coverage_of_too_many_segments_is_not_read(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gwclient.search.MOST_SEGMENTS", 5)
+def test_a_search_covers_all_segments_but_lists_a_page(trio: Trio) -> None:
     found = ask(trio, lambda client: client.search(Query(detector=("L1",)), limit=3))
-    assert (found.segments, found.covered, len(found.records), found.more) == (8, None, 3, True)
+    assert (found.segments, len(found.records), found.more, found.more_channels) == (8, 3, True, 0)
+    assert sum(count for each in found.covered for _, _, count in each.spans) == 8
 
 
 # ---- bundles
@@ -135,12 +141,43 @@ def test_a_bundle_of_hdf5_has_exactly_the_samples_of_the_span(gwclient: Callable
     answer = json.loads(done.output)
     assert [gap["spans"] for gap in answer["bundle"]["gaps"]] == [[[T0 + 4, T0 + 14]]]
     assert sorted(map(str, tmp_path.iterdir())) == sorted(answer["files"])
+    *files, info = answer["files"]
+    assert json.loads(Path(info).read_bytes())["query"] == {"channel": [L1], "start": T0 + 0.5, "stop": T0 + 15}
     found = {}
-    for name in answer["files"]:
+    for name in files:
         with h5py.File(name) as file:
             found[float(file["strain/Strain"].attrs["Xstart"])] = file["strain/Strain"][()]
     assert found[T0 + 0.5].tolist() == STRAIN[RATE // 2 : 4 * RATE].tolist()
     assert found[T0 + 14].tolist() == STRAIN[4 * RATE : 5 * RATE].tolist()
+
+
+@pytest.mark.parametrize("tier", [2, 1], ids=["gateway", "without a WebSocket"])
+def test_the_client_follows_the_building(trio: Trio, tier: int) -> None:
+    seen: list[int] = []
+    with SlowBundle(trio, f"X1:SLOW-{tier}") as slow:
+
+        async def wait() -> Bundle:
+            async with Datastore(trio.services[tier].url) as client:
+                return await client.bundles.wait(await client.bundles.get(slow.id), follow)
+
+        def follow(percent: int) -> None:
+            if percent not in seen:
+                seen.append(percent)
+                releases.append(releasing.submit(slow.release)) if percent < 80 else None
+
+        releases: list[Future[None]] = []
+        before = questions(trio)
+        with ThreadPoolExecutor(1) as releasing:
+            assert asyncio.run(wait()).state is BundleState.READY
+        assert (seen[:4], seen[-1]) == ([0, 20, 40, 60], 100)
+        if tier == 2:
+            assert questions(trio) - before == 2  # before, and at the end
+
+
+def questions(trio: Trio) -> int:
+    """Return how many questions for a bundle the gateway has answered."""
+    samples = scrape(trio.url).of("glitchflow_http_requests_total", method="GET", route="/bundles/{bundle}")
+    return int(sum(each.value for each in samples))
 
 
 def test_a_bundle_of_segments_has_them_byte_for_byte(
@@ -194,6 +231,16 @@ def test_the_rest_of_another_version_is_not_used(trio: Trio, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_downloads_do_not_write_the_same_file(trio: Trio, tmp_path: Path) -> None:
+    bundle = made(trio, LARGE)
+    partial = begin_download(trio, bundle, tmp_path)
+    there = partial.stat().st_size
+    with locked(partial), pytest.raises(FolderError, match="another gwclient"):
+        downloaded(trio, bundle, tmp_path)
+    assert partial.stat().st_size == there
+    assert downloaded(trio, bundle, tmp_path)[1][0] == there
+
+
 def test_a_manifest_is_downloaded_and_checked(gwclient: Callable[..., Result], tmp_path: Path) -> None:
     done = gwclient("bundle", "detector=H1", "--format", "manifest", "--out", str(tmp_path))
     manifest = json.loads(Path(done.output.splitlines()[-1]).read_bytes())
@@ -217,8 +264,10 @@ def test_a_bundle_can_be_cancelled_and_made_again(trio: Trio, tmp_path: Path) ->
 
 
 def test_a_bundle_of_nothing_is_an_error(gwclient: Callable[..., Result], tmp_path: Path) -> None:
-    done = gwclient("bundle", "detector=Z9", "--out", str(tmp_path))
+    done = gwclient("bundle", "detector=Z9", "snr>8", "--out", str(tmp_path))
     assert done.exit_code != 0
+    said = re.sub(r"seq \d+", "seq N", str(done.exception))
+    assert said.startswith("no segment stored up to seq N matches detector=Z9 snr>8: nothing is downloaded; ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -226,3 +275,28 @@ def test_a_folder_that_cannot_be_written_is_named(gwclient: Callable[..., Result
     (tmp_path / "file").touch()
     done = gwclient("bundle", "detector=H1", "--out", str(tmp_path / "file" / "below"))
     assert str(tmp_path / "file") in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("detector=V1", "no segment has detector=V1; stored: L1, "),
+        ("detector=H1,L1", "several are written detector=H1 detector=L1"),
+        ("channel=L1:*DARM*", "no segment has channel=L1:*DARM*; stored: "),
+        ("start=1400000000", f", {T0 + 18.0!r})"),
+        ("ifo=L1", "'ifo' is a condition on the metadata of segments; the fields are facility, site, "),
+    ],
+)
+def test_a_query_that_selects_nothing_is_explained(gwclient: Callable[..., Result], word: str, reason: str) -> None:
+    found = gwclient("search", word)
+    assert (found.exit_code, found.stdout) == (0, "0 segments\n")
+    assert reason in found.stderr
+    assert reason in str(gwclient("bundle", word).exception)
+
+
+def test_the_time_that_is_shown_is_that_of_the_query(gwclient: Callable[..., Result], tmp_path: Path) -> None:
+    words = (f"channel={L1}", f"start={T0 + 0.25}", f"stop={T0 + 2.5}")
+    shown = f"2.25 s within [{T0 + 0.25!r}, {T0 + 2.5!r})"
+    assert shown in gwclient("search", *words).stdout
+    assert shown in gwclient("bundle", *words, "--format", "hdf5", "--out", str(tmp_path)).stdout
+    assert f"3 s within [{float(T0)!r}, {T0 + 3.0!r})" in gwclient("bundle", *words, "--out", str(tmp_path)).stdout

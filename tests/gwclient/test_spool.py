@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,36 @@ def test_what_waits_is_given_in_order_and_so_is_what_comes_meanwhile(tmp_path: P
     given.append(next(pending))
     assert [each and each.body() for each in given] == [first.body(), second.body(), None, third.body()]
     assert [each and each.span for each in given] == [first.span, second.span, None, third.span]
+
+
+def test_a_file_that_is_no_segment_is_set_aside_and_named_and_the_others_wait(
+    tmp_path: Path, open_spool: OpenSpool
+) -> None:
+    spool = open_spool(tmp_path, 10**6)
+    for piece in pieces(3):
+        spool.put(piece)
+    spool.close()
+    (tmp_path / "1abc.json").touch()
+    (tmp_path / ".000000000002.json.999.part").touch()
+    (tmp_path / "000000000001.json").write_text("{")
+    os.mkfifo(tmp_path / "000000000003.json")
+    again = open_spool(tmp_path, 10**6)
+    assert again.spans == [piece.span for piece in (pieces(3)[0], pieces(3)[2])]
+    reasons = ("is not a segment: the body is not JSON: input data was truncated", "cannot be read: not a regular file")
+    assert again.unusable == [
+        f"{tmp_path}/{name} in the spool {reason}; it is kept as {name}.unusable"
+        for name, reason in zip(("000000000001.json", "000000000003.json"), reasons, strict=True)
+    ]
+    assert again.put(pieces(4)[3])
+    names = [f"00000000000{n}.json" for n in ("0", "1", "2", "3", "4")]
+    names[1], names[3] = f"{names[1]}.unusable", f"{names[3]}.unusable"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", *names, "1abc.json"]
+    for entry in (*tmp_path.glob("*[0-4].json"),):
+        entry.unlink()
+    again.close()
+    after = open_spool(tmp_path, 10**6)
+    assert after.put(pieces()[0])
+    assert (tmp_path / "000000000004.json").exists(), "the name of a file that is kept is not used again"
 
 
 def test_a_full_spool_takes_nothing_until_there_is_space(tmp_path: Path, open_spool: OpenSpool) -> None:
@@ -71,10 +102,7 @@ def test_two_processes_do_not_share_a_spool(tmp_path: Path, open_spool: OpenSpoo
     open_spool(tmp_path, 10**6)
 
 
-def test_a_spool_that_cannot_be_used_is_told(tmp_path: Path, open_spool: OpenSpool) -> None:
+def test_a_spool_that_cannot_be_used_is_reported(tmp_path: Path, open_spool: OpenSpool) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolError, match="cannot be used"):
         open_spool(tmp_path / "file", 10**6)
-    (tmp_path / "000000000000.json").write_text("{")
-    with pytest.raises(SpoolError, match="is not a segment"):
-        open_spool(tmp_path, 10**6)

@@ -8,6 +8,11 @@ from fastapi.testclient import TestClient
 
 from gwservice.asgi import add_problem_handlers
 from gwservice.observability import Edge
+from gwwire.problems import ProblemCode, ProblemError
+
+
+class _OnTape(ProblemError, code=ProblemCode.ON_TAPE):
+    """As that of the buffer."""
 
 
 @pytest.fixture
@@ -21,6 +26,10 @@ def client() -> TestClient:
             raise RuntimeError("nobody expected this")
         return name
 
+    @app.get("/on-tape")
+    async def on_tape() -> str:
+        raise _OnTape("b1 is on tape", retry_after=9)
+
     @app.get("/broken")
     async def broken() -> Response:
         async def parts() -> AsyncIterator[bytes]:
@@ -29,7 +38,7 @@ def client() -> TestClient:
 
         return StreamingResponse(parts())
 
-    app.add_middleware(Edge, handlers={})
+    app.add_middleware(Edge, handlers={}, slashed={"/slashed/"})
     return TestClient(app, raise_server_exceptions=True)
 
 
@@ -58,6 +67,14 @@ def test_every_answer_has_the_request_id(client: TestClient, path: str, status: 
     assert len({first.headers["x-request-id"], second.headers["x-request-id"]}) == 2
 
 
+def test_an_answer_that_bytes_are_on_tape_is_no_warning(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gwservice")
+    assert client.get("/on-tape").status_code == 503
+    (line,) = [record for record in caplog.records if record.name.startswith("gwservice")]
+    assert (line.levelname, vars(line)["event"]) == ("INFO", "on-tape")
+    assert line.message == "GET /on-tape answered: b1 is on tape"
+
+
 def test_a_successful_answer_is_not_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     client.get("/things/good")
     client.get("/nothing")
@@ -80,6 +97,11 @@ def test_a_slash_too_many_is_redirected_without_naming_scheme_host_or_prefix(
     answer = client.request(method, f"http://testserver{path}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (307, location)
     assert client.get("/").status_code == 404
+
+
+def test_a_route_that_has_a_slash_itself_is_not_redirected(client: TestClient) -> None:
+    assert client.get("/slashed/", follow_redirects=False).status_code == 404  # this application has no such route
+    assert client.get("/slashed//", follow_redirects=False).status_code == 307
 
 
 @pytest.mark.parametrize("path", ["/things/good", "/things/bad", "/nothing"])

@@ -21,6 +21,9 @@ ETAG = '"a"'
         ("lines=1-2", None),
         ("bytes=a-b", None),
         ("bytes=-", None),
+        ("bytes=" + "9" * 5000 + "-", None),
+        ("bytes=0-" + "9" * 5000, None),
+        ("bytes=-" + "9" * 5000, None),
     ],
 )
 def test_a_range_is_part_of_the_content_and_a_malformed_one_is_ignored(

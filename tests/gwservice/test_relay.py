@@ -80,6 +80,31 @@ async def test_a_problem_is_passed_back_unchanged_and_its_code_noted() -> None:
     assert (client.messages[0]["status"], client.body, request.outcome) == (409, problem, "batch-changed")
 
 
+async def test_a_head_is_relayed_as_such_and_the_reason_of_one_that_fails_is_that_of_the_get() -> None:
+    problem = b'{"type":"","title":"","status":503,"code":"on-tape","detail":"d"}'
+    heads: list[bytes] = []
+
+    def answers(talk: ServerConnection) -> None:
+        for status, body in ((b"200 OK", b""), (b"503 no", b""), (b"503 no", problem)):
+            heads.append(talk.head().partition(b" ")[0])
+            talk.exactly(0)
+            kind = b"Content-Type: application/problem+json\r\n" if status.startswith(b"5") else b""
+            talk.say(b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n" % (status, kind, len(body) or 600), body)
+
+    request = RequestContext({})
+    request.is_head = True
+    with raw_server(answers) as server, closing(Upstream(server.url, "dslogic")) as upstream:
+        first, second = Client(), Client()
+        await relay_to(upstream).relay(request, scope("GET"), body, first.send)
+        assert first.messages == [
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"600")]}
+        ]
+        set_current_request(request)
+        await relay_to(upstream).relay(request, scope("GET"), body, second.send)
+    assert (second.messages[0]["status"], second.body, request.outcome) == (503, problem, "on-tape")
+    assert heads == [b"HEAD", b"HEAD", b"GET"], "over one connection"
+
+
 async def test_an_error_without_a_problem_document_is_not_relayed() -> None:
     def answers(talk: ServerConnection) -> None:
         talk.request()

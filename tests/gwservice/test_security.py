@@ -1,4 +1,4 @@
-"""The secret of two tiers: which one is accepted, which one is presented, and changes of it."""
+"""The secret of two services: which one is accepted, which one is presented, and changes of it."""
 
 import os
 from pathlib import Path

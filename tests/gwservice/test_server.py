@@ -6,14 +6,17 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
+import anyio
 import pytest
 import uvicorn
 
 from gwservice.asgi_types import ASGIApp, Receive, Scope, Send
 from gwservice.body import BodyLate, body_pieces
-from gwservice.server import Limits, limited
+from gwservice.connection_limits import Limits
+from gwservice.server import limited
+from gwservice.websocket import websocket_at
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +24,13 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def served(app: ASGIApp, limits: Limits | None = None) -> AsyncIterator[int]:
     config = uvicorn.Config(
-        app, port=0, http=limited(limits or Limits()), ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
+        app,
+        port=0,
+        http=limited(limits or Limits()),
+        ws=websocket_at("/socket"),
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=1,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
@@ -133,6 +142,49 @@ async def test_an_invalid_request_is_answered_with_a_problem(nonsense: bytes) ->
     assert b'"code":"bad-request"' in answer
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"-2\r\nst\r\n0\r\n\r\n",
+        b"FFFFFFFFFFFFFFFFF\r\nst",
+        b"2\nst\r\n0\r\n\r\n",
+        b"2\r\nst\r\n0\r\nContent-Length: 3\r\n\r\n",
+    ],
+    ids=["a negative length", "an immense length", "another line end", "a length in the trailers"],
+)
+async def test_malformed_chunks_are_answered_with_a_problem(body: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with served(echo) as port:
+        at_once, later = await talk(port, head + body), await talk(port, head, body, pause=0.05)
+    for answer in (at_once, later):
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"the body has malformed chunks or trailers" in answer
+
+
+async def test_malformed_chunks_end_an_answer_that_was_begun() -> None:
+    async def answer_at_once(_scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nst\r\n"
+    async with served(answer_at_once) as port:
+        answer = await talk(port, head, b"-1\r\n", pause=0.1)
+    assert answer.endswith(b"5\r\nfirst\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_two_hosts_are_refused_and_an_address_without_a_path_is_the_root() -> None:
+    async with served(echo) as port:
+        two = await talk(port, b"GET /x HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", LAST)
+        root = await talk(port, b"GET http://a?b=c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert two.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"more than one Host header" in two
+    assert root.endswith(b"GET /?b=c ")
+
+
 @pytest.mark.parametrize("value", [b"a\r\nx: y", b"a\ny"])
 async def test_a_header_with_a_line_break_is_never_sent(value: bytes) -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -169,9 +221,11 @@ async def test_each_piece_of_a_body_is_waited_for_only_so_long() -> None:
             await send({"type": "http.response.start", "status": 408, "headers": [(b"connection", b"close")]})
             await send({"type": "http.response.body", "body": b""})
 
-    async with served(app, Limits(body_seconds=0.2)) as port:
+    async with served(app, Limits(body_seconds=0.5)) as port:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
-        assert (await talk(port, head, b"123", b"456", b"789", pause=0.12)).endswith(b"123456789")
+        # Together the pieces take longer than the limit, each by itself a small part of it.
+        pieces = [b"%d" % number for number in range(1, 10)]
+        assert (await talk(port, head, *pieces, pause=0.06)).endswith(b"123456789")
         assert (await talk(port, head, b"123")).startswith(b"HTTP/1.1 408 ")
     assert "BODY_TIMEOUT" in str(late[0])
 
@@ -244,3 +298,101 @@ async def test_a_request_is_answered_even_if_invalid_bytes_follow_it(rest: bytes
         answer = await talk(port, b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok" + rest)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"POST /a? ok" in answer
+
+
+HANDSHAKE = (
+    b"GET /socket HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+#: Frames of a client with the mask 0: the text `strain`, and a close with the code 1000.
+TEXT, CLOSE = b"\x81\x86\0\0\0\0strain", b"\x88\x82\0\0\0\0\x03\xe8"
+
+
+async def echo_once(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await echo(scope, receive, send)
+        return
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": (await receive())["text"]})
+    await send({"type": "websocket.close"})
+
+
+async def test_a_handshake_may_follow_a_request_and_frames_may_come_in_pieces() -> None:
+    async with served(echo_once) as port:
+        parts = (b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n", HANDSHAKE + b"\r\n", TEXT[:3], TEXT[3:], CLOSE)
+        answer = await talk(port, *parts, pause=0.05)
+    assert b"GET /first? HTTP/1.1 101 Switching Protocols\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n\x81\x06strain\x88\x02\x03\xe8")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        (b"/socket", b"/other"),
+        (b"GET", b"POST"),
+        (b"WebSocket\r\n", b"h2c\r\n"),
+        (b": 13", b": 8"),
+        (b"Sec-WebSocket-Key", b"Other"),
+        (b"Upgrade\r\n", b"close\r\n"),
+    ],
+)
+async def test_what_is_no_handshake_is_answered_as_a_request(changed: tuple[bytes, bytes]) -> None:
+    async with served(echo_once) as port:
+        answer = await talk(port, HANDSHAKE.replace(*changed) + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_a_handshake_with_too_long_a_header_is_refused_with_a_problem() -> None:
+    async with served(echo_once) as port:
+        answer = await talk(port, HANDSHAKE + b"Cookie: " + b"x" * 10_000 + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"handshake" in answer
+
+
+async def test_a_websocket_counts_as_a_connection_until_it_is_closed() -> None:
+    async with served(echo_once, Limits(connections=1)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HANDSHAKE + b"\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        for request in (LAST, HANDSHAKE + b"\r\n"):
+            answer = await talk(port, request)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"too-many-connections" in answer
+        writer.write(TEXT + CLOSE)
+        assert (await reader.read()).endswith(b"\x88\x02\x03\xe8")
+        writer.close()
+        with anyio.fail_after(10):  # until the server has seen the end
+            while b"too-many-connections" in (answer := await talk(port, LAST)):
+                pass
+        assert answer.endswith(b"GET /last? ")
+
+
+async def echo_all(_: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while "text" in (message := await receive()):
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def test_a_websocket_is_not_read_while_its_client_does_not_read() -> None:
+    pings = (b"\x89\xfd\0\0\0\0" + b"p" * 125) * 2000
+    async with served(echo_all) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HANDSHAKE + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        taken = 0
+        with suppress(TimeoutError):
+            while taken < 100:
+                writer.write(pings)
+                async with asyncio.timeout(1):
+                    await writer.drain()
+                taken += 1
+        assert taken < 100, "26 MB of pings were taken"
+        writer.write(TEXT)
+        async with asyncio.timeout(20):  # once it reads, all of them are answered
+            while not (await reader.read(2**16)).endswith(b"\x81\x06strain"):
+                pass
+            writer.write(CLOSE)
+            assert await reader.read() == b"\x88\x02\x03\xe8"
+        writer.close()

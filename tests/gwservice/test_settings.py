@@ -137,7 +137,9 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["host", "host:", ":x", ":70000", ":-1", "a..b:80"])
+@pytest.mark.parametrize(
+    "text", ["host", "host:", ":x", ":70000", ":-1", "a..b:80", "http://127.0.0.1:80", "a b:80", "me@host:80"]
+)
 def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected HOST:PORT"):
         parse_address(text)
@@ -205,6 +207,45 @@ def test_a_value_that_is_not_allowed_is_reported_in_one_line_with_what_is_expect
         settings.load()
     service = settings.__module__.partition(".")[0]
     assert capsys.readouterr().err == f"{service}: setting {name}={value!r}: expected {expected}\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", " "])
+def test_a_value_may_end_with_the_line_break_of_its_file(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    written = {"ADMROOT": "/adm", "ON_FROZEN": "rotate", "MAX_BODY": "1MB", "SERVURL": "127.0.0.1:1", "WCHSZ": "5"}
+    for name, value in written.items():
+        monkeypatch.setenv(name, value + end)
+    found = BufferSettings.load()
+    assert (str(found.ADMROOT), found.ON_FROZEN, found.MAX_BODY, found.WCHSZ) == ("/adm", "rotate", 10**6, 5)
+    monkeypatch.setenv("DS_BURL", f"http://127.0.0.1:5000/{end}")
+    assert GatewaySettings.load().DS_BURL == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        (BufferSettings, "ADMROOT", " "),
+        (BufferSettings, "LOGROOT", "/a\nb"),
+        (BufferSettings, "CALLER_SECRET_FILE", ""),
+        (GatewaySettings, "DS_STAT", ""),
+        (GatewaySettings, "DS_STAT", "/buf stat"),
+        (GatewaySettings, "DS_BURL", "http://a\nb"),
+        (GatewaySettings, "DS_BURL", "http://alice:pass@127.0.0.1"),
+        (BufferSettings, "TIERS", "http://alice:pass@127.0.0.1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line_without_a_password(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: type[ServiceSettings],
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        settings.load()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"setting {name}=" in line
+    assert "pass" not in line
 
 
 @pytest.mark.parametrize("url", ["http://h:99999", "http://h:port", "h:5000", "http://", "http://[::1"])

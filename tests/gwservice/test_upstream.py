@@ -1,4 +1,4 @@
-"""The client of the next tier, against servers with every kind of behaviour."""
+"""The client of the next service, against servers with every kind of behaviour."""
 
 import asyncio
 import shutil
@@ -198,7 +198,7 @@ async def test_a_refused_connection_is_reported_as_unreachable() -> None:
 
 
 async def test_dslogic_that_sends_nothing_is_reported_as_a_timeout() -> None:
-    with raw_server(never_answers, answers_always) as server, connections_to(server, seconds=0.2, most=1) as to:
+    with raw_server(never_answers, answers_always) as server, connections_to(server, seconds=1, most=1) as to:
         with pytest.raises(UpstreamSilent):
             await post(to)
         assert await post(to) == b"ok"
@@ -285,9 +285,16 @@ async def test_a_client_that_stops_reading_an_answer_is_disconnected() -> None:
 
 
 async def test_a_request_that_is_given_up_ends_its_connection() -> None:
-    with raw_server(never_answers, answers_always) as server, connections_to(server, most=1) as to:
+    asked = threading.Event()
+
+    def takes_the_request(talk: ServerConnection) -> None:
+        talk.request()
+        asked.set()
+        talk.rest()
+
+    with raw_server(takes_the_request, answers_always) as server, connections_to(server, most=1) as to:
         asking = asyncio.create_task(post(to))
-        await asyncio.sleep(0.1)
+        await wait_for(asked)
         asking.cancel()
         await asyncio.wait([asking])
         await wait_for(server.ended[0])

@@ -1,4 +1,4 @@
-"""How requests are encoded and answers are parsed."""
+"""Requests are encoded, and answers parsed, by the rules of HTTP/1.1."""
 
 from unittest.mock import Mock
 

@@ -1,6 +1,7 @@
 """A file that is replaced under a running service."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ def test_an_unusable_file_is_named_at_the_start(path: Path, text: str | None) ->
         path.write_text(text)
     with pytest.raises(FileBroken, match=str(path)):
         watched(path)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_or_an_immense_file_is_named_and_not_waited_for(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = watched(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert file.current() == 1
+    assert "cannot be read: not a regular file; the previous content is still used" in caplog.messages[-1]
+    path.unlink()
+    path.touch()
+    os.truncate(path, 10**12)
+    assert file.current() == 1
+    assert "has 1,000,000,000,000 bytes; the limit is" in caplog.messages[-1]
+    path.write_text("2")
+    assert file.current() == 2
 
 
 def test_a_change_is_seen_and_an_unchanged_file_is_not_read_again(path: Path) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import re
 import subprocess
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def test_a_manifest_comes_back_as_it_was() -> None:
         (encode_manifest(SEALED).replace(b'"n":', b'"n":"', 1), "it is not JSON"),
         (encode_manifest(SEALED).replace(b'"sha256":', b'"other":', 1), r"segments\[0\] is missing or wrong"),
         (encode_manifest(SEALED).replace(b'"opened": "', b'"opened": "0', 1), "'0.*' is not a time with a time zone"),
+        (
+            encode_manifest(SEALED).replace(b"2026-01-01T00:00:00Z", b"0001-01-01T00:00:00+14:00"),
+            r"'0001-01-01T00:00:00\+14:00' is not a time with a time zone",
+        ),
+        (re.sub(rb'"size": \d+', b'"size": 4503599627370496', encode_manifest(SEALED)), "the sizes .* out of range"),
     ],
 )
 def test_an_invalid_manifest_is_refused_in_plain_words(content: bytes, reason: str) -> None:

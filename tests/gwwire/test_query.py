@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gwwire.decoding import InvalidRequest, decode_order
 from gwwire.detectors import DETECTORS, describe, detector_of, detectors_with
 from gwwire.problems import ProblemError
-from gwwire.query import LISTS, Query, parse_parameters, parse_words, to_parameters, to_words
+from gwwire.query import LISTS, Query, parse_parameters, parse_words, to_parameters
 from gwwire.records import StepClaim
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
@@ -64,7 +64,8 @@ def test_the_id_does_not_depend_on_how_a_query_is_written(content: dict[str, Any
 def test_json_url_and_command_line_are_the_same_query(content: dict[str, Any]) -> None:
     query = query_of(content)
     assert parse_parameters(parse_qsl(urlencode(to_parameters(query)), keep_blank_values=True)) == query
-    assert parse_words(to_words(query)) == query
+    words = (f"conditions.{text}" if name == "condition" else f"{name}={text}" for name, text in to_parameters(query))
+    assert parse_words(words) == query
 
 
 @given(queries(), queries())
@@ -109,12 +110,16 @@ def test_numbers_that_float64_does_not_hold_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["start=nan"], "start: expected a finite number"),
-        (["stop=soon"], "stop: expected a finite number"),
+        (["start=nan"], "start: expected GPS seconds as a finite number"),
+        (["stop=soon"], "stop: expected GPS seconds as a finite number"),
+        (["start=1_126_259_446"], "start: expected GPS seconds as a finite number"),
+        (["t=1e999"], "'1e999' is too large for a number"),
         (["start=1", "start=2"], "start: given more than once"),
         (["start<5"], "start is a field; write start=VALUE, or conditions.start<5"),
         (["temperature"], "expected NAME<VALUE"),
-        (["temperature<warm"], "'warm' is not a number"),
+        (["temperature<warm"], "'temperature<warm': 'warm' is not a number"),
+        (["detectr=L1"], "detectr is not a field; write detector=L1, or conditions.detectr=L1"),
+        (["channels=L1:A"], "write channel=L1:A"),
         (["t<1", "t<2"], "compared twice"),
         (["last=not a step"], "last"),
         (["detector="], "at least 1 character"),
@@ -130,6 +135,13 @@ def test_words_are_fields_or_conditions() -> None:
     conditions = {"temperature": {"lt": 0.02}, "snr": {"gt": 8}, "veto": {"ne": "1"}}
     assert parse_words(words) == query_of({"start": 1126259446, "detector": ["H1", "L1"], "conditions": conditions})
     assert parse_words(["conditions.start<5"]) == query_of({"conditions": {"start": {"lt": 5}}})
+
+
+@pytest.mark.parametrize("text", ["22_000", "\N{ARABIC-INDIC DIGIT ONE}", "nan", "infinity", "0x10"])
+def test_what_only_python_takes_for_a_number_is_a_text(text: str) -> None:
+    query = query_of({"conditions": {"file": {"eq": text}}})
+    assert parse_words([f"file={text}"]) == query
+    assert to_parameters(query) == [("condition", f"file={text}")]
 
 
 def test_other_parameters_of_a_route_are_ignored() -> None:

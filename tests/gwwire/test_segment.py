@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gwwire.problems import ProblemError
 from gwwire.segment import (
     InvalidSegment,
+    MetaTooLarge,
     Segment,
     SegmentLimits,
     TooManySamples,
@@ -53,7 +54,7 @@ raw_values = st.recursive(
 
 @dataclass(frozen=True)
 class Style:
-    """How a program writes JSON."""
+    """The style in which a program writes JSON."""
 
     space: str
     ascii: bool
@@ -166,6 +167,7 @@ def test_repeated_keys_beside_very_deep_nesting_are_refused() -> None:
         (1e10, 1.0, "t0 is 10000000000.0 s"),
         (-1e10, 1.0, "t0 is -10000000000.0 s"),
         (9999999999.0, 1.0, "ends at 10000000000.0 s"),
+        (1e9, 1e-9, r"begins and ends at 1000000000.0 s: float64 times there differ by 1.19209e-07 s or more"),
         (1e308, 1e308, "dt is 1e\\+308 s; expected 1e-09 to 1e\\+06 s"),
         (0.0, 5e-324, "dt is 5e-324 s"),
         (0.0, math.nextafter(1e-9, 0), "expected 1e-09"),
@@ -199,6 +201,20 @@ def test_a_byte_order_mark_is_named() -> None:
     for encoding, name in {"utf-8-sig": "UTF-8", "utf-16": "UTF-16"}.items():
         with pytest.raises(ProblemError, match=f"byte order mark of {name}; send UTF-8 without one"):
             validate_segment('{"h":[1.0],"t":[0,1]}'.encode(encoding))
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\\uDBFF\\ud800", "\\udcff", "\\ud800\\n"])
+@pytest.mark.parametrize("end", ['"}}', '","channel":"H1:X"}}'])
+def test_half_of_a_surrogate_pair_is_named(half: str, end: str) -> None:
+    with pytest.raises(ProblemError, match=r"a text has \\u[dD].*, which is half of a surrogate pair"):
+        validate_segment(('{"h":[1.0],"t":[0,1],"meta":{"file":"x' + half + end).encode())
+
+
+def test_what_is_cut_off_is_named_as_that() -> None:
+    with pytest.raises(ProblemError, match="truncated"):
+        validate_segment(b'{"h":[1.0],"t":[0,1],"meta":{"star":"\\ud83c\\udf1f"')
+    with pytest.raises(ProblemError, match="it is empty"):
+        validate_segment(b" \n")
 
 
 def test_a_segment_has_the_channel_of_its_meta() -> None:
@@ -298,6 +314,21 @@ def test_extreme_nesting_is_too_deep_even_without_a_limit() -> None:
     with pytest.raises(ProblemError) as refused:
         decode_segment(b'{"h":[1],"t":[0,1],"meta":{"a":' + b"[" * 100_000)
     assert refused.value.problem().code == "too-deep"
+
+
+def test_many_keys_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = SegmentLimits(max_samples=500_000, max_meta=64_000, max_depth=16)
+    keys = ",".join(f'"key {number}":1' for number in range(300_000))
+    body = f'{{"h":[1],"t":[1,1],"meta":{{{keys}}}}}'.encode()
+    with monkeypatch.context() as patch:
+        patch.delattr("gwwire.segment._decoder")
+        with pytest.raises(MetaTooLarge, match="meta: too many keys and texts; MAX_META allows 64000 bytes") as refused:
+            validate_segment(body, limits)
+    assert refused.value.field == "meta"
+    samples = ",".join(["1"] * 400_000)
+    meta = json.dumps({"channel": "H1:X", "text": '\\"' * 15_000})
+    accepted = f'{{"h":[{samples}],"t":[1,1],{" " * 4_000_000}"meta":{meta}}}'.encode()
+    assert validate_segment(accepted, limits).channel == "H1:X"
 
 
 ROOMY = SegmentLimits(max_samples=10, max_meta=100_000, max_depth=8)

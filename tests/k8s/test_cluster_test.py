@@ -26,7 +26,7 @@ from tools.cluster_test.kubectl import Kubectl
 from tools.cluster_test.overlay import MAX_SIZE, write_overlay
 from tools.cluster_test.pusher import CHANNEL, ROUND, Ledger, Pusher, push_command
 from tools.cluster_test.report import Result, Row, section, table, write_section
-from tools.cluster_test.steps import FIRST, STEPS, TIERS, Trial
+from tools.cluster_test.steps import FIRST, STEPS, WORKLOADS, Trial
 
 NO_CLUSTER = """
 apiVersion: v1
@@ -122,10 +122,10 @@ def test_the_overlay_is_the_local_one_with_client_and_pipeline_elsewhere(tmp_pat
 @needs_kubectl
 def test_the_steps_use_objects_of_the_overlay() -> None:
     found = manifests("overlays/local")
-    for tier in TIERS:
-        kind, name = tier.workload.split("/")
+    for workload in WORKLOADS:
+        kind, name = workload.resource.split("/")
         (work,) = (one for one in found.workloads() if called(one.owner).lower() == f"{kind}/{name}")
-        assert work.labels["app.kubernetes.io/name"] == tier.name
+        assert work.labels["app.kubernetes.io/name"] == workload.name
 
 
 # ---- accounting

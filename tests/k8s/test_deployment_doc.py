@@ -25,7 +25,14 @@ DOCUMENTS = {
     name: (ROOT / name).read_text()
     for name in (
         *("docs/deployment.md", "docs/operations.md", "docs/problems.md", "docs/cluster-test.md"),
-        *("docs/security.md", "docs/getting-started.md", "docs/development.md", "README.md", "k8s/README.md"),
+        *(
+            "docs/security.md",
+            "docs/getting-started.md",
+            "docs/development.md",
+            "docs/tiers.md",
+            "README.md",
+            "k8s/README.md",
+        ),
     )
 }
 KINDS = {

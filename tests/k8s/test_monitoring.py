@@ -47,8 +47,9 @@ def expressions() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
-    trio = start_shared_trio({"MAX_SIZE": "100"})
+def trio(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPathFactory) -> Trio:
+    tier = tmp_path_factory.mktemp("tier")
+    trio = start_shared_trio({"MAX_SIZE": "100"}, each={"databuffer": {"TIERS": f"copy=file://{tier}"}})
     for number in range(5):
         httpx2.post(f"{trio.url}/streamdata", content=segment_body(number), headers=JSON).raise_for_status()
     claim = {"worker": "w", "kind": "file"}  # there are metrics of steps once one is declared

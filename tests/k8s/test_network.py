@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.manifests import OVERLAYS, Manifests, Object, manifests, why_not_rendered
+from tests.support.manifests import EXAMPLE, OVERLAYS, Manifests, Object, manifests, why_not_rendered
 
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
@@ -115,3 +115,17 @@ def test_without_one_policy_the_graph_is_another(lost: str) -> None:
         ]
     )
     assert set(edges(found)) != DATA
+
+
+def test_with_an_object_store_the_buffer_may_reach_it_outside_the_cluster_and_nothing_else_changes() -> None:
+    found = manifests(EXAMPLE)
+    assert set(edges(found)) == DATA
+    known = {policy["metadata"]["name"] for policy in manifests("overlays/local").of("NetworkPolicy")}
+    added = [policy for policy in found.of("NetworkPolicy") if policy["metadata"]["name"] not in known]
+    reached = {}
+    for policy in added:
+        ((peer,), (port,)) = (policy["spec"]["egress"][0][side] for side in ("to", "ports"))
+        assert peer["ipBlock"]["cidr"] == "0.0.0.0/0"
+        assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(peer["ipBlock"]["except"]), "no pod, and no metadata service"
+        reached[policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"]] = port["port"]
+    assert reached == {"databuffer": 443, "maintenance": 443}

@@ -97,6 +97,7 @@ BROKEN: Iterable[tuple[Rule, str, str, object, str]] = [
     (rules.addresses_lead_somewhere, "ConfigMap/gateway-settings", "data.DS_BURL", "http://databuff:8080", "DS_BURL"),
     (rules.folders_are_mounted, "ConfigMap/databuffer-settings", "data.ADMROOT", "/adm", "/adm"),
     (rules.secrets_are_made, "Deployment/gflapi-deploy", POD + "volumes.0.secret.secretName", "keys", "nobody makes"),
+    (rules.secrets_are_made, "StatefulSet/databuffer", SOLE + "envFrom.0", {"secretRef": {"name": "s3"}}, "Secret s3"),
     (rules.keys_are_required, "ConfigMap/gateway-settings", "data.AUTH", "off", "AUTH is off"),
     (rules.keys_are_required, "ConfigMap/gateway-settings", "data.KEYS_FILE", "/tmp/keys.json", "no Secret"),  # noqa: S108
     (rules.keys_are_required, "Deployment/gflapi-deploy", POD + "volumes.0.secret.defaultMode", 420, "by others"),

@@ -14,6 +14,7 @@ from tests.support.manifests import K8S, RENDERED, Manifests, called, manifests,
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
+COMPONENTS = [f"components/{name}" for name in ("quota", "gwosc", "nlds", "nearline", "tape-folder", "tape-endpoint")]
 #: The oldest supported release, and the newest one whose schemas are installed.
 VERSIONS = ("1.33", kubernetes_validate.latest_version())
 
@@ -28,7 +29,7 @@ def site(tmp_path: Path) -> Manifests:
                 "resources": [os.path.relpath(K8S / "overlays/cluster", tmp_path.resolve())],
                 "components": [
                     os.path.relpath(K8S / folder, tmp_path.resolve())
-                    for folder in ("pipeline", "monitoring", "components/quota", "components/gwosc")
+                    for folder in ("pipeline", "monitoring", *COMPONENTS)
                 ],
                 "images": [{"name": "glitchflow/databuffer", "newName": "registry.example/gf/databuffer"}],
             }

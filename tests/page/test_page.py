@@ -9,12 +9,11 @@ import httpx2
 import numpy as np
 import pytest
 from astropy.time import Time
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from gwwire.spans import stop_of
 from scripts.trio import Trio
-from tests.support.browser import Complaints, plot_data, wait_for_state, wait_for_text
+from tests.support.browser import Complaints, plot_data, violations, wait_for_state, wait_for_text
 
 RATE = 1024
 T0 = 1_400_000_000
@@ -310,17 +309,13 @@ def test_gps_and_utc_are_astropys(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> None:
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    results = Axe().run(page)
-    serious = [each for each in results.response["violations"] if each["impact"] in {"serious", "critical"}]
-    assert serious == [], [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious]
+    assert violations(page, scheme, "serious", "critical") == []
 
 
 @pytest.mark.parametrize("width", [390, 1000, 1440, 1920])
 def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_timeout(300)  # plots are drawn anew
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)  # plots are drawn anew
     right: float = page.locator("#segments tbody .name").first.evaluate("name => name.getBoundingClientRect().right")
     assert right <= width, "the GPS span of a segment is not in view"
     right = page.locator("#batches .row-actions").first.evaluate("cell => cell.getBoundingClientRect().right")
@@ -335,4 +330,4 @@ def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
 
 
 def test_the_browser_had_nothing_to_complain_of(visit: tuple[Page, Complaints]) -> None:
-    assert visit[1].told == []
+    assert visit[1].errors == []

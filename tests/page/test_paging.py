@@ -60,7 +60,7 @@ def store(data: Path, catalog: sqlite3.Connection) -> None:
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPathFactory) -> Trio:
     home = tmp_path_factory.mktemp("full")
-    start_shared_trio(home=home, tiers=1).stop()
+    start_shared_trio(home=home, services=1).stop()
     with closing(sqlite3.connect(home / "appdata" / "adm" / "catalog.sqlite")) as catalog:
         store(home / "datavar" / "data", catalog)
     return start_shared_trio(home=home)
@@ -73,7 +73,7 @@ def page(trio: Trio, browser: Browser) -> Iterator[Page]:
     wait_for_text(page, "n-segments", f"{SEGMENTS:,}")
     wait_for_rows(page, SEGMENTS)
     yield page
-    assert complaints.told == []
+    assert complaints.errors == []
 
 
 def wait_for_rows(page: Page, newest: int) -> None:

@@ -38,7 +38,7 @@ def page(trio: Trio, client: httpx2.Client, browser: Browser) -> Iterator[Page]:
     push(client, "H1:A", noise(1000), T0)
     page, complaints = open_page(browser, f"{trio.url}/dspage", viewport={"width": 1440, "height": 900})
     yield page
-    assert complaints.told == []
+    assert complaints.errors == []
 
 
 def noise(samples: int) -> NDArray[np.float64]:

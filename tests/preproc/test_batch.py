@@ -70,7 +70,7 @@ def test_a_file_that_is_no_segment_is_rejected_by_name_and_the_rest_goes_on(
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b" NaN"])
-def test_a_number_that_is_none_is_told_apart_from_a_broken_file(tmp_path: Path, number: bytes) -> None:
+def test_a_number_that_is_none_is_distinguished_from_a_broken_file(tmp_path: Path, number: bytes) -> None:
     batch = read_batch(write(tmp_path, bad=b'{"h":[1,' + number + b'],"t":[0,1]}', good=SEGMENT), silent)
     assert [found.reason for found in batch.rejected] == [Reason.NOT_FINITE]
 
@@ -97,7 +97,7 @@ def test_a_sealed_batch_that_is_whole_has_its_manifests_digest(tmp_path: Path) -
     assert not batch.rejected
 
 
-def test_what_does_not_agree_with_the_manifest_is_not_used_and_told(tmp_path: Path) -> None:
+def test_what_does_not_agree_with_the_manifest_is_not_used_and_reported(tmp_path: Path) -> None:
     write(tmp_path, a=SEGMENT, b=SEGMENT, c=SEGMENT)
     seal(tmp_path)
     write(tmp_path, b=SEGMENT + b" ", d=SEGMENT)
@@ -135,7 +135,7 @@ def test_a_file_that_cannot_be_opened_is_rejected_by_name(tmp_path: Path) -> Non
     assert [found.detail.partition(":")[0] for found in batch.rejected] == ["gwbfolder.json", "gwblost.json"]
 
 
-def test_a_t0_at_which_samples_cannot_be_told_apart_is_off_every_grid(tmp_path: Path) -> None:
+def test_a_t0_at_which_samples_cannot_be_distinguished_is_off_every_grid(tmp_path: Path) -> None:
     batch = read_batch(write(tmp_path, far=b'{"h":[1,2],"t":[1e15,0.001]}', good=SEGMENT), silent)
     assert [found.reason for found in batch.rejected] == [Reason.OFF_GRID]
 
@@ -145,7 +145,7 @@ def test_a_batch_of_which_nothing_can_be_read_names_a_file_and_its_fault(tmp_pat
         read_batch(write(tmp_path, a=b"", b=b"{"), silent)
 
 
-def test_an_empty_directory_and_none_at_all_are_told_apart(tmp_path: Path) -> None:
+def test_an_empty_directory_and_none_at_all_are_distinguished(tmp_path: Path) -> None:
     with pytest.raises(UnusableBatch, match=r"no segment file \(gwb\*\.json\)"):
         read_batch(tmp_path, silent)
     with pytest.raises(UnusableBatch, match=r"cannot read the directory .*: No such file or directory"):

@@ -38,7 +38,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What comes of the batch."""
+    """Return the folder of the dataset that the batch yields."""
     out = tmp_path_factory.mktemp("made")
     assert main(["run", "--data", str(batch), "--out", str(out), *SMALL]) == 0
     return out

@@ -59,7 +59,7 @@ def test_only_few_tasks_are_read_ahead(transformation: Transformation) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_process_that_dies_is_told(transformation: Transformation) -> None:
+def test_a_process_that_dies_is_reported(transformation: Transformation) -> None:
     results = in_processes(1)(transformation, some_tasks(transformation, 50))
     next(iter(results))
     (child,) = multiprocessing.active_children()
@@ -110,7 +110,9 @@ def test_windows_as_they_really_are_come_out_of_a_dask_cluster_bit_for_bit(sched
     assert one.tobytes() == other.tobytes()
 
 
-def test_a_scheduler_that_nobody_is_at_is_told(transformation: Transformation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_nobody_is_at_is_reported(
+    transformation: Transformation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setattr(executors, "_SCHEDULER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as nobody:

@@ -97,6 +97,16 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path, text: str, number: float)
     assert read(tmp_path, f"process: {{mismatch: {text}}}") == {"mismatch": number}
 
 
+@pytest.mark.parametrize(
+    ("bins", "last", "columns"),
+    [(257, "-1", 256), (257, "~", 257), (10, "4", 4), (10, "40", 10), (3, "-5", 0), (-3, "1", 0), (10**30, "64", 64)],
+)
+def test_the_columns_are_those_that_the_slice_of_the_training_code_leaves(
+    tmp_path: Path, bins: int, last: str, columns: int
+) -> None:
+    assert read(tmp_path, f"process: {{num_t_bins: {bins}, qslicemax: {last}}}") == {"columns": columns}
+
+
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "") == {}
 
@@ -138,6 +148,6 @@ def test_what_cannot_be_done_is_refused_by_name(tmp_path: Path, text: str, messa
         read(tmp_path, text)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=r"cannot read .*: No such file or directory"):
         read_parameters(tmp_path / "nothing.yaml")

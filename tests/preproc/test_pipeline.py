@@ -141,7 +141,7 @@ def test_a_stride_makes_overlapping_windows(tmp_path: Path) -> None:
     assert np.diff(result["gps_start"]).tolist() == [0.5] * 18
 
 
-def test_a_channel_apart_from_the_others_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_channel_apart_from_the_others_is_left_out_and_reported(tmp_path: Path) -> None:
     result = run(tmp_path, [*slow(20, "H1:A"), *slow(10, "V1:A", start=30, seed=2), *slow(18, "L1:A", seed=3)])
     assert result["channels"] == ["H1:A", "L1:A"]
     assert seconds(result["rejected"], Reason.NO_COMMON_WINDOW, "V1:A") == 9
@@ -175,7 +175,7 @@ def test_a_short_spectrum_is_noted(tmp_path: Path) -> None:
     ]
 
 
-def test_another_rate_and_an_unreadable_file_are_told(tmp_path: Path) -> None:
+def test_another_rate_and_an_unreadable_file_are_reported(tmp_path: Path) -> None:
     folder = write_batch(tmp_path / "batch0", [*slow(20, "H1:A"), *cut(noise(2, rate=64.0), "H1:SLOW", rate=64.0)])
     (folder / "gwb0.json").write_bytes(b'{"h":[1.0,')
     result = run(tmp_path, [])
@@ -203,7 +203,7 @@ def test_a_window_without_any_signal_is_rejected_and_the_others_stay(tmp_path: P
     assert np.isfinite(result["data"]).all()
 
 
-def test_windows_in_runs_too_short_for_padding_are_told(tmp_path: Path) -> None:
+def test_windows_in_runs_too_short_for_padding_are_reported(tmp_path: Path) -> None:
     result = run(tmp_path, [*slow(20, "H1:A"), *slow(3, "H1:A", start=24)])
     (note,) = [note for note in result["notes"] if note.reason is Reason.NO_PADDING]
     assert (note.start, note.stop) == (GPS + 24.5, GPS + 26.5)
@@ -244,9 +244,14 @@ def test_a_batch_of_dead_channels_says_so(tmp_path: Path) -> None:
         run(tmp_path, cut(np.zeros(8192), "H1:A"))
 
 
-def test_a_rate_that_cannot_carry_the_frequencies_is_told(tmp_path: Path) -> None:
+def test_a_rate_that_cannot_carry_the_frequencies_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="fmax 500 Hz is too high for data at 256 Hz"):
         run(tmp_path, slow(20, "H1:A"), Parameters())
+
+
+def test_samples_that_are_days_apart_are_reported_as_too_slow(tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match="fmax 500 Hz is too high for data at 1e-06 Hz"):
+        run(tmp_path, cut(noise(2e7, rate=1e-6), "H1:A", rate=1e-6, seconds=5e6), Parameters())
 
 
 def test_the_original_systems_files_are_too_short_and_it_says_so(tmp_path: Path, original_segments: list[Path]) -> None:
@@ -265,7 +270,7 @@ def test_a_failure_leaves_the_earlier_dataset_untouched(tmp_path: Path) -> None:
     assert (tmp_path / "dataset.h5").read_bytes() == before
 
 
-def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dataset.h5").mkdir()
     with pytest.raises(OutputFailed, match=r"cannot write .*dataset\.h5: Is a directory"):
         run(tmp_path, slow(20, "H1:A"))

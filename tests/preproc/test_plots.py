@@ -85,7 +85,7 @@ def test_the_picture_is_a_png_and_the_same_each_time(tmp_path: Path) -> None:
     assert len(np.unique(pixels[..., 1])) > 100
 
 
-def test_a_picture_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "spectrograms.png").mkdir()
     with pytest.raises(OutputFailed, match=r"cannot write .*spectrograms\.png: Is a directory"):
         draw_contact_sheet(make_dataset(tmp_path, 1, seconds=9), tmp_path / "spectrograms.png")

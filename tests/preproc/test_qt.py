@@ -69,7 +69,7 @@ def test_the_target_comes_first(tmp_path: Path, dataset: Path) -> None:
         write_qt(dataset, tmp_path / "QT.pt", "V1:A")
 
 
-def test_too_few_columns_for_the_training_code_are_told(tmp_path: Path, batch: Path) -> None:
+def test_too_few_columns_for_the_training_code_are_reported(tmp_path: Path, batch: Path) -> None:
     pytest.importorskip("torch", reason="the extra torch is not installed")
     preprocess(batch, tmp_path / "dataset.h5", Parameters(**{**SMALL.given(), "rows": 11}), silent)
     with pytest.raises(BadParameter, match="at least 3 times as many columns as rows; the dataset has 32 and 11"):

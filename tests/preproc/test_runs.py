@@ -37,14 +37,14 @@ def test_touching_segments_make_one_run_in_whatever_order_they_came() -> None:
     assert runs.runs.grid.gps(run.start) == GPS
 
 
-def test_a_gap_splits_a_run_and_is_told() -> None:
+def test_a_gap_splits_a_run_and_is_reported() -> None:
     runs = find([strain([1, 2], 0, "a"), strain([4, 5], 3, "b")])
     assert spans(runs) == [(GPS, [1, 2]), (GPS + 3 * DT, [4, 5])]
     assert runs.notes == [Finding("H1:A", GPS + 2 * DT, GPS + 3 * DT, Reason.GAP)]
     assert not runs.rejected
 
 
-def test_a_duplicate_is_taken_once_and_told() -> None:
+def test_a_duplicate_is_taken_once_and_reported() -> None:
     runs = find([strain([1, 2], 0, "a"), strain([1, 2], 0, "b"), strain([3], 2, "c")])
     assert spans(runs) == [(GPS, [1, 2, 3])]
     assert [str(note) for note in runs.notes] == ["duplicate: b repeats samples of other segments"]
@@ -78,7 +78,7 @@ def test_minus_zero_contradicts_zero() -> None:
     assert reasons(runs.rejected) == [Reason.CONFLICT] * 2
 
 
-def test_the_same_strain_at_another_time_is_kept_and_told() -> None:
+def test_the_same_strain_at_another_time_is_kept_and_reported() -> None:
     runs = find([strain([1, 2], 0, "a"), strain([1, 2], 2, "b")])
     assert spans(runs) == [(GPS, [1, 2, 1, 2])]
     assert reasons(runs.notes) == [Reason.REPEATED]
@@ -93,7 +93,7 @@ def test_channels_are_never_mixed() -> None:
 
 
 @pytest.mark.parametrize("off", [0.02, -0.02, 0.5, -0.3])
-def test_a_segment_between_the_samples_is_rejected_and_told(off: float) -> None:
+def test_a_segment_between_the_samples_is_rejected_and_reported(off: float) -> None:
     runs = find([*cut(noise(1), "H1:A"), strain([1, 2], 5000 + off, "odd")])
     assert len(runs.of()) == 1
     (found,) = runs.rejected
@@ -134,7 +134,7 @@ def test_a_sample_spacing_that_was_rounded_makes_one_run_with_the_others(written
     assert run.samples == 32 * RATE
 
 
-def test_constant_strain_ends_a_run_and_is_told() -> None:
+def test_constant_strain_ends_a_run_and_is_reported() -> None:
     series = noise(2)
     series[2000:3000] = 0.0
     runs = find(cut(series, "H1:A", seconds=0.25))
@@ -156,7 +156,7 @@ def test_a_few_equal_samples_are_no_reason_to_split() -> None:
     assert len(find(cut(series, "H1:A")).of()) == 1
 
 
-def test_the_rate_with_the_most_samples_is_taken_and_the_others_are_told() -> None:
+def test_the_rate_with_the_most_samples_is_taken_and_the_others_are_reported() -> None:
     slow = cut(noise(3, rate=16.0), "V1:SLOW", rate=16.0)
     fast = cut(noise(1), "H1:A")
     # One sample that claims to last for ages is little data.

@@ -143,7 +143,7 @@ def test_what_was_fetched_already_and_is_whole_is_not_fetched_again(trio: Trio, 
     assert first.stat().st_size > 1000
 
 
-def test_a_batch_that_is_not_there_is_told(trio: Trio, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_that_is_not_there_is_reported(trio: Trio, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--batch", "nothing", "--gateway", trio.url, "--out", str(tmp_path / "out"), *SMALL]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("preproc: batch nothing: GET /batches/nothing/manifest answered 404")

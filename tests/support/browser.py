@@ -4,9 +4,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -35,18 +36,18 @@ class Complaints:
     """Errors reported by a page's browser: violations of the policy, errors in scripts, missing files.
 
     Attributes:
-        told: the errors so far, in the browser's words.
+        errors: the errors so far, in the browser's words.
 
     """
 
     def __init__(self, page: Page) -> None:
-        self.told: list[str] = []
+        self.errors: list[str] = []
         page.on("console", self._record_console)
-        page.on("pageerror", lambda error: self.told.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _record_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.told.append(message.text)
+            self.errors.append(message.text)
 
 
 def open_page(browser: Browser, url: str, **context: Any) -> tuple[Page, Complaints]:
@@ -69,6 +70,13 @@ def wait_for_text(page: Page, element: str, text: str) -> None:
     page.wait_for_function(
         "([id, text]) => document.getElementById(id).textContent.includes(text)", arg=[element, text]
     )
+
+
+def violations(page: Page, scheme: Literal["light", "dark"], *impacts: str) -> list[tuple[str, list[str]]]:
+    """Return the rules of accessibility that the page breaks, those with some impacts only, and where."""
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    found = [each for each in Axe().run(page).response["violations"] if not impacts or each["impact"] in impacts]
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
 
 
 def plot_data(page: Page, selector: str) -> list[dict[str, Any]]:

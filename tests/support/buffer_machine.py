@@ -34,6 +34,7 @@ from gwwire.overview import ChannelOverview
 from gwwire.problems import ProblemError
 from gwwire.public import BatchState, Stats, ThawOrder
 from gwwire.segment import Segment, decode_segment
+from tests.support.buffer_settings import settings_in
 from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolume
 from tests.support.model import Files, Layout, Model
 from tests.support.segments import BAD_BODIES, segment_body
@@ -67,11 +68,9 @@ Order = Callable[[Buffer], Coroutine[Any, Any, Any]]
 
 
 def make_home() -> tuple[Path, BufferSettings]:
-    """Make a folder, in memory if possible, and return it with the settings of a buffer in it."""
-    memory = Path("/dev/shm")  # noqa: S108 (a folder of its own is made in it)
-    home = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-    data = home / "datavar" / "data"
-    return home, BufferSettings(DTVOLROOT=data.parent, DATAROOT=data, ADMROOT=home / "adm", LOGROOT=home / "log")
+    """Make a folder, and return it with the settings of a buffer in it."""
+    home = Path(tempfile.mkdtemp())
+    return home, settings_in(home)
 
 
 class BufferMachine(RuleBasedStateMachine):

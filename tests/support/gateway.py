@@ -2,10 +2,12 @@
 
 It implements the gateway's contract and keeps acknowledged segments in memory. It accepts many segments in one request
 if `ndjson` is true, and stores a segment that is repeated under its key once if `knows_keys` is true. Faults apply to
-coming `POST /streamdata` requests, one each, in the order they arrive.
+coming requests to store, archive or read segments, one each, in the order they arrive. The segment `gwb0.json` is the
+first that was stored, and so on.
 """
 
 import asyncio
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import msgspec
 from aiohttp import web
 
 from gwwire.problems import PROBLEM_TYPE, Problem, ProblemCode, ProblemError, encode_problem, make_problem
+from gwwire.public import SegmentPage, SegmentRecord
 from gwwire.segment import Segment, decode_segment
 
 NDJSON = "application/x-ndjson"
@@ -114,6 +117,8 @@ class StandInGateway:
                 web.post("/train", self._train),
                 web.post("/cleanbuf", self._clean),
                 web.get("/batches", self._batches),
+                web.get("/segments", self._segments),
+                web.get(r"/segments/gwb{number:\d+}.json", self._segment),
             ]
         )
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -210,6 +215,26 @@ class StandInGateway:
         times = {"opened": "2026-11-20T23:41:00Z", "frozen": None, "archived": None}
         batch = {"id": self.batch, "state": "OPEN", **times, "holder": "", **counts, "path": "data", "digest": None}
         return _json({"batches": [batch]})
+
+    async def _segments(self, _: web.Request) -> web.Response:
+        found = []
+        for number, body in enumerate(self.bodies):
+            segment, sha256 = decode_segment(body), hashlib.sha256(body).hexdigest()
+            name, size = f"gwb{number}.json", len(body)
+            found.append(
+                SegmentRecord(
+                    number, name, self.batch, size, sha256, segment.channel, segment.t0, segment.dt, len(segment.h), ""
+                )
+            )
+        return _json(SegmentPage(found, len(found), more=False))
+
+    async def _segment(self, request: web.Request) -> web.Response:
+        self.requests.append(request.path)
+        match self.faults.popleft() if self.faults else None:
+            case Answering(code, retry_after):
+                return _problem(make_problem(code, "as the test wants it"), retry_after)
+            case _:
+                return web.Response(body=self.bodies[int(request.match_info["number"])])
 
     async def _list(self, _: web.Request) -> web.Response:
         return _json({"nmlist": [f"gwb{number:019}.json" for number in range(len(self.bodies))]})

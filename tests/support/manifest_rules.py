@@ -27,6 +27,11 @@ SECRETS = {
     "logic-secret": {"secret"},
     "buffer-secret": {"secret"},
 }
+#: Those that the documentation creates by `kubectl create secret`.
+SECRETS_BY_HAND = {
+    "tier-keys": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"},
+    "tape-token": {"token"},
+}
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "databuffer": BufferSettings,
     "dslogic": LogicSettings,
@@ -254,6 +259,12 @@ def each_end_is_graceful(found: Manifests) -> Iterator[str]:
             yield f"{name}: it leaves before its peers know"
 
 
+#: Claims that the buffer does not mount: datasets, and those of the gateway for NLDS.
+_WRITTEN_BY_OTHERS = frozenset({"dataset", "nlds", "shared"})
+#: Services of gateways.
+_GATEWAYS = frozenset({"gflapi", "nlds"})
+
+
 def one_writer_writes(found: Manifests) -> Iterator[str]:
     """The buffer is a StatefulSet of one, which nothing scales; no other pod can write to its volumes."""
     for work in found.workloads():
@@ -271,7 +282,8 @@ def one_writer_writes(found: Manifests) -> Iterator[str]:
         }
         for container in work.containers:
             for mount in container.get("volumeMounts", []):
-                if claims.get(mount["name"], "dataset") != "dataset" and not (own or person or mount.get("readOnly")):
+                is_its_own = claims.get(mount["name"]) in {None, *_WRITTEN_BY_OTHERS}
+                if not (is_its_own or own or person or mount.get("readOnly")):
                     yield f"{called(work.owner)}: container {container['name']} may write to {claims[mount['name']]}"
     for scaler in found.of("HorizontalPodAutoscaler"):
         if scaler["spec"]["scaleTargetRef"]["kind"] != "Deployment":
@@ -414,15 +426,20 @@ def ports_match(found: Manifests) -> Iterator[str]:
 
 
 def entries_lead_to_services(found: Manifests) -> Iterator[str]:
-    """The StatefulSet's service exists; the ingress leads to the gateway and to no other service."""
+    """Each StatefulSet's service exists; an ingress leads to a gateway and to no other service."""
     for state in found.of("StatefulSet"):
         if state["spec"]["serviceName"] not in found.names("Service"):
             yield f"{called(state)}: there is no Service {state['spec']['serviceName']}"
     for ingress in found.of("Ingress"):
         paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
         for backend in (path["backend"]["service"] for path in paths):
-            ports = [port["name"] for port in found.one("Service", "gflapi")["spec"]["ports"]]
-            if backend["name"] != "gflapi" or backend["port"].get("name") not in ports:
+            ports = [
+                port["name"]
+                for service in found.of("Service")
+                if service["metadata"]["name"] == backend["name"] in _GATEWAYS
+                for port in service["spec"]["ports"]
+            ]
+            if backend["port"].get("name") not in ports:
                 yield f"{called(ingress)}: it leads to {backend}"
 
 
@@ -430,8 +447,8 @@ def references_resolve(found: Manifests) -> Iterator[str]:
     """Every object that a pod names exists, and every object is used."""
     named: dict[str, set[str]] = {"ConfigMap": set(), "PersistentVolumeClaim": set()}
     for work, container, name in every_container(found):
-        for source in container.get("envFrom", []):
-            named["ConfigMap"].add(source["configMapRef"]["name"])
+        sources = container.get("envFrom", [])
+        named["ConfigMap"].update(one["configMapRef"]["name"] for one in sources if "configMapRef" in one)
         volumes = {volume["name"]: volume for volume in work.spec.get("volumes", [])}
         mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
         if not mounted <= volumes.keys():
@@ -451,8 +468,10 @@ def secrets_are_made(found: Manifests) -> Iterator[str]:
         named = [(secret["name"], {secret["key"]}) for secret in told if secret]
         folders = [volume["secret"] for volume in work.spec.get("volumes", []) if "secret" in volume]
         named += [(secret["secretName"], {item["key"] for item in secret.get("items", [])}) for secret in folders]
+        named += [(one["secretRef"]["name"], set()) for one in container.get("envFrom", []) if "secretRef" in one]
+        made = SECRETS | SECRETS_BY_HAND
         for secret, keys in named:
-            if secret not in SECRETS or not keys <= SECRETS[secret]:
+            if secret not in made or not keys <= made[secret]:
                 yield f"{name}: nobody makes Secret {secret} with {sorted(keys)}"
 
 
@@ -462,7 +481,8 @@ def secrets_are_made(found: Manifests) -> Iterator[str]:
 def _config(found: Manifests, container: Object) -> dict[str, str]:
     settings: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        settings |= found.one("ConfigMap", source["configMapRef"]["name"])["data"]
+        if "configMapRef" in source:
+            settings |= found.one("ConfigMap", source["configMapRef"]["name"])["data"]
     return settings
 
 
@@ -532,7 +552,7 @@ def keys_are_required(found: Manifests) -> Iterator[str]:
         yield from _secret_at(work, container, name, file)
 
 
-#: The Secret that each tier presents to the next, and the settings with its path.
+#: The Secret that each service presents to the next, and the settings with its path.
 _HOPS = {
     "logic-secret": {"glitchflow-api": "LOGIC_SECRET_FILE", "dslogic": "CALLER_SECRET_FILE"},
     "buffer-secret": {"dslogic": "BUFFER_SECRET_FILE", "databuffer": "CALLER_SECRET_FILE"},
@@ -540,7 +560,7 @@ _HOPS = {
 
 
 def tiers_require_secrets(found: Manifests) -> Iterator[str]:
-    """Each tier answers only its caller: both mount the same Secret where their settings expect it."""
+    """Each service answers only its caller: both mount the same Secret where their settings expect it."""
     for work, container, name in every_container(found):
         given = _config(found, container)
         volumes = {volume["name"]: volume.get("secret", {}) for volume in work.spec.get("volumes", [])}

@@ -17,7 +17,9 @@ K8S = ROOT / "k8s"
 
 #: The overlays that a site applies, and the optional additions.
 OVERLAYS = ("overlays/local", "overlays/cluster", "overlays/dev")
-RENDERED = (*OVERLAYS, "base/gwclient", "maintenance")
+#: An overlay that shows how a site adds components.
+EXAMPLE = "overlays/nearline"
+RENDERED = (*OVERLAYS, EXAMPLE, "base/gwclient", "maintenance")
 
 #: Components and `labels` need kustomize 5, which kubectl has had since 1.27 (Debian 12's is older).
 _OLDEST_KUSTOMIZE = 5
@@ -77,7 +79,7 @@ class Workload:
 
     @property
     def serves(self) -> bool:
-        """Whether it stays running and answers requests."""
+        """Return whether it stays running and answers requests."""
         return any(container.get("ports") for container in self.spec["containers"])
 
 
@@ -125,4 +127,4 @@ def manifests(folder: str) -> Manifests:
 def applied(folder: str) -> Manifests:
     """Return the objects in the cluster after a folder was applied: an overlay, or an addition to one."""
     own = manifests(folder)
-    return own if folder in OVERLAYS else Manifests(manifests(OVERLAYS[0]).objects + own.objects)
+    return own if folder in (*OVERLAYS, EXAMPLE) else Manifests(manifests(OVERLAYS[0]).objects + own.objects)

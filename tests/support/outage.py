@@ -8,7 +8,7 @@ from scripts.trio import Trio
 
 @contextmanager
 def without(trio: Trio, name: str) -> Iterator[None]:
-    """Stop a service of a running trio for the block; afterwards every tier is ready again."""
+    """Stop a service of a running trio for the block; afterwards every service is ready again."""
     trio.processes[name].terminate()
     trio.processes[name].wait()
     try:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from databuffer.app import create_app, create_buffer
+from databuffer.routes.segments import SegmentRoute
 from tests.support.buffer_machine import end_threads, make_home
 from tests.support.record_model import Declaration, RecordModel, RecordsModel
 from tests.support.segments import JSON, segment_body
@@ -30,6 +31,7 @@ USUAL = {
     "check": Declaration(before=("copy",)),
 }
 _MOST_SEGMENTS = 4
+_MAX_BODY = 10**6
 
 steps = st.sampled_from(["copy", "copy", "copy", "filter", "filter", "merge", "images", "images", "store", "check"])
 workers = st.sampled_from(["one", "two"])
@@ -57,6 +59,7 @@ class RecordMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.home, self.settings = make_home()
+        self.app: Any = None
         self.model = RecordsModel()
         self.replica: dict[str, dict[str, Any]] = {}
         self.cursor = 0
@@ -180,6 +183,11 @@ class RecordMachine(RuleBasedStateMachine):
     def redo_what_may_never_have_been_claimed(self, step: str) -> None:
         self._redo(FILES[0], step)
 
+    @rule(step=steps)
+    def forget(self, step: str) -> None:
+        assert self._ask("DELETE", f"/steps/{step}") == self.model.forget(step)
+        self._check()
+
     @rule(seconds=st.sampled_from([4, 11, 101, 4000]))
     def wait(self, seconds: int) -> None:
         self.model.now += seconds
@@ -268,8 +276,12 @@ class RecordMachine(RuleBasedStateMachine):
 
     def _open(self) -> None:
         self.buffer = create_buffer(self.settings)
-        app = create_app(self.buffer, max_body=10**6)
-        transport = httpx2.ASGITransport(app)
+        if self.app is None:
+            self.app = create_app(self.buffer, max_body=_MAX_BODY)
+        else:  # FastAPI takes 100 ms for the routes of another application
+            self.app._app.state.buffer = self.buffer  # noqa: SLF001 (no other application does this)
+            self.app._handlers = {("POST", SegmentRoute.path): SegmentRoute(self.buffer, _MAX_BODY)}  # noqa: SLF001
+        transport = httpx2.ASGITransport(self.app)
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://buffer")
         self._run(self.buffer.open())
 

@@ -48,7 +48,7 @@ class RecordModel:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a claim says about its step; `colder` selects records with a lower temperature, `run` those of a run."""
+    """The parameters of a claim; `colder` selects records with a lower temperature, `run` those of a run."""
 
     after: tuple[str, ...] = ()
     kind: str | None = None
@@ -121,7 +121,13 @@ class RecordsModel:
     # ---- steps
 
     def would_wait_for_itself(self, step: str, declaration: Declaration) -> bool:
-        return step in declaration.after or any(step in self._before(each) for each in declaration.after)
+        known = {**self.declared, step: declaration}
+        order = [(each, name) for name, declared in known.items() for each in declared.after]
+        order += [(name, each) for name, declared in known.items() for each in declared.before]
+        earlier = {each for each, name in order if name == step}
+        while more := {each for each, name in order if name in earlier} - earlier:
+            earlier |= more
+        return step in earlier
 
     def offered(self, step: str) -> set[str]:
         """Return the records that a claim may get now."""
@@ -190,6 +196,18 @@ class RecordsModel:
         if name not in self.records or step not in self.records[name].steps:
             return _NOT_FOUND
         self._reopen(name, {step, *self._dependents(step)})
+        return _OK
+
+    def forget(self, step: str) -> int:
+        """Remove the declaration of a step; return the status of the answer."""
+        if step not in self.declared:
+            return _NOT_FOUND
+        begun = {name for name in self.records if self.state(name, step) == "RUNNING"}
+        if begun - self.expired(step):
+            return _CONFLICT
+        for name in begun:
+            self.expire(name, step)
+        del self.declared[step]
         return _OK
 
     def _reopen(self, name: str, steps: set[str]) -> None:

@@ -47,8 +47,11 @@ def calls_in(trace: str) -> Iterator[SystemCall]:
 
 
 @contextmanager
-def traced_buffer(folder: Path, calls: str) -> Iterator[tuple[Trio, Path]]:
-    """Run a buffer and trace these calls into a file; skip the test if strace is missing or not permitted."""
+def traced_buffer(folder: Path, calls: str, *tampering: str) -> Iterator[tuple[Trio, Path]]:
+    """Run a buffer and trace these calls into a file; skip the test if strace is missing or not permitted.
+
+    `tampering` are strace's own expressions, such as `fsync:delay_exit=20000` for a disk that needs 20 ms.
+    """
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed (Debian: apt-get install strace)")
@@ -59,10 +62,11 @@ def traced_buffer(folder: Path, calls: str) -> Iterator[tuple[Trio, Path]]:
     home = folder / "home"
     home.mkdir()
     with (home / "services.log").open("ab") as log:
-        trio = Trio(home, free_ports(), output=log, tiers=1)
+        trio = Trio(home, free_ports(), output=log, services=1)
         [buffer] = trio.services
         # -D: the buffer itself, not its tracer, is the process that is started, and stopped.
         options = ["-D", "-f", "-y", "-s", "200", "-e", f"trace={calls}", "-o", str(trace)]
+        options += [word for each in tampering for word in ("-e", f"inject={each}")]
         trio.services = [replace(buffer, command=[strace, *options, *buffer.command])]
         with trio:
             yield trio, trace

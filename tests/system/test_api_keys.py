@@ -41,8 +41,20 @@ def keys(ring: Keyring) -> Mapping[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def trio(start_shared_trio: Callable[..., Trio], ring: Keyring, keys: Mapping[str, Path]) -> Trio:
-    assert keys
+def leaving(ring: Keyring) -> Mapping[str, str]:
+    """Return keys that tests revoke, by the name of their owner."""
+    return {
+        "listener": ring.make("listener", Scope.READ),
+        "streamer": ring.make("streamer", Scope.STREAM),
+        "downloader": ring.make("downloader", Scope.STREAM, Scope.READ),
+    }
+
+
+@pytest.fixture(scope="module")
+def trio(
+    start_shared_trio: Callable[..., Trio], ring: Keyring, keys: Mapping[str, Path], leaving: Mapping[str, str]
+) -> Trio:
+    assert keys and leaving  # noqa: PT018 (the gateway reads keys that are made later only after a second)
     return start_shared_trio({"MAX_SIZE": "100kB", **ring.settings})
 
 
@@ -154,42 +166,62 @@ def test_a_key_is_revoked_while_the_gateway_runs(run: Run, ring: Keyring) -> Non
     assert run.script("alice", "desc.sh").returncode == 0
 
 
-def test_a_listener_receives_nothing_more_after_the_key_is_revoked(trio: Trio, run: Run, ring: Keyring) -> None:
+def test_a_listener_receives_nothing_more_after_the_key_is_revoked(
+    trio: Trio, run: Run, ring: Keyring, leaving: Mapping[str, str]
+) -> None:
     with EventStream(trio.url) as refused:
         assert refused.status == 401
-    key = ring.make("listener", Scope.READ)
-    time.sleep(1.1)  # the gateway checks the file once a second
-    with EventStream(trio.url, key=key) as events:
-        before = events.next("overview").data["seq"]
-        ring.change(key, revoked=datetime.now(UTC))
-        time.sleep(1.1)
+    with EventStream(trio.url, key=leaving["listener"]) as events:
+        before = events.next("overview").data["n_itm"]
+        ring.change(leaving["listener"], revoked=datetime.now(UTC))
+        time.sleep(1.1)  # the gateway checks the file once a second
         assert '"CREATED"' in run.script("h1", "streamdata.sh", data=segment_body(7)).stdout
-        assert f'"seq":{before + 1}'.encode() not in events.rest()
+        assert f'"n_itm":{before + 1}'.encode() not in events.rest()
 
 
-def test_a_stream_stores_nothing_more_after_the_key_is_revoked(trio: Trio, ring: Keyring) -> None:
-    key = ring.make("streamer", Scope.STREAM)
-    admin = {"Authorization": f"Bearer {ring.make('counter', Scope.READ)}"}
-    time.sleep(1.1)  # the gateway checks the file once a second
+def test_a_stream_stores_nothing_more_after_the_key_is_revoked(
+    trio: Trio, ring: Keyring, keys: Mapping[str, Path], leaving: Mapping[str, str]
+) -> None:
+    alice = {"Authorization": f"Bearer {keys['alice'].read_text().strip()}"}
 
     def lines() -> Iterator[bytes]:
         yield segment_body(1) + b"\n"
         while stored() == before:
             time.sleep(0.02)
-        ring.change(key, revoked=datetime.now(UTC))
-        time.sleep(1.1)
+        ring.change(leaving["streamer"], revoked=datetime.now(UTC))
+        time.sleep(1.1)  # the gateway checks the file once a second
         yield segment_body(2) + b"\n"
         time.sleep(0.1)
         yield segment_body(3) + b"\n"
 
     def stored() -> int:
-        return int(httpx2.get(f"{trio.url}/overview", headers=admin).json()["seq"])
+        return int(httpx2.get(f"{trio.url}/stats", headers=alice).json()["n_itm"])
 
     before = stored()
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
+    headers = {"Authorization": f"Bearer {leaving['streamer']}", "Content-Type": "application/x-ndjson"}
     with suppress(httpx2.TransportError):  # the answer has no end
         httpx2.post(f"{trio.url}/streamdata", content=lines(), headers=headers)
     assert stored() == before + 1
+
+
+def test_a_download_ends_after_the_key_is_revoked(trio: Trio, ring: Keyring, leaving: Mapping[str, str]) -> None:
+    headers = {"Authorization": f"Bearer {leaving['downloader']}"}
+    with httpx2.Client(base_url=trio.url, headers=headers, timeout=30) as client:
+        for number in range(24):  # more than the sockets hold
+            body = segment_body(number, samples=150_000, t0=5e8 + 100 * number)
+            assert client.post("/streamdata", content=body, headers={"Content-Type": "application/json"}).is_success
+        order = {"format": "tar", "query": {"start": 5e8, "stop": 6e8}}
+        bundle = client.post("/bundles", json=order).json()["id"]
+        while client.get(f"/bundles/{bundle}", params={"wait": 10}).json()["state"] != "READY":
+            pass
+        with client.stream("GET", f"/bundles/{bundle}/archive") as archive:
+            pieces = archive.iter_raw()
+            received = len(next(pieces))
+            ring.change(leaving["downloader"], revoked=datetime.now(UTC))
+            time.sleep(2.5)
+            with suppress(httpx2.TransportError):
+                received += sum(map(len, pieces))
+    assert received < int(archive.headers["content-length"])
 
 
 def test_no_key_is_in_any_log_or_file(trio: Trio, keys: Mapping[str, Path]) -> None:

@@ -30,7 +30,16 @@ BAD: dict[str, tuple[str, str, str | None, int, str]] = {
     "an id without a kind": ("PUT", "/records/bad", "{}", 422, "invalid-request"),
     "an id with an empty part": ("PUT", "/records/bad//one", "{}", 422, "invalid-request"),
     "an id with dots": ("PUT", "/records/bad/%2E%2E/one", "{}", 422, "invalid-request"),
-    "an id with a control character": ("PUT", "/records/bad/a%0Ab", "{}", 404, "not-found"),
+    "an id with a control character": ("PUT", "/records/bad/a%0Ab", "{}", 422, "invalid-request"),
+    "an id with a line break at its end": ("GET", "/records/bad/one%0A", None, 422, "invalid-request"),
+    "an id that is not UTF-8": ("PUT", "/records/bad/%ff", "{}", 400, "bad-request"),
+    "an id that is half a character": ("GET", "/records/bad/%c3", None, 400, "bad-request"),
+    "a query that is not UTF-8": ("GET", "/records?run=%ff", None, 400, "bad-request"),
+    "a record of the datastore": ("PUT", "/records/bundle/one", "{}", 403, "read-only"),
+    "a change of a record of the datastore": ("PATCH", "/records/bundle/one", '{"run":"a"}', 403, "read-only"),
+    "a key twice in conditions": ("PUT", RECORD, '{"conditions":{"a":[{"b":1,"b":2}]}}', 422, "invalid-request"),
+    "a key twice in a result": ("PUT", STEP, end()[:-1] + ',"result":{"a":1,"a":2}}', 422, "invalid-request"),
+    "a redo of a state of a batch": ("DELETE", f"{RECORD}/steps/sealed", None, 422, "invalid-request"),
     "an id with a NUL": ("PATCH", "/records/bad/a%00b", "{}", 422, "invalid-request"),
     "an id that is too long": ("PUT", f"/records/bad/{'x' * 600}", "{}", 422, "invalid-request"),
     "NaN": ("PUT", RECORD, '{"conditions":{"t":NaN}}', 400, "invalid-json"),
@@ -58,7 +67,11 @@ BAD: dict[str, tuple[str, str, str | None, int, str]] = {
     "a limit of 0": ("POST", CLAIM, claim(limit=0), 422, "invalid-request"),
     "a step after itself": ("POST", CLAIM, claim(after=["known"]), 422, "invalid-request"),
     "a circle of steps": ("POST", CLAIM, claim(after=["next"]), 422, "invalid-request"),
+    "a circle by before": ("POST", CLAIM, claim(before=["known"]), 422, "invalid-request"),
     "a step of the datastore": ("POST", "/steps/sealed/claim", claim(), 422, "invalid-request"),
+    "the removal of a step that is performed": ("DELETE", "/steps/known", None, 409, "step-running"),
+    "the removal of an unknown step": ("DELETE", "/steps/never", None, 404, "not-found"),
+    "the removal of a step of the datastore": ("DELETE", "/steps/verify", None, 422, "invalid-request"),
     "no worker": ("POST", CLAIM, "{}", 422, "invalid-request"),
     "an after below 0": ("GET", "/records?after=-1", None, 422, "invalid-request"),
     "a page of 0 records": ("GET", "/records?limit=0", None, 422, "invalid-request"),
@@ -66,6 +79,11 @@ BAD: dict[str, tuple[str, str, str | None, int, str]] = {
     "a text compared by <": ("GET", "/changes?condition=t%3Cwarm", None, 422, "invalid-request"),
     "a since below 0": ("GET", "/changes?since=-1", None, 422, "invalid-request"),
     "a since beyond 64 bits": ("GET", f"/changes?since={2**63}", None, 422, "invalid-request"),
+    "a limit given twice": ("GET", "/records?limit=1&limit=2", None, 422, "invalid-request"),
+    "a limit given twice, encoded": ("GET", "/records?limit=1&l%69mit=1", None, 422, "invalid-request"),
+    "a since that nothing has reached": ("GET", f"/changes?feed=continuous&since={2**62}", None, 409, "seq-ahead"),
+    "an after that nothing has reached": ("GET", f"/records?after={2**62}", None, 409, "seq-ahead"),
+    "segments after a seq that nothing has reached": ("GET", f"/segments?after={2**62}", None, 409, "seq-ahead"),
     "an unknown feed": ("GET", "/changes?feed=sometimes", None, 422, "invalid-request"),
 }
 
@@ -119,16 +137,18 @@ def test_a_field_that_is_given_twice_is_refused(gateway: httpx2.Client) -> None:
     assert gateway.get("/records/twice/one").status_code == 404
 
 
+def test_lists_are_given_by_repeating_the_parameter(gateway: httpx2.Client) -> None:
+    query = "kind=bad&detector=L1&detector=H1&condition=t%3D1&condition=t%3C2"
+    assert gateway.get(f"/records?{query}").status_code == 200
+
+
 def test_bad_lines_are_answered_one_by_one(gateway: httpx2.Client) -> None:
     before = stored(gateway)
-    lines = ["{", "[]", '{"id":"bad"}', '{"id":"bad/two","conditions":{"t":NaN}}', '{"id":"bad/' + "x" * 900_000 + '"}']
+    lines = ["{", "[]", '{"id":"bad"}', '{"id":"bad/two","conditions":{"t":NaN}}', '{"id":"bundle/a"}']
+    lines.append('{"id":"bad/' + "x" * 900_000 + '"}')
     answer = gateway.post("/records", content="\n".join(lines), headers=NDJSON)
     told = [json.loads(line)["status"] for line in answer.text.splitlines()]
-    assert told == [400, 422, 422, 400, 422]
+    assert told == [400, 422, 422, 400, 403, 422]
     refused = gateway.post("/records", content='{"id":"bad/' + "x" * 2_000_000, headers=NDJSON)
     assert (refused.status_code, problem(refused)["code"]) == (413, "too-large")
     assert stored(gateway) == before
-
-
-def test_a_feed_beyond_the_last_change_is_empty(gateway: httpx2.Client) -> None:
-    assert gateway.get("/changes", params={"since": 2**62}).text == ""

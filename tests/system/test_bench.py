@@ -108,14 +108,14 @@ def test_goals_are_judged_by_the_ratio_to_the_yardstick() -> None:
         for goal in load_goals([ndjson_cell(cpu=1.25)], usages, comparison)
     ]
     assert goals == [
-        (False, "300 samples: CPU per segment over all tiers at most 1.8 x"),
+        (False, "300 samples: CPU per segment over all services at most 1.8 x"),
         (False, "300 samples: segments/s at least 0.75 x"),
         (False, "300 samples: p99 at most 1.5 x"),
-        (True, "4096 samples: CPU per segment over all tiers at most 1.4 x"),
+        (True, "4096 samples: CPU per segment over all services at most 1.4 x"),
         (True, "4096 samples: segments/s at least 0.75 x"),
         (False, "4096 samples: p99 at most 1.5 x"),
-        (False, "4096 samples: CPU per segment of every tier at most 1.8 x"),
-        (False, "16384 samples: CPU per segment over all tiers at most 1.25 x"),
+        (False, "4096 samples: CPU per segment of every service at most 1.8 x"),
+        (False, "16384 samples: CPU per segment over all services at most 1.25 x"),
         (False, "16384 samples: segments/s at least 0.75 x"),
         (False, "16384 samples: p99 at most 1.5 x"),
         (True, goals[10][1]),
@@ -167,7 +167,7 @@ def test_the_cost_of_having_segments_stored_is_measured_and_reported(tmp_path: P
     rate, p50, p99, *cpu_and_stats, start, _, _, buffer_megabytes = (float(text.replace(",", "")) for text in row[1:])
     assert rate > 0
     assert 0 < p50 <= p99
-    assert min(cpu_and_stats) > 0
+    assert 0 <= min(cpu_and_stats) < max(cpu_and_stats)  # a small run may take less than a tick of the CPU clock
     assert 0 < start < 30
     assert 10 < buffer_megabytes < 1000
 
@@ -179,7 +179,7 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 
 def test_every_acknowledged_segment_of_a_measurement_is_stored_and_its_cost_metered(trio: Trio) -> None:
     gateway, buffer = servers_of(trio)
-    for server, connections, segments in ((gateway, 4, 101), (buffer, 16, 50)):
+    for server, connections, segments in ((gateway, 4, 101), (buffer, 16, 200)):
         done = measure(server, Order(server.url + server.push, "single", 300, connections, 30, segments))
         assert (done.load.created, done.load.requests, done.load.refused) == (segments, segments, 0)
         counts = Connection(trio.url).get("/stats")
@@ -199,7 +199,7 @@ def test_records_steps_and_the_feed_are_measured_and_reported(trio: Trio) -> Non
     assert 0 < measured.sync_p50 <= measured.sync_p95
     (claims,) = measured.claims
     assert 0 < claims.claim_p50 <= claims.claim_p95
-    assert claims.cpu > 0
+    assert claims.cpu >= 0  # a small run may take less than a tick of the CPU clock
     assert min(measured.loaded[0].rate, measured.empty[0].rate, measured.feed_p95, measured.answer_p95) > 0
     assert {goal.measured for goal in goals_of(measured)} == {None}
     told = "\n".join(section(measured, Circumstances("today", "bench", "machine", "versions")))

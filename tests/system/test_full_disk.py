@@ -17,7 +17,7 @@ import pytest
 from urllib3.exceptions import HTTPError
 
 from scripts.trio import Trio
-from tests.support.segments import check_counts, numbers_on, segment_body, segment_files
+from tests.support.segments import JSON, check_counts, numbers_on, segment_body, segment_files
 from tools.clients import Connection
 
 SAMPLES = 2000
@@ -82,7 +82,7 @@ def small_volume(make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_pat
     """Start a buffer whose volume is a file system of 4 MiB."""
     home = tmp_path / "home"
     make_small(home / "datavar")
-    return start_trio(tiers=1, home=home)
+    return start_trio(services=1, home=home)
 
 
 @pytest.mark.parametrize("place", ["datavar", "appdata/adm", "appdata/log"])
@@ -91,7 +91,7 @@ def test_a_full_disk_costs_only_the_segments_that_do_not_fit(
 ) -> None:
     home = tmp_path / "home"
     make_small(home / place)
-    trio = start_trio(tiers=1, home=home)
+    trio = start_trio(services=1, home=home)
     connection = Connection(trio.url)
     acknowledged = [0, 1, 2]
     assert [push(connection, number) for number in acknowledged] == [201, 201, 201]
@@ -162,7 +162,7 @@ def test_a_file_system_without_inodes_makes_the_buffer_not_ready(
 ) -> None:
     home = tmp_path / "home"
     make_small(home / place, "size=16m,nr_inodes=60")
-    trio = start_trio(tiers=1, home=home)
+    trio = start_trio(services=1, home=home)
     connection = Connection(trio.url)
     ballast = use_up_inodes(home / place)
     acknowledged = []
@@ -205,7 +205,7 @@ def test_a_full_volume_is_frozen_thawed_and_archived_with_the_space_reserved_for
 ) -> None:
     home = tmp_path / "home"
     make_small(home / "datavar", options)
-    trio = start_trio(tiers=1, home=home)
+    trio = start_trio(services=1, home=home)
     connection = Connection(trio.url)
     acknowledged = list(range(20))
     assert {push(connection, number) for number in acknowledged} == {201}
@@ -224,6 +224,34 @@ def test_a_full_volume_is_frozen_thawed_and_archived_with_the_space_reserved_for
     assert push(connection, 30_000) == 201
     reserved = [path.stat().st_size for path in (home / "datavar" / ".reserve").iterdir()]
     assert sum(reserved) == 512 * 1024
+    assert "Traceback" not in (home / "services.log").read_text()
+
+
+@pytest.mark.parametrize("options", ["size=4m", "size=16m,nr_inodes=200"])
+def test_a_full_volume_gets_space_by_dropping_what_a_tier_has(
+    make_small: MakeSmall, start_trio: Callable[..., Trio], tmp_path: Path, options: str
+) -> None:
+    home, packs = tmp_path / "home", tmp_path / "packs"
+    packs.mkdir()
+    make_small(home / "datavar", options)
+    trio = start_trio({"TIERS": f"object=file://{packs}"}, services=1, home=home)
+    connection = Connection(trio.url)
+    assert {push(connection, number) for number in range(60)} == {201}
+    order = {"tiering": {"archive_to": ["object"]}}
+    assert connection.post("/cleanall", json.dumps(order).encode())[0] == 201
+    batch = connection.get("/batches")["batches"][0]["id"]
+    copied = ["VERIFIED", "VERIFIED"]
+    while [each["state"] for each in connection.get(f"/batches/{batch}/replicas")["replicas"]] != copied:
+        time.sleep(0.05)
+    ballast = use_up_inodes(home / "datavar") if "inodes" in options else [fill(home / "datavar")]
+    assert push(connection, 20_000) == 507
+    policy = json.dumps(order["tiering"] | {"keep_on_disk": 0}).encode()
+    assert httpx2.put(f"{trio.url}/batches/{batch}/tiering", content=policy, headers=JSON).status_code == 200
+    while push(connection, 20_000) != 201:
+        time.sleep(0.05)
+    assert numbers_on(home / "datavar") == [20_000]
+    for each in ballast:
+        each.unlink()
     assert "Traceback" not in (home / "services.log").read_text()
 
 
@@ -271,7 +299,7 @@ def test_a_buffer_that_cannot_start_on_a_full_disk_says_that_it_is_full(
     home = tmp_path / "home"
     adm = home / "appdata" / "adm"
     make_small(adm, "size=16m,nr_inodes=60")
-    trio = start_trio(tiers=1, home=home)
+    trio = start_trio(services=1, home=home)
     assert push(Connection(trio.url), 1) == 201
     trio.processes["databuffer"].terminate()
     trio.processes["databuffer"].wait()
@@ -298,7 +326,7 @@ def test_bundles_on_a_full_volume_give_way_to_segments(
 ) -> None:
     home = tmp_path / "home"
     make_small(home / "datavar", "size=16m")
-    connection = Connection(start_trio(tiers=1, home=home).url)
+    connection = Connection(start_trio(services=1, home=home).url)
     for number in range(6):
         body = segment_body(number, samples=30_000, t0=1e9 + number * 30_000 / 4096)
         assert connection.post("/sendF", body)[0] == 201
@@ -314,7 +342,7 @@ def test_bundles_on_a_full_volume_give_way_to_segments(
         time.sleep(0.01)
     waiting = order_until(connection, lambda bundle: bundle["reason"])
     pattern = (
-        r"the HDF5 files need 1,\d+,\d+ bytes, and [\d,]+ bytes are free on the volume, "
+        r"the strain files need 1,\d+,\d+ bytes, and [\d,]+ bytes are free on the volume, "
         r"of which 1,677,721 are kept for segments"
     )
     assert re.fullmatch(pattern, waiting["reason"])
@@ -337,7 +365,7 @@ def test_a_full_volume_with_the_catalog_cancels_bundles_and_starts_with_its_froz
     (home / "datavar" / "adm").mkdir()
     (home / "appdata").mkdir()
     (home / "appdata" / "adm").symlink_to(home / "datavar" / "adm")
-    trio = start_trio(tiers=1, home=home)
+    trio = start_trio(services=1, home=home)
     connection = Connection(trio.url)
     acknowledged = list(range(60))
     assert {push(connection, number) for number in acknowledged} == {201}

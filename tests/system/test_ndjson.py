@@ -1,4 +1,4 @@
-"""Many segments in one request, through every tier."""
+"""Many segments in one request, through every service."""
 
 import itertools
 import json

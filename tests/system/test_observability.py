@@ -118,7 +118,7 @@ def test_a_failed_request_is_one_line_in_each_tier_that_failed_under_one_name(tr
 
 
 def test_a_worker_of_dslogic_that_ends_is_replaced(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio(tiers=2)
+    trio = start_trio(services=2)
     master = trio.processes["dslogic"].pid
     [worker] = [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
     os.kill(worker, signal.SIGKILL)

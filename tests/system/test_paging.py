@@ -5,6 +5,7 @@ import json
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from scripts.trio import Trio
 from tests.support.writers import send_to_buffer
@@ -37,13 +38,13 @@ class Reader:
 
 
 def test_readers_that_page_while_writers_write_see_every_segment_once(start_trio: Callable[..., Trio]) -> None:
-    trio = start_trio({"ON_FROZEN": "rotate"}, tiers=1)
+    trio = start_trio({"ON_FROZEN": "rotate"}, services=1)
     randomness = random.Random(1)
     readers = [Reader(randomness.randint(1, 20)) for _ in range(READERS)]
     idle = iter(readers)
     mine = threading.local()
     acts = itertools.cycle([("/upddsc", _ALICE), ("/thaw", _ALICE), ("/upddsc", _ALICE), ("/cleanall", b"{}")])
-    changes = itertools.count()
+    changes: list[Any] = []
 
     def read(connection: Connection) -> None:
         if not hasattr(mine, "reader"):
@@ -53,14 +54,15 @@ def test_readers_that_page_while_writers_write_see_every_segment_once(start_trio
     def change_batches(connection: Connection) -> None:
         status, answer = connection.post(*next(acts))
         assert status == 201, answer
-        next(changes)
+        changes.append(answer)
 
     clients = ClientThreads(trio.url)
     clients.push(send_to_buffer, itertools.count(), writers=WRITERS)
     clients.repeat(read, times=READERS)
     clients.repeat(change_batches, pause=0.01)
     with clients:
-        clients.wait_for(lambda: len(clients.acknowledged) >= ENOUGH and all(len(each.names) > 20 for each in readers))
+        clients.wait_for(lambda: len(clients.acknowledged) >= ENOUGH and len(changes) > 8)
+        clients.wait_for(lambda: all(len(each.names) > 20 for each in readers))
 
     connection = Connection(trio.url)
     for reader in readers:
@@ -72,4 +74,3 @@ def test_readers_that_page_while_writers_write_see_every_segment_once(start_trio
     assert len(everything.names) == len(clients.acknowledged)
     assert set(everything.names) == stored
     assert all(reader.names == everything.names for reader in readers)
-    assert next(changes) > 8

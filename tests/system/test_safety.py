@@ -52,7 +52,7 @@ def test_pushing_freezing_and_cleaning_at_once_loses_nothing(start_trio: Callabl
 def test_files_are_readable_by_all_users_for_every_inherited_umask(start_trio: Callable[..., Trio]) -> None:
     before = os.umask(0o077)
     try:
-        trio = start_trio(tiers=1, fresh=True)
+        trio = start_trio(services=1, fresh=True)
         assert Connection(trio.url).post("/sendF", segment_body(1))[0] == 201
     finally:
         os.umask(before)
@@ -65,7 +65,7 @@ def test_files_are_readable_by_all_users_for_every_inherited_umask(start_trio: C
 def test_a_stopping_buffer_completes_accepted_requests_and_exits_with_0(
     start_trio: Callable[..., Trio], stop: signal.Signals
 ) -> None:
-    trio = start_trio(tiers=1)
+    trio = start_trio(services=1)
     process = trio.processes["databuffer"]
     clients = ClientThreads(trio.url, may_break=True)
     clients.push(send_to_buffer, itertools.count(), writers=WRITERS)

@@ -1,7 +1,9 @@
 """A full run is searched for every credential in it: none is in a file, a log, a page, a metric, a trace, an answer."""
 
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.support.segments import JSON, segment_body
 
 GATEWAYS_SECRET, LOGICS_SECRET = "hop-secret-of-the-gateway-7c1d", "hop-secret-of-dslogic-90ab"
 TOKEN, WRONG_TOKEN = "the-holders-token-5f2e", "a-guessed-token-d41d"
+NLDS_ACCESS_KEY, NLDS_SECRET_KEY, NLDS_TOKEN = "nlds-access-key-1f0c", "nlds-secret-key-77ab", "nlds-query-token-9c41"
 WRONG_KEY, WRONG_COOKIE = "gfk_a-key-that-nobody-made-e800998e", "a-cookie-that-nobody-set-98ecf842"
 
 
@@ -71,10 +74,23 @@ def keys(secrets: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def run(start_shared_trio: Callable[..., Trio], receiver: Receiver, secrets: Path, keys: dict[str, str]) -> Run:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for NLDS' API, with a file, and with its transactions."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "notes").write_text("notes")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(
+    start_shared_trio: Callable[..., Trio], receiver: Receiver, secrets: Path, shared: Path, keys: dict[str, str]
+) -> Run:
     trio = start_shared_trio(
         {
             "MAX_SIZE": "50",
+            "NLDS_API": "on",
+            "NLDS_ROOTS": str(shared),
+            "NLDS_STATE": str(shared),
             "AUTH": "keys",
             "KEYS_FILE": str(secrets / "keys.json"),
             "CALLER_SECRET_FILE": str(secrets / "callers"),
@@ -87,6 +103,7 @@ def run(start_shared_trio: Callable[..., Trio], receiver: Receiver, secrets: Pat
     with httpx2.Client(timeout=30) as client:
         run = Run(trio, keys["alice"], client)
         run_demo(run, keys["reader"])
+        call_nlds(run, shared)
         read_every_page(run)
     trio.stop()
     return run
@@ -122,6 +139,32 @@ def run_demo(run: Run, reader: str) -> None:
             assert refused.status_code == 401
 
 
+def call_nlds(run: Run, shared: Path) -> None:
+    """Put and get a file as NLDS' client does, with the keys of an object store in each query; also wrongly."""
+    keys = {"access_key": NLDS_ACCESS_KEY, "secret_key": NLDS_SECRET_KEY, "token": NLDS_TOKEN}
+    query = {"user": "alice", "group": "", **keys}
+    put, get = ({**query, "transaction_id": f"{n}0000000-0000-4000-8000-000000000000"} for n in (1, 2))
+
+    def call(method: str, route: str, asked: dict[str, str], **more: object) -> httpx2.Response:
+        return run.gateway(method, f"/api/1.0.0/{route}", params=asked, **more)
+
+    def order(method: str, asked: dict[str, str], body: object) -> None:
+        """Order a transaction, and wait for its end."""
+        assert call(method, "files/", asked, json=body).status_code == 202
+        state = {**query, "transaction_id": asked["transaction_id"]}
+        while not re.search(r"COMPLETE|FAILED", call("GET", "status/", state, json={}).text):
+            time.sleep(0.02)
+
+    paths = [str(shared / name) for name in ("notes", "missing")]
+    order("PUT", put, {"filelist": paths})
+    order("GET", {**get, "filepath": paths[0]}, {})
+    wrong = [{**query, "limit": "x"}, {**query, "user": "bob"}, {**keys}, {**query, "tag": "site"}]
+    for asked, status in zip(wrong, (400, 404, 400, 400), strict=True):
+        assert call("GET", "catalog/list/", asked).status_code == status
+    assert call("GET", "quota/", query).status_code == 404
+    assert run.ask("GET", f"{run.trio.url}/api/1.0.0/catalog/list/", WRONG_KEY, params=query).status_code == 401
+
+
 def read_every_page(run: Run) -> None:
     """Request every page, with a valid and with an invalid credential."""
     named = {
@@ -135,8 +178,12 @@ def read_every_page(run: Run) -> None:
         "start": 0,
         "stop": 1,
         "urltype": "https",
+        "request": "of-nobody",
     }
     named["record"] = f"batch/{named['batch']}"
+    put = {"label": "notes", "files": [{"path": "/a note", "size": 1}]}
+    transaction = run.gateway("POST", "/transactions", json=put).json()["transaction"]
+    named |= {"transaction": transaction["id"], "holding": transaction["holding"], "path": "/a note"}
     document = run.gateway("GET", "/openapi.json").json()
     for path in (path.format(**named) for path, methods in document["paths"].items() if "get" in methods):
         if path != "/events":
@@ -158,8 +205,9 @@ def read_every_page(run: Run) -> None:
 def hidden(run: Run, keys: dict[str, str]) -> dict[str, bytes]:
     """Return the secrets, by their names."""
     wrong = {"wrong key": WRONG_KEY, "wrong cookie": WRONG_COOKIE, "wrong token": WRONG_TOKEN}
+    nlds = {"access key": NLDS_ACCESS_KEY, "secret key": NLDS_SECRET_KEY, "token in a query": NLDS_TOKEN}
     hops = {"gateway's secret": GATEWAYS_SECRET, "dslogic's secret": LOGICS_SECRET}
-    seen = {"token": TOKEN, "altered key": run.key[:-1] + "~", **hops, **wrong, **keys}
+    seen = {"token": TOKEN, "altered key": run.key[:-1] + "~", **hops, **wrong, **nlds, **keys}
     assert all(len(secret) >= 16 for secret in seen.values())
     return {name: secret.encode() for name, secret in seen.items()}
 
@@ -169,7 +217,7 @@ def found(hidden: dict[str, bytes], places: dict[str, bytes]) -> list[str]:
 
 
 def test_no_secret_is_in_a_file_of_the_home_be_it_log_catalog_state_or_archive(
-    run: Run, hidden: dict[str, bytes]
+    run: Run, shared: Path, hidden: dict[str, bytes]
 ) -> None:
     files = {
         str(path.relative_to(run.trio.home)): path.read_bytes() for path in run.trio.home.rglob("*") if path.is_file()
@@ -179,7 +227,8 @@ def test_no_secret_is_in_a_file_of_the_home_be_it_log_catalog_state_or_archive(
     }
     assert b"alice" in files["appdata/adm/Dsstat.json"]
     assert b'"event":"freeze"' in files["services.log"]
-    assert not found(hidden, files)
+    assert b"putlist of alice: 1 files complete, 1 failed" in files["services.log"]
+    assert not found(hidden, files | {path.name: path.read_bytes() for path in shared.iterdir()})
 
 
 def test_no_secret_is_in_an_answer_a_page_or_a_metric(run: Run, hidden: dict[str, bytes]) -> None:

@@ -18,6 +18,8 @@ _PER_SEGMENT = {"create", "write", "fsync", "close", "rename"}
 _ALONE, _TOGETHER, _IN_FLIGHT = 16, 160, 16
 #: Upper limit of the calls of a large group, relative to a group of one segment: the catalog writes more pages.
 _GROWTH = 2
+#: A disk that needs 20 ms for a sync: while it syncs a group, all other requests arrive, however busy the machine is.
+_SLOW_DISK = "fsync,fdatasync:delay_exit=20000"
 
 
 def kind(call: SystemCall) -> str:
@@ -64,7 +66,8 @@ def phases_of(calls: list[SystemCall], home: Path) -> list[Phase]:
 @pytest.fixture(scope="module")
 def phases(tmp_path_factory: pytest.TempPathFactory) -> list[Phase]:
     """Return the phases of segments stored one at a time and with 16 concurrent requests, after a warm-up."""
-    with traced_buffer(tmp_path_factory.mktemp("traced"), "%file,%desc,sendto,sendmsg") as (trio, trace):
+    folder = tmp_path_factory.mktemp("traced")
+    with traced_buffer(folder, "%file,%desc,sendto,sendmsg", _SLOW_DISK) as (trio, trace):
         connection = Connection(trio.url)
         push(trio.url, _IN_FLIGHT, _IN_FLIGHT)
         mark(connection)

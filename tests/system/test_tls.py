@@ -32,8 +32,8 @@ def files(authority: Authority) -> tuple[Path, Path]:
 def gateway(
     start_shared_trio: Callable[..., Trio], files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a gateway with TLS, above two tiers without."""
-    lower = start_shared_trio(tiers=2)
+    """The address of a gateway with TLS, above two services without."""
+    lower = start_shared_trio(services=2)
     [service] = [
         each for each in describe(tmp_path_factory.mktemp("home"), free_ports()) if each.name == "glitchflow_api"
     ]

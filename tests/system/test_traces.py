@@ -88,7 +88,7 @@ def test_a_sender_that_does_not_sample_is_not_traced(trio: Trio, receiver: Recei
 
 def test_the_services_stop_in_time_without_a_trace_collector(start_trio: Callable[..., Trio]) -> None:
     environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-    trio = start_trio(environment, tiers=2)
+    trio = start_trio(environment, services=2)
     assert httpx2.post(f"{trio.url}/stream", content=segment_body(1), headers=JSON).status_code == 201
     processes = [trio.processes[name] for name in ("dslogic", "databuffer")]
     for process in processes:

@@ -146,7 +146,7 @@ def test_the_gateway_runs_under_fastapis_own_command(trio: Trio) -> None:
     assert "/readyz" not in log.read_text()  # as under `python -m`: no line for each request
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""`make bench`: measure what a segment costs in each tier, and compare it with the yardstick.
+"""`make bench`: measure what a segment costs in each service, and compare it with the yardstick.
 
 Starts the trio in a fresh home on free ports, pushes segments, and writes docs/benchmarks.md. `--stored N` measures
 instead what becomes slower with up to N segments stored.

@@ -2,7 +2,7 @@
 
 import random
 
-#: Number of distinct segments that take turns, so that no tier can profit from having seen the last one.
+#: Number of distinct segments that take turns, so that no service can profit from having seen the last one.
 DISTINCT = 4
 #: Upper limits of one NDJSON request: lines and bytes.
 _LINES = 32

@@ -11,9 +11,9 @@ from tools.benchmark.yardstick import CONNECTIONS, Comparison, Pair
 #: Product / yardstick, by the number of samples in a segment.
 _CPU = {300: 1.8, 4096: 1.4, 16384: 1.25}
 _RATE, _P99 = 0.75, 1.5
-#: The size at which single tiers and NDJSON are compared with their goals.
+#: The size at which single services and NDJSON are compared with their goals.
 _SAMPLES = 4096
-_CPU_OF_A_TIER = 1.8
+_CPU_OF_A_SERVICE = 1.8
 _NDJSON = 1.3
 _RESIDENT_MB = {GATEWAY: 110, LOGIC: 110, BUFFER: 200}
 _STORED = 100_000
@@ -46,11 +46,11 @@ def load_goals(cells: Sequence[Cell], usages: Mapping[str, Usage], comparison: C
 
 def _goals_of_a_size(samples: int, pair: Pair | None) -> Iterator[Goal]:
     texts = [
-        f"CPU per segment over all tiers at most {_CPU[samples]} x",
+        f"CPU per segment over all services at most {_CPU[samples]} x",
         f"segments/s at least {_RATE} x",
         f"p99 at most {_P99} x",
     ]
-    texts += [f"CPU per segment of every tier at most {_CPU_OF_A_TIER} x"] if samples == _SAMPLES else []
+    texts += [f"CPU per segment of every service at most {_CPU_OF_A_SERVICE} x"] if samples == _SAMPLES else []
     goals = [f"{samples} samples: {text} the yardstick's" for text in texts]
     if pair is None:
         yield from map(Goal, goals)
@@ -67,14 +67,14 @@ def _goals_of_a_size(samples: int, pair: Pair | None) -> Iterator[Goal]:
     )
     yield _at_most(goals[2], _P99, product.p99_ms, yardstick.p99_ms, "ms")
     if samples == _SAMPLES:
-        ratios = {tier: getattr(product, tier) / getattr(yardstick, tier) for tier in _RESIDENT_MB}
-        measured = ", ".join(f"{tier} {ratio:.2f} x" for tier, ratio in ratios.items())
-        yield Goal(goals[3], measured, max(ratios.values()) <= _CPU_OF_A_TIER)
+        ratios = {service: getattr(product, service) / getattr(yardstick, service) for service in _RESIDENT_MB}
+        measured = ", ".join(f"{service} {ratio:.2f} x" for service, ratio in ratios.items())
+        yield Goal(goals[3], measured, max(ratios.values()) <= _CPU_OF_A_SERVICE)
 
 
 def _ndjson_goal(cells: Sequence[Cell], pair: Pair | None) -> Goal:
     text = (
-        f"{_SAMPLES} samples, NDJSON, {CONNECTIONS} connections: CPU per segment over all tiers at most {_NDJSON} x "
+        f"{_SAMPLES} samples, NDJSON, {CONNECTIONS} connections: CPU per segment over all services at most {_NDJSON} x "
         "the yardstick buffer's alone, one segment a request"
     )
     wanted = (GATEWAY, "NDJSON", _SAMPLES, CONNECTIONS)
@@ -85,7 +85,7 @@ def _ndjson_goal(cells: Sequence[Cell], pair: Pair | None) -> Goal:
     if cell.load.refused:
         return Goal(text, f"nothing valid: {cell.load.refused} segments were not stored")
     taken = cell.cpu_per_thousand()
-    return _at_most(text, _NDJSON, sum(taken[tier] for tier in _RESIDENT_MB), pair.yardstick.buffer, "ms")
+    return _at_most(text, _NDJSON, sum(taken[service] for service in _RESIDENT_MB), pair.yardstick.buffer, "ms")
 
 
 def _at_most(text: str, limit: float, value: float, reference: float, unit: str) -> Goal:
@@ -130,9 +130,9 @@ def level_goals(levels: Sequence[Level]) -> list[Goal]:
 def _memory_goals(sizes: Mapping[str, int]) -> list[Goal]:
     return [
         Goal(
-            f"resident memory of {tier} under load, over all its processes, at most {limit} MB",
-            f"{sizes[tier] / 1e6:.0f} MB" if tier in sizes else None,
-            tier in sizes and sizes[tier] <= limit * 1e6,
+            f"resident memory of {service} under load, over all its processes, at most {limit} MB",
+            f"{sizes[service] / 1e6:.0f} MB" if service in sizes else None,
+            service in sizes and sizes[service] <= limit * 1e6,
         )
-        for tier, limit in _RESIDENT_MB.items()
+        for service, limit in _RESIDENT_MB.items()
     ]

@@ -41,7 +41,7 @@ _TIMEOUT = ClientTimeout(total=300)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: records, workers, seconds of each measurement, rounds, single changes."""
+    """The extent of a measurement: records, workers, seconds of each part, rounds, single changes."""
 
     records: int = 100_000
     workers: int = 8

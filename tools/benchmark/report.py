@@ -18,10 +18,10 @@ from tools.benchmark.yardstick import Comparison
 _FRAME = """\
 # Benchmarks
 
-After reading this page you know what a segment costs in each tier, and how to measure your own
+After reading this page you know what a segment costs in each service, and how to measure your own
 machine: `make bench` writes this page. Services and load generator share one machine, so absolute
 numbers depend on it. The goals are therefore ratios to the **yardstick**, measured in turns with
-the product: three throw-away programs that do only the essential work of a tier, without
+the product: three throw-away programs that do only the essential work of a service, without
 authentication, limits, recovery or idempotency. The **floor** is the number of segments that the
 disk alone stores: the same bytes written to a temporary name, synced and renamed by 16 threads,
 without a server. It is measured after the sweep. Nothing is deleted before the last measurement.
@@ -36,6 +36,7 @@ _SECTIONS = {
     "load": ("Under load", "make bench"),
     "stored": ("With many segments stored", "make bench ARGS='--stored 100000'"),
     "records": ("Records, steps and the change feed", "make bench"),
+    "tiers": ("Tiers", "python -m tools.benchmark.tiers"),
     "client": ("The client", "make bench"),
     "preproc": ("Spectrograms", "make bench"),
     #: Written by hand, because it cannot be measured again.

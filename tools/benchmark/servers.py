@@ -1,4 +1,4 @@
-"""The servers that segments are pushed to: a tier of the trio, or another server with the gateway's routes."""
+"""The servers that segments are pushed to: a service of the trio, or another server with the gateway's routes."""
 
 import urllib.request
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tools.benchmark.load import Load, Mode, Order, run_load
 from tools.benchmark.processes import Usage, usage
 
 #: The trio's processes, by their names in the tables.
-TIERS = GATEWAY, LOGIC, BUFFER = "gateway", "dslogic", "buffer"
+SERVICES = GATEWAY, LOGIC, BUFFER = "gateway", "dslogic", "buffer"
 _PROCESSES = {GATEWAY: "glitchflow_api", LOGIC: "dslogic", BUFFER: "databuffer"}
 _NDJSON = "application/x-ndjson"
 _TIMEOUT = 60.0
@@ -74,7 +74,7 @@ class Cell:
 
 
 def servers_of(trio: Trio) -> list[Server]:
-    """Return the trio's servers: the gateway, with all tiers behind it, and the buffer alone."""
+    """Return the trio's servers: the gateway, with the services behind it, and the buffer alone."""
     urls = {service.name: service.url for service in trio.services}
     pids = {name: trio.processes[service].pid for name, service in _PROCESSES.items()}
     return [

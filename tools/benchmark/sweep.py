@@ -12,7 +12,7 @@ from tools.benchmark.servers import Cell, Server, clean, measure, offers_ndjson
 _MAX_SEGMENTS = 50_000
 _MAX_BYTES = 2_000_000_000
 _BYTES_PER_SAMPLE = 23.4
-#: Before the first measurement: opens the connections between the tiers and warms the code.
+#: Before the first measurement: opens the connections between the services and warms the code.
 _WARM_UP_SECONDS = 0.5
 
 

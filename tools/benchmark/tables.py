@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tools.benchmark.levels import Level
 from tools.benchmark.processes import Usage
-from tools.benchmark.servers import TIERS, Cell
+from tools.benchmark.servers import SERVICES, Cell
 from tools.benchmark.yardstick import Comparison, Side
 
 _FIRST_WIDTH = 12
@@ -39,7 +39,7 @@ class LoadTable(Table):
     """
 
     def __init__(self, others: Sequence[str] = ()) -> None:
-        self._metered = [*TIERS, *others, "generator"]
+        self._metered = [*SERVICES, *others, "generator"]
         super().__init__(
             *("server", "mode", "connections", "requests/s", "segments/s", "MB/s", "p50 ms", "p99 ms"),
             *(f"CPU {name}" for name in self._metered),
@@ -62,9 +62,9 @@ class LevelTable(Table):
     def __init__(self) -> None:
         super().__init__(
             *("stored", "segments/s", "p50 ms", "p99 ms"),
-            *(f"CPU {name}" for name in TIERS),
+            *(f"CPU {name}" for name in SERVICES),
             *("/stats p50 ms", "/stats p99 ms", "start s"),
-            *(f"MB {name}" for name in TIERS),
+            *(f"MB {name}" for name in SERVICES),
         )
 
     def line(self, level: Level) -> str:
@@ -72,15 +72,15 @@ class LevelTable(Table):
         cell, cpu = level.cell, level.cell.cpu_per_thousand()
         return self.row(
             *(f"{level.stored:,}", _rate(cell), _milliseconds(cell.load.p50), _milliseconds(cell.load.p99)),
-            *(f"{cpu[name]:.2f}" for name in TIERS),
+            *(f"{cpu[name]:.2f}" for name in SERVICES),
             *(_milliseconds(level.stats_p50), _milliseconds(level.stats_p99), f"{level.start_seconds:.2f}"),
-            *(f"{level.resident[name] / _MEGABYTE:.0f}" for name in TIERS),
+            *(f"{level.resident[name] / _MEGABYTE:.0f}" for name in SERVICES),
         )
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
     """Return the table of product and yardstick, with their ratios."""
-    table = Table("side", "samples", "segments/s", "p99 ms", *(f"CPU {name}" for name in TIERS), "CPU all tiers")
+    table = Table("side", "samples", "segments/s", "p99 ms", *(f"CPU {name}" for name in SERVICES), "CPU all")
 
     def rows() -> Iterator[str]:
         for samples, pair in comparison.items():

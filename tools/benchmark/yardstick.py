@@ -1,4 +1,4 @@
-"""The comparison with the yardstick: three programs that do only the essential work of a tier, outside this project."""
+"""The comparison with the yardstick: three programs with only the essential work of a service, outside this project."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ class Side(msgspec.Struct, frozen=True):
 
     @property
     def cpu(self) -> float:
-        """CPU milliseconds per segment over all tiers."""
+        """CPU milliseconds per segment over all services."""
         return self.gateway + self.dslogic + self.buffer
 
 

@@ -86,7 +86,7 @@ class Gateway:
         return answer.json()
 
     def wait_ready(self, seconds: float = 180.0) -> None:
-        """Wait until every tier is ready."""
+        """Wait until every service is ready."""
         end = time.monotonic() + seconds
         while (answer := self.ask("/readyz")).status != http.client.OK:
             if time.monotonic() > end:

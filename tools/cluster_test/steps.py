@@ -23,17 +23,17 @@ CLIENT = "gwclient"
 BUFFER = "databuffer"
 
 
-class Tier(NamedTuple):
-    """A workload of the trio."""
+class Workload(NamedTuple):
+    """A workload of the trio, by its resource and the name of its pods."""
 
-    workload: str
+    resource: str
     name: str
 
 
-GATEWAY = Tier("deployment/gflapi-deploy", "glitchflow-api")
-LOGIC = Tier("deployment/dslog-deploy", "dslogic")
-WRITER = Tier("statefulset/databuffer", BUFFER)
-TIERS = (GATEWAY, LOGIC, WRITER)
+GATEWAY = Workload("deployment/gflapi-deploy", "glitchflow-api")
+LOGIC = Workload("deployment/dslog-deploy", "dslogic")
+WRITER = Workload("statefulset/databuffer", BUFFER)
+WORKLOADS = (GATEWAY, LOGIC, WRITER)
 
 #: Prints whether an address can be reached: `open`, `blocked` or `unknown name`; runs with the images' Python.
 _PROBE = """
@@ -81,9 +81,9 @@ class Trial:
         return self.kubectl.execute(CLIENT, command, seconds=_LONG)
 
     def wait_trio(self) -> None:
-        """Wait until all tiers run as described."""
-        for tier in TIERS:
-            self.kubectl.wait_rollout(tier.workload)
+        """Wait until all services run as described."""
+        for workload in WORKLOADS:
+            self.kubectl.wait_rollout(workload.resource)
 
 
 Step = Callable[[Trial], str]
@@ -214,11 +214,11 @@ def _wait_job(trial: Trial, name: str) -> None:
 
 
 def only_the_gateway_is_open(trial: Trial) -> str:
-    """Connect to every tier from every pod and from outside."""
+    """Connect to every service from every pod and from outside."""
     trial.outside.run("apply", "--filename=-", given=json.dumps(_outside_pod(trial)))
     trial.outside.run("wait", "--for=condition=Ready", "pod/outside", "--timeout=300s", seconds=330)
     space = trial.kubectl.namespace
-    tiers = {"gflapi": 8000, "dslogic": 5000, "databuff": 8080}
+    services = {"gflapi": 8000, "dslogic": 5000, "databuff": 8080}
     sources = {
         "outside": (trial.outside, "outside", {"gflapi"}),
         "client": (trial.kubectl, CLIENT, {"gflapi"}),
@@ -227,21 +227,21 @@ def only_the_gateway_is_open(trial: Trial) -> str:
     }
     wrong = []
     for source, (kubectl, pod, allowed) in sources.items():
-        for tier, port in tiers.items():
-            if source == "gateway" and tier == "gflapi":
+        for service, port in services.items():
+            if source == "gateway" and service == "gflapi":
                 continue  # the same pod may answer
-            probe = ["python", "-c", _PROBE, f"{tier}.{space}.svc", str(port)]
+            probe = ["python", "-c", _PROBE, f"{service}.{space}.svc", str(port)]
             lines = kubectl.execute(pod, probe, seconds=60).stderr.splitlines()
             found = next((line for line in lines if line in {"open", "blocked", "unknown name"}), "no answer")
-            if found != ("open" if tier in allowed else "blocked"):
-                wrong.append(f"{source} -> {tier}: {found}")
+            if found != ("open" if service in allowed else "blocked"):
+                wrong.append(f"{source} -> {service}: {found}")
     if wrong:
         raise StepFailed(f"{'; '.join(wrong)} (does the cluster's network enforce NetworkPolicy?)")
     return "outside -> gateway -> dslogic -> databuffer open, every other connection blocked"
 
 
-def _a_pod(trial: Trial, tier: Tier) -> str:
-    return str(_running(trial, tier)[0]["metadata"]["name"])
+def _a_pod(trial: Trial, workload: Workload) -> str:
+    return str(_running(trial, workload)[0]["metadata"]["name"])
 
 
 def _outside_pod(trial: Trial) -> dict[str, Any]:
@@ -285,38 +285,38 @@ def _while_pushing(trial: Trial, disturb: Callable[[], None]) -> str:
         return trial.ledger.check(gateway.segments(), since)
 
 
-def restarted(trial: Trial, tier: Tier) -> str:
-    """Restart a tier as an update does."""
+def restarted(trial: Trial, workload: Workload) -> str:
+    """Restart a workload as an update does."""
 
     def restart() -> None:
-        trial.kubectl.run("rollout", "restart", tier.workload)
-        trial.kubectl.wait_rollout(tier.workload)
+        trial.kubectl.run("rollout", "restart", workload.resource)
+        trial.kubectl.wait_rollout(workload.resource)
 
     return _while_pushing(trial, restart)
 
 
-def evicted(trial: Trial, tier: Tier) -> str:
-    """Evict a tier's pods one after the other by the Eviction API, as a drain does."""
+def evicted(trial: Trial, workload: Workload) -> str:
+    """Evict a workload's pods one after the other by the Eviction API, as a drain does."""
 
     def evict() -> None:
-        for pod in _running(trial, tier):
+        for pod in _running(trial, workload):
             trial.kubectl.evict(pod["metadata"]["name"])
-            _wait_gone(trial, tier, pod["metadata"]["uid"])
-            trial.kubectl.wait_rollout(tier.workload)
+            _wait_gone(trial, workload, pod["metadata"]["uid"])
+            trial.kubectl.wait_rollout(workload.resource)
 
     return _while_pushing(trial, evict)
 
 
-def _running(trial: Trial, tier: Tier) -> list[dict[str, Any]]:
-    """Return a tier's pods without those that are terminating."""
-    return [pod for pod in trial.kubectl.pods(tier.name) if "deletionTimestamp" not in pod["metadata"]]
+def _running(trial: Trial, workload: Workload) -> list[dict[str, Any]]:
+    """Return a workload's pods without those that are terminating."""
+    return [pod for pod in trial.kubectl.pods(workload.name) if "deletionTimestamp" not in pod["metadata"]]
 
 
-def _wait_gone(trial: Trial, tier: Tier, uid: str, seconds: float = 180.0) -> None:
+def _wait_gone(trial: Trial, workload: Workload, uid: str, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
-    while any(pod["metadata"]["uid"] == uid for pod in trial.kubectl.pods(tier.name)):
+    while any(pod["metadata"]["uid"] == uid for pod in trial.kubectl.pods(workload.name)):
         if time.monotonic() > end:
-            raise StepFailed(f"a pod of {tier.name} was not removed within {seconds:.0f} s")
+            raise StepFailed(f"a pod of {workload.name} was not removed within {seconds:.0f} s")
         time.sleep(1)
 
 
@@ -331,23 +331,23 @@ def the_writer_is_lost(trial: Trial) -> str:
     return _while_pushing(trial, lose)
 
 
-def scaled(trial: Trial, tier: Tier) -> str:
-    """Scale a tier from what it is to 1, to 5, to 1 and back to 2."""
+def scaled(trial: Trial, workload: Workload) -> str:
+    """Scale a workload from what it is to 1, to 5, to 1 and back to 2."""
 
     def scale() -> None:
         for replicas in (1, 5, 1, 2):
-            trial.kubectl.run("scale", tier.workload, f"--replicas={replicas}")
-            trial.kubectl.wait_rollout(tier.workload)
-            _wait_for_count(trial, tier, replicas)
+            trial.kubectl.run("scale", workload.resource, f"--replicas={replicas}")
+            trial.kubectl.wait_rollout(workload.resource)
+            _wait_for_count(trial, workload, replicas)
 
     return _while_pushing(trial, scale)
 
 
-def _wait_for_count(trial: Trial, tier: Tier, replicas: int, seconds: float = 180.0) -> None:
+def _wait_for_count(trial: Trial, workload: Workload, replicas: int, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
-    while len(trial.kubectl.pods(tier.name)) != replicas:
+    while len(trial.kubectl.pods(workload.name)) != replicas:
         if time.monotonic() > end:
-            raise StepFailed(f"{tier.name} has not {replicas} pods after {seconds:.0f} s")
+            raise StepFailed(f"{workload.name} has not {replicas} pods after {seconds:.0f} s")
         time.sleep(1)
 
 
@@ -355,7 +355,7 @@ def the_writer_is_deleted_and_applied_again(trial: Trial) -> str:
     """Delete the StatefulSet and apply the overlay again; every segment must be unchanged."""
     with trial.gateway() as gateway:
         segments, counts = gateway.segments(), gateway.get("/stats")
-    trial.kubectl.run("delete", WRITER.workload, "--cascade=foreground", "--timeout=180s", seconds=200)
+    trial.kubectl.run("delete", WRITER.resource, "--cascade=foreground", "--timeout=180s", seconds=200)
     if trial.kubectl.pods(BUFFER):
         raise StepFailed("the buffer's pod outlived its StatefulSet")
     trial.kubectl.run("apply", f"--kustomize={trial.folder}")
@@ -380,9 +380,9 @@ STEPS: dict[str, Step] = {
     "push, freeze, preproc, clean": a_batch_is_pushed_frozen_processed_and_archived,
     "the pipeline's Job": the_pipeline_takes_a_batch_through,
     "only the gateway is open": only_the_gateway_is_open,
-    **{f"rolling restart of {tier.name}": partial(restarted, tier=tier) for tier in TIERS},
-    **{f"eviction of {tier.name}": partial(evicted, tier=tier) for tier in TIERS},
+    **{f"rolling restart of {workload.name}": partial(restarted, workload=workload) for workload in WORKLOADS},
+    **{f"eviction of {workload.name}": partial(evicted, workload=workload) for workload in WORKLOADS},
     "loss of the writer's pod": the_writer_is_lost,
-    **{f"{tier.name} scaled 1, 5, 1": partial(scaled, tier=tier) for tier in (GATEWAY, LOGIC)},
+    **{f"{workload.name} scaled 1, 5, 1": partial(scaled, workload=workload) for workload in (GATEWAY, LOGIC)},
     "StatefulSet deleted and applied again": the_writer_is_deleted_and_applied_again,
 }

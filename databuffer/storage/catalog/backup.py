@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,13 +18,16 @@ from databuffer.errors import VolumeError
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.migrations import VERSION, why_not_a_catalog
 from databuffer.storage.catalog.schema import COUNTER, LEDGER, create_tables
-from databuffer.storage.files import make_folder, volume_errors, write_file
+from databuffer.storage.files import make_folder, open_stored, volume_errors, write_stored
 from gwservice.atomic import sync as sync_folder
 
 log = logging.getLogger(__name__)
 
 _KEPT = 3
 _INTERVAL_NS = 600 * 10**9
+#: The beginning of a file of SQLite.
+_SIGNATURE = b"SQLite format 3\0"
+_CHUNK = 2**20
 _NAME = re.compile(r"ledger-(\d+)\.sqlite")
 
 
@@ -78,13 +83,7 @@ class LedgerBackups:
         with volume_errors():
             for backup in self._newest_first():
                 restoring.remove()
-                try:
-                    content = backup.read_bytes()
-                except OSError as error:
-                    log.warning("%s cannot be restored: %s", backup, error.strerror)
-                    continue
-                write_file(restoring.path, content, durable=True)
-                if problem := _problem(restoring):
+                if problem := _copy_readable(backup, restoring.path) or _problem(restoring):
                     log.warning("%s cannot be restored: %s", backup, problem)
                     restoring.remove()
                     continue
@@ -102,10 +101,18 @@ class LedgerBackups:
     def _copy_ledger(self, path: Path) -> None:
         with self._database.attached(path) as (connection, schema):
             create_tables(connection, VERSION, schema)
-            connection.execute(sa.delete(COUNTER.to_metadata(sa.MetaData(), schema=schema)))
-            for table in (*LEDGER, COUNTER):
-                copy = table.to_metadata(sa.MetaData(), schema=schema)
-                connection.execute(sa.insert(copy).from_select(list(table.columns.keys()), sa.select(table)))
+            for statement in _copy_statements(schema):
+                connection.execute(statement)
+
+
+@cache
+def _copy_statements(schema: str) -> Sequence[sa.Executable]:
+    """Return the statements that copy the ledger to the tables of an attached database."""
+    found: list[sa.Executable] = [sa.delete(COUNTER.to_metadata(sa.MetaData(), schema=schema))]
+    for table in (*LEDGER, COUNTER):
+        copy = table.to_metadata(sa.MetaData(), schema=schema)
+        found.append(sa.insert(copy).from_select(list(table.columns.keys()), sa.select(table)))
+    return found
 
 
 def _time_of(backup: Path) -> int:
@@ -113,12 +120,40 @@ def _time_of(backup: Path) -> int:
 
 
 def _copy_durably(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-    descriptor = os.open(target, os.O_RDONLY)
+    with open_stored(source) as content, write_stored(target) as file:
+        shutil.copyfileobj(content, file, _CHUNK)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Unreadable(Exception):
+    """A backup cannot be read; the message says why."""
+
+
+def _copy_readable(backup: Path, target: Path) -> str | None:
+    """Copy a backup durably; return why it cannot be read, or None, and raise OSError if `target` cannot be written."""
+    with write_stored(target) as file:
+        try:
+            for chunk in _chunks(backup):
+                file.write(chunk)
+        except _Unreadable as error:
+            return str(error)
+        file.flush()
+        os.fsync(file.fileno())
+    return None
+
+
+def _chunks(backup: Path) -> Iterator[bytes]:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with open_stored(backup) as file:
+            chunk = file.read(_CHUNK)
+            if not chunk.startswith(_SIGNATURE):  # a file of another program may be larger than the disk
+                raise _Unreadable("it is not a database")
+            while chunk:
+                yield chunk
+                chunk = file.read(_CHUNK)
+    except OSError as error:
+        raise _Unreadable(error.strerror or str(error)) from error
 
 
 def _problem(backup: Database) -> str | None:

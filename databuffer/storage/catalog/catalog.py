@@ -11,11 +11,12 @@ import sqlalchemy as sa
 
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog.backup import LedgerBackups
+from databuffer.storage.catalog.batches import Batches
 from databuffer.storage.catalog.database import Database
 from databuffer.storage.catalog.ledger import Ledger
 from databuffer.storage.catalog.migrations import migrate, why_not_a_catalog
 from databuffer.storage.catalog.schema import CLEAN_STOP, COUNTER
-from databuffer.storage.catalog.segments import Batches, Segments
+from databuffer.storage.catalog.segments import Segments
 from databuffer.storage.clock import utc_text
 
 log = logging.getLogger(__name__)
@@ -34,38 +35,41 @@ class Catalog:
         self.segments = Segments(database)
         self.ledger = Ledger(database)
         self._opened = False
-        #: Why the last `open` replaced the database, or None if it did not.
+        #: The reason why the last `open` replaced the database, or None if it did not.
         self.replaced: str | None = None
 
-    def open(self, *, thorough: bool = False) -> None:
+    def open(self, *, thorough: bool = False, is_first: bool = False) -> None:
         """Open the database, and migrate it to the newest schema version.
+
+        If `is_first`, nothing was ever stored: a file without tables is what an interrupted first start left.
 
         A file that is damaged or not a catalog is moved aside. A missing one is replaced by the newest backup of the
         ledger; recovery then rebuilds the index from the volume. Raises VolumeError if the file is of a newer release.
         After a crash, the first call of a process reads every page, as with `thorough`.
         """
         path = self.database.path
-        fault = (
-            self.fault(every_page=thorough or (not self._opened and self._crashed())) if os.path.lexists(path) else None
-        )
+        if is_first and self._has_no_tables():
+            self.database.remove()
+        exists = os.path.lexists(path)
+        fault = self.fault(every_page=thorough or (not self._opened and self._crashed())) if exists else None
         self.replaced = fault and f"the catalog {path.name} cannot be used: {fault}"
         if fault:
             log.warning("the catalog %s is damaged; it is moved aside as %s.unreadable: %s", path, path.name, fault)
         restored = None
-        if fault or not path.exists():
+        if fault or not exists:
             self.database.move_aside()
             restored = self.backups.restore_newest()
             if restored is not None:
                 log.warning(
                     "the ledger is restored from its backup of %s; Idempotency-Keys, quotas, verifications, records,"
-                    " steps and bundles written after that are lost",
+                    " steps, bundles and replicas written after that are lost",
                     utc_text(restored),
                     extra={"event": "ledger-restored"},
                 )
             elif fault:
                 log.warning(
-                    "no backup of the ledger can be read: Idempotency-Keys, quotas, verifications, records, steps and"
-                    " bundles are lost"
+                    "no backup of the ledger can be read: Idempotency-Keys, quotas, verifications, records, steps,"
+                    " bundles and replicas are lost"
                 )
             log.info("the catalog is new; the segments on the volume are read into it")
         self.database.create()
@@ -113,6 +117,15 @@ class Catalog:
             traces = connection.execute(sa.select(CLEAN_STOP.c.traces)).scalar()
             connection.execute(sa.delete(CLEAN_STOP))
             return traces
+
+    def _has_no_tables(self) -> bool:
+        if not self.database.path.is_file():
+            return False
+        try:
+            with self.database.reading() as connection:
+                return not sa.inspect(connection).get_table_names()
+        except VolumeError:
+            return False
 
     def _crashed(self) -> bool:
         """Return whether the last stop was not clean: its record is missing, or a write-ahead log was left."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -19,6 +19,8 @@ from sqlalchemy.exc import DatabaseError
 
 from databuffer.errors import VolumeFailed, VolumeFull
 from databuffer.storage.files import Space, access_error, move_aside, volume_errors
+
+V = TypeVar("V", int, str)
 
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ}
 _NO_ACCESS = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}  # the errors that a full file system can cause
@@ -49,8 +51,8 @@ def _upsert(dialect: str, table: sa.Table) -> Any:
 def sql_text(dialect: sa.Dialect, statement: sa.Insert | sa.Update) -> str:
     """Return the text of a statement with positional parameters, for a cursor of the driver.
 
-    What is executed with every group of segments is compiled once, and bypasses SQLAlchemy's execution, which costs
-    tens of µs per statement.
+    A statement that is executed with every group of segments is compiled once, and bypasses SQLAlchemy's execution,
+    which costs tens of µs.
     """
     compiled = statement.compile(dialect=dialect)
     assert compiled.positional  # noqa: S101 (PostgreSQL's driver needs paramstyle "format" for it)
@@ -194,9 +196,9 @@ class Database:
             raise VolumeFailed(f"the catalog: {original}") from error
 
 
-def portions(names: Iterable[str], size: int = 500) -> Iterator[list[str]]:
-    """Split names into lists that a statement can take as its parameters."""
-    ordered = sorted(names)
+def portions(values: Iterable[V], size: int = 500) -> Iterator[list[V]]:
+    """Split names or numbers into lists that a statement can take as its parameters."""
+    ordered = sorted(values)
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]
 

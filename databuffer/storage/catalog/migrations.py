@@ -16,15 +16,24 @@ from databuffer.storage.catalog.schema import (
     BATCHES,
     BUNDLES,
     COUNTER,
+    FILE_PACKS,
+    HOLDING_FILES,
+    HOLDING_TAGS,
+    HOLDINGS,
+    PINS,
     RECORD_CONDITIONS,
     RECORDS,
+    REPLICAS,
     SCHEMA,
     SEGMENT_CONDITIONS,
     SEGMENTS,
     STEP_DECLARATIONS,
     STEPS,
     TABLES,
+    TIERINGS,
     TOTALS,
+    TRANSACTIONS,
+    UNREAD_META,
     create_tables,
 )
 
@@ -133,7 +142,7 @@ def _add_totals(connection: sa.Connection) -> None:
 
 
 def _add_segment_conditions(connection: sa.Connection) -> None:
-    """Add the index of the `meta` of segments; those that are stored already get entries when the index is rebuilt."""
+    """Add the index of the `meta` of segments; version 5 reads that of segments that are stored already."""
     for statement in _SEGMENT_CONDITIONS.split(";"):
         connection.exec_driver_sql(statement)
 
@@ -196,11 +205,123 @@ def _version_2_to_3(connection: sa.Connection) -> None:
     _add_bundles(connection)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_version_0_to_1, _version_1_to_2, _version_2_to_3)
+_REPLICAS = """
+CREATE TABLE replicas (
+    pack VARCHAR NOT NULL, tier VARCHAR NOT NULL, "key" VARCHAR NOT NULL, size BIGINT NOT NULL, sha256 VARCHAR,
+    state VARCHAR NOT NULL, written BIGINT, verified BIGINT, used BIGINT, error VARCHAR,
+    PRIMARY KEY (pack, tier)
+);
+CREATE INDEX replicas_by_verification ON replicas (state, verified);
+CREATE TABLE tierings (pack VARCHAR PRIMARY KEY, tiering VARCHAR NOT NULL);
+CREATE TABLE pins (pack VARCHAR NOT NULL, asker VARCHAR NOT NULL, until BIGINT NOT NULL, PRIMARY KEY (pack, asker))
+"""
+
+
+def _add_replicas(connection: sa.Connection) -> None:
+    """Add the tables of the copies of packs."""
+    for statement in _REPLICAS.split(";"):
+        connection.exec_driver_sql(statement)
+
+
+def _version_3_to_4(connection: sa.Connection) -> None:
+    """Add what the tiers need."""
+    _add_replicas(connection)
+
+
+_VERSION_5 = (
+    'ALTER TABLE bundles ADD COLUMN "group" VARCHAR',
+    "ALTER TABLE bundles ADD COLUMN held BIGINT DEFAULT '0' NOT NULL",
+    'CREATE TABLE unread_meta ("after" BIGINT NOT NULL, last BIGINT NOT NULL)',
+    "INSERT INTO unread_meta SELECT 0, seq FROM segments ORDER BY seq DESC LIMIT 1",
+)
+
+
+def _version_4_to_5(connection: sa.Connection) -> None:
+    """Add the groups of bundles and what counts for their quotas, and let the `meta` of all segments be read."""
+    for statement in _VERSION_5:
+        connection.exec_driver_sql(statement)
+
+
+_HOLDINGS = """
+CREATE TABLE holdings (
+    id BIGINT PRIMARY KEY, label VARCHAR NOT NULL, "user" VARCHAR NOT NULL, "group" VARCHAR, created BIGINT NOT NULL,
+    deleted BIGINT, files BIGINT NOT NULL, bytes BIGINT NOT NULL, deleted_bytes BIGINT NOT NULL
+);
+CREATE INDEX holdings_by_group ON holdings ("group");
+CREATE UNIQUE INDEX holdings_by_label ON holdings ("user", label) WHERE deleted IS NULL;
+CREATE TABLE holding_tags (
+    holding BIGINT NOT NULL, name VARCHAR NOT NULL, value VARCHAR NOT NULL, PRIMARY KEY (holding, name)
+);
+CREATE INDEX holding_tags_by_value ON holding_tags (name, value);
+CREATE TABLE transactions (
+    number BIGINT PRIMARY KEY, id VARCHAR NOT NULL, kind VARCHAR NOT NULL, holding BIGINT NOT NULL,
+    "user" VARCHAR NOT NULL, "group" VARCHAR, job_label VARCHAR, time BIGINT NOT NULL, files BIGINT NOT NULL,
+    bytes BIGINT NOT NULL, complete BIGINT NOT NULL, failed BIGINT NOT NULL, warnings VARCHAR NOT NULL, undone BIGINT
+);
+CREATE UNIQUE INDEX transactions_by_id ON transactions (id);
+CREATE INDEX transactions_by_holding ON transactions (holding, number);
+CREATE TABLE holding_files (
+    number BIGINT PRIMARY KEY, "transaction" BIGINT NOT NULL, holding BIGINT NOT NULL, path VARCHAR NOT NULL,
+    type VARCHAR NOT NULL, size BIGINT NOT NULL, mode BIGINT NOT NULL, mtime DOUBLE PRECISION NOT NULL, link VARCHAR,
+    sha256 VARCHAR, state VARCHAR NOT NULL, reason VARCHAR, stored BIGINT, deleted BIGINT, deletion BIGINT
+);
+CREATE INDEX holding_files_by_transaction ON holding_files ("transaction", path);
+CREATE INDEX holding_files_by_sha256 ON holding_files (sha256);
+CREATE INDEX holding_files_by_deletion ON holding_files (deletion);
+CREATE UNIQUE INDEX holding_files_by_path ON holding_files (holding, path) WHERE state IN ('WAITING', 'COMPLETE');
+CREATE INDEX holding_files_waiting ON holding_files ("transaction") WHERE state = 'WAITING'
+"""
+
+
+def _version_5_to_6(connection: sa.Connection) -> None:
+    """Add the tables of holdings."""
+    for statement in _HOLDINGS.split(";"):
+        connection.exec_driver_sql(statement)
+
+
+_FILE_PACKS = """
+CREATE TABLE file_packs ("transaction" BIGINT PRIMARY KEY, pack VARCHAR NOT NULL, archived BIGINT NOT NULL);
+CREATE UNIQUE INDEX file_packs_by_pack ON file_packs (pack)
+"""
+
+
+def _version_6_to_7(connection: sa.Connection) -> None:
+    """Add the packs of files."""
+    for statement in _FILE_PACKS.split(";"):
+        connection.exec_driver_sql(statement)
+
+
+_VERSION_8 = (
+    "ALTER TABLE file_packs ADD COLUMN bytes BIGINT DEFAULT '0' NOT NULL",
+    """
+    UPDATE file_packs SET bytes = (
+        SELECT coalesce(sum(size), 0) FROM holding_files AS f
+        WHERE f."transaction" = file_packs."transaction" AND f.state IN ('COMPLETE', 'DELETED')
+    )
+    """,
+)
+
+
+def _version_7_to_8(connection: sa.Connection) -> None:
+    """Add the bytes of packs of files."""
+    for statement in _VERSION_8:
+        connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    *(_version_0_to_1, _version_1_to_2, _version_2_to_3, _version_3_to_4, _version_4_to_5),
+    *(_version_5_to_6, _version_6_to_7, _version_7_to_8),
+)
 VERSION = len(MIGRATIONS)
 
 
-_NEW_IN_3 = (SEGMENT_CONDITIONS, TOTALS, BUNDLES)
+_OLD_BUNDLES = {BUNDLES.name: frozenset(BUNDLES.c.keys()) - {"group", "held"}}
+_OLD_PACKS = {FILE_PACKS.name: frozenset(FILE_PACKS.c.keys()) - {"bytes"}}
+_NEW_IN_7 = (FILE_PACKS,)
+_NEW_IN_6 = (HOLDINGS, HOLDING_TAGS, TRANSACTIONS, HOLDING_FILES, *_NEW_IN_7)
+_NEW_IN_5 = (UNREAD_META, *_NEW_IN_6)
+_NEW_IN_4 = (REPLICAS, TIERINGS, PINS, *_NEW_IN_5)
+_NEW_IN_3 = (SEGMENT_CONDITIONS, TOTALS, BUNDLES, *_NEW_IN_4)
 _NEW_IN_2 = (RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, *_NEW_IN_3)
 _FIRST_BATCHES = frozenset(BATCHES.c.keys()) - {"seq"}
 _GONE_IN_3 = {"verifications": frozenset({"batch", "found"}), "claims": frozenset({"batch", "worker", "expires"})}
@@ -211,6 +332,11 @@ _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
     | {"batches": _FIRST_BATCHES}
     | _GONE_IN_3,
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3} | _GONE_IN_3,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_4} | _OLD_BUNDLES,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_5} | _OLD_BUNDLES,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_6},
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_7},
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _OLD_PACKS,
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
 )
 

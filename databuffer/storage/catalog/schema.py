@@ -4,7 +4,11 @@
 Columns have types that hold the same values in SQLite and PostgreSQL: times in nanoseconds need 64 bits.
 """
 
+from collections.abc import Sequence
+from functools import cache
+
 import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 TABLES = sa.MetaData()
 
@@ -68,6 +72,8 @@ SEGMENT_CONDITIONS = sa.Table(
     *(sa.Column("number", sa.Double), sa.Column("text", sa.String)),
     sa.Index("segment_conditions_by_value", "name", "number", "text"),
 )
+# Segments with a seq above `after`, up to `last`, whose `meta` has not been read: an earlier version stored them.
+UNREAD_META = sa.Table("unread_meta", TABLES, _whole("after"), _whole("last"))
 
 # The largest seq ever assigned to a row of any table; updated in the transaction that writes the rows, so that seqs
 # are in commit order: the lock on this row is held until the commit. Backups of the ledger contain it.
@@ -84,7 +90,7 @@ IDEMPOTENCY_KEYS = sa.Table(
 _SPENDING_KEY = _text("group", primary_key=True), _whole("day", primary_key=True)
 SPENDING = sa.Table("spending", TABLES, *_SPENDING_KEY, _whole("bytes"))
 
-# What was written about things. Segments and batches that nobody has written about have no row.
+# Written records. Segments and batches that nobody has written about have no row.
 RECORDS = sa.Table(
     "records",
     TABLES,
@@ -115,15 +121,104 @@ STEPS = sa.Table(
 )
 STEP_DECLARATIONS = sa.Table("step_declarations", TABLES, _text("name", primary_key=True), _text("declaration"))
 
-# What was asked for as one archive; see `databuffer.search.table`.
+# Requested bundles; see `databuffer.search.table`. `held` bytes count for the quota of the group.
 BUNDLES = sa.Table(
     "bundles",
     TABLES,
     *(_text("id", primary_key=True), _text("format"), _text("state"), _text("selection"), _text("info")),
     *(_whole("as_of"), _whole("made"), _whole("used"), _whole("uses"), sa.Column("size", sa.BigInteger)),
+    *(sa.Column("group", sa.String), sa.Column("held", sa.BigInteger, nullable=False, server_default="0")),
 )
 
-LEDGER = (IDEMPOTENCY_KEYS, SPENDING, RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, BUNDLES)
+# The copies of packs, and where packs should have copies; see `databuffer.tiers.replicas`.
+REPLICAS = sa.Table(
+    "replicas",
+    TABLES,
+    *(_text("pack", primary_key=True), _text("tier", primary_key=True), _text("key"), _whole("size")),
+    *(sa.Column("sha256", sa.String), _text("state"), sa.Column("written", sa.BigInteger)),
+    *(sa.Column("verified", sa.BigInteger), sa.Column("used", sa.BigInteger), sa.Column("error", sa.String)),
+    sa.Index("replicas_by_verification", "state", "verified"),
+)
+# For whom a pack is kept where it can be read, and until when.
+PINS = sa.Table("pins", TABLES, *(_text("pack", primary_key=True), _text("asker", primary_key=True)), _whole("until"))
+TIERINGS = sa.Table("tierings", TABLES, _text("pack", primary_key=True), _text("tiering"))
+
+# Files of users: holdings, what was done to them, and their files; see `databuffer.holdings.table` and `file_table`.
+HOLDINGS = sa.Table(
+    "holdings",
+    TABLES,
+    *(_whole("id", primary_key=True), _text("label"), _text("user"), sa.Column("group", sa.String)),
+    *(_whole("created"), sa.Column("deleted", sa.BigInteger)),
+    # Counts of the files that are neither failed nor deleted, and the bytes of those that are deleted, not purged.
+    *(_whole("files"), _whole("bytes"), _whole("deleted_bytes")),
+    sa.Index("holdings_by_group", "group"),
+)
+_UNDELETED = HOLDINGS.c.deleted.is_(None)
+sa.Index(
+    "holdings_by_label",
+    HOLDINGS.c.user,
+    HOLDINGS.c.label,
+    unique=True,
+    sqlite_where=_UNDELETED,
+    postgresql_where=_UNDELETED,
+)
+HOLDING_TAGS = sa.Table(
+    "holding_tags",
+    TABLES,
+    *(_whole("holding", primary_key=True), _text("name", primary_key=True), _text("value")),
+    sa.Index("holding_tags_by_value", "name", "value"),
+)
+TRANSACTIONS = sa.Table(
+    "transactions",
+    TABLES,
+    *(_whole("number", primary_key=True), _text("id"), _text("kind"), _whole("holding"), _text("user")),
+    *(sa.Column("group", sa.String), sa.Column("job_label", sa.String), _whole("time")),
+    *(_whole("files"), _whole("bytes"), _whole("complete"), _whole("failed"), _text("warnings")),
+    sa.Column("undone", sa.BigInteger),
+    sa.Index("transactions_by_id", "id", unique=True),
+    sa.Index("transactions_by_holding", "holding", "number"),
+)
+HOLDING_FILES = sa.Table(
+    "holding_files",
+    TABLES,
+    *(_whole("number", primary_key=True), _whole("transaction"), _whole("holding"), _text("path"), _text("type")),
+    *(_whole("size"), _whole("mode"), sa.Column("mtime", sa.Double, nullable=False), sa.Column("link", sa.String)),
+    *(sa.Column("sha256", sa.String), _text("state"), sa.Column("reason", sa.String)),
+    *(sa.Column("stored", sa.BigInteger), sa.Column("deleted", sa.BigInteger)),
+    # The transaction that deleted the file.
+    sa.Column("deletion", sa.BigInteger),
+    sa.Index("holding_files_by_transaction", "transaction", "path"),
+    sa.Index("holding_files_by_sha256", "sha256"),
+    sa.Index("holding_files_by_deletion", "deletion"),
+)
+#: The files that a holding has; SQLite uses the partial index only for a condition with the same literals.
+LIVE = HOLDING_FILES.c.state.in_([sa.literal_column("'WAITING'"), sa.literal_column("'COMPLETE'")])
+sa.Index(
+    "holding_files_by_path",
+    HOLDING_FILES.c.holding,
+    HOLDING_FILES.c.path,
+    unique=True,
+    sqlite_where=LIVE,
+    postgresql_where=LIVE,
+)
+WAITS = HOLDING_FILES.c.state == sa.literal_column("'WAITING'")
+sa.Index("holding_files_waiting", HOLDING_FILES.c.transaction, sqlite_where=WAITS, postgresql_where=WAITS)
+
+# The transactions whose files are a pack, when the last of them was complete, and their bytes; see
+# `databuffer.holdings.packed`.
+FILE_PACKS = sa.Table(
+    "file_packs",
+    TABLES,
+    *(_whole("transaction", primary_key=True), _text("pack"), _whole("archived")),
+    sa.Column("bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("file_packs_by_pack", "pack", unique=True),
+)
+
+LEDGER = (
+    *(IDEMPOTENCY_KEYS, SPENDING, RECORDS, RECORD_CONDITIONS, STEPS, STEP_DECLARATIONS, BUNDLES),
+    *(REPLICAS, TIERINGS, PINS),
+    *(HOLDINGS, HOLDING_TAGS, TRANSACTIONS, HOLDING_FILES, FILE_PACKS),
+)
 
 
 # ---- version
@@ -133,8 +228,19 @@ SCHEMA = sa.Table("schema", TABLES, sa.Column("version", sa.Integer, nullable=Fa
 
 def create_tables(connection: sa.Connection, version: int, schema: str | None = None) -> None:
     """Create all tables in an empty database; `schema` is that of an attached database."""
-    tables = sa.MetaData(schema=schema)
-    copies = {table.name: table.to_metadata(tables) for table in TABLES.sorted_tables}
-    tables.create_all(connection)
-    connection.execute(sa.insert(copies["counter"]), {"seq": 0})
-    connection.execute(sa.insert(copies["schema"]), {"version": version})
+    for statement in _statements(connection.dialect.name, schema):
+        connection.exec_driver_sql(statement)
+    counter, version_table = (each.to_metadata(sa.MetaData(schema=schema)) for each in (COUNTER, SCHEMA))
+    connection.execute(sa.insert(counter), {"seq": 0})
+    connection.execute(sa.insert(version_table), {"version": version})
+
+
+@cache
+def _statements(dialect: str, schema: str | None) -> Sequence[str]:
+    """Return the statements that create the tables; compiling them takes longer than their execution."""
+    tables, compiler = sa.MetaData(schema=schema), sa.make_url(f"{dialect}://").get_dialect()()
+    found: list[CreateTable | CreateIndex] = []
+    for table in TABLES.sorted_tables:
+        copy = table.to_metadata(tables)
+        found += [CreateTable(copy), *map(CreateIndex, sorted(copy.indexes, key=lambda index: str(index.name)))]
+    return [str(each.compile(dialect=compiler)) for each in found]

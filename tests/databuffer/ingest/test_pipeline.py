@@ -23,6 +23,7 @@ class Recorder:
         self.done: list[list[bytes] | str] = []
         self.may_stage = threading.Event()
         self.may_store = threading.Event()
+        self.storing = threading.Event()
         self.may_stage.set()
         self.may_store.set()
 
@@ -32,6 +33,7 @@ class Recorder:
             raise TypeError("no such thing")
 
     def store(self, group: Sequence[Incoming]) -> None:
+        self.storing.set()
         self.may_store.wait()
         self.done.append([each.body for each in group])
         for each in group:
@@ -66,11 +68,13 @@ async def test_segments_that_wait_next_to_each_other_are_one_group(ingest: Inges
     assert sum(map(len, recorder.done)) == 5
     assert [body for group in recorder.done for body in group] == [b"0", b"1", b"2", b"3", b"4"]
     recorder.may_store.clear()
+    recorder.storing.clear()
     first = ingest.submit(b"first")
+    assert await asyncio.to_thread(recorder.storing.wait, 10)
     later = [ingest.submit(b"later") for _ in range(20)]
     recorder.may_store.set()
     await asyncio.gather(*(each.answered for each in (first, *later)))
-    assert len(recorder.done[-1]) > 1
+    assert recorder.done[-2:] == [[b"first"], [b"later"] * 20], "what came while the first was stored is one group"
 
 
 async def test_a_step_keeps_its_place_between_segments(ingest: Ingest, recorder: Recorder) -> None:

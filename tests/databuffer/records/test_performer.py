@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import VolumeFailed
-from databuffer.records import performer
+from databuffer.records import performer, records
 from databuffer.records.performer import Attempt, OwnStep
 from databuffer.records.scan import Scan
 from databuffer.settings import BufferSettings
+from databuffer.storage.clock import steady_ns
 from gwwire.records import Record, RecordContent, Step, StepState
 
 pytestmark = pytest.mark.anyio
@@ -89,7 +91,44 @@ async def test_a_step_on_request_is_performed_as_often_as_it_is_requested(settin
     await buffer.close()
 
 
-async def test_an_attempt_tells_its_progress_and_stops_when_the_step_is_redone(
+async def test_what_is_requested_first_is_performed_first_whatever_changes_meanwhile(settings: BufferSettings) -> None:
+    performed, free = [], threading.Event()
+
+    def perform(record: Record, _: Attempt) -> None:
+        performed.append(record.id)
+        free.wait()
+
+    buffer = await opened(settings, perform, on_request=True)
+    for name in "abcd":
+        await buffer.records.put(f"file/{name}", RecordContent())
+    for name in "dbac":
+        await buffer.records.request(f"file/{name}", "copy:tape")
+    await buffer.records.put("file/b", RecordContent(status="changed"))
+    [step] = (await buffer.records.steps()).steps
+    assert step.waiting + step.running == 4
+    assert step.oldest == pytest.approx(time.time(), abs=60)
+    assert (await buffer.records.get("file/b")).steps[0].expires is None
+    free.set()
+    await step_in(buffer, DONE, "c")
+    assert performed == [f"file/{name}" for name in "dbac"]
+    await buffer.close()
+
+
+async def test_a_request_waits_for_no_clock_that_was_set_back(
+    settings: BufferSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "steady_ns", lambda: steady_ns() + 3600 * 10**9)
+        buffer = await opened(settings, print, on_request=True, at_once=0)
+        await buffer.records.put("file/a", RecordContent())
+        await buffer.records.request("file/a", "copy:tape")
+        await buffer.close()
+    buffer = await opened(settings, lambda *_: None, on_request=True)
+    await step_in(buffer, DONE, "a")
+    await buffer.close()
+
+
+async def test_an_attempt_reports_its_progress_and_stops_when_the_step_is_redone(
     settings: BufferSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(performer, "_RENEWAL_SECONDS", 0.02)

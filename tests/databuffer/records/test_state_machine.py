@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.support.record_machine import RecordMachine
 
 _bounded = settings(
-    max_examples=9,
+    max_examples=6,
     stateful_step_count=50,
     derandomize=True,
     phases=[Phase.generate],  # a history is readable as it is; shortening one takes minutes

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 import time
@@ -19,16 +20,13 @@ from databuffer.app import create_app, create_buffer
 from databuffer.buffer import Buffer
 from databuffer.settings import BufferSettings
 from gwwire.manifest import batch_digest
+from tests.support.buffer_settings import settings_in
+from tests.support.lease import leased
 from tests.support.segments import JSON
 
 GPS, RATE = 1126259446, 16
 
 Answer = dict[str, Any]
-
-
-def settings_in(home: Path) -> BufferSettings:
-    volume = home / "volume"
-    return BufferSettings(DTVOLROOT=volume, DATAROOT=volume / "data", ADMROOT=home / "adm", LOGROOT=home / "log")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +46,7 @@ def client(buffer: Buffer) -> Iterator[TestClient]:
 
 
 class Datastore:
-    """What a client stores in channels of its own, and gets."""
+    """A client that stores segments in channels of its own, and gets bundles."""
 
     def __init__(self, client: TestClient, test: str = "") -> None:
         self.client = client
@@ -148,6 +146,17 @@ def test_ranges_are_parts_of_the_archive_and_a_download_can_be_resumed(datastore
     assert datastore.archive(bundle, If_None_Match=etag).status_code == 304
 
 
+def test_an_archive_of_many_segments_is_read_with_few_questions_to_the_catalog(
+    datastore: Datastore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for second in range(40):
+        datastore.store(second)
+    bundle = datastore.make(query=datastore.query)
+    caplog.set_level(logging.INFO, logger="sqlalchemy.engine.Engine")
+    assert len(unpacked(datastore.archive(bundle).content)) == 41
+    assert 0 < sum(message.startswith("SELECT") for message in caplog.messages) < 20
+
+
 def test_the_same_query_is_the_same_bundle_until_a_matching_segment_arrives(datastore: Datastore) -> None:
     datastore.store(0)
     first = datastore.make(query=datastore.query)
@@ -215,7 +224,10 @@ def test_an_archive_without_its_files_names_what_is_missing(
     away.rename(folder)
     (folder / name).unlink()
     assert len(datastore.archive(bundle).content) < bundle["size"]
-    assert f"an answer was interrupted: the file of segment '{name}' is missing" in caplog.messages
+    assert (
+        f"an answer was interrupted: the file of segment '{name}' is missing, or is not what was stored"
+        in caplog.messages
+    )
     (folder / name).write_bytes(datastore.stored[name])
 
 
@@ -251,6 +263,8 @@ def test_an_order_without_a_query_or_with_both_is_refused(datastore: Datastore) 
 
 def test_an_empty_result_is_an_archive_that_says_so(datastore: Datastore) -> None:
     bundle = datastore.make(query={"channel": "V1:NOTHING"})
+    assert (bundle["state"], bundle["n"]) == ("READY", 0)
+    assert bundle["note"] == f"no segment stored up to seq {bundle['as_of']} matches: the archive has no data"
     files = unpacked(datastore.archive(bundle).content)
     assert list(files) == ["Info.json"]
     assert json.loads(files["Info.json"])["n"] == 0
@@ -273,22 +287,31 @@ def test_hdf5_is_built_in_the_background_with_the_samples_bit_for_bit(datastore:
     assert (step["name"], step["state"]) == ("bundle", "DONE")
 
 
+def test_frames_are_built_too(datastore: Datastore) -> None:
+    datastore.store(0)
+    bundle = datastore.make(202, query=datastore.query, format="gwf")
+    datastore.until(bundle, "READY")
+    name, content = unpacked(datastore.archive(bundle).content).popitem()
+    assert name.endswith(f"-{GPS}-1.gwf")
+    assert content.startswith(b"IGWD\0\x08")
+    file = datastore.client.get(f"/bundles/{bundle['id']}/files/{name}")
+    assert (file.content, file.headers["content-type"]) == (content, "application/octet-stream")
+
+
 def test_a_bundle_that_is_not_built_says_so_and_can_be_cancelled(
     datastore: Datastore, settings: BufferSettings
 ) -> None:
     names = [datastore.store(second) for second in range(3)]
-    path, aside = settings.DATAROOT / names[1], settings.DTVOLROOT / names[1]
-    path.rename(aside)
-    os.mkfifo(path)  # a reader waits until somebody opens it for writing
+    lease = leased(settings.DATAROOT / names[1])
     bundle = datastore.make(202, query=datastore.query, format="hdf5")
     assert datastore.make(202, query=datastore.query, format="hdf5")["id"] == bundle["id"]
     answer = datastore.archive(bundle)
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (409, "bundle-not-ready", "2")
-    with path.open("wb") as opened:
-        assert datastore.state(bundle)["percent"] == 25
-        aside.rename(path)
-        assert datastore.client.delete(f"/bundles/{bundle['id']}").json()["state"] == "CANCELLED"
-        opened.write(datastore.stored[names[1]])
+    while datastore.state(bundle)["percent"] < 25:
+        pass
+    assert datastore.state(bundle)["percent"] == 25
+    assert datastore.client.delete(f"/bundles/{bundle['id']}").json()["state"] == "CANCELLED"
+    os.close(lease)
     assert datastore.archive(bundle).json()["detail"].endswith("is CANCELLED; make it again")
     again = datastore.make(202, query=datastore.query, format="hdf5")
     assert again["id"] == bundle["id"]
@@ -318,7 +341,7 @@ def test_an_expired_archive_is_made_again_under_the_same_id(
     with buffer._store.catalog.database.writing_synced() as connection:  # noqa: SLF001 (in place of waiting a week)
         connection.exec_driver_sql("UPDATE bundles SET used = used - 8 * 86400 * 1000000000")
     datastore.store(1)
-    datastore.make(query={"start": 0})
+    assert datastore.make(query={"start": 0})["note"] is None
     folders = settings.DTVOLROOT / ".bundles"
     assert not any((folders / bundle["id"]).exists() for bundle in bundles)
     assert [datastore.state(bundle)["state"] for bundle in bundles] == ["EXPIRED", "EXPIRED"]

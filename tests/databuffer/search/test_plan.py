@@ -20,7 +20,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
     folder: Path = tmp_path_factory.mktemp("many")
     catalog = Catalog(Database(folder / "catalog.sqlite"), folder / ".ledger")
     catalog.open()
-    fill(catalog, NUMBER, batches=4)
+    fill(catalog, NUMBER, batches=4, records=100)
     yield catalog
     catalog.close()
 
@@ -73,4 +73,4 @@ def test_reading_on_begins_at_the_first_segment_that_can_match(
 
 def test_the_benchmark_prints_a_table(catalog: Catalog, capsys: pytest.CaptureFixture[str]) -> None:
     measure(catalog, NUMBER)
-    assert len(capsys.readouterr().out.splitlines()) == 13
+    assert len(capsys.readouterr().out.splitlines()) == 19

@@ -1,12 +1,14 @@
-"""What a query selects: segments by what they are and by their `meta`, batches by what they contain."""
+"""A query selects segments by their fields and by their `meta`, and batches by their content."""
 
 import asyncio
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from fnmatch import fnmatchcase
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.records.selection import Selection
-from databuffer.search import plan
+from databuffer.search import facet_counts, facets, meta_reader, plan
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import CataloguedSegment
 from gwwire.datastore import FreezeOrder
@@ -24,7 +26,7 @@ from gwwire.detectors import describe, detector_of
 from gwwire.facets import Facets
 from gwwire.public import ThawOrder
 from gwwire.query import LISTS, Query, parse_words
-from gwwire.records import RecordContent, RecordPatch, StepClaim
+from gwwire.records import RecordContent, RecordPatch, StepClaim, StepEnd, StepState
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +60,14 @@ async def ids(buffer: Buffer, kind: str | None, *words: str) -> list[str]:
 async def claimed(buffer: Buffer, step: str, *words: str, kind: str | None = None) -> list[str]:
     order = StepClaim("worker", kind=kind, query=parse_words(words), limit=100)
     return [record.id for record in await buffer.records.claim(step, order)]
+
+
+async def done(buffer: Buffer, step: str, name: str) -> None:
+    """Perform a step on one segment."""
+    order = StepClaim("worker", kind="segment", query=parse_words(["conditions.snr=6"]))
+    [record] = await buffer.records.claim(step, order)
+    assert record.id == f"segment/{name}"
+    await buffer.records.end(record.id, step, StepEnd(record.steps[-1].attempt, StepState.DONE))
 
 
 # ---- segments
@@ -170,6 +180,62 @@ async def test_a_rebuild_of_the_index_reads_the_meta_from_the_files(
     assert await times(buffer, "snr=8") == [1]
 
 
+async def until_read(buffer: Buffer, left: int = 0) -> None:
+    async with asyncio.timeout(20):
+        while (await buffer.queries.overview()).unread_meta > left:  # noqa: ASYNC110 (as clients of /overview do)
+            await asyncio.sleep(0.01)
+
+
+async def test_the_meta_of_segments_of_an_earlier_version_is_read_in_the_background_and_after_a_stop(
+    open_buffer: OpenBuffer, settings: BufferSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meta_reader, "_PORTION", 2)
+    buffer = await open_buffer()
+    names = await store(buffer, *(body(t0, "L1:A", snr=t0) for t0 in range(5)))
+    await buffer.batches.flush()
+    await store(buffer, *(body(t0, "L1:A", snr=t0) for t0 in range(5, 9)))
+    await buffer.close()
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
+        connection.executescript("""
+            DROP TABLE unread_meta; ALTER TABLE bundles DROP COLUMN held; ALTER TABLE bundles DROP COLUMN "group";
+            DROP TABLE holdings; DROP TABLE holding_tags; DROP TABLE holding_files; DROP TABLE transactions;
+            DROP TABLE file_packs;
+            DELETE FROM segment_conditions; UPDATE schema SET version = 4
+        """)
+    next(settings.DTVOLROOT.glob(f"*/{names[1]}")).write_bytes(b"damaged")
+
+    buffer = await open_buffer()
+    await until_read(buffer, left=5)
+    await buffer.close()
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
+        [(after, last)] = connection.execute("SELECT * FROM unread_meta").fetchall()
+    assert 0 < after < last
+    buffer = await open_buffer()
+    await until_read(buffer)
+    assert await times(buffer, "snr>=0") == [0, 2, 3, 4, 5, 6, 7, 8]
+    details = [event.detail for event in (await buffer.queries.overview()).events if event.event == "meta"]
+    assert details[0].endswith(" segments of an earlier version is being read")
+    assert details[1].endswith(" segments of an earlier version can be searched")
+    await buffer.close()
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
+        assert connection.execute("SELECT * FROM unread_meta").fetchall() == []
+
+
+async def test_what_was_found_of_the_meta_of_a_segment_stays_if_its_file_is_not_on_the_disk(
+    open_buffer: OpenBuffer, settings: BufferSettings
+) -> None:
+    buffer = await open_buffer()
+    names = await store(buffer, body(1, "L1:A", snr=1), body(2, "L1:A", snr=2))
+    await buffer.batches.flush()
+    await buffer.close()
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
+        connection.executescript("INSERT INTO unread_meta SELECT 0, max(seq) FROM segments")
+    next(settings.DTVOLROOT.glob(f"*/{names[0]}")).unlink()
+    buffer = await open_buffer()
+    await until_read(buffer)
+    assert await times(buffer, "snr>=0") == [1, 2]
+
+
 async def test_what_is_removed_leaves_no_conditions(buffer: Buffer, settings: BufferSettings) -> None:
     name, _ = await store(buffer, body(1, snr=8), body(2, snr=8))
     (settings.DATAROOT / name).unlink()
@@ -182,8 +248,8 @@ async def test_what_is_removed_leaves_no_conditions(buffer: Buffer, settings: Bu
 # ---- facets
 
 
-def facet(facets: Facets, name: str) -> dict[str, int]:
-    return {value.value: value.segments for each in facets.facets if each.name == name for value in each.values}
+def facet(found: Facets, name: str) -> dict[str, int]:
+    return {value.value: value.segments for each in found.facets if each.name == name for value in each.values}
 
 
 async def test_facets_count_what_the_query_selects(buffer: Buffer) -> None:
@@ -199,6 +265,9 @@ async def test_facets_count_what_the_query_selects(buffer: Buffer) -> None:
         rows = [row for row in await listed(buffer) if is_selected(query, row, snrs[row.name])]
         found = await buffer.search.facets(query)
         assert found.segments == len(rows), query
+        assert found.bytes == sum(row.bytes for row in rows), query
+        assert (found.after, {each.after for each in found.facets} - {0}) == (0, set())
+        assert facet(found, "status") == ({"good": len(rows)} if rows else {}), query
         assert facet(found, "channel") == Counter(row.channel for row in rows if row.channel), query
         assert facet(found, "batch") == Counter(row.batch for row in rows), query
         detectors = [detector for row in rows if (detector := detector_of(row.channel))]
@@ -214,6 +283,69 @@ async def test_facets_count_what_the_query_selects(buffer: Buffer) -> None:
             assert high is not None
             assert low <= max(min(row.t0 for row in rows), query.start or 0)
             assert high >= min(max(row.t0 + row.n for row in rows), query.stop or 1e9)
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+async def test_facets_count_segments_by_their_records_however_many_there_are(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """`few` decides whether records are counted at once, or in ranges of segments."""
+    monkeypatch.setattr(facet_counts, "_FEW", few)
+    names = await store(buffer, *(body(t0, "L1:A" if t0 % 2 else "H1:A", snr=t0) for t0 in range(12)))
+    await buffer.batches.flush()
+    for name in names[:3]:
+        await buffer.records.patch(f"segment/{name}", RecordPatch(status="glitch", run="O4"))
+    await buffer.records.patch(f"segment/{names[5]}", RecordPatch(run="O5", conditions={"seen": "by eye", "snr": 99}))
+    await done(buffer, "check", names[6])
+
+    async def counted(*words: str) -> dict[str, dict[str, int]]:
+        found = await buffer.search.facets(parse_words(words))
+        assert found.segments == len(await listed(buffer, *words)), words
+        assert found.bytes == sum(row.bytes for row in await listed(buffer, *words)), words
+        return {each.name: {value.value: value.segments for value in each.values} for each in found.facets}
+
+    everything = await counted()
+    assert (everything["status"], everything["run"]) == ({"good": 9, "glitch": 3}, {"O4": 3, "O5": 1})
+    assert (everything["last"], everything["conditions.seen"]) == ({"check": 1}, {"by eye": 1})
+    assert (await counted("status=good"))["detector"] == {"H1": 4, "L1": 5}
+    assert (await counted("status=good", "run=O5"))["status"] == {"good": 1}
+    assert (await counted("run=O4", "detector=H1"))["status"] == {"glitch": 2}
+    assert (await counted("last=check"))["channel"] == {"H1:A": 1}
+    assert (await counted("seen=by eye", "start=2"))["channel"] == {"L1:A": 1}
+    assert (await counted("status=glitch", "stop=1"))["status"] == {"glitch": 1}
+    assert (await counted("facility=LIGO", "status=good"))["facility"] == {"LIGO": 9}
+    [snr] = [each for each in (await buffer.search.facets(Query())).facets if each.name == "conditions.snr"]
+    assert (snr.segments, snr.low, snr.high) == (12, 0, 99)
+    rewritten = (await buffer.search.facets(parse_words(["seen=by eye"]))).facets[-1]
+    assert (rewritten.name, rewritten.low, rewritten.high) == ("conditions.snr", 99, 99)
+
+
+async def test_facets_that_take_too_long_are_cut_and_say_so(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facet_counts, "_FEW", 0)
+    monkeypatch.setattr(facet_counts, "_FIRST_WIDTH", 3)
+    names = await store(buffer, *(body(t0, "L1:A", snr=t0) for t0 in range(12)))
+    await buffer.records.patch(f"segment/{names[1]}", RecordPatch(status="glitch"))
+    query = parse_words(["status=good"])
+    whole = await buffer.queries.read(lambda connection: facet_counts.count(connection, query, seconds=1000))
+    assert (sum(part.segments for part in whole.parts.values()), whole.parts_after) == (11, 0)
+    cut = await buffer.queries.read(lambda connection: facet_counts.count(connection, query, seconds=0))
+    last = (await listed(buffer))[-1].seq
+    assert (cut.parts_after, cut.records_after, cut.conditions_after) == (last - 3, last - 3, last - 3)
+    assert sum(part.segments for part in cut.parts.values()) == 3 == cut.conditions["snr"].segments
+    of_all = await buffer.queries.read(lambda connection: facet_counts.count(connection, Query(), seconds=0))
+    assert (sum(part.segments for part in of_all.parts.values()), of_all.parts_after) == (12, 0)
+    assert (of_all.conditions["snr"].segments, of_all.conditions_after) == (3, last - 3)
+    assert (of_all.records, of_all.records_after) == ({("good", None, None): 3}, last - 3)
+
+    async def cut_off(*words: str) -> Facets:
+        return await buffer.queries.read(lambda connection: facets.facets(connection, parse_words(words), seconds=0))
+
+    statuses = [each for each in (await cut_off()).facets if each.name == "status"]
+    assert [(each.segments, each.after) for each in statuses] == [(3, last - 3)]
+    monkeypatch.setattr(facet_counts, "_FEW", 1)
+    bounded = await cut_off("snr>=0")
+    assert (bounded.segments, bounded.after) == (3, last - 3)
+    assert "status" not in {each.name for each in bounded.facets}, "few records are counted, but not all segments"
 
 
 async def test_several_facilities_have_only_the_conditions_that_all_of_them_have(buffer: Buffer) -> None:
@@ -304,3 +436,16 @@ async def test_a_waiting_claim_gets_the_first_segment_that_matches(buffer: Buffe
     await store(buffer, body(1, "H1:A", snr=8), body(2, "L1:A", snr=4))
     [name] = await store(buffer, body(3, "L1:A", snr=6))
     assert [record.id for record in await waiting] == [f"segment/{name}"]
+
+
+async def test_a_wildcard_stands_for_any_text_and_every_other_character_for_itself(buffer: Buffer) -> None:
+    names = ["H1:A?B", "H1:A[x]B", "H1:AxB", "H1:axb", "H1:A%B", "H1:A_B", "H1:A/B", "H1:A\\B", "H1:Aü*B", "L1:AB"]
+    await store(buffer, *(body(number, name) for number, name in enumerate(names)))
+    patterns = ["H1:A?*", "*[x]*", "*A[*", "H1:a*", "*%*", "H1:A_*", "*/*", "*\\B", "*ü*", "*A*B", "L1:A*AB", "*"]
+    for pattern in patterns:
+        whole = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+        expected = [name for name in names if whole.fullmatch(name)]
+        query = Query(channel=(pattern,))
+        assert [row.channel for row in await buffer.search.segments(query)] == expected, pattern
+        totals = await buffer.queries.read(partial(plan.totals_of, query=query))
+        assert sorted(row.channel for row in totals) == sorted(expected), pattern

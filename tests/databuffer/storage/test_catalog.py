@@ -1,7 +1,6 @@
 """The catalog: the index of segments and batches, and SQL that both dialects accept."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from databuffer.errors import VolumeFailed
-from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentFilter, SegmentRow
+from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter, SegmentRow
 from databuffer.storage.catalog import segments as segments_module
 from databuffer.storage.catalog.database import insert, sql_text, upsert
 from databuffer.storage.catalog.schema import BATCHES, IDEMPOTENCY_KEYS, SEGMENTS, SPENDING, TABLES
-from databuffer.storage.catalog.segments import segments_query, tally_query
+from databuffer.storage.catalog.segments import segments_query
+from databuffer.storage.catalog.totals import tally_query
 from databuffer.storage.spending import Spending
 from databuffer.storage.tally import counted
 from gwwire.overview import ChannelOverview
@@ -25,14 +25,6 @@ from tests.support.faulty_volume import Crash, Fault, FaultyDatabase, FaultyVolu
 
 POSTGRESQL: sa.Dialect = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
 DIALECTS = [sqlite.dialect(), POSTGRESQL]
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
-    catalog.open()
-    yield catalog
-    catalog.close()
 
 
 def row(number: int, channel: str | None = None, key: str | None = None) -> SegmentRow:
@@ -189,7 +181,7 @@ def test_every_statement_compiles_for_both_dialects(dialect: sa.Dialect) -> None
             CreateIndex(index).compile(dialect=dialect)
     for statement in (
         segments_query(SegmentFilter("a", "H1:A", 1.0, 2.0, 3, 4, 5)),
-        tally_query("a"),
+        tally_query(),
         upsert(dialect, BATCHES),
         insert(dialect, SPENDING).on_conflict_do_nothing(),
         segments_module._CLAIMED_BEFORE,  # noqa: SLF001 (not reachable otherwise without a server)

@@ -1,5 +1,7 @@
-"""What the SQL of the catalog does in every database that may contain it."""
+"""The SQL of the catalog behaves alike in every database that may contain it."""
 
+import dataclasses
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,16 +17,22 @@ from databuffer.records.backlog import Backlog
 from databuffer.records.overview import overview
 from databuffer.records.selection import Selection
 from databuffer.storage.catalog import BatchRow, Database, SegmentFilter, SegmentRow
+from databuffer.storage.catalog.batches import Batches
 from databuffer.storage.catalog.ledger import Ledger
 from databuffer.storage.catalog.migrations import migrate
-from databuffer.storage.catalog.schema import COUNTER, TABLES
-from databuffer.storage.catalog.segments import Batches, Segments
+from databuffer.storage.catalog.schema import COUNTER, REPLICAS, TABLES
+from databuffer.storage.catalog.segments import Segments
 from databuffer.storage.spending import Spending
+from databuffer.tiers import replicas
+from databuffer.tiers.census import Held, take_census
+from databuffer.tiers.replicas import ReplicaRow
 from gwwire.public import BatchState
 from gwwire.records import Record, StepClaim, StepEnd, StepState
+from gwwire.tiering import ReplicaState, Tiering
 from tests.support.postgres import PostgresDatabase, running_postgres
 
 SECOND = 10**9
+TIERS = ("object", "tape")
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -61,7 +69,7 @@ def claim_order(**values: Any) -> StepClaim:
 
 
 class TestCatalog:
-    """Segments, batches, ledger, records, steps and the order of the feed."""
+    """Segments, batches, ledger, records, steps, replicas and the order of the feed."""
 
     def test_segments_are_numbered_in_the_order_of_commits_and_found_by_filters(self, database: Database) -> None:
         segments = Segments(database)
@@ -131,6 +139,134 @@ class TestCatalog:
         with database.snapshot() as connection:
             counts = overview(connection, Backlog, 9 * SECOND).steps
         assert [(each.name, each.waiting, each.running) for each in counts] == [("copy", 1, 1), ("fit", 0, 0)]
+
+    def test_replicas_are_verified_once_they_are_written_and_compared(self, database: Database) -> None:
+        self.store_replicas(database, {"disk": 3})
+        with database.writing_synced() as connection:
+            replicas.begin_write(connection, "batch/a", "tape", "batches/a.tar", 5)
+            replicas.note_written(connection, "batch/a", "tape", "f" * 64, 7)
+            census = take_census(connection, ["tape"])
+            assert (census["disk"].held, census["disk"].verified) == ({ReplicaState.VERIFIED: Held(1, 5)}, 3)
+            assert (census["tape"].held, census["tape"].verified) == ({ReplicaState.WRITTEN: Held(1, 5)}, None)
+            written = replicas.get(connection, "batch/a", "tape")
+            assert written
+            assert (written.state, written.written, written.verified) == ("WRITTEN", 7, None)
+            assert replicas.note_verified(connection, dataclasses.replace(written, verified=9))
+            census = take_census(connection, ["tape"])
+            assert (census["tape"].held, census["tape"].verified) == ({ReplicaState.VERIFIED: Held(1, 5)}, 9)
+            unverified = replicas.longest_unverified(connection, ["disk", "tape"], 10, 5)
+            assert [(row.tier, row.written, row.verified) for row in unverified] == [("disk", 3, 3), ("tape", 7, 9)]
+            assert replicas.longest_unverified(connection, ["tape"], 9, 5) == []
+
+    def test_only_a_replica_that_is_as_it_was_seen_becomes_lost(self, database: Database) -> None:
+        self.store_replicas(database, {"disk": 3, "tape": 3})
+        with database.writing_synced() as connection:
+            seen = replicas.get(connection, "batch/a", "tape")
+            assert seen
+            replicas.note_verified(connection, dataclasses.replace(seen, verified=4))
+            assert not replicas.note_lost(connection, seen, "differs"), "it was verified meanwhile"
+            seen = replicas.of_pack(connection, "batch/a")[1]
+            assert replicas.note_lost(connection, seen, "differs")
+            assert not replicas.note_lost(connection, seen, "differs")
+            replicas.begin_write(connection, "batch/a", "tape", "batches/a.tar", 5)
+            again = replicas.get(connection, "batch/a", "tape")
+            assert again
+            assert (again.state, again.error) == ("WRITING", "differs")
+
+    def test_the_last_verified_replica_is_never_deleted(self, database: Database) -> None:
+        self.store_replicas(database, {"disk": 3, "object": 3, "tape": 3})
+        for state in (ReplicaState.WRITING, ReplicaState.WRITTEN, ReplicaState.LOST, ReplicaState.DELETING):
+            with database.writing_synced() as connection:
+                for tier in ("disk", "object"):
+                    connection.execute(sa.update(REPLICAS).where(REPLICAS.c.tier == tier).values(state=state))
+                with pytest.raises(replicas.LastReplica):
+                    replicas.begin_delete(connection, "batch/a", "tape", among=TIERS)
+                replicas.begin_delete(connection, "batch/a", "object", among=TIERS)
+                assert {row.tier: row.state for row in replicas.of_pack(connection, "batch/a")} == {
+                    "disk": state,
+                    "object": ReplicaState.DELETING,
+                    "tape": ReplicaState.VERIFIED,
+                }
+
+    def test_a_replica_of_another_pack_does_not_count(self, database: Database) -> None:
+        self.store_replicas(database, {"disk": 3}, pack="batch/b")
+        self.store_replicas(database, {"tape": 3})
+        with database.writing_synced() as connection, pytest.raises(replicas.LastReplica):
+            replicas.begin_delete(connection, "batch/a", "tape", among=TIERS)
+
+    def test_a_replica_in_a_tier_that_there_is_not_does_not_count(self, database: Database) -> None:
+        self.store_replicas(database, {"disk": 3, "gone": 3})
+        with database.writing_synced() as connection, pytest.raises(replicas.LastReplica, match="only in gone"):
+            replicas.begin_delete(connection, "batch/a", "disk", among=TIERS)
+
+    def test_of_two_deletions_at_the_same_time_one_is_refused(self, database: Database) -> None:
+        self.store_replicas(database, {"object": 3, "tape": 3})
+        marked, refused = threading.Event(), []
+
+        def delete_second() -> None:
+            marked.wait()
+            try:
+                with database.writing_synced() as connection:
+                    replicas.begin_delete(connection, "batch/a", "object", among=TIERS)
+            except replicas.LastReplica as error:
+                refused.append(error)
+
+        second = threading.Thread(target=delete_second)
+        second.start()
+        with database.writing_synced() as connection:
+            replicas.begin_delete(connection, "batch/a", "tape", among=TIERS)
+            marked.set()
+            second.join(0.3)
+            assert second.is_alive(), "it waits for the end of the first"
+        second.join()
+        assert len(refused) == 1
+        with database.reading() as connection:
+            states = {row.tier: row.state for row in replicas.of_pack(connection, "batch/a")}
+        assert states == {"object": ReplicaState.VERIFIED, "tape": ReplicaState.DELETING}
+
+    def test_a_replica_that_is_being_deleted_is_neither_written_nor_verified(self, database: Database) -> None:
+        self.store_replicas(database, {"disk": 3, "tape": 3})
+        with database.writing_synced() as connection:
+            replicas.begin_delete(connection, "batch/a", "tape", among=TIERS)
+            with pytest.raises(replicas.ReplicaBusy):
+                replicas.begin_write(connection, "batch/a", "tape", "batches/a.tar", 5)
+            seen = replicas.of_pack(connection, "batch/a")[1]
+            assert not replicas.note_verified(connection, dataclasses.replace(seen, verified=9))
+            replicas.keep(connection, "batch/a", "tape", 9, None)
+            assert replicas.of_pack(connection, "batch/a")[1] == dataclasses.replace(
+                seen, state=ReplicaState.VERIFIED, verified=9
+            )
+            replicas.note_deleted(connection, "batch/a", "tape")
+            replicas.begin_delete(connection, "batch/a", "tape", among=TIERS)
+            replicas.note_deleted(connection, "batch/a", "tape")
+            assert [row.tier for row in replicas.of_pack(connection, "batch/a")] == ["disk"]
+
+    def test_archived_batches_are_found_with_their_policy_and_replicas(self, database: Database) -> None:
+        batches = Batches(database)
+        batches.put(BatchRow("a", BatchState.ARCHIVED, 1, "2026-11-20 23 41", frozen=2, archived=3))
+        batches.put(BatchRow("b", BatchState.ARCHIVED, 1, "2026-11-20 23 42", frozen=2, archived=2))
+        batches.put(BatchRow("old", BatchState.ARCHIVED, 1, "2026-11-20 23 40", archived=3))
+        batches.put(BatchRow("none", BatchState.ARCHIVED, 1, "2026-11-20 23 39", frozen=2, archived=3))
+        batches.put(BatchRow("open", BatchState.OPEN, 1, "data"))
+        self.store_replicas(database, {"disk": 3})
+        with database.writing_synced() as connection:
+            for pack in ("batch/a", "batch/b", "batch/old", "batch/open", "batch/gone"):
+                replicas.put_tiering(connection, pack, Tiering(("object",)))
+            replicas.put_tiering(connection, "batch/b", Tiering(("tape",), 7))
+        with database.snapshot() as connection:
+            found = replicas.archives(connection, 0)
+            assert replicas.tiering_of(connection, "batch/none") is None
+        assert [(each.pack, each.archived, each.tiering, list(each.replicas)) for each in found] == [
+            ("batch/b", 2, Tiering(("tape",), 7), []),
+            ("batch/a", 3, Tiering(("object",)), ["disk"]),
+        ]
+
+    def store_replicas(self, database: Database, verified: dict[str, int], pack: str = "batch/a") -> None:
+        """Store VERIFIED replicas, given by tier with the time of their verification."""
+        with database.writing_synced() as connection:
+            for tier, at in verified.items():
+                row = ReplicaRow(pack, tier, "batches/a.tar", 5, ReplicaState.WRITTEN, "f" * 64, verified=at)
+                assert replicas.note_verified(connection, row)
 
     def claim(self, database: Database, step: str, *, now: float = 1, **values: Any) -> list[str]:
         wanted = claim_order(**values)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -16,11 +17,13 @@ from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import VolumeFailed
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.storage.catalog import SegmentFilter
+from databuffer.storage.catalog import Catalog, SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
 from gwwire.datastore import FreezeOrder
 from gwwire.public import BatchState
+from tests.support import foreign
+from tests.support.buffer_settings import settings_in
 from tests.support.segments import segment_body
 
 anyio = pytest.mark.anyio
@@ -41,13 +44,7 @@ class UsedVolume:
 
 
 def settings_of(home: Path) -> BufferSettings:
-    return BufferSettings(
-        DTVOLROOT=home / "datavar",
-        DATAROOT=home / "datavar" / "data",
-        ADMROOT=home / "adm",
-        LOGROOT=home / "log",
-        ON_FROZEN=OnFrozen.ROTATE,
-    )
+    return settings_in(home, ON_FROZEN=OnFrozen.ROTATE)
 
 
 async def use(buffer: Buffer, home: Path) -> UsedVolume:
@@ -268,7 +265,7 @@ def test_a_catalog_that_cannot_be_written_to_is_moved_aside(used: UsedVolume) ->
 @pytest.mark.parametrize(
     "name", ["adm/StatDesc.json", "adm/Dsstat.json", "log/LogStream.json", "datavar/.data.batch.json"]
 )
-@pytest.mark.parametrize("wrong", ["a folder", "binary", "missing", "empty"])
+@pytest.mark.parametrize("wrong", ["a folder", "binary", "missing", "empty", "nested"])
 def test_a_state_file_that_is_damaged_or_not_a_file_stops_nothing(used: UsedVolume, name: str, wrong: str) -> None:
     path = used.home / name
     match wrong:
@@ -278,10 +275,29 @@ def test_a_state_file_that_is_damaged_or_not_a_file_stops_nothing(used: UsedVolu
             path.write_bytes(b'{"n_itm":"\xff\xfe"}\n')
         case "missing":
             path.unlink()
+        case "nested":
+            path.write_bytes(b'{"x":' * 5000 + b"\n")
         case _:
             path.write_bytes(b"")
     with recovered(used) as (buffer, store):
         check(used, buffer, store)
+
+
+@pytest.mark.parametrize("kind", foreign.FOREIGN)
+def test_what_another_program_put_in_the_place_of_files_stops_nothing(used: UsedVolume, kind: str) -> None:
+    volume = used.home / "datavar"
+    places = [volume / name for name in ("data/MANIFEST.json", ".data.batch.json", ".reserve/3", ".incoming/.probe")]
+    places += [used.home / name for name in ("adm/StatDesc.json", "adm/.StatDesc.json.3", "adm/.probe")]
+    places += [used.home / "log/LogStream.json", volume / "next/gwb1999.json", volume / ".bundles"]
+    for place in places:
+        place.unlink(missing_ok=True)
+        foreign.FOREIGN[kind](place)
+    before = Path(foreign.__file__).read_bytes()
+    with recovered(used) as (buffer, store):
+        (store.volume.quarantine / "gwb1999.json").rename(used.home / "gwb1999.json")
+        check(used, buffer, store)
+        store.probe(1000)
+    assert Path(foreign.__file__).read_bytes() == before
 
 
 def test_a_catalog_of_a_newer_release_is_refused_and_left_where_it_is(used: UsedVolume) -> None:
@@ -293,7 +309,36 @@ def test_a_catalog_of_a_newer_release_is_refused_and_left_where_it_is(used: Used
     assert not list(catalog_of(used).parent.glob("*.unreadable"))
 
 
+@pytest.mark.parametrize(
+    "deletion",
+    ["DELETE FROM segments", "DELETE FROM segments WHERE name IN (SELECT min(name) FROM segments GROUP BY batch)"],
+    ids=["all", "some"],
+)
+def test_rows_that_another_program_deleted_are_added_again_after_a_clean_stop(used: UsedVolume, deletion: str) -> None:
+    alter(deletion)(catalog_of(used))
+    with recovered(used) as (buffer, store):
+        check(used, buffer, store)
+        assert store.catalog.segments.miscounted() == []
+
+
+@pytest.mark.parametrize("name", ["9999-12-31 23 59", "2262-12-31 23 59", "0001-01-01 00 00"])
+def test_a_folder_named_after_a_time_that_the_catalog_cannot_hold_is_an_archive(used: UsedVolume, name: str) -> None:
+    volume = used.home / "datavar"
+    shutil.copytree(volume / "next", volume / name)
+    (volume / name / f"gwb{2**63 - 1}.json").write_bytes(b"of another program")
+    with recovered(used) as (buffer, store):
+        assert (buffer.state.frozen, buffer.state.archived) == (True, 2)
+        assert [row.n_itm for row in store.catalog.batches.all() if row.path == name] == [4]
+
+
 # ---- at run time
+
+
+async def end_background_work(buffer: Buffer) -> None:
+    """End all that uses the catalog by itself: it could find the damage first."""
+    for part in (buffer._sweep, buffer.meta_reader, buffer.performer, buffer.holdings):  # noqa: SLF001 (all but requests)
+        await part.close()
+    await buffer.ingest.perform(lambda: None)  # after what they have asked for
 
 
 def damage_running(buffer: Buffer, *, foreign: bool) -> None:
@@ -326,11 +371,37 @@ async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(
 
 
 @anyio
+async def test_a_query_during_the_repair_is_answered_when_the_catalog_is_complete(
+    used: UsedVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = create_buffer(settings_of(used.home))
+    await buffer.open()
+    await end_background_work(buffer)
+    is_empty, may_go_on, real = Event(), Event(), Catalog.open
+
+    def held(catalog: Catalog, **options: bool) -> None:
+        real(catalog, **options)
+        is_empty.set()
+        may_go_on.wait(20)
+
+    monkeypatch.setattr(Catalog, "open", held)
+    damage_running(buffer, foreign=False)
+    queries = [asyncio.create_task(buffer.queries.segments(SegmentFilter()))]
+    assert await asyncio.to_thread(is_empty.wait, 20)
+    queries.append(asyncio.create_task(buffer.queries.segments(SegmentFilter())))
+    await asyncio.wait(queries, timeout=0.05)
+    may_go_on.set()
+    for rows in await asyncio.gather(*queries):
+        assert sorted(row.name for row in rows) == sorted(used.names)
+    await buffer.close()
+
+
+@anyio
 @pytest.mark.parametrize("foreign", [False, True], ids=["pages zeroed", "another database"])
 async def test_a_segment_that_meets_damage_is_stored_when_it_is_sent_again(used: UsedVolume, *, foreign: bool) -> None:
     buffer = create_buffer(settings_of(used.home))
     await buffer.open()
-    await buffer.performer.close()  # it reads the catalog too
+    await end_background_work(buffer)
     damage_running(buffer, foreign=foreign)
     with pytest.raises(VolumeFailed) as refused:
         await buffer.ingest.append(segment_body(99), "key-99")

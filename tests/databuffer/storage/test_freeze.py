@@ -1,6 +1,7 @@
 """The manifest on the data volume decides whether the batch is frozen, and names its holder."""
 
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,7 @@ from databuffer.storage.marks import BatchMark
 from gwwire.datastore import FreezeOrder
 from gwwire.manifest import decode_manifest
 from gwwire.public import BatchState, ThawOrder
+from gwwire.query import Query
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -203,6 +205,25 @@ async def test_a_thawed_batch_that_has_grown_stays_open_when_an_older_admroot_is
     assert buffer.queries.stats.n_itm == 4
 
 
+@pytest.mark.parametrize("manifest_is_lost", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content"), [("gwb1.json", segment_body(7)), ("gwb2.json", b""), ("gwb9999999999999999999.json", b"junk")]
+)
+async def test_a_file_of_another_program_neither_opens_a_frozen_batch_nor_enters_it(
+    open_buffer: OpenBuffer, settings: BufferSettings, name: str, content: bytes, *, manifest_is_lost: bool
+) -> None:
+    frozen = await freeze_and_close(open_buffer)
+    if manifest_is_lost:
+        (settings.DATAROOT / "MANIFEST.json").unlink()
+    (settings.DATAROOT / name).write_bytes(content)
+    buffer = await open_buffer()
+    overview = await buffer.queries.overview()
+    assert (overview.state, overview.holder, overview.n_itm) == ("FROZEN", "alice", 3)
+    assert read_manifest(settings.DATAROOT).digest == frozen.digest
+    assert not list(differences(settings.DATAROOT, read_manifest(settings.DATAROOT)))
+    assert (settings.DTVOLROOT / "quarantine" / name).read_bytes() == content
+
+
 async def test_without_manifest_and_state_the_batch_is_open_and_keeps_its_segments(
     open_buffer: OpenBuffer, settings: BufferSettings
 ) -> None:
@@ -323,6 +344,33 @@ async def test_fsck_names_an_archive_whose_manifest_is_damaged_and_goes_on(
     (folder / "MANIFEST.json").write_bytes(b"{")
     assert main(["fsck"]) == 1
     assert f"archive {folder.name!r}: its manifest cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("environment")
+async def test_fsck_compares_the_totals_of_channels_with_the_segments_and_counts_again(
+    open_buffer: OpenBuffer, settings: BufferSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2)
+    await buffer.batches.flush()
+    await store(buffer, 3)
+    expected = await buffer.search.facets(Query())
+    await buffer.close()
+    for change in (
+        "UPDATE totals SET bytes = bytes + 1 WHERE segments = 2",
+        "UPDATE totals SET stop = stop - 0.5",
+        "DELETE FROM totals WHERE segments = 1",
+        "INSERT INTO totals SELECT 'b0', channel, segments, bytes, start, stop, longest, 1, 2 FROM totals LIMIT 1",
+    ):
+        with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
+            connection.execute(change)
+            connection.commit()
+        for arguments in (["fsck"], ["fsck", "--repair"]):
+            assert main(arguments) == (len(arguments) == 1)
+            assert re.search(r"the totals of batch b\d+ by channel differ from its segments", capsys.readouterr().out)
+        assert main(["fsck"]) == 0
+        assert capsys.readouterr().out == "everything agrees\n"
+    assert await (await open_buffer()).search.facets(Query()) == expected
 
 
 @pytest.mark.usefixtures("environment")

@@ -7,9 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import sqlalchemy as sa
@@ -17,32 +18,32 @@ import sqlalchemy as sa
 from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import VolumeFailed
+from databuffer.holdings import orders as holdings
+from databuffer.holdings import packed
+from databuffer.holdings.packed import Packed
+from databuffer.holdings.quotas import Quotas
+from databuffer.holdings.rows import Caller
 from databuffer.records import steps, table
 from databuffer.records.backlog import Backlog
 from databuffer.records.scan import Scan
 from databuffer.search import table as bundles
 from databuffer.search.table import BundleRow
 from databuffer.settings import BufferSettings, OnFrozen
-from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentFilter, SegmentRow
+from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentFilter, SegmentRow, backup
 from databuffer.storage.spending import Spending
+from databuffer.tiers import pins, replicas
 from gwwire.bundles import BundleFormat, BundleState
 from gwwire.datastore import FreezeOrder
+from gwwire.holdings import NewFile, TransactionOrder
 from gwwire.public import BatchState, ThawOrder, Verification
 from gwwire.records import StepClaim
+from gwwire.tiering import Tiering
 from tests.support.segments import segment_body
 
 anyio = pytest.mark.anyio
 OpenBuffer = Callable[[], Awaitable[Buffer]]
 
 MINUTE = 60 * 10**9
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
-    catalog.open()
-    yield catalog
-    catalog.close()
 
 
 def row(number: int, key: str | None = None) -> SegmentRow:
@@ -120,9 +121,16 @@ def filled(catalog: Catalog) -> None:
     catalog.segments.add("a", [row(1, "one")], Spending(7, {"detchar": 10}))
     with catalog.database.writing_synced() as connection:
         table.write(connection, "file/a", lambda _: ("good", None, {"n": 1}), 0)
-        order = StepClaim("worker", kind="file")
-        steps.claim(connection, order, Backlog("copy", steps.declare(connection, "copy", order)), 0)
+        claim = StepClaim("worker", kind="file")
+        steps.claim(connection, claim, Backlog("copy", steps.declare(connection, "copy", claim)), 0)
         bundles.put(connection, BundleRow("a", BundleFormat.TAR, BundleState.READY, "{}", "{}", 1, 0, 0, 0))
+        replicas.begin_write(connection, "batch/a", "tape", "batches/a.tar", 5)
+        replicas.put_tiering(connection, "batch/a", Tiering(("tape",)))
+        pins.put(connection, "batch/a", "alice", 2, 1)
+        order = TransactionOrder([NewFile("/a")], tags={"site": "LLO"})
+        transaction = holdings.begin(connection, Caller("alice", None), order, "id", 0)
+        holdings.add(connection, transaction, order.files, 0, Quotas())
+        packed.insert(connection, Packed(1, "files/t", 1, 0))
 
 
 def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_path: Path) -> None:
@@ -143,12 +151,21 @@ def test_a_backup_holds_the_ledger_and_none_of_the_index(catalog: Catalog, tmp_p
         "steps": 1,
         "step_declarations": 1,
         "bundles": 1,
+        "replicas": 1,
+        "tierings": 1,
+        "pins": 1,
+        "holdings": 1,
+        "holding_tags": 1,
+        "transactions": 1,
+        "holding_files": 1,
+        "file_packs": 1,
         "schema": 1,
         "counter": 1,
         "segments": 0,
         "batches": 0,
         "segment_conditions": 0,
         "totals": 0,
+        "unread_meta": 0,
         "clean_stop": 0,
     }
     assert files(tmp_path) == [".ledger", "catalog.sqlite", "catalog.sqlite-shm", "catalog.sqlite-wal"]
@@ -224,16 +241,19 @@ def test_a_backup_that_cannot_be_read_is_passed_over(
 ) -> None:
     filled(catalog)
     catalog.backups.write(1)
-    damaged, read = catalog.backups.write(2), Path.read_bytes
+    damaged = catalog.backups.write(2)
     (tmp_path / ".ledger" / "ledger-99.sqlite").mkdir()
     lose(catalog)
 
-    def read_bytes(path: Path) -> bytes:
+    with (tmp_path / ".ledger" / "ledger-98.sqlite").open("wb") as endless:
+        endless.truncate(2**40)
+
+    def open_stored(path: Path) -> BinaryIO:
         if path == damaged:
             raise OSError(5, "Input/output error", str(path))
-        return read(path)
+        return path.open("rb")
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(backup, "open_stored", open_stored)
     catalog.open()
     assert catalog.ledger.by_key(["one"])
 

@@ -13,7 +13,7 @@ from databuffer.errors import VolumeFailed
 from databuffer.records.table import load
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
 from databuffer.storage.catalog.migrations import MIGRATIONS, VERSION
-from databuffer.storage.catalog.schema import RECORDS
+from databuffer.storage.catalog.schema import FILE_PACKS, RECORDS
 from databuffer.storage.spending import Spending
 from gwwire.public import BatchState, Verification
 from gwwire.records import Record
@@ -82,6 +82,10 @@ def test_segments_and_batches_keep_their_columns(catalog: Catalog) -> None:
     assert catalog.take_clean_stop() == "trace of a clean stop"
 
 
+def test_the_meta_of_all_segments_is_to_be_read(catalog: Catalog) -> None:
+    assert (catalog.segments.number_of_unread(), catalog.segments.unread(2)[0][0]) == (6, 1)
+
+
 def test_keys_move_to_their_own_table(catalog: Catalog) -> None:
     found = catalog.ledger.by_key(["key-1", "key-2", "key-3", "key-4"])
     assert found.keys() == {"key-1", "key-3", "key-4"}
@@ -136,6 +140,25 @@ def test_a_backup_of_the_ledger_with_claims_of_version_2_is_restored(old: Path) 
     assert [record.id for record in records(catalog)] == ["batch/b1"]
     catalog.close()
     assert "claims" not in structure(old)
+
+
+def test_packs_of_files_know_their_bytes(old: Path) -> None:
+    database = Database(old)
+    database.create()
+    with database.writing() as connection:
+        for migration in MIGRATIONS[:7]:
+            migration(connection)
+        file = "INSERT INTO holding_files VALUES (?, 4, 1, ?, 'FILE', ?, 420, 0, NULL, NULL, ?, NULL, 1, NULL, NULL)"
+        for row in ((1, "/a", 10, "COMPLETE"), (2, "/b", 20, "DELETED"), (3, "/c", 40, "FAILED")):
+            connection.exec_driver_sql(file, row)
+        connection.exec_driver_sql("INSERT INTO file_packs VALUES (4, 'files/x', 1)")
+        connection.exec_driver_sql("UPDATE schema SET version = 7")
+    database.close()
+    catalog = Catalog(Database(old), old.with_name(".ledger"))
+    catalog.open()
+    with catalog.database.reading() as connection:
+        assert connection.execute(sa.select(FILE_PACKS.c.bytes)).scalars().all() == [30]
+    catalog.close()
 
 
 @pytest.mark.parametrize("table", ["verifications", "spending", "claims", "clean_stop"])

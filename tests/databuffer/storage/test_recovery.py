@@ -3,8 +3,10 @@ import hashlib
 import json
 import logging
 import os
+import pkgutil
 import shutil
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,11 +19,13 @@ from databuffer.app import create_store
 from databuffer.buffer import Buffer
 from databuffer.errors import NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings
+from databuffer.storage import files, volume
 from databuffer.storage.catalog import SegmentFilter
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.recovery import recover
 from gwwire.datastore import FreezeOrder
 from gwwire.public import BatchState, DatastoreState, Stats, ThawOrder
+from gwwire.query import Query
 from gwwire.segment import InvalidSegment
 from tests.support.segments import segment_body
 
@@ -186,7 +190,7 @@ async def test_archiving_interrupted_after_its_rename_is_finished(
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
     assert buffer.queries.stats == Stats(0, 0)
     assert len(list(archive.glob("gwb*.json"))) == 3
-    assert "archiving is finished now" in caplog.text
+    assert "a start or archiving had stopped; it is finished now" in caplog.text
     await check_agreement(buffer, used)
 
 
@@ -264,7 +268,7 @@ async def check_readable(buffer: Buffer, batch: str) -> None:
     for row in rows:
         with await buffer.queries.segment_file(row.name) as file:
             assert hashlib.sha256(file.read()).hexdigest() == row.sha256
-    coverage = await buffer.queries.coverage(SegmentFilter(batch))
+    coverage = await buffer.search.coverage(Query(batch=(batch,)))
     assert sum(count for channel in coverage.channels for _, _, count in channel.spans) == len(rows)
     for answer in (await buffer.queries.overview(), coverage):  # JSON has no infinity
         assert msgspec.json.decode(msgspec.json.encode(answer), type=type(answer)) == answer
@@ -398,7 +402,7 @@ async def test_segments_that_cannot_be_reached_stay_where_they_are(
     stored = truth(used)
     shutil.rmtree(used.ADMROOT)
     with monkeypatch.context() as patch, closing(create_store(used)) as store:
-        patch.setattr(Path, "read_bytes", unreadable(Path.read_bytes, errno.EACCES))
+        patch.setattr(volume, "read_stored", unreadable(files.read_stored, errno.EACCES))
         with pytest.raises(VolumeFailed, match=r"Permission denied: .*gwb"):
             list(recover(store))
     assert truth(used) == stored
@@ -425,12 +429,56 @@ async def test_a_buffer_of_another_volume_takes_neither_catalog_nor_log(
     await open_buffer()
 
 
-def unreadable(read: Callable[[Path], bytes], code: int) -> Callable[[Path], bytes]:
-    """Return a `Path.read_bytes` that fails for segments."""
+def unreadable(read: Callable[..., bytes], code: int) -> Callable[..., bytes]:
+    """Return a `read_stored` that fails for segments."""
 
-    def read_bytes(path: Path) -> bytes:
+    def read_stored(path: Path, *, follow: bool) -> bytes:
         if path.name.startswith("gwb"):
             raise OSError(code, os.strerror(code), str(path))
-        return read(path)
+        return read(path, follow=follow)
 
-    return read_bytes
+    return read_stored
+
+
+class Killed(BaseException):
+    """A kill between two steps."""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("databuffer.storage.catalog.database.Database", "create"),
+        ("databuffer.storage.catalog.catalog", "migrate"),
+        ("databuffer.storage.metadata.Metadata", "prepare"),
+        ("databuffer.storage.metadata.Metadata", "write_description"),
+        ("databuffer.storage.metadata.Metadata", "write_stats"),
+        ("databuffer.storage.marks.Marks", "write"),
+        ("databuffer.storage.catalog.batches.Batches", "put"),
+        ("databuffer.storage.metadata.LogStream", "replace"),
+    ],
+)
+async def test_a_first_start_that_was_interrupted_reports_no_loss(  # noqa: PLR0913, PLR0917 (two are parameters)
+    open_buffer: OpenBuffer,
+    settings: BufferSettings,
+    module: str,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = pkgutil.resolve_name(f"{module}.{name}")
+
+    def killed(*arguments: Any) -> None:
+        original(*arguments)
+        raise Killed
+
+    store = create_store(settings)
+    with closing(store), monkeypatch.context() as patch:
+        patch.setattr(f"{module}.{name}", killed)
+        with pytest.raises(Killed):
+            deque(recover(store))
+    caplog.clear()
+    buffer = await open_buffer()
+    await buffer.ingest.append(segment_body(1))
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [message for message in warnings if "a start or archiving had stopped" not in message]
+    assert not list(settings.ADMROOT.glob("*.unreadable"))

@@ -1,6 +1,5 @@
 """The totals of segments by batch and channel agree with the segments after every change."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,14 +11,6 @@ from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentRow
 from databuffer.storage.catalog.schema import SEGMENTS, TOTALS
 from gwwire.public import BatchState
 from gwwire.spans import stop_of
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    catalog = Catalog(Database(tmp_path / "catalog.sqlite"), tmp_path / ".ledger")
-    catalog.open()
-    yield catalog
-    catalog.close()
 
 
 def row(number: int, chance: Random) -> SegmentRow:
@@ -88,6 +79,15 @@ def test_a_migration_counts_the_segments_that_are_there(tmp_path: Path) -> None:
             "DROP INDEX segments_by_time",
             "DROP TABLE segment_conditions",
             "DROP TABLE bundles",
+            "DROP TABLE unread_meta",
+            "DROP TABLE replicas",
+            "DROP TABLE tierings",
+            "DROP TABLE pins",
+            "DROP TABLE holdings",
+            "DROP TABLE holding_tags",
+            "DROP TABLE holding_files",
+            "DROP TABLE transactions",
+            "DROP TABLE file_packs",
             "CREATE TABLE verifications (batch VARCHAR PRIMARY KEY, found VARCHAR NOT NULL)",
             "CREATE TABLE claims (batch VARCHAR PRIMARY KEY, worker VARCHAR NOT NULL, expires BIGINT NOT NULL)",
             "UPDATE schema SET version = 2",

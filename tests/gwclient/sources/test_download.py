@@ -22,8 +22,10 @@ def served(tmp_path: Path) -> Path:
     return folder
 
 
-def downloads(tmp_path: Path, seen: list[str], tries: int = 4) -> Downloads:
-    return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=0.3, say=seen.append)
+def downloads(tmp_path: Path, seen: list[str], tries: int = 4, fault: Fault | None = None) -> Downloads:
+    """Return downloads that wait for bytes; not for long, if the server's fault is to send none."""
+    timeout = 0.5 if isinstance(fault, Stalling) else 20
+    return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=timeout, say=seen.append)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_what_may_pass_costs_nothing_but_time(
 ) -> None:
     seen: list[str] = []
     with GwoscServer(served, [fault], ranges=ranges) as server:
-        path = downloads(tmp_path, seen).fetch(f"{server.url}/files/{NAME}")
+        path = downloads(tmp_path, seen, fault=fault).fetch(f"{server.url}/files/{NAME}")
     assert path.read_bytes() == CONTENT
     assert [line for line in seen if words in line] == seen
     assert len(server.ranges) == (ranges and not isinstance(fault, Answering))
@@ -69,7 +71,7 @@ def test_what_does_not_pass_is_one_line_and_the_next_time_goes_on(
     with GwoscServer(served, [fault] * 2) as server:
         url = f"{server.url}/files/{NAME}"
         with pytest.raises(error, match=words) as failure:
-            downloads(tmp_path, [], tries=2).fetch(url)
+            downloads(tmp_path, [], 2, fault).fetch(url)
         assert "\n" not in str(failure.value)
         server.faults.clear()
         assert downloads(tmp_path, []).fetch(url).read_bytes() == CONTENT
@@ -191,7 +193,7 @@ def test_what_nobody_used_for_a_month_is_taken_out_of_the_cache(tmp_path: Path, 
     assert not unused.parent.exists()
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, served: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path, served: Path) -> None:
     (tmp_path / "cache").write_text("not a folder")
     with GwoscServer(served) as server, pytest.raises(InvalidSource, match="cannot be written"):
         downloads(tmp_path, []).fetch(f"{server.url}/files/{NAME}")

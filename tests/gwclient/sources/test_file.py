@@ -280,7 +280,7 @@ def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
     assert source.identity == FileSource((path,)).identity
 
 
-def test_where_files_of_a_channel_overlap_each_sample_is_sent_once_and_it_is_told(tmp_path: Path) -> None:
+def test_where_files_of_a_channel_overlap_each_sample_is_sent_once_and_it_is_reported(tmp_path: Path) -> None:
     paths = [
         gwosc_file(tmp_path / "a", t0=T0, seconds=4),
         gwosc_file(tmp_path / "b", t0=T0 + 2, seconds=4),
@@ -331,5 +331,5 @@ def test_bits_cannot_be_chosen_where_a_file_has_none(tmp_path: Path) -> None:
         ("L-L1_X-100.hdf5", None),
     ],
 )
-def test_a_name_after_t050017_tells_the_span(name: str, span: tuple[int, int] | None) -> None:
+def test_a_name_after_t050017_has_the_span(name: str, span: tuple[int, int] | None) -> None:
     assert span_of_name(name) == span

@@ -91,13 +91,36 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path:
     assert (len(list(source.runs())), len(source.failures)) == (1, 1)  # "other" has the same channel
 
 
-def test_an_array_larger_than_the_memory_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "vast.npy"
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
-        file.truncate(file.tell() + 8 * 10**12)
+def test_a_series_larger_than_the_memory_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "vast.h5"
+    gwpy_series("L1:A", "a").write(str(tmp_path / "small.h5"), path="a", format="hdf5")
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # all of its bytes are in the file, which is sparse
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w") as file, h5py.File(tmp_path / "small.h5") as small:
+        h5py.h5d.create(file.id, b"a", h5py.h5t.NATIVE_DOUBLE, h5py.h5s.create_simple((10**12,)), layout)
+        file["a"].attrs.update(small["a"].attrs)
     with pytest.raises(InvalidSource, match="is larger than the memory"):
-        runs_of(path, grid=Grid(16, T0), channels=["L1:A"])
+        runs_of(path)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.longdouble])
+def test_numbers_that_float64_may_not_hold_are_compared_and_stay_in_their_file(tmp_path: Path, kind: type) -> None:
+    path, count = tmp_path / "whole.npy", 6 * 10**6
+    array = np.lib.format.open_memmap(path, "w+", kind, (count,))
+    array[-1] = 2**53 - 1
+    array.flush()
+    tracemalloc.start()
+    (run,) = runs_of(path, grid=Grid(16384, 1e9), channels=["L1:A"])
+    pieces = list(cut(run, 300))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 35e6 < array.nbytes
+    assert pieces[-1].segment().h[-1] == 2.0**53 - 1
+    array[-2] = array.dtype.type(2**53) + array.dtype.type(1)
+    array.flush()
+    with pytest.raises(InvalidSource, match=f"sample {count - 2} is 9007199254740993.* cannot hold exactly"):
+        runs_of(path, grid=Grid(16384, 1e9), channels=["L1:A"])
 
 
 def test_an_array_stays_in_its_file_until_a_piece_is_sent(tmp_path: Path) -> None:
@@ -116,6 +139,17 @@ def test_an_array_stays_in_its_file_until_a_piece_is_sent(tmp_path: Path) -> Non
     assert [pieces[0].span, pieces[1].span] == [("L1:A", 1e9, 1e9 + 100), ("L1:A", 1e9 + 1000, 1e9 + 1300)]
     assert sum(each.samples for each in pieces) == count - 900 * 16384 - 1
     assert pieces[-1].segment().h == [float(np.float32(3e-21))]
+
+
+def test_the_numbers_of_a_text_file_take_little_more_memory_than_their_bytes(tmp_path: Path) -> None:
+    path, count = tmp_path / "a.csv", 50_000
+    path.write_text("\n".join(f"{T0 + k / 16!r},{k}e-21" for k in range(count)))
+    tracemalloc.start()
+    (run,) = runs_of(path, channels=["L1:A"])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert run.strain[-1] == float(f"{count - 1}e-21")
+    assert peak < 40 * count
 
 
 def test_a_series_without_a_channel_takes_the_name_that_is_given(tmp_path: Path) -> None:
@@ -165,8 +199,66 @@ def test_times_in_a_text_file_give_rate_and_start(tmp_path: Path, suffix: str, t
     (run,) = runs_of(path, channels=["L1:MY-STRAIN"])
     assert (run.t0, run.dt) == (T0, 1 / 16)
     assert run.strain.tobytes() == STRAIN.tobytes()
-    del lines[5]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize(
+    ("title", "separator", "point", "quote", "newline"),
+    [
+        ("Zeit;Dehnung (Länge)", ";", ",", "", "\r\n"),
+        ("sep=;\nZeit;Dehnung", ";", ",", '"', "\n"),
+        ("time\tstrain", "\t", ",", "", "\r"),
+        ("time\tstrain", "\t", ".", "", "\n"),
+        ('"time","strain"', ",", ".", '"', "\n"),
+        ("time; strain", " ; ", ".", "", "\n"),
+    ],
+    ids=["semicolons", "sep", "tabs", "tabs and points", "quotes", "spaces"],
+)
+def test_the_texts_of_spreadsheets_are_read(  # noqa: PLR0913, PLR0917 (what a text varies in)
+    tmp_path: Path, encoding: str, title: str, separator: str, point: str, quote: str, newline: str
+) -> None:
+    rows = [[repr(T0 + k / 16), repr(value)] for k, value in enumerate(STRAIN.tolist())]
+    cells = [[f"{quote}{cell.replace('.', point)}{quote}" for cell in row] for row in rows]
+    text = newline.join([title.replace("\n", newline), *(separator.join(row) for row in cells), ""])
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    (run,) = runs_of(tmp_path / "a.csv", channels=["L1:A"])
+    assert (run.t0, run.dt) == (T0, 1 / 16)
+    assert run.strain.tobytes() == STRAIN.tobytes()
+
+
+def test_a_file_may_have_its_extension_in_capitals(tmp_path: Path) -> None:
+    numbers = ", ".join(map(repr, STRAIN.tolist()))
+    segment = f'{{"h": [{numbers}],\n"t": [{T0}, 0.0625], "meta": {{"channel": "L1:A"}}}}'
+    (tmp_path / "A.CSV").write_text("\n".join(f"{T0 + k / 16!r},{value!r}" for k, value in enumerate(STRAIN.tolist())))
+    (tmp_path / "A.JSON").write_text(segment)
+    (tmp_path / "A.NDJSON").write_text(segment.replace("\n", ""))
+    with (tmp_path / "A.NPY").open("wb") as file:
+        np.save(file, STRAIN)
+    for path in tmp_path.iterdir():
+        (run,) = runs_of(path, grid=Grid(16, T0) if path.suffix == ".NPY" else None, channels=["L1:A"])
+        assert (run.channel, run.t0, run.dt) == ("L1:A", T0, 1 / 16)
+        assert run.strain.tobytes() == STRAIN.tobytes()
+
+
+def test_strain_on_both_sides_of_gaps_between_times_is_sent_and_the_gaps_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    kept = [*range(20), 25, *range(30, 64)]
+    lines = [f"{T0 + k / 16!r},{float(STRAIN[k])!r}" for k in kept]
     path.write_text("\n".join(lines))
+    source = FileSource((path,), channels=("L1:MY-STRAIN",))
+    runs = list(source.runs())
+    assert [(run.t0, run.dt) for run in runs] == [(T0 + k / 16, 1 / 16) for k in (0, 25, 30)]
+    assert np.concatenate([run.strain for run in runs]).tobytes() == STRAIN[kept].tobytes()
+    assert [(left.span.start, left.span.stop) for left in source.gaps] == [
+        (T0 + 20 / 16, T0 + 25 / 16),
+        (T0 + 26 / 16, T0 + 30 / 16),
+    ]
+
+
+@pytest.mark.parametrize("change", [[1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 2.5, 4.0], [1.0, 2.0, 5.3, 9.1, 10.4]])
+def test_times_that_are_not_even_between_gaps_are_refused(tmp_path: Path, change: list[float]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(f"{time},0" for time in change))
     with pytest.raises(InvalidSource, match="is not on a grid of"):
         runs_of(path, channels=["L1:MY-STRAIN"])
 
@@ -183,8 +275,9 @@ def npy(header: bytes) -> bytes:
         ("a.csv", b"1,2\n\n3", r"line 3 of \S+ has another number of values \(1\) than the lines before \(2\)"),
         ("a.csv", b"1.5x\n2\n", r"line 1 of \S+: '1.5x' is not a number"),
         ("a.csv", b"1\0\n2\n", r"line 1 of \S+: '1\\x00' is not a number"),
-        ("a.csv", b'"1.5"\n2\n', "line 1 of .* is not a number"),
-        ("a.csv", b"time;strain\n1;2\n", r"line 2 of \S+: '1;2' is not a number; commas or spaces separate"),
+        ("a.csv", b"time;strain\n1.000,5;2\n", r"line 2 of \S+: '1.000.5' is not a number"),
+        ("a.csv", b"time;strain\n1;\n2;\n;3", r"line 4 of \S+ has another number of values \(2\)"),
+        ("a.csv", b"time,strain\n1,2\nM\xfc,3", r"line 3 of \S+: 'M\\udcfc' is not a number"),
         ("a.csv", b"title\n", r"has the shape \(0,\)"),
         ("a.csv", b"\xff\xfe\x00", "cannot be read: it is not text"),
         ("a.npy", b"hello", "is not an array in NumPy's format NPY"),
@@ -193,6 +286,7 @@ def npy(header: bytes) -> bytes:
         ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9" + b"0" * 30 + b",)}"), "format NPY: "),
         ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-9,)}"), "format NPY: "),
         ("a.npy", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
+        ("a.npz", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.json", b'{"h":[1.0]}', "is not a segment"),
         ("a.ndjson", b"hello\nworld\n", "line 1 of .* is not a segment"),
     ],

@@ -62,7 +62,7 @@ def test_a_gps_interval_is_fetched_once_and_arrives_bit_for_bit(
     assert meta["source_sha256"] == hashlib.sha256(gw150914_files["L1"].read_bytes()).hexdigest()
 
 
-def test_what_gwosc_does_not_have_of_a_window_is_told(gateway: StandInGateway, open_data: Path) -> None:
+def test_what_gwosc_does_not_have_of_a_window_is_reported(gateway: StandInGateway, open_data: Path) -> None:
     with GwoscServer(open_data) as gwosc:
         done = gwclient(gateway, gwosc.url, "push", "--gps", str(T0 - 2), str(T0 + 1), "--detector", "L1")
     assert done.returncode == 0, done.stderr

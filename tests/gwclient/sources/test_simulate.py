@@ -60,7 +60,7 @@ def test_outside_its_glitches_the_strain_is_untouched() -> None:
     assert all(any(g.overlaps(gps - 1e-3, gps + 1e-3) for g in glitched.glitches) for gps in changed)
 
 
-def test_the_truth_tells_how_to_make_it_again() -> None:
+def test_the_truth_says_how_to_make_it_again() -> None:
     source = SimulatedSource(("H1", "V1"), 16, 2048, 7, 1400000000, 0.3)
     truth = source.truth(list(source.runs()))
     again = SimulatedSource(

@@ -1,0 +1,1 @@
+"""Holdings: labelled sets of files of users, beside the strain."""

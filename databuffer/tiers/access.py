@@ -1,0 +1,112 @@
+"""The tiers as moves use them: with the errors of each, one rate for all, and comparisons with packs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from databuffer import metrics
+from databuffer.errors import MoveFailed
+from databuffer.records.performer import Attempt
+from databuffer.tiers.meter import Meter, Throttle
+from databuffer.tiers.pack import PackDamaged, compare, read_head, tier_range
+from databuffer.tiers.replicas import ReplicaRow
+from databuffer.tiers.source import PackSource
+from databuffer.tiers.staged_reading import online, read_staged
+from databuffer.tiers.tier import TAPE, Stored, Tier, TierError
+from gwwire.tiering import DISK, ReplicaState
+
+
+def cache_of(tiers: Mapping[str, Tier]) -> str:
+    """Return the tier to which packs on tape are brought to be read: the first that is no tape, else the disk."""
+    return next((tier.name for tier in tiers.values() if tier.kind != TAPE), DISK)
+
+
+class TierAccess:
+    """The tiers besides the disk, which moves read and write as fast as a throttle allows.
+
+    Attributes:
+        tiers: by name.
+        cache: the tier, or the disk, to which packs on tape are brought to be read.
+        errors: why the last call of a tier failed, for those where it did.
+
+    """
+
+    def __init__(self, tiers: Mapping[str, Tier], throttle: Throttle) -> None:
+        self.tiers = tiers
+        self.cache = cache_of(tiers)
+        self.errors: dict[str, str] = {}
+        self._throttle = throttle
+
+    def meter(self, attempt: Attempt, size: int) -> Meter:
+        """Return the meter of a move of some bytes."""
+        return Meter(attempt, self._throttle, size)
+
+    @contextmanager
+    def noting_errors(self, tier: Tier) -> Iterator[None]:
+        """Keep the error of a tier in `errors`, until a block succeeds.
+
+        An error that another such block inside this one has noted is that of another tier.
+        """
+        try:
+            yield
+        except TierError as error:
+            if not error.is_noted:
+                error.is_noted = True
+                self.errors[tier.name] = str(error)
+                metrics.TIER_FAILURES.labels(tier.name).inc()
+            raise
+        self.errors.pop(tier.name, None)
+
+    def verified(self, rows: Mapping[str, ReplicaRow], target: str) -> list[ReplicaRow]:
+        """Return the verified replicas in tiers other than the target, those that are read fastest first."""
+        found = [row for row in rows.values() if row.state is ReplicaState.VERIFIED and row.tier in self.tiers]
+        return sorted((row for row in found if row.tier != target), key=lambda row: self.tiers[row.tier].kind == TAPE)
+
+    @staticmethod
+    def known_sha256(rows: Mapping[str, ReplicaRow]) -> str | None:
+        """Return the SHA-256 of a pack from a verified replica, or None; it is the same for all replicas."""
+        return next((row.sha256 for row in rows.values() if row.state is ReplicaState.VERIFIED and row.sha256), None)
+
+    @staticmethod
+    def check_size(tier: Tier, key: str, size: int) -> Stored:
+        """Return what a tier says about a pack; raise PackDamaged unless it has one of this size."""
+        found = tier.stat(key)
+        if found is None:
+            raise PackDamaged([f"it is not in tier {tier.name}"])
+        if found.size != size:
+            raise PackDamaged([f"it has {found.size} bytes in tier {tier.name}, not {size}"])
+        return found
+
+    @staticmethod
+    def check_not_taken(tier: Tier, source: PackSource, attempt: Attempt) -> None:
+        """Raise MoveFailed if a tier has the whole pack of another manifest under the key of a pack.
+
+        It may be the only copy of what another datastore has archived, or this one before an older state was restored.
+        """
+        if (found := tier.stat(source.key)) is None:
+            return
+        try:
+            with online(tier, source.key, attempt):
+                other = read_head(tier_range(tier, source.key))
+                if other.content == source.pack.content or other.size != found.size:
+                    return
+                compare(other, tier.read(source.key))
+        except (ValueError, PackDamaged):
+            return
+        else:
+            what = f"tier {tier.name} has another pack as {source.key} ({other.text}), which is not replaced"
+            raise MoveFailed(f"{what}; give each datastore a prefix of its own, or move that pack away")
+
+    def origin(self, row: ReplicaRow, attempt: Attempt) -> Iterator[bytes]:
+        """Yield the pack in the tier of a replica, for a copy to another tier; an error is that of the first."""
+        tier = self.tiers[row.tier]
+        with self.noting_errors(tier):
+            yield from read_staged(tier, row.key, attempt)
+
+    @staticmethod
+    def read(tier: Tier, source: PackSource, meter: Meter) -> Iterator[bytes]:
+        """Yield the pack in a tier, staged before; raise TierError if it cannot be read."""
+        return meter.through(read_staged(tier, source.key, meter.attempt))
+
+    def compare(self, tier: Tier, source: PackSource, meter: Meter) -> str:
+        """Compare the pack in a tier with its manifest; return its SHA-256, or raise PackDamaged or TierError."""
+        return compare(source.pack, self.read(tier, source, meter))

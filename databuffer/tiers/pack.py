@@ -1,0 +1,372 @@
+"""A pack: an archived batch, or the files of a transaction, as one tar file.
+
+MANIFEST.json is the first member, then come the segments or files in its order. The tar is a pure function of the
+manifest and the files, so that every replica has the same SHA-256. Its head alone has the manifest, from which follows
+where each member begins.
+"""
+
+import hashlib
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from databuffer.errors import VolumeFailed
+from databuffer.storage.files import open_stored, read_stored, volume_errors
+from databuffer.tar import Member, MemberChanged, Part, VirtualTar, in_portions, read_parts
+from databuffer.tiers.lanes import Lane
+from databuffer.tiers.tier import Tier
+from gwservice.regular_file import UnusableFile
+from gwwire.file_manifest import decode_file_manifest, is_file_manifest, member_name, wrong_file_totals
+from gwwire.holdings import PathType
+from gwwire.manifest import MANIFEST, decode_manifest, wrong_totals
+
+#: The prefixes of the keys of batches, and of the files of a transaction.
+BATCHES, FILES = "batches/", "files/"
+#: The prefixes of all packs.
+PREFIXES = (BATCHES, FILES)
+#: Bytes of a chunk of a pack.
+CHUNK = 1 << 20
+#: Of a tar's header: its bytes, and where the size of the file is.
+_HEADER, _SIZE = 512, slice(124, 135)
+#: Bytes; the manifest of a million segments has fewer.
+_LARGEST_MANIFEST = 1 << 30
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+P = TypeVar("P")
+
+#: Return the bytes [start, stop) of a pack, fewer at its end.
+ReadRange = Callable[[int, int], bytes]
+
+
+class PackDamaged(Exception):
+    """Bytes of a pack, or of the files that it is made of, are not those of its manifest."""
+
+    def __init__(self, problems: list[str]) -> None:
+        more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+        super().__init__(problems[0] + more)
+        self.problems = problems
+
+
+class Pack(ABC):
+    """A pack with a manifest, the content of MANIFEST.json, and members."""
+
+    def __init__(self, content: bytes, members: Iterable[Member]) -> None:
+        #: MANIFEST.json, byte for byte.
+        self.content = content
+        self.tar = VirtualTar([Member.of(MANIFEST, content), *members])
+        #: Bytes.
+        self.size = self.tar.size
+        self._indices: dict[str, int] = {}
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """Its content in words."""
+
+    @abstractmethod
+    def wrong_totals(self) -> Iterator[str]:
+        """Yield a line for each total of the manifest that its members do not add up to."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the members but MANIFEST.json, in their order."""
+        return [member.name for member in self.tar.members[1:]]
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Return where the bytes of a member begin and end; raise KeyError if there is no such member."""
+        index = self._index(name)
+        start = self.tar.offset(index)
+        return start, start + self.tar.members[index].size
+
+    def member(self, name: str) -> Member:
+        """Return a member, or raise KeyError."""
+        return self.tar.members[self._index(name)]
+
+    def _index(self, name: str) -> int:
+        if not self._indices:
+            self._indices = {member.name: index for index, member in enumerate(self.tar.members)}
+        return self._indices[name]
+
+
+class SegmentPack(Pack):
+    """The pack of the batch with a manifest; raise ValueError if that cannot be read."""
+
+    def __init__(self, content: bytes) -> None:
+        self.manifest = decode_manifest(content)
+        super().__init__(content, [Member(each.name, each.size, each.sha256) for each in self.manifest.segments])
+
+    @property
+    def text(self) -> str:
+        """Its content in words."""
+        return f"batch {self.manifest.batch}, {self.manifest.n_itm} segments"
+
+    def wrong_totals(self) -> Iterator[str]:
+        """Yield a line for each total of the manifest that its segments do not add up to."""
+        return wrong_totals(self.manifest)
+
+
+class FilesPack(Pack):
+    """The pack of the files of the transaction with a manifest; raise ValueError if that cannot be read.
+
+    Directories and links are in the manifest only.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.manifest = decode_file_manifest(content)
+        files = [each for each in self.manifest.files if each.type is PathType.FILE]
+        super().__init__(content, [Member(member_name(each.path), each.size, each.sha256 or "") for each in files])
+
+    @property
+    def text(self) -> str:
+        """Its content in words."""
+        return f"transaction {self.manifest.transaction}, {len(self.tar.members) - 1} files"
+
+    def wrong_totals(self) -> Iterator[str]:
+        """Yield a line for each total of the manifest that its files do not add up to."""
+        return wrong_file_totals(self.manifest)
+
+
+class Comparison:
+    """The comparison of bytes, which are added one after the other, with a pack.
+
+    Large packs are hashed in threads, until `check` or `close`; `problems` are then found a little later.
+    """
+
+    def __init__(self, pack: Pack, sha256: str | None = None) -> None:
+        """Compare with a pack; its SHA-256 is not computed again if it is known from an earlier comparison."""
+        self.problems: list[str] = []
+        self._pack = pack
+        self._known = sha256
+        self._whole = hashlib.sha256()
+        self._size = 0
+        self._members = MemberComparison(pack, self.problems)
+        self._lanes = [Lane() for _ in range(1 if sha256 else 2)] if pack.size > CHUNK else []
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of all bytes so far, if it is not that of the whole pack that was known."""
+        self._wait()
+        return self._known or self._whole.hexdigest()
+
+    def add(self, chunk: bytes) -> None:
+        """Compare the next bytes."""
+        self._size += len(chunk)
+        works = [self._members.add] if self._known else [self._members.add, self._whole.update]
+        for number, work in enumerate(works):
+            if self._lanes:
+                self._lanes[number].do(work, chunk)
+            else:
+                work(chunk)
+
+    def check(self) -> str:
+        """Return the SHA-256 of the whole; raise PackDamaged if it is not this pack."""
+        self._wait()
+        self.close()
+        if self._size < self._pack.size:
+            self.problems.append(f"it ends after {self._size} of {self._pack.size} bytes")
+        elif self._size > self._pack.size:
+            self.problems.append(f"{self._size - self._pack.size} bytes follow its end")
+        if self.problems:
+            raise PackDamaged(self.problems)
+        return self.sha256
+
+    def close(self) -> None:
+        """End the threads."""
+        for lane in self._lanes:
+            lane.close()
+        self._lanes = []
+
+    def _wait(self) -> None:
+        for lane in self._lanes:
+            lane.wait()
+
+
+class MemberComparison:
+    """The comparison of bytes, which are added one after the other, with the members and headers of a pack."""
+
+    def __init__(self, pack: Pack, problems: list[str]) -> None:
+        self._problems = problems
+        self._manifest = pack.tar.members[0].content
+        self._parts = pack.tar.parts()
+        self._part: Part | None = None
+        self._done = 0
+        self._digest = hashlib.sha256()
+        self._next()
+
+    def add(self, chunk: bytes) -> None:
+        """Compare the next bytes."""
+        rest = memoryview(chunk)
+        while rest and self._part:
+            length = self._part.stop - self._part.start
+            piece, rest = rest[: length - self._done], rest[length - self._done :]
+            self._compare(piece, self._part)
+            self._done += len(piece)
+            if self._done == length:
+                self._end(self._part)
+                self._next()
+
+    def _next(self) -> None:
+        self._part, self._done = next(self._parts, None), 0
+        if self._part and isinstance(self._part.source, Member):
+            self._digest = hashlib.sha256()
+        self._differs = False
+
+    def _compare(self, piece: memoryview, part: Part) -> None:
+        if isinstance(part.source, Member):
+            self._digest.update(piece)
+        else:
+            start = part.start + self._done
+            self._differs |= bytes(piece) != part.source[start : start + len(piece)]
+
+    def _end(self, part: Part) -> None:
+        if isinstance(part.source, Member):
+            if self._digest.hexdigest() != part.source.sha256:
+                self._problems.append(f"{part.source.name} differs in sha256")
+        elif self._differs:
+            is_manifest = part.source is self._manifest
+            self._problems.append(f"{MANIFEST} differs" if is_manifest else "a header of the tar differs")
+
+
+def decode_pack(content: bytes) -> SegmentPack | FilesPack:
+    """Return the pack with a manifest of either kind; raise ValueError if it cannot be read."""
+    return FilesPack(content) if is_file_manifest(content) else SegmentPack(content)
+
+
+def files_key(transaction: str) -> str:
+    """Return the key of the pack of a transaction's files in every tier."""
+    return f"{FILES}{transaction}.tar"
+
+
+def key_of(batch: str) -> str:
+    """Return the key of a batch's pack in every tier."""
+    safe = _SAFE_ID.fullmatch(batch)
+    return f"{BATCHES}{batch if safe else hashlib.sha256(batch.encode()).hexdigest()}.tar"
+
+
+def checked(comparison: Comparison, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield chunks as long as they are those of a pack; raise PackDamaged before the end if one is not."""
+    with closing(comparison):
+        for chunk in chunks:
+            comparison.add(chunk)
+            if comparison.problems:
+                raise PackDamaged(comparison.problems)
+            yield chunk
+        comparison.check()
+
+
+def compare(pack: Pack, chunks: Iterable[bytes], sha256: str | None = None) -> str:
+    """Return the SHA-256 of bytes; raise PackDamaged if they are not those of a pack.
+
+    If the SHA-256 of the pack is given, only members and headers are compared, from which it follows.
+    """
+    with closing(Comparison(pack, sha256)) as comparison:
+        for chunk in chunks:
+            comparison.add(chunk)
+        return comparison.check()
+
+
+def read_head(read: ReadRange) -> SegmentPack | FilesPack:
+    """Return the pack that begins with some bytes; raise ValueError if they are not the head of one."""
+    header = read(0, _HEADER)
+    name = MANIFEST.encode()
+    try:
+        size = int(header[_SIZE], 8)
+    except ValueError:
+        size = 0
+    if len(header) < _HEADER or header[: len(name) + 1] != name + b"\0" or not 0 < size <= _LARGEST_MANIFEST:
+        raise ValueError(f"it does not begin with {MANIFEST}")
+    content = read(_HEADER, _HEADER + size)
+    if len(content) < size:
+        raise ValueError(f"it ends within {MANIFEST}")
+    return decode_pack(content)
+
+
+def tier_range(tier: Tier, key: str) -> ReadRange:
+    """Return the function that reads a range of what lies under a key; it raises TierError."""
+    return lambda start, stop: b"".join(tier.read(key, start, stop))
+
+
+def member_chunks(tier: Tier, key: str, pack: Pack, name: str) -> Iterator[bytes]:
+    """Yield a member of a pack in a tier; raise PackDamaged at its end if it differs from the manifest.
+
+    Raise KeyError if there is no such member, or TierError.
+    """
+    digest = hashlib.sha256()
+    for chunk in tier.read(key, *pack.span(name)):
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != pack.member(name).sha256:
+        raise PackDamaged([f"{name} differs in sha256"])
+
+
+def folder_pack(folder: Path) -> SegmentPack:
+    """Return the pack of the batch in a folder; raise VolumeFailed if its manifest is missing or malformed."""
+    return _readable(folder, SegmentPack)
+
+
+def files_pack(folder: Path) -> FilesPack:
+    """Return the pack of the files whose manifest is in a folder; raise VolumeFailed as `folder_pack`."""
+    return _readable(folder, FilesPack)
+
+
+def _readable(folder: Path, kind: Callable[[bytes], P]) -> P:
+    with volume_errors():
+        content = read_stored(folder / MANIFEST)
+    try:
+        return kind(content)
+    except ValueError as error:
+        raise VolumeFailed(f"{folder / MANIFEST} cannot be understood: {error}") from error
+
+
+def folder_chunks(folder: Path, pack: Pack) -> Iterator[bytes]:
+    """Yield the pack of the batch in a folder, as `pack_chunks` does."""
+    return pack_chunks(pack, lambda member: folder / member.name)
+
+
+def pack_chunks(pack: Pack, path_of: Callable[[Member], Path]) -> Iterator[bytes]:
+    """Yield a pack whose members are files on the disk, `CHUNK` bytes at a time, without a comparison.
+
+    Raise PackDamaged before the end if a file is missing or has another size, VolumeError if one cannot be read.
+    """
+
+    def open_member(member: Member) -> BinaryIO:
+        try:
+            file = open_stored(path_of(member), buffering=0)
+        except FileNotFoundError as error:
+            raise PackDamaged([f"{member.name} is missing"]) from error
+        except UnusableFile as error:
+            raise PackDamaged([f"{member.name} is {error.strerror}"]) from error
+        if (size := os.fstat(file.fileno()).st_size) != member.size:
+            file.close()
+            raise PackDamaged([f"{member.name} has {size} bytes, not {member.size}"])
+        return file
+
+    try:
+        with volume_errors():
+            yield from in_portions(read_parts(pack.tar.parts(), open_member), CHUNK)
+    except MemberChanged as error:
+        raise PackDamaged([str(error)]) from error
+
+
+def file_problems(file: BinaryIO) -> tuple[list[str], Pack | None, str]:
+    """Compare a file with the manifest at its head; return the differences, the pack, and the file's SHA-256."""
+
+    def read(start: int, stop: int) -> bytes:
+        file.seek(start)
+        return file.read(stop - start)
+
+    try:
+        pack = read_head(read)
+    except ValueError as error:
+        return [str(error)], None, ""
+    file.seek(0)
+    comparison = Comparison(pack)
+    with closing(comparison), suppress(PackDamaged):
+        while chunk := file.read(CHUNK):
+            comparison.add(chunk)
+        comparison.check()
+    return [*pack.wrong_totals(), *comparison.problems], pack, comparison.sha256

@@ -1,0 +1,381 @@
+"""Recalls: what is on tape only is brought to the cache of the tape, whole and once, however many ask for it.
+
+Each asker has a pin, which keeps the pack in the cache until it is released or expires. The step `recall` on the record
+of the pack does the work; one runs at a time, in the order in which they were asked for.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from statistics import fmean
+from time import monotonic
+
+import sqlalchemy as sa
+
+from databuffer.errors import MoveFailed, TierFailed
+from databuffer.queries import Queries
+from databuffer.records.performer import Attempt, OwnStep, Performer
+from databuffer.records.records import Records
+from databuffer.records.table import steps_named
+from databuffer.storage.catalog.schema import RECORDS, STEPS
+from databuffer.storage.clock import steady_ns
+from databuffer.storage.store import Store
+from databuffer.tiers import pins, replicas
+from databuffer.tiers.batch_pack import has_pack
+from databuffer.tiers.cache import TapeCache
+from databuffer.tiers.ledger import ReplicaLedger
+from databuffer.tiers.locality import locality_of, tapes_of
+from databuffer.tiers.meter import Progress
+from databuffer.tiers.mover import Mover
+from databuffer.tiers.packs import Packs, is_of_files, record_of
+from databuffer.tiers.replicas import ReplicaRow
+from databuffer.tiers.staged_reading import Staging
+from databuffer.tiers.tier import TierError
+from databuffer.tiers.wanted import is_to_be_requested
+from gwwire.records import ARCHIVED, RECALL, Record, Step, StepState
+from gwwire.tiering import DISK, BatchLocality, Recall, RecallState, ReplicaState
+
+#: The asker of those who read a segment without having asked for its recall.
+READERS = "readers"
+_SECOND = 10**9
+#: The time for which a recall that reading has caused is kept for the readers.
+_READING = 600 * _SECOND
+#: The part of a recall, in percent, that bringing the bytes online at the tape counts for.
+_STAGING = 40
+#: The recalls from which the time of the next one is estimated.
+_RECENT = 20
+#: Until a recall was performed, one is estimated to take this time.
+_FIRST_ESTIMATE_SECONDS = 60.0
+_LONGEST_ESTIMATE = 3600
+_OPEN = frozenset({StepState.WAITING, StepState.RUNNING})
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The result of a recall: where the pack can be read; it is not `moved` if it was there, or nobody needs it."""
+
+    tier: str | None
+    moved: bool
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The object of a recall: the id of its record, its name, and its bytes before there is a pack."""
+
+    record: str
+    name: str
+    text: str
+    size: int
+    has_pack: bool
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The state of the object in the catalog, from one read."""
+
+    size: int
+    locality: BatchLocality
+    step: Step | None
+    position: int | None
+    pinned: int | None
+
+
+class Recalls:
+    """Brings batches from tape, and keeps them readable for those who asked for `pin` seconds."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 (the parts of the buffer)
+        self,
+        store: Store,
+        packs: Packs,
+        queries: Queries,
+        records: Records,
+        ledger: ReplicaLedger,
+        performer: Performer,
+        mover: Mover,
+        cache: TapeCache,
+        pin: float,
+    ) -> None:
+        self._store = store
+        self._packs = packs
+        self._queries = queries
+        self._records = records
+        self._ledger = ledger
+        self._performer = performer
+        self._mover = mover
+        self._cache = cache
+        self._pin = round(pin * _SECOND)
+        self._asking = asyncio.Lock()
+        #: Seconds of the last recalls, also of earlier processes.
+        self._took: deque[float] = deque(maxlen=_RECENT)
+        self.has_tape = bool(tapes_of(mover.tiers))
+        if self.has_tape:
+            performer.add(OwnStep(RECALL, self._perform, (ARCHIVED,), on_request=True))
+
+    # ---- orders and questions
+
+    async def ask(self, batch: str, asker: str, *, again: bool = False, pinned_only: bool = False) -> Recall:
+        """Keep a batch, or a pack of files by its id, readable for an asker; begin its recall if it is on tape only.
+
+        A recall that failed for good is begun again after an hour, or `again`. With `pinned_only`, nothing is done for
+        an asker who has no pin any more. Raise NotFound, RecallTooLarge, or TierFailed if the batch is lost.
+        """
+        subject = await self._subject(batch)
+        async with self._asking:
+            seen = await self._look(subject, asker)
+            if seen.locality is BatchLocality.TAPE:
+                kept = await self._queries.read(partial(self._kept_for, asker=asker, besides=subject.record))
+                await self._in_thread(partial(self._cache.check_size, seen.size, kept))
+            elif seen.locality not in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
+                raise TierFailed(f"no replica of {subject.text} can be read: {seen.locality}")
+            if pinned_only and seen.pinned is None:
+                return self._describe(subject, seen)
+            now, keeps = steady_ns(), self.has_tape and subject.has_pack and not pinned_only
+            if keeps and (seen.pinned is None or seen.pinned < now + self._pin // 2):
+                until = self.pinned_until(now)
+                await self._ledger.change(partial(pins.put, pack=subject.record, asker=asker, until=until, now=now))
+            if seen.locality is BatchLocality.TAPE and _is_to_begin(seen.step, again=again):
+                await self._records.request(subject.record, RECALL)
+                self._mover.on_change()
+        return await self.get(batch, asker)
+
+    async def get(self, batch: str, asker: str) -> Recall:
+        """Return how far the recall of a batch is; raise NotFound."""
+        subject = await self._subject(batch)
+        return self._describe(subject, await self._look(subject, asker))
+
+    async def release(self, batch: str, asker: str) -> Recall:
+        """Release the pin of an asker on a batch, if there is one; raise NotFound."""
+        subject = await self._subject(batch)
+        await self._ledger.change(partial(pins.release, asker=asker, pack=subject.record))
+        self.on_release()
+        return await self.get(batch, asker)
+
+    async def release_all(self, asker: str) -> None:
+        """Release all pins of an asker."""
+        if self.has_tape:
+            await self._ledger.change(partial(pins.release, asker=asker))
+            self.on_release()
+
+    def on_release(self) -> None:
+        """Check soon which packs may leave the cache, because pins were released."""
+        self._mover.on_change()
+
+    @property
+    def full_since(self) -> float | None:
+        """Since when the recall that has waited longest for space in the cache waits, in Unix seconds, or None."""
+        return min((each.since for each in list(self._cache.full.values())), default=None)
+
+    def pinned_until(self, now: int) -> int:
+        """Return until when a pack is kept for somebody who asks now."""
+        return now + self._pin
+
+    async def nearline(self, batches: Iterable[str]) -> dict[str, int]:
+        """Return those of some batches that are on tape only, with the bytes of their packs."""
+        if not self.has_tape:
+            return {}
+        wanted = {record_of(batch): batch for batch in batches}
+        found = await self._queries.read(lambda c: replicas.of_packs(c, wanted))
+        return {
+            wanted[pack]: rows[0].size
+            for pack, rows in found.items()
+            if locality_of(rows, self._mover.tiers) is BatchLocality.TAPE
+        }
+
+    async def ask_for_all(self, batches: Iterable[str], asker: str) -> Sequence[Recall]:
+        """Do `ask` for some batches, which have to fit into the cache together; return those that are not ONLINE."""
+        batches = list(batches)
+        nearline = await self.nearline(batches)
+        if nearline:
+            there = await self._queries.read(lambda c: replicas.of_packs(c, map(record_of, batches)))
+            cached = [row.size for rows in there.values() for row in rows if _is_in(row, self._mover.cache)]
+            await self._in_thread(partial(self._cache.check_size, sum(cached) + sum(nearline.values())))
+        asked = [await self.ask(batch, asker) for batch in batches] if nearline else []
+        return [each for each in asked if each.state is not RecallState.ONLINE]
+
+    async def _in_thread(self, work: partial[None]) -> None:
+        try:
+            await asyncio.to_thread(work)
+        except TierError as error:
+            raise TierFailed(str(error)) from error
+
+    async def _subject(self, name: str) -> _Subject:
+        """Return what has a name, or raise NotFound."""
+        if is_of_files(name):
+            pack = await asyncio.to_thread(self._packs.get, name)
+            return _Subject(name, name, pack.text, 0, has_pack=True)
+        row = await self._queries.batch(name)
+        return _Subject(record_of(name), name, f"batch {name}", row.buff_size, has_pack=has_pack(row))
+
+    async def _look(self, subject: _Subject, asker: str) -> _Seen:
+        record = subject.record
+        if not subject.has_pack:
+            return _Seen(subject.size, BatchLocality.DISK, None, None, None)
+
+        def look(connection: sa.Connection) -> _Seen:
+            if not self._took:
+                self._took.extend(_durations(connection))
+            rows = replicas.of_pack(connection, record)
+            step = steps_named(connection, RECALL, [record]).get(record)
+            return _Seen(
+                max((each.size for each in rows), default=subject.size),
+                locality_of(rows, self._mover.tiers) if rows else BatchLocality.DISK,
+                step,
+                _position(connection, record) if step and step.state in _OPEN else None,
+                pins.until(connection, record, asker, steady_ns()),
+            )
+
+        return await self._queries.read(look)
+
+    def _describe(self, subject: _Subject, seen: _Seen) -> Recall:
+        state = _state(seen)
+        percent = (
+            100 if state is RecallState.ONLINE else self._percent(subject.record) if state is RecallState.RUNNING else 0
+        )
+        is_open = state in {RecallState.QUEUED, RecallState.RUNNING}
+        return Recall(
+            batch=subject.name,
+            state=state,
+            percent=percent,
+            position=seen.position if is_open else None,
+            bytes=seen.size,
+            tier=self._mover.cache if self.has_tape else None,
+            pinned=seen.pinned / _SECOND if seen.pinned else None,
+            seconds=0 if state is RecallState.ONLINE else self._estimate(seen.position or 1, percent),
+            reason=self._reason(subject.record, seen) if state is not RecallState.ONLINE else None,
+        )
+
+    def _reason(self, record: str, seen: _Seen) -> str | None:
+        if seen.step and seen.step.state in _OPEN and (full := self._cache.full.get(record)):
+            return str(full)
+        if seen.step and seen.step.reason:
+            return seen.step.reason
+        return None if seen.locality is BatchLocality.TAPE else f"no replica can be read: {seen.locality}"
+
+    def _percent(self, record: str) -> int:
+        attempt = self._performer.attempt(RECALL, record)
+        match attempt and attempt.progress:
+            case Staging(percent):
+                return _STAGING * percent // 100
+            case Progress(done, of):
+                return min(_STAGING + (100 - _STAGING) * done // max(of, 1), 99)
+            case _:
+                return 0
+
+    def _estimate(self, position: int, percent: int) -> int:
+        each = fmean(self._took) if self._took else _FIRST_ESTIMATE_SECONDS
+        return min(max(1, ceil(each * (position - percent / 100))), _LONGEST_ESTIMATE)
+
+    # ---- the step
+
+    def _perform(self, record: Record, attempt: Attempt) -> Recalled:
+        """Bring a pack to the cache, if somebody needs it; called in a thread."""
+        self._mover.on_change()  # it waits no longer
+        began, source = monotonic(), self._packs.get(record.id)
+        try:
+            rows = self._ledger.of(source)
+            if locality_of(rows.values(), self._mover.tiers) is not BatchLocality.TAPE:
+                return Recalled(None, moved=False, bytes=source.pack.size)
+            if not self._is_pinned(source.id):
+                self._cache.full.pop(source.id, None)
+                return Recalled(None, moved=False, bytes=0)
+            cache = self._mover.cache
+            if cache in rows and cache != DISK and rows[cache].state is ReplicaState.DELETING:
+                self._mover.evict(source, attempt)  # it was begun
+            self._cache.free_space(source, attempt, self._others_wait)
+            moved = self._mover.bring_to_cache(source, attempt).moved
+        except TierError as error:
+            raise MoveFailed(str(error)) from error
+        finally:
+            self._mover.on_change()
+        self._took.append(monotonic() - began)
+        until = steady_ns() + _READING
+        self._ledger.write(partial(pins.shorten, pack=source.id, asker=READERS, until=until))
+        return Recalled(cache, moved=moved, bytes=source.pack.size)
+
+    def _is_pinned(self, pack: str) -> bool:
+        with self._store.catalog.database.reading() as connection:
+            return pins.is_pinned(connection, pack, steady_ns())
+
+    def _others_wait(self) -> bool:
+        """Return whether another recall could begin now."""
+        can_begin = sa.or_(STEPS.c.due.is_(None), STEPS.c.due <= steady_ns())
+        query = sa.select(STEPS.c.record).where(STEPS.c.name == RECALL, STEPS.c.state == StepState.WAITING, can_begin)
+        with self._store.catalog.database.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def _kept_for(self, connection: sa.Connection, asker: str, besides: str) -> int:
+        """Return the bytes of the other packs that an asker keeps, or recalls to, the cache."""
+        if asker == READERS:  # many, who do not need them together
+            return 0
+        kept = pins.packs_for(connection, asker, steady_ns()) - {besides}
+        found = replicas.of_packs(connection, kept).values()
+        return sum(
+            rows[0].size
+            for rows in found
+            if any(_is_in(row, self._mover.cache) for row in rows)
+            or locality_of(rows, self._mover.tiers) is BatchLocality.TAPE
+        )
+
+
+def _is_in(row: ReplicaRow, cache: str) -> bool:
+    return row.tier == cache != DISK and row.state is ReplicaState.VERIFIED
+
+
+def _is_to_begin(step: Step | None, *, again: bool) -> bool:
+    if again and step and step.state is StepState.FAILED:
+        return True
+    return is_to_be_requested(step, steady_ns() / _SECOND)
+
+
+def _state(seen: _Seen) -> RecallState:
+    if seen.locality in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
+        return RecallState.ONLINE
+    if seen.locality is not BatchLocality.TAPE:
+        return RecallState.FAILED
+    match seen.step and seen.step.state:
+        case StepState.RUNNING:
+            return RecallState.RUNNING
+        case StepState.WAITING:
+            return RecallState.QUEUED
+        case StepState.FAILED:
+            return RecallState.FAILED
+        case _:
+            return RecallState.NEARLINE
+
+
+def _durations(connection: sa.Connection) -> list[float]:
+    """Return the seconds that the last recalls took, the oldest first; those that moved nothing do not count."""
+    query = (
+        sa.select(STEPS.c.started, STEPS.c.ended)
+        .where(STEPS.c.name == RECALL, STEPS.c.state == StepState.DONE, STEPS.c.result.like('%"moved":true%'))
+        .order_by(STEPS.c.ended.desc())
+        .limit(_RECENT)
+    )
+    return [(ended - started) / _SECOND for started, ended in reversed(connection.execute(query).all())]
+
+
+def _position(connection: sa.Connection, record: str) -> int:
+    """Return the place of a recall in the queue, from 1; the running one is the first."""
+    mine = connection.execute(
+        sa.select(STEPS.c.state, STEPS.c.due, RECORDS.c.seq)
+        .join(RECORDS, STEPS.c.record == RECORDS.c.id)
+        .where(STEPS.c.name == RECALL, STEPS.c.record == record)
+    ).one()
+    if mine.state == StepState.RUNNING:
+        return 1
+    # One that was stopped is not due; it comes after those that are.
+    before = sa.or_(STEPS.c.due.is_not(None), RECORDS.c.seq < mine.seq) if mine.due is None else STEPS.c.due < mine.due
+    query = (
+        sa.select(sa.func.count())
+        .select_from(STEPS.join(RECORDS, STEPS.c.record == RECORDS.c.id))
+        .where(
+            STEPS.c.name == RECALL,
+            STEPS.c.record != record,
+            sa.or_(STEPS.c.state == StepState.RUNNING, sa.and_(STEPS.c.state == StepState.WAITING, before)),
+        )
+    )
+    return int(connection.execute(query).scalar_one()) + 1

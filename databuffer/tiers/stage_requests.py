@@ -1,0 +1,269 @@
+"""Stage requests of the WLCG Tape REST API, as pins: one for each path, whose asker is `ID:PATH`.
+
+So a request survives a restart, and ends when its paths are released or RECALL_PIN after it. The pack of a pin is that
+of the path; a path that was not found or was canceled has a pin without a pack.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from functools import partial
+from secrets import token_hex
+from typing import NamedTuple, assert_never
+from urllib.parse import unquote
+
+import sqlalchemy as sa
+from msgspec import UNSET, UnsetType
+
+from databuffer.errors import NotFound, RecallTooLarge, TierFailed, TooManyStaged
+from databuffer.holdings import file_table, table
+from databuffer.holdings.rows import Caller, FileRow
+from databuffer.queries import Queries
+from databuffer.storage.catalog.batches import FILES_RECORD
+from databuffer.storage.catalog.database import portions
+from databuffer.storage.catalog.schema import BATCHES, SEGMENTS
+from databuffer.storage.clock import steady_ns
+from databuffer.tiers import pins
+from databuffer.tiers.ledger import ReplicaLedger
+from databuffer.tiers.orders import TierOrders
+from databuffer.tiers.packs import is_of_files, public_name, record_of
+from databuffer.tiers.recall import Recalls
+from gwwire.problems import ProblemError
+from gwwire.tape import ArchiveInfo, StagedFile, StageRequest, StageState
+from gwwire.tiering import BatchLocality, RecallState
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "stage-"
+#: The time for which an answer waits until the recalls of many batches have begun.
+_PATIENCE_SECONDS = 5.0
+#: Paths of all stage requests together.
+_MOST_STAGED = 100_000
+#: Digits of the id of a holding.
+_LONGEST_NUMBER = 18
+
+
+class _Unpinned(StrEnum):
+    """The reason why a path has no pack; the table has it in place of an id. The ids of packs have a slash."""
+
+    NOT_FOUND = "not-found"
+    CANCELED = "canceled"
+
+
+class _Progress(NamedTuple):
+    """The progress of the files of one batch, in the order of the fields of StagedFile."""
+
+    state: StageState
+    on_disk: bool | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+class StageRequests:
+    """Pins the packs of paths and begins their recalls.
+
+    A path is `/segments/{name}`, `/batches/{batch}`, or `/holdings/{holding}/files/{path}` of a holding that the caller
+    may read.
+    An error of one path is reported at that path; the others are served.
+    """
+
+    def __init__(self, queries: Queries, ledger: ReplicaLedger, orders: TierOrders, recalls: Recalls) -> None:
+        self._queries = queries
+        self._ledger = ledger
+        self._orders = orders
+        self._recalls = recalls
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Begin no more recalls; `get` goes on with it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def begin(self, caller: Caller, paths: Sequence[str]) -> str:
+        """Stage some paths, and return the id of the request; raise TooManyStaged.
+
+        If there are many batches, the last recalls begin after the return.
+        """
+        request, now = _PREFIX + token_hex(16), steady_ns()
+        batches = await self._batches_of(caller, paths)
+        packs = {
+            _asker(request, path): record_of(batches[path]) if path in batches else _Unpinned.NOT_FOUND
+            for path in paths
+        }
+
+        def put(connection: sa.Connection) -> None:
+            if pins.number_of(connection, _PREFIX, now) + len(packs) > _MOST_STAGED:
+                raise TooManyStaged(f"{_MOST_STAGED:,} paths are staged already; release some, or wait for their end")
+            pins.put_all(connection, packs, self._recalls.pinned_until(now), now)
+
+        await self._ledger.change(put)
+        task = asyncio.create_task(self._begin_all({batch: _asker(request, path) for path, batch in batches.items()}))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+        return request
+
+    async def _begin_all(self, askers: Mapping[str, str]) -> None:
+        try:
+            for batch, asker in askers.items():
+                await self._progress(batch, asker, again=True)
+        except ProblemError as error:  # `get` tries again
+            log.warning("recalls of a stage request cannot begin: %s", error.detail, extra={"event": "stage-error"})
+
+    async def get(self, request: str) -> StageRequest:
+        """Return how far the files of a request are; raise NotFound if there is none, or it has ended."""
+        packs = await self._packs_of(request)
+        batches = {path: public_name(pack) for path, pack in packs.items() if "/" in pack}
+        askers = {batch: _asker(request, path) for path, batch in batches.items()}
+        loop = asyncio.get_running_loop()
+        stop, found = loop.time() + _PATIENCE_SECONDS, {}
+        for batch, asker in askers.items():
+            found[batch] = await self._progress(batch, asker, may_begin=loop.time() < stop)
+        return StageRequest(request, [StagedFile(path, *_of_file(path, pack, found)) for path, pack in packs.items()])
+
+    async def cancel(self, request: str, paths: Iterable[str]) -> None:
+        """Cancel some paths of a request; paths that it does not have are ignored. Raise NotFound."""
+        askers = _chosen(request, await self._packs_of(request), paths)
+        await self._ledger.change(partial(pins.replace_packs, askers=askers, pack=_Unpinned.CANCELED))
+        self._recalls.on_release()
+
+    async def delete(self, request: str) -> None:
+        """Cancel a request and forget it; raise NotFound."""
+        await self.release(request, await self._packs_of(request))
+
+    async def release(self, request: str, paths: Iterable[str]) -> None:
+        """Release some paths of a request, if it exists."""
+        with suppress(NotFound):
+            askers = _chosen(request, await self._packs_of(request), paths)
+            await self._ledger.change(partial(pins.release_askers, askers=askers))
+            self._recalls.on_release()
+
+    async def archive_info(self, caller: Caller, paths: Sequence[str]) -> list[ArchiveInfo]:
+        """Return where the bytes of some paths are."""
+        batches = await self._batches_of(caller, paths)
+        where = await self._orders.localities_of(set(batches.values()))
+        return [
+            ArchiveInfo(path, where.get(batches[path], BatchLocality.DISK))
+            if path in batches
+            else ArchiveInfo(path, error=_not_found(path))
+            for path in paths
+        ]
+
+    async def _progress(self, batch: str, asker: str, *, again: bool = False, may_begin: bool = True) -> _Progress:
+        """Return how far a batch is; begin its recall if it is on tape, and was not recalled or it is done `again`.
+
+        A batch may be the pack of files, by its id; files that are not in tiers are on the disk.
+        """
+        if is_of_files(batch) and not await self._orders.localities_of([batch]):
+            return _Progress(StageState.COMPLETED, on_disk=True)
+        try:
+            found = await self._recalls.get(batch, asker)
+            if may_begin and (again or found.state is RecallState.NEARLINE):
+                found = await self._recalls.ask(batch, asker, again=again, pinned_only=True)
+        except (NotFound, RecallTooLarge, TierFailed) as error:
+            return _Progress(StageState.FAILED, error=error.detail)
+        match found.state:
+            case RecallState.ONLINE:
+                return _Progress(StageState.COMPLETED, on_disk=True)
+            case RecallState.RUNNING:
+                return _Progress(StageState.STARTED, on_disk=False)
+            case RecallState.QUEUED | RecallState.NEARLINE:
+                return _Progress(StageState.SUBMITTED, on_disk=False)
+            case RecallState.FAILED:
+                return _Progress(StageState.FAILED, error=found.reason or f"no replica of {batch} can be read")
+        assert_never(found.state)
+
+    async def _packs_of(self, request: str) -> dict[str, str]:
+        """Return the packs of the paths of a request, or raise NotFound."""
+        prefix = _asker(request, "")
+        found = await self._queries.read(partial(pins.packs_of, prefix=prefix, now=steady_ns()))
+        if not found:
+            raise NotFound(f"there is no stage request {request!r}, or it has ended")
+        return {asker.removeprefix(prefix): pack for asker, pack in found.items()}
+
+    async def _batches_of(self, caller: Caller, paths: Iterable[str]) -> dict[str, str]:
+        """Return the batches, or the packs of files, of those paths that exist and that the caller may read."""
+        parts = {path: _parts(path) for path in paths}
+
+        def find(connection: sa.Connection) -> dict[str, str]:
+            batches = _existing_batches(connection, _names(parts, "batches"))
+            segments = _batches_of_segments(connection, _names(parts, "segments"))
+            known: dict[tuple[str, ...], str] = {("batches", name): name for name in batches}
+            known |= {("segments", name): batch for name, batch in segments.items()}
+            known |= _packs_of_files(connection, caller, parts.values())
+            return {path: known[each] for path, each in parts.items() if each in known}
+
+        return await self._queries.read(find)
+
+
+def _asker(request: str, path: str) -> str:
+    return f"{request}:{path}"
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """Return the parts of a path; repeated slashes count as one."""
+    return tuple(part for part in path.split("/") if part)
+
+
+def _chosen(request: str, known: Iterable[str], paths: Iterable[str]) -> list[str]:
+    """Return the askers of those paths of a request that are the same as some paths."""
+    wanted = {_parts(path) for path in paths}
+    return [_asker(request, path) for path in known if _parts(path) in wanted]
+
+
+def _not_found(path: str) -> str:
+    known = "/segments/{name}, /batches/{batch} and /holdings/{holding}/files/{path}"
+    return f"there is no {path!r}; paths are {known}"
+
+
+def _of_file(path: str, pack: str, batches: Mapping[str, _Progress]) -> _Progress:
+    match pack:
+        case _Unpinned.NOT_FOUND:
+            return _Progress(StageState.FAILED, error=_not_found(path))
+        case _Unpinned.CANCELED:
+            return _Progress(StageState.CANCELED)
+    return batches[public_name(pack)]
+
+
+def _names(parts: Mapping[str, tuple[str, ...]], kind: str) -> list[str]:
+    """Return the names of the paths that have two parts, of which this is the first."""
+    return [each[1] for each in parts.values() if len(each) == 2 and each[0] == kind]  # noqa: PLR2004
+
+
+def _packs_of_files(
+    connection: sa.Connection, caller: Caller, paths: Iterable[tuple[str, ...]]
+) -> dict[tuple[str, ...], str]:
+    """Return the packs of the complete files at paths that a caller may read, by the parts of the paths."""
+    wanted: dict[int, dict[str, tuple[str, ...]]] = {}
+    for parts in paths:
+        match parts:
+            case ("holdings", number, "files", _, *_) if number.isdecimal() and len(number) <= _LONGEST_NUMBER:
+                wanted.setdefault(int(number), {})["/" + "/".join(map(unquote, parts[3:]))] = parts
+    found: dict[tuple[str, ...], FileRow] = {}
+    for holding, by_path in wanted.items():
+        of = table.holding(connection, holding)
+        if of is not None and of.deleted is None and caller.may_read(of):
+            files = file_table.files_at(connection, holding, by_path)
+            found |= {by_path[path]: row for path, row in files.items() if row.sha256 is not None}
+    ids = table.transaction_ids(connection, {row.transaction for row in found.values()})
+    return {parts: FILES_RECORD + ids[row.transaction] for parts, row in found.items()}
+
+
+def _batches_of_segments(connection: sa.Connection, names: Iterable[str]) -> dict[str, str]:
+    """Return the batches of the newest segments with some names."""
+    query = sa.select(SEGMENTS.c.name, SEGMENTS.c.batch).order_by(SEGMENTS.c.seq)
+    return {
+        name: batch
+        for some in portions(names)
+        for name, batch in connection.execute(query.where(SEGMENTS.c.name.in_(some)))
+    }
+
+
+def _existing_batches(connection: sa.Connection, batches: Iterable[str]) -> set[str]:
+    return {
+        batch
+        for some in portions(batches)
+        for batch in connection.execute(sa.select(BATCHES.c.id).where(BATCHES.c.id.in_(some))).scalars()
+    }

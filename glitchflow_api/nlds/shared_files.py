@@ -1,0 +1,266 @@
+"""Files below the folders that server and clients share: found, read and written there, and nowhere else.
+
+A path is resolved first, and then opened part by part without following links. So a link that leads out of the shared
+folders is refused, also one that is made in between.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from msgspec import Struct
+
+from gwwire.decoding import InvalidRequest
+from gwwire.holdings import HoldingFile, NewFile, PathType, check_path
+
+_TYPES = {stat.S_IFREG: PathType.FILE, stat.S_IFDIR: PathType.DIRECTORY, stat.S_IFLNK: PathType.LINK}
+_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST = 100
+_NOT_SHARED = "it is in no folder that you share with the server (NLDS_ROOTS)"
+
+
+class NotPossible(Exception):
+    """A file cannot be read or written; the message is the reason."""
+
+
+class Failure(Struct, frozen=True):
+    """A file that was not transferred, and why."""
+
+    path: str
+    reason: str
+
+
+class Roots:
+    """The shared folders of the setting NLDS_ROOTS, in which `{user}` and `{group}` stand for those of a caller."""
+
+    def __init__(self, templates: Sequence[str]) -> None:
+        self._templates = templates
+
+    def of(self, user: str, group: str | None) -> "SharedFiles":
+        """Return the files that a caller may read and write."""
+        roots = []
+        for template in self._templates:
+            names = {"{user}": user, "{group}": group or ""}
+            used = {mark: name for mark, name in names.items() if mark in template}
+            if all(name not in {"", ".", ".."} and "/" not in name for name in used.values()):
+                root = template
+                for mark, name in used.items():
+                    root = root.replace(mark, name)
+                roots.append(root)
+        return SharedFiles(roots)
+
+
+class SharedFiles:
+    """The files below some folders; its methods block, and raise NotPossible or OSError."""
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        self._given = list(roots)
+
+    @cached_property
+    def _roots(self) -> list[str]:
+        return [os.path.realpath(root) for root in self._given]
+
+    def find(self, paths: Iterable[str]) -> Iterator[NewFile | Failure]:
+        """Yield what is at paths, and all that is below directories, in a fixed order; a path is yielded once.
+
+        A path that cannot be put is a Failure, and does not affect the others. Links are not followed.
+        """
+        seen: set[str] = set()
+        for path in paths:
+            for each in self._find(path):
+                if each.path not in seen:
+                    seen.add(each.path)
+                    yield each
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading."""
+        with self._located(path) as (name, folder):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            file = os.fdopen(os.open(name, flags, dir_fd=folder), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        raise NotPossible("not a file")
+
+    def restore(self, target: str | None, file: HoldingFile, job: str) -> "Restoring | None":
+        """Begin to write a file at its path below `target`; return None if nothing is left to do.
+
+        A file that is there with other bytes is not replaced. A directory or a link is restored at once.
+        """
+        check_path(file.path)
+        path = f"{(target or '').rstrip('/')}{file.path}"
+        if not path.startswith("/") or "\0" in path:
+            raise NotPossible("the target is not an absolute path")
+        if file.type is PathType.DIRECTORY:
+            with self._folder(path, create=True):
+                return None
+        parent, name = os.path.split(path)
+        with self._folder(parent, create=True) as folder:
+            if file.type is PathType.LINK:
+                _restore_link(file.link or "", name, folder)
+                return None
+            if _is_there(file, name, folder):
+                return None
+            return Restoring(file, name, os.dup(folder), job)
+
+    def _find(self, path: str) -> Iterator[NewFile | Failure]:
+        try:
+            with self._located(check_path(path)) as (name, folder):
+                yield from _below(path, name, folder)
+        except UnicodeEncodeError:
+            yield Failure(ascii(path)[1:-1], "the name is not UTF-8")
+        except InvalidRequest as error:
+            yield Failure(path, error.detail.rpartition(": ")[2])
+        except (NotPossible, OSError) as error:
+            yield Failure(path, reason_of(error))
+
+    @contextmanager
+    def _located(self, path: str) -> Iterator[tuple[str, int | None]]:
+        """Yield what `os` calls path and `dir_fd` of a path; a shared folder itself has no other above it."""
+        real = os.path.realpath(path)
+        if real in self._roots and not Path(path).is_symlink():
+            yield real, None
+            return
+        parent, name = os.path.split(path)
+        with self._folder(parent) as folder:
+            yield name, folder
+
+    @contextmanager
+    def _folder(self, path: str, *, create: bool = False) -> Iterator[int]:
+        """Yield a folder, opened without following links; `create` makes it and those above it."""
+        real = os.path.realpath(path)
+        root = next((each for each in self._roots if real == each or real.startswith(f"{each.rstrip('/')}/")), None)
+        if root is None:
+            raise NotPossible(_NOT_SHARED)
+        folder = os.open(root, os.O_PATH | _FOLDER)
+        try:
+            for part in filter(None, real[len(root) :].split("/")):
+                if create:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=folder)
+                inner = os.open(part, os.O_PATH | _FOLDER, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            yield folder
+        finally:
+            os.close(folder)
+
+
+class Restoring:
+    """A file that is being written: under another name until all its bytes are there."""
+
+    def __init__(self, file: HoldingFile, name: str, folder: int, job: str) -> None:
+        self._file, self._name, self._folder = file, name, folder
+        self._partial = f".{sha256(name.encode()).hexdigest()[:8]}.{job}.part"
+        self._digest = sha256()
+        self.size = 0
+        with suppress(FileNotFoundError):
+            os.unlink(self._partial, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._content = os.fdopen(os.open(self._partial, flags, 0o600, dir_fd=folder), "wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._content.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._partial, dir_fd=self._folder)
+        os.close(self._folder)
+
+    def write(self, piece: bytes) -> None:
+        """Append bytes."""
+        self._content.write(piece)
+        self._digest.update(piece)
+        self.size += len(piece)
+
+    def finish(self) -> None:
+        """Set name, mode and mtime of the file; user and group are not restored."""
+        if self._digest.hexdigest() != self._file.sha256:
+            raise NotPossible("it arrived with other bytes than its SHA-256 says")
+        self._content.flush()
+        os.fchmod(self._content.fileno(), self._file.mode & 0o777)
+        os.utime(self._content.fileno(), (self._file.mtime, self._file.mtime))
+        os.fsync(self._content.fileno())
+        # Unlike a rename, a link does not replace what was made there meanwhile.
+        os.link(self._partial, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+
+def reason_of(error: NotPossible | OSError) -> str:
+    """Return why a file cannot be read or written."""
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).lower()
+    return str(error)
+
+
+def _below(path: str, name: str, folder: int | None, depth: int = 0) -> Iterator[NewFile | Failure]:
+    """Yield what is at a path, and all that is below it; a directory that cannot be listed is a Failure."""
+    try:
+        new = _described(path, name, folder)
+        if new.type is not PathType.DIRECTORY:
+            yield new
+        elif depth == _DEEPEST:
+            yield Failure(path, f"it is more than {_DEEPEST} directories deep")
+        else:
+            inner = os.open(name, os.O_RDONLY | _FOLDER, dir_fd=folder)
+            try:
+                names = sorted(os.listdir(inner))  # noqa: PTH208 (of an open folder)
+                yield new
+                for each in names:
+                    yield from _below(f"{path}/{each}", each, inner, depth + 1)
+            finally:
+                os.close(inner)
+    except UnicodeEncodeError:
+        yield Failure(ascii(path)[1:-1], "the name, or the target of the link, is not UTF-8")
+    except InvalidRequest as error:
+        yield Failure(path, error.detail.rpartition(": ")[2])
+    except (NotPossible, OSError) as error:
+        yield Failure(path, reason_of(error))
+
+
+def _described(path: str, name: str, folder: int | None) -> NewFile:
+    path.encode()
+    check_path(path)
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    kind, mode, mtime = _TYPES.get(stat.S_IFMT(found.st_mode)), stat.S_IMODE(found.st_mode), found.st_mtime
+    if kind is None:
+        raise NotPossible("not a file, directory or link")
+    if kind is PathType.LINK:
+        link = os.readlink(name, dir_fd=folder)
+        link.encode()
+        return NewFile(path, kind, mode=mode, mtime=mtime, link=link)
+    if kind is PathType.DIRECTORY:
+        return NewFile(path, kind, mode=mode, mtime=mtime)
+    if not os.access(name, os.R_OK, dir_fd=folder):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return NewFile(path, kind, found.st_size, mode, mtime)
+
+
+def _restore_link(link: str, name: str, folder: int) -> None:
+    try:
+        os.symlink(link, name, dir_fd=folder)
+    except FileExistsError:
+        with suppress(OSError):
+            if os.readlink(name, dir_fd=folder) == link:
+                return
+        raise NotPossible("something else is there, and is not replaced") from None
+
+
+def _is_there(file: HoldingFile, name: str, folder: int) -> bool:
+    """Return whether a folder has a file with the same bytes; raise NotPossible if something else is there."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(found.st_mode) and found.st_size == file.size:
+        opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with os.fdopen(opened, "rb") as content:
+            if file_digest(content, "sha256").hexdigest() == file.sha256:
+                return True
+    raise NotPossible("a file with other bytes is there, and is not replaced")

@@ -1,0 +1,83 @@
+"""`gwclient recall`: bring batches back from tape."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from gwclient.client import GlitchflowClient
+from gwclient.commands.options import Connection, seconds, with_connection
+from gwclient.commands.records import one_line
+from gwclient.errors import NOT_ACKNOWLEDGED, GatewayRefused
+from gwclient.recalls import wait_for_recalls
+from gwwire.tiering import Recall, RecallState
+
+
+@click.command
+@click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@click.option("--wait", is_flag=True, help="Wait until all of them can be read, or cannot be recalled.")
+@click.option("--release", is_flag=True, help="Let the datastore evict them again, which it does later by itself.")
+@click.option(
+    "--poll", type=seconds(0.05, 3600), default=2.0, show_default=True, help="With --wait: the time between two looks."
+)
+@with_connection
+def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, connection: Connection) -> None:  # noqa: FBT001 (click calls it by name)
+    """Bring batches back from tape, so that they can be read, or show how far that is.
+
+    A batch that can be read already is kept readable. Batches that do not fit into the cache of the tape together are
+    refused. The exit code is 1 if a recall failed.
+
+    \b
+    Examples:
+      gwclient recall b1795224029597668971 --wait
+      gwclient recall b1795224029597668971 --release
+    """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    if wait and release:
+        raise click.UsageError("--wait and --release exclude each other")
+
+    async def work(client: GlitchflowClient) -> list[Recall]:
+        if release:
+            return [await client.release(batch) for batch in batches]
+        found = await _ask_for_all(client, batches)
+        if not wait:
+            return found
+        return await wait_for_recalls(client, batches, poll, lambda each: click.echo(_text(each), err=True))
+
+    found = connection.call(work)
+    if release:
+        connection.print_answer({"recalls": found}, "\n".join(f"{_text(each)}; released" for each in found))
+        return
+    connection.print_answer({"recalls": found}, "\n".join(map(_text, found)))
+    if any(each.state is RecallState.FAILED for each in found):
+        sys.exit(NOT_ACKNOWLEDGED)
+
+
+async def _ask_for_all(client: GlitchflowClient, batches: Sequence[str]) -> list[Recall]:
+    """Ask for some batches; if one is refused, keep none that was not kept before."""
+    before = [await client.recall_state(batch) for batch in batches]
+    found: list[Recall] = []
+    try:
+        for batch in batches:
+            found.append(await client.recall(batch))  # noqa: PERF401 (what was asked for is released)
+    except GatewayRefused:
+        for each in before[: len(found)]:
+            if each.pinned is None:
+                await client.release(each.batch)
+        raise
+    return found
+
+
+def _text(recall: Recall) -> str:
+    waits = f"waits: {one_line(recall.reason)}" if recall.reason else ""
+    match recall.state:
+        case RecallState.ONLINE:
+            rest = "can be read"
+        case RecallState.NEARLINE:
+            rest = "is on tape"
+        case RecallState.QUEUED:
+            rest = waits or f"number {recall.position} of the queue, about {recall.seconds} s"
+        case RecallState.RUNNING:
+            rest = waits or f"{recall.percent} %, about {recall.seconds} s"
+        case RecallState.FAILED:
+            rest = one_line(recall.reason or "no reason given")
+    return f"{recall.batch}  {recall.state}: {rest}"

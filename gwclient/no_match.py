@@ -1,0 +1,55 @@
+"""The reason why a query selects no segment, as far as the filters of all stored segments show it."""
+
+import re
+from collections.abc import Iterator
+
+from gwwire.facets import Facet, Facets
+from gwwire.query import FIELDS, LISTS, Query
+
+#: Stored values that are named.
+_MOST_NAMED = 8
+
+
+def explain(query: Query, stored: Facets) -> list[str]:
+    """Return reasons why `query` selects nothing; `stored` are the filters of the query that selects all.
+
+    Filters that only the newest segments were counted for give no reasons.
+    """
+    if stored.after:
+        return []
+    if not stored.segments:
+        return ["the datastore has no segment yet"]
+    facets = {each.name: each for each in stored.facets}
+    reasons = [reason for name in LISTS for reason in _unknown_values(query, name, facets.get(name))]
+    reasons += _outside(query, facets.get("time"))
+    reasons += [
+        f"{name!r} is a condition on the metadata of segments; the fields are {', '.join(FIELDS)}"
+        for name in query.conditions
+        if f"conditions.{name}" not in facets
+    ]
+    return reasons
+
+
+def _unknown_values(query: Query, name: str, facet: Facet | None) -> Iterator[str]:
+    if facet is None or facet.more:
+        return
+    known = [each.value for each in facet.values]
+    more = ", …" if len(known) > _MOST_NAMED else ""
+    for value in getattr(query, name):
+        if not any(_pattern(value).fullmatch(each) for each in known):
+            several = f"; several are written {' '.join(f'{name}={each}' for each in value.split(','))}"
+            hint = several if "," in value else ""
+            yield f"no segment has {name}={value}; stored: {', '.join(known[:_MOST_NAMED])}{more}{hint}"
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, value.split("*"))), re.DOTALL)
+
+
+def _outside(query: Query, time: Facet | None) -> Iterator[str]:
+    if time is None or time.low is None or time.high is None:
+        return
+    after = query.start is not None and query.start >= time.high
+    before = query.stop is not None and query.stop <= time.low
+    if after or before:
+        yield f"the stored strain is within [{time.low!r}, {time.high!r})"

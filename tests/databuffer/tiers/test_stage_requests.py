@@ -1,0 +1,108 @@
+"""Stage requests of the Tape REST API survive a restart, and are limited; see tests/system/test_tape_api.py."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from databuffer.errors import NotFound, TooManyStaged
+from databuffer.holdings.rows import Caller
+from databuffer.storage.clock import steady_ns
+from databuffer.tiers import stage_requests
+from databuffer.tiers.tape import TapeTier
+from gwwire.tape import StagedFile, StageState
+from gwwire.tiering import DISK, ReplicaState, Tiering
+from tests.support.archives import CountingTier, OpenBuffer, archive, until
+from tests.support.file_packs import ANYBODY, put_files, until_packed
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_batch_that_the_cache_cannot_hold_fails_with_the_reason_also_after_a_restart(
+    opening: OpenBuffer, tmp_path: Path, tape: TapeTier
+) -> None:
+    tiers = CountingTier(tmp_path / "object", capacity=100), tape
+    buffer = await opening(*tiers)
+    batch, _ = await archive(buffer, Tiering(("tape",), 0))
+    await until(buffer, batch, {"tape": ReplicaState.VERIFIED})
+    request = await buffer.stage_requests.begin(ANYBODY, [f"/batches/{batch}"])
+    before = await buffer.stage_requests.get(request)
+    [file] = before.files
+    assert file.state is StageState.FAILED
+    assert "packs in tier object may have 100" in str(file.error)
+    await buffer.close()
+    assert await (await opening(*tiers)).stage_requests.get(request) == before
+
+
+async def test_without_a_tape_everything_is_on_the_disk(opening: OpenBuffer) -> None:
+    buffer = await opening()
+    batch, _ = await archive(buffer, None)
+    path = f"/batches/{batch}"
+    request = await buffer.stage_requests.begin(ANYBODY, [path])
+    assert (await buffer.stage_requests.get(request)).files == [StagedFile(path, StageState.COMPLETED, on_disk=True)]
+    assert [info.locality for info in await buffer.stage_requests.archive_info(ANYBODY, [path])] == ["DISK"]
+
+
+async def test_files_of_holdings_are_staged_for_those_who_may_read_them(opening: OpenBuffer, tape: TapeTier) -> None:
+    buffer = await opening(tape, holding_tiering=Tiering(("tape",), 0))
+    made = await put_files(buffer, {"/data/a b": b"a"})
+    path = f"/holdings/{made.holding}/files/data/a%20b"
+    await until_packed(buffer, made, {"tape": ReplicaState.VERIFIED})
+    assert [info.locality for info in await buffer.stage_requests.archive_info(ANYBODY, [path])] == ["TAPE"]
+    [hidden] = await buffer.stage_requests.archive_info(Caller("eve", "others"), [path])
+    assert "there is no" in str(hidden.error)
+    request = await buffer.stage_requests.begin(ANYBODY, [path])
+    await until_packed(buffer, made, {DISK: ReplicaState.VERIFIED, "tape": ReplicaState.VERIFIED})
+    [staged] = (await buffer.stage_requests.get(request)).files
+    assert staged == StagedFile(path, StageState.COMPLETED, on_disk=True)
+    await buffer.stage_requests.release(request, [path])
+    await until_packed(buffer, made, {"tape": ReplicaState.VERIFIED})
+
+
+async def test_all_requests_together_have_a_limit_and_end_with_their_pins(
+    opening: OpenBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_requests, "_MOST_STAGED", 3)
+    buffer = await opening(recall_pin=1)
+    now = steady_ns()
+    request = await buffer.stage_requests.begin(ANYBODY, ["/a", "/b"])
+    with pytest.raises(TooManyStaged, match="3 paths are staged already"):
+        await buffer.stage_requests.begin(ANYBODY, ["/c", "/d"])
+    monkeypatch.setattr(stage_requests, "steady_ns", lambda: now + 3 * 10**9)
+    with pytest.raises(NotFound):
+        await buffer.stage_requests.get(request)
+    await buffer.stage_requests.begin(ANYBODY, ["/c", "/d"])
+
+
+async def test_a_large_request_is_answered_before_all_its_recalls_have_begun(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = await opening(tier, tape)
+    batches = [(await archive(buffer, Tiering(("tape",), 0), 1))[0] for _ in range(2)]
+    for batch in batches:
+        await until(buffer, batch, {"tape": ReplicaState.VERIFIED})
+    monkeypatch.setattr(stage_requests, "_PATIENCE_SECONDS", 0.0)
+    request = await buffer.stage_requests.begin(ANYBODY, [f"/batches/{batch}" for batch in batches])
+    files = (await buffer.stage_requests.get(request)).files
+    assert {file.state for file in files} <= {StageState.SUBMITTED, StageState.STARTED}
+    for batch in batches:
+        await until(buffer, batch, {"tape": ReplicaState.VERIFIED, "object": ReplicaState.VERIFIED})
+    files = (await buffer.stage_requests.get(request)).files
+    assert {file.state for file in files} == {StageState.COMPLETED}
+
+
+async def test_a_request_that_is_deleted_while_its_recalls_begin_stays_deleted(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = await opening(tier, tape)
+    batch, _ = await archive(buffer, Tiering(("tape",), 0), 1)
+    await until(buffer, batch, {"tape": ReplicaState.VERIFIED})
+    monkeypatch.setattr(stage_requests, "_PATIENCE_SECONDS", 0.0)
+    async with buffer.recalls._asking:  # noqa: SLF001 (so that the recalls cannot begin yet)
+        request = await buffer.stage_requests.begin(ANYBODY, [f"/batches/{batch}"])
+        await buffer.stage_requests.delete(request)
+    while buffer.stage_requests._tasks:  # noqa: ASYNC110, SLF001 (there is no event)
+        await asyncio.sleep(0.01)
+    with pytest.raises(NotFound):
+        await buffer.stage_requests.get(request)
+    assert not await buffer.records.steps_named("recall")

@@ -1,0 +1,69 @@
+"""The tier behind XRootD, with a real server; needs the extra `tape` and Debian's xrootd-server."""
+
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from databuffer.tier_urls import parse_tiers
+from databuffer.tiers.open import open_tiers
+from databuffer.tiers.tier import Locality, NotOnline, Tier
+from tests.support.tier_conformance import TierConformance, UnreachableConformance, bring_online, write
+from tests.support.xrootd_server import is_installed, running_xrootd
+
+client = pytest.importorskip("XRootD.client", reason="SKIPPED: XRootD, because the extra `tape` is not installed")
+if not is_installed():
+    pytest.skip("SKIPPED: XRootD, because Debian's xrootd-server is not installed", allow_module_level=True)
+
+_FOLDERS = count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running_xrootd() as address:
+        yield address
+
+
+def tier_at(address: str, path: str) -> Tier:
+    return open_tiers(parse_tiers(f"tape=root://{address}//{path}"))["tape"]
+
+
+@pytest.fixture
+def tier(server: str) -> Tier:
+    path = f"tape/test-{next(_FOLDERS)}"
+    status, _ = client.FileSystem(f"root://{server}").mkdir(f"/{path}")
+    assert status.ok
+    return tier_at(server, path)
+
+
+class TestXRootD(TierConformance, UnreachableConformance):
+    @pytest.fixture(params=["no server", "no folder"])
+    def unreachable(self, server: str, request: pytest.FixtureRequest) -> Tier:
+        return tier_at("127.0.0.1:9", "tape") if request.param == "no server" else tier_at(server, "tape/missing")
+
+
+def until_evicted(tier: Tier, key: str) -> None:
+    """Wait until a key is on tape only: the server answers before its robot has done the work."""
+    deadline = time.monotonic() + 20
+    while tier.locality([key]) != {key: Locality.NEARLINE}:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_bytes_on_tape_can_be_read_only_while_they_are_staged(tier: Tier) -> None:
+    write(tier, "one.tar", b"some bytes")
+    for _ in range(2):
+        until_evicted(tier, "one.tar")
+        with pytest.raises(NotOnline, match=r"one\.tar is on tape"):
+            tier.read("one.tar")
+        bring_online(tier, "one.tar")
+        assert tier.locality(["one.tar"]) == {"one.tar": Locality.ONLINE}
+        assert b"".join(tier.read("one.tar")) == b"some bytes"
+        tier.release(["one.tar"])
+
+
+def test_the_space_of_the_server_is_reported(tier: Tier) -> None:
+    capacity = tier.capacity()
+    assert capacity.total is not None
+    assert capacity.used is not None

@@ -1,0 +1,90 @@
+"""docs/tiers.md: the disaster recovery drill, command by command."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scripts.trio import Trio
+from tools.clients import Connection
+
+StartTrio = Callable[..., Trio]
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "tiers.md").read_text()
+DRILL = TEXT.partition("## Disaster recovery drill")[2].partition("With Compose:")[0]
+SERVE, PUSH, LOSE_CATALOG, LOSE_VOLUME, LOOK = re.findall(r"```sh\n(.*?)```", DRILL, re.DOTALL)
+
+
+class Reader:
+    """A reader of the page, with a folder that has the other disk, and `var` of the datastore."""
+
+    def __init__(self, folder: Path, start: StartTrio) -> None:
+        self._folder = folder
+        self._start = start
+        self._url = ""
+        (folder / "second").mkdir()
+        (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
+
+    def type(self, commands: str) -> str:
+        """Type commands; return what they print."""
+        done = subprocess.run(
+            ["sh", "-ec", self._here(commands)],  # noqa: S607 (the system's)
+            cwd=self._folder,
+            env={**os.environ, "SRV": self._url, "PYTHONPATH": str(ROOT)},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
+
+    @contextmanager
+    def serving(self) -> Iterator[Trio]:
+        """Run the datastore with the settings of the page's command, as `make run` does."""
+        *settings, make, run = shlex.split(self._here(SERVE.splitlines()[-1]))
+        assert (make, run) == ("make", "run")
+        trio = self._start(dict(setting.split("=", 1) for setting in settings), home=self._folder / "var")
+        self._url = trio.url
+        try:
+            yield trio
+        finally:
+            trio.stop()
+
+    def _here(self, commands: str) -> str:
+        return commands.replace("/mnt/second", f"{self._folder}/second")
+
+
+def wait_for_copy(trio: Trio) -> None:
+    """Wait until one pack is verified in the tier."""
+    deadline = time.monotonic() + 60
+    while Connection(trio.url).get("/tiers")["tiers"][1]["replicas"] != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.timeout(180)
+def test_the_drill_brings_the_archive_back(tmp_path: Path, start_trio: StartTrio) -> None:
+    reader = Reader(tmp_path, start_trio)
+    reader.type(SERVE.splitlines()[0])
+    with reader.serving() as trio:
+        (batch,) = re.findall(r"(b\d+)  ARCHIVED  32 segments", reader.type(PUSH))
+        wait_for_copy(trio)
+    reader.type(LOSE_CATALOG)
+    with reader.serving() as trio:
+        wait_for_copy(trio)
+        assert {each["id"] for each in Connection(trio.url).get("/batches")["batches"]} > {batch}
+    assert "1 folder restored, 0 problems" in reader.type(LOSE_VOLUME)
+    with reader.serving() as trio:
+        wait_for_copy(trio)
+        told = reader.type(LOOK.replace("ID", batch))
+        assert f"{batch}  ARCHIVED  32 segments" in told
+        assert "object  folder" in told
+        assert "intact" in told

@@ -1,0 +1,54 @@
+"""The files of a dataset: their spans and names."""
+
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glitchflow_api.strain_files import Dataset, parse_name
+
+SPANS = [(100, 300), (511, 513), (1000, 1001), (1024, 2048)]
+GPS = st.floats(-1e308, 1e308) | st.floats(0, 2100) | st.integers(0, 2100).map(float)
+
+
+def dataset(*spans: tuple[int, int]) -> Dataset:
+    return Dataset("L1:STRAIN", "hdf5", spans)
+
+
+def test_files_are_cut_at_boundaries_and_gaps() -> None:
+    assert list(dataset(*SPANS).files()) == [
+        *[(100, 256), (256, 300), (511, 512), (512, 513), (1000, 1001)],
+        *[(1024, 1280), (1280, 1536), (1536, 1792), (1792, 2048)],
+    ]
+    assert dataset(*SPANS).latest() == [(1792, 2048)]
+    assert dataset().latest() == []
+
+
+@given(start=GPS, stop=GPS)
+def test_the_files_of_a_span_are_those_that_overlap_it(start: float, stop: float) -> None:
+    found = dataset(*SPANS)
+    overlapping = [(first, last) for first, last in found.files() if first < stop and last > start]
+    assert list(found.files(start, stop)) == overlapping
+
+
+def test_the_files_of_a_span_of_centuries_are_computed_one_by_one() -> None:
+    found = dataset((-(10**10), 10**10))
+    assert list(islice(found.files(0.5), 2)) == [(0, 256), (256, 512)]
+    assert list(found.files(1e9, 1e9 + 1)) == [(10**9, 10**9 + 256)]
+    assert found.latest() == [(10**10 - 256, 10**10)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("L-L1_A-0100-1.hdf5", "L-L1_A-100-01.hdf5", "L-L1_A-100-0.hdf5", "L-L1_A-\u0661100-1.hdf5"),
+        *("L-L1_A-100-1.h5", "L-L1_A-100-1.hdf5\n", "L-L1_A-255-2.hdf5", "1-L1_A-100-1.hdf5"),
+    ],
+)
+def test_no_file_has_another_form_of_its_name(name: str) -> None:
+    assert parse_name(name) is None
+
+
+def test_the_name_of_a_file_is_parsed() -> None:
+    assert parse_name(dataset().name(100, 200)) == ("L", "L1_STRAIN", 100, 200, "hdf5")
