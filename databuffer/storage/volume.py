@@ -20,7 +20,7 @@ from databuffer.metrics import FSYNC_FOLDER
 from databuffer.storage.files import PROBE, free_name, make_folder, read_stored, volume_errors, write_file
 from databuffer.storage.marks import Marks
 from gwservice.atomic import locked
-from gwservice.atomic import sync as sync_folder
+from gwservice.atomic import sync as sync_path
 from gwservice.regular_file import read_regular
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Volume:
     def sync(self, folder: Path) -> None:
         """Make the names in a folder durable."""
         with volume_errors(), FSYNC_FOLDER.time():
-            sync_folder(folder)
+            sync_path(folder)
 
     def read(self, path: Path) -> bytes:
         """Return the content of a file."""
@@ -162,21 +162,30 @@ class Volume:
                     raise
                 log.warning("no space left to write the reason why %s is in quarantine: %s", target, reason)
             path.rename(target)
-            sync_folder(self.quarantine)
-            sync_folder(path.parent)
+            sync_path(self.quarantine)
+            sync_path(path.parent)
         return target
 
     def put_file(self, folder: Path, name: str, content: bytes) -> None:
         """Write a file other than a segment into a batch, durably and in one step."""
-        staged = self.staging_path()
+        self.put_files(folder, [(name, content)])
+
+    def put_files(self, folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write files, given as (name, content), into a batch, durably and each in one step."""
+        staged: list[tuple[str, str]] = []
         try:
             with volume_errors():
-                write_file(Path(staged), content, durable=True)
-            self.publish([(staged, name)], folder)
+                for name, content in files:
+                    staged.append((self.staging_path(), name))
+                    write_file(Path(staged[-1][0]), content, durable=False)
+                for path, _ in staged:  # together, after the writes: they share the commits of the file system
+                    sync_path(Path(path))
+            self.publish(staged, folder)
             self.sync(folder)
-        except VolumeError:
-            with suppress(VolumeError):
-                self.discard(Path(staged))
+        except BaseException:
+            for path, _ in staged:
+                with suppress(VolumeError):
+                    self.discard(Path(path))
             raise
 
     def archive(self, when: datetime) -> Path:
@@ -184,7 +193,7 @@ class Volume:
         with volume_errors():
             folder = free_name(self.root, archive_name(when))
             self.data.rename(folder)
-            sync_folder(self.root)
+            sync_path(self.root)
         return folder
 
     def put_archive(self, name: str, files: Mapping[str, bytes]) -> Path:
@@ -197,10 +206,10 @@ class Volume:
             make_folder(staged)
             for file, content in files.items():
                 write_file(staged / file, content, durable=True)
-            sync_folder(staged)
+            sync_path(staged)
             folder = free_name(self.root, name)
             staged.rename(folder)
-            sync_folder(self.root)
+            sync_path(self.root)
         return folder
 
     def archives(self) -> list[Path]:
@@ -214,21 +223,21 @@ class Volume:
             with suppress(FileNotFoundError):
                 self.marks.path(self.next).rename(self.marks.path(self.data))
             self.next.rename(self.data)
-            sync_folder(self.root)
+            sync_path(self.root)
 
     def merge_next(self) -> None:
         """Move the files of the next batch to the data folder. Call `close_next` next."""
         with volume_errors():
             for path in sorted(self.next.iterdir()):
                 path.rename(self.data / path.name)
-            sync_folder(self.data)
+            sync_path(self.data)
 
     def close_next(self) -> None:
         """Remove the empty folder of the next batch."""
         with volume_errors():
             self.next.rmdir()
             self.marks.path(self.next).unlink(missing_ok=True)
-            sync_folder(self.root)
+            sync_path(self.root)
 
     def close_empty(self) -> None:
         """Remove the data folder of an empty batch; other files in it are moved to quarantine."""
@@ -236,7 +245,7 @@ class Volume:
             for path in sorted(self.data.iterdir()):
                 self.set_aside(path, "was in the folder of an empty batch, but is not a segment")
             self.data.rmdir()
-            sync_folder(self.root)
+            sync_path(self.root)
 
     def trace(self) -> str:
         """Return a text that changes whenever a file is added to or removed from the batches or the root."""

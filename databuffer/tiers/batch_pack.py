@@ -67,9 +67,9 @@ class BatchPack(PackSource):
         if conditions := self.store.catalog.segments.conditions(self.name):
             write_meta(self.folder, conditions)
 
-    def put(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Write the file of a segment, durably."""
-        self.store.volume.put_file(self.folder, name, b"".join(chunks))
+    def put(self, members: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Write the files of segments, durably."""
+        self.store.volume.put_files(self.folder, ((name, b"".join(chunks)) for name, chunks in members))
 
     def delete(self, names: Sequence[str], check: Callable[[], object]) -> None:
         """Delete the files of segments, durably."""

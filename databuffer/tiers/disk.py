@@ -19,7 +19,7 @@ from databuffer.tiers import replicas
 from databuffer.tiers.access import TierAccess
 from databuffer.tiers.copies import Copied
 from databuffer.tiers.ledger import ReplicaLedger
-from databuffer.tiers.pack import PackDamaged, compare, member_chunks
+from databuffer.tiers.pack import PackDamaged, compare, run_chunks
 from databuffer.tiers.replicas import LastReplica
 from databuffer.tiers.source import PackSource
 from databuffer.tiers.staged_reading import online
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 _DELETING = ReplicaState.DELETING
 _SECOND = 10**9
-#: Members that are written to the disk and synced at the same time.
-_SYNCED_AT_ONCE = 8
+#: Threads that write members to the disk, and the bytes of members that each reads, writes and syncs at once.
+_SYNCED_AT_ONCE, _RUN = 8, 2 << 20
 
 
 class DiskMoves:
@@ -74,20 +74,17 @@ class DiskMoves:
         self._ledger.write(begin)
         meter = self._access.meter(attempt, sum(source.pack.member(name).size for name in names))
 
-        alike: dict[str, list[str]] = {}  # a content is written by one thread at a time
-        for name in names:
-            alike.setdefault(source.pack.member(name).sha256, []).append(name)
+        def restore(run: list[str]) -> None:
+            members = run_chunks(tier, origin.key, source.pack, run)
+            source.put((name, meter.through(chunks)) for name, chunks in members)
 
-        def restore(some: list[str]) -> None:
-            for name in some:
-                source.put(name, meter.through(member_chunks(tier, origin.key, source.pack, name)))
-
+        distinct = {source.path_of(source.pack.member(name)): name for name in names}.values()
         with ExitStack() as stack:
             stack.enter_context(self._ledger.losing(source, origin))
             stack.enter_context(self._access.noting_errors(tier))
             stack.enter_context(online(tier, origin.key, attempt))
             threads = stack.enter_context(ThreadPoolExecutor(_SYNCED_AT_ONCE, thread_name_prefix="step-restore"))
-            deque(threads.map(restore, alike.values()), maxlen=0)  # raises what one of them raised
+            deque(threads.map(restore, source.pack.runs(distinct, _RUN)), maxlen=0)  # raises what one of them raised
 
     # ---- drop from the disk
 

@@ -63,9 +63,10 @@ class FilePack(PackSource):
         members = self.pack.tar.members[1:]
         return [each.name for each in members if each.sha256 not in others and self.path_of(each).exists()]
 
-    def put(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Write the content of a file, durably."""
-        self.contents.put(self.pack.member(name).sha256, chunks)
+    def put(self, members: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Write the contents of files, durably."""
+        for name, chunks in members:
+            self.contents.put(self.pack.member(name).sha256, chunks)
 
     def delete(self, names: Sequence[str], check: Callable[[], object]) -> None:
         """Delete contents that the disk does not have to keep."""

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -85,6 +85,20 @@ class Pack(ABC):
     def member(self, name: str) -> Member:
         """Return a member, or raise KeyError."""
         return self.tar.members[self._index(name)]
+
+    def runs(self, names: Iterable[str], size: int) -> Iterator[list[str]]:
+        """Group members, given in their order, that lie beside each other: of `size` bytes at most, or one member."""
+        run: list[str] = []
+        length, index = 0, -1
+        for name in names:
+            before, index = index, self._index(name)
+            length += self.tar.members[index].size
+            if run and (index != before + 1 or length > size):
+                yield run
+                run, length = [], self.tar.members[index].size
+            run.append(name)
+        if run:
+            yield run
 
     def _index(self, name: str) -> int:
         if not self._indices:
@@ -295,12 +309,31 @@ def member_chunks(tier: Tier, key: str, pack: Pack, name: str) -> Iterator[bytes
 
     Raise KeyError if there is no such member, or TierError.
     """
+    return _checked_member(pack.member(name), tier.read(key, *pack.span(name)))
+
+
+def run_chunks(tier: Tier, key: str, pack: Pack, run: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield the names and chunks of members that lie beside each other in a pack, which are read at once.
+
+    The chunks raise errors as those of `member_chunks`; TierError.
+    """
+    if len(run) == 1:  # it may be large
+        yield run[0], member_chunks(tier, key, pack, run[0])
+        return
+    spans = {name: pack.span(name) for name in run}
+    first, last = spans[run[0]][0], spans[run[-1]][1]
+    content = b"".join(tier.read(key, first, last))
+    for name, (start, stop) in spans.items():
+        yield name, _checked_member(pack.member(name), iter([content[start - first : stop - first]]))
+
+
+def _checked_member(member: Member, chunks: Iterable[bytes]) -> Iterator[bytes]:
     digest = hashlib.sha256()
-    for chunk in tier.read(key, *pack.span(name)):
+    for chunk in chunks:
         digest.update(chunk)
         yield chunk
-    if digest.hexdigest() != pack.member(name).sha256:
-        raise PackDamaged([f"{name} differs in sha256"])
+    if digest.hexdigest() != member.sha256:
+        raise PackDamaged([f"{member.name} differs in sha256"])
 
 
 def folder_pack(folder: Path) -> SegmentPack:

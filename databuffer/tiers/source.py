@@ -65,8 +65,8 @@ class PackSource(ABC):
         """Return the members that are on the disk because of this pack."""
 
     @abstractmethod
-    def put(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Write a member to the disk, durably; it is not there if `chunks` raises an error."""
+    def put(self, members: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Write members to the disk, given by names and chunks, durably; one whose chunks raise an error is not."""
 
     @abstractmethod
     def delete(self, names: Sequence[str], check: Callable[[], object]) -> None:

@@ -10,7 +10,7 @@ from databuffer.tiers.meter import counted
 from databuffer.tiers.tier import Locality, StageState, Tier, TierError
 
 #: The first and the longest interval between two questions about the progress; each is twice the last one.
-_FIRST_POLL_SECONDS, _POLL_SECONDS = 0.02, 0.5
+_FIRST_POLL_SECONDS, _POLL_SECONDS = 0.005, 0.5
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from tools.benchmark.archive import Archiver, Batch
 
 CACHE, TAPE = "cache", "tape"
 #: Copies beside a move. The goals are about rclone's, or about plain ones if there is no rclone.
-RCLONE, PLAIN, READ_BACK = "`rclone copyto` of the pack", "plain", "plain, read back"
+RCLONE, PLAIN, READ_BACK = "`rclone copy`", "plain", "plain, read back"
+RCLONE_CHECK = "`rclone copy`, then `rclone check --download`"
 _AT_ONCE = 2
 
 
@@ -121,7 +122,8 @@ class Bench:
         def copy(*, back: bool) -> None:
             self._copy(self._name(), tar, plain.file_chunks(path), back=back)
 
-        moves.measure(tar.size, move, self._copies_beside(copy, [path] if self._rclone else []))
+        sources = [self._place.source(path, tar)] if self._rclone else []
+        moves.measure(tar.size, move, self._copies_beside(copy, sources))
 
     def _packed(self, folder: Path, tar: VirtualTar) -> Path:
         """Return a file with the bytes of a pack."""
@@ -129,14 +131,19 @@ class Bench:
         return self._files.path(name)
 
     def _copies_beside(self, copy: Callable[..., None], paths: Sequence[Path]) -> dict[str, Callable[[], float]]:
-        """Return copies to measure: plain ones without and with reading back, and those of some files by rclone."""
+        """Return copies to measure, without and with reading back: those of some paths by rclone, and plain ones."""
 
-        def copy_by_rclone() -> None:
-            program = self._rclone or ""
-            _at_once(partial(plain.copy_by_rclone, program, path, self._place.target(self._name())) for path in paths)
+        def copy_by_rclone(*, check: bool) -> None:
+            copy_one = partial(plain.copy_by_rclone, self._rclone or "", check=check)
+            _at_once(partial(copy_one, path, self._place.target(self._name())) for path in paths)
 
-        copies: dict[str, Callable[[], None]] = {RCLONE: copy_by_rclone} if paths else {}
-        copies |= {PLAIN: partial(copy, back=False), READ_BACK: partial(copy, back=True)}
+        copies: dict[str, Callable[[], None]] = {PLAIN: partial(copy, back=False), READ_BACK: partial(copy, back=True)}
+        if paths:
+            by_rclone = {
+                RCLONE: partial(copy_by_rclone, check=False),
+                RCLONE_CHECK: partial(copy_by_rclone, check=True),
+            }
+            copies = by_rclone | copies
         return {name: partial(_seconds, work) for name, work in copies.items()}
 
     def _copy(self, name: str, tar: VirtualTar, chunks: Iterable[bytes], *, back: bool) -> None:

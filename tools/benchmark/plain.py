@@ -1,6 +1,7 @@
 """Plain copies of the bytes of a pack: what is written and synced once, and neither compared nor noted.
 
-And copies of the same bytes by rclone, which compares checksums if both sides have one, and syncs nothing.
+And copies of the same bytes by rclone, which compares checksums if both sides have one, and syncs nothing. Its own
+`check --download` reads back what it wrote, and compares that with the source.
 """
 
 import os
@@ -26,7 +27,10 @@ class Place(Protocol):
         """Yield what was written."""
 
     def target(self, name: str) -> str:
-        """Return a place beside the copies, as rclone names it."""
+        """Return a folder beside the copies, as rclone names it."""
+
+    def source(self, path: Path, tar: VirtualTar) -> Path:
+        """Return the file or folder that rclone copies to have here what a move of the tar at a path leaves."""
 
 
 class FilePlace:
@@ -54,7 +58,11 @@ class FilePlace:
 
     def target(self, name: str) -> str:
         """Return a path."""
-        return str(self.path(name))
+        return str(self.path(f"rclone-{name}"))
+
+    def source(self, path: Path, tar: VirtualTar) -> Path:  # noqa: ARG002 (as in Place)
+        """Return the tar itself."""
+        return path
 
 
 class StorePlace:
@@ -75,6 +83,10 @@ class StorePlace:
     def target(self, name: str) -> str:
         """Return an object of an S3 server that the environment names."""
         return f":s3,provider=Other,env_auth,force_path_style,no_check_bucket:{self._bucket}/rclone/{name}"
+
+    def source(self, path: Path, tar: VirtualTar) -> Path:  # noqa: ARG002 (as in Place)
+        """Return the tar itself."""
+        return path
 
 
 class UnpackedPlace:
@@ -104,8 +116,13 @@ class UnpackedPlace:
             yield path.read_bytes()
 
     def target(self, name: str) -> str:
-        """Return a path: rclone unpacks nothing."""
-        return str(self._folder / f"{name}.tar")
+        """Return a path."""
+        return str(self._folder / f"rclone-{name}")
+
+    def source(self, path: Path, tar: VirtualTar) -> Path:
+        """Return a folder with the files of the tar, because rclone unpacks nothing."""
+        self.write(name := f"unpacked-{path.name}", tar, file_chunks(path))
+        return self._folder / name
 
 
 def rclone() -> str | None:
@@ -113,14 +130,18 @@ def rclone() -> str | None:
     return shutil.which("rclone")
 
 
-def copy_by_rclone(program: str, source: Path, target: str) -> None:
-    """Copy a file; raise OSError if rclone fails."""
+def copy_by_rclone(program: str, source: Path, target: str, *, check: bool) -> None:
+    """Copy a file, or the files of a folder, into a folder; raise OSError if rclone fails, or finds a difference.
+
+    With `check`, it downloads what it has written, and compares it.
+    """
     settings = {"RCLONE_CONFIG": os.devnull, "RCLONE_S3_ENDPOINT": os.environ.get("AWS_ENDPOINT_URL", "")}
     known = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}  # old versions refuse it
-    command = [program, "copyto", "--quiet", str(source), target]
-    done = subprocess.run(command, check=False, env=known | settings, capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(f"rclone ended with status {done.returncode}: {done.stderr.strip()}")
+    for command in [["copy"], ["check", "--download", "--one-way"]][: 1 + check]:
+        words = [program, *command, "--quiet", str(source), target]
+        done = subprocess.run(words, check=False, env=known | settings, capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(f"rclone ended with status {done.returncode}: {done.stderr.strip()}")
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:

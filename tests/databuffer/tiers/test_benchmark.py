@@ -42,11 +42,15 @@ def test_the_goals_are_about_rclone_where_it_was_measured() -> None:
     assert (goal.reached, goal.measured) == (True, "0.90 x (1 against 1 MB/s)")
 
 
-def test_rclone_copies_the_bytes_and_names_what_it_cannot_copy(tmp_path: Path) -> None:
+def test_rclone_copies_files_compares_them_and_names_what_it_cannot_copy(tmp_path: Path) -> None:
     if (program := rclone()) is None:
         pytest.skip("rclone is not installed (Debian: apt-get install rclone)")
-    (tmp_path / "one").write_bytes(b"bytes")
-    copy_by_rclone(program, tmp_path / "one", FilePlace(tmp_path).target("two"))
-    assert (tmp_path / "two").read_bytes() == b"bytes"
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "one").write_bytes(b"bytes")
+    for number, path in enumerate((source, source / "one")):
+        target = Path(FilePlace(tmp_path).target(str(number)))
+        copy_by_rclone(program, path, str(target), check=True)
+        assert (target / "one").read_bytes() == b"bytes"
     with pytest.raises(OSError, match="rclone ended with status"):
-        copy_by_rclone(program, tmp_path / "missing", str(tmp_path / "three"))
+        copy_by_rclone(program, tmp_path / "missing", str(tmp_path / "three"), check=False)

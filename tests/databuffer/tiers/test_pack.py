@@ -27,6 +27,7 @@ from databuffer.tiers.pack import (
     key_of,
     member_chunks,
     read_head,
+    run_chunks,
     tier_range,
 )
 from gwwire.manifest import MANIFEST, encode_manifest, entry_of, seal
@@ -129,6 +130,33 @@ def test_the_head_alone_has_the_manifest_and_a_member_is_read_from_a_tier(folder
         opened.write(b"?")
     with pytest.raises(PackDamaged, match=r"gwb3.json differs"):
         list(member_chunks(tier, key, pack, "gwb3.json"))
+
+
+def test_members_that_lie_beside_each_other_are_read_at_once(folder: Path, file: Path) -> None:
+    tier, pack = FolderTier("object", file.parent), folder_pack(folder)
+    names = pack.names
+    assert list(pack.runs(names, pack.size)) == [names]
+    assert list(pack.runs(names, 1)) == [[name] for name in names]
+    assert list(pack.runs([*names[:2], *names[3:]], pack.size)) == [names[:2], names[3:]]
+    assert len(next(pack.runs(names, 2 * pack.member(names[0]).size))) == 2
+    assert list(pack.runs([], 1)) == []
+    for run in (names, names[1:3], names[:1]):
+        found = {name: b"".join(chunks) for name, chunks in run_chunks(tier, file.name, pack, run)}
+        assert found == {name: (folder / name).read_bytes() for name in run}
+
+
+def test_a_damaged_member_is_not_read_and_those_beside_it_are(folder: Path, file: Path) -> None:
+    tier, pack = FolderTier("object", file.parent), folder_pack(folder)
+    first, second, *_ = pack.names
+    with file.open("r+b") as opened:
+        opened.seek(pack.span(second)[0])
+        opened.write(b"?")
+    members = run_chunks(tier, file.name, pack, pack.names)
+    name, chunks = next(members)
+    assert (name, b"".join(chunks)) == (first, (folder / first).read_bytes())
+    name, chunks = next(members)
+    with pytest.raises(PackDamaged, match=f"{second} differs"):
+        list(chunks)
 
 
 @pytest.mark.parametrize(
