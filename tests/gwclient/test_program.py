@@ -47,7 +47,7 @@ def until_ended(pid: int) -> None:
 @pytest.mark.usefixtures("short_grace")
 async def test_a_program_that_leaves_a_process_with_its_output_fails_and_the_process_ends(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(JobFailed, match="a process that it started keeps its output open"):
             await run(f"sleep 1000 & echo $! > {pid}; echo 1")
     until_ended(int(await until_written(pid)))
@@ -58,7 +58,7 @@ async def test_a_cancellation_ends_a_program_and_its_children_that_ignore_sigter
     own, child = tmp_path / "own", tmp_path / "child"
     ignoring = f"trap '' TERM; echo $$ > {child}; while :; do sleep 0.05; done"
     script = f"trap 'exit 0' TERM; sh -c \"{ignoring.replace('$', chr(92) + '$')}\" & echo $$ > {own}; wait"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         running = asyncio.create_task(run(script))
         pids = [int(await until_written(path)) for path in (own, child)]
         running.cancel()

@@ -73,17 +73,21 @@ def states(found: BatchReplicas) -> dict[str, ReplicaState]:
 
 async def until(buffer: Buffer, batch: str, wanted: dict[str, ReplicaState]) -> BatchReplicas:
     """Return the replicas of a batch as soon as they have these states."""
-    async with asyncio.timeout(20):
-        while True:
-            change = buffer.records.next_change(Scan(()))
-            found = await buffer.tiers.replicas(batch)
-            if states(found) == wanted:
-                return found
-            await asyncio.wait([change], timeout=0.5)
+    found = None
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                change = buffer.records.next_change(Scan(()))
+                found = await buffer.tiers.replicas(batch)
+                if states(found) == wanted:
+                    return found
+                await asyncio.wait([change], timeout=0.5)
+    except TimeoutError:
+        raise AssertionError(f"not {wanted}, but {found}") from None
 
 
 async def step_in(buffer: Buffer, batch: str, name: str, *wanted: StepState) -> Step:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             change = buffer.records.next_change(Scan(()))
             step = (await buffer.records.steps_named(name)).get(f"batch/{batch}")

@@ -45,7 +45,7 @@ async def pack_states(buffer: Buffer, transaction: Transaction) -> dict[str, Rep
 
 async def until_packed(buffer: Buffer, transaction: Transaction, wanted: Mapping[str, ReplicaState]) -> None:
     """Wait until the replicas of a transaction's files have these states."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             change = buffer.records.next_change(Scan(()))
             if await pack_states(buffer, transaction) == wanted:

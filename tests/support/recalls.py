@@ -25,7 +25,7 @@ async def read(buffer: Buffer, name: str) -> str:
 
 async def read_in_the_end(buffer: Buffer, name: str) -> str:
     """Read a segment as a client does that waits for its recall."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with suppress(OnTape):
                 return await read(buffer, name)
@@ -33,7 +33,7 @@ async def read_in_the_end(buffer: Buffer, name: str) -> str:
 
 
 async def online(buffer: Buffer, batch: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await buffer.recalls.get(batch, "a")).state is not RecallState.ONLINE:  # noqa: ASYNC110 (what a client does)
             await asyncio.sleep(0.02)
 

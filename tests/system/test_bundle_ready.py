@@ -67,7 +67,7 @@ async def rest(socket: ClientConnection) -> tuple[list[str], int, str]:
     texts = []
     with suppress(ConnectionClosed):
         while True:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 texts.append(str(await socket.recv()))
     return texts, socket.close_code or 0, socket.close_reason or ""
 
@@ -151,7 +151,7 @@ async def test_what_a_client_sends_does_nothing(trio: Trio, bundle: SlowBundle, 
     async with ready(trio, bundle.id, key) as socket, ready(trio, bundle.id, key) as other:
         for garbage in ("READY", "x" * 1000, b"\0" * 60_000, ""):
             await socket.send(garbage)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await (await socket.ping())
         assert await other.recv() == "BUILDING 0%"
         await other.send(b"x" * 100_000)

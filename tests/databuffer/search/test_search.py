@@ -181,7 +181,7 @@ async def test_a_rebuild_of_the_index_reads_the_meta_from_the_files(
 
 
 async def until_read(buffer: Buffer, left: int = 0) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await buffer.queries.overview()).unread_meta > left:  # noqa: ASYNC110 (as clients of /overview do)
             await asyncio.sleep(0.01)
 

@@ -347,7 +347,7 @@ async def test_without_tiers_nothing_is_performed(opening: OpenBuffer) -> None:
 
 async def seen(buffer: Buffer, wanted: Callable[[TierOverview], bool]) -> tuple[TierOverview, dict[str, float]]:
     """Return the overview of the tier and the metrics with its label, as soon as the overview is as `wanted`."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             overview = buffer.tier_overview.added_to(await buffer.queries.overview())
             found = next(each for each in overview.tiers if each.name == "object")
@@ -410,7 +410,7 @@ async def test_replicas_that_are_there_and_lost_are_counted_with_their_bytes(
 async def test_a_move_that_is_under_way_is_reported_with_its_rate(opening: OpenBuffer, tier: CountingTier) -> None:
     buffer = await opening(tier, move_rate=2000)
     batch, _ = await archive(buffer)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             change = buffer.records.next_change(Scan(()))
             moves = (await buffer.tier_overview.overview()).moves

@@ -164,7 +164,7 @@ async def test_wrong_bytes_in_the_object_store_are_never_served(
     assert tier.file(batch).read_bytes() == whole, "the replica was written again"
     (tape._root / "library" / key_of(batch)).unlink()  # noqa: SLF001 (where it lies)
     tier.file(batch).unlink()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await buffer.recalls.get(batch, "a")).reason is None:
             with pytest.raises((OnTape, TierFailed)):
                 await read(buffer, name)
@@ -219,7 +219,7 @@ async def test_the_pack_that_was_used_least_recently_leaves_the_cache_and_pinned
     await buffer.recalls.ask(fourth, "c")
     queued = await buffer.recalls.ask(second, "d")
     assert (queued.state, queued.position) == (RecallState.QUEUED, 2)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (waiting := await buffer.recalls.get(fourth, "a")).reason:  # noqa: ASYNC110 (what a client does)
             await asyncio.sleep(0.02)
     assert waiting.state is RecallState.RUNNING
@@ -365,7 +365,7 @@ async def test_a_verification_that_waits_for_the_tape_has_read_no_file_yet(
     batch, _ = await on_tape(buffer)
     tape.slow = True
     await buffer.verifier.request(batch)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not ((attempt := buffer.performer.attempt("verify", f"batch/{batch}")) and attempt.progress):  # noqa: ASYNC110 (the same)
             await asyncio.sleep(0.02)
     row = await buffer.queries.batch(batch)
@@ -401,7 +401,7 @@ async def test_a_recall_that_runs_and_one_that_waits_are_reported(
     tape.drives.clear()
     for batch in (first, second):
         await buffer.recalls.ask(batch, "a")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = buffer.tier_overview.added_to(await buffer.queries.overview())
             if found.moves and [each.batch for each in found.recalls] == [second]:  # what waits is seen a moment later

@@ -46,7 +46,7 @@ async def test_recalls_that_fit_are_made_while_others_wait_until_somebody_releas
     await online(buffer, small)
     kept = f"can begin; kept are {first} (b), {second} (b), {small} (a)"
     for batch in (third, fourth):  # each says what it saw when it had its turn last
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not ((waiting := await buffer.recalls.get(batch, "a")).reason or "").endswith(kept):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert waiting.state in {RecallState.RUNNING, RecallState.QUEUED}

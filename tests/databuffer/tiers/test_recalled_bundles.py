@@ -31,7 +31,7 @@ async def never() -> bool:
 
 
 async def ready(buffer: Buffer, bundle: Bundle) -> Bundle:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while bundle.state is BundleState.BUILDING:
             bundle = await buffer.bundles.next_state(bundle.id, None, 20, never)
     return bundle
@@ -95,7 +95,7 @@ async def test_an_archive_whose_batch_went_back_to_tape_is_recalled_when_it_is_r
     with pytest.raises(OnTape):
         await buffer.bundles.archive(made.id)
     await step_in(buffer, batch, "recall", StepState.DONE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await buffer.recalls.nearline([batch]):  # noqa: ASYNC110 (what a client does)
             await asyncio.sleep(0.02)
     assert await content(buffer, done) == before
