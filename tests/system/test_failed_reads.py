@@ -43,7 +43,7 @@ class Site:
             batch = str(gateway.get("/batches").json()["batches"][-1]["id"])
             order = {"msg": "", "batch": batch, "tiering": {"archive_to": [tier], "keep_on_disk": 0}}
             assert gateway.post("/cleanbuf", json=order).status_code == 200
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while [each["tier"] for each in gateway.get(f"/batches/{batch}").json()["replicas"]] != [tier]:
                 assert time.monotonic() < end
                 time.sleep(0.05)
@@ -116,7 +116,7 @@ def test_files_in_a_tier_that_is_missing_fail_and_the_others_are_fetched(site: S
     for number in range(12):
         (source / str(number)).write_text(str(number))
     assert site.gwclient("put", str(source)).code == 0
-    [on_disk], end = (site.trio.home / "datavar").rglob(".holdings/objects"), time.monotonic() + 20
+    [on_disk], end = (site.trio.home / "datavar").rglob(".holdings/objects"), time.monotonic() + 60
     while any(path.is_file() for path in on_disk.rglob("*")):
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -75,7 +75,7 @@ class Datastore:
         return found
 
     def until(self, bundle: Answer, state: str) -> Answer:
-        stop = time.monotonic() + 20
+        stop = time.monotonic() + 60
         while (found := self.state(bundle))["state"] != state:
             assert time.monotonic() < stop, found
             time.sleep(0.01)
@@ -325,7 +325,7 @@ def test_a_damaged_segment_fails_the_building_with_its_name(datastore: Datastore
     name = datastore.store(0)
     (settings.DATAROOT / name).write_bytes(datastore.stored[name].replace(b"e-21", b"e-22"))
     bundle = datastore.make(202, query=datastore.query, format="hdf5")
-    stop = time.monotonic() + 20
+    stop = time.monotonic() + 60
     while not (found := datastore.state(bundle))["reason"]:
         assert time.monotonic() < stop
     assert name in found["reason"]
