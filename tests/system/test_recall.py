@@ -134,7 +134,7 @@ def test_a_user_finds_a_segment_waits_for_its_recall_and_has_every_bit(site: Sit
     site.gwclient("get", "--batch", batch, "--out", str(tmp_path / "strain"), "--wait")
     assert list((tmp_path / "strain").glob("*.hdf5"))
     assert site.attempts(batch) == 1
-    within(20, lambda: site.locality(batch) == "DISK_AND_TAPE")
+    within(60, lambda: site.locality(batch) == "DISK_AND_TAPE")
     packs = [b"".join(site.store.read(key_of(batch))), (site.tape / "library" / key_of(batch)).read_bytes()]
     [first, second] = [hashlib.sha256(pack).hexdigest() for pack in packs]
     assert first == second
@@ -198,7 +198,7 @@ def test_wrong_bytes_in_the_bucket_are_never_served(site: Site) -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "on-tape")
     lines, _ = site.gwclient("get", name, "--format", "ndjson", "--wait")
     assert lines.encode() == body + b"\n"
-    within(20, lambda: site.states(batch) == {"object": "VERIFIED", "tape": "VERIFIED"})
+    within(60, lambda: site.states(batch) == {"object": "VERIFIED", "tape": "VERIFIED"})
     assert b"".join(site.store.read(key_of(batch))) == whole
 
 
@@ -206,7 +206,7 @@ def test_a_bundle_with_strain_on_tape_waits_for_it(site: Site) -> None:
     batch = site.on_tape()
     made: dict[str, Any] = site.gateway.post("/bundles", json={"query": {"batch": batch}, "format": "tar"}).json()
     assert (made["state"], made["reason"]) == ("BUILDING", "its batches are recalled from tape")
-    within(20, lambda: site.gateway.get(f"/bundles/{made['id']}").json()["state"] == "READY")
+    within(60, lambda: site.gateway.get(f"/bundles/{made['id']}").json()["state"] == "READY")
     content = site.gateway.get(f"/bundles/{made['id']}/archive").content
     assert all(body in content for body in site.bodies[batch].values())
     assert len(content) == site.gateway.get(f"/bundles/{made['id']}").json()["size"]

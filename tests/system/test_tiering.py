@@ -84,7 +84,7 @@ def test_a_batch_is_copied_as_the_settings_say_and_another_as_its_own_order_says
     by_settings = site.archive()
     by_order = site.archive({"archive_to": ["tape"]})
     on_disk_only = site.archive({})
-    within(20, lambda: (by_settings in site.packs("object")) and (by_order in site.packs("tape")))
+    within(60, lambda: (by_settings in site.packs("object")) and (by_order in site.packs("tape")))
     assert by_settings not in site.packs("tape")
     assert by_order not in site.packs("object")
     assert not site.packs("object").keys() & {on_disk_only}
@@ -185,7 +185,7 @@ def test_a_tier_that_fails_is_named_by_the_doctor_and_the_list_of_tiers(site: Si
     assert (finding["verdict"], finding["words"]) == ("ok", "disk, object, tape answer")
     away = (site.tiers / "tape").rename(site.tiers / "away")
     site.archive({"archive_to": ["tape"]})
-    within(20, lambda: [each["error"] for each in site.gwclient("tiers")["tiers"]][-1])
+    within(60, lambda: [each["error"] for each in site.gwclient("tiers")["tiers"]][-1])
     [finding] = [each for each in site.gwclient("doctor") if each["check"] == "tiers"]
     assert finding["verdict"] == "note"
     assert finding["words"].startswith("tape fails, copies to it wait: tier tape: ")
