@@ -255,7 +255,7 @@ async def test_a_folder_that_cannot_be_synced_takes_no_segment(
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("databuffer.storage.volume.sync_folder", fail)
+        patch.setattr("databuffer.storage.volume.sync_path", fail)
         with pytest.raises(VolumeFailed):
             await buffer.ingest.append(segment_body(1))
     assert files(settings) == {}

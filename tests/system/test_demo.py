@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import pytest
 
 from tests.support.transcripts import pattern, steps
 
@@ -15,6 +16,7 @@ DOCUMENTS = ("docs/getting-started.md", "README.md")
 TIME = re.compile(r"^ *\d+\.\d s", re.MULTILINE)
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path) -> None:
     seen = subprocess.run(
         [sys.executable, "-m", "scripts.demo"],
@@ -23,7 +25,7 @@ def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=290,
     )
     assert seen.returncode == 0, seen.stderr
     words = iter(["48 segments", "WAITING", "16 segments", "FROZEN: 64 segments", "frozen", "dataset", "CLEANED"])
