@@ -28,9 +28,12 @@ _INCOMING = ".incoming"
 #: A request names its keys: the server reports the progress of a request only by path.
 _REQUEST = "prepare "
 
-# The library would try for minutes; XRD_CONNECTIONWINDOW and XRD_CONNECTIONRETRY have precedence.
+# The library would try for minutes, look at timeouts every 15 seconds, and refuse every call for half an hour after a
+# connection that failed. The variables of the environment, such as XRD_CONNECTIONWINDOW, have precedence.
 EnvPutInt("ConnectionWindow", 10)
 EnvPutInt("ConnectionRetry", 1)
+EnvPutInt("StreamErrorWindow", 1)
+EnvPutInt("TimeoutResolution", 1)
 
 
 class XRootDTier:
@@ -50,16 +53,16 @@ class XRootDTier:
         self._check_root()
         temporary = f"{self._root}/{_INCOMING}/{uuid4().hex}"
         file = File()
-        self._answer(key, file.open(self._url(temporary), OpenFlags.NEW | OpenFlags.MAKEPATH, timeout=_SECONDS))
+        self._done(key, file.open(self._url(temporary), OpenFlags.NEW | OpenFlags.MAKEPATH, timeout=_SECONDS))
         try:
             offset = 0
             for chunk in exactly(chunks, size):
-                self._answer(key, file.write(chunk, offset, timeout=_SECONDS))
+                self._done(key, file.write(chunk, offset, timeout=_SECONDS))
                 offset += len(chunk)
-            self._answer(key, file.sync(timeout=_SECONDS))
-            self._answer(key, file.close(timeout=_SECONDS))
-            self._answer(key, self._calls.mkdir(dirname(path), MkDirFlags.MAKEPATH, timeout=_SECONDS))
-            self._answer(key, self._calls.mv(temporary, path, timeout=_SECONDS))
+            self._done(key, file.sync(timeout=_SECONDS))
+            self._done(key, file.close(timeout=_SECONDS))
+            self._done(key, self._calls.mkdir(dirname(path), MkDirFlags.MAKEPATH, timeout=_SECONDS))
+            self._done(key, self._calls.mv(temporary, path, timeout=_SECONDS))
         except BaseException:
             file.close(timeout=_SECONDS)
             self._calls.rm(temporary, timeout=_SECONDS)
@@ -200,10 +203,24 @@ class XRootDTier:
         status, answer = call
         if status.ok:
             return answer
-        place = f"tier {self.name}: {key}" if key else f"tier {self.name}"
         if status.errno == _NOT_FOUND:
-            raise NotThere(f"{place}: there is no such file")
-        raise TierError(f"{place}: {' '.join(status.message.split())}")
+            raise NotThere(f"{self._place(key)}: there is no such file")
+        raise self._error(key, status)
+
+    def _done(self, key: str, call: tuple[Any, Any]) -> None:
+        """Raise TierError if a step of a write failed, never NotThere: that would be taken for one of the source.
+
+        The client repeats a rename whose answer was lost, and then the file that was renamed is not found.
+        """
+        status, _ = call
+        if not status.ok:
+            raise self._error(key, status)
+
+    def _error(self, key: str, status: Any) -> TierError:
+        return TierError(f"{self._place(key)}: {' '.join(status.message.split())}")
+
+    def _place(self, key: str) -> str:
+        return f"tier {self.name}: {key}" if key else f"tier {self.name}"
 
 
 _SPACE = ("oss.space", "oss.used")

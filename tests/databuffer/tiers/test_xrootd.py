@@ -1,5 +1,6 @@
 """The tier behind XRootD, with a real server; needs the extra `tape` and Debian's xrootd-server."""
 
+import socket
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -8,7 +9,9 @@ import pytest
 
 from databuffer.tier_urls import parse_tiers
 from databuffer.tiers.open import open_tiers
-from databuffer.tiers.tier import Locality, NotOnline, Tier
+from databuffer.tiers.tier import Locality, NotOnline, NotThere, Tier, TierError
+from tests.support.faulty_xrootd import Trouble, failing_calls, faulty_xrootd_proxy
+from tests.support.patient import Patient
 from tests.support.tier_conformance import TierConformance, UnreachableConformance, bring_online, write
 from tests.support.xrootd_server import is_installed, running_xrootd
 
@@ -29,18 +32,53 @@ def tier_at(address: str, path: str) -> Tier:
     return open_tiers(parse_tiers(f"tape=root://{address}//{path}"))["tape"]
 
 
-@pytest.fixture
-def tier(server: str) -> Tier:
+def new_folder(server: str) -> str:
     path = f"tape/test-{next(_FOLDERS)}"
     status, _ = client.FileSystem(f"root://{server}").mkdir(f"/{path}")
     assert status.ok
-    return tier_at(server, path)
+    return path
+
+
+@pytest.fixture
+def tier(server: str) -> Tier:
+    return tier_at(server, new_folder(server))
 
 
 class TestXRootD(TierConformance, UnreachableConformance):
     @pytest.fixture(params=["no server", "no folder"])
     def unreachable(self, server: str, request: pytest.FixtureRequest) -> Tier:
         return tier_at("127.0.0.1:9", "tape") if request.param == "no server" else tier_at(server, "tape/missing")
+
+
+class TestXRootDWhoseCallsFail(TierConformance):
+    @pytest.fixture(params=[False, True], ids=["without-effect", "late"])
+    def tier(self, server: str, request: pytest.FixtureRequest) -> Iterator[Tier]:
+        with failing_calls(late=request.param) as faults:
+            yield Patient(tier_at(server, new_folder(server)), faults.begin)
+
+
+#: Each trouble with requests between them that get through: a client that reads on after a cut needs two.
+_TROUBLES = [each for trouble in Trouble for each in (trouble, *[Trouble.NONE] * 4)]
+
+
+class TestXRootDThatIsSlowOrCutInTheMiddle(TierConformance):
+    @pytest.fixture
+    def tier(self, server: str) -> Iterator[Tier]:
+        with faulty_xrootd_proxy(server, _TROUBLES) as proxy:
+            yield Patient(tier_at(proxy.address, new_folder(server)), proxy.begin)
+
+
+def test_a_server_that_comes_back_is_used_again(server: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    tier = tier_at(f"127.0.0.1:{port}", new_folder(server))
+    with pytest.raises(TierError):
+        tier.stat("one.tar")
+    with faulty_xrootd_proxy(server, [Trouble.NONE], port):
+        deadline = time.monotonic() + 20
+        while tier.locality(["one.tar"]) != {"one.tar": Locality.NONE}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def until_evicted(tier: Tier, key: str) -> None:
