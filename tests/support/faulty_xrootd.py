@@ -1,6 +1,7 @@
 """XRootD that fails now and then: a client whose calls fail, and a proxy that cuts and delays in the middle."""
 
 import functools
+import importlib
 import itertools
 import socket
 import threading
@@ -13,24 +14,21 @@ from typing import Any
 
 import pytest
 
-from databuffer.tiers import xrootd
-
-
 #: Calls from one that fails to the next: an operation of the largest test has 14 of them.
 _STEP = 3
 
 
 class FaultyCalls:
-    """The calls of tiers that are opened in the block `with failing_calls(late)`; `late`: they have their effect."""
+    """The calls of tiers that are opened in the block `with failing_calls(late=…)`; late: with their effect."""
 
-    def __init__(self, late: bool) -> None:
+    def __init__(self, *, late: bool) -> None:
         self._late = late
         self._left = self._armed = -1
         self._first = itertools.cycle(range(_STEP))
         self._lock = threading.Lock()
 
     def begin(self, attempt: int) -> None:
-        """Let one of the next calls fail: one of the first, and a later one with each attempt of an operation."""
+        """Make one of the next calls fail: one of the first, and a later one with each attempt of an operation."""
         with self._lock:
             self._left = next(self._first) if not attempt else self._armed + _STEP
             self._armed = self._left
@@ -61,7 +59,8 @@ class _FaultyObject:
 @contextmanager
 def failing_calls(*, late: bool) -> Iterator[FaultyCalls]:
     """Count the calls of tiers that are opened in the block; they can fail, with their effect or without."""
-    faults = FaultyCalls(late)
+    xrootd = importlib.import_module("databuffer.tiers.xrootd")  # needs an extra
+    faults = FaultyCalls(late=late)
     file, file_system = xrootd.File, xrootd.FileSystem
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(xrootd, "File", lambda: _FaultyObject(faults, file()))
@@ -99,7 +98,7 @@ class FaultyXRootDProxy:
         self._lock = threading.Lock()
 
     def begin(self, attempt: int) -> None:
-        """Let everything through in later attempts of an operation."""
+        """End the troubles in later attempts of an operation."""
         self._calm = attempt >= _FAULTY_ATTEMPTS
 
     def next(self, request: int) -> Trouble:

@@ -9,7 +9,7 @@ import pytest
 
 from databuffer.tier_urls import parse_tiers
 from databuffer.tiers.open import open_tiers
-from databuffer.tiers.tier import Locality, NotOnline, NotThere, Tier, TierError
+from databuffer.tiers.tier import Locality, NotOnline, Tier, TierError
 from tests.support.faulty_xrootd import Trouble, failing_calls, faulty_xrootd_proxy
 from tests.support.patient import Patient
 from tests.support.tier_conformance import TierConformance, UnreachableConformance, bring_online, write
