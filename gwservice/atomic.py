@@ -3,10 +3,13 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from gwservice.regular_file import open_checked
+from gwservice.regular_file import open_checked, read_regular
+
+#: Bytes of the line that names the owner of a lock.
+_LONGEST_OWNER = 1000
 
 
 @contextmanager
@@ -63,3 +66,21 @@ def locked(path: Path, *, folder: bool = False, wait: bool = False) -> Iterator[
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def owned(path: Path) -> Iterator[int]:
+    """Hold an exclusive lock as `locked` does, in a file that names its owner.
+
+    `strerror` of the BlockingIOError is the owner.
+    """
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(locked(path))
+        except BlockingIOError as held:
+            owner = read_regular(path, _LONGEST_OWNER).decode(errors="replace").strip()
+            raise BlockingIOError(held.errno, owner) from None
+        with suppress(OSError):  # a full volume can be locked too
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        yield descriptor

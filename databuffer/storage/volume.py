@@ -19,14 +19,11 @@ from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed
 from databuffer.metrics import FSYNC_FOLDER
 from databuffer.storage.files import PROBE, free_name, make_folder, read_stored, volume_errors, write_file
 from databuffer.storage.marks import Marks
-from gwservice.atomic import locked
+from gwservice.atomic import owned
 from gwservice.atomic import sync as sync_path
-from gwservice.regular_file import read_regular
 
 log = logging.getLogger(__name__)
 
-#: Bytes of the line that names the process which has locked the volume.
-_MOST_HOLDER = 1000
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 
 
@@ -70,13 +67,9 @@ class Volume:
         with volume_errors():
             make_folder(self.root)
             try:
-                self._lock = self._unlock.enter_context(locked(Path(self._lock_file)))
-            except BlockingIOError:
-                holder = read_regular(self._lock_file, _MOST_HOLDER).decode(errors="replace").strip()
-                raise VolumeFailed(f"another buffer ({holder}) uses {self.root}") from None
-        with suppress(OSError):  # a full volume can be locked too
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+                self._lock = self._unlock.enter_context(owned(Path(self._lock_file)))
+            except BlockingIOError as held:
+                raise VolumeFailed(f"another buffer ({held.strerror}) uses {self.root}") from None
 
     def unlock(self) -> None:
         """Unlock the volume."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from databuffer.tiers.folder import FolderTier
 from databuffer.tiers.tape_faults import TapeFaults
+from databuffer.tiers.tape_lock import TapeLock, tape_lock
 from databuffer.tiers.tape_robot import TapeManners, TapeRobot
 from databuffer.tiers.tier import Capacity, Locality, NotOnline, NotThere, Staged, StageState, Stored, TierError
 
@@ -27,6 +28,7 @@ class TapeTier:
         self._library = FolderTier(name, root / "library")
         self._faults = TapeFaults(root / "faults")
         self._robot = TapeRobot(root, self._library, self._faults, manners)
+        self._lock: TapeLock | None = None
 
     def write(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
         """Store `size` bytes under a key, on tape only; see `Tier`."""
@@ -113,8 +115,9 @@ class TapeTier:
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
-        """Create the folders; raise TierError instead of OSError."""
+        """Lock the folder and create those in it; raise TierError instead of OSError."""
         try:
+            self._lock = self._lock or tape_lock(self._root)
             for name in ("library", "online", "requests"):
                 (self._root / name).mkdir(exist_ok=True)  # not their parent: it is missing if nothing is mounted
             yield

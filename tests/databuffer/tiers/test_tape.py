@@ -1,9 +1,11 @@
 import errno
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE, Popen
 from threading import Event, Semaphore
 
 import pytest
@@ -219,3 +221,33 @@ def test_bytes_come_online_on_a_file_system_without_hard_links(tmp_path: Path, m
     linked = content_of(tier, "one.tar")
     monkeypatch.setattr(os, "link", refuse)
     assert content_of(tier, "one.tar") == linked
+
+
+_OTHER_BUFFER = """
+import sys
+from pathlib import Path
+from databuffer.tiers.tape import TapeTier
+from databuffer.tiers.tape_robot import TapeManners
+tier = TapeTier("tape", Path(sys.argv[1]), TapeManners())
+print(tier.stat("one.tar"), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_that_another_buffer_uses_is_refused_until_that_one_is_gone(tmp_path: Path) -> None:
+    tier = TapeTier("tape", tmp_path, FAST)
+    with Popen([sys.executable, "-c", _OTHER_BUFFER, tmp_path], stdin=PIPE, stdout=PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"None\n"
+        told = rf"tier tape: {tmp_path}: another buffer \(process {other.pid} on .+\) uses the folder"
+        for call in (
+            lambda: write(tier, "one.tar"),
+            lambda: tier.stage(["one.tar"]),
+            lambda: tier.release(["one.tar"]),
+        ):
+            with pytest.raises(TierError, match=told):
+                call()
+        assert tier.locality(["one.tar"]) == {"one.tar": Locality.UNAVAILABLE}
+        other.kill()
+    write(tier, "one.tar", b"some bytes")
+    assert content_of(tier, "one.tar") == b"some bytes"
