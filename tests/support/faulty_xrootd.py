@@ -75,6 +75,7 @@ class Trouble(Enum):
     REQUEST_CUT = auto()  # the connection ends in the middle of the request
     ANSWER_CUT = auto()  # the server did it; the connection ends in the middle of the answer
     SLOW = auto()  # both pause in the middle
+    SILENT = auto()  # no answer comes
 
 
 _PAUSE = 0.02
@@ -161,7 +162,8 @@ class _Connection:
             head = _exactly(self._server, _ANSWER_HEAD)
             answer = head + _exactly(self._server, int.from_bytes(head[4:]))
             trouble = self._troubles.pop(head[:2], Trouble.NONE)
-            _send(self._client, answer, trouble, Trouble.ANSWER_CUT)
+            if trouble is not Trouble.SILENT:
+                _send(self._client, answer, trouble, Trouble.ANSWER_CUT)
 
 
 def _send(target: socket.socket, message: bytes, trouble: Trouble, cut: Trouble) -> None:

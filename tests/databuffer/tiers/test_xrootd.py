@@ -58,7 +58,11 @@ class TestXRootDWhoseCallsFail(TierConformance):
 
 
 #: Each trouble with requests between them that get through: a client that reads on after a cut needs two.
-_TROUBLES = [each for trouble in Trouble for each in (trouble, *[Trouble.NONE] * 4)]
+_TROUBLES = [
+    each
+    for trouble in (Trouble.NONE, Trouble.REQUEST_CUT, Trouble.ANSWER_CUT, Trouble.SLOW)
+    for each in (trouble, *[Trouble.NONE] * 4)
+]
 
 
 class TestXRootDThatIsSlowOrCutInTheMiddle(TierConformance):
@@ -66,6 +70,14 @@ class TestXRootDThatIsSlowOrCutInTheMiddle(TierConformance):
     def tier(self, server: str) -> Iterator[Tier]:
         with faulty_xrootd_proxy(server, _TROUBLES) as proxy:
             yield Patient(tier_at(proxy.address, new_folder(server)), proxy.begin)
+
+
+def test_a_call_without_an_answer_fails_in_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("databuffer.tiers.xrootd._SECONDS", 1)
+    with faulty_xrootd_proxy(server, [Trouble.SILENT]) as proxy:
+        tier = tier_at(proxy.address, new_folder(server))
+        with pytest.raises(TierError, match="Operation expired"):
+            tier.stat("one.tar")
 
 
 def test_a_server_that_comes_back_is_used_again(server: str) -> None:
