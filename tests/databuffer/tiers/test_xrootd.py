@@ -87,7 +87,7 @@ def test_a_server_that_comes_back_is_used_again(server: str) -> None:
     with pytest.raises(TierError):
         tier.stat("one.tar")
     with faulty_xrootd_proxy(server, [Trouble.NONE], port):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while tier.locality(["one.tar"]) != {"one.tar": Locality.NONE}:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -95,7 +95,7 @@ def test_a_server_that_comes_back_is_used_again(server: str) -> None:
 
 def until_evicted(tier: Tier, key: str) -> None:
     """Wait until a key is on tape only: the server answers before its robot has done the work."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while tier.locality([key]) != {key: Locality.NEARLINE}:
         assert time.monotonic() < deadline
         time.sleep(0.02)
