@@ -15,7 +15,7 @@ from time import monotonic
 
 import sqlalchemy as sa
 
-from databuffer.errors import MoveFailed, TierFailed
+from databuffer.errors import MoveFailed, NoReplica, TierFailed
 from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
@@ -121,7 +121,7 @@ class Recalls:
         """Keep a batch, or a pack of files by its id, readable for an asker; begin its recall if it is on tape only.
 
         A recall that failed for good is begun again after an hour, or `again`. With `pinned_only`, nothing is done for
-        an asker who has no pin any more. Raise NotFound, RecallTooLarge, or TierFailed if the batch is lost.
+        an asker who has no pin any more. Raise NotFound, RecallTooLarge, NoReplica, or TierFailed.
         """
         subject = await self._subject(batch)
         async with self._asking:
@@ -130,7 +130,7 @@ class Recalls:
                 kept = await self._queries.read(partial(self._kept_for, asker=asker, besides=subject.record))
                 await self._in_thread(partial(self._cache.check_size, seen.size, kept))
             elif seen.locality not in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
-                raise TierFailed(f"no replica of {subject.text} can be read: {seen.locality}")
+                raise NoReplica(f"no replica of {subject.text} can be read: {seen.locality}")
             if pinned_only and seen.pinned is None:
                 return self._describe(subject, seen)
             now, keeps = steady_ns(), self.has_tape and subject.has_pack and not pinned_only
@@ -185,7 +185,7 @@ class Recalls:
             if locality_of(rows, self._mover.tiers) is BatchLocality.TAPE
         }
 
-    async def ask_for_all(self, batches: Iterable[str], asker: str) -> Sequence[Recall]:
+    async def ask_for_all(self, batches: Iterable[str], asker: str, *, again: bool = False) -> Sequence[Recall]:
         """Do `ask` for some batches, which have to fit into the cache together; return those that are not ONLINE."""
         batches = list(batches)
         nearline = await self.nearline(batches)
@@ -193,7 +193,7 @@ class Recalls:
             there = await self._queries.read(lambda c: replicas.of_packs(c, map(record_of, batches)))
             cached = [row.size for rows in there.values() for row in rows if _is_in(row, self._mover.cache)]
             await self._in_thread(partial(self._cache.check_size, sum(cached) + sum(nearline.values())))
-        asked = [await self.ask(batch, asker) for batch in batches] if nearline else []
+        asked = [await self.ask(batch, asker, again=again) for batch in batches] if nearline else []
         return [each for each in asked if each.state is not RecallState.ONLINE]
 
     async def _in_thread(self, work: partial[None]) -> None:
