@@ -91,6 +91,10 @@ class TierFailed(Refused, code=ProblemCode.TIER_FAILED):
     """No tier with a replica of the bytes returned them."""
 
 
+class NoReplica(TierFailed):
+    """No replica of the bytes can be read, and none can be recalled."""
+
+
 class RecallTooLarge(Refused, code=ProblemCode.RECALL_TOO_LARGE):
     """A recall is larger than the cache of the tape."""
 

@@ -6,7 +6,7 @@ Writes that wait at the same time share one transaction, so that many workers co
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -216,7 +216,14 @@ class Records:
     async def request(self, record: str, step: str) -> Record:
         """Request a step on a record, again if it was performed; raise NotFound if there is no such record."""
         kind_of(record)
-        return await self._write(lambda connection, now: steps.request(connection, record, step, now))
+        return await self._write(partial(_request, record=record, step=step))
+
+    async def request_all(self, records: Iterable[str], step: str) -> None:
+        """Request a step on some records in one transaction; those that do not exist are left out."""
+        writes = [_Write(partial(_request, record=record, step=step)) for record in records]
+        await self._write_all(writes)
+        for write in writes:
+            write.answer()
 
     async def take_over(self, step: str, order: StepClaim) -> None:
         """Declare one of the datastore's own steps, and fail the attempts of an earlier process at it.
@@ -353,6 +360,10 @@ class Records:
         with self._store.catalog.database.writing_synced() as connection, table.remembering_declarations(connection):
             for write in writes:
                 write.run(connection, steady_ns())
+
+
+def _request(connection: sa.Connection, now: int, record: str, step: str) -> Record:
+    return steps.request(connection, record, step, now)
 
 
 def _pause(connection: sa.Connection, backlog: Backlog) -> float:

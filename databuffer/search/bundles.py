@@ -223,7 +223,8 @@ class Bundles:
         must_wait = needs_bytes and await self._recalls.begin(row.id, batches)
         self._opened.forget(row.id)
         await asyncio.to_thread(self._cache.put_manifest, row.id, manifest)
-        row = replace(row, state=BundleState.BUILDING, used=time.time_ns(), group=group if held else None, held=held)
+        row = replace(row, state=BundleState.BUILDING, used=time.time_ns(), reason=None)
+        row = replace(row, group=group if held else None, held=held)
         if not row.format.is_built:
             archive = await self._opened.get(row)
             row = replace(row, state=BundleState.BUILDING if must_wait else BundleState.READY, size=archive.size)
@@ -238,13 +239,15 @@ class Bundles:
         info = info_of(row)
         await self._builder.request(row.id, {"format": row.format, "segments": info.n, "bytes": info.bytes})
 
-    async def _continue(self, row: BundleRow) -> None:
-        """Finish a bundle whose batches are back from tape."""
-        if row.format.is_built:
+    async def _continue(self, row: BundleRow, failure: str | None) -> None:
+        """Finish a bundle whose batches are back from tape; with a `failure`, they cannot be brought back."""
+        change = partial(table.change, bundle=row.id, only_if=BundleState.BUILDING)
+        if failure:
+            await self._stored.write(partial(change, state=BundleState.FAILED, held=0, reason=failure))
+        elif row.format.is_built:
             await self._build(row)
         else:
-            ready = partial(table.change, bundle=row.id, only_if=BundleState.BUILDING, state=BundleState.READY)
-            await self._stored.write(ready)
+            await self._stored.write(partial(change, state=BundleState.READY))
 
     async def _wait_again(self) -> None:
         """Continue the bundles that waited for recalls in an earlier process."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from databuffer.errors import NoReplica, NotFound, RecallTooLarge
 from databuffer.search.waiting import BundleChanges
 from databuffer.tiers.reading import not_readable
 from databuffer.tiers.recall import Recalls
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
 #: The pause after an error of the catalog or of a tier.
 _PAUSE_SECONDS = 5.0
+#: Errors that waiting does not end.
+_FOR_GOOD = (NotFound, NoReplica, RecallTooLarge)
+
+#: Called when the batches of a bundle can be read, or with the reason why they cannot be brought back.
+Then = Callable[[str | None], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,17 @@ class BundleRecalls:
     async def begin(self, bundle: str, batches: Collection[str]) -> bool:
         """Ask for those batches of a bundle that are on tape only; return whether there are any.
 
-        Raise RecallTooLarge if they cannot be readable at the same time.
+        A recall that has failed is begun again. Raise RecallTooLarge if they cannot be readable at the same time.
         """
-        return bool(await self._recalls.ask_for_all(batches, _asker(bundle)))
+        return bool(await self._recalls.ask_for_all(batches, _asker(bundle), again=True))
 
     async def check(self, bundle: str, batches: Collection[str]) -> None:
         """Raise OnTape if batches of a bundle are on tape only, and begin their recall; TierFailed if one failed."""
         if missing := await self._recalls.ask_for_all(batches, _asker(bundle)):
             raise not_readable(max(missing, key=lambda each: (each.state is RecallState.FAILED, each.seconds)))
 
-    def wait(self, bundle: str, batches: Collection[str], then: Callable[[], Awaitable[None]]) -> None:
-        """Do `then` as soon as the batches of a bundle can be read."""
+    def wait(self, bundle: str, batches: Collection[str], then: Then) -> None:
+        """Do `then` as soon as the batches of a bundle can be read, or one of them cannot be brought back."""
         self.stop(bundle)
         self._waiting[bundle] = Waiting(0, "its batches are recalled from tape")
         self._tasks[bundle] = asyncio.create_task(self._wait(bundle, batches, then))
@@ -83,11 +89,14 @@ class BundleRecalls:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _wait(self, bundle: str, batches: Collection[str], then: Callable[[], Awaitable[None]]) -> None:
+    async def _wait(self, bundle: str, batches: Collection[str], then: Then) -> None:
         while True:
             try:
-                if not (missing := await self._recalls.ask_for_all(batches, _asker(bundle))):
-                    await then()
+                missing, failure = await self._ask(bundle, batches)
+                if failure:
+                    await self.release(bundle)
+                if failure or not missing:
+                    await then(failure)
                     break
                 self._tell(bundle, _waiting(missing, len(batches)))
                 pause = _POLL_SECONDS
@@ -99,6 +108,15 @@ class BundleRecalls:
         self._waiting.pop(bundle, None)
         self._tasks.pop(bundle, None)
         self._changes.announce(bundle)
+
+    async def _ask(self, bundle: str, batches: Collection[str]) -> tuple[Sequence[Recall], str | None]:
+        """Return the batches that are not back yet, and the reason why one of them cannot be brought back."""
+        try:
+            missing = await self._recalls.ask_for_all(batches, _asker(bundle))
+        except _FOR_GOOD as error:
+            return [], error.detail
+        failed = next((each for each in missing if each.state is RecallState.FAILED), None)
+        return missing, not_readable(failed).detail if failed else None
 
     def _tell(self, bundle: str, now: Waiting) -> None:
         if self._waiting.get(bundle) != now:

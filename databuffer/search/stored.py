@@ -101,6 +101,6 @@ def as_bundle(row: BundleRow, progress: Progress) -> Bundle:
         covered=info.covered,
         gaps=info.gaps,
         query=info.query,
-        reason=None if is_built else progress.reason,
+        reason=row.reason if is_built else progress.reason,
         note=None if info.n else f"no segment stored up to seq {row.as_of} matches: the archive has no data",
     )

@@ -22,7 +22,7 @@ class BundleRow:
 
     `selection` is the order, and `info` the BundleInfo of the archive, both as JSON. `uses` is a count that ages: the
     archives with the smallest are deleted first. `size` is that of the archive once it is known. `group` had the
-    files built, and they take `held` bytes, at most.
+    files built, and they take `held` bytes, at most. `reason` is that of a bundle that is FAILED.
     """
 
     id: str
@@ -37,6 +37,7 @@ class BundleRow:
     size: int | None = None
     group: str | None = None
     held: int = 0
+    reason: str | None = None
 
 
 def get(connection: sa.Connection, bundle: str) -> BundleRow | None:
@@ -76,7 +77,7 @@ def use(connection: sa.Connection, bundle: str, now: int) -> None:
 
 def forget(connection: sa.Connection, before: int) -> None:
     """Delete the bundles without an archive that were last used before a time."""
-    without_archive = _C.state.in_([BundleState.EXPIRED, BundleState.CANCELLED])
+    without_archive = _C.state.in_([BundleState.EXPIRED, BundleState.CANCELLED, BundleState.FAILED])
     connection.execute(sa.delete(BUNDLES).where(without_archive, _C.used < before))
 
 

@@ -1,11 +1,12 @@
 """The tiers as moves use them: with the errors of each, one rate for all, and comparisons with packs."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from databuffer import metrics
 from databuffer.errors import MoveFailed
 from databuffer.records.performer import Attempt
+from databuffer.storage.clock import steady_ns
 from databuffer.tiers.meter import Meter, Throttle
 from databuffer.tiers.pack import PackDamaged, compare, read_head, tier_range
 from databuffer.tiers.replicas import ReplicaRow
@@ -13,6 +14,8 @@ from databuffer.tiers.source import PackSource
 from databuffer.tiers.staged_reading import online, read_staged
 from databuffer.tiers.tier import TAPE, Stored, Tier, TierError
 from gwwire.tiering import DISK, ReplicaState
+
+_SECOND = 10**9
 
 
 def cache_of(tiers: Mapping[str, Tier]) -> str:
@@ -27,6 +30,7 @@ class TierAccess:
         tiers: by name.
         cache: the tier, or the disk, to which packs on tape are brought to be read.
         errors: why the last call of a tier failed, for those where it did.
+        full: the bytes that a tier had no space for, and since when, in Unix s, for those that had too little.
 
     """
 
@@ -34,6 +38,7 @@ class TierAccess:
         self.tiers = tiers
         self.cache = cache_of(tiers)
         self.errors: dict[str, str] = {}
+        self.full: dict[str, tuple[int, float]] = {}
         self._throttle = throttle
 
     def meter(self, attempt: Attempt, size: int) -> Meter:
@@ -55,6 +60,19 @@ class TierAccess:
                 metrics.TIER_FAILURES.labels(tier.name).inc()
             raise
         self.errors.pop(tier.name, None)
+
+    @contextmanager
+    def noting_space(self, tier: Tier, size: int) -> Iterator[None]:
+        """Note in `full` if a write of some bytes fails and the tier has less space than that."""
+        try:
+            yield
+        except TierError:
+            with suppress(TierError):
+                free = tier.capacity().free
+                if free is not None and free < size:
+                    smallest, since = self.full.get(tier.name, (size, steady_ns() / _SECOND))
+                    self.full[tier.name] = min(size, smallest), since
+            raise
 
     def verified(self, rows: Mapping[str, ReplicaRow], target: str) -> list[ReplicaRow]:
         """Return the verified replicas in tiers other than the target, those that are read fastest first."""

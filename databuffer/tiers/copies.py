@@ -107,7 +107,8 @@ class Copies:
         with self._ledger.losing(source, origin):
             chunks = written.through(checked(comparison, chunks))
             chunks = counted(chunks, metrics.MOVED_BYTES.labels(tier.name, metrics.WRITTEN))
-            tier.write(source.key, size, meter.through(chunks))
+            with self._access.noting_space(tier, size):
+                tier.write(source.key, size, meter.through(chunks))
 
         def note(connection: sa.Connection) -> None:
             replicas.note_written(connection, source.id, tier.name, comparison.sha256, steady_ns())

@@ -80,6 +80,15 @@ def is_pinned(connection: sa.Connection, pack: str, now: int) -> bool:
     return connection.execute(sa.select(_C.pack).where(_C.pack == pack, _C.until > now).limit(1)).first() is not None
 
 
+def kept(connection: sa.Connection, askers: Iterable[str], now: int) -> set[str]:
+    """Return those of some askers for whom a pack is kept."""
+    return {
+        asker
+        for some in portions(askers)
+        for asker in connection.execute(sa.select(_C.asker).where(_C.asker.in_(some), _C.until > now)).scalars()
+    }
+
+
 def pinned(connection: sa.Connection, now: int) -> set[str]:
     """Return the packs that are kept for anybody."""
     return set(connection.execute(sa.select(_C.pack).where(_C.until > now)).scalars())

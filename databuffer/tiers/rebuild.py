@@ -3,7 +3,7 @@
 A pack has the manifest of its batch at its head, so that the tiers alone are enough: the folder of a batch is restored
 with MANIFEST.json and a TIERS.json that names the replicas, as if the disk had dropped the batch. A start then adds the
 batch to the catalog and the replicas to the ledger, and compares every byte of them. The manifests of packs of files
-are restored in the same way; their holdings are in the catalog.
+are restored in the same way; a start makes the holdings again that the catalog does not have.
 """
 
 import time

@@ -6,8 +6,8 @@ of the pack does the work; one runs at a time, in the order in which they were a
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from statistics import fmean
@@ -15,7 +15,7 @@ from time import monotonic
 
 import sqlalchemy as sa
 
-from databuffer.errors import MoveFailed, TierFailed
+from databuffer.errors import MoveFailed, NoReplica, RecallTooLarge, TierFailed
 from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
@@ -30,7 +30,7 @@ from databuffer.tiers.ledger import ReplicaLedger
 from databuffer.tiers.locality import locality_of, tapes_of
 from databuffer.tiers.meter import Progress
 from databuffer.tiers.mover import Mover
-from databuffer.tiers.packs import Packs, is_of_files, record_of
+from databuffer.tiers.packs import Packs, is_of_files, public_name, record_of
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.staged_reading import Staging
 from databuffer.tiers.tier import TierError
@@ -63,6 +63,14 @@ class Recalled:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """The state of a recall, and the reason of a failure."""
+
+    state: RecallState
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class _Subject:
     """The object of a recall: the id of its record, its name, and its bytes before there is a pack."""
 
@@ -79,9 +87,10 @@ class _Seen:
 
     size: int
     locality: BatchLocality
-    step: Step | None
-    position: int | None
-    pinned: int | None
+    step: Step | None = None
+    position: int | None = None
+    pinned: int | None = None
+    refusal: str | None = None
 
 
 class Recalls:
@@ -117,11 +126,11 @@ class Recalls:
 
     # ---- orders and questions
 
-    async def ask(self, batch: str, asker: str, *, again: bool = False, pinned_only: bool = False) -> Recall:
+    async def ask(self, batch: str, asker: str, *, again: bool = False) -> Recall:
         """Keep a batch, or a pack of files by its id, readable for an asker; begin its recall if it is on tape only.
 
-        A recall that failed for good is begun again after an hour, or `again`. With `pinned_only`, nothing is done for
-        an asker who has no pin any more. Raise NotFound, RecallTooLarge, or TierFailed if the batch is lost.
+        A recall that failed for good is begun again after an hour, or `again`. Raise NotFound, RecallTooLarge,
+        NoReplica, or TierFailed.
         """
         subject = await self._subject(batch)
         async with self._asking:
@@ -130,10 +139,8 @@ class Recalls:
                 kept = await self._queries.read(partial(self._kept_for, asker=asker, besides=subject.record))
                 await self._in_thread(partial(self._cache.check_size, seen.size, kept))
             elif seen.locality not in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
-                raise TierFailed(f"no replica of {subject.text} can be read: {seen.locality}")
-            if pinned_only and seen.pinned is None:
-                return self._describe(subject, seen)
-            now, keeps = steady_ns(), self.has_tape and subject.has_pack and not pinned_only
+                raise NoReplica(f"no replica of {subject.text} can be read: {seen.locality}")
+            now, keeps = steady_ns(), self.has_tape and subject.has_pack
             if keeps and (seen.pinned is None or seen.pinned < now + self._pin // 2):
                 until = self.pinned_until(now)
                 await self._ledger.change(partial(pins.put, pack=subject.record, asker=asker, until=until, now=now))
@@ -146,6 +153,22 @@ class Recalls:
         """Return how far the recall of a batch is; raise NotFound."""
         subject = await self._subject(batch)
         return self._describe(subject, await self._look(subject, asker))
+
+    async def standings(self, names: Iterable[str]) -> dict[str, Standing]:
+        """Return how far the recalls of some batches, or packs of files by their ids, are; begin none."""
+        found = await self._look_at_all(names)
+        return {public_name(pack): Standing(_state(seen), self._reason(pack, seen)) for pack, seen in found.items()}
+
+    async def begin_all(self, askers: Mapping[str, str], *, again: bool) -> None:
+        """Begin the recalls of packs on tape only, by name, whose askers still have pins; also failed ones `again`."""
+        to_begin = {RecallState.NEARLINE, RecallState.FAILED} if again else {RecallState.NEARLINE}
+        async with self._asking:
+            kept = await self._queries.read(partial(pins.kept, askers=askers.values(), now=steady_ns()))
+            found = await self._look_at_all(name for name, asker in askers.items() if asker in kept)
+            on_tape = {pack: seen for pack, seen in found.items() if seen.locality is BatchLocality.TAPE}
+            packs = [pack for pack, seen in on_tape.items() if _state(seen) in to_begin and not seen.refusal]
+            await self._records.request_all(packs, RECALL)
+            self._mover.on_change()
 
     async def release(self, batch: str, asker: str) -> Recall:
         """Release the pin of an asker on a batch, if there is one; raise NotFound."""
@@ -185,7 +208,7 @@ class Recalls:
             if locality_of(rows, self._mover.tiers) is BatchLocality.TAPE
         }
 
-    async def ask_for_all(self, batches: Iterable[str], asker: str) -> Sequence[Recall]:
+    async def ask_for_all(self, batches: Iterable[str], asker: str, *, again: bool = False) -> Sequence[Recall]:
         """Do `ask` for some batches, which have to fit into the cache together; return those that are not ONLINE."""
         batches = list(batches)
         nearline = await self.nearline(batches)
@@ -193,7 +216,7 @@ class Recalls:
             there = await self._queries.read(lambda c: replicas.of_packs(c, map(record_of, batches)))
             cached = [row.size for rows in there.values() for row in rows if _is_in(row, self._mover.cache)]
             await self._in_thread(partial(self._cache.check_size, sum(cached) + sum(nearline.values())))
-        asked = [await self.ask(batch, asker) for batch in batches] if nearline else []
+        asked = [await self.ask(batch, asker, again=again) for batch in batches] if nearline else []
         return [each for each in asked if each.state is not RecallState.ONLINE]
 
     async def _in_thread(self, work: partial[None]) -> None:
@@ -218,17 +241,42 @@ class Recalls:
         def look(connection: sa.Connection) -> _Seen:
             if not self._took:
                 self._took.extend(_durations(connection))
-            rows = replicas.of_pack(connection, record)
-            step = steps_named(connection, RECALL, [record]).get(record)
-            return _Seen(
-                max((each.size for each in rows), default=subject.size),
-                locality_of(rows, self._mover.tiers) if rows else BatchLocality.DISK,
-                step,
-                _position(connection, record) if step and step.state in _OPEN else None,
-                pins.until(connection, record, asker, steady_ns()),
+            seen = self._seen(connection, [record])[record]
+            return replace(
+                seen,
+                size=seen.size or subject.size,
+                position=_position(connection, record) if seen.step and seen.step.state in _OPEN else None,
+                pinned=pins.until(connection, record, asker, steady_ns()),
             )
 
         return await self._queries.read(look)
+
+    async def _look_at_all(self, names: Iterable[str]) -> dict[str, _Seen]:
+        """Return the state of some packs, with the reason why one that is on tape is refused."""
+        packs = list(map(record_of, names))
+        found = await self._queries.read(partial(self._seen, packs=packs))
+        on_tape = {pack: seen for pack, seen in found.items() if seen.locality is BatchLocality.TAPE}
+        not_begun = {pack: seen.size for pack, seen in on_tape.items() if not seen.step or seen.step.state not in _OPEN}
+        refusals = await asyncio.to_thread(self._refusals, not_begun)
+        return {pack: replace(seen, refusal=refusals.get(pack)) for pack, seen in found.items()}
+
+    def _seen(self, connection: sa.Connection, packs: Sequence[str]) -> dict[str, _Seen]:
+        known, steps = replicas.of_packs(connection, packs), steps_named(connection, RECALL, packs)
+        return {pack: self._seen_one(known.get(pack, []), steps.get(pack)) for pack in packs}
+
+    def _seen_one(self, rows: Sequence[ReplicaRow], step: Step | None) -> _Seen:
+        size = max((each.size for each in rows), default=0)
+        return _Seen(size, locality_of(rows, self._mover.tiers) if rows else BatchLocality.DISK, step)
+
+    def _refusals(self, sizes: Mapping[str, int]) -> dict[str, str]:
+        """Return why packs with some sizes cannot be recalled now; called in a thread."""
+        found = {}
+        for pack, size in sizes.items():
+            try:
+                self._cache.check_size(size)
+            except (RecallTooLarge, TierError) as error:
+                found[pack] = str(error)
+        return found
 
     def _describe(self, subject: _Subject, seen: _Seen) -> Recall:
         state = _state(seen)
@@ -249,6 +297,8 @@ class Recalls:
         )
 
     def _reason(self, record: str, seen: _Seen) -> str | None:
+        if seen.refusal:
+            return seen.refusal
         if seen.step and seen.step.state in _OPEN and (full := self._cache.full.get(record)):
             return str(full)
         if seen.step and seen.step.reason:
@@ -334,7 +384,7 @@ def _is_to_begin(step: Step | None, *, again: bool) -> bool:
 def _state(seen: _Seen) -> RecallState:
     if seen.locality in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
         return RecallState.ONLINE
-    if seen.locality is not BatchLocality.TAPE:
+    if seen.locality is not BatchLocality.TAPE or seen.refusal:
         return RecallState.FAILED
     match seen.step and seen.step.state:
         case StepState.RUNNING:

@@ -6,7 +6,7 @@ of the path; a path that was not found or was canceled has a pin without a pack.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
 
-from databuffer.errors import NotFound, RecallTooLarge, TierFailed, TooManyStaged
+from databuffer.errors import NotFound, TooManyStaged
 from databuffer.holdings import file_table, table
 from databuffer.holdings.rows import Caller, FileRow
 from databuffer.queries import Queries
@@ -29,7 +29,7 @@ from databuffer.tiers import pins
 from databuffer.tiers.ledger import ReplicaLedger
 from databuffer.tiers.orders import TierOrders
 from databuffer.tiers.packs import is_of_files, public_name, record_of
-from databuffer.tiers.recall import Recalls
+from databuffer.tiers.recall import Recalls, Standing
 from gwwire.problems import ProblemError
 from gwwire.tape import ArchiveInfo, StagedFile, StageRequest, StageState
 from gwwire.tiering import BatchLocality, RecallState
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _PREFIX = "stage-"
 #: The time for which an answer waits until the recalls of many batches have begun.
 _PATIENCE_SECONDS = 5.0
+#: Recalls that begin in one transaction.
+_AT_ONCE = 100
 #: Paths of all stage requests together.
 _MOST_STAGED = 100_000
 #: Digits of the id of a holding.
@@ -53,7 +55,7 @@ class _Unpinned(StrEnum):
 
 
 class _Progress(NamedTuple):
-    """The progress of the files of one batch, in the order of the fields of StagedFile."""
+    """The progress of a file, in the order of the fields of StagedFile."""
 
     state: StageState
     on_disk: bool | UnsetType = UNSET
@@ -73,13 +75,15 @@ class StageRequests:
         self._ledger = ledger
         self._orders = orders
         self._recalls = recalls
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: The beginning of the recalls of requests, by request.
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
         """Begin no more recalls; `get` goes on with it."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def begin(self, caller: Caller, paths: Sequence[str]) -> str:
         """Stage some paths, and return the id of the request; raise TooManyStaged.
@@ -99,28 +103,34 @@ class StageRequests:
             pins.put_all(connection, packs, self._recalls.pinned_until(now), now)
 
         await self._ledger.change(put)
-        task = asyncio.create_task(self._begin_all({batch: _asker(request, path) for path, batch in batches.items()}))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+        askers = {batch: _asker(request, path) for path, batch in batches.items()}
+        await self._begin(request, askers, again=True)
         return request
 
-    async def _begin_all(self, askers: Mapping[str, str]) -> None:
+    async def _begin(self, request: str, askers: Mapping[str, str], *, again: bool) -> None:
+        """Begin the recalls of some batches of a request; if there are many, the last ones after the return."""
+        task = self._tasks[request] = asyncio.create_task(self._begin_all(askers, again=again))
+        task.add_done_callback(lambda _: self._tasks.pop(request))
+        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+
+    async def _begin_all(self, askers: Mapping[str, str], *, again: bool) -> None:
         try:
-            for batch, asker in askers.items():
-                await self._progress(batch, asker, again=True)
+            batches = list(askers)
+            for first in range(0, len(batches), _AT_ONCE):
+                some = {batch: askers[batch] for batch in batches[first : first + _AT_ONCE]}
+                await self._recalls.begin_all(some, again=again)
         except ProblemError as error:  # `get` tries again
             log.warning("recalls of a stage request cannot begin: %s", error.detail, extra={"event": "stage-error"})
 
     async def get(self, request: str) -> StageRequest:
         """Return how far the files of a request are; raise NotFound if there is none, or it has ended."""
         packs = await self._packs_of(request)
-        batches = {path: public_name(pack) for path, pack in packs.items() if "/" in pack}
-        askers = {batch: _asker(request, path) for path, batch in batches.items()}
-        loop = asyncio.get_running_loop()
-        stop, found = loop.time() + _PATIENCE_SECONDS, {}
-        for batch, asker in askers.items():
-            found[batch] = await self._progress(batch, asker, may_begin=loop.time() < stop)
+        askers = {public_name(pack): _asker(request, path) for path, pack in packs.items() if "/" in pack}
+        found = await self._standings(askers)
+        left = {batch: askers[batch] for batch, each in found.items() if each.state is RecallState.NEARLINE}
+        if left and request not in self._tasks:  # an earlier process, or an error, has left them out
+            await self._begin(request, left, again=False)
+            found |= await self._standings(left)
         return StageRequest(request, [StagedFile(path, *_of_file(path, pack, found)) for path, pack in packs.items()])
 
     async def cancel(self, request: str, paths: Iterable[str]) -> None:
@@ -151,29 +161,13 @@ class StageRequests:
             for path in paths
         ]
 
-    async def _progress(self, batch: str, asker: str, *, again: bool = False, may_begin: bool = True) -> _Progress:
-        """Return how far a batch is; begin its recall if it is on tape, and was not recalled or it is done `again`.
-
-        A batch may be the pack of files, by its id; files that are not in tiers are on the disk.
-        """
-        if is_of_files(batch) and not await self._orders.localities_of([batch]):
-            return _Progress(StageState.COMPLETED, on_disk=True)
-        try:
-            found = await self._recalls.get(batch, asker)
-            if may_begin and (again or found.state is RecallState.NEARLINE):
-                found = await self._recalls.ask(batch, asker, again=again, pinned_only=True)
-        except (NotFound, RecallTooLarge, TierFailed) as error:
-            return _Progress(StageState.FAILED, error=error.detail)
-        match found.state:
-            case RecallState.ONLINE:
-                return _Progress(StageState.COMPLETED, on_disk=True)
-            case RecallState.RUNNING:
-                return _Progress(StageState.STARTED, on_disk=False)
-            case RecallState.QUEUED | RecallState.NEARLINE:
-                return _Progress(StageState.SUBMITTED, on_disk=False)
-            case RecallState.FAILED:
-                return _Progress(StageState.FAILED, error=found.reason or f"no replica of {batch} can be read")
-        assert_never(found.state)
+    async def _standings(self, batches: Collection[str]) -> dict[str, Standing]:
+        """Return how far the recalls of some batches, or packs of files by their ids, are."""
+        names = [each for each in batches if not is_of_files(each)]
+        there = await self._queries.read(partial(_existing_batches, batches=names))
+        gone = set(names) - there
+        found = await self._recalls.standings(set(batches) - gone)
+        return found | {batch: Standing(RecallState.FAILED, f"there is no batch {batch!r}") for batch in gone}
 
     async def _packs_of(self, request: str) -> dict[str, str]:
         """Return the packs of the paths of a request, or raise NotFound."""
@@ -218,13 +212,23 @@ def _not_found(path: str) -> str:
     return f"there is no {path!r}; paths are {known}"
 
 
-def _of_file(path: str, pack: str, batches: Mapping[str, _Progress]) -> _Progress:
+def _of_file(path: str, pack: str, batches: Mapping[str, Standing]) -> _Progress:
     match pack:
         case _Unpinned.NOT_FOUND:
             return _Progress(StageState.FAILED, error=_not_found(path))
         case _Unpinned.CANCELED:
             return _Progress(StageState.CANCELED)
-    return batches[public_name(pack)]
+    batch = public_name(pack)
+    match batches[batch].state:
+        case RecallState.ONLINE:
+            return _Progress(StageState.COMPLETED, on_disk=True)
+        case RecallState.RUNNING:
+            return _Progress(StageState.STARTED, on_disk=False)
+        case RecallState.QUEUED | RecallState.NEARLINE:
+            return _Progress(StageState.SUBMITTED, on_disk=False)
+        case RecallState.FAILED:
+            return _Progress(StageState.FAILED, error=batches[batch].reason or f"no replica of {batch} can be read")
+    assert_never(batches[batch].state)
 
 
 def _names(parts: Mapping[str, tuple[str, ...]], kind: str) -> list[str]:

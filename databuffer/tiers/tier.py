@@ -64,6 +64,11 @@ class Capacity:
     total: int | None = None
     used: int | None = None
 
+    @property
+    def free(self) -> int | None:
+        """Return the bytes that are left, or None if the tier cannot say."""
+        return None if self.total is None or self.used is None else self.total - self.used
+
 
 class Tier(Protocol):
     """A place for bytes. Every method raises TierError if the tier refuses the call or does not answer it.

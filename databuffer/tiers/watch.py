@@ -37,7 +37,8 @@ class TierWatch:
 
     Attributes:
         probes: what is known of each tier, by name.
-        outages: the last time of each tier in which it failed, and which is over: from and until when, in Unix s.
+        outages: the last time of each tier in which it failed or was full, and which is over: from and until when, in
+            Unix s.
 
     """
 
@@ -78,8 +79,19 @@ class TierWatch:
                     self.outages[tier.name] = answered, steady_ns() / _SECOND
                     is_compared = await self._compare(tier)
                     on_change()
+                elif self._has_space_again(tier.name, probe.capacity.free):
+                    on_change()
                 answered = began
             await asyncio.sleep(_FAILED_SECONDS if probe.failure else _INTERVAL_SECONDS)
+
+    def _has_space_again(self, tier: str, free: int | None) -> bool:
+        """Return whether a tier that was full has space for a copy; then the outage is over."""
+        needed, since = self._access.full.get(tier, (0, 0.0))
+        if not needed or free is None or free < needed:
+            return False
+        del self._access.full[tier]
+        self.outages[tier] = since, steady_ns() / _SECOND
+        return True
 
     async def _compare(self, tier: Tier) -> bool:
         """Mark the replicas as LOST that a tier does not have any more; return False if it cannot be listed."""

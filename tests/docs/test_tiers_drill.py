@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tiers.md").read_text()
 DRILL = TEXT.partition("## Disaster recovery drill")[2].partition("With Compose:")[0]
 SERVE, PUSH, LOSE_CATALOG, LOSE_VOLUME, LOOK = re.findall(r"```sh\n(.*?)```", DRILL, re.DOTALL)
+MAKE_FOLDER, START = SERVE.replace("\\\n", "").splitlines()
 
 
 class Reader:
@@ -49,7 +50,7 @@ class Reader:
     @contextmanager
     def serving(self) -> Iterator[Trio]:
         """Run the datastore with the settings of the page's command, as `make run` does."""
-        *settings, make, run = shlex.split(self._here(SERVE.splitlines()[-1]))
+        *settings, make, run = shlex.split(self._here(START))
         assert (make, run) == ("make", "run")
         trio = self._start(dict(setting.split("=", 1) for setting in settings), home=self._folder / "var")
         self._url = trio.url
@@ -62,28 +63,29 @@ class Reader:
         return commands.replace("/mnt/second", f"{self._folder}/second")
 
 
-def wait_for_copy(trio: Trio) -> None:
-    """Wait until one pack is verified in the tier."""
+def wait_for_copies(trio: Trio) -> None:
+    """Wait until both packs are verified in the tier."""
     deadline = time.monotonic() + 60
-    while Connection(trio.url).get("/tiers")["tiers"][1]["replicas"] != 1:
+    while Connection(trio.url).get("/tiers")["tiers"][1]["replicas"] != 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_drill_brings_the_archive_back(tmp_path: Path, start_trio: StartTrio) -> None:
     reader = Reader(tmp_path, start_trio)
-    reader.type(SERVE.splitlines()[0])
+    reader.type(MAKE_FOLDER)
     with reader.serving() as trio:
         (batch,) = re.findall(r"(b\d+)  ARCHIVED  32 segments", reader.type(PUSH))
-        wait_for_copy(trio)
+        wait_for_copies(trio)
     reader.type(LOSE_CATALOG)
     with reader.serving() as trio:
-        wait_for_copy(trio)
+        wait_for_copies(trio)
         assert {each["id"] for each in Connection(trio.url).get("/batches")["batches"]} > {batch}
-    assert "1 folder restored, 0 problems" in reader.type(LOSE_VOLUME)
+        assert [each["label"] for each in Connection(trio.url).get("/holdings")["holdings"]] == ["drill"]
+    assert "2 folders restored, 0 problems" in reader.type(LOSE_VOLUME)
     with reader.serving() as trio:
-        wait_for_copy(trio)
+        wait_for_copies(trio)
         told = reader.type(LOOK.replace("ID", batch))
         assert f"{batch}  ARCHIVED  32 segments" in told
         assert "object  folder" in told

@@ -308,14 +308,20 @@ def _version_7_to_8(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _version_8_to_9(connection: sa.Connection) -> None:
+    """Add the reasons why bundles have failed."""
+    connection.exec_driver_sql("ALTER TABLE bundles ADD COLUMN reason VARCHAR")
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     *(_version_0_to_1, _version_1_to_2, _version_2_to_3, _version_3_to_4, _version_4_to_5),
-    *(_version_5_to_6, _version_6_to_7, _version_7_to_8),
+    *(_version_5_to_6, _version_6_to_7, _version_7_to_8, _version_8_to_9),
 )
 VERSION = len(MIGRATIONS)
 
 
-_OLD_BUNDLES = {BUNDLES.name: frozenset(BUNDLES.c.keys()) - {"group", "held"}}
+_BUNDLES_8 = {BUNDLES.name: frozenset(BUNDLES.c.keys()) - {"reason"}}
+_BUNDLES_4 = {BUNDLES.name: _BUNDLES_8[BUNDLES.name] - {"group", "held"}}
 _OLD_PACKS = {FILE_PACKS.name: frozenset(FILE_PACKS.c.keys()) - {"bytes"}}
 _NEW_IN_7 = (FILE_PACKS,)
 _NEW_IN_6 = (HOLDINGS, HOLDING_TAGS, TRANSACTIONS, HOLDING_FILES, *_NEW_IN_7)
@@ -332,11 +338,12 @@ _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
     | {"batches": _FIRST_BATCHES}
     | _GONE_IN_3,
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_3} | _GONE_IN_3,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_4} | _OLD_BUNDLES,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_5} | _OLD_BUNDLES,
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_6},
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_7},
-    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _OLD_PACKS,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_4} | _BUNDLES_4,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_5} | _BUNDLES_4,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_6} | _BUNDLES_8,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables if table not in _NEW_IN_7} | _BUNDLES_8,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8 | _OLD_PACKS,
+    {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables} | _BUNDLES_8,
     {table.name: frozenset(table.c.keys()) for table in TABLES.sorted_tables},
 )
 

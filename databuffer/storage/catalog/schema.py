@@ -128,6 +128,7 @@ BUNDLES = sa.Table(
     *(_text("id", primary_key=True), _text("format"), _text("state"), _text("selection"), _text("info")),
     *(_whole("as_of"), _whole("made"), _whole("used"), _whole("uses"), sa.Column("size", sa.BigInteger)),
     *(sa.Column("group", sa.String), sa.Column("held", sa.BigInteger, nullable=False, server_default="0")),
+    sa.Column("reason", sa.String),
 )
 
 # The copies of packs, and where packs should have copies; see `databuffer.tiers.replicas`.

@@ -1,12 +1,16 @@
-"""Bundles over batches on tape wait for their recall, and never fail for it."""
+"""Bundles over batches on tape wait for their recalls, and fail only if one of these has failed for good."""
 
 import asyncio
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from databuffer.buffer import Buffer
-from databuffer.errors import OnTape, RecallTooLarge
+from databuffer.errors import BundleNotReady, OnTape, RecallTooLarge
+from databuffer.tiers import replicas
 from databuffer.tiers.pack import key_of
 from databuffer.tiers.tape import TapeTier
 from gwwire.bundles import Bundle, BundleFormat, BundleOrder, BundleState
@@ -80,6 +84,52 @@ async def test_a_bundle_goes_on_waiting_after_a_restart(
     done = await ready(buffer, await buffer.bundles.get(made.id))
     assert done.state is BundleState.READY
     assert len(await content(buffer, done)) == done.size
+
+
+async def test_a_bundle_fails_with_the_reason_of_its_recall_and_can_be_ordered_again(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("databuffer.records.steps._FIRST_BACK_OFF", 10**7)
+    buffer = await opening(tier, tape)
+    batches = [await on_tape(buffer) for _ in range(2)]
+    tier.refuses_writes = True
+    order = order_of(BundleFormat.HDF5, *batches)
+    made, _ = await buffer.bundles.make(order, "ligo")
+    failed = await ready(buffer, made)
+    assert failed.state is BundleState.FAILED
+    assert failed.reason in {
+        f"batch {batch} is on tape; its recall failed: tier object: it is read-only" for batch in batches
+    }
+    assert [(await buffer.recalls.get(batch, f"bundle/{made.id}")).pinned for batch in batches] == [None, None]
+    assert await buffer.bundles.space.held() == {}
+    with pytest.raises(BundleNotReady, match=re.escape(f"is FAILED; make it again: {failed.reason}")):
+        await buffer.bundles.archive(made.id)
+    await buffer.close()
+    buffer = await opening(tier, tape)
+    assert (await buffer.bundles.get(made.id)) == failed
+    tier.refuses_writes = False
+    made, _ = await buffer.bundles.make(order, "ligo")
+    assert (made.id, made.state) == (failed.id, BundleState.BUILDING)
+    assert (await ready(buffer, made)).state is BundleState.READY
+
+
+async def test_a_bundle_fails_if_one_of_its_batches_is_lost_while_it_waits(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier
+) -> None:
+    buffer = await opening(tier, tape)
+    batch, other = [await on_tape(buffer) for _ in range(2)]
+    tier.down = True
+    made, _ = await buffer.bundles.make(order_of(BundleFormat.TAR, batch, other))
+    assert made.state is BundleState.BUILDING
+
+    def lose(connection: sa.Connection) -> None:
+        for row in replicas.of_pack(connection, f"batch/{batch}"):
+            replicas.put(connection, dataclasses.replace(row, state=ReplicaState.LOST))
+
+    await buffer._replicas.change(lose)  # noqa: SLF001 (as a scrub does)
+    failed = await ready(buffer, made)
+    assert failed.state is BundleState.FAILED
+    assert re.search(f"batch {batch} .*can be read: LOST", failed.reason or "")
 
 
 async def test_an_archive_whose_batch_went_back_to_tape_is_recalled_when_it_is_read(

@@ -1,14 +1,18 @@
 """Stage requests of the Tape REST API survive a restart, and are limited; see tests/system/test_tape_api.py."""
 
 import asyncio
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from databuffer.buffer import Buffer
 from databuffer.errors import NotFound, TooManyStaged
 from databuffer.holdings.rows import Caller
 from databuffer.storage.clock import steady_ns
-from databuffer.tiers import stage_requests
+from databuffer.tiers import replicas, stage_requests
 from databuffer.tiers.tape import TapeTier
 from gwwire.tape import StagedFile, StageState
 from gwwire.tiering import DISK, ReplicaState, Tiering
@@ -89,6 +93,50 @@ async def test_a_large_request_is_answered_before_all_its_recalls_have_begun(
         await until(buffer, batch, {"tape": ReplicaState.VERIFIED, "object": ReplicaState.VERIFIED})
     files = (await buffer.stage_requests.get(request)).files
     assert {file.state for file in files} == {StageState.COMPLETED}
+
+
+async def test_a_request_is_looked_at_with_as_few_statements_for_many_batches_as_for_one(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier
+) -> None:
+    buffer = await opening(tier, tape)
+    batch, _ = await archive(buffer, Tiering(("tape",), 0), 1)
+    await until(buffer, batch, {"tape": ReplicaState.VERIFIED})
+    catalog, names = buffer._store.catalog, [f"b{number}" for number in range(50)]  # noqa: SLF001 (faster than 50 archives)
+    row = catalog.batches.get(batch)
+    assert row
+    for name in names:
+        catalog.batches.put(replace(row, id=name))
+
+    def put_replicas(connection: sa.Connection) -> None:
+        [replica] = replicas.of_pack(connection, f"batch/{batch}")
+        for name in names:
+            replicas.put(connection, replace(replica, pack=f"batch/{name}", key=name))
+
+    await buffer._replicas.change(put_replicas)  # noqa: SLF001
+    one, many = [
+        await buffer.stage_requests.begin(ANYBODY, list(map("/batches/{}".format, some))) for some in (names[:1], names)
+    ]
+    while buffer.stage_requests._tasks:  # noqa: ASYNC110, SLF001 (there is no event)
+        await asyncio.sleep(0.01)
+    assert 0 < await statements(buffer, one) == await statements(buffer, many)
+
+
+async def statements(buffer: Buffer, request: str) -> int:
+    """Return the number of statements with which the catalog is asked how far a request is."""
+    mine, found = ContextVar("mine", default=False), []
+
+    def note(*_: object) -> None:
+        if mine.get():
+            found.append(1)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    mine.set(True)
+    try:
+        await buffer.stage_requests.get(request)
+    finally:
+        mine.set(False)
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    return len(found)
 
 
 async def test_a_request_that_is_deleted_while_its_recalls_begin_stays_deleted(

@@ -1,6 +1,7 @@
 """Tiers that are another place than before, that were away, or from which a copy cannot be read."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from databuffer.records import steps
 from databuffer.tiers import probe, sweep, watch
 from databuffer.tiers.tape import TapeTier
+from databuffer.tiers.tier import Capacity, TierError
 from gwwire.records import StepState
 from gwwire.tiering import DISK, ReplicaState, Tiering
 from tests.support.archives import AT_ONCE, FOREVER, CountingTier, OpenBuffer, archive, step_in, until
@@ -15,6 +17,20 @@ from tests.support.archives import AT_ONCE, FOREVER, CountingTier, OpenBuffer, a
 pytestmark = pytest.mark.anyio
 
 VERIFIED, LOST = ReplicaState.VERIFIED, ReplicaState.LOST
+
+
+class FullTier(CountingTier):
+    """A tier that has `free` bytes left."""
+
+    free = 1
+
+    def write(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
+        if size > self.free:
+            raise TierError("tier object: it has no space")
+        super().write(key, size, chunks)
+
+    def capacity(self) -> Capacity:
+        return Capacity(10**9, 10**9 - self.free)
 
 
 @pytest.fixture
@@ -92,14 +108,34 @@ async def test_a_tier_that_does_not_answer_at_a_start_loses_nothing_and_is_repor
     assert [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING] == [found.error]
 
 
-async def test_copies_that_failed_with_their_tier_are_made_when_it_answers_again(
-    opening: OpenBuffer, tier: CountingTier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "_FIRST_BACK_OFF", 10**6)
     monkeypatch.setattr(sweep, "_PAUSE_SECONDS", 0.005)
     for name in ("_INTERVAL_SECONDS", "_FAILED_SECONDS"):
         monkeypatch.setattr(watch, name, 0.02)
     monkeypatch.setattr(probe, "_FRESH_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_copies_to_a_full_tier_are_made_when_it_has_space_for_them_again(
+    opening: OpenBuffer, tmp_path: Path
+) -> None:
+    tier = FullTier(tmp_path / "object")
+    buffer = await opening(tier)
+    while not buffer._watch.outages:  # noqa: SLF001 (it answered)
+        await buffer.tier_overview.overview()
+    batch, _ = await archive(buffer, AT_ONCE)
+    failed = await step_in(buffer, batch, "copy:object", StepState.FAILED)
+    assert failed.reason == "tier object: it has no space"
+    tier.free = 1_000_000
+    await until(buffer, batch, {"object": VERIFIED})
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_copies_that_failed_with_their_tier_are_made_when_it_answers_again(
+    opening: OpenBuffer, tier: CountingTier, caplog: pytest.LogCaptureFixture
+) -> None:
     buffer = await opening(tier)
     while not buffer._watch.outages:  # noqa: SLF001 (it answered)
         await buffer.tier_overview.overview()
