@@ -17,7 +17,8 @@ from urllib.error import URLError
 
 _ROOT = Path(__file__).parents[1]
 _HOST = "127.0.0.1"
-_PORTS = range(10_000, 32_768)
+#: From which ports are drawn; processes with ranges of their own never draw the same.
+PORTS = range(10_000, 32_768)
 _random = random.SystemRandom()  # a different sequence in every process
 _START_SECONDS = 30.0
 _STOP_SECONDS = 12.0
@@ -31,20 +32,23 @@ class Ports(NamedTuple):
     buffer: int
 
 
-def free_ports() -> Ports:
-    """Return three free ports.
+def draw_ports(number: int) -> list[int]:
+    """Return free ports.
 
     They are drawn at random from below the ephemeral range, so that another process is unlikely to get one of them
     before the services start.
     """
-    sockets: list[socket.socket] = []
-    while len(sockets) < len(Ports._fields):
-        with suppress(OSError):
-            sockets.append(socket.create_server((_HOST, _random.choice(_PORTS))))
-    ports = Ports(*(each.getsockname()[1] for each in sockets))
-    for each in sockets:
-        each.close()
-    return ports
+    with ExitStack() as held:
+        ports: list[int] = []
+        while len(ports) < number:
+            with suppress(OSError):
+                ports.append(held.enter_context(socket.create_server((_HOST, _random.choice(PORTS)))).getsockname()[1])
+        return ports
+
+
+def free_ports() -> Ports:
+    """Return three free ports."""
+    return Ports(*draw_ports(len(Ports._fields)))
 
 
 def unusable_ports(ports: Ports) -> dict[str, str]:

@@ -1,4 +1,5 @@
 import gc
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -6,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from scripts.trio import Trio, free_ports
+import scripts.trio
+from scripts.trio import PORTS, Trio, free_ports
 from tests.support.compiled import share_compiled_statements
 from tests.support.forked import ForkedTrio
 from tests.support.memory_folder import use_memory
@@ -22,6 +24,10 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 # For state machines, by `--hypothesis-profile long`: minutes instead of seconds, and other histories each time.
 settings.register_profile("long", deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
 settings.load_profile("suite")
+
+# Each of the processes that test at the same time draws ports that the others do not.
+_worker, _workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+scripts.trio.PORTS = PORTS[int(_worker.removeprefix("gw")) :: int(_workers)]
 
 share_compiled_statements()
 share_trust()

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from shutil import rmtree
@@ -18,6 +17,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from gwservice.atomic import locked, replace_file
+from scripts.trio import draw_ports
 
 #: Of every test; the tests use prefixes of their own.
 BUCKET = "tests"
@@ -58,9 +58,7 @@ def _counted(home: Path, change: int) -> Iterator[int]:
 
 def _start(home: Path) -> dict[str, Any]:
     folder = mkdtemp(prefix="weed-")
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2 * len(_PORTS))]
-        free = [each.getsockname()[1] for each in sockets]
+    free = draw_ports(2 * len(_PORTS))
     ports = dict(zip((*_PORTS, *(f"{name}.grpc" for name in _PORTS)), free, strict=True))
     url = f"http://127.0.0.1:{ports['s3.port']}"
     with (home / "weed.log").open("wb") as output:

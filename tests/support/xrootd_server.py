@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
+from scripts.trio import draw_ports
 from tests.support.certificates import Authority
 
 #: Called by the server for each `prepare` and `query prepare`.
@@ -110,8 +111,7 @@ def _home() -> Iterator[Path]:
 
 @contextmanager
 def _running(home: Path, settings: str) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = draw_ports(1)
     (home / "settings").write_text(settings.format(home=home, port=port))
     user = None
     if os.getuid() == 0:  # the server refuses to run as root
