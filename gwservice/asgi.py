@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.telemetry import TelemetryConfig
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -24,6 +25,7 @@ from gwservice.correlation import note_problem
 from gwservice.headers import SEGMENT_OFFER
 from gwservice.logs import log_config
 from gwservice.problems import problem_headers
+from gwservice.ranges import Unsatisfiable, requested_range
 from gwservice.server import collect_less_garbage, limited
 from gwservice.settings import Address
 from gwservice.validation import expectation
@@ -96,7 +98,25 @@ class OpenFileResponse(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the file."""
         with self._file:
-            await super().__call__(scope, receive, send)
+            given, size = Headers(scope=scope), os.fstat(self._file.fileno()).st_size
+            try:
+                span = requested_range(given.get("range"), given.get("if-range"), size, self.headers["etag"])
+            except Unsatisfiable:
+                response: Response = no_such_range("the file", size, {"ETag": self.headers["etag"]})
+                await response(scope, receive, send)
+                return
+            # Starlette's own answers to other ranges are no problem documents.
+            headers = [each for each in scope["headers"] if each[0] not in {b"range", b"if-range"}]
+            if span:
+                headers.append((b"range", f"bytes={span[0]}-{span[1] - 1}".encode()))
+            await super().__call__({**scope, "headers": headers}, receive, send)
+
+
+def no_such_range(what: str, size: int, headers: Mapping[str, str]) -> Response:
+    """Return the answer to a request for a range without any of the `size` bytes."""
+    problem = make_problem(ProblemCode.RANGE_NOT_SATISFIABLE, f"{what} has {size} bytes", field="Range")
+    answer = {**headers, "Content-Range": f"bytes */{size}"}
+    return Response(encode_problem(problem), problem.status, answer, "application/problem+json")
 
 
 #: The parameter of an endpoint that takes an order.

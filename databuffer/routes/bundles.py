@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request, Response
 from databuffer.routes.common import Group, Storage, json_response
 from databuffer.search.archive import Archive
 from databuffer.search.bundles import Bundles
+from gwservice.asgi import no_such_range
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import read_body, require_json, while_connected
 from gwservice.ranges import Unsatisfiable, requested_range
 from gwwire.bundles import Bundle, BundleOrder, BundleState
 from gwwire.decoding import decode_order
-from gwwire.problems import ProblemCode, encode_problem, make_problem
 from gwwire.records import LONGEST_WAIT
 
 router = APIRouter()
@@ -110,15 +110,9 @@ def _archive_response(request: Request, bundles: Bundles, archive: Archive) -> R
     try:
         span = requested_range(request.headers.get("range"), request.headers.get("if-range"), archive.size, etag)
     except Unsatisfiable:
-        return _no_such_range(archive.size, etag)
+        return no_such_range("the archive", archive.size, {"ETag": etag})
     return ArchiveResponse(bundles, archive, span, etag)
 
 
 def _answer(bundle: Bundle) -> Response:
     return json_response(bundle, HTTPStatus.OK if bundle.state is BundleState.READY else HTTPStatus.ACCEPTED)
-
-
-def _no_such_range(size: int, etag: str) -> Response:
-    problem = make_problem(ProblemCode.RANGE_NOT_SATISFIABLE, f"the archive has {size} bytes", field="Range")
-    headers = {"Content-Range": f"bytes */{size}", "ETag": etag}
-    return Response(encode_problem(problem), problem.status, headers, "application/problem+json")

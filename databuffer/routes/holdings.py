@@ -14,7 +14,7 @@ from databuffer.holdings.uploads import Digests, digest_text, parse_digest
 from databuffer.routes.common import Sender, Storage, json_response
 from databuffer.routes.tier_response import TierResponse, head_on_tape
 from databuffer.storage.catalog.batches import FILES_RECORD
-from gwservice.asgi import JsonBody, OpenFileResponse
+from gwservice.asgi import JsonBody, OpenFileResponse, no_such_range
 from gwservice.body import body_pieces, read_body, require_json
 from gwservice.ranges import Unsatisfiable, requested_range
 from gwwire.decoding import InvalidRequest, decode_order
@@ -29,7 +29,6 @@ from gwwire.holdings import (
     Upload,
     check_path,
 )
-from gwwire.problems import ProblemCode, encode_problem, make_problem
 from gwwire.tiering import BatchLocality
 
 router = APIRouter()
@@ -226,9 +225,7 @@ async def _from_tier(request: Request, buffer: Buffer, found: HoldingFile, heade
             request.headers.get("range"), request.headers.get("if-range"), found.size, headers["ETag"]
         )
     except Unsatisfiable:
-        problem = make_problem(ProblemCode.RANGE_NOT_SATISFIABLE, f"{found.path} has {found.size} bytes", field="Range")
-        answer = {**headers, "Content-Range": f"bytes */{found.size}"}
-        return Response(encode_problem(problem), problem.status, answer, "application/problem+json")
+        return no_such_range(found.path, found.size, headers)
     start, stop = span or (0, found.size)
     pack = FILES_RECORD + found.transaction
     stream = await buffer.tier_reader.stream(pack, member_name(found.path), start, stop)

@@ -50,6 +50,41 @@ def test_head_of_a_stored_segment_has_its_length_and_digest_at_every_tier(trio: 
         assert head.headers["etag"] == get.headers["etag"]
 
 
+@pytest.mark.parametrize("beyond", ["bytes={size}-", "bytes=-0", "bytes={size}-{size}9"])
+def test_a_range_beyond_a_segment_is_refused_by_every_service(trio: Trio, beyond: str) -> None:
+    [name] = httpx2.get(f"{trio.url}/dumpbuf").json()["nmlist"]
+    size = len(httpx2.get(f"{trio.url}/segments/{name}").content)
+    for service in trio.services:
+        answer = httpx2.get(f"{service.url}/segments/{name}", headers={"Range": beyond.format(size=size)})
+        assert (answer.status_code, answer.json()["code"]) == (416, "range-not-satisfiable")
+        assert answer.headers["content-range"] == f"bytes */{size}"
+
+
+@pytest.mark.parametrize(
+    "unread", ["bytes=abc", "lines=0-1", "bytes=5-2", "bytes=-", "bytes=0-0,2-2", f"bytes={'9' * 5000}-"]
+)
+def test_a_range_that_is_none_or_many_is_answered_with_all_bytes(trio: Trio, unread: str) -> None:
+    [name] = httpx2.get(f"{trio.url}/dumpbuf").json()["nmlist"]
+    url = f"{trio.url}/segments/{name}"
+    whole, answer = httpx2.get(url), httpx2.get(url, headers={"Range": unread})
+    assert (answer.status_code, answer.content) == (200, whole.content)
+
+
+def test_a_range_of_a_segment_has_its_bytes_while_the_etag_is_the_same(trio: Trio) -> None:
+    [name] = httpx2.get(f"{trio.url}/dumpbuf").json()["nmlist"]
+    url = f"{trio.url}/segments/{name}"
+    whole = httpx2.get(url)
+    for asked, bytes_ in (
+        ("bytes=2-4", slice(2, 5)),
+        ("bytes=-3", slice(-3, None)),
+        ("bytes=2-99999999", slice(2, None)),
+    ):
+        answer = httpx2.get(url, headers={"Range": asked, "If-Range": whole.headers["etag"]})
+        assert (answer.status_code, answer.content) == (206, whole.content[bytes_])
+    answer = httpx2.get(url, headers={"Range": "bytes=2-4", "If-Range": '"another"'})
+    assert (answer.status_code, answer.content) == (200, whole.content)
+
+
 def test_head_of_a_stream_of_events_ends(trio: Trio) -> None:
     answer = httpx2.head(f"{trio.url}/events", timeout=5)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
