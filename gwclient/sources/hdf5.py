@@ -29,11 +29,14 @@ from gwclient.sources.recording import (
     even_grid,
     name_channel,
 )
+from gwclient.sources.written import is_written
 from gwclient.strain import Quality
 from gwwire.spans import sampling
 
 #: The errors of h5py for a file that is truncated or damaged.
 _BROKEN = (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError)
+#: The unit of the axis of strain; it may be missing.
+_SECONDS = frozenset({"s", "sec", "second", "seconds", ""})
 _KILOHERTZ = 1024  # Hz, in GWOSC's channel names
 _GWOSC, _GWPY = "strain/Strain", ({"x0", "dx"}, {"xindex"})
 _CONVERT = (
@@ -68,6 +71,7 @@ def read_hdf5(path: Path, channels: Sequence[str], report: Callable[[str], objec
 
 def _gwosc_recording(file: Any, path: Path) -> Recording:
     strain = _dataset(file, _GWOSC)
+    _check_seconds(f"{path}: {_GWOSC}", strain, "Xunits")
     t0, dt = _grid(strain, path, "Xstart", "Xspacing")
     detector, channel = _source(file, 1 / sampling(dt))
     return Recording(path, detector, channel, t0, dt, len(strain), _read_quality(file), partial(_read, path, _GWOSC))
@@ -134,9 +138,7 @@ def _gwpy_recording(file: Any, name: str, path: Path, channel: str) -> Recording
     if not channel:
         raise InvalidSource(f"{where} does not name its channel")
     dataset = _dataset(file, name)
-    unit = str(dataset.attrs.get("xunit", "s"))
-    if unit not in {"s", ""}:
-        raise InvalidSource(f"{where} is sampled over {unit!r}; strain is sampled over time, in s")
+    _check_seconds(where, dataset, "xunit")
     if "xindex" in dataset.attrs:
         times = np.asarray(dataset.attrs["xindex"], dtype=np.float64)
         if times.shape != dataset.shape:
@@ -150,6 +152,8 @@ def _gwpy_recording(file: Any, name: str, path: Path, channel: str) -> Recording
 def _attribute(dataset: Any, name: str) -> str:
     """Return an attribute as text, or "" if it is none; old versions of gwpy pickled the channel."""
     value = dataset.attrs.get(name, "")
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -194,21 +198,9 @@ def _dataset(file: Any, name: str, kinds: str = "iuf") -> Any:
         raise InvalidSource(f"{file.filename}: {name} is of type {found.dtype}; it has to be {wanted}")
     if found.shape is None or len(found.shape) != 1 or not found.shape[0]:
         raise InvalidSource(f"{file.filename}: {name} has the shape {found.shape}; it has to be a list of samples")
-    if not _is_written(found):
+    if not is_written(found):
         raise InvalidSource(f"{file.filename}: {name} has samples that were never written, or whose file is missing")
     return found
-
-
-def _is_written(dataset: Any) -> bool:
-    """Return whether all samples of a dataset of one dimension are in a file; h5py reads others as zeros."""
-    if dataset.is_virtual:
-        folder, sources = Path(dataset.file.filename).parent, dataset.virtual_sources()
-        covered = sum(each.vspace.get_select_npoints() for each in sources)
-        there = all(each.file_name == "." or (folder / each.file_name).exists() for each in sources)
-        return there and covered >= len(dataset)
-    if dataset.chunks:
-        return bool(dataset.id.get_num_chunks() == -(-len(dataset) // dataset.chunks[0]))
-    return bool(dataset.id.get_storage_size())
 
 
 def _source(file: Any, rate: float) -> tuple[str, str]:
@@ -239,6 +231,13 @@ def _grid(dataset: Any, path: Path, *names: str) -> tuple[float, float]:
     return start, spacing
 
 
+def _check_seconds(where: str, dataset: Any, name: str) -> None:
+    """Raise InvalidSource if an attribute names another unit of the axis than seconds."""
+    unit = _attribute(dataset, name).strip()
+    if unit not in _SECONDS:
+        raise InvalidSource(f"{where} is sampled over {unit!r}; strain is sampled over time, in s")
+
+
 def _number(dataset: Any, name: str, where: str) -> float:
     if name not in dataset.attrs:
         raise InvalidSource(f"{where} has no attribute {name}")
@@ -254,6 +253,7 @@ def _read_quality(file: Any) -> Quality | None:
         return None
     mask = _dataset(file, "quality/simple/DQmask", "iu")
     names = _names(file, "quality/simple/DQShortnames")[:MOST_BITS]
+    _check_seconds(f"{file.filename}: quality/simple/DQmask", mask, "Xunits")
     start, spacing = _grid(mask, Path(file.filename), "Xstart", "Xspacing")
     return Quality(tuple(name.strip() for name in names), mask[()], start, spacing)
 

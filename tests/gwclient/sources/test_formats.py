@@ -91,6 +91,82 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path:
     assert (len(list(source.runs())), len(source.failures)) == (1, 1)  # "other" has the same channel
 
 
+def virtual_series(path: Path, *parts: tuple[slice, Any]) -> Path:
+    layout = h5py.VirtualLayout((64,), "<f8")
+    for where, source in parts:
+        layout[where] = source
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("L1:V", layout).attrs.update(x0=T0, dx=1 / 16)
+    return path
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> Path:
+    """A file whose datasets are whole, of which no sample was written, or which refer to others."""
+    with h5py.File(tmp_path / "halves.h5", "w") as file:
+        file["whole"], file["table"] = STRAIN, STRAIN.reshape(2, 32)
+        file.create_dataset("chunks", (64,), "<f8", chunks=(16,))[:48] = STRAIN[:48]
+        file.create_dataset("unwritten", (64,), "<f8")
+        for name, source in (("again", "whole"), ("nothing", "unwritten"), ("circle", "circle")):
+            layout = h5py.VirtualLayout((64,), "<f8")
+            layout[:] = h5py.VirtualSource(".", source, (64,))
+            file.create_virtual_dataset(name, layout)
+    return tmp_path / "halves.h5"
+
+
+def test_the_samples_of_a_virtual_series_are_sent_if_all_of_them_are_in_its_files(tmp_path: Path, halves: Path) -> None:
+    whole, again = (h5py.VirtualSource(halves.name, name, (64,)) for name in ("whole", "again"))
+    table = h5py.VirtualSource(halves.name, "table", (2, 32))
+    parts = (slice(0, 40), again[:40]), (slice(40, 64), whole[40:]), (slice(32, 64), table[1])
+    (run,) = FileSource((virtual_series(tmp_path / "virtual.h5", *parts),)).runs()
+    assert run.strain.tobytes() == STRAIN.tobytes()
+
+
+@pytest.mark.parametrize("name", ["missing", "chunks", "unwritten", "nothing", "circle", "short", "hole", "gone"])
+def test_a_virtual_series_without_all_of_its_samples_is_refused(tmp_path: Path, halves: Path, name: str) -> None:
+    source, size = h5py.VirtualSource(halves.name, name, (64,)), slice(0, 64)
+    whole = h5py.VirtualSource(halves.name, "whole", (64,))
+    parts = {
+        "short": [(size, h5py.VirtualSource(halves.name, "whole", (128,))[64:])],
+        "hole": [(slice(0, 32), whole[:32]), (slice(0, 32), whole[32:])],
+        "gone": [(size, h5py.VirtualSource("gone.h5", "whole", (64,)))],
+    }.get(name, [(size, source)])
+    path = virtual_series(tmp_path / "virtual.h5", *parts)
+    with pytest.raises(InvalidSource, match="L1:V has samples that were never written, or whose file is missing"):
+        FileSource((path,)).runs()
+
+
+@pytest.mark.parametrize(("there", "sent"), [(64, True), (63, False), (0, False), (None, False)])
+def test_samples_in_an_external_file_are_sent_if_it_has_all_of_them(
+    tmp_path: Path, there: int | None, *, sent: bool
+) -> None:
+    raw, path = tmp_path / "raw.bin", tmp_path / "external.h5"
+    with h5py.File(path, "w") as file:
+        series = file.create_dataset("L1:E", (64,), "<f8", external=[(raw, 16, 64 * 8)])
+        series.attrs.update(x0=T0, dx=1 / 16)
+    if there is not None:
+        raw.write_bytes(bytes(16) + STRAIN[:there].tobytes())
+    if sent:
+        (run,) = FileSource((path,)).runs()
+        assert run.strain.tobytes() == STRAIN.tobytes()
+    else:
+        with pytest.raises(InvalidSource, match="L1:E has samples that were never written"):
+            FileSource((path,)).runs()
+
+
+@pytest.mark.parametrize(("unit", "sent"), [("second", True), (["s"], True), ("", True), ("ms", False), (b"Hz", False)])
+def test_strain_is_sampled_over_seconds(tmp_path: Path, unit: Any, *, sent: bool) -> None:
+    path = tmp_path / "units.hdf5"
+    with h5py.File(path, "w") as file:
+        file["strain/Strain"], file["meta/Detector"] = STRAIN, "L1"
+        file["strain/Strain"].attrs.update(Xstart=T0, Xspacing=1 / 16, Xunits=unit)
+    if sent:
+        assert len(list(FileSource((path,)).runs())) == 1
+    else:
+        with pytest.raises(InvalidSource, match=r"strain/Strain is sampled over '(ms|Hz)'; strain is sampled over tim"):
+            FileSource((path,)).runs()
+
+
 def test_a_series_larger_than_the_memory_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "vast.h5"
     gwpy_series("L1:A", "a").write(str(tmp_path / "small.h5"), path="a", format="hdf5")
