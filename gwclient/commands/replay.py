@@ -112,7 +112,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
 
         report = send(connection, source.seconds, work, cursor)
     report.note_unread([*source.failures, *spool.unusable])
-    report.left_out = skipped + source.gaps
+    report.left_out = skipped + source.left_out
     lost = [LeftOut(span, "the spool was full") for span in pace.dropped]
     more = {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}
     print_report(report, connection, lost=lost, more=more)

@@ -58,7 +58,7 @@ def send_source(
         report = send(connection, source.seconds, work, cursor)
     report.left_out += skipped
     if isinstance(source, FileSource):
-        report.left_out += source.gaps
+        report.left_out += source.left_out
         report.note_unread(source.failures)
         if source.skipped:
             more = f" and {len(source.skipped) - 1} more" if len(source.skipped) > 1 else ""

@@ -83,18 +83,22 @@ class _File:
 
 @dataclass(frozen=True)
 class _Part:
-    """The samples [first, last) of a recording that are in the window and in no earlier file."""
+    """The samples [first, last) of a recording that are in the window."""
 
     file: _File
     recording: Recording
     first: int
     last: int
-    seen_before: Exclusion | None = None
+    seen_before: Exclusion | None = None  # the samples that an earlier recording has too; maybe all
     digest: str = ""  # of a stored segment that overlaps others of its channel
 
     @property
     def t0(self) -> float:
         return self.recording.gps(self.first)
+
+    @property
+    def is_seen_before(self) -> bool:
+        return self.seen_before is not None and self.seen_before.last == self.last - self.first
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,13 @@ class FileSource:
         return self.name or "files " + ", ".join(sorted({realpath(path) for path in self.paths}))
 
     @cached_property
-    def gaps(self) -> list[LeftOut]:
-        """The spans in the window that are missing between the frames, or segments, of a file."""
-        found: list[LeftOut] = []
+    def left_out(self) -> list[LeftOut]:
+        """The spans in the window that are in no run: missing within a file, or in another recording too."""
+        found = [
+            LeftOut(Span(part.recording.channel, part.t0, part.recording.gps(part.last)), part.seen_before.reason)
+            for part in self._all_parts
+            if part.seen_before and part.is_seen_before
+        ]
         for (path, channel), recordings in groupby(self._recordings, key=lambda each: (each[0].path, each[1].channel)):
             of_channel = [each for _, each in recordings]
             dt = of_channel[0].dt
@@ -206,17 +214,24 @@ class FileSource:
 
     @cached_property
     def _parts(self) -> list[_Part]:
+        return [part for part in self._all_parts if not part.is_seen_before]
+
+    @cached_property
+    def _all_parts(self) -> list[_Part]:
         parts = list(self._segments())
         series = [each for each in self._recordings if not each[1].digest]
         ordered = sorted(series, key=lambda each: (*_series(each), each[1].t0))
         for _, of_channel in groupby(ordered, key=_series):
-            covered = self.start
+            covered, by = self.start, Path()
             for file, recording in of_channel:
                 first, last, unread = map(recording.first_sample, (self.start, self.stop, covered))
-                covered = max(covered, recording.gps(last))
+                if first >= last:
+                    continue
+                reason = f"in {'the same' if by == file.path else 'another'} file too"
+                twice = Exclusion(0, min(unread, last) - first, reason) if unread > first else None
+                parts.append(_Part(file, recording, first, last, twice))
                 if unread < last:
-                    twice = Exclusion(0, unread - first, "in another file too") if unread > first else None
-                    parts.append(_Part(file, recording, first, last, twice))
+                    covered, by = recording.gps(last), file.path
         return sorted(parts, key=lambda part: part.t0)
 
     def _segments(self) -> Iterator[_Part]:

@@ -287,11 +287,18 @@ def test_where_files_of_a_channel_overlap_each_sample_is_sent_once_and_it_is_rep
         gwosc_file(tmp_path / "c", t0=T0 + 1, seconds=2),
         gwosc_file(tmp_path / "d", t0=T0, seconds=2, detector="H1"),
     ]
-    runs = list(FileSource(tuple(paths)).runs())
+    source = FileSource(tuple(paths))
+    runs = list(source.runs())
     sent = [(run.channel, run.gps(k)) for run in runs for piece in cut(run, 1) for k in range(piece.first, piece.last)]
     assert len(sent) == len(set(sent)) == (6 + 2) * RATE
     seen = [(each.span.start - T0, each.span.stop - T0, each.reason) for run in runs for each in left_out(run)]
     assert seen == [(2, 4, "in another file too")]
+    assert [(each.span.start - T0, each.span.stop - T0, each.reason) for each in source.left_out] == [
+        (1, 3, "in another file too")
+    ]
+    windowed = FileSource(tuple(paths), T0 + 3, T0 + 9)
+    assert [run.t0 - T0 for run in windowed.runs()] == [3, 3]
+    assert windowed.left_out == []
 
 
 @given(

@@ -325,7 +325,7 @@ def test_strain_on_both_sides_of_gaps_between_times_is_sent_and_the_gaps_are_rep
     runs = list(source.runs())
     assert [(run.t0, run.dt) for run in runs] == [(T0 + k / 16, 1 / 16) for k in (0, 25, 30)]
     assert np.concatenate([run.strain for run in runs]).tobytes() == STRAIN[kept].tobytes()
-    assert [(left.span.start, left.span.stop) for left in source.gaps] == [
+    assert [(left.span.start, left.span.stop) for left in source.left_out] == [
         (T0 + 20 / 16, T0 + 25 / 16),
         (T0 + 26 / 16, T0 + 30 / 16),
     ]

@@ -150,9 +150,20 @@ def test_strain_on_both_sides_of_a_gap_is_sent_and_the_gap_is_reported(tmp_path:
     path = frames_file(tmp_path / "a.gwf", {T0: second_of(1), T0 + 1: second_of(1), T0 + 5: second_of(1)})
     source = FileSource((path,))
     assert [(run.t0, len(run.strain)) for run in source.runs()] == [(T0, 2 * RATE), (T0 + 5, RATE)]
-    assert source.gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 5), "missing in a.gwf")]
+    assert source.left_out == [LeftOut(Span(STRAIN, T0 + 2, T0 + 5), "missing in a.gwf")]
     assert not source.failures
-    assert FileSource((path,), stop=T0 + 3).gaps == [LeftOut(Span(STRAIN, T0 + 2, T0 + 3), "missing in a.gwf")]
+    assert FileSource((path,), stop=T0 + 3).left_out == [LeftOut(Span(STRAIN, T0 + 2, T0 + 3), "missing in a.gwf")]
+
+
+def test_a_second_frame_of_the_same_time_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.gwf"
+    with gwframe.FrameWriter(path) as writer:
+        for value in (1.0, 2.0):
+            writer.write({STRAIN: np.full(RATE, value)}, start=float(T0), sample_rate=RATE, name="L1")
+    source = FileSource((path,))
+    (run,) = source.runs()
+    assert (run.t0, set(run.strain)) == (T0, {1.0})
+    assert source.left_out == [LeftOut(Span(STRAIN, T0, T0 + 1), "in the same file too")]
 
 
 def test_frames_that_are_not_in_the_order_of_time_are_sent_in_it(tmp_path: Path) -> None:
