@@ -6,11 +6,10 @@ the archive still has the same bytes. The ETag is also a digest of all that the 
 
 import asyncio
 import hashlib
-import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +17,7 @@ import aiohttp
 
 from gwclient.connection import GatewayConnection, response_error
 from gwclient.errors import FolderError, GatewayUnavailable, NotAsExpected, UnexpectedAnswer, write_errors
-from gwservice.atomic import locked
+from gwclient.partial_file import PartialFileBusy, alone
 from gwservice.regular_file import append_regular
 from gwwire.bundles import INFO, Bundle, BundleFormat, BundleInfo, BundleOrder, BundleState
 from gwwire.decoding import parse_json
@@ -165,22 +164,12 @@ def extract(path: Path) -> list[Path]:
 
 @contextmanager
 def _alone(partial: Path) -> Iterator[None]:
-    """Raise FolderError if another download appends to the same file; on a file system without locks it is unknown."""
-    with ExitStack() as stack:
-        try:
-            descriptor = stack.enter_context(locked(partial))
-        except BlockingIOError:
-            raise _busy(partial) from None
-        except OSError:
+    try:
+        with alone(partial):
             yield
-            return
-        if not (partial.exists() and os.path.samestat(os.fstat(descriptor), partial.stat())):
-            raise _busy(partial)  # it has ended right now
-        yield
-
-
-def _busy(partial: Path) -> FolderError:
-    return FolderError(f"{partial.parent}: another gwclient downloads the same archive into this folder")
+    except PartialFileBusy:
+        reason = "another gwclient downloads the same archive into this folder"
+        raise FolderError(f"{partial.parent}: {reason}") from None
 
 
 def _is_complete(path: Path, etag: str, size: int) -> bool:

@@ -16,6 +16,7 @@ from gwclient.answers import decode_answer
 from gwclient.connection import GatewayConnection, read_success, response_error
 from gwclient.errors import FolderError, GatewayRefused, GatewayUnavailable, UnexpectedAnswer, write_errors
 from gwclient.outages import PackReads
+from gwclient.partial_file import PartialFileBusy, alone
 from gwclient.trees import restore_metadata
 from gwservice.regular_file import append_regular, open_regular
 from gwwire.holdings import (
@@ -169,7 +170,8 @@ class Holdings:
         """Fetch the bytes of a file to a path, check them, and restore its mode and mtime.
 
         Of several files that are fetched at the same time, `reads` makes the requests; their packs are transactions.
-        A part that an earlier call fetched is continued. Raise FolderError or OutputError if it cannot be written.
+        A part that an earlier call fetched is continued. Raise FolderError or OutputError if it cannot be written, and
+        FolderError while another process fetches it.
         """
         with write_errors(path):
             if await asyncio.to_thread(_is_there, path, file):
@@ -177,8 +179,12 @@ class Holdings:
             else:
                 partial = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.{file.sha256}.part")
                 reads = reads or PackReads(self._connection, waits_for_tape=True)
-                await reads.read(file.transaction, lambda: self._fetch_rest(file, partial, on_bytes))
-                partial.replace(path)
+                try:
+                    with alone(partial):
+                        await reads.read(file.transaction, lambda: self._fetch_rest(file, partial, on_bytes))
+                        partial.replace(path)
+                except PartialFileBusy:
+                    raise FolderError(f"another gwclient fetches it to {path}") from None
             restore_metadata(path, file)
 
     async def _fetch_rest(self, file: HoldingFile, partial: Path, on_bytes: OnBytes) -> None:
@@ -203,7 +209,7 @@ class Holdings:
                         raise
         if not await asyncio.to_thread(_has, partial, file):
             with write_errors(partial):
-                await asyncio.to_thread(partial.unlink)
+                await asyncio.to_thread(os.truncate, partial, 0)
             on_bytes(-file.size)
             message = f"{file.path} arrived with other bytes than its SHA-256 says"
             raise GatewayUnavailable(message, code=ProblemCode.DIGEST_MISMATCH)

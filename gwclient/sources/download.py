@@ -17,10 +17,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from gwclient.client import Retry
 from gwclient.connection import tls_reason
 from gwclient.errors import InvalidSource, SourceUnreachable
+from gwclient.partial_file import PartialFileBusy, alone
 from gwservice.regular_file import append_regular, read_regular
 from gwwire.agent import USER_AGENT
 from gwwire.http_dates import parse_retry_after
@@ -58,14 +60,27 @@ class Downloads:
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_unused()
-            self._insist(url, partial)
-            # Without a version, as between these steps, a file is fetched again.
-            _version_file(path).unlink(missing_ok=True)
-            partial.replace(path)
-            _version_file(partial).replace(_version_file(path))
+            try:
+                with alone(partial):
+                    self._complete(url, partial, path)
+            except PartialFileBusy:  # another push fetches it too, maybe for a long time
+                self._complete(url, path.with_name(f"{path.name}.{uuid4().hex}{_PART}"), path)
         except OSError as error:
             raise InvalidSource(f"{path} cannot be written: {error.strerror or error}") from error
         return path
+
+    def _complete(self, url: str, partial: Path, path: Path) -> None:
+        """Fetch the rest of a partial file, and make it the file unless another push has fetched the same version."""
+        self._insist(url, partial)
+        fetched, there = _version_file(partial), _version_file(path)
+        if _known(fetched) and path.exists() and there.exists() and _known(there) == _known(fetched):
+            partial.unlink()
+            fetched.unlink()
+            return
+        # Without a version, as between these steps, a file is fetched again.
+        there.unlink(missing_ok=True)
+        partial.replace(path)
+        fetched.replace(there)
 
     def _remove_unused(self) -> None:
         """Remove the files that were not used for long, with their versions."""
@@ -124,7 +139,8 @@ class Downloads:
                 whole = status != HTTPStatus.PARTIAL_CONTENT
                 other = not whole and not (rest and _is_rest(response.headers, there, known))
                 if other or status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    partial.unlink(missing_ok=True)
+                    with append_regular(partial) as file:
+                        file.truncate(0)
                     raise _TryAgain(f"{url} is not as it was")
                 if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     asked = parse_retry_after(response.headers.get("Retry-After", ""))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,13 +50,21 @@ class Stalling:
 
 
 @dataclass(frozen=True)
+class Pausing:
+    """A fault: send this number of bytes, and the rest when `go_on` of the server is set."""
+
+    bytes: int
+    target: str = "/files/"
+
+
+@dataclass(frozen=True)
 class Overlapping:
     """A fault: send the whole file as if it were the rest of it (206)."""
 
     target: str = "/files/"
 
 
-Fault = Answering | Truncating | Stalling | Overlapping
+Fault = Answering | Truncating | Stalling | Pausing | Overlapping
 
 
 class GwoscServer:
@@ -79,6 +88,7 @@ class GwoscServer:
         self._serves_ranges = ranges
         self._knows_versions = versions
         self._ended = threading.Event()
+        self.go_on = threading.Event()
 
     def __enter__(self) -> Self:
         server = self
@@ -113,14 +123,8 @@ class GwoscServer:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                if not isinstance(fault, Truncating | Stalling):
-                    self.wfile.write(body)
-                    return
-                self.wfile.write(body[: fault.bytes])
-                self.wfile.flush()
-                if isinstance(fault, Stalling):
-                    server.wait(fault.seconds)
-                self.close_connection = True
+                if server.send(self.wfile, body, fault):
+                    self.close_connection = True
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -135,6 +139,7 @@ class GwoscServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
+        self.go_on.set()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join(10)
@@ -146,6 +151,18 @@ class GwoscServer:
                 self.faults.remove(fault)
                 return fault
         return None
+
+    def send(self, out: BufferedIOBase, body: bytes, fault: Fault | None) -> bool:
+        """Send a body, as far as its fault allows; return whether the connection has to be closed then."""
+        size = fault.bytes if isinstance(fault, Truncating | Stalling | Pausing) else len(body)
+        out.write(body[:size])
+        out.flush()
+        if isinstance(fault, Stalling):
+            self.wait(fault.seconds)
+        if isinstance(fault, Pausing):
+            self.go_on.wait()
+            out.write(body[size:])
+        return isinstance(fault, Truncating | Stalling)
 
     def wait(self, seconds: float) -> None:
         """Wait this number of seconds, or until the server ends."""

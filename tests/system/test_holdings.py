@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import pytest
 
+from gwservice.atomic import locked
 from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.faulty_proxy import Trouble, faulty_proxy
@@ -137,6 +138,22 @@ def test_a_tree_comes_back_bit_for_bit_with_modes_times_and_links(site: Site, tr
     contents = site.trio.home / "datavar" / ".holdings" / "objects"
     assert len([path for path in contents.rglob("*") if path.is_file()]) >= 3
     assert sum(path.stat().st_size == 100_000 for path in contents.rglob("*")) == 1, "equal bytes are stored once"
+
+
+def test_two_fetches_do_not_write_the_same_file(site: Site, tree: Path, tmp_path: Path) -> None:
+    content = (tree / "strain.h5").read_bytes()
+    site.gwclient("alice", "put", str(tree / "strain.h5"), "-l", "twice")
+    path = tmp_path / "restored" / str(tree / "strain.h5")[1:]
+    path.parent.mkdir(parents=True)
+    names = hashlib.sha256(b"strain.h5").hexdigest()[:16], hashlib.sha256(content).hexdigest()
+    partial = path.with_name(f".{names[0]}.{names[1]}.part")
+    partial.write_bytes(content[:1000])
+    fetch = "getfile", str(tree / "strain.h5"), "-l", "twice", "-r", str(tmp_path / "restored")
+    with locked(partial):
+        assert f"another gwclient fetches it to {path}" in site.gwclient("alice", *fetch, code=1)
+    assert partial.read_bytes() == content[:1000]
+    site.gwclient("alice", *fetch)
+    assert [each.read_bytes() for each in path.parent.iterdir()] == [content]
 
 
 def test_the_list_of_find_is_one_that_getlist_and_putlist_take(site: Site, tree: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from gwclient.client import Retry
 from gwclient.errors import InvalidSource, SourceError, SourceUnreachable
 from gwclient.sources.download import Downloads
 from gwwire.agent import USER_AGENT
-from tests.support.gwosc_server import Answering, Fault, GwoscServer, Overlapping, Stalling, Truncating
+from tests.support.gwosc_server import Answering, Fault, GwoscServer, Overlapping, Pausing, Stalling, Truncating
 
 NAME = "L-L1_LOSC_4_V2-1126259446-32.hdf5"
 CONTENT = bytes(range(256)) * 2000
@@ -177,6 +178,24 @@ def test_a_file_whose_version_nobody_names_is_begun_anew(tmp_path: Path, served:
     with GwoscServer(served, [Truncating(400_000)], versions=False) as server:
         assert downloads(tmp_path, []).fetch(f"{server.url}/files/{NAME}").read_bytes() == CONTENT
     assert server.ranges == []
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_two_downloads_of_a_url_do_not_mix_their_bytes(tmp_path: Path, served: Path, *, versions: bool) -> None:
+    with (
+        ThreadPoolExecutor(1) as pool,
+        GwoscServer(served, [Pausing(300_000)], versions=versions) as server,
+    ):
+        url = f"{server.url}/files/{NAME}"
+        first = pool.submit(downloads(tmp_path, []).fetch, url)
+        while sum(path.stat().st_size for path in tmp_path.glob("cache/*/*.part")) < 200_000:
+            time.sleep(0.01)
+        second = downloads(tmp_path, []).fetch(url)
+        assert second.read_bytes() == CONTENT
+        server.go_on.set()
+        assert first.result() == second
+        assert second.read_bytes() == CONTENT
+        assert sorted(path.name for path in second.parent.iterdir()) == [NAME, f"{NAME}.version"]
 
 
 def test_what_nobody_used_for_a_month_is_taken_out_of_the_cache(tmp_path: Path, served: Path) -> None:
