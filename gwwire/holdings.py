@@ -47,6 +47,19 @@ def check_path(path: str) -> str:
     raise InvalidRequest(f"path: {path[:200]!r}: {reason}", field="path")
 
 
+def parse_tags(text: str) -> dict[str, str]:
+    """Return the tags in `NAME:VALUE,NAME:VALUE`, or raise InvalidRequest."""
+    tags: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, value = (each.strip() for each in part.partition(":"))
+        if not (name and value):
+            raise InvalidRequest("tag: expected NAME:VALUE, several with commas between them", field="tag")
+        if name in tags:
+            raise InvalidRequest(f"tag: {name[:50]!r} is given twice", field="tag")
+        tags[name] = value
+    return tags
+
+
 class PathType(StrEnum):
     """The type of a file."""
 

@@ -1,7 +1,6 @@
 """Holdings, their files, and the transactions that put and delete them."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -28,6 +27,7 @@ from gwwire.holdings import (
     TransactionState,
     Upload,
     check_path,
+    parse_tags,
 )
 from gwwire.tiering import BatchLocality
 
@@ -72,7 +72,7 @@ async def list_holdings(  # noqa: PLR0913, PLR0917 (the filters)
     deleted: bool = False,  # noqa: FBT001, FBT002 (a query parameter)
 ) -> Response:
     """Return the holdings that the sender may read, by id; `tag` is `k:v,…`, `regex` is found in labels."""
-    wanted = HoldingFilter(user, group, label, _tags(tag), path, deleted)
+    wanted = HoldingFilter(user, group, label, None if tag is None else parse_tags(tag), path, deleted)
     return json_response(await buffer.holdings.holdings(sender, wanted, page, regex=regex))
 
 
@@ -239,13 +239,3 @@ def _upload(found: Upload) -> Response:
     response.headers["Upload-Offset"] = str(found.received)
     response.headers["Upload-Complete"] = "?1" if found.file.state is FileState.COMPLETE else "?0"
     return response
-
-
-def _tags(text: str | None) -> dict[str, str] | None:
-    """Return the tags in `k:v,k:v`, or raise InvalidRequest."""
-    if text is None:
-        return None
-    parts: Sequence[tuple[str, str, str]] = [part.partition(":") for part in text.split(",")]
-    if not all(name and colon and value for name, colon, value in parts):
-        raise InvalidRequest("tag: expected NAME:VALUE, several with commas between them", field="tag")
-    return {name.strip(): value.strip() for name, _, value in parts}

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from glitchflow_api.nlds.jobs import Member, Order
 from glitchflow_api.nlds.selection import Selection
 from gwwire.decoding import InvalidRequest
+from gwwire.holdings import parse_tags
 
 _MOST_PATHS = 100_000
 _Words = Annotated[str | None, Field(max_length=500)]
@@ -29,11 +30,8 @@ class _Selecting(BaseModel):
 
     def tags(self) -> dict[str, str]:
         """Return the tags in `k:v,k:v`, or raise InvalidRequest."""
-        parts = [part.partition(":") for part in (self.tag or "").split(",") if part.strip()]
-        if not all(name.strip() and value.strip() for name, _, value in parts):
-            expected = "expected NAME:VALUE, several with commas between them"
-            raise InvalidRequest(f"tag cannot be processed: {expected}", field="tag")
-        return {name.strip(): value.strip() for name, _, value in parts}
+        given = ",".join(part for part in (self.tag or "").split(",") if part.strip())
+        return parse_tags(given) if given else {}
 
 
 class HoldingQuery(_Selecting):

@@ -9,15 +9,16 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Command
 from gwclient.errors import NotAsExpected
-from gwwire.holdings import Holding
+from gwwire.decoding import InvalidRequest
+from gwwire.holdings import Holding, parse_tags
 
 
 def tags(value: str) -> dict[str, str]:
     """Parse tags, as site:LLO,run:O4a."""
-    parts = [part.strip().partition(":") for part in value.split(",")]
-    if not all(name and colon and text for name, colon, text in parts):
-        raise click.BadParameter(f"{value!r} is not NAME:VALUE; several have commas between them")
-    return {name: text for name, _, text in parts}
+    try:
+        return parse_tags(value)
+    except InvalidRequest as error:
+        raise click.BadParameter(f"{value!r}: {error.detail.removeprefix('tag: ')}") from None
 
 
 def tag_text(given: dict[str, str] | None) -> str | None:

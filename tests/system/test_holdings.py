@@ -405,4 +405,6 @@ def test_labels_and_tags_are_changed(site: Site, tree: Path) -> None:
     )
     assert "\n    warning: tag b stays '2'; it was not set to '9'\n" in site.run("alice", "stat", late["id"]).stdout
     site.gwclient("alice", "put", str(tree / "empty"), "-l", "another")
+    for order in (("put", str(tree / "empty"), "-l", "more", "-t"), ("meta", "-l", "another", "-T")):
+        assert "'a:1,a:2': 'a' is given twice" in site.gwclient("alice", *order, "a:1,a:2", code=2)
     assert "label 'final': holding" in site.gwclient("alice", "meta", "-l", "another", "-n", "final", code=1)

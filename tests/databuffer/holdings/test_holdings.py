@@ -177,6 +177,10 @@ def test_holdings_are_found_by_label_tag_and_file(client: TestClient) -> None:
 
     assert found(tag="site:LHO,run:O4b") == found(label="by tag") == found(regex="^by t") == [number]
     assert found(tag="site:LHO,run:O4a") == found(path="/only here") == []
+    for wrong, reason in (("site:LHO,site:LLO", "tag: 'site' is given twice"), ("site:", "tag: expected NAME:VALUE")):
+        refused = client.get("/holdings", params={"tag": wrong})
+        assert refused.status_code == 422
+        assert reason in refused.json()["detail"]
     send(client, made, "/only%20here")
     assert found(path="/only here") == [number]
     newest = client.get("/holdings", params={"descending": True, "limit": 1}).json()
