@@ -2,7 +2,9 @@
 
 import errno
 import re
+from contextlib import suppress
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -93,6 +95,20 @@ TierNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_tier_names)]
 FiniteDuration = Annotated[int, NoDecode, BeforeValidator(_duration), Field(ge=1)]
 
 
+def segment_prefix(text: str) -> str:
+    """Return a prefix of names by which segments can be read, or raise ValueError."""
+    if not re.fullmatch(r"[\w.-]{1,150}", text):
+        raise ValueError("expected at most 150 letters, digits, '_', '.' and '-'; segments are read by their names")
+    return text
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Return whether two folders are mounts of the same one."""
+    with suppress(OSError):  # one is missing, or cannot be looked at
+        return one.samefile(other)
+    return False
+
+
 class BufferSettings(ServiceSettings):
     """The settings of the buffer."""
 
@@ -100,7 +116,7 @@ class BufferSettings(ServiceSettings):
     ADMFNM: FileName = Field("StatDesc.json", description="file of the batch's counts, in ADMROOT")
     DSST: FileName = Field("Dsstat.json", description="file of the datastore's state, in ADMROOT")
     DATAROOT: Path = Field(Path("/datavar/data"), description="folder of the current batch, on the volume")
-    DATANM: Annotated[FileName, BeforeValidator(name_prefix)] = Field(
+    DATANM: Annotated[FileName, BeforeValidator(name_prefix), AfterValidator(segment_prefix)] = Field(
         "gwb", description="prefix of the segments' file names; a path means the default"
     )
     LOGROOT: Path = Field(Path("/appdata/log"), description="folder of the log of stored segments")
@@ -209,13 +225,28 @@ class BufferSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _state_is_outside_the_batches(self) -> Self:
-        volume = self.DTVOLROOT.resolve()
         for setting, folder in (("ADMROOT", self.ADMROOT), ("LOGROOT", self.LOGROOT)):
-            inside = folder.resolve()
-            top = inside.relative_to(volume).parts[:1] if inside.is_relative_to(volume) else ()
-            if any(name == self.DATAROOT.name or _RESERVED.fullmatch(name) for name in top):
-                used = self.DTVOLROOT / top[0]
+            if used := self._used(folder.resolve()):
                 raise ValueError(f"{setting}={str(folder)!r}: expected a folder outside {used}, which the buffer uses")
+        return self
+
+    def _used(self, folder: Path) -> Path | None:
+        """Return the folder of the batches, or of the buffer's other files, in which a folder is."""
+        volume = self.DTVOLROOT.resolve()
+        top = folder.relative_to(volume).parts[:1] if folder.is_relative_to(volume) else ()
+        reserved = any(name == self.DATAROOT.name or _RESERVED.fullmatch(name) for name in top)
+        return self.DTVOLROOT / top[0] if reserved else None
+
+    @model_validator(mode="after")
+    def _tiers_have_folders_of_their_own(self) -> Self:
+        folders = [(url.name, url.folder) for url in self.TIERS if url.folder]
+        for name, folder in folders:
+            if used := self.DTVOLROOT if folder == self.DTVOLROOT.resolve() else self._used(folder):
+                raise ValueError(f"TIERS: tier {name} is in {used}, which the buffer uses for other files")
+        for (name, folder), (other, its) in combinations(folders, 2):
+            if folder.is_relative_to(its) or its.is_relative_to(folder) or _is_same(folder, its):
+                reason = "one folder is the other or in it, and two copies could be one file"
+                raise ValueError(f"TIERS: tiers {name} and {other}: {reason}")
         return self
 
     @model_validator(mode="after")

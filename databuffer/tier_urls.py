@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from os.path import realpath  # `Path.resolve` raises an error for a link to itself
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,6 +27,11 @@ class TierUrl:
     host: str
     path: str
     options: Mapping[str, int | float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine in which its files are, without links, or None for another kind of tier."""
+        return Path(realpath(self.path)) if self.scheme in {"file", "folder"} else None
 
 
 def _count(text: str) -> int:
@@ -99,11 +106,14 @@ def parse_tiers(text: str | tuple[TierUrl, ...]) -> tuple[TierUrl, ...]:
         tier = _tier(word)
         if any(tier.name == other.name for other in tiers):
             raise ValueError(f"two tiers are named {tier.name}")
-        places = [(other.scheme, other.host, other.path.rstrip("/")) for other in tiers]
-        if (tier.scheme, tier.host, tier.path.rstrip("/")) in places:
+        if _place(tier) in map(_place, tiers):
             raise ValueError(f"two tiers have the place of {tier.name}")
         tiers.append(tier)
     return tuple(tiers)
+
+
+def _place(tier: TierUrl) -> tuple[str, str, str]:
+    return tier.scheme, tier.host.lower(), tier.path.rstrip("/")
 
 
 def _tier(word: str) -> TierUrl:
@@ -123,6 +133,8 @@ def _tier(word: str) -> TierUrl:
     host, path = unquote(parts.netloc), unquote(parts.path)
     if parts.fragment or bool(host) != scheme.has_host or (scheme.has_path and not path.strip("/")):
         raise ValueError(f"{name}: {url!r}: expected {scheme.form}")
+    if not (host + path).isprintable():
+        raise ValueError(f"{name}: {url!r}: expected printable characters")
     if scheme.library and find_spec(scheme.library) is None:
         needed = f"'glitchflow-datastore[{scheme.extra}]'"
         raise ValueError(f"{name}: {parts.scheme}:// needs the library {scheme.library}: pip install {needed}")

@@ -4,7 +4,6 @@ Neither comes with the `client` extra alone: `frames` has gwframe.
 """
 
 import re
-import shutil
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,8 @@ from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
 
 _SIGNATURE = b"IGWD"
+#: Bytes that are copied at a time.
+_CHUNK = 1 << 20
 #: Bytes of a file's header, with those that show the byte order, and of the shortest structure, which begins with its
 #: length (LIGO-T970130, version 6 and later).
 _HEADER, _ORDER, _LITTLE, _STRUCTURE = 40, slice(12, 14), b"\x34\x12", 14
@@ -87,15 +88,23 @@ def _by_gwframe(path: Path, channels: Sequence[str], report: Callable[[str], obj
         whole, size = _whole_structures(path), path.stat().st_size
         if whole == size:
             raise
+    try:
+        recordings = _read_beginning(path, whole, channels, report)
+    except OSError as error:
+        where = f"{path}: {size - whole} bytes after the last frame are no frame; the frames before them"
+        raise InvalidSource(f"{where} cannot be copied to a temporary folder: {error.strerror or error}") from error
+    report(f"{path}: {size - whole} bytes after the last frame are no frame")
+    return recordings
+
+
+def _read_beginning(path: Path, size: int, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+    """Return the recordings in the first `size` bytes of a file, in memory."""
     with TemporaryDirectory() as folder, path.open("rb") as file:
         beginning = Path(folder, "whole.gwf")
         with beginning.open("wb") as copy:
-            shutil.copyfileobj(file, copy)
-            copy.truncate(whole)
-        recordings = _read_file(_File(path, beginning), channels, report)
-        recordings = [_in_memory(each) for each in recordings]
-    report(f"{path}: {size - whole} bytes after the last frame are no frame")
-    return recordings
+            while chunk := file.read(min(size - copy.tell(), _CHUNK)):
+                copy.write(chunk)
+        return [_in_memory(each) for each in _read_file(_File(path, beginning), channels, report)]
 
 
 def _whole_structures(path: Path) -> int:

@@ -39,6 +39,9 @@ def test_every_scheme_opens_a_tier_of_its_kind(tmp_path: Path, monkeypatch: pyte
         ("disk=s3://bucket", "the tier disk is always there and has no URL; choose another name"),
         ("a=s3://one a=s3://two", "two tiers are named a"),
         ("a=s3://one/x b=s3://one/x/", "two tiers have the place of b"),
+        ("a=tape+https://host/x b=tape+https://HOST/x", "two tiers have the place of b"),
+        ("a=file:///packs%00", "a: 'file:///packs%00': expected printable characters"),
+        ("a=s3://bucket/a%0Ab", "a: 's3://bucket/a%0Ab': expected printable characters"),
         ("a=ftp://host/path", "a: unknown scheme 'ftp'; known: file, folder, s3, gs, az, root, tape+https"),
         ("a=tape+https://host", "a: 'tape+https://host': expected tape+https://HOST:PORT/FOLDER"),
         ("a=/path", "a: unknown scheme ''"),
@@ -105,6 +108,29 @@ print(sorted({*backends, "obstore"} & sys.modules.keys()))
 """
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert told.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("tiers", "reason"),
+    [
+        ("a=file://{}/one b=file://{}/two/../one", "tiers a and b: one folder is the other or in it"),
+        ("a=file://{}/one b=file://{}/link", "tiers a and b: one folder is the other or in it"),
+        ("a=file://{}/one b=folder://{}/one", "tiers a and b: one folder is the other or in it"),
+        ("a=file://{}/one/library b=folder://{}/one", "tiers a and b: one folder is the other or in it"),
+        ("a=file://{}/one b=file://{}/one/new", "tiers a and b: one folder is the other or in it"),
+        ("a=file://{}/vol", "tier a is in .*/vol, which the buffer uses for other files"),
+        ("a=file://{}/vol/data", "tier a is in .*/vol/data, which the buffer uses"),
+        ("a=folder://{}/vol/quarantine/tape", "tier a is in .*/vol/quarantine, which the buffer uses"),
+    ],
+)
+def test_each_tier_has_a_folder_of_its_own(tiers: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "link").symlink_to("one")
+    volume = {"DTVOLROOT": tmp_path / "vol", "DATAROOT": tmp_path / "vol" / "data"}
+    with pytest.raises(ValueError, match=reason):
+        BufferSettings.model_validate({"TIERS": tiers.replace("{}", str(tmp_path)), **volume})
+    good = f"a=file://{tmp_path}/one b=folder://{tmp_path}/other c=file://{tmp_path}/vol/tier"
+    assert len(BufferSettings.model_validate({"TIERS": good, **volume}).TIERS) == 3
 
 
 @pytest.mark.parametrize(

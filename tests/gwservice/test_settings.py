@@ -188,6 +188,15 @@ def test_a_bad_value_stops_the_service_at_start_with_one_clear_line(command: lis
         (BufferSettings, "SERVURL", "\udcff:1", "text in UTF-8"),
         (LogicSettings, "LOG_FORMAT", "\udce9", "text in UTF-8"),
         (BufferSettings, "DATANM", "é" * 101, "a file name of at most 200 bytes, without control characters"),
+        *(
+            (
+                BufferSettings,
+                "DATANM",
+                value,
+                "at most 150 letters, digits, '_', '.' and '-'; segments are read by their names",
+            )
+            for value in ("a b", "[x]", "*", "a%41", "a" * 151)
+        ),
         (BufferSettings, "DATANM", "a\nb", "a file name of at most 200 bytes, without control characters"),
         (GatewaySettings, "EVENTS_INTERVAL", "0", "a number above 0"),
         (GatewaySettings, "EVENTS_INTERVAL", "61", "60 or less"),

@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,19 @@ def test_whole_frames_before_other_bytes_are_sent_and_those_are_named(
     assert run.strain.tobytes() == strain[RATE:].tobytes()
     assert [piece.segment().meta["quality"][0] for piece in cut(run, 1)] == ["DATA", "CBC_CAT1", "DATA"]  # type: ignore[index]
     assert list(source.failures) == [f"{frame}: {len(junk)} bytes after the last frame are no frame"]
+
+
+def test_frames_that_cannot_be_copied_are_named_and_the_other_files_are_sent(
+    frame: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = frames_file(tmp_path / "other.gwf", {T0 + 100: second_of(1)})
+    with frame.open("ab") as file:
+        file.write(b"junk")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    source = FileSource((frame, other))
+    assert [run.t0 for run in source.runs()] == [T0 + 100]
+    (failure,) = source.failures
+    assert failure.startswith(f"{frame}: 4 bytes after the last frame are no frame; the frames before them cannot be")
 
 
 def test_a_channel_that_is_not_real_numbers_is_named(tmp_path: Path) -> None:
