@@ -5,11 +5,13 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from gwclient.listen import Job, JobFailed
-from gwwire.decoding import parse_json
+from gwwire.decoding import parse_value
+from gwwire.problems import ProblemError
 from gwwire.records import MOST_BYTES
 
 #: s between SIGTERM and SIGKILL.
@@ -73,13 +75,15 @@ async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyn
         raise JobFailed(f"{command[0]} cannot be started: {error.strerror}") from error
 
 
-def _decode(out: bytes) -> object:
+def _decode(out: bytes) -> Any:
     if len(out) > MOST_BYTES:
         raise JobFailed(f"more than {MOST_BYTES} bytes on standard output; a result has at most that")
     if not out.strip():
         return None
     try:
-        return parse_json(out, object)
+        return parse_value(out)
+    except ProblemError as error:
+        raise JobFailed(f"standard output: {error.detail}") from error
     except msgspec.DecodeError as error:
         raise JobFailed(f"standard output is not JSON: {error}") from error
 

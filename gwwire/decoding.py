@@ -68,6 +68,14 @@ def parse_json(content: bytes | str, shape: type[T]) -> T:
         raise msgspec.DecodeError("it is nested too deeply") from None
 
 
+def parse_value(content: bytes | str) -> Any:
+    """Return any JSON value; raise DecodeError, or InvalidRequest if a key appears more than once in an object."""
+    value = parse_json(content, object)
+    if (repeated := _repeated_key([_pairs(content)])) is not None:
+        raise InvalidRequest(f"the key {json.dumps(repeated[:_MOST_QUOTED])} appears more than once")
+    return value
+
+
 def decode_order(shape: type[Order], body: bytes) -> Order:
     """Decode and validate the body of a request; raise MalformedJson, TooDeep or InvalidRequest."""
     order: Order = decode(_decoder(shape), body)
@@ -110,7 +118,7 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object as its keys and values, with repeated ones."""
 
 
-def _pairs(body: bytes) -> _Pairs:
+def _pairs(body: bytes | str) -> _Pairs:
     """Return a JSON object with repeated keys; raise MalformedJson or TooDeep for errors in skipped parts."""
     try:
         found: _Pairs = json.loads(body, object_pairs_hook=_Pairs, parse_int=str)

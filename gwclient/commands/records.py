@@ -12,7 +12,8 @@ import msgspec
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Command, Connection, parse_query, with_connection, with_query
 from gwclient.errors import printable
-from gwwire.decoding import parse_json
+from gwwire.decoding import parse_value
+from gwwire.problems import ProblemError
 from gwwire.query import grouped
 from gwwire.records import Mark, Record, RecordPatch, Step, StepOverview
 
@@ -163,8 +164,12 @@ def _nested(values: tuple[str, ...]) -> dict[str, Any]:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise click.BadParameter(f"{name} is inside of a value that is set too", param_hint="--set")
+        if last in inner:
+            raise click.BadParameter(f"{name} is set twice", param_hint="--set")
         try:
-            inner[last] = parse_json(value, object)
+            inner[last] = parse_value(value)
+        except ProblemError as error:
+            raise click.BadParameter(f"{name}: {error.detail}", param_hint="--set") from None
         except msgspec.DecodeError:
             inner[last] = value
     return found

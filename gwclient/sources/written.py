@@ -1,4 +1,4 @@
-"""Whether all samples of an HDF5 dataset are in a file: the library reads others as zeros, without an error."""
+"""Check that all samples of an HDF5 dataset are in a file: the library reads others as zeros, without an error."""
 
 import math
 from collections.abc import Iterable, Sequence

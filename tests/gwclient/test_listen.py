@@ -323,6 +323,9 @@ def test_records_are_written_found_and_followed_by_commands(gwclient: Any, trio:
     [
         (("record", "cmd/one", "--set", "a"), 2, "'a' is not NAME=VALUE"),
         (("record", "cmd/one", "--set", "a=1", "--set", "a.b=2"), 2, "inside of a value"),
+        (("record", "cmd/one", "--set", "a.b=1", "--set", "a.b=2"), 2, "a.b is set twice"),
+        (("record", "cmd/one", "--set", "a.b=1", "--set", "a=2"), 2, "a is set twice"),
+        (("record", "cmd/one", "--set", 'a={"b": 1, "b": 2}'), 2, 'a: the key "b" appears more than once'),
         (("record", "cmd/none"), 1, "404"),
         (("redo", "cmd/two", "never"), 1, "404"),
         (("listen", "step", "--", "no-such-program"), 2, "no-such-program is not a program"),

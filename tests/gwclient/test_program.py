@@ -82,3 +82,8 @@ async def test_a_flood_of_output_is_refused_in_bounded_memory_and_errors_need_no
         await run("printf '\\377\\376\\200' >&2; exit 1")
     with pytest.raises(JobFailed, match="is not JSON"):
         await run("printf '\"\\377\"'")
+
+
+async def test_a_result_with_a_key_twice_is_refused() -> None:
+    with pytest.raises(JobFailed, match='standard output: the key "a" appears more than once'):
+        await run("""echo '[{"b": {"a": 1, "a": 2}}]'""")
