@@ -2,17 +2,21 @@
 
 import hashlib
 import hmac
+import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from os.path import realpath  # `Path.resolve` raises an error for a link to itself
 from pathlib import Path
+from stat import S_IMODE
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from glitchflow_api.access import Caller, implied
 from glitchflow_api.errors import Unauthorized
-from gwservice.atomic import locked, replace_file
+from gwservice.atomic import locked, replacing
 from gwservice.regular_file import read_regular
 from gwservice.watched_file import MOST_BYTES, WatchedFile
 from gwwire.decoding import parse_json
@@ -99,12 +103,22 @@ def read_keys(path: Path) -> Keys:
 
 
 def change_keys(path: Path, change: Callable[[Keys], None]) -> None:
-    """Change the file in one step, while other writers wait; raise OSError or ValueError and leave it unchanged."""
+    """Change the file in one step, while other writers wait; raise OSError or ValueError and leave it unchanged.
+
+    A link stays one: the file that it leads to is changed, which keeps its mode, and its owner if that is allowed.
+    """
+    path = Path(realpath(path))
     with locked(path.parent, folder=True, wait=True):
-        keys = read_keys(path) if path.exists() else {}
+        before = path.stat() if path.exists() else None
+        keys = read_keys(path) if before else {}
         change(keys)
         text = msgspec.json.format(msgspec.json.encode(KeyList(list(keys.values()))))
-        replace_file(path, text + b"\n", mode=0o600)
+        with replacing(path, mode=0o600) as temporary:
+            temporary.write_bytes(text + b"\n")
+            if before:
+                with suppress(PermissionError):
+                    os.chown(temporary, before.st_uid, before.st_gid)
+                temporary.chmod(S_IMODE(before.st_mode))
 
 
 class _Known(NamedTuple):

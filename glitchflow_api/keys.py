@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,10 @@ when it changes. Exit status: 0 done, 1 failed, 2 the command is not valid.
 _UNITS = {"h": 3600, "d": 86400}
 
 
+class _Unprinted(Exception):
+    """Standard output is full or closed."""
+
+
 def main(arguments: Sequence[str] | None = None, program: str = "glitchflow-keys") -> int:
     """Carry out one command."""
     chosen = _parser(program).parse_args(arguments)
@@ -33,6 +38,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "glitchflow-keys
                 _list(path, as_json=chosen.json)
             case "revoke":
                 _revoke(path, chosen.key)
+    except _Unprinted as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return 1
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{program}: {path}: {getattr(error, 'strerror', error)}\n")
         return 1
@@ -64,7 +72,7 @@ def _scopes(text: str) -> list[Scope]:
 
 def _time(text: str) -> datetime:
     now = datetime.now(UTC).replace(microsecond=0)
-    if match := re.fullmatch(r"(\d{1,6})([hd])", text):
+    if match := re.fullmatch(r"0*([1-9]\d{0,5})([hd])", text):
         return now + timedelta(seconds=int(match[1]) * _UNITS[match[2]])
     try:
         time = datetime.fromisoformat(text)
@@ -89,18 +97,35 @@ def _create(path: Path, chosen: argparse.Namespace) -> None:
     if others:
         sys.stderr.write(f"{record.name} now has {len(others) + 1} keys; `revoke {record.name}` revokes all of them\n")
     sys.stderr.write(f"{path}: key {record.id} of {record.name} ({', '.join(record.scopes)}); it is not shown again:\n")
-    sys.stdout.write(f"{key}\n")
+    try:
+        _print(f"{key}\n")
+    except _Unprinted:
+        change_keys(path, lambda keys: keys.__delitem__(record.id))
+        raise
 
 
 def _list(path: Path, *, as_json: bool) -> None:
     keys = read_keys(path).values()
     if as_json:
-        sys.stdout.write(json.dumps([_public_fields(record) for record in keys]) + "\n")
+        _print(json.dumps([_public_fields(record) for record in keys]) + "\n")
         return
     rows = [("ID", "NAME", "GROUP", "SCOPES", "CREATED", "STATE"), *(_row(record) for record in keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    _print("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def _print(text: str) -> None:
+    """Write a text to standard output; raise _Unprinted if that is not possible."""
+    if sys.stdout is None:
+        raise _Unprinted("the output cannot be written: standard output is closed")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        with Path(os.devnull).open("wb") as devnull:  # Python would try again at exit
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
+        raise _Unprinted(f"the output cannot be written: {error.strerror}") from error
 
 
 def _public_fields(record: KeyRecord) -> dict[str, object]:
@@ -123,6 +148,7 @@ def _row(record: KeyRecord) -> tuple[str, ...]:
 
 def _revoke(path: Path, wanted: str) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
+    revoked: list[KeyRecord] = []
 
     def revoke(keys: Keys) -> None:
         chosen = [record for record in keys.values() if wanted in {record.id, record.name} and not record.revoked]
@@ -130,9 +156,11 @@ def _revoke(path: Path, wanted: str) -> None:
             raise ValueError(f"no valid key has the id or name {wanted}")
         for record in chosen:
             keys[record.id] = msgspec.structs.replace(record, revoked=now)
-            sys.stderr.write(f"{path}: key {record.id} of {record.name} is revoked\n")
+        revoked.extend(chosen)
 
     change_keys(path, revoke)
+    for record in revoked:
+        sys.stderr.write(f"{path}: key {record.id} of {record.name} is revoked\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the archive still has the same bytes. The ETag is also a digest of all that the 
 import asyncio
 import hashlib
 import re
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
@@ -18,6 +19,7 @@ import aiohttp
 from gwclient.connection import GatewayConnection, response_error
 from gwclient.errors import FolderError, GatewayUnavailable, NotAsExpected, UnexpectedAnswer, write_errors
 from gwclient.partial_file import PartialFileBusy, alone
+from gwservice.atomic import replacing
 from gwservice.regular_file import append_regular
 from gwwire.bundles import INFO, Bundle, BundleFormat, BundleInfo, BundleOrder, BundleState
 from gwwire.decoding import parse_json
@@ -154,12 +156,19 @@ def extract(path: Path) -> list[Path]:
 
     Info.json, the last of them, is named after the tar: other bundles may be extracted to the same folder.
     """
-    info_path = path.with_suffix(f".{INFO}")
+    files = []
     with write_errors(path.parent), tarfile.open(path) as tar:
-        info, *members = tar
-        tar.extractall(path.parent, [info.replace(name=info_path.name), *members], filter="data")
+        for number, member in enumerate(tar):
+            name = path.with_suffix(f".{INFO}").name if number == 0 else member.name
+            content = tar.extractfile(member)
+            if content is None or name in {"", ".", ".."} or "/" in name:
+                raise UnexpectedAnswer(f"{path} has {member.name!r}, which is no file of a bundle")
+            # A link in the place of the file is replaced, not followed.
+            with replacing(path.with_name(name), durable=False) as temporary, temporary.open("wb") as file:
+                shutil.copyfileobj(content, file)
+            files.append(path.with_name(name))
         path.unlink()
-    return [*(path.parent / member.name for member in members), info_path]
+    return [*files[1:], *files[:1]]
 
 
 @contextmanager

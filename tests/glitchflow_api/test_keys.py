@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +125,7 @@ def test_an_invalid_scope_or_time_is_refused_with_the_valid_ones(keys: Command) 
         ["create", "alice", "--scopes", ""],
         ["create", "alice", "--scopes", "read", "--expires", "soon"],
         ["create", "alice", "--scopes", "read", "--expires", "2020-01-01"],
+        ["create", "alice", "--scopes", "read", "--expires", "0h"],
         ["create", "--scopes", "read"],
         ["destroy", "alice"],
         [],
@@ -173,6 +176,47 @@ def test_a_file_that_names_an_id_twice_is_broken(keys: Command, path: Path) -> N
     (record,) = json.loads(path.read_text())["keys"]
     with pytest.raises(ValueError, match="same id"):
         parse_keys(json.dumps({"keys": [record, record]}).encode())
+
+
+def test_a_file_behind_a_link_is_changed_and_keeps_its_mode(
+    keys: Command, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys("create", "alice", "--scopes", "read")
+    path.chmod(0o640)
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.json"
+    link.symlink_to(path)
+    assert Command(link, capsys)("revoke", "alice") == 0
+    assert link.is_symlink()
+    assert [record.revoked is not None for record in parse_keys(path.read_bytes()).values()] == [True]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_key_that_cannot_be_printed_is_not_kept(path: Path) -> None:
+    create = ["--file", str(path), "create", "alice", "--scopes", "read"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "glitchflow_api", "keys", *create],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    _, line = ended.stderr.splitlines()
+    assert line.endswith("keys: the output cannot be written: No space left on device")
+    assert parse_keys(path.read_bytes()) == {}
+
+
+def test_a_key_is_not_called_revoked_if_the_file_cannot_be_written(keys: Command, path: Path) -> None:
+    keys("create", "alice", "--scopes", "read")
+    before = path.read_bytes()
+    # A folder has the name of the temporary file.
+    path.with_name(f".{path.name}.{os.getpid()}.part").mkdir()
+    assert keys("revoke", "alice") == 1
+    assert "is revoked" not in keys.err
+    assert path.read_bytes() == before
 
 
 def test_a_missing_folder_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

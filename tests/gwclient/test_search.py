@@ -151,6 +151,24 @@ def test_a_bundle_of_hdf5_has_exactly_the_samples_of_the_span(gwclient: Callable
     assert found[T0 + 14].tolist() == STRAIN[4 * RATE : 5 * RATE].tolist()
 
 
+def test_links_in_the_place_of_extracted_files_are_replaced(gwclient: Callable[..., Result], tmp_path: Path) -> None:
+    words = ("bundle", f"channel={L1}", "--format", "hdf5", "--extract", "--json", "--out")
+    first = json.loads(gwclient(*words, str(tmp_path / "first")).output)["files"]
+    inside, outside, folder = tmp_path / "second" / "inside", tmp_path / "outside", tmp_path / "second"
+    folder.mkdir()
+    for kept in (inside, outside):
+        kept.write_text("kept")
+    for name, target in zip(first, (outside, inside, outside), strict=True):
+        (folder / Path(name).name).symlink_to(target)
+    done = gwclient(*words, str(folder))
+    assert done.exit_code == 0, done.output
+    assert (inside.read_text(), outside.read_text()) == ("kept", "kept")
+    inside.unlink()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        Path(name).name: Path(name).read_bytes() for name in first
+    }
+
+
 @pytest.mark.parametrize("tier", [2, 1], ids=["gateway", "without a WebSocket"])
 def test_the_client_follows_the_building(trio: Trio, tier: int) -> None:
     seen: list[int] = []
