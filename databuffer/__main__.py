@@ -28,6 +28,7 @@ from databuffer.tiers.rebuild import rebuild
 from databuffer.tiers.tier import TierError
 from gwservice.asgi import serve
 from gwservice.logs import configure_logging
+from gwservice.output import OutputFailed, write_output
 from gwservice.regular_file import open_regular
 from gwservice.security import CallerSecret
 from gwservice.tracing import begin_tracing
@@ -70,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
+    except OutputFailed as error:
+        sys.stderr.write(f"databuffer: {chosen.command}: {error}\n")
+        return 1
     except VolumeError as error:
         sys.stderr.write(f"databuffer: {chosen.command or 'cannot start'}: {error.detail}\n")
         return 1
@@ -119,7 +123,7 @@ def _fsck(*, repair: bool) -> int:
     def report(finding: Finding) -> None:
         found.append(finding)
         done = f"repaired: {finding.what}; {finding.remedy}" if repair and finding.repair else finding.what
-        print(done, flush=True)  # noqa: T201 (what the command is for)
+        _print(done)
 
     def look() -> None:
         for finding in recover(store, thorough=True):
@@ -134,12 +138,13 @@ def _fsck(*, repair: bool) -> int:
         stack.callback(store.close)
         if not repair:  # the differences that a repair causes are only found after it
             store.volume.lock()
-            home = Path(stack.enter_context(TemporaryDirectory(prefix="fsck-")))
+            with volume_errors():
+                home = Path(stack.enter_context(TemporaryDirectory(prefix="fsck-")))
             store = create_store(shadow(settings, home), links=True)
             stack.callback(store.close)
         retry_if_catalog_damaged(store, look)
     unrepaired = sum(not (repair and finding.repair) for finding in found)
-    print(f"{_count(len(found), 'finding')}, {unrepaired} not repaired" if found else "everything agrees")  # noqa: T201 (see above)
+    _print(f"{_count(len(found), 'finding')}, {unrepaired} not repaired" if found else "everything agrees")
     return 1 if unrepaired else 0
 
 
@@ -147,11 +152,11 @@ def _verify(folder: Path) -> int:
     manifest, dropped = read_manifest(folder), read_dropped(folder)
     found = list(differences(folder, manifest, dropped=dropped is not None))
     for difference in found:
-        print(difference)  # noqa: T201 (what the command is for)
+        _print(difference)
     sealed = f"{manifest.n_itm} segments, {manifest.buff_size} bytes, as sealed; digest {manifest.digest}"
     if dropped:
         sealed = _places_text(dropped)
-    print(f"{folder}: {_count(len(found), 'difference') if found else sealed}")  # noqa: T201 (see above)
+    _print(f"{folder}: {_count(len(found), 'difference') if found else sealed}")
     return 1 if found else 0
 
 
@@ -159,9 +164,9 @@ def _verify_pack(path: Path) -> int:
     with volume_errors(), open_regular(path, follow=True) as file:
         found, pack, sha256 = file_problems(file)
     for difference in found:
-        print(f"{path}: {difference}")  # noqa: T201 (what the command is for)
+        _print(f"{path}: {difference}")
     if pack and not found:
-        print(f"{path}: {pack.text}, {pack.size} bytes, as sealed; SHA-256 {sha256}")  # noqa: T201 (see above)
+        _print(f"{path}: {pack.text}, {pack.size} bytes, as sealed; SHA-256 {sha256}")
     return 1 if found else 0
 
 
@@ -182,7 +187,7 @@ def _write_pack(folder: Path, path: Path) -> int:
             os.link(temporary, path)  # unlike a rename, it replaces nothing
     except PackDamaged as error:
         for problem in error.problems:
-            print(f"{folder}: {problem}")  # noqa: T201 (see above)
+            _print(f"{folder}: {problem}")
         return 1
     finally:
         temporary.unlink(missing_ok=True)
@@ -205,19 +210,23 @@ def _rebuild() -> int:
                 restored += 1
             else:
                 unusable += 1
-            print("; ".join(filter(None, (finding.what, finding.remedy))), flush=True)  # noqa: T201 (what the command is for)
+            _print("; ".join(filter(None, (finding.what, finding.remedy))))
     except TierError as error:
         sys.stderr.write(f"databuffer: tiers: {error}\n")
         return 1
     finally:
         store.close()
-    print(f"{_count(restored, 'folder')} restored, {_count(unusable, 'problem')}")  # noqa: T201 (see above)
+    _print(f"{_count(restored, 'folder')} restored, {_count(unusable, 'problem')}")
     return 1 if unusable else 0
 
 
 def _places_text(dropped: Dropped) -> str:
     places = ", ".join(f"{each.tier} as {each.key}" for each in dropped.replicas)
     return f"its segments were dropped from the disk; they are in {places}"
+
+
+def _print(line: str) -> None:
+    write_output(f"{line}\n")
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import msgspec
 
 from glitchflow_api.key_file import KeyRecord, Keys, change_keys, make_key, read_keys
 from glitchflow_api.settings import GatewaySettings
+from gwservice.output import OutputFailed, write_output
 from gwwire.public import Scope
 
 _EPILOG = """
@@ -20,10 +20,6 @@ A new key is printed to standard output, once: only its hash is stored. A gatewa
 when it changes. Exit status: 0 done, 1 failed, 2 the command is not valid.
 """
 _UNITS = {"h": 3600, "d": 86400}
-
-
-class _Unprinted(Exception):
-    """Standard output is full or closed."""
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "glitchflow-keys") -> int:
@@ -38,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "glitchflow-keys
                 _list(path, as_json=chosen.json)
             case "revoke":
                 _revoke(path, chosen.key)
-    except _Unprinted as error:
+    except OutputFailed as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
     except (OSError, ValueError) as error:
@@ -98,8 +94,8 @@ def _create(path: Path, chosen: argparse.Namespace) -> None:
         sys.stderr.write(f"{record.name} now has {len(others) + 1} keys; `revoke {record.name}` revokes all of them\n")
     sys.stderr.write(f"{path}: key {record.id} of {record.name} ({', '.join(record.scopes)}); it is not shown again:\n")
     try:
-        _print(f"{key}\n")
-    except _Unprinted:
+        write_output(f"{key}\n")
+    except OutputFailed:
         change_keys(path, lambda keys: keys.__delitem__(record.id))
         raise
 
@@ -107,25 +103,12 @@ def _create(path: Path, chosen: argparse.Namespace) -> None:
 def _list(path: Path, *, as_json: bool) -> None:
     keys = read_keys(path).values()
     if as_json:
-        _print(json.dumps([_public_fields(record) for record in keys]) + "\n")
+        write_output(json.dumps([_public_fields(record) for record in keys]) + "\n")
         return
     rows = [("ID", "NAME", "GROUP", "SCOPES", "CREATED", "STATE"), *(_row(record) for record in keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    _print("".join(f"{line.rstrip()}\n" for line in lines))
-
-
-def _print(text: str) -> None:
-    """Write a text to standard output; raise _Unprinted if that is not possible."""
-    if sys.stdout is None:
-        raise _Unprinted("the output cannot be written: standard output is closed")
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError as error:
-        with Path(os.devnull).open("wb") as devnull:  # Python would try again at exit
-            os.dup2(devnull.fileno(), sys.stdout.fileno())
-        raise _Unprinted(f"the output cannot be written: {error.strerror}") from error
+    write_output("".join(f"{line.rstrip()}\n" for line in lines))
 
 
 def _public_fields(record: KeyRecord) -> dict[str, object]:

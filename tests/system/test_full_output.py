@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -137,3 +138,36 @@ def test_a_tensor_on_a_full_disk_is_not_written_and_named(small: Callable[[int],
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.stderr.endswith(f"preproc.errors.Unwritable: cannot write {output}: No space left on device\n")
     assert list(output.parent.iterdir()) == []
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment has an empty volume."""
+    (tmp_path / "vol").mkdir()
+    for name, path in {"DTVOLROOT": "vol", "DATAROOT": "vol/data", "ADMROOT": "adm", "LOGROOT": "log"}.items():
+        monkeypatch.setenv(name, str(tmp_path / path))
+
+
+@pytest.mark.usefixtures("volume")
+@pytest.mark.parametrize("reason", ["No space left on device", "Broken pipe", "standard output is closed"])
+def test_a_command_of_the_buffer_that_cannot_print_says_so_in_one_line(reason: str) -> None:
+    command = [sys.executable, "-m", "databuffer", "fsck"]
+    if reason == "standard output is closed":
+        command = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command]
+    with Path("/dev/full").open("w") as full:
+        reader, pipe = os.pipe()
+        os.close(reader)
+        output = pipe if reason == "Broken pipe" else full
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(pipe)
+    assert (done.returncode, done.stderr) == (1, f"databuffer: fsck: the output cannot be written: {reason}\n")
+
+
+@pytest.mark.usefixtures("volume")
+def test_fsck_without_a_temporary_folder_says_so_in_one_line() -> None:
+    program = (
+        "import tempfile; tempfile.tempdir = '/missing'; from databuffer.__main__ import main; exit(main(['fsck']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"databuffer: fsck: No such file or directory: /missing/fsck-\S+\n", done.stderr)
