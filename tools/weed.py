@@ -66,7 +66,7 @@ def _start(home: Path) -> dict[str, Any]:
             [
                 *(_WEED, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                 *(f"-{name}={port}" for name, port in ports.items()),
-                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=50", "-master.volumeSizeLimitMB=64"),
+                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=400", "-master.volumeSizeLimitMB=64"),
                 *("-master.telemetry=false", "-master.electionTimeout=100ms"),
             ],
             stdout=output,

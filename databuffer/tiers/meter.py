@@ -12,7 +12,7 @@ from databuffer.records.performer import Attempt
 #: A move waits at most so long at a time before it looks whether it was stopped.
 _LONGEST_WAIT = 5.0
 #: Bytes of a move, and the pause after them while segments arrive, which need the same cores and the same disk.
-PORTION, PAUSE_SECONDS = 1 << 20, 0.1
+PORTION, PAUSE_SECONDS = 1 << 20, 0.15
 
 
 @dataclass(frozen=True)

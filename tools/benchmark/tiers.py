@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from databuffer.tier_urls import TierUrl
 from databuffer.tiers.object_store import open_object_store
+from databuffer.tiers.tier import TierError
 from gwwire.tiering import DISK
 from scripts.trio import ServiceDied, Trio, free_ports
 from tools.benchmark import plain
@@ -44,7 +45,7 @@ _SETTINGS = {"MAX_SIZE": "1000TB", "SCRUB_EVERY": "forever"}
 #: Without a limit; and no time for mounting and seeking.
 _TAPE_OPTIONS = "mount=0&seek=0&rate=1000GB&online=1000GB"
 _COPY, _INGEST = 0.8, 0.9
-_FAILURES = (ServerFailed, GeneratorFailed, ServiceDied, OSError)
+_FAILURES = (ServerFailed, GeneratorFailed, ServiceDied, TierError, OSError)
 _AT_ONCE = 2
 
 
