@@ -57,7 +57,8 @@ class DiskMoves:
         wrong = [name for name in source.names if not source.has_whole(name, attempt.check)]
         if wrong:
             self._restore(source, wrong, attempt)
-        sha256 = compare(source.pack, source.chunks(), self._access.known_sha256(self._ledger.of(source)))
+        # Every member was compared. The SHA-256 of the whole follows from them, and is computed if it is not known.
+        sha256 = self._access.known_sha256(self._ledger.of(source)) or compare(source.pack, source.chunks())
         self._ledger.note_verified(source.on_disk(ReplicaState.VERIFIED, sha256, steady_ns()))
         remove_dropped(source.folder)
         text = f"{source.text} is verified on the disk: {len(wrong)} files were written"
@@ -65,7 +66,7 @@ class DiskMoves:
         return Copied(DISK, source.pack.size, sha256, bool(wrong))
 
     def _restore(self, source: PackSource, names: list[str], attempt: Attempt) -> None:
-        """Write members to the disk from a verified replica in a tier."""
+        """Write members to the disk from a verified replica in a tier, and read them back."""
         others = self._access.verified(self._ledger.of(source), DISK)
         if not others:
             raise MoveFailed(f"{names[0]} is missing or differs, and no other replica is verified")
@@ -77,6 +78,8 @@ class DiskMoves:
         def restore(run: list[str]) -> None:
             members = run_chunks(tier, origin.key, source.pack, run)
             source.put((name, meter.through(chunks)) for name, chunks in members)
+            if wrong := [name for name in run if not source.has_whole(name, attempt.check)]:
+                raise MoveFailed(f"{wrong[0]} differs on the disk after it was written")
 
         distinct = {source.path_of(source.pack.member(name)): name for name in names}.values()
         with ExitStack() as stack:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from databuffer.buffer import Buffer
 from databuffer.errors import BatchNotArchived, NotFound
 from databuffer.records.scan import Scan
 from databuffer.settings import BufferSettings
+from databuffer.storage.volume import Volume
 from databuffer.tiers.metrics import tier_gauges
 from databuffer.tiers.pack import SegmentPack, key_of, member_chunks, read_head, tier_range
 from databuffer.tiers.tape import TapeTier
@@ -181,6 +182,32 @@ async def test_a_damaged_file_on_the_disk_is_restored_from_the_tier(
     await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
     assert path.read_bytes() == content
     assert (await verified(buffer, batch)).state == "intact"
+
+
+async def test_what_is_restored_on_the_disk_is_read_back(
+    opening: OpenBuffer, tier: CountingTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = await opening(tier)
+    batch, folder = await archive(buffer)
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    path = sorted(folder.glob("gwb*.json"))[1]
+    content = path.read_bytes()
+    path.unlink()
+    put = Volume.put_files
+
+    def put_other_bytes(volume: Volume, folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+        monkeypatch.setattr(Volume, "put_files", put)
+        put(volume, folder, [(name, content.replace(b"1.0", b"2.0")) for name, content in files])
+
+    monkeypatch.setattr(Volume, "put_files", put_other_bytes)
+    monkeypatch.setattr("databuffer.records.steps._FIRST_BACK_OFF", 3600 * 10**9)
+    await buffer.records.request(f"batch/{batch}", "copy:disk")
+    step = await step_in(buffer, batch, "copy:disk", StepState.WAITING)
+    assert step.reason == f"{path.name} differs on the disk after it was written"
+    assert states(await buffer.tiers.replicas(batch)) == {DISK: ReplicaState.WRITING, "object": VERIFIED}
+    await buffer.records.redo(f"batch/{batch}", "copy:disk")
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    assert path.read_bytes() == content
 
 
 async def test_a_copy_never_spreads_damage(opening: OpenBuffer, tier: CountingTier) -> None:
