@@ -32,6 +32,7 @@ from gwservice.output import OutputFailed, write_output
 from gwservice.regular_file import open_regular
 from gwservice.security import CallerSecret
 from gwservice.tracing import begin_tracing
+from gwwire.tiering import ReplicaState
 
 _EPILOG = """
 Without a command, the buffer serves until SIGTERM or SIGINT, completes accepted requests and exits with status 0.
@@ -221,7 +222,9 @@ def _rebuild() -> int:
 
 
 def _places_text(dropped: Dropped) -> str:
-    places = ", ".join(f"{each.tier} as {each.key}" for each in dropped.replicas)
+    places = ", ".join(
+        f"{each.tier} as {each.key}" for each in dropped.replicas if each.state is not ReplicaState.EVICTED
+    )
     return f"its segments were dropped from the disk; they are in {places}"
 
 

@@ -25,7 +25,7 @@ TIERS, META = "TIERS.json", "META.json"
 class Dropped(msgspec.Struct, frozen=True):
     """The content of TIERS.json: the replicas of the batch's pack, and the batch's policy.
 
-    They are VERIFIED, or WRITTEN if a rebuild found them in the tiers.
+    They are VERIFIED, EVICTED from the cache of a tape, or WRITTEN if a rebuild found them in the tiers.
     """
 
     batch: str

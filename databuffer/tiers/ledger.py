@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,6 +27,12 @@ T = TypeVar("T")
 
 _SECOND = 10**9
 _THERE = frozenset({ReplicaState.VERIFIED, ReplicaState.WRITTEN})
+#: The states of replicas that TIERS.json names, as it has them: what a tier evicts is not copied back.
+_IN_FILE = {
+    ReplicaState.VERIFIED: ReplicaState.VERIFIED,
+    ReplicaState.DELETING: ReplicaState.EVICTED,
+    ReplicaState.EVICTED: ReplicaState.EVICTED,
+}
 
 
 class ReplicaLedger:
@@ -84,12 +91,12 @@ class ReplicaLedger:
             text = f"the replica of {seen.pack} in {seen.tier} is lost: {problem}"
             self._state.log_event("replica-lost", text, logging.ERROR, pack=seen.pack, tier=seen.tier)
 
-    def put_unless_known(self, row: ReplicaRow) -> None:
-        """Store a replica if its tier has none of the pack."""
+    def put_unless_known(self, row: ReplicaRow, *, is_listed: bool = False) -> None:
+        """Store a replica if its tier has none of the pack; `is_listed` by the tier, it was not evicted."""
         with self._store.catalog.database.reading() as connection:
-            known = replicas.get(connection, row.pack, row.tier)
-        if known is None:
-            self.write(partial(_put_unless_known, row=row))
+            is_known = _is_known(connection, row, is_listed=is_listed)
+        if not is_known:
+            self.write(partial(_put_unless_known, row=row, is_listed=is_listed))
 
     @contextmanager
     def losing(self, source: PackSource, seen: ReplicaRow) -> Iterator[None]:
@@ -104,11 +111,11 @@ class ReplicaLedger:
             raise
 
     def write_dropped(self, source: PackSource) -> None:
-        """Store in the folder of a pack which verified replicas it has in the tiers, on a full volume too."""
+        """Store in the folder of a pack which replicas it has in the tiers, or had, on a full volume too."""
         with self._store.catalog.database.reading() as connection:
             rows, tiering = replicas.of_pack(connection, source.id), replicas.tiering_of(connection, source.id)
-        verified = [row for row in rows if row.state is ReplicaState.VERIFIED and row.tier != DISK]
-        dropped = Dropped(source.name, [as_replica(row) for row in verified], tiering)
+        named = [replace(row, state=_IN_FILE[row.state]) for row in rows if row.state in _IN_FILE and row.tier != DISK]
+        dropped = Dropped(source.name, [as_replica(row) for row in named], tiering)
 
         def write() -> None:
             with self._store.reserve.released():  # which belongs to the commit thread
@@ -134,9 +141,14 @@ def as_replica(row: ReplicaRow, *, is_pinned: bool = False, in_tiers: bool = Tru
     )
 
 
-def _put_unless_known(connection: sa.Connection, row: ReplicaRow) -> None:
-    if replicas.get(connection, row.pack, row.tier) is None:
+def _put_unless_known(connection: sa.Connection, row: ReplicaRow, *, is_listed: bool) -> None:
+    if not _is_known(connection, row, is_listed=is_listed):
         replicas.put(connection, row)
+
+
+def _is_known(connection: sa.Connection, row: ReplicaRow, *, is_listed: bool) -> bool:
+    known = replicas.get(connection, row.pack, row.tier)
+    return known is not None and not (is_listed and known.state is ReplicaState.EVICTED)
 
 
 def _take_dropped(connection: sa.Connection, source: PackSource, dropped: Dropped, *, files_left: bool) -> None:

@@ -34,7 +34,7 @@ def reconcile(ledger: ReplicaLedger, access: TierAccess, sources: Iterable[PackS
         try:
             with access.noting_errors(tier):
                 for row in replicas_in(tier, sources):
-                    ledger.put_unless_known(row)
+                    ledger.put_unless_known(row, is_listed=True)
         except TierError as error:
             log.warning("tier %s cannot be listed: %s", tier.name, error, extra={"event": "replicas-unknown"})
 

@@ -14,13 +14,14 @@ from databuffer.tiers import rebuild, sweep
 from databuffer.tiers.pack import key_of
 from gwwire.public import BatchState
 from gwwire.tiering import DISK, ReplicaState, Tiering
-from tests.support.archives import OpenBuffer, until
+from tests.support.archives import OpenBuffer, performed, states, until
 from tests.support.archives import archive as begin_to_archive
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
 
 VERIFIED, LOST, WRITTEN = ReplicaState.VERIFIED, ReplicaState.LOST, ReplicaState.WRITTEN
+EVICTED = ReplicaState.EVICTED
 OBJECT, TAPE, BOTH = (Tiering(names, 0) for names in (("object",), ("tape",), ("object", "tape")))
 
 
@@ -172,6 +173,27 @@ async def test_a_lost_ledger_is_filled_from_the_listings_of_the_tiers(
     await until(buffer, kept, {DISK: WRITTEN, "object": VERIFIED, "tape": VERIFIED})
     await until(buffer, alone, {DISK: WRITTEN})
     assert object_file(settings, kept).stat().st_ino == before.st_ino, "what is there is compared, not written again"
+
+
+@pytest.mark.parametrize("state", [EVICTED, VERIFIED], ids=["deleted", "still there"])
+async def test_what_was_evicted_is_not_copied_back_when_the_catalog_is_lost(
+    open_buffer: OpenBuffer, settings: BufferSettings, state: ReplicaState
+) -> None:
+    buffer = await open_buffer()
+    batch = await archive(buffer, BOTH)
+    content = object_file(settings, batch).read_bytes()
+    await performed(buffer, batch, "drop:object")
+    await until(buffer, batch, {"object": EVICTED, "tape": VERIFIED})
+    await buffer.close()
+    if state is VERIFIED:  # it was named as evicted before it was deleted
+        object_file(settings, batch).write_bytes(content)
+    lose(settings.ADMROOT, settings.DTVOLROOT / ".ledger")
+    buffer = await open_buffer()
+    await until(buffer, batch, {"object": state, "tape": VERIFIED})
+    for _ in range(3):
+        await buffer._sweep.sweep()  # noqa: SLF001 (the next ones, now)
+    assert states(await buffer.tiers.replicas(batch)) == {"object": state, "tape": VERIFIED}
+    assert object_file(settings, batch).exists() == (state is VERIFIED)
 
 
 async def test_a_batch_that_an_older_copy_of_the_volume_has_open_is_not_restored(

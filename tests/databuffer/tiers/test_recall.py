@@ -15,6 +15,7 @@ from databuffer.errors import OnTape, RecallTooLarge, TierFailed
 from databuffer.records.scan import Scan
 from databuffer.search.segment_files import SegmentFiles
 from databuffer.settings import BufferSettings
+from databuffer.storage.dropped import read_dropped
 from databuffer.tiers import cache, recall
 from databuffer.tiers.pack import key_of
 from databuffer.tiers.read_back import Written
@@ -122,7 +123,9 @@ async def test_an_evicted_pack_is_not_copied_back_until_it_is_read(
     await performed(buffer, batch, "scrub")
     assert states(await buffer.tiers.replicas(batch)) == {"object": EVICTED, "tape": VERIFIED}
     assert tier.written == [key_of(batch)]
-    assert b'"tier": "object"' not in (folder / "TIERS.json").read_bytes()
+    dropped = read_dropped(folder)
+    assert dropped
+    assert {each.tier: each.state for each in dropped.replicas} == {"object": EVICTED, "tape": VERIFIED}
 
 
 async def test_a_pack_that_goes_offline_while_it_is_opened_is_on_tape(
