@@ -92,7 +92,9 @@ def _tier_sizes(value: object) -> object:
 
 TierSizes = Annotated[dict[str, SizeLimit], NoDecode, BeforeValidator(_tier_sizes)]
 TierNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_tier_names)]
-FiniteDuration = Annotated[int, NoDecode, BeforeValidator(_duration), Field(ge=1)]
+_Positive = Annotated[int, Field(ge=1)]
+PositiveDuration = Annotated[_Positive | None, NoDecode, BeforeValidator(_duration)]
+FiniteDuration = Annotated[_Positive, NoDecode, BeforeValidator(_duration)]
 
 
 def segment_prefix(text: str) -> str:
@@ -150,7 +152,7 @@ class BufferSettings(ServiceSettings):
     MOVE_RATE: Size = Field(
         Size(0), description="bytes/s that may be copied to and read from tiers in all; 0: unlimited"
     )
-    SCRUB_EVERY: Duration = Field(
+    SCRUB_EVERY: PositiveDuration = Field(
         30 * 86_400, description="how often each replica is read and compared again: `12h`, `30d` or `forever`: never"
     )
     OBJECT_HIGH_WATER: Share = Field(
@@ -160,7 +162,7 @@ class BufferSettings(ServiceSettings):
         86_400, description="how long what is recalled from tape stays readable for who asked: `12h`, `1d`"
     )
     HOLDING_QUOTA: Size = Field(Size(0), description="bytes that the holdings of a group may have in all; 0: unlimited")
-    HOLDING_GRACE: Duration = Field(
+    HOLDING_GRACE: PositiveDuration = Field(
         7 * 86_400,
         description="how long deleted files and holdings can be restored, and uploads continued: `12h`, `7d` or"
         " `forever`",
@@ -169,7 +171,7 @@ class BufferSettings(ServiceSettings):
         (), description="tiers of TIERS to copy the files of holdings to, separated by commas; empty: none"
     )
     HOLDING_KEEP_ON_DISK: Duration = Field(
-        None, description="how long the disk keeps files that HOLDING_ARCHIVE_TO copies: `12h`, `7d` or `forever`"
+        None, description="how long the disk keeps files that HOLDING_ARCHIVE_TO copies: `0`, `12h`, `7d` or `forever`"
     )
     HOLDING_TIER_QUOTA: TierSizes = Field(
         {},

@@ -41,7 +41,7 @@ class LogicSettings(ServiceSettings):
         (), description="tiers of the buffer to copy archived batches to, separated by commas; empty: none"
     )
     KEEP_ON_DISK: Duration = Field(
-        None, description="how long the disk keeps a batch that ARCHIVE_TO copies: `90m`, `12h`, `7d` or `forever`"
+        None, description="how long the disk keeps a batch that ARCHIVE_TO copies: `0`, `90m`, `12h`, `7d` or `forever`"
     )
     OBJECT_HIGH_WATER: Share = Field(
         0.8, description="how full an object store may be before plans name packs that can leave it"

@@ -23,6 +23,8 @@ _MOST_TIERS = 16
 _DURATION = re.compile(r"(?P<number>[0-9]{1,10})(?P<unit>[smhd])")
 _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _FOREVER = "forever"
+_NOTHING = "0"
+_WORDS = {_FOREVER: None, _NOTHING: 0}
 
 #: The names of those for whom a recalled batch is kept, and the default.
 ASKER = r"^[A-Za-z0-9][A-Za-z0-9._@:-]{0,99}$"
@@ -244,9 +246,9 @@ def parse_tiers(text: str) -> tuple[str, ...]:
 
 
 def parse_duration(text: str) -> int | None:
-    """Return the seconds of `30s`, `90m`, `12h` or `7d`, or None for `forever`; raise ValueError for any other text."""
-    if text == _FOREVER:
-        return None
+    """Return the seconds of `0`, `30s`, `90m`, `12h` or `7d`, None for `forever`; raise ValueError for any other text."""
+    if text in _WORDS:
+        return _WORDS[text]
     if (parts := _DURATION.fullmatch(text)) and (seconds := int(parts["number"]) * _UNITS[parts["unit"]]) <= (
         LONGEST_KEPT
     ):
@@ -258,5 +260,7 @@ def duration_text(seconds: int | None) -> str:
     """Return a duration as `parse_duration` reads it, in the largest unit that fits."""
     if seconds is None:
         return _FOREVER
+    if seconds == 0:
+        return _NOTHING
     unit = next(unit for unit, size in _UNITS.items() if seconds % size == 0)
     return f"{seconds // _UNITS[unit]}{unit}"

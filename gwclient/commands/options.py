@@ -111,7 +111,7 @@ def size(value: str) -> int:
 
 
 def duration(value: str) -> int | None:
-    """Parse a duration, as 90m, 12h, 7d or forever; it is None for `forever`."""
+    """Parse a duration, as 0, 90m, 12h, 7d or forever; it is None for `forever`."""
     try:
         return parse_duration(value)
     except ValueError as error:
@@ -282,7 +282,7 @@ def with_tiering(command: Command) -> Command:
     for option in (
         click.option(
             "--keep-on-disk", type=duration,
-            help="With --archive-to, how long the disk keeps a batch: 90m, 12h, 7d or forever.  [default: forever]",
+            help="With --archive-to, how long the disk keeps a batch: 0, 90m, 12h, 7d or forever.  [default: forever]",
         ),
         click.option(
             "--archive-to", type=tiers,

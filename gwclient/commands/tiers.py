@@ -99,7 +99,7 @@ def plan(
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     found = connection.call(lambda client: client.plan_tiering(tiering, batches))
     costs = estimate(found)
-    connection.print_answer({"plan": found, "estimates": costs}, "\n".join(_plan_lines(found, costs)))
+    connection.print_answer({"plan": found, "estimates": costs}, "\n".join(plan_lines(found, costs)))
 
 
 @tier.command
@@ -134,7 +134,7 @@ def apply(  # noqa: PLR0913, PLR0917 (one for each option)
 
     async def work(client: GlitchflowClient) -> TieringPlan:
         found = await client.plan_tiering(tiering, batches)
-        _say("\n".join(_plan_lines(found, estimate(found))))
+        _say("\n".join(plan_lines(found, estimate(found))))
         if not found.batches:
             return found
         question = f"Apply this policy to {_count(len(found.batches), 'batch', 'batches')}?"
@@ -193,9 +193,10 @@ def _say(words: str) -> None:
     click.echo(words, err=True)
 
 
-def _plan_lines(plan: TieringPlan, costs: Sequence[Estimate]) -> list[str]:
-    kept = f"the disk keeps them {_kept_text(plan.tiering)}"
-    lines = [f"policy: copies in {', '.join(plan.tiering.archive_to) or 'no other tier'}; {kept}"]
+def plan_lines(plan: TieringPlan, costs: Sequence[Estimate]) -> list[str]:
+    """Return a plan as a table, under its policy."""
+    copies = ", ".join(plan.tiering.archive_to) or "no other tier"
+    lines = [f"policy: copies in {copies}; {_kept_text(plan.tiering)}"]
     lines += _table([_row(move) for move in plan.moves[:_MOST_SHOWN]])
     if (more := len(plan.moves) - _MOST_SHOWN) > 0:
         lines.append(f"and {more} more moves")
@@ -212,8 +213,13 @@ def _plan_lines(plan: TieringPlan, costs: Sequence[Estimate]) -> list[str]:
 
 
 def _kept_text(tiering: Tiering) -> str:
-    text = duration_text(tiering.keep_on_disk)
-    return text if tiering.keep_on_disk is None else f"for {text}"
+    match tiering.keep_on_disk:
+        case None:
+            return "the disk keeps them forever"
+        case 0:
+            return "the disk does not keep them"
+        case kept:
+            return f"the disk keeps them for {duration_text(kept)}"
 
 
 def _row(move: Move) -> tuple[str, ...]:

@@ -139,6 +139,7 @@ def test_each_tier_has_a_folder_of_its_own(tiers: str, reason: str, tmp_path: Pa
         ({"HOLDING_ARCHIVE_TO": "tape"}, "no tier 'tape'; TIERS names object"),
         ({"HOLDING_ARCHIVE_TO": "disk"}, "'disk' is not a tier to archive to"),
         ({"HOLDING_KEEP_ON_DISK": "7d"}, "without one the disk has the only copy"),
+        ({"HOLDING_KEEP_ON_DISK": "0"}, "without one the disk has the only copy"),
         ({"HOLDING_TIER_QUOTA": "object=1GB"}, "not in tier 'object'; they are in disk"),
         ({"HOLDING_TIER_QUOTA": "disk=1GB,disk=2GB"}, "once for a tier"),
         ({"HOLDING_TIER_QUOTA": "disk"}, "expected TIER=SIZE"),
@@ -154,3 +155,12 @@ def test_files_of_holdings_go_to_tiers_that_exist(values: dict[str, str], reason
     limited = {"HOLDING_ARCHIVE_TO": "object", "HOLDING_TIER_QUOTA": "disk=1kB, object=2MB"}
     found = BufferSettings.model_validate({"TIERS": "object=file:///packs", **limited})
     assert found.HOLDING_TIER_QUOTA == {"disk": 1000, "object": 2_000_000}
+    dropped = {"HOLDING_ARCHIVE_TO": "object", "HOLDING_KEEP_ON_DISK": "0"}
+    found = BufferSettings.model_validate({"TIERS": "object=file:///packs", **dropped})
+    assert found.holding_tiering == Tiering(("object",), 0)
+
+
+@pytest.mark.parametrize("name", ["SCRUB_EVERY", "HOLDING_GRACE", "RECALL_PIN"])
+def test_a_time_that_has_to_pass_is_not_zero(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        BufferSettings.model_validate({name: "0"})

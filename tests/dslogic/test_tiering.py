@@ -185,6 +185,7 @@ def test_a_move_has_the_state_of_its_step_and_one_that_is_required_again_waits(s
         ({"ARCHIVE_TO": "", "KEEP_ON_DISK": ""}, None),
         ({"ARCHIVE_TO": "tape,object"}, Tiering(("object", "tape"))),
         ({"ARCHIVE_TO": "tape", "KEEP_ON_DISK": "7d"}, Tiering(("tape",), 7 * 86_400)),
+        ({"ARCHIVE_TO": "tape", "KEEP_ON_DISK": "0"}, Tiering(("tape",), 0)),
         ({"ARCHIVE_TO": "tape", "KEEP_ON_DISK": "forever"}, Tiering(("tape",))),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gwclient.commands.queries import batch_text
-from gwclient.commands.tiers import tier_lines
+from gwclient.commands.tiers import plan_lines, tier_lines
 from gwclient.tiering import Estimate, estimates, unfinished
 from gwwire.public import Batch, BatchState
 from gwwire.records import StepState
@@ -49,6 +49,19 @@ def test_what_follows_a_failed_move_is_not_waited_for() -> None:
     assert unfinished(plan(failed, now_drop, running)) == ([running], [], [failed])
     assert unfinished(plan(COPY, DROP, AGAIN)) == ([COPY, AGAIN], [DROP], [])
     assert unfinished(plan()) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (None, "the disk keeps them forever"),
+        (0, "the disk does not keep them"),
+        (7 * 86_400, "the disk keeps them for 7d"),
+    ],
+)
+def test_a_plan_says_how_long_the_disk_keeps_batches(kept: int | None, words: str) -> None:
+    found = TieringPlan(1000.0, Tiering(("object",), kept), [], [], [], [], {})
+    assert plan_lines(found, [])[0] == f"policy: copies in object; {words}"
 
 
 def test_the_tiers_are_a_table_in_which_a_folder_is_not_named_as_the_disk() -> None:

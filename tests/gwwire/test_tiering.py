@@ -36,14 +36,19 @@ def test_a_flush_without_a_policy_travels_as_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30s", 30), ("90m", 5400), ("12h", 43_200), ("7d", 604_800), ("0d", 0), ("forever", None)]
+    ("text", "seconds"), [("30s", 30), ("90m", 5400), ("12h", 43_200), ("7d", 604_800), ("0", 0), ("forever", None)]
 )
 def test_a_duration_is_a_number_with_a_unit_or_forever(text: str, seconds: int | None) -> None:
     assert parse_duration(text) == seconds
     assert duration_text(seconds) == text
 
 
-@pytest.mark.parametrize("text", ["", "7", "7w", "-1d", "1.5h", "7 d", "d", "Forever", "36601d", "\u0667d"])
+@pytest.mark.parametrize("text", ["0s", "0d"])
+def test_a_zero_may_have_a_unit(text: str) -> None:
+    assert parse_duration(text) == 0
+
+
+@pytest.mark.parametrize("text", ["", "7", "00", "7w", "-1d", "1.5h", "7 d", "d", "Forever", "36601d", "\u0667d"])
 def test_any_other_text_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="as 90m, 12h or 7d, or forever"):
         parse_duration(text)
