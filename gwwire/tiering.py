@@ -246,7 +246,7 @@ def parse_tiers(text: str) -> tuple[str, ...]:
 
 
 def parse_duration(text: str) -> int | None:
-    """Return the seconds of `0`, `30s`, `90m`, `12h` or `7d`, None for `forever`; raise ValueError for any other text."""
+    """Return the seconds of `0`, `90m`, `12h` or `7d`, or None for `forever`; raise ValueError for any other text."""
     if text in _WORDS:
         return _WORDS[text]
     if (parts := _DURATION.fullmatch(text)) and (seconds := int(parts["number"]) * _UNITS[parts["unit"]]) <= (

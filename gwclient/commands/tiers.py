@@ -66,8 +66,9 @@ def tiers(connection: Connection) -> None:
     connection.print_answer({"tiers": answer}, "\n".join(tier_lines(answer)))
 
 
-@click.group(no_args_is_help=False)
-def tier() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def tier(context: click.Context) -> None:
     """Plan and apply a policy of tiers for archived batches.
 
     \b
@@ -75,6 +76,8 @@ def tier() -> None:
       gwclient tier plan --archive-to object,tape --keep-on-disk 7d
       gwclient tier apply --archive-to object,tape --keep-on-disk 7d --wait
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @tier.command

@@ -55,6 +55,12 @@ def test_a_time_on_disk_without_tiers_is_refused_with_the_reason(
     assert why in done.err
 
 
+def test_a_group_without_a_command_shows_its_help(gwclient: Any) -> None:
+    done = gwclient("tier")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == gwclient("tier", "--help").out
+
+
 # ---- doctor
 
 
