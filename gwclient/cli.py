@@ -27,7 +27,7 @@ from gwclient.commands.search import bundle, search
 from gwclient.commands.simulate import simulate
 from gwclient.commands.tiers import tier, tiers
 from gwclient.commands.watch import watch
-from gwclient.errors import INTERRUPTED, USAGE, GwclientError
+from gwclient.errors import INTERRUPTED, USAGE, GwclientError, address_hint
 from gwclient.output import checked_output, print_error
 from gwwire.query import FIELDS
 
@@ -164,7 +164,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         if debugging.on:
             traceback.print_exc()
         if str(error):
-            print_error(f"gwclient: {error}")
+            print_error(f"gwclient: {error}{address_hint(error)}")
         return error.exit_code
     except UnicodeEncodeError as error:
         if debugging.on:

@@ -210,3 +210,9 @@ def listed(path: str) -> str:
 def one_line(error: BaseException) -> str:
     """Return an exception's message in one line."""
     return " ".join(str(error).split())
+
+
+def address_hint(error: GwclientError | None) -> str:
+    """Return how another gateway is named, to follow an error without a connection, or an empty text."""
+    absent = isinstance(error, GatewayUnavailable) and not error.connected
+    return "; --srv or SRV names another gateway" if absent else ""

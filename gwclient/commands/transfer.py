@@ -17,7 +17,15 @@ from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions
 from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
-from gwclient.errors import INTERRUPTED, NOT_ACKNOWLEDGED, GatewayError, GwclientError, InvalidSource, NoStateFolder
+from gwclient.errors import (
+    INTERRUPTED,
+    NOT_ACKNOWLEDGED,
+    GatewayError,
+    GwclientError,
+    InvalidSource,
+    NoStateFolder,
+    address_hint,
+)
 from gwclient.groups import Sendable
 from gwclient.pieces import in_time_order, without
 from gwclient.progress import Progress
@@ -164,7 +172,7 @@ def print_report(
     """
     connection.print_answer({**for_programs(report), **(more or {})}, for_people(report, lost))
     if report.ending is not Ending.COMPLETE:
-        click.echo(f"gwclient: {failure_text(report)}", err=True)
+        click.echo(f"gwclient: {failure_text(report)}{address_hint(report.error)}", err=True)
         if report.ending is Ending.INTERRUPTED:
             sys.exit(INTERRUPTED)
         sys.exit(report.error.exit_code if report.error else NOT_ACKNOWLEDGED)

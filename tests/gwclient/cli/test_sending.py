@@ -232,7 +232,9 @@ def test_a_refused_segment_is_exit_code_1(gateway: StandInGateway, gwclient: Any
 def test_a_gateway_that_does_not_answer_is_exit_code_3(gwclient: Any, command: tuple[str, ...]) -> None:
     done = gwclient(*command, "--srv", f"127.0.0.1:{unused_port()}", "--tries", "2")
     assert done.code == 3
-    assert done.err.splitlines()[-1].startswith("gwclient: no gateway at http://127.0.0.1:")
+    last = done.err.splitlines()[-1]
+    assert last.startswith("gwclient: no gateway at http://127.0.0.1:")
+    assert last.endswith("; --srv or SRV names another gateway")
 
 
 def test_ctrl_c_ends_the_push_with_a_true_account(gateway: StandInGateway) -> None:
