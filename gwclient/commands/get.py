@@ -19,6 +19,7 @@ from gwclient.errors import (
     GatewayError,
     Incomplete,
     NotAsExpected,
+    OnTape,
     printable,
     unwritable,
 )
@@ -111,21 +112,35 @@ class _Failures:
             self._texts.append(text)
 
     def lines(self) -> list[str]:
-        """Return a line for each reason."""
-        return [*(_general_text(batch, *found) for batch, found in self._general.items()), *self._texts]
+        """Return a line for each reason; what to do about strain on tape is only in the last line of the command."""
+        return self._lines(_in_short)
+
+    def _lines(self, text_of: Callable[[GatewayError], str]) -> list[str]:
+        general = (_general_text(batch, count, text_of(error)) for batch, (count, error) in self._general.items())
+        return [*general, *self._texts]
 
     def raise_first(self) -> None:
         """Raise the first reason, if there is one: Incomplete if something was fetched, else NotAsExpected."""
-        if lines := self.lines():
+        if lines := self._lines(str):
             rest = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
             if self.fetched:
                 raise Incomplete(f"not everything could be fetched: {lines[0]}{rest}")
             raise NotAsExpected(f"nothing could be fetched: {lines[0]}{rest}")
 
 
-def _general_text(batch: str, count: int, error: GatewayError) -> str:
+def _general_text(batch: str, count: int, reason: str) -> str:
     segments = f"{count} segment{'' if count == 1 else 's'}"
-    return f"batch {batch}, {segments}: {error}" if batch else f"{segments}: {error}"
+    return f"batch {batch}, {segments}: {reason}" if batch and not _names(reason, batch) else f"{segments}: {reason}"
+
+
+def _names(reason: str, batch: str) -> bool:
+    """Return whether a reason begins with its batch already."""
+    return reason.startswith(f"batch {batch} ")
+
+
+def _in_short(error: GatewayError) -> str:
+    """Return the reason without what can be done about it."""
+    return printable(error.state) if isinstance(error, OnTape) else str(error)
 
 
 async def _record(fetcher: SegmentFetcher, name: str) -> SegmentRecord:
@@ -243,7 +258,10 @@ class _Files:
 
 def _reason(lost: Unreadable) -> str:
     """Return why a segment is left out, the same for all of a batch, so that their spans are shown together."""
-    return f"batch {lost.place.record.batch}: {lost.error}" if is_general(lost.error) else str(lost)
+    if not is_general(lost.error):
+        return str(lost)
+    batch, reason = lost.place.record.batch, _in_short(lost.error)
+    return reason if _names(reason, batch) else f"batch {batch}: {reason}"
 
 
 def _is_in(record: SegmentRecord, stretch: Stretch) -> bool:

@@ -143,7 +143,9 @@ def test_the_reason_of_a_recall_that_fails_is_shown_while_it_is_waited_for(site:
     faults.write_text("stage batches/* the tape is torn\n")
     done = site.gwclient("get", "--batch", site.taped, "--out", str(tmp_path))
     assert done.code == 1, "nothing was fetched"
-    assert f"nothing could be fetched: batch {site.taped}, 3 segments: batch {site.taped} is on tape; " in done.err
+    assert f"nothing could be fetched: 3 segments: batch {site.taped} is on tape; " in done.err
+    assert done.out.startswith(f"left out, batch {site.taped} is on tape; ")
+    assert (done.out + done.err).count("try again then, or wait with") == 1
     words = ["get", "--batch", site.taped, "--format", "ndjson", "--out", str(tmp_path / "out"), "--wait"]
     with Forked(["gwclient", *words], os.environ | {"SRV": site.trio.url}) as process:
         try:
