@@ -63,13 +63,15 @@ class TapeCache:
         #: The reasons why recalls wait, by pack.
         self.full: dict[str, Full] = {}
 
-    def check_size(self, size: int, kept: int = 0) -> None:
-        """Raise RecallTooLarge for bytes that can never be in the cache together, with those `kept` by who asks."""
-        limit = self._limit(self._capacity())
+    def check_size(self, *sizes: int, kept: int = 0) -> None:
+        """Raise RecallTooLarge for packs that can never be in the cache together, with bytes `kept` by who asks."""
+        limit, size = self._limit(self._capacity()), sum(sizes)
         if limit is not None and size + kept > limit:
+            several = (len(sizes) > 1 or kept) and max(sizes) <= limit
+            fewer = "; ask for fewer batches at once" if several else ""
             where = f"packs in tier {self._mover.cache} may have {limit:,} (OBJECT_HIGH_WATER)"
             others = f" besides {kept:,} that are kept for the same asker, who can release them" if kept else ""
-            raise RecallTooLarge(f"a recall of {size:,} bytes{others}: {where}")
+            raise RecallTooLarge(f"a recall of {size:,} bytes{others}: {where}{fewer}")
 
     def free_space(self, source: PackSource, attempt: Attempt, others_wait: Callable[[], bool]) -> None:
         """Evict packs until another one fits; wait while readers need too many.

@@ -137,7 +137,7 @@ class Recalls:
             seen = await self._look(subject, asker)
             if seen.locality is BatchLocality.TAPE:
                 kept = await self._queries.read(partial(self._kept_for, asker=asker, besides=subject.record))
-                await self._in_thread(partial(self._cache.check_size, seen.size, kept))
+                await self._in_thread(partial(self._cache.check_size, seen.size, kept=kept))
             elif seen.locality not in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
                 raise NoReplica(f"no replica of {subject.text} can be read: {seen.locality}")
             now, keeps = steady_ns(), self.has_tape and subject.has_pack
@@ -215,7 +215,7 @@ class Recalls:
         if nearline:
             there = await self._queries.read(lambda c: replicas.of_packs(c, map(record_of, batches)))
             cached = [row.size for rows in there.values() for row in rows if _is_in(row, self._mover.cache)]
-            await self._in_thread(partial(self._cache.check_size, sum(cached) + sum(nearline.values())))
+            await self._in_thread(partial(self._cache.check_size, *cached, *nearline.values()))
         asked = [await self.ask(batch, asker, again=again) for batch in batches] if nearline else []
         return [each for each in asked if each.state is not RecallState.ONLINE]
 

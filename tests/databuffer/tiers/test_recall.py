@@ -186,7 +186,7 @@ async def test_a_pack_larger_than_the_cache_is_refused_and_nothing_leaves_it(
     large, digests = await on_tape(buffer, 40)
     mounts.clear()
     for _ in range(3):
-        with pytest.raises(RecallTooLarge, match=r"bytes: packs in tier object may have 12,500 \(OBJECT_HIGH_WATER\)"):
+        with pytest.raises(RecallTooLarge, match=r"bytes: packs in tier object may have 12,500 \(OBJECT_HIGH_WATER\)$"):
             await buffer.recalls.ask(large, "me")
         with pytest.raises(RecallTooLarge):
             await read(buffer, min(digests))

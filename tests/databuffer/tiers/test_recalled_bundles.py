@@ -156,11 +156,12 @@ async def test_a_bundle_larger_than_the_cache_of_the_tape_is_refused(
 ) -> None:
     buffer = await opening(CountingTier(tmp_path / "object", capacity=8000), tape, high_water=1.0)
     batches = [await on_tape(buffer) for _ in range(2)]
-    with pytest.raises(RecallTooLarge):
+    too_large = r"packs in tier object may have 8,000 \(OBJECT_HIGH_WATER\); ask for fewer batches at once$"
+    with pytest.raises(RecallTooLarge, match=too_large):
         await buffer.bundles.make(order_of(BundleFormat.HDF5, *batches))
     made, _ = await buffer.bundles.make(order_of(BundleFormat.MANIFEST, *batches))
     assert made.state is BundleState.READY, "it needs no bytes"
     made, _ = await buffer.bundles.make(order_of(BundleFormat.HDF5, batches[0]))
     assert (await ready(buffer, made)).state is BundleState.READY
-    with pytest.raises(RecallTooLarge):  # although one of them is there now
+    with pytest.raises(RecallTooLarge, match=too_large):  # although one of them is there now
         await buffer.bundles.make(order_of(BundleFormat.TAR, *batches))
