@@ -102,7 +102,9 @@ def plan(
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     found = connection.call(lambda client: client.plan_tiering(tiering, batches))
     costs = estimate(found)
-    connection.print_answer({"plan": found, "estimates": costs}, "\n".join(plan_lines(found, costs)))
+    connection.print_answer(
+        {"plan": found, "estimates": costs}, "\n".join(plan_lines(found, costs, of_settings=tiering is None))
+    )
 
 
 @tier.command
@@ -137,7 +139,7 @@ def apply(  # noqa: PLR0913, PLR0917 (one for each option)
 
     async def work(client: GlitchflowClient) -> TieringPlan:
         found = await client.plan_tiering(tiering, batches)
-        _say("\n".join(plan_lines(found, estimate(found))))
+        _say("\n".join(plan_lines(found, estimate(found), of_settings=tiering is None)))
         if not found.batches:
             return found
         question = f"Apply this policy to {_count(len(found.batches), 'batch', 'batches')}?"
@@ -196,10 +198,11 @@ def _say(words: str) -> None:
     click.echo(words, err=True)
 
 
-def plan_lines(plan: TieringPlan, costs: Sequence[Estimate]) -> list[str]:
-    """Return a plan as a table, under its policy."""
+def plan_lines(plan: TieringPlan, costs: Sequence[Estimate], *, of_settings: bool) -> list[str]:
+    """Return a plan as a table, under its policy, which is that of the command or `of_settings` of dslogic."""
     copies = ", ".join(plan.tiering.archive_to) or "no other tier"
-    lines = [f"policy: copies in {copies}; {_kept_text(plan.tiering)}"]
+    policy = "policy of the settings (batches may have others)" if of_settings else "policy"
+    lines = [f"{policy}: copies in {copies}; {_kept_text(plan.tiering)}"]
     lines += _table([_row(move) for move in plan.moves[:_MOST_SHOWN]])
     if (more := len(plan.moves) - _MOST_SHOWN) > 0:
         lines.append(f"and {more} more moves")
@@ -211,7 +214,7 @@ def plan_lines(plan: TieringPlan, costs: Sequence[Estimate]) -> list[str]:
         )
     lines += map(_estimate_text, costs)
     if not plan.moves:
-        lines.append(f"nothing moves: {_count(len(plan.batches), 'batch', 'batches')} compared")
+        lines.append(f"nothing moves by this policy: {_count(len(plan.batches), 'batch', 'batches')} compared")
     return lines
 
 

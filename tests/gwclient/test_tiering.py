@@ -61,7 +61,15 @@ def test_what_follows_a_failed_move_is_not_waited_for() -> None:
 )
 def test_a_plan_says_how_long_the_disk_keeps_batches(kept: int | None, words: str) -> None:
     found = TieringPlan(1000.0, Tiering(("object",), kept), [], [], [], [], {})
-    assert plan_lines(found, [])[0] == f"policy: copies in object; {words}"
+    assert plan_lines(found, [], of_settings=False)[0] == f"policy: copies in object; {words}"
+
+
+def test_a_plan_by_the_settings_is_not_about_the_policies_that_batches_have() -> None:
+    found = TieringPlan(1000.0, Tiering(), ["b1", "b2"], [], [], [], {})
+    assert plan_lines(found, [], of_settings=True) == [
+        "policy of the settings (batches may have others): copies in no other tier; the disk keeps them forever",
+        "nothing moves by this policy: 2 batches compared",
+    ]
 
 
 def test_the_tiers_are_a_table_in_which_a_folder_is_not_named_as_the_disk() -> None:
