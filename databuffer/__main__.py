@@ -21,9 +21,10 @@ from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.recovery import recover, retry_if_catalog_damaged
 from databuffer.storage.shadow import shadow
+from databuffer.tiers.comparison import Comparison, checked, file_problems
 from databuffer.tiers.file_check import check_files
 from databuffer.tiers.open import open_tiers
-from databuffer.tiers.pack import Comparison, PackDamaged, checked, file_problems, folder_chunks, folder_pack
+from databuffer.tiers.pack import PackDamaged, folder_chunks, folder_pack
 from databuffer.tiers.rebuild import rebuild
 from databuffer.tiers.tier import TierError
 from gwservice.asgi import serve

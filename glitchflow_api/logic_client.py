@@ -107,7 +107,7 @@ class LogicClient:
         return await self.get(f"/segments?after={seq}&limit={limit}", SegmentPage)
 
     async def records_after(self, seq: int, limit: int) -> RecordPage:
-        """Return at most `limit` records that changed after a seq, without segments that nobody has written to."""
+        """Return at most `limit` records that changed after a seq; of segments, those that somebody wrote to."""
         return await self.get(f"/records?after={seq}&limit={limit}&segments=written", RecordPage)
 
     async def steps(self) -> Steps:

@@ -7,8 +7,9 @@ from databuffer import metrics
 from databuffer.errors import MoveFailed
 from databuffer.records.performer import Attempt
 from databuffer.storage.clock import steady_ns
+from databuffer.tiers.comparison import compare
 from databuffer.tiers.meter import Meter, Throttle
-from databuffer.tiers.pack import PackDamaged, compare, read_head, tier_range
+from databuffer.tiers.pack import PackDamaged, read_head, tier_range
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.source import PackSource
 from databuffer.tiers.staged_reading import online, read_staged

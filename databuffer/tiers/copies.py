@@ -12,9 +12,10 @@ from databuffer.state import State
 from databuffer.storage.clock import steady_ns
 from databuffer.tiers import replicas
 from databuffer.tiers.access import TierAccess
+from databuffer.tiers.comparison import Comparison, checked
 from databuffer.tiers.ledger import ReplicaLedger
 from databuffer.tiers.meter import Meter, counted
-from databuffer.tiers.pack import Comparison, PackDamaged, checked
+from databuffer.tiers.pack import PackDamaged
 from databuffer.tiers.read_back import Written
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.source import PackSource

@@ -17,9 +17,10 @@ from databuffer.storage.clock import steady_ns
 from databuffer.storage.dropped import remove_dropped
 from databuffer.tiers import replicas
 from databuffer.tiers.access import TierAccess
+from databuffer.tiers.comparison import compare
 from databuffer.tiers.copies import Copied
 from databuffer.tiers.ledger import ReplicaLedger
-from databuffer.tiers.pack import PackDamaged, compare, run_chunks
+from databuffer.tiers.pack import PackDamaged, run_chunks
 from databuffer.tiers.replicas import LastReplica
 from databuffer.tiers.source import PackSource
 from databuffer.tiers.staged_reading import online

@@ -20,7 +20,7 @@ from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
 from databuffer.records.table import steps_named
-from databuffer.storage.catalog.schema import RECORDS, STEPS
+from databuffer.storage.catalog.schema import STEPS
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
 from databuffer.tiers import pins, replicas
@@ -31,6 +31,7 @@ from databuffer.tiers.locality import locality_of, tapes_of
 from databuffer.tiers.meter import Progress
 from databuffer.tiers.mover import Mover
 from databuffer.tiers.packs import Packs, is_of_files, public_name, record_of
+from databuffer.tiers.recall_queue import durations, position
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.staged_reading import Staging
 from databuffer.tiers.tier import TierError
@@ -240,12 +241,12 @@ class Recalls:
 
         def look(connection: sa.Connection) -> _Seen:
             if not self._took:
-                self._took.extend(_durations(connection))
+                self._took.extend(durations(connection, _RECENT))
             seen = self._seen(connection, [record])[record]
             return replace(
                 seen,
                 size=seen.size or subject.size,
-                position=_position(connection, record) if seen.step and seen.step.state in _OPEN else None,
+                position=position(connection, record) if seen.step and seen.step.state in _OPEN else None,
                 pinned=pins.until(connection, record, asker, steady_ns()),
             )
 
@@ -395,37 +396,3 @@ def _state(seen: _Seen) -> RecallState:
             return RecallState.FAILED
         case _:
             return RecallState.NEARLINE
-
-
-def _durations(connection: sa.Connection) -> list[float]:
-    """Return the seconds that the last recalls took, the oldest first; those that moved nothing do not count."""
-    query = (
-        sa.select(STEPS.c.started, STEPS.c.ended)
-        .where(STEPS.c.name == RECALL, STEPS.c.state == StepState.DONE, STEPS.c.result.like('%"moved":true%'))
-        .order_by(STEPS.c.ended.desc())
-        .limit(_RECENT)
-    )
-    return [(ended - started) / _SECOND for started, ended in reversed(connection.execute(query).all())]
-
-
-def _position(connection: sa.Connection, record: str) -> int:
-    """Return the place of a recall in the queue, from 1; the running one is the first."""
-    mine = connection.execute(
-        sa.select(STEPS.c.state, STEPS.c.due, RECORDS.c.seq)
-        .join(RECORDS, STEPS.c.record == RECORDS.c.id)
-        .where(STEPS.c.name == RECALL, STEPS.c.record == record)
-    ).one()
-    if mine.state == StepState.RUNNING:
-        return 1
-    # One that was stopped is not due; it comes after those that are.
-    before = sa.or_(STEPS.c.due.is_not(None), RECORDS.c.seq < mine.seq) if mine.due is None else STEPS.c.due < mine.due
-    query = (
-        sa.select(sa.func.count())
-        .select_from(STEPS.join(RECORDS, STEPS.c.record == RECORDS.c.id))
-        .where(
-            STEPS.c.name == RECALL,
-            STEPS.c.record != record,
-            sa.or_(STEPS.c.state == StepState.RUNNING, sa.and_(STEPS.c.state == StepState.WAITING, before)),
-        )
-    )
-    return int(connection.execute(query).scalar_one()) + 1

@@ -7,8 +7,9 @@ from databuffer.records.performer import Attempt
 from databuffer.storage.clock import steady_ns
 from databuffer.tiers import replicas
 from databuffer.tiers.access import TierAccess
+from databuffer.tiers.comparison import compare
 from databuffer.tiers.ledger import ReplicaLedger
-from databuffer.tiers.pack import PackDamaged, compare
+from databuffer.tiers.pack import PackDamaged
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.source import PackSource
 from databuffer.tiers.tier import TierError

@@ -35,12 +35,12 @@ from databuffer.storage.catalog import Catalog, Database
 from databuffer.storage.catalog.batches import FILES_RECORD
 from databuffer.storage.store import Store
 from databuffer.tiers import pack, replicas, sweep
+from databuffer.tiers.comparison import compare
 from databuffer.tiers.folder import FolderTier
 from databuffer.tiers.ledger import ReplicaLedger
 from databuffer.tiers.pack import (
     Pack,
     PackDamaged,
-    compare,
     files_key,
     files_pack,
     folder_chunks,

@@ -11,10 +11,11 @@ import pytest
 
 from databuffer.records.performer import Attempt
 from databuffer.tiers import folder, meter, pack
+from databuffer.tiers.comparison import Comparison, checked, compare
 from databuffer.tiers.folder import FolderTier
 from databuffer.tiers.lanes import Lane
 from databuffer.tiers.meter import Meter, Throttle
-from databuffer.tiers.pack import Comparison, PackDamaged, checked, compare
+from databuffer.tiers.pack import PackDamaged
 from databuffer.tiers.tier import TierError
 from gwwire.manifest import encode_manifest, seal
 from gwwire.public import ManifestEntry

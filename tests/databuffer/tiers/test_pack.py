@@ -14,14 +14,11 @@ import pytest
 from databuffer.__main__ import main
 from databuffer.errors import VolumeError
 from databuffer.storage.dropped import Dropped, write_dropped
+from databuffer.tiers.comparison import Comparison, checked, compare, file_problems
 from databuffer.tiers.folder import FolderTier
 from databuffer.tiers.pack import (
-    Comparison,
     PackDamaged,
     SegmentPack,
-    checked,
-    compare,
-    file_problems,
     folder_chunks,
     folder_pack,
     key_of,
