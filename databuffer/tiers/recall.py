@@ -298,13 +298,15 @@ class Recalls:
         )
 
     def _reason(self, record: str, seen: _Seen) -> str | None:
+        if seen.locality is not BatchLocality.TAPE:  # whatever earlier attempts failed with
+            return f"no replica can be read: {seen.locality}"
         if seen.refusal:
             return seen.refusal
         if seen.step and seen.step.state in _OPEN and (full := self._cache.full.get(record)):
             return str(full)
         if seen.step and seen.step.reason:
             return seen.step.reason
-        return None if seen.locality is BatchLocality.TAPE else f"no replica can be read: {seen.locality}"
+        return None
 
     def _percent(self, record: str) -> int:
         attempt = self._performer.attempt(RECALL, record)
