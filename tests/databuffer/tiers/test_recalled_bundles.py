@@ -126,6 +126,7 @@ async def test_a_bundle_fails_if_one_of_its_batches_is_lost_while_it_waits(
         for row in replicas.of_pack(connection, f"batch/{batch}"):
             replicas.put(connection, dataclasses.replace(row, state=ReplicaState.LOST))
 
+    await asyncio.to_thread(tape.delete, key_of(batch))  # else it would be found whole again
     await buffer._replicas.change(lose)  # noqa: SLF001 (as a scrub does)
     failed = await ready(buffer, made)
     assert failed.state is BundleState.FAILED
