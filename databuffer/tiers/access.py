@@ -1,6 +1,6 @@
 """The tiers as moves use them: with the errors of each, one rate for all, and comparisons with packs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from databuffer import metrics
@@ -12,7 +12,7 @@ from databuffer.tiers.meter import Meter, Throttle
 from databuffer.tiers.pack import PackDamaged, read_head, tier_range
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.source import PackSource
-from databuffer.tiers.staged_reading import online, read_staged
+from databuffer.tiers.staged_reading import online, reading_staged
 from databuffer.tiers.tier import TAPE, Stored, Tier, TierError
 from gwwire.tiering import DISK, ReplicaState
 
@@ -115,17 +115,23 @@ class TierAccess:
             what = f"tier {tier.name} has another pack as {source.key} ({other.text}), which is not replaced"
             raise MoveFailed(f"{what}; give each datastore a prefix of its own, or move that pack away")
 
-    def origin(self, row: ReplicaRow, attempt: Attempt) -> Iterator[bytes]:
-        """Yield the pack in the tier of a replica, for a copy to another tier; an error is that of the first."""
+    def origin(self, row: ReplicaRow, attempt: Attempt) -> Generator[bytes, None, None]:
+        """Yield the pack in the tier of a replica, for a copy to another tier; an error is that of the first.
+
+        It stays online until the generator is closed.
+        """
         tier = self.tiers[row.tier]
-        with self.noting_errors(tier):
-            yield from read_staged(tier, row.key, attempt)
+        with self.noting_errors(tier), reading_staged(tier, row.key, attempt) as chunks:
+            yield from chunks
 
     @staticmethod
-    def read(tier: Tier, source: PackSource, meter: Meter) -> Iterator[bytes]:
-        """Yield the pack in a tier, staged before; raise TierError if it cannot be read."""
-        return meter.through(read_staged(tier, source.key, meter.attempt))
+    @contextmanager
+    def reading(tier: Tier, source: PackSource, meter: Meter) -> Iterator[Iterator[bytes]]:
+        """Read the pack in a tier, staged before; raise TierError if it cannot be read."""
+        with reading_staged(tier, source.key, meter.attempt) as chunks:
+            yield meter.through(chunks)
 
     def compare(self, tier: Tier, source: PackSource, meter: Meter) -> str:
         """Compare the pack in a tier with its manifest; return its SHA-256, or raise PackDamaged or TierError."""
-        return compare(source.pack, self.read(tier, source, meter))
+        with self.reading(tier, source, meter) as chunks:
+            return compare(source.pack, chunks)

@@ -1,6 +1,7 @@
 """Copies of packs to tiers: written, read back and compared."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -22,6 +23,8 @@ from databuffer.tiers.source import PackSource
 from databuffer.tiers.tier import Tier
 from databuffer.tiers.turns import Turns
 from gwwire.tiering import DISK, ReplicaState
+
+Chunks = Generator[bytes, None, None]
 
 _VERIFIED = ReplicaState.VERIFIED
 #: The states in which the replica on the disk is not copied.
@@ -59,7 +62,8 @@ class Copies:
             if moved := sha256 is None:
                 self._access.check_not_taken(tier, source, attempt)
                 sha256, written = self._write(tier, source, meter)
-                written.compare(self._access.read(tier, source, meter))
+                with self._access.reading(tier, source, meter) as chunks:
+                    written.compare(chunks)
         is_dropped = source.is_dropped
         if not is_dropped:  # a copy that was only compared has not noted that the disk has the pack
             self._ledger.put_unless_known(source.on_disk(ReplicaState.WRITTEN))
@@ -100,13 +104,13 @@ class Copies:
 
     def _write(self, tier: Tier, source: PackSource, meter: Meter) -> tuple[str, Written]:
         """Write a pack to a tier, while its origin is compared; return its SHA-256, and what was written."""
-        origin, chunks = self._origin(source, tier.name, meter.attempt)
+        origin, origin_chunks = self._origin(source, tier.name, meter.attempt)
         size = source.pack.size
         self._ledger.write(lambda c: replicas.begin_write(c, source.id, tier.name, source.key, size))
         comparison = Comparison(source.pack, self._access.known_sha256(self._ledger.of(source)))
         written = Written()
-        with self._ledger.losing(source, origin):
-            chunks = written.through(checked(comparison, chunks))
+        with self._ledger.losing(source, origin), closing(origin_chunks):
+            chunks = written.through(checked(comparison, origin_chunks))
             chunks = counted(chunks, metrics.MOVED_BYTES.labels(tier.name, metrics.WRITTEN))
             with self._access.noting_space(tier, size):
                 tier.write(source.key, size, meter.through(chunks))
@@ -125,7 +129,7 @@ class Copies:
         is_on_disk = (disk is None or disk.state not in {*_NOT_ON_DISK, ReplicaState.LOST}) and not source.is_dropped
         return is_on_disk or bool(self._access.verified(rows, target))
 
-    def _origin(self, source: PackSource, target: str, attempt: Attempt) -> tuple[ReplicaRow, Iterable[bytes]]:
+    def _origin(self, source: PackSource, target: str, attempt: Attempt) -> tuple[ReplicaRow, Chunks]:
         """Return a replica to copy from and its bytes: the disk's unless it is LOST or dropped, or one in a tier."""
         rows = self._ledger.of(source)
         disk = rows.get(DISK) or source.on_disk(ReplicaState.WRITTEN)

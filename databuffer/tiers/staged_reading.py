@@ -43,7 +43,8 @@ def online(tier: Tier, key: str, attempt: Attempt) -> Iterator[None]:
         tier.release([key])
 
 
-def read_staged(tier: Tier, key: str, attempt: Attempt) -> Iterator[bytes]:
-    """Yield what lies under a key, once it can be read."""
+@contextmanager
+def reading_staged(tier: Tier, key: str, attempt: Attempt) -> Iterator[Iterator[bytes]]:
+    """Read what lies under a key, once it can be read, and release it when the block ends."""
     with online(tier, key, attempt):
-        yield from counted(tier.read(key), MOVED_BYTES.labels(tier.name, READ))
+        yield counted(tier.read(key), MOVED_BYTES.labels(tier.name, READ))

@@ -22,6 +22,7 @@ from databuffer.tiers.metrics import tier_gauges
 from databuffer.tiers.pack import SegmentPack, key_of, member_chunks, read_head, tier_range
 from databuffer.tiers.tape import TapeTier
 from databuffer.tiers.tape_robot import TapeManners
+from databuffer.tiers.tier import TierError
 from gwwire.decoding import InvalidRequest
 from gwwire.records import StepState
 from gwwire.tiering import DISK, BatchLocality, ReplicaState, Tiering, TierOverview
@@ -256,6 +257,37 @@ async def test_a_third_replica_is_copied_from_the_tier_when_the_disk_has_dropped
     await performed(buffer, batch, "scrub")
     found = await until(buffer, batch, {"object": VERIFIED, "tape": VERIFIED})
     assert tier.file(batch).exists(), "it was staged and copied back"
+
+
+class BreakingTier(CountingTier):
+    """A tier whose writes fail after the first bytes; the errors are kept, with all that their tracebacks refer to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.breaks = False
+        self.errors: list[TierError] = []
+
+    def write(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
+        if not self.breaks:
+            return super().write(key, size, chunks)
+        next(iter(chunks))
+        self.errors.append(TierError("tier object: the connection broke"))
+        raise self.errors[-1]
+
+
+async def test_a_copy_from_tape_that_fails_leaves_nothing_staged(
+    opening: OpenBuffer, tape: TapeTier, tmp_path: Path
+) -> None:
+    tier = BreakingTier(tmp_path / "object")
+    buffer = await opening(tier, tape)
+    batch, _ = await archive(buffer, Tiering(("object", "tape"), 0))
+    await until(buffer, batch, {"object": VERIFIED, "tape": VERIFIED})
+    tier.breaks = True
+    tier.file(batch).unlink()
+    await performed(buffer, batch, "scrub")
+    failed = await step_in(buffer, batch, "copy:object", StepState.WAITING, StepState.FAILED)
+    assert failed.reason == "tier object: the connection broke"
+    assert list((tmp_path / "tape/requests").iterdir()) == []
 
 
 async def test_a_lost_catalog_is_rebuilt_with_the_dropped_batches(
