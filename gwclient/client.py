@@ -20,7 +20,7 @@ from gwwire.overview import Overview
 from gwwire.problems import ProblemCode
 from gwwire.records import StepClaim
 from gwwire.segment import KEYS_HEADER, NDJSON
-from gwwire.tiering import ANYBODY, Recall, Tiering, TieringOrder, TieringPlan, TierOverview, Tiers
+from gwwire.tiering import ANYBODY, Recall, Tiering, TieringOrder, TieringPlan, Tiers
 
 __all__ = ["GlitchflowClient", "Retry", "parse_gateway_url"]
 
@@ -215,9 +215,9 @@ class GlitchflowClient(SearchClient):
         """Keep a batch no longer for an asker."""
         return await self.ask("DELETE", f"{_path_of(batch)}/recall?asker={quote(asker, safe='')}", Recall)
 
-    async def tiers(self) -> Sequence[TierOverview]:
-        """Return the tiers of the datastore, the disk first."""
-        return (await self.ask("GET", "/tiers", Tiers)).tiers
+    async def tiers(self) -> Tiers:
+        """Return the tiers of the datastore, the disk first, the moves under way, and the recalls that wait."""
+        return await self.ask("GET", "/tiers", Tiers)
 
     async def plan_tiering(self, tiering: Tiering | None = None, batches: Sequence[str] = ()) -> TieringPlan:
         """Return what a policy changes for archived batches, by default the datastore's own for all; change nothing.

@@ -70,8 +70,8 @@ class Copies:
         self._ledger.note_verified(source.in_tier(tier.name, sha256, steady_ns()))
         if is_dropped:
             self._ledger.write_dropped(source)
-        text = f"{source.text} is verified in tier {tier.name}: {source.pack.size} bytes, SHA-256 {sha256}"
-        self._state.log_event("replica-verified", text, **source.fields, tier=tier.name, moved=moved)
+        text = f"{source.text} is verified in tier {tier.name}: {source.pack.size} bytes"
+        self._state.log_event("replica-verified", text, **source.fields, tier=tier.name, sha256=sha256, moved=moved)
         return Copied(tier.name, source.pack.size, sha256, moved)
 
     def _whole(self, tier: Tier, source: PackSource, meter: Meter) -> str | None:

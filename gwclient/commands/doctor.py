@@ -110,16 +110,19 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
 
 
 async def _examine_tiers(client: GlitchflowClient) -> AsyncIterator[Finding]:
-    """Name the tiers that fail; there are none without tiers besides the disk, or if the route is missing."""
+    """Name tiers and recalls that fail; there are none without tiers besides the disk, or if the route is missing."""
     try:
-        tiers = await client.tiers()
+        found = await client.tiers()
     except GatewayError:
         return
-    failing = [tier for tier in tiers if tier.error]
+    failing = [tier for tier in found.tiers if tier.error]
     for tier in failing:
         yield Finding("tiers", Verdict.NOTE, f"{tier.name} fails, copies to it wait: {one_line(tier.error or '')}")
-    if not failing and len(tiers) > 1:
-        yield Finding("tiers", Verdict.OK, f"{', '.join(tier.name for tier in tiers)} answer")
+    for recall in found.recalls:
+        if recall.reason:
+            yield Finding("tiers", Verdict.NOTE, f"the recall of {recall.batch} waits: {one_line(recall.reason)}")
+    if not failing and len(found.tiers) > 1:
+        yield Finding("tiers", Verdict.OK, f"{', '.join(tier.name for tier in found.tiers)} answer")
 
 
 async def _other_service(client: GlitchflowClient, *, described: bool) -> str | None:

@@ -14,7 +14,7 @@ from gwclient.commands.options import Command, Connection, confirmed, seconds, s
 from gwclient.commands.records import one_line
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwclient.tiering import Estimate, estimates, unfinished
-from gwwire.tiering import DISK, MOST_BATCHES, Move, Tiering, TieringPlan, TierOverview, duration_text
+from gwwire.tiering import DISK, MOST_BATCHES, Move, Tiering, TieringPlan, TierOverview, WaitingRecall, duration_text
 
 #: Moves that are shown one by one.
 _MOST_SHOWN = 200
@@ -58,12 +58,12 @@ def _with_estimates(command: Command) -> Command:
 @click.command
 @with_connection
 def tiers(connection: Connection) -> None:
-    """List the tiers: what each can hold and holds, and what waits for it.
+    """List the tiers: what each can hold and holds, and what waits for it; and the recalls that wait.
 
     Example: gwclient tiers
     """
     answer = connection.call(lambda client: client.tiers())
-    connection.print_answer({"tiers": answer}, "\n".join(tier_lines(answer)))
+    connection.print_answer(answer, "\n".join([*tier_lines(answer.tiers), *map(_recall_text, answer.recalls)]))
 
 
 @click.group(invoke_without_command=True)
@@ -266,6 +266,11 @@ def _progress_text(first: int, now: Sequence[Move]) -> str:
 def tier_lines(tiers: Sequence[TierOverview]) -> list[str]:
     """Return a table of tiers."""
     return _table([("TIER", "KIND", "USED", "PACKS"), *map(_tier_row, tiers)])
+
+
+def _recall_text(recall: WaitingRecall) -> str:
+    reason = f", {one_line(recall.reason)}" if recall.reason else ""
+    return f"recall of {recall.batch} waits since {_time_text(recall.since)}{reason}"
 
 
 def _tier_row(tier: TierOverview) -> tuple[str, ...]:

@@ -186,6 +186,20 @@ def test_batches_that_do_not_fit_together_are_refused_in_one_line_and_none_is_ke
     assert {batch for batch in [*before, last] if site.gateway.get(pinned.format(batch)).json()["pinned"]} <= kept
 
 
+def test_a_recall_that_waits_is_named_with_its_reason_by_the_list_of_tiers_and_the_doctor(site: Site) -> None:
+    batch = site.on_tape()
+    away = site.tape.rename(site.tape.with_name("away"))
+    site.gateway.post(f"/batches/{batch}/recall?asker=alice")
+    waits = re.compile(rf"^recall of {batch} waits since 20\S+ \S+ UTC, tier tape: ", re.MULTILINE)
+    within(60, lambda: bool(waits.search(site.gwclient("tiers")[0])))
+    notes = site.gwclient("doctor")[0]
+    assert f"the recall of {batch} waits: tier tape: " in notes
+    away.rename(site.tape)
+    site.gwclient("redo", f"batch/{batch}", "recall")
+    site.gwclient("recall", batch, "--wait", "--poll", "0.1")
+    assert "waits since" not in site.gwclient("tiers")[0]
+
+
 def test_wrong_bytes_in_the_bucket_are_never_served(site: Site) -> None:
     batch = site.on_tape()
     name, body = min(site.bodies[batch].items())
