@@ -71,7 +71,7 @@ def test_an_id_of_nothing_is_null_or_refused_with_a_reason(client: TestClient, f
 
 
 def test_one_request_asks_for_things_of_every_kind(client: TestClient) -> None:
-    data = ask(
+    found = ask(
         client,
         """{
           batches { id state n_itm locality }
@@ -80,7 +80,9 @@ def test_one_request_asks_for_things_of_every_kind(client: TestClient) -> None:
           records(kind: "file", where: {conditions: ["volts.a>=8"]}) { records { id } }
           coverage(where: {channel: "L1:STRAIN"}) { dt spans { start stop segments } gaps { start stop } }
         }""",
-    )["data"]
+    )
+    assert "errors" not in found
+    data = found["data"]
     assert [(batch["state"], batch["n_itm"], batch["locality"]) for batch in data["batches"]] == [("OPEN", 4, "DISK")]
     assert data["missing"] is None
     assert data["record"] == {"kind": "file", "rev": 1, "conditions": {"volts": {"a": 8}}, "last": None, "steps": []}
