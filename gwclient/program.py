@@ -109,11 +109,17 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """End a program and what it has started; SIGKILL is for children too that ignore SIGTERM."""
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE):
-                while process.returncode is None:  # noqa: ASYNC110 (see _LOOK)
-                    await asyncio.sleep(_LOOK)
+        await _wait_until_ended(process)
     _signal(process, signal.SIGKILL)
+    await _wait_until_ended(process)  # or its end would be left to the garbage collection
+
+
+async def _wait_until_ended(process: asyncio.subprocess.Process) -> None:
+    """Wait until a program has ended, for the grace at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE):
+            while process.returncode is None:  # noqa: ASYNC110 (see _LOOK)
+                await asyncio.sleep(_LOOK)
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

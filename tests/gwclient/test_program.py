@@ -53,7 +53,6 @@ async def test_a_program_that_leaves_a_process_with_its_output_fails_and_the_pro
     until_ended(int(await until_written(pid)))
 
 
-@pytest.mark.usefixtures("short_grace")
 async def test_a_cancellation_ends_a_program_and_its_children_that_ignore_sigterm(tmp_path: Path) -> None:
     own, child = tmp_path / "own", tmp_path / "child"
     ignoring = f"trap '' TERM; echo $$ > {child}; while :; do sleep 0.05; done"
@@ -66,6 +65,19 @@ async def test_a_cancellation_ends_a_program_and_its_children_that_ignore_sigter
             await running
     for pid in pids:
         until_ended(pid)
+
+
+@pytest.mark.usefixtures("short_grace")
+async def test_a_program_that_ignores_sigterm_has_ended_when_its_cancellation_is_over(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    running = asyncio.create_task(run(f"trap '' TERM; echo $$ > {own}; while :; do sleep 0.05; done"))
+    async with asyncio.timeout(60):
+        pid = int(await until_written(own))
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 async def test_a_program_that_closes_its_output_is_waited_for() -> None:
