@@ -167,6 +167,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _check(self) -> None:
         left = self._deadline - self._loop.time()
         self._timer = None
+        if self._waiting is not None and self._waiting.done():  # progress came in the same turn of the event loop
+            return
         if left <= 0:
             self._fail(TimeoutError())
         elif left < math.inf:

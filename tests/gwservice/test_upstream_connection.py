@@ -1,5 +1,7 @@
 """Requests are encoded, and answers parsed, by the rules of HTTP/1.1."""
 
+import asyncio
+import time
 from unittest.mock import Mock
 
 import pytest
@@ -58,6 +60,16 @@ async def test_an_incomplete_answer_never_looks_complete(what: str) -> None:
     receiving.connection_lost(None)
     assert not receiving.answer.complete
     assert not receiving.usable
+
+
+async def test_an_answer_that_comes_with_the_end_of_the_time_is_an_answer() -> None:
+    receiving = connection()
+    waiting = asyncio.create_task(receiving.wait_for_progress(0.01))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(receiving.data_received, OK)
+    time.sleep(0.02)  # noqa: ASYNC251 (the process got no CPU)
+    await waiting
+    assert (receiving.answer.complete, receiving.usable) == (True, True)
 
 
 async def test_an_answer_that_ends_its_connection_says_so() -> None:
