@@ -25,7 +25,7 @@ from gwwire.records import LONGEST_LEASE, StepOverview
 #: s between two notices of requests that are repeated.
 _PAUSE = 5.0
 #: Looks for the counts of a new step, and s between them.
-_LOOKS, _LOOK_SECONDS = 10, 0.2
+_LOOKS, _LOOK_SECONDS = 100, 0.2
 
 
 @click.command
