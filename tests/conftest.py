@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 import scripts.trio
 from scripts.trio import PORTS, Trio, free_ports
 from tests.support.compiled import share_compiled_statements
+from tests.support.examples import ignore_imported_constants
 from tests.support.forked import ForkedTrio
 from tests.support.memory_folder import use_memory
 from tests.support.shared_tls import share_trust
@@ -31,6 +32,7 @@ scripts.trio.PORTS = PORTS[int(_worker.removeprefix("gw")) :: int(_workers)]
 
 share_compiled_statements()
 share_trust()
+ignore_imported_constants()
 use_memory()
 
 
