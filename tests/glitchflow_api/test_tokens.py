@@ -389,7 +389,7 @@ async def test_a_key_taken_back_is_refused_once_the_keys_are_renewed(
     issuer.publish(public_jwk(other, "k2"))
     clock.now += 601
     assert await known.identify(signed) == ALICE  # it starts a renewal, and does not wait
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while issuer.asked < 2 or await _passes(known, signed):  # noqa: ASYNC110 (what is waited for is another thread's)
             await asyncio.sleep(0.01)
     assert "the issuer has no key" in await refusal(known, signed)
@@ -446,7 +446,7 @@ async def test_while_keys_are_fetched_everything_else_goes_on_and_they_are_fetch
     issuer.delay = 60
     known = tokens(issuer)
     waiting = [asyncio.create_task(known.identify(token(key))) for _ in range(5)]
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not issuer.asked:  # noqa: ASYNC110 (what is waited for is another thread's)
             await asyncio.sleep(0.01)  # the loop is not blocked, or this would not return in time
     waiting.pop().cancel()  # cancelling one does not cancel the fetch for the others
@@ -462,8 +462,8 @@ def test_an_answer_that_never_ends_delays_neither_the_request_nor_the_stop_beyon
 ) -> None:
     def dripping(talk: ServerConnection) -> None:
         talk.head()
-        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n")
-        for _ in range(200):
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n")
+        for _ in range(2000):
             talk.say(b" ")
             time.sleep(0.05)
 
@@ -472,9 +472,9 @@ def test_an_answer_that_never_ends_delays_neither_the_request_nor_the_stop_beyon
         start = time.monotonic()
         with pytest.raises(IssuerAway):
             asyncio.run(Tokens(settings(), KeysOfUrl(server.url)).identify(token(key)))
-        assert time.monotonic() - start < 8  # the whole answer takes 10
+        assert time.monotonic() - start < 60  # the whole answer takes 100
         assert "no complete answer within 0.3 s" in caplog.text
-        assert server.ended[0].wait(8), "the connection stays open"
+        assert server.ended[0].wait(60), "the connection stays open"
 
 
 async def test_a_stop_ends_the_fetch_of_the_keys_and_answers_those_who_wait(
@@ -483,11 +483,11 @@ async def test_a_stop_ends_the_fetch_of_the_keys_and_answers_those_who_wait(
     issuer.delay = 60
     known = tokens(issuer)
     waiting = asyncio.create_task(known.identify(token(key)))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not issuer.asked:  # noqa: ASYNC110 (what is waited for is another thread's)
             await asyncio.sleep(0.01)
     known.close()
-    with anyio.fail_after(20), pytest.raises(IssuerAway):  # the answer takes 60
+    with anyio.fail_after(50), pytest.raises(IssuerAway):  # the answer takes 60
         await waiting
     issuer.released.set()
 

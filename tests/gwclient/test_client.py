@@ -12,6 +12,7 @@ from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
 from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
 from gwwire.problems import ProblemCode
 from gwwire.public import CleanAnswer, DatastoreState, NameList, State, Stats, StreamAnswer, TrainFrozen, TrainWaiting
+from scripts.trio import draw_ports
 from tests.support.gateway import Answering, Dropping, Fault, Slow, StandInGateway
 
 SEGMENT = b'{"h":[1e-21],"t":[1126259446.0,0.000244140625]}'
@@ -26,10 +27,12 @@ def gateway() -> Iterator[StandInGateway]:
 
 
 def run(
-    gateway: StandInGateway, verb: str, *arguments: object, timeout: float = 30, on_retry: Any = None, **options: Any
+    gateway: StandInGateway, verb: str, *arguments: object, retry: Retry = QUICK, timeout: float = 30, **options: Any
 ) -> Any:
+    on_retry = options.pop("on_retry", None)
+
     async def work() -> Any:
-        async with GlitchflowClient(gateway.url, retry=QUICK, timeout=timeout, on_retry=on_retry) as client:
+        async with GlitchflowClient(gateway.url, retry=retry, timeout=timeout, on_retry=on_retry) as client:
             return await getattr(client, verb)(*arguments, **options)
 
     return asyncio.run(work())
@@ -66,8 +69,9 @@ def test_what_may_pass_is_tried_again(gateway: StandInGateway, fault: Fault) -> 
 
 def test_a_slow_answer_is_a_timeout_and_is_tried_again(gateway: StandInGateway) -> None:
     gateway.faults.append(Slow(60))
-    assert run(gateway, "stream", SEGMENT, timeout=0.5).resp == "CREATED"
-    assert len(gateway.requests) >= 2  # more if the machine stands still
+    patient = Retry(tries=100, first=0.001, longest=0.002)  # more than two if the machine stands still
+    assert run(gateway, "stream", SEGMENT, timeout=0.5, retry=patient).resp == "CREATED"
+    assert len(gateway.requests) >= 2
 
 
 def test_after_the_last_try_the_last_reason_is_reported(gateway: StandInGateway) -> None:
@@ -373,12 +377,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def test_a_list_of_changes_ends_if_the_gateway_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    [port] = draw_ports(1)
 
     async def work() -> list[Any]:
-        async with GlitchflowClient(away, retry=QUICK) as client:
+        async with GlitchflowClient(f"127.0.0.1:{port}", retry=QUICK) as client:
             return [each async for each in client.records.changes()]
 
     with pytest.raises(GatewayUnavailable, match=r"\(after 4 tries\)"):
-        asyncio.run(asyncio.wait_for(work(), timeout=30))
+        asyncio.run(asyncio.wait_for(work(), timeout=60))

@@ -169,11 +169,11 @@ def test_a_frozen_batch_is_waited_for_refuses_strain_and_is_thawed_by_its_holder
     async def work(ds: Datastore) -> None:
         with pytest.raises(NotAsExpected, match=r"the batch has 0\.\d of 1\.0 MB \(MAX_SIZE\), and the deadline"):
             await ds.wait_until_frozen("ada", "t", poll=0.1, deadline=0.1)
-        waiting = asyncio.create_task(ds.wait_until_frozen("ada", "t", poll=0.5))  # after the push
+        waiting = asyncio.create_task(ds.wait_until_frozen("ada", "t", poll=0.1))
         noise = np.random.default_rng(2).normal(0, 1e-21, 64 * 1024)
-        await ds.push(noise, 2000.0, 1 / 1024, "H1:NOISE")
+        await ds.push(noise, 2000.0, 1 / 1024, "H1:NOISE", seconds=64)  # one segment: a freeze comes before or after it
         frozen = await waiting
-        assert (frozen.holder, frozen.n_f) == ("ada", 64 + 8 + 3 + 1)
+        assert (frozen.holder, frozen.n_f) == ("ada", 1 + 8 + 3 + 1)
         with pytest.raises(HeldByAnother, match="ada holds the batch"):
             await ds.wait_until_frozen("bob", "t", poll=0.1, deadline=0.1)
         with pytest.raises(PushFailed, match="the datastore is frozen; 0 of 1 segment acknowledged") as failure:

@@ -15,7 +15,8 @@ from gwclient.strain import Run, join_spans
 from gwfiles.stretches import Span
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
-from tests.support.gateway import Answering, Dropping, Fault, Slow, StandInGateway
+from scripts.trio import draw_ports
+from tests.support.gateway import Answering, Crowded, Dropping, Fault, Slow, StandInGateway
 
 T0 = 1126259446.0
 RATE = 256
@@ -48,7 +49,7 @@ def some_run(seconds: int = 32, channel: str = "L1:STRAIN") -> Run:
 def send(gateway: StandInGateway, pieces: Iterable[Piece | None], *, retry: Retry = QUICK, **options: Any) -> Report:
     async def work() -> Report:
         async with GlitchflowClient(gateway.url, retry=retry) as client:
-            return await push(client, pieces, **{"poll": 0.05, "grace": 1.0, **options})
+            return await push(client, pieces, **{"poll": 0.05, "grace": 60.0, **options})
 
     return asyncio.run(work())
 
@@ -69,7 +70,7 @@ def test_every_sample_arrives_exactly_once_in_whatever_order_it_is_sent(gateway:
 
 
 def test_as_many_segments_are_on_their_way_as_asked_for_and_no_more(gateway: StandInGateway) -> None:
-    gateway.faults.extend([Slow(0.05)] * 16)
+    gateway.faults.extend([Crowded(7)] * 7 + [Slow(0.05)] * 7)
     send(gateway, cut(some_run(), 1), concurrency=7)
     assert gateway.most_at_a_time == 7
 
@@ -218,7 +219,7 @@ def test_only_the_lines_that_may_pass_are_tried_again(together: StandInGateway) 
 
 def test_a_volume_that_is_full_in_the_middle_of_a_request_ends_the_push(together: StandInGateway) -> None:
     together.faults.append(Answering(ProblemCode.VOLUME_FULL, lines=(3, 4, 5, 6, 7)))
-    report = send(together, cut(some_run(), 1), concurrency=16, grace=0.2)
+    report = send(together, cut(some_run(), 1), concurrency=16)
     assert report.ending is Ending.REFUSED
     assert isinstance(report.error, GatewayRefused)
     assert len(report.acknowledged) == len(together.bodies)
@@ -238,9 +239,8 @@ def test_what_was_acknowledged_before_the_connection_broke_for_good_stays_acknow
 
 
 def test_a_gateway_that_is_not_there_ends_the_push_with_everything_unsent() -> None:
-    with StandInGateway() as gone:
-        pass
-    report = send(gone, cut(some_run(), 1))
+    [port] = draw_ports(1)
+    report = send(StandInGateway(url=f"http://127.0.0.1:{port}"), cut(some_run(), 1))
     assert report.ending is Ending.FAILED
     assert isinstance(report.error, GatewayUnavailable)
     assert (len(report.acknowledged), len(report.unsent)) == (0, 32)

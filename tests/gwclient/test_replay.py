@@ -1,5 +1,4 @@
 import asyncio
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from gwclient.replay import Pace, replay
 from gwclient.spool import Spool
 from gwclient.strain import Run
 from gwwire.problems import ProblemCode
+from scripts.trio import draw_ports
 from tests.support.gateway import Answering, StandInGateway
 
 OpenSpool = Callable[[Path, int], Spool]
@@ -51,7 +51,7 @@ async def send(  # noqa: PLR0913 (what a test wants to choose)
                 client, pieces, spool, pace, concurrency=16, poll=0.05, listener=Listener(),
                 say=(seen if seen is not None else []).append, stop=stop,
             ),
-            timeout=30,
+            timeout=60,
         )  # fmt: skip
 
 
@@ -136,8 +136,8 @@ def test_only_what_comes_while_the_spool_is_full_is_dropped_and_reported(
 def test_what_is_interrupted_waits_in_the_spool_and_is_sent_first_the_next_time(
     gateway: StandInGateway, tmp_path: Path, open_spool: OpenSpool
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    [port] = draw_ports(1)
+    away = f"http://127.0.0.1:{port}"
     pieces = some_pieces(4)
     spool = open_spool(tmp_path, 10**7)
     tasks: list[asyncio.Future[None]] = []

@@ -160,7 +160,7 @@ def test_a_bad_value_stops_the_service_at_start_with_one_clear_line(command: lis
         env={**os.environ, name: value},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
     )
     assert ended.returncode != 0
     assert len(ended.stderr.splitlines()) == 1

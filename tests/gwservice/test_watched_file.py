@@ -34,7 +34,7 @@ def test_an_unusable_file_is_named_at_the_start(path: Path, text: str | None) ->
         watched(path)
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_pipe_or_an_immense_file_is_named_and_not_waited_for(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = watched(path)
     path.unlink()

@@ -2,7 +2,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.progress import silent
 from preproc.spectrograms import Task, Transformation
+from scripts.trio import draw_ports
 from tests.preproc.batches import cut, noise, write_batch
 
 PARAMETERS = Parameters(window=2, stride=2, fmax=80, rows=16, columns=32, fduration=1, psd_fftlength=2)
@@ -115,8 +115,8 @@ def test_a_scheduler_that_nobody_is_at_is_reported(
 ) -> None:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setattr(executors, "_SCHEDULER_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+    [port] = draw_ports(1)
+    address = f"tcp://127.0.0.1:{port}"
     with pytest.raises(WorkersFailed, match=f"the Dask cluster at {address} failed"):
         list(on_dask(address)(transformation, some_tasks(transformation, 1)))
 

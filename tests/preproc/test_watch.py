@@ -227,7 +227,7 @@ def test_two_workers_never_have_the_same_batch_at_the_same_time(trio: Trio, tmp_
 
 
 def test_a_worker_that_is_killed_is_followed_by_another_that_continues(trio: Trio, frozen: str, tmp_path: Path) -> None:
-    with worker_at_work(trio, tmp_path / frozen, "--worker=w1", "--lease=2") as killed:
+    with worker_at_work(trio, tmp_path / frozen, "--worker=w1", "--lease=5") as killed:
         os.kill(killed.pid, signal.SIGKILL)
     blocks = {path: path.stat().st_mtime_ns for path in (tmp_path / frozen).glob(".job/block-*.npy")}
     assert not (tmp_path / frozen / "dataset.h5").exists()
@@ -245,7 +245,7 @@ def test_a_worker_that_is_killed_is_followed_by_another_that_continues(trio: Tri
 
 
 def test_a_worker_that_lost_its_lease_publishes_nothing_and_goes_on(trio: Trio, frozen: str, tmp_path: Path) -> None:
-    with worker_at_work(trio, tmp_path / frozen, "--stride=0.004", "--lease=2") as process:
+    with worker_at_work(trio, tmp_path / frozen, "--stride=0.004", "--lease=5") as process:
         process.send_signal(signal.SIGSTOP)
         assert asyncio.run(claim(trio.url)) == (frozen, 2)
         process.send_signal(signal.SIGCONT)
@@ -295,5 +295,5 @@ def test_a_worker_that_is_asked_to_stop_while_it_waits_ends_at_once(trio: Trio, 
     with worker(trio, tmp_path) as process:
         line_with("waiting for a frozen batch", process.stdout)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "preproc: interrupted\n")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +49,3 @@ def received(gateway: StandInGateway, detector: str) -> tuple[list[float], list[
 
 def same_bits(samples: list[float], expected: Any) -> bool:
     return np.asarray(samples).tobytes() == np.ascontiguousarray(expected).tobytes()
-
-
-def unused_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-    return port

@@ -29,7 +29,7 @@ class EventStream:
 
     def __init__(self, url: str, last: int | str | None = None, *, key: str | None = None) -> None:
         place = urlsplit(url)
-        self._connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=20)
+        self._connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
         headers = {} if last is None else {"Last-Event-ID": str(last)}
         headers |= {} if key is None else {"Authorization": f"Bearer {key}"}
         self._connection.request("GET", "/events", headers=headers)

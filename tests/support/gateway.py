@@ -52,7 +52,14 @@ class Slow:
     seconds: float
 
 
-Fault = Answering | Dropping | Slow
+@dataclass(frozen=True)
+class Crowded:
+    """A fault: answer once this number of segments were on their way at a time."""
+
+    segments: int
+
+
+Fault = Answering | Dropping | Slow | Crowded
 Outcome = dict[str, str] | Problem
 
 
@@ -85,15 +92,15 @@ class StandInGateway:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     @property
@@ -175,6 +182,9 @@ class StandInGateway:
                 return await _drop(request, outcomes[:answers])
             case Slow(seconds):
                 await asyncio.sleep(seconds)
+            case Crowded(count):
+                while self.most_at_a_time < count:  # noqa: ASYNC110 (each request counts itself)
+                    await asyncio.sleep(0.01)
             case None:
                 pass
         if request.content_type not in ({NDJSON} if many and self.ndjson else {"application/json"}):

@@ -41,7 +41,7 @@ class Receiver:
         self.bodies: list[bytes] = []
         self.url = ""
 
-    def wait_for(self, count: int, seconds: float = 20) -> list[Span]:
+    def wait_for(self, count: int, seconds: float = 60) -> list[Span]:
         """Wait for a number of spans, and return all of them."""
         deadline = time.monotonic() + seconds
         while len(self.spans) < count:

@@ -14,7 +14,7 @@ class ServerConnection:
     """One connection, from the server's side."""
 
     def __init__(self, connection: socket.socket, requests: list[bytes]) -> None:
-        connection.settimeout(20)
+        connection.settimeout(60)
         self._socket = connection
         self._requests = requests
         self._received = b""

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gwclient.cli import gwclient as cli
-from tests.support.command import SIMULATE, Outcome, unused_port
+from scripts.trio import draw_ports
+from tests.support.command import SIMULATE, Outcome
 from tests.support.gateway import StandInGateway
 
 # ---- questions and orders
@@ -80,14 +81,14 @@ def test_a_doctor_names_what_a_simple_gateway_lacks_and_what_is_wrong(gateway: S
 
 
 def test_a_doctor_says_that_nobody_answers(gwclient: Any) -> None:
-    done = gwclient("doctor", "--srv", f"127.0.0.1:{unused_port()}", "--tries", "1")
+    done = gwclient("doctor", "--srv", f"127.0.0.1:{draw_ports(1)[0]}", "--tries", "1")
     assert done.code == 3
     assert "wrong address: no gateway at http://127.0.0.1:" in done.out
     assert "name another with --srv or SRV, or start it" in done.out
 
 
 def test_a_dead_address_is_given_up_soon_and_what_is_done_meanwhile_is_shown(gwclient: Any) -> None:
-    address = f"127.0.0.1:{unused_port()}"
+    address = f"127.0.0.1:{draw_ports(1)[0]}"
     for command in ("doctor", "stats", "segments"):
         done = gwclient(command, "--srv", address)
         assert done.code == 3
@@ -195,7 +196,7 @@ def test_an_argument_that_is_no_utf8_is_one_line_and_exit_code_2(
 
 
 def test_with_debug_the_line_comes_after_its_traceback(gwclient: Any) -> None:
-    away = ("stats", "--srv", f"127.0.0.1:{unused_port()}", "--tries", "1")
+    away = ("stats", "--srv", f"127.0.0.1:{draw_ports(1)[0]}", "--tries", "1")
     assert gwclient(*away).err.count("\n") == 1
     debugged = gwclient(*away, "--debug").err
     assert debugged.startswith("Traceback")

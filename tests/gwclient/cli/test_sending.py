@@ -12,6 +12,7 @@ import pytest
 
 from gwwire.problems import ProblemCode
 from gwwire.segment import decode_segment
+from scripts.trio import draw_ports
 from tests.support.command import (
     H1_FILE,
     L1_FILE,
@@ -19,7 +20,6 @@ from tests.support.command import (
     received,
     same_bits,
     strain_in,
-    unused_port,
     with_open_data,
 )
 from tests.support.gateway import Answering, Slow, StandInGateway
@@ -230,7 +230,7 @@ def test_a_refused_segment_is_exit_code_1(gateway: StandInGateway, gwclient: Any
 
 @pytest.mark.parametrize("command", [SIMULATE, ("stats",), ("clean",)])
 def test_a_gateway_that_does_not_answer_is_exit_code_3(gwclient: Any, command: tuple[str, ...]) -> None:
-    done = gwclient(*command, "--srv", f"127.0.0.1:{unused_port()}", "--tries", "2")
+    done = gwclient(*command, "--srv", f"127.0.0.1:{draw_ports(1)[0]}", "--tries", "2")
     assert done.code == 3
     last = done.err.splitlines()[-1]
     assert last.startswith("gwclient: no gateway at http://127.0.0.1:")

