@@ -13,6 +13,7 @@ from tests.support.compiled import share_compiled_statements
 from tests.support.examples import ignore_imported_constants
 from tests.support.forked import ForkedTrio
 from tests.support.memory_folder import use_memory
+from tests.support.request_timeout import allow_a_minute
 from tests.support.shared_tls import share_trust
 from tools.weed import running_weed
 
@@ -33,6 +34,7 @@ scripts.trio.PORTS = PORTS[int(_worker.removeprefix("gw")) :: int(_workers)]
 share_compiled_statements()
 share_trust()
 ignore_imported_constants()
+allow_a_minute()
 use_memory()
 
 

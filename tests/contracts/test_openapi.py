@@ -141,15 +141,7 @@ def adapt(case: Case[Any]) -> None:
     """
     case.headers.pop("Idempotency-Key", None)
     case.headers.pop("if-match", None)
-    for waiting in ("feed", "wait"):
-        case.query.pop(waiting, None)
-    if "start" in case.query:
-        case.query.pop("stop", None)
-    if "condition" in case.query:
-        of_names = {re.split("[<>=!]", text)[0]: text for text in case.query["condition"]}
-        case.query["condition"] = list(of_names.values())
-    if isinstance(tags := case.query.get("tag"), str):
-        case.query["tag"] = ",".join({text.partition(":")[0]: text for text in tags.split(",")}.values())
+    adapt_query(case.query)
     adapt_path(case.path_parameters)
     case.body = with_length(with_whole_numbers(with_paths(case.body)))
     if case.path == "/bundles" and isinstance(case.body, dict):
@@ -167,6 +159,18 @@ def adapt(case: Case[Any]) -> None:
         if isinstance(query := case.body.get("query"), dict):
             query.pop("stop", None)
             query.pop("status", None)
+
+
+def adapt_query(query: dict[str, Any]) -> None:
+    for waiting in ("feed", "wait"):
+        query.pop(waiting, None)
+    if "start" in query:
+        query.pop("stop", None)
+    if "condition" in query:
+        of_names = {re.split("[<>=!]", text)[0]: text for text in query["condition"]}
+        query["condition"] = list(of_names.values())
+    if isinstance(tags := query.get("tag"), str):
+        query["tag"] = ",".join({text.partition(":")[0]: text for text in tags.split(",")}.values())
 
 
 def with_length(segment: Any) -> Any:

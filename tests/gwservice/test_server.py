@@ -325,10 +325,18 @@ async def echo_once(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def test_a_handshake_may_follow_a_request_and_frames_may_come_in_pieces() -> None:
     async with served(echo_once) as port:
-        parts = (b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n", HANDSHAKE + b"\r\n", TEXT[:3], TEXT[3:], CLOSE)
-        answer = await talk(port, *parts, pause=0.05)
-    assert b"GET /first? HTTP/1.1 101 Switching Protocols\r\n" in answer
-    assert answer.endswith(b"\r\n\r\n\x81\x06strain\x88\x02\x03\xe8")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"GET /first? ")
+        writer.write(HANDSHAKE + b"\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        for part in (TEXT[:3], TEXT[3:]):
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        assert await reader.readexactly(12) == b"\x81\x06strain\x88\x02\x03\xe8"
+        writer.write(CLOSE)
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
 
 
 @pytest.mark.parametrize(
