@@ -187,7 +187,7 @@ def test_a_request_that_is_too_large_goes_in_pieces_and_the_next_ones_too(togeth
     assert report.ending is Ending.COMPLETE
     assert stored_strain(together) == run.strain.tolist()
     assert together.sizes[0] == 8
-    assert set(together.sizes[-6:]) <= {4, 5}  # half as large
+    assert max(together.sizes[-6:]) <= 5  # about half as large
 
 
 def test_a_gateway_that_takes_its_offer_back_still_gets_everything(together: StandInGateway) -> None:
