@@ -10,14 +10,15 @@ import math
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gwclient.errors import GwclientError
 from gwclient.output import checked_output, print_error
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except MemoryError:
         return _fail("there is not enough memory")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         _fail("interrupted")
         return 130
 
@@ -145,7 +146,14 @@ def _prepare_watch(options: argparse.Namespace) -> Callable[[], int]:
         executor=_executor(options),
         log=_say,
     )
-    return lambda: asyncio.run(worker.work()) or 0
+    return lambda: asyncio.run(_until_terminated(worker.work())) or 0
+
+
+async def _until_terminated(work: Coroutine[Any, Any, None]) -> None:
+    """Cancel the work at SIGTERM, as asyncio does at SIGINT: raised anywhere, KeyboardInterrupt gives nothing back."""
+    working = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
+    await working
 
 
 def _plot(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from preproc.gateway import GatewaySource
 from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.progress import silent
+from preproc.watch import Worker
 from scripts.trio import Trio
 from tests.conftest import StartTrio
 from tests.preproc.batches import Strain, cut, noise
@@ -289,6 +290,29 @@ def test_a_failure_that_is_not_of_the_data_is_tried_again_later(trio: Trio, froz
     assert (step.state, step.reason) == (StepState.WAITING, f"another run is using {tmp_path / frozen}")
     assert step.expires
     assert step.expires > time.time()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_is_cancelled_by_a_signal_whatever_it_does_just_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    seen: list[str] = []
+
+    async def work(_: Worker) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    monkeypatch.setattr(Worker, "work", work)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in `python -m preproc`
+    try:
+        assert main(["watch", "--gateway", "http://127.0.0.1:1", "--out", str(tmp_path)]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == ["cancelled"]
 
 
 def test_a_worker_that_is_asked_to_stop_while_it_waits_ends_at_once(trio: Trio, tmp_path: Path) -> None:
