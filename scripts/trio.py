@@ -20,7 +20,7 @@ _HOST = "127.0.0.1"
 #: From which ports are drawn; processes with ranges of their own never draw the same.
 PORTS = range(10_000, 32_768)
 _random = random.SystemRandom()  # a different sequence in every process
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 12.0
 
 
