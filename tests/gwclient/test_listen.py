@@ -39,7 +39,7 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
 @asynccontextmanager
 async def connected(trio: Trio) -> AsyncIterator[GlitchflowClient]:
     retry = Retry(tries=3, first=0.05, longest=0.2)
-    async with GlitchflowClient(trio.url, retry=retry, timeout=10) as client:
+    async with GlitchflowClient(trio.url, retry=retry, timeout=60) as client:
         yield client
 
 

@@ -38,7 +38,7 @@ def is_running(pid: int) -> bool:
 
 
 def until_ended(pid: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while is_running(pid):
         assert time.monotonic() < deadline, Path(f"/proc/{pid}/stat").read_text()
         time.sleep(0.01)

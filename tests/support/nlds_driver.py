@@ -16,7 +16,7 @@ from nlds_client.clientlib import transactions  # type: ignore[import-not-found]
 from nlds_client.nlds_client import nlds_client  # type: ignore[import-not-found]  # in the client's environment
 
 #: The time for which an unfinished transaction is asked for again, and the final states.
-_SECONDS = 30.0
+_SECONDS = 60.0
 _ENDED = {"COMPLETE", "FAILED", "COMPLETE_WITH_ERRORS", "COMPLETE_WITH_WARNINGS"}
 
 
