@@ -1,6 +1,7 @@
 """Files that are replaced in one step, and lock files. Standard library only: the client imports this module too."""
 
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,12 +18,10 @@ def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterato
     """Yield a temporary file that replaces `path` when the block ends without an exception.
 
     Readers see the old content or the new; after an OSError, `path` is unchanged. If `durable`, content and name are on
-    the disk on return. The umask reduces `mode`. The temporary file is `.NAME.PID.part` in the same folder; it is
-    removed if the block fails, and left behind by a crash.
+    the disk on return. The umask reduces `mode`. The temporary file is `.NAME.NUMBER.part` in the same folder; it is
+    removed if the block fails, and if it was left behind by a crash, when `path` is replaced again.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.unlink(missing_ok=True)
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+    temporary, descriptor = _create_temporary(path, mode)
     try:
         yield temporary
         if durable:
@@ -31,8 +30,49 @@ def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterato
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
     if durable:
         sync(path.parent)
+
+
+def _create_temporary(path: Path, mode: int) -> tuple[Path, int]:
+    """Create a file beside `path` that no other thread, process or container writes; return it and its descriptor."""
+    names = (path.with_name(f".{path.name}.{number}.part") for number in itertools.count())
+    return next((name, descriptor) for name in names if (descriptor := _create_locked(name, mode)) is not None)
+
+
+def _create_locked(temporary: Path, mode: int) -> int | None:
+    """Create a file, in place of one that a crash left behind; return None if another writer has it.
+
+    The lock ends with the process. It is shared, as that of HDF5's readers, so that it does not keep them waiting.
+    """
+    if os.path.lexists(temporary):
+        _remove_abandoned(temporary)
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        return None
+    with suppress(OSError):  # the file system has no locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if _is_at(temporary, descriptor):
+        return descriptor
+    os.close(descriptor)  # before it was locked, another writer took it for abandoned
+    return None
+
+
+def _remove_abandoned(temporary: Path) -> None:
+    """Remove a temporary file unless its writer is running, or that is unknown."""
+    with suppress(OSError), locked(temporary) as descriptor:
+        if _is_at(temporary, descriptor):
+            temporary.unlink()
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether an open file still has a name."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = True, mode: int = 0o666) -> None:

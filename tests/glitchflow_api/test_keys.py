@@ -1,8 +1,8 @@
 """`glitchflow-keys`, and the file it writes."""
 
+import errno
 import hashlib
 import json
-import os
 import re
 import stat
 import subprocess
@@ -209,11 +209,16 @@ def test_a_key_that_cannot_be_printed_is_not_kept(path: Path) -> None:
     assert parse_keys(path.read_bytes()) == {}
 
 
-def test_a_key_is_not_called_revoked_if_the_file_cannot_be_written(keys: Command, path: Path) -> None:
+def test_a_key_is_not_called_revoked_if_the_file_cannot_be_written(
+    keys: Command, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys("create", "alice", "--scopes", "read")
     before = path.read_bytes()
-    # A folder has the name of the temporary file.
-    path.with_name(f".{path.name}.{os.getpid()}.part").mkdir()
+
+    def full(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gwservice.atomic.sync", full)
     assert keys("revoke", "alice") == 1
     assert "is revoked" not in keys.err
     assert path.read_bytes() == before

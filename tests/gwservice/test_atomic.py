@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -50,12 +52,64 @@ def test_a_file_that_cannot_be_renamed_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_the_leftover_of_a_crash_is_named_after_the_file_and_is_harmless(tmp_path: Path) -> None:
-    left = tmp_path / f".file.{os.getpid()}.part"
-    left.symlink_to("/dev/full")
+def test_the_leftover_of_a_crash_is_removed_with_the_next_content(tmp_path: Path) -> None:
+    crash = (
+        "import os, pathlib, sys; from gwservice.atomic import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as temporary: temporary.write_text('half'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", crash, str(tmp_path / "file")], check=True, cwd=ROOT)
+    (left,) = tmp_path.iterdir()
+    assert (left.name[:6], left.suffix, left.read_text()) == (".file.", ".part", "half")
     replace_file(tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_what_another_program_put_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file") as temporary:
+        pass
+    temporary.symlink_to("/dev/full")
+    replace_file(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_two_writers_of_a_file_have_a_temporary_file_each(tmp_path: Path) -> None:
+    """Their process ids may be equal: those of threads are, and those of containers."""
+    path = tmp_path / "file"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_taken_for_abandoned_before_it_is_locked_is_left_to_the_other_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "file", fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        replace_file(path, b"second")
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    replace_file(path, b"first")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_locks_each_writer_still_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with replacing(tmp_path / "file") as first:
+        first.write_text("first")
+        replace_file(tmp_path / "file", b"second")
+    assert (tmp_path / "file").read_text() == "first"
 
 
 @pytest.mark.parametrize(("mode", "umask", "expected"), [(0o666, 0o022, 0o644), (0o600, 0, 0o600), (0o666, 0, 0o666)])
