@@ -50,7 +50,14 @@ def read_array(path: Path, grid: Grid, channels: Sequence[str]) -> list[Recordin
     channel = name_channel(path, channels)
     check_readable(path)
     is_text = extension(path) in _TEXT
-    table = read_table(path) if is_text else _load(path)
+    table, doubt = read_table(path) if is_text else (_load(path), "")
+    try:
+        return _recordings(path, table, grid, channel, is_text=is_text)
+    except InvalidSource as error:
+        raise InvalidSource(f"{error}{doubt}") from error
+
+
+def _recordings(path: Path, table: NDArray[Any], grid: Grid, channel: str, *, is_text: bool) -> list[Recording]:
     if table.dtype.kind not in "iuf":
         raise InvalidSource(f"{path} is of type {table.dtype}; it has to be real numbers")
     if table.ndim == 1 and len(table):

@@ -1,13 +1,14 @@
 """Numbers in text files: columns as programs and spreadsheets write them, in UTF-8 or UTF-16.
 
 Columns are separated by semicolons, tabs, commas or spaces, whichever of these, in this order, the first line of
-numbers has. Between semicolons and tabs, a number may have a decimal comma.
+numbers has. Between semicolons and tabs, a number may have a decimal comma. Elsewhere `0,5` is two numbers.
 """
 
 import re
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from gwclient.errors import InvalidSource, why_unread
 #: A number as C, NumPy and spreadsheets write it, and the beginning of what is meant as one, so that it is no title.
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
 _BEGINS_NUMBER = re.compile(r"[\"'\s]*([+\-\u2212.\d]|(nan|inf)([\s,;]|$))", re.IGNORECASE)
+#: A line that may be one number with a decimal comma, or several with spaces between them.
+_DECIMAL_COMMA = re.compile(r"([+-]?\d*,\d+(e[+-]?\d+)?(\s+|$))+", re.ASCII | re.IGNORECASE)
 #: The line in which a spreadsheet names its separator.
 _SEPARATOR = re.compile(r"sep=.\s*", re.IGNORECASE)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -25,13 +28,23 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 Split = Callable[[str], list[str]]
 
 
-def read_table(path: Path) -> NDArray[np.float64]:
-    """Return the numbers of a text file, shape [rows] or [rows, columns]; `#` begins a comment, and one title may.
+class Table(NamedTuple):
+    """The numbers of a text file, shape [rows] or [rows, columns], and the doubt about them.
+
+    The doubt is the end of an error's message that names the line whose commas may be decimal ones, or empty.
+    """
+
+    values: NDArray[np.float64]
+    doubt: str
+
+
+def read_table(path: Path) -> Table:
+    """Return the numbers of a text file; `#` begins a comment, and one title may.
 
     Raise InvalidSource for anything else.
     """
     values = array("d")  # lists of numbers would take ten times their bytes
-    columns, titled = 0, False
+    columns, titled, doubt = 0, False, ""
     split: Split = _by_commas
     try:
         # A title in another encoding does no harm.
@@ -47,11 +60,13 @@ def read_table(path: Path) -> NDArray[np.float64]:
                     split = _split_of(line.partition("#")[0])
                 cells = split(text)
                 columns = columns or len(cells)
-                values.extend(_numbers(f"line {number} of {path}", cells, columns))
+                if split is _by_commas and not doubt and _DECIMAL_COMMA.fullmatch(text.replace('"', "")):
+                    doubt = f"; if {text[:40]} in line {number} is written with decimal commas, write points"
+                values.extend(_numbers(f"line {number} of {path}", cells, columns, doubt))
     except (OSError, UnicodeError) as error:
         raise InvalidSource(f"{path} cannot be read: {_why(error)}") from error
     table = np.frombuffer(values)
-    return table.reshape(-1, columns) if columns > 1 else table
+    return Table(table.reshape(-1, columns) if columns > 1 else table, doubt)
 
 
 def _encoding(path: Path) -> str:
@@ -84,11 +99,12 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
-def _numbers(where: str, cells: list[str], count: int) -> list[float]:
-    """Return the `count` numbers of a line, or raise InvalidSource."""
+def _numbers(where: str, cells: list[str], count: int, doubt: str) -> list[float]:
+    """Return the `count` numbers of a line, or raise InvalidSource; its message ends with `doubt`."""
     if len(cells) != count:
-        raise InvalidSource(f"{where} has another number of values ({len(cells)}) than the lines before ({count})")
+        others = f"than the lines before ({count}){doubt}"
+        raise InvalidSource(f"{where} has another number of values ({len(cells)}) {others}")
     for cell in cells:
         if not _NUMBER.fullmatch(cell):
-            raise InvalidSource(f"{where}: {cell[:40]!r} is not a number as 1.5e-21")
+            raise InvalidSource(f"{where}: {cell[:40]!r} is not a number as 1.5e-21{doubt}")
     return [float(cell) for cell in cells]

@@ -1,6 +1,7 @@
 """Strain in other layouts than GWOSC's: gwpy's HDF5, arrays, text, and segments as the client writes them."""
 
 import json
+import re
 import tracemalloc
 import warnings
 from collections.abc import Sequence
@@ -89,6 +90,16 @@ def test_a_series_that_cannot_be_used_is_named_and_the_others_are_sent(tmp_path:
         assert words in failures
     source = FileSource((path,), channels=("L1:A",))
     assert (len(list(source.runs())), len(source.failures)) == (1, 1)  # "other" has the same channel
+
+
+def test_a_last_chunk_that_is_partly_outside_of_a_series_is_no_missing_one(tmp_path: Path) -> None:
+    path = tmp_path / "chunks.h5"
+    with h5py.File(path, "w") as file:
+        series = file.create_dataset("L1:A", (64,), "<f8", chunks=(48,), maxshape=(None,), compression="gzip")
+        series[:] = STRAIN
+        series.attrs.update(x0=T0, dx=1 / 16)
+    (run,) = FileSource((path,)).runs()
+    assert run.strain.tobytes() == STRAIN.tobytes()
 
 
 def virtual_series(path: Path, *parts: tuple[slice, Any]) -> Path:
@@ -373,6 +384,37 @@ def test_what_is_wrong_in_an_array_or_a_segment_is_said(tmp_path: Path, name: st
     with pytest.raises(InvalidSource, match=words) as error:
         runs_of(path, grid=Grid(16, None), channels=["L1:MY-STRAIN"])
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("t0", [T0, None])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("0,5\n-1,25\n3,0", "0,5 in line 1"),
+        ("0,5\n1,5\n2,5\n2,75", "0,5 in line 1"),
+        ("strain\n1,5E-21\n-2E-21", "1,5E-21 in line 2"),
+        ("1\n0,5", "0,5 in line 2"),
+        ('"0,5"\n"1,5"', '"0,5" in line 1'),
+        ("1126259446,0 0,5\n1126259446,5 1,5", "1126259446,0 0,5 in line 1"),
+    ],
+)
+def test_an_error_names_decimal_commas_where_they_are_read_as_the_ends_of_columns(
+    tmp_path: Path, text: str, line: str, t0: float | None
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(InvalidSource, match=f"{re.escape(line)} is written with decimal commas, write points"):
+        runs_of(path, grid=Grid(None if t0 is None else 16, t0), channels=["L1:A"])
+
+
+def test_whole_numbers_after_whole_times_are_no_decimals(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("1126259446,5\n1126259447,6\n")
+    (run,) = runs_of(path, channels=["L1:A"])
+    assert (run.t0, run.strain.tolist()) == (1126259446, [5, 6])
+    path.write_text("1,2,3\n4,5,6")
+    with pytest.raises(InvalidSource, match=r"one column of samples, or time and value$"):
+        runs_of(path, channels=["L1:A"])
 
 
 def test_a_simulated_batch_is_pushed_as_the_same_segments_from_its_folder_and_as_lines(tmp_path: Path) -> None:
