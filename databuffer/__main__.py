@@ -33,6 +33,7 @@ from gwservice.output import OutputFailed, write_output
 from gwservice.regular_file import open_regular
 from gwservice.security import CallerSecret
 from gwservice.tracing import begin_tracing
+from gwwire.names import printable
 from gwwire.tiering import ReplicaState
 
 _EPILOG = """
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"databuffer: {chosen.command}: {error}\n")
         return 1
     except VolumeError as error:
-        sys.stderr.write(f"databuffer: {chosen.command or 'cannot start'}: {error.detail}\n")
+        sys.stderr.write(f"databuffer: {chosen.command or 'cannot start'}: {printable(error.detail)}\n")
         return 1
 
 
@@ -107,7 +108,7 @@ def _serve() -> int:
     try:
         buffer = create_buffer(settings)
     except TierError as error:
-        sys.stderr.write(f"databuffer: setting TIERS: {error}\n")
+        sys.stderr.write(f"databuffer: setting TIERS: {printable(str(error))}\n")
         return 2
     buffer.state.recover()
     app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
@@ -214,7 +215,7 @@ def _rebuild() -> int:
                 unusable += 1
             _print("; ".join(filter(None, (finding.what, finding.remedy))))
     except TierError as error:
-        sys.stderr.write(f"databuffer: tiers: {error}\n")
+        sys.stderr.write(f"databuffer: tiers: {printable(str(error))}\n")
         return 1
     finally:
         store.close()
@@ -230,7 +231,7 @@ def _places_text(dropped: Dropped) -> str:
 
 
 def _print(line: str) -> None:
-    write_output(f"{line}\n")
+    write_output(f"{printable(line)}\n")
 
 
 def _count(number: int, noun: str) -> str:

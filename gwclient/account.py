@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gwclient.errors import printable
 from gwclient.push import Ending, Report
 from gwclient.strain import gps_text, join_spans
 from gwfiles.stretches import LeftOut, Span
+from gwwire.names import printable
 
 #: Lines about what could not be read.
 _MOST_SHOWN = 20

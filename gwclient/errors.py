@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gwwire.names import printable
 from gwwire.problems import ProblemCode
 
 #: Exit codes of the command.
@@ -193,13 +194,6 @@ def write_errors(path: Path) -> Iterator[None]:
 def why_unread(error: OSError | UnicodeDecodeError) -> str:
     """Return why a text file could not be read, in plain words."""
     return "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
-
-
-def printable(text: str) -> str:
-    """Return a text, of a name in a file for example, with line breaks and control characters escaped."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def listed(path: str) -> str:

@@ -5,9 +5,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from gwclient.errors import printable
 from gwclient.groups import Sendable
 from gwclient.push import Listener
+from gwwire.names import printable
 
 #: s between two plain lines, and between two notices of the same kind.
 _PAUSE_S = 5.0

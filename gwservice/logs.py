@@ -8,7 +8,6 @@ belongs to a request, the fields of the event (`event`, `batch`, `code` …), an
 import logging
 import logging.config
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Hashable
@@ -19,6 +18,7 @@ import msgspec
 
 from gwservice.correlation import current_request
 from gwservice.streams import open_closed_streams
+from gwwire.names import printable
 
 
 class LogFormat(StrEnum):
@@ -32,8 +32,6 @@ class LogFormat(StrEnum):
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Upper limit of the characters written of a message or a value: some contain names and notes of clients.
 _MOST_CHARACTERS = 1000
-#: Characters that would begin a new line or control the terminal: some messages contain names from clients.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SERVER_LOGGERS = {
     "WARNING": ("uvicorn", "uvicorn.error", "gunicorn.error"),
     "CRITICAL": ("uvicorn.access", "gunicorn.access"),
@@ -62,7 +60,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """Format a record without its exception."""
         request = current_request()
-        record.message = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(_shortened(record.message)))
+        record.message = printable(str(_shortened(record.message)))  # some messages contain names from clients
         return super().formatMessage(record) + (f" [{request.id}]" if request else "")
 
 

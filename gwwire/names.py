@@ -19,3 +19,10 @@ HolderToken = Annotated[str, Meta(min_length=1, max_length=4096, pattern=PRINTAB
 StepName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$(?!\n)")]
 #: Any other short text.
 Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal: line breaks and characters that control it, or only change others, are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

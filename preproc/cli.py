@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gwclient.errors import GwclientError
 from gwclient.output import checked_output, print_error
+from gwwire.names import printable
 from preproc.errors import BadParameter, PreprocError
 from preproc.executors import Executor, here, in_processes, on_dask
 from preproc.exports import torch_is_installed
@@ -80,7 +81,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         command: Callable[[], int] = options.prepare(options)
     except BadParameter as error:
-        options.parser.error(str(error))
+        options.parser.error(printable(str(error)))
     return command()
 
 
@@ -314,13 +315,18 @@ def _seconds(text: str) -> float:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 (the result of the command)
+    print(_lines(text), flush=True)  # noqa: T201 (the result of the command)
 
 
 def _notify(text: str) -> None:
-    print_error(f"preproc: {text}")
+    print_error(f"preproc: {_lines(text)}")
 
 
 def _fail(message: str) -> int:
-    print_error(f"preproc: {' '.join(message.split())}")
+    print_error(f"preproc: {printable(' '.join(message.split()))}")
     return 1
+
+
+def _lines(text: str) -> str:
+    """Return lines for a terminal; some contain names of files and channels."""
+    return "\n".join(map(printable, text.split("\n")))

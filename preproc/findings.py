@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gwwire.names import printable
+
 
 class Reason(StrEnum):
     """The reasons of findings; their texts are stable."""
@@ -97,7 +99,7 @@ def summarise_findings(title: str, findings: Iterable[Finding]) -> list[str]:
     channels: dict[str, list[str]] = {}
     for one in tally(findings):
         channels.setdefault(_sentence(one), []).append(one.channel)
-    lines = [f"  {_heading(names)}{line}" for line, names in channels.items()]
+    lines = [printable(f"  {_heading(names)}{line}") for line, names in channels.items()]
     return [title, *shortened(lines)] if lines else []
 
 

@@ -8,9 +8,10 @@ import click
 from tqdm import tqdm
 
 from gwclient.commands.options import Connection
-from gwclient.errors import NotAsExpected, printable
+from gwclient.errors import NotAsExpected
 from gwclient.trees import FileFailure, read_list
 from gwwire.holdings import HoldingFile
+from gwwire.names import printable
 
 #: Failures that are shown one by one.
 _MOST_SHOWN = 20

@@ -15,14 +15,7 @@ from gwclient.account import left_out_lines
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, check_span, seconds, with_connection
 from gwclient.commands.recall_progress import RecallProgress
-from gwclient.errors import (
-    GatewayError,
-    Incomplete,
-    NotAsExpected,
-    OnTape,
-    printable,
-    unwritable,
-)
+from gwclient.errors import GatewayError, Incomplete, NotAsExpected, OnTape, unwritable
 from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
 from gwclient.outages import concerns_pack, is_general
 from gwclient.recalls import recalled
@@ -30,6 +23,7 @@ from gwfiles.gwosc import EXTENSION, check_times, quality_of, write_quality, wri
 from gwfiles.layout import NotDescribable, file_name
 from gwfiles.stretches import LeftOut, Span, Stretch, assemble, span_of
 from gwservice.atomic import replacing
+from gwwire.names import printable
 from gwwire.public import SegmentRecord
 from gwwire.spans import sampling
 from gwwire.tiering import BatchLocality

@@ -10,7 +10,7 @@ from gwclient.client import GlitchflowClient
 from gwclient.commands.holding_options import find_holdings, tag_text, tags, with_holding, with_order, with_owner
 from gwclient.commands.options import Connection, confirmed, with_connection
 from gwclient.commands.queries import locality_text
-from gwclient.errors import NotAsExpected, listed, printable
+from gwclient.errors import NotAsExpected, listed
 from gwwire.holdings import (
     FileState,
     Holding,
@@ -21,6 +21,7 @@ from gwwire.holdings import (
     TransactionKind,
     TransactionState,
 )
+from gwwire.names import printable
 
 _LETTERS = {PathType.FILE: "-", PathType.DIRECTORY: "d", PathType.LINK: "l"}
 

@@ -2,7 +2,8 @@
 
 import click
 
-from gwclient.errors import OnTape, printable
+from gwclient.errors import OnTape
+from gwwire.names import printable
 
 
 class RecallProgress:

@@ -11,8 +11,8 @@ import msgspec
 
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Command, Connection, parse_query, with_connection, with_query
-from gwclient.errors import printable
 from gwwire.decoding import parse_value
+from gwwire.names import printable
 from gwwire.problems import ProblemError
 from gwwire.query import grouped
 from gwwire.records import Mark, Record, RecordPatch, Step, StepOverview

@@ -12,11 +12,12 @@ from gwclient.bundles import extract, read_info
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, parse_query, with_connection
 from gwclient.commands.queries import segment_text
-from gwclient.errors import NotAsExpected, printable
+from gwclient.errors import NotAsExpected
 from gwclient.no_match import explain
 from gwclient.search import SearchResult
 from gwfiles.stretches import LeftOut, Span
 from gwwire.bundles import Bundle, BundleFormat, BundleOrder
+from gwwire.names import printable
 from gwwire.public import ChannelCoverage, ChannelGaps
 from gwwire.query import Query
 

@@ -14,7 +14,7 @@ from stat import S_ISREG
 
 import numpy as np
 
-from gwclient.errors import InvalidSource, printable
+from gwclient.errors import InvalidSource
 from gwclient.sources import segments
 from gwclient.sources.arrays import Grid, is_array, read_array
 from gwclient.sources.frames import read_frames
@@ -23,6 +23,7 @@ from gwclient.sources.probe import PROBE
 from gwclient.sources.recording import NothingWanted, Recording, extension
 from gwclient.strain import Exclusion, Quality, Run, window_text
 from gwfiles.stretches import LeftOut, Span
+from gwwire.names import printable
 from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling
 
 FRAME_SUFFIX = ".gwf"

@@ -81,8 +81,8 @@ def test_long_names_of_clients_are_shortened_in_the_log() -> None:
 
 
 def test_no_name_begins_a_line_of_text_or_steers_a_terminal() -> None:
-    seen = without_a_request(TextFormatter("databuffer"), record("frozen by %s", "eve\nERROR \x1b[2J\u2028\x85é"))
-    assert seen.endswith("frozen by eve\\nERROR \\x1b[2J\\u2028\\x85é")
+    seen = without_a_request(TextFormatter("databuffer"), record("frozen by %s", "eve\nERROR \x1b[2J\u2028\x85\u202eé"))
+    assert seen.endswith("frozen by eve\\nERROR \\x1b[2J\\u2028\\x85\\u202eé")
 
 
 def test_a_line_of_text_is_for_people() -> None:

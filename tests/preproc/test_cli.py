@@ -336,6 +336,21 @@ def test_what_is_left_out_is_named_when_the_batch_is_read_and_at_the_end(
     assert "  all 9 windows are for training: 18 s are too short for a split in blocks of 60 s" in seen
 
 
+def test_no_name_of_a_file_or_channel_begins_a_line_or_steers_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_batch(tmp_path / "data", cut(noise(12, rate=256.0), "H1:A\u202eB", rate=256.0))
+    (data / "gwb\n\x1b[2J\u202e.json").write_text("no segment")
+    assert main(["run", "--data", str(data), "--out", str(tmp_path / "out\x1b[2J"), *SMALL]) == 0
+    printed = capsys.readouterr()
+    assert all(line.isprintable() for line in [*printed.out.splitlines(), *printed.err.splitlines()])
+    for text in (printed.out, printed.err):
+        assert r"unreadable file (gwb\n\x1b[2J\u202e.json: " in text
+    assert r"H1:A\u202eB  256 Hz" in printed.out
+    assert main(["run", "--data", str(tmp_path / "a\nb\u202e"), "--out", str(tmp_path / "out")]) == 1
+    assert r"b\u202e" in capsys.readouterr().err
+
+
 def test_channels_and_a_span_can_be_chosen_and_make_another_dataset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,6 +216,17 @@ def test_the_difference_is_named(file: Path, capsys: pytest.CaptureFixture[str])
         assert verified(file, capsys) == (1, problems)
 
 
+def test_the_name_of_a_file_neither_begins_a_line_nor_steers_a_terminal(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pack", "verify", str(file.rename(file.with_name("a\n\x1b[2J\u202e.tar")))]) == 0
+    assert main(["pack", "verify", str(file.with_name("b\n\x1b[2J\u202e.tar"))]) == 1
+    printed = capsys.readouterr()
+    assert r"a\n\x1b[2J\u202e.tar: batch " in printed.out
+    assert r"b\n\x1b[2J\u202e.tar" in printed.err
+    assert (printed.out.count("\n"), printed.err.count("\n")) == (1, 1)
+
+
 def test_the_command_writes_a_pack_and_replaces_nothing(
     folder: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
