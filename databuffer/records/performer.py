@@ -7,6 +7,7 @@ workers cannot claim them.
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -21,7 +22,6 @@ import msgspec
 from databuffer.errors import NotFound, StepSuperseded, VolumeError
 from databuffer.records.declaration import Declaration
 from databuffer.records.records import Records
-from databuffer.storage.clock import utc_text
 from gwwire.decoding import InvalidRequest
 from gwwire.problems import ProblemError
 from gwwire.query import Query
@@ -111,7 +111,7 @@ class Performer:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._steps: list[OwnStep] = []
-        self._worker = f"databuffer@{socket.gethostname()} {os.getpid()} {utc_text(time.time_ns())}"
+        self._worker = f"databuffer@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         #: A thread for each attempt at the same time, so that long attempts do not keep short ones waiting.
         self._threads: ThreadPoolExecutor | None = None
         self._attempts: dict[tuple[str, str], Attempt] = {}

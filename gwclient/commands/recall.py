@@ -35,8 +35,11 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
     if wait and release:
         raise click.UsageError("--wait and --release exclude each other")
 
+    kept: list[bool] = []
+
     async def work(client: GlitchflowClient) -> list[Recall]:
         if release:
+            kept.extend([(await client.recall_state(batch)).pinned is not None for batch in batches])
             return [await client.release(batch) for batch in batches]
         found = await _ask_for_all(client, batches)
         if not wait:
@@ -45,7 +48,9 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
 
     found = connection.call(work)
     if release:
-        connection.print_answer({"recalls": found}, "\n".join(f"{_text(each)}; released" for each in found))
+        ends = ["released" if each else "nothing to release: it was not kept" for each in kept]
+        lines = [f"{_text(each)}; {end}" for each, end in zip(found, ends, strict=True)]
+        connection.print_answer({"recalls": found}, "\n".join(lines))
         return
     connection.print_answer({"recalls": found}, "\n".join(map(_text, found)))
     if any(each.state is RecallState.FAILED for each in found):
