@@ -149,6 +149,7 @@ class Buffer:
             await asyncio.to_thread(self.state.recover)
         self.ingest.start()
         self._replicas.open()
+        await self.recalls.open()
         await self.bundles.open()
         await self.holdings.open()
         await self.performer.open()

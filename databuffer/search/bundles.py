@@ -102,7 +102,7 @@ class Bundles:
                 await self._stored.count_use(row)
             else:
                 row = await self._restore(row, result, group)
-        return await self._describe(row), (now - row.made) / _SECOND
+        return await self._describe(row), max(now - row.made, 0) / _SECOND  # the clock may have been set back
 
     async def get(self, bundle: str) -> Bundle:
         """Return a bundle, or raise NotFound."""

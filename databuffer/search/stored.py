@@ -54,7 +54,7 @@ class StoredBundles:
     async def count_use(self, row: BundleRow) -> None:
         """Count a use of a bundle now, unless one was counted a short time ago."""
         now = time.time_ns()
-        if now - row.used >= _USE:
+        if abs(now - row.used) >= _USE:  # the clock may have been set back since
             await self.write(partial(table.use, bundle=row.id, now=now))
 
     async def write(self, change: Callable[[sa.Connection], T], *, with_reserve: bool = False) -> T:

@@ -34,6 +34,16 @@ def shorten(connection: sa.Connection, pack: str, asker: str, until: int) -> Non
     connection.execute(sa.update(PINS).where(*mine).values(until=until))
 
 
+def latest(connection: sa.Connection) -> int:
+    """Return the end of the last pin, or 0 if there is none."""
+    return connection.execute(sa.select(sa.func.max(_C.until))).scalar() or 0
+
+
+def shorten_all(connection: sa.Connection, until: int) -> None:
+    """End each pin at a time, unless it ends before."""
+    connection.execute(sa.update(PINS).where(_C.until > until).values(until=until))
+
+
 def release(connection: sa.Connection, asker: str, pack: str | None = None) -> None:
     """Delete the pin of an asker on a pack, or all of the asker's."""
     mine = [_C.asker == asker] + ([] if pack is None else [_C.pack == pack])

@@ -125,6 +125,12 @@ class Recalls:
         if self.has_tape:
             performer.add(OwnStep(RECALL, self._perform, (ARCHIVED,), on_request=True))
 
+    async def open(self) -> None:
+        """Shorten the pins that an earlier process made too long, because its clock was ahead."""
+        longest = self.pinned_until(steady_ns())
+        if self.has_tape and await self._queries.read(pins.latest) > longest:
+            await self._ledger.change(partial(pins.shorten_all, until=longest), with_reserve=True)
+
     # ---- orders and questions
 
     async def ask(self, batch: str, asker: str, *, again: bool = False) -> Recall:

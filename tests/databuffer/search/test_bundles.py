@@ -183,6 +183,19 @@ def test_an_answer_from_the_cache_has_an_age(datastore: Datastore, buffer: Buffe
     assert datastore.client.post("/bundles", json=order).headers["age"] in {"90", "91"}
 
 
+def test_after_a_clock_was_set_back_a_bundle_is_new_and_a_use_is_counted(datastore: Datastore, buffer: Buffer) -> None:
+    datastore.store(0)
+    order = {"query": datastore.query}
+    datastore.client.post("/bundles", json=order)
+    with buffer._store.catalog.database.writing_synced() as connection:  # noqa: SLF001 (in place of a wrong clock)
+        connection.exec_driver_sql(
+            "UPDATE bundles SET made = made + 31536000000000000, used = used + 31536000000000000"
+        )
+    made = datastore.client.post("/bundles", json=order)
+    assert made.headers["age"] == "0"
+    assert datastore.client.get(f"/bundles/{made.json()['id']}").json()["expires"] < time.time() + 8 * 86_400
+
+
 @pytest.mark.parametrize("change", ["freeze", "archive", "archive while it is read"])
 def test_a_batch_that_is_frozen_or_moved_does_not_change_the_archive(
     datastore: Datastore, buffer: Buffer, change: str

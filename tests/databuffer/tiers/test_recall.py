@@ -15,6 +15,7 @@ from databuffer.errors import OnTape, RecallTooLarge, TierFailed
 from databuffer.records.scan import Scan
 from databuffer.search.segment_files import SegmentFiles
 from databuffer.settings import BufferSettings
+from databuffer.storage.clock import steady_ns
 from databuffer.storage.dropped import read_dropped
 from databuffer.tiers import cache, recall
 from databuffer.tiers.pack import key_of
@@ -437,6 +438,22 @@ async def test_a_recall_that_fails_for_good_says_why_to_its_readers_and_once_a_m
         await read(buffer, min(digests))
     [line] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert re.fullmatch(f"attempt 1 at step recall of record batch/{batch} failed: .*the tape is torn", line)
+
+
+async def test_a_pin_that_a_wrong_clock_made_too_long_ends_a_pin_after_the_next_start(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = await opening(tier, tape)
+    batch, _ = await on_tape(buffer)
+    ahead = steady_ns() + 365 * 86_400 * 10**9
+    with monkeypatch.context() as wrong:
+        wrong.setattr(recall, "steady_ns", lambda: ahead)
+        assert (await buffer.recalls.ask(batch, "a")).pinned
+    await buffer.close()
+    buffer = await opening(tier, tape)
+    pinned = (await buffer.recalls.get(batch, "a")).pinned
+    assert pinned
+    assert pinned * 10**9 <= buffer.recalls.pinned_until(steady_ns())
 
 
 async def test_the_time_of_a_recall_is_estimated_from_those_before_the_start_too(
