@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
+import msgspec
 from jwt import PyJWK
 from jwt.exceptions import (
     DecodeError,
@@ -38,6 +39,7 @@ from glitchflow_api.errors import IssuerAway, Unauthorized
 from glitchflow_api.settings import GatewaySettings
 from gwservice.watched_file import WatchedFile
 from gwwire.agent import USER_AGENT
+from gwwire.names import PRINTABLE_WORDS, UserName
 from gwwire.public import Scope
 
 log = logging.getLogger(__name__)
@@ -305,8 +307,10 @@ class Tokens:
         except (PyJWTError, OverflowError, RecursionError) as error:
             reason = next(words for kinds, words in _REASONS.items() if isinstance(error, kinds))
             raise Unauthorized(f"the token is not valid: {reason}") from error
-        if not claims["sub"] or not claims["sub"].isprintable():
-            raise Unauthorized("the token is not valid: its sub is empty, or contains unprintable characters")
+        if not _is_user_name(claims["sub"]):
+            raise Unauthorized(
+                f"the token is not valid: its sub is no user name of 1 to 255 characters; {PRINTABLE_WORDS}"
+            )
         return claims
 
     def _claims(self, token: str, keys: Sequence[PyJWK]) -> dict[str, Any]:
@@ -330,6 +334,13 @@ class Tokens:
         if len(self._cache) >= _MOST_CACHED:
             del self._cache[next(iter(self._cache))]
         self._cache[digest] = known
+
+
+def _is_user_name(subject: str) -> bool:
+    """Return whether a subject can hold batches: it is a name as those in orders, without halves of characters."""
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(subject, UserName).isprintable()
+    return False
 
 
 def _find(keys: KeySet, header: Mapping[str, Any]) -> Sequence[PyJWK]:

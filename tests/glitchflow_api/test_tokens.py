@@ -216,6 +216,10 @@ async def test_of_a_key_published_with_its_private_part_only_the_public_part_is_
     ]
 
 
+async def test_a_subject_may_be_as_long_as_the_name_of_a_holder(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:
+    assert (await tokens(issuer).identify(token(key, sub="é" * 255))).name == "é" * 255
+
+
 # ---- refusals
 
 
@@ -236,7 +240,10 @@ async def test_of_a_key_published_with_its_private_part_only_the_public_part_is_
         ({"iss": None}, "iss"),
         ({"sub": None}, "sub"),
         ({"sub": 5}, "[Ss]ubject"),
-        *(({"sub": sub}, "sub") for sub in ("", "\ud800", "alice\n", "\x00")),
+        *(
+            ({"sub": sub}, "sub")
+            for sub in ("", "\ud800", "alice\n", "\x00", " alice", "alice ", "a" * 256, "a\u202eb")
+        ),
     ],
 )
 async def test_a_token_that_is_not_for_us_or_not_for_now_is_refused(
