@@ -227,11 +227,15 @@ def _files(wanted: _Wanted) -> FileSource:
 
 def _expanded(source: str) -> list[Path]:
     """Return the path, or the paths that match a pattern which the shell did not expand."""
-    if os.path.lexists(source):
-        return [Path(source)]
-    if found := sorted(glob(source, recursive=True)):  # noqa: PTH207 (a Path takes no absolute pattern)
-        return [Path(each) for each in found]
-    raise click.UsageError(f"{source!r}: no such file or folder")
+    try:
+        os.lstat(source)
+    except FileNotFoundError as error:
+        if found := sorted(glob(source, recursive=True)):  # noqa: PTH207 (a Path takes no absolute pattern)
+            return [Path(each) for each in found]
+        raise click.UsageError(f"{source!r}: no such file or folder") from error
+    except OSError as error:
+        raise click.UsageError(f"{source!r}: {error.strerror}") from error
+    return [Path(source)]
 
 
 def _check_arrays(wanted: _Wanted, paths: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from functools import cached_property
 from itertools import groupby
 from os.path import realpath  # `Path.resolve` raises an error for a link to itself
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 
 import numpy as np
 
@@ -43,21 +44,29 @@ def span_of_name(name: str) -> tuple[int, int] | None:
 def strain_files(folder: Path, start: float, stop: float) -> tuple[list[Path], list[str]]:
     """Return the strain files in a folder tree that overlap [start, stop), and the names that have no span.
 
-    Files of single segments are among them, whatever their spans are.
+    Files of single segments are among them, whatever their spans are, and so are folders that cannot be read: they fail
+    as files do that cannot be read.
     """
-    try:
-        there = sorted(folder.rglob("*"))
-    except OSError as error:
-        raise InvalidSource(f"{folder} cannot be read: {error.strerror}") from error
+    there, unreadable = _tree(folder)
     spans = [(span_of_name(path.name), path) for path in there if extension(path) in _SUFFIXES]
     unnamed = [path for span, path in spans if not span]
     wanted = sorted((span[0], path) for span, path in spans if span and span[0] < stop and start < span[1])
     found = [path for _, path in wanted] + [path for path in there if _SEGMENT.fullmatch(path.name)]
+    found += unreadable
     if not found:
         named = f"{folder} has no strain file named as OBS-TYPE-GPSSTART-DURATION.hdf5 or .gwf"
         more = f"; name the files themselves: gwclient push {unnamed[0].parent}/*{unnamed[0].suffix}" if unnamed else ""
         raise InvalidSource(f"{named}{window_text(start, stop)}, and no segments{more}")
     return found, [path.name for path in unnamed]
+
+
+def _tree(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return all that is in a folder tree, and the folders that cannot be read; links are not followed."""
+    unreadable: list[Path] = []
+    there: list[Path] = []
+    for at, folders, files in os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename))):
+        there += [Path(at, name) for name in (*folders, *files)]
+    return sorted(there), sorted(unreadable)
 
 
 @dataclass(frozen=True)
@@ -322,6 +331,8 @@ def _series(each: tuple[_File, Recording]) -> tuple[str, float]:
 def _stat(path: Path) -> tuple[int, int, int]:
     try:
         found = path.stat()
+        if S_ISDIR(found.st_mode):
+            os.scandir(path).close()
     except OSError as error:
         raise InvalidSource(f"{path} cannot be read: {error.strerror}") from error
     if not S_ISREG(found.st_mode):

@@ -1,6 +1,8 @@
 """`gwclient push` of open data, files, folders and standard input."""
 
+import errno
 import hashlib
+import os
 import re
 import shutil
 import signal
@@ -94,6 +96,28 @@ def test_files_folders_and_patterns_are_named_without_an_option(
     assert len(gateway.bodies) == 16  # the same segments, stored once
     missing = gwclient("push", str(tmp_path / "x*.hdf5"))
     assert (missing.code, missing.err) == (2, f"gwclient: '{tmp_path}/x*.hdf5': no such file or folder\n")
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_sent(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, locked = tmp_path / "batch", tmp_path / "batch" / "locked"
+    assert gwclient(*SIMULATE, "--out", str(top)).code == 0
+    locked.mkdir()
+    scandir, refused = os.scandir, {locked}
+
+    def guarded(path: Any) -> Any:  # root may read every folder
+        if Path(path) in refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    done = gwclient("push", str(top))
+    assert (done.code, len(gateway.bodies)) == (1, 16)
+    assert f"not read: {locked} cannot be read: Permission denied\n" in done.out
+    refused.add(top)
+    done = gwclient("push", str(top))
+    assert (done.code, done.err) == (2, f"gwclient: {top} cannot be read: Permission denied\n")
 
 
 @pytest.mark.parametrize(
