@@ -122,5 +122,6 @@ class VolumeFailed(VolumeError, code=ProblemCode.VOLUME_FAILED):
 def volume_error(error: OSError) -> VolumeError:
     """Return VolumeFull or VolumeFailed for an error of the operating system."""
     what = error.strerror or str(error)
-    reason = f"{what}: {error.filename}" if error.filename else what
+    paths = " -> ".join(str(each) for each in (error.filename, error.filename2) if each)  # of a rename, either is wrong
+    reason = f"{what}: {paths}" if paths else what
     return VolumeFull(reason) if error.errno in NO_SPACE else VolumeFailed(reason)
