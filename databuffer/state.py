@@ -125,7 +125,8 @@ class State:
         metrics.RECOVERIES.inc()
         for found in recover(self._store):
             metrics.REPAIRS.inc()
-            self.log_event("repair", f"repaired: {found.what}; {found.remedy}", logging.WARNING)
+            did = "repaired" if found.repair else "not repaired"
+            self.log_event("repair", f"{did}: {found.what}; {found.remedy}", logging.WARNING)
         catalog = self._store.catalog
         self.description = self._store.metadata.read_description() or OPERATIONAL
         self._current = self._store.load(self._store.current)

@@ -50,7 +50,7 @@ def differences(
         try:
             found = entry_of(name, read_stored(folder / name))
         except (ProblemError, OSError) as error:
-            yield f"{name} cannot be read: {error}"
+            yield f"{name} cannot be read: {getattr(error, 'strerror', error)}"
             continue
         sealed = listed[name]
         if wrong := [field for field in found.__struct_fields__ if getattr(found, field) != getattr(sealed, field)]:

@@ -6,6 +6,7 @@ frozen if there is a manifest with a holder in its folder. No stored file is del
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -97,8 +98,11 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
     known = {row.path: row for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
     folders = {folder.name: folder for folder in store.volume.archives()}
     for name in sorted(folders.keys() - known.keys()):
-        add = partial(_import_archive, store, folders[name])
-        yield Finding(f"archive {name!r} is not in the catalog", "added", add)
+        what, add = f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name])
+        if reason := _why_unreadable(folders[name]):  # the others are served
+            yield Finding(f"{what}, and cannot be read: {reason}", "left out until `fsck --repair` can read it")
+        else:
+            yield Finding(what, "added", add)
     current = store.current.folder
     mark = store.volume.marks.read(current)
     is_new = mark is None and not current.exists()
@@ -172,12 +176,28 @@ def _readable_entries(store: Store, folder: Path) -> Iterator[ManifestEntry]:
 
 def _altered_archives(store: Store) -> Iterator[Finding]:
     for folder in store.volume.archives():
-        if not (folder / MANIFEST).exists():
-            continue
+        yield from (Finding(f"archive {folder.name!r}: {difference}") for difference in _differences(folder))
+
+
+def _differences(folder: Path) -> Iterator[str]:
+    """Yield a line for each difference between an archive and its manifest; it may have none."""
+    if reason := _why_unreadable(folder):
+        yield f"it cannot be read: {reason}"
+    elif (folder / MANIFEST).exists():
         manifest = readable_manifest(folder)
         dropped, problem = _dropped(folder)
-        found = differences(folder, manifest, dropped=dropped) if manifest else ["its manifest cannot be read"]
-        yield from (Finding(f"archive {folder.name!r}: {difference}") for difference in (*problem, *found))
+        yield from problem
+        yield from differences(folder, manifest, dropped=dropped) if manifest else ["its manifest cannot be read"]
+
+
+def _why_unreadable(folder: Path) -> str | None:
+    """Return why the files of a folder cannot be listed or opened, or None."""
+    try:
+        (folder / MANIFEST).exists()
+        os.scandir(folder).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _dropped(folder: Path) -> tuple[bool, list[str]]:

@@ -1,5 +1,6 @@
 """The manifest on the data volume decides whether the batch is frozen, and names its holder."""
 
+import errno
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -344,6 +346,44 @@ async def test_fsck_names_an_archive_whose_manifest_is_damaged_and_goes_on(
     (folder / "MANIFEST.json").write_bytes(b"{")
     assert main(["fsck"]) == 1
     assert f"archive {folder.name!r}: its manifest cannot be read" in capsys.readouterr().out
+
+
+async def test_an_archive_that_cannot_be_read_stops_nothing_and_is_added_when_it_can(
+    open_buffer: OpenBuffer,
+    environment: BufferSettings,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    archived = (await buffer.batches.flush()).folder
+    assert archived
+    await store(buffer, 4)
+    await buffer.close()
+    name, scandir = archived.name, os.scandir
+
+    def guarded(path: Any) -> Any:  # root may read every folder
+        if not isinstance(path, int) and Path(path).name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    with pytest.MonkeyPatch.context() as locked:
+        locked.setattr(os, "scandir", guarded)
+        assert main(["fsck"]) == 1
+        assert capsys.readouterr().out.startswith(f"archive '{name}': it cannot be read: Permission denied\n")
+        lose_everything_derived(environment)
+        buffer = await open_buffer()
+        assert [batch.state for batch in await buffer.queries.batches()] == [BatchState.OPEN]
+        await store(buffer, 5)
+        await buffer.close()
+        assert f"not repaired: archive '{name}' is not in the catalog, and cannot be read: Perm" in caplog.text
+    assert main(["fsck", "--repair"]) == 0
+    buffer = await open_buffer()
+    assert {batch.state: batch.n_itm for batch in await buffer.queries.batches()} == {
+        BatchState.ARCHIVED: 3,
+        BatchState.OPEN: 2,
+    }
+    await buffer.close()
 
 
 @pytest.mark.usefixtures("environment")
