@@ -17,3 +17,11 @@ def published(path: Path) -> Iterator[Path]:
             yield temporary
     except OSError as error:
         raise Unwritable(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def withdraw(path: Path) -> None:
+    """Remove an output file if it is there, or raise Unwritable: in a sticky folder it may be another user's."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Unwritable(f"cannot replace {path}: {error.strerror or error}") from error

@@ -16,6 +16,7 @@ from preproc.parameters import Parameters
 from preproc.pipeline import preprocess
 from preproc.plots import draw_contact_sheet
 from preproc.progress import Progress
+from preproc.publish import withdraw
 from preproc.report import PAGE, REPORT, products_of, write_report
 
 DATASET = "dataset.h5"
@@ -88,7 +89,7 @@ def fulfil(
         digest = request.source.digest(progress)
         if job_of(dataset) != job_key(digest, request.parameters):
             refuse_another_batch(dataset, request.source.batch_id(), digest)
-            (request.out / REPORT).unlink(missing_ok=True)
+            withdraw(request.out / REPORT)
             data = request.source.directory(request.out / _FETCHED, progress)
             preprocess(data, dataset, request.parameters, progress, executor, before_publishing, notify)
         there = products_of(request.out, str(job_of(dataset)))
@@ -110,7 +111,7 @@ def refuse_another_batch(dataset: Path, batch: str | None, digest: str) -> None:
 
 def _make(request: Request, todo: list[str], made: set[str], progress: Progress) -> None:
     dataset = request.out / DATASET
-    (request.out / REPORT).unlink(missing_ok=True)
+    withdraw(request.out / REPORT)
     missing: ExtraMissing | None = None
     for name in progress(todo, "exporting"):
         path = request.out / name

@@ -351,6 +351,15 @@ def test_no_name_of_a_file_or_channel_begins_a_line_or_steers_a_terminal(
     assert r"b\u202e" in capsys.readouterr().err
 
 
+def test_an_old_report_that_cannot_be_replaced_is_named(
+    batch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.json"
+    report.mkdir()
+    assert main(["run", "--data", str(batch), "--out", str(tmp_path), *SMALL]) == 5
+    assert capsys.readouterr().err == f"preproc: cannot replace {report}: Is a directory\n"
+
+
 def test_channels_and_a_span_can_be_chosen_and_make_another_dataset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
