@@ -47,7 +47,7 @@ class Mover:
         errors: why the last call of a tier failed, for those where it did.
         access, turns: what else works on the tiers uses them too.
         steps: the names of the steps that it performs.
-        on_change: called in a thread after each step.
+        on_change: called in any thread when something has changed, such as when the end of a step is stored.
 
     """
 
@@ -120,13 +120,10 @@ class Mover:
         self.steps.add(name)
 
         def run(record: Record, attempt: Attempt) -> Any:
-            try:
-                with _converting():
-                    return perform(self._packs.get(record.id), attempt)
-            finally:
-                self.on_change()
+            with _converting():
+                return perform(self._packs.get(record.id), attempt)
 
-        return OwnStep(name, run, (ARCHIVED,), on_request=True, at_once=at_once)
+        return OwnStep(name, run, (ARCHIVED,), on_request=True, at_once=at_once, ended=lambda _record: self.on_change())
 
 
 @contextmanager

@@ -123,7 +123,8 @@ class Recalls:
         self._took: deque[float] = deque(maxlen=_RECENT)
         self.has_tape = bool(tapes_of(mover.tiers))
         if self.has_tape:
-            performer.add(OwnStep(RECALL, self._perform, (ARCHIVED,), on_request=True))
+            step = OwnStep(RECALL, self._perform, (ARCHIVED,), on_request=True, ended=lambda _record: mover.on_change())
+            performer.add(step)
 
     async def open(self) -> None:
         """Shorten the pins that an earlier process made too long, because its clock was ahead."""
@@ -348,8 +349,6 @@ class Recalls:
             moved = self._mover.bring_to_cache(source, attempt).moved
         except TierError as error:
             raise MoveFailed(str(error)) from error
-        finally:
-            self._mover.on_change()
         self._took.append(monotonic() - began)
         until = steady_ns() + _READING
         self._ledger.write(partial(pins.shorten, pack=source.id, asker=READERS, until=until))

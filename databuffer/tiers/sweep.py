@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+import sqlalchemy as sa
+
 from databuffer.errors import NotFound
 from databuffer.queries import Queries
 from databuffer.records.records import Records
+from databuffer.records.table import steps_named
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
 from databuffer.tiers import replicas
@@ -22,7 +25,7 @@ from databuffer.tiers.discards import Discards
 from databuffer.tiers.file_seals import FileSeals
 from databuffer.tiers.lost_holdings import LostHoldings
 from databuffer.tiers.mover import Mover
-from databuffer.tiers.replicas import Archive
+from databuffer.tiers.replicas import Archive, ReplicaRow
 from databuffer.tiers.tier import TierError
 from databuffer.tiers.wanted import DROP_DISK, copy_step, evict_step, is_to_be_requested, missing_steps
 from databuffer.tiers.watch import TierWatch
@@ -88,7 +91,7 @@ class Sweep:
         """Begin to sweep, if there are tiers."""
         if self._mover.tiers:
             loop = asyncio.get_running_loop()
-            # Later, when the end of the step is recorded too.
+            # Later, so that one sweep follows several changes.
             ask = partial(loop.call_later, _PAUSE_SECONDS, self._asked.set)
             self._mover.on_change = lambda: loop.call_soon_threadsafe(ask)
             self._task = asyncio.create_task(self._run())
@@ -130,24 +133,34 @@ class Sweep:
             self._reconciled = generation
         await asyncio.to_thread(self._seals.seal)
         now = steady_ns()
-        archives = await self._queries.read(lambda connection: replicas.archives(connection, now))
+        archives, missing = await self._queries.read(partial(self._look, now=now))
         self._report_unknown(archives)
-        recalls = await self._records.steps_named(RECALL)
-        missing = {archive.pack: self._missing_steps(archive, recalls.get(archive.pack), now) for archive in archives}
-        by_step: dict[str, list[str]] = {}
-        for pack, steps in missing.items():
-            for step in steps:
-                by_step.setdefault(step, []).append(pack)
-        for step, packs in by_step.items():
-            known = await self._records.steps_named(step)
+        for step, (packs, known) in missing.items():
             for pack in packs:
                 await self._request(pack, step, known)
         await self._request_evictions()
         await self._request_discards()
-        await self._request_comparisons(recalls)
         await self._request_scrub(now)
         self.census = await self._queries.read(lambda c: take_census(c, self._mover.tiers))
         self.recalls = await self._queries.read(waiting_recalls)
+
+    def _look(
+        self, connection: sa.Connection, now: int
+    ) -> tuple[list[Archive], dict[str, tuple[list[str], dict[str, Step]]]]:
+        """Return the packs with a policy, and by step those that need it, with the steps as they are.
+
+        All are from one state of the catalog: a step that has ended since would be requested once more.
+        """
+        archives, recalls = replicas.archives(connection, now), steps_named(connection, RECALL)
+        wanted = [
+            (step, archive.pack)
+            for archive in archives
+            for step in self._missing_steps(archive, recalls.get(archive.pack), now)
+        ]
+        by_step: dict[str, dict[str, None]] = {}
+        for step, pack in [*wanted, *self._comparisons(connection, recalls)]:
+            by_step.setdefault(step, {})[pack] = None
+        return archives, {step: (list(packs), steps_named(connection, step, packs)) for step, packs in by_step.items()}
 
     def _missing_steps(self, archive: Archive, recall: Step | None, now: int) -> list[str]:
         """Return the steps that a batch needs, without those that a recall makes, or that its readers forbid."""
@@ -185,16 +198,16 @@ class Sweep:
             return False
         return True
 
-    async def _request_comparisons(self, recalls: Mapping[str, Step]) -> None:
-        """Request that replicas are compared which are only WRITTEN, such as those that a rebuild found.
+    def _comparisons(self, connection: sa.Connection, recalls: Mapping[str, Step]) -> list[tuple[str, str]]:
+        """Return the steps, each with its pack, that compare replicas which are only WRITTEN, as a rebuild finds them.
 
         A recall compares its own.
         """
-        for row in await self._queries.read(lambda c: replicas.unverified(c, self._mover.tiers)):
-            if row.tier == self._mover.cache and _is_open(recalls.get(row.pack)):
-                continue
-            step = copy_step(row.tier)
-            await self._request(row.pack, step, await self._records.steps_named(step))
+        return [
+            (copy_step(row.tier), row.pack)
+            for row in replicas.unverified(connection, self._mover.tiers)
+            if not (row.tier == self._mover.cache and _is_open(recalls.get(row.pack)))
+        ]
 
     async def _request_scrub(self, now: int) -> None:
         """Request the scrub of the replica that was compared longest ago, if that is long ago and none is scrubbed."""
@@ -202,10 +215,12 @@ class Sweep:
             return
         before = now - round(self.scrub_every * _SECOND)
         tiers = (*self._mover.tiers, DISK)
-        oldest = await self._queries.read(lambda c: replicas.longest_unverified(c, tiers, before, _MOST_CANDIDATES))
-        if not oldest:
-            return
-        known = await self._records.steps_named(SCRUB)
+
+        def look(connection: sa.Connection) -> tuple[list[ReplicaRow], dict[str, Step]]:
+            oldest = replicas.longest_unverified(connection, tiers, before, _MOST_CANDIDATES)
+            return oldest, steps_named(connection, SCRUB) if oldest else {}
+
+        oldest, known = await self._queries.read(look)
         if any(map(_is_open, known.values())):
             return
         for row in oldest:

@@ -1,0 +1,71 @@
+"""The sweep compares steps with replicas as they are at one moment, and follows the end of each step."""
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from databuffer.records.performer import Performer
+from databuffer.tiers import replicas
+from gwwire.records import StepState
+from gwwire.tiering import DISK, ReplicaState
+from tests.support.archives import CountingTier, OpenBuffer, archive, step_in, until
+
+pytestmark = pytest.mark.anyio
+
+VERIFIED = ReplicaState.VERIFIED
+
+
+class WaitingTier(CountingTier):
+    """A tier that writes nothing before it may."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.may_write = threading.Event()
+
+    def write(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
+        assert self.may_write.wait(60)
+        super().write(key, size, chunks)
+
+
+async def test_a_copy_that_ends_while_a_sweep_looks_is_not_requested_once_more(
+    opening: OpenBuffer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tier = WaitingTier(tmp_path / "object")
+    buffer = await opening(tier)
+    batch, _ = await archive(buffer)
+    await step_in(buffer, batch, "copy:object", StepState.RUNNING)
+    loop, real = asyncio.get_running_loop(), replicas.archives
+
+    def archives_before(*arguments: Any) -> list[replicas.Archive]:
+        monkeypatch.setattr(replicas, "archives", real)
+        found = real(*arguments)
+        tier.may_write.set()
+        asyncio.run_coroutine_threadsafe(step_in(buffer, batch, "copy:object", StepState.DONE), loop).result()
+        return found
+
+    monkeypatch.setattr(replicas, "archives", archives_before)
+    await buffer._sweep.sweep()  # noqa: SLF001 (now)
+    assert (await step_in(buffer, batch, "copy:object", StepState.DONE)).attempt == 1
+
+
+async def test_a_step_whose_end_is_stored_late_is_followed_by_the_next_one(
+    opening: OpenBuffer, tier: CountingTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Performer._end  # noqa: SLF001 (what takes its time)
+
+    async def end_late(*arguments: Any) -> None:
+        await asyncio.sleep(0.3)  # several sweeps
+        await real(*arguments)
+
+    buffer = await opening(tier, scrub_every=0)
+    batch, _ = await archive(buffer)
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    monkeypatch.setattr(Performer, "_end", end_late)
+    begun = await step_in(buffer, batch, "scrub", *StepState)
+    async with asyncio.timeout(60):
+        while (await step_in(buffer, batch, "scrub", *StepState)).attempt < begun.attempt + 3:  # noqa: ASYNC110 (a client)
+            await asyncio.sleep(0.01)
