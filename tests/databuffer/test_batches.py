@@ -323,7 +323,7 @@ async def test_a_second_buffer_on_the_same_volume_refuses_to_start(buffer: Buffe
     with pytest.raises(VolumeFailed, match="another buffer"):
         await create_buffer(settings).open()
     command = [sys.executable, "-m", "databuffer"]
-    started = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)  # noqa: ASYNC221 (nothing else runs here)
+    started = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)  # noqa: ASYNC221 (nothing else runs here)
     assert started.returncode == 1
     assert len(started.stderr.splitlines()) == 1
     assert "another buffer (process" in started.stderr

@@ -14,7 +14,7 @@ from databuffer.tiers.tier import Locality, NotThere, StageState, Tier, TierErro
 #: More than two parts of an object store; without a pattern, so that exchanged parts would be seen.
 LARGE = random.Random(1).randbytes(17_000_003)
 SMALL = b"a few bytes"
-_SECONDS = 30
+_SECONDS = 60
 
 
 class SourceFailed(Exception):

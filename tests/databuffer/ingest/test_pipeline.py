@@ -70,7 +70,7 @@ async def test_segments_that_wait_next_to_each_other_are_one_group(ingest: Inges
     recorder.may_store.clear()
     recorder.storing.clear()
     first = ingest.submit(b"first")
-    assert await asyncio.to_thread(recorder.storing.wait, 10)
+    assert await asyncio.to_thread(recorder.storing.wait, 60)
     later = [ingest.submit(b"later") for _ in range(20)]
     recorder.may_store.set()
     await asyncio.gather(*(each.answered for each in (first, *later)))

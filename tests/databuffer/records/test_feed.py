@@ -133,7 +133,7 @@ async def test_a_feed_ends_when_an_older_catalog_is_restored_under_it(buffer: Bu
         following = asyncio.ensure_future(anext(parts))
         buffer.ingest.announce_change(segments=True)
         with pytest.raises(SeqAhead):
-            await asyncio.wait_for(following, 5)
+            await asyncio.wait_for(following, 60)
 
 
 async def test_readers_with_one_filter_share_the_looks_of_the_feed(
@@ -165,7 +165,7 @@ async def test_readers_with_one_filter_share_the_looks_of_the_feed(
         await buffer.records.put(name, RecordContent())
         await asyncio.sleep(0.02)
     await buffer.records.put("file/last", RecordContent())
-    await asyncio.wait_for(asyncio.gather(*readers), 20)
+    await asyncio.wait_for(asyncio.gather(*readers), 60)
     for number, ids in enumerate(told):
         assert ids == [*["file/1", "file/2"][number % 3 :], *changes, "file/last"]
     assert len(looks) < 30, "50 readers look as one does"
@@ -186,10 +186,10 @@ async def test_a_continuous_feed_reports_what_changes_and_that_it_lives(buffer: 
         await asyncio.sleep(0.1)
         assert not following.done()
         await buffer.records.put("file/b", RecordContent())
-        assert json.loads((await asyncio.wait_for(following, 20)).splitlines()[0])["id"] == "file/b"
+        assert json.loads((await asyncio.wait_for(following, 60)).splitlines()[0])["id"] == "file/b"
         following = asyncio.ensure_future(told(parts))
         await asyncio.sleep(0.1)
         buffer.records.stop_waiting()
         with pytest.raises(StopAsyncIteration):
-            await asyncio.wait_for(following, 20)
+            await asyncio.wait_for(following, 60)
     assert await lines(buffer, kind="file")

@@ -180,7 +180,7 @@ def test_an_answer_from_the_cache_has_an_age(datastore: Datastore, buffer: Buffe
     assert datastore.client.post("/bundles", json=order).headers["age"] == "0"
     with buffer._store.catalog.database.writing_synced() as connection:  # noqa: SLF001 (in place of waiting)
         connection.exec_driver_sql("UPDATE bundles SET made = made - 90000000000")
-    assert datastore.client.post("/bundles", json=order).headers["age"] in {"90", "91"}
+    assert 90 <= int(datastore.client.post("/bundles", json=order).headers["age"]) < 180
 
 
 def test_after_a_clock_was_set_back_a_bundle_is_new_and_a_use_is_counted(datastore: Datastore, buffer: Buffer) -> None:
@@ -296,8 +296,10 @@ def test_hdf5_is_built_in_the_background_with_the_samples_bit_for_bit(datastore:
         samples = np.concatenate([json.loads(body)["h"] for body in datastore.stored.values()])
         assert np.array_equal(file["strain/Strain"], samples[: int(2.5 * RATE)])
     assert datastore.make(query=bundle["query"], format="hdf5")["id"] == bundle["id"]
-    (step,) = datastore.client.get(f"/records/bundle/{bundle['id']}").json()["steps"]
-    assert (step["name"], step["state"]) == ("bundle", "DONE")
+    stop = time.monotonic() + 60  # the end of the step is stored after the state
+    while (steps := datastore.client.get(f"/records/bundle/{bundle['id']}").json()["steps"])[0]["state"] != "DONE":
+        assert time.monotonic() < stop
+    assert [step["name"] for step in steps] == ["bundle"]
 
 
 def test_frames_are_built_too(datastore: Datastore) -> None:

@@ -205,21 +205,36 @@ async def test_the_meta_of_segments_of_an_earlier_version_is_read_in_the_backgro
         """)
     next(settings.DTVOLROOT.glob(f"*/{names[1]}")).write_bytes(b"damaged")
 
-    buffer = await open_buffer()
-    await until_read(buffer, left=5)
-    await buffer.close()
+    real = meta_reader.MetaReader._read_some  # noqa: SLF001 (to stop after two of them)
+
+    async def read_two_portions(reader: meta_reader.MetaReader) -> bool:
+        if reader._state.unread_meta <= 5:  # noqa: SLF001 (what is left)
+            await asyncio.Event().wait()
+        return await real(reader)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(meta_reader.MetaReader, "_read_some", read_two_portions)
+        buffer = await open_buffer()
+        await until_read(buffer, left=5)
+        await buffer.close()
     with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
         [(after, last)] = connection.execute("SELECT * FROM unread_meta").fetchall()
     assert 0 < after < last
     buffer = await open_buffer()
     await until_read(buffer)
     assert await times(buffer, "snr>=0") == [0, 2, 3, 4, 5, 6, 7, 8]
-    details = [event.detail for event in (await buffer.queries.overview()).events if event.event == "meta"]
+    async with asyncio.timeout(60):
+        while len(details := await told_of_meta(buffer)) < 2:  # noqa: ASYNC110 (the last is logged a moment later)
+            await asyncio.sleep(0.01)
     assert details[0].endswith(" segments of an earlier version is being read")
     assert details[1].endswith(" segments of an earlier version can be searched")
     await buffer.close()
     with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection:
         assert connection.execute("SELECT * FROM unread_meta").fetchall() == []
+
+
+async def told_of_meta(buffer: Buffer) -> list[str]:
+    return [event.detail for event in (await buffer.queries.overview()).events if event.event == "meta"]
 
 
 async def test_what_was_found_of_the_meta_of_a_segment_stays_if_its_file_is_not_on_the_disk(

@@ -382,12 +382,12 @@ async def test_a_query_during_the_repair_is_answered_when_the_catalog_is_complet
     def held(catalog: Catalog, **options: bool) -> None:
         real(catalog, **options)
         is_empty.set()
-        may_go_on.wait(20)
+        may_go_on.wait(60)
 
     monkeypatch.setattr(Catalog, "open", held)
     damage_running(buffer, foreign=False)
     queries = [asyncio.create_task(buffer.queries.segments(SegmentFilter()))]
-    assert await asyncio.to_thread(is_empty.wait, 20)
+    assert await asyncio.to_thread(is_empty.wait, 60)
     queries.append(asyncio.create_task(buffer.queries.segments(SegmentFilter())))
     await asyncio.wait(queries, timeout=0.05)
     may_go_on.set()

@@ -33,11 +33,11 @@ async def test_the_disk_drops_nothing_whose_only_copy_is_in_a_tier_that_is_gone(
     opening: OpenBuffer, tier: CountingTier, other: FolderTier
 ) -> None:
     buffer = await opening(tier)
-    batch, folder = await archive(buffer, Tiering(("object",), 1))
+    batch, folder = await archive(buffer, Tiering(("object",), 3600))
     await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
     await buffer.close()
     buffer = await opening(other)
-    await buffer.records.request(f"batch/{batch}", "drop:disk")  # the sweep, which has to wait for a second, does not
+    await buffer.records.request(f"batch/{batch}", "drop:disk")  # the sweep, which has to wait for an hour, does not
     failed = await step_in(buffer, batch, "drop:disk", StepState.WAITING)
     assert failed.reason == (
         f"batch/{batch}: no replica outside disk is VERIFIED in a tier that TIERS names, only in object"

@@ -43,6 +43,12 @@ pytestmark = pytest.mark.anyio
 VERIFIED, LOST = ReplicaState.VERIFIED, ReplicaState.LOST
 
 
+@pytest.fixture
+def _no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step that has failed wait until the test ends: a second attempt would have another result."""
+    monkeypatch.setattr("databuffer.records.steps._FIRST_BACK_OFF", 3600 * 10**9)
+
+
 async def verified(buffer: Buffer, batch: str) -> Any:
     """Verify a batch; return `verification` of GET /batches."""
     await buffer.verifier.request(batch)
@@ -131,6 +137,7 @@ async def test_a_replica_that_is_altered_is_lost_and_copied_again(
     assert len(tier.written) == 2
 
 
+@pytest.mark.usefixtures("_no_retries")
 async def test_a_replica_that_disappeared_does_not_let_the_disk_drop_the_batch(
     opening: OpenBuffer, tier: CountingTier
 ) -> None:
@@ -146,6 +153,7 @@ async def test_a_replica_that_disappeared_does_not_let_the_disk_drop_the_batch(
     await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
 
 
+@pytest.mark.usefixtures("_no_retries")
 async def test_a_replica_of_the_same_size_that_was_written_since_does_not_let_the_disk_drop_the_batch(
     opening: OpenBuffer, tier: CountingTier
 ) -> None:
@@ -154,6 +162,8 @@ async def test_a_replica_of_the_same_size_that_was_written_since_does_not_let_th
     await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
     whole = tier.file(batch).read_bytes()
     tier.file(batch).write_bytes(whole[:-2000] + bytes(b ^ 1 for b in whole[-2000:]))
+    now = time.time()
+    os.utime(tier.file(batch), (now, now))  # the clock of a file system is some ms behind
     await buffer.records.request(f"batch/{batch}", "drop:disk")
     failed = await step_in(buffer, batch, "drop:disk", StepState.WAITING, StepState.FAILED)
     assert "no replica outside disk is VERIFIED" in (failed.reason or "")
@@ -185,6 +195,7 @@ async def test_a_damaged_file_on_the_disk_is_restored_from_the_tier(
     assert (await verified(buffer, batch)).state == "intact"
 
 
+@pytest.mark.usefixtures("_no_retries")
 async def test_what_is_restored_on_the_disk_is_read_back(
     opening: OpenBuffer, tier: CountingTier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +212,6 @@ async def test_what_is_restored_on_the_disk_is_read_back(
         put(volume, folder, [(name, content.replace(b"1.0", b"2.0")) for name, content in files])
 
     monkeypatch.setattr(Volume, "put_files", put_other_bytes)
-    monkeypatch.setattr("databuffer.records.steps._FIRST_BACK_OFF", 3600 * 10**9)
     await buffer.records.request(f"batch/{batch}", "copy:disk")
     step = await step_in(buffer, batch, "copy:disk", StepState.WAITING)
     assert step.reason == f"{path.name} differs on the disk after it was written"
@@ -275,6 +285,7 @@ class BreakingTier(CountingTier):
         raise self.errors[-1]
 
 
+@pytest.mark.usefixtures("_no_retries")
 async def test_a_copy_from_tape_that_fails_leaves_nothing_staged(
     opening: OpenBuffer, tape: TapeTier, tmp_path: Path
 ) -> None:
@@ -355,7 +366,7 @@ async def test_batches_are_listed_with_their_replicas_and_locality(
 async def test_the_rate_of_all_moves_is_limited_and_a_stop_does_not_wait_for_it(
     opening: OpenBuffer, tier: CountingTier
 ) -> None:
-    buffer = await opening(tier, move_rate=100)  # the pack has some 5000 bytes: written and read back in 100 s
+    buffer = await opening(tier, move_rate=10)  # the pack has some 5000 bytes: written and read back in 1000 s
     batch, folder = await archive(buffer)
     size = SegmentPack((folder / "MANIFEST.json").read_bytes()).size
     while not (attempt := buffer.performer.attempt("copy:object", f"batch/{batch}")) or not attempt.progress:  # noqa: ASYNC110 (what a client does)
@@ -364,7 +375,7 @@ async def test_the_rate_of_all_moves_is_limited_and_a_stop_does_not_wait_for_it(
     loop = asyncio.get_running_loop()
     began = loop.time()
     await buffer.close()
-    assert loop.time() - began < 20
+    assert loop.time() - began < 60
     buffer = await opening(tier)
     await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
     assert len(tier.written) == 1, "what was whole was only compared"
@@ -428,7 +439,7 @@ async def test_a_copy_that_is_late_and_a_tier_that_fails_are_reported(opening: O
     failures = REGISTRY.get_sample_value("glitchflow_tier_failures_total", {"tier": "object"}) or 0
     batch, _ = await archive(buffer)
     await step_in(buffer, batch, "copy:object", StepState.WAITING)
-    found, metrics = await seen(buffer, lambda each: each.missing == 1)
+    found, metrics = await seen(buffer, lambda each: (each.missing, each.queue) == (1, 1))
     archived = (await buffer.tiers.replicas(batch)).archived
     assert (found.error, found.replicas, found.queue) == ("tier object: it is down", 0, 1)
     assert found.oldest == pytest.approx(archived)
@@ -457,17 +468,17 @@ async def test_replicas_that_are_there_and_lost_are_counted_with_their_bytes(
     for way, before in moved.items():
         labels = {"tier": "object", "direction": way}
         assert REGISTRY.get_sample_value("glitchflow_tier_moved_bytes_total", labels) == before + size
+    await buffer.tiers.set_tiering(batch, AT_ONCE)
+    await until(buffer, batch, {"object": VERIFIED})
     tier.file(batch).unlink()
-    tier.refuses_writes = True
-    await performed(buffer, batch, "scrub")  # the disk, which was compared before
-    await performed(buffer, batch, "scrub")
+    await performed(buffer, batch, "scrub")  # there is nothing to copy it from, so it stays LOST
     found, metrics = await seen(buffer, lambda each: each.lost == 1)
     assert (found.replicas, found.missing) == (0, 1)
     assert metrics["glitchflow_replicas object LOST"] == 1
 
 
 async def test_a_move_that_is_under_way_is_reported_with_its_rate(opening: OpenBuffer, tier: CountingTier) -> None:
-    buffer = await opening(tier, move_rate=2000)
+    buffer = await opening(tier, move_rate=10)  # it takes minutes
     batch, _ = await archive(buffer)
     async with asyncio.timeout(60):
         while True:

@@ -80,7 +80,7 @@ async def test_a_hundred_readers_of_a_batch_on_tape_cause_one_recall(
     batch, digests = await on_tape(buffer)
     mounts.clear()
     names = sorted(digests) * 34
-    with pytest.raises(OnTape, match=f"batch {batch} is on tape; its recall is number 1 of the queue") as refused:
+    with pytest.raises(OnTape, match=rf"batch {batch} is on tape; its recall is (number 1 of|\d+ % done)") as refused:
         await read(buffer, names[0])
     assert refused.value.retry_after
     found = await asyncio.gather(*(read_in_the_end(buffer, name) for name in names[:100]))
@@ -197,8 +197,9 @@ async def test_a_pack_larger_than_the_cache_is_refused_and_nothing_leaves_it(
 
 
 async def test_the_pack_that_was_used_least_recently_leaves_the_cache_and_pinned_ones_stay(
-    opening: OpenBuffer, tmp_path: Path, tape: TapeTier
+    opening: OpenBuffer, tmp_path: Path, tape: TapeTier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cache, "_TURN_SECONDS", 3600.0)
     small = CountingTier(tmp_path / "object", capacity=13_000)  # of packs with some 5600 bytes
     buffer = await opening(small, tape, high_water=1.0)
     batches = [await on_tape(buffer) for _ in range(4)]
@@ -388,7 +389,7 @@ class BusyTape(TapeTier):
         self.drives.set()
 
     def stage(self, keys: Sequence[str]) -> str:
-        self.drives.wait(20)
+        self.drives.wait(100)
         return super().stage(keys)
 
 
@@ -408,13 +409,13 @@ async def test_a_recall_that_runs_and_one_that_waits_are_reported(
     async with asyncio.timeout(60):
         while True:
             found = buffer.tier_overview.added_to(await buffer.queries.overview())
-            if found.moves and [each.batch for each in found.recalls] == [second]:  # what waits is seen a moment later
-                break
+            moves = [(move.batch, move.step) for move in found.moves]
+            if moves == [(first, "recall")] and [each.batch for each in found.recalls] == [second]:
+                break  # what waits is seen a moment later
             await asyncio.wait([buffer.records.next_change(Scan(()))], timeout=0.05)
-    assert [(move.batch, move.step) for move in found.moves] == [(first, "recall")]
     [waiting] = found.recalls
     assert waiting.reason is None
-    assert waiting.since == pytest.approx(found.time, abs=20)
+    assert waiting.since == pytest.approx(found.time, abs=60)
     tape.drives.set()
     await online(buffer, second)
 
@@ -466,4 +467,4 @@ async def test_the_time_of_a_recall_is_estimated_from_those_before_the_start_too
     await online(buffer, first)
     await buffer.close()
     buffer = await opening(tier, tape)
-    assert 0 < (await buffer.recalls.get(second, "a")).seconds < 20
+    assert 0 < (await buffer.recalls.get(second, "a")).seconds < 60

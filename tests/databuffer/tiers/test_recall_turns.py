@@ -71,4 +71,4 @@ async def test_batches_of_one_asker_that_do_not_fit_together_are_refused_at_once
         await buffer.recalls.ask(third, "a")
     assert (await buffer.recalls.get(third, "a")).state is RecallState.NEARLINE
     assert (await buffer.recalls.get(third, "a")).pinned is None
-    assert (await buffer.recalls.ask(third, "b")).state is RecallState.QUEUED
+    assert (await buffer.recalls.ask(third, "b")).state in {RecallState.QUEUED, RecallState.RUNNING}

@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import re
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,12 @@ async def ready(buffer: Buffer, bundle: Bundle) -> Bundle:
     return bundle
 
 
+async def bundle_step_done(buffer: Buffer, bundle: str) -> None:
+    async with asyncio.timeout(60):
+        while (await buffer.records.get(f"bundle/{bundle}")).steps[0].state is not StepState.DONE:  # noqa: ASYNC110 (what a client does)
+            await asyncio.sleep(0.01)
+
+
 async def content(buffer: Buffer, bundle: Bundle) -> bytes:
     archived = await buffer.bundles.archive(bundle.id)
     return b"".join(await asyncio.to_thread(list, archived.read(0, archived.size, 4096)))
@@ -52,18 +60,28 @@ def order_of(kind: BundleFormat, *batches: str) -> BundleOrder:
 
 @pytest.mark.parametrize("kind", [BundleFormat.TAR, BundleFormat.HDF5])
 async def test_a_bundle_waits_for_the_recall_of_its_batches(
-    opening: OpenBuffer, tier: CountingTier, tape: TapeTier, kind: BundleFormat
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier, kind: BundleFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     buffer = await opening(tier, tape)
     batches = [await on_tape(buffer) for _ in range(2)]
+    real, may_stage = tape.stage, threading.Event()
+
+    def stage(keys: Sequence[str]) -> str:
+        assert may_stage.wait(60)
+        return real(keys)
+
+    monkeypatch.setattr(tape, "stage", stage)
     made, _ = await buffer.bundles.make(order_of(kind, *batches))
     assert (made.state, made.reason) == (BundleState.BUILDING, "its batches are recalled from tape")
     again, _ = await buffer.bundles.make(order_of(kind, *batches))
     assert (again.id, again.state) == (made.id, BundleState.BUILDING)
+    may_stage.set()
     done = await ready(buffer, made)
     assert (done.state, done.n) == (BundleState.READY, 6)
     assert len(await content(buffer, done)) == done.size
     assert sorted(tier.written) == sorted(map(key_of, batches)), "each was recalled once"
+    if kind is BundleFormat.HDF5:  # its batches are released when the end of the step is stored, or before
+        await bundle_step_done(buffer, made.id)
     pinned = [(await buffer.recalls.get(batch, f"bundle/{made.id}")).pinned for batch in batches]
     assert all(pinned) == (kind is BundleFormat.TAR), "an archive of stored files is read later"
 

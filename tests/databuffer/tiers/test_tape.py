@@ -94,7 +94,7 @@ def test_one_drive_brings_one_key_after_another_and_two_drives_two_at_a_time(
     monkeypatch.setattr(TapeRobot, "at_rate", held)
     request = tier.stage(["one.tar", "two.tar"])
     for _ in range(drives):
-        assert at_work.acquire(timeout=20)
+        assert at_work.acquire(timeout=60)
     assert sorted(states(tier, request)) == ["STARTED"] * drives + ["SUBMITTED"] * (2 - drives)
     may_end.release(2)
     wait_until(lambda: states(tier, request) == ["COMPLETED", "COMPLETED"])
@@ -123,7 +123,7 @@ def test_progress_is_reported_in_percent(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(TapeRobot, "at_rate", held)
     request = tier.stage(["one.tar"])
-    assert half.wait(20)
+    assert half.wait(60)
     assert tier.staged(request)["one.tar"] == Staged(StageState.STARTED, 100 * (4 << 20) // 8_000_000)
     may_end.set()
     wait_until(lambda: tier.staged(request) == {"one.tar": COMPLETED})

@@ -1,6 +1,5 @@
 """The tier behind XRootD, with a real server; needs the extra `tape` and Debian's xrootd-server."""
 
-import socket
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -10,6 +9,7 @@ import pytest
 from databuffer.tier_urls import parse_tiers
 from databuffer.tiers.open import open_tiers
 from databuffer.tiers.tier import Locality, NotOnline, Tier, TierError
+from scripts.trio import draw_ports
 from tests.support.faulty_xrootd import Trouble, failing_calls, faulty_xrootd_proxy
 from tests.support.patient import Patient
 from tests.support.tier_conformance import TierConformance, UnreachableConformance, bring_online, write
@@ -81,8 +81,7 @@ def test_a_call_without_an_answer_fails_in_time(server: str, monkeypatch: pytest
 
 
 def test_a_server_that_comes_back_is_used_again(server: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = draw_ports(1)
     tier = tier_at(f"127.0.0.1:{port}", new_folder(server))
     with pytest.raises(TierError):
         tier.stat("one.tar")
