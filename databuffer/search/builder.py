@@ -90,9 +90,14 @@ class Builder:
         self.files.begin()
 
     async def request(self, bundle: str, conditions: dict[str, Any]) -> None:
-        """Order that the files of a bundle are built; its record has these conditions."""
+        """Order that the files of a bundle are built; its record has these conditions.
+
+        An attempt that is running is that of an order which was cancelled: it may end without building them.
+        """
         await self._records.patch(_RECORD + bundle, RecordPatch(conditions=conditions))
-        await self._records.request(_RECORD + bundle, BUNDLE)
+        found = await self._records.request(_RECORD + bundle, BUNDLE)
+        if any(step.name == BUNDLE and step.state is StepState.RUNNING for step in found.steps):
+            await self._records.redo(_RECORD + bundle, BUNDLE)
 
     def stop(self, bundle: str) -> None:
         """Stop building the files of a bundle."""

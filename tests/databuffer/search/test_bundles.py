@@ -9,6 +9,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import h5py
@@ -18,6 +19,7 @@ from fastapi.testclient import TestClient
 
 from databuffer.app import create_app, create_buffer
 from databuffer.buffer import Buffer
+from databuffer.search.builder import Builder
 from databuffer.settings import BufferSettings
 from gwwire.manifest import batch_digest
 from tests.support.buffer_settings import settings_in
@@ -334,6 +336,32 @@ def test_a_bundle_that_is_not_built_says_so_and_can_be_cancelled(
     assert len(unpacked(datastore.archive(bundle).content)) == 2
     folder = settings.DTVOLROOT / ".bundles" / bundle["id"]
     assert sorted(path.name for path in folder.iterdir()) == ["built.json", "files", "manifest.json"]
+
+
+def test_a_bundle_that_is_ordered_again_while_its_building_is_cancelled_is_built(
+    datastore: Datastore, settings: BufferSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [datastore.store(second) for second in range(3)]
+    real, is_cancelled, is_ordered_again = Builder._is_wanted, Event(), Event()  # noqa: SLF001 (to be between them)
+
+    def is_wanted(builder: Builder, bundle: str) -> bool:
+        found = real(builder, bundle)
+        if not found:
+            is_cancelled.set()
+            assert is_ordered_again.wait(60)
+        return found
+
+    monkeypatch.setattr(Builder, "_is_wanted", is_wanted)
+    lease = leased(settings.DATAROOT / names[1])
+    bundle = datastore.make(202, query=datastore.query, format="hdf5")
+    while datastore.state(bundle)["percent"] < 25:
+        pass
+    datastore.client.delete(f"/bundles/{bundle['id']}")
+    os.close(lease)
+    assert is_cancelled.wait(60)
+    datastore.make(202, query=datastore.query, format="hdf5")
+    is_ordered_again.set()
+    datastore.until(bundle, "READY")
 
 
 def test_a_damaged_segment_fails_the_building_with_its_name(datastore: Datastore, settings: BufferSettings) -> None:
