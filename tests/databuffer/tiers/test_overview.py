@@ -26,7 +26,7 @@ class HangingTier(FolderTier):
         self.answers = threading.Event()
 
     def stat(self, key: str) -> Stored | None:
-        self.answers.wait(20)
+        self.answers.wait(100)
         return super().stat(key)
 
 
