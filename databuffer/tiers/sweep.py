@@ -82,6 +82,7 @@ class Sweep:
         self.census: dict[str, TierCensus] = {}
         self.recalls: list[WaitingRecall] = []
         self._asked = asyncio.Event()
+        self._sweeping = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         #: The generation of the database that agrees with the volume, or None.
         self._reconciled: int | None = None
@@ -125,7 +126,11 @@ class Sweep:
                     await self._asked.wait()
 
     async def sweep(self) -> None:
-        """Request what is missing now."""
+        """Request what is missing now, after a sweep that has begun before."""
+        async with self._sweeping:
+            await self._sweep()
+
+    async def _sweep(self) -> None:
         generation = self._store.catalog.database.generation
         if self._reconciled != generation:
             await asyncio.to_thread(self._mover.reconcile)

@@ -12,7 +12,8 @@ from databuffer.records.performer import Performer
 from databuffer.tiers import replicas
 from gwwire.records import StepState
 from gwwire.tiering import DISK, ReplicaState
-from tests.support.archives import CountingTier, OpenBuffer, archive, step_in, until
+from tests.support.archives import FOREVER, CountingTier, OpenBuffer, archive, step_in, until
+from tests.support.file_packs import put_files, until_packed
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +51,17 @@ async def test_a_copy_that_ends_while_a_sweep_looks_is_not_requested_once_more(
     monkeypatch.setattr(replicas, "archives", archives_before)
     await buffer._sweep.sweep()  # noqa: SLF001 (now)
     assert (await step_in(buffer, batch, "copy:object", StepState.DONE)).attempt == 1
+
+
+async def test_sweeps_at_the_same_time_follow_each_other(
+    opening: OpenBuffer, tier: CountingTier, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = await opening(tier, holding_tiering=FOREVER)
+    buffer.holdings.uploads.completions.on_ended = lambda: None
+    made = await put_files(buffer, {"/data/a": b"a"})
+    await asyncio.gather(*(buffer._sweep.sweep() for _ in range(4)))  # noqa: SLF001 (now)
+    await until_packed(buffer, made, {DISK: VERIFIED, "object": VERIFIED})
+    assert [each.getMessage() for each in caplog.records if each.levelname in {"WARNING", "ERROR"}] == []
 
 
 async def test_a_step_whose_end_is_stored_late_is_followed_by_the_next_one(
