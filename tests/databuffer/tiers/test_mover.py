@@ -45,7 +45,7 @@ VERIFIED, LOST = ReplicaState.VERIFIED, ReplicaState.LOST
 
 @pytest.fixture
 def _no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step that has failed wait until the test ends: a second attempt would have another result."""
+    """Keep a step that has failed waiting until the test ends: a second attempt would have another result."""
     monkeypatch.setattr("databuffer.records.steps._FIRST_BACK_OFF", 3600 * 10**9)
 
 
