@@ -18,7 +18,7 @@ class Connection:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._pool = urllib3.PoolManager(retries=False, timeout=20)
+        self._pool = urllib3.PoolManager(retries=False, timeout=60)
 
     def get(self, path: str) -> Any:
         """Return the JSON answer to a GET."""

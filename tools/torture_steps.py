@@ -73,6 +73,7 @@ class StepTorture:
         self.attempts: dict[str, list[Attempt]] = {}
         self._random = random.Random(seed)  # noqa: S311 (reproducible, not secret)
         self._killed: set[int] = set()
+        self._report_of: dict[int, Path] = {}
         self._files, self._reports = home / "attempts", home / "reports"
         for folder in (home, self._files, self._reports):
             folder.mkdir(exist_ok=True)
@@ -105,7 +106,9 @@ class StepTorture:
         report = self._reports / f"{len(list(self._reports.iterdir()))}.ndjson"
         arguments = ["listen", STEP, "--kind", KIND, "--lease", f"{_LEASE}", "--attempts", "100", "--json"]
         environment = {"SRV": self._trio.url, "OUT": str(self._files), "PAUSE": f"{self.plan.pause}"}
-        return self.start_listener([*arguments, "--", "sh", "-c", _PROGRAM], os.environ | environment, report)
+        listener = self.start_listener([*arguments, "--", "sh", "-c", _PROGRAM], os.environ | environment, report)
+        self._report_of[listener.pid] = report
+        return listener
 
     async def _write_all(self, client: GlitchflowClient) -> None:
         """Write the records during the first half of the time."""
@@ -143,9 +146,13 @@ class StepTorture:
                 await asyncio.sleep(0.2)
 
     async def _stop_listeners(self) -> None:
+        """Stop the listeners after each has said for what it listens: before that, the signal would kill it."""
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while not all(self._report_of[process.pid].stat().st_size for process in self._listeners):
+                await asyncio.sleep(0.1)
         for process in self._listeners:
             process.send_signal(signal.SIGTERM)
-        codes = [await asyncio.to_thread(process.wait, 30) for process in self._listeners]
+        codes = [await asyncio.to_thread(process.wait, 60) for process in self._listeners]
         _require(not any(codes), f"listeners ended with {codes}")
 
     # ---- the guarantees

@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if trouble is Trouble.DELAYED:
             time.sleep(_DELAY)
-        with closing(HTTPConnection(self.proxy.target_of(self.path), timeout=30)) as connection:
+        with closing(HTTPConnection(self.proxy.target_of(self.path), timeout=60)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers.items()))
             answer = connection.getresponse()
             content, headers = answer.read(), answer.getheaders()

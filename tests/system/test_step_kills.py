@@ -18,7 +18,7 @@ class ForkedTorture(StepTorture):
             return Forked(["gwclient", *arguments], environment, output)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_each_step_is_done_once_by_its_last_attempt_whatever_is_killed(
     start_trio: Callable[..., Trio], tmp_path: Path
 ) -> None:
