@@ -17,6 +17,7 @@ import pytest
 from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.event_stream import EventStream
+from tests.support.files import contents_of
 from tests.support.forked import run_forked
 from tests.support.keyring import Keyring
 from tests.support.segments import segment_body
@@ -226,8 +227,7 @@ def test_a_download_ends_after_the_key_is_revoked(trio: Trio, ring: Keyring, lea
 
 def test_no_key_is_in_any_log_or_file(trio: Trio, keys: Mapping[str, Path]) -> None:
     secrets = [path.read_text().strip()[16:].encode() for path in keys.values()]
-    written = [path for path in trio.home.rglob("*") if path.is_file()]
+    written = contents_of(trio.home)
     assert (trio.home / "services.log") in written
-    for path in written:
-        text = path.read_bytes()
+    for path, text in written.items():
         assert not any(secret in text for secret in secrets), path

@@ -59,7 +59,7 @@ def bundle(trio: Trio, key: str) -> Iterator[SlowBundle]:
 def ready(trio: Trio, bundle: str, key: str | None, **headers: str) -> connect:
     url = f"{trio.url.replace('http', 'ws', 1)}/bundles/{bundle}/ready"
     given = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return connect(url, additional_headers=given | headers, proxy=None, open_timeout=20)
+    return connect(url, additional_headers=given | headers, proxy=None, open_timeout=60)
 
 
 async def rest(socket: ClientConnection) -> tuple[list[str], int, str]:
@@ -165,7 +165,7 @@ async def test_what_a_client_sends_does_nothing(trio: Trio, bundle: SlowBundle, 
 
 def test_bytes_that_are_no_frames_close_only_their_connection(trio: Trio, bundle: SlowBundle, key: str) -> None:
     address = urlsplit(trio.url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
     handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     handshake |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Authorization": f"Bearer {key}"}
     connection.request("GET", f"/bundles/{bundle.id}/ready", headers=handshake)

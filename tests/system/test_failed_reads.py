@@ -14,6 +14,7 @@ import pytest
 from gwwire.segment import NDJSON
 from scripts.trio import Trio
 from tests.support.command import Outcome, in_a_process
+from tests.support.files import contents_of
 from tests.support.forked import Forked
 from tests.support.segments import JSON, segment_body
 
@@ -80,7 +81,7 @@ def test_a_tier_that_is_missing_is_one_message_for_a_batch_and_soon_the_end(
     with site.without_object():
         began = time.monotonic()
         done = site.gwclient("get", "--batch", site.stored, "--format", kind, "--out", str(tmp_path / "out"))
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 60
     assert done.code == 1
     lines = done.err.splitlines()
     others = [line for line in lines if "trying again" not in line]
@@ -116,8 +117,8 @@ def test_files_in_a_tier_that_is_missing_fail_and_the_others_are_fetched(site: S
     for number in range(12):
         (source / str(number)).write_text(str(number))
     assert site.gwclient("put", str(source)).code == 0
-    [on_disk], end = (site.trio.home / "datavar").rglob(".holdings/objects"), time.monotonic() + 60
-    while any(path.is_file() for path in on_disk.rglob("*")):
+    end = time.monotonic() + 60
+    while contents_of(site.trio.home / "datavar" / ".holdings" / "objects"):
         assert time.monotonic() < end
         time.sleep(0.05)
     with site.without_object():

@@ -88,8 +88,8 @@ def sha256(content: bytes) -> str:
     return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
 
 
-def within(seconds: float, holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + seconds
+def within_a_minute(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -211,10 +211,10 @@ def test_an_upload_goes_on_after_a_cut(site: Site, alice: httpx2.Client) -> None
     transaction, holding = begin(alice, "cut", {"/big file": SIZE})
     route = f"/transactions/{transaction}/files/{quote('big file')}"
     with site.sends(route, BODY[:2_000_000]):
-        within(10, lambda: int(alice.head(route).headers["Upload-Offset"]) >= 1_000_000)
+        within_a_minute(lambda: int(alice.head(route).headers["Upload-Offset"]) >= 1_000_000)
     offset = int(alice.head(route).headers["Upload-Offset"])
     assert 1_000_000 <= offset <= 2_000_000
-    within(10, lambda: alice.get(route).json()["received"] == offset or offset < 2_000_000)
+    within_a_minute(lambda: alice.get(route).json()["received"] == offset or offset < 2_000_000)
     early = alice.put(route, content=BODY, headers={"Upload-Offset": "7"})
     assert (early.status_code, early.json()["code"]) == (409, "offset-mismatch")
     offset = alice.get(route).json()["received"]
@@ -234,14 +234,14 @@ def test_a_request_takes_an_upload_over_from_one_whose_connection_hangs(site: Si
     transaction, holding = begin(alice, "hangs", {"/a": SIZE})
     route = f"/transactions/{transaction}/files/a"
     with site.sends(route, BODY[:1_000_000]) as hanging:
-        within(10, lambda: int(alice.head(route).headers["Upload-Offset"]) >= 500_000)
+        within_a_minute(lambda: int(alice.head(route).headers["Upload-Offset"]) >= 500_000)
         for _ in range(5):
             offset = int(alice.head(route).headers["Upload-Offset"])
             done = alice.put(route, content=BODY[offset:], headers={"Upload-Offset": str(offset)})
             if done.is_success:
                 break
         assert done.json()["file"]["state"] == "COMPLETE"
-        hanging.settimeout(10)
+        hanging.settimeout(60)
         answer = b""
         while b"upload-ended" not in answer:
             part = hanging.recv(65536)
@@ -290,7 +290,7 @@ def test_a_killed_buffer_has_every_file_that_it_acknowledged(
         half = f"/transactions/{transaction}/files/many/12"
         assert client.put(half, content=contents["/many/12"][:500]).json()["received"] == 500
         trio.processes["databuffer"].send_signal(signal.SIGKILL)
-        trio.processes["databuffer"].wait(10)
+        trio.processes["databuffer"].wait()
         trio.launch("databuffer")
         trio.wait_until_ready()
         for path, body in list(contents.items())[:12]:

@@ -86,13 +86,13 @@ def test_a_range_of_a_segment_has_its_bytes_while_the_etag_is_the_same(trio: Tri
 
 
 def test_head_of_a_stream_of_events_ends(trio: Trio) -> None:
-    answer = httpx2.head(f"{trio.url}/events", timeout=5)
+    answer = httpx2.head(f"{trio.url}/events")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
 
 
 def talk(url: str, request: bytes) -> Iterator[bytes]:
     place = urlsplit(url)
-    with socket.create_connection((str(place.hostname), place.port), 20) as connection:
+    with socket.create_connection((str(place.hostname), place.port), 60) as connection:
         connection.sendall(request)
         while part := connection.recv(1 << 16):
             yield part

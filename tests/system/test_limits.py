@@ -22,7 +22,7 @@ from tests.support.segments import JSON, segment_body
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 MAX_BODY = 4000
-BODY_TIMEOUT = 1.2
+BODY_TIMEOUT = 3
 
 
 def segment(samples: int = 4, meta: object = None) -> bytes:
@@ -52,7 +52,7 @@ def trio(start_shared_trio: Callable[..., Trio]) -> Trio:
             "MAX_SAMPLES": "50",
             "MAX_META": "100",
             "MAX_DEPTH": "4",
-            "HEADER_TIMEOUT": "1",
+            "HEADER_TIMEOUT": "2",
             "BODY_TIMEOUT": str(BODY_TIMEOUT),
             "MAX_CONNECTIONS": "40",
             "MAX_STREAMS": "8",
@@ -91,13 +91,13 @@ def test_the_limit_itself_passes_and_one_more_is_refused_by_name_at_every_tier(t
 
 def connect(url: str) -> socket.socket:
     host, port = url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), 10)
+    return socket.create_connection((host, int(port)), 60)
 
 
 def rest_of(connection: socket.socket) -> bytes:
     received = b""
     with connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         while piece := connection.recv(65536):
             received += piece
     return received
@@ -173,7 +173,9 @@ def test_a_head_without_end_is_not_gathered(trio: Trio, beginning: bytes) -> Non
         time.sleep(0.1)  # unread bytes when the connection is closed would discard the answer
         connection.sendall(b"a" * 66_000)
         answer = rest_of(connection)
-    assert b"HTTP/1.1 400 " in answer or beginning.endswith(b"chunked\r\n\r\n0\r\nX-Long: ")
+    # A busy server that has read the beginning together with the rest gives it up after HEADER_TIMEOUT.
+    refused = any(status in answer for status in (b"HTTP/1.1 400 ", b"HTTP/1.1 408 "))
+    assert refused or beginning.endswith(b"chunked\r\n\r\n0\r\nX-Long: ")
 
 
 def test_the_longest_headers_that_a_browser_sends_pass(trio: Trio) -> None:
@@ -198,7 +200,7 @@ def test_a_stream_of_few_small_lines_is_stored_as_it_comes(trio: Trio) -> None:
             deadline = time.monotonic() + 60
             while stored() < expected:
                 assert time.monotonic() < deadline
-            time.sleep(0.3)  # together they take longer than BODY_TIMEOUT, but none by itself
+            time.sleep(0.6)  # together they take longer than BODY_TIMEOUT, but none by itself
 
     answer = httpx2.post(f"{trio.url}/streamdata", content=lines(), headers=NDJSON)
     assert answer.text.count('"CREATED"') == 6
@@ -248,8 +250,8 @@ def test_a_stream_that_pauses_too_long_ends_after_the_answers_so_far(trio: Trio)
     assert not answer.endswith(b"0\r\n\r\n"), "the client sees that the answer has no end"
 
 
-def test_connections_beyond_the_limit_are_refused_and_probes_are_still_answered(trio: Trio) -> None:
-    url, _ = addresses(trio)[0]
+def test_connections_beyond_the_limit_are_refused_and_probes_are_still_answered(start_trio: Callable[..., Trio]) -> None:
+    url = start_trio({"MAX_CONNECTIONS": "40", "HEADER_TIMEOUT": "60"}).url  # they say nothing for so long
     with ExitStack() as stack:
         for _ in range(40):
             stack.enter_context(connect(url))

@@ -16,6 +16,7 @@ import yaml
 
 from gwwire.public import Scope
 from scripts.trio import Trio
+from tests.support.files import contents_of
 from tests.support.forked import run_forked
 from tests.support.keyring import Keyring
 from tests.support.nlds import ACCESS_KEY, SECRET_KEY, NldsClient, NotInstalled, OAuthServer, install, oauth_server
@@ -258,7 +259,7 @@ def test_nothing_keeps_the_secrets_in_the_queries(site: Site) -> None:
         answer = send(site, "alice", "GET", route, limit="x", **secrets)
         assert "nlds-" not in answer.text
     folders = (site.trio.home, site.shared.parent / "state")
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files = {path: content for folder in folders for path, content in contents_of(folder).items()}
     secret = [ACCESS_KEY, SECRET_KEY, *site.keys.values()]
-    assert [(path, each) for path in files for each in secret if each.encode() in path.read_bytes()] == []
+    assert [(path, each) for path in files for each in secret if each.encode() in files[path]] == []
     assert "putlist of alice" in (site.trio.home / "services.log").read_text()

@@ -78,7 +78,7 @@ class Site:
             self.archive()
         on_tape = {"object": "EVICTED", "tape": "VERIFIED"}
         new = self.bodies.keys() - self.used
-        within(40, lambda: any(self.states(each) == on_tape for each in new))
+        within(60, lambda: any(self.states(each) == on_tape for each in new))
         self.used.add(found := next(each for each in new if self.states(each) == on_tape))
         return found
 
@@ -237,7 +237,7 @@ def test_files_of_a_holding_come_back_from_tape_too(site: Site, tmp_path: Path) 
         [file] = json.loads(site.gwclient("find", "-l", "notes", "--json")[0])["files"]
         return str(file["locality"])
 
-    within(40, lambda: locality() == "TAPE")
+    within(60, lambda: locality() == "TAPE")
     assert site.gwclient("find", "-p", str(source))[0].strip().endswith(f"{source}, on tape only")
     fetch = "getfile", str(source), "-r", str(tmp_path / "back")
     _, error = site.gwclient(*fetch, code=1)

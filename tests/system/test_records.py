@@ -22,7 +22,7 @@ WORK = {"worker": "one", "kind": "job"}
 
 @pytest.fixture(scope="module")
 def gateway(start_shared_trio: Callable[..., Trio]) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=start_shared_trio({}).url, timeout=30) as client:
+    with httpx2.Client(base_url=start_shared_trio({}).url, timeout=90) as client:
         yield client
 
 
@@ -68,7 +68,7 @@ def test_a_waiting_worker_gets_a_record_at_once_and_one_that_left_gets_none(gate
     got: list[tuple[float, dict[str, Any]]] = []
 
     def work() -> None:
-        found = claim(gateway, "copy", wait=20)
+        found = claim(gateway, "copy", wait=60)
         got.append((time.monotonic(), found[0]))
 
     worker = threading.Thread(target=work)
@@ -78,7 +78,7 @@ def test_a_waiting_worker_gets_a_record_at_once_and_one_that_left_gets_none(gate
     sent = time.monotonic()
     worker.join()
     [(at, record)] = got
-    assert at - sent < 15  # it waits for 20
+    assert at - sent < 50  # it waits for 60
     first = next(step for step in record["steps"] if step["name"] == "copy")
     assert (first["worker"], first["attempt"]) == ("one", 1)
     done = gateway.put(f"/records/{record['id']}/steps/copy", json={"attempt": 1, "state": "DONE", "result": [1]})
@@ -151,7 +151,7 @@ def test_a_feed_and_a_claim_pass_all_tiers_as_they_come_and_end_with_their_key(
     key = keys.make("reader", Scope.READ, Scope.WORK)
     trio = start_shared_trio(keys.settings)
     headers = {"Authorization": f"Bearer {key}"}
-    with httpx2.Client(base_url=trio.url, headers=headers, timeout=20) as client:
+    with httpx2.Client(base_url=trio.url, headers=headers, timeout=90) as client:
         client.put("/records/file/one", json={})
         query = {"feed": "continuous", "kind": "file", "heartbeat": "1"}
         with client.stream("GET", "/changes", params=query) as answer:
@@ -161,7 +161,7 @@ def test_a_feed_and_a_claim_pass_all_tiers_as_they_come_and_end_with_their_key(
             sent = time.monotonic()
             httpx2.put(f"{trio.url}/records/file/two", json={}, headers=headers)
             assert json.loads(next(line for line in told if line and '"id"' in line))["id"] == "file/two"
-            assert time.monotonic() - sent < 5
+            assert time.monotonic() - sent < 30
             with ThreadPoolExecutor() as pool:
                 waiting = pool.submit(client.post, "/steps/never/claim", json=WORK | {"kind": "other", "wait": 60})
                 while "never" not in [step["name"] for step in client.get("/steps").json()["steps"]]:
@@ -169,5 +169,5 @@ def test_a_feed_and_a_claim_pass_all_tiers_as_they_come_and_end_with_their_key(
                 keys.change(key, revoked=datetime.now(UTC))
                 with pytest.raises(httpx2.RemoteProtocolError):
                     list(told)
-                assert (waiting.result().status_code, time.monotonic() - sent < 30) == (401, True)
+                assert (waiting.result().status_code, time.monotonic() - sent < 55) == (401, True)
         assert client.get("/changes").status_code == 401

@@ -50,7 +50,7 @@ class Site:
         return {file.pop("path"): file for file in answer["files"]}
 
     def until_completed(self, request: str, path: str) -> None:
-        within(30, lambda: self.files(request)[path]["state"] == "COMPLETED")
+        within(60, lambda: self.files(request)[path]["state"] == "COMPLETED")
 
     def localities(self, *paths: str) -> list[str]:
         answer = self.post("/archiveinfo", {"paths": list(paths)})
@@ -91,7 +91,7 @@ def site(start_shared_trio: Callable[..., Trio], tmp_path_factory: pytest.TempPa
             order = {"msg": "full", "batch": batch, "tiering": {"archive_to": ["tape"], "keep_on_disk": 0}}
             assert gateway.post("/cleanbuf", json=order).status_code == 200
             found.names[batch] = names
-        within(30, lambda: all(found.localities(f"/batches/{each}") == ["TAPE"] for each in found.names))
+        within(60, lambda: all(found.localities(f"/batches/{each}") == ["TAPE"] for each in found.names))
         yield found
 
 
@@ -202,7 +202,7 @@ def test_the_datastore_as_a_client_of_tape_systems_is_served_too(site: Site) -> 
     path, unknown = f"/segments/{names[0]}", "/segments/gwb1.json"
     assert api.localities([path, unknown]) == {path: "TAPE"}
     request = api.stage([path, unknown])
-    within(30, lambda: api.staged(request)[path].state is StageState.COMPLETED)
+    within(60, lambda: api.staged(request)[path].state is StageState.COMPLETED)
     assert api.staged(request)[unknown].state is StageState.FAILED
     assert api.localities([path]) == {path: "DISK_AND_TAPE"}
     assert site.pinned(batch)
@@ -223,7 +223,7 @@ def test_gfal2_brings_a_segment_online_and_releases_it(site: Site) -> None:
     assert printed(gfal("xattr", url, "user.status")) == "NEARLINE"
     assert printed(gfal("archivepoll", url)) == f"{url} READY"
     token = printed(run_gfal2("print(context.bring_online(sys.argv[1], 60, 60, True)[1])", url))
-    within(30, lambda: printed(gfal("xattr", url, "user.status")) == "ONLINE_AND_NEARLINE")
+    within(60, lambda: printed(gfal("xattr", url, "user.status")) == "ONLINE_AND_NEARLINE")
     assert printed(run_gfal2("print(context.bring_online_poll(sys.argv[1], sys.argv[2]))", url, token)) == "1"
     assert site.pinned(batch)
     printed(gfal("evict", url, token))

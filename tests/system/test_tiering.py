@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from scripts.trio import Trio
+from tests.support.files import contents_of
 from tests.support.forked import run_forked
 from tests.support.segments import JSON, segment_body
 
@@ -52,8 +53,8 @@ class Site:
 
     def packs(self, tier: str) -> dict[str, str]:
         """Return the SHA-256 of each pack in a tier, by the name of its batch."""
-        found = (self.tiers / tier).rglob("*.tar")
-        return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+        found = contents_of(self.tiers / tier).items()
+        return {path.stem: hashlib.sha256(content).hexdigest() for path, content in found if path.suffix == ".tar"}
 
     def steps(self, batch: str) -> dict[str, str]:
         """Return the states of the steps on the record of a batch."""

@@ -51,7 +51,7 @@ def gateway(
         yield f"https://127.0.0.1:{port}"
     finally:
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
 
 
 def trusting(authority: Authority) -> ssl.SSLContext:
@@ -95,14 +95,14 @@ def test_old_protocols_are_refused(gateway: str, authority: Authority) -> None:
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     port = int(gateway.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), 5) as plain, pytest.raises(ssl.SSLError):
+    with socket.create_connection(("127.0.0.1", port), 60) as plain, pytest.raises(ssl.SSLError):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 def serial(gateway: str, authority: Authority) -> str:
     port = int(gateway.rpartition(":")[2])
     with (
-        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        socket.create_connection(("127.0.0.1", port), 60) as plain,
         trusting(authority).wrap_socket(plain, server_hostname="127.0.0.1") as connection,
     ):
         certificate = connection.getpeercert()
@@ -135,7 +135,7 @@ def test_files_that_are_no_good_stop_the_gateway_with_one_line(authority: Author
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
