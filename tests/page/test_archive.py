@@ -1,7 +1,8 @@
 """The archive on the page, at a real trio with a tier. The tests share one visit, and follow each other."""
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from scripts.trio import Trio
-from tests.support.browser import Complaints, violations
+from tests.support.browser import Complaints, resize, violations
 from tests.support.segments import JSON, segment_body
 
 WHOLE = re.compile(r"^✓ verified 20\d\d-\d\d-\d\d \d\d:\d\d$")
-
-#: Keep what the page shows for a short time: the note, the moves, and the copies that the tier lacks.
-SEE_CHANGES = """() => {
-  const archive = document.getElementById("archive");
-  window.seen = [];
-  const see = () => window.seen.push([
-    document.getElementById("archive-note").textContent,
-    document.querySelector("#moving-table tbody").textContent,
-    document.querySelector("#recalls tbody").textContent,
-    document.querySelector("#tiers tbody tr:nth-child(2) td:nth-child(8)").textContent,
-  ]);
-  new MutationObserver(see).observe(archive, {childList: true, subtree: true, characterData: true});
-}"""
 
 COPY = {"archive_to": ["copy"]}
 TAPE_ONLY = {"archive_to": ["tape"], "keep_on_disk": 0}
@@ -42,10 +30,9 @@ def tier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trio(start_shared_trio: Callable[..., Trio], tier: Path) -> Trio:
     (tier.parent / "tape").mkdir()
-    tape = f"folder://{tier.parent}/tape?mount=0&seek=1"
+    tape = f"folder://{tier.parent}/tape?mount=0&seek=0"
     settings = {
         "TIERS": f"copy=file://{tier} tape={tape}",
-        "MOVE_RATE": "120kB",
         "OBJECT_HIGH_WATER": "100%",
         "HOLDING_ARCHIVE_TO": "copy",
     }
@@ -61,6 +48,22 @@ def archive(client: httpx2.Client, segments: int, *, samples: int = 8, tiering: 
     return str([each["id"] for each in batches if each["state"] == "ARCHIVED"][-1])
 
 
+@pytest.fixture
+def show(page: Page, client: httpx2.Client) -> Iterator[Callable[..., None]]:
+    """Return a function that shows an overview with other fields than the datastore's: moves end when they want."""
+    events = re.compile("/events$")
+
+    def show(**fields: Any) -> None:
+        overview = json.dumps(client.get("/overview").json() | fields)
+        body = f"event: overview\ndata: {overview}\n\n"
+        page.route(events, lambda route: route.fulfill(content_type="text/event-stream", body=body))
+        page.reload()
+
+    yield show
+    page.unroute(events)
+    page.reload()
+
+
 def tier_cells(page: Page, tier: str) -> Any:
     return page.locator("#tiers tbody tr", has_text=re.compile(rf"^{tier}")).locator("td")
 
@@ -74,8 +77,7 @@ def test_before_the_first_batch_the_tiers_are_shown(page: Page) -> None:
     expect(tier_cells(page, "copy").nth(2)).to_have_text("✓ answers")
 
 
-def test_a_copy_is_followed_while_it_is_made_and_counted_when_it_is_verified(page: Page, client: httpx2.Client) -> None:
-    page.evaluate(SEE_CHANGES)
+def test_a_copy_is_counted_when_it_is_verified(page: Page, client: httpx2.Client) -> None:
     batch = archive(client, 20, samples=5000)
     cells = page.locator("#replicas tbody tr td")
     expect(page.locator("#replicas th")).to_have_text(["Batch", "Archived, UTC", "Bytes", "disk", "copy", "tape"])
@@ -87,10 +89,26 @@ def test_a_copy_is_followed_while_it_is_made_and_counted_when_it_is_verified(pag
     expect(page.locator("#archive-note")).to_have_text("every copy that the policies want is verified")
     expect(page.locator("#log")).to_contain_text(f"batch {batch} is verified in tier copy")
     expect(page.locator("#moving")).to_be_hidden()
-    seen: list[list[str]] = page.evaluate("window.seen")
-    moves = [move for _, move, _, _ in seen]
-    assert any(re.search(rf"^{batch}copy to copy 50 %621 kB of 1.24 MB", move) for move in moves), moves
-    assert ["1 copy is missing", "1"] in [[note, missing] for note, _, _, missing in seen]
+
+
+def test_moves_are_shown_while_they_run_and_recalls_while_they_wait(
+    page: Page, client: httpx2.Client, show: Callable[..., None]
+) -> None:
+    overview = client.get("/overview").json()
+    now, tiers = overview["time"], overview["tiers"]
+    copying = {"batch": "b1", "step": "copy:copy", "began": now, "done": 621_000, "of": 1_242_000, "rate": 120_000.0}
+    recalling = {"batch": "b2", "step": "recall", "began": now, "done": 0, "of": None, "rate": None}
+    show(
+        tiers=[tier | {"missing": int(tier["name"] == "copy")} for tier in tiers],
+        moves=[each | {"reason": None} for each in (copying, recalling)],
+        recalls=[{"batch": "b3", "since": now, "reason": None}],
+    )
+    expect(page.locator("#moving-table tbody tr")).to_have_text(
+        [re.compile("^b1copy to copy 50 %621 kB of 1.24 MB120 kB/s"), re.compile("^b2recall from tape——")]
+    )
+    expect(page.locator("#recalls tbody tr")).to_have_text(re.compile(r"^1b3.+s—$"))
+    expect(page.locator("#archive-note")).to_have_text("1 copy is missing")
+    expect(tier_cells(page, "copy").nth(7)).to_have_text("1")
 
 
 def test_the_view_of_a_batch_has_its_replicas_and_its_policy(page: Page, client: httpx2.Client) -> None:
@@ -126,7 +144,7 @@ def test_a_tier_that_fails_is_the_first_thing_to_see(page: Page, client: httpx2.
     expect(notice).to_have_count(0)
 
 
-def test_recalls_are_shown_while_they_run_and_while_they_wait(page: Page, client: httpx2.Client) -> None:
+def test_a_batch_on_tape_is_named_until_it_is_recalled(page: Page, client: httpx2.Client) -> None:
     first, second = [archive(client, 1, tiering=TAPE_ONLY) for _ in range(2)]
     for batch in (first, second):
         row = page.locator("#replicas tbody tr", has_text=batch).locator("td")
@@ -139,22 +157,21 @@ def test_recalls_are_shown_while_they_run_and_while_they_wait(page: Page, client
     for table, cell in (("#replicas tbody", 0), ("#other-batches", 6)):
         expect(page.locator(f"{table} tr", has_text=second).locator("td").nth(cell)).to_contain_text("on tape")
     assert client.get(f"/batches/{second}/recall").json()["state"] == "NEARLINE", "to look at the page recalls nothing"
-    page.evaluate(SEE_CHANGES)
     for batch in (first, second):
         client.post(f"/batches/{batch}/recall").raise_for_status()
     expect(page.locator("#replicas tbody tr", has_text=second).locator("td").nth(4)).to_have_text(WHOLE)
     expect(page.locator("#recalls-part")).to_be_hidden()
     expect(page.locator("#other-batches tr", has_text=second)).not_to_contain_text("on tape")
-    seen: list[list[str]] = page.evaluate("window.seen")
-    assert any(move.startswith(f"{first}recall from tape") for _, move, _, _ in seen), seen
-    assert any(re.search(rf"^1{second}[\d.]+ s—$", waiting) for _, _, waiting, _ in seen), seen
 
 
-def test_a_move_of_files_opens_their_record_which_does_not_have_the_label(page: Page, client: httpx2.Client) -> None:
+def test_a_move_of_files_opens_their_record_which_does_not_have_the_label(
+    page: Page, client: httpx2.Client, show: Callable[..., None]
+) -> None:
     label = '<img src=x onerror="document.title=1">'
-    order = {"label": label, "files": [{"path": "/a", "size": 300_000}]}
+    order = {"label": label, "files": [{"path": "/a", "size": 3}]}
     made = client.post("/transactions", json=order).json()["transaction"]["id"]
-    client.put(f"/transactions/{made}/files/a", content=bytes(300_000)).raise_for_status()
+    client.put(f"/transactions/{made}/files/a", content=b"abc").raise_for_status()
+    show(moves=[{"batch": f"files/{made}", "step": "copy:copy", "began": 0.0, "done": 0, "of": None, "rate": None}])
     page.locator("#moving-table button", has_text=f"files/{made}").click()
     expect(page.locator("#record-title")).to_have_text(f"files {made}")
     expect(page.locator("#record-facts")).to_contain_text('"holding"')
@@ -174,8 +191,7 @@ def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> N
 
 @pytest.mark.parametrize("width", [390, 768, 1000, 1920])
 def test_the_state_of_each_tier_is_in_view_at_any_width(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    resize(page, width)
     for part in ("#tiers td:nth-child(1)", "#tiers td:nth-child(3)", "#replicas .name", "#replicas td:nth-child(4)"):
         box = page.locator(part).first.bounding_box()
         assert box, part

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from scripts.trio import Trio
-from tests.support.browser import Complaints, open_page, violations, wait_for_text
+from tests.support.browser import Complaints, open_page, resize, violations, wait_for_text
 from tests.support.segments import JSON
 
 SEGMENT = {"h": [1, 2, 3, 4], "t": [100, 0.5], "meta": {"channel": "L1:STRAIN"}}
@@ -127,5 +127,4 @@ def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> N
 
 @pytest.mark.parametrize("width", [390, 1000, 1920])
 def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    resize(page, width)

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from gwwire.spans import stop_of
 from scripts.trio import Trio
-from tests.support.browser import Complaints, plot_data, violations, wait_for_state, wait_for_text
+from tests.support.browser import Complaints, plot_data, resize, violations, wait_for_state, wait_for_text
 
 RATE = 1024
 T0 = 1_400_000_000
@@ -314,8 +314,7 @@ def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> N
 
 @pytest.mark.parametrize("width", [390, 1000, 1440, 1920])
 def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)  # plots are drawn anew
+    resize(page, width)
     right: float = page.locator("#segments tbody .name").first.evaluate("name => name.getBoundingClientRect().right")
     assert right <= width, "the GPS span of a segment is not in view"
     right = page.locator("#batches .row-actions").first.evaluate("cell => cell.getBoundingClientRect().right")

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from scripts.trio import Trio
-from tests.support.browser import Complaints, violations
+from tests.support.browser import Complaints, resize, violations
 from tests.support.segments import JSON, segment_body
 
 MARKUP = "<img src=x onerror='window.injected = 1'>"
@@ -134,8 +134,7 @@ def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> N
 
 @pytest.mark.parametrize("width", [390, 768, 1000, 1920])
 def test_failures_and_their_buttons_are_in_view_at_any_width(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    resize(page, width)
     for part in ("#failures .name", "#failures button[data-retry]", "#other-batches button[data-steps]"):
         box = page.locator(part).first.bounding_box()
         assert box, part

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from scripts.trio import Trio
-from tests.support.browser import Complaints, open_page, plot_data, violations, wait_for_text
+from tests.support.browser import Complaints, open_page, plot_data, resize, violations, wait_for_text
 
 T0 = 1_400_000_000
 RATE = 256
@@ -366,9 +366,7 @@ def test_nothing_hinders_those_who_cannot_see_well(page: Page, scheme: Any) -> N
 
 @pytest.mark.parametrize("width", [390, 1000, 1920])
 def test_the_page_is_as_wide_as_the_screen(page: Page, width: int) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
-    page.evaluate("() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    resize(page, width)
     right: float = page.locator("#segments tbody .name").first.evaluate("name => name.getBoundingClientRect().right")
     assert right <= width, "the GPS span of a segment is not in view"
 

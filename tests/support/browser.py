@@ -72,6 +72,12 @@ def wait_for_text(page: Page, element: str, text: str) -> None:
     )
 
 
+def resize(page: Page, width: int) -> None:
+    """Make the page so wide, and wait until it fits: its plots are drawn anew after that."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+
+
 def violations(page: Page, scheme: Literal["light", "dark"], *impacts: str) -> list[tuple[str, list[str]]]:
     """Return the rules of accessibility that the page breaks, those with some impacts only, and where."""
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
