@@ -33,7 +33,8 @@ def restart(container: Container) -> None:
 def kill_from_inside(container: Container) -> None:
     """Kill the service's process from inside, so that the restart policy restarts it."""
     before = inspect(container.name)["RestartCount"]
-    container.run("python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
+    # Detached: the program is killed with the container, before or after its own end.
+    docker("exec", "--detach", container.name, "python", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
     wait_for(lambda: inspect(container.name)["RestartCount"] > before, "the restart policy")
 
 

@@ -65,7 +65,7 @@ def serving(folder: Path, environment: dict[str, str]) -> Iterator[None]:
         finally:
             if services.poll() is None:
                 os.killpg(services.pid, signal.SIGINT)
-            services.wait(timeout=30)
+            services.wait(timeout=60)
 
 
 def test_a_reader_gets_from_a_file_to_a_picture(gw150914_files: dict[str, Path], tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_a_buffer_that_hangs_is_shown_before_a_request_is_given_up(page: Page, t
     process = trio.processes["databuffer"]
     process.send_signal(signal.SIGSTOP)
     try:
-        expect(page.locator("#link")).to_have_attribute("data-link", "silent", timeout=15_000)  # the half of 30 s
+        expect(page.locator("#link")).to_have_attribute("data-link", "silent", timeout=25_000)  # not yet 30 s
         expect(page.locator("#freeze")).to_be_disabled()
         amber = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--warn').trim()")
         colour = page.locator("#link").evaluate(

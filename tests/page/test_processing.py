@@ -79,7 +79,7 @@ def test_a_failed_record_is_shown_with_its_reason_and_done_again(page: Page, cli
     expect(failed).to_have_count(1)
     expect(page.locator("#retry-outcome")).to_have_text(f"{record} waits for copy again.")
     assert client.get(f"/records/{record}").json()["steps"][0]["state"] == "WAITING"
-    assert page.evaluate("document.activeElement.id") == "processing-title"
+    expect(page.locator("#processing-title")).to_be_focused()
     assert page.evaluate("window.injected") is None
 
 

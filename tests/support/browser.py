@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: Time limit of steps that have no limit of their own; none takes nearly as long.
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 
 
 @contextmanager
@@ -81,6 +81,7 @@ def resize(page: Page, width: int) -> None:
 def violations(page: Page, scheme: Literal["light", "dark"], *impacts: str) -> list[tuple[str, list[str]]]:
     """Return the rules of accessibility that the page breaks, those with some impacts only, and where."""
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.evaluate("() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
     found = [each for each in Axe().run(page).response["violations"] if not impacts or each["impact"] in impacts]
     return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -64,11 +63,3 @@ class SlowBundle:
         """Release the next segments to the datastore."""
         for _ in range(count):
             os.close(self._held.pop(0))
-
-    def seen_ready(self) -> float:
-        """Ask every 10 ms until the bundle is READY; return the time by the monotonic clock."""
-        stop = time.monotonic() + _SECONDS
-        while self.state()["state"] != "READY":
-            assert time.monotonic() < stop
-            time.sleep(0.01)
-        return time.monotonic()

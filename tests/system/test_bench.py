@@ -47,7 +47,7 @@ def rows_of(report: str, first_cell: str) -> list[list[str]]:
 
 def run_bench(*arguments: str) -> None:
     command = [sys.executable, "-m", "tools.benchmark", *arguments]
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
 
 
@@ -61,6 +61,7 @@ assert os.path.isdir(os.environ["TMPDIR"] + "/load")
 """
 
 
+@pytest.mark.timeout(300)
 def test_a_small_run_measures_every_tier_compares_it_and_reports_it(tmp_path: Path) -> None:
     report, stand_in = tmp_path / "benchmarks.md", tmp_path / "compare.py"
     report.write_text(HAND_WRITTEN_SECTION)
@@ -158,6 +159,7 @@ def test_without_the_yardstick_or_when_it_fails_the_reason_is_given(tmp_path: Pa
             compare(tmp_path / "compare.py", [300], 1, 1, tmp_path)
 
 
+@pytest.mark.timeout(300)
 def test_the_cost_of_having_segments_stored_is_measured_and_reported(tmp_path: Path) -> None:
     report = tmp_path / "benchmarks.md"
     run_bench("--quick", "--stored", "10", "--home", str(tmp_path), "--report", str(report))
@@ -168,7 +170,7 @@ def test_the_cost_of_having_segments_stored_is_measured_and_reported(tmp_path: P
     assert rate > 0
     assert 0 < p50 <= p99
     assert 0 <= min(cpu_and_stats) < max(cpu_and_stats)  # a small run may take less than a tick of the CPU clock
-    assert 0 < start < 30
+    assert 0 < start < 60
     assert 10 < buffer_megabytes < 1000
 
 

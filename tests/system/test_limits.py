@@ -250,7 +250,9 @@ def test_a_stream_that_pauses_too_long_ends_after_the_answers_so_far(trio: Trio)
     assert not answer.endswith(b"0\r\n\r\n"), "the client sees that the answer has no end"
 
 
-def test_connections_beyond_the_limit_are_refused_and_probes_are_still_answered(start_trio: Callable[..., Trio]) -> None:
+def test_connections_beyond_the_limit_are_refused_and_probes_are_still_answered(
+    start_trio: Callable[..., Trio],
+) -> None:
     url = start_trio({"MAX_CONNECTIONS": "40", "HEADER_TIMEOUT": "60"}).url  # they say nothing for so long
     with ExitStack() as stack:
         for _ in range(40):
