@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, Self
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 _ROOT = Path(__file__).parents[1]
 _HOST = "127.0.0.1"
@@ -223,5 +223,8 @@ def _answers(probe: str) -> bool:
     try:
         with urllib.request.urlopen(probe, timeout=5) as response:  # noqa: S310 (an http address of ours)
             return bool(response.status == 200)  # noqa: PLR2004 (HTTP's own number)
+    except HTTPError as error:
+        error.close()
+        return False
     except (URLError, OSError):
         return False

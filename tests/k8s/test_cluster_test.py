@@ -232,7 +232,7 @@ def local_client(url: str) -> Any:
     def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "SRV": url}
         return subprocess.run(
-            [program, *command[1:]], env=environment, capture_output=True, text=True, check=False, timeout=100
+            [program, *command[1:]], env=environment, capture_output=True, text=True, check=False, timeout=280
         )
 
     return run
@@ -246,6 +246,7 @@ def test_the_contract_of_a_real_gateway_holds(trio: Trio) -> None:
         gateway.get("/metrics-nobody-has")
 
 
+@pytest.mark.timeout(300)
 def test_a_client_pushes_through_the_loss_of_the_writer(trio: Trio) -> None:
     gateway, ledger = Gateway(trio.url), Ledger()
     with Pusher(ledger, local_client(trio.url)):

@@ -22,6 +22,8 @@ from tools.cluster_test.pusher import ROUND, push_command
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
+pytestmark = pytest.mark.timeout(300)
+
 SECRET = {"user": "pipeline", "token": "of-this-test"}
 
 
@@ -47,7 +49,7 @@ def listener() -> dict[str, Any]:
 def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.CompletedProcess[str]:
     """Run a container's command to its end."""
     with start(container, trio, *more) as process:
-        out, errors = process.communicate(timeout=100)
+        out, errors = process.communicate(timeout=280)
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
@@ -110,7 +112,7 @@ def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(tr
     with start(clean, trio) as cleaning:
         made = run(listener(), trio, "--once")
         assert made.returncode == 0, made.stderr
-        assert cleaning.wait(timeout=60) == 0
+        assert cleaning.wait(timeout=280) == 0
     assert (trio.home / "dataset" / handed_on.read_text().strip() / "dataset.h5").is_file()
     gateway = operator(trio)
     assert gateway.get("/desc") == {"resp": "OPERATIONAL"}
