@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,26 +49,31 @@ def listener() -> dict[str, Any]:
 
 def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.CompletedProcess[str]:
     """Run a container's command to its end."""
-    with start(container, trio, *more) as process:
+    with started(container, trio, *more) as process:
         out, errors = process.communicate(timeout=280)
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
-def start(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.Popen[str]:
-    """Start a container's command as its pod would, with its volumes under the trio's home."""
+@contextmanager
+def started(container: dict[str, Any], trio: Trio, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a container's command as its pod would, with its volumes under the trio's home; it ends with the block."""
     given = {"JOB_NAME": "pipeline-1"}
     for variable in container["env"]:
         if "secretKeyRef" in variable.get("valueFrom", {}):
             given[variable["name"]] = SECRET[variable["valueFrom"]["secretKeyRef"]["key"]]
     told = [re.sub(r"\$\((\w+)\)", lambda found: given[found[1]], word) for word in container["command"]]
     program, *arguments = [re.sub("^/(dataset|tmp)(?=/|$)", rf"{trio.home}/\1", word) for word in told]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [Path(sys.executable).with_name(program), *arguments, *more],
         env={**os.environ, **given, **config(container, trio), "MPLCONFIGDIR": str(trio.home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # a failed test would wait for it without end
 
 
 def config(container: dict[str, Any], trio: Trio) -> dict[str, str]:
@@ -109,7 +115,7 @@ def test_a_batch_goes_through_and_a_pod_that_begins_again_finds_its_work_done(tr
     for _ in range(2):  # the first pod was lost
         done = run(train, trio)
         assert done.returncode == 0, done.stderr
-    with start(clean, trio) as cleaning:
+    with started(clean, trio) as cleaning:
         made = run(listener(), trio, "--once")
         assert made.returncode == 0, made.stderr
         assert cleaning.wait(timeout=280) == 0
