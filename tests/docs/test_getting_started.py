@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from scripts.trio import free_ports
 from tests.support.transcripts import pattern, steps
 
@@ -70,7 +68,6 @@ def serving(folder: Path, environment: dict[str, str]) -> Iterator[None]:
             services.wait(timeout=60)
 
 
-@pytest.mark.timeout(300)
 def test_a_reader_gets_from_a_file_to_a_picture(gw150914_files: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "glitchflow"
     folder.mkdir()

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from scripts.trio import Trio
 from tools.clients import Connection
 
@@ -71,7 +69,6 @@ def wait_for_copies(trio: Trio) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.timeout(300)
 def test_the_drill_brings_the_archive_back(tmp_path: Path, start_trio: StartTrio) -> None:
     reader = Reader(tmp_path, start_trio)
     reader.type(MAKE_FOLDER)

@@ -246,7 +246,6 @@ def test_the_contract_of_a_real_gateway_holds(trio: Trio) -> None:
         gateway.get("/metrics-nobody-has")
 
 
-@pytest.mark.timeout(300)
 def test_a_client_pushes_through_the_loss_of_the_writer(trio: Trio) -> None:
     gateway, ledger = Gateway(trio.url), Ledger()
     with Pusher(ledger, local_client(trio.url)):

@@ -93,7 +93,6 @@ def test_the_metrics_are_named_as_prometheus_wants_them(trio: Trio) -> None:
 
 
 @needs_promtool
-@pytest.mark.timeout(300)
 def test_the_rules_are_sound_and_call_when_they_should() -> None:
     assert "SUCCESS" in promtool("check", "rules", FOLDER / "rules.yaml")
     assert "SUCCESS" in promtool("test", "rules", ROOT / "tests" / "k8s" / "rules.test.yaml")

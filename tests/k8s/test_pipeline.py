@@ -23,8 +23,6 @@ from tools.cluster_test.pusher import ROUND, push_command
 if reason := why_not_rendered():
     pytest.skip(reason, allow_module_level=True)
 
-pytestmark = pytest.mark.timeout(300)
-
 SECRET = {"user": "pipeline", "token": "of-this-test"}
 
 

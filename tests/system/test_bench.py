@@ -61,7 +61,6 @@ assert os.path.isdir(os.environ["TMPDIR"] + "/load")
 """
 
 
-@pytest.mark.timeout(300)
 def test_a_small_run_measures_every_tier_compares_it_and_reports_it(tmp_path: Path) -> None:
     report, stand_in = tmp_path / "benchmarks.md", tmp_path / "compare.py"
     report.write_text(HAND_WRITTEN_SECTION)
@@ -159,7 +158,6 @@ def test_without_the_yardstick_or_when_it_fails_the_reason_is_given(tmp_path: Pa
             compare(tmp_path / "compare.py", [300], 1, 1, tmp_path)
 
 
-@pytest.mark.timeout(300)
 def test_the_cost_of_having_segments_stored_is_measured_and_reported(tmp_path: Path) -> None:
     report = tmp_path / "benchmarks.md"
     run_bench("--quick", "--stored", "10", "--home", str(tmp_path), "--report", str(report))

@@ -10,7 +10,6 @@ from tools.torture import Torture
 ROUNDS = 10
 
 
-@pytest.mark.timeout(180)
 def test_a_killed_buffer_loses_nothing_acknowledged_and_stores_no_retry_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import h5py
-import pytest
 
 from tests.support.transcripts import pattern, steps
 
@@ -16,7 +15,6 @@ DOCUMENTS = ("docs/getting-started.md", "README.md")
 TIME = re.compile(r"^ *\d+\.\d s", re.MULTILINE)
 
 
-@pytest.mark.timeout(300)
 def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path) -> None:
     seen = subprocess.run(
         [sys.executable, "-m", "scripts.demo"],

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from scripts.trio import Trio
 from tests.support.forked import Forked
 from tools.torture_steps import Plan, StepTorture
@@ -18,7 +16,6 @@ class ForkedTorture(StepTorture):
             return Forked(["gwclient", *arguments], environment, output)
 
 
-@pytest.mark.timeout(300)
 def test_each_step_is_done_once_by_its_last_attempt_whatever_is_killed(
     start_trio: Callable[..., Trio], tmp_path: Path
 ) -> None:
