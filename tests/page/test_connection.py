@@ -15,6 +15,7 @@ from glitchflow_api.key_file import change_keys, make_key
 from gwwire.public import Scope
 from scripts.trio import Trio
 from tests.support.browser import open_page, wait_for_state, wait_for_text
+from tests.support.lease import unreadable
 from tests.support.segments import JSON, segment_body
 
 PREFIX = "/glitchflow"
@@ -194,7 +195,7 @@ def test_everything_is_asked_behind_the_prefix(page: Page, proxied: str) -> None
 
 
 def test_the_search_asks_for_the_credential_and_behind_the_prefix(
-    proxied: str, browser: Browser, keys: dict[str, str]
+    proxied: str, browser: Browser, trio: Trio, keys: dict[str, str]
 ) -> None:
     page, _ = open_page(browser, "about:blank", viewport={"width": 1200, "height": 900})
     asked: list[str] = []
@@ -204,7 +205,8 @@ def test_the_search_asks_for_the_credential_and_behind_the_prefix(
     sign_in(page, keys["reader"])
     expect(page.locator("#count")).to_have_text("1 segment")
     page.locator("#bundle-format").select_option("hdf5")
-    with page.expect_websocket() as socket:
+    [segment] = (trio.home / "datavar" / "data").glob("gwb*.json")
+    with unreadable(segment), page.expect_websocket() as socket:  # the bundle is not finished before
         page.get_by_role("button", name="Bundle this search").click()
     assert socket.value.url.startswith(f"ws{proxied.removeprefix('http')}/bundles/")
     expect(page.locator("#bundle-download")).to_be_visible()  # this proxy refuses the WebSocket

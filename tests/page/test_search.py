@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from scripts.trio import Trio
 from tests.support.browser import Complaints, open_page, plot_data, resize, violations, wait_for_text
+from tests.support.lease import unreadable
 
 T0 = 1_400_000_000
 RATE = 256
@@ -269,9 +270,12 @@ def test_the_selection_becomes_one_bundle_with_all_of_its_segments(page: Page) -
     assert f"{stored / 1000:.3g} kB" == size
 
 
-def test_a_search_becomes_a_bundle_that_is_built(page: Page) -> None:
+def test_a_search_becomes_a_bundle_that_is_built(page: Page, trio: Trio) -> None:
+    of_one = {"channel": "H1:STRAIN", "start": T0 + 1, "stop": T0 + 2}
+    [found] = httpx2.get(f"{trio.url}/segments", params=of_one).json()["segments"]
     page.locator("#bundle-format").select_option("hdf5")
-    with page.expect_websocket() as socket:
+    building = unreadable(trio.home / "datavar" / "data" / found["name"])  # it is not finished before there is a socket
+    with building, page.expect_websocket() as socket:
         page.get_by_role("button", name="Bundle this search").click()
     assert re.fullmatch(r"ws://[^/]+/bundles/\w+/ready", socket.value.url)
     expect(page.locator("#bundle-title")).to_have_text("Bundle of 56 segments, HDF5 files")

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,3 +14,13 @@ def leased(path: Path) -> int:
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # is ignored, unlike SIGIO
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     return descriptor
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Let others wait for the end of the block, or for 45 s, when they open the file."""
+    descriptor = leased(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
