@@ -22,6 +22,7 @@ class WebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.logger = self.conn.logger = log
+        self._stopping = False
 
     def pause_writing(self) -> None:
         """Stop reading too: pings of a client that does not read would fill the memory with pongs."""
@@ -47,8 +48,13 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._abort_if_stuck()
 
     def shutdown(self) -> None:
-        """Close the connection, because the service stops; at once if the client does not read."""
-        super().shutdown()
+        """Let the application close the connection, because the service stops; at once if the client does not read.
+
+        uvicorn would close it with its own code before the application can say why.
+        """
+        self._stopping = True
+        if self.close_sent or not self.handshake_complete:
+            super().shutdown()
         self._abort_if_stuck()
 
     def _abort_if_stuck(self) -> None:
@@ -64,6 +70,8 @@ class WebSocket(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
+        if self._stopping and self.close_sent:
+            super().shutdown()  # without waiting for the client's answer
 
 
 def websocket_at(paths: str) -> type[WebSocket]:

@@ -148,8 +148,9 @@ class StepTorture:
     async def _stop_listeners(self) -> None:
         """Stop the listeners after each has said for what it listens: before that, the signal would kill it."""
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while not all(self._report_of[process.pid].stat().st_size for process in self._listeners):
-                await asyncio.sleep(0.1)
+            for process in self._listeners:
+                while not self._report_of[process.pid].stat().st_size:  # noqa: ASYNC110 (it is another process)
+                    await asyncio.sleep(0.1)
         for process in self._listeners:
             process.send_signal(signal.SIGTERM)
         codes = [await asyncio.to_thread(process.wait, 60) for process in self._listeners]

@@ -410,3 +410,21 @@ async def test_a_websocket_is_not_read_while_its_client_does_not_read() -> None:
             writer.write(CLOSE)
             assert await reader.read() == b"\x88\x02\x03\xe8"
         writer.close()
+
+
+async def test_the_application_says_why_a_websocket_is_closed_when_the_server_stops() -> None:
+    stopping = asyncio.Event()
+
+    async def say_why(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await stopping.wait()
+        await send({"type": "websocket.close", "code": 1001, "reason": "why"})
+
+    async with served(say_why) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HANDSHAKE + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        asyncio.get_running_loop().call_later(0.5, stopping.set)  # the server looks for its end every 0.1 s
+    assert await reader.read() == b"\x88\x05\x03\xe9why"
+    writer.close()
