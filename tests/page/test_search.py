@@ -271,8 +271,8 @@ def test_the_selection_becomes_one_bundle_with_all_of_its_segments(page: Page) -
 
 
 def test_a_search_becomes_a_bundle_that_is_built(page: Page, trio: Trio) -> None:
-    of_one = {"channel": "H1:STRAIN", "start": T0 + 1, "stop": T0 + 2}
-    [found] = httpx2.get(f"{trio.url}/segments", params=of_one).json()["segments"]
+    of_one = f"channel=H1:STRAIN&start={T0 + 1}&stop={T0 + 2}"
+    [found] = httpx2.get(f"{trio.url}/segments?{of_one}").json()["segments"]
     page.locator("#bundle-format").select_option("hdf5")
     building = unreadable(trio.home / "datavar" / "data" / found["name"])  # it is not finished before there is a socket
     with building, page.expect_websocket() as socket:
