@@ -48,9 +48,9 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._abort_if_stuck()
 
     def shutdown(self) -> None:
-        """Let the application close the connection, because the service stops; at once if the client does not read.
+        """Leave it to the application to close the connection; abort it if the client does not read.
 
-        uvicorn would close it with its own code before the application can say why.
+        The service stops: uvicorn would close it with its own code before the application can say why.
         """
         self._stopping = True
         if self.close_sent or not self.handshake_complete:

@@ -18,7 +18,7 @@ def leased(path: Path) -> int:
 
 @contextmanager
 def unreadable(path: Path) -> Iterator[None]:
-    """Let others wait for the end of the block, or for 45 s, when they open the file."""
+    """Make others wait for the end of the block, or for 45 s, when they open the file."""
     descriptor = leased(path)
     try:
         yield
