@@ -116,8 +116,10 @@ class Uploads:
     async def drop(self, rows: Iterable[FileRow], transactions: Mapping[int, str]) -> None:
         """Remove what has arrived of files that failed; `transactions` are the ids of their transactions."""
         names = {row.number: _name(row, transactions[row.transaction]) for row in rows}
-        for number in names.keys() & self._kept.keys():
-            receiving = self._kept.pop(number)
+        for number in names:
+            receiving = self._kept.pop(number, None)
+            if receiving is None:
+                continue
             if receiving.request:
                 request, receiving.request = receiving.request, None
                 request.cancel()

@@ -240,17 +240,18 @@ def _packs_of_files(
     connection: sa.Connection, caller: Caller, paths: Iterable[tuple[str, ...]]
 ) -> dict[tuple[str, ...], str]:
     """Return the packs of the complete files at paths that a caller may read, by the parts of the paths."""
-    wanted: dict[int, dict[str, tuple[str, ...]]] = {}
+    wanted: dict[int, dict[tuple[str, ...], str]] = {}
     for parts in paths:
         match parts:
             case ("holdings", number, "files", _, *_) if number.isdecimal() and len(number) <= _LONGEST_NUMBER:
-                wanted.setdefault(int(number), {})["/" + "/".join(map(unquote, parts[3:]))] = parts
+                wanted.setdefault(int(number), {})[parts] = "/" + "/".join(map(unquote, parts[3:]))
     found: dict[tuple[str, ...], FileRow] = {}
-    for holding, by_path in wanted.items():
+    for holding, meant in wanted.items():
         of = table.holding(connection, holding)
         if of is not None and of.deleted is None and caller.may_read(of):
-            files = file_table.files_at(connection, holding, by_path)
-            found |= {by_path[path]: row for path, row in files.items() if row.sha256 is not None}
+            files = file_table.files_at(connection, holding, set(meant.values()))
+            rows = {parts: files[path] for parts, path in meant.items() if path in files}
+            found |= {parts: row for parts, row in rows.items() if row.sha256 is not None}
     ids = table.transaction_ids(connection, {row.transaction for row in found.values()})
     return {parts: FILES_RECORD + ids[row.transaction] for parts, row in found.items()}
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from threading import Thread
 from typing import Any
 
@@ -12,9 +12,11 @@ from fastapi.testclient import TestClient
 
 from databuffer.app import create_app, create_buffer
 from databuffer.buffer import Buffer
+from databuffer.errors import UploadEnded
 from databuffer.holdings import holdings, orders
 from databuffer.holdings.contents import Arriving, Contents
 from databuffer.holdings.rows import Caller
+from databuffer.holdings.uploads import Digests
 from databuffer.settings import BufferSettings
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.files import Space
@@ -314,6 +316,33 @@ def test_bytes_that_arrive_after_a_deletion_are_not_left_on_the_volume(
     deleting.join()
     digest = hashlib.sha256(b"arrived too late").hexdigest()
     assert not (settings.DTVOLROOT / ".holdings" / "objects" / digest[:2] / digest).exists()
+
+
+def test_uploads_that_end_for_two_reasons_at_once_end_once(client: TestClient, buffer: Buffer) -> None:
+    made = put(client, "/a", "/b", label="taken twice", size=8)["transaction"]
+    caller, uploads = Caller(None, None), buffer.holdings.uploads
+
+    async def begin_to_send(path: str) -> asyncio.Task[Any]:
+        hangs = asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            hangs.set()
+            await asyncio.Event().wait()
+            yield b""
+
+        sending = asyncio.create_task(uploads.receive(caller, made["id"], path, body(), 0, Digests()))
+        await hangs.wait()
+        return sending
+
+    async def drop_twice() -> list[object]:
+        sending = [await begin_to_send(path) for path in ("/a", "/b")]
+        rows = [(await uploads.progress(caller, made["id"], path))[0] for path in ("/a", "/b")]
+        ids = {row.transaction: made["id"] for row in rows}
+        await asyncio.gather(*(uploads.drop(rows, ids) for _ in range(2)))
+        return await asyncio.gather(*sending, return_exceptions=True)
+
+    assert client.portal
+    assert [type(each) for each in client.portal.call(drop_twice)] == [UploadEnded, UploadEnded]
 
 
 def test_an_upload_that_is_never_finished_fails_after_the_grace(

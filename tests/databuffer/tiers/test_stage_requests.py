@@ -63,6 +63,14 @@ async def test_files_of_holdings_are_staged_for_those_who_may_read_them(opening:
     await until_packed(buffer, made, {"tape": ReplicaState.VERIFIED})
 
 
+async def test_a_file_of_a_holding_is_found_by_each_spelling_of_its_path(opening: OpenBuffer) -> None:
+    buffer = await opening()
+    made = await put_files(buffer, {"/data/a b": b"a"})
+    paths = [f"/holdings/{made.holding}/files/data/{name}" for name in ("a b", "a%20b", "%61%20b")]
+    found = await buffer.stage_requests.archive_info(ANYBODY, paths)
+    assert [(info.path, info.locality) for info in found] == [(path, "DISK") for path in paths]
+
+
 async def test_all_requests_together_have_a_limit_and_end_with_their_pins(
     opening: OpenBuffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
