@@ -85,6 +85,12 @@ class HoldingCalls:
             for each in page.transactions:
                 yield each
 
+    async def files_of(self, identity: str) -> AsyncIterator[HoldingFile]:
+        """Yield the files that a transaction put, by path."""
+        async for page in self._pages(f"/transactions/{quote(identity, safe='')}/files", FilePage, {}):
+            for each in page.files:
+                yield each
+
     async def begin(self, order: TransactionOrder) -> TransactionMade:
         """Begin to put files into a holding; an order with the same id is carried out once."""
         return await self._ask("POST", "/transactions", TransactionMade, msgspec.json.encode(order), HTTPStatus.CREATED)

@@ -3,17 +3,26 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import BinaryIO
 
 from glitchflow_api.nlds.calls import CALL_FAILED, HoldingCalls, Patience, code_of, detail_of, patiently
-from glitchflow_api.nlds.jobs import Job, NldsState, Part
+from glitchflow_api.nlds.jobs import Job, NldsState, Part, part_id
 from glitchflow_api.nlds.selection import Selection, find_holdings
 from glitchflow_api.nlds.shared_files import Failure, NotPossible, SharedFiles, reason_of
 from glitchflow_api.nlds.slots import Slots
-from gwwire.holdings import FileState, Holding, NewFile, TransactionOrder, Upload
+from gwwire.holdings import (
+    FileOutcome,
+    FileState,
+    Holding,
+    HoldingFile,
+    NewFile,
+    TransactionKind,
+    TransactionOrder,
+    Upload,
+)
 from gwwire.problems import ProblemCode
 
 #: Files of a part, which is one transaction of the datastore.
@@ -37,14 +46,44 @@ class Put:
     async def run(self) -> None:
         """Put all files, part by part; a directory is listed as far as the current part needs it."""
         await self._look_at_holding()
-        found = self._files.find(self._job.order.paths)
+        begun = await self._continue_parts()
+        found = (each for each in self._files.find(self._job.order.paths) if each.path not in begun)
         part = self._job.begin_part(NldsState.INDEXING)
         some = await self._slots.in_thread(_some, found)
+        if not some:
+            self._job.parts.pop()
         while some:
             following = await self._slots.in_thread(_some, found)
             after = self._job.begin_part(NldsState.INDEXING) if following else part
             await self._put(part, some)
             part, some = after, following
+
+    async def _continue_parts(self) -> set[str]:
+        """Put the files of the parts that were begun before a restart; return their paths.
+
+        The directories may have other files by now, so these are not divided into parts again.
+        """
+        paths: set[str] = set()
+        while files := await patiently(self._begun):
+            part = self._job.begin_part(NldsState.TRANSFER_PUTTING)
+            self._holding, self._label = files[0].holding, None
+            await self._send_waiting(part, files, {each.path: each.size for each in files})
+            part.end()
+            paths.update(each.path for each in files)
+        return paths
+
+    async def _begun(self) -> list[HoldingFile]:
+        """Return the files of the next part, if it was begun before a restart."""
+        identity = part_id(self._job.id, len(self._job.parts))
+        try:
+            known = await self._calls.transaction(identity)
+            if known.user != self._job.user or known.kind is not TransactionKind.PUT:  # `begin` refuses the id
+                return []
+            return [each async for each in self._calls.files_of(identity)]
+        except CALL_FAILED as error:
+            if code_of(error) == ProblemCode.NOT_FOUND:
+                return []
+            raise
 
     async def _look_at_holding(self) -> None:
         """Store the label of a holding that exists, and warnings about tags that it has already."""
@@ -80,21 +119,27 @@ class Put:
         made = await patiently(lambda: self._calls.begin(order))
         self._holding, self._label = made.transaction.holding, None
         part.enter(NldsState.TRANSFER_PUTTING)
+        await self._send_waiting(part, made.files, {each.path: each.size for each in files.values()})
+
+    async def _send_waiting(
+        self, part: Part, files: Sequence[FileOutcome | HoldingFile], sizes: Mapping[str, int]
+    ) -> None:
+        """Send the files of a transaction that wait for their bytes; the others have succeeded or failed."""
         sending = []
-        for each in made.files:
-            if each.state is FileState.WAITING and each.path in files:
-                sending.append(self._send(part, files[each.path]))
-            elif each.state is FileState.FAILED:
-                part.failed.append(Failure(each.path, each.reason or ""))
+        for each in files:
+            if each.state is FileState.WAITING and each.path in sizes:
+                sending.append(self._send(part, each.path, sizes[each.path]))
+            elif each.state in {FileState.WAITING, FileState.FAILED}:
+                part.failed.append(Failure(each.path, each.reason or "it was not sent"))
             else:
                 part.complete += 1
         await asyncio.gather(*sending)
 
-    async def _send(self, part: Part, file: NewFile) -> None:
+    async def _send(self, part: Part, path: str, size: int) -> None:
         async with self._slots:
             try:
-                with await self._slots.in_thread(self._files.open, file.path) as content:
-                    sent = await self._send_pieces(part.id, _Pieces(content, file.size), file.path)
+                with await self._slots.in_thread(self._files.open, path) as content:
+                    sent = await self._send_pieces(part.id, _Pieces(content, size), path)
                 reason = None if sent.file.state is FileState.COMPLETE else sent.file.reason or str(sent.file.state)
             except CALL_FAILED as error:
                 reason = detail_of(error)
@@ -103,9 +148,9 @@ class Put:
             if reason is None:
                 part.complete += 1
             else:
-                part.failed.append(Failure(file.path, reason))
+                part.failed.append(Failure(path, reason))
                 with suppress(*CALL_FAILED):
-                    await self._calls.give_up(part.id, file.path, reason)
+                    await self._calls.give_up(part.id, path, reason)
 
     async def _send_pieces(self, transaction: str, pieces: "_Pieces", path: str) -> Upload:
         offset, patience, overtaken = 0, Patience(), 0

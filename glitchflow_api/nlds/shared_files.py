@@ -188,8 +188,11 @@ class Restoring:
         os.fchmod(self._content.fileno(), self._file.mode & 0o777)
         os.utime(self._content.fileno(), (self._file.mtime, self._file.mtime))
         os.fsync(self._content.fileno())
-        # Unlike a rename, a link does not replace what was made there meanwhile.
-        os.link(self._partial, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        # Unlike a rename, a link does not replace what was made there meanwhile, as by another get of the same file.
+        try:
+            os.link(self._partial, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except FileExistsError:
+            _is_there(self._file, self._name, self._folder)
 
 
 def reason_of(error: NotPossible | OSError) -> str:

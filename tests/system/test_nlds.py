@@ -244,6 +244,24 @@ def test_a_killed_gateway_goes_on_with_its_transactions(site: Site) -> None:
     assert Path(f"{here}/out{here}/0").read_text() == "0"
 
 
+def test_a_put_that_goes_on_sends_every_file_though_the_folder_has_changed(site: Site) -> None:
+    """Parts that were begun have the files of then; what was added since is put too, and what is gone fails."""
+    here, identity = site.shared / "growing", str(uuid4())
+    here.mkdir()
+    begun = {"files": [{"path": f"{here}/{name}", "size": 1} for name in ("gone", "late")]}
+    headers = {"Authorization": f"Bearer {site.keys['alice']}"}
+    order = {**begun, "id": identity, "label": "growing"}
+    assert httpx2.post(f"{site.trio.url}/transactions", headers=headers, json=order).status_code == 201
+    for name in ("early", "late"):
+        (here / name).write_text(name[0])
+    body = {"filelist": [str(here)], "label": "growing"}
+    assert send(site, "alice", "PUT", "files", body, transaction_id=identity).status_code == 202
+    client = site.as_user("alice")
+    assert client.wait(identity)["failed"] == {f"{here}/gone": "no such file or directory"}
+    _code, text = client.run(here, "find", "-l", "growing", "-1")
+    assert sorted(text.splitlines()) == [str(here), f"{here}/early", f"{here}/late"]
+
+
 def test_only_one_gateway_uses_the_folder(site: Site) -> None:
     gateway = site.trio.services[-1]
     settings = {**os.environ, **gateway.environment, **site.settings, "LISTEN": "127.0.0.1:0"}
