@@ -6,8 +6,9 @@ folders is refused, also one that is made in between.
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from hashlib import file_digest, sha256
@@ -22,6 +23,7 @@ from gwwire.holdings import HoldingFile, NewFile, PathType, check_path
 _TYPES = {stat.S_IFREG: PathType.FILE, stat.S_IFDIR: PathType.DIRECTORY, stat.S_IFLNK: PathType.LINK}
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 100
+_MARK = re.compile(r"\{(?:user|group)\}")
 _NOT_SHARED = "it is in no folder that you share with the server (NLDS_ROOTS)"
 
 
@@ -49,22 +51,43 @@ class Roots:
             names = {"{user}": user, "{group}": group or ""}
             used = {mark: name for mark, name in names.items() if mark in template}
             if all(name not in {"", ".", ".."} and "/" not in name for name in used.values()):
-                root = template
-                for mark, name in used.items():
-                    root = root.replace(mark, name)
-                roots.append(root)
+                parts = template.split("/")
+                first = next((i for i, part in enumerate(parts) if "{" in part), len(parts) - 1)
+                filled = [_filled(part, used) for part in parts]
+                roots.append(_Root("/".join(filled[: first + 1]), [part for part in filled[first + 1 :] if part]))
         return SharedFiles(roots)
+
+
+class _Root:
+    """A shared folder: `below` are the names between it and a folder that its users cannot replace.
+
+    Those names are never links. Links in `top` are followed: the administrator has made them.
+    """
+
+    def __init__(self, top: str, below: Sequence[str]) -> None:
+        self._top = top or "/"
+        self.below = below
+
+    @cached_property
+    def top(self) -> str:
+        """The folder that users cannot replace, resolved."""
+        return os.path.realpath(self._top)
+
+    @cached_property
+    def path(self) -> str:
+        """The shared folder."""
+        return os.path.join(self.top, *self.below)  # noqa: PTH118 (a text, as from realpath)
+
+    def has(self, real: str) -> bool:
+        """Return whether a resolved path is this folder, or below it."""
+        return real == self.path or real.startswith(f"{self.path.rstrip('/')}/")
 
 
 class SharedFiles:
     """The files below some folders; its methods block, and raise NotPossible or OSError."""
 
-    def __init__(self, roots: Iterable[str]) -> None:
-        self._given = list(roots)
-
-    @cached_property
-    def _roots(self) -> list[str]:
-        return [os.path.realpath(root) for root in self._given]
+    def __init__(self, roots: Sequence[_Root]) -> None:
+        self._roots = roots
 
     def find(self, paths: Iterable[str]) -> Iterator[NewFile | Failure]:
         """Yield what is at paths, and all that is below directories, in a fixed order; a path is yielded once.
@@ -124,32 +147,27 @@ class SharedFiles:
     def _located(self, path: str) -> Iterator[tuple[str, int | None]]:
         """Yield what `os` calls path and `dir_fd` of a path; a shared folder itself has no other above it."""
         real = os.path.realpath(path)
-        if real in self._roots and not Path(path).is_symlink():
+        root = next((each for each in self._roots if each.path == real), None)
+        if root is None or Path(path).is_symlink():
+            parent, name = os.path.split(path)
+            with self._folder(parent) as folder:
+                yield name, folder
+        elif root.below:
+            with _opened(root.top, root.below[:-1]) as folder:
+                yield root.below[-1], folder
+        else:
             yield real, None
-            return
-        parent, name = os.path.split(path)
-        with self._folder(parent) as folder:
-            yield name, folder
 
     @contextmanager
     def _folder(self, path: str, *, create: bool = False) -> Iterator[int]:
         """Yield a folder, opened without following links; `create` makes it and those above it."""
         real = os.path.realpath(path)
-        root = next((each for each in self._roots if real == each or real.startswith(f"{each.rstrip('/')}/")), None)
+        root = next((each for each in self._roots if each.has(real)), None)
         if root is None:
             raise NotPossible(_NOT_SHARED)
-        folder = os.open(root, os.O_PATH | _FOLDER)
-        try:
-            for part in filter(None, real[len(root) :].split("/")):
-                if create:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=folder)
-                inner = os.open(part, os.O_PATH | _FOLDER, dir_fd=folder)
-                os.close(folder)
-                folder = inner
+        made = [part for part in real[len(root.path) :].split("/") if part]
+        with _opened(root.top, root.below, made, create=create) as folder:
             yield folder
-        finally:
-            os.close(folder)
 
 
 class Restoring:
@@ -193,6 +211,28 @@ class Restoring:
             os.link(self._partial, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except FileExistsError:
             _is_there(self._file, self._name, self._folder)
+
+
+@contextmanager
+def _opened(top: str, below: Sequence[str], further: Sequence[str] = (), *, create: bool = False) -> Iterator[int]:
+    """Yield the folder at names below another one, opened without following links; `create` makes the further ones."""
+    folder = os.open(top, os.O_PATH | _FOLDER)
+    try:
+        for i, part in enumerate((*below, *further)):
+            if create and i >= len(below):
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            inner = os.open(part, os.O_PATH | _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _filled(part: str, names: Mapping[str, str]) -> str:
+    """Return a part of a template with the names of a caller, each of which is taken as it is."""
+    return _MARK.sub(lambda mark: names[mark[0]], part)
 
 
 def reason_of(error: NotPossible | OSError) -> str:

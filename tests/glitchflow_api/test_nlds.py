@@ -127,6 +127,27 @@ def test_only_plain_names_stand_for_user_and_group(
     assert isinstance(found[0], NewFile if shares else Failure)
 
 
+def test_a_folder_that_users_can_replace_by_a_link_is_not_shared(tmp_path: Path) -> None:
+    """A link that the administrator made, above what users own, is followed."""
+    for folder in ("export/alice", "outside"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "alice").symlink_to(tmp_path / "export" / "alice")
+    (tmp_path / "outside" / "secret").write_text("secret")
+    (tmp_path / "export" / "alice" / "nlds").symlink_to(tmp_path / "outside")
+    home = tmp_path / "home" / "alice"
+    files = Roots([f"{tmp_path}/home/{{user}}/nlds"]).of("alice", None)
+    for path in (home / "nlds" / "secret", home / "nlds", tmp_path / "outside" / "secret", tmp_path / "outside"):
+        assert [type(each) for each in files.find([str(path)])] == [Failure]
+        with pytest.raises((NotPossible, OSError)):
+            put_back(files, stored(path / "new"))
+    (home / "nlds").unlink()
+    (home / "nlds").mkdir()
+    put_back(files, stored(home / "nlds" / "d" / "x"))
+    found = [each.path for each in files.find([str(home / "nlds")]) if isinstance(each, NewFile)]
+    assert found == [str(home / "nlds" / each) for each in ("", "d", "d/x")]
+
+
 @pytest.mark.parametrize("path", ["{shared}/../outside/secret", "{shared}/out/secret", "{outside}/secret", "relative"])
 def test_nothing_outside_is_found_or_read(files: SharedFiles, shared: Path, path: str) -> None:
     outside = shared.parent / "outside"
