@@ -339,7 +339,8 @@ def test_uploads_that_end_for_two_reasons_at_once_end_once(client: TestClient, b
         rows = [(await uploads.progress(caller, made["id"], path))[0] for path in ("/a", "/b")]
         ids = {row.transaction: made["id"] for row in rows}
         await asyncio.gather(*(uploads.drop(rows, ids) for _ in range(2)))
-        return await asyncio.gather(*sending, return_exceptions=True)
+        ended: list[object] = await asyncio.gather(*sending, return_exceptions=True)
+        return ended
 
     assert client.portal
     assert [type(each) for each in client.portal.call(drop_twice)] == [UploadEnded, UploadEnded]
