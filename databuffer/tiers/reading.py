@@ -106,12 +106,15 @@ class TierReader:
         return bool(self._fastest_first(in_tiers)) or (bool(in_tiers) and source.is_dropped)
 
     def _first(self, source: PackSource, member: Member, start: int, stop: int, text: str) -> Iterator[bytes]:
-        """Yield bytes of a member from the first replica that has them; raise NotOnline or TierFailed."""
+        """Yield bytes of a member from the first replica that has them.
+
+        Raise NotOnline if a recall helps, or TierFailed: no recall is begun while another tier has the pack, but fails.
+        """
         rows = self._ledger.of(source)
         readable = self._fastest_first(rows.values())
         others = [row for row in rows.values() if row.tier != DISK and row not in readable]
         problems = [f"{row.tier}: {self._problem(row)}" for row in others]
-        on_tape, begun = False, False
+        on_tape, failed, begun = False, False, False
         for row in readable:
             try:
                 for chunk in self._read_from(self._mover.tiers[row.tier], source, row, member, start, stop):
@@ -123,6 +126,7 @@ class TierReader:
                 if self._is_nearline(row):  # it went offline since it was looked up
                     on_tape = True
                 else:
+                    failed = True
                     problems.append(str(error))
             except PackDamaged as error:
                 problems.append(f"{row.tier}: {error}")
@@ -130,7 +134,7 @@ class TierReader:
                 return
             if begun:
                 break
-        if on_tape and not begun:
+        if on_tape and not failed and not begun:
             raise NotOnline(member.name)
         raise TierFailed(f"{text} cannot be read: {'; '.join(problems)}")
 

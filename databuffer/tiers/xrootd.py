@@ -24,6 +24,8 @@ _CHUNK = 4 << 20
 _SECONDS = 60
 #: kXR_NotFound and kXR_Unsupported.
 _NOT_FOUND, _UNSUPPORTED = 3011, 3013
+#: The code of an answer that lacks nothing; there are others among those that are `ok` (suDone of XrdClStatus.hh).
+_COMPLETE = 0
 _INCOMING = ".incoming"
 #: A request names its keys: the server reports the progress of a request only by path.
 _REQUEST = "prepare "
@@ -114,7 +116,10 @@ class XRootDTier:
         """Yield what lies under keys with a prefix, in the order of the keys; all of them are read before the first."""
         self._check_root()
         flags = DirListFlags.STAT | DirListFlags.RECURSIVE
-        listed = self._answer("", self._calls.dirlist(self._root, flags, timeout=_SECONDS))
+        status, found = self._calls.dirlist(self._root, flags, timeout=_SECONDS)
+        listed = self._answer("", (status, found))
+        if status.code != _COMPLETE:  # a list without the folders for which the server was asked in vain
+            raise TierError(f"tier {self.name}: some folders below {self._server}/{self._root} cannot be listed")
         files = [
             Stored(entry.name, entry.statinfo.size, float(entry.statinfo.modtime))
             for entry in listed

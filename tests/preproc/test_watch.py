@@ -307,11 +307,13 @@ def test_a_worker_is_cancelled_by_a_signal_whatever_it_does_just_then(
             raise
 
     monkeypatch.setattr(Worker, "work", work)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as in `python -m preproc`
+    # As in `python -m preproc`; a shell in the background starts the tests with SIGINT ignored.
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
         assert main(["watch", "--gateway", "http://127.0.0.1:1", "--out", str(tmp_path)]) == 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert seen == ["cancelled"]
 
 

@@ -18,6 +18,7 @@ from databuffer.tier_urls import TierUrl
 from databuffer.tiers.object_store import ObjectStoreTier, open_object_store
 from databuffer.tiers.pack import key_of
 from scripts.trio import Trio
+from tests.support.files import contents_of
 from tests.support.forked import run_forked
 from tests.support.segments import JSON, segment_body
 from tools.weed import BUCKET
@@ -210,6 +211,7 @@ def test_wrong_bytes_in_the_bucket_are_never_served(site: Site) -> None:
     start = whole.index(body)
     wrong = whole[: start + 5] + bytes([whole[start + 5] ^ 1]) + whole[start + 6 :]
     site.store.write(key_of(batch), len(wrong), [wrong])
+    within(60, lambda: not contents_of(site.tape / "online"))  # or it would be read from the tape
     answer = site.gateway.get(f"/segments/{name}")
     assert (answer.status_code, answer.json()["code"]) == (503, "on-tape")
     lines, _ = site.gwclient("get", name, "--format", "ndjson", "--wait")

@@ -351,6 +351,22 @@ async def test_a_tier_that_is_down_is_reported_and_the_disk_is_asked_first(
     assert states(await buffer.tiers.replicas(batch)) == {"object": VERIFIED}
 
 
+async def test_a_cache_that_is_down_is_named_instead_of_a_recall_that_would_not_begin(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier
+) -> None:
+    buffer = await opening(tier, tape)
+    batch, folder = await archive(buffer, Tiering(("object", "tape")))
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED, "tape": VERIFIED})
+    [first, *_] = names_of(folder)
+    await buffer.tiers.set_tiering(batch, BOTH)
+    await until(buffer, batch, {"object": VERIFIED, "tape": VERIFIED})
+    tier.down = True
+    with pytest.raises(TierFailed, match=f"segment {first} cannot be read: tier object: it is down"):
+        await read(buffer, first)
+    tier.down = False
+    assert await read(buffer, first)
+
+
 class SlowTape(TapeTier):
     """A tape that brings nothing online before it may."""
 

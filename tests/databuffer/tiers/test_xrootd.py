@@ -72,6 +72,17 @@ class TestXRootDThatIsSlowOrCutInTheMiddle(TierConformance):
             yield Patient(tier_at(proxy.address, new_folder(server)), proxy.begin)
 
 
+def test_a_list_that_lacks_a_folder_is_an_error(server: str) -> None:
+    folder = new_folder(server)
+    tier = tier_at(server, folder)
+    write(tier, "a/one.tar")
+    write(tier, "b/two.tar")
+    status, _ = client.FileSystem(f"root://{server}").chmod(f"/{folder}/b", 0)
+    assert status.ok
+    with pytest.raises(TierError, match=r"some folders below .* cannot be listed"):
+        list(tier.list())
+
+
 def test_a_call_without_an_answer_fails_in_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("databuffer.tiers.xrootd._SECONDS", 1)
     with faulty_xrootd_proxy(server, [Trouble.SILENT]) as proxy:
