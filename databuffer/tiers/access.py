@@ -115,7 +115,7 @@ class TierAccess:
             what = f"tier {tier.name} has another pack as {source.key} ({other.text}), which is not replaced"
             raise MoveFailed(f"{what}; give each datastore a prefix of its own, or move that pack away")
 
-    def origin(self, row: ReplicaRow, attempt: Attempt) -> Generator[bytes, None, None]:
+    def origin(self, row: ReplicaRow, attempt: Attempt) -> Generator[bytes]:
         """Yield the pack in the tier of a replica, for a copy to another tier; an error is that of the first.
 
         It stays online until the generator is closed.

@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 
+import sqlalchemy as sa
+
 from databuffer.errors import MoveFailed, RecallTooLarge
 from databuffer.records.performer import Attempt, Stopped
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.files import Space
 from databuffer.storage.store import Store
 from databuffer.tiers import pins, replicas
+from databuffer.tiers.locality import locality_of
 from databuffer.tiers.mover import Mover
 from databuffer.tiers.packs import Packs, public_name
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.source import PackSource
 from databuffer.tiers.tier import Capacity
-from gwwire.tiering import DISK, ReplicaState
+from gwwire.tiering import DISK, BatchLocality, ReplicaState
 
 #: The interval at which a recall that waits for space tries again.
 _POLL_SECONDS = 0.5
@@ -72,6 +75,19 @@ class TapeCache:
             where = f"packs in tier {self._mover.cache} may have {limit:,} (OBJECT_HIGH_WATER)"
             others = f" besides {kept:,} that are kept for the same asker, who can release them" if kept else ""
             raise RecallTooLarge(f"a recall of {size:,} bytes{others}: {where}{fewer}")
+
+    def has(self, row: ReplicaRow) -> bool:
+        """Return whether a replica is one in the cache, which is not the disk."""
+        return row.tier == self._mover.cache != DISK and row.state is ReplicaState.VERIFIED
+
+    def kept_for(self, connection: sa.Connection, asker: str, besides: str) -> int:
+        """Return the bytes of the packs but one that an asker keeps in the cache, or recalls to it."""
+        kept = pins.packs_for(connection, asker, steady_ns()) - {besides}
+        return sum(
+            rows[0].size
+            for rows in replicas.of_packs(connection, kept).values()
+            if any(map(self.has, rows)) or locality_of(rows, self._mover.tiers) is BatchLocality.TAPE
+        )
 
     def free_space(self, source: PackSource, attempt: Attempt, others_wait: Callable[[], bool]) -> None:
         """Evict packs until another one fits; wait while readers need too many.

@@ -24,8 +24,6 @@ from databuffer.tiers.tier import Tier
 from databuffer.tiers.turns import Turns
 from gwwire.tiering import DISK, ReplicaState
 
-Chunks = Generator[bytes, None, None]
-
 _VERIFIED = ReplicaState.VERIFIED
 #: The states in which the replica on the disk is not copied.
 _NOT_ON_DISK = frozenset({ReplicaState.DELETING, ReplicaState.WRITING})
@@ -129,7 +127,7 @@ class Copies:
         is_on_disk = (disk is None or disk.state not in {*_NOT_ON_DISK, ReplicaState.LOST}) and not source.is_dropped
         return is_on_disk or bool(self._access.verified(rows, target))
 
-    def _origin(self, source: PackSource, target: str, attempt: Attempt) -> tuple[ReplicaRow, Chunks]:
+    def _origin(self, source: PackSource, target: str, attempt: Attempt) -> tuple[ReplicaRow, Generator[bytes]]:
         """Return a replica to copy from and its bytes: the disk's unless it is LOST or dropped, or one in a tier."""
         rows = self._ledger.of(source)
         disk = rows.get(DISK) or source.on_disk(ReplicaState.WRITTEN)

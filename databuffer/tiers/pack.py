@@ -235,7 +235,7 @@ def folder_chunks(folder: Path, pack: Pack) -> Iterator[bytes]:
     return pack_chunks(pack, lambda member: folder / member.name)
 
 
-def pack_chunks(pack: Pack, path_of: Callable[[Member], Path]) -> Generator[bytes, None, None]:
+def pack_chunks(pack: Pack, path_of: Callable[[Member], Path]) -> Generator[bytes]:
     """Yield a pack whose members are files on the disk, `CHUNK` bytes at a time, without a comparison.
 
     Raise PackDamaged before the end if a file is missing or has another size, VolumeError if one cannot be read.

@@ -20,7 +20,6 @@ from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
 from databuffer.records.table import steps_named
-from databuffer.storage.catalog.schema import STEPS
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
 from databuffer.tiers import pins, replicas
@@ -31,7 +30,7 @@ from databuffer.tiers.locality import locality_of, tapes_of
 from databuffer.tiers.meter import Progress
 from databuffer.tiers.mover import Mover
 from databuffer.tiers.packs import Packs, is_of_files, public_name, record_of
-from databuffer.tiers.recall_queue import durations, position
+from databuffer.tiers.recall_queue import any_waits, durations, position
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.staged_reading import Staging
 from databuffer.tiers.tier import TierError
@@ -144,7 +143,9 @@ class Recalls:
         async with self._asking:
             seen = await self._look(subject, asker)
             if seen.locality is BatchLocality.TAPE:
-                kept = await self._queries.read(partial(self._kept_for, asker=asker, besides=subject.record))
+                # READERS are many, who do not need their packs together.
+                look = partial(self._cache.kept_for, asker=asker, besides=subject.record)
+                kept = 0 if asker == READERS else await self._queries.read(look)
                 await self._in_thread(partial(self._cache.check_size, seen.size, kept=kept))
             elif seen.locality not in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
                 raise NoReplica(f"no replica of {subject.text} can be read: {seen.locality}")
@@ -222,7 +223,7 @@ class Recalls:
         nearline = await self.nearline(batches)
         if nearline:
             there = await self._queries.read(lambda c: replicas.of_packs(c, map(record_of, batches)))
-            cached = [row.size for rows in there.values() for row in rows if _is_in(row, self._mover.cache)]
+            cached = [row.size for rows in there.values() for row in rows if self._cache.has(row)]
             await self._in_thread(partial(self._cache.check_size, *cached, *nearline.values()))
         asked = [await self.ask(batch, asker, again=again) for batch in batches] if nearline else []
         return [each for each in asked if each.state is not RecallState.ONLINE]
@@ -359,28 +360,8 @@ class Recalls:
             return pins.is_pinned(connection, pack, steady_ns())
 
     def _others_wait(self) -> bool:
-        """Return whether another recall could begin now."""
-        can_begin = sa.or_(STEPS.c.due.is_(None), STEPS.c.due <= steady_ns())
-        query = sa.select(STEPS.c.record).where(STEPS.c.name == RECALL, STEPS.c.state == StepState.WAITING, can_begin)
         with self._store.catalog.database.reading() as connection:
-            return connection.execute(query.limit(1)).first() is not None
-
-    def _kept_for(self, connection: sa.Connection, asker: str, besides: str) -> int:
-        """Return the bytes of the other packs that an asker keeps, or recalls to, the cache."""
-        if asker == READERS:  # many, who do not need them together
-            return 0
-        kept = pins.packs_for(connection, asker, steady_ns()) - {besides}
-        found = replicas.of_packs(connection, kept).values()
-        return sum(
-            rows[0].size
-            for rows in found
-            if any(_is_in(row, self._mover.cache) for row in rows)
-            or locality_of(rows, self._mover.tiers) is BatchLocality.TAPE
-        )
-
-
-def _is_in(row: ReplicaRow, cache: str) -> bool:
-    return row.tier == cache != DISK and row.state is ReplicaState.VERIFIED
+            return any_waits(connection, steady_ns())
 
 
 def _is_to_begin(step: Step | None, *, again: bool) -> bool:

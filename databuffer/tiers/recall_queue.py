@@ -19,6 +19,13 @@ def durations(connection: sa.Connection, limit: int) -> list[float]:
     return [(ended - started) / _SECOND for started, ended in reversed(connection.execute(query).all())]
 
 
+def any_waits(connection: sa.Connection, now: int) -> bool:
+    """Return whether a recall waits that could begin now."""
+    can_begin = sa.or_(STEPS.c.due.is_(None), STEPS.c.due <= now)
+    query = sa.select(STEPS.c.record).where(STEPS.c.name == RECALL, STEPS.c.state == StepState.WAITING, can_begin)
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def position(connection: sa.Connection, record: str) -> int:
     """Return the place of a recall in the queue, from 1; the running one is the first."""
     mine = connection.execute(

@@ -82,7 +82,7 @@ class PackSource(ABC):
         """Return whether members were dropped from the disk."""
         return read_dropped(self.folder) is not None
 
-    def chunks(self) -> Generator[bytes, None, None]:
+    def chunks(self) -> Generator[bytes]:
         """Yield the pack from the disk, as `pack_chunks` does."""
         return pack_chunks(self.pack, self.path_of)
 

@@ -35,26 +35,29 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
     if wait and release:
         raise click.UsageError("--wait and --release exclude each other")
 
-    kept: list[bool] = []
+    if release:
+        released = connection.call(lambda client: _release(client, batches))
+        lines = [f"{_text(each)}; {end}" for each, end in released]
+        connection.print_answer({"recalls": [each for each, _ in released]}, "\n".join(lines))
+        return
 
     async def work(client: GlitchflowClient) -> list[Recall]:
-        if release:
-            kept.extend([(await client.recall_state(batch)).pinned is not None for batch in batches])
-            return [await client.release(batch) for batch in batches]
         found = await _ask_for_all(client, batches)
         if not wait:
             return found
         return await wait_for_recalls(client, batches, poll, lambda each: click.echo(_text(each), err=True))
 
     found = connection.call(work)
-    if release:
-        ends = ["released" if each else "nothing to release: it was not kept" for each in kept]
-        lines = [f"{_text(each)}; {end}" for each, end in zip(found, ends, strict=True)]
-        connection.print_answer({"recalls": found}, "\n".join(lines))
-        return
     connection.print_answer({"recalls": found}, "\n".join(map(_text, found)))
     if any(each.state is RecallState.FAILED for each in found):
         sys.exit(NOT_ACKNOWLEDGED)
+
+
+async def _release(client: GlitchflowClient, batches: Sequence[str]) -> list[tuple[Recall, str]]:
+    """Release some batches; return each with what that did."""
+    before = [await client.recall_state(batch) for batch in batches]
+    ends = ["released" if each.pinned is not None else "nothing to release: it was not kept" for each in before]
+    return [(await client.release(batch), end) for batch, end in zip(batches, ends, strict=True)]
 
 
 async def _ask_for_all(client: GlitchflowClient, batches: Sequence[str]) -> list[Recall]:
