@@ -229,9 +229,9 @@ class Queries:
         If the catalog is replaced during the call, it may have been empty: call the function again.
         """
         database = self._store.catalog.database
+        generation = database.generation  # before the look at the agreement: a recovery may begin in between
         if self._state.agreement is Agreement.UNREAD:
             await self._ingest.perform(lambda: None)  # after a recovery, which is carried out in the queue
-        generation = database.generation
         found = await self._try_twice(find, *arguments)
         if generation == database.generation:
             return found

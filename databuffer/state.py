@@ -115,6 +115,7 @@ class State:
 
     def recover(self) -> None:
         """Lock the volume, make everything agree with it, and log each repair."""
+        self.agreement = Agreement.UNREAD  # also if the catalog is damaged: until the end, queries wait
         try:
             retry_if_catalog_damaged(self._store, self._recover)
         except VolumeFull:  # the catalog may be on the volume too, and grow

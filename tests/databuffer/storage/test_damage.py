@@ -371,8 +371,9 @@ async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(
 
 
 @anyio
+@pytest.mark.parametrize("found_by", ["a query", "a step"])
 async def test_a_query_during_the_repair_is_answered_when_the_catalog_is_complete(
-    used: UsedVolume, monkeypatch: pytest.MonkeyPatch
+    used: UsedVolume, monkeypatch: pytest.MonkeyPatch, found_by: str
 ) -> None:
     buffer = create_buffer(settings_of(used.home))
     await buffer.open()
@@ -386,13 +387,21 @@ async def test_a_query_during_the_repair_is_answered_when_the_catalog_is_complet
 
     monkeypatch.setattr(Catalog, "open", held)
     damage_running(buffer, foreign=False)
-    queries = [asyncio.create_task(buffer.queries.segments(SegmentFilter()))]
+    queries, step = [], None
+    if found_by == "a query":
+        queries.append(asyncio.create_task(buffer.queries.segments(SegmentFilter())))
+    else:
+        with pytest.raises(VolumeFailed):
+            buffer._store.catalog.segments.find(SegmentFilter())  # noqa: SLF001 (as a thread of a step does)
+        step = asyncio.create_task(buffer.ingest.perform(lambda: buffer.state.run(lambda: None)))
     assert await asyncio.to_thread(is_empty.wait, 60)
     queries.append(asyncio.create_task(buffer.queries.segments(SegmentFilter())))
     await asyncio.wait(queries, timeout=0.05)
     may_go_on.set()
     for rows in await asyncio.gather(*queries):
         assert sorted(row.name for row in rows) == sorted(used.names)
+    if step:
+        await step
     await buffer.close()
 
 
