@@ -187,7 +187,8 @@ def test_every_acknowledged_segment_of_a_measurement_is_stored_and_its_cost_mete
         assert counts["buff_size"] == pytest.approx(segments * done.load.segment_bytes, rel=0.01)
         check_counts(trio.home, counts)
         assert set(done.cpu_per_thousand()) - {"generator"} == set(server.pids) >= {BUFFER}
-        assert all(0 < taken < 1000 for taken in done.cpu_per_thousand().values())
+        taken = done.cpu_per_thousand().values()
+        assert 0 <= min(taken) < max(taken) < 1000  # a process may take less than a tick of the CPU clock
         clean(server)
         assert Connection(trio.url).get("/stats")["n_itm"] == 0
 
