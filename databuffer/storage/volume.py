@@ -13,17 +13,20 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed
 from databuffer.metrics import FSYNC_FOLDER
-from databuffer.storage.files import PROBE, free_name, make_folder, read_stored, volume_errors, write_file
+from databuffer.storage.files import PROBE, create_file, free_name, make_folder, read_stored, volume_errors, write_file
 from databuffer.storage.marks import Marks
 from gwservice.atomic import owned
 from gwservice.atomic import sync as sync_path
 
 log = logging.getLogger(__name__)
 
+#: Files that are open at once while they are written and synced.
+_SYNCED_TOGETHER = 64
 _ARCHIVE_NAME = re.compile(r"\d{4}-\d\d-\d\d \d\d \d\d( \d+)?")
 
 
@@ -167,12 +170,9 @@ class Volume:
         """Write files, given as (name, content), into a batch, durably and each in one step."""
         staged: list[tuple[str, str]] = []
         try:
-            with volume_errors():
-                for name, content in files:
-                    staged.append((self.staging_path(), name))
-                    write_file(Path(staged[-1][0]), content, durable=False)
-                for path, _ in staged:  # together, after the writes: they share the commits of the file system
-                    sync_path(Path(path))
+            rest = iter(files)
+            while some := list(islice(rest, _SYNCED_TOGETHER)):
+                self._stage(some, staged)
             self.publish(staged, folder)
             self.sync(folder)
         except BaseException:
@@ -180,6 +180,18 @@ class Volume:
                 with suppress(VolumeError):
                     self.discard(Path(path))
             raise
+
+    def _stage(self, files: Iterable[tuple[str, bytes]], staged: list[tuple[str, str]]) -> None:
+        """Write files outside the batches, durably, and append their paths and names to `staged`."""
+        descriptors = []
+        with volume_errors(), ExitStack() as opened:
+            for name, content in files:
+                path = self.staging_path()
+                staged.append((path, name))
+                descriptors.append(create_file(path, content))
+                opened.callback(os.close, descriptors[-1])
+            for descriptor in descriptors:  # after the writes: they share the commits of the file system
+                os.fsync(descriptor)
 
     def archive(self, when: datetime) -> Path:
         """Rename the data folder to `DAY HOUR MIN`; return the new path."""

@@ -16,7 +16,7 @@ from tools.benchmark.load import Order, run_load
 from tools.benchmark.servers import BUFFER, ServerFailed, servers_of
 
 _TIMEOUT = 60.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.25
 #: Time for any single step, and for a fill.
 _STEP_SECONDS, _FILL_SECONDS = 300.0, 120.0
 _FILLERS = 4
