@@ -1,8 +1,8 @@
 """A tape library that is a folder: bytes can be read only after they were staged, which takes its time.
 
 It has the manners of a library behind dCache or CTA, so that everything that is built on tiers can be run without one.
-`library/` in the folder contains what is on tape, `online/` hard links to what is online, `requests/` one file per
-request.
+`library/` in the folder contains what is on tape, `online/` hard links to what is online. Requests end with the process
+that made them.
 A write goes to tape and leaves no copy online, so that reading it back reads the tape.
 """
 
@@ -84,13 +84,17 @@ class TapeTier:
                 if self._library.stat(key) is None:
                     raise NotThere(f"tier {self.name}: there is no {key}")
             request = self._robot.requests.add(keys)
-            self._robot.wake()
+            try:
+                self._robot.wake()
+            except BaseException:
+                self._robot.requests.release(keys)
+                raise
             return request
 
     def staged(self, request: str) -> dict[str, Staged]:
         """Return how far each key of a request is; NotThere if there is none, or all its keys were released."""
         with self._ready():
-            self._robot.wake()  # goes on after a restart
+            self._robot.wake()  # goes on after an error
             found = self._robot.requests.get(request)
             if found is None:
                 raise NotThere(f"tier {self.name}: there is no request {request[:100]!r}")
@@ -102,10 +106,12 @@ class TapeTier:
             }
 
     def release(self, keys: Sequence[str]) -> None:
-        """Remove each key from its oldest request; what no other request has goes offline."""
+        """Remove each key from its oldest request; what no other request has goes offline.
+
+        If that raises TierError, it goes offline with the next request.
+        """
+        self._robot.requests.release(keys)
         with self._ready():
-            for key in keys:
-                self._robot.requests.release(key)
             self._robot.wake()
 
     def capacity(self) -> Capacity:
@@ -118,7 +124,7 @@ class TapeTier:
         """Lock the folder and create those in it; raise TierError instead of OSError."""
         try:
             self._lock = self._lock or tape_lock(self._root)
-            for name in ("library", "online", "requests"):
+            for name in ("library", "online"):
                 (self._root / name).mkdir(exist_ok=True)  # not their parent: it is missing if nothing is mounted
             yield
         except OSError as error:

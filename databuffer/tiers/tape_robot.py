@@ -32,7 +32,7 @@ class TapeRobot:
     """Brings wanted keys online in threads, one per drive, which end when there is nothing to do."""
 
     def __init__(self, root: Path, library: FolderTier, faults: TapeFaults, manners: TapeManners) -> None:
-        self.requests = TapeRequests(root / "requests")
+        self.requests = TapeRequests()
         self._library = library
         self._online = FolderTier(library.name, root / "online")
         self._faults = faults
@@ -120,8 +120,7 @@ class TapeRobot:
             self._wind(key, size)
             self._online.link(place, self._library, key)
         except (TierError, OSError) as error:
-            with suppress(OSError):
-                self.requests.fail(key, str(error))
+            self.requests.fail(key, str(error))
         finally:
             with self.requests.lock, suppress(TierError, OSError):
                 del self._percent[key], self._claimed[key]
