@@ -362,6 +362,7 @@ async def test_a_query_that_finds_damage_is_answered_and_the_catalog_repaired(
 ) -> None:
     buffer = create_buffer(settings_of(used.home))
     await buffer.open()
+    await end_background_work(buffer)
     damage_running(buffer, foreign=foreign)
     many = await asyncio.gather(*(buffer.queries.segments(SegmentFilter()) for _ in range(8)))
     assert [sorted(row.name for row in rows) for rows in many] == [sorted(used.names)] * 8

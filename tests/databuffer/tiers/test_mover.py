@@ -37,6 +37,7 @@ from tests.support.archives import (
     step_in,
     until,
 )
+from tests.support.files import contents_of
 
 pytestmark = pytest.mark.anyio
 
@@ -298,7 +299,7 @@ async def test_a_copy_from_tape_that_fails_leaves_nothing_staged(
     await performed(buffer, batch, "scrub")
     failed = await step_in(buffer, batch, "copy:object", StepState.WAITING, StepState.FAILED)
     assert failed.reason == "tier object: the connection broke"
-    assert list((tmp_path / "tape/requests").iterdir()) == []
+    assert contents_of(tmp_path / "tape/online") == {}
 
 
 async def test_a_lost_catalog_is_rebuilt_with_the_dropped_batches(
