@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import uuid4
 
 from databuffer.tiers.always_online import AlwaysOnline
 from databuffer.tiers.exactly import exactly
+from databuffer.tiers.incoming import INCOMING, is_abandoned
 from databuffer.tiers.keys import check_key
 from databuffer.tiers.lanes import Lane
 from databuffer.tiers.tier import Capacity, NotThere, Stored, TierError
@@ -21,12 +21,8 @@ from gwservice.atomic import sync
 CHUNK = 1 << 20
 #: Bytes that are written before they are synced.
 _SYNC_BYTES = 32 << 20
-#: Seconds without a change after which a file that is being written is taken for abandoned, and deleted.
-_ABANDONED = 86400.0
 #: Errors of a file system without hard links, or of folders on two file systems.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK})
-#: Folder of files that are being written, in the tier's folder.
-_INCOMING = ".incoming"
 
 
 class FolderTier(AlwaysOnline):
@@ -44,7 +40,7 @@ class FolderTier(AlwaysOnline):
         path = self.path(key)
         with self._errors(key):
             self._check_root()
-            incoming = self._root / _INCOMING
+            incoming = self._root / INCOMING
             incoming.mkdir(exist_ok=True)
             self._delete_abandoned(incoming)
             temporary = incoming / uuid4().hex
@@ -175,7 +171,7 @@ class FolderTier(AlwaysOnline):
         """Delete files that a crash left behind."""
         for file in incoming.iterdir():
             with suppress(FileNotFoundError):  # finished meanwhile
-                if time.time() - file.stat().st_mtime > _ABANDONED:
+                if is_abandoned(file.stat().st_mtime):
                     file.unlink()
 
     def _check_root(self) -> None:

@@ -6,7 +6,6 @@ server reports of a file's content, such as an ETag, is taken for a checksum.
 
 import logging
 import re
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from databuffer.tier_urls import TierUrl
 from databuffer.tiers.exactly import exactly
 from databuffer.tiers.http_access import Access
 from databuffer.tiers.http_client import HttpClient
+from databuffer.tiers.incoming import INCOMING, is_abandoned
 from databuffer.tiers.keys import check_key
 from databuffer.tiers.open_stages import ENDED, Ending, OpenStages
 from databuffer.tiers.tape_rest import TapeRestApi, portions
@@ -28,9 +28,6 @@ log = logging.getLogger(__name__)
 _SCHEME = "tape+"
 #: Some servers compare quoted and unquoted paths, so a folder has no characters that are quoted in a URL.
 _FOLDER = re.compile(r"[A-Za-z0-9._~/-]+", re.ASCII)
-_INCOMING = ".incoming"
-#: Seconds after which an unfinished file is taken for abandoned, and deleted.
-_ABANDONED = 86_400.0
 #: A request names those of the server.
 _REQUEST = "stage "
 _LOCALITIES = {
@@ -77,7 +74,7 @@ class TapeEndpointTier:
 
     def write(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
         """Store `size` bytes under a key; see `Tier`."""
-        path, incoming = self._path(key), f"{self._root}/{_INCOMING}"
+        path, incoming = self._path(key), f"{self._root}/{INCOMING}"
         self._check_root()
         if (found := self._files.entry(path)) and found.is_folder:  # it would be replaced with all that lies in it
             raise TierError(f"tier {self.name}: {key} is a folder")
@@ -241,8 +238,7 @@ class TapeEndpointTier:
     def _delete_abandoned(self, incoming: str) -> None:
         """Delete files that a crash left behind."""
         for entry in self._files.entries(incoming) or ():
-            is_known = entry.modified > 0
-            if is_known and not entry.is_folder and time.time() - entry.modified > _ABANDONED:
+            if not entry.is_folder and is_abandoned(entry.modified):
                 self._files.delete(entry.path)
 
     def _path(self, key: str) -> str:

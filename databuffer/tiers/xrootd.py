@@ -15,6 +15,7 @@ from XRootD.client.flags import DirListFlags, MkDirFlags, OpenFlags, PrepareFlag
 
 from databuffer.tier_urls import TierUrl
 from databuffer.tiers.exactly import exactly
+from databuffer.tiers.incoming import INCOMING, is_abandoned
 from databuffer.tiers.keys import check_key
 from databuffer.tiers.tier import Capacity, Locality, NotOnline, NotThere, Staged, StageState, Stored, TierError
 
@@ -26,7 +27,6 @@ _SECONDS = 60
 _NOT_FOUND, _UNSUPPORTED = 3011, 3013
 #: The code of an answer that lacks nothing; there are others among those that are `ok` (suDone of XrdClStatus.hh).
 _COMPLETE = 0
-_INCOMING = ".incoming"
 #: A request names its keys: the server reports the progress of a request only by path.
 _REQUEST = "prepare "
 
@@ -53,7 +53,8 @@ class XRootDTier:
         """Store `size` bytes under a key; see `Tier`."""
         path = self._path(key)
         self._check_root()
-        temporary = f"{self._root}/{_INCOMING}/{uuid4().hex}"
+        self._delete_abandoned()
+        temporary = f"{self._root}/{INCOMING}/{uuid4().hex}"
         file = File()
         self._done(key, file.open(self._url(temporary), OpenFlags.NEW | OpenFlags.MAKEPATH, timeout=_SECONDS))
         try:
@@ -137,7 +138,7 @@ class XRootDTier:
 
     def _localities(self, keys: Sequence[str]) -> dict[str, Locality]:
         self._check_root()
-        prepared = self._prepared(_INCOMING, keys)
+        prepared = self._prepared(INCOMING, keys)
         return {key: _locality(prepared[key]) for key in keys}
 
     def stage(self, keys: Sequence[str]) -> str:
@@ -190,6 +191,15 @@ class XRootDTier:
         except NotThere:
             return {"path_exists": False}
         return {"path_exists": True, "online": not found.flags & StatInfoFlags.OFFLINE, "requested": True}
+
+    def _delete_abandoned(self) -> None:
+        """Delete files that a crash left behind."""
+        incoming = f"{self._root}/{INCOMING}"
+        with suppress(NotThere):  # nothing was written yet, or another write has deleted it
+            for entry in self._answer("", self._calls.dirlist(incoming, DirListFlags.STAT, timeout=_SECONDS)):
+                found = entry.statinfo  # or None, if it was renamed meanwhile
+                if found and not found.flags & StatInfoFlags.IS_DIR and is_abandoned(found.modtime):
+                    self._answer("", self._calls.rm(f"{incoming}/{entry.name}", timeout=_SECONDS))
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"

@@ -12,7 +12,7 @@ from databuffer.tiers.tier import Locality, NotOnline, Tier, TierError
 from scripts.trio import draw_ports
 from tests.support.faulty_xrootd import Trouble, failing_calls, faulty_xrootd_proxy
 from tests.support.patient import Patient
-from tests.support.tier_conformance import TierConformance, UnreachableConformance, bring_online, write
+from tests.support.tier_conformance import TierConformance, UnreachableConformance, bring_online, keys_of, write
 from tests.support.xrootd_server import is_installed, running_xrootd
 
 client = pytest.importorskip("XRootD.client", reason="SKIPPED: XRootD, because the extra `tape` is not installed")
@@ -81,6 +81,22 @@ def test_a_list_that_lacks_a_folder_is_an_error(server: str) -> None:
     assert status.ok
     with pytest.raises(TierError, match=r"some folders below .* cannot be listed"):
         list(tier.list())
+
+
+def test_a_file_that_a_crash_left_behind_is_deleted_after_a_day_and_one_that_is_written_is_kept(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, calls = new_folder(server), client.FileSystem(f"root://{server}")
+    tier, left = tier_at(server, folder), f"/{folder}/.incoming/left"
+    write(tier, "one.tar")
+    status, _ = calls.copy(f"root://{server}//{folder}/one.tar", f"root://{server}/{left}")
+    assert status.ok
+    write(tier, "two.tar")
+    assert calls.stat(left)[0].ok
+    monkeypatch.setattr("databuffer.tiers.incoming._ABANDONED", -5.0)  # every file is that old
+    write(tier, "three.tar")
+    assert not calls.stat(left)[0].ok
+    assert keys_of(tier) == ["one.tar", "three.tar", "two.tar"]
 
 
 def test_a_call_without_an_answer_fails_in_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
