@@ -31,7 +31,8 @@ class TierAccess:
         tiers: by name.
         cache: the tier, or the disk, to which packs on tape are brought to be read.
         errors: why the last call of a tier failed, for those where it did.
-        full: the bytes that a tier had no space for, and since when, in Unix s, for those that had too little.
+        full: the bytes that a tier refused, and since when, in Unix s, for those that had too little space, or do not
+            say how much they have.
 
     """
 
@@ -64,13 +65,13 @@ class TierAccess:
 
     @contextmanager
     def noting_space(self, tier: Tier, size: int) -> Iterator[None]:
-        """Note in `full` if a write of some bytes fails and the tier has less space than that."""
+        """Note in `full` if a write of some bytes fails, unless the tier has space for them."""
         try:
             yield
         except TierError:
             with suppress(TierError):
                 free = tier.capacity().free
-                if free is not None and free < size:
+                if free is None or free < size:
                     smallest, since = self.full.get(tier.name, (size, steady_ns() / _SECOND))
                     self.full[tier.name] = min(size, smallest), since
             raise

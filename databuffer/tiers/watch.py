@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: The pauses between two questions to a tier that answered, and to one that failed.
 _INTERVAL_SECONDS, _FAILED_SECONDS = 30.0, 10.0
+#: The pause after which a tier that refused a copy, and does not say how much space it has, may have space again.
+_UNKNOWN_SPACE_SECONDS = 300.0
 _SECOND = 10**9
 #: Replicas that one transaction marks as LOST.
 _PORTION = 500
@@ -85,12 +87,14 @@ class TierWatch:
             await asyncio.sleep(_FAILED_SECONDS if probe.failure else _INTERVAL_SECONDS)
 
     def _has_space_again(self, tier: str, free: int | None) -> bool:
-        """Return whether a tier that was full has space for a copy; then the outage is over."""
-        needed, since = self._access.full.get(tier, (0, 0.0))
-        if not needed or free is None or free < needed:
+        """Return whether a tier that was full has space for a copy, or may have it; then the outage is over."""
+        if tier not in self._access.full:
+            return False
+        (needed, since), now = self._access.full[tier], steady_ns() / _SECOND
+        if now - since < _UNKNOWN_SPACE_SECONDS if free is None else free < needed:
             return False
         del self._access.full[tier]
-        self.outages[tier] = since, steady_ns() / _SECOND
+        self.outages[tier] = since, now
         return True
 
     async def _compare(self, tier: Tier) -> bool:

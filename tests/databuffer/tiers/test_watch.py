@@ -21,9 +21,9 @@ VERIFIED, LOST = ReplicaState.VERIFIED, ReplicaState.LOST
 
 
 class FullTier(CountingTier):
-    """A tier that has `free` bytes left."""
+    """A tier that has `free` bytes left, and may say so."""
 
-    free = 1
+    free, says_so = 1, True
 
     def write(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
         if size > self.free:
@@ -31,7 +31,7 @@ class FullTier(CountingTier):
         super().write(key, size, chunks)
 
     def capacity(self) -> Capacity:
-        return Capacity(10**9, 10**9 - self.free)
+        return Capacity(10**9, 10**9 - self.free) if self.says_so else Capacity()
 
 
 @pytest.fixture
@@ -118,14 +118,17 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "_PAUSE_SECONDS", 0.005)
     for name in ("_INTERVAL_SECONDS", "_FAILED_SECONDS"):
         monkeypatch.setattr(watch, name, 0.02)
+    monkeypatch.setattr(watch, "_UNKNOWN_SPACE_SECONDS", 0.02)
     monkeypatch.setattr(probe, "_FRESH_SECONDS", 0.01)
 
 
 @pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("says_so", [True, False], ids=["known space", "unknown space"])
 async def test_copies_to_a_full_tier_are_made_when_it_has_space_for_them_again(
-    opening: OpenBuffer, tmp_path: Path
+    opening: OpenBuffer, tmp_path: Path, *, says_so: bool
 ) -> None:
     tier = FullTier(tmp_path / "object")
+    tier.says_so = says_so
     buffer = await opening(tier)
     while not buffer._watch.outages:  # noqa: SLF001 (it answered)
         await buffer.tier_overview.overview()
