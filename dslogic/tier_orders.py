@@ -44,7 +44,7 @@ class TierOrders:
         records = [record async for record in self._buffer.batch_records()]
         rates = copy_rates(records, sizes)
         compared = [each.batch for each in sorted(batches, key=lambda each: (each.archived, each.batch))]
-        leaving = [] if order.batches else self._evictions(tiers, batches)
+        leaving = [] if order.batches else self._evictions(tiers, batches, found.moves)
         moves = with_states(found.moves, records)
         return TieringPlan(now, wanted, compared, moves, found.blocked, leaving, rates)
 
@@ -67,12 +67,15 @@ class TierOrders:
                 known[batch] = await self._buffer.replicas_of(batch)
         return [known[batch] for batch in dict.fromkeys(batches)]
 
-    def _evictions(self, tiers: Iterable[TierOverview], batches: Collection[BatchReplicas]) -> list[Move]:
+    def _evictions(
+        self, tiers: Iterable[TierOverview], batches: Collection[BatchReplicas], moves: Collection[Move]
+    ) -> list[Move]:
+        """Return the packs to delete from stores that are above their high-water mark after some moves."""
         found: list[Move] = []
         for tier in tiers:
             if tier.name != DISK and tier.kind != _TAPE and tier.total is not None and tier.used is not None:
                 target = int(self._high_water * tier.total)
-                found += evictions(tier.name, used=tier.used, target=target, batches=batches)
+                found += evictions(tier.name, used=tier.used, target=target, batches=batches, moves=moves)
         return found
 
 

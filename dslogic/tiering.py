@@ -55,13 +55,16 @@ def plan(wanted: Tiering, batches: Iterable[BatchReplicas], now: float) -> Moves
     return found
 
 
-def evictions(tier: str, *, used: int, target: int, batches: Iterable[BatchReplicas]) -> list[Move]:
-    """Return the packs to delete from a tier that holds `used` bytes until it holds at most `target`.
+def evictions(
+    tier: str, *, used: int, target: int, batches: Iterable[BatchReplicas], moves: Iterable[Move] = ()
+) -> list[Move]:
+    """Return the packs to delete from a tier that holds `used` bytes until it holds at most `target` after some moves.
 
     The pack that was used least recently goes first. A pack that is pinned, or that is not VERIFIED in another
     tier, never goes. If those are too many, more than `target` remains.
     """
     found: list[Move] = []
+    used += sum(move.bytes for move in moves if move.step == _COPY + tier)
     for batch, replica in sorted(_evictable(tier, batches), key=lambda pair: (_last_use(pair[1]), pair[0].batch)):
         if used <= target:
             break

@@ -6,7 +6,7 @@ from dslogic.settings import LogicSettings
 from dslogic.tiering import check_tiers, copy_rates, evictions, plan, with_states
 from gwwire.decoding import InvalidRequest
 from gwwire.records import Record, Step, StepState
-from gwwire.tiering import DISK, BatchReplicas, Replica, ReplicaState, Tiering
+from gwwire.tiering import DISK, BatchReplicas, Move, Replica, ReplicaState, Tiering
 
 NOW, ARCHIVED, SIZE = 1000.0, 900.0, 10
 BOTH = Tiering(("object", "tape"), keep_on_disk=0)
@@ -128,8 +128,9 @@ def test_the_least_recently_used_packs_leave_until_the_tier_is_below_its_mark() 
     assert evicted(*batches, used=40, target=39) == ["never"]
     assert evicted(*batches, used=40, target=15) == ["never", "old", "middle"]
     assert len(evicted(*batches, used=1000, target=0)) == 4
-    [first, *_] = evictions("object", used=40, target=0, batches=batches)
-    assert (first.step, first.bytes) == ("drop:object", SIZE)
+    coming = [Move("b2", "copy:object", 2), Move("b2", "copy:tape", 10)]
+    [first, *others] = evictions("object", used=38, target=39, batches=batches, moves=coming)
+    assert (first.batch, first.step, first.bytes, others) == ("never", "drop:object", SIZE, [])
 
 
 @pytest.mark.parametrize(
