@@ -106,14 +106,14 @@ class Buffer:
             rate=move_rate,
             arrivals=lambda: self.ingest.accepted,
         )
-        watch = self._watch = TierWatch(mover.access, self._replicas, self.state)
+        self._watch = TierWatch(mover.access, self._replicas, self.state)
         cache = TapeCache(store, packs, mover, high_water)
         grace = None if holding_grace is None else holding_grace * 10**9
         seals = FileSeals(store, file_packs, self._replicas, policy=holding_tiering, grace=grace)
         discards = Discards(store, self.state, file_packs, self._replicas, self.performer, mover, grace=grace)
         lost = LostHoldings(store, self._replicas, seals)
         self._sweep = Sweep(
-            store, self.records, self.queries, mover, watch, cache, seals, discards, lost, scrub_every=scrub_every
+            store, self.records, self.queries, mover, self._watch, cache, seals, discards, lost, scrub_every=scrub_every
         )
         self.recalls = Recalls(
             store, packs, self.queries, self.records, self._replicas, self.performer, mover, cache, recall_pin
@@ -136,7 +136,7 @@ class Buffer:
         self.meta_reader = MetaReader(store, self.state, self.ingest, self.queries)
         self.tiers = TierOrders(store, packs, self.queries, self._replicas, mover, self._sweep)
         self.stage_requests = StageRequests(self.queries, self._replicas, self.tiers, self.recalls)
-        self.tier_overview = TiersOverview(self.queries, self.performer, mover, watch, self._sweep, holding_quotas)
+        self.tier_overview = TiersOverview(self.state, self.queries, self.performer, mover, self._sweep, holding_quotas)
         ledger = HoldingLedger(store, self.state, self.ingest, self.queries)
         self.holdings = Holdings(ledger, contents, quotas=holding_quotas, grace=holding_grace)
         self.holdings.localities = self.tiers.localities_of_packs
@@ -153,6 +153,7 @@ class Buffer:
         await self.bundles.open()
         await self.holdings.open()
         await self.performer.open()
+        await self.tier_overview.open()
         self._sweep.open()
         await self.meta_reader.open()
         current, state = self.state.current, self.state.description.dstatus

@@ -69,8 +69,8 @@ class BufferClient:
         return await self._post(self._settings.ENDP_CLEAN, order)
 
     async def tiers(self) -> Collection[TierOverview]:
-        """Return the tiers, the disk among them."""
-        return (await self._get("/tiers", Tiers)).tiers
+        """Return the tiers that exist, the disk among them."""
+        return [tier for tier in (await self._get("/tiers", Tiers)).tiers if tier.in_tiers]
 
     async def replicas(self) -> Collection[BatchReplicas]:
         """Return the replicas of all archived batches."""

@@ -236,6 +236,9 @@ class Batch(Struct, frozen=True):
         BatchLocality.DISK
     )
     replicas: Annotated[list[Replica], Meta(description="copies of an archived batch; empty without tiers")] = []
+    leaves_disk: Annotated[
+        str | None, Meta(description="when its time on the disk ends; null: never, or the disk does not have it")
+    ] = None
 
 
 class Batches(Struct, frozen=True):

@@ -142,13 +142,14 @@ class Recall(Struct, frozen=True):
     pinned: Annotated[float | None, Meta(description="until when it is kept there for the asker; null: not")] = None
     seconds: Annotated[int, Meta(description="estimate of the time until it can be read")] = 0
     reason: Annotated[str | None, Meta(description="of the last failure, or what it waits for")] = None
+    measured: Annotated[bool, Meta(description="whether `seconds` follows from recalls so far; false: a guess")] = True
 
 
 class TierOverview(Struct, frozen=True):
     """One tier: what it can hold and holds, and what waits for it."""
 
     name: str
-    kind: Annotated[str, Meta(description="`disk`, `object` or `tape`")]
+    kind: Annotated[str, Meta(description="`disk`, `object` or `tape`; empty if TIERS does not name it")]
     total: Annotated[int | None, Meta(description="bytes that it can hold, or null if it cannot say")] = None
     used: Annotated[int | None, Meta(description="bytes that it holds, or null if it cannot say")] = None
     replicas: Annotated[int, Meta(description="packs that are verified in it")] = 0
@@ -161,6 +162,12 @@ class TierOverview(Struct, frozen=True):
     error: Annotated[str | None, Meta(description="of its last failure; null after a success")] = None
     quota: Annotated[int | None, Meta(description="bytes that the holdings of a group may have in it")] = None
     quota_used: Annotated[int | None, Meta(description="of the quota, by the holdings of the caller's group")] = None
+    in_tiers: Annotated[
+        bool, Meta(description="whether TIERS names it; false: it has packs, or policies name it, but it is not used")
+    ] = True
+    unreadable: Annotated[
+        int, Meta(description="packs that cannot be read, because only tiers have them that TIERS does not name")
+    ] = 0
 
 
 class RunningMove(Struct, frozen=True):
@@ -234,6 +241,13 @@ class TieringPlan(Struct, frozen=True):
     blocked: list[Blocked]
     evictions: Annotated[list[Move], Meta(description="packs to delete from tiers above their high-water mark")]
     rates: Annotated[dict[str, float], Meta(description="bytes per s of the copies made so far, by tier")]
+
+
+def disk_until(batch: BatchReplicas) -> float | None:
+    """Return when the time of a batch on the disk ends by its policy, or None: never, or it is not on the disk."""
+    keep = batch.tiering.keep_on_disk if batch.tiering else None
+    is_there = any(each.tier == DISK for each in batch.replicas)
+    return batch.archived + keep if is_there and keep is not None else None
 
 
 def parse_tiers(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from gwservice.asgi import JsonBody, OpenFileResponse, OptionalJsonBody
 from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
 from gwwire.decoding import decode_order
 from gwwire.public import Batch, Batches, ThawOrder, Verification
-from gwwire.tiering import ANYBODY, BatchLocality, Recall, RecallState, Replica
+from gwwire.tiering import ANYBODY, BatchLocality, BatchReplicas, Recall, RecallState, disk_until
 
 router = APIRouter()
 
@@ -99,10 +99,13 @@ def _recall(found: Recall) -> Response:
 
 async def _batches(buffer: Buffer, rows: Sequence[BatchRow]) -> list[Batch]:
     verifications, replicas = await buffer.verifier.verifications(rows), await buffer.tiers.localities(rows)
-    return [_batch(row, verifications.get(row.id), *replicas.get(row.id, (BatchLocality.DISK, []))) for row in rows]
+    return [_batch(row, verifications.get(row.id), *replicas.get(row.id, (BatchLocality.DISK, None))) for row in rows]
 
 
-def _batch(row: BatchRow, verification: Verification | None, locality: BatchLocality, replicas: list[Replica]) -> Batch:
+def _batch(
+    row: BatchRow, verification: Verification | None, locality: BatchLocality, found: BatchReplicas | None
+) -> Batch:
+    leaves_disk = disk_until(found) if found else None
     return Batch(
         id=row.id,
         state=row.state,
@@ -116,5 +119,6 @@ def _batch(row: BatchRow, verification: Verification | None, locality: BatchLoca
         digest=row.digest,
         verification=verification,
         locality=locality,
-        replicas=replicas,
+        replicas=found.replicas if found else [],
+        leaves_disk=None if leaves_disk is None else utc_text(round(leaves_disk * 10**9)),
     )

@@ -1,6 +1,7 @@
 """The tiers as moves use them: with the errors of each, one rate for all, and comparisons with packs."""
 
-from collections.abc import Generator, Iterator, Mapping
+import asyncio
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from databuffer import metrics
@@ -8,8 +9,10 @@ from databuffer.errors import MoveFailed
 from databuffer.records.performer import Attempt
 from databuffer.storage.clock import steady_ns
 from databuffer.tiers.comparison import compare
+from databuffer.tiers.locality import is_whole
 from databuffer.tiers.meter import Meter, Throttle
 from databuffer.tiers.pack import PackDamaged, read_head, tier_range
+from databuffer.tiers.probe import TierProbe
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.source import PackSource
 from databuffer.tiers.staged_reading import online, reading_staged
@@ -17,6 +20,8 @@ from databuffer.tiers.tier import TAPE, Stored, Tier, TierError
 from gwwire.tiering import DISK, ReplicaState
 
 _SECOND = 10**9
+#: The age of an answer that is taken for one of now.
+_JUST_NOW_SECONDS = 2.0
 
 
 def cache_of(tiers: Mapping[str, Tier]) -> str:
@@ -30,6 +35,7 @@ class TierAccess:
     Attributes:
         tiers: by name.
         cache: the tier, or the disk, to which packs on tape are brought to be read.
+        probes: whether each tier answers, by name.
         errors: why the last call of a tier failed, for those where it did.
         full: the bytes that a tier refused, and since when, in Unix s, for those that had too little space, or do not
             say how much they have.
@@ -39,6 +45,7 @@ class TierAccess:
     def __init__(self, tiers: Mapping[str, Tier], throttle: Throttle) -> None:
         self.tiers = tiers
         self.cache = cache_of(tiers)
+        self.probes = {name: TierProbe(tier) for name, tier in tiers.items()}
         self.errors: dict[str, str] = {}
         self.full: dict[str, tuple[int, float]] = {}
         self._throttle = throttle
@@ -75,6 +82,23 @@ class TierAccess:
                     smallest, since = self.full.get(tier.name, (size, steady_ns() / _SECOND))
                     self.full[tier.name] = min(size, smallest), since
             raise
+
+    async def ask(self, tiers: Iterable[str]) -> None:
+        """Find out whether some tiers answer now; one that hangs is not waited for."""
+        await asyncio.gather(*(self.probes[name].ask(_JUST_NOW_SECONDS) for name in tiers if name in self.probes))
+
+    def problem(self, row: ReplicaRow) -> str | None:
+        """Return why a replica cannot be read now, or None if nothing is known against it; no tier is asked."""
+        if row.tier not in {DISK, *self.tiers}:
+            return f"{row.tier}: TIERS does not name it"
+        if not is_whole(row):
+            return f"{row.tier}: {row.error or row.state}"
+        return None if row.tier == DISK else self.probes[row.tier].error
+
+    def problems(self, rows: Iterable[ReplicaRow]) -> str | None:
+        """Return why none of some replicas can be read now, or None if one can."""
+        found = [self.problem(row) for row in rows]
+        return None if None in found else "; ".join(filter(None, found))
 
     def verified(self, rows: Mapping[str, ReplicaRow], target: str) -> list[ReplicaRow]:
         """Return the verified replicas in tiers other than the target, those that are read fastest first."""

@@ -36,7 +36,9 @@ class TierCensus:
 
     Attributes:
         held: the replicas by state.
-        verified: when the VERIFIED replica that was compared longest ago was compared, or None if there is none.
+        unreadable: packs that only tiers have which TIERS does not name, this one among them.
+        verified: when the VERIFIED replica that was compared longest ago was compared, or None if there is none, or if
+            there is no such tier.
         queue: copies to the tier that wait or run.
         missing: copies that policies want and that are not verified.
         oldest: when the oldest batch with a missing copy was archived, or None.
@@ -44,6 +46,7 @@ class TierCensus:
     """
 
     held: Mapping[ReplicaState, Held] = field(default_factory=dict)
+    unreadable: int = 0
     verified: int | None = None
     queue: int = 0
     missing: int = 0
@@ -51,17 +54,32 @@ class TierCensus:
 
 
 def take_census(connection: sa.Connection, tiers: Collection[str]) -> dict[str, TierCensus]:
-    """Return the census of the disk, of some tiers, and of those that policies name besides, by name."""
+    """Return the census of the disk, of some tiers, and of those besides that policies name or that have packs."""
     held, verified = _held(connection)
     missing = _missing(connection, tiers)
-    names = (DISK, *tiers, *sorted(missing.keys() - set(tiers)))
-    queues = _queues(connection, names)
+    here = (DISK, *tiers)
+    names = (*here, *sorted((missing.keys() | verified.keys()) - set(here)))
+    queues, unreadable = _queues(connection, names), unreadable_packs(connection, tiers)
     return {
         name: TierCensus(
-            held[name], verified.get(name), queues.get(name, 0), len(missing[name]), min(missing[name], default=None)
+            held[name],
+            unreadable.get(name, 0),
+            verified.get(name) if name in here else None,
+            queues.get(name, 0),
+            len(missing[name]),
+            min(missing[name], default=None),
         )
         for name in names
     }
+
+
+def unreadable_packs(connection: sa.Connection, tiers: Collection[str]) -> dict[str, int]:
+    """Return how many packs are neither on the disk nor in some tiers, by the other tiers that have them."""
+    here = _C.tier.in_((DISK, *tiers))
+    is_whole = sa.or_(_C.state == ReplicaState.VERIFIED, sa.and_(_C.tier == DISK, _C.state == ReplicaState.WRITTEN))
+    readable = sa.select(_C.pack).where(here, is_whole)
+    query = sa.select(_C.tier, sa.func.count()).where(~here, is_whole, _C.pack.not_in(readable))
+    return {row.tier: row[1] for row in connection.execute(query.group_by(_C.tier).order_by(_C.tier))}
 
 
 def waiting_recalls(connection: sa.Connection) -> list[WaitingRecall]:

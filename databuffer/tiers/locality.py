@@ -28,7 +28,7 @@ def locality_of(replicas: Iterable[Known], tiers: Mapping[str, Tier]) -> BatchLo
     A replica counts if it is VERIFIED, that on the disk also before it is compared.
     """
     known = list(replicas)
-    whole = {each.tier for each in known if _is_whole(each)}
+    whole = {each.tier for each in known if is_whole(each)}
     on_tape = not whole.isdisjoint(tapes_of(tiers))
     if not whole.isdisjoint(_online(tiers)):
         return BatchLocality.DISK_AND_TAPE if on_tape else BatchLocality.DISK
@@ -39,10 +39,11 @@ def locality_of(replicas: Iterable[Known], tiers: Mapping[str, Tier]) -> BatchLo
     return BatchLocality.LOST if known else BatchLocality.NONE
 
 
-def _online(tiers: Mapping[str, Tier]) -> Collection[str]:
-    return {DISK, *tiers} - set(tapes_of(tiers))
-
-
-def _is_whole(replica: Known) -> bool:
+def is_whole(replica: Known) -> bool:
+    """Return whether a replica counts: it is VERIFIED, or on the disk and not compared yet."""
     unread = replica.tier == DISK and replica.state is ReplicaState.WRITTEN
     return unread or replica.state is ReplicaState.VERIFIED
+
+
+def _online(tiers: Mapping[str, Tier]) -> Collection[str]:
+    return {DISK, *tiers} - set(tapes_of(tiers))

@@ -19,7 +19,7 @@ def tier_gauges(
 
     `full_since` is since when a recall waits for space in the cache of the tape.
     """
-    tiers = [tier for tier in overview.tiers if tier.name != DISK]
+    tiers = [tier for tier in overview.tiers if tier.name != DISK and tier.in_tiers]
     if not tiers:
         return
     meaning = "1 while the tier answers, and its last move did not fail because of it."

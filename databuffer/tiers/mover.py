@@ -99,7 +99,7 @@ class Mover:
     def verify_in_tier(self, record: str, attempt: Attempt) -> list[str] | None:
         """Compare a replica of a pack that the disk has dropped; return what is wrong with it.
 
-        Return None if the disk has the pack; raise MoveFailed if no replica can be read now.
+        Return None if the disk has the pack; raise MoveFailed or NotFound if no replica can be read.
         """
         try:
             return self._scrub.problems_in_tier(self._packs.get(record), attempt)
@@ -108,9 +108,8 @@ class Mover:
 
     def note_disk(self, record: str, problems: list[str]) -> None:
         """Note that every byte of a pack on the disk was compared with its manifest."""
-        if self.tiers:
-            self._scrub.note_disk(self._packs.get(record), problems)
-            self.on_change()
+        self._scrub.note_disk(self._packs.get(record), problems)
+        self.on_change()
 
     def reconcile(self) -> None:
         """Add to the ledger the replicas that it does not know, after a start or a repair of the catalog."""

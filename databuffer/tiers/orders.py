@@ -71,25 +71,26 @@ class TierOrders:
         if found.is_dropped:
             self._ledger.write_dropped(found)
 
-    async def localities(self, rows: Sequence[BatchRow]) -> dict[str, tuple[BatchLocality, list[Replica]]]:
-        """Return where each of some batches is, and its replicas; nothing is asked of the tiers."""
+    async def localities(self, rows: Sequence[BatchRow]) -> dict[str, tuple[BatchLocality, BatchReplicas]]:
+        """Return where each of some batches is, and its replicas; nothing is asked of the tiers.
+
+        Without tiers, a batch that none was ever given is left out.
+        """
+        packed = [row for row in rows if has_pack(row)]
         if not self._mover.tiers:
-            return {}
-        found = await self._described([row for row in rows if has_pack(row)])
-        return {each.batch: (locality_of(each.replicas, self._mover.tiers), each.replicas) for each in found}
+            known = await self.localities_of(row.id for row in packed)
+            packed = [row for row in packed if row.id in known]
+        found = await self._described(packed) if packed else []
+        return {each.batch: (locality_of(each.replicas, self._mover.tiers), each) for each in found}
 
     async def localities_of(self, batches: Iterable[str]) -> dict[str, BatchLocality]:
         """Return where batches, or packs of files by their ids, are; one that no tier was ever given is left out."""
-        if not self._mover.tiers:
-            return {}
         packs = {record_of(batch): batch for batch in batches}
         found = await self._queries.read(lambda connection: self.localities_of_packs(connection, packs))
         return {packs[pack]: where for pack, where in found.items()}
 
     def localities_of_packs(self, connection: sa.Connection, packs: Iterable[str]) -> dict[str, BatchLocality]:
         """Return where some packs are; one that no tier was ever given is left out."""
-        if not self._mover.tiers:
-            return {}
         found = replicas.of_packs(connection, packs)
         return {pack: locality_of(rows, self._mover.tiers) for pack, rows in found.items()}
 

@@ -1,22 +1,25 @@
 """The overview of the tiers: what each can hold and holds, what waits for it, and whether it answers."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from msgspec import structs
 
+from databuffer.errors import VolumeError
 from databuffer.holdings.quotas import Quotas
 from databuffer.queries import Queries
 from databuffer.records.performer import Performer
+from databuffer.state import State
 from databuffer.tiers.cache import Full
-from databuffer.tiers.census import Held, TierCensus, take_census, waiting_recalls
+from databuffer.tiers.census import Held, TierCensus, take_census, unreadable_packs, waiting_recalls
 from databuffer.tiers.meter import Progress
 from databuffer.tiers.mover import Mover
 from databuffer.tiers.packs import public_name
 from databuffer.tiers.sweep import Sweep
 from databuffer.tiers.tier import Tier
-from databuffer.tiers.watch import TierWatch
 from gwwire.overview import Overview
 from gwwire.records import RECALL
 from gwwire.tiering import DISK, ReplicaState, RunningMove, TierOverview, Tiers
@@ -28,14 +31,25 @@ class TiersOverview:
     """Answers `GET /tiers`, and adds the tiers to the overview of the datastore."""
 
     def __init__(  # noqa: PLR0913, PLR0917 (the parts of the buffer)
-        self, queries: Queries, performer: Performer, mover: Mover, watch: TierWatch, sweep: Sweep, quotas: Quotas
+        self, state: State, queries: Queries, performer: Performer, mover: Mover, sweep: Sweep, quotas: Quotas
     ) -> None:
+        self._state = state
         self._queries = queries
         self._performer = performer
         self._mover = mover
         self._sweep = sweep
         self._quotas = quotas
-        self._probes = watch.probes
+        self._probes = mover.access.probes
+
+    async def open(self) -> None:
+        """Log a warning if packs cannot be read because TIERS does not name the tiers that have them."""
+        found: dict[str, int] = {}
+        with suppress(VolumeError):
+            found = await self._queries.read(lambda c: unreadable_packs(c, self._mover.tiers))
+        if found:
+            where = ", ".join(f"{number} in {tier}" for tier, number in found.items())
+            text = f"packs of batches, or of files, cannot be read, because TIERS does not name their tiers: {where}"
+            self._state.log_event("packs-unreadable", text, logging.WARNING, packs=found)
 
     @property
     def census(self) -> Mapping[str, TierCensus]:
@@ -72,7 +86,9 @@ class TiersOverview:
         return structs.replace(overview, tiers=tiers, moves=list(self._moves()), recalls=self._sweep.recalls)
 
     def _with_census(self, disk: TierOverview, census: Mapping[str, TierCensus]) -> list[TierOverview]:
-        tiers = [disk, *(self._of(tier) for tier in self._mover.tiers.values())]
+        named = [disk, *(self._of(tier) for tier in self._mover.tiers.values())]
+        others = sorted(census.keys() - {tier.name for tier in named})
+        tiers = [*named, *(TierOverview(name, "", in_tiers=False) for name in others)]
         return [_counted(tier, census.get(tier.name, TierCensus())) for tier in tiers]
 
     async def _with_quotas(self, tiers: list[TierOverview], group: str | None) -> list[TierOverview]:
@@ -118,6 +134,7 @@ def _counted(tier: TierOverview, census: TierCensus) -> TierOverview:
         bytes=verified.bytes,
         queue=census.queue,
         lost=lost.replicas,
+        unreadable=census.unreadable,
         missing=census.missing,
         oldest=census.oldest / _SECOND if census.oldest else None,
         verified=census.verified / _SECOND if census.verified else None,

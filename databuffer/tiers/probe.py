@@ -54,16 +54,17 @@ class TierProbe:
             return f"tier {self._tier.name} has not answered since {self._since}"
         return self.failure
 
-    def begin(self) -> None:
-        """Begin to ask the tier unless it is being asked, or what is known is new."""
-        is_fresh = self._task is not None and not self.failure and time.monotonic() < self._asked + _FRESH_SECONDS
+    def begin(self, fresh: float | None = None) -> None:
+        """Begin to ask the tier unless it is being asked, or answered less than `fresh` seconds ago, by default 30."""
+        fresh = _FRESH_SECONDS if fresh is None else fresh
+        is_fresh = self._task is not None and not self.failure and time.monotonic() < self._asked + fresh
         if (self._task is None or self._task.done()) and not is_fresh:
             self._asked, self._since = time.monotonic(), utc_text(time.time_ns())
             self._task = asyncio.create_task(self._ask())
 
-    async def ask(self) -> None:
-        """Renew what is known if it is old; a tier that hangs is not waited for."""
-        self.begin()
+    async def ask(self, fresh: float | None = None) -> None:
+        """Renew what is known if it is older than `fresh` seconds; a tier that hangs is not waited for."""
+        self.begin(fresh)
         if self._task:
             await asyncio.wait({self._task}, timeout=_WAIT_SECONDS)
 

@@ -72,8 +72,6 @@ class TierReader:
 
         Raise OnTape, or TierFailed if no tier returns the first of them.
         """
-        if not self._mover.tiers:
-            return None
         portions = self._portions(pack, name, start, stop)
         stream = TierStream(portions, self._threads)
         try:
@@ -98,6 +96,8 @@ class TierReader:
 
     def _portions(self, pack: str, name: str, start: int, stop: int) -> Iterator[bytes]:
         source = self._pack(pack)
+        if not self._is_elsewhere(source):
+            raise NotFound(f"no tier was ever given {source.text}")
         yield from self._first(source, source.pack.member(name), start, stop, f"{name} of {source.text}")
 
     def _is_elsewhere(self, source: PackSource) -> bool:
@@ -113,7 +113,7 @@ class TierReader:
         rows = self._ledger.of(source)
         readable = self._fastest_first(rows.values())
         others = [row for row in rows.values() if row.tier != DISK and row not in readable]
-        problems = [f"{row.tier}: {self._problem(row)}" for row in others]
+        problems = [problem for row in others if (problem := self._mover.access.problem(row))]
         on_tape, failed, begun = False, False, False
         for row in readable:
             try:
@@ -141,9 +141,6 @@ class TierReader:
     def _is_nearline(self, row: ReplicaRow) -> bool:
         tier = self._mover.tiers[row.tier]
         return tier.kind == TAPE and tier.locality([row.key])[row.key] is Locality.NEARLINE
-
-    def _problem(self, row: ReplicaRow) -> str:
-        return row.error or row.state if row.tier in self._mover.tiers else "TIERS does not name it"
 
     def _fastest_first(self, rows: Iterable[ReplicaRow]) -> list[ReplicaRow]:
         tiers = self._mover.tiers

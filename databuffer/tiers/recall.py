@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil
-from statistics import fmean
 from time import monotonic
 
 import sqlalchemy as sa
@@ -26,11 +24,11 @@ from databuffer.tiers import pins, replicas
 from databuffer.tiers.batch_pack import has_pack
 from databuffer.tiers.cache import TapeCache
 from databuffer.tiers.ledger import ReplicaLedger
-from databuffer.tiers.locality import locality_of, tapes_of
+from databuffer.tiers.locality import is_whole, locality_of, tapes_of
 from databuffer.tiers.meter import Progress
 from databuffer.tiers.mover import Mover
 from databuffer.tiers.packs import Packs, is_of_files, public_name, record_of
-from databuffer.tiers.recall_queue import any_waits, durations, position
+from databuffer.tiers.recall_queue import any_waits, durations, estimate, position
 from databuffer.tiers.replicas import ReplicaRow
 from databuffer.tiers.staged_reading import Staging
 from databuffer.tiers.tier import TierError
@@ -47,10 +45,9 @@ _READING = 600 * _SECOND
 _STAGING = 40
 #: The recalls from which the time of the next one is estimated.
 _RECENT = 20
-#: Until a recall was performed, one is estimated to take this time.
-_FIRST_ESTIMATE_SECONDS = 60.0
-_LONGEST_ESTIMATE = 3600
 _OPEN = frozenset({StepState.WAITING, StepState.RUNNING})
+#: The localities of bytes that can be read at once, if their tier answers.
+_AT_ONCE = frozenset({BatchLocality.DISK, BatchLocality.DISK_AND_TAPE})
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,10 @@ class _Subject:
 
 @dataclass(frozen=True)
 class _Seen:
-    """The state of the object in the catalog, from one read."""
+    """The state of the object in the catalog, from one read.
+
+    `refusal` is why a recall cannot be made, `unreadable` why what needs no recall cannot be read.
+    """
 
     size: int
     locality: BatchLocality
@@ -91,6 +91,8 @@ class _Seen:
     position: int | None = None
     pinned: int | None = None
     refusal: str | None = None
+    unreadable: str | None = None
+    rows: Sequence[ReplicaRow] = ()
 
 
 class Recalls:
@@ -147,8 +149,9 @@ class Recalls:
                 look = partial(self._cache.kept_for, asker=asker, besides=subject.record)
                 kept = 0 if asker == READERS else await self._queries.read(look)
                 await self._in_thread(partial(self._cache.check_size, seen.size, kept=kept))
-            elif seen.locality not in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
-                raise NoReplica(f"no replica of {subject.text} can be read: {seen.locality}")
+            elif seen.unreadable:
+                failure = TierFailed if seen.locality in _AT_ONCE else NoReplica
+                raise failure(f"no replica of {subject.text} can be read: {seen.unreadable}")
             now, keeps = steady_ns(), self.has_tape and subject.has_pack
             if keeps and (seen.pinned is None or seen.pinned < now + self._pin // 2):
                 until = self.pinned_until(now)
@@ -258,7 +261,12 @@ class Recalls:
                 pinned=pins.until(connection, record, asker, steady_ns()),
             )
 
-        return await self._queries.read(look)
+        seen = await self._queries.read(look)
+        whole = {row.tier for row in seen.rows if is_whole(row)}
+        if seen.locality in _AT_ONCE and DISK not in whole:
+            await self._mover.access.ask(whole.difference(tapes_of(self._mover.tiers)))
+            return replace(seen, unreadable=self._unreadable(seen.rows))
+        return seen
 
     async def _look_at_all(self, names: Iterable[str]) -> dict[str, _Seen]:
         """Return the state of some packs, with the reason why one that is on tape is refused."""
@@ -275,7 +283,14 @@ class Recalls:
 
     def _seen_one(self, rows: Sequence[ReplicaRow], step: Step | None) -> _Seen:
         size = max((each.size for each in rows), default=0)
-        return _Seen(size, locality_of(rows, self._mover.tiers) if rows else BatchLocality.DISK, step)
+        locality = locality_of(rows, self._mover.tiers) if rows else BatchLocality.DISK
+        unreadable = self._unreadable(rows) if rows and locality is not BatchLocality.TAPE else None
+        return _Seen(size, locality, step, unreadable=unreadable, rows=rows)
+
+    def _unreadable(self, rows: Sequence[ReplicaRow]) -> str | None:
+        """Return why a pack cannot be read without a recall, as far as is known, or None if it can."""
+        tapes = tapes_of(self._mover.tiers)
+        return self._mover.access.problems([row for row in rows if row.tier not in tapes] or rows)
 
     def _refusals(self, sizes: Mapping[str, int]) -> dict[str, str]:
         """Return why packs with some sizes cannot be recalled now; called in a thread."""
@@ -301,13 +316,14 @@ class Recalls:
             bytes=seen.size,
             tier=self._mover.cache if self.has_tape else None,
             pinned=seen.pinned / _SECOND if seen.pinned else None,
-            seconds=0 if state is RecallState.ONLINE else self._estimate(seen.position or 1, percent),
+            seconds=0 if state is RecallState.ONLINE else estimate(self._took, seen.position or 1, percent),
+            measured=bool(self._took),
             reason=self._reason(subject.record, seen) if state is not RecallState.ONLINE else None,
         )
 
     def _reason(self, record: str, seen: _Seen) -> str | None:
         if seen.locality is not BatchLocality.TAPE:  # whatever earlier attempts failed with
-            return f"no replica can be read: {seen.locality}"
+            return f"no replica can be read: {seen.unreadable}" if seen.unreadable else None
         if seen.refusal:
             return seen.refusal
         if seen.step and seen.step.state in _OPEN and (full := self._cache.full.get(record)):
@@ -325,10 +341,6 @@ class Recalls:
                 return min(_STAGING + (100 - _STAGING) * done // max(of, 1), 99)
             case _:
                 return 0
-
-    def _estimate(self, position: int, percent: int) -> int:
-        each = fmean(self._took) if self._took else _FIRST_ESTIMATE_SECONDS
-        return min(max(1, ceil(each * (position - percent / 100))), _LONGEST_ESTIMATE)
 
     # ---- the step
 
@@ -371,10 +383,10 @@ def _is_to_begin(step: Step | None, *, again: bool) -> bool:
 
 
 def _state(seen: _Seen) -> RecallState:
-    if seen.locality in {BatchLocality.DISK, BatchLocality.DISK_AND_TAPE}:
-        return RecallState.ONLINE
-    if seen.locality is not BatchLocality.TAPE or seen.refusal:
+    if seen.unreadable or seen.refusal:
         return RecallState.FAILED
+    if seen.locality is not BatchLocality.TAPE:
+        return RecallState.ONLINE
     match seen.step and seen.step.state:
         case StepState.RUNNING:
             return RecallState.RUNNING

@@ -1,11 +1,18 @@
 """The steps `recall` of all packs as a queue: their places in it, and how long the last ones took."""
 
+from collections.abc import Collection
+from math import ceil
+from statistics import fmean
+
 import sqlalchemy as sa
 
 from databuffer.storage.catalog.schema import RECORDS, STEPS
 from gwwire.records import RECALL, StepState
 
 _SECOND = 10**9
+#: Until a recall was performed, one is estimated to take this time.
+_FIRST_ESTIMATE_SECONDS = 60.0
+_LONGEST_ESTIMATE = 3600
 
 
 def durations(connection: sa.Connection, limit: int) -> list[float]:
@@ -17,6 +24,12 @@ def durations(connection: sa.Connection, limit: int) -> list[float]:
         .limit(limit)
     )
     return [(ended - started) / _SECOND for started, ended in reversed(connection.execute(query).all())]
+
+
+def estimate(took: Collection[float], place: int, percent: int) -> int:
+    """Return the seconds until a recall is made that has a place in the queue, from the seconds that others took."""
+    each = fmean(took) if took else _FIRST_ESTIMATE_SECONDS
+    return min(max(1, ceil(each * (place - percent / 100))), _LONGEST_ESTIMATE)
 
 
 def any_waits(connection: sa.Connection, now: int) -> bool:

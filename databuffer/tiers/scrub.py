@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from databuffer.errors import MoveFailed
+from databuffer.errors import MoveFailed, NotFound
 from databuffer.records.performer import Attempt
 from databuffer.storage.clock import steady_ns
 from databuffer.tiers import replicas
@@ -37,13 +37,18 @@ class Scrub:
     def problems_in_tier(self, source: PackSource, attempt: Attempt) -> list[str] | None:
         """Compare a replica of a pack that the disk has dropped; return what is wrong with it.
 
-        Return None if the disk has the pack; raise MoveFailed if no replica can be read now.
+        Return None if the disk has the pack; raise MoveFailed if no replica can be read now, or NotFound if TIERS has
+        to be changed first.
         """
         if not source.is_dropped:
             return None
-        others = self._access.verified(self._ledger.of(source), DISK)
+        rows = self._ledger.of(source)
+        others = self._access.verified(rows, DISK)
         if not others:
-            raise MoveFailed(f"{source.text} was dropped from the disk, and no tier has a verified replica of it")
+            reasons = self._access.problems(rows.values()) or "none is known"
+            can_change = self._access.tiers and (not rows or self._access.tiers.keys() & rows)
+            failure = MoveFailed if can_change else NotFound
+            raise failure(f"{source.text} was dropped from the disk, and no replica can be read: {reasons}")
         try:
             problem = self._check(source, others[0], attempt)
         except TierError as error:
@@ -51,8 +56,11 @@ class Scrub:
         return [f"the replica in {others[0].tier}: {problem}"] if problem else []
 
     def note_disk(self, source: PackSource, problems: list[str]) -> None:
-        """Note that every byte of a pack on the disk was compared with its manifest."""
-        seen = self._ledger.of(source).get(DISK)
+        """Note that every byte of a pack on the disk was compared with its manifest, if it was ever given to a tier."""
+        rows = self._ledger.of(source)
+        if not (rows or self._access.tiers):
+            return
+        seen = rows.get(DISK)
         if not problems:
             found = seen or source.on_disk(ReplicaState.WRITTEN)
             self._ledger.write(lambda c: replicas.note_verified(c, replace(found, verified=steady_ns())))

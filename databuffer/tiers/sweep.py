@@ -6,7 +6,7 @@ what one sweep does not request, the next one does.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -195,13 +195,21 @@ class Sweep:
 
     async def _request(self, pack: str, step: str, known: Mapping[str, Step]) -> bool:
         """Request a step unless it waits, runs, or failed a short time ago; return whether it was requested."""
-        if not is_to_be_requested(known.get(pack), steady_ns() / _SECOND, self._watch.outages.values()):
+        if not is_to_be_requested(known.get(pack), steady_ns() / _SECOND, self._outages(step)):
             return False
         try:
             await self._records.request(pack, step)
         except NotFound:  # the batch was removed from the volume
             return False
         return True
+
+    def _outages(self, step: str) -> Iterable[tuple[float, float]]:
+        """Return the outages whose end lets a step be tried again: of all tiers, because it may read any of them.
+
+        There are none while the tier that the step writes to does not answer.
+        """
+        probe = self._mover.access.probes.get(step.partition(":")[2])
+        return () if probe and probe.failure else self._watch.outages.values()
 
     def _comparisons(self, connection: sa.Connection, recalls: Mapping[str, Step]) -> list[tuple[str, str]]:
         """Return the steps, each with its pack, that compare replicas which are only WRITTEN, as a rebuild finds them.

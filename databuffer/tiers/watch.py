@@ -38,7 +38,6 @@ class TierWatch:
     """Asks each tier again and again whether it answers.
 
     Attributes:
-        probes: what is known of each tier, by name.
         outages: the last time of each tier in which it failed or was full, and which is over: from and until when, in
             Unix s.
 
@@ -48,7 +47,6 @@ class TierWatch:
         self._access = access
         self._ledger = ledger
         self._state = state
-        self.probes = {name: TierProbe(tier) for name, tier in access.tiers.items()}
         self.outages: dict[str, tuple[float, float]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -56,7 +54,7 @@ class TierWatch:
         """Begin to ask each tier; call `on_change` when there may be something to copy."""
         self._tasks = [
             asyncio.create_task(self._watch(self._access.tiers[name], probe, on_change))
-            for name, probe in self.probes.items()
+            for name, probe in self._access.probes.items()
         ]
 
     async def close(self) -> None:

@@ -81,12 +81,13 @@ function withSpace(tier, { free, used }) {
   return tier.name === "disk" && free !== null ? { ...tier, total: used + free, used } : tier;
 }
 
-function tierRow({ name, kind, total, used, replicas, bytes, queue, missing, oldest, verified, lost, error }, time) {
+function tierRow(tier, time) {
+  const { name, kind, total, used, replicas, bytes, queue, missing, oldest, verified } = tier;
   const space = used === null ? NONE : total === null ? sizeText(used) : `${sizeText(used)} of ${sizeText(total)}`;
   const late = missing && oldest ? durationText(Math.max(0, Math.floor(time - oldest))) : NONE;
   return row([
-    element("strong", { class: "step" }, name), name === "disk" ? "volume" : KINDS[kind] ?? kind,
-    element("span", {}, tierState(lost, error)),
+    element("strong", { class: "step" }, name), name === "disk" ? "volume" : KINDS[kind] ?? (kind || NONE),
+    element("span", {}, tierState(tier)),
     { text: countText(replicas), numeric: true }, { text: sizeText(bytes), numeric: true }, { text: space, numeric: true },
     { text: countText(queue), numeric: true },
     { text: missing ? element("span", { class: "tag late" }, countText(missing)) : "0", numeric: true },
@@ -95,7 +96,8 @@ function tierRow({ name, kind, total, used, replicas, bytes, queue, missing, old
   ]);
 }
 
-function tierState(lost, error) {
+function tierState({ in_tiers: exists, lost, error }) {
+  if (!exists) return element("span", { class: "tag late" }, "not in TIERS");
   if (error) return element("span", { class: "tag failed", title: error }, "✗ fails");
   if (lost) return element("span", { class: "tag failed" }, `✗ ${countText(lost)} lost`);
   return element("span", { class: "tag intact" }, "✓ answers");

@@ -150,6 +150,7 @@ function showNotices(overview) {
   const notices = [];
   if (error) notices.push(["bad", `Last error, ${durationText(Math.max(0, Math.floor(time - error.at)))} ago`, `${error.code}: ${error.detail}`]);
   for (const { name, error: failure } of tiers.filter((tier) => tier.error)) notices.push(["warn", `Tier ${name} fails`, failure]);
+  for (const { name, unreadable } of tiers.filter((tier) => tier.unreadable)) notices.push(["bad", "TIERS lacks a tier", `${plural(unreadable, "pack")} cannot be read: only ${name} has ${unreadable === 1 ? "it" : "them"}, which TIERS does not name.`]);
   for (const { name, lost } of tiers.filter((tier) => tier.lost)) notices.push(["bad", "Replica lost", `${plural(lost, "replica")} in ${name} ${lost === 1 ? "is" : "are"} missing or altered.`]);
   if (nearlyFull(overview)) notices.push(["warn", "Nearly full", `${sizeText(free)} are free on the volume.`]);
   if (quarantined) notices.push(["warn", "Quarantine", `${plural(quarantined, "file")} ${quarantined === 1 ? "is" : "are"} no valid segment${quarantined === 1 ? "" : "s"} and ${quarantined === 1 ? "was" : "were"} moved to quarantine/.`]);

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
 from http import HTTPStatus
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from gwclient.commands.options import Connection, with_connection
 from gwclient.commands.records import one_line
 from gwclient.cursor import state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED, UNREACHABLE, GatewayError, GatewayRefused, UnexpectedAnswer
+from gwwire.tiering import TierOverview, Tiers
 
 #: s that the clocks may differ.
 _CLOCK_S = 5.0
@@ -110,19 +111,37 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
 
 
 async def _examine_tiers(client: GlitchflowClient) -> AsyncIterator[Finding]:
-    """Name tiers and recalls that fail; there are none without tiers besides the disk, or if the route is missing."""
+    """Name tiers that fail or that TIERS lacks, and recalls that wait; there are none if the route is missing."""
     try:
         found = await client.tiers()
     except GatewayError:
         return
+    for finding in tier_findings(found):
+        yield finding
+
+
+def tier_findings(found: Tiers) -> Iterator[Finding]:
+    """Yield the findings about the tiers and the recalls that wait; none if there is only the disk."""
     failing = [tier for tier in found.tiers if tier.error]
     for tier in failing:
         yield Finding("tiers", Verdict.NOTE, f"{tier.name} fails, copies to it wait: {one_line(tier.error or '')}")
     for recall in found.recalls:
         if recall.reason:
             yield Finding("tiers", Verdict.NOTE, f"the recall of {recall.batch} waits: {one_line(recall.reason)}")
-    if not failing and len(found.tiers) > 1:
-        yield Finding("tiers", Verdict.OK, f"{', '.join(tier.name for tier in found.tiers)} answer")
+    yield from (_of_unknown(tier) for tier in found.tiers if not tier.in_tiers)
+    named = [tier.name for tier in found.tiers if tier.in_tiers]
+    if not failing and len(named) > 1:
+        yield Finding("tiers", Verdict.OK, f"{', '.join(named)} answer")
+
+
+def _of_unknown(tier: TierOverview) -> Finding:
+    """Return the finding about a tier that TIERS does not name, though it has packs or policies name it."""
+    if tier.unreadable:
+        only = f"{tier.unreadable} of its {tier.replicas} packs cannot be read, because they are nowhere else"
+        return Finding("tiers", Verdict.WRONG, f"TIERS does not name {tier.name}: {only}")
+    missing = f", and policies want {tier.missing} more there" if tier.missing else ""
+    words = f"TIERS does not name {tier.name}: its {tier.replicas} packs count for nothing{missing}"
+    return Finding("tiers", Verdict.NOTE, words)
 
 
 async def _other_service(client: GlitchflowClient, *, described: bool) -> str | None:

@@ -145,7 +145,7 @@ def verify(batch: str, poll: float, connection: Connection) -> None:
     Example: gwclient verify b1795224029597668971
     """
     found = connection.call(lambda client: _until_found(client, batch, poll))
-    connection.print_answer(found, "\n".join([*found.problems, f"{batch} is {found.state}: {_read(found)}"]))
+    connection.print_answer(found, "\n".join(result_lines(batch, found)))
     if found.state is not VerificationState.INTACT:
         sys.exit(NOT_ACKNOWLEDGED)
 
@@ -165,6 +165,13 @@ async def _until_found(client: GlitchflowClient, batch: str, poll: float) -> Ver
             printed = progress
             click.echo(progress, err=True)
         await asyncio.sleep(poll)
+
+
+def result_lines(batch: str, found: Verification) -> list[str]:
+    """Return the problems that a verification found, and its result."""
+    could_compare = found.state is not VerificationState.FAILED
+    result = f"{batch} is {found.state}: {_read(found)}" if could_compare else f"{batch} could not be compared"
+    return [*found.problems, result]
 
 
 def _read(found: Verification) -> str:
@@ -197,7 +204,8 @@ def batch_text(batch: Batch) -> str:
     verified = (each for each in batch.replicas if each.state is ReplicaState.VERIFIED)
     copies = ", ".join(each.tier if each.in_tiers else f"{each.tier} (not in TIERS)" for each in verified)
     where = f", verified copies in {copies}" if copies else ""
-    return f"{batch.id}  {batch.state}  {counts}{holder}{found}{where}{locality_text(batch.locality)}"
+    leaves = f", leaves the disk after {batch.leaves_disk}" if batch.leaves_disk else ""
+    return f"{batch.id}  {batch.state}  {counts}{holder}{found}{where}{leaves}{locality_text(batch.locality)}"
 
 
 def _verification_text(found: Verification) -> str:

@@ -37,7 +37,7 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
 
     if release:
         released = connection.call(lambda client: _release(client, batches))
-        lines = [f"{_text(each)}; {end}" for each, end in released]
+        lines = [f"{recall_text(each)}; {end}" for each, end in released]
         connection.print_answer({"recalls": [each for each, _ in released]}, "\n".join(lines))
         return
 
@@ -45,10 +45,10 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
         found = await _ask_for_all(client, batches)
         if not wait:
             return found
-        return await wait_for_recalls(client, batches, poll, lambda each: click.echo(_text(each), err=True))
+        return await wait_for_recalls(client, batches, poll, lambda each: click.echo(recall_text(each), err=True))
 
     found = connection.call(work)
-    connection.print_answer({"recalls": found}, "\n".join(map(_text, found)))
+    connection.print_answer({"recalls": found}, "\n".join(map(recall_text, found)))
     if any(each.state is RecallState.FAILED for each in found):
         sys.exit(NOT_ACKNOWLEDGED)
 
@@ -75,7 +75,8 @@ async def _ask_for_all(client: GlitchflowClient, batches: Sequence[str]) -> list
     return found
 
 
-def _text(recall: Recall) -> str:
+def recall_text(recall: Recall) -> str:
+    """Return one line about a recall."""
     waits = f"waits: {one_line(recall.reason)}" if recall.reason else ""
     match recall.state:
         case RecallState.ONLINE:
@@ -83,9 +84,13 @@ def _text(recall: Recall) -> str:
         case RecallState.NEARLINE:
             rest = "is on tape"
         case RecallState.QUEUED:
-            rest = waits or f"number {recall.position} of the queue, about {recall.seconds} s"
+            rest = waits or f"number {recall.position} of the queue, {_estimate_text(recall)}"
         case RecallState.RUNNING:
-            rest = waits or f"{recall.percent} %, about {recall.seconds} s"
+            rest = waits or f"{recall.percent} %, {_estimate_text(recall)}"
         case RecallState.FAILED:
             rest = one_line(recall.reason or "no reason given")
     return f"{recall.batch}  {recall.state}: {rest}"
+
+
+def _estimate_text(recall: Recall) -> str:
+    return f"about {recall.seconds} s" + ("" if recall.measured else ", a guess: no recall was made yet")

@@ -209,9 +209,9 @@ def plan_lines(plan: TieringPlan, costs: Sequence[Estimate], *, of_settings: boo
     lines += _blocked_lines(plan)
     if plan.evictions:
         size = _bytes_text(sum(move.bytes for move in plan.evictions))
-        lines.append(
-            f"above the high-water mark: {_count(len(plan.evictions), 'pack')}, {size}, can leave the object store"
-        )
+        packs = f"{_count(len(plan.evictions), 'pack')}, {size}"
+        lines.append(f"OBJECT_HIGH_WATER lets {packs}, leave the object store:")
+        lines += _table([(move.batch, move.step, _bytes_text(move.bytes)) for move in plan.evictions[:_MOST_SHOWN]])
     lines += map(_estimate_text, costs)
     if not plan.moves:
         lines.append(f"nothing moves by this policy: {_count(len(plan.batches), 'batch', 'batches')} compared")
@@ -276,14 +276,15 @@ def _recall_text(recall: WaitingRecall) -> str:
 def _tier_row(tier: TierOverview) -> tuple[str, ...]:
     total = "" if tier.total is None else f" of {_bytes_text(tier.total)}"
     held = "unknown" if tier.used is None else f"{_bytes_text(tier.used)}{total}"
-    kind = "volume" if tier.name == DISK else _KINDS.get(tier.kind, tier.kind)
+    kind = "volume" if tier.name == DISK else _KINDS.get(tier.kind, tier.kind) if tier.in_tiers else "not in TIERS"
     packs = _count(tier.replicas, "pack")
+    unreadable = f", {tier.unreadable} CANNOT BE READ: no tier of TIERS has them" if tier.unreadable else ""
     queue = f", {tier.queue} queued" if tier.queue else ""
     missing = f", {tier.missing} missing" if tier.missing else ""
     lost = f", {tier.lost} lost" if tier.lost else ""
     quota = _quota_text(tier.quota, tier.quota_used)
     error = f", last error: {one_line(tier.error)}" if tier.error else ""
-    return tier.name, kind, held, f"{packs}, {_bytes_text(tier.bytes)}{queue}{missing}{lost}{quota}{error}"
+    return tier.name, kind, held, f"{packs}, {_bytes_text(tier.bytes)}{unreadable}{queue}{missing}{lost}{quota}{error}"
 
 
 def _quota_text(quota: int | None, used: int | None) -> str:

@@ -3,15 +3,29 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from gwclient.commands.queries import batch_text
+from gwclient.commands.doctor import tier_findings
+from gwclient.commands.queries import batch_text, result_lines
+from gwclient.commands.recall import recall_text
 from gwclient.commands.tiers import plan_lines, tier_lines
 from gwclient.tiering import Estimate, estimates, unfinished
-from gwwire.public import Batch, BatchState
+from gwwire.public import Batch, BatchState, Verification, VerificationState
 from gwwire.records import StepState
-from gwwire.tiering import Move, Replica, ReplicaState, Tiering, TieringPlan, TierOverview
+from gwwire.tiering import (
+    Move,
+    Recall,
+    RecallState,
+    Replica,
+    ReplicaState,
+    Tiering,
+    TieringPlan,
+    TierOverview,
+    Tiers,
+)
 
 GB = 10**9
+GONE = TierOverview("gone", "", replicas=3, bytes=3 * GB, in_tiers=False, unreadable=2)
 COPY = Move("b1", "copy:object", 2 * GB)
 AGAIN = Move("b2", "copy:object", GB)
 DROP = Move("b1", "drop:disk", 2 * GB, ["copy:object"], due=5000.0)
@@ -73,14 +87,54 @@ def test_a_plan_by_the_settings_is_not_about_the_policies_that_batches_have() ->
 
 
 def test_the_tiers_are_a_table_in_which_a_folder_is_not_named_as_the_disk() -> None:
-    mine = TierOverview("disk", "disk", 100 * GB, 34 * GB, 1, GB, quota=3 * GB, quota_used=2 * GB)
+    mine = TierOverview("disk", "disk", 90 * GB, 34 * GB, 1, GB, quota=3 * GB, quota_used=2 * GB)
     copy = TierOverview("object", "disk", None, None, 2, 2 * GB, missing=1, error="tier object: it is away")
-    assert tier_lines([mine, copy, TierOverview("tape", "tape", 10 * GB, 0)]) == [
-        "TIER    KIND    USED                 PACKS",
-        "disk    volume  34.0 GB of 100.0 GB  1 pack, 1.0 GB, quota of a group 3.0 GB, of which yours uses 2.0 GB",
-        "object  folder  unknown              2 packs, 2.0 GB, 1 missing, last error: tier object: it is away",
-        "tape    tape    0 bytes of 10.0 GB   0 packs, 0 bytes",
+    assert tier_lines([mine, copy, TierOverview("tape", "tape", 10 * GB, 0), GONE]) == [
+        "TIER    KIND          USED                PACKS",
+        "disk    volume        34.0 GB of 90.0 GB  1 pack, 1.0 GB, quota of a group 3.0 GB, of which yours uses 2.0 GB",
+        "object  folder        unknown             2 packs, 2.0 GB, 1 missing, last error: tier object: it is away",
+        "tape    tape          0 bytes of 10.0 GB  0 packs, 0 bytes",
+        "gone    not in TIERS  unknown             3 packs, 3.0 GB, 2 CANNOT BE READ: no tier of TIERS has them",
     ]
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "missing", "finding"),
+    [
+        (2, 1, "wrong: TIERS does not name gone: 2 of its 3 packs cannot be read, because they are nowhere else"),
+        (0, 1, "note: TIERS does not name gone: its 3 packs count for nothing, and policies want 1 more there"),
+        (0, 0, "note: TIERS does not name gone: its 3 packs count for nothing"),
+    ],
+)
+def test_the_doctor_names_a_tier_with_packs_that_there_is_not(unreadable: int, missing: int, finding: str) -> None:
+    gone = replace(GONE, unreadable=unreadable, missing=missing)
+    found = list(tier_findings(Tiers([TierOverview("disk", "disk"), gone])))
+    assert [f"{each.verdict}: {each.words}" for each in found] == [finding]
+    [_, last] = tier_findings(Tiers([TierOverview("disk", "disk"), TierOverview("tape", "tape"), gone]))
+    assert last.words == "disk, tape answer"
+
+
+def test_a_plan_names_the_packs_that_a_store_evicts() -> None:
+    evictions = [Move("b1", "drop:object", 2 * GB), Move("b2", "drop:object", GB)]
+    found = TieringPlan(1000.0, Tiering(("object",)), ["b1", "b2"], [COPY], [], evictions, {})
+    assert plan_lines(found, [], of_settings=False)[2:] == [
+        "OBJECT_HIGH_WATER lets 2 packs, 3.0 GB, leave the object store:",
+        "b1  drop:object  2.0 GB",
+        "b2  drop:object  1.0 GB",
+    ]
+
+
+def test_an_estimate_without_a_recall_so_far_is_named_a_guess() -> None:
+    recall = Recall("b1", RecallState.QUEUED, position=2, seconds=120, measured=False)
+    assert recall_text(recall) == ("b1  QUEUED: number 2 of the queue, about 120 s, a guess: no recall was made yet")
+    assert recall_text(replace(recall, measured=True)) == "b1  QUEUED: number 2 of the queue, about 120 s"
+
+
+def test_a_batch_that_could_not_be_compared_is_not_called_damaged() -> None:
+    found = Verification(VerificationState.FAILED, 0.0, 0, 4, ["tape: TIERS does not name it"])
+    assert result_lines("b1", found) == ["tape: TIERS does not name it", "b1 could not be compared"]
+    found = replace(found, state=VerificationState.DAMAGED, checked=4, problems=["x is missing"])
+    assert result_lines("b1", found) == ["x is missing", "b1 is damaged: 4 of 4 files read"]
 
 
 def test_a_copy_in_a_tier_that_there_is_not_is_named_apart() -> None:
@@ -91,3 +145,6 @@ def test_a_copy_in_a_tier_that_there_is_not_is_named_apart() -> None:
     values: dict[str, Any] = {"frozen": None, "archived": None, "holder": None, "digest": None, "path": "p"}
     batch = Batch(id="b1", state=BatchState.ARCHIVED, opened="now", n_itm=4, buff_size=GB, replicas=copies, **values)
     assert batch_text(batch).endswith("verified copies in object, tape (not in TIERS)")
+    assert batch_text(replace(batch, leaves_disk="2026-12-07T00:00:00Z")).endswith(
+        "tape (not in TIERS), leaves the disk after 2026-12-07T00:00:00Z"
+    )

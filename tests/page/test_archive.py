@@ -99,8 +99,9 @@ def test_moves_are_shown_while_they_run_and_recalls_while_they_wait(
     now, tiers = overview["time"], overview["tiers"]
     copying = {"batch": "b1", "step": "copy:copy", "began": now, "done": 621_000, "of": 1_242_000, "rate": 120_000.0}
     recalling = {"batch": "b2", "step": "recall", "began": now, "done": 0, "of": None, "rate": None}
+    gone = tiers[-1] | {"name": "gone", "kind": "", "in_tiers": False, "replicas": 3, "unreadable": 2}
     show(
-        tiers=[tier | {"missing": int(tier["name"] == "copy")} for tier in tiers],
+        tiers=[*(tier | {"missing": int(tier["name"] == "copy")} for tier in tiers), gone],
         moves=[each | {"reason": None} for each in (copying, recalling)],
         recalls=[{"batch": "b3", "since": now, "reason": None}],
     )
@@ -110,6 +111,8 @@ def test_moves_are_shown_while_they_run_and_recalls_while_they_wait(
     expect(page.locator("#recalls tbody tr")).to_have_text(re.compile(r"^1b3.+s—$"))
     expect(page.locator("#archive-note")).to_have_text("1 copy is missing")
     expect(tier_cells(page, "copy").nth(7)).to_have_text("1")
+    expect(tier_cells(page, "gone")).to_contain_text(["gone", "—", "not in TIERS", "3"])
+    expect(page.locator("#notices .notice", has_text="TIERS lacks a tier")).to_contain_text("only gone has them")
 
 
 def test_the_view_of_a_batch_has_its_replicas_and_its_policy(page: Page, client: httpx2.Client) -> None:

@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,14 @@ def test_the_disk_keeps_a_batch_until_its_time_has_come(site: Site) -> None:
     assert (drop["step"], drop["after"]) == ("drop:disk", [])
     assert drop["due"] == pytest.approx(time.time() + 7 * 86_400, abs=60)
     assert len(list(site.folder(batch).glob("gwb*.json"))) == 4
+    leaves = site.gateway.get(f"/batches/{batch}").json()["leaves_disk"]
+    assert datetime.fromisoformat(leaves).timestamp() == pytest.approx(drop["due"], abs=0.001)
     order = ("--archive-to", "object", "--keep-on-disk", "forever", batch, "--yes", "--wait")
     for _ in range(2):  # the first one may have a copy to wait for
         done = run_forked(["gwclient", "tier", "apply", *order], os.environ | {"SRV": site.trio.url})
     assert done.stdout == "policy set for 1 batch\nevery move is made\n"
     assert "moves made" not in done.stderr
+    assert site.gateway.get(f"/batches/{batch}").json()["leaves_disk"] is None
 
 
 def test_a_tier_that_there_is_not_is_refused_before_anything_moves(site: Site) -> None:

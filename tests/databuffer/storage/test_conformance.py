@@ -24,7 +24,7 @@ from databuffer.storage.catalog.schema import COUNTER, REPLICAS, TABLES
 from databuffer.storage.catalog.segments import Segments
 from databuffer.storage.spending import Spending
 from databuffer.tiers import replicas
-from databuffer.tiers.census import Held, take_census
+from databuffer.tiers.census import Held, take_census, unreadable_packs
 from databuffer.tiers.replicas import ReplicaRow
 from gwwire.public import BatchState
 from gwwire.records import Record, StepClaim, StepEnd, StepState
@@ -157,6 +157,19 @@ class TestCatalog:
             unverified = replicas.longest_unverified(connection, ["disk", "tape"], 10, 5)
             assert [(row.tier, row.written, row.verified) for row in unverified] == [("disk", 3, 3), ("tape", 7, 9)]
             assert replicas.longest_unverified(connection, ["tape"], 9, 5) == []
+
+    def test_packs_are_unreadable_if_only_tiers_have_them_that_there_are_not(self, database: Database) -> None:
+        self.store_replicas(database, {"disk": 3, "object": 3, "tape": 3})
+        with database.writing_synced() as connection:
+            assert unreadable_packs(connection, []) == {}
+            replicas.remove(connection, "batch/a", "disk")
+            assert unreadable_packs(connection, ["other"]) == {"object": 1, "tape": 1}
+            assert unreadable_packs(connection, ["tape"]) == {}
+            census = take_census(connection, ["tape"])
+            assert {tier: (each.unreadable, each.verified) for tier, each in census.items()} == {
+                "disk": (0, None), "tape": (0, 3), "object": (0, None),
+            }  # fmt: skip
+            assert take_census(connection, [])["object"].unreadable == 1
 
     def test_only_a_replica_that_is_as_it_was_seen_becomes_lost(self, database: Database) -> None:
         self.store_replicas(database, {"disk": 3, "tape": 3})

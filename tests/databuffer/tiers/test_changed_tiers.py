@@ -1,5 +1,7 @@
 """Tiers that TIERS names no more, or that were away for a time: nothing is lost by that, and readers are told why."""
 
+import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from msgspec import structs
 
 from databuffer.errors import TierFailed
 from databuffer.storage.catalog import SegmentFilter
+from databuffer.tiers import access, replicas
 from databuffer.tiers.folder import FolderTier
 from databuffer.tiers.pack import SegmentPack, folder_chunks, key_of
 from databuffer.tiers.tape import TapeTier
@@ -15,12 +18,14 @@ from databuffer.tiers.tape_robot import TapeManners
 from databuffer.tiers.tier import Tier
 from gwwire.manifest import MANIFEST, decode_manifest, encode_manifest
 from gwwire.records import StepState
-from gwwire.tiering import DISK, RecallState, ReplicaState, Tiering
+from gwwire.tiering import DISK, BatchLocality, RecallState, ReplicaState, Tiering
 from tests.support.archives import CountingTier, OpenBuffer, archive, performed, states, step_in, until
+from tests.support.recalls import online
 
 pytestmark = pytest.mark.anyio
 
 VERIFIED = ReplicaState.VERIFIED
+MISSING = "tape: TIERS does not name it"
 
 
 @pytest.fixture
@@ -50,7 +55,7 @@ async def test_the_disk_drops_nothing_whose_only_copy_is_in_a_tier_that_is_gone(
 
 
 async def test_a_batch_that_only_a_tier_has_that_is_gone_is_not_missing_but_unavailable(
-    opening: OpenBuffer, other: FolderTier, tmp_path: Path
+    opening: OpenBuffer, other: FolderTier, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "tape").mkdir()
     tape = TapeTier("tape", tmp_path / "tape", TapeManners(mount=0.0, seek=0.0))
@@ -59,16 +64,67 @@ async def test_a_batch_that_only_a_tier_has_that_is_gone_is_not_missing_but_unav
     await until(buffer, batch, {"tape": VERIFIED})
     name = (await buffer.queries.segments(SegmentFilter(batch=batch)))[0].name
     await buffer.close()
+    assert "packs-unreadable" not in {getattr(each, "event", "") for each in caplog.records}
     for tiers in ((other,), ()):
+        caplog.clear()
         buffer = await opening(*tiers)
+        [told] = [each for each in caplog.records if getattr(each, "event", "") == "packs-unreadable"]
+        assert told.levelno == logging.WARNING
+        assert told.getMessage().endswith("cannot be read, because TIERS does not name their tiers: 1 in tape")
         with pytest.raises(TierFailed, match="tape: TIERS does not name it"):
             await buffer.queries.segment_file(name)
-        with pytest.raises(TierFailed, match="UNAVAILABLE"):
+        with pytest.raises(TierFailed, match="tape: TIERS does not name it"):
             await buffer.recalls.ask(batch, "me")
         found = await buffer.recalls.get(batch, "me")
-        assert (found.state, found.reason) == (RecallState.FAILED, "no replica can be read: UNAVAILABLE")
+        assert (found.state, found.reason) == (RecallState.FAILED, f"no replica can be read: {MISSING}")
         assert states(await buffer.tiers.replicas(batch)) == {"tape": VERIFIED}
+        where = await buffer.tiers.localities(await buffer.queries.batches())
+        assert {each: locality for each, (locality, _) in where.items()} == {batch: BatchLocality.UNAVAILABLE}
+        overview = (await buffer.tier_overview.overview()).tiers[-1]
+        assert (overview.name, overview.in_tiers, overview.replicas, overview.unreadable) == ("tape", False, 1, 1)
+        await buffer.verifier.request(batch)
+        failed = await step_in(buffer, batch, "verify", StepState.WAITING, StepState.FAILED)
+        assert failed.reason == f"batch {batch} was dropped from the disk, and no replica can be read: {MISSING}"
+        assert failed.state is StepState.FAILED, "another attempt would find the same"
         await buffer.close()
+
+
+async def test_without_tiers_a_comparison_of_what_is_on_the_disk_counts_if_tiers_were_given_it(
+    opening: OpenBuffer, tier: CountingTier
+) -> None:
+    buffer = await opening(tier)
+    batch, _ = await archive(buffer, Tiering(("object",)))
+    found = await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    await buffer.close()
+    buffer = await opening()
+    other, _ = await archive(buffer, None)
+    await buffer._replicas.change(  # noqa: SLF001 (as a damaged file was found before)
+        lambda c: replicas.note_lost(c, replicas.of_pack(c, f"batch/{batch}")[0], "a file is missing")
+    )
+    for name in (batch, other):
+        await performed(buffer, name, "verify")
+    assert states(await buffer.tiers.replicas(batch)) == states(found)
+    where = await buffer.tiers.localities(await buffer.queries.batches())
+    assert {each: locality for each, (locality, _) in where.items()} == {batch: BatchLocality.DISK}
+
+
+async def test_a_recall_of_what_needs_none_names_the_tier_that_does_not_answer(
+    opening: OpenBuffer, tier: CountingTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "_JUST_NOW_SECONDS", 0.0)
+    buffer = await opening(tier)
+    batch, _ = await archive(buffer, Tiering(("object",), 0))
+    await until(buffer, batch, {"object": VERIFIED})
+    tier.down = True
+    async with asyncio.timeout(60):  # a probe from before may be under way
+        while (found := await buffer.recalls.get(batch, "me")).state is RecallState.ONLINE:  # noqa: ASYNC110 (a client)
+            await asyncio.sleep(0.02)
+    assert (found.state, found.reason) == (RecallState.FAILED, "no replica can be read: tier object: it is down")
+    with pytest.raises(TierFailed, match=f"no replica of batch {batch} can be read: tier object: it is down"):
+        await buffer.recalls.ask(batch, "me")
+    assert (await buffer.recalls.standings([batch]))[batch].state is RecallState.FAILED
+    tier.down = False
+    await online(buffer, batch)
 
 
 async def test_a_replica_that_was_away_counts_again_when_it_is_back_and_whole(

@@ -478,9 +478,12 @@ async def test_the_time_of_a_recall_is_estimated_from_those_before_the_start_too
 ) -> None:
     buffer = await opening(tier, tape)
     first, second = [(await on_tape(buffer))[0] for _ in range(2)]
-    assert (await buffer.recalls.get(second, "a")).seconds == 60
+    guess = await buffer.recalls.get(second, "a")
+    assert (guess.seconds, guess.measured) == (60, False)
     await buffer.recalls.ask(first, "a")
     await online(buffer, first)
     await buffer.close()
     buffer = await opening(tier, tape)
-    assert 0 < (await buffer.recalls.get(second, "a")).seconds < 60
+    estimate = await buffer.recalls.get(second, "a")
+    assert 0 < estimate.seconds < 60
+    assert estimate.measured

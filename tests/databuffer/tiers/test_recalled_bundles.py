@@ -148,7 +148,7 @@ async def test_a_bundle_fails_if_one_of_its_batches_is_lost_while_it_waits(
     await buffer._replicas.change(lose)  # noqa: SLF001 (as a scrub does)
     failed = await ready(buffer, made)
     assert failed.state is BundleState.FAILED
-    assert re.search(f"batch {batch} .*can be read: LOST", failed.reason or "")
+    assert re.search(f"batch {batch} .*can be read: tape: LOST", failed.reason or "")
 
 
 async def test_an_archive_whose_batch_went_back_to_tape_is_recalled_when_it_is_read(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from databuffer.buffer import Buffer
 from databuffer.records import steps
 from databuffer.tiers import probe, sweep, watch
 from databuffer.tiers.tape import TapeTier
@@ -122,6 +123,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_FRESH_SECONDS", 0.01)
 
 
+async def until_failing(buffer: Buffer, *tiers: str) -> None:
+    """Wait until some tiers were asked, and failed."""
+    async with asyncio.timeout(60):
+        while not all(buffer._watch._access.probes[name].failure for name in tiers):  # noqa: ASYNC110, SLF001 (as it knows)
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("says_so", [True, False], ids=["known space", "unknown space"])
 async def test_copies_to_a_full_tier_are_made_when_it_has_space_for_them_again(
@@ -150,11 +158,29 @@ async def test_copies_that_failed_with_their_tier_are_made_when_it_answers_again
     tier.down = True
     batch, _ = await archive(buffer, AT_ONCE)
     await step_in(buffer, batch, "copy:object", StepState.FAILED)
-    while not buffer._watch.probes["object"].failure:  # noqa: ASYNC110, SLF001 (it was asked meanwhile)
-        await asyncio.sleep(0.01)
+    await until_failing(buffer, "object")
     tier.down = False
     await until(buffer, batch, {"object": VERIFIED})
     assert [each.getMessage() for each in caplog.records if getattr(each, "event", "").startswith("tier-")] == [
         "tier object: it is down",
         "tier object answers again",
     ]
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_tier_that_answers_again_begins_no_copy_to_another_one_that_fails(
+    opening: OpenBuffer, tier: CountingTier, other: CountingTier
+) -> None:
+    other.name = "second"
+    buffer = await opening(tier, other)
+    while len(buffer._watch.outages) < 2:  # noqa: SLF001 (both answered)
+        await buffer.tier_overview.overview()
+    tier.down = other.down = True
+    batch, _ = await archive(buffer, Tiering(("object", "second")))
+    for name in ("object", "second"):
+        await step_in(buffer, batch, f"copy:{name}", StepState.FAILED)
+    await until_failing(buffer, "object", "second")
+    tier.down = False
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    await buffer._sweep.sweep()  # noqa: SLF001 (the next one, now)
+    assert (await step_in(buffer, batch, "copy:second", *StepState)).state is StepState.FAILED
