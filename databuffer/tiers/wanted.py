@@ -66,12 +66,13 @@ def missing_steps(archive: Archive, tiers: Collection[str], now: int) -> list[st
 def is_to_be_requested(step: Step | None, now: float, outages: Iterable[tuple[float, float]] = ()) -> bool:
     """Return whether a step that a record needs has to be requested, a time in seconds of Unix time.
 
-    One that waits or runs is not. One that failed for good is tried again an hour later, or at once if it failed during
-    one of some outages of tiers that are over, each from one time until another.
+    One that waits or runs is not. One that failed for good is tried again an hour later, or at once if its last attempt
+    fell into one of some outages of tiers that are over, each from one time until another, at least in part.
     """
     if step is None or step.state is StepState.DONE:
         return True
     if step.state is not StepState.FAILED:
         return False
     ended = step.ended or 0
-    return now - ended >= _AGAIN_SECONDS or any(begin <= ended < end for begin, end in outages)
+    started = step.started or ended
+    return now - ended >= _AGAIN_SECONDS or any(begin <= ended and started < end for begin, end in outages)
