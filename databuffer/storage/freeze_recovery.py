@@ -1,4 +1,7 @@
-"""Make the state of the current batch follow the volume: it is frozen if its folder has a manifest with a holder."""
+"""Make the state of the current batch follow the volume: it is frozen if its folder has a manifest with a holder.
+
+If neither the manifest nor Dsstat.json can be read, the catalog decides.
+"""
 
 import time
 from collections.abc import Iterator
@@ -8,7 +11,7 @@ from msgspec import structs
 
 from databuffer.errors import VolumeFailed
 from databuffer.fingerprint import fingerprint, is_fingerprint
-from databuffer.storage.catalog import SegmentFilter
+from databuffer.storage.catalog import BatchRow, SegmentFilter
 from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.segment_recovery import check_reachable, is_segment
@@ -16,6 +19,9 @@ from databuffer.storage.store import OPERATIONAL, Slot, Store
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, wrong_totals
 from gwwire.public import BatchState, DatastoreState, Manifest
+
+#: The holder of a frozen batch if nothing that names the holder can be read.
+UNKNOWN = "(unknown)"
 
 
 def holder(store: Store) -> Iterator[Finding]:
@@ -53,7 +59,7 @@ def seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
             yield Finding("the batch was being frozen, thawed or archived", "it is open", unseal)
     elif manifest is None:
         seal = partial(store.seal, current, description.user, time.time_ns())
-        what = f"the batch is {_state(description)} according to Dsstat.json and the catalog, but had no manifest"
+        what = f"the batch is {_state(description)}, but had no manifest"
         yield Finding(what, "rewritten; if ADMROOT was restored from before a thaw, thaw the batch again", seal)
     elif row is None or (row.state, row.digest) != (BatchState.FROZEN, manifest.digest):
         note = partial(store.note_seal, current, manifest)
@@ -76,14 +82,29 @@ def _held(store: Store) -> Description:
     the catalog records this batch as frozen, or knows no other batch that it could belong to. If segments were stored
     in the batch after that, it was thawed, and Dsstat.json and catalog are an older copy.
     """
-    written, manifest = store.metadata.read_description() or OPERATIONAL, manifest_of(store.current)
+    written, manifest = store.metadata.read_description(), manifest_of(store.current)
     if manifest and manifest.holder:
-        is_known = written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
-        return written if is_known else Description(DatastoreState.FROZEN, manifest.holder)
-    mark, rows = store.volume.marks.read(store.current.folder), store.catalog.batches.all()
+        is_known = written and written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
+        return written if written and is_known else Description(DatastoreState.FROZEN, manifest.holder)
+    mark = store.volume.marks.read(store.current.folder)
+    if written is None:
+        return _of_catalog(store, store.catalog.batches.get(mark.id) if mark else None)
+    rows = store.catalog.batches.all()
     frozen = {row.id for row in rows if row.state is BatchState.FROZEN}
     is_lost = mark and (mark.id in frozen if frozen else mark.id not in {row.id for row in rows})
     return written if is_lost and not _has_grown(store) else OPERATIONAL
+
+
+def _of_catalog(store: Store, row: BatchRow | None) -> Description:
+    """Return the state of the current batch according to its row.
+
+    Without a row, a damaged manifest or a next batch shows that it was frozen: no open batch has one.
+    """
+    if row is None:
+        is_frozen = (store.current.folder / MANIFEST).exists() or store.next.folder.exists()
+        return Description(DatastoreState.FROZEN, UNKNOWN) if is_frozen else OPERATIONAL
+    is_frozen = row.state is BatchState.FROZEN and bool(row.holder) and not _has_grown(store)
+    return Description(DatastoreState.FROZEN, row.holder) if is_frozen else OPERATIONAL
 
 
 def _has_grown(store: Store) -> bool:

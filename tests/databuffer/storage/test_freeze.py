@@ -226,16 +226,43 @@ async def test_a_file_of_another_program_neither_opens_a_frozen_batch_nor_enters
     assert (settings.DTVOLROOT / "quarantine" / name).read_bytes() == content
 
 
-async def test_without_manifest_and_state_the_batch_is_open_and_keeps_its_segments(
-    open_buffer: OpenBuffer, settings: BufferSettings
+@pytest.mark.parametrize("damaged", [b"{", None])
+@pytest.mark.parametrize("catalog_is_lost", [False, True])
+async def test_a_batch_stays_frozen_without_state_and_manifest(
+    open_buffer: OpenBuffer, settings: BufferSettings, damaged: bytes | None, *, catalog_is_lost: bool
 ) -> None:
-    await freeze_and_close(open_buffer)
-    (settings.DATAROOT / "MANIFEST.json").unlink()
+    buffer = await open_buffer()
+    await store(buffer, 1, 2, 3)
+    frozen = await buffer.batches.freeze(ALICE)
+    await buffer.close()
+    if damaged is None:
+        (settings.DTVOLROOT / "next").mkdir()  # as ON_FROZEN=rotate does
+    path = settings.DATAROOT / "MANIFEST.json"
+    path.unlink() if damaged is None else path.write_bytes(damaged)
+    lose_everything_derived(settings) if catalog_is_lost else lose_state(settings)
+    for _ in range(2):
+        buffer = await open_buffer()
+        holder = "(unknown)" if catalog_is_lost else "alice"
+        await check_frozen(buffer, settings, path.read_bytes(), holder)
+        assert read_manifest(settings.DATAROOT).digest == frozen.digest
+        with pytest.raises(NotHolder, match=r"can only be archived"):
+            await buffer.batches.thaw(ThawOrder(holder, ""))
+        await buffer.close()
+
+
+@pytest.mark.parametrize("damaged", [b"{", None])
+async def test_an_open_batch_stays_open_without_state(
+    open_buffer: OpenBuffer, settings: BufferSettings, damaged: bytes | None
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 1)
+    await buffer.close()
+    if damaged:
+        (settings.DATAROOT / "MANIFEST.json").write_bytes(damaged)
     lose_state(settings)
     buffer = await open_buffer()
-    assert (await buffer.queries.overview()).state == "OPERATIONAL"
-    await store(buffer, 4)
-    assert buffer.queries.stats.n_itm == 4
+    await store(buffer, 2)
+    assert buffer.queries.stats.n_itm == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"{", None])
