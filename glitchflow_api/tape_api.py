@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Request, Response
 
 from glitchflow_api.holding_routes import RelayedForCaller
 from glitchflow_api.openapi import Responses, described_order, json_response, problems, responses
-from glitchflow_api.routes import Relayed
 from glitchflow_api.sessions import public_url
 from gwwire.tape import (
     STAGE_ID,
@@ -34,7 +33,7 @@ AnyId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]+$", max_length=200, descri
 
 
 class _RelayedForCaller(RelayedForCaller):
-    """The answer for a caller, who may read some holdings."""
+    """The answer for a caller, who may read some holdings, and has some stage requests."""
 
     relay = "relay"
 
@@ -67,26 +66,26 @@ async def stage() -> Response:
 
 @router.get(f"{_PREFIX}/stage/{{request}}", responses=responses(StageRequest, 404, 422))
 async def stage_state(request: StageId) -> Response:
-    """Return how far the files of a stage request are."""
-    return Relayed(f"/tape/stage/{request}".encode())
+    """Return how far the files of a stage request of the caller's group are."""
+    return _RelayedForCaller(f"/tape/stage/{request}".encode())
 
 
 @router.post(f"{_PREFIX}/stage/{{request}}/cancel", **described_order(PathList, None, 404))
 async def cancel(request: StageId) -> Response:
     """Cancel files of a stage request; paths that it does not have are ignored."""
-    return Relayed(f"/tape/stage/{request}/cancel".encode())
+    return _RelayedForCaller(f"/tape/stage/{request}/cancel".encode())
 
 
 @router.delete(f"{_PREFIX}/stage/{{request}}", responses=_DONE | problems(404, 422))
 async def delete(request: StageId) -> Response:
     """Cancel all files of a stage request, and forget it."""
-    return Relayed(f"/tape/stage/{request}".encode())
+    return _RelayedForCaller(f"/tape/stage/{request}".encode())
 
 
 @router.post(f"{_PREFIX}/release/{{request}}", **described_order(PathList, None))
 async def release(request: AnyId) -> Response:
     """Keep files no longer for a stage request; of one that does not exist, there is nothing to release."""
-    return Relayed(f"/tape/release/{request}".encode())
+    return _RelayedForCaller(f"/tape/release/{request}".encode())
 
 
 @router.post(f"{_PREFIX}/archiveinfo/", include_in_schema=False)

@@ -18,29 +18,29 @@ async def stage(order: JsonBody, buffer: Storage, sender: Sender) -> Response:
 
 
 @router.get("/stage/{request}", summary="State of a stage request")
-async def stage_state(request: str, buffer: Storage) -> Response:
+async def stage_state(request: str, buffer: Storage, sender: Sender) -> Response:
     """Return how far the files of a stage request are."""
-    return json_response(await buffer.stage_requests.get(request))
+    return json_response(await buffer.stage_requests.get(sender, request))
 
 
 @router.post("/stage/{request}/cancel", summary="Cancel files of a stage request")
-async def cancel(request: str, order: JsonBody, buffer: Storage) -> Response:
+async def cancel(request: str, order: JsonBody, buffer: Storage, sender: Sender) -> Response:
     """Take `{"paths"}`."""
-    await buffer.stage_requests.cancel(request, decode_order(PathList, order).paths)
+    await buffer.stage_requests.cancel(sender, request, decode_order(PathList, order).paths)
     return Response()
 
 
 @router.delete("/stage/{request}", summary="Cancel and forget a stage request")
-async def delete(request: str, buffer: Storage) -> Response:
+async def delete(request: str, buffer: Storage, sender: Sender) -> Response:
     """Release all files of a stage request."""
-    await buffer.stage_requests.delete(request)
+    await buffer.stage_requests.delete(sender, request)
     return Response()
 
 
 @router.post("/release/{request}", summary="Release files of a stage request")
-async def release(request: str, order: JsonBody, buffer: Storage) -> Response:
+async def release(request: str, order: JsonBody, buffer: Storage, sender: Sender) -> Response:
     """Take `{"paths"}`."""
-    await buffer.stage_requests.release(request, decode_order(PathList, order).paths)
+    await buffer.stage_requests.release(sender, request, decode_order(PathList, order).paths)
     return Response()
 
 

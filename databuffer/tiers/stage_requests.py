@@ -1,10 +1,12 @@
-"""Stage requests of the WLCG Tape REST API, as pins: one for each path, whose asker is `ID:PATH`.
+"""Stage requests of the WLCG Tape REST API, as pins: one for each path, whose asker is `ID/OWNER/PATH`.
 
 So a request survives a restart, and ends when its paths are released or RECALL_PIN after it. The pack of a pin is that
-of the path; a path that was not found or was canceled has a pin without a pack.
+of the path; a path that was not found or was canceled has a pin without a pack. The owner is the group that made the
+request, or the user without a group: for others, the request does not exist.
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -91,11 +93,8 @@ class StageRequests:
         If there are many batches, the last recalls begin after the return.
         """
         request, now = _PREFIX + token_hex(16), steady_ns()
-        batches = await self._batches_of(caller, paths)
-        packs = {
-            _asker(request, path): record_of(batches[path]) if path in batches else _Unpinned.NOT_FOUND
-            for path in paths
-        }
+        mine, batches = _prefix(request, caller), await self._batches_of(caller, paths)
+        packs = {mine + path: record_of(batches[path]) if path in batches else _Unpinned.NOT_FOUND for path in paths}
 
         def put(connection: sa.Connection) -> None:
             if pins.number_of(connection, _PREFIX, now) + len(packs) > _MOST_STAGED:
@@ -103,7 +102,7 @@ class StageRequests:
             pins.put_all(connection, packs, self._recalls.pinned_until(now), now)
 
         await self._ledger.change(put)
-        askers = {batch: _asker(request, path) for path, batch in batches.items()}
+        askers = {batch: mine + path for path, batch in batches.items()}
         await self._begin(request, askers, again=True)
         return request
 
@@ -122,10 +121,10 @@ class StageRequests:
         except ProblemError as error:  # `get` tries again
             log.warning("recalls of a stage request cannot begin: %s", error.detail, extra={"event": "stage-error"})
 
-    async def get(self, request: str) -> StageRequest:
-        """Return how far the files of a request are; raise NotFound if there is none, or it has ended."""
-        packs = await self._packs_of(request)
-        askers = {public_name(pack): _asker(request, path) for path, pack in packs.items() if "/" in pack}
+    async def get(self, caller: Caller, request: str) -> StageRequest:
+        """Return how far the files of a request are; raise NotFound if the caller has none, or it has ended."""
+        mine, packs = _prefix(request, caller), await self._packs_of(caller, request)
+        askers = {public_name(pack): mine + path for path, pack in packs.items() if "/" in pack}
         found = await self._standings(askers)
         left = {batch: askers[batch] for batch, each in found.items() if each.state is RecallState.NEARLINE}
         if left and request not in self._tasks:  # an earlier process, or an error, has left them out
@@ -133,20 +132,20 @@ class StageRequests:
             found |= await self._standings(left)
         return StageRequest(request, [StagedFile(path, *_of_file(path, pack, found)) for path, pack in packs.items()])
 
-    async def cancel(self, request: str, paths: Iterable[str]) -> None:
+    async def cancel(self, caller: Caller, request: str, paths: Iterable[str]) -> None:
         """Cancel some paths of a request; paths that it does not have are ignored. Raise NotFound."""
-        askers = _chosen(request, await self._packs_of(request), paths)
+        askers = await self._askers_of(caller, request, paths)
         await self._ledger.change(partial(pins.replace_packs, askers=askers, pack=_Unpinned.CANCELED))
         self._recalls.on_release()
 
-    async def delete(self, request: str) -> None:
+    async def delete(self, caller: Caller, request: str) -> None:
         """Cancel a request and forget it; raise NotFound."""
-        await self.release(request, await self._packs_of(request))
+        await self.release(caller, request, await self._packs_of(caller, request))
 
-    async def release(self, request: str, paths: Iterable[str]) -> None:
+    async def release(self, caller: Caller, request: str, paths: Iterable[str]) -> None:
         """Release some paths of a request, if it exists."""
         with suppress(NotFound):
-            askers = _chosen(request, await self._packs_of(request), paths)
+            askers = await self._askers_of(caller, request, paths)
             await self._ledger.change(partial(pins.release_askers, askers=askers))
             self._recalls.on_release()
 
@@ -169,9 +168,14 @@ class StageRequests:
         found = await self._recalls.standings(set(batches) - gone)
         return found | {batch: Standing(RecallState.FAILED, f"there is no batch {batch!r}") for batch in gone}
 
-    async def _packs_of(self, request: str) -> dict[str, str]:
+    async def _askers_of(self, caller: Caller, request: str, paths: Iterable[str]) -> list[str]:
+        """Return the askers of those paths of a request that are the same as some paths, or raise NotFound."""
+        mine, wanted = _prefix(request, caller), {_parts(path) for path in paths}
+        return [mine + path for path in await self._packs_of(caller, request) if _parts(path) in wanted]
+
+    async def _packs_of(self, caller: Caller, request: str) -> dict[str, str]:
         """Return the packs of the paths of a request, or raise NotFound."""
-        prefix = _asker(request, "")
+        prefix = _prefix(request, caller)
         found = await self._queries.read(partial(pins.packs_of, prefix=prefix, now=steady_ns()))
         if not found:
             raise NotFound(f"there is no stage request {request!r}, or it has ended")
@@ -192,19 +196,15 @@ class StageRequests:
         return await self._queries.read(find)
 
 
-def _asker(request: str, path: str) -> str:
-    return f"{request}:{path}"
+def _prefix(request: str, caller: Caller) -> str:
+    """Return what the askers of a request begin with; its owner is hashed, because names may be long."""
+    owner = f"user {caller.user}" if caller.group is None else f"group {caller.group}"
+    return f"{request}/{hashlib.sha256(owner.encode()).hexdigest()[:16]}/"
 
 
 def _parts(path: str) -> tuple[str, ...]:
     """Return the parts of a path; repeated slashes count as one."""
     return tuple(part for part in path.split("/") if part)
-
-
-def _chosen(request: str, known: Iterable[str], paths: Iterable[str]) -> list[str]:
-    """Return the askers of those paths of a request that are the same as some paths."""
-    wanted = {_parts(path) for path in paths}
-    return [_asker(request, path) for path in known if _parts(path) in wanted]
 
 
 def _not_found(path: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,12 @@ async def test_a_batch_that_the_cache_cannot_hold_fails_with_the_reason_also_aft
     batch, _ = await archive(buffer, Tiering(("tape",), 0))
     await until(buffer, batch, {"tape": ReplicaState.VERIFIED})
     request = await buffer.stage_requests.begin(ANYBODY, [f"/batches/{batch}"])
-    before = await buffer.stage_requests.get(request)
+    before = await buffer.stage_requests.get(ANYBODY, request)
     [file] = before.files
     assert file.state is StageState.FAILED
     assert "packs in tier object may have 100" in str(file.error)
     await buffer.close()
-    assert await (await opening(*tiers)).stage_requests.get(request) == before
+    assert await (await opening(*tiers)).stage_requests.get(ANYBODY, request) == before
 
 
 async def test_without_a_tape_everything_is_on_the_disk(opening: OpenBuffer) -> None:
@@ -43,7 +44,9 @@ async def test_without_a_tape_everything_is_on_the_disk(opening: OpenBuffer) -> 
     batch, _ = await archive(buffer, None)
     path = f"/batches/{batch}"
     request = await buffer.stage_requests.begin(ANYBODY, [path])
-    assert (await buffer.stage_requests.get(request)).files == [StagedFile(path, StageState.COMPLETED, on_disk=True)]
+    assert (await buffer.stage_requests.get(ANYBODY, request)).files == [
+        StagedFile(path, StageState.COMPLETED, on_disk=True)
+    ]
     assert [info.locality for info in await buffer.stage_requests.archive_info(ANYBODY, [path])] == ["DISK"]
 
 
@@ -57,9 +60,9 @@ async def test_files_of_holdings_are_staged_for_those_who_may_read_them(opening:
     assert "there is no" in str(hidden.error)
     request = await buffer.stage_requests.begin(ANYBODY, [path])
     await until_packed(buffer, made, {DISK: ReplicaState.VERIFIED, "tape": ReplicaState.VERIFIED})
-    [staged] = (await buffer.stage_requests.get(request)).files
+    [staged] = (await buffer.stage_requests.get(ANYBODY, request)).files
     assert staged == StagedFile(path, StageState.COMPLETED, on_disk=True)
-    await buffer.stage_requests.release(request, [path])
+    await buffer.stage_requests.release(ANYBODY, request, [path])
     await until_packed(buffer, made, {"tape": ReplicaState.VERIFIED})
 
 
@@ -82,7 +85,7 @@ async def test_all_requests_together_have_a_limit_and_end_with_their_pins(
         await buffer.stage_requests.begin(ANYBODY, ["/c", "/d"])
     monkeypatch.setattr(stage_requests, "steady_ns", lambda: now + 2 * 3600 * 10**9)
     with pytest.raises(NotFound):
-        await buffer.stage_requests.get(request)
+        await buffer.stage_requests.get(ANYBODY, request)
     await buffer.stage_requests.begin(ANYBODY, ["/c", "/d"])
 
 
@@ -96,11 +99,11 @@ async def test_a_large_request_is_answered_before_all_its_recalls_have_begun(
     monkeypatch.setattr(stage_requests, "_PATIENCE_SECONDS", 0.0)
     async with buffer.recalls._asking:  # noqa: SLF001 (so that the recalls cannot begin yet)
         request = await buffer.stage_requests.begin(ANYBODY, [f"/batches/{batch}" for batch in batches])
-        files = (await buffer.stage_requests.get(request)).files
+        files = (await buffer.stage_requests.get(ANYBODY, request)).files
         assert {file.state for file in files} == {StageState.SUBMITTED}
     for batch in batches:
         await until(buffer, batch, {"tape": ReplicaState.VERIFIED, "object": ReplicaState.VERIFIED})
-    files = (await buffer.stage_requests.get(request)).files
+    files = (await buffer.stage_requests.get(ANYBODY, request)).files
     assert {file.state for file in files} == {StageState.COMPLETED}
 
 
@@ -141,7 +144,7 @@ async def statements(buffer: Buffer, request: str) -> int:
     sa.event.listen(sa.Engine, "before_cursor_execute", note)
     mine.set(True)
     try:
-        await buffer.stage_requests.get(request)
+        await buffer.stage_requests.get(ANYBODY, request)
     finally:
         mine.set(False)
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
@@ -157,9 +160,34 @@ async def test_a_request_that_is_deleted_while_its_recalls_begin_stays_deleted(
     monkeypatch.setattr(stage_requests, "_PATIENCE_SECONDS", 0.0)
     async with buffer.recalls._asking:  # noqa: SLF001 (so that the recalls cannot begin yet)
         request = await buffer.stage_requests.begin(ANYBODY, [f"/batches/{batch}"])
-        await buffer.stage_requests.delete(request)
+        await buffer.stage_requests.delete(ANYBODY, request)
     while buffer.stage_requests._tasks:  # noqa: ASYNC110, SLF001 (there is no event)
         await asyncio.sleep(0.01)
     with pytest.raises(NotFound):
-        await buffer.stage_requests.get(request)
+        await buffer.stage_requests.get(ANYBODY, request)
     assert not await buffer.records.steps_named("recall")
+
+
+@pytest.mark.parametrize(
+    ("maker", "member", "stranger"),
+    [
+        (Caller("ann", "cbc"), Caller("bob", "cbc"), Caller("eve", "others")),
+        (Caller("ann", "cbc"), Caller("bob", "cbc"), Caller("ann", None)),
+        (Caller("ann", None), Caller("ann", None), Caller("eve", None)),
+    ],
+)
+async def test_a_request_belongs_to_the_group_that_made_it(
+    opening: OpenBuffer, maker: Caller, member: Caller, stranger: Caller
+) -> None:
+    buffer = await opening()
+    staging, path = buffer.stage_requests, "/segments/gwb1.json"
+    request = await staging.begin(maker, [path])
+    before = await staging.get(member, request)
+    for order in (staging.get, staging.delete, partial(staging.cancel, paths=[path])):
+        with pytest.raises(NotFound):
+            await order(stranger, request)
+    await staging.release(stranger, request, [path])
+    assert await staging.get(member, request) == before
+    await staging.delete(member, request)
+    with pytest.raises(NotFound):
+        await staging.get(maker, request)
