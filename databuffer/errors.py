@@ -59,6 +59,10 @@ class OffsetMismatch(Refused, code=ProblemCode.OFFSET_MISMATCH):
     """The bytes of a request do not begin where those that have arrived end."""
 
 
+class OffsetMissing(Refused, code=ProblemCode.BAD_REQUEST):
+    """Bytes have arrived, and the request does not say that its own follow them."""
+
+
 class DigestMismatch(Refused, code=ProblemCode.DIGEST_MISMATCH):
     """Bytes are not those that the digest of the request stands for; they were dropped."""
 

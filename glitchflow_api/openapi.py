@@ -167,7 +167,7 @@ def described_holding_file() -> Responses:
 def described_upload() -> dict[str, Any]:
     """Return the arguments of the route that takes bytes of a file: its body, its answer and its problems."""
     body = {"required": True, "content": _binary("application/octet-stream")}
-    answers = _with_offset(responses(holdings.Upload, 404, 409, 413, 415, 422, 507))
+    answers = _with_offset(responses(holdings.Upload, 400, 404, 409, 413, 415, 422, 507))
     return {"openapi_extra": {"requestBody": body}, "responses": answers}
 
 

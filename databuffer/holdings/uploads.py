@@ -9,7 +9,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from databuffer.errors import DigestMismatch, NotFound, OffsetMismatch, UploadEnded
+from databuffer.errors import DigestMismatch, NotFound, OffsetMismatch, OffsetMissing, UploadEnded
 from databuffer.holdings import file_table, orders, packed
 from databuffer.holdings.completions import Completions
 from databuffer.holdings.contents import Arriving, Contents
@@ -68,15 +68,22 @@ class Uploads:
         return row, await self._received(row, transaction)
 
     async def receive(  # noqa: PLR0913, PLR0917 (what a request says)
-        self, caller: Caller, transaction: str, path: str, body: AsyncIterator[bytes], offset: int, digests: Digests
+        self,
+        caller: Caller,
+        transaction: str,
+        path: str,
+        body: AsyncIterator[bytes],
+        offset: int | None,
+        digests: Digests,
     ) -> tuple[FileRow, int]:
         """Append a body to what has arrived of a file, up to `offset`; the last byte makes the file complete.
 
         Return the file, and how many bytes have arrived. A request that sends bytes of the same file ends. What arrives
-        before a connection breaks stays. Raise OffsetMismatch, UploadEnded, DigestMismatch, TooLarge or VolumeFull.
+        before a connection breaks stays. Without `offset`, the body begins the file. Raise OffsetMismatch,
+        OffsetMissing, UploadEnded, DigestMismatch, TooLarge or VolumeFull.
         """
         row = await self._find(caller, transaction, path, changing=True)
-        if row.state is FileState.COMPLETE and offset == row.size:  # the answer to the last bytes was lost
+        if row.state is FileState.COMPLETE and (offset or 0) == row.size:  # the answer to the last bytes was lost
             async for _ in body:
                 _check_waits(row)
             return row, row.size
@@ -92,11 +99,14 @@ class Uploads:
                 return await self.receive(caller, transaction, path, body, offset, digests)
             try:
                 await _in_thread(arriving.open)
-                if offset != arriving.received:
+                if offset is None and arriving.received:
+                    detail = f"{arriving.received} bytes of {path} have arrived; give Upload-Offset to continue"
+                    raise OffsetMissing(detail, field="Upload-Offset")
+                if (offset or 0) != arriving.received:
                     detail = f"{arriving.received} bytes of {path} have arrived; the request begins at {offset}"
                     raise OffsetMismatch(detail, field="Upload-Offset")
                 # A file that does not fit must not take the space of others until that shows.
-                await _in_thread(self._contents.check_space, row.size - offset)
+                await _in_thread(self._contents.check_space, row.size - arriving.received)
                 await self._append(receiving, row, body, digests.content)
                 if arriving.received == row.size:
                     await self._complete(arriving, row, digests.whole)

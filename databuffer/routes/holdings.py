@@ -199,12 +199,13 @@ async def upload_progress(transaction: str, path: FilePath, buffer: Storage, sen
 @router.put("/transactions/{transaction}/files/{path:name}", summary="Send bytes of a file")
 async def send_bytes(transaction: str, path: FilePath, request: Request, buffer: Storage, sender: Sender) -> Response:
     """Append the body to what has arrived of a file up to `Upload-Offset`; the last byte makes it complete."""
-    offset = request.headers.get("upload-offset", "0")
-    if not (offset.isascii() and offset.isdigit()) or len(offset) > _LONGEST_OFFSET:
+    given = request.headers.get("upload-offset")
+    if given is not None and (not (given.isascii() and given.isdigit()) or len(given) > _LONGEST_OFFSET):
         raise InvalidRequest("Upload-Offset: expected the number of bytes that have arrived", field="Upload-Offset")
     digests = Digests(*(parse_digest(name, request.headers.get(name)) for name in ("Content-Digest", "Repr-Digest")))
+    offset = None if given is None else int(given)
     receiving = buffer.holdings.uploads.receive(
-        sender, transaction, path, body_pieces(request.receive), int(offset), digests
+        sender, transaction, path, body_pieces(request.receive), offset, digests
     )
     return _upload(await buffer.holdings.upload(*await receiving))
 
