@@ -28,6 +28,7 @@ from databuffer.search.space import BundleSpace
 from databuffer.search.stored import StoredBundles, as_bundle, info_of, new_row
 from databuffer.search.table import BundleRow
 from databuffer.state import State
+from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
 from databuffer.tiers.recall import Recalls
 from gwwire.bundles import Bundle, BundleFormat, BundleManifest, BundleOrder, BundleState
@@ -73,6 +74,7 @@ class Bundles:
         self._builder.open(self._stored.write, self._make_space_to_build, self._recalls.release)
         loop = asyncio.get_running_loop()
         self._state.make_space = partial(loop.call_soon_threadsafe, self._begin_relief)
+        await self._stored.correct_uses()
         await self._relieve(margin=False)
         if self._recalls.are_possible:
             await self._wait_again()
@@ -223,7 +225,7 @@ class Bundles:
         must_wait = needs_bytes and await self._recalls.begin(row.id, batches)
         self._opened.forget(row.id)
         await asyncio.to_thread(self._cache.put_manifest, row.id, manifest)
-        row = replace(row, state=BundleState.BUILDING, used=time.time_ns(), reason=None)
+        row = replace(row, state=BundleState.BUILDING, used=steady_ns(), reason=None)
         row = replace(row, group=group if held else None, held=held)
         if not row.format.is_built:
             archive = await self._opened.get(row)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from databuffer.search.opened import OpenedArchives
 from databuffer.search.quota import BundleQuota
 from databuffer.search.stored import KEPT, StoredBundles
 from databuffer.search.table import BundleRow
+from databuffer.storage.clock import steady_ns
 from databuffer.storage.files import Space
 from databuffer.storage.store import Store
 from gwwire.bundles import BundleState
@@ -117,7 +117,7 @@ class BundleSpace:
 
     async def _delete(self, deleted: Sequence[str]) -> None:
         """Delete the files of some bundles, and forget those that were not used for long."""
-        now = time.time_ns()
+        now = steady_ns()
 
         def expire(connection: sa.Connection) -> None:
             for each in deleted:
@@ -131,7 +131,7 @@ class BundleSpace:
             await self._stored.write(expire, with_reserve=True)
 
     def _to_delete(self, needed: int, bundle: str, *, margin: bool) -> list[str]:
-        sizes, oldest = self._cache.sizes(), time.time_ns() - KEPT
+        sizes, oldest = self._cache.sizes(), steady_ns() - KEPT
         if not sizes:
             return []
         with self._store.catalog.database.reading() as connection:

@@ -1,6 +1,5 @@
 """The stored bundles: their rows, looked up in threads and changed on the commit thread, and their public form."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -17,6 +16,7 @@ from databuffer.search.builder import Progress
 from databuffer.search.result import canonical
 from databuffer.search.table import BundleRow
 from databuffer.state import State
+from databuffer.storage.clock import steady_ns, wall_ns
 from databuffer.storage.store import Store
 from gwwire.bundles import Bundle, BundleInfo, BundleOrder, BundleState
 
@@ -51,9 +51,15 @@ class StoredBundles:
             raise NotFound(f"there is no bundle {bundle!r}")
         return row
 
+    async def correct_uses(self) -> None:
+        """Move to now the uses that an earlier process stored as later, because its clock was ahead."""
+        now = steady_ns()
+        if await self._queries.read(table.last_use) > now:
+            await self.write(partial(table.correct_uses, now=now), with_reserve=True)
+
     async def count_use(self, row: BundleRow) -> None:
         """Count a use of a bundle now, unless one was counted a short time ago."""
-        now = time.time_ns()
+        now = steady_ns()
         if abs(now - row.used) >= _USE:  # the clock may have been set back since
             await self.write(partial(table.use, bundle=row.id, now=now))
 
@@ -97,7 +103,7 @@ def as_bundle(row: BundleRow, progress: Progress) -> Bundle:
         digest=info.digest,
         size=row.size,
         made=row.made / _SECOND,
-        expires=(row.used + KEPT) / _SECOND,
+        expires=wall_ns(row.used + KEPT) / _SECOND,
         covered=info.covered,
         gaps=info.gaps,
         query=info.query,

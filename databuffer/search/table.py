@@ -75,6 +75,16 @@ def use(connection: sa.Connection, bundle: str, now: int) -> None:
         change(connection, bundle, used=now, uses=max(row.uses, floor) + 1)
 
 
+def last_use(connection: sa.Connection) -> int:
+    """Return when a bundle was used last, or 0."""
+    return connection.execute(sa.select(sa.func.max(_C.used))).scalar() or 0
+
+
+def correct_uses(connection: sa.Connection, now: int) -> None:
+    """Move to `now` the uses that are later."""
+    connection.execute(sa.update(BUNDLES).where(_C.used > now).values(used=now))
+
+
 def forget(connection: sa.Connection, before: int) -> None:
     """Delete the bundles without an archive that were last used before a time."""
     without_archive = _C.state.in_([BundleState.EXPIRED, BundleState.CANCELLED, BundleState.FAILED])

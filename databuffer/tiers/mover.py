@@ -14,6 +14,7 @@ from databuffer import metrics
 from databuffer.errors import MoveFailed
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.state import State
+from databuffer.tiers import replicas
 from databuffer.tiers.access import TierAccess
 from databuffer.tiers.copies import Copied, Copies
 from databuffer.tiers.disk import DiskMoves
@@ -114,6 +115,10 @@ class Mover:
     def reconcile(self) -> None:
         """Add to the ledger the replicas that it does not know, after a start or a repair of the catalog."""
         reconcile(self._ledger, self.access, self._packs.all())
+
+    def correct_times(self, latest: int) -> None:
+        """Correct the times that are after `latest`: the clock was ahead."""
+        self._ledger.write(partial(replicas.correct_times, latest=latest), with_reserve=True)
 
     def _step(self, name: str, perform: Callable[[PackSource, Attempt], Any], at_once: int = 1) -> OwnStep:
         self.steps.add(name)

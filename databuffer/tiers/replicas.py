@@ -137,6 +137,13 @@ def unverified(connection: sa.Connection, tiers: Iterable[str]) -> list[ReplicaR
 # ---- writing
 
 
+def correct_times(connection: sa.Connection, latest: int) -> None:
+    """Move to `latest` when packs were archived, or replicas verified or used later: the clock was ahead."""
+    later = (BATCHES, "archived"), (FILE_PACKS, "archived"), (REPLICAS, "verified"), (REPLICAS, "used")
+    for table, column in later:
+        connection.execute(sa.update(table).where(table.c[column] > latest).values({column: latest}))
+
+
 def put(connection: sa.Connection, row: ReplicaRow) -> None:
     """Insert a replica, or replace its row."""
     connection.execute(upsert(connection.dialect, REPLICAS), vars(row))

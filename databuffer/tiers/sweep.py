@@ -6,6 +6,7 @@ what one sweep does not request, the next one does.
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -140,6 +141,7 @@ class Sweep:
         now = steady_ns()
         archives, missing = await self._queries.read(partial(self._look, now=now))
         self._report_unknown(archives)
+        await self._correct_times(archives, max(now, time.time_ns()))
         for step, (packs, known) in missing.items():
             for pack in packs:
                 await self._request(pack, step, known)
@@ -148,6 +150,14 @@ class Sweep:
         await self._request_scrub(now)
         self.census = await self._queries.read(lambda c: take_census(c, self._mover.tiers))
         self.recalls = await self._queries.read(waiting_recalls)
+
+    async def _correct_times(self, archives: Sequence[Archive], latest: int) -> None:
+        """Correct the times of a clock that was ahead: until they come, nothing would be dropped or scrubbed."""
+        rows = [row for archive in archives for row in archive.replicas.values()]
+        times = [at for row in rows for at in (row.verified, row.used) if at]
+        if max([*times, *(archive.archived for archive in archives)], default=0) > latest:
+            await asyncio.to_thread(self._mover.correct_times, latest)
+            self.ask()
 
     def _look(
         self, connection: sa.Connection, now: int

@@ -75,4 +75,5 @@ def is_to_be_requested(step: Step | None, now: float, outages: Iterable[tuple[fl
         return False
     ended = step.ended or 0
     started = step.started or ended
-    return now - ended >= _AGAIN_SECONDS or any(begin <= ended and started < end for begin, end in outages)
+    is_recent = 0 <= now - ended < _AGAIN_SECONDS  # it has not ended later than now: the clock was ahead
+    return not is_recent or any(begin <= ended and started < end for begin, end in outages)

@@ -5,9 +5,11 @@ import io
 import json
 import logging
 import os
+import sqlite3
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -409,3 +411,7 @@ def test_bundles_and_their_archives_outlive_the_process(tmp_path: Path) -> None:
         datastore = Datastore(client)
         datastore.until(bundles[1], "READY")
         assert [len(unpacked(datastore.archive(bundle).content)) for bundle in bundles] == [2, 2]
+    with closing(sqlite3.connect(settings.ADMROOT / "catalog.sqlite")) as connection, connection:
+        connection.execute("UPDATE bundles SET used = used + 31536000000000000")  # in place of a wrong clock
+    with open_one() as client:
+        assert all(Datastore(client).state(each)["expires"] < time.time() + 8 * 86_400 for each in bundles)

@@ -2,16 +2,19 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from databuffer.records.performer import Performer
 from databuffer.tiers import replicas
-from gwwire.records import StepState
-from gwwire.tiering import DISK, ReplicaState
+from databuffer.tiers.wanted import is_to_be_requested
+from gwwire.records import Step, StepState
+from gwwire.tiering import DISK, ReplicaState, Tiering
 from tests.support.archives import FOREVER, CountingTier, OpenBuffer, archive, step_in, until
 from tests.support.file_packs import put_files, until_packed
 
@@ -81,3 +84,26 @@ async def test_a_step_whose_end_is_stored_late_is_followed_by_the_next_one(
     async with asyncio.timeout(60):
         while (await step_in(buffer, batch, "scrub", *StepState)).attempt < begun.attempt + 3:  # noqa: ASYNC110 (a client)
             await asyncio.sleep(0.01)
+
+
+async def test_times_that_a_clock_that_was_ahead_has_written_postpone_no_drop_and_no_scrub(
+    opening: OpenBuffer, tier: CountingTier
+) -> None:
+    buffer = await opening(tier)
+    batch, _ = await archive(buffer, Tiering(("object",), 3600))
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+
+    def be_ahead(connection: sa.Connection) -> None:
+        for column in ("batches SET archived = archived", "replicas SET verified = verified"):
+            connection.exec_driver_sql(f"UPDATE {column} + 31536000000000000")
+
+    await buffer._replicas.change(be_ahead)  # noqa: SLF001 (in place of a wrong clock)
+    await buffer._sweep.sweep()  # noqa: SLF001 (now)
+    found = await buffer.tiers.replicas(batch)
+    assert found.archived < time.time() + 86_400
+    assert all(each.verified and each.verified < time.time() + 86_400 for each in found.replicas)
+
+
+def test_a_step_that_failed_later_than_now_is_requested_again_at_once() -> None:
+    for ended, again in ((1000.0, False), (1001.0, True), (1000.0 - 3600, True)):
+        assert is_to_be_requested(Step("scrub", [], StepState.FAILED, ended=ended), 1000.0) is again
