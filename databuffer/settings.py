@@ -111,6 +111,22 @@ def _is_same(one: Path, other: Path) -> bool:
     return False
 
 
+def _is_volume(folder: Path) -> bool:
+    """Return whether a folder is the DTVOLROOT of a buffer."""
+    with suppress(OSError):
+        return (folder / ".lock").is_file() and (folder / ".incoming").is_dir()
+    return False
+
+
+def _in_volume_of_another(folder: Path, own: Path) -> Path | None:
+    """Return the folder that a buffer with a volume other than `own` uses and in which a folder is, or None."""
+    for used in (folder, *folder.parents):
+        root, mark = used.parent, f".{used.name}.batch.json"
+        if root != own and _is_volume(root) and (_RESERVED.fullmatch(used.name) or (root / mark).is_file()):
+            return used
+    return None
+
+
 class BufferSettings(ServiceSettings):
     """The settings of the buffer."""
 
@@ -238,6 +254,18 @@ class BufferSettings(ServiceSettings):
         top = folder.relative_to(volume).parts[:1] if folder.is_relative_to(volume) else ()
         reserved = any(name == self.DATAROOT.name or _RESERVED.fullmatch(name) for name in top)
         return self.DTVOLROOT / top[0] if reserved else None
+
+    @model_validator(mode="after")
+    def _other_buffers_do_not_move_the_folders(self) -> Self:
+        folders = {"DTVOLROOT": self.DTVOLROOT, "ADMROOT": self.ADMROOT, "LOGROOT": self.LOGROOT}
+        folders |= {f"TIERS: {url.name}": url.folder for url in self.TIERS if url.folder}
+        for setting, folder in folders.items():
+            if used := _in_volume_of_another(folder.resolve(), self.DTVOLROOT.resolve()):
+                detail = f"expected a folder outside {used}, which another buffer uses"
+                raise ValueError(f"{setting}={str(folder)!r}: {detail}")
+        if _is_volume(self.DATAROOT):
+            raise ValueError(f"DATAROOT={str(self.DATAROOT)!r}: it is the DTVOLROOT of another buffer")
+        return self
 
     @model_validator(mode="after")
     def _tiers_have_folders_of_their_own(self) -> Self:

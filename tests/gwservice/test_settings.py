@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -102,6 +103,35 @@ def test_two_settings_cannot_name_the_same_file_nor_one_that_the_buffer_needs(
     assert line.startswith("databuffer: ")
     assert reason in line
     assert all(name in line for name in more if name not in {"LOGROOT", "DATANM"})
+
+
+@pytest.mark.parametrize("place", ["data/deep/er", "next", ".bundles/x", "2026-11-29 14 23/x"])
+@pytest.mark.parametrize("setting", ["DTVOLROOT", "ADMROOT", "LOGROOT", "TIERS"])
+def test_a_folder_that_another_buffer_would_move_is_refused_and_one_beside_its_batches_is_not(
+    place: str, setting: str, tmp_path: Path
+) -> None:
+    volume, own = tmp_path / "vol", tmp_path / "own"
+    (volume / ".incoming").mkdir(parents=True)
+    for name in (".lock", ".data.batch.json"):
+        (volume / name).touch()
+
+    def settings(folder: Path) -> BufferSettings:
+        root = folder if setting == "DTVOLROOT" else own
+        folders = {"ADMROOT": own / "adm", "LOGROOT": own / "log", "DTVOLROOT": root, "DATAROOT": root / "data"}
+        value = {setting: f"a=file://{quote(str(folder))}" if setting == "TIERS" else folder}
+        return BufferSettings.model_validate(folders | value)
+
+    assert settings(volume / "other")
+    top = volume / place.partition("/")[0]
+    with pytest.raises(ValueError, match=f"{setting}.*: expected a folder outside {top}, which another buffer uses"):
+        settings(volume / place)
+
+
+def test_a_data_folder_that_is_the_volume_of_another_buffer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data" / ".incoming").mkdir(parents=True)
+    (tmp_path / "data" / ".lock").touch()
+    with pytest.raises(ValueError, match=r"DATAROOT='.*/data': it is the DTVOLROOT of another buffer"):
+        BufferSettings.model_validate({"DTVOLROOT": tmp_path, "DATAROOT": tmp_path / "data"})
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])
