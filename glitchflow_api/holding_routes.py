@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
+from glitchflow_api.access import Caller
 from glitchflow_api.admission import Admission
 from glitchflow_api.bundle_routes import IfRange, Range
 from glitchflow_api.errors import Unauthorized
@@ -38,7 +39,8 @@ FilePath = Annotated[
     ),
 ]
 Offset = Annotated[
-    int, Header(ge=0, lt=10**18, description="bytes that have arrived: the body continues there", examples=[0])
+    int | None,
+    Header(ge=0, lt=10**18, description="bytes that have arrived: the body continues there", examples=[0]),
 ]
 ContentDigest = Annotated[
     str | None, Header(description="SHA-256 of this body (RFC 9530), in Base64", examples=["sha-256=:…:"])
@@ -52,11 +54,9 @@ class RelayedForCaller(Relayed):
 
     relay = "file_relay"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Relay the request."""
-        request: RequestContext = scope["context"]
-        headers = caller_headers(request.caller.name, request.caller.group)
-        await self.relay_of(scope).relay(request, scope, receive, send, self._target, headers)
+    def headers_of(self, caller: Caller) -> bytes:
+        """Return the headers that name the caller."""
+        return caller_headers(caller.name, caller.group)
 
 
 class RelayedUpload(RelayedForCaller):
@@ -73,8 +73,7 @@ class RelayedUpload(RelayedForCaller):
                     raise Unauthorized("the credential is no longer valid, or no longer allows this")
                 yield piece
 
-        lines = caller_headers(request.caller.name, request.caller.group)
-        relay = self.relay_of(scope)
+        lines, relay = self.headers_of(request.caller), self.relay_of(scope)
         await relay.stream(request, send, target_of(scope), while_allowed(), lines, method=b"PUT")
 
 
@@ -178,7 +177,7 @@ async def upload_progress(transaction: TransactionId, path: FilePath) -> Respons
 async def send_bytes(
     transaction: TransactionId,
     path: FilePath,
-    upload_offset: Offset = 0,
+    upload_offset: Offset = None,
     content_digest: ContentDigest = None,
     repr_digest: ReprDigest = None,
 ) -> Response:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
+from glitchflow_api.access import Caller
 from glitchflow_api.admission import Admission
 from glitchflow_api.datapath import PATH
 from glitchflow_api.docs_page import docs_file, docs_page
@@ -18,6 +19,7 @@ from glitchflow_api.models import CoverageQuery, QueryParameters, SegmentQuery
 from glitchflow_api.openapi import described_order, described_stream, json_response, problems, responses, text
 from glitchflow_api.problem_pages import problem_section, problems_page
 from glitchflow_api.sessions import CurrentCaller, refuse_other_user
+from glitchflow_api.while_allowed import while_allowed
 from gwservice.asgi import JsonBody, offer_ndjson
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.correlation import RequestContext
@@ -50,7 +52,10 @@ def _json(answer: msgspec.Struct) -> Response:
 
 
 class Relayed(Response):
-    """The answer of dslogic, undecoded; `target` is the path and query, or None for those of the request."""
+    """The answer of dslogic, undecoded; `target` is the path and query, or None for those of the request.
+
+    It ends when its credential is no longer valid.
+    """
 
     relay = "relay"
     #: True if the request counts for the quota of the caller's group.
@@ -63,8 +68,12 @@ class Relayed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Relay the request."""
         request: RequestContext = scope["context"]
-        headers = group_header(request.caller.group) if self.for_group else b""
-        await self.relay_of(scope).relay(request, scope, receive, send, self._target, headers)
+        allowed, headers = while_allowed(scope, send), self.headers_of(request.caller)
+        await self.relay_of(scope).relay(request, scope, receive, allowed, self._target, headers)
+
+    def headers_of(self, caller: Caller) -> bytes:
+        """Return the headers that tell dslogic about the caller."""
+        return group_header(caller.group) if self.for_group else b""
 
     def relay_of(self, scope: Scope) -> Relay:
         """Return the relay of the answer's kind."""

@@ -215,14 +215,21 @@ def test_a_download_ends_after_the_key_is_revoked(trio: Trio, ring: Keyring, lea
         bundle = client.post("/bundles", json=order).json()["id"]
         while client.get(f"/bundles/{bundle}", params={"wait": 10}).json()["state"] != "READY":
             pass
-        with client.stream("GET", f"/bundles/{bundle}/archive") as archive:
-            pieces = archive.iter_raw()
-            received = len(next(pieces))
+        large = b'"h": [0.0' + b", 1e-21" * 3_600_000 + b"]"
+        body = segment_body(0, samples=1, t0=4e8).replace(b'"h": [0.0]', large)
+        name = client.post("/streamdata", content=body, headers={"Content-Type": "application/json"}).json()["body"]
+        with (
+            client.stream("GET", f"/bundles/{bundle}/archive") as archive,
+            client.stream("GET", f"/segments/{name.split()[1]}") as segment,
+        ):
+            downloads = [(answer, answer.iter_raw()) for answer in (archive, segment)]
+            received = [len(next(pieces)) for _, pieces in downloads]
             ring.change(leaving["downloader"], revoked=datetime.now(UTC))
             time.sleep(2.5)
-            with suppress(httpx2.TransportError):
-                received += sum(map(len, pieces))
-    assert received < int(archive.headers["content-length"])
+            for number, (answer, pieces) in enumerate(downloads):
+                with suppress(httpx2.TransportError):
+                    received[number] += sum(map(len, pieces))
+                assert received[number] < int(answer.headers["content-length"])
 
 
 def test_no_key_is_in_any_log_or_file(trio: Trio, keys: Mapping[str, Path]) -> None:
