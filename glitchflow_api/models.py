@@ -149,6 +149,6 @@ class TransactionFilesQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=10_000, description="maximum number on a page")] = 1000
+    limit: Annotated[int, Field(ge=1, le=10_000, description="of paths on a page; each has all of its entries")] = 1000
     after: Annotated[_FilePath, Field(description="the path where the page before ended")] = ""
     state: FileState | None = None

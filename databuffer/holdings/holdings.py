@@ -24,6 +24,7 @@ from databuffer.storage.catalog.batches import FILES_RECORD
 from databuffer.storage.clock import steady_ns
 from gwservice.patterns import matcher
 from gwwire.holdings import (
+    MOST_FILES,
     FilePage,
     FileState,
     Holding,
@@ -196,15 +197,20 @@ class Holdings:
     async def files_of(
         self, caller: Caller, identity: str, limit: int, *, after: str = "", state: FileState | None = None
     ) -> FilePage:
-        """Return the files that a transaction put or deleted, by path."""
+        """Return the files that a transaction put or deleted, by path.
+
+        Files of the same path, of which all but one failed, are on one page, though it may have more than `limit` then.
+        """
 
         def find(connection: sa.Connection) -> FilePage:
             of = orders.find_transaction(connection, caller, identity)
             rows = file_table.files_of(connection, of, state, after, limit + 1)
-            # Files of the same path, of which all but one failed, are not divided between two pages.
             more = len(rows) > limit
             shown = [row for row in rows if row.path != rows[-1].path] if more else rows
-            shown = shown or rows[:limit]
+            if more and not shown:
+                rows = file_table.files_of(connection, of, state, after, MOST_FILES + 1)
+                shown = [row for row in rows if row.path == rows[0].path]
+                more = len(rows) > len(shown)
             return self._page(connection, shown, shown[-1].path if shown else after, more=more)
 
         return await self._ledger.read(find)

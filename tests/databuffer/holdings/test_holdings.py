@@ -121,6 +121,19 @@ def test_a_file_that_still_waits_is_taken_over_by_a_later_transaction(client: Te
     )
 
 
+def test_a_path_that_is_listed_more_often_than_a_page_has_files_is_on_one_page_with_all_its_failures(
+    client: TestClient,
+) -> None:
+    made = put(client, "/a", *["/b"] * 5, "/c", label="listed often")
+    route, seen, after = f"/transactions/{made['transaction']['id']}/files", [], ""
+    for _ in range(3):
+        page = client.get(route, params={"limit": 2, "after": after}).json()
+        seen.append([each["path"] for each in page["files"]])
+        after = page["after"]
+    assert seen == [["/a"], ["/b"] * 5, ["/c"]]
+    assert not page["more"]
+
+
 def test_the_answer_to_the_last_bytes_may_be_lost(client: TestClient) -> None:
     made = put(client, "/a", label="lost")
     send(client, made, "/a")
@@ -128,6 +141,20 @@ def test_the_answer_to_the_last_bytes_may_be_lost(client: TestClient) -> None:
     again = client.put(route, content=b"", headers={"Upload-Offset": "4"})
     assert (again.status_code, again.json()["file"]["state"]) == (200, "COMPLETE")
     assert client.put(route, content=b"more", headers={"Upload-Offset": "4"}).json()["code"] == "upload-ended"
+
+
+def test_an_upload_is_not_continued_without_its_offset(client: TestClient) -> None:
+    made = put(client, "/a", label="without offset", size=8)
+    send(client, made, "/a")
+    route = f"/transactions/{made['transaction']['id']}/files/a"
+    for body in (b"more", b"bodymore"):
+        refused = client.put(route, content=body)
+        assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (
+            *(400, "bad-request"),
+            "Upload-Offset",
+        )
+    done = client.put(route, content=b"more", headers={"Upload-Offset": "4"}).json()
+    assert done["file"]["sha256"] == hashlib.sha256(b"bodymore").hexdigest()
 
 
 @pytest.mark.parametrize(
