@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gwwire.names import PRINTABLE, PRINTABLE_WORDS
+from gwwire.names import RULES
 from gwwire.problems import ProblemCode, ProblemError
 
 T = TypeVar("T")
 Order = TypeVar("Order", bound=msgspec.Struct)
 
-_LOCATION = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_LOCATION = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 #: Windows programs write them at the start of text; JSON has none (RFC 8259).
 _MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 #: Python writes a file name that is not UTF-8 in this way; what msgspec says depends on the bytes that follow.
@@ -24,10 +24,13 @@ _HALF_PAIR = re.compile(
 )
 _MAY_BE_HALF_PAIR = re.compile("truncated|surrogate|escape")
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
-_LENGTH = re.compile(r"Expected `str` of length (?P<bound>[<>]=) (?P<n>\d+)$")
+_LENGTH = re.compile(r"Expected `(?P<type>str|array|object)` of length (?P<bound>[<>]=) (?P<n>\d+)$")
+_REGEX = re.compile(r"Expected `str` matching regex (?P<pattern>.+)$")
 #: Characters of a key in a message.
 _MOST_QUOTED = 100
 _BOUNDS = {"<=": "at most", ">=": "at least"}
+_UNITS = {"str": ("character", "characters"), "array": ("item", "items"), "object": ("entry", "entries")}
+_RULES = {repr(pattern): words for pattern, words in RULES.items()}
 
 
 class MalformedJson(ProblemError, code=ProblemCode.INVALID_JSON):
@@ -150,9 +153,9 @@ def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
-    # A message of msgspec is "Expected `float`, got `null` - at `$.h[0]`".
+    # A message of msgspec is "Expected `float`, got `null` - at `$.h[0]`"; any value of an object is "[...]".
     if location := _LOCATION.search(message):
-        path, reason = location["path"], _plain(message[: location.start()])
+        path, reason = location["path"].replace("[...]", ""), _plain(message[: location.start()])
     elif named := _NAMED.search(message):
         path, reason = named["name"], message
     else:
@@ -161,10 +164,12 @@ def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
 
 
 def _plain(reason: str) -> str:
-    """Return msgspec's reason for refusing a text in plain words."""
+    """Return msgspec's reason for refusing a text, or the number of items, in plain words."""
     if length := _LENGTH.match(reason):
-        return f"expected {_BOUNDS[length['bound']]} {length['n']} character{'s' * (length['n'] != '1')}"
-    return PRINTABLE_WORDS if reason.endswith(f" matching regex {PRINTABLE!r}") else reason
+        return f"expected {_BOUNDS[length['bound']]} {length['n']} {_UNITS[length['type']][length['n'] != '1']}"
+    if rule := _REGEX.match(reason):
+        return _RULES.get(rule["pattern"], f"expected text that matches {rule['pattern']}")
+    return reason
 
 
 def _lower(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from gwwire.decoding import InvalidRequest
-from gwwire.names import Text
+from gwwire.names import TAG_NAME, UUID, Text
 from gwwire.tiering import BatchLocality
 
 #: Files that one transaction may have.
@@ -25,9 +25,9 @@ _MOST_BYTES = 2**50
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Label = Annotated[Text, Meta(description="unique among the holdings of a user")]
-TagName = Annotated[str, Meta(pattern=r"^[\w.-]{1,50}$(?!\n)")]
+TagName = Annotated[str, Meta(pattern=TAG_NAME)]
 Tags = Annotated[dict[TagName, Text], Meta(max_length=MOST_TAGS)]
-TransactionId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
+TransactionId = Annotated[str, Meta(pattern=UUID)]
 FilePath = Annotated[str, Meta(min_length=1, max_length=LONGEST_PATH, description="absolute, as `/data/run 1/a.h5`")]
 
 

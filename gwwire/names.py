@@ -8,8 +8,15 @@ from msgspec import Meta
 _UNSEEN = r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
 #: `$` alone also matches before a last line break.
 PRINTABLE = rf"^[^ {_UNSEEN}]([^{_UNSEEN}]*[^ {_UNSEEN}])?$(?!\n)"
-#: The rule in words.
+TAG_NAME = r"^[\w.-]{1,50}$(?!\n)"
+UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)"
 PRINTABLE_WORDS = "expected printable characters, without line breaks, control characters and blanks at the ends"
+#: The rules of patterns in words.
+RULES = {
+    PRINTABLE: PRINTABLE_WORDS,
+    TAG_NAME: "expected names of at most 50 letters, digits, '_', '.' and '-'",
+    UUID: "expected a UUID in lower case",
+}
 
 #: As long as the subject of a token (RFC 7519, OpenID Connect) may be.
 UserName = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]

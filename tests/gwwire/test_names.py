@@ -1,11 +1,13 @@
 """The names and tokens that orders may have."""
 
 import json
+from typing import Any
 
 import pytest
 
 from gwwire.datastore import FlushOrder, FreezeOrder
 from gwwire.decoding import InvalidRequest, decode_order
+from gwwire.holdings import TransactionOrder
 from gwwire.problems import ProblemError
 from gwwire.public import CleanOrder, ThawOrder, TrainOrder
 from gwwire.records import StepClaim
@@ -58,6 +60,24 @@ def test_an_order_with_a_key_twice_is_refused(shape: type[TrainOrder], order: by
     with pytest.raises(InvalidRequest, match=f"^{field}: the key appears more than once$") as refused:
         decode_order(shape, order)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("more", "detail"),
+    [
+        ({"tags": {"a b": "x"}}, "tags: expected names of at most 50 letters, digits, '_', '.' and '-'"),
+        ({"tags": {"a": "x" * 201}}, "tags: expected at most 200 characters"),
+        ({"tags": {"a": "x\n"}}, f"tags: {PRINTABLE}"),
+        ({"tags": {f"{number}": "x" for number in range(101)}}, "tags: expected at most 100 entries"),
+        ({"files": []}, "files: expected at least 1 item"),
+        ({"id": "mine"}, "id: expected a UUID in lower case"),
+    ],
+)
+def test_what_a_transaction_refuses_is_said_in_plain_words(more: dict[str, Any], detail: str) -> None:
+    order = {"files": [{"path": "/a"}], **more}
+    with pytest.raises(InvalidRequest) as refused:
+        decode_order(TransactionOrder, json.dumps(order).encode())
+    assert (refused.value.detail, refused.value.field) == (detail, next(iter(more)))
 
 
 @pytest.mark.parametrize("value", [b"1" * 5000, b'{"a":[{}],"a":1}', b"[" * 900 + b"]" * 900])

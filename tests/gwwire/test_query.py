@@ -90,7 +90,7 @@ def test_the_canonical_form_and_its_id_do_not_change_between_releases() -> None:
         ({"detector": "L1:A"}, "has a colon"),
         ({"batch": ["b", ""]}, "at least 1 character"),
         ({"facility": "a\nb"}, "control characters"),
-        ({"detector": ["L1"] * 101}, "length <= 100"),
+        ({"detector": ["L1"] * 101}, "at most 100 items"),
         ({"conditions": {"t": {"lt": "warm"}}}, "expected `float"),
         ({"conditions": {"t": {"lt": True}}}, "expected `float"),
         ({"detektor": "L1"}, "unknown field"),
