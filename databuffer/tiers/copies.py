@@ -62,11 +62,9 @@ class Copies:
                 sha256, written = self._write(tier, source, meter)
                 with self._access.reading(tier, source, meter) as chunks:
                     written.compare(chunks)
-        is_dropped = source.is_dropped
-        if not is_dropped:  # a copy that was only compared has not noted that the disk has the pack
-            self._ledger.put_unless_known(source.on_disk(ReplicaState.WRITTEN))
+        self._ledger.put_on_disk(source)  # a copy that was only compared has not noted that the disk has the pack
         self._ledger.note_verified(source.in_tier(tier.name, sha256, steady_ns()))
-        if is_dropped:
+        if source.is_dropped:
             self._ledger.write_dropped(source)
         text = f"{source.text} is verified in tier {tier.name}: {source.pack.size} bytes"
         self._state.log_event("replica-verified", text, **source.fields, tier=tier.name, sha256=sha256, moved=moved)
@@ -115,7 +113,7 @@ class Copies:
 
         def note(connection: sa.Connection) -> None:
             replicas.note_written(connection, source.id, tier.name, comparison.sha256, steady_ns())
-            if origin.tier == DISK:  # every byte of it was read and compared
+            if origin.tier == DISK and not source.is_dropped:  # by now; every byte of it was read and compared
                 replicas.note_verified(connection, source.on_disk(_VERIFIED, comparison.sha256, steady_ns()))
 
         self._ledger.write(note)

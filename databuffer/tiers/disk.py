@@ -94,6 +94,10 @@ class DiskMoves:
 
     def drop(self, source: PackSource, attempt: Attempt) -> dict[str, int]:
         """Delete the members of a pack from the disk, while another replica is verified."""
+        with self._turns.taking(source.id, DISK, attempt):
+            return self._drop_alone(source, attempt)
+
+    def _drop_alone(self, source: PackSource, attempt: Attempt) -> dict[str, int]:
         seen = self._ledger.of(source).get(DISK)
         if seen is None and source.is_dropped and not source.present():
             return {"files": 0}

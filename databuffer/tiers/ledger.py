@@ -98,6 +98,11 @@ class ReplicaLedger:
         if not is_known:
             self.write(partial(_put_unless_known, row=row, is_listed=is_listed))
 
+    def put_on_disk(self, source: PackSource) -> None:
+        """Store that the disk has a pack, unless that is known, or the disk has dropped it."""
+        if DISK not in self.of(source):
+            self.write(partial(_put_on_disk, source=source))
+
     @contextmanager
     def losing(self, source: PackSource, seen: ReplicaRow) -> Iterator[None]:
         """Mark a replica of a pack as LOST if the block, which reads it, raises PackDamaged."""
@@ -112,14 +117,14 @@ class ReplicaLedger:
 
     def write_dropped(self, source: PackSource) -> None:
         """Store in the folder of a pack which replicas it has in the tiers, or had, on a full volume too."""
-        with self._store.catalog.database.reading() as connection:
-            rows, tiering = replicas.of_pack(connection, source.id), replicas.tiering_of(connection, source.id)
-        named = [replace(row, state=_IN_FILE[row.state]) for row in rows if row.state in _IN_FILE and row.tier != DISK]
-        dropped = Dropped(source.name, [as_replica(row) for row in named], tiering)
 
         def write() -> None:
+            with self._store.catalog.database.reading() as connection:
+                rows, tiering = replicas.of_pack(connection, source.id), replicas.tiering_of(connection, source.id)
+            there = [row for row in rows if row.state in _IN_FILE and row.tier != DISK]
+            named = [as_replica(replace(row, state=_IN_FILE[row.state])) for row in there]
             with self._store.reserve.released():  # which belongs to the commit thread
-                write_dropped(source.folder, dropped)
+                write_dropped(source.folder, Dropped(source.name, named, tiering))
 
         self._wait(self._ingest.perform(write))
 
@@ -149,6 +154,11 @@ def _put_unless_known(connection: sa.Connection, row: ReplicaRow, *, is_listed: 
 def _is_known(connection: sa.Connection, row: ReplicaRow, *, is_listed: bool) -> bool:
     known = replicas.get(connection, row.pack, row.tier)
     return known is not None and not (is_listed and known.state is ReplicaState.EVICTED)
+
+
+def _put_on_disk(connection: sa.Connection, source: PackSource) -> None:
+    if not source.is_dropped:  # since it was looked up
+        _put_unless_known(connection, source.on_disk(ReplicaState.WRITTEN), is_listed=False)
 
 
 def _take_dropped(connection: sa.Connection, source: PackSource, dropped: Dropped, *, files_left: bool) -> None:

@@ -62,8 +62,8 @@ class Scrub:
             return
         seen = rows.get(DISK)
         if not problems:
-            found = seen or source.on_disk(ReplicaState.WRITTEN)
-            self._ledger.write(lambda c: replicas.note_verified(c, replace(found, verified=steady_ns())))
+            found = replace(seen or source.on_disk(ReplicaState.WRITTEN), verified=steady_ns())
+            self._ledger.write(lambda c: not source.is_dropped and replicas.note_verified(c, found))
         elif seen and seen.state is _VERIFIED:
             self._ledger.note_lost(seen, problems[0])
 

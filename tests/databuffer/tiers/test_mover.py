@@ -18,6 +18,7 @@ from databuffer.errors import BatchNotArchived, NotFound
 from databuffer.records.scan import Scan
 from databuffer.settings import BufferSettings
 from databuffer.storage.volume import Volume
+from databuffer.tiers.access import TierAccess
 from databuffer.tiers.metrics import tier_gauges
 from databuffer.tiers.pack import SegmentPack, key_of, member_chunks, read_head, tier_range
 from databuffer.tiers.tape import TapeTier
@@ -268,6 +269,66 @@ async def test_a_third_replica_is_copied_from_the_tier_when_the_disk_has_dropped
     await performed(buffer, batch, "scrub")
     found = await until(buffer, batch, {"object": VERIFIED, "tape": VERIFIED})
     assert tier.file(batch).exists(), "it was staged and copied back"
+
+
+class HeldTier(CountingTier):
+    """A second tier, whose writes end only when they may."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.name = "other"
+        self.may_end = threading.Event()
+
+    def write(self, key: str, size: int, chunks: Iterable[bytes]) -> None:
+        super().write(key, size, chunks)
+        assert self.may_end.wait(60)
+
+
+async def test_a_copy_from_the_disk_that_ends_after_a_drop_does_not_count_the_disk(
+    opening: OpenBuffer, tier: CountingTier, tmp_path: Path
+) -> None:
+    other = HeldTier(tmp_path / "other")
+    buffer = await opening(tier, other)
+    batch, folder = await archive(buffer, Tiering(("object", "other")))
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED, "other": ReplicaState.WRITING})
+    await buffer.tiers.set_tiering(batch, AT_ONCE)
+    await until(buffer, batch, {"object": VERIFIED, "other": ReplicaState.WRITING})
+    await buffer._sweep.close()  # noqa: SLF001 (it would drop it again)
+    other.may_end.set()
+    await step_in(buffer, batch, "copy:other", StepState.DONE)
+    assert states(await buffer.tiers.replicas(batch)) == {"object": VERIFIED, "other": VERIFIED}
+    assert b'"other"' in (folder / "TIERS.json").read_bytes()
+
+
+async def test_a_drop_waits_for_the_files_that_are_being_restored(
+    opening: OpenBuffer, tier: CountingTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = await opening(tier)
+    batch, folder = await archive(buffer)
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    min(folder.glob("gwb*.json")).unlink()
+    is_whole, may_end, real = threading.Event(), threading.Event(), TierAccess.known_sha256
+
+    def held(*arguments: Any) -> str | None:
+        is_whole.set()
+        assert may_end.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(TierAccess, "known_sha256", staticmethod(held))
+    await buffer.records.request(f"batch/{batch}", "copy:disk")
+    assert await asyncio.to_thread(is_whole.wait, 60)
+    await buffer.tiers.set_tiering(batch, AT_ONCE)
+    step = await step_in(buffer, batch, "drop:disk", StepState.RUNNING, StepState.DONE)
+    await buffer._sweep.close()  # noqa: SLF001 (it would drop it again)
+    turn = buffer._sweep._mover.turns._turns[f"batch/{batch}", DISK]  # noqa: SLF001 (to see that the drop waits)
+    while turn.moves < 2 and step.state is not StepState.DONE:
+        step = await step_in(buffer, batch, "drop:disk", *StepState)
+    may_end.set()
+    await step_in(buffer, batch, "copy:disk", StepState.DONE)
+    await step_in(buffer, batch, "drop:disk", StepState.DONE)
+    assert states(await buffer.tiers.replicas(batch)) == {"object": VERIFIED}
+    assert not list(folder.glob("gwb*.json"))
+    assert (folder / "TIERS.json").exists()
 
 
 class BreakingTier(CountingTier):
