@@ -359,6 +359,19 @@ def test_the_group_may_read_and_only_the_owner_may_change(site: Site, tree: Path
         assert bob.post("/transactions", json={"label": "shared", "files": [{"path": "/x"}]}).status_code == 201
 
 
+def test_a_stage_request_belongs_to_the_group_that_made_it(site: Site) -> None:
+    paths = {"paths": ["/segments/gwb1.json"]}
+    with site.http("alice") as alice, site.http("bob") as bob, site.http("carol") as carol:
+        made = alice.post("/api/tape/v1/stage", json={"files": [{"path": "/segments/gwb1.json"}]})
+        route = f"/api/tape/v1/stage/{made.json()['requestId']}"
+        assert [carol.get(route).status_code, carol.delete(route).status_code] == [404, 404]
+        assert carol.post(f"{route}/cancel", json=paths).status_code == 404
+        assert carol.post(route.replace("stage/", "release/", 1), json=paths).status_code == 200
+        assert [file["state"] for file in bob.get(route).json()["files"]] == ["FAILED"]
+        assert bob.delete(route).status_code == 200
+        assert alice.get(route).status_code == 404
+
+
 def test_a_group_has_no_more_than_its_quota(site: Site) -> None:
     with site.http("carol") as carol:
         [before] = site.gwclient("carol", "tiers")["tiers"]
