@@ -39,8 +39,7 @@ FilePath = Annotated[
     ),
 ]
 Offset = Annotated[
-    int | None,
-    Header(ge=0, lt=10**18, description="bytes that have arrived: the body continues there", examples=[0]),
+    int, Header(ge=0, lt=10**18, description="bytes that have arrived: the body continues there", examples=[0])
 ]
 ContentDigest = Annotated[
     str | None, Header(description="SHA-256 of this body (RFC 9530), in Base64", examples=["sha-256=:…:"])
@@ -177,7 +176,7 @@ async def upload_progress(transaction: TransactionId, path: FilePath) -> Respons
 async def send_bytes(
     transaction: TransactionId,
     path: FilePath,
-    upload_offset: Offset = None,
+    upload_offset: Offset = 0,
     content_digest: ContentDigest = None,
     repr_digest: ReprDigest = None,
 ) -> Response:
