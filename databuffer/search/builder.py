@@ -40,8 +40,12 @@ Release = Callable[[str], Awaitable[None]]
 
 
 def bytes_needed(manifest: BundleManifest) -> int:
-    """Return the bytes that the strain files of a bundle take, at most."""
-    files = sum(len(channel.spans) for channel in manifest.info.covered)
+    """Return the bytes that the strain files of a bundle take, at most.
+
+    If some gaps were left out of the description, each segment may have a file of its own.
+    """
+    covered = manifest.info.covered
+    files = sum(sum(n for *_, n in each.spans) if each.closed_gaps else len(each.spans) for each in covered)
     return _SAMPLE_BYTES * sum(entry.n for entry in manifest.segments) + _FILE_BYTES * files
 
 

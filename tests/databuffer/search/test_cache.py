@@ -10,9 +10,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from databuffer.app import create_app, create_buffer
+from databuffer.search.builder import bytes_needed
 from databuffer.search.cache import to_delete
+from databuffer.search.result import Result, describe
 from databuffer.settings import BufferSettings
+from databuffer.storage.catalog import CataloguedSegment
 from gwservice.settings import Size
+from gwwire.bundles import BundleFormat, BundleManifest, BundleOrder
+from gwwire.query import Query
 from tests.support.segments import JSON
 
 RATE = 1000
@@ -123,3 +128,11 @@ def test_a_group_whose_bundles_are_all_read_gets_the_sizes_and_what_to_do(settin
         assert order(client, 1, seconds=4, group="ligo").json()["detail"].endswith("or the format tar")
         build(client, 2, group="ligo")
         assert state(client, first) == "EXPIRED"
+
+
+def test_files_of_gaps_that_the_description_leaves_out_are_counted_for_the_space() -> None:
+    rows = [CataloguedSegment(i, "b1", f"gwb{i}.json", 9, "0", "H1:A", 2.0 * i, 1.0, 1, 0) for i in range(2100)]
+    order, result = BundleOrder(BundleFormat.HDF5, Query()), Result(rows, 1)
+    manifest = BundleManifest(describe(order, result, 0), result.entries())
+    assert manifest.info.covered[0].closed_gaps
+    assert bytes_needed(manifest) == 2100 * (16 * 1024 + 8)
