@@ -17,7 +17,7 @@ from databuffer.holdings import file_table, orders, table
 from databuffer.holdings.contents import Contents
 from databuffer.holdings.ledger import HoldingLedger
 from databuffer.holdings.quotas import Quotas
-from databuffer.holdings.rows import Caller, FileRow
+from databuffer.holdings.rows import Caller, FileRow, TransactionRow
 from databuffer.holdings.table import HoldingFilter, TransactionFilter
 from databuffer.holdings.uploads import Uploads
 from databuffer.storage.catalog.batches import FILES_RECORD
@@ -98,11 +98,16 @@ class Holdings:
         for each in order.files:
             check_path(each.path)
         now, identity = steady_ns(), order.id or str(uuid4())
-        row = await self._ledger.change(partial(orders.begin, caller=caller, order=order, identity=identity, now=now))
-        more = True
+        add = partial(orders.add, files=order.files, now=now, quotas=self._quotas)
+
+        def begin(connection: sa.Connection) -> tuple[TransactionRow, tuple[list[FileRow], bool]]:
+            begun = orders.begin(connection, caller, order, identity, now)
+            return begun, add(connection, begun)
+
+        row, (ended, more) = await self._ledger.change(begin)  # one commit, which takes as long as many files
+        await self._drop(ended)
         while more:
-            add = partial(orders.add, begun=row, files=order.files, now=now, quotas=self._quotas)
-            ended, more = await self._ledger.change(add)
+            ended, more = await self._ledger.change(partial(add, begun=row))
             await self._drop(ended)
         outcomes = await self._ledger.read(lambda connection: file_table.outcomes(connection, row.number))
         return TransactionMade(await self.transaction(caller, row.id), outcomes)
