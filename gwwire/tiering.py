@@ -140,6 +140,10 @@ class Recall(Struct, frozen=True):
     bytes: Annotated[int, Meta(description="of the pack")] = 0
     tier: Annotated[str | None, Meta(description="where the recall brings it; null: TIERS names no tape")] = None
     pinned: Annotated[float | None, Meta(description="until when it is kept there for the asker; null: not")] = None
+    others: Annotated[
+        dict[str, float],
+        Meta(description="for whom else it is kept there, and until when; `readers` are all who only read from it"),
+    ] = {}
     seconds: Annotated[int, Meta(description="estimate of the time until it can be read")] = 0
     reason: Annotated[str | None, Meta(description="of the last failure, or what it waits for")] = None
     measured: Annotated[bool, Meta(description="whether `seconds` follows from recalls so far; false: a guess")] = True

@@ -85,6 +85,12 @@ def until(connection: sa.Connection, pack: str, asker: str, now: int) -> int | N
     return connection.execute(query).scalar()
 
 
+def others(connection: sa.Connection, pack: str, asker: str, now: int) -> dict[str, int]:
+    """Return until when a pack is kept for other askers, by their names without the ids of requests."""
+    query = sa.select(_C.asker, _C.until).where(_C.pack == pack, _C.asker != asker, _C.until > now).order_by(_C.until)
+    return {_name_of(each): end for each, end in connection.execute(query)}
+
+
 def is_pinned(connection: sa.Connection, pack: str, now: int) -> bool:
     """Return whether a pack is kept for anybody."""
     return connection.execute(sa.select(_C.pack).where(_C.pack == pack, _C.until > now).limit(1)).first() is not None
@@ -115,8 +121,12 @@ def askers(connection: sa.Connection, packs: Iterable[str], now: int) -> dict[st
     for some in portions(packs):
         query = sa.select(_C.pack, _C.asker).where(_C.pack.in_(some), _C.until > now).order_by(_C.pack)
         for pack, asker in connection.execute(query):
-            found[pack].add(_REQUEST.sub(r"\1", asker))
+            found[pack].add(_name_of(asker))
     return found
+
+
+def _name_of(asker: str) -> str:
+    return _REQUEST.sub(r"\1", asker)
 
 
 def _begins(prefix: str) -> sa.ColumnElement[bool]:

@@ -7,7 +7,7 @@ of the pack does the work; one runs at a time, in the order in which they were a
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 
@@ -90,6 +90,7 @@ class _Seen:
     step: Step | None = None
     position: int | None = None
     pinned: int | None = None
+    others: Mapping[str, int] = field(default_factory=dict)
     refusal: str | None = None
     unreadable: str | None = None
     rows: Sequence[ReplicaRow] = ()
@@ -253,12 +254,13 @@ class Recalls:
         def look(connection: sa.Connection) -> _Seen:
             if not self._took:
                 self._took.extend(durations(connection, _RECENT))
-            seen = self._seen(connection, [record])[record]
+            seen, now = self._seen(connection, [record])[record], steady_ns()
             return replace(
                 seen,
                 size=seen.size or subject.size,
                 position=position(connection, record) if seen.step and seen.step.state in _OPEN else None,
-                pinned=pins.until(connection, record, asker, steady_ns()),
+                pinned=pins.until(connection, record, asker, now),
+                others=pins.others(connection, record, asker, now),
             )
 
         seen = await self._queries.read(look)
@@ -307,15 +309,15 @@ class Recalls:
         percent = (
             100 if state is RecallState.ONLINE else self._percent(subject.record) if state is RecallState.RUNNING else 0
         )
-        is_open = state in {RecallState.QUEUED, RecallState.RUNNING}
         return Recall(
             batch=subject.name,
             state=state,
             percent=percent,
-            position=seen.position if is_open else None,
+            position=seen.position if state in {RecallState.QUEUED, RecallState.RUNNING} else None,
             bytes=seen.size,
             tier=self._mover.cache if self.has_tape else None,
             pinned=seen.pinned / _SECOND if seen.pinned else None,
+            others={asker: until / _SECOND for asker, until in seen.others.items()},
             seconds=0 if state is RecallState.ONLINE else estimate(self._took, seen.position or 1, percent),
             measured=bool(self._took),
             reason=self._reason(subject.record, seen) if state is not RecallState.ONLINE else None,

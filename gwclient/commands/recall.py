@@ -8,6 +8,7 @@ import click
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection
 from gwclient.commands.records import one_line
+from gwclient.commands.tiers import time_text
 from gwclient.errors import NOT_ACKNOWLEDGED, GatewayRefused
 from gwclient.recalls import wait_for_recalls
 from gwwire.tiering import Recall, RecallState
@@ -56,8 +57,15 @@ def recall(batches: tuple[str, ...], wait: bool, release: bool, poll: float, con
 async def _release(client: GlitchflowClient, batches: Sequence[str]) -> list[tuple[Recall, str]]:
     """Release some batches; return each with what that did."""
     before = [await client.recall_state(batch) for batch in batches]
-    ends = ["released" if each.pinned is not None else "nothing to release: it was not kept" for each in before]
-    return [(await client.release(batch), end) for batch, end in zip(batches, ends, strict=True)]
+    ends = ["released" if each.pinned is not None else "nothing to release: it was not kept for you" for each in before]
+    after = [await client.release(batch) for batch in batches]
+    return [(each, end + _kept_text(each)) for each, end in zip(after, ends, strict=True)]
+
+
+def _kept_text(recall: Recall) -> str:
+    """Return for whom else a batch is kept; `readers` have read from it without an order of their own."""
+    kept = [f"for {one_line(asker)} until {time_text(until)}" for asker, until in recall.others.items()]
+    return f"; still kept {', '.join(kept)}" if kept else ""
 
 
 async def _ask_for_all(client: GlitchflowClient, batches: Sequence[str]) -> list[Recall]:

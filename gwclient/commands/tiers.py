@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Command, Connection, confirmed, seconds, size, with_connection, with_tiering
 from gwclient.commands.records import one_line
@@ -18,7 +19,6 @@ from gwwire.tiering import DISK, MOST_BATCHES, Move, Tiering, TieringPlan, TierO
 
 #: Moves that are shown one by one.
 _MOST_SHOWN = 200
-_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 #: Kinds of tiers in words; a folder is another disk, and named apart from the tier `disk`.
 _KINDS = {"disk": "folder", "object": "object store"}
 _TIMES = ((86_400, "d"), (3600, "h"), (60, "min"))
@@ -142,7 +142,7 @@ def apply(  # noqa: PLR0913, PLR0917 (one for each option)
         _say("\n".join(plan_lines(found, estimate(found), of_settings=tiering is None)))
         if not found.batches:
             return found
-        question = f"Apply this policy to {_count(len(found.batches), 'batch', 'batches')}?"
+        question = f"Apply this policy to {count_text(len(found.batches), 'batch', 'batches')}?"
         if not yes and not confirmed(question):
             raise NotAsExpected("nothing was changed; --yes answers for scripts")
         for portion in _portions(found.batches):
@@ -152,12 +152,12 @@ def apply(  # noqa: PLR0913, PLR0917 (one for each option)
     left = connection.call(work)
     now, later, failed = unfinished(left)
     problems = [*map(_failure_text, failed), *_blocked_lines(left)]
-    words = [f"policy set for {_count(len(left.batches), 'batch', 'batches')}"] if left.batches else []
+    words = [f"policy set for {count_text(len(left.batches), 'batch', 'batches')}"] if left.batches else []
     words += problems
     if not wait and now:
-        words.append(f"{_count(len(now), 'move')} begun; gwclient steps shows their progress")
+        words.append(f"{count_text(len(now), 'move')} begun; gwclient steps shows their progress")
     elif not now and not problems:
-        words.append("every move is made" + (f"; later: {_count(len(later), 'move')}" if later else ""))
+        words.append("every move is made" + (f"; later: {count_text(len(later), 'move')}" if later else ""))
     connection.print_answer({"plan": left}, "\n".join(words))
     if failed or left.blocked:
         sys.exit(NOT_ACKNOWLEDGED)
@@ -205,16 +205,16 @@ def plan_lines(plan: TieringPlan, costs: Sequence[Estimate], *, of_settings: boo
     lines = [f"{policy}: copies in {copies}; {_kept_text(plan.tiering)}"]
     lines += _table([_row(move) for move in plan.moves[:_MOST_SHOWN]])
     if (more := len(plan.moves) - _MOST_SHOWN) > 0:
-        lines.append(f"and {more} more moves")
+        lines.append(f"and {more:,} more moves")
     lines += _blocked_lines(plan)
     if plan.evictions:
-        size = _bytes_text(sum(move.bytes for move in plan.evictions))
-        packs = f"{_count(len(plan.evictions), 'pack')}, {size}"
+        size = bytes_text(sum(move.bytes for move in plan.evictions))
+        packs = f"{count_text(len(plan.evictions), 'pack')}, {size}"
         lines.append(f"OBJECT_HIGH_WATER lets {packs}, leave the object store:")
-        lines += _table([(move.batch, move.step, _bytes_text(move.bytes)) for move in plan.evictions[:_MOST_SHOWN]])
+        lines += _table([(move.batch, move.step, bytes_text(move.bytes)) for move in plan.evictions[:_MOST_SHOWN]])
     lines += map(_estimate_text, costs)
     if not plan.moves:
-        lines.append(f"nothing moves by this policy: {_count(len(plan.batches), 'batch', 'batches')} compared")
+        lines.append(f"nothing moves by this policy: {count_text(len(plan.batches), 'batch', 'batches')} compared")
     return lines
 
 
@@ -229,10 +229,10 @@ def _kept_text(tiering: Tiering) -> str:
 
 
 def _row(move: Move) -> tuple[str, ...]:
-    when = "now" if move.due is None else _time_text(move.due)
+    when = "now" if move.due is None else time_text(move.due)
     after = f"after {', '.join(move.after)}" if move.after else ""
     reason = f"{move.state}: {one_line(move.reason)}" if move.reason else str(move.state)
-    return move.batch, move.step, _bytes_text(move.bytes), when, reason, after
+    return move.batch, move.step, bytes_text(move.bytes), when, reason, after
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -250,7 +250,7 @@ def _failure_text(move: Move) -> str:
 
 
 def _estimate_text(cost: Estimate) -> str:
-    parts = [_count(cost.batches, "batch", "batches"), _bytes_text(cost.bytes)]
+    parts = [count_text(cost.batches, "batch", "batches"), bytes_text(cost.bytes)]
     if cost.seconds is not None:
         parts.append(f"about {_span_text(cost.seconds)}")
     if cost.per_month is not None:
@@ -259,8 +259,8 @@ def _estimate_text(cost: Estimate) -> str:
 
 
 def _progress_text(first: int, now: Sequence[Move]) -> str:
-    size = _bytes_text(sum(move.bytes for move in now))
-    return f"{max(first - len(now), 0)} of {max(first, len(now))} moves made, {size} to go"
+    size = bytes_text(sum(move.bytes for move in now))
+    return f"{max(first - len(now), 0):,} of {count_text(max(first, len(now)), 'move')} made, {size} to go"
 
 
 def tier_lines(tiers: Sequence[TierOverview]) -> list[str]:
@@ -270,37 +270,28 @@ def tier_lines(tiers: Sequence[TierOverview]) -> list[str]:
 
 def _recall_text(recall: WaitingRecall) -> str:
     reason = f", {one_line(recall.reason)}" if recall.reason else ""
-    return f"recall of {recall.batch} waits since {_time_text(recall.since)}{reason}"
+    return f"recall of {recall.batch} waits since {time_text(recall.since)}{reason}"
 
 
 def _tier_row(tier: TierOverview) -> tuple[str, ...]:
-    total = "" if tier.total is None else f" of {_bytes_text(tier.total)}"
-    held = "unknown" if tier.used is None else f"{_bytes_text(tier.used)}{total}"
+    total = "" if tier.total is None else f" of {bytes_text(tier.total)}"
+    held = "unknown" if tier.used is None else f"{bytes_text(tier.used)}{total}"
     kind = "volume" if tier.name == DISK else _KINDS.get(tier.kind, tier.kind) if tier.in_tiers else "not in TIERS"
-    packs = _count(tier.replicas, "pack")
-    unreadable = f", {tier.unreadable} CANNOT BE READ: no tier of TIERS has them" if tier.unreadable else ""
-    queue = f", {tier.queue} queued" if tier.queue else ""
-    missing = f", {tier.missing} missing" if tier.missing else ""
-    lost = f", {tier.lost} lost" if tier.lost else ""
+    packs = count_text(tier.replicas, "pack")
+    unreadable = f", {tier.unreadable:,} CANNOT BE READ: no tier of TIERS has them" if tier.unreadable else ""
+    queue = f", {tier.queue:,} queued" if tier.queue else ""
+    missing = f", {tier.missing:,} missing" if tier.missing else ""
+    lost = f", {tier.lost:,} lost" if tier.lost else ""
     quota = _quota_text(tier.quota, tier.quota_used)
     error = f", last error: {one_line(tier.error)}" if tier.error else ""
-    return tier.name, kind, held, f"{packs}, {_bytes_text(tier.bytes)}{unreadable}{queue}{missing}{lost}{quota}{error}"
+    return tier.name, kind, held, f"{packs}, {bytes_text(tier.bytes)}{unreadable}{queue}{missing}{lost}{quota}{error}"
 
 
 def _quota_text(quota: int | None, used: int | None) -> str:
     if quota is None:
         return ""
-    mine = "" if used is None else f", of which yours uses {_bytes_text(used)}"
-    return f", quota of a group {_bytes_text(quota)}{mine}"
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
-
-
-def _bytes_text(size: float) -> str:
-    unit, name = next(((unit, name) for unit, name in _UNITS if size >= unit), (1, "bytes"))
-    return f"{size:.0f} bytes" if unit == 1 else f"{size / unit:.1f} {name}"
+    mine = "" if used is None else f", of which yours uses {bytes_text(used)}"
+    return f", quota of a group {bytes_text(quota)}{mine}"
 
 
 def _span_text(span: float) -> str:
@@ -308,5 +299,6 @@ def _span_text(span: float) -> str:
     return f"{span / unit:.1f} {name}"
 
 
-def _time_text(time: float) -> str:
+def time_text(time: float) -> str:
+    """Return a Unix time as UTC, to the minute."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from gwclient.commands.doctor import tier_findings
 from gwclient.commands.queries import batch_text, result_lines
-from gwclient.commands.recall import recall_text
+from gwclient.commands.recall import _kept_text, recall_text
 from gwclient.commands.tiers import plan_lines, tier_lines
 from gwclient.tiering import Estimate, estimates, unfinished
 from gwwire.public import Batch, BatchState, Verification, VerificationState
@@ -148,3 +148,10 @@ def test_a_copy_in_a_tier_that_there_is_not_is_named_apart() -> None:
     assert batch_text(replace(batch, leaves_disk="2026-12-07T00:00:00Z")).endswith(
         "tape (not in TIERS), leaves the disk after 2026-12-07T00:00:00Z"
     )
+
+
+def test_a_release_names_for_whom_else_a_batch_is_kept() -> None:
+    released = Recall("b1", RecallState.ONLINE, others={"readers": 1_795_000_000.0, "get": 1_795_000_060.0})
+    kept = "; still kept for readers until 2026-11-18 11:06 UTC, for get until 2026-11-18 11:07 UTC"
+    assert _kept_text(released) == kept
+    assert _kept_text(Recall("b1", RecallState.ONLINE)) == ""

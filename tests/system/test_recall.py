@@ -173,7 +173,7 @@ def test_a_recall_is_ordered_shown_and_released(site: Site) -> None:
     answer = site.gateway.get(order)
     assert (answer.status_code, answer.json()["state"], answer.json()["percent"]) == (200, "ONLINE", 100)
     assert site.gateway.delete(order).json()["pinned"] is None
-    for end in ("; released\n", "; nothing to release: it was not kept\n"):
+    for end in ("; released\n", "; nothing to release: it was not kept for you\n"):
         words, _ = site.gwclient("recall", batch, "--release")
         assert words.endswith(end)
     assert site.gateway.post("/batches/none/recall").status_code == 404

@@ -89,6 +89,7 @@ async def test_a_hundred_readers_of_a_batch_on_tape_cause_one_recall(
     assert mounts == [key_of(batch)]
     assert tier.written == [key_of(batch)]
     assert (await buffer.recalls.get(batch, "readers")).pinned
+    assert (await buffer.recalls.release(batch, "alice")).others.keys() == {"readers"}
     locality = await buffer.tiers.localities_of([batch])
     assert locality == {batch: BatchLocality.DISK_AND_TAPE}
 
