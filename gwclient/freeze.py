@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 
 from msgspec import UNSET
 
+from gwclient.amounts import unit_of
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayError, HeldByAnother, NotAsExpected
 from gwwire.public import TrainFrozen, TrainWaiting
@@ -24,7 +25,7 @@ async def waiting_text(client: GlitchflowClient) -> str:
     with suppress(GatewayError):
         overview = await client.overview()
         if overview.max_size is not UNSET:
-            unit, name = (10**6, "MB") if overview.max_size >= 10**6 else (10**3, "kB")
+            unit, name = unit_of(max(overview.max_size, 1000))
             size = math.floor(10 * overview.buff_size / unit) / 10  # a batch that waits is not full
             return f"the batch has {size:.1f} of {overview.max_size / unit:.1f} {name} (MAX_SIZE)"
     return "the batch is not complete yet"

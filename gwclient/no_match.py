@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from gwwire.facets import Facet, Facets
-from gwwire.query import FIELDS, LISTS, Query
+from gwwire.query import CONDITION, FIELDS, LISTS, Query
 
 #: Stored values that are named.
 _MOST_NAMED = 8
@@ -25,7 +25,7 @@ def explain(query: Query, stored: Facets) -> list[str]:
     reasons += [
         f"{name!r} is a condition on the metadata of segments; the fields are {', '.join(FIELDS)}"
         for name in query.conditions
-        if f"conditions.{name}" not in facets
+        if f"{CONDITION}{name}" not in facets
     ]
     return reasons
 

@@ -5,6 +5,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from gwclient.amounts import count_text
 from gwclient.groups import Sendable
 from gwclient.push import Listener
 from gwwire.names import printable
@@ -40,8 +41,9 @@ class Progress(Listener):
             self._bar.update(seconds)
         elif not self._quiet and time.monotonic() - self._last_line > _PAUSE_S:
             self._last_line = time.monotonic()
-            of_all = "" if self._seconds is None else f" of {self._seconds:.0f} s"
-            self.say(f"{self._segments} segments, {self._done:.0f} s{of_all} of strain, all channels together")
+            of_all = "" if self._seconds is None else f" of {self._seconds:,.0f} s"
+            done = f"{count_text(self._segments, 'segment')}, {self._done:,.0f} s{of_all}"
+            self.say(f"{done} of strain, all channels together")
 
     def refused(self, piece: Sendable, reason: str) -> None:
         """Show a refusal, unless another notice was shown just before."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError, SpoolError
 from gwclient.groups import Sendable
@@ -100,7 +101,7 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
             report.ending, report.error = part.ending, part.error
             stop.set()
             break
-        say(f"{part.error}; {len(spool)} segments wait in the spool, asking again in {poll:g} s")
+        say(f"{part.error}; {count_text(len(spool), 'segment')} wait in the spool, asking again in {poll:g} s")
         await asyncio.wait({feeding}, timeout=poll)
     await feeding
     report.unsent = pace.dropped + spool.spans
@@ -134,6 +135,6 @@ async def _come_about(
         pace.came = max(pace.came or 0.0, piece.span.stop)
         if not spool.put(piece):
             if not pace.dropped:
-                say(f"the spool is full with {spool.size} bytes; new segments are dropped until there is space")
+                say(f"the spool is full with {bytes_text(spool.size)}; new segments are dropped until there is space")
             pace.dropped.append(piece.span)
         await asyncio.sleep(0)

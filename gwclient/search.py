@@ -8,9 +8,9 @@ from msgspec import Meta, Struct
 
 from gwclient.bundles import Bundles
 from gwclient.connection import GatewayConnection
-from gwwire.facets import Facets
+from gwwire.facets import Facet, Facets
 from gwwire.public import ChannelCoverage, ChannelGaps, Coverage, SegmentPage, SegmentRecord
-from gwwire.query import Query, grouped
+from gwwire.query import CONDITION, Query, grouped
 
 
 class SearchResult(Struct, frozen=True):
@@ -24,6 +24,7 @@ class SearchResult(Struct, frozen=True):
     after: Annotated[int, Meta(description="the next page begins after this seq")]
     more: Annotated[bool, Meta(description="whether there is a next page")]
     cut: Annotated[bool, Meta(description="whether only the newest segments were counted, because it took long")]
+    conditions: Annotated[list[Facet], Meta(description="the conditions that these segments have, as facets")]
 
 
 class SearchClient(GatewayConnection):
@@ -87,6 +88,7 @@ class SearchClient(GatewayConnection):
         return SearchResult(
             counted.segments, covered.channels, covered.gaps, covered.more, shown,
             after=shown[-1].seq if shown else after, more=len(page) > limit, cut=cut,
+            conditions=[each for each in counted.facets if each.name.startswith(CONDITION)],
         )  # fmt: skip
 
     async def _page(self, query: Query, after: int, limit: int) -> list[SegmentRecord]:

@@ -1,6 +1,8 @@
 """GPS time: seconds since 1980-01-06T00:00:00Z, which count the leap seconds that UTC and Unix time leave out."""
 
+import re
 from bisect import bisect_right
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 #: Unix time of the GPS epoch.
@@ -14,6 +16,7 @@ LEAPS = (
 )  # fmt: skip
 #: The same moments without the leap seconds counted until then.
 _LEAPS_IN_UNIX_TIME = tuple(leap - before for before, leap in enumerate(LEAPS, 1))
+_UTC = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?Z?", re.ASCII)
 
 
 def unix_of_gps(gps: float) -> float:
@@ -35,6 +38,14 @@ def utc_offset_of_gps(gps: float) -> int:
 def utc_of_gps(gps: float) -> datetime:
     """Return a GPS time as UTC; raise OverflowError if it lies beyond the calendar of `datetime`."""
     return datetime.fromtimestamp(0, UTC) + timedelta(seconds=unix_of_gps(gps))
+
+
+def gps_of_utc(text: str) -> float | None:
+    """Return the GPS time of a date in UTC, as 2015-09-14T09:50:45Z or 2015-09-14 09:50, or None if it is not one."""
+    if _UTC.fullmatch(text):
+        with suppress(ValueError):  # the 30th of February
+            return gps_of_unix(datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC).timestamp())
+    return None
 
 
 def gps_text(seconds: float) -> str:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from gwwire.decoding import InvalidRequest, convert
+from gwwire.gps import gps_of_utc
 from gwwire.names import PRINTABLE, StepName, Text
 
 #: Values of one field.
@@ -28,7 +29,8 @@ _NAME = re.compile("[^<>=!]+")
 _CONDITION = re.compile(rf"(?P<name>{_NAME.pattern})(?P<operator><=|>=|!=|<|>|=)(?P<value>.*)", re.DOTALL)
 _OPERATORS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
 _SYMBOLS = {name: symbol for symbol, name in _OPERATORS.items()}
-_LONG_PREFIX = "conditions."
+#: A prefix that the name of a condition may have.
+CONDITION = "conditions."
 #: The similarity by difflib from which a name is taken for a misspelt field: `detectr`, `channels`.
 _NEARLY = 0.85
 #: A number, as JSON and the search page read it; Python also takes `1_000`, digits of other scripts and `nan`.
@@ -99,7 +101,7 @@ class Query(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
             values = {given} if isinstance(given, str) else set(given)
             _check_values(name, values)
             structs.force_setattr(self, name, tuple(sorted(values)))
-        for name in ("start", "stop"):
+        for name in _TIMES:
             _normalise(self, name)
         if self.start is not None and self.stop is not None and self.start > self.stop:
             raise ValueError(f"start={self.start!r} is after stop={self.stop!r}")
@@ -124,6 +126,7 @@ class Query(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
+_TIMES = ("start", "stop")
 _OF_CHANNEL = ("facility", "site", "instrument", "detector", "channel")
 #: The fields that take several values.
 LISTS = (*_OF_CHANNEL, "batch")
@@ -150,19 +153,20 @@ def parse_words(words: Iterable[str]) -> Query:
     """Return the query in the words of a command line, or raise InvalidRequest.
 
     A word is FIELD=VALUE, or a condition, as `temperature<0.02`; `conditions.` may precede its name, and has to if it
-    is the name of a field, or nearly one: `detectr=L1` is refused as a misspelt field.
+    is the name of a field, or nearly one: `detectr=L1` is refused as a misspelt field. `start` and `stop` may be UTC,
+    as 2015-09-14T09:50:45Z.
     """
     parameters = []
     for word in words:
         found = _CONDITION.fullmatch(word)
         if found is None or found["name"] not in FIELDS:
             _check_spelling(word)
-            parameters.append(("condition", word.removeprefix(_LONG_PREFIX)))
+            parameters.append(("condition", word.removeprefix(CONDITION)))
         elif found["operator"] != "=":
-            hint = f"write {found['name']}=VALUE, or {_LONG_PREFIX}{word} for a condition of this name"
+            hint = f"write {found['name']}=VALUE, or {CONDITION}{word} for a condition of this name"
             raise InvalidRequest(f"{word!r}: {found['name']} is a field; {hint}", field=found["name"])
         else:
-            parameters.append((found["name"], found["value"]))
+            parameters.append((found["name"], _with_gps(found["name"], found["value"])))
     return parse_parameters(parameters)
 
 
@@ -214,8 +218,14 @@ def _check_spelling(word: str) -> None:
     """Raise InvalidRequest for a word whose name is nearly that of a field."""
     name, operator, value = word.partition("=")
     if operator and (meant := get_close_matches(name, FIELDS, n=1, cutoff=_NEARLY)):
-        hint = f"write {meant[0]}={value}, or {_LONG_PREFIX}{word} for a condition of this name"
+        hint = f"write {meant[0]}={value}, or {CONDITION}{word} for a condition of this name"
         raise InvalidRequest(f"{word!r}: {name} is not a field; {hint}", field=name)
+
+
+def _with_gps(name: str, value: str) -> str:
+    """Return the value of a field in a word; a time in UTC as GPS seconds."""
+    gps = gps_of_utc(value) if name in _TIMES else None
+    return value if gps is None else repr(gps)
 
 
 def _query(fields: dict[str, Any], conditions: Iterable[str]) -> Query:
@@ -225,7 +235,7 @@ def _query(fields: dict[str, Any], conditions: Iterable[str]) -> Query:
 def _only(name: str, values: list[str]) -> str | float:
     if len(set(values)) > 1:
         raise InvalidRequest(f"{name}: given more than once, with different values", field=name)
-    if name not in {"start", "stop"}:
+    if name not in _TIMES:
         return values[0]
     number = _number(values[0])
     if number is None or not isfinite(number):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import click
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, with_connection
 from gwclient.commands.records import one_line
@@ -204,5 +205,5 @@ async def _ask_to_read(client: GlitchflowClient, allowed: str) -> Finding:
             advice = "give a key that is valid with --key-file or GLITCHFLOW_KEY_FILE"
             return Finding("authorization", Verdict.WRONG, f"{error}; {advice}")
         return Finding("counts", Verdict.WRONG, str(error))
-    counts = f"{state.resp}, {stats.n_itm} segments, {stats.buff_size} bytes"
+    counts = f"{state.resp}, {count_text(stats.n_itm, 'segment')}, {bytes_text(stats.buff_size)}"
     return Finding("authorization", Verdict.OK, f"{allowed}: {counts}")

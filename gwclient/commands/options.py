@@ -17,6 +17,7 @@ from gwclient.api_key import read_api_key
 from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
 from gwclient.pieces import Length
 from gwwire.decoding import InvalidRequest
+from gwwire.gps import gps_of_utc
 from gwwire.query import Query, parse_words
 from gwwire.tiering import Tiering, parse_duration, parse_tiers
 
@@ -74,6 +75,12 @@ def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any],
 
     parse.__name__ = "seconds"
     return parse
+
+
+def gps(value: Any) -> float:
+    """Parse GPS seconds, or a time in UTC."""
+    found = gps_of_utc(value) if isinstance(value, str) else None
+    return seconds()(value) if found is None else found
 
 
 def check_span(start: float | None, stop: float | None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, with_connection, with_tiering
 from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, unwritable, why_unread
@@ -67,7 +68,7 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         connection.print_answer(answer, f"WAITING: {reason}")
         return
     holder = f", held by {answer.holder}" if answer.holder else ""
-    words = f"FROZEN: {answer.n_f} segments, {answer.bt_wrt} bytes{holder}"
+    words = f"FROZEN: {count_text(answer.n_f, 'segment')}, {bytes_text(answer.bt_wrt)}{holder}"
     if not is_held_by(answer, own):
         connection.print_answer(answer, words)
         raise HeldByAnother(f"{answer.holder} holds the batch, not {own}")

@@ -9,6 +9,7 @@ from uuid import uuid4
 import click
 from msgspec import Struct
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.file_lists import each_of, progress_bar, raise_for, with_concurrency, with_filelist
 from gwclient.commands.holding_options import with_holding
@@ -170,8 +171,8 @@ def _check_unchanged(file: HoldingFile) -> None:
 
 def _report_put(connection: Connection, report: PutReport) -> None:
     lines = [
-        f"transaction {each.id}: {each.state}, {each.complete} of {each.files} files, {each.bytes:,} bytes in holding"
-        f" {each.holding}"
+        f"transaction {each.id}: {each.state}, {each.complete:,} of {count_text(each.files, 'file')},"
+        f" {bytes_text(each.bytes)} in holding {each.holding}"
         for each in report.transactions
     ]
     warnings = [f"warning: {text}" for each in report.transactions for text in each.warnings]

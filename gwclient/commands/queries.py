@@ -6,8 +6,9 @@ import sys
 import click
 import msgspec
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, check_span, parse_query, seconds, with_connection
+from gwclient.commands.options import Connection, check_span, gps, parse_query, seconds, with_connection
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
 from gwwire.public import Batch, SegmentRecord, Verification, VerificationState
@@ -23,7 +24,7 @@ def stats(connection: Connection) -> None:
     Example: gwclient stats --json
     """
     answer = connection.call(lambda client: client.stats())
-    connection.print_answer(answer, f"{answer.n_itm} segments, {answer.buff_size} bytes")
+    connection.print_answer(answer, f"{count_text(answer.n_itm, 'segment')}, {bytes_text(answer.buff_size)}")
 
 
 @click.command
@@ -91,8 +92,8 @@ def manifest(batch: str, connection: Connection) -> None:
 @click.argument("query", nargs=-1)
 @click.option("--batch", help="Segments of this batch.")
 @click.option("--channel", help="Segments of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
-@click.option("--start", type=seconds(), help="GPS seconds; segments that end after it.")
-@click.option("--stop", type=seconds(), help="GPS seconds; segments that begin before it.")
+@click.option("--start", type=gps, help="GPS seconds, or UTC; segments that end after it.")
+@click.option("--stop", type=gps, help="GPS seconds, or UTC; segments that begin before it.")
 @with_connection
 def segments(  # noqa: PLR0913, PLR0917 (one for each option)
     query: tuple[str, ...],
@@ -105,6 +106,7 @@ def segments(  # noqa: PLR0913, PLR0917 (one for each option)
     """List stored segments that match a query.
 
     A word of the query is a field, as detector=L1, or a condition on the metadata, as snr>8; options are fields too.
+    UTC is written as 2015-09-14T09:50:45Z.
     Segments come in the order they were stored, one per line; with --json, one JSON object per line.
 
     \b
@@ -175,13 +177,13 @@ def result_lines(batch: str, found: Verification) -> list[str]:
 
 
 def _read(found: Verification) -> str:
-    return f"{found.checked} of {found.segments} files read"
+    return f"{found.checked:,} of {count_text(found.segments, 'file')} read"
 
 
 def segment_text(record: SegmentRecord) -> str:
     """Return one line about a segment."""
     end = stop_of(record.t0, record.n, record.dt)
-    text = f"{record.name}  {record.channel or '-'}  [{record.t0!r}, {end!r})  {record.n} samples"
+    text = f"{record.name}  {record.channel or '-'}  [{record.t0!r}, {end!r})  {count_text(record.n, 'sample')}"
     return text + locality_text(record.locality)
 
 
@@ -199,7 +201,7 @@ def locality_text(locality: BatchLocality) -> str:
 def batch_text(batch: Batch) -> str:
     """Return one line about a batch."""
     holder = f", held by {batch.holder}" if batch.holder else ""
-    counts = f"{batch.n_itm} segments, {batch.buff_size} bytes, opened {batch.opened}"
+    counts = f"{count_text(batch.n_itm, 'segment')}, {bytes_text(batch.buff_size)}, opened {batch.opened}"
     found = f", {_verification_text(batch.verification)}" if batch.verification else ""
     verified = (each for each in batch.replicas if each.state is ReplicaState.VERIFIED)
     copies = ", ".join(each.tier if each.in_tiers else f"{each.tier} (not in TIERS)" for each in verified)

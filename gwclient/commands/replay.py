@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions, bits, seconds, size, with_connection, with_push_options
@@ -95,7 +96,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
 
         async def work(client: GlitchflowClient, progress: Progress) -> Report:
             if len(spool):
-                progress.say(f"{len(spool)} segments wait in the spool from before")
+                progress.say(f"{count_text(len(spool), 'segment')} wait in the spool from before")
             looking = asyncio.create_task(_show_lag(progress, pace, spool, quiet=connection.as_json))
             try:
                 await check_datastore(client, cursor, progress.say)
@@ -117,7 +118,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
     more = {"lag": pace.lag, "dropped_spans": join_spans(pace.dropped)}
     print_report(report, connection, lost=lost, more=more)
     if pace.dropped:
-        click.echo(f"gwclient: the spool was full: {len(pace.dropped)} segments were dropped", err=True)
+        click.echo(f"gwclient: the spool was full: {count_text(len(pace.dropped), 'segment')} dropped", err=True)
         sys.exit(NOT_ACKNOWLEDGED)
 
 
@@ -125,7 +126,7 @@ async def _show_lag(progress: Progress, pace: Pace, spool: Spool, *, quiet: bool
     shown = time.monotonic()
     while True:
         await asyncio.sleep(_LOOK_S)
-        words = f"lag {pace.lag:.1f} s, {len(spool)} segments ({spool.size / 1e6:.1f} MB) in the spool"
+        words = f"lag {pace.lag:.1f} s, {count_text(len(spool), 'segment')} ({bytes_text(spool.size)}) in the spool"
         if progress.note(words) or quiet or time.monotonic() - shown < _LOOK_IN_A_LOG_S:
             continue
         shown = time.monotonic()

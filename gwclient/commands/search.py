@@ -8,10 +8,12 @@ import click
 from tqdm import tqdm
 
 from gwclient.account import left_out_lines
+from gwclient.amounts import count_text, number_text
 from gwclient.bundles import extract, read_info
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, parse_query, with_connection
 from gwclient.commands.queries import segment_text
+from gwclient.conditions import conditions_text
 from gwclient.errors import NotAsExpected
 from gwclient.no_match import explain
 from gwclient.search import SearchResult
@@ -31,14 +33,15 @@ _MOST_SHOWN = 5
 @click.option("--after", type=click.IntRange(0), default=0, help="Show segments after this seq: the next page.")
 @with_connection
 def search(query: tuple[str, ...], limit: int, after: int, connection: Connection) -> None:
-    """Count what a query selects, and show the time that it covers, its gaps, and the first segments.
+    """Count what a query selects, and show the time that it covers, its gaps, its conditions and the first segments.
 
     A word of the query is a field, as detector=L1, or a condition on the metadata, as snr>8; all have to match.
-    Segments are in the order they were stored.
+    Times are GPS seconds, or UTC. Segments are in the order they were stored.
 
     \b
     Examples:
       gwclient search detector=L1 start=1126259446 'conditions.temperature<0.02'
+      gwclient search start=2015-09-14T09:50:45Z stop=2015-09-14T09:50:46Z
       gwclient search facility=LIGO --limit 5 --json
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     wanted = parse_query(query)
@@ -86,9 +89,8 @@ def bundle(query: tuple[str, ...], kind: str, out: Path, extracting: bool, conne
     async def work(client: GlitchflowClient) -> tuple[Bundle, Path]:
         made = await client.bundles.make(order)
         if not made.n:
-            asked = " ".join(query) or "the empty query"
-            reason = f"no segment stored up to seq {made.as_of} matches {asked}: nothing is downloaded"
-            raise NotAsExpected("; ".join([reason, *await _reasons(client, wanted)]))
+            reasons = await _reasons(client, wanted) or [f"no segment matches {' '.join(query)}"]
+            raise NotAsExpected(f"nothing is downloaded: {'; '.join(reasons)}")
         with _bar(connection, "building", unit="%", total=100) as bar:
             made = await client.bundles.wait(made, lambda percent: bar.update(percent - bar.n))
         with _bar(connection, "bundle", unit="B", unit_scale=True, total=made.size) as bar:
@@ -103,7 +105,7 @@ def bundle(query: tuple[str, ...], kind: str, out: Path, extracting: bool, conne
         *left_out_lines([LeftOut(Span(each.channel, each.start, each.stop), each.reason) for each in left_out]),
         *map(str, files),
     ]
-    connection.print_answer(answer, "\n".join([f"{made.n} segments", *words]))
+    connection.print_answer(answer, "\n".join([count_text(made.n, "segment"), *words]))
 
 
 def _bar(connection: Connection, what: str, **options: Any) -> "tqdm[Any]":
@@ -116,10 +118,12 @@ async def _reasons(client: GlitchflowClient, query: Query) -> list[str]:
 
 
 def _search_lines(found: SearchResult, query: Query) -> list[str]:
-    lines = [f"more than {found.segments} segments" if found.cut else f"{found.segments} segments"]
+    lines = [f"{'more than ' if found.cut else ''}{count_text(found.segments, 'segment')}"]
     lines += ["only the newest were counted, because it took long"] if found.cut else []
     lines += _coverage_lines(found.covered, found.gaps, query)
-    lines += [f"{found.more_channels} more channels"] if found.more_channels else []
+    lines += [count_text(found.more_channels, "more channel")] if found.more_channels else []
+    conditions = conditions_text(found.conditions)
+    lines += [f"conditions: {conditions}"] if conditions else []
     lines += map(segment_text, found.records)
     return [*lines, f"more: --after {found.after}"] if found.more else lines
 
@@ -133,11 +137,11 @@ def _coverage_lines(covered: Sequence[ChannelCoverage], gaps: Sequence[ChannelGa
         first, last = within[0][0], within[-1][1]
         seconds = sum(stop - start for start, stop in within)
         name = printable(channel.channel or "") or "no channel"
-        closed = f", gaps up to {channel.closed_gaps:g} s ignored" if channel.closed_gaps else ""
-        lines.append(f"{name}, dt {channel.dt!r} s: {seconds:g} s within [{first!r}, {last!r}){closed}")
+        closed = f", gaps up to {number_text(channel.closed_gaps)} s ignored" if channel.closed_gaps else ""
+        lines.append(f"{name}, dt {channel.dt!r} s: {number_text(seconds)} s within [{first!r}, {last!r}){closed}")
         spans = missing.get((channel.channel, channel.dt), [])
         lines += [f"  gap [{start!r}, {stop!r})" for start, stop in spans[:_MOST_SHOWN]]
-        lines += [f"  {len(spans) - _MOST_SHOWN} more gaps"] if len(spans) > _MOST_SHOWN else []
+        lines += [f"  {count_text(len(spans) - _MOST_SHOWN, 'more gap')}"] if len(spans) > _MOST_SHOWN else []
     return lines
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, seconds, size, with_connection
 from gwclient.errors import GatewayUnavailable
@@ -68,8 +69,9 @@ async def _look(
     if connection.as_json:
         line = {"time": time.time(), "resp": state.resp, **msgspec.to_builtins(stats), **rates}
         return msgspec.json.encode(line).decode(), (now, stats)
-    speed = f", {rates['segments_per_s']:.1f} segments/s, {rates['bytes_per_s'] / 1e6:.2f} MB/s" if rates else ""
-    words = f"{datetime.now(UTC):%H:%M:%SZ} {state.resp} {stats.n_itm} segments, {stats.buff_size / 1e6:.2f} MB{speed}"
+    speed = f", {rates['segments_per_s']:,.1f} segments/s, {bytes_text(rates['bytes_per_s'])}/s" if rates else ""
+    held = f"{count_text(stats.n_itm, 'segment')}, {bytes_text(stats.buff_size)}"
+    words = f"{datetime.now(UTC):%H:%M:%SZ} {state.resp} {held}{speed}"
     if full:
         part = stats.buff_size / full
         words += f" [{'#' * min(_BAR, int(part * _BAR)):.<{_BAR}}] {part:.0%}"

@@ -19,6 +19,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from gwclient.amounts import bytes_text
 from gwclient.client import Retry
 from gwclient.connection import tls_reason
 from gwclient.errors import InvalidSource, SourceUnreachable
@@ -164,7 +165,7 @@ class Downloads:
             file.write(chunk)
             if time.monotonic() - shown > _PAUSE_S:
                 shown = time.monotonic()
-                self.say(f"fetching {response.url}: {file.tell() / 1e6:.0f} of {size / 1e6:.0f} MB")
+                self.say(f"fetching {response.url}: {bytes_text(file.tell())} of {bytes_text(size)}")
 
 
 class _TryAgain(Exception):

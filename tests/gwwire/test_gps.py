@@ -6,7 +6,7 @@ from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwwire.gps import GPS_EPOCH, LEAPS, gps_of_unix, gps_text, unix_of_gps, utc_of_gps
+from gwwire.gps import GPS_EPOCH, LEAPS, gps_of_unix, gps_of_utc, gps_text, unix_of_gps, utc_of_gps
 
 SCRIPT = Path(__file__).parents[2] / "dslogic" / "static" / "format.js"
 
@@ -20,6 +20,23 @@ def test_the_page_counts_the_same_leap_seconds() -> None:
 @pytest.mark.parametrize("gps", [0, 1, 1126259446, 1479283000, *(leap + step for leap in LEAPS for step in (-2, 0, 1))])
 def test_utc_is_astropys(gps: int) -> None:
     assert f"{utc_of_gps(gps):%Y-%m-%d %H:%M:%S}" == Time(gps, format="gps", scale="tai").utc.iso[:19]
+
+
+@pytest.mark.parametrize(
+    ("text", "gps"),
+    [
+        ("2015-09-14T09:50:45Z", 1126259462.0),
+        ("2015-09-14 09:50:45.5", 1126259462.5),
+        ("2015-09-14T09:50", 1126259417.0),
+        ("2017-01-01", 1167264018.0),
+        ("2015-09-14T09:50:45+02:00", None),
+        ("2015-02-30", None),
+        ("20150914", None),
+        ("1126259462", None),
+    ],
+)
+def test_a_date_in_utc_is_a_gps_time(text: str, gps: float | None) -> None:
+    assert gps_of_utc(text) == gps
 
 
 @given(gps=st.integers(0, 2 * 10**9))

@@ -134,6 +134,7 @@ def test_words_are_fields_or_conditions() -> None:
     words = ["detector=L1", "detector=H1", "start=1126259446", "conditions.temperature<0.02", "snr>8", 'veto!="1"']
     conditions = {"temperature": {"lt": 0.02}, "snr": {"gt": 8}, "veto": {"ne": "1"}}
     assert parse_words(words) == query_of({"start": 1126259446, "detector": ["H1", "L1"], "conditions": conditions})
+    assert parse_words(["stop=2015-09-14T09:50:45Z"]) == query_of({"stop": 1126259462})
     assert parse_words(["conditions.start<5"]) == query_of({"conditions": {"start": {"lt": 5}}})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gwclient.amounts import bytes_text
 from gwclient.cli import gwclient as cli
 from scripts.trio import draw_ports
 from tests.support.command import SIMULATE, Outcome
@@ -23,16 +24,16 @@ def test_the_gateways_verbs_answer_in_words(gateway: StandInGateway, gwclient: A
     assert gwclient("train", "--user", "ada", "--token", "t").out == "WAITING: the batch is not complete yet\n"
     assert gwclient("list").out == ""
     gwclient(*SIMULATE)
-    size = sum(map(len, gateway.bodies))
-    assert gwclient("stats").out == f"16 segments, {size} bytes\n"
+    size = bytes_text(sum(map(len, gateway.bodies)))
+    assert gwclient("stats").out == f"16 segments, {size}\n"
     assert gwclient("desc").out == "OPERATIONAL\n"
     assert gwclient("list").out.count("\n") == 16
     frozen = gwclient("train", "--user", "ada", "--token", "t")
-    assert frozen.out == f"FROZEN: 16 segments, {size} bytes, held by ada\n"
+    assert frozen.out == f"FROZEN: 16 segments, {size}, held by ada\n"
     assert gwclient("desc").out == "FROZEN\n"
     batch_file = tmp_path / "batch"
     other = gwclient("train", "--user", "bob", "--token", "t", "--batch-file", str(batch_file))
-    assert (other.code, other.out) == (6, f"FROZEN: 16 segments, {size} bytes, held by ada\n")
+    assert (other.code, other.out) == (6, f"FROZEN: 16 segments, {size}, held by ada\n")
     assert other.err == "gwclient: ada holds the batch, not bob\n"
     assert not batch_file.exists()
     assert gwclient("clean", "--message", "done").out == "CLEANED: done\n"

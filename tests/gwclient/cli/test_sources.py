@@ -223,8 +223,7 @@ def test_files_arrive_bit_for_bit_each_on_its_channel(gateway: StandInGateway, g
         assert same_bits(samples, strain_in(path))
     whole = "[1126259446, 1126259478)"
     spans = f"H1:GWOSC-4KHZ_R1_STRAIN {whole}, L1:GWOSC-4KHZ_R1_STRAIN {whole}"
-    size = sum(map(len, gateway.bodies))
-    assert done.out == f"64 segments ({size} bytes) acknowledged: {spans}\n"
+    assert done.out == f"64 segments (6.1 MB) acknowledged: {spans}\n"
     assert {decode_segment(body).meta["source"] for body in gateway.bodies} == {H1_FILE.name, L1_FILE.name}  # type: ignore[index]
 
 
