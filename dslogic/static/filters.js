@@ -20,7 +20,7 @@ export class Filters {
   #query;
   #change;
   #lists;
-  #conditions = new Map(); // by name
+  #conditions = new Map(); // by name, those of a list by its name and ".*"
   #allConditions = false;
   #times = ["start", "stop"].map((field) => new TimeField(field, (value) => this.#change(this.#query.with(field, value === "" ? [] : [value]), true)));
 
@@ -62,22 +62,23 @@ export class Filters {
     if (FOLDED.some((field) => this.#query.get(field).length)) byId("filter-folded").open = true;
     const names = [...facets.keys()].filter((name) => name.startsWith(CONDITION)).map((name) => name.slice(CONDITION.length)).filter(writable)
       .sort((a, b) => facets.get(CONDITION + b).segments - facets.get(CONDITION + a).segments);
-    for (const [name, { element: shown }] of this.#conditions) {
-      if (names.includes(name) || shown.contains(document.activeElement)) continue;
+    const groups = grouped(names);
+    for (const [key, { element: shown }] of this.#conditions) {
+      if (groups.has(key) || shown.contains(document.activeElement)) continue;
       shown.remove();
-      this.#conditions.delete(name);
+      this.#conditions.delete(key);
     }
-    for (const name of names) this.#showCondition(name, facets.get(CONDITION + name));
-    if (!live) this.#sortConditions(names);
+    for (const [key, some] of groups) this.#showConditions(key, some, facets);
+    if (!live) this.#sortConditions([...groups.keys()]);
     write("no-conditions", this.#query.get("facility").length > 1 ? "None that all of the chosen facilities have." : "None.");
     show("no-conditions", !this.#conditions.size);
     this.#foldConditions();
   }
 
   /** Put the conditions in order, unless one of them has the focus. */
-  #sortConditions(names) {
+  #sortConditions(keys) {
     if (byId("conditions").contains(document.activeElement)) return;
-    this.#conditions = new Map(names.map((name) => [name, this.#conditions.get(name)]));
+    this.#conditions = new Map(keys.map((key) => [key, this.#conditions.get(key)]));
     byId("conditions").replaceChildren(...[...this.#conditions.values()].map((each) => each.element));
   }
 
@@ -91,14 +92,28 @@ export class Filters {
     write("more-conditions", this.#allConditions ? "Show fewer conditions" : `Show all ${countText(all.length)} conditions`);
   }
 
-  #showCondition(name, facet) {
-    if (!this.#conditions.has(name)) {
-      const condition = new Condition(name, (operators, value) => this.#change(this.#query.withBound(name, operators, value), operators !== EQUAL));
-      this.#conditions.set(name, condition);
-      byId("conditions").append(condition.element);
+  #showConditions(key, names, facets) {
+    if (!this.#conditions.has(key)) {
+      const make = (name) => new Condition(name, (operators, value) => this.#change(this.#query.withBound(name, operators, value), operators !== EQUAL));
+      this.#conditions.set(key, names.length > 1 ? new ListCondition(make) : make(key));
+      byId("conditions").append(this.#conditions.get(key).element);
     }
-    this.#conditions.get(name).show(facet, this.#query);
+    this.#conditions.get(key).show(facets, this.#query, names);
   }
+}
+
+/** Return names of conditions by their keys: those of the values of a list, as `quality.0` and `quality.1`, have one. */
+function grouped(names) {
+  const listOf = (name) => /^(.+)\.\d+$/.exec(name)?.[1];
+  const place = (name) => Number(/\d+$/.exec(name)[0]);
+  const groups = new Map();
+  for (const name of names) {
+    const list = listOf(name);
+    const some = list ? names.filter((each) => listOf(each) === list) : [];
+    if (some.length > 1) groups.set(`${list}.*`, some.sort((a, b) => place(a) - place(b)));
+    else groups.set(name, [name]);
+  }
+  return groups;
 }
 
 /** A list of values with their counts; several can be chosen. */
@@ -192,8 +207,8 @@ class Condition {
     return field;
   }
 
-  show(facet, query) {
-    const { values = [], more = 0, low, high, after } = facet;
+  show(facets, query) {
+    const { values = [], more = 0, low, high, after } = facets.get(CONDITION + this.name);
     const [from, to, chosen] = [query.bound(this.name, ...FROM), query.bound(this.name, ...TO), query.bound(this.name, "=")];
     this.#range.hidden = low === null && !from && !to;
     fill(this.#from, from, low);
@@ -205,6 +220,35 @@ class Condition {
     // A list that is open would close.
     if (this.#choice !== document.activeElement) fillSelect(this.#choice, options);
     this.#choice.value = chosen && conditionText(chosen);
+  }
+}
+
+/** The conditions on the values of a list, folded until one of them is used. */
+class ListCondition {
+  #make;
+  #conditions = new Map(); // by name
+  #title = element("summary");
+
+  constructor(make) {
+    this.#make = make;
+    this.element = element("details", { class: "folded" }, this.#title);
+  }
+
+  used(query) {
+    return [...this.#conditions.values()].some((each) => each.used(query));
+  }
+
+  show(facets, query, names) {
+    this.#title.textContent = `${names[0]} … ${names.at(-1)}`;
+    for (const [name, { element: shown }] of this.#conditions) shown.hidden = !names.includes(name);
+    for (const name of names) {
+      if (!this.#conditions.has(name)) {
+        this.#conditions.set(name, this.#make(name));
+        this.element.append(this.#conditions.get(name).element);
+      }
+      this.#conditions.get(name).show(facets, query);
+    }
+    if (this.used(query)) this.element.open = true;
   }
 }
 

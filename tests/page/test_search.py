@@ -313,7 +313,8 @@ def test_a_search_that_finds_nothing_says_so_until_a_segment_arrives(page: Page,
     wait_for_count(page, 0)
     expect(page.get_by_role("button", name="Search all segments")).to_be_visible()
     expect(page.locator("#link-text")).to_have_text("Live")
-    push(trio, segment("G1:STRAIN", 0, **{f"volts_{number}": number for number in range(8)}))
+    volts: dict[str, Any] = {f"volts_{number}": number for number in range(8)}
+    push(trio, segment("G1:STRAIN", 0, **volts, quality=["DATA", "CBC_CAT1"]))
     wait_for_count(page, 1)
     expect(page.locator("#segments tbody tr")).to_have_count(1)
     expect(page.locator("#gaps tbody tr")).to_have_count(1)
@@ -341,13 +342,17 @@ def test_a_page_that_nobody_sees_has_no_stream_and_is_renewed_when_it_is_seen(pa
     wait_for_count(page, 3)
 
 
-def test_many_conditions_are_folded(page: Page) -> None:
-    expect(page.locator("#conditions fieldset:visible")).to_have_count(6)
-    page.get_by_role("button", name="Show all 8 conditions").click()
+def test_many_conditions_are_folded_and_those_of_a_list_are_one(page: Page) -> None:
+    expect(page.locator("#conditions > :visible")).to_have_count(6)
+    page.get_by_role("button", name="Show all 9 conditions").click()
     page.get_by_label("volts_7, from").fill("7")
     wait_for_count(page, 1)
     page.get_by_role("button", name="Show fewer conditions").click()
-    expect(page.locator("#conditions fieldset:visible")).to_have_count(7)
+    expect(page.locator("#conditions > :visible")).to_have_count(7)
+    page.get_by_text("quality.0 … quality.1").click()
+    page.get_by_label("quality.1", exact=True).select_option("CBC_CAT1")
+    wait_for_count(page, 1)
+    assert "condition=quality.1=CBC_CAT1" in asked(page)
     page.get_by_role("button", name="Clear all filters").click()
     wait_for_count(page, 123)
 
