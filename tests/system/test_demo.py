@@ -20,7 +20,12 @@ def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path
         [sys.executable, "-m", "scripts.demo"],
         check=False,
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "TMPDIR": str(tmp_path),
+            "HOME": str(tmp_path / "home"),
+            "XDG_CACHE_HOME": str(Path.home() / ".cache"),  # matplotlib's list of fonts
+        },
         capture_output=True,
         text=True,
         timeout=290,
@@ -43,6 +48,7 @@ def test_the_demo_shows_the_whole_workflow_and_leaves_its_results(tmp_path: Path
         for name in ("archive", "dataset", "picture")
     )
     assert len(list(archive.glob("gwb*.json"))) == 64
+    assert not list(tmp_path.rglob("gwclient"))
     with h5py.File(dataset) as file:
         assert file["data"].shape[1:] == (2, 64, 256)
     assert picture.read_bytes().startswith(b"\x89PNG")
