@@ -28,18 +28,18 @@ class RequestContext:
 
     `is_head`: only the head of the answer is sent. `trace` has the headers of the trace context for the next service.
     `route` is the template of the path, or "" for that of the framework; `outcome` is a problem's code or FROZEN, or ""
-    for the class of the status; `error` is the unexpected error behind its problem. An invalid id is replaced, an
-    invalid trace ignored.
+    for the class of the status; `is_relayed`: the problem is that of a lower service; `error` is the unexpected error
+    behind its problem. An invalid id is replaced, an invalid trace ignored.
     """
 
     __slots__ = (
-        *("answer_headers", "caller", "detail", "error", "headers", "id", "is_head", "outcome"),
+        *("answer_headers", "caller", "detail", "error", "headers", "id", "is_head", "is_relayed", "outcome"),
         *("route", "span", "trace", "trace_id"),
     )
 
     def __init__(self, headers: Mapping[bytes, bytes]) -> None:
         self.headers = headers
-        self.is_head = False
+        self.is_head = self.is_relayed = False
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         self.id = given if _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
         self.answer_headers = [(b"x-request-id", self.id.encode())]
@@ -98,6 +98,8 @@ def note_relayed(body: bytes) -> None:
     except (msgspec.DecodeError, ValueError):
         return
     note_problem(problem)
+    if request := _current.get():
+        request.is_relayed = True
 
 
 def note_frozen() -> None:

@@ -38,6 +38,8 @@ _PROBE = "/readyz"
 #: As in nginx: the client closed the connection.
 _CLIENT_GONE = 499
 _limit = LogLimit()
+#: Readers who wait for a tape ask for many segments every few seconds.
+_limit_of_tape = LogLimit(most=1, seconds=60)
 
 
 def admit_caller(secret: CallerSecret) -> Admission:
@@ -200,18 +202,22 @@ class _Exchange:
 
 
 def count_answer(request: RequestContext, method: str, route: str, status: int, seconds: float) -> None:
-    """Count a request answered after `seconds`; log a failed one, unless it is a probe or one of many."""
+    """Count a request answered after `seconds`; log a failed one, unless it is a probe or one of many.
+
+    That bytes are on tape is an answer as any other, of which operators like to know: from the buffer alone.
+    """
     method = method if method in _METHODS else _UNKNOWN_METHOD
     outcome = request.outcome or f"{status // 100}xx"
     count_request(method, route, outcome, seconds)
     if request.span:
         tracing.record_answer(request.span, method, route, status, outcome)
-    if status < _FAILURES or outcome == FROZEN or route == _PROBE:
+    is_on_tape = outcome == ProblemCode.ON_TAPE
+    if status < _FAILURES or outcome == FROZEN or route == _PROBE or (is_on_tape and request.is_relayed):
         return
-    omitted = _limit.admit((method, route, outcome))
+    omitted = (_limit_of_tape if is_on_tape else _limit).admit((method, route, outcome))
     if omitted is None:
         return
-    if outcome == ProblemCode.ON_TAPE:  # an answer as any other, of which operators like to know
+    if is_on_tape:
         level, event, what = logging.INFO, "on-tape", "answered"
     else:
         level, event, what = logging.ERROR if outcome in _OURS else logging.WARNING, "request-failed", "failed"

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,9 @@ import click
 from tqdm import tqdm
 
 from gwclient.account import left_out_lines
+from gwclient.amounts import count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, check_span, seconds, with_connection
+from gwclient.commands.options import Connection, check_span, gps, with_connection
 from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import GatewayError, Incomplete, NotAsExpected, OnTape, unwritable
 from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
@@ -33,8 +34,8 @@ from gwwire.tiering import BatchLocality
 @click.argument("name", required=False)
 @click.option("--batch", help="Strain of this batch.")
 @click.option("--channel", help="Strain of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
-@click.option("--start", type=seconds(), help="GPS seconds of the first sample.")
-@click.option("--stop", type=seconds(), help="GPS seconds of the end, which is not included.")
+@click.option("--start", type=gps, help="GPS seconds of the first sample, or UTC, as 2015-09-14T09:50:45Z.")
+@click.option("--stop", type=gps, help="GPS seconds, or UTC, of the end, which is not included.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(),
     help="HDF5: the folder for the files. NDJSON: the file, or - for standard output.  [default: this folder, or -]",
@@ -123,7 +124,7 @@ class _Failures:
 
 
 def _general_text(batch: str, count: int, reason: str) -> str:
-    segments = f"{count} segment{'' if count == 1 else 's'}"
+    segments = count_text(count, "segment")
     return f"batch {batch}, {segments}: {reason}" if batch and not _names(reason, batch) else f"{segments}: {reason}"
 
 
@@ -166,7 +167,7 @@ async def _write_lines(fetcher: SegmentFetcher, segments: Sequence[tuple[str, st
                 file.write(body + b"\n")
                 failures.fetched += 1
         file.flush()
-    for line in failures.lines():
+    for line in failures.lines()[1:]:  # the last line of the command has the first reason
         click.echo(line, err=True)
     return failures
 
@@ -186,7 +187,7 @@ class _Files:
         waiting.reverse()
         files: list[str] = []
         words: list[str] = []
-        failed = _Failures()
+        failed, reasons = _Failures(), set[str]()
         unreadable: set[str] = set()
         total = sum(len(stretch.placed) for stretch in waiting)
         quiet = self.connection.as_json or None
@@ -202,6 +203,7 @@ class _Files:
                     reason = f"{error}; use --format ndjson"
                     failed.add(f"{span}: {reason}")
                     left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), reason))
+                    reasons.add(reason)
                 except Unreadable as error:
                     lost = self._lost_with(error, stretch)
                     unreadable |= {each.place.record.name for each in lost}
@@ -213,13 +215,15 @@ class _Files:
                     if sum(each.count for each in again) < stretch.count:
                         for each in lost:
                             failed.add_error(f"{name}: {each}", each.error, each.place.record.batch)
+                            reasons.add(_reason(each))
                 else:
                     files.append(str(path))
-                    words.append(f"{path}: {span}, {stretch.count} samples")
+                    words.append(f"{path}: {span}, {count_text(stretch.count, 'sample')}")
                     failed.fetched += 1
                     if bits:
                         failed.add(f"{path}: data-quality bits beyond those of a mask: {', '.join(bits)}")
-        words += left_out_lines(left_out)
+        is_said = len(failed.lines()) == 1  # by the last line of the command
+        words += left_out_lines(_without_reasons(left_out, reasons) if is_said else left_out)
         entries = [{**each.span._asdict(), "reason": each.reason} for each in left_out]
         self.connection.print_answer({"files": files, "left_out": entries}, "\n".join(words))
         if files and not quiet:
@@ -256,6 +260,11 @@ def _reason(lost: Unreadable) -> str:
         return str(lost)
     batch, reason = lost.place.record.batch, _in_short(lost.error)
     return reason if _names(reason, batch) else f"batch {batch}: {reason}"
+
+
+def _without_reasons(left_out: Sequence[LeftOut], reasons: Container[str]) -> list[LeftOut]:
+    """Return what is left out, without some of the reasons."""
+    return [LeftOut(each.span, "" if each.reason in reasons else each.reason) for each in left_out]
 
 
 def _is_in(record: SegmentRecord, stretch: Stretch) -> bool:

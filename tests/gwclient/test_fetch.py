@@ -11,7 +11,8 @@ import pytest
 from gwclient import fetch
 from gwclient.cli import main
 from gwclient.client import GlitchflowClient, Retry
-from gwclient.errors import GatewayError
+from gwclient.commands.recall_progress import RecallProgress
+from gwclient.errors import GatewayError, OnTape
 from gwclient.fetch import SegmentFetcher
 from gwwire.problems import ProblemCode
 from tests.support.gateway import Answering, StandInGateway
@@ -84,9 +85,12 @@ def test_a_service_that_is_away_is_one_line(
     with pytest.raises(SystemExit) as stop:
         main([*words, "--srv", gateway.url])
     assert stop.value.code == 1
-    *_, last = capsys.readouterr().err.splitlines()
+    out, error = capsys.readouterr()
+    *_, last = error.splitlines()
     reason = rf"{COUNT} segments: GET /segments/gwb\d.json answered 502: as the test wants it \(after 1 try\)"
     assert re.fullmatch(f"gwclient: nothing could be fetched: {reason}", last)
+    assert (out + error).count("as the test wants it") == 1
+    assert out.startswith("left out: ") == (kind == "hdf5")
 
 
 def test_the_wait_for_a_recall_says_its_reason_once_and_ends_when_it_has_failed(
@@ -101,3 +105,10 @@ def test_the_wait_for_a_recall_says_its_reason_once_and_ends_when_it_has_failed(
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "waiting: as the test wants it"
     assert last == "gwclient: GET /segments/gwb0.json answered 503: as the test wants it (after 3 tries)"
+
+
+def test_of_recalls_that_are_waited_for_together_each_state_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = RecallProgress()
+    for state in ("b1 is first", "b2 is second", "b1 is first", "b2 is second", "b2 is first"):
+        progress.show(OnTape("", status=503, code="on-tape", state=state, retry_after=1))
+    assert capsys.readouterr().err == "waiting: b1 is first\nwaiting: b2 is second\nwaiting: b2 is first\n"

@@ -7,8 +7,10 @@ from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 
 from gwservice.asgi import add_problem_handlers
+from gwservice.correlation import note_relayed
+from gwservice.logs import LogLimit
 from gwservice.observability import Edge
-from gwwire.problems import ProblemCode, ProblemError
+from gwwire.problems import ProblemCode, ProblemError, encode_problem, make_problem
 
 
 class _OnTape(ProblemError, code=ProblemCode.ON_TAPE):
@@ -29,6 +31,12 @@ def client() -> TestClient:
     @app.get("/on-tape")
     async def on_tape() -> str:
         raise _OnTape("b1 is on tape", retry_after=9)
+
+    @app.get("/relayed")
+    async def relayed() -> Response:
+        problem = encode_problem(make_problem(ProblemCode.ON_TAPE, "b1 is on tape"))
+        note_relayed(problem)
+        return Response(problem, 503)
 
     @app.get("/broken")
     async def broken() -> Response:
@@ -67,9 +75,12 @@ def test_every_answer_has_the_request_id(client: TestClient, path: str, status: 
     assert len({first.headers["x-request-id"], second.headers["x-request-id"]}) == 2
 
 
-def test_an_answer_that_bytes_are_on_tape_is_no_warning(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_that_bytes_are_on_tape_is_no_warning_and_logged_once_by_the_service_that_knows_it(
+    client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO, "gwservice")
-    assert client.get("/on-tape").status_code == 503
+    monkeypatch.setattr("gwservice.observability._limit_of_tape", LogLimit(lambda: 0.0, most=1))
+    assert [client.get(path).status_code for path in ("/relayed", "/on-tape", "/on-tape")] == [503] * 3
     (line,) = [record for record in caplog.records if record.name.startswith("gwservice")]
     assert (line.levelname, vars(line)["event"]) == ("INFO", "on-tape")
     assert line.message == "GET /on-tape answered: b1 is on tape"

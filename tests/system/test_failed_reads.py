@@ -90,7 +90,7 @@ def test_a_tier_that_is_missing_is_one_message_for_a_batch_and_soon_the_end(
     assert others[-1].startswith(f"gwclient: nothing could be fetched: {reason}")
     assert "cannot be read: tier object: there is no folder" in others[-1]
     assert others[-1].endswith("(after 3 tries)")
-    assert len(others) <= 2
+    assert len(others) == 1
     if kind == "hdf5":
         assert len(done.out.splitlines()) == 1, done.out
 
@@ -105,10 +105,8 @@ def test_what_is_in_other_tiers_is_fetched_and_the_exit_code_says_that_a_part_is
         done = site.gwclient("get", "--stop", str(TIMES[SEGMENTS]), "--format", "ndjson", "--out", str(out))
     assert done.code == 4, done.err
     assert json.loads(out.read_bytes()) == json.loads(body)
-    assert [line.partition(":")[0] for line in done.err.splitlines() if "trying again" not in line] == [
-        f"batch {site.stored}, {SEGMENTS} segments",
-        "gwclient",
-    ]
+    [line] = [line for line in done.err.splitlines() if "trying again" not in line]
+    assert line.startswith(f"gwclient: not everything could be fetched: batch {site.stored}, {SEGMENTS} segments: ")
 
 
 def test_files_in_a_tier_that_is_missing_fail_and_the_others_are_fetched(site: Site, tmp_path: Path) -> None:
@@ -145,7 +143,7 @@ def test_the_reason_of_a_recall_that_fails_is_shown_while_it_is_waited_for(site:
     done = site.gwclient("get", "--batch", site.taped, "--out", str(tmp_path))
     assert done.code == 1, "nothing was fetched"
     assert f"nothing could be fetched: 3 segments: batch {site.taped} is on tape; " in done.err
-    assert done.out.startswith(f"left out, batch {site.taped} is on tape; ")
+    assert done.out.startswith("left out: ")
     assert (done.out + done.err).count("try again then, or wait with") == 1
     words = ["get", "--batch", site.taped, "--format", "ndjson", "--out", str(tmp_path / "out"), "--wait"]
     with Forked(["gwclient", *words], os.environ | {"SRV": site.trio.url}) as process:
