@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.holding_options import find_holdings, tag_text, tags, with_holding, with_order, with_owner
 from gwclient.commands.options import Connection, confirmed, with_connection
 from gwclient.commands.queries import locality_text
 from gwclient.errors import NotAsExpected, listed
+from gwclient.trees import absolute
 from gwwire.holdings import (
     FileState,
     Holding,
@@ -204,12 +206,12 @@ def delete(  # noqa: PLR0913, PLR0917 (one for each option)
         return await _the_holding(client, label, holding, tagged)
 
     found = connection.call(look)
-    what = f"{len(files)} file{'' if len(files) == 1 else 's'} of" if files else "all of"
+    what = f"{count_text(len(files), 'file')} of" if files else "all of"
     if not yes and not confirmed(f"Delete {what} holding {found.id}, {found.label!r}?"):
         raise NotAsExpected("nothing was deleted; --yes answers for scripts")
 
     async def work(client: GlitchflowClient) -> list[Transaction]:
-        return [await client.holdings.delete(found.id, path) for path in (files or [None])]
+        return [await client.holdings.delete(found.id, path) for path in (map(absolute, files) if files else [None])]
 
     done = connection.call(work)
     connection.print_answer({"transactions": done}, "\n".join(map(_transaction_text, done)))
@@ -248,7 +250,8 @@ async def _the_holding(
 def _holding_text(each: Holding) -> str:
     owner = each.user + (f" ({each.group})" if each.group else "")
     deleted = f"  deleted {_time(each.deleted)}" if each.deleted else ""
-    words = [f"{each.id:6}", _time(each.created), f"{each.files:8,} files", f"{each.bytes:16,} bytes", owner]
+    files, size = f"{count_text(each.files, 'file'):>12}", f"{bytes_text(each.bytes):>9}"
+    words = [f"{each.id:6}", _time(each.created), files, size, owner]
     return "  ".join(filter(None, [*words, printable(each.label), tag_text(each.tags) or ""])) + deleted
 
 
@@ -257,12 +260,14 @@ def _file_text(each: HoldingFile) -> str:
     link = f" -> {printable(each.link)}" if each.link else ""
     state = "" if each.state is FileState.COMPLETE else f"  {each.state}"
     where = locality_text(each.locality) if each.locality else ""
-    return f"{each.holding:6}  {mode}  {each.size:16,}  {_time(each.mtime)}  {printable(each.path)}{link}{state}{where}"
+    head = f"{each.holding:6}  {mode}  {bytes_text(each.size):>9}  {_time(each.mtime)}"
+    return f"{head}  {printable(each.path)}{link}{state}{where}"
 
 
 def _transaction_text(each: Transaction) -> str:
-    counts = f"{each.complete} of {each.files} files" + (f", {each.failed} failed" if each.failed else "")
-    size = f", {each.bytes:,} bytes" if each.kind is TransactionKind.PUT else ""
+    failed = f", {each.failed:,} failed" if each.failed else ""
+    counts = f"{each.complete:,} of {count_text(each.files, 'file')}{failed}"
+    size = f", {bytes_text(each.bytes)}" if each.kind is TransactionKind.PUT else ""
     job = f"  {printable(each.job_label)}" if each.job_label else ""
     head = f"{each.id}  {_time(each.time)}  {each.kind:6}  holding {each.holding}  {each.state} {each.percent} %"
     return "\n    ".join([f"{head}  {counts}{size}{job}", *(f"warning: {printable(text)}" for text in each.warnings)])
