@@ -20,7 +20,7 @@ from gwclient.commands.records import one_line
 from gwclient.errors import INTERRUPTED, GatewayError
 from gwclient.listen import Job, JobState, Listening, reason_of
 from gwclient.program import run_program
-from gwwire.records import LONGEST_LEASE, StepOverview
+from gwwire.records import BATCH_STEPS, LONGEST_LEASE, StepOverview, is_own
 
 #: s between two notices of requests that are repeated.
 _PAUSE = 5.0
@@ -98,7 +98,7 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
             listening.on_change = shown.changed
             _stop_on_signal(listening, shown)
             handle = partial(run_program, command, step=step, environment=os.environ)
-            announcing = asyncio.create_task(_announce(client, step, after, shown))
+            announcing = asyncio.create_task(_announce(client, step, after, before, shown))
             try:
                 await listening.run(handle, concurrency=concurrency)
             finally:
@@ -114,18 +114,26 @@ def listen(  # noqa: PLR0913, PLR0917 (one for each option)
         shown.clear()
 
 
-async def _announce(client: GlitchflowClient, step: str, after: Sequence[str], shown: "_Shown") -> None:
-    """Show what is listened for; and how many records wait, if the credential may read that."""
+async def _announce(
+    client: GlitchflowClient, step: str, after: Sequence[str], before: Sequence[str], shown: "_Shown"
+) -> None:
+    """Show what is listened for; and how many records wait, and unknown steps, if the credential may read that."""
     found: StepOverview | None = None
+    known: frozenset[str] = frozenset()
     with suppress(GatewayError):
         for _ in range(_LOOKS):
-            found = next((each for each in await client.records.steps() if each.name == step), None)
+            steps = {each.name: each for each in await client.records.steps()}
+            known, found = BATCH_STEPS | steps.keys(), steps.get(step)
             if found:
                 break
             await asyncio.sleep(_LOOK_SECONDS)  # the first claim declares the step
     where = f" after {', '.join(after)}" if after else ""
-    counts = f": {found.waiting} waiting, {found.running} running, {found.failed} failed" if found else ""
+    counts = f": {found.waiting:,} waiting, {found.running:,} running, {found.failed:,} failed" if found else ""
     shown.say(f"listening for {step}{where}{counts}")
+    for name in (*after, *before):
+        if known and name not in known and not is_own(name):  # a listener may declare it later
+            others = ", ".join(sorted(known - {step}))
+            shown.say(f"warning: nobody has declared the step {name} so far; the others are {others}")
 
 
 def _stop_on_signal(listening: Listening, shown: "_Shown") -> None:
@@ -192,5 +200,5 @@ class _Shown:
 
     def _count(self) -> None:
         if self._live:
-            counts = ", ".join(f"{number} {state.lower()}" for state, number in self._states.items())
+            counts = ", ".join(f"{number:,} {state.lower()}" for state, number in self._states.items())
             click.echo(f"\r\x1b[K{self._step}: {counts}", nl=False, err=True)

@@ -17,6 +17,9 @@ from gwwire.problems import ProblemError
 from gwwire.query import grouped
 from gwwire.records import Mark, Record, RecordPatch, Step, StepOverview
 
+#: Characters of the columns of a list of records; what is longer moves the rest of its row.
+_WIDTHS = (36, 8, 8, 12, 0)
+
 
 def _with_filters(command: Command) -> Command:
     @wraps(command)
@@ -134,11 +137,16 @@ def redo(record: str, step: str, connection: Connection) -> None:
 def forget(step: str, connection: Connection) -> None:
     """Remove a step that nobody performs any more, and list the others.
 
-    Records keep what was done. A listener that still runs declares its step again.
+    Records keep what was done, and also that they wait for the step: a listener that declares it again performs it on
+    them. One that still runs does so at once.
 
     Example: gwclient forget move_to_sps
     """
     answer = connection.call(lambda client: client.records.forget(step))
+    if not connection.as_json:
+        later = [each.name for each in answer if step in each.after]
+        after = f", and no more records reach {', '.join(later)}" if later else ""
+        click.echo(f"{step} is removed: its records stay WAITING until a listener declares it again{after}", err=True)
     connection.print_answer({"steps": answer}, "\n".join(map(_overview_text, answer)))
 
 
@@ -176,27 +184,34 @@ def _nested(values: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _print_lines(connection: Connection, question: Callable[[GlitchflowClient], AsyncGenerator[Any, None]]) -> None:
+    """Print answers as they come: JSON objects, or a table of records."""
+
     async def work() -> None:
+        headed = False
         async with connection.client() as client, aclosing(question(client)) as answers:
             async for each in answers:
                 if connection.as_json:
                     click.echo(msgspec.json.encode(each))
                 elif not isinstance(each, Mark):
-                    click.echo(_line_of(each))
+                    if not headed:
+                        click.echo(_row("RECORD", "STATUS", "RUN", "LAST STEP", "SEQ"))
+                        headed = True
+                    click.echo(_row(each.id, printable(each.status), each.run or "-", each.last or "-", str(each.seq)))
 
     asyncio.run(work())
 
 
+def _row(*cells: str) -> str:
+    """Return a row of a table whose later rows are not known yet."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
+
+
 def _print_record(record: Record, connection: Connection) -> None:
-    lines = [_line_of(record)]
+    run = f"run {record.run}" if record.run else "-"
+    lines = [f"{record.id}  {printable(record.status)}  {run}  last {record.last or '-'}  seq {record.seq}"]
     if record.conditions:
         lines.append(f"  {msgspec.json.encode(record.conditions).decode()}")
     connection.print_answer(record, "\n".join([*lines, *map(_step_text, record.steps)]))
-
-
-def _line_of(record: Record) -> str:
-    run = f"run {record.run}" if record.run else "-"
-    return f"{record.id}  {printable(record.status)}  {run}  last {record.last or '-'}  seq {record.seq}"
 
 
 def _step_text(step: Step) -> str:
@@ -208,6 +223,6 @@ def _step_text(step: Step) -> str:
 
 def _overview_text(step: StepOverview) -> str:
     after = f" after {', '.join(step.after)}" if step.after else ""
-    counts = f"{step.waiting} waiting, {step.running} running, {step.done} done, {step.failed} failed"
+    counts = f"{step.waiting:,} waiting, {step.running:,} running, {step.done:,} done, {step.failed:,} failed"
     workers = f" ({', '.join(step.workers)})" if step.workers else ""
     return f"{step.name}{after}  {counts}{workers}"

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -304,9 +305,10 @@ def test_records_are_written_found_and_followed_by_commands(gwclient: Any, trio:
     written = json.loads(out)
     assert (code, written["conditions"]) == (0, {"temperature": 0.018, "volts": {"a": 8}, "site": "LSM"})
     gwclient("record", "cmd/two", "--set", "temperature=0.5")
-    assert gwclient("records", "--kind", "cmd", "--query", "temperature<0.02", "--query", "site=LSM")[1].split()[0] == (
-        "cmd/one"
-    )
+    _, out, _ = gwclient("records", "--kind", "cmd", "--query", "temperature<0.02", "--query", "site=LSM")
+    head, row = (re.split(r"  +", line) for line in out.splitlines())
+    assert head == ["RECORD", "STATUS", "RUN", "LAST STEP", "SEQ"]
+    assert row == ["cmd/one", "good", "ma22a000", "-", str(written["seq"])]
     code, out, _ = gwclient("record", "cmd/one", "--set", "site=null", "--status", "bad", "--json")
     assert (json.loads(out)["status"], "site" in json.loads(out)["conditions"]) == ("bad", False)
     changed = [json.loads(line) for line in gwclient("changes", "--kind", "cmd", "--json")[1].splitlines()]
@@ -318,7 +320,8 @@ def test_records_are_written_found_and_followed_by_commands(gwclient: Any, trio:
     for command in ("records", "changes"):
         assert "cmd/one" in (listed := gwclient(command, "--segments", "written")[1])
         assert "segment/" not in listed
-    assert gwclient("records", "--kind", "cmd", "--status", "bad")[1].startswith("cmd/one  bad  run ma22a000")
+    assert gwclient("record", "cmd/one")[1].startswith("cmd/one  bad  run ma22a000  last -  seq ")
+    assert gwclient("records", "--kind", "none") == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -398,7 +401,10 @@ def test_a_program_gets_the_record_and_its_output_or_its_errors_are_the_outcome(
     assert "standard output is not JSON" in state_of(gwclient, "program/text", "program")["reason"]
     until(lambda: "program  0 waiting, 0 running, 1 done, 2 failed" in gwclient("steps")[1])  # counts may be old
     assert "program  WAITING" in gwclient("redo", "program/bad", "program")[1]
-    assert "program  " not in gwclient("forget", "program")[1]
+    _, out, said = gwclient("forget", "program")
+    assert "program  " not in out
+    assert said == "program is removed: its records stay WAITING until a listener declares it again\n"
+    assert state_of(gwclient, "program/bad", "program")["state"] == "WAITING"
     assert state_of(gwclient, "program/good", "program")["state"] == "DONE"
 
 
@@ -409,9 +415,14 @@ def test_a_listener_reports_at_its_start_what_it_listens_for(gwclient: Any, trio
     with listener(trio, "told", *options, "--", "true") as process:
         assert process.stderr
         assert process.stderr.readline() == "listening for told after sealed: 0 waiting, 0 running, 0 failed\n"
-    with listener(trio, "told", "--kind", "told", "--concurrency", "2", "--", "sleep", "5") as process:
+    misspelt = ("--kind", "told", "--before", "archived", "--after", "seeled", "--concurrency", "2")
+    with listener(trio, "told", *misspelt, "--", "sleep", "5") as process:
         assert process.stderr
-        assert process.stderr.readline().startswith("listening for told: ")
+        assert process.stderr.readline().startswith("listening for told after seeled: ")
+        warned = process.stderr.readline()
+    assert warned.startswith("warning: nobody has declared the step seeled so far; the others are archived, ")
+    assert ", sealed" in warned
+    assert ", told" not in warned
 
 
 def test_a_signal_lets_the_program_finish_and_a_second_one_ends_it_and_gives_the_record_back(
