@@ -2,8 +2,6 @@
 
 _UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
 
-_SMALL, _LARGE = 1e-3, 1e15
-
 
 def count_text(number: int, one: str, many: str = "") -> str:
     """Return a number of things, which are named `one` or `many`."""
@@ -22,6 +20,5 @@ def unit_of(size: float) -> tuple[int, str]:
 
 
 def number_text(number: float) -> str:
-    """Return a number with as many decimals as needed, up to six; a very small or large one with its exponent."""
-    plain = not number or _SMALL <= abs(number) < _LARGE
-    return f"{number:,.6f}".rstrip("0").rstrip(".") if plain else f"{number:.6g}"
+    """Return a number with as many decimals as needed, up to six."""
+    return f"{number:,.6f}".rstrip("0").rstrip(".")

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from gwclient.amounts import number_text
 from gwwire.facets import Facet
 from gwwire.names import printable
 from gwwire.query import CONDITION, FIELDS
@@ -13,6 +12,7 @@ from gwwire.query import CONDITION, FIELDS
 _MOST_SHOWN = 20
 #: The name of a value in a list: that of the list, and the place.
 _IN_LIST = re.compile(r"(.+)\.(\d+)")
+_MILLION, _LARGE = 1e6, 1e15
 
 
 def conditions_text(facets: Sequence[Facet]) -> str:
@@ -40,4 +40,9 @@ def _text(names: Sequence[str], facets: Mapping[str, Facet]) -> str:
     low, high = facets[names[0]].low, facets[names[0]].high
     if low is None or high is None:
         return first
-    return f"{first} {number_text(low)}" if low == high else f"{first} {number_text(low)} to {number_text(high)}"
+    return f"{first} {_number(low)}" if low == high else f"{first} {_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """Return a number as a query takes it, with six digits, or as a whole number of more."""
+    return f"{value:.0f}" if _MILLION <= abs(value) < _LARGE else f"{value:.6g}"

@@ -224,8 +224,11 @@ def _check_spelling(word: str) -> None:
 
 def _with_gps(name: str, value: str) -> str:
     """Return the value of a field in a word; a time in UTC as GPS seconds."""
-    gps = gps_of_utc(value) if name in _TIMES else None
-    return value if gps is None else repr(gps)
+    if name not in _TIMES or _number(value) is not None:
+        return value
+    if (gps := gps_of_utc(value)) is None:
+        raise InvalidRequest(f"{name}: expected GPS seconds, or UTC as 2015-09-14T09:50:45Z, got {value!r}", field=name)
+    return repr(gps)
 
 
 def _query(fields: dict[str, Any], conditions: Iterable[str]) -> Query:

@@ -79,8 +79,12 @@ def seconds(least: float = -math.inf, most: float = math.inf) -> Callable[[Any],
 
 def gps(value: Any) -> float:
     """Parse GPS seconds, or a time in UTC."""
-    found = gps_of_utc(value) if isinstance(value, str) else None
-    return seconds()(value) if found is None else found
+    if (found := gps_of_utc(str(value))) is not None:
+        return found
+    try:
+        return seconds()(value)
+    except click.BadParameter:
+        raise click.BadParameter(f"{value!r} is neither GPS seconds nor UTC, as 2015-09-14T09:50:45Z") from None
 
 
 def check_span(start: float | None, stop: float | None) -> None:

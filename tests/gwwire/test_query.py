@@ -110,9 +110,9 @@ def test_numbers_that_float64_does_not_hold_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["start=nan"], "start: expected GPS seconds as a finite number"),
-        (["stop=soon"], "stop: expected GPS seconds as a finite number"),
-        (["start=1_126_259_446"], "start: expected GPS seconds as a finite number"),
+        (["start=nan"], "start: expected GPS seconds, or UTC as 2015-09-14T09:50:45Z, got "),
+        (["stop=soon"], "stop: expected GPS seconds, or UTC as 2015-09-14T09:50:45Z, got "),
+        (["start=1_126_259_446"], "start: expected GPS seconds, or UTC as 2015-09-14T09:50:45Z, got "),
         (["t=1e999"], "'1e999' is too large for a number"),
         (["start=1", "start=2"], "start: given more than once"),
         (["start<5"], "start is a field; write start=VALUE, or conditions.start<5"),
