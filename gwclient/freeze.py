@@ -1,7 +1,6 @@
 """Wait until a batch is frozen for a user, or until a step is done on it."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
@@ -26,8 +25,9 @@ async def waiting_text(client: GlitchflowClient) -> str:
         overview = await client.overview()
         if overview.max_size is not UNSET:
             unit, name = unit_of(max(overview.max_size, 1000))
-            size = math.floor(10 * overview.buff_size / unit) / 10  # a batch that waits is not full
-            return f"the batch has {size:.1f} of {overview.max_size / unit:.1f} {name} (MAX_SIZE)"
+            full = round(overview.max_size / unit, 1)
+            size = max(min(overview.buff_size / unit, full - 0.1), 0)  # a batch that waits is not full
+            return f"the batch has {size:.1f} of {full:.1f} {name} (MAX_SIZE)"
     return "the batch is not complete yet"
 
 
