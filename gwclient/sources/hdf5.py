@@ -215,10 +215,16 @@ def _source(file: Any, rate: float) -> tuple[str, str]:
 
 
 def _text(file: Any, name: str) -> str:
-    value = np.asarray(_member(file, name)[()])
-    one = value.item() if value.size == 1 else value
+    """Return the one text in a dataset, which is "" if the dataset is empty, or raise InvalidSource."""
+    value = _member(file, name)[()]
+    if isinstance(value, h5py.Empty):
+        return ""
+    array = np.asarray(value)
+    one = array.item() if array.size == 1 else array.tolist()
+    if not isinstance(one, bytes | str):
+        raise InvalidSource(f"{file.filename}: {name} is {repr(one)[:80]}; it has to be one text")
     try:
-        return str(one.decode() if isinstance(one, bytes) else one)
+        return one.decode() if isinstance(one, bytes) else one
     except UnicodeDecodeError:
         raise InvalidSource(f"{file.filename}: {name} is {one!r}, which is not UTF-8") from None
 

@@ -140,7 +140,11 @@ def dataset(name: str, value: Any) -> Callable[[h5py.File], None]:
             r"no known layout of strain; it has meta/Detector ",
         ),
         (lambda file: file.__delitem__("meta/Detector"), "layout of GWOSC: meta/Detector is missing"),
-        (dataset("meta/Detector", 7.5), "meta/Detector is '7.5'; a detector is named like H1"),
+        (dataset("meta/Detector", 7.5), "meta/Detector is 7.5; it has to be one text"),
+        (dataset("meta/Detector", h5py.Empty("S10")), "meta/Detector is ''; a detector is named like H1"),
+        (dataset("meta/Channel", 5), "meta/Channel is 5; it has to be one text"),
+        (dataset("meta/Channel", np.zeros(0)), r"meta/Channel is \[\]; it has to be one text"),
+        (dataset("meta/Channel", [b"H1:A", b"H1:B"]), r"meta/Channel is \[b'H1:A', b'H1:B'\]; it has to be one text"),
         (dataset("meta/Detector", b"\xff\xfe"), r"meta/Detector is b'\\xff\\xfe', which is not UTF-8"),
         (dataset("meta/Detector", "a b"), "meta/Detector is 'a b'; a detector is named like H1"),
         (bits([1.5, 2.5]), r"DQShortnames is of type float64 and shape \(2,\); it has to be a list of names"),
@@ -172,6 +176,10 @@ def test_arrays_of_one_and_strings_of_any_kind_are_taken(tmp_path: Path) -> None
             change(file)
     (run,) = FileSource((path,)).runs()
     assert (run.t0, run.dt, run.channel, len(run.strain)) == (T0, 1 / 16, "V1:GWOSC-16HZ_R1_STRAIN", 32)
+    with h5py.File(path, "a") as file:
+        file["meta/Channel"] = h5py.Empty("S10")
+    (run,) = FileSource((path,)).runs()
+    assert run.channel == ""
 
 
 @pytest.mark.parametrize(
