@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,9 @@ CHANNEL = re.compile(r"[A-Z]\d:\S+")
 #: Data-quality bits that are read of a mask.
 MOST_BITS = 63
 #: Whole numbers up to this one are exact in float64.
-_LARGEST_WHOLE = 2**53
+LARGEST_WHOLE = 2**53
+#: A whole number as text; one with a decimal point or an exponent was a float64 before.
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 #: Samples by which a written time may differ from an even grid: text often has few decimals.
 _UNEVEN = 0.1
 #: Sample spacings from one time to the next that are a gap.
@@ -90,7 +93,7 @@ def as_float64(where: str, values: NDArray[Any], first: int = 0) -> NDArray[np.f
     with np.errstate(over="ignore"):
         exact = np.asarray(values).astype(np.float64, copy=False)
     if values.dtype.kind in "iu":
-        lost = (values > _LARGEST_WHOLE) | (values < -_LARGEST_WHOLE) if values.dtype.itemsize == 8 else None  # noqa: PLR2004 (bytes)
+        lost = (values > LARGEST_WHOLE) | (values < -LARGEST_WHOLE) if values.dtype.itemsize == 8 else None  # noqa: PLR2004 (bytes)
     else:
         lost = (exact != values) & ~np.isnan(values) if values.dtype.itemsize > 8 else None  # noqa: PLR2004 (bytes)
     if lost is not None and lost.any():
@@ -99,6 +102,12 @@ def as_float64(where: str, values: NDArray[Any], first: int = 0) -> NDArray[np.f
             f"{where}: sample {first + at} is {values[at]!s} ({values.dtype}), which float64 cannot hold exactly"
         )
     return exact
+
+
+def check_whole(where: str, text: str, value: float) -> None:
+    """Raise InvalidSource if a text is a whole number and `value`, its float64, is another one."""
+    if _WHOLE.fullmatch(text) and Decimal(text) != value:
+        raise InvalidSource(f"{where} is {text[:40]}, which float64 cannot hold exactly")
 
 
 class NothingWanted(InvalidSource):

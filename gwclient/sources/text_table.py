@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource, why_unread
+from gwclient.sources.recording import LARGEST_WHOLE, check_whole
 
 #: A number as C, NumPy and spreadsheets write it, and the beginning of what is meant as one, so that it is no title.
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
@@ -104,7 +105,12 @@ def _numbers(where: str, cells: list[str], count: int, doubt: str) -> list[float
     if len(cells) != count:
         others = f"than the lines before ({count}){doubt}"
         raise InvalidSource(f"{where} has another number of values ({len(cells)}) {others}")
+    numbers = []
     for cell in cells:
         if not _NUMBER.fullmatch(cell):
             raise InvalidSource(f"{where}: {cell[:40]!r} is not a number as 1.5e-21{doubt}")
-    return [float(cell) for cell in cells]
+        number = float(cell)
+        if not -LARGEST_WHOLE < number < LARGEST_WHOLE:
+            check_whole(where, cell, number)
+        numbers.append(number)
+    return numbers

@@ -365,6 +365,8 @@ def npy(header: bytes) -> bytes:
         ("a.csv", b"time;strain\n1.000,5;2\n", r"line 2 of \S+: '1.000.5' is not a number"),
         ("a.csv", b"time;strain\n1;\n2;\n;3", r"line 4 of \S+ has another number of values \(2\)"),
         ("a.csv", b"time,strain\n1,2\nM\xfc,3", r"line 3 of \S+: 'M\\udcfc' is not a number"),
+        ("a.csv", b"1000,1\n1001,-9007199254740993", r"line 2 of \S+ is -9007199254740993, which float64 cannot hold"),
+        ("a.csv", b"1\n" + b"9" * 5000, r"line 2 of \S+ is 9{40}, which float64 cannot hold exactly"),
         ("a.csv", b"title\n", r"has the shape \(0,\)"),
         ("a.csv", b"\xff\xfe\x00", "cannot be read: it is not text"),
         ("a.npy", b"hello", "is not an array in NumPy's format NPY"),
@@ -375,6 +377,7 @@ def npy(header: bytes) -> bytes:
         ("a.npy", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.npz", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.json", b'{"h":[1.0]}', "is not a segment"),
+        ("a.json", b'{"h":[0, 9007199254740993],"t":[1e9,1]}', r"h\[1\] is 9007199254740993, which float64 cannot hold"),
         ("a.ndjson", b"hello\nworld\n", "line 1 of .* is not a segment"),
     ],
 )
@@ -429,6 +432,15 @@ def test_a_simulated_batch_is_pushed_as_the_same_segments_from_its_folder_and_as
     assert (len(found), unnamed) == (8, [])
     for paths in (found, [lines]):
         assert sorted(piece.body() for run in runs_of(*paths) for piece in cut(run, 1)) == bodies
+
+
+def test_large_numbers_that_float64_holds_are_read(tmp_path: Path) -> None:
+    texts = ["9007199254740992", "-9007199254740994", "9007199254740993.0", "1e300"]
+    (tmp_path / "a.csv").write_text("\n".join(texts))
+    (tmp_path / "a.json").write_text(f'{{"h":[{",".join(texts)}],"t":[1e9,1]}}')
+    for path in tmp_path.iterdir():
+        (run,) = runs_of(path, grid=Grid(16, T0), channels=["L1:A"] if path.suffix == ".csv" else [])
+        assert run.strain.tolist() == [float(text) for text in texts]
 
 
 def test_a_line_that_is_no_segment_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
