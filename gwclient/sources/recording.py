@@ -149,6 +149,8 @@ def even_grids(
     try:
         return [(slice(0, len(times)), *even_grid(where, times, dt))]
     except InvalidSource:
+        if len(times) == 1:
+            raise
         steps = np.diff(times)
         usual = float(np.median(steps)) if dt is None else dt
         edges = [0, *(np.flatnonzero(steps > _GAP * usual) + 1).tolist(), len(times)]

@@ -350,6 +350,13 @@ def test_times_that_are_not_even_between_gaps_are_refused(tmp_path: Path, change
         runs_of(path, channels=["L1:MY-STRAIN"])
 
 
+def test_one_time_gives_no_sample_spacing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("1000,1")
+    with pytest.raises(InvalidSource, match="has one time; the sample spacing cannot be computed"):
+        runs_of(path, channels=["L1:A"])
+
+
 def npy(header: bytes) -> bytes:
     """Return the beginning of an NPY file."""
     return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header
