@@ -9,6 +9,10 @@ from preproc.selection import Selection
 
 #: Upper limit of every parameter, in its unit.
 _LARGEST = 1e9
+#: Samples of the shortest whitening filter, and of the shortest periodogram that it is designed from.
+_LEAST_TAPS = 6
+#: Upper limit of the numbers that are computed for a window of a channel, for the sake of memory and time.
+_MOST_VALUES = 2**23
 _MAY_BE_ZERO = {"padding", "guard", "validation_proportion", "rnd_seed"}
 
 
@@ -57,6 +61,7 @@ class Parameters:
         self._require(self.mismatch < 1, f"mismatch must be below 1, got {self.mismatch:g}")
         for name in ("rows", "columns"):
             self._require(getattr(self, name) > 1, f"{name} must be at least 2")
+        self._require_size()
         if self.psd_nfft is None:
             self._require_spectrum(self.psd_fftlength, f"psd_fftlength {self.psd_fftlength:g} s")
         total = self.train_proportion + self.validation_proportion
@@ -69,6 +74,21 @@ class Parameters:
     def _numbers(self) -> dict[str, float]:
         return {name: value for name in DESCRIBED if (value := getattr(self, name)) is not None}
 
+    @property
+    def tile_mismatch(self) -> float:
+        """Return the largest distance between neighbouring tiles, in the metric of the mismatch."""
+        return 2 * math.sqrt(self.mismatch / 3)
+
+    @property
+    def tile_rows(self) -> int:
+        """Return the number of rows of tiles; those on the same bin of the spectrum are one."""
+        return max(1, math.ceil(self.mismatch_of_range / self.tile_mismatch))
+
+    @property
+    def mismatch_of_range(self) -> float:
+        """Return the distance between tiles at `fmin` and at `fmax`, in the metric of the mismatch."""
+        return math.log(self.fmax / self.fmin) * math.sqrt(2 + self.q**2) / 2
+
     def spectrum_samples(self, sample_rate: float) -> int:
         """Return the length of a periodogram in samples, which is even, at a sample rate in Hz."""
         return 2 * (round(self.psd_fftlength * sample_rate / 2) if self.psd_nfft is None else self.psd_nfft // 2)
@@ -79,8 +99,17 @@ class Parameters:
         highest, data = sample_rate / 2 / (1 + math.sqrt(11) / self.q), f"data at {sample_rate:g} Hz"
         self._require(self.fmax <= highest, f"fmax {self.fmax:g} Hz is too high for {data}: at most {highest:.4g} Hz")
         self._require(self.highpass < sample_rate / 2, f"highpass {self.highpass:g} Hz is too high for {data}")
+        self._require(round(self.stride * sample_rate) > 0, f"stride {self.stride:g} s is shorter than a sample of {data}")
+        shorter = f"fduration {self.fduration:g} s is shorter than {_LEAST_TAPS} samples of {data}"
+        self._require(round(self.fduration * sample_rate) >= _LEAST_TAPS, shorter)
         if self.psd_nfft is not None:
             self._require_spectrum(self.psd_nfft / sample_rate, f"psd_nfft {self.psd_nfft} at {sample_rate:g} Hz")
+
+    def _require_size(self) -> None:
+        values = self.rows * self.columns + self.tile_rows * (self.rows + self.columns)
+        tiles = f"{self.tile_rows} rows of tiles (q {self.q:g}, mismatch {self.mismatch:g})"
+        made = f"rows {self.rows}, columns {self.columns} and {tiles} make {values} numbers for a window"
+        self._require(values <= _MOST_VALUES, f"{made}; the limit is {_MOST_VALUES}")
 
     def _require_spectrum(self, seconds: float, name: str) -> None:
         longer = f"fduration {self.fduration:g} s is longer than {name}, which the filter is designed from"

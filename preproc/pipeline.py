@@ -81,7 +81,7 @@ def preprocess(  # noqa: PLR0913, PLR0917 (input, output, and four ways to obser
     if lines := summarise_findings("left out of the dataset", [*unused, *_apart(runs, parameters)]):
         notify("\n".join(lines))
     parameters.check_rate(rate)
-    length, stride = round(parameters.window * rate), max(1, round(parameters.stride * rate))
+    length, stride = round(parameters.window * rate), round(parameters.stride * rate)
     reader = StrainReader(runs.pieces, batch.load)
     conditioned = condition(runs, reader, parameters, progress)
     layout = lay_windows(conditioned.runs, length, stride)

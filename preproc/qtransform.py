@@ -57,7 +57,6 @@ class QTransform:
         self.duration = self.span / sample_rate
         self.frequency = np.asarray(np.geomspace(parameters.fmin, parameters.fmax, parameters.rows), np.float64)
         self.time_offset = np.arange(parameters.columns, dtype=np.float64) * (self.window / parameters.columns)
-        self._tile_mismatch = 2 * math.sqrt(parameters.mismatch / 3)
 
     def __call__(self, strain: NDArray[np.float64], offset: NDArray[np.int64] | int = 0) -> NDArray[np.float32]:
         """Transform windows of whitened strain into energies, shape [..., F, T].
@@ -85,10 +84,8 @@ class QTransform:
     def _tile_frequencies(self) -> NDArray[np.float64]:
         """Central frequencies of the rows of tiles in Hz, each on a bin of the window's spectrum."""
         p = self.parameters
-        cumulative_mismatch = math.log(p.fmax / p.fmin) * math.sqrt(2 + p.q**2) / 2
-        count = max(1, math.ceil(cumulative_mismatch / self._tile_mismatch))
-        step = cumulative_mismatch / count
-        exact = p.fmin * np.exp(2 / math.sqrt(2 + p.q**2) * (np.arange(count) + 0.5) * step)
+        step = p.mismatch_of_range / p.tile_rows
+        exact = p.fmin * np.exp(2 / math.sqrt(2 + p.q**2) * (np.arange(p.tile_rows) + 0.5) * step)
         return np.unique(exact // (1 / self.duration) * (1 / self.duration))
 
     @cached_property
@@ -103,7 +100,7 @@ class QTransform:
         # The tiles of gwpy, and those of the training code, are one bin above their nominal frequency.
         bins = np.round(index + 1 + frequency * self.duration).astype(np.int64)
         cumulative_mismatch = self.duration * 2 * math.pi * frequency / self.parameters.q
-        count = 2 ** math.ceil(math.log2(cumulative_mismatch / self._tile_mismatch))
+        count = 2 ** math.ceil(math.log2(cumulative_mismatch / self.parameters.tile_mismatch))
         return Tile(bins, weights, count)
 
     @cached_property

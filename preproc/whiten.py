@@ -55,8 +55,6 @@ def estimate_spectrum(
     frequency.
     """
     length = parameters.spectrum_samples(sample_rate)
-    if length == 0:
-        raise UnusableChannel(f"{sample_rate:g} Hz is too low for periodograms of {parameters.psd_fftlength:g} s")
     step = parameters.psd_hop_length or length // 2
     starts = [at for run in runs for at in range(run.start, run.stop - length + 1, step)]
     seconds, periodogram = covered(cover(starts, length)) / sample_rate, length / sample_rate

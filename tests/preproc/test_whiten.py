@@ -160,6 +160,15 @@ def test_a_filter_may_be_as_long_as_a_periodogram() -> None:
     assert np.std(whiten(h, design_filter(spectrum, RATE, parameters))) == pytest.approx(1, abs=0.1)
 
 
+def test_the_shortest_filter_lets_noise_pass() -> None:
+    parameters = Parameters(fduration=6 / RATE, psd_nfft=6)
+    parameters.check_rate(RATE)
+    h = noise(16)
+    found = find([Strain("H1:A", GPS, 1 / RATE, h, "a")])
+    spectrum = estimate_spectrum(found.of(), found.reader, RATE, parameters)
+    assert np.std(whiten(h, design_filter(spectrum, RATE, parameters))) > 0.1
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e12])
 def test_the_unit_of_the_data_makes_no_difference(scale: float) -> None:
     h = coloured(16)
