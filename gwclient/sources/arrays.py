@@ -98,12 +98,24 @@ def _load(path: Path) -> NDArray[Any]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", RuntimeWarning)  # the shape overflows
             found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+            size = path.stat().st_size
     except MemoryError:
         raise
     except Exception as error:  # NumPy reads the header as Python code, with errors of all kinds
-        reason = one_line(error) if isinstance(error, OSError | ValueError | EOFError) else "its header is damaged"
-        raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {reason}") from error
-    if not isinstance(found, np.ndarray):
+        raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {_why_no_array(error)}") from error
+    if not isinstance(found, np.memmap):
         found.close()
         raise InvalidSource(f"{path} is a file of many arrays (NPZ); write one with numpy.save")
+    if more := size - found.offset - found.nbytes:
+        raise InvalidSource(f"{path} has {more} bytes after its array; write one array with numpy.save")
     return found
+
+
+def _why_no_array(error: Exception) -> str:
+    """Return the reason for an error of NumPy."""
+    words = one_line(error)
+    if words.startswith(("EOF:", "mmap length")):
+        return "it is truncated, or still being written"
+    if "pickle" in words:
+        return "it does not begin as one"
+    return words if isinstance(error, OSError | ValueError | EOFError) else "its header is damaged"

@@ -357,6 +357,9 @@ def test_one_time_gives_no_sample_spacing(tmp_path: Path) -> None:
         runs_of(path, channels=["L1:A"])
 
 
+HEADER = b"{'descr': '<f8', 'fortran_order': False, 'shape': (9,)}\n"
+
+
 def npy(header: bytes) -> bytes:
     """Return the beginning of an NPY file."""
     return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header
@@ -376,7 +379,10 @@ def npy(header: bytes) -> bytes:
         ("a.csv", b"1\n" + b"9" * 5000, r"line 2 of \S+ is 9{40}, which float64 cannot hold exactly"),
         ("a.csv", b"title\n", r"has the shape \(0,\)"),
         ("a.csv", b"\xff\xfe\x00", "cannot be read: it is not text"),
-        ("a.npy", b"hello", "is not an array in NumPy's format NPY"),
+        ("a.npy", b"hello", "is not an array in NumPy's format NPY: it does not begin as one$"),
+        ("a.npy", npy(b"{'descr': '<f8'")[:20], "NPY: it is truncated, or still being written"),
+        ("a.npy", npy(HEADER) + bytes(71), "NPY: it is truncated, or still being written"),
+        ("a.npy", npy(HEADER) + bytes(73), "has 1 bytes after its array; write one array with numpy.save"),
         ("a.npy", b"", "is empty"),
         ("a.npy", npy(b"{'descr': ("), "is not an array in NumPy's format NPY: its header is damaged"),
         ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9" + b"0" * 30 + b",)}"), "format NPY: "),
