@@ -46,6 +46,10 @@ Exit codes:
 """
 
 
+#: The words of click for the type of an option, and plain ones.
+_TYPES = {"a valid integer range": "a whole number", "a valid float range": "a number"}
+
+
 class _Group(click.Group):
     """The group of all commands; it reports output that cannot be written, which click does not."""
 
@@ -158,6 +162,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         hint = _option_hint(error) if isinstance(error, click.NoSuchOption) else ""
         message = error.message if hint else error.format_message()
+        for of_click, plain in _TYPES.items():
+            message = message.replace(of_click, plain)
         print_error(f"gwclient: {' '.join(message.split())}{hint}")
         return USAGE
     except GwclientError as error:

@@ -99,9 +99,10 @@ class Parameters:
         highest, data = sample_rate / 2 / (1 + math.sqrt(11) / self.q), f"data at {sample_rate:g} Hz"
         self._require(self.fmax <= highest, f"fmax {self.fmax:g} Hz is too high for {data}: at most {highest:.4g} Hz")
         self._require(self.highpass < sample_rate / 2, f"highpass {self.highpass:g} Hz is too high for {data}")
-        self._require(round(self.stride * sample_rate) > 0, f"stride {self.stride:g} s is shorter than a sample of {data}")
-        shorter = f"fduration {self.fduration:g} s is shorter than {_LEAST_TAPS} samples of {data}"
-        self._require(round(self.fduration * sample_rate) >= _LEAST_TAPS, shorter)
+        for name, least, words in (("stride", 1, "a sample"), ("fduration", _LEAST_TAPS, f"{_LEAST_TAPS} samples")):
+            seconds = getattr(self, name)
+            shorter = f"{name} {seconds:g} s is shorter than {words} of {data}"
+            self._require(round(seconds * sample_rate) >= least, shorter)
         if self.psd_nfft is not None:
             self._require_spectrum(self.psd_nfft / sample_rate, f"psd_nfft {self.psd_nfft} at {sample_rate:g} Hz")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
 from gwclient.strain import Quality, gps_of
-from gwwire.segment import MAX_SPACING, MAX_TIME, MIN_SPACING
+from gwwire.segment import MAX_CHANNEL, MAX_SPACING, MAX_TIME, MIN_SPACING
 from gwwire.spans import first_sample, sampling
 
 #: The formats that can be read, by the names of the files.
@@ -80,7 +80,7 @@ def check_grid(where: str, t0: float, dt: float, names: Sequence[str]) -> None:
     """Raise InvalidSource, which names the value, if a GPS time or a sample spacing is none."""
     least, most = MIN_SPACING, MAX_SPACING
     if not -MAX_TIME < t0 < MAX_TIME:
-        raise InvalidSource(f"{where}: {names[0]} is {t0!r}; a GPS time in s is below {MAX_TIME:g}")
+        raise InvalidSource(f"{where}: {names[0]} is {t0!r}; a GPS time in s is between {-MAX_TIME:g} and {MAX_TIME:g}")
     if not least <= dt <= most:
         raise InvalidSource(f"{where}: {names[1]} is {dt!r}; a sample spacing in s is from {least:g} to {most:g}")
 
@@ -115,7 +115,9 @@ class NothingWanted(InvalidSource):
 
 
 def check_channel(name: str) -> None:
-    """Raise InvalidSource if a name is not `DET:NAME`."""
+    """Raise InvalidSource if a name is not `DET:NAME`, or is too long."""
+    if len(name) > MAX_CHANNEL:
+        raise InvalidSource(f"the channel {name[:40]!r}… has {len(name)} characters; the limit is {MAX_CHANNEL}")
     if not CHANNEL.fullmatch(name):
         example = f"L1:{name}" if re.fullmatch(r"[^\s:]+", name) else "L1:MY-STRAIN"
         raise InvalidSource(f"{name!r} is not a channel name: it needs a detector, such as {example}")

@@ -1,9 +1,10 @@
-"""Numbers in text files: columns as programs and spreadsheets write them, in UTF-8 or UTF-16.
+"""Numbers in text files: columns as programs and spreadsheets write them, in UTF-8, UTF-16 or UTF-32.
 
 Columns are separated by semicolons, tabs, commas or spaces, whichever of these, in this order, the first line of
 numbers has. Between semicolons and tabs, a number may have a decimal comma. Elsewhere `0,5` is two numbers.
 """
 
+import codecs
 import re
 from array import array
 from collections.abc import Callable
@@ -23,7 +24,11 @@ _BEGINS_NUMBER = re.compile(r"[\"'\s]*([+\-\u2212.\d]|(nan|inf)([\s,;]|$))", re.
 _DECIMAL_COMMA = re.compile(r"([+-]?\d*,\d+(e[+-]?\d+)?(\s+|$))+", re.ASCII | re.IGNORECASE)
 #: The line in which a spreadsheet names its separator.
 _SEPARATOR = re.compile(r"sep=.\s*", re.IGNORECASE)
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+#: The encodings that a byte order mark names; that of UTF-32 begins with that of UTF-16.
+_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
 
 #: Returns the texts of the numbers in a line.
 Split = Callable[[str], list[str]]
@@ -72,7 +77,8 @@ def read_table(path: Path) -> Table:
 
 def _encoding(path: Path) -> str:
     with path.open("rb") as file:
-        return "utf-16" if file.read(2) in _UTF16 else "utf-8-sig"
+        head = file.read(4)
+    return next((name for mark, name in _ENCODINGS.items() if head.startswith(mark)), "utf-8-sig")
 
 
 def _why(error: OSError | UnicodeError) -> str:

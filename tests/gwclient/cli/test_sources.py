@@ -132,6 +132,12 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_sent(
             "'MY' is not a channel name: it needs a detector, such as L1:MY",
         ),
         (
+            ("a.npy", "--rate", "16", "--t0", "3", "--channel", "L1:" + "M" * 300),
+            "the channel 'L1:M{37}'… has 303 characters; the limit is 255$",
+        ),
+        (("a.npy", "--rate", "16 Hz"), "Invalid value for '--rate': '16 Hz' is not a number"),
+        (("batch", "--concurrency", "1e1"), "Invalid value for '--concurrency': '1e1' is not a whole number"),
+        (
             ("a.npy", "--rate", "16", "--t0", "3", "--channel", "L1:A", "--channel", "L1:B"),
             "name it with --channel once, not as a pattern, such as L1:MY-STRAIN",
         ),

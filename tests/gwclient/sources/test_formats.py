@@ -288,7 +288,7 @@ def test_times_in_a_text_file_give_rate_and_start(tmp_path: Path, suffix: str, t
     assert run.strain.tobytes() == STRAIN.tobytes()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1"])
 @pytest.mark.parametrize(
     ("title", "separator", "point", "quote", "newline"),
     [
@@ -390,7 +390,7 @@ def npy(header: bytes) -> bytes:
         ("a.npy", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.npz", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.json", b'{"h":[1.0]}', "is not a segment"),
-        ("a.json", b'{"h":[0, 9007199254740993],"t":[1e9,1]}', r"h\[1\] is 9007199254740993, which float64 cannot hold"),
+        ("a.json", b'{"h":[0, 9007199254740993],"t":[1e9,1]}', r"h\[1\] is 9007199254740993, which float64"),
         ("a.ndjson", b"hello\nworld\n", "line 1 of .* is not a segment"),
     ],
 )
