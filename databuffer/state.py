@@ -133,6 +133,7 @@ class State:
         self._current = self._store.load(self._store.current)
         self.next = self._store.load(self._store.next) if self._store.next.folder.exists() else None
         for batch in self.open_batches:
+            self._store.volume.recognise(batch.slot.folder)
             last = catalog.segments.last_name(batch.id)
             self._last_number = max(self._last_number, self._store.volume.number(last or "") or 0)
         self.recovered = catalog.segments.recovered()
@@ -158,7 +159,7 @@ class State:
     def run(self, step: Callable[[], T]) -> T:
         """Run a step while memory and volume agree; recover if the step fails half-way."""
         try:
-            self._store.volume.check_identity()
+            self._store.volume.check_open_folders()
             if self.must_recover:
                 self.recover()
             try:
@@ -168,7 +169,7 @@ class State:
             except Exception:
                 self.agreement = Agreement.UNREAD
                 with suppress(ProblemError):
-                    self._store.volume.check_identity()
+                    self._store.volume.check_open_folders()
                     self.recover()
                 raise
         except VolumeError as error:

@@ -153,8 +153,7 @@ class Store:
         """Begin an empty batch. Its folder is created last: a start-up takes the folder for the batch."""
         mark = self.assign_new_id(slot)
         slot.log.replace(())
-        with volume_errors():
-            make_folder(slot.folder)
+        self.volume.make_open_folder(slot.folder)
         return OpenBatch(slot, mark, Stats(0, 0), {})
 
     def assign_new_id(self, slot: Slot) -> BatchMark:

@@ -20,6 +20,7 @@ from databuffer.errors import NO_SPACE, VolumeError, VolumeFailed
 from databuffer.metrics import FSYNC_FOLDER
 from databuffer.storage.files import PROBE, create_file, free_name, make_folder, read_stored, volume_errors, write_file
 from databuffer.storage.marks import Marks
+from databuffer.storage.open_folders import OpenFolders
 from gwservice.atomic import owned
 from gwservice.atomic import sync as sync_path
 
@@ -55,6 +56,7 @@ class Volume:
         self._lock_file = f"{root}/.lock"
         self._lock: int | None = None
         self._unlock = ExitStack()
+        self._open_folders = OpenFolders()
 
     def is_empty(self) -> bool:
         """Return whether the root is a folder without files of a buffer: a mount point without its volume."""
@@ -76,6 +78,7 @@ class Volume:
 
     def unlock(self) -> None:
         """Unlock the volume."""
+        self._open_folders.close()
         self._unlock.close()
         self._lock = None
 
@@ -85,9 +88,28 @@ class Volume:
             if self._lock is not None and not os.path.samestat(os.fstat(self._lock), os.stat(self._lock_file)):  # noqa: PTH116 (asked with each group)
                 raise FileNotFoundError(errno.ENOENT, "the volume was replaced", str(self.root))
 
-    def check(self) -> None:
-        """Raise VolumeFailed if the data folder is missing or cannot be written to."""
+    def recognise(self, folder: Path) -> None:
+        """Expect the folder of an open batch, as it is now, to stay in its place."""
+        with volume_errors():
+            self._open_folders.recognise(folder)
+
+    def make_open_folder(self, folder: Path) -> None:
+        """Create the folder of an open batch, durably."""
+        self._open_folders.forget(folder)
+        with volume_errors():
+            make_folder(folder)
+        self.recognise(folder)
+
+    def check_open_folders(self) -> None:
+        """Raise VolumeFailed as `check_identity`, or if the folder of an open batch was replaced or mounted over."""
         self.check_identity()
+        with volume_errors():
+            for folder in (self.data, self.next):
+                self._open_folders.check(folder)
+
+    def check(self) -> None:
+        """Raise VolumeFailed if the data folder is missing, was replaced, or cannot be written to."""
+        self.check_open_folders()
         with volume_errors():
             if not os.access(self.data, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "cannot be written to", str(self.data))
@@ -197,6 +219,7 @@ class Volume:
         """Rename the data folder to `DAY HOUR MIN`; return the new path."""
         with volume_errors():
             folder = free_name(self.root, archive_name(when))
+            self._open_folders.forget(self.data)
             self.data.rename(folder)
             sync_path(self.root)
         return folder
@@ -227,7 +250,10 @@ class Volume:
         with volume_errors():
             with suppress(FileNotFoundError):
                 self.marks.path(self.next).rename(self.marks.path(self.data))
+            for folder in (self.data, self.next):
+                self._open_folders.forget(folder)
             self.next.rename(self.data)
+            self._open_folders.recognise(self.data)
             sync_path(self.root)
 
     def merge_next(self) -> None:
@@ -240,6 +266,7 @@ class Volume:
     def close_next(self) -> None:
         """Remove the empty folder of the next batch."""
         with volume_errors():
+            self._open_folders.forget(self.next)
             self.next.rmdir()
             self.marks.path(self.next).unlink(missing_ok=True)
             sync_path(self.root)
@@ -249,6 +276,7 @@ class Volume:
         with volume_errors():
             for path in sorted(self.data.iterdir()):
                 self.set_aside(path, "was in the folder of an empty batch, but is not a segment")
+            self._open_folders.forget(self.data)
             self.data.rmdir()
             sync_path(self.root)
 

@@ -282,10 +282,10 @@ async def test_counts_that_cannot_be_written_refuse_the_segment(
 
 async def test_a_volume_that_is_gone_makes_the_buffer_not_ready(buffer: Buffer, settings: BufferSettings) -> None:
     await buffer.queries.check_ready()
-    settings.DATAROOT.rmdir()
+    away = settings.DATAROOT.rename(settings.DTVOLROOT.with_name("away"))
     with pytest.raises(VolumeFailed):
         await buffer.queries.check_ready()
-    settings.DATAROOT.mkdir()
+    away.rename(settings.DATAROOT)
     await buffer.queries.check_ready()
 
 

@@ -630,3 +630,51 @@ async def test_a_data_folder_that_was_moved_away_is_named_and_taken_back(
     for path in moved.iterdir():
         path.rename(settings.DATAROOT / path.name)
     assert (await open_buffer()).queries.stats.n_itm == 3
+
+
+# ---- a folder that is replaced while the buffer runs
+
+
+async def test_nothing_is_stored_frozen_or_archived_while_another_folder_is_in_the_place_of_a_batch(
+    rotated: Buffer, settings: BufferSettings, open_buffer: OpenBuffer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(folder: Path) -> None:
+        """Check that nothing changes while `folder` is replaced, and that it is used again when it is back."""
+        before, away = rotated.state.open_batches, folder.rename(settings.DTVOLROOT.with_name("away"))
+        folder.mkdir()
+        for order in (
+            rotated.ingest.append(segment_body(99)),
+            rotated.batches.freeze(ALICE),
+            rotated.batches.thaw(ThawOrder(ALICE.user, ALICE.token)),
+            rotated.batches.flush(),
+            rotated.queries.check_ready(),
+        ):
+            with pytest.raises(VolumeFailed, match=f"the folder of the batch was replaced: {folder}$"):
+                await order
+        folder.rmdir()  # still empty
+        away.rename(folder)
+        await rotated.queries.check_ready()
+        assert rotated.state.open_batches == before
+
+    data, following = settings.DATAROOT, settings.DTVOLROOT / "next"
+    await check(data)
+    await check(following)
+    await store(rotated, 16)
+    await rotated.batches.flush()
+    assert rotated.state.current.stats.n_itm == 3
+    await check(data)  # it was the folder of the next batch
+    await rotated.batches.freeze(ALICE)
+    await store(rotated, 17)
+    await rotated.batches.thaw(ThawOrder(ALICE.user, ALICE.token))
+    await check(data)
+    await rotated.batches.flush()
+    await check(data)  # it is new
+    await store(rotated, 18, 19)
+    assert [line.message for line in caplog.records if "was replaced" in line.message] == [
+        f"segments cannot be stored: the folder of the batch was replaced: {data}"
+    ]
+    data.rename(settings.DTVOLROOT.with_name("lost"))
+    data.mkdir()
+    await rotated.close()
+    await open_buffer()
+    assert "2 segments are in the catalog, but not in data" in caplog.text
