@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from gwclient.errors import FolderError
 from gwwire.decoding import InvalidRequest, convert
-from gwwire.holdings import HoldingFile, NewFile, PathType, check_path
+from gwwire.holdings import HoldingFile, NewFile, PathType, check_link, check_path
 
 _TYPES = {stat.S_IFREG: PathType.FILE, stat.S_IFDIR: PathType.DIRECTORY, stat.S_IFLNK: PathType.LINK}
 
@@ -87,7 +87,7 @@ def _described(path: str) -> NewFile:
         case PathType.DIRECTORY:
             pass
         case PathType.LINK:
-            new["link"] = str(Path(path).readlink())
+            new["link"] = check_link(str(Path(path).readlink()))
             new["link"].encode()
         case None:
             raise OSError("not a file, directory or link")
@@ -108,12 +108,14 @@ def place(target: Path, path: str) -> Path:
 
 
 def restore_link(target: Path, file: HoldingFile) -> None:
-    """Restore a link; one that is the same already is left."""
-    path = place(target, file.path)
+    """Restore a link; one that is the same already is left. Raise FolderError for a target that no link can have."""
+    path, link = place(target, file.path), file.link or ""
+    if "\0" in link:  # of a holding that an earlier version stored
+        raise FolderError("the target of the link has a NUL")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink() and str(path.readlink()) == file.link:
+    if path.is_symlink() and str(path.readlink()) == link:
         return
-    path.symlink_to(file.link or "")
+    path.symlink_to(link)
 
 
 def restore_directory(target: Path, file: HoldingFile) -> None:

@@ -47,6 +47,14 @@ def check_path(path: str) -> str:
     raise InvalidRequest(f"path: {path[:200]!r}: {reason}", field="path")
 
 
+def check_link(link: str) -> str:
+    """Return the target of a link to put, or raise InvalidRequest for one that could not be restored or shown."""
+    if _CONTROL.search(link):
+        reason = "the target has a line break or another control character"
+        raise InvalidRequest(f"link: {link[:200]!r}: {reason}", field="link")
+    return link
+
+
 def parse_tags(text: str) -> dict[str, str]:
     """Return the tags in `NAME:VALUE,NAME:VALUE`, or raise InvalidRequest."""
     tags: dict[str, str] = {}

@@ -37,6 +37,7 @@ from gwwire.holdings import (
     TransactionPage,
     TransactionState,
     Upload,
+    check_link,
     check_path,
 )
 from gwwire.problems import ProblemError
@@ -94,9 +95,10 @@ class Holdings:
     # ---- changes
 
     async def put(self, caller: Caller, order: TransactionOrder) -> TransactionMade:
-        """Begin a transaction; raise InvalidRequest for a path that no file can have, NotFound for the holding."""
+        """Begin a transaction; raise InvalidRequest for an impossible path or link, NotFound for the holding."""
         for each in order.files:
             check_path(each.path)
+            check_link(each.link or "")
         now, identity = steady_ns(), order.id or str(uuid4())
         add = partial(orders.add, files=order.files, now=now, quotas=self._quotas)
 

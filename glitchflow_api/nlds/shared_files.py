@@ -18,7 +18,7 @@ from typing import BinaryIO, Self
 from msgspec import Struct
 
 from gwwire.decoding import InvalidRequest
-from gwwire.holdings import HoldingFile, NewFile, PathType, check_path
+from gwwire.holdings import HoldingFile, NewFile, PathType, check_link, check_path
 
 _TYPES = {stat.S_IFREG: PathType.FILE, stat.S_IFDIR: PathType.DIRECTORY, stat.S_IFLNK: PathType.LINK}
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -275,7 +275,7 @@ def _described(path: str, name: str, folder: int | None) -> NewFile:
     if kind is None:
         raise NotPossible("not a file, directory or link")
     if kind is PathType.LINK:
-        link = os.readlink(name, dir_fd=folder)
+        link = check_link(os.readlink(name, dir_fd=folder))
         link.encode()
         return NewFile(path, kind, mode=mode, mtime=mtime, link=link)
     if kind is PathType.DIRECTORY:
@@ -286,6 +286,8 @@ def _described(path: str, name: str, folder: int | None) -> NewFile:
 
 
 def _restore_link(link: str, name: str, folder: int) -> None:
+    if "\0" in link:  # of a holding that an earlier version stored
+        raise NotPossible("the target of the link has a NUL")
     try:
         os.symlink(link, name, dir_fd=folder)
     except FileExistsError:

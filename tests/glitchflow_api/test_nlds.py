@@ -211,10 +211,12 @@ def test_what_cannot_be_put_has_a_reason_and_the_rest_is_found(files: SharedFile
     os.mkfifo(shared / "d" / "pipe")
     (shared / "d" / os.fsdecode(b"not-\xff")).write_text("x")
     (shared / "d" / "line\nbreak").write_text("x")
+    (shared / "d" / "link").symlink_to("line\nbreak")
     found = {each.path.rpartition("/")[2]: each for each in files.find([str(shared / "d"), str(shared / "a")])}
     reasons = {name: each.reason for name, each in found.items() if isinstance(each, Failure)}
     assert reasons == {
         "line\nbreak": "a line break or another control character",
+        "link": "the target has a line break or another control character",
         "not-\\udcff": "the name, or the target of the link, is not UTF-8",
         "pipe": "not a file, directory or link",
     }
@@ -276,6 +278,12 @@ def test_nothing_is_written_outside(files: SharedFiles, shared: Path, target: st
         with pytest.raises((NotPossible, OSError)):
             put_back(files, stored("/x/y", kind=kind), target=target.format(outside=outside, shared=shared))
     assert names(outside) == ["secret"]
+
+
+def test_a_link_to_what_no_path_can_be_is_not_restored(files: SharedFiles, shared: Path) -> None:
+    link = structs.replace(stored(shared / "d" / "x", kind=PathType.LINK), link="no\0path")
+    with pytest.raises(NotPossible, match="has a NUL"):
+        put_back(files, link)
 
 
 @pytest.mark.parametrize(

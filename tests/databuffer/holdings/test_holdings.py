@@ -174,6 +174,16 @@ def test_a_path_that_no_file_can_have_is_refused_with_the_reason(client: TestCli
     assert reason in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("link", ["a\0b", "a\nb", "a\x1b[2J"])
+def test_a_link_to_what_no_path_can_be_is_refused(client: TestClient, link: str) -> None:
+    files = [{"path": "/a"}, {"path": "/b", "type": "LINK", "link": link}]
+    before = client.get("/holdings").json()["holdings"]
+    answer = client.post("/transactions", json={"files": files})
+    assert (answer.status_code, answer.json()["field"]) == (422, "link")
+    assert f"{link!r}: the target has a line break or another control character" in answer.json()["detail"]
+    assert client.get("/holdings").json()["holdings"] == before
+
+
 def test_files_are_found_by_folder_expression_and_page(client: TestClient) -> None:
     paths = ["/a/b", "/a/b.h5", "/a/b/1", "/a/b/2.h5", "/a/b0", "/c"]
     holding = put(client, *paths, label="found")["transaction"]["holding"]
