@@ -14,7 +14,7 @@ from glitchflow_api.events import EVENT_STREAM
 from gwservice.security import OPEN_PATHS
 from gwwire import bundles, facets, holdings, overview, public, records, tape, tiering
 from gwwire.problems import PROBLEM_TYPE, Problem
-from gwwire.segment import KEYS_HEADER, NDJSON, Segment
+from gwwire.segment import KEY_HEADER, KEYS_HEADER, NDJSON, Segment
 
 #: Response descriptions by status, as FastAPI's `responses` parameter takes them.
 Responses = dict[int | str, dict[str, Any]]
@@ -43,7 +43,7 @@ _PROBLEMS = {
 _OF_LOWER_TIERS = (500, 502, 503, 504)
 
 _IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
+    "name": KEY_HEADER,
     "in": "header",
     "description": "makes a retry safe: the same key and bytes get the first answer",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},

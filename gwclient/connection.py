@@ -22,6 +22,7 @@ from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidArgument,
 from gwwire.agent import USER_AGENT
 from gwwire.http_dates import parse_retry_after
 from gwwire.problems import PROBLEM_TYPE, ProblemCode
+from gwwire.segment import KEY_HEADER
 from gwwire.url_user import hide_user, split_user
 
 T = TypeVar("T")
@@ -282,7 +283,7 @@ def media_headers(media_type: str, key: str | None) -> dict[str, str]:
     """Return the headers of a request body, with its idempotency key; raise InvalidArgument if it is none."""
     if key is not None:
         _check_visible("the idempotency key", key)
-    return {"Content-Type": media_type} | ({} if key is None else {"Idempotency-Key": key})
+    return {"Content-Type": media_type} | ({} if key is None else {KEY_HEADER: key})
 
 
 def _check_visible(what: str, value: object) -> None:

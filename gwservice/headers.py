@@ -1,9 +1,11 @@
 """The headers that a service passes on, down and up, and those of segment routes and quotas."""
 
 import time
+from collections.abc import Iterable
 
+from gwwire.problems import ProblemCode, ProblemError
 from gwwire.public import Quota
-from gwwire.segment import NDJSON
+from gwwire.segment import KEY_HEADER, NDJSON
 
 #: Passed down by every service.
 REQUEST_HEADERS = frozenset((
@@ -29,6 +31,17 @@ ANSWER_HEADERS = frozenset((
 #: The headers of an answer to OPTIONS: the media types that a POST may have.
 SEGMENT_OFFER = {"Allow": "OPTIONS, POST", "Accept-Post": f"application/json, {NDJSON}"}
 _DAY_SECONDS = 86_400
+_RAW_KEY_HEADER = KEY_HEADER.lower().encode()
+
+
+class SecondKey(ProblemError, code=ProblemCode.BAD_REQUEST):
+    """The request has more than one Idempotency-Key."""
+
+
+def refuse_second_key(lines: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise SecondKey for two keys; as one value, they would be another key when they are sent in another order."""
+    if sum(name == _RAW_KEY_HEADER for name, _ in lines) > 1:
+        raise SecondKey(f"the request has more than one {KEY_HEADER} header", field=KEY_HEADER)
 
 
 def quota_headers(quota: Quota) -> dict[str, str]:

@@ -10,6 +10,7 @@ from gwservice.address import check_address
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from gwservice.body import ClientGone, refuse_encoded
 from gwservice.correlation import FROZEN, RequestContext, set_current_request
+from gwservice.headers import refuse_second_key
 from gwservice.logs import LogLimit
 from gwservice.metrics import count_request
 from gwservice.problems import send_problem, send_whole
@@ -103,6 +104,8 @@ class Edge:
         if scope["path"] not in self._slashed and (target := _without_slash(scope)):
             await send_whole(send, HTTPStatus.TEMPORARY_REDIRECT, [(b"location", target)], b"")
             return
+        if len(request.headers) < len(scope["headers"]):
+            refuse_second_key(scope["headers"])
         if b"content-encoding" in request.headers and scope["method"] not in _WITHOUT_BODY:
             refuse_encoded(scope["headers"])
         handler = self._handlers.get((scope["method"], scope["path"]))

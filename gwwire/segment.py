@@ -19,6 +19,8 @@ from gwwire.problems import ProblemCode, ProblemError
 
 #: The media type of many segments, one per line.
 NDJSON = "application/x-ndjson"
+#: The header with the key of one segment; for many segments, line i has the key `KEY/i`.
+KEY_HEADER = "Idempotency-Key"
 #: The header of such a request that has the Idempotency-Key of each line, with commas between them.
 KEYS_HEADER = "Idempotency-Keys"
 

@@ -16,6 +16,7 @@ from databuffer.state import State
 from databuffer.storage.catalog import IdempotencyKey, SegmentRow
 from databuffer.storage.store import OpenBatch, Store
 from gwservice.tracing import group_span
+from gwwire.segment import KEY_HEADER
 
 #: File systems batch their journal: several syncs in parallel cost little more than one.
 _SYNC_THREADS = 8
@@ -84,7 +85,7 @@ class GroupCommit:
                 each.store_as(first.segment, first.bytes)
             elif first is not None:
                 detail = f"Idempotency-Key {key!r} was used for other bytes before"
-                each.refuse(KeyReused(detail, field="Idempotency-Key"))
+                each.refuse(KeyReused(detail, field=KEY_HEADER))
         return [each for each in turn if not each.settled]
 
     def _claim_recovered(self, sha256: str, key: str) -> IdempotencyKey | None:

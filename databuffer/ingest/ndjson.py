@@ -8,12 +8,11 @@ import msgspec
 
 from databuffer.errors import BufferFrozen
 from databuffer.ingest.incoming import Incoming
+from databuffer.ingest.keys import LineKeys
 from databuffer.ingest.pipeline import Ingest
 from gwwire.datastore import FROZEN_TEXT
-from gwwire.decoding import InvalidRequest
 from gwwire.problems import ProblemCode, ProblemError, encode_problem
 from gwwire.public import StreamAnswer
-from gwwire.segment import KEYS_HEADER
 
 #: Unanswered segments of one request: enough to fill a group, too few to fill the queue.
 _IN_FLIGHT = 64
@@ -26,23 +25,6 @@ _FROZEN = msgspec.json.encode(StreamAnswer("FROZEN", FROZEN_TEXT)) + b"\n"
 
 class LineTooLarge(ProblemError, code=ProblemCode.TOO_LARGE):
     """The line is larger than MAX_BODY."""
-
-
-class LineKeys:
-    """The Idempotency-Key of each line of a request: from its Idempotency-Keys, else `KEY/i`, else none."""
-
-    def __init__(self, key: str | None, keys: str | None) -> None:
-        self._key = key
-        self._keys = None if keys is None else [each.strip() for each in keys.split(",")]
-
-    def __getitem__(self, index: int) -> str | None:
-        """Return the key of a line, or raise InvalidRequest if other lines have one."""
-        if self._keys is None:
-            return None if self._key is None else f"{self._key}/{index}"
-        if index >= len(self._keys):
-            detail = f"{KEYS_HEADER}: {len(self._keys)} keys, but none for line {index + 1}; each line needs one"
-            raise InvalidRequest(detail, field=KEYS_HEADER)
-        return self._keys[index]
 
 
 async def store_lines(

@@ -18,12 +18,11 @@ from typing import Any, Generic, TypeVar
 from databuffer import metrics
 from databuffer.errors import QueueFull
 from databuffer.ingest.incoming import Incoming, refuse_unsettled
+from databuffer.ingest.keys import check_key
 from gwservice.tracing import current_span
-from gwwire.decoding import InvalidRequest
 
 T = TypeVar("T")
 
-_LONGEST_KEY = 255
 #: Items that a thread takes at once; together with the staged lists, this bounds the number of open files.
 _MOST_ITEMS = 64
 _MOST_STAGED_LISTS = 2
@@ -131,9 +130,8 @@ class Ingest:
 
     def submit(self, body: bytes, key: str | None = None, group: str | None = None) -> Incoming:
         """Append one segment to the queue; raise InvalidRequest for an invalid key, QueueFull if the queue is full."""
-        if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
-            message = f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable ASCII characters"
-            raise InvalidRequest(message, field="Idempotency-Key")
+        if key is not None:
+            check_key(key)
         if self.waiting >= self.capacity:
             error = QueueFull(f"{self.capacity} segments are already waiting to be stored (WCHSZ)", retry_after=1)
             metrics.REFUSED.labels(error.code).inc()

@@ -9,7 +9,8 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from databuffer.buffer import Buffer
-from databuffer.ingest.ndjson import LineKeys, store_lines
+from databuffer.ingest.keys import LineKeys, key_of_one
+from databuffer.ingest.ndjson import store_lines
 from databuffer.routes.common import Storage, json_response
 from databuffer.routes.tier_response import head_on_tape
 from databuffer.storage.catalog import CataloguedSegment
@@ -23,14 +24,13 @@ from gwservice.problems import send_whole
 from gwwire.datastore import Outcome, OutcomeCode
 from gwwire.public import SegmentPage, SegmentRecord
 from gwwire.query import parse_parameters
-from gwwire.segment import KEYS_HEADER, NDJSON
+from gwwire.segment import NDJSON
 from gwwire.tiering import BatchLocality
 
 router = APIRouter()
 
 _JSON = (b"content-type", b"application/json")
 _NDJSON = (b"content-type", NDJSON.encode())
-_KEYS = KEYS_HEADER.lower().encode()
 
 
 @router.api_route("/sendF", methods=["POST", "OPTIONS"])
@@ -52,12 +52,13 @@ class SegmentRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         request: RequestContext = scope["context"]
-        key, group = _text(request, b"idempotency-key"), _text(request, RAW_GROUP_HEADER)
+        name = request.headers.get(RAW_GROUP_HEADER)
+        group = None if name is None else name.decode("latin-1")
         if media_type(request.headers) == NDJSON:
-            keys = LineKeys(key, _text(request, _KEYS))
-            await self._store_lines(receive, send, keys, group)
+            await self._store_lines(receive, send, LineKeys(request.headers), group)
             return
         require_json(request.headers)
+        key = key_of_one(request.headers)
         pieces = await read_body(receive, request.headers, limit=self._max_body)
         stored = await self._ingest.append(pieces[0] if len(pieces) == 1 else b"".join(pieces), key, group)
         headers = [_JSON]
@@ -75,11 +76,6 @@ class SegmentRoute:
             async for part in answers:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _text(request: RequestContext, name: bytes) -> str | None:
-    value = request.headers.get(name)
-    return None if value is None else value.decode("latin-1")
 
 
 @router.get("/segments", summary="Stored segments, a page at a time")

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from databuffer.app import create_app, create_buffer
-from databuffer.ingest.ndjson import _MOST_UNREAD, LineKeys, LineTooLarge, split_lines, store_lines
+from databuffer.ingest.keys import LineKeys
+from databuffer.ingest.ndjson import _MOST_UNREAD, LineTooLarge, split_lines, store_lines
 from databuffer.settings import BufferSettings
 from tests.support.segments import BAD_BODIES, segment_body
 
@@ -125,6 +126,14 @@ def test_a_line_without_a_key_among_lines_with_one_is_refused(client: TestClient
     assert client.get("/stat").json()["n_itm"] == 1
 
 
+def test_keys_of_lines_are_refused_for_one_segment(client: TestClient) -> None:
+    headers = {"Idempotency-Key": "a", "Idempotency-Keys": "a"}
+    answer = client.post("/sendF", content=segment_body(1), headers=headers).json()
+    assert (answer["code"], answer["field"]) == ("invalid-request", "Idempotency-Keys")
+    assert answer["detail"] == "Idempotency-Keys is for application/x-ndjson; one segment has an Idempotency-Key"
+    assert client.get("/stat").json()["n_itm"] == 0
+
+
 @pytest.mark.parametrize("body", [b"", b"\n", b"\n\r\n\n"])
 def test_a_body_without_lines_has_no_answer(client: TestClient, body: bytes) -> None:
     answer = client.post("/sendF", content=body, headers=NDJSON)
@@ -180,7 +189,7 @@ async def test_a_request_whose_answers_are_not_read_is_not_read_further(settings
             sent += 1
             yield b"no JSON\n"
 
-    answering = store_lines(buffer.ingest, lines(), keys=LineKeys(None, None), max_line=10**6)
+    answering = store_lines(buffer.ingest, lines(), keys=LineKeys({}), max_line=10**6)
     received = await anext(answering)
     before = 0
     while sent != before:  # until it stops reading
@@ -208,7 +217,7 @@ async def test_invalid_lines_whose_answers_are_not_read_are_neither_kept_nor_log
 
     tracemalloc.start()
     try:
-        answering = store_lines(buffer.ingest, lines(), keys=LineKeys(None, None), max_line=10**6)
+        answering = store_lines(buffer.ingest, lines(), keys=LineKeys({}), max_line=10**6)
         assert b"invalid-json" in await anext(answering)
         await all_read.wait()
         while buffer.ingest.waiting:  # noqa: ASYNC110 (no event of the test's own)

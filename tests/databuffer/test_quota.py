@@ -10,7 +10,8 @@ from databuffer.app import create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import QuotaExceeded, VolumeError
 from databuffer.ingest import commit
-from databuffer.ingest.ndjson import LineKeys, store_lines
+from databuffer.ingest.keys import LineKeys
+from databuffer.ingest.ndjson import store_lines
 from databuffer.settings import BufferSettings
 from databuffer.storage.spending import DAY_SECONDS
 from gwwire.public import Quota
@@ -170,7 +171,7 @@ async def test_each_line_of_many_is_answered_by_itself(buffer: Buffer) -> None:
     async def lines() -> AsyncIterator[bytes]:
         yield b"\n".join(body(number) for number in range(5))
 
-    answering = store_lines(buffer.ingest, lines(), keys=LineKeys(None, None), max_line=10_000, group="detchar")
+    answering = store_lines(buffer.ingest, lines(), keys=LineKeys({}), max_line=10_000, group="detchar")
     answers = b"".join([part async for part in answering]).splitlines()
     assert [b"CREATED" in answer for answer in answers] == [True] * 3 + [False] * 2
     assert all(b'"quota-exceeded"' in answer for answer in answers[3:])

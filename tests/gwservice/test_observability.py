@@ -136,6 +136,15 @@ def test_a_second_header_does_not_hide_a_compressed_body(client: TestClient) -> 
     assert client.post("/things/good", content=b"\x1f\x8b", headers=headers).status_code == 415
 
 
+@pytest.mark.parametrize("keys", ["ab", "aa"])
+def test_a_request_has_one_idempotency_key(client: TestClient, keys: str) -> None:
+    headers = [("Accept", "a"), ("Accept", "b"), *[("Idempotency-Key", key) for key in keys]]
+    answer = client.post("/things/good", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+    assert answer.json()["detail"] == "the request has more than one Idempotency-Key header"
+    assert client.post("/things/good", headers=headers[:3]).status_code == 405
+
+
 @pytest.mark.parametrize("coding", ["identity", "", "Identity, identity"])
 def test_a_body_that_is_not_compressed_may_say_so(client: TestClient, coding: str) -> None:
     assert client.post("/things/good", content=b"{}", headers={"Content-Encoding": coding}).status_code == 405

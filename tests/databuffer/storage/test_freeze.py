@@ -635,13 +635,23 @@ async def test_a_data_folder_that_was_moved_away_is_named_and_taken_back(
 # ---- a folder that is replaced while the buffer runs
 
 
+def replace(folder: Path) -> Path:
+    away = folder.rename(folder.parent.with_name("away"))
+    folder.mkdir()
+    return away
+
+
+def put_back(away: Path, folder: Path) -> None:
+    folder.rmdir()  # still empty
+    away.rename(folder)
+
+
 async def test_nothing_is_stored_frozen_or_archived_while_another_folder_is_in_the_place_of_a_batch(
     rotated: Buffer, settings: BufferSettings, open_buffer: OpenBuffer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def check(folder: Path) -> None:
-        """Check that nothing changes while `folder` is replaced, and that it is used again when it is back."""
-        before, away = rotated.state.open_batches, folder.rename(settings.DTVOLROOT.with_name("away"))
-        folder.mkdir()
+        """Check that nothing changes while a folder is replaced, and that it is used again when it is back."""
+        before, away = rotated.state.open_batches, replace(folder)
         for order in (
             rotated.ingest.append(segment_body(99)),
             rotated.batches.freeze(ALICE),
@@ -651,8 +661,7 @@ async def test_nothing_is_stored_frozen_or_archived_while_another_folder_is_in_t
         ):
             with pytest.raises(VolumeFailed, match=f"the folder of the batch was replaced: {folder}$"):
                 await order
-        folder.rmdir()  # still empty
-        away.rename(folder)
+        put_back(away, folder)
         await rotated.queries.check_ready()
         assert rotated.state.open_batches == before
 
@@ -673,8 +682,7 @@ async def test_nothing_is_stored_frozen_or_archived_while_another_folder_is_in_t
     assert [line.message for line in caplog.records if "was replaced" in line.message] == [
         f"segments cannot be stored: the folder of the batch was replaced: {data}"
     ]
-    data.rename(settings.DTVOLROOT.with_name("lost"))
-    data.mkdir()
+    replace(data)
     await rotated.close()
     await open_buffer()
     assert "2 segments are in the catalog, but not in data" in caplog.text
