@@ -179,6 +179,6 @@ class Buffer:
         self._commit.close()
         if self.state.agreement is not Agreement.UNREAD:
             with suppress(VolumeError):
-                self._store.volume.check_open_folders()  # the trace of another folder would hide what is missing
-                self._store.catalog.note_clean_stop(self._store.trace())
+                if not self._store.volume.check_open_folders():  # the trace of another would hide what is missing
+                    self._store.catalog.note_clean_stop(self._store.trace())
         self._store.close()

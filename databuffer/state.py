@@ -159,7 +159,8 @@ class State:
     def run(self, step: Callable[[], T]) -> T:
         """Run a step while memory and volume agree; recover if the step fails half-way."""
         try:
-            self._store.volume.check_open_folders()
+            if self._store.volume.check_open_folders():
+                self.agreement = Agreement.UNREAD
             if self.must_recover:
                 self.recover()
             try:

@@ -31,12 +31,21 @@ class OpenFolders:
         for folder in list(self._known):
             self.forget(folder)
 
-    def check(self, folder: Path) -> None:
-        """Raise FileNotFoundError if the folder was replaced; recovery takes care of one that is only missing."""
-        if known := self._known.get(folder):
-            try:
-                found = os.stat(folder)  # noqa: PTH116 (asked with each group)
-            except FileNotFoundError:
-                return
-            if not os.path.samestat(known[1], found):
-                raise FileNotFoundError(errno.ENOENT, "the folder of the batch was replaced", str(folder))
+    def is_deleted(self, folder: Path) -> bool:
+        """Return whether the folder was deleted and another one is in its place: recovery takes care of what is there.
+
+        Raise FileNotFoundError if the folder still exists elsewhere, or may. One that is only missing is no concern of
+        this check either: recovery looks for it.
+        """
+        if folder not in self._known:
+            return False
+        descriptor, known = self._known[folder]
+        try:
+            found = os.stat(folder)  # noqa: PTH116 (asked with each group)
+        except FileNotFoundError:
+            return False
+        if os.path.samestat(known, found):
+            return False
+        if os.fstat(descriptor).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the folder of the batch was replaced", str(folder))
+        return True

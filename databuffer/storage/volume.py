@@ -100,12 +100,14 @@ class Volume:
             make_folder(folder)
         self.recognise(folder)
 
-    def check_open_folders(self) -> None:
-        """Raise VolumeFailed as `check_identity`, or if the folder of an open batch was replaced or mounted over."""
+    def check_open_folders(self) -> bool:
+        """Return whether the folder of an open batch was deleted and another one is in its place.
+
+        Raise VolumeFailed as `check_identity`, or if such a folder was moved away, or mounted over.
+        """
         self.check_identity()
         with volume_errors():
-            for folder in (self.data, self.next):
-                self._open_folders.check(folder)
+            return bool([folder for folder in (self.data, self.next) if self._open_folders.is_deleted(folder)])
 
     def check(self) -> None:
         """Raise VolumeFailed if the data folder is missing, was replaced, or cannot be written to."""

@@ -684,5 +684,12 @@ async def test_nothing_is_stored_frozen_or_archived_while_another_folder_is_in_t
     ]
     replace(data)
     await rotated.close()
-    await open_buffer()
+    buffer = await open_buffer()
     assert "2 segments are in the catalog, but not in data" in caplog.text
+    caplog.clear()
+    await store(buffer, 20, 21, 22)
+    shutil.rmtree(data)
+    data.mkdir()
+    await store(buffer, 23)
+    assert "3 segments are in the catalog, but not in data" in caplog.text
+    assert buffer.state.current.stats.n_itm == 1
