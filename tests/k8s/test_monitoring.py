@@ -24,6 +24,7 @@ GROUPS = yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())
+RULE_TESTS = [ROOT / "tests" / "k8s" / name for name in ("rules.test.yaml", "slow_rules.test.yaml")]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 needs_promtool = pytest.mark.skipif(
@@ -95,11 +96,11 @@ def test_the_metrics_are_named_as_prometheus_wants_them(trio: Trio) -> None:
 @needs_promtool
 def test_the_rules_are_sound_and_call_when_they_should() -> None:
     assert "SUCCESS" in promtool("check", "rules", FOLDER / "rules.yaml")
-    assert "SUCCESS" in promtool("test", "rules", ROOT / "tests" / "k8s" / "rules.test.yaml")
+    assert "SUCCESS" in promtool("test", "rules", *RULE_TESTS)
 
 
 def test_every_alert_is_tried() -> None:
-    tried = yaml.safe_load((ROOT / "tests" / "k8s" / "rules.test.yaml").read_text())["tests"]
+    tried = [test for file in RULE_TESTS for test in yaml.safe_load(file.read_text())["tests"]]
     calling = {
         each["alertname"] for test in tried for each in test.get("alert_rule_test", []) if each.get("exp_alerts")
     }
