@@ -4,7 +4,8 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
 from uuid import uuid4
@@ -13,14 +14,12 @@ from databuffer.tiers.always_online import AlwaysOnline
 from databuffer.tiers.exactly import exactly
 from databuffer.tiers.incoming import INCOMING, is_abandoned
 from databuffer.tiers.keys import check_key
-from databuffer.tiers.lanes import Lane
 from databuffer.tiers.tier import Capacity, NotThere, Stored, TierError
+from databuffer.tiers.uncached import UncachedWriter, read_uncached
 from gwservice.atomic import sync
 
 #: Bytes of a chunk that is read.
 CHUNK = 1 << 20
-#: Bytes that are written before they are synced.
-_SYNC_BYTES = 32 << 20
 #: Errors of a file system without hard links, or of folders on two file systems.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK})
 
@@ -48,9 +47,8 @@ class FolderTier(AlwaysOnline):
             with self._errors(key):
                 temporary.touch(exist_ok=False)
             with temporary.open("wb", buffering=0) as file:
-                self._write(file.fileno(), key, size, chunks)
+                self._write(file.fileno(), key, exactly(chunks, size))
             with self._errors(key):
-                sync(temporary)
                 make_folders(path.parent, self._root)
                 temporary.rename(path)  # replaces it
                 sync(path.parent)
@@ -59,21 +57,14 @@ class FolderTier(AlwaysOnline):
                 temporary.unlink(missing_ok=True)
             raise
 
-    def _write(self, descriptor: int, key: str, size: int, chunks: Iterable[bytes]) -> None:
-        """Write every chunk; large files are synced meanwhile, so that the disk is not idle until the last one came."""
-        unsynced = 0
-        with ExitStack() as stack:
-            lane = stack.enter_context(Lane(1)) if size > _SYNC_BYTES else None
-            for chunk in exactly(chunks, size):
+    def _write(self, descriptor: int, key: str, chunks: Iterable[bytes]) -> None:
+        """Write every chunk, durably; an error of the chunks is not one of the tier."""
+        with UncachedWriter(descriptor) as writer:
+            for chunk in chunks:
                 with self._errors(key):
-                    write_all(descriptor, chunk)
-                    unsynced += len(chunk)
-                    if lane and unsynced >= _SYNC_BYTES and lane.is_idle:
-                        lane.do(os.fdatasync, descriptor)
-                        unsynced = 0
-            if lane:
-                with self._errors(key):
-                    lane.wait()
+                    writer.add(chunk)
+            with self._errors(key):
+                writer.finish()
 
     def link(self, key: str, other: "FolderTier", source: str) -> None:
         """Make a key another name of a file in another folder, or a copy of it if the file system has no such names."""
@@ -95,19 +86,25 @@ class FolderTier(AlwaysOnline):
         return chunks
 
     def _read(self, key: str, start: int, stop: int | None) -> Iterator[bytes]:
-        with self._looking_up(key), open(self.path(key), "rb", opener=_open_at_once) as file:
+        with self._looking_up(key), open(self.path(key), "rb", buffering=0, opener=_open_at_once) as file:
             if not S_ISREG((found := os.fstat(file.fileno())).st_mode):
                 raise NotThere(f"tier {self.name}: {key} is not a file")
-            size = found.st_size
-            left = max(min(size if stop is None else stop, size) - start, 0)
+            stop = found.st_size if stop is None else min(stop, found.st_size)
             yield b""
-            file.seek(start)
-            while left:
-                chunk = file.read(min(CHUNK, left))
-                if not chunk:
-                    raise TierError(f"tier {self.name}: {key} ended {left} bytes early")
-                left -= len(chunk)
+            for chunk in self._chunks(file, start, stop):
+                start += len(chunk)
                 yield chunk
+            if start < stop:
+                raise TierError(f"tier {self.name}: {key} ended {stop - start} bytes early")
+
+    @staticmethod
+    def _chunks(file: FileIO, start: int, stop: int) -> Iterator[bytes]:
+        """Yield what a move or a comparison reads past the page cache, and the short ranges of readers out of it."""
+        if stop - start > CHUNK:
+            yield from read_uncached(file.fileno(), start, stop)
+        elif start < stop:
+            file.seek(start)
+            yield file.read(stop - start)
 
     def stat(self, key: str) -> Stored | None:
         """Return what lies under a key, or None."""
@@ -220,10 +217,3 @@ def make_folders(folder: Path, root: Path) -> None:
     make_folders(folder.parent, root)
     folder.mkdir(exist_ok=True)
     sync(folder.parent)
-
-
-def write_all(descriptor: int, chunk: bytes) -> None:
-    """Write every byte of a chunk; `os.write` may write fewer."""
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

@@ -23,11 +23,6 @@ class Lane:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(work, *arguments))
 
-    @property
-    def is_idle(self) -> bool:
-        """Return whether all work is done."""
-        return all(each.done() for each in self._waiting)
-
     def wait(self) -> None:
         """Wait until all work is done."""
         while self._waiting:

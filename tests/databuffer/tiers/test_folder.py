@@ -58,7 +58,7 @@ def test_what_is_written_is_synced_with_its_name_before_the_write_returns(tmp_pa
         for name in ("write", "fsync", "rename", "mkdir"):
             patch.setattr(os, name, recorded(name))
         write(FolderTier("copy", tmp_path), "a/one.tar", BEFORE)
-    assert calls == ["mkdir", "write", "fsync", "mkdir", "fsync", "rename", "fsync"]
+    assert calls == ["mkdir", "write", "write", "fsync", "mkdir", "fsync", "rename", "fsync"]
 
 
 def test_a_file_that_a_crash_left_behind_is_deleted_after_a_day_and_one_that_is_written_is_kept(tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from databuffer.records.performer import Attempt
-from databuffer.tiers import folder, meter, pack
+from databuffer.tiers import meter, pack
 from databuffer.tiers.comparison import Comparison, checked, compare
 from databuffer.tiers.folder import FolderTier
 from databuffer.tiers.lanes import Lane
 from databuffer.tiers.meter import Meter, Throttle
 from databuffer.tiers.pack import PackDamaged
-from databuffer.tiers.tier import TierError
 from gwwire.manifest import encode_manifest, seal
 from gwwire.public import ManifestEntry
 
@@ -96,29 +95,6 @@ def test_a_damaged_pack_never_appears_in_a_tier(files: tuple[Path, pack.Pack], t
     assert lanes() == []
 
 
-def test_large_files_are_synced_while_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(folder, "_SYNC_BYTES", 20_000)
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
-    content = os.urandom(200_000)
-    FolderTier("object", tmp_path).write("one.tar", len(content), split(content))
-    assert (tmp_path / "one.tar").read_bytes() == content
-    assert synced
-    assert lanes() == []
-
-
-def test_an_error_of_such_a_sync_fails_the_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(folder, "_SYNC_BYTES", 20_000)
-    monkeypatch.setattr(os, "fdatasync", fail)
-    tier = FolderTier("object", tmp_path)
-    with pytest.raises(TierError, match="Input/output error"):
-        tier.write("one.tar", 200_000, split(bytes(200_000)))
-    assert tier.stat("one.tar") is None
-
-
 def test_a_lane_works_in_order_and_raises_what_its_work_raised() -> None:
     done: list[int] = []
     with Lane(1) as lane:
@@ -126,7 +102,6 @@ def test_a_lane_works_in_order_and_raises_what_its_work_raised() -> None:
             lane.do(done.append, number)
         lane.wait()
         assert done == list(range(10))
-        assert lane.is_idle
         lane.do(done.remove, 99)
         with pytest.raises(ValueError, match="not in list"):
             lane.do(done.append, 10)
