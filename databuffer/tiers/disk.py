@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import sqlalchemy as sa
+from xxhash import xxh3_128
 
 from databuffer.errors import MoveFailed, VolumeFull
 from databuffer.records.performer import Attempt
@@ -21,6 +22,7 @@ from databuffer.tiers.comparison import compare
 from databuffer.tiers.copies import Copied
 from databuffer.tiers.ledger import ReplicaLedger
 from databuffer.tiers.pack import PackDamaged, run_chunks
+from databuffer.tiers.read_back import Written
 from databuffer.tiers.replicas import LastReplica
 from databuffer.tiers.source import PackSource
 from databuffer.tiers.staged_reading import online
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 _DELETING = ReplicaState.DELETING
 _SECOND = 10**9
 #: Threads that write members to the disk, and the bytes of members that each reads, writes and syncs at once.
-_SYNCED_AT_ONCE, _RUN = 4, 2 << 20
+_SYNCED_AT_ONCE, _RUN = 8, 4 << 20
 
 
 class DiskMoves:
@@ -77,9 +79,11 @@ class DiskMoves:
         meter = self._access.meter(attempt, sum(source.pack.member(name).size for name in names))
 
         def restore(run: list[str]) -> None:
+            written = {name: Written() for name in run}
             members = run_chunks(tier, origin.key, source.pack, run)
-            source.put((name, meter.through(chunks)) for name, chunks in members)
-            if wrong := [name for name in run if not source.has_whole(name, attempt.check)]:
+            source.put((name, written[name].through(meter.through(chunks))) for name, chunks in members)
+            found = {name: source.digest(name, xxh3_128(), attempt.check) for name in run}
+            if wrong := [name for name in run if found[name] != written[name].digest]:
                 raise MoveFailed(f"{wrong[0]} differs on the disk after it was written")
 
         distinct = {source.path_of(source.pack.member(name)): name for name in names}.values()

@@ -18,6 +18,11 @@ class Written:
         self._size = 0
         self._digest = xxh3_128()
 
+    @property
+    def digest(self) -> bytes:
+        """The XXH3 digest with 128 bits."""
+        return self._digest.digest()
+
     def through(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the chunks to write, and remember them."""
         for chunk in chunks:
@@ -32,5 +37,5 @@ class Written:
             pass
         if found._size != self._size:
             raise PackDamaged([f"{found._size} bytes were read back after {self._size} were written"])
-        if found._digest.digest() != self._digest.digest():
+        if found.digest != self.digest:
             raise PackDamaged(["the bytes that were read back are not those that were written"])

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from databuffer.storage.dropped import read_dropped
 from databuffer.storage.files import open_stored, volume_errors
@@ -13,6 +14,16 @@ from databuffer.tiers.pack import CHUNK, Pack, pack_chunks
 from databuffer.tiers.replicas import ReplicaRow
 from gwservice.regular_file import UnusableFile
 from gwwire.tiering import DISK, ReplicaState
+
+
+class Digest(Protocol):
+    """A digest of `hashlib` or `xxhash`."""
+
+    def update(self, chunk: bytes, /) -> None:
+        """Add the next bytes."""
+
+    def digest(self) -> bytes:
+        """Return the digest of all bytes."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +99,19 @@ class PackSource(ABC):
 
     def has_whole(self, name: str, check: Callable[[], object]) -> bool:
         """Return whether a member on the disk is as the manifest says; `check` is called now and then."""
-        member, digest = self.pack.member(name), hashlib.sha256()
+        return self.digest(name, hashlib.sha256(), check) == bytes.fromhex(self.pack.member(name).sha256)
+
+    def digest(self, name: str, empty: Digest, check: Callable[[], object]) -> bytes | None:
+        """Return a digest of a member on the disk, None if it is not there; `check` is called now and then."""
         with volume_errors():
             try:
-                with open_stored(self.path_of(member)) as file:
+                with open_stored(self.path_of(self.pack.member(name)), buffering=0) as file:
                     while chunk := file.read(CHUNK):
                         check()
-                        digest.update(chunk)
+                        empty.update(chunk)
             except (FileNotFoundError, UnusableFile):
-                return False
-        return digest.hexdigest() == member.sha256
+                return None
+        return empty.digest()
 
     def on_disk(self, state: ReplicaState, sha256: str | None = None, verified: int | None = None) -> ReplicaRow:
         """Return the row of the replica on the disk."""
