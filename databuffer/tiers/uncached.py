@@ -9,7 +9,9 @@ have it is used with its cache.
 import errno
 import fcntl
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from mmap import mmap
@@ -20,7 +22,7 @@ from databuffer.tiers.lanes import Lane
 
 #: Suits every disk, and the pages of file systems of the network.
 _ALIGNED = 4096
-#: Bytes that are written at once, and read at once.
+#: Bytes that are written or read at once, and of a chunk that is read.
 _BLOCK, _PORTION = 4 << 20, 1 << 20
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -71,18 +73,38 @@ class UncachedWriter:
 
 
 def read_uncached(descriptor: int, start: int, stop: int) -> Iterator[bytes]:
-    """Yield the bytes [start, stop) of a file, fewer if it ends before; raise OSError."""
+    """Yield the bytes [start, stop) of a file, fewer if it ends before, while a thread reads ahead; raise OSError."""
     _avoid_cache(descriptor)
-    portion = mmap(-1, _PORTION)
-    while start < stop:
-        skipped = start % _ALIGNED
-        place = start - skipped
-        found = _or_cached(descriptor, partial(os.preadv, descriptor, [portion], place))
-        chunk = portion[skipped : min(found, stop - place)]
-        if not chunk:
-            return
-        start += len(chunk)
-        yield chunk
+    free = [mmap(-1, _BLOCK), mmap(-1, _BLOCK)]
+    skipped = start % _ALIGNED
+    reads: deque[tuple[mmap, Future[int]]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
+        for place in range(start - skipped, stop, _BLOCK):
+            block = free.pop()
+            reads.append((block, thread.submit(_read, descriptor, block, place, min(_BLOCK, stop - place))))
+            if not free:
+                yield from _portions(*reads[0], skipped)
+                free.append(reads.popleft()[0])
+                skipped = 0
+        for each in reads:
+            yield from _portions(*each, skipped)
+
+
+def _portions(block: mmap, read: Future[int], skipped: int) -> Iterator[bytes]:
+    size = read.result()
+    return (block[place : min(place + _PORTION, size)] for place in range(skipped, size, _PORTION))
+
+
+def _read(descriptor: int, block: mmap, place: int, size: int) -> int:
+    """Read a block, or what there is of it; return its bytes."""
+    found, aligned = 0, size + -size % _ALIGNED
+    with memoryview(block) as view:
+        while found < size:
+            more = _or_cached(descriptor, partial(os.preadv, descriptor, [view[found:aligned]], place + found))
+            if not more:
+                break
+            found += more
+    return min(found, size)
 
 
 def _write(descriptor: int, rest: memoryview) -> None:
