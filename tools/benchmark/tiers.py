@@ -24,7 +24,7 @@ from tools.benchmark import plain
 from tools.benchmark.archive import Archiver
 from tools.benchmark.goals import Goal
 from tools.benchmark.load import GeneratorFailed
-from tools.benchmark.machine import describe_machine, describe_versions
+from tools.benchmark.machine import describe_machine, describe_versions, use_memory
 from tools.benchmark.moves import CACHE, PLAIN, RCLONE, TAPE, Bench, Moves, Plan
 from tools.benchmark.pushes import Pushes
 from tools.benchmark.report import Circumstances, write_section
@@ -47,6 +47,8 @@ _TAPE_OPTIONS = "mount=0&seek=0&rate=1000GB&online=1000GB"
 _COPY, _INGEST = 0.8, 0.9
 _FAILURES = (ServerFailed, GeneratorFailed, ServiceDied, TierError, OSError)
 _AT_ONCE = 2
+#: Bytes of the page cache that the measurements fill.
+_MEMORY = 8 << 30
 
 
 @contextmanager
@@ -183,6 +185,7 @@ def main(arguments: Sequence[str]) -> int:
             home = Path(folder)
             now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
             circumstances = Circumstances(now, command, describe_machine(home), describe_versions())
+            use_memory(_MEMORY)
             for kind in _NAMES:
                 moves += _measure_moves(plan, home / kind, kind) if kind in wanted else []
             if PUSHES in wanted:
