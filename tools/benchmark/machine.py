@@ -2,8 +2,8 @@
 
 import os
 import platform
-from mmap import PAGESIZE, mmap
 from importlib.metadata import version
+from mmap import PAGESIZE, mmap
 from pathlib import Path
 
 _PACKAGES = (
