@@ -21,12 +21,12 @@ from databuffer.storage.finding import Finding
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.recovery import recover, retry_if_catalog_damaged
 from databuffer.storage.shadow import shadow
-from databuffer.tiers.comparison import Comparison, checked, file_problems
-from databuffer.tiers.file_check import check_files
-from databuffer.tiers.open import open_tiers
-from databuffer.tiers.pack import PackDamaged, folder_chunks, folder_pack
-from databuffer.tiers.rebuild import rebuild
+from databuffer.tiers.backends.open import open_tiers
+from databuffer.tiers.packs.comparison import Comparison, checked, file_problems
+from databuffer.tiers.packs.pack import PackDamaged, folder_chunks, folder_pack
 from databuffer.tiers.tier import TierError
+from databuffer.tiers.upkeep.file_check import check_files
+from databuffer.tiers.upkeep.rebuild import rebuild
 from gwservice.asgi import serve
 from gwservice.logs import configure_logging
 from gwservice.output import OutputFailed, write_output

@@ -13,7 +13,7 @@ from databuffer.storage.catalog import Catalog, Database
 from databuffer.storage.metadata import LogStream, Metadata
 from databuffer.storage.store import Store
 from databuffer.storage.volume import Volume
-from databuffer.tiers.open import open_tiers
+from databuffer.tiers.backends.open import open_tiers
 from gwservice.asgi import NO_TELEMETRY, add_problem_handlers
 from gwservice.asgi_types import ASGIApp
 from gwservice.observability import Edge, admit_caller

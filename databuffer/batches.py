@@ -25,7 +25,7 @@ from databuffer.storage.catalog.batches import BATCH_RECORD
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.manifest import read_manifest
 from databuffer.storage.store import OPERATIONAL, OpenBatch, Seal, Store
-from databuffer.tiers.replicas import put_tiering
+from databuffer.tiers.ledger.replicas import put_tiering
 from gwwire.datastore import Description, FlushOrder, FreezeOrder
 from gwwire.public import DatastoreState, Manifest, Stats, ThawOrder
 from gwwire.records import SEALED

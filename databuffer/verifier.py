@@ -19,9 +19,9 @@ from databuffer.storage.clock import steady_ns
 from databuffer.storage.files import volume_errors
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.store import Store
-from databuffer.tiers.meter import Progress
-from databuffer.tiers.mover import Mover
-from databuffer.tiers.staged_reading import Staging
+from databuffer.tiers.moves.meter import Progress
+from databuffer.tiers.moves.mover import Mover
+from databuffer.tiers.moves.staged_reading import Staging
 from gwwire.public import BatchState, Verification, VerificationState
 from gwwire.records import ARCHIVED, VERIFY, Record, Step, StepState
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from databuffer.errors import VolumeError
 from databuffer.metrics import bundle_gauges, gauges, step_gauges
 from databuffer.routes.common import Group, Storage, json_response
-from databuffer.tiers.metrics import tier_gauges
+from databuffer.tiers.upkeep.metrics import tier_gauges
 from gwservice.metrics import CONTENT_TYPE, exposition
 from gwwire.public import NameList
 from gwwire.records import StepOverview

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
-from databuffer.tiers.reading import TierStream
+from databuffer.tiers.recalls.reading import TierStream
 from gwservice.asgi_types import Receive, Scope, Send
 from gwservice.body import while_connected
 

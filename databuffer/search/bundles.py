@@ -30,7 +30,7 @@ from databuffer.search.table import BundleRow
 from databuffer.state import State
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
-from databuffer.tiers.recall import Recalls
+from databuffer.tiers.recalls.recall import Recalls
 from gwwire.bundles import Bundle, BundleFormat, BundleManifest, BundleOrder, BundleState
 
 _SECOND = 10**9

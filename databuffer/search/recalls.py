@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from databuffer.errors import NoReplica, NotFound, RecallTooLarge
 from databuffer.search.waiting import BundleChanges
-from databuffer.tiers.reading import not_readable
-from databuffer.tiers.recall import Recalls
+from databuffer.tiers.recalls.reading import not_readable
+from databuffer.tiers.recalls.recall import Recalls
 from gwwire.problems import ProblemError
 from gwwire.tiering import Recall, RecallState
 

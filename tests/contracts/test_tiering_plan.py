@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from databuffer.tiers.replicas import Archive, ReplicaRow
-from databuffer.tiers.wanted import missing_steps
+from databuffer.tiers.ledger.replicas import Archive, ReplicaRow
+from databuffer.tiers.ledger.wanted import missing_steps
 from dslogic.tiering import plan
 from gwwire.tiering import DISK, BatchReplicas, Replica, ReplicaState, Tiering
 

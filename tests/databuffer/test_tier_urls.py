@@ -6,7 +6,7 @@ import pytest
 
 from databuffer.settings import BufferSettings
 from databuffer.tier_urls import TierUrl, parse_tiers
-from databuffer.tiers.open import open_tiers
+from databuffer.tiers.backends.open import open_tiers
 from gwwire.tiering import Tiering
 
 
@@ -102,8 +102,9 @@ def test_without_tiers_no_backend_is_imported() -> None:
     program = """
 import sys, databuffer.app
 assert databuffer.app.open_tiers(()) == {}
-backends = {f"databuffer.tiers.{name}" for name in ("folder", "tape", "object_store", "tape_endpoint")}
-assert backends < {f"databuffer.tiers.{path.stem}" for path in __import__("pathlib").Path("databuffer/tiers").iterdir()}
+backends = {f"databuffer.tiers.backends.{name}" for name in ("folder", "tape_library", "object_store", "tape_endpoint")}
+folder = __import__("pathlib").Path("databuffer/tiers/backends")
+assert backends < {f"databuffer.tiers.backends.{path.stem}" for path in folder.iterdir()}
 print(sorted({*backends, "obstore"} & sys.modules.keys()))
 """
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

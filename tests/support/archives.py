@@ -7,8 +7,8 @@ from typing import Any
 
 from databuffer.buffer import Buffer
 from databuffer.records.scan import Scan
-from databuffer.tiers.folder import FolderTier
-from databuffer.tiers.pack import key_of
+from databuffer.tiers.backends.folder import FolderTier
+from databuffer.tiers.packs.pack import key_of
 from databuffer.tiers.tier import TierError
 from gwwire.datastore import FlushOrder
 from gwwire.records import Step, StepState

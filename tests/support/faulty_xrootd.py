@@ -59,7 +59,7 @@ class _FaultyObject:
 @contextmanager
 def failing_calls(*, late: bool) -> Iterator[FaultyCalls]:
     """Count the calls of tiers that are opened in the block; they can fail, with their effect or without."""
-    xrootd = importlib.import_module("databuffer.tiers.xrootd")  # needs an extra
+    xrootd = importlib.import_module("databuffer.tiers.backends.xrootd")  # needs an extra
     faults = FaultyCalls(late=late)
     file, file_system = xrootd.File, xrootd.FileSystem
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ from databuffer.holdings.rows import Caller
 from databuffer.holdings.uploads import Digests
 from databuffer.records.scan import Scan
 from databuffer.storage.catalog.batches import FILES_RECORD
-from databuffer.tiers import replicas
+from databuffer.tiers.ledger import replicas
 from gwwire.file_manifest import member_name
 from gwwire.holdings import NewFile, Transaction, TransactionOrder
 from gwwire.tiering import ReplicaState

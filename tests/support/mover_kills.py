@@ -34,11 +34,12 @@ from databuffer.holdings.contents import Contents
 from databuffer.storage.catalog import Catalog, Database
 from databuffer.storage.catalog.batches import FILES_RECORD
 from databuffer.storage.store import Store
-from databuffer.tiers import pack, replicas, sweep
-from databuffer.tiers.comparison import compare
-from databuffer.tiers.folder import FolderTier
-from databuffer.tiers.ledger import ReplicaLedger
-from databuffer.tiers.pack import (
+from databuffer.tiers.backends.folder import FolderTier
+from databuffer.tiers.ledger import replicas
+from databuffer.tiers.moves.replica_ledger import ReplicaLedger
+from databuffer.tiers.packs import pack
+from databuffer.tiers.packs.comparison import compare
+from databuffer.tiers.packs.pack import (
     Pack,
     PackDamaged,
     files_key,
@@ -48,8 +49,9 @@ from databuffer.tiers.pack import (
     key_of,
     pack_chunks,
 )
-from databuffer.tiers.packs import public_name
+from databuffer.tiers.packs.packs import public_name
 from databuffer.tiers.tier import Stored
+from databuffer.tiers.upkeep import sweep
 from gwwire.datastore import FlushOrder
 from gwwire.holdings import NewFile, TransactionOrder
 from gwwire.records import StepState

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from databuffer.tier_urls import TierUrl
-from databuffer.tiers.object_store import ObjectStoreTier, open_object_store
+from databuffer.tiers.backends.object_store import ObjectStoreTier, open_object_store
 from tools.weed import BUCKET
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from databuffer.tier_urls import TierUrl
-from databuffer.tiers.object_store import ObjectStoreTier, open_object_store
-from databuffer.tiers.pack import key_of
+from databuffer.tiers.backends.object_store import ObjectStoreTier, open_object_store
+from databuffer.tiers.packs.pack import key_of
 from scripts.trio import Trio
 from tests.support.files import contents_of
 from tests.support.forked import run_forked

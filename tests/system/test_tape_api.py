@@ -12,9 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from databuffer.tiers.http_access import Access
-from databuffer.tiers.http_client import HttpClient
-from databuffer.tiers.tape_rest import TapeRestApi
+from databuffer.tiers.backends.tape_endpoint.http_access import Access
+from databuffer.tiers.backends.tape_endpoint.http_client import HttpClient
+from databuffer.tiers.backends.tape_endpoint.tape_rest import TapeRestApi
 from databuffer.tiers.tier import NotThere, StageState
 from scripts.trio import Trio
 from tests.support.gfal import NEEDED, gfal, is_there, run_gfal2

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from databuffer.tar import VirtualTar
-from databuffer.tiers.pack import folder_pack, key_of
+from databuffer.tiers.packs.pack import folder_pack, key_of
 from gwwire.tiering import DISK
 from tools.benchmark import plain
 from tools.benchmark.archive import Archiver, Batch

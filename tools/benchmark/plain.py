@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from databuffer.tar import VirtualTar, in_portions, read_parts
-from databuffer.tiers.object_store import ObjectStoreTier
+from databuffer.tiers.backends.object_store import ObjectStoreTier
 
 _CHUNK = 1 << 20
 

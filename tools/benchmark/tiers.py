@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from databuffer.tier_urls import TierUrl
-from databuffer.tiers.object_store import open_object_store
+from databuffer.tiers.backends.object_store import open_object_store
 from databuffer.tiers.tier import TierError
 from gwwire.tiering import DISK
 from scripts.trio import ServiceDied, Trio, free_ports

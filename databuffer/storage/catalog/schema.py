@@ -131,7 +131,7 @@ BUNDLES = sa.Table(
     sa.Column("reason", sa.String),
 )
 
-# The copies of packs, and where packs should have copies; see `databuffer.tiers.replicas`.
+# The copies of packs, and where packs should have copies; see `databuffer.tiers.ledger.replicas`.
 REPLICAS = sa.Table(
     "replicas",
     TABLES,

@@ -23,9 +23,9 @@ from databuffer.storage.catalog.migrations import migrate
 from databuffer.storage.catalog.schema import COUNTER, REPLICAS, TABLES
 from databuffer.storage.catalog.segments import Segments
 from databuffer.storage.spending import Spending
-from databuffer.tiers import replicas
-from databuffer.tiers.census import Held, take_census, unreadable_packs
-from databuffer.tiers.replicas import ReplicaRow
+from databuffer.tiers.ledger import replicas
+from databuffer.tiers.ledger.replicas import ReplicaRow
+from databuffer.tiers.upkeep.census import Held, take_census, unreadable_packs
 from gwwire.public import BatchState
 from gwwire.records import Record, StepClaim, StepEnd, StepState
 from gwwire.tiering import ReplicaState, Tiering

@@ -31,7 +31,7 @@ from databuffer.search.table import BundleRow
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import BatchRow, Catalog, Database, SegmentFilter, SegmentRow, backup
 from databuffer.storage.spending import Spending
-from databuffer.tiers import pins, replicas
+from databuffer.tiers.ledger import pins, replicas
 from gwwire.bundles import BundleFormat, BundleState
 from gwwire.datastore import FreezeOrder
 from gwwire.holdings import NewFile, TransactionOrder

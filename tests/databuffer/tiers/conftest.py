@@ -6,10 +6,10 @@ import pytest
 from databuffer.app import create_store
 from databuffer.buffer import Buffer
 from databuffer.settings import BufferSettings
-from databuffer.tiers import sweep
-from databuffer.tiers.tape import TapeTier
-from databuffer.tiers.tape_robot import TapeManners
+from databuffer.tiers.backends.tape_library.library import TapeTier
+from databuffer.tiers.backends.tape_library.robot import TapeManners
 from databuffer.tiers.tier import Tier
+from databuffer.tiers.upkeep import sweep
 from tests.support.archives import CountingTier
 
 

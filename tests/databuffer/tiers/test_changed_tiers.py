@@ -10,11 +10,12 @@ from msgspec import structs
 
 from databuffer.errors import TierFailed
 from databuffer.storage.catalog import SegmentFilter
-from databuffer.tiers import access, replicas
-from databuffer.tiers.folder import FolderTier
-from databuffer.tiers.pack import SegmentPack, folder_chunks, key_of
-from databuffer.tiers.tape import TapeTier
-from databuffer.tiers.tape_robot import TapeManners
+from databuffer.tiers.backends.folder import FolderTier
+from databuffer.tiers.backends.tape_library.library import TapeTier
+from databuffer.tiers.backends.tape_library.robot import TapeManners
+from databuffer.tiers.ledger import replicas
+from databuffer.tiers.moves import access
+from databuffer.tiers.packs.pack import SegmentPack, folder_chunks, key_of
 from databuffer.tiers.tier import Tier
 from gwwire.manifest import MANIFEST, decode_manifest, encode_manifest
 from gwwire.records import StepState

@@ -16,11 +16,12 @@ from databuffer.holdings import holdings
 from databuffer.settings import BufferSettings
 from databuffer.storage.catalog.batches import FILES_RECORD
 from databuffer.storage.clock import steady_ns
-from databuffer.tiers import discards, file_seals, reading
-from databuffer.tiers.pack import files_key
-from databuffer.tiers.rebuild import rebuild
-from databuffer.tiers.tape import TapeTier
-from databuffer.tiers.tape_robot import TapeManners
+from databuffer.tiers.backends.tape_library.library import TapeTier
+from databuffer.tiers.backends.tape_library.robot import TapeManners
+from databuffer.tiers.packs.pack import files_key
+from databuffer.tiers.recalls import reading
+from databuffer.tiers.upkeep import discards, file_seals
+from databuffer.tiers.upkeep.rebuild import rebuild
 from gwwire.decoding import InvalidRequest
 from gwwire.holdings import NewFile, Transaction, TransactionOrder
 from gwwire.records import StepState
@@ -37,7 +38,7 @@ FILES = {"/data/a.h5": b"a" * 3000, "/data/notes.md": b"notes", "/data/empty": b
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("databuffer.tiers.staged_reading._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("databuffer.tiers.moves.staged_reading._POLL_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from databuffer.buffer import Buffer
 from databuffer.holdings.quotas import Quotas
 from databuffer.holdings.rows import Caller
 from databuffer.storage.catalog.batches import FILES_RECORD
-from databuffer.tiers.tape import TapeTier
+from databuffer.tiers.backends.tape_library.library import TapeTier
 from gwservice.headers import GROUP_HEADER
 from gwwire.holdings import NewFile, TransactionOrder
 from gwwire.tiering import DISK, ReplicaState, Tiering

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from databuffer.records.performer import Attempt
-from databuffer.tiers import meter, pack
-from databuffer.tiers.comparison import Comparison, checked, compare
-from databuffer.tiers.folder import FolderTier
+from databuffer.tiers.backends.folder import FolderTier
 from databuffer.tiers.lanes import Lane
-from databuffer.tiers.meter import Meter, Throttle
-from databuffer.tiers.pack import PackDamaged
+from databuffer.tiers.moves import meter
+from databuffer.tiers.moves.meter import Meter, Throttle
+from databuffer.tiers.packs import pack
+from databuffer.tiers.packs.comparison import Comparison, checked, compare
+from databuffer.tiers.packs.pack import PackDamaged
 from gwwire.manifest import encode_manifest, seal
 from gwwire.public import ManifestEntry
 

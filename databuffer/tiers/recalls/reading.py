@@ -1,0 +1,238 @@
+"""Bytes of segments and files from the tiers, for readers whose pack is not on the disk.
+
+A replica that can be read now is read at once; its bytes count only if they have the SHA-256 of the manifest. What is
+on tape only is refused as OnTape, and its recall has begun.
+"""
+
+import asyncio
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+from databuffer.errors import NotFound, OnTape, TierFailed
+from databuffer.storage.catalog import CataloguedSegment
+from databuffer.storage.clock import steady_ns
+from databuffer.tar import Member
+from databuffer.tiers.ledger import replicas
+from databuffer.tiers.ledger.replicas import ReplicaRow
+from databuffer.tiers.moves.mover import Mover
+from databuffer.tiers.moves.replica_ledger import ReplicaLedger
+from databuffer.tiers.packs.pack import PackDamaged, tier_range
+from databuffer.tiers.packs.packs import Packs, is_of_files, record_of
+from databuffer.tiers.packs.source import PackSource
+from databuffer.tiers.recalls.recall import READERS, Recalls
+from databuffer.tiers.tier import TAPE, Locality, NotOnline, NotThere, Tier, TierError
+from gwwire.tiering import DISK, Recall, RecallState, ReplicaState
+
+#: Reads at the same time: a tier that does not answer must not take the threads of other requests.
+_THREADS = 8
+#: Packs whose manifests stay in memory.
+_PACKS = 4
+#: A use of a replica is not noted again so soon.
+_USE = 60 * 10**9
+#: Bytes; what is larger is compared while it is sent.
+_LARGEST_IN_MEMORY = 16 * 1024 * 1024
+
+
+class TierReader:
+    """Reads segments and files from the tiers."""
+
+    def __init__(self, packs: Packs, ledger: ReplicaLedger, mover: Mover, recalls: Recalls) -> None:
+        self._ledger = ledger
+        self._mover = mover
+        self._recalls = recalls
+        self._pack = lru_cache(_PACKS)(packs.get)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tier-read")
+
+    def close(self) -> None:
+        """Wait for no read any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def open(self, segment: CataloguedSegment, recalls: bool = True) -> BinaryIO | None:  # noqa: FBT001, FBT002 (see `Queries.elsewhere`)
+        """Return the bytes of a segment as a file, or None if no tier was ever given them.
+
+        Raise OnTape, when its recall has begun if it `recalls`, or TierFailed if no tier returns them or their recall
+        failed.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            content = await loop.run_in_executor(self._threads, self._read, segment)
+        except NotOnline:
+            ask = self._recalls.ask if recalls else self._recalls.get
+            raise not_readable(await ask(segment.batch, READERS)) from None
+        return None if content is None else in_memory(content)
+
+    async def stream(self, pack: str, name: str, start: int, stop: int) -> "TierStream | None":
+        """Return the bytes [start, stop) of a member of a pack, or None if no tier was ever given them.
+
+        Raise OnTape, or TierFailed if no tier returns the first of them.
+        """
+        portions = self._portions(pack, name, start, stop)
+        stream = TierStream(portions, self._threads)
+        try:
+            await stream.begin()
+        except NotOnline:
+            raise not_readable(await self._recalls.ask(pack, READERS)) from None
+        except NotFound:
+            return None
+        return stream
+
+    # ---- in threads
+
+    def _read(self, segment: CataloguedSegment) -> bytes | None:
+        try:
+            source = self._pack(record_of(segment.batch))
+        except NotFound:  # it is not archived
+            return None
+        if not self._is_elsewhere(source):
+            return None
+        member = Member(segment.name, segment.bytes, segment.sha256)
+        return b"".join(self._first(source, member, 0, segment.bytes, f"segment {segment.name}"))
+
+    def _portions(self, pack: str, name: str, start: int, stop: int) -> Iterator[bytes]:
+        source = self._pack(pack)
+        if not self._is_elsewhere(source):
+            raise NotFound(f"no tier was ever given {source.text}")
+        yield from self._first(source, source.pack.member(name), start, stop, f"{name} of {source.text}")
+
+    def _is_elsewhere(self, source: PackSource) -> bool:
+        rows = self._ledger.of(source).values()
+        in_tiers = [row for row in rows if row.tier != DISK]
+        return bool(self._fastest_first(in_tiers)) or (bool(in_tiers) and source.is_dropped)
+
+    def _first(self, source: PackSource, member: Member, start: int, stop: int, text: str) -> Iterator[bytes]:
+        """Yield bytes of a member from the first replica that has them.
+
+        Raise NotOnline if a recall helps, or TierFailed: no recall is begun while another tier has the pack, but fails.
+        """
+        rows = self._ledger.of(source)
+        readable = self._fastest_first(rows.values())
+        others = [row for row in rows.values() if row.tier != DISK and row not in readable]
+        problems = [problem for row in others if (problem := self._mover.access.problem(row))]
+        on_tape, failed, begun = False, False, False
+        for row in readable:
+            try:
+                for chunk in self._read_from(self._mover.tiers[row.tier], source, row, member, start, stop):
+                    begun = True
+                    yield chunk
+            except NotOnline:
+                on_tape = True
+            except TierError as error:
+                if self._is_nearline(row):  # it went offline since it was looked up
+                    on_tape = True
+                else:
+                    failed = True
+                    problems.append(str(error))
+            except PackDamaged as error:
+                problems.append(f"{row.tier}: {error}")
+            else:
+                return
+            if begun:
+                break
+        if on_tape and not failed and not begun:
+            raise NotOnline(member.name)
+        raise TierFailed(f"{text} cannot be read: {'; '.join(problems)}")
+
+    def _is_nearline(self, row: ReplicaRow) -> bool:
+        tier = self._mover.tiers[row.tier]
+        return tier.kind == TAPE and tier.locality([row.key])[row.key] is Locality.NEARLINE
+
+    def _fastest_first(self, rows: Iterable[ReplicaRow]) -> list[ReplicaRow]:
+        tiers = self._mover.tiers
+        found = [row for row in rows if row.state is ReplicaState.VERIFIED and row.tier in tiers]
+        return sorted(found, key=lambda row: tiers[row.tier].kind == TAPE)
+
+    def _read_from(  # noqa: PLR0913, PLR0917 (where the bytes are)
+        self, tier: Tier, source: PackSource, row: ReplicaRow, member: Member, start: int, stop: int
+    ) -> Iterator[bytes]:
+        """Yield bytes of a member; mark a replica that has others as LOST, so that it is written again."""
+        if tier.kind == TAPE and tier.locality([row.key])[row.key] is not Locality.ONLINE:
+            raise NotOnline(f"tier {tier.name}: {row.key}")
+        with self._ledger.losing(source, row):
+            try:
+                begin, _ = source.pack.span(member.name)
+                if member.size > _LARGEST_IN_MEMORY:
+                    whole = member.sha256 if stop - start == member.size else None
+                    yield from _compared(tier.read(row.key, begin + start, begin + stop), whole, member.name)
+                else:
+                    content = tier_range(tier, row.key)(begin, begin + member.size)
+                    if hashlib.sha256(content).hexdigest() != member.sha256:
+                        raise PackDamaged([f"{member.name} differs in sha256"])
+                    yield content[start:stop]
+            except NotThere as error:
+                raise PackDamaged([str(error)]) from error
+        now = steady_ns()
+        if now - (row.used or 0) >= _USE:
+            self._ledger.write(partial(replicas.note_used, pack=row.pack, tier=row.tier, now=now))
+
+
+class TierStream:
+    """Bytes that are read from a tier while they are sent."""
+
+    def __init__(self, portions: Iterator[bytes], threads: ThreadPoolExecutor) -> None:
+        self._portions = portions
+        self._threads = threads
+        self._first = b""
+
+    async def begin(self) -> None:
+        """Read the first bytes."""
+        self._first = await self._next()
+
+    async def read(self) -> bytes:
+        """Return the next bytes, none at the end; raise TierFailed if they do not arrive, or differ."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return await self._next()
+
+    async def _next(self) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, next, self._portions, b"")
+
+
+def _compared(chunks: Iterable[bytes], sha256: str | None, name: str) -> Iterator[bytes]:
+    """Yield chunks; if they are all of a member, the last one only if it has the SHA-256, else raise PackDamaged."""
+    digest, held = hashlib.sha256(), b""
+    for chunk in chunks:
+        digest.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if sha256 is not None and digest.hexdigest() != sha256:
+        raise PackDamaged([f"{name} differs in sha256"])
+    yield held
+
+
+def not_readable(recall: Recall) -> OnTape | TierFailed:
+    """Return the error for bytes that a recall brings: TierFailed if it failed for good."""
+    what = recall.batch if is_of_files(recall.batch) else f"batch {recall.batch}"
+    match recall.state:
+        case RecallState.QUEUED | RecallState.RUNNING if recall.reason:
+            state = f"its recall waits: {recall.reason}"
+        case RecallState.QUEUED:
+            state = f"its recall is number {recall.position} of the queue"
+        case RecallState.RUNNING:
+            state = f"its recall is {recall.percent} % done"
+        case RecallState.FAILED:
+            return TierFailed(f"{what} is on tape; its recall failed: {recall.reason}")
+        case RecallState.NEARLINE:
+            state = "nobody has asked for its recall"
+        case RecallState.ONLINE:
+            state = "it can be read now"
+    return OnTape(f"{what} is on tape; {state}", retry_after=max(recall.seconds, 1))
+
+
+def in_memory(content: bytes) -> BinaryIO:
+    """Return a file with a descriptor, as a response needs it, that has no name."""
+    file: BinaryIO
+    if sys.platform == "linux":
+        file = os.fdopen(os.memfd_create("segment"), "w+b")
+    else:
+        file = TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    file.write(content)
+    file.seek(0)
+    return file
