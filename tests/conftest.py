@@ -85,16 +85,21 @@ def _starter(stack: ExitStack, make_home: Callable[[], Path]) -> StartTrio:
         home.mkdir(exist_ok=True)
         output = stack.enter_context((home / "services.log").open("ab"))
         kind = Trio if fresh else ForkedTrio
-        return stack.enter_context(kind(home, free_ports(), environment, each=each, output=output, services=services))
+        trio = kind(home, free_ports(), environment, each=each, output=output, services=services)
+        stack.enter_context(trio)
+        if isinstance(trio, ForkedTrio):
+            stack.callback(trio.kill)
+        return trio
 
     return start
 
 
 @pytest.fixture
 def start_trio(tmp_path: Path) -> Iterator[StartTrio]:
-    """Start the trio, or its lower services, with real processes and sockets; stopped when the test ends.
+    """Start the trio, or its lower services, with real processes and sockets; killed when the test ends.
 
-    With `fresh`, each process is a new interpreter, as in production; otherwise its imports are done (see `Forked`).
+    With `fresh`, each process is a new interpreter, as in production, and stopped; otherwise its imports are done (see
+    `Forked`).
     """
     with ExitStack() as stack:
         yield _starter(stack, lambda: tmp_path / "home")
