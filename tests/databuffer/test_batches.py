@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import SegmentFilter
 from gwwire.datastore import FreezeOrder
 from gwwire.public import BatchState, DatastoreState, Stats, ThawOrder
+from tests.support.forked import run_forked
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -322,8 +323,7 @@ async def test_an_archive_that_was_moved_off_the_volume_is_removed_from_the_cata
 async def test_a_second_buffer_on_the_same_volume_refuses_to_start(buffer: Buffer, settings: BufferSettings) -> None:
     with pytest.raises(VolumeFailed, match="another buffer"):
         await create_buffer(settings).open()
-    command = [sys.executable, "-m", "databuffer"]
-    started = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)  # noqa: ASYNC221 (nothing else runs here)
+    started = run_forked(["databuffer"], os.environ)
     assert started.returncode == 1
     assert len(started.stderr.splitlines()) == 1
     assert "another buffer (process" in started.stderr

@@ -8,6 +8,7 @@ from databuffer.settings import BufferSettings
 from databuffer.tier_urls import TierUrl, parse_tiers
 from databuffer.tiers.backends.open import open_tiers
 from gwwire.tiering import Tiering
+from tests.support.forked import run_forked
 
 
 def test_tiers_are_named_with_their_urls_in_one_setting(tmp_path: Path) -> None:
@@ -86,13 +87,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_buffer_with_a_wrong_setting_does_not_start_and_says_why(environment: dict[str, str], error: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "databuffer"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run_forked(["databuffer"], environment)
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"databuffer: setting {error}")
 

@@ -7,7 +7,6 @@ import re
 import stat
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from glitchflow_api.key_file import parse_keys
 from glitchflow_api.keys import main
+from tests.support.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -229,18 +229,10 @@ def test_a_missing_folder_is_reported_in_one_line(tmp_path: Path, capsys: pytest
 
 
 def test_commands_at_the_same_time_take_turns_and_lose_no_key(path: Path) -> None:
-    def create(number: int) -> str:
-        seen = subprocess.run(
-            [sys.executable, "-m", "glitchflow_api", "keys", "create", f"user{number}", "--scopes", "read"],
-            cwd=ROOT,
-            env={"KEYS_FILE": str(path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return seen.stdout.strip()
+    def create(number: int) -> Forked:
+        command = ["glitchflow_api", "keys", "create", f"user{number}", "--scopes", "read"]
+        return Forked(command, {"KEYS_FILE": str(path)})
 
-    with ThreadPoolExecutor(3) as pool:
-        made = list(pool.map(create, range(3)))
+    made = [process.communicate()[0].strip() for process in [create(number) for number in range(3)]]
     assert {key[3:15] for key in made} == set(parse_keys(path.read_bytes()))
     assert list(path.parent.iterdir()) == [path]

@@ -3,8 +3,7 @@
 import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from scripts.cluster_keys import KEYS_FILE, make_keys
 from scripts.trio import Trio, free_ports
-from tests.support.forked import ForkedTrio
+from tests.support.forked import Forked, ForkedTrio, run_forked
 from tests.support.manifests import manifests, why_not_rendered
 from tools.cluster_test.contract import check_contract
 from tools.cluster_test.gateway import Gateway
@@ -49,11 +48,19 @@ def run(container: dict[str, Any], trio: Trio, *more: str) -> subprocess.Complet
     """Run a container's command to its end."""
     with started(container, trio, *more) as process:
         out, errors = process.communicate(timeout=280)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+    return subprocess.CompletedProcess(process.args, process.wait(), out, errors)
+
+
+def module(program: str, arguments: Sequence[str]) -> list[str]:
+    """Return the module that a command runs, with its arguments; the command `gwclient` runs the module of its name."""
+    if program != "python":
+        return [program, *arguments]
+    assert arguments[0] == "-m"
+    return list(arguments[1:])
 
 
 @contextmanager
-def started(container: dict[str, Any], trio: Trio, *more: str) -> Iterator[subprocess.Popen[str]]:
+def started(container: dict[str, Any], trio: Trio, *more: str) -> Iterator[Forked]:
     """Start a container's command as its pod would, with its volumes under the trio's home; it ends with the block."""
     given = {"JOB_NAME": "pipeline-1"}
     for variable in container["env"]:
@@ -61,13 +68,8 @@ def started(container: dict[str, Any], trio: Trio, *more: str) -> Iterator[subpr
             given[variable["name"]] = SECRET[variable["valueFrom"]["secretKeyRef"]["key"]]
     told = [re.sub(r"\$\((\w+)\)", lambda found: given[found[1]], word) for word in container["command"]]
     program, *arguments = [re.sub("^/(dataset|tmp)(?=/|$)", rf"{trio.home}/\1", word) for word in told]
-    with subprocess.Popen(
-        [Path(sys.executable).with_name(program), *arguments, *more],
-        env={**os.environ, **given, **config(container, trio), "MPLCONFIGDIR": str(trio.home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    environment = {**os.environ, **given, **config(container, trio), "MPLCONFIGDIR": str(trio.home)}
+    with Forked([*module(program, arguments), *more], environment) as process:
         try:
             yield process
         finally:
@@ -101,8 +103,7 @@ def push(trio: Trio) -> int:
     rounds = (push_command(1_400_000_000 + number * ROUND) for number in range(3))
     for program, *arguments in rounds:
         whose = ("--srv", trio.url, "--key-file", str(trio.home / "gwclient.key"))
-        command = [str(Path(sys.executable).with_name(program)), *arguments, *whose]
-        subprocess.run(command, check=True, capture_output=True)
+        run_forked([*module(program, arguments), *whose], os.environ).check_returncode()
     return 1 + 3 * ROUND
 
 

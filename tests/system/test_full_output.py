@@ -18,19 +18,7 @@ from preproc.pipeline import preprocess
 from preproc.progress import silent
 from scripts.trio import Trio
 from tests.preproc.batches import cut, noise, write_batch
-
-#: Runs a command in folder after folder, in one process: most of the time goes into its imports.
-_RUN = """
-import sys
-from MODULE.cli import main
-for out in sys.argv[1].split(":"):
-    try:
-        code = main([out if word == "OUT" else word for word in sys.argv[2:]])
-    except SystemExit as stop:
-        code = stop.code
-    print("exit", code, flush=True)
-    print("exit", code, file=sys.stderr, flush=True)
-"""
+from tests.support.forked import run_forked
 
 
 def run(module: str, folders: Sequence[Path], *words: str, out: list[str] | None = None) -> list[tuple[int, str]]:
@@ -38,16 +26,14 @@ def run(module: str, folders: Sequence[Path], *words: str, out: list[str] | None
 
     `out` gets the lines of standard output.
     """
-    program = [sys.executable, "-c", _RUN.replace("MODULE", module), ":".join(map(str, folders)), *words]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    if out is not None:
-        out += done.stdout.splitlines()
-    parts = done.stderr.replace("\r", "\n").split("exit ")
-    codes = [int(part.split("\n", 1)[0]) for part in parts[1:]]
-    seen = [part.rstrip().rpartition("\n")[2] for part in parts[:-1]]
-    return list(zip(codes, seen, strict=True))
+    results = []
+    for folder in folders:
+        done = run_forked([module, *(str(folder) if word == "OUT" else word for word in words)], os.environ)
+        assert "Traceback" not in done.stderr
+        if out is not None:
+            out += done.stdout.splitlines()
+        results.append((done.returncode, done.stderr.replace("\r", "\n").rstrip().rpartition("\n")[2]))
+    return results
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from dslogic.settings import LogicSettings
 from glitchflow_api.app import create_app as create_gateway
 from glitchflow_api.settings import GatewaySettings
 from scripts.trio import Trio, describe, free_ports
+from tests.support.forked import run_forked
 from tests.support.segments import JSON, segment_body
 
 UPPER, LOWER = "upper-secret-0123456789", "lower-secret-0123456789"
@@ -135,13 +135,8 @@ def test_a_secret_that_cannot_be_read_stops_the_service_with_one_line(
     if content is not None:
         path.write_text(content)
     [service] = [each for each in describe(tmp_path, free_ports()) if each.name == name]
-    ended = subprocess.run(
-        service.command,
-        env={**os.environ, **service.environment, setting: str(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    _python, _m, *module = service.command
+    ended = run_forked(module, {**os.environ, **service.environment, setting: str(path)})
     assert ended.returncode != 0
     [line] = [line for line in ended.stderr.splitlines() if setting in line]
     assert str(path) in line

@@ -15,6 +15,7 @@ import pytest
 
 from scripts.trio import Trio, describe, free_ports
 from tests.support.certificates import Authority
+from tests.support.forked import Forked, run_forked
 from tests.support.segments import JSON, segment_body
 
 
@@ -38,7 +39,9 @@ def gateway(
         each for each in describe(tmp_path_factory.mktemp("home"), free_ports()) if each.name == "glitchflow_api"
     ]
     settings = {**service.environment, "DS_BURL": lower.url, "TLS_CERT": str(files[0]), "TLS_KEY": str(files[1])}
-    process = subprocess.Popen(service.command, env={**os.environ, **settings}, stderr=subprocess.DEVNULL)
+    _python, _m, *module = service.command
+    with Path(os.devnull).open("wb") as nowhere:
+        process = Forked(module, {**os.environ, **settings}, nowhere)
     try:
         port = int(service.url.rpartition(":")[2])
         deadline = time.monotonic() + 60
@@ -129,14 +132,7 @@ def test_a_new_certificate_is_taken_up_and_a_broken_one_is_not(
 def test_files_that_are_no_good_stop_the_gateway_with_one_line(authority: Authority) -> None:
     certificate, _ = authority.certify("one")
     _, key = authority.certify("another")
-    ended = subprocess.run(
-        [sys.executable, "-m", "glitchflow_api"],
-        env={**os.environ, "TLS_CERT": str(certificate), "TLS_KEY": str(key)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ended = run_forked(["glitchflow_api"], {**os.environ, "TLS_CERT": str(certificate), "TLS_KEY": str(key)})
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
     assert "TLS_CERT, TLS_KEY" in line

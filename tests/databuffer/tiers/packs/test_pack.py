@@ -3,7 +3,6 @@
 import hashlib
 import os
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from io import BytesIO
@@ -31,6 +30,7 @@ from gwwire.manifest import MANIFEST, encode_manifest, entry_of, seal
 from gwwire.public import Manifest
 from gwwire.tiering import Replica, ReplicaState
 from tests.support.foreign import NO_FILES
+from tests.support.forked import run_forked
 from tests.support.segments import segment_body
 
 COUNT = 5
@@ -257,11 +257,10 @@ def test_the_pack_of_a_dropped_archive_is_not_written_and_the_message_says_where
 
 
 def test_pack_verify_needs_no_settings(file: Path) -> None:
-    command = [sys.executable, "-m", "databuffer", "pack", "verify", str(file)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    command = ["databuffer", "pack", "verify", str(file)]
+    done = run_forked(command, {"PATH": os.environ["PATH"]})
     assert (done.returncode, done.stderr) == (0, "")
-    missing = subprocess.run([*command, "x"], check=False, capture_output=True, env={"PATH": os.environ["PATH"]})
-    assert missing.returncode == 2
+    assert run_forked([*command, "x"], {"PATH": os.environ["PATH"]}).returncode == 2
 
 
 def test_ids_that_are_no_keys_get_one() -> None:
