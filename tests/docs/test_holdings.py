@@ -1,15 +1,14 @@
 """docs/holdings.md: its commands, typed one after the other in a new folder."""
 
 import re
-import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gwclient.cli import main
 from scripts.trio import Trio
+from tests.support.typed import type_client
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "holdings.md").read_text()
@@ -18,7 +17,7 @@ FAILS = 'gwclient put -l "O4a glitches" -b again notes.md'
 
 
 class Reader:
-    """Types commands; those of the client run in this process, which saves the time to start it."""
+    """Types commands; those of the client run in this process."""
 
     def __init__(self, output: pytest.CaptureFixture[str]) -> None:
         self._output = output
@@ -29,13 +28,11 @@ class Reader:
         if not command.startswith("gwclient "):
             return subprocess.run(["sh", "-c", command], check=False).returncode  # noqa: S607 (the system's)
         words, _, file = command.partition(" > ")
-        with pytest.raises(SystemExit) as stop:
-            main(shlex.split(words.replace("TRANSACTION", self._transaction))[1:])
-        printed = self._output.readouterr().out
+        code, printed = type_client(words.replace("TRANSACTION", self._transaction), self._output)
         self._transaction = printed.partition(" ")[0]
         if file:
             Path(file).write_text(printed)
-        return int(stop.value.code or 0)
+        return code
 
 
 def test_the_commands_of_the_page_run_in_their_order(

@@ -11,6 +11,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from subprocess import CompletedProcess, Popen, TimeoutExpired
@@ -41,7 +42,8 @@ class Forked:
         ends = [output.fileno()] * 2 if output else [end for _, end in pipes]
         self.args = module
         self._process = _CONTEXT.Process(target=_run, args=(list(module), dict(environment), _Output(ends)))
-        self._process.start()
+        with chdir(_ROOT):  # the first start begins the process that is forked; gunicorn keeps the folder of its import
+            self._process.start()
         for _, end in pipes:
             os.close(end)
 
