@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from scripts.trio import Trio
+from tests.support.forked import ForkedTrio
 from tests.support.segments import check_counts
 from tools.benchmark.__main__ import main, read_arguments
 from tools.benchmark.goals import load_goals
@@ -46,9 +47,10 @@ def rows_of(report: str, first_cell: str) -> list[list[str]]:
 
 
 def run_bench(*arguments: str) -> None:
-    command = [sys.executable, "-m", "tools.benchmark", *arguments]
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
+    """Run the benchmark in this process, with services whose imports are done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tools.benchmark.__main__.Trio", ForkedTrio)
+        assert main(arguments) == 0
 
 
 #: Stands in for the yardstick's comparison: prints its arguments, and answers in the same format.
