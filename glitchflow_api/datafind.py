@@ -162,7 +162,7 @@ async def _find(logic: LogicClient, name: str) -> BundleOrder | None:
         return None
     site, frametype, start, stop, extension = parts
     found = await _dataset(logic, extension, site, frametype)
-    if found is None or found.within(start, stop) != [(start, stop)]:
+    if found is None or not found.has_file(start, stop):
         return None
     query = StrainQuery(channel=(found.channel,), start=float(start), stop=float(stop))
     return BundleOrder(FORMATS[extension], query)

@@ -1,7 +1,8 @@
 """The strain files that the gateway offers: which there are, by the coverage of channels, and their names.
 
-A file has whole GPS seconds of one channel without a gap, and no multiple of FILE_SECONDS inside of it: the boundaries
-of files do not depend on what is asked. Its name OBS-TYPE-GPSSTART-DURATION (LIGO-T050017) says exactly what it covers.
+A file has the samples whose times are in whole GPS seconds of one channel without a gap, and no multiple of
+FILE_SECONDS inside of it: the boundaries of files do not depend on what is asked. Its name OBS-TYPE-GPSSTART-DURATION
+(LIGO-T050017) says these seconds. Where samples do not begin with the second, the last one ends after them.
 """
 
 import math
@@ -14,10 +15,12 @@ from typing import NamedTuple
 from gwwire.bundles import BundleFormat
 from gwwire.channel_names import site_of_channel, type_of_channel
 from gwwire.public import ChannelCoverage
-from gwwire.spans import TOLERANCE
+from gwwire.spans import TOLERANCE, first_sample
 
 #: GPS seconds between the boundaries of files: 34 MB at 16384 Hz, which are built within the timeouts of clients.
 FILE_SECONDS = 256
+#: More than a span has of the channels whose files may have none: there is less than one a second.
+_MOST_SAMPLES = 10**12
 #: The formats of files, by the extension of their names.
 FORMATS = {each.value: each for each in BundleFormat if each.is_built}
 
@@ -38,13 +41,22 @@ class NameParts(NamedTuple):
     extension: str
 
 
+class Stored(NamedTuple):
+    """Whole GPS seconds [first, last) that are stored without a gap, and the time of a sample at or before them."""
+
+    first: int
+    last: int
+    t0: float
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """The files of one channel in one format; `spans` are the whole GPS seconds that are stored, in order."""
+    """The files of one channel in one format, with a sample each `dt` s; `stored` is in order."""
 
     channel: str
     extension: str
-    spans: Sequence[tuple[int, int]]
+    dt: float
+    stored: Sequence[Stored]
 
     @property
     def site(self) -> str:
@@ -56,23 +68,42 @@ class Dataset:
         """The description in the names of files."""
         return type_of_channel(self.channel)
 
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The whole GPS seconds that are stored."""
+        return [(first, last) for first, last, _ in self.stored]
+
     def within(self, start: float, stop: float) -> list[tuple[int, int]]:
         """Return the spans in [start, stop), cut at whole seconds."""
         cut = [(max(first, math.ceil(start)), min(last, math.floor(stop))) for first, last in self.spans]
         return [(first, last) for first, last in cut if first < last]
 
+    def has_file(self, start: int, stop: int) -> bool:
+        """Return whether a span is stored without a gap, and has a sample."""
+        return any(
+            each.first <= start < stop <= each.last and self._has_sample(each, start, stop) for each in self.stored
+        )
+
+    def _has_sample(self, stored: Stored, start: int, stop: int) -> bool:
+        if self.dt <= 1:
+            return True
+        begin, end = (first_sample(gps, stored.t0, self.dt, _MOST_SAMPLES) for gps in (start, stop))
+        return begin < end
+
     def files(self, start: float = -math.inf, stop: float = math.inf) -> Iterator[tuple[int, int]]:
         """Yield the spans of the files that overlap [start, stop), in order; each is computed when it is needed."""
-        for first, last in self.spans:
+        for each in self.stored:
+            first, last, _ = each
             if first < stop and last > start:
                 begin = max(first, _next_boundary(math.floor(start)) - FILE_SECONDS) if start > first else first
                 end = min(last, _next_boundary(math.ceil(stop) - 1)) if stop < last else last
                 if begin < end:
-                    yield from pairwise(chain([begin], range(_next_boundary(begin), end, FILE_SECONDS), [end]))
+                    files = pairwise(chain([begin], range(_next_boundary(begin), end, FILE_SECONDS), [end]))
+                    yield from (file for file in files if self._has_sample(each, *file))
 
     def latest(self) -> list[tuple[int, int]]:
         """Return the span of the last file, if there is one."""
-        return list(self.files(start=self.spans[-1][1] - 1)) if self.spans else []
+        return list(self.files(start=self.stored[-1].last - 1 - self.dt))[-1:] if self.stored else []
 
     def name(self, start: int, stop: int) -> str:
         """Return the name of the file of a span."""
@@ -84,7 +115,7 @@ def datasets(channels: Iterable[ChannelCoverage], extension: str) -> list[Datase
     found: dict[str, Dataset] = {}
     for each in channels:
         if each.channel and each.channel not in found:
-            found[each.channel] = Dataset(each.channel, extension, list(_whole_seconds(each)))
+            found[each.channel] = Dataset(each.channel, extension, each.dt, list(_whole_seconds(each)))
     return list(found.values())
 
 
@@ -103,9 +134,9 @@ def _next_boundary(gps: int) -> int:
     return (gps // FILE_SECONDS + 1) * FILE_SECONDS
 
 
-def _whole_seconds(channel: ChannelCoverage) -> Iterator[tuple[int, int]]:
+def _whole_seconds(channel: ChannelCoverage) -> Iterator[Stored]:
     rounding = TOLERANCE * min(channel.dt, 1.0)
     for start, stop, _ in channel.spans:
         first, last = math.ceil(start - rounding), math.floor(stop + rounding)
         if first < last:
-            yield first, last
+            yield Stored(first, last, start)

@@ -91,9 +91,9 @@ async def bundle_archive(bundle: str, request: Request, buffer: Storage, group: 
     return _archive_response(request, buffer.bundles, await buffer.bundles.archive(bundle, group))
 
 
-@router.get("/bundles/{bundle}/files/{name}", summary="One of the strain files of a bundle")
+@router.get("/bundles/{bundle}/files/{name}", summary="The strain file of a bundle of one channel")
 async def bundle_file(bundle: str, name: str, request: Request, buffer: Storage, group: Group = None) -> Response:
-    """Return a file by its name, as the archive is returned."""
+    """Return the file under a name of the caller's choice, as the archive is returned."""
     return _archive_response(request, buffer.bundles, await buffer.bundles.file(bundle, name, group))
 
 

@@ -68,11 +68,15 @@ def open_archive(bundle_format: BundleFormat, bundle: str, cache: BundleCache, s
 
 
 def open_file(bundle_format: BundleFormat, bundle: str, name: str, cache: BundleCache) -> Archive:
-    """Return one of the files that were built of a bundle, or raise NotFound."""
-    members = cache.built(bundle).members() if bundle_format.is_built else []
-    found = next((member for member in members if member.name == name), None)
-    if found is None:
-        raise NotFound(f"bundle {bundle} has no file {name!r}")
+    """Return the strain file of a bundle of one channel, to be downloaded under a name, or raise NotFound.
+
+    It is the largest: of several sample spacings, that of the shortest.
+    """
+    built = cache.built(bundle) if bundle_format.is_built else None
+    if built is None or not built.files:
+        reason = f": {built.left_out[0].reason}" if built and built.left_out else ""
+        raise NotFound(f"bundle {bundle} has no strain file{reason}")
+    found = max(built.members(), key=lambda member: member.size)
     return Archive(
         bundle, name, _MEDIA_TYPES[bundle_format], found.size, found.sha256,
         lambda start, stop: iter([Part(found, start, stop)]), _opener_of_files(bundle, cache), _MEMBER_BYTES,

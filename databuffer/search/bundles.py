@@ -147,7 +147,7 @@ class Bundles:
         return await self._opened.get(row)
 
     async def file(self, bundle: str, name: str, group: str | None = None) -> Archive:
-        """Return one of the files that were built of a bundle, as `archive` does."""
+        """Return the strain file of a bundle of one channel under a name, as `archive` does."""
         row = await self._ready(bundle, group)
         return await asyncio.to_thread(open_file, row.format, row.id, name, self._cache)
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glitchflow_api.strain_files import Dataset, parse_name
+from glitchflow_api.strain_files import Dataset, Stored, parse_name
 
 SPANS = [(100, 300), (511, 513), (1000, 1001), (1024, 2048)]
 GPS = st.floats(-1e308, 1e308) | st.floats(0, 2100) | st.integers(0, 2100).map(float)
 
 
 def dataset(*spans: tuple[int, int]) -> Dataset:
-    return Dataset("L1:STRAIN", "hdf5", spans)
+    return Dataset("L1:STRAIN", "hdf5", 1 / 4096, [Stored(*span, float(span[0])) for span in spans])
 
 
 def test_files_are_cut_at_boundaries_and_gaps() -> None:
@@ -37,6 +37,17 @@ def test_the_files_of_a_span_of_centuries_are_computed_one_by_one() -> None:
     assert list(islice(found.files(0.5), 2)) == [(0, 256), (256, 512)]
     assert list(found.files(1e9, 1e9 + 1)) == [(10**9, 10**9 + 256)]
     assert found.latest() == [(10**10 - 256, 10**10)]
+
+
+def test_only_files_with_a_sample_are_offered() -> None:
+    minutes = Dataset("L1:TREND", "gwf", 60, [Stored(101, 700, 100.5)])
+    assert list(minutes.files()) == [(101, 256), (256, 512), (512, 700)]
+    assert minutes.has_file(101, 161)
+    assert not minutes.has_file(101, 160), "its first two samples are at 100.5 s and 160.5 s"
+    hours = Dataset("L1:TREND", "gwf", 3600, [Stored(101, 7300, 100.5)])
+    assert list(hours.files()) == [(3584, 3840)]
+    assert hours.latest() == [(3584, 3840)]
+    assert hours.spans == hours.within(0, 10_000) == [(101, 7300)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """GWDataFind v1 at the gateway of the real trio: unmodified gwdatafind and gwpy find GW150914 and read it."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,6 +108,37 @@ def test_a_file_has_exactly_the_samples_in_its_name(trio: Trio, tmp_path: Path) 
         f"{trio.url}/files/{name}", headers={"Range": "bytes=100-199", "If-Range": answer.headers["etag"]}
     )
     assert (rest.status_code, rest.content) == (206, answer.content[100:200])
+
+
+@pytest.mark.parametrize(
+    ("channel", "dt", "seconds"),
+    [
+        ("K1:LATE", 0.25, 300),
+        ("K1:ROUNDED", 0.00024414, 3),
+        ("K1:THIRDS", 0.3, 300),
+        ("K1:SLOW", 7.0, 600),
+        ("K1:MINUTES", 60.0, 3600),
+        ("K1:QUARTERS", 900.0, 7200),
+    ],
+)
+def test_every_file_that_is_listed_can_be_read_and_together_they_have_all_samples(
+    trio: Trio, tmp_path: Path, channel: str, dt: float, seconds: int
+) -> None:
+    t0, count = BOUNDARY + 0.01, int(seconds / dt)
+    body = json.dumps({"h": list(range(count)), "t": [t0, dt], "meta": {"channel": channel}})
+    assert httpx2.post(f"{trio.url}/streamdata", content=body, headers=JSON).json()["resp"] == "CREATED"
+    urls = httpx2.get(f"{trio.url}/api/v1/hdf5/K/{channel.replace(':', '_')}/0,2000000000.json").json()
+    found: list[float] = []
+    for url in urls:
+        answer = httpx2.get(url, timeout=60)
+        assert answer.status_code == 200, answer.text
+        (path := tmp_path / "file.hdf5").write_bytes(answer.content)
+        with h5py.File(path) as file:
+            strain = file["strain/Strain"]
+            assert strain.attrs["Xstart"] == pytest.approx(t0 + strain[0] * dt, abs=1e-6)
+            found += strain[()].tolist()
+    first, last = BOUNDARY + 1, math.floor(t0 + count * dt)
+    assert found == [index for index in range(count) if first <= t0 + index * dt < last]
 
 
 @pytest.mark.parametrize(

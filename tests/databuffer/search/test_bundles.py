@@ -313,8 +313,9 @@ def test_frames_are_built_too(datastore: Datastore) -> None:
     name, content = unpacked(datastore.archive(bundle).content).popitem()
     assert name.endswith(f"-{GPS}-1.gwf")
     assert content.startswith(b"IGWD\0\x08")
-    file = datastore.client.get(f"/bundles/{bundle['id']}/files/{name}")
+    file = datastore.client.get(f"/bundles/{bundle['id']}/files/another.gwf")
     assert (file.content, file.headers["content-type"]) == (content, "application/octet-stream")
+    assert "another.gwf" in file.headers["content-disposition"]
 
 
 def test_a_bundle_that_is_not_built_says_so_and_can_be_cancelled(
