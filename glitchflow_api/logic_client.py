@@ -28,7 +28,7 @@ _MOST_WAITING = 1024
 
 def group_header(group: str | None) -> bytes:
     """Return the header that names the group whose quotas a request counts for, or nothing without a group."""
-    return header_lines([(RAW_GROUP_HEADER, group.encode("latin-1"))]) if group else b""
+    return header_lines([(RAW_GROUP_HEADER, quote(group).encode())]) if group else b""
 
 
 def caller_headers(user: str | None, group: str | None) -> bytes:

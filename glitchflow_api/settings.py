@@ -78,7 +78,9 @@ class GatewaySettings(ServiceSettings):
     JWT_SCOPES: Annotated[ScopeMap, NoDecode, BeforeValidator(parse_scope_map)] = Field(
         parse_scope_map(_WLCG_SCOPES), description="the scopes that a token's scopes grant; each is compared as a whole"
     )
-    JWT_GROUP: str = Field("wlcg.groups", description="the claim with the caller's group; the first one of a list")
+    JWT_GROUP: str = Field(
+        "wlcg.groups", description="the claim with the caller's group, of 1 to 255 characters; the first one of a list"
+    )
     NLDS_API: Literal["off", "on"] = Field("off", description="whether NLDS' HTTP API is served: `on` or `off`")
     NLDS_ROOTS: str = Field(
         "",

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 import threading
 import time
 import urllib.request
@@ -68,8 +67,6 @@ _LEEWAY_SECONDS = 10.0
 _CACHE_SECONDS = 60.0
 _MOST_CACHED = 1024
 _REQUIRED: Options = {"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True}
-#: Groups that are safe in a header; any other is ignored.
-_GROUP = re.compile(r"[\w./@+-]{1,64}", re.ASCII)
 
 #: The first that fits applies: DecodeError is also the base of InvalidSignatureError.
 _REASONS: Mapping[type[Exception] | tuple[type[Exception], ...], str] = {
@@ -307,7 +304,7 @@ class Tokens:
         except (PyJWTError, OverflowError, RecursionError) as error:
             reason = next(words for kinds, words in _REASONS.items() if isinstance(error, kinds))
             raise Unauthorized(f"the token is not valid: {reason}") from error
-        if not _is_user_name(claims["sub"]):
+        if not _is_name(claims["sub"]):
             raise Unauthorized(
                 f"the token is not valid: its sub is no user name of 1 to 255 characters; {PRINTABLE_WORDS}"
             )
@@ -326,8 +323,18 @@ class Tokens:
     def _caller(self, claims: dict[str, Any]) -> Caller:
         words = chain(*(part.split() for name in ("scope", "scp") for part in _texts(claims.get(name))))
         scopes: frozenset[Scope] = frozenset().union(*(self._scopes.get(word, frozenset()) for word in words))
-        group = next(iter(_texts(claims.get(self._group_claim))), "")
-        return Caller(claims["sub"], group if _GROUP.fullmatch(group) else None, implied(scopes))
+        return Caller(claims["sub"], self._group(claims), implied(scopes))
+
+    def _group(self, claims: dict[str, Any]) -> str | None:
+        """Return the first group of a token or None; a group that cannot be used would be a caller without quotas."""
+        claim = claims.get(self._group_claim)
+        group = next((each for each in (claim if isinstance(claim, list) else [claim]) if each not in (None, "")), None)
+        if group is not None and not _is_name(group):
+            raise Unauthorized(
+                f"the token is not valid: its {self._group_claim} has no group's name of 1 to 255 characters; "
+                f"{PRINTABLE_WORDS}"
+            )
+        return group
 
     def _store(self, digest: bytes, known: _CachedCaller) -> None:
         self._cache.pop(digest, None)
@@ -336,10 +343,10 @@ class Tokens:
         self._cache[digest] = known
 
 
-def _is_user_name(subject: str) -> bool:
-    """Return whether a subject can hold batches: it is a name as those in orders, without halves of characters."""
+def _is_name(claim: Any) -> bool:
+    """Return whether a claim is a name as those of users in orders, without halves of characters."""
     with suppress(msgspec.ValidationError):
-        return msgspec.convert(subject, UserName).isprintable()
+        return msgspec.convert(claim, UserName).isprintable()
     return False
 
 

@@ -13,7 +13,7 @@ REQUEST_HEADERS = frozenset((
     *(b"range", b"if-range", b"if-match", b"if-none-match", b"accept-encoding"),
     *(b"upload-offset", b"content-digest", b"repr-digest"),
 ))  # fmt: skip
-#: The group whose quota a request counts for; the gateway sets it, a client's is ignored.
+#: The group whose quota a request counts for, percent-encoded; the gateway sets it, a client's is ignored.
 GROUP_HEADER = "X-Group"
 RAW_GROUP_HEADER = GROUP_HEADER.lower().encode()
 #: The user that sends a request, percent-encoded, and has what the request makes; the gateway sets it.

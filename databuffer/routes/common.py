@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 import msgspec
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from databuffer.buffer import Buffer
 from databuffer.holdings.rows import Caller
@@ -17,9 +17,14 @@ async def _buffer(request: Request) -> Buffer:  # async: FastAPI would send a pl
     return buffer
 
 
+async def _group(request: Request) -> str | None:
+    group = request.headers.get(GROUP_HEADER)
+    return None if group is None else unquote(group)
+
+
 async def _sender(request: Request) -> Caller:
     user = request.headers.get(USER_HEADER)
-    return Caller(None if user is None else unquote(user), request.headers.get(GROUP_HEADER))
+    return Caller(None if user is None else unquote(user), await _group(request))
 
 
 Storage = Annotated[Buffer, Depends(_buffer)]
@@ -28,7 +33,7 @@ Sender = Annotated[Caller, Depends(_sender)]
 #: The asker for whom a recalled batch is kept.
 Asker = Annotated[str, Query(pattern=ASKER)]
 #: The group of the caller, which the gateway knows.
-Group = Annotated[str | None, Header(alias=GROUP_HEADER)]
+Group = Annotated[str | None, Depends(_group)]
 
 
 def json_response(content: Any, status: int = 200) -> Response:

@@ -4,6 +4,7 @@ from contextlib import aclosing
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import unquote
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -53,7 +54,7 @@ class SegmentRoute:
         """Answer a request."""
         request: RequestContext = scope["context"]
         name = request.headers.get(RAW_GROUP_HEADER)
-        group = None if name is None else name.decode("latin-1")
+        group = None if name is None else unquote(name)
         if media_type(request.headers) == NDJSON:
             await self._store_lines(receive, send, LineKeys(request.headers), group)
             return

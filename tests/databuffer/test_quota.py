@@ -4,9 +4,10 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from fastapi.testclient import TestClient
 
 from databuffer import queries, state
-from databuffer.app import create_buffer
+from databuffer.app import create_app, create_buffer
 from databuffer.buffer import Buffer
 from databuffer.errors import QuotaExceeded, VolumeError
 from databuffer.ingest import commit
@@ -14,6 +15,7 @@ from databuffer.ingest.keys import LineKeys
 from databuffer.ingest.ndjson import store_lines
 from databuffer.settings import BufferSettings
 from databuffer.storage.spending import DAY_SECONDS
+from glitchflow_api.logic_client import group_header
 from gwwire.public import Quota
 from tests.support.faulty_volume import Fault, FaultyVolume
 from tests.support.segments import segment_body
@@ -186,3 +188,16 @@ async def test_without_a_quota_nothing_is_counted(settings: BufferSettings) -> N
     with sqlite3.connect(settings.ADMROOT / "catalog.sqlite") as catalog:
         assert catalog.execute("SELECT count(*) FROM spending").fetchone() == (0,)
     catalog.close()
+
+
+@pytest.mark.parametrize("group", ["detchar", "/detchar/x", "Δétchar of a:b", "50%41"])
+def test_every_route_has_the_group_that_the_gateway_sends(settings: BufferSettings, group: str) -> None:
+    name, _, value = group_header(group).strip().partition(b": ")
+    headers = {name.decode(): value.decode()}
+    with TestClient(create_app(create_buffer(settings), max_body=10_000)) as client:
+        stored = client.post("/sendF", content=body(1), headers={"Content-Type": "application/json", **headers})
+        assert stored.status_code == 201
+        quota = client.get("/stat", headers=headers).json()["quota"]
+        assert (quota["group"], quota["used"]) == (group, SIZE)
+        put = client.post("/transactions", json={"files": [{"path": "/a"}]}, headers={"X-User": "alice", **headers})
+        assert put.json()["transaction"]["group"] == group
