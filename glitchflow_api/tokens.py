@@ -1,13 +1,12 @@
-"""Tokens of an issuer (JWT, such as SciTokens and WLCG tokens), checked with its public keys (JWKS, RFC 7517)."""
+"""Tokens of an issuer (JWT, such as SciTokens and WLCG tokens), checked with its public keys."""
 
 import asyncio
 import hashlib
-import json
 import logging
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from http.client import HTTPException
@@ -35,6 +34,7 @@ from jwt.types import Options
 
 from glitchflow_api.access import Caller, implied
 from glitchflow_api.errors import IssuerAway, Unauthorized
+from glitchflow_api.jwks import ALL_ALGORITHMS, KeySet, parse_jwks
 from glitchflow_api.settings import GatewaySettings
 from gwservice.watched_file import WatchedFile
 from gwwire.agent import USER_AGENT
@@ -43,18 +43,6 @@ from gwwire.public import Scope
 
 log = logging.getLogger(__name__)
 
-#: The algorithms of each type of key (`kty`), or of its curve (`crv`). All are asymmetric: a key that can check a
-#: signature cannot make one.
-_ALGORITHMS = {
-    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    "P-256": ("ES256",),
-    "P-384": ("ES384",),
-    "P-521": ("ES512",),
-    "Ed25519": ("EdDSA", "Ed25519"),
-}
-_ALL_ALGORITHMS = tuple(chain(*_ALGORITHMS.values()))
-#: The private members of a JWK (RFC 7518).
-_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 _FETCH_SECONDS = 5.0
 _MOST_BYTES = 1_000_000
 #: A key that the issuer has withdrawn is accepted for this long.
@@ -82,38 +70,6 @@ _REASONS: Mapping[type[Exception] | tuple[type[Exception], ...], str] = {
     (DecodeError, OverflowError, RecursionError): "it is not a JWT, or its exp or nbf is not a time",
     PyJWTError: "its kid, crit or jti is not supported",
 }
-
-KeySet = tuple[PyJWK, ...]
-
-
-def parse_jwks(text: bytes) -> KeySet:
-    """Parse a JWKS: return each of its keys once for each algorithm that it may be used with.
-
-    Keys of other types, keys for encryption and damaged keys are left out, and so are the private parts of keys. Raise
-    ValueError if none remains.
-    """
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise ValueError("not a JWKS: it is nested too deeply") from None
-    found = document.get("keys") if isinstance(document, dict) else None
-    keys = tuple(chain(*map(_usable, found if isinstance(found, list) else ())))
-    if not keys:
-        raise ValueError(f"not a JWKS with a key for one of {', '.join(_ALL_ALGORITHMS)}")
-    return keys
-
-
-def _usable(jwk: Any) -> Iterator[PyJWK]:
-    if not isinstance(jwk, dict) or jwk.get("use") not in (None, "sig"):
-        return
-    fitting = _ALGORITHMS.get(str(jwk.get("crv") or jwk.get("kty")), ())
-    if fitting and not _PRIVATE.isdisjoint(jwk):
-        log.warning("the JWKS has the private part of the key %r: with it, anyone can make tokens", jwk.get("kid"))
-    public = {name: value for name, value in jwk.items() if name not in _PRIVATE}
-    for algorithm in fitting:
-        if jwk.get("alg") in (None, algorithm):
-            with suppress(PyJWTError, ValueError, TypeError, AttributeError, KeyError):
-                yield PyJWK(public, algorithm)
 
 
 class KeysOfFile:
@@ -146,7 +102,7 @@ class KeysOfUrl:
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._clock = clock
-        self._keys: KeySet = ()
+        self._keys: KeySet | None = None
         self._text = b""
         self._asked = -_AGAIN_SECONDS
         self._fetching: asyncio.Task[None] | None = None
@@ -261,7 +217,7 @@ class Tokens:
         self._scopes = settings.JWT_SCOPES
         self._group_claim = settings.JWT_GROUP
         self._keys = keys
-        self._checked_with: KeySet = ()
+        self._checked_with: KeySet | None = None
         self._cache: dict[bytes, _CachedCaller] = {}
 
     async def identify(self, credential: str | None, /) -> Caller:
@@ -294,11 +250,11 @@ class Tokens:
     async def _check(self, token: str, keys: KeySet) -> dict[str, Any]:
         try:
             header = jwt.get_unverified_header(token)
-            if not (fitting := _find(keys, header)):
+            if not (fitting := keys.fitting(header)):
                 keys = await self._keys.renewed()
-                fitting = _find(keys, header)
+                fitting = keys.fitting(header)
             if not fitting:
-                raise Unauthorized(_mismatch(keys, header))
+                raise Unauthorized(keys.mismatch(header))
             claims = self._claims(token, fitting)
             claims["exp"] = float(claims["exp"])
         except (PyJWTError, OverflowError, RecursionError) as error:
@@ -316,7 +272,7 @@ class Tokens:
         for key in keys:
             with suppress(InvalidSignatureError):
                 return jwt.decode(
-                    token, key, _ALL_ALGORITHMS, _REQUIRED, audience=audience, issuer=issuer, leeway=leeway
+                    token, key, ALL_ALGORITHMS, _REQUIRED, audience=audience, issuer=issuer, leeway=leeway
                 )
         raise InvalidSignatureError
 
@@ -348,26 +304,6 @@ def _is_name(claim: Any) -> bool:
     with suppress(msgspec.ValidationError):
         return msgspec.convert(claim, UserName).isprintable()
     return False
-
-
-def _find(keys: KeySet, header: Mapping[str, Any]) -> Sequence[PyJWK]:
-    """Return the keys that fit a token's header; if it has no key id, only a single one.
-
-    A key without an id fits every token.
-    """
-    kid, alg = header.get("kid"), header.get("alg")
-    fitting = [key for key in keys if key.algorithm_name == alg and (kid is None or key.key_id in (None, kid))]
-    return fitting if kid is not None or len(fitting) == 1 else ()
-
-
-def _mismatch(keys: KeySet, header: Mapping[str, Any]) -> str:
-    """Return why no key fits a token with this header."""
-    kid = header.get("kid")
-    if kid is None:
-        return "the token has no key id (kid), and the issuer has no single key for its alg"
-    if any(key.key_id in (None, kid) for key in keys):
-        return "the token is not valid: its alg does not fit the issuer's key"
-    return "the issuer has no key with the token's key id (kid)"
 
 
 def _texts(claim: Any) -> Sequence[str]:

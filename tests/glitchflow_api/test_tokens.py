@@ -16,7 +16,7 @@ import anyio
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from fastapi.testclient import TestClient
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
@@ -24,8 +24,9 @@ from jwt.utils import base64url_encode
 from glitchflow_api.access import EVERYTHING, Caller
 from glitchflow_api.app import create_app
 from glitchflow_api.errors import IssuerAway, Unauthorized
+from glitchflow_api.jwks import parse_jwks
 from glitchflow_api.settings import GatewaySettings
-from glitchflow_api.tokens import KeysOfFile, KeysOfUrl, Tokens, parse_jwks
+from glitchflow_api.tokens import KeysOfFile, KeysOfUrl, Tokens
 from gwwire.public import Scope
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer, claims, public_jwk, rsa_key, token
 from tests.support.raw_server import ServerConnection, raw_server
@@ -165,6 +166,26 @@ async def test_every_usual_kind_of_signature_is_taken(issuer: Issuer, algorithm:
     key = make()
     issuer.publish(public_jwk(key, "k1", alg=algorithm))
     assert await tokens(issuer).identify(token(key, algorithm=algorithm)) == ALICE
+
+
+@pytest.mark.parametrize("kind", [ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey])
+async def test_keys_of_edwards_curves_are_for_eddsa_and_the_name_of_their_curve(issuer: Issuer, kind: Any) -> None:
+    """RFC 9864 names the curve in `alg`, RFC 8037 does not."""
+    key = kind.generate()
+    curve = public_jwk(key, None)["crv"]
+    for alg in ("EdDSA", curve, None):
+        issuer.publish({**public_jwk(key, "k1"), **({"alg": alg} if alg else {})})
+        known = tokens(issuer)
+        assert await known.identify(token(key, algorithm="EdDSA")) == ALICE
+        assert await known.identify(renamed(key, curve)) == ALICE
+        assert "alg" in await refusal(known, renamed(key, "ES256"))
+
+
+def renamed(key: Any, algorithm: str) -> str:
+    """Sign a token with EdDSA, and name another algorithm in it."""
+    head = base64url_encode(json.dumps({"alg": algorithm, "kid": "k1", "typ": "JWT"}).encode())
+    signed = head + b"." + base64url_encode(json.dumps(claims()).encode())
+    return (signed + b"." + base64url_encode(key.sign(signed))).decode()
 
 
 async def test_every_key_of_an_id_whose_algorithm_fits_is_tried(
@@ -315,9 +336,27 @@ async def test_a_shared_secret_in_the_issuers_keys_is_not_used(issuer: Issuer, k
     known = tokens(issuer)
     assert await known.identify(token(key)) == ALICE
     for kid in ("k2", "k3"):
-        assert "the issuer has no key" in await refusal(known, token(secret, kid, "HS256"))
+        assert "the token's key id (kid) cannot be used" in await refusal(known, token(secret, kid, "HS256"))
     with pytest.raises(ValueError, match="not a JWKS with a key for one of"):
         parse_jwks(json.dumps({"keys": [shared]}).encode())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *({"use": "enc"}, {"alg": "RSA-OAEP"}, {"kty": "EC"}, {"n": "x"}),
+        *({"key_ops": ["encrypt"]}, {"key_ops": []}, {"key_ops": "verify"}, {"key_ops": [{}]}),
+    ],
+)
+async def test_a_key_that_is_there_but_cannot_be_used_is_named_as_the_reason(
+    issuer: Issuer, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey, more: dict[str, Any]
+) -> None:
+    issuer.publish(public_jwk(other, "k2", key_ops=["verify"], use="sig"), {**public_jwk(key, "k1"), **more})
+    known = tokens(issuer)
+    detail = "the issuer's key with the token's key id (kid) cannot be used: it is damaged, not for signatures"
+    assert (await refusal(known, token(key))).startswith(detail)
+    assert await refusal(known, token(key, "k3")) == "the issuer has no key with the token's key id (kid)"
+    assert await known.identify(token(other, "k2")) == ALICE
 
 
 async def test_a_key_is_for_the_algorithm_it_is_for(issuer: Issuer, key: rsa.RSAPrivateKey) -> None:

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 ISSUER = "https://issuer.example.org"
 AUDIENCE = "https://glitchflow.example.org"
@@ -24,7 +24,7 @@ def rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def public_jwk(key: PrivateKey, kid: str | None, **more: str) -> dict[str, Any]:
+def public_jwk(key: PrivateKey, kid: str | None, **more: Any) -> dict[str, Any]:
     """Return the public key as the issuer publishes it."""
     public = key.public_key()
     match public:
