@@ -65,12 +65,19 @@ def _below(path: str) -> Iterator[NewFile | FileFailure]:
             if new.type is PathType.DIRECTORY:
                 names = sorted(os.listdir(path), reverse=True)  # noqa: PTH208 (names, not paths)
                 waiting += [f"{path.rstrip('/')}/{name}" for name in names]
-        except UnicodeEncodeError:
-            yield FileFailure(ascii(path)[1:-1], "the name, or the target of the link, is not UTF-8")
-        except InvalidRequest as error:
-            yield FileFailure(path, error.detail.removeprefix("path: ").removeprefix(f"{path[:200]!r}: "))
-        except OSError as error:
-            yield FileFailure(path, error.strerror or str(error))
+        except (UnicodeEncodeError, InvalidRequest, OSError) as error:
+            yield failure_of(path, error)
+
+
+def failure_of(path: str, error: UnicodeEncodeError | InvalidRequest | OSError) -> FileFailure:
+    """Return the error of a path as its failure."""
+    match error:
+        case UnicodeEncodeError():
+            return FileFailure(ascii(path)[1:-1], "the name, or the target of the link, is not UTF-8")
+        case InvalidRequest():
+            return FileFailure(path, error.detail.removeprefix("path: ").removeprefix(f"{path[:200]!r}: "))
+        case _:
+            return FileFailure(path, error.strerror or str(error))
 
 
 def _described(path: str) -> NewFile:

@@ -22,17 +22,18 @@ with_concurrency = click.option(
 
 
 def _read_paths(_: click.Context, __: click.Parameter, filelist: Any) -> list[str]:
-    try:
-        paths = read_list(filelist.read())
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{filelist.name} is not UTF-8 text") from None
-    if not paths:
+    text = filelist.read()
+    if "\0" in text:  # such as UTF-16
+        raise click.UsageError(f"{filelist.name} has NULs: expected UTF-8 text with one path in each line")
+    if not (paths := read_list(text)):
         raise click.UsageError(f"{filelist.name} has no path")
     return paths
 
 
-#: The argument for a file with one path in each line; the command gets the paths.
-with_filelist = click.argument("filelist", type=click.File(encoding="utf-8-sig"), callback=_read_paths)
+#: The argument for a file with one path in each line; the command gets the paths, also those that are not UTF-8.
+with_filelist = click.argument(
+    "filelist", type=click.File(encoding="utf-8-sig", errors="surrogateescape"), callback=_read_paths
+)
 
 
 async def each_of(

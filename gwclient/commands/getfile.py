@@ -26,13 +26,14 @@ from gwclient.outages import PackReads, concerns_pack
 from gwclient.trees import (
     FileFailure,
     absolute,
+    failure_of,
     place,
     restore_directory,
     restore_link,
     restore_metadata,
 )
 from gwwire.decoding import InvalidRequest
-from gwwire.holdings import FileState, HoldingFile, PathType
+from gwwire.holdings import FileState, HoldingFile, PathType, check_path
 
 #: The longest time between two looks at what is recalled from tape.
 _POLL_SECONDS = 2.0
@@ -132,7 +133,11 @@ async def _find_all(
     found: dict[str, HoldingFile] = {}
     failures = []
     for text in paths:
-        files = await _matching(client, text, chosen, regex=regex)
+        try:
+            files = await _matching(client, text, chosen, regex=regex)
+        except (UnicodeEncodeError, InvalidRequest) as error:
+            failures.append(failure_of(text, error))
+            continue
         if not files:
             failures.append(FileFailure(text, "no holding has a complete file there"))
         for each in files:
@@ -142,7 +147,7 @@ async def _find_all(
 
 
 async def _matching(client: GlitchflowClient, text: str, chosen: list[int] | None, *, regex: bool) -> list[HoldingFile]:
-    path = text if regex else absolute(text)
+    path = text if regex else check_path(absolute(text))
     if chosen is None and not regex:
         having = [each.id async for each in client.holdings.holdings(path=path)]
         file = await newest(client.holdings, path, having)

@@ -184,6 +184,23 @@ def test_failed_files_are_named_with_reasons_and_put_again(site: Site, tree: Pat
     assert site.gwclient("alice", "putlist", str(names), "-l", "second")["transactions"][0]["state"] == "COMPLETE"
 
 
+def test_a_path_of_a_list_that_no_file_can_have_fails_alone(site: Site, tree: Path, tmp_path: Path) -> None:
+    names, long = tmp_path / "list", f"{tmp_path}/{'x/' * 1024}"
+    names.write_bytes(b"%b/\xff\n%b\n%b/strain.h5\n" % (bytes(tmp_path), long.encode(), bytes(tree)))
+    put = site.run("alice", "putlist", str(names), "-l", "odd")
+    got = site.run("alice", "getlist", str(names), "-l", "odd", "-r", str(tmp_path / "there"))
+    for done, code in ((put, 1), (got, 4)):
+        assert done.returncode == code, done.stderr
+        assert f"{tmp_path}/\\udcff: the name, or the target of the link, is not UTF-8" in done.stderr
+        assert "2 files failed" in done.stderr
+    assert "longer than 2048 bytes" in got.stderr
+    assert "COMPLETE, 1 of 1 file, " in put.stdout
+    assert got.stdout == f"{tmp_path}/there{tree}/strain.h5\n"
+    names.write_text("a\0b\n", encoding="utf-16")
+    refused = site.gwclient("alice", "putlist", str(names), "-l", "odd", code=2)
+    assert refused == f"gwclient: {names} has NULs: expected UTF-8 text with one path in each line\n"
+
+
 def test_a_missing_holding_and_a_label_of_another_are_errors_at_once(site: Site, tree: Path) -> None:
     assert "there is no holding 4711" in site.gwclient("alice", "put", str(tree), "-i", "4711", code=1)
     made = site.gwclient("alice", "put", str(tree / "empty"), "-l", "mine")["transactions"][0]
