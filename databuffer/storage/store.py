@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from databuffer.errors import VolumeError, VolumeFailed, VolumeFull
 from databuffer.storage.catalog import BatchRow, Catalog, SegmentFilter
@@ -84,6 +85,8 @@ class Store:
     def open(self, *, thorough: bool = False) -> None:
         """Lock the volume, create the folders other than those of batches, lock them, and open the catalog."""
         if self.volume.is_empty() and self.metadata.read_description() is not None:
+            with ExitStack() as stack:
+                self._lock_folder(stack, "ADMROOT")  # the batch may be that of a running buffer
             raise VolumeFailed(
                 f"{self.volume.root} (DTVOLROOT) is empty, but {self.metadata.path} records a batch on it: mount the"
                 f" volume, or remove {self.metadata.path} to begin a new datastore"
@@ -271,17 +274,19 @@ class Store:
         """Lock catalog and log until `close`; raise VolumeFailed if a buffer of another volume has locked one."""
         if self._unlock:
             return
-        locks = {
-            "ADMROOT": self.catalog.database.path.with_name(".catalog.lock"),
-            "LOGROOT": self.current.log.path.with_name(".log.lock"),
-        }
-        with ExitStack() as stack, volume_errors():
-            for setting, path in locks.items():
-                try:
-                    stack.enter_context(locked(path))
-                except BlockingIOError:
-                    raise VolumeFailed(f"another buffer uses {path.parent} ({setting})") from None
+        with ExitStack() as stack:
+            for setting in ("ADMROOT", "LOGROOT"):
+                self._lock_folder(stack, setting)
             self._unlock = stack.pop_all()
+
+    def _lock_folder(self, stack: ExitStack, setting: Literal["ADMROOT", "LOGROOT"]) -> None:
+        catalog, stream = self.catalog.database.path, self.current.log.path
+        path = catalog.with_name(".catalog.lock") if setting == "ADMROOT" else stream.with_name(".log.lock")
+        with volume_errors():
+            try:
+                stack.enter_context(locked(path))
+            except BlockingIOError:
+                raise VolumeFailed(f"another buffer uses {path.parent} ({setting})") from None
 
     def _other_folders(self) -> set[Path]:
         return self.metadata.folders | {self.current.log.path.parent}

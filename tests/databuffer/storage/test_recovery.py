@@ -411,16 +411,16 @@ async def test_segments_that_cannot_be_reached_stay_where_they_are(
     assert buffer.queries.stats.n_itm == 3
 
 
-@pytest.mark.parametrize("shared", ["ADMROOT", "LOGROOT"])
+@pytest.mark.parametrize(("shared", "is_empty"), [("ADMROOT", False), ("ADMROOT", True), ("LOGROOT", False)])
 async def test_a_buffer_of_another_volume_takes_neither_catalog_nor_log(
-    open_buffer: OpenBuffer, settings: BufferSettings, tmp_path: Path, shared: str
+    open_buffer: OpenBuffer, settings: BufferSettings, tmp_path: Path, shared: str, *, is_empty: bool
 ) -> None:
     buffer = await open_buffer()
     await buffer.ingest.append(segment_body(1))
     logged = (settings.LOGROOT / settings.LOGSTREAM).read_bytes()
     own = {name: tmp_path / "other" / name for name in ("DTVOLROOT", "ADMROOT", "LOGROOT") if name != shared}
     other = settings.model_copy(update={**own, "DATAROOT": own["DTVOLROOT"] / "data"})
-    other.DATAROOT.mkdir(parents=True)
+    (other.DTVOLROOT if is_empty else other.DATAROOT).mkdir(parents=True)
     with closing(create_store(other)) as store, pytest.raises(VolumeFailed, match=rf"another buffer uses .*{shared}"):
         list(recover(store))
     assert (settings.LOGROOT / settings.LOGSTREAM).read_bytes() == logged
