@@ -194,7 +194,7 @@ class Arriving:
         with volume_errors():
             os.lseek(descriptor, self.received, os.SEEK_SET)
             try:
-                write_all(descriptor, portion)
+                write_all(descriptor, portion, self.path)
             except OSError:
                 os.ftruncate(descriptor, self.received)
                 raise

@@ -39,11 +39,15 @@ def volume_errors() -> Iterator[None]:
         raise volume_error(error) from error
 
 
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write every byte; one system call may write only a part."""
-    written = os.write(descriptor, content)
-    while written < len(content):
-        written += os.write(descriptor, memoryview(content)[written:])
+def write_all(descriptor: int, content: bytes, path: Path | str) -> None:
+    """Write every byte, because one system call may write only a part; an error names the folder of `path`."""
+    try:
+        written = os.write(descriptor, content)
+        while written < len(content):
+            written += os.write(descriptor, memoryview(content)[written:])
+    except OSError as error:
+        error.filename = os.path.dirname(path)  # noqa: PTH120 (it may be a text)
+        raise
 
 
 def open_stored(path: Path, buffering: int = -1) -> BinaryIO:
@@ -77,7 +81,7 @@ def create_file(path: Path | str, content: bytes) -> int:
     """Write a file that must not exist; return its open descriptor, to be synced and closed."""
     descriptor = os.open(path, _CREATE, FILE_MODE)
     try:
-        write_all(descriptor, content)
+        write_all(descriptor, content, path)
     except BaseException:
         os.close(descriptor)
         raise

@@ -99,7 +99,7 @@ class Metadata:
         with volume_errors():
             descriptor = os.open(self._turns[self._turn], _WRITE, FILE_MODE)
             try:
-                write_all(descriptor, content)
+                write_all(descriptor, content, self._stats)
             finally:
                 os.close(descriptor)
             os.link(self._turns[self._turn], self._linked)
@@ -159,7 +159,7 @@ class LogStream:
             try:
                 length = os.lseek(descriptor, 0, os.SEEK_END)
                 try:
-                    write_all(descriptor, _lines(entries))
+                    write_all(descriptor, _lines(entries), self.path)
                 except OSError:
                     os.ftruncate(descriptor, length)
                     raise

@@ -133,6 +133,7 @@ class Store:
                 files.enter_context(probe_file(folder, size))
                 for folder in self._other_folders():
                     files.enter_context(probe_file(folder))
+            folder = self.catalog.database.path.parent
             self.catalog.probe()
         except VolumeFull as error:
             raise VolumeFull(f"{error.detail} ({Space.of(folder)})") from error

@@ -213,6 +213,27 @@ async def test_an_empty_batch_is_cleaned_without_an_archive(buffer: Buffer, sett
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
 
 
+@pytest.mark.parametrize("setting", ["DTVOLROOT", "ADMROOT", "LOGROOT"])
+async def test_an_error_of_a_write_names_the_folder_that_is_full(
+    buffer: Buffer, settings: BufferSettings, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    folder, write = getattr(settings, setting), os.write
+
+    def full(descriptor: int, content: bytes) -> int:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(folder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(VolumeFull, match=f"No space left on device: {folder}"):
+            await buffer.ingest.append(segment_body(1))
+        overview = await buffer.queries.overview()
+        assert overview.cannot_store
+        assert overview.cannot_store.startswith(f"No space left on device: {folder}")
+    assert (await buffer.ingest.append(segment_body(2))).receipt
+
+
 async def test_stopping_completes_accepted_work(open_buffer: OpenBuffer, settings: BufferSettings) -> None:
     buffer = await open_buffer()
     accepted = [asyncio.create_task(buffer.ingest.append(segment_body(number))) for number in range(50)]

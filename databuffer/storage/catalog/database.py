@@ -183,7 +183,7 @@ class Database:
             original = error.orig if isinstance(error, DatabaseError) else error
             code = getattr(original, "sqlite_errorcode", None)
             if code is not None and code & _PRIMARY == sqlite3.SQLITE_FULL:
-                raise VolumeFull(f"the catalog: {original}") from error
+                raise VolumeFull(f"the catalog: {original}: {self.path.parent}") from error
             # Without a code: the module `sqlite3` cannot decode a value.
             unreadable = code is None and not isinstance(original, sqlite3.ProgrammingError)
             if unreadable or (code is not None and not _DAMAGE.isdisjoint({code, code & _PRIMARY})):
