@@ -157,7 +157,8 @@ async def _answer_http_exception(_: Request, error: Any) -> Response:
 async def _answer_validation_error(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    detail = f"{place}: {expectation(first)}, got {str(first['input'])[:_MOST_QUOTED]!r}"
+    given = "" if first["type"] == "missing" else f", got {str(first['input'])[:_MOST_QUOTED]!r}"
+    detail = f"{place}: {expectation(first)}{given}"
     return _problem_response(make_problem(ProblemCode.INVALID_REQUEST, detail, field=place))
 
 

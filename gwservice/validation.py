@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _EXPECTED = {
+    "bool_parsing": "true or false",
     "byte_size": "a whole number of bytes, such as 1048576, 50MB or 50MiB",
     "enum": "{expected}",
     "extra_forbidden": "no parameter of this name",
@@ -15,10 +16,13 @@ _EXPECTED = {
     "int_parsing_size": "a whole number with fewer digits",
     "less_than": "a number below {lt:,}",
     "less_than_equal": "{le:,g} or less",
+    "literal_error": "{expected}",
+    "missing": "a value",
     "string_pattern_mismatch": "a name without special characters",
     "string_too_long": "{max_length} characters or fewer",
     "string_too_short": "{min_length} characters or more",
     "string_unicode": "text in UTF-8",
+    "uuid_parsing": "a UUID",
 }
 
 

@@ -25,9 +25,11 @@ _HALF_PAIR = re.compile(
 _MAY_BE_HALF_PAIR = re.compile("truncated|surrogate|escape")
 _NAMED = re.compile(r"field `(?P<name>[^`]*)`$")
 _LENGTH = re.compile(r"Expected `(?P<type>str|array|object)` of length (?P<bound>[<>]=) (?P<n>\d+)$")
+_BOUND = re.compile(r"Expected `(?P<type>int|float)` (?P<bound>[<>]=) (?P<n>-?\d+)(\.0)?$")
 _REGEX = re.compile(r"Expected `str` matching regex (?P<pattern>.+)$")
 #: Characters of a key in a message.
 _MOST_QUOTED = 100
+_NUMBERS = {"int": "whole number", "float": "number"}
 _BOUNDS = {"<=": "at most", ">=": "at least"}
 _UNITS = {"str": ("character", "characters"), "array": ("item", "items"), "object": ("entry", "entries")}
 _RULES = {repr(pattern): words for pattern, words in RULES.items()}
@@ -164,7 +166,9 @@ def _invalid(message: str, invalid: type[ProblemError]) -> ProblemError:
 
 
 def _plain(reason: str) -> str:
-    """Return msgspec's reason for refusing a text, or the number of items, in plain words."""
+    """Return msgspec's reason for refusing a text, a number, or the number of items, in plain words."""
+    if bound := _BOUND.match(reason):
+        return f"expected a {_NUMBERS[bound['type']]}, {_BOUNDS[bound['bound']]} {int(bound['n']):,}"
     if length := _LENGTH.match(reason):
         return f"expected {_BOUNDS[length['bound']]} {length['n']} {_UNITS[length['type']][length['n'] != '1']}"
     if rule := _REGEX.match(reason):

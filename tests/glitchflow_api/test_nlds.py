@@ -1,5 +1,6 @@
 """NLDS' API: what is shared and what is not, and the transactions that it keeps."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from threading import Event, Thread
 from uuid import uuid4
 
 import pytest
+from fastapi.testclient import TestClient
 from msgspec import structs
 
 from glitchflow_api.access import scope_needed
@@ -33,6 +35,7 @@ from gwwire.holdings import FileState, Holding, HoldingFile, NewFile, PathType
 from gwwire.problems import ProblemCode, ProblemError
 from gwwire.public import Scope
 from gwwire.tiering import BatchLocality
+from tests.support.keyring import Keyring
 
 ALICE = Member("alice", "detchar")
 
@@ -109,6 +112,22 @@ def test_it_needs_authentication_folders_and_a_place_for_its_transactions(
 )
 def test_what_changes_holdings_needs_another_scope(method: str, route: str, scope: Scope) -> None:
     assert scope_needed(method, f"{PREFIX}/{route}/") is scope
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("catalog/list/?user=alice", "query.group: expected a value"),
+        ("status/?user=alice&group=&transaction_id=x", "query.transaction_id: expected a UUID, got 'x'"),
+    ],
+)
+def test_a_wrong_query_is_refused_in_our_words(tmp_path: Path, query: str, detail: str) -> None:
+    keys = Keyring(tmp_path / "keys.json")
+    headers = {"Authorization": f"Bearer {keys.make('alice', Scope.READ)}"}
+    nlds = {"NLDS_API": "on", "NLDS_ROOTS": str(tmp_path), "NLDS_STATE": str(tmp_path)}
+    with TestClient(create_app(GatewaySettings.model_validate({**keys.settings, **nlds}))) as client:
+        answer = client.get(f"{PREFIX}/{query}", headers=headers)
+    assert (answer.status_code, json.loads(answer.json()["detail"])["msg"]) == (400, detail)
 
 
 # ---- shared files

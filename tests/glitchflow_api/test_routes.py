@@ -315,6 +315,18 @@ def test_the_documentation_describes_every_route_with_examples(client: TestClien
     assert client.get("/docs").status_code == 200
 
 
+def test_a_parameter_of_a_query_that_is_wrong_is_refused_in_our_words(client: TestClient) -> None:
+    details = []
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for each in operations.get("get", {}).get("parameters", []):
+            if each["in"] == "query":
+                answer = client.get(re.sub("{.*?}", "1", path), params={each["name"]: "x"})
+                details += [answer.json()["detail"]] if answer.status_code == 422 else []
+    assert "query.segments: expected 'all' or 'written', got 'x'" in details
+    assert "query.deleted: expected true or false, got 'x'" in details
+    assert not [detail for detail in details if re.search("Input|Field|[Vv]alid|`", detail)]
+
+
 @pytest.mark.parametrize("route", ["segments", "records", "changes", "facets"])
 def test_a_misspelt_parameter_of_a_query_is_refused_and_selects_not_everything(client: TestClient, route: str) -> None:
     refused = client.get(f"/{route}?detecter=V1")

@@ -32,6 +32,13 @@ def test_a_form_of_log_lines_that_there_is_not_stops_the_service(
     assert capsys.readouterr().err == "databuffer: setting LOG_FORMAT='xml': expected 'json' or 'text'\n"
 
 
+def test_a_setting_of_two_words_says_which(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("NLDS_API", "yes")
+    with pytest.raises(SystemExit, match="2"):
+        GatewaySettings.load()
+    assert capsys.readouterr().err == "glitchflow_api: setting NLDS_API='yes': expected 'off' or 'on'\n"
+
+
 @pytest.mark.parametrize("text", ["bufstat", "/bufstat", "//bufstat"])
 def test_a_route_may_be_written_without_a_slash_and_a_base_url_with_one(text: str) -> None:
     gateway = GatewaySettings.model_validate({"DS_STAT": text, "DS_BURL": "http://dslogic:5000/"})

@@ -71,6 +71,8 @@ def test_an_order_with_a_key_twice_is_refused(shape: type[TrainOrder], order: by
         ({"tags": {f"{number}": "x" for number in range(101)}}, "tags: expected at most 100 entries"),
         ({"files": []}, "files: expected at least 1 item"),
         ({"id": "mine"}, "id: expected a UUID in lower case"),
+        ({"holding": 10**20}, "holding: expected a whole number, at most 9,223,372,036,854,775,807"),
+        ({"holding": 0}, "holding: expected a whole number, at least 1"),
     ],
 )
 def test_what_a_transaction_refuses_is_said_in_plain_words(more: dict[str, Any], detail: str) -> None:
