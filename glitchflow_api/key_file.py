@@ -29,7 +29,8 @@ _SECRET_BYTES = 32
 _ID = slice(len(_PREFIX) + 1, len(_PREFIX) + 1 + 2 * _ID_BYTES)
 
 #: A name that needs no quoting in the path of a URL, in a header, or in a log line.
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]{0,63}\Z")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9@._+-]{0,63}\Z"
+Name = Annotated[str, msgspec.Meta(pattern=NAME)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -72,7 +73,7 @@ def parse_keys(text: bytes) -> Keys:
     try:
         records = parse_json(text, KeyList).keys
     except msgspec.DecodeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"not a file of keys: {error}") from error
     keys = {record.id: record for record in records}
     if len(keys) < len(records):
         raise ValueError("two keys have the same id")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from glitchflow_api.key_file import KeyRecord, Keys, change_keys, make_key, read_keys
+from glitchflow_api.key_file import NAME, KeyRecord, Keys, change_keys, make_key, read_keys
 from glitchflow_api.settings import GatewaySettings
 from gwservice.output import OutputFailed, write_output
 from gwwire.public import Scope
@@ -48,15 +48,23 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--file", type=Path, metavar="PATH", help="the key file (default: the setting KEYS_FILE)")
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="create a key and print it; creates the file if it does not exist")
-    create.add_argument("name", help="name of the user; orders such as /train must have it as `user`")
+    create.add_argument("name", type=_name, help="name of the user; orders such as /train must have it as `user`")
     create.add_argument("--scopes", type=_scopes, required=True, help=f"separated by commas: {', '.join(Scope)}")
-    create.add_argument("--group", help="group whose quota applies")
+    create.add_argument("--group", type=_name, help="group whose quota applies")
     create.add_argument("--expires", type=_time, metavar="TIME", help="12h, 90d, or 2027-01-31 (UTC); default: never")
     listing = commands.add_parser("list", help="list the keys")
     listing.add_argument("--json", action="store_true", help="for programs")
     revoke = commands.add_parser("revoke", help="revoke a key")
     revoke.add_argument("key", metavar="ID", help="id of the key, or a name to revoke all keys of that user")
     return parser
+
+
+def _name(text: str) -> str:
+    if not re.search(NAME, text):
+        raise argparse.ArgumentTypeError(
+            f"{text!a}: expected at most 64 of A-Z, a-z, 0-9 and @._+-, a letter or digit at the start"
+        )
+    return text
 
 
 def _scopes(text: str) -> list[Scope]:
