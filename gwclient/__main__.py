@@ -1,5 +1,16 @@
 """`python -m gwclient` is the `gwclient` command."""
 
-from gwclient.cli import main
+from typing import NoReturn
 
-main()
+from gwclient.importing import interruptible
+
+
+def main() -> NoReturn:
+    """Import the commands, and run one."""
+    with interruptible("gwclient"):
+        from gwclient.cli import main as run  # noqa: PLC0415 (it takes a while)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,9 +3,11 @@
 import signal
 import sys
 
-from preproc.cli import main
+from gwclient.importing import interruptible
 
 if __name__ == "__main__":
+    with interruptible("preproc"):
+        from preproc.cli import main
     # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

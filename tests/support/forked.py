@@ -22,7 +22,7 @@ from scripts.trio import Service, Trio
 _ROOT = Path(__file__).parents[2]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _SERVICES = ["databuffer.__main__", "glitchflow_api.__main__", "dslogic.app", "dslogic.worker", "gunicorn.app.wsgiapp"]
-_CONTEXT.set_forkserver_preload([*_SERVICES, "preproc.__main__", "gwclient.cli", "tests.support.preloaded"])
+_CONTEXT.set_forkserver_preload([*_SERVICES, "preproc.cli", "gwclient.cli", "tests.support.preloaded"])
 
 
 class Forked:

@@ -375,6 +375,22 @@ def test_the_version_is_reported(gwclient: Any) -> None:
     assert gwclient("--version").out.startswith("gwclient, version ")
 
 
+@pytest.mark.parametrize(("program", "module"), [("gwclient", "click"), ("preproc", "numpy")])
+def test_an_interrupt_while_modules_are_imported_is_one_line(program: str, module: str) -> None:
+    probe = f"""
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = [{program!r}, "--help"]
+runpy.run_module({program!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{program}: interrupted\n")
+
+
 def test_gwpy_is_not_imported_where_it_is_not_needed() -> None:
     probe = "import sys, gwclient.cli; sys.exit('gwpy' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
