@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
-from gwclient.sources.recording import MOST_BITS, Recording, as_float64, check_grid, check_readable, choose
+from gwclient.sources.recording import (
+    MOST_BITS,
+    Recording,
+    as_float64,
+    check_grid,
+    check_readable,
+    choose,
+    name_channel,
+)
 from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
 
@@ -141,6 +149,7 @@ def _read_file(file: _File, channels: Sequence[str], report: Callable[[str], obj
     single = {each.name: each for each in details}
     recordings: list[Recording] = []
     for channel in _choose(path, info.channels, channels):
+        name = channel or name_channel(path, channels)
         parts: list[list[_Part]] = []
         for frame in sorted(info.frames, key=lambda each: each.start):
             try:
@@ -152,7 +161,7 @@ def _read_file(file: _File, channels: Sequence[str], report: Callable[[str], obj
                 parts[-1].append(part)
             else:
                 parts.append([part])
-        recordings += [_join(path, channel, each) for each in parts]
+        recordings += [_join(path, name, each) for each in parts]
     if not recordings:
         raise InvalidSource(f"{path}: no frame has a channel wanted")
     return recordings
@@ -228,7 +237,9 @@ def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:
         from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (the same)
 
         chosen = _choose(path, get_channel_names(str(path)), channels)
-        return [_as_recording(path, TimeSeries.read(str(path), name)) for name in chosen]
+        names = [each or name_channel(path, channels) for each in chosen]
+        read = [TimeSeries.read(str(path), each) for each in chosen]
+        return [_as_recording(path, series, name) for series, name in zip(read, names, strict=True)]
     except ImportError as error:
         missing = f"{path}: reading frames requires gwframe; install the extra glitchflow-datastore[frames]"
         raise InvalidSource(missing) from error
@@ -238,15 +249,17 @@ def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:
         raise InvalidSource(f"{path} is a frame file, but truncated, damaged or with gaps") from error
 
 
-def _as_recording(path: Path, series: Any) -> Recording:
+def _as_recording(path: Path, series: Any, channel: str) -> Recording:
     strain = np.asarray(series.value, dtype=np.float64)
     t0, dt = float(series.t0.value), float(series.dt.value)
-    channel = str(series.name)
     detector = channel.partition(":")[0]
     return Recording(path, detector, channel, t0, dt, len(strain), None, lambda first, last: strain[first:last])
 
 
 def _choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the chosen ones of the channels that are there; the only one of a file may have no name."""
     if not wanted and (strain := sorted(name for name in there if _STRAIN.fullmatch(name))):
         return strain
-    return choose(path, there, wanted)
+    if list(there) == [""]:
+        return [""]
+    return choose(path, list(filter(None, there)), wanted)

@@ -128,7 +128,8 @@ def choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]
     chosen = [name for name in there if any(fnmatchcase(name, pattern) for pattern in wanted)]
     if not chosen:
         more = f" and {len(there) - 5} more" if len(there) > 5 else ""  # noqa: PLR2004 (as many as are shown)
-        raise NothingWanted(f"{path} has none of the requested channels; it has {', '.join(sorted(there)[:5])}{more}")
+        none = "none of the requested channels" if wanted else "no channel of strain"
+        raise NothingWanted(f"{path} has {none}; it has {', '.join(sorted(there)[:5]) or 'no other'}{more}")
     return sorted(chosen)
 
 

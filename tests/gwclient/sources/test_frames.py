@@ -38,6 +38,22 @@ def frame(tmp_path: Path, strain: np.ndarray) -> Path:
     return path
 
 
+def test_the_only_series_of_a_file_may_get_its_name(tmp_path: Path, strain: np.ndarray) -> None:
+    path = frames_file(tmp_path / "unnamed.gwf", {T0: {"": strain[:RATE]}, T0 + 1: {"": strain[RATE : 2 * RATE]}})
+    (run,) = FileSource((path,), channels=("L1:MY-STRAIN",)).runs()
+    assert (run.channel, run.t0) == ("L1:MY-STRAIN", T0)
+    assert run.strain.tobytes() == strain[: 2 * RATE].tobytes()
+    for wanted in ((), ("L1:*",)):
+        with pytest.raises(InvalidSource, match="does not name its channel; name it with --channel"):
+            FileSource((path,), channels=wanted).runs()
+
+
+def test_a_frame_file_without_strain_says_what_it_has(tmp_path: Path) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0: {"L1:AUX_MIC": np.ones(16), "": np.ones(16)}})
+    with pytest.raises(InvalidSource, match=r"has no channel of strain; it has L1:AUX_MIC$"):
+        FileSource((path,)).runs()
+
+
 def frames_file(path: Path, frames: dict[int, dict[str, Any]], unit: str = BITS) -> Path:
     """Write one frame of a second for each start; frames need not have the same channels."""
     with gwframe.FrameWriter(str(path)) as writer:
