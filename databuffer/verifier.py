@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
+from msgspec import structs
 
 from databuffer import metrics
-from databuffer.errors import BatchNotArchived, NotFound, VolumeError, VolumeFailed
+from databuffer.errors import BatchNotArchived, MoveFailed, NotFound, VolumeError, VolumeFailed
 from databuffer.queries import Queries
 from databuffer.records.performer import Attempt, OwnStep, Performer
 from databuffer.records.records import Records
@@ -24,6 +25,7 @@ from databuffer.tiers.moves.mover import Mover
 from databuffer.tiers.moves.staged_reading import Staging
 from gwwire.public import BatchState, Verification, VerificationState
 from gwwire.records import ARCHIVED, VERIFY, Record, Step, StepState
+from gwwire.tiering import DISK, Replica, ReplicaState
 
 log = logging.getLogger(__name__)
 
@@ -94,25 +96,40 @@ class Verifier:
         return found
 
     def _compare(self, row: BatchRow, attempt: Attempt) -> Verification:
+        """Compare each copy of a batch: the one on the disk, and the replicas in the tiers."""
         record = BATCH_RECORD + row.id
-        checked, problems = row.n_itm, self._mover.verify_in_tier(record, attempt)
-        missing = ""
-        if problems is None:
+        checked, problems, tiers = row.n_itm, list[str](), list[str]()
+        if not self._mover.is_dropped(record):
             missing = self._missing_folder(row)
-            checked, problems = (0, [missing]) if missing else self._compare_folder(row, attempt)
-            in_tier = self._mover.verify_in_tier(record, attempt) if problems else None  # it was dropped meanwhile
-            if in_tier is not None:
-                checked, problems, missing = row.n_itm, in_tier, ""
-            else:
+            found, differing = (0, [missing]) if missing else self._compare_folder(row, attempt)
+            if not (differing and self._mover.is_dropped(record)):  # it was dropped meanwhile
+                checked, problems, tiers = found, differing, [DISK]
+                self._check_there(row, missing)
                 self._mover.note_disk(record, problems)
+        if not problems or self._has_manifest(row):
+            others = self._mover.compare_all(record, attempt)
+            problems, tiers = [*problems, *others.problems], [*tiers, *others.tiers]
+            if others.unread and not problems:
+                intact = f"intact in {', '.join(tiers)}; " if tiers else ""
+                raise MoveFailed(f"{intact}not read: {'; '.join(others.unread)}")
+        state = VerificationState.DAMAGED if problems else VerificationState.INTACT
+        if (left := len(problems) - _MOST_PROBLEMS) > 0:
+            problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
+        return Verification(state, steady_ns() / 10**9, checked, row.n_itm, problems, tiers)
+
+    def _check_there(self, row: BatchRow, missing: str) -> None:
+        """Raise NotFound, counted and logged, if a batch is `missing`."""
         if missing:
             metrics.VERIFIED.labels(metrics.MISSING).inc()
             self._state.log_event("verified", missing, logging.ERROR, batch=row.id, state=metrics.MISSING)
             raise NotFound(missing)
-        state = VerificationState.DAMAGED if problems else VerificationState.INTACT
-        if (left := len(problems) - _MOST_PROBLEMS) > 0:
-            problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
-        return Verification(state, steady_ns() / 10**9, checked, row.n_itm, problems)
+
+    def _has_manifest(self, row: BatchRow) -> bool:
+        """Return whether the folder of a batch has its manifest, with which the replicas can be compared."""
+        try:
+            return read_manifest(self._store.volume.root / row.path).digest == row.digest
+        except VolumeError:
+            return False
 
     def _missing_folder(self, row: BatchRow) -> str:
         """Return the error of a batch without its folder, or ""; raise VolumeError if the folder cannot be read."""
@@ -148,6 +165,15 @@ class Verifier:
                 problems.append(f"the manifest's digest is {digests}")
         self._store.volume.check_identity()  # a volume that was unmounted is not a damaged batch
         return checked, problems
+
+
+def since_repaired(found: Verification, replicas: Sequence[Replica]) -> Verification:
+    """Return a result as REPAIRED if it is DAMAGED, and every replica is VERIFIED now: what differs becomes LOST."""
+    are_verified = bool(replicas) and all(each.state is ReplicaState.VERIFIED for each in replicas)
+    is_repaired = are_verified and max(each.verified or 0 for each in replicas) > found.at
+    if found.state is VerificationState.DAMAGED and is_repaired:
+        return structs.replace(found, state=VerificationState.REPAIRED)
+    return found
 
 
 def _files(progress: int | Progress | Staging | None, number: int) -> int:

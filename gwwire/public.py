@@ -36,6 +36,7 @@ class VerificationState(StrEnum):
     INTACT = "intact"
     DAMAGED = "damaged"
     FAILED = "failed"
+    REPAIRED = "repaired"  # it was damaged, and every copy is verified again
 
 
 class AuthMode(StrEnum):
@@ -216,6 +217,7 @@ class Verification(Struct, frozen=True):
     checked: Annotated[int, Meta(description="files read")]
     segments: Annotated[int, Meta(description="files to read")]
     problems: Annotated[list[str], Meta(description="the first differences from the manifest")]
+    tiers: Annotated[list[str], Meta(description="where copies were read, the disk first")] = []
 
 
 class Batch(Struct, frozen=True):

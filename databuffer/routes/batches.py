@@ -8,6 +8,7 @@ from databuffer.buffer import Buffer
 from databuffer.routes.common import Asker, Storage, json_response
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import utc_text
+from databuffer.verifier import since_repaired
 from gwservice.asgi import JsonBody, OpenFileResponse, OptionalJsonBody
 from gwwire.datastore import FlushOrder, FreezeOrder, FreezeOutcome, Outcome, OutcomeCode
 from gwwire.decoding import decode_order
@@ -117,7 +118,7 @@ def _batch(
         buff_size=row.buff_size,
         path=row.path,
         digest=row.digest,
-        verification=verification,
+        verification=verification and since_repaired(verification, found.replicas if found else []),
         locality=locality,
         replicas=found.replicas if found else [],
         leaves_disk=None if leaves_disk is None else utc_text(round(leaves_disk * 10**9)),

@@ -130,5 +130,5 @@ function verification({ state, digest, verification: verified, replicas = [] }) 
   if (!verified) return replicas.some((replica) => replica.state === "VERIFIED" && replica.in_tiers) ? "verified in tiers" : "not verified";
   if (verified.state === "running") return `${countText(verified.checked)} of ${countText(verified.segments)} checked`;
   return element("span", { class: `tag ${verified.state}`, title: [utcText(verified.at), ...(verified.problems ?? [])].join("\n") },
-    verified.state === "intact" ? "✓ intact" : verified.state === "failed" ? "✗ failed" : `✗ ${plural(verified.problems?.length ?? 0, "problem")}`);
+    verified.state === "intact" ? "✓ intact" : verified.state === "repaired" ? "✓ repaired" : verified.state === "failed" ? "✗ failed" : `✗ ${plural(verified.problems?.length ?? 0, "problem")}`);
 }

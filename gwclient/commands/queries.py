@@ -139,10 +139,10 @@ def segments(  # noqa: PLR0913, PLR0917 (one for each option)
 )
 @with_connection
 def verify(batch: str, poll: float, connection: Connection) -> None:
-    """Compare an archived batch with its manifest.
+    """Compare every copy of an archived batch with its manifest.
 
-    Wait for the result; exit code 1 means that the batch is damaged or cannot be read. The comparison runs in the
-    datastore, also after an interruption of this command; the same command waits for it again.
+    With tiers, those on tape too. Wait for the result; exit code 1 means that a copy is damaged or cannot be read. The
+    comparison runs in the datastore, also after an interruption of this command; the same command waits for it again.
 
     Example: gwclient verify b1795224029597668971
     """
@@ -171,8 +171,9 @@ async def _until_found(client: GlitchflowClient, batch: str, poll: float) -> Ver
 
 def result_lines(batch: str, found: Verification) -> list[str]:
     """Return the problems that a verification found, and its result."""
+    where = f" in {', '.join(found.tiers)}" if found.tiers else ""
     could_compare = found.state is not VerificationState.FAILED
-    result = f"{batch} is {found.state}: {_read(found)}" if could_compare else f"{batch} could not be compared"
+    result = f"{batch} is {found.state}: {_read(found)}{where}" if could_compare else f"{batch} could not be compared"
     return [*found.problems, result]
 
 
@@ -221,3 +222,5 @@ def _verification_text(found: Verification) -> str:
         case VerificationState.DAMAGED:
             more = f" and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
             return f"DAMAGED: {found.problems[0]}{more}"
+        case VerificationState.REPAIRED:
+            return "was damaged, repaired and compared again"

@@ -218,7 +218,7 @@ def test_the_way_of_a_batch_by_the_commands(
     assert archived_since.code == "batch-changed"
     assert [each["state"] for each in answer("batches")["batches"]] == ["ARCHIVED", "OPEN"]
     assert run("segments", "--batch", batch).output.count(L1) == 4
-    assert run("verify", batch, "--poll", "0.05").output.endswith(f"{batch} is intact: 4 of 4 files read\n")
+    assert run("verify", batch, "--poll", "0.05").output.endswith(f"{batch} is intact: 4 of 4 files read in disk\n")
     first, *_ = sorted((trio.home / "datavar" / answer("batch", batch)["path"]).glob("gwb*.json"))
     first.unlink()
     damaged = run("verify", batch, "--poll", "0.05", "--json")

@@ -23,7 +23,7 @@ from databuffer.tiers.moves.eviction import Evicted, Eviction
 from databuffer.tiers.moves.meter import Throttle
 from databuffer.tiers.moves.reconcile import reconcile
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
-from databuffer.tiers.moves.scrub import Scrub
+from databuffer.tiers.moves.scrub import Compared, Scrub
 from databuffer.tiers.moves.turns import Turns
 from databuffer.tiers.packs.pack import PackDamaged
 from databuffer.tiers.packs.packs import Packs
@@ -97,13 +97,17 @@ class Mover:
         """Delete the replica of a pack from the cache, while another one is verified and no reader needs it."""
         return self._eviction.evict(source, attempt)
 
-    def verify_in_tier(self, record: str, attempt: Attempt) -> list[str] | None:
-        """Compare a replica of a pack that the disk has dropped; return what is wrong with it.
+    def is_dropped(self, record: str) -> bool:
+        """Return whether the disk has dropped a pack."""
+        return self._packs.get(record).is_dropped
 
-        Return None if the disk has the pack; raise MoveFailed or NotFound if no replica can be read.
+    def compare_all(self, record: str, attempt: Attempt) -> Compared:
+        """Compare every verified replica of a pack in the tiers besides the disk.
+
+        Raise MoveFailed or NotFound if the disk has dropped the pack, and no replica can be read.
         """
         try:
-            return self._scrub.problems_in_tier(self._packs.get(record), attempt)
+            return self._scrub.compare_all(self._packs.get(record), attempt)
         finally:
             self.on_change()
 

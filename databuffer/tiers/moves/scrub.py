@@ -1,6 +1,6 @@
 """Replicas that are read again and compared."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from databuffer.errors import MoveFailed, NotFound
 from databuffer.records.performer import Attempt
@@ -16,6 +16,15 @@ from databuffer.tiers.tier import TierError
 from gwwire.tiering import DISK, ReplicaState
 
 _VERIFIED = ReplicaState.VERIFIED
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The tiers whose replicas of a pack were read, the differences, and why others could not be read."""
+
+    tiers: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 class Scrub:
@@ -34,26 +43,29 @@ class Scrub:
         oldest = min(readable, key=lambda row: row.verified or 0)
         return {"tier": oldest.tier, "problem": self._check(source, oldest, attempt)}
 
-    def problems_in_tier(self, source: PackSource, attempt: Attempt) -> list[str] | None:
-        """Compare a replica of a pack that the disk has dropped; return what is wrong with it.
+    def compare_all(self, source: PackSource, attempt: Attempt) -> Compared:
+        """Compare every verified replica of a pack in the tiers besides the disk.
 
-        Return None if the disk has the pack; raise MoveFailed if no replica can be read now, or NotFound if TIERS has
-        to be changed first.
+        Of a pack that the disk has dropped, one is needed: raise MoveFailed if none can be read now, or NotFound if
+        TIERS has to be changed first.
         """
-        if not source.is_dropped:
-            return None
         rows = self._ledger.of(source)
         others = self._access.verified(rows, DISK)
-        if not others:
+        if not others and source.is_dropped:
             reasons = self._access.problems(rows.values()) or "none is known"
             can_change = self._access.tiers and (not rows or self._access.tiers.keys() & rows)
             failure = MoveFailed if can_change else NotFound
             raise failure(f"{source.text} was dropped from the disk, and no replica can be read: {reasons}")
-        try:
-            problem = self._check(source, others[0], attempt)
-        except TierError as error:
-            raise MoveFailed(str(error)) from error
-        return [f"the replica in {others[0].tier}: {problem}"] if problem else []
+        found = Compared()
+        for row in others:
+            try:
+                problem = self._check(source, row, attempt)
+            except TierError as error:
+                found.unread.append(str(error))
+            else:
+                found.tiers.append(row.tier)
+                found.problems.extend([f"the replica in {row.tier}: {problem}"] if problem else [])
+        return found
 
     def note_disk(self, source: PackSource, problems: list[str]) -> None:
         """Note that every byte of a pack on the disk was compared with its manifest, if it was ever given to a tier."""

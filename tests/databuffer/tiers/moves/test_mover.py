@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from databuffer.__main__ import main
@@ -24,6 +25,7 @@ from databuffer.tiers.moves.access import TierAccess
 from databuffer.tiers.packs.pack import SegmentPack, key_of, member_chunks, read_head, tier_range
 from databuffer.tiers.tier import TierError
 from databuffer.tiers.upkeep.metrics import tier_gauges
+from databuffer.verifier import since_repaired
 from gwwire.decoding import InvalidRequest
 from gwwire.records import StepState
 from gwwire.tiering import DISK, BatchLocality, ReplicaState, Tiering, TierOverview
@@ -250,6 +252,65 @@ async def test_a_dropped_batch_is_verified_from_the_tier(opening: OpenBuffer, ti
     found = await verified(buffer, batch)
     assert (found.state, found.problems[0][:27]) == ("damaged", "the replica in object: it h")
     assert states(await buffer.tiers.replicas(batch)) == {"object": LOST}
+
+
+async def test_a_batch_on_the_disk_is_verified_in_its_tiers_too(opening: OpenBuffer, tier: CountingTier) -> None:
+    buffer = await opening(tier)
+    batch, folder = await archive(buffer)
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    found = await verified(buffer, batch)
+    assert (found.state, found.tiers) == ("intact", [DISK, "object"])
+    tier.file(batch).unlink()
+    found = await verified(buffer, batch)
+    assert (found.state, found.problems) == ("damaged", ["the replica in object: it is not in tier object"])
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    first = min(folder.glob("gwb*.json"))
+    first.write_bytes(first.read_bytes().replace(b"[0.0,", b"[1.0,"))
+    found = await verified(buffer, batch)
+    assert (found.state, found.tiers, found.problems) == (
+        "damaged",
+        [DISK, "object"],
+        [f"{first.name} differs in sha256"],
+    )
+
+
+@pytest.mark.usefixtures("_no_retries")
+async def test_a_verification_says_which_copy_could_not_be_read(opening: OpenBuffer, tier: CountingTier) -> None:
+    buffer = await opening(tier)
+    batch, _ = await archive(buffer)
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    tier.down = True
+    await buffer.verifier.request(batch)
+    failed = await step_in(buffer, batch, "verify", StepState.WAITING)
+    assert failed.reason == "intact in disk; not read: tier object: it is down"
+    assert states(await buffer.tiers.replicas(batch)) == {DISK: VERIFIED, "object": VERIFIED}
+
+
+async def test_a_manifest_that_is_another_costs_no_replica_in_a_tier(opening: OpenBuffer, tier: CountingTier) -> None:
+    buffer = await opening(tier)
+    batch, folder = await archive(buffer)
+    other, elsewhere = await archive(buffer, count=2)
+    for each in (batch, other):
+        await until(buffer, each, {DISK: VERIFIED, "object": VERIFIED})
+    (folder / "MANIFEST.json").write_bytes((elsewhere / "MANIFEST.json").read_bytes())
+    found = await verified(buffer, batch)
+    assert (found.state, found.tiers) == ("damaged", [DISK])
+    assert states(await buffer.tiers.replicas(batch))["object"] is VERIFIED
+
+
+async def test_a_batch_that_was_repaired_and_compared_again_is_not_called_damaged(
+    opening: OpenBuffer, tier: CountingTier
+) -> None:
+    buffer = await opening(tier)
+    batch, folder = await archive(buffer)
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    min(folder.glob("gwb*.json")).write_bytes(b"{}")
+    found = await verified(buffer, batch)
+    assert found.state == "damaged"
+    repaired = await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    assert since_repaired(found, []) == found
+    assert since_repaired(found, repaired.replicas).state == "repaired"
+    assert since_repaired(found, [replace(each, state=LOST) for each in repaired.replicas]) == found
 
 
 async def test_a_third_replica_is_copied_from_the_tier_when_the_disk_has_dropped_the_batch(
