@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from gwwire.coverage import Extent
-from gwwire.spans import distance, first_sample, sampling, series_period, stop_of
+from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling, series_period, stop_of
 
 
 class Span(NamedTuple):
@@ -123,6 +123,27 @@ def assemble(records: Iterable[Stored], start: float, stop: float) -> tuple[list
             current.placed.append(Placed(record, current.count, first, last))
             current.count += last - first
     return stretches, dropped
+
+
+def not_stored(stretches: Iterable[Stretch], start: float, stop: float) -> list[Span]:
+    """Return what stretches lack of [start, stop), by channel; without a start or stop, of what is from the other on.
+
+    If neither is given, both being infinite, nothing was asked for that could be missing.
+    """
+    edges = [(edge, edge) for edge in (start, stop) if math.isfinite(edge)]
+    missing: list[Span] = []
+    if edges:
+        for channel, group in groupby(sorted(stretches, key=_channel), key=_channel):
+            there = list(group)
+            dt = min(each.dt for each in there)
+            spans = join_pairs([*edges, *((each.t0, each.stop) for each in there)], dt)
+            # Less than a sample is no sample.
+            missing += [Span(channel, *gap) for gap in gaps(spans, dt) if distance(dt, gap[1] - gap[0], dt) >= 0]
+    return missing
+
+
+def _channel(stretch: Stretch) -> str:
+    return stretch.channel
 
 
 def span_of(record: Stored) -> Span:

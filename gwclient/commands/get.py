@@ -22,12 +22,14 @@ from gwclient.outages import concerns_pack, is_general
 from gwclient.recalls import recalled
 from gwfiles.gwosc import EXTENSION, check_times, quality_of, write_quality, writing
 from gwfiles.layout import NotDescribable, file_name
-from gwfiles.stretches import LeftOut, Span, Stretch, assemble, span_of
+from gwfiles.stretches import LeftOut, Span, Stretch, assemble, not_stored, span_of
 from gwservice.atomic import replacing
 from gwwire.names import printable
 from gwwire.public import SegmentRecord
 from gwwire.spans import sampling
 from gwwire.tiering import BatchLocality
+
+_NOT_STORED = "not stored"
 
 
 @click.command
@@ -51,8 +53,9 @@ def get(name: str | None, out: Path, kind: str, wait: bool, connection: Connecti
 
     Samples come back bit for bit; each segment is checked against its SHA-256. HDF5 has exactly the samples in
     [--start, --stop), NDJSON the whole segments that overlap it. gwpy reads the HDF5 files (format="hdf5.gwosc").
-    What cannot be fetched, or described in GWOSC's layout, is named, and the rest is fetched (exit code 4, or 1 if
-    nothing is). What is on tape is recalled: without --wait, it is left out, and the same command succeeds later.
+    What cannot be fetched, or described in GWOSC's layout, and what of the span of a --channel is not stored, is named,
+    and the rest is fetched (exit code 4, or 1 if nothing is). What is on tape is recalled: without --wait, it is left
+    out, and the same command succeeds later.
 
     \b
     Examples:
@@ -76,10 +79,11 @@ def get(name: str | None, out: Path, kind: str, wait: bool, connection: Connecti
         if not records:
             raise NotAsExpected("the datastore has no such segment")
         records = _without_spares(records)
+        missing = not_stored(assemble(records, start, stop)[0], start, stop) if "channel" in wanted else []
         async with recalled(client, records):
             if kind == "ndjson":
-                return await _write_lines(fetcher, [(record.name, record.batch) for record in records], out)
-            return await _Files(fetcher, out, connection).write(records, start, stop)
+                return await _write_lines(fetcher, [(record.name, record.batch) for record in records], out, missing)
+            return await _Files(fetcher, out, connection).write(records, start, stop, missing)
 
     connection.call(work).raise_first()
 
@@ -154,9 +158,13 @@ def _strain(record: SegmentRecord) -> tuple[str | None, float, str]:
     return record.channel, record.t0, record.sha256
 
 
-async def _write_lines(fetcher: SegmentFetcher, segments: Sequence[tuple[str, str]], out: Path) -> _Failures:
-    """Write the segments, one a line; return why some of them could not be fetched."""
+async def _write_lines(
+    fetcher: SegmentFetcher, segments: Sequence[tuple[str, str]], out: Path, missing: Sequence[Span] = ()
+) -> _Failures:
+    """Write the segments, one a line; return why some of them could not be fetched, and what is `missing`."""
     failures, batches = _Failures(), dict(segments)
+    for span in missing:
+        failures.add(_not_stored_text(span))
     with _open_lines(out) as file:
         async for name, body in fetcher.bodies(segments):
             if isinstance(body, GatewayError):
@@ -181,13 +189,22 @@ class _Files:
     connection: Connection
     taken: set[str] = field(default_factory=set)  # see `file_name`
 
-    async def write(self, records: Sequence[SegmentRecord], start: float, stop: float) -> _Failures:
-        """Write the samples in [start, stop) and print the answer; return why some of them could not be written."""
+    async def write(
+        self, records: Sequence[SegmentRecord], start: float, stop: float, missing: Sequence[Span]
+    ) -> _Failures:
+        """Write the samples in [start, stop) and print the answer.
+
+        Return why some of them could not be written, and what is `missing`.
+        """
         waiting, left_out = assemble(records, start, stop)
         waiting.reverse()
         files: list[str] = []
         words: list[str] = []
         failed, reasons = _Failures(), set[str]()
+        for span in missing:
+            failed.add(_not_stored_text(span))
+            left_out.append(LeftOut(span, _NOT_STORED))
+            reasons.add(_NOT_STORED)
         unreadable: set[str] = set()
         total = sum(len(stretch.placed) for stretch in waiting)
         quiet = self.connection.as_json or None
@@ -195,13 +212,13 @@ class _Files:
             while waiting:
                 stretch = waiting.pop()
                 name = printable(stretch.channel) or "no channel"
-                span = f"{name} [{stretch.t0!r}, {stretch.stop!r})"
+                text = _span_text(Span(stretch.channel, stretch.t0, stretch.stop))
                 try:
                     check_times(stretch)
                     path, bits = await self._write_stretch(stretch, bar.update)
                 except NotDescribable as error:
                     reason = f"{error}; use --format ndjson"
-                    failed.add(f"{span}: {reason}")
+                    failed.add(f"{text}: {reason}")
                     left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), reason))
                     reasons.add(reason)
                 except Unreadable as error:
@@ -218,7 +235,7 @@ class _Files:
                             reasons.add(_reason(each))
                 else:
                     files.append(str(path))
-                    words.append(f"{path}: {span}, {count_text(stretch.count, 'sample')}")
+                    words.append(f"{path}: {text}, {count_text(stretch.count, 'sample')}")
                     failed.fetched += 1
                     if bits:
                         failed.add(f"{path}: data-quality bits beyond those of a mask: {', '.join(bits)}")
@@ -252,6 +269,14 @@ class _Files:
                 others = write_quality(strain, stretch, quality)
         self.taken.add(path.name.casefold())
         return path, others
+
+
+def _not_stored_text(span: Span) -> str:
+    return f"{_span_text(span)} is {_NOT_STORED}"
+
+
+def _span_text(span: Span) -> str:
+    return f"{printable(span.channel) or 'no channel'} [{span.start!r}, {span.stop!r})"
 
 
 def _reason(lost: Unreadable) -> str:

@@ -133,6 +133,19 @@ def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     assert len(error.splitlines()) == 1
 
 
+def test_what_is_not_stored_of_the_span_is_named_and_the_rest_is_fetched(
+    gwclient: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    span = "--channel", "H1:TWO", "--start", "4990", "--stop", "5001"
+    code, seen, error = gwclient("get", *span, "--out", str(tmp_path))
+    assert (code, len(list(tmp_path.iterdir()))) == (4, 1)
+    assert seen.splitlines()[-1] == "left out: H1:TWO [4990, 5000)"
+    last = "gwclient: not everything could be fetched: H1:TWO [4990.0, 5000.0) is not stored"
+    assert error.splitlines()[-1] == last
+    code, seen, error = gwclient("get", *span, "--format", "ndjson")
+    assert (code, len(seen.splitlines()), error.splitlines()) == (4, 1, [last])
+
+
 def test_what_is_stored_twice_is_whole_if_one_of_both_can_be_fetched(
     gwclient: Callable[..., Outcome], tmp_path: Path
 ) -> None:

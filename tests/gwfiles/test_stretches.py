@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwfiles.stretches import assemble
+from gwfiles.stretches import Span, assemble, not_stored
 from gwwire.public import SegmentRecord
 from gwwire.spans import join, stop_of
 
@@ -63,3 +63,13 @@ def test_a_segment_that_overlaps_another_is_kept_from_its_first_new_sample() -> 
     ]  # fmt: skip
     spans = [(GPS + 5 * DT, GPS + 8 * DT), (GPS + 6 * DT, GPS + 8 * DT)]
     assert [(each.span.start, each.span.stop) for each in dropped] == spans
+
+
+def test_what_is_not_stored_of_a_span_is_told_to_the_sample() -> None:
+    stretches, _ = assemble([record(0, GPS, 4096), record(1, GPS + 2, 4096)], -math.inf, math.inf)
+    assert not_stored(stretches, -math.inf, math.inf) == []
+    assert not_stored(stretches, GPS, math.inf) == [Span("H1:A", GPS + 1, GPS + 2)]
+    assert not_stored(stretches, GPS - DT / 2, GPS + 3 + DT) == [
+        Span("H1:A", GPS + 1, GPS + 2),
+        Span("H1:A", GPS + 3, GPS + 3 + DT),
+    ]
