@@ -61,7 +61,7 @@ export class CoveragePlot {
       layout: {
         hovermode: "closest",
         margin: { l: 24, r: 16, t: 4, b: 48 },
-        xaxis: { title: "GPS time [s]", tickformat: "d", nticks: Math.max(3, Math.floor((width - 150) / 110)), showgrid: true, tickangle: 0, ...(this.#span && { range: this.#span }) },
+        xaxis: { title: "GPS time [s]", tickformat: ".6~f", nticks: Math.max(3, Math.floor((width - 150) / 110)), showgrid: true, tickangle: 0, ...(this.#span && { range: this.#span }) },
         yaxis: {
           tickvals: channels.map((_, place) => place),
           ticktext: channels.map((channel) => escaped(shortened(channelText(channel), narrow ? 14 : 28))),

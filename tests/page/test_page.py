@@ -152,6 +152,12 @@ def test_the_coverage_is_zoomed_with_the_keyboard_too(page: Page) -> None:
     page.wait_for_function(f"before => ({shown})()[0] > before", arg=start)
     closer = page.evaluate(shown)
     assert closer[1] - closer[0] == pytest.approx((stop - start) / 2)
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        f"([start, stop]) => {{ const [a, b] = ({shown})(); return b - a < stop - start; }}", arg=closer
+    )
+    ticks = page.locator("#coverage-plot .xtick text").all_text_contents()
+    assert len(set(ticks)) == len(ticks) > 1
     page.get_by_role("button", name="Whole span").click()
     page.wait_for_function(f"before => ({shown})()[0] <= before", arg=start)
 
