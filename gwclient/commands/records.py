@@ -108,6 +108,8 @@ def changes(since: int, follow: bool, filters: dict[str, Any], connection: Conne
 def steps(connection: Connection) -> None:
     """List all steps with the number of records that wait, run, are done and failed.
 
+    The newest 20 failed records of each step follow it, with the reason.
+
     Example: gwclient steps
     """
     answer = connection.call(lambda client: client.records.steps())
@@ -225,4 +227,6 @@ def _overview_text(step: StepOverview) -> str:
     after = f" after {', '.join(step.after)}" if step.after else ""
     counts = f"{step.waiting:,} waiting, {step.running:,} running, {step.done:,} done, {step.failed:,} failed"
     workers = f" ({', '.join(step.workers)})" if step.workers else ""
-    return f"{step.name}{after}  {counts}{workers}"
+    failed = [f"  FAILED  {each.record}: {one_line(each.reason)}" for each in step.failures]
+    more = [f"  and {step.failed - len(failed):,} more"] if failed and step.failed > len(failed) else []
+    return "\n".join([f"{step.name}{after}  {counts}{workers}", *failed, *more])

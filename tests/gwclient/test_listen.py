@@ -400,6 +400,9 @@ def test_a_program_gets_the_record_and_its_output_or_its_errors_are_the_outcome(
     assert reason.endswith("\nlast words")
     assert "standard output is not JSON" in state_of(gwclient, "program/text", "program")["reason"]
     until(lambda: "program  0 waiting, 0 running, 1 done, 2 failed" in gwclient("steps")[1])  # counts may be old
+    failed = [line for line in gwclient("steps")[1].splitlines() if line.startswith("  FAILED  program/")]
+    assert len(failed) == 2
+    assert any("standard output is not JSON" in line for line in failed)
     assert "program  WAITING" in gwclient("redo", "program/bad", "program")[1]
     _, out, said = gwclient("forget", "program")
     assert "program  " not in out
