@@ -265,7 +265,7 @@ def _progress_text(first: int, now: Sequence[Move]) -> str:
 
 def tier_lines(tiers: Sequence[TierOverview]) -> list[str]:
     """Return a table of tiers."""
-    return _table([("TIER", "KIND", "USED", "PACKS"), *map(_tier_row, tiers)])
+    return _table([("TIER", "KIND", "USED", "VERIFIED PACKS"), *map(_tier_row, tiers)])
 
 
 def _recall_text(recall: WaitingRecall) -> str:

@@ -90,7 +90,7 @@ def test_the_tiers_are_a_table_in_which_a_folder_is_not_named_as_the_disk() -> N
     mine = TierOverview("disk", "disk", 90 * GB, 34 * GB, 1, GB, quota=3 * GB, quota_used=2 * GB)
     copy = TierOverview("object", "disk", None, None, 2, 2 * GB, missing=1, error="tier object: it is away")
     assert tier_lines([mine, copy, TierOverview("tape", "tape", 10 * GB, 0), GONE]) == [
-        "TIER    KIND          USED                PACKS",
+        "TIER    KIND          USED                VERIFIED PACKS",
         "disk    volume        34.0 GB of 90.0 GB  1 pack, 1.0 GB, quota of a group 3.0 GB, of which yours uses 2.0 GB",
         "object  folder        unknown             2 packs, 2.0 GB, 1 missing, last error: tier object: it is away",
         "tape    tape          0 bytes of 10.0 GB  0 packs, 0 bytes",

@@ -101,9 +101,15 @@ def all_replicas(connection: sa.Connection) -> dict[str, list[ReplicaRow]]:
 
 
 def longest_unverified(connection: sa.Connection, tiers: Iterable[str], before: int, limit: int) -> list[ReplicaRow]:
-    """Return replicas in some tiers that were verified last before a time, the oldest first."""
-    wanted = _C.state == ReplicaState.VERIFIED, _C.verified < before, _C.tier.in_(list(tiers))
-    query = sa.select(REPLICAS).where(*wanted).order_by(_C.verified, _C.pack, _C.tier).limit(limit)
+    """Return replicas in some tiers that were verified last before a time, the oldest first.
+
+    One on the disk that was never compared is older than all others; in a tier, a copy compares it.
+    """
+    is_due = sa.and_(_C.state == ReplicaState.VERIFIED, _C.verified < before)
+    is_unread = sa.and_(_C.state == ReplicaState.WRITTEN, _C.tier == DISK)
+    wanted = sa.or_(is_due, is_unread), _C.tier.in_(list(tiers))
+    order = sa.func.coalesce(_C.verified, 0), _C.pack, _C.tier
+    query = sa.select(REPLICAS).where(*wanted).order_by(*order).limit(limit)
     return [_row(row) for row in connection.execute(query)]
 
 

@@ -6,6 +6,7 @@ from databuffer.errors import MoveFailed, NotFound
 from databuffer.records.performer import Attempt
 from databuffer.storage.clock import steady_ns
 from databuffer.tiers.ledger import replicas
+from databuffer.tiers.ledger.locality import is_whole
 from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.moves.access import TierAccess
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
@@ -35,8 +36,8 @@ class Scrub:
         self._access = access
 
     def scrub(self, source: PackSource, attempt: Attempt) -> dict[str, str | None]:
-        """Read and compare the replica of a pack that was verified longest ago."""
-        rows = [row for row in self._ledger.of(source).values() if row.state is _VERIFIED]
+        """Read and compare the replica of a pack that was verified longest ago, or never on the disk."""
+        rows = [row for row in self._ledger.of(source).values() if is_whole(row)]
         readable = [row for row in rows if row.tier == DISK or row.tier in self._access.tiers]
         if not readable:
             return {"tier": None}
@@ -93,6 +94,6 @@ class Scrub:
         except PackDamaged as error:
             return str(error)
         self._ledger.write(
-            lambda c: replicas.note_verified(c, replace(seen, sha256=sha256, verified=steady_ns()), only_if=_VERIFIED)
+            lambda c: replicas.note_verified(c, replace(seen, sha256=sha256, verified=steady_ns()), only_if=seen.state)
         )
         return None

@@ -157,6 +157,10 @@ class TestCatalog:
             unverified = replicas.longest_unverified(connection, ["disk", "tape"], 10, 5)
             assert [(row.tier, row.written, row.verified) for row in unverified] == [("disk", 3, 3), ("tape", 7, 9)]
             assert replicas.longest_unverified(connection, ["tape"], 9, 5) == []
+            for tier in ("disk", "object"):
+                replicas.put(connection, ReplicaRow("batch/b", tier, "b", 5, ReplicaState.WRITTEN))
+            unread = replicas.longest_unverified(connection, ["disk", "object", "tape"], 10, 1)
+            assert [(row.pack, row.tier) for row in unread] == [("batch/b", "disk")]
 
     def test_packs_are_unreadable_if_only_tiers_have_them_that_there_are_not(self, database: Database) -> None:
         self.store_replicas(database, {"disk": 3, "object": 3, "tape": 3})

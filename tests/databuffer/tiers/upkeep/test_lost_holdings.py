@@ -147,6 +147,15 @@ async def test_if_only_the_catalog_is_lost_the_bytes_on_the_disk_are_used(
     assert {path: await read_file(buffer, made, path) for path in FILES} == FILES
 
 
+async def test_if_only_the_catalog_is_lost_the_bytes_on_the_disk_are_compared_by_themselves(
+    opening: OpenBuffer, tier: CountingTier, lose_catalog: Callable[[], None]
+) -> None:
+    made = await packed(await opening(tier, holding_tiering=KEPT), {DISK: VERIFIED, "object": VERIFIED})
+    lose_catalog()
+    buffer = await opening(tier, holding_tiering=KEPT, scrub_every=3600)
+    await until_packed(buffer, made, {DISK: VERIFIED, "object": VERIFIED})
+
+
 async def test_the_label_is_the_last_one_and_of_two_files_at_a_path_the_last_one_stays(
     opening: OpenBuffer, tier: CountingTier, lose_everything: Callable[..., None]
 ) -> None:
