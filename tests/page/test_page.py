@@ -291,6 +291,10 @@ def test_an_archived_batch_is_listed_with_its_manifest_and_can_be_verified(page:
     assert client.get(f"/batches/{archived['id']}").json()["verification"]["state"] == "intact"
     expect(page.locator("#log .event").first).to_have_text("Verified")
     expect(page.locator("#log .event").nth(1)).to_have_text("Archived")
+    for width in (1100, 390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        expect(page.locator("#other-batches .id")).to_be_visible()
+        expect(page.locator("#other-batches .tag.intact")).to_be_visible()
 
 
 def test_a_channels_name_is_text_and_nothing_else(page: Page, client: httpx2.Client) -> None:
