@@ -1,7 +1,7 @@
 """The reason why a query selects no segment, as far as the filters of all stored segments show it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gwwire.facets import Facet, Facets
 from gwwire.query import CONDITION, FIELDS, LISTS, Query
@@ -22,10 +22,12 @@ def explain(query: Query, stored: Facets) -> list[str]:
     facets = {each.name: each for each in stored.facets}
     reasons = [reason for name in LISTS for reason in _unknown_values(query, name, facets.get(name))]
     reasons += _outside(query, facets.get("time"))
+    conditions = [name.removeprefix(CONDITION) for name in facets if name.startswith(CONDITION)]
     reasons += [
-        f"{name!r} is a condition on the metadata of segments; the fields are {', '.join(FIELDS)}"
+        f"no segment has {name!r} in its metadata; stored: {_named(conditions) or 'none'}; "
+        f"the fields are {', '.join(FIELDS)}"
         for name in query.conditions
-        if f"{CONDITION}{name}" not in facets
+        if name not in conditions
     ]
     return reasons
 
@@ -34,12 +36,15 @@ def _unknown_values(query: Query, name: str, facet: Facet | None) -> Iterator[st
     if facet is None or facet.more:
         return
     known = [each.value for each in facet.values]
-    more = ", …" if len(known) > _MOST_NAMED else ""
     for value in getattr(query, name):
         if not any(_pattern(value).fullmatch(each) for each in known):
             several = f"; several are written {' '.join(f'{name}={each}' for each in value.split(','))}"
             hint = several if "," in value else ""
-            yield f"no segment has {name}={value}; stored: {', '.join(known[:_MOST_NAMED])}{more}{hint}"
+            yield f"no segment has {name}={value}; stored: {_named(known)}{hint}"
+
+
+def _named(values: Sequence[str]) -> str:
+    return ", ".join(values[:_MOST_NAMED]) + (", …" if len(values) > _MOST_NAMED else "")
 
 
 def _pattern(value: str) -> re.Pattern[str]:

@@ -315,7 +315,7 @@ def test_a_folder_that_cannot_be_written_is_named(gwclient: Callable[..., Result
         ("detector=H1,L1", "several are written detector=H1 detector=L1"),
         ("channel=L1:*DARM*", "no segment has channel=L1:*DARM*; stored: "),
         ("start=1400000000", f", {T0 + 18.0!r})"),
-        ("ifo=L1", "'ifo' is a condition on the metadata of segments; the fields are facility, site, "),
+        ("ifo=L1", "no segment has 'ifo' in its metadata; stored: "),
     ],
 )
 def test_a_query_that_selects_nothing_is_explained(gwclient: Callable[..., Result], word: str, reason: str) -> None:
