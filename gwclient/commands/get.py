@@ -30,6 +30,8 @@ from gwwire.spans import sampling
 from gwwire.tiering import BatchLocality
 
 _NOT_STORED = "not stored"
+#: The values of --out that name standard output; "." is what no --out is read as.
+_STDOUT = frozenset({".", "-"})
 
 
 @click.command
@@ -175,6 +177,8 @@ async def _write_lines(
                 file.write(body + b"\n")
                 failures.fetched += 1
         file.flush()
+    if str(out) not in _STDOUT:
+        click.echo(f"{out}: {count_text(failures.fetched, 'segment')}", err=True)
     for line in failures.lines()[1:]:  # the last line of the command has the first reason
         click.echo(line, err=True)
     return failures
@@ -309,7 +313,7 @@ def _writing(path: Path, stretch: Stretch) -> Iterator[tuple[Any, Callable[[], N
 
 @contextmanager
 def _open_lines(out: Path) -> Iterator[IO[bytes]]:
-    if str(out) in {".", "-"}:
+    if str(out) in _STDOUT:
         sys.stdout.flush()
         yield sys.stdout.buffer
         return

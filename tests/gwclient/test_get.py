@@ -144,6 +144,8 @@ def test_what_is_not_stored_of_the_span_is_named_and_the_rest_is_fetched(
     assert error.splitlines()[-1] == last
     code, seen, error = gwclient("get", *span, "--format", "ndjson")
     assert (code, len(seen.splitlines()), error.splitlines()) == (4, 1, [last])
+    code, seen, error = gwclient("get", *span, "--format", "ndjson", "--out", str(tmp_path / "file"))
+    assert (seen, error.splitlines()) == ("", [f"{tmp_path}/file: 1 segment", last])
 
 
 def test_what_is_stored_twice_is_whole_if_one_of_both_can_be_fetched(
