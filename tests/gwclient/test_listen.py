@@ -333,6 +333,8 @@ def test_records_are_written_found_and_followed_by_commands(gwclient: Any, trio:
         (("record", "cmd/one", "--set", "a.b=1", "--set", "a=2"), 2, "a is set twice"),
         (("record", "cmd/one", "--set", 'a={"b": 1, "b": 2}'), 2, 'a: the key "b" appears more than once'),
         (("record", "cmd/none"), 1, "404"),
+        (("record", "batch/"), 2, "'batch/' has no name"),
+        (("redo", "", "verify"), 2, "'' has no name"),
         (("redo", "cmd/two", "never"), 1, "404"),
         (("listen", "step", "--", "no-such-program"), 2, "no-such-program is not a program"),
         (("listen", "step", "--query", "t<warm", "--", "true"), 2, "'warm' is not a number"),
