@@ -51,7 +51,7 @@ class Verifier:
         """Request the verification of an archived batch, unless it waits or runs already; return the progress."""
         row = await self._queries.batch(batch)
         if row.state is not BatchState.ARCHIVED:
-            raise BatchNotArchived(f"batch {batch!r} is {row.state}")
+            raise BatchNotArchived(f"batch {batch!r} is {row.state}; only an archived batch can be verified")
         if row.frozen is None:
             raise NotFound(f"batch {batch!r} never had a manifest")
         record = await self._records.request(BATCH_RECORD + batch, VERIFY)

@@ -11,9 +11,9 @@ from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, check_span, gps, parse_query, seconds, with_connection
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
-from gwwire.public import Batch, SegmentRecord, Verification, VerificationState
+from gwwire.public import Batch, BatchState, SegmentRecord, Verification, VerificationState
 from gwwire.spans import stop_of
-from gwwire.tiering import BatchLocality, ReplicaState
+from gwwire.tiering import DISK, BatchLocality, ReplicaState
 
 
 @click.command
@@ -201,13 +201,16 @@ def locality_text(locality: BatchLocality) -> str:
 
 def batch_text(batch: Batch) -> str:
     """Return one line about a batch."""
-    holder = f", held by {batch.holder}" if batch.holder else ""
+    held = "frozen" if batch.state is BatchState.ARCHIVED else "held"
+    holder = f", {held} by {batch.holder}" if batch.holder else ""
     counts = f"{count_text(batch.n_itm, 'segment')}, {bytes_text(batch.buff_size)}, opened {batch.opened}"
     found = f", {_verification_text(batch.verification)}" if batch.verification else ""
     verified = (each for each in batch.replicas if each.state is ReplicaState.VERIFIED)
     copies = ", ".join(each.tier if each.in_tiers else f"{each.tier} (not in TIERS)" for each in verified)
     where = f", verified copies in {copies}" if copies else ""
-    leaves = f", leaves the disk after {batch.leaves_disk}" if batch.leaves_disk else ""
+    is_needed = any(each.tier == DISK and each.pinned for each in batch.replicas)
+    pinned = " and when its recall is released" if is_needed else ""
+    leaves = f", leaves the disk after {batch.leaves_disk}{pinned}" if batch.leaves_disk else ""
     return f"{batch.id}  {batch.state}  {counts}{holder}{found}{where}{leaves}{locality_text(batch.locality)}"
 
 

@@ -280,7 +280,7 @@ def _tier_row(tier: TierOverview) -> tuple[str, ...]:
     packs = count_text(tier.replicas, "pack")
     unreadable = f", {tier.unreadable:,} CANNOT BE READ: no tier of TIERS has them" if tier.unreadable else ""
     queue = f", {tier.queue:,} queued" if tier.queue else ""
-    missing = f", {tier.missing:,} missing" if tier.missing else ""
+    missing = f", {tier.missing:,} missing" if tier.missing and tier.in_tiers else ""
     lost = f", {tier.lost:,} lost" if tier.lost else ""
     quota = _quota_text(tier.quota, tier.quota_used)
     error = f", last error: {one_line(tier.error)}" if tier.error else ""

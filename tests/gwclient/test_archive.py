@@ -224,10 +224,11 @@ def test_the_way_of_a_batch_by_the_commands(
     damaged = run("verify", batch, "--poll", "0.05", "--json")
     assert damaged.exit_code == 1
     assert json.loads(damaged.stdout)["problems"] == [f"{first.name} is missing"]
-    assert f"held by ada, DAMAGED: {first.name} is missing" in run("batches").output
+    assert f"frozen by ada, DAMAGED: {first.name} is missing" in run("batches").output
     refused = run("verify", answer("batches")["batches"][-1]["id"]).exception
     assert isinstance(refused, GatewayRefused)
     assert refused.code == "batch-not-archived"
+    assert "only an archived batch can be verified" in str(refused)
     looks = [json.loads(line) for line in run("watch", "--count", "2", "--every", "0.05", "--json").output.splitlines()]
     assert [(look["n_itm"], look["resp"]) for look in looks] == [(0, "OPERATIONAL")] * 2
     assert "[........................] 0%" in run("watch", "--count", "1", "--full", "1MB").output

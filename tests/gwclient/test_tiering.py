@@ -89,7 +89,7 @@ def test_a_plan_by_the_settings_is_not_about_the_policies_that_batches_have() ->
 def test_the_tiers_are_a_table_in_which_a_folder_is_not_named_as_the_disk() -> None:
     mine = TierOverview("disk", "disk", 90 * GB, 34 * GB, 1, GB, quota=3 * GB, quota_used=2 * GB)
     copy = TierOverview("object", "disk", None, None, 2, 2 * GB, missing=1, error="tier object: it is away")
-    assert tier_lines([mine, copy, TierOverview("tape", "tape", 10 * GB, 0), GONE]) == [
+    assert tier_lines([mine, copy, TierOverview("tape", "tape", 10 * GB, 0), replace(GONE, missing=1)]) == [
         "TIER    KIND          USED                VERIFIED PACKS",
         "disk    volume        34.0 GB of 90.0 GB  1 pack, 1.0 GB, quota of a group 3.0 GB, of which yours uses 2.0 GB",
         "object  folder        unknown             2 packs, 2.0 GB, 1 missing, last error: tier object: it is away",
@@ -147,6 +147,10 @@ def test_a_copy_in_a_tier_that_there_is_not_is_named_apart() -> None:
     assert batch_text(batch).endswith("verified copies in object, tape (not in TIERS)")
     assert batch_text(replace(batch, leaves_disk="2026-12-07T00:00:00Z")).endswith(
         "tape (not in TIERS), leaves the disk after 2026-12-07T00:00:00Z"
+    )
+    recalled = [Replica("disk", "k", GB, None, ReplicaState.VERIFIED, pinned=True)]
+    assert batch_text(replace(batch, leaves_disk="2026-12-07T00:00:00Z", replicas=recalled)).endswith(
+        "verified copies in disk, leaves the disk after 2026-12-07T00:00:00Z and when its recall is released"
     )
 
 

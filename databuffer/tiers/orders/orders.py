@@ -50,7 +50,7 @@ class TierOrders:
         """Return the replicas of one batch; raise NotFound or BatchNotArchived."""
         row = await self._queries.batch(batch)
         if row.state is not BatchState.ARCHIVED:
-            raise BatchNotArchived(f"batch {batch!r} is {row.state}")
+            raise BatchNotArchived(f"batch {batch!r} is {row.state}; only an archived batch has a policy")
         if not has_pack(row):
             raise NotFound(f"batch {batch!r} never had a manifest")
         return (await self._described([row]))[0]
