@@ -154,7 +154,7 @@ class Batches:
             self._store.drop_empty(current)
             self._state.quarantined = self._store.volume.quarantined()
         self._state.reopen(self._store.advance())
-        text = f"archived {_size(current.stats)}{f' in {folder}' if folder else ''}"
+        text = f"archived {_size(current.stats)} in {folder}" if folder else "there was nothing to archive"
         self._state.log_event("flush", text, folder=folder and folder.name, **_counts(current))
         return Archived(current.stats, folder)
 

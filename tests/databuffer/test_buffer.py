@@ -211,6 +211,7 @@ async def test_an_empty_batch_is_cleaned_without_an_archive(buffer: Buffer, sett
     assert (await buffer.batches.flush()).folder is None
     assert archives(settings) == []
     assert buffer.queries.description.dstatus is DatastoreState.OPERATIONAL
+    assert buffer.state.events[-1].detail == "there was nothing to archive"
 
 
 @pytest.mark.parametrize("setting", ["DTVOLROOT", "ADMROOT", "LOGROOT"])
