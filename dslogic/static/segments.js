@@ -106,7 +106,7 @@ export class SegmentList {
     show("segments-empty", !rows.length);
     write("segments-empty", filtered ? "No segment matches." : "No segment is stored yet.");
     const [first, last] = [rows[0], rows.at(-1)];
-    write("segments-note", first ? `${atNewest ? "the newest: " : ""}numbers ${countText(last.seq)} to ${countText(first.seq)} in order of storage` : "");
+    write("segments-note", first ? `${atNewest ? "the newest: " : ""}seq ${countText(last.seq)} to ${countText(first.seq)}` : "");
     this.#pages.showButtons();
   }
 }
