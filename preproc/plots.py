@@ -52,7 +52,7 @@ def draw_window(dataset: Path, window: int, picture: Path) -> None:
         width, height = _PANEL_INCHES
         figure = Figure(figsize=(2 * width, height * len(channels) + 0.8), layout="constrained")
         name, part = file["event_id"][window].decode(), file["split"][window].decode()
-        figure.suptitle(f"window {window} · event {name} · {part}", fontsize=11)
+        figure.suptitle(f"window {window} · from GPS {name} · {part}", fontsize=11)
         found = [peak for peak in peaks(file) if peak.window == window]
         for (panel,), peak in zip(figure.subplots(len(channels), 1, squeeze=False), found, strict=True):
             colours = _draw_panel(panel, file, peak)
