@@ -22,6 +22,7 @@ from gwwire.bundles import Bundle, BundleFormat, BundleOrder
 from gwwire.names import printable
 from gwwire.public import ChannelCoverage, ChannelGaps
 from gwwire.query import Query
+from gwwire.spans import sample_period
 
 #: Gaps of a channel that are shown.
 _MOST_SHOWN = 5
@@ -138,11 +139,17 @@ def _coverage_lines(covered: Sequence[ChannelCoverage], gaps: Sequence[ChannelGa
         seconds = sum(stop - start for start, stop in within)
         name = printable(channel.channel or "") or "no channel"
         closed = f", gaps up to {number_text(channel.closed_gaps)} s ignored" if channel.closed_gaps else ""
-        lines.append(f"{name}, dt {channel.dt!r} s: {number_text(seconds)} s within [{first!r}, {last!r}){closed}")
+        lines.append(f"{name}, {_rate_text(channel.dt)}: {number_text(seconds)} s within [{first!r}, {last!r}){closed}")
         spans = missing.get((channel.channel, channel.dt), [])
         lines += [f"  gap [{start!r}, {stop!r})" for start, stop in spans[:_MOST_SHOWN]]
         lines += [f"  {count_text(len(spans) - _MOST_SHOWN, 'more gap')}"] if len(spans) > _MOST_SHOWN else []
     return lines
+
+
+def _rate_text(dt: float) -> str:
+    """Return a sample spacing as the sample rate that it stands for, or as it is if that is no whole number of Hz."""
+    period = sample_period(dt)
+    return f"{period.denominator} Hz" if period.numerator == 1 else f"dt {dt!r} s"
 
 
 def _clipped(start: float, stop: float, query: Query) -> tuple[float, float]:

@@ -94,7 +94,7 @@ def test_a_search_shows_count_and_coverage_before_the_segments(gwclient: Callabl
     lines = gwclient("search", "detector=L1", f"stop={stop}", "--limit", "3").output.splitlines()
     assert lines[:5] == [
         "8 segments",
-        f"{L1}, dt {1 / RATE!r} s: 8 s within [{T0}.0, {T0 + 18}.0)",
+        f"{L1}, {RATE} Hz: 8 s within [{T0}.0, {T0 + 18}.0)",
         f"  gap [{T0 + 4}.0, {T0 + 14}.0)",
         f"  gap [{T0 + 18}.0, {T0 + 20}.0)",
         "conditions: temperature 0.01 to 0.03",
