@@ -33,9 +33,9 @@ _DPI = 90
 _MOST_ROWS = 200
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
-table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; }
+table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; display: block; overflow-x: auto; }
 th, td { text-align: left; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #d8dee4; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { font-variant-numeric: tabular-nums; }
 img { max-width: 100%; }
 h2 { margin-top: 2rem; }
 code { overflow-wrap: anywhere; }
@@ -201,7 +201,8 @@ def _page(described: Mapping[str, Any], findings: Mapping[str, list[Finding]], p
     parts += ["<h2>Windows</h2>", _window_table(described["windows"])]
     for title in ("parameters", "versions"):
         parts += [f"<h2>{title.capitalize()}</h2>", _table((), described[title].items())]
-    head = f'<meta charset="utf-8"><title>Preprocessing {html.escape(batch["digest"][:12])}</title>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f"<title>Preprocessing {html.escape(batch['digest'][:12])}</title>"
     head = f'<html lang="en"><head>{head}<style>{_STYLE}</style></head>'
     return "\n".join(["<!doctype html>", head, "<body>", *parts, "</body></html>", ""])
 

@@ -79,6 +79,7 @@ def test_everything_that_was_wrong_is_in_the_report(reported: Path) -> None:
 
 def test_the_page_needs_no_other_file_and_says_what_the_json_says(reported: Path) -> None:
     page = (reported / "report.html").read_text()
+    assert '<meta name="viewport" content="width=device-width' in page
     seen = json.loads((reported / "report.json").read_text())
     assert page.count("data:image/png;base64,") == 2
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
