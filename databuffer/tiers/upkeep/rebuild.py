@@ -112,15 +112,15 @@ def _restoring(store: Store, pack: AnyPack, found: Mapping[str, Stored], names: 
         yield Finding(f"{found[tier].key} in tier {tier} has {size}")
     if isinstance(pack, FilesPack):
         if whole:
-            what = f"{pack.text}: they are in {', '.join(whole)}, and their manifest is not on the volume"
-            yield Finding(what, f"restored; {pack.size} bytes in each", partial(_restore_files, store, pack, whole))
+            what = f"{pack.text}: in {', '.join(whole)}, and the manifest is not on the volume"
+            yield Finding(what, f"restored; a pack of {pack.size} bytes", partial(_restore_files, store, pack, whole))
         return
     batch = pack.manifest.batch
     if batch in _open_ids(store):
         yield Finding(f"batch {batch} is in {', '.join(found)}, and open or frozen on the volume, an older copy")
     elif whole:
         what = f"batch {batch} is in {', '.join(whole)}, but has no folder on the volume"
-        remedy = f"restored; {pack.manifest.n_itm} segments, {pack.size} bytes in each"
+        remedy = f"restored; {pack.manifest.n_itm} segments, a pack of {pack.size} bytes"
         yield Finding(what, remedy, partial(_restore, store, pack, whole, names.get(batch)))
 
 

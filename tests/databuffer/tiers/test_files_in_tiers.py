@@ -248,9 +248,7 @@ async def test_after_the_loss_of_the_volume_a_rebuild_makes_the_files_readable(
     settings.DTVOLROOT.mkdir()
     store = create_store(settings)
     [finding] = rebuild(store, [tier])
-    assert (
-        finding.what == f"transaction {made.id}, 3 files: they are in object, and their manifest is not on the volume"
-    )
+    assert finding.what == f"transaction {made.id}, 3 files: in object, and the manifest is not on the volume"
     assert finding.repair
     finding.repair()
     store.close()
