@@ -9,18 +9,16 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from fractions import Fraction
 from typing import NamedTuple
 
 from gwwire.bundles import BundleFormat
 from gwwire.channel_names import site_of_channel, type_of_channel
 from gwwire.public import ChannelCoverage
-from gwwire.spans import TOLERANCE, first_sample
+from gwwire.spans import TOLERANCE, sample_period
 
 #: GPS seconds between the boundaries of files: 34 MB at 16384 Hz, which are built within the timeouts of clients.
 FILE_SECONDS = 256
-#: More than a span has of the channels whose files may have none: there is less than one a second.
-_MOST_SAMPLES = 10**12
 #: The formats of files, by the extension of their names.
 FORMATS = {each.value: each for each in BundleFormat if each.is_built}
 
@@ -51,11 +49,11 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The files of one channel in one format, with a sample each `dt` s; `stored` is in order."""
+    """The files of one channel in one format, with a sample each `period` s; `stored` is in order."""
 
     channel: str
     extension: str
-    dt: float
+    period: Fraction
     stored: Sequence[Stored]
 
     @property
@@ -80,30 +78,34 @@ class Dataset:
 
     def has_file(self, start: int, stop: int) -> bool:
         """Return whether a span is stored without a gap, and has a sample."""
-        return any(
-            each.first <= start < stop <= each.last and self._has_sample(each, start, stop) for each in self.stored
-        )
-
-    def _has_sample(self, stored: Stored, start: int, stop: int) -> bool:
-        if self.dt <= 1:
-            return True
-        begin, end = (first_sample(gps, stored.t0, self.dt, _MOST_SAMPLES) for gps in (start, stop))
-        return begin < end
+        within = (each for each in self.stored if each.first <= start < stop <= each.last)
+        return any(self._next_sample(each, start) < stop for each in within)
 
     def files(self, start: float = -math.inf, stop: float = math.inf) -> Iterator[tuple[int, int]]:
         """Yield the spans of the files that overlap [start, stop), in order; each is computed when it is needed."""
         for each in self.stored:
             first, last, _ = each
             if first < stop and last > start:
-                begin = max(first, _next_boundary(math.floor(start)) - FILE_SECONDS) if start > first else first
-                end = min(last, _next_boundary(math.ceil(stop) - 1)) if stop < last else last
-                if begin < end:
-                    files = pairwise(chain([begin], range(_next_boundary(begin), end, FILE_SECONDS), [end]))
-                    yield from (file for file in files if self._has_sample(each, *file))
+                begin = max(first, _boundary(math.floor(start))) if start > first else first
+                end = min(last, _boundary(math.ceil(stop) - 1) + FILE_SECONDS) if stop < last else last
+                while begin < end:
+                    border = min(_boundary(begin) + FILE_SECONDS, end)
+                    if (sample := self._next_sample(each, begin)) < border:
+                        yield begin, border
+                    begin = max(border, _boundary(sample))
+
+    def _next_sample(self, stored: Stored, gps: int) -> int:
+        """Return the second in which the first sample at or after a second is."""
+        if self.period <= 1:
+            return gps
+        start, of = stored.t0.as_integer_ratio()  # in integers: fractions take ten times as long
+        step, per = self.period.as_integer_ratio()
+        index = max(-((start - gps * of) * per // (step * of)), 0)
+        return (start * per + index * step * of) // (of * per)
 
     def latest(self) -> list[tuple[int, int]]:
         """Return the span of the last file, if there is one."""
-        return list(self.files(start=self.stored[-1].last - 1 - self.dt))[-1:] if self.stored else []
+        return list(self.files(start=self.stored[-1].last - 1 - float(self.period)))[-1:] if self.stored else []
 
     def name(self, start: int, stop: int) -> str:
         """Return the name of the file of a span."""
@@ -115,7 +117,7 @@ def datasets(channels: Iterable[ChannelCoverage], extension: str) -> list[Datase
     found: dict[str, Dataset] = {}
     for each in channels:
         if each.channel and each.channel not in found:
-            found[each.channel] = Dataset(each.channel, extension, each.dt, list(_whole_seconds(each)))
+            found[each.channel] = Dataset(each.channel, extension, sample_period(each.dt), list(_whole_seconds(each)))
     return list(found.values())
 
 
@@ -125,13 +127,14 @@ def parse_name(name: str) -> NameParts | None:
     if found is None:
         return None
     start, stop = int(found["start"]), int(found["start"]) + int(found["seconds"])
-    if not start < stop <= _next_boundary(start):
+    if not start < stop <= _boundary(start) + FILE_SECONDS:
         return None
     return NameParts(found["site"], found["type"], start, stop, found["extension"])
 
 
-def _next_boundary(gps: int) -> int:
-    return (gps // FILE_SECONDS + 1) * FILE_SECONDS
+def _boundary(gps: int) -> int:
+    """Return the last boundary of files at or before a second."""
+    return gps // FILE_SECONDS * FILE_SECONDS
 
 
 def _whole_seconds(channel: ChannelCoverage) -> Iterator[Stored]:

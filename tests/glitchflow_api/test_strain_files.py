@@ -1,5 +1,6 @@
 """The files of a dataset: their spans and names."""
 
+from fractions import Fraction
 from itertools import islice
 
 import pytest
@@ -7,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glitchflow_api.strain_files import Dataset, Stored, parse_name
+from gwwire.spans import first_sample, sample_period
 
 SPANS = [(100, 300), (511, 513), (1000, 1001), (1024, 2048)]
 GPS = st.floats(-1e308, 1e308) | st.floats(0, 2100) | st.integers(0, 2100).map(float)
 
 
 def dataset(*spans: tuple[int, int]) -> Dataset:
-    return Dataset("L1:STRAIN", "hdf5", 1 / 4096, [Stored(*span, float(span[0])) for span in spans])
+    return Dataset("L1:STRAIN", "hdf5", Fraction(1, 4096), [Stored(*span, float(span[0])) for span in spans])
 
 
 def test_files_are_cut_at_boundaries_and_gaps() -> None:
@@ -23,6 +25,15 @@ def test_files_are_cut_at_boundaries_and_gaps() -> None:
     ]
     assert dataset(*SPANS).latest() == [(1792, 2048)]
     assert dataset().latest() == []
+
+
+@given(dt=st.floats(1, 2000), offset=st.floats(-2000, 0), last=st.integers(1, 3000))
+def test_files_with_a_sample_are_found_as_the_samples_are_selected(dt: float, offset: float, last: int) -> None:
+    found = Dataset("L1:TREND", "gwf", period := sample_period(dt), [Stored(0, last, offset)])
+    begins = (first_sample(start, offset, period, 10**6) for start in range(0, last, 256))
+    ends = (first_sample(min(start + 256, last), offset, period, 10**6) for start in range(0, last, 256))
+    expected = [number for number, (begin, end) in enumerate(zip(begins, ends, strict=True)) if begin < end]
+    assert [start // 256 for start, _ in found.files()] == expected
 
 
 @given(start=GPS, stop=GPS)
@@ -40,11 +51,11 @@ def test_the_files_of_a_span_of_centuries_are_computed_one_by_one() -> None:
 
 
 def test_only_files_with_a_sample_are_offered() -> None:
-    minutes = Dataset("L1:TREND", "gwf", 60, [Stored(101, 700, 100.5)])
+    minutes = Dataset("L1:TREND", "gwf", Fraction(60), [Stored(101, 700, 100.5)])
     assert list(minutes.files()) == [(101, 256), (256, 512), (512, 700)]
     assert minutes.has_file(101, 161)
     assert not minutes.has_file(101, 160), "its first two samples are at 100.5 s and 160.5 s"
-    hours = Dataset("L1:TREND", "gwf", 3600, [Stored(101, 7300, 100.5)])
+    hours = Dataset("L1:TREND", "gwf", Fraction(3600), [Stored(101, 7300, 100.5)])
     assert list(hours.files()) == [(3584, 3840)]
     assert hours.latest() == [(3584, 3840)]
     assert hours.spans == hours.within(0, 10_000) == [(101, 7300)]
