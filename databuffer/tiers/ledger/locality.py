@@ -6,6 +6,9 @@ from typing import Protocol
 from databuffer.tiers.tier import TAPE, Tier
 from gwwire.tiering import DISK, BatchLocality, ReplicaState
 
+#: Where a pack can be read at once.
+AT_ONCE = frozenset({BatchLocality.DISK, BatchLocality.DISK_AND_TAPE})
+
 
 class Known(Protocol):
     """A replica that is known."""

@@ -69,7 +69,7 @@ class TiersOverview:
         disk = TierOverview(DISK, "disk", error=None if space else "the volume does not answer")
         if space:
             disk = structs.replace(disk, total=space.used + space.free, used=space.used)
-        recalls = await self._queries.read(waiting_recalls)
+        recalls = await self._queries.read(lambda c: waiting_recalls(c, self._mover.tiers))
         tiers = await self._with_quotas(self._with_census(disk, census), group)
         return Tiers(tiers, list(self._moves()), recalls)
 

@@ -21,7 +21,7 @@ from databuffer.records.table import steps_named
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.store import Store
 from databuffer.tiers.ledger import pins, replicas
-from databuffer.tiers.ledger.locality import is_whole, locality_of, tapes_of
+from databuffer.tiers.ledger.locality import AT_ONCE, is_whole, locality_of, tapes_of
 from databuffer.tiers.ledger.replicas import ReplicaRow
 from databuffer.tiers.ledger.wanted import is_to_be_requested
 from databuffer.tiers.moves.meter import Progress
@@ -46,8 +46,6 @@ _STAGING = 40
 #: The recalls from which the time of the next one is estimated.
 _RECENT = 20
 _OPEN = frozenset({StepState.WAITING, StepState.RUNNING})
-#: The localities of bytes that can be read at once, if their tier answers.
-_AT_ONCE = frozenset({BatchLocality.DISK, BatchLocality.DISK_AND_TAPE})
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ class Recalls:
                 kept = 0 if asker == READERS else await self._queries.read(look)
                 await self._in_thread(partial(self._cache.check_size, seen.size, kept=kept))
             elif seen.unreadable:
-                failure = TierFailed if seen.locality in _AT_ONCE else NoReplica
+                failure = TierFailed if seen.locality in AT_ONCE else NoReplica
                 raise failure(f"no replica of {subject.text} can be read: {seen.unreadable}")
             now, keeps = steady_ns(), self.has_tape and subject.has_pack
             if keeps and (seen.pinned is None or seen.pinned < now + self._pin // 2):
@@ -265,7 +263,7 @@ class Recalls:
 
         seen = await self._queries.read(look)
         whole = {row.tier for row in seen.rows if is_whole(row)}
-        if seen.locality in _AT_ONCE and DISK not in whole:
+        if seen.locality in AT_ONCE and DISK not in whole:
             await self._mover.access.ask(whole.difference(tapes_of(self._mover.tiers)))
             return replace(seen, unreadable=self._unreadable(seen.rows))
         return seen

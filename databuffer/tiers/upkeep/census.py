@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from databuffer.storage.catalog.schema import RECORDS, REPLICAS, STEPS
 from databuffer.storage.clock import steady_ns
 from databuffer.tiers.ledger import replicas
+from databuffer.tiers.ledger.locality import AT_ONCE, locality_of
 from databuffer.tiers.ledger.wanted import copy_step, leaving_tiers, settled_tiers
 from databuffer.tiers.packs.packs import public_name
+from databuffer.tiers.tier import Tier
 from gwwire.records import RECALL, StepState
 from gwwire.tiering import DISK, ReplicaState, WaitingRecall
 
@@ -82,8 +84,11 @@ def unreadable_packs(connection: sa.Connection, tiers: Collection[str]) -> dict[
     return {row.tier: row[1] for row in connection.execute(query.group_by(_C.tier).order_by(_C.tier))}
 
 
-def waiting_recalls(connection: sa.Connection) -> list[WaitingRecall]:
-    """Return the recalls that wait, in the order in which they begin; the first 50."""
+def waiting_recalls(connection: sa.Connection, tiers: Mapping[str, Tier]) -> list[WaitingRecall]:
+    """Return the recalls that wait, in the order in which they begin, of the first 50.
+
+    The pack of one that is to run again may have arrived: nobody waits for that.
+    """
     query = (
         sa.select(STEPS.c.record, STEPS.c.reason, RECORDS.c.changed, STEPS.c.due, STEPS.c.failures)
         .join(RECORDS, STEPS.c.record == RECORDS.c.id)
@@ -91,13 +96,16 @@ def waiting_recalls(connection: sa.Connection) -> list[WaitingRecall]:
         .order_by(STEPS.c.due.is_(None), STEPS.c.due, RECORDS.c.seq)
         .limit(_MOST_RECALLS)
     )
+    rows = connection.execute(query).all()
+    known = replicas.of_packs(connection, (row.record for row in rows))
     return [
         WaitingRecall(
             public_name(row.record),
             (row.changed if row.due is None or row.failures else row.due) / _SECOND,
             row.reason,
         )
-        for row in connection.execute(query)
+        for row in rows
+        if locality_of(known.get(row.record, ()), tiers) not in AT_ONCE
     ]
 
 

@@ -149,7 +149,7 @@ class Sweep:
         await self._request_discards()
         await self._request_scrub(now)
         self.census = await self._queries.read(lambda c: take_census(c, self._mover.tiers))
-        self.recalls = await self._queries.read(waiting_recalls)
+        self.recalls = await self._queries.read(lambda c: waiting_recalls(c, self._mover.tiers))
 
     async def _correct_times(self, archives: Sequence[Archive], latest: int) -> None:
         """Correct the times of a clock that was ahead: until they come, nothing would be dropped or scrubbed."""

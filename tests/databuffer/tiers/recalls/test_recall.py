@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from databuffer.buffer import Buffer
 from databuffer.errors import OnTape, RecallTooLarge, TierFailed
 from databuffer.records.scan import Scan
 from databuffer.search.segment_files import SegmentFiles
 from databuffer.settings import BufferSettings
+from databuffer.storage.catalog.schema import REPLICAS, STEPS
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.dropped import read_dropped
 from databuffer.tiers.backends.tape_library.library import TapeTier
@@ -22,7 +24,8 @@ from databuffer.tiers.backends.tape_library.robot import TapeManners, TapeRobot
 from databuffer.tiers.packs.pack import key_of
 from databuffer.tiers.packs.read_back import Written
 from databuffer.tiers.recalls import cache, recall
-from databuffer.tiers.tier import Locality, Staged, StageState, TierError
+from databuffer.tiers.tier import Locality, Staged, StageState, Tier, TierError
+from databuffer.tiers.upkeep.census import waiting_recalls
 from gwwire.public import VerificationState
 from gwwire.records import StepState
 from gwwire.tiering import DISK, BatchLocality, RecallState, ReplicaState, Tiering
@@ -92,6 +95,22 @@ async def test_a_hundred_readers_of_a_batch_on_tape_cause_one_recall(
     assert (await buffer.recalls.release(batch, "alice")).others.keys() == {"readers"}
     locality = await buffer.tiers.localities_of([batch])
     assert locality == {batch: BatchLocality.DISK_AND_TAPE}
+
+
+async def test_nobody_waits_for_a_recall_that_is_to_run_again_after_its_pack_has_arrived(
+    opening: OpenBuffer, tier: CountingTier, tape: TapeTier
+) -> None:
+    buffer = await opening(tier, tape)
+    batch, digests = await on_tape(buffer)
+    await read_in_the_end(buffer, min(digests))
+    await step_in(buffer, batch, "recall", StepState.DONE)
+    tiers: dict[str, Tier] = {"object": tier, "tape": tape}
+    with buffer._store.catalog.database.writing_synced() as connection:  # noqa: SLF001 (as it is for a moment)
+        again = sa.update(STEPS).where(STEPS.c.name == "recall").values(state=StepState.WAITING, reason="away")
+        connection.execute(again)
+        assert not waiting_recalls(connection, tiers)
+        connection.execute(sa.update(REPLICAS).where(REPLICAS.c.tier == "object").values(state=EVICTED))
+        assert [(each.batch, each.reason) for each in waiting_recalls(connection, tiers)] == [(batch, "away")]
 
 
 async def test_what_was_on_disk_and_in_both_tiers_comes_back_with_the_same_bytes(
