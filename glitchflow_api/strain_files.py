@@ -22,6 +22,8 @@ FILE_SECONDS = 256
 #: The formats of files, by the extension of their names.
 FORMATS = {each.value: each for each in BundleFormat if each.is_built}
 
+#: The last GPS second that files of a format can describe; names have none before 0.
+_LAST = {each: 2**32 - 1 if each == BundleFormat.GWF else 10**10 for each in FORMATS}
 _NAME = re.compile(
     r"(?P<site>[A-Z])-(?P<type>[^-]+)-(?P<start>0|[1-9]\d{0,9})-(?P<seconds>[1-9]\d{0,2})"
     rf"\.(?P<extension>{'|'.join(FORMATS)})",
@@ -117,7 +119,8 @@ def datasets(channels: Iterable[ChannelCoverage], extension: str) -> list[Datase
     found: dict[str, Dataset] = {}
     for each in channels:
         if each.channel and each.channel not in found:
-            found[each.channel] = Dataset(each.channel, extension, sample_period(each.dt), list(_whole_seconds(each)))
+            stored = list(_whole_seconds(each, extension))
+            found[each.channel] = Dataset(each.channel, extension, sample_period(each.dt), stored)
     return list(found.values())
 
 
@@ -137,9 +140,9 @@ def _boundary(gps: int) -> int:
     return gps // FILE_SECONDS * FILE_SECONDS
 
 
-def _whole_seconds(channel: ChannelCoverage) -> Iterator[Stored]:
+def _whole_seconds(channel: ChannelCoverage, extension: str) -> Iterator[Stored]:
     rounding = TOLERANCE * min(channel.dt, 1.0)
     for start, stop, _ in channel.spans:
-        first, last = math.ceil(start - rounding), math.floor(stop + rounding)
+        first, last = max(math.ceil(start - rounding), 0), min(math.floor(stop + rounding), _LAST[extension])
         if first < last:
             yield Stored(first, last, start)

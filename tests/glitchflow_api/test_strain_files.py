@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glitchflow_api.strain_files import Dataset, Stored, parse_name
+from glitchflow_api.strain_files import Dataset, Stored, datasets, parse_name
+from gwwire.public import ChannelCoverage
 from gwwire.spans import first_sample, sample_period
 
 SPANS = [(100, 300), (511, 513), (1000, 1001), (1024, 2048)]
@@ -59,6 +60,14 @@ def test_only_files_with_a_sample_are_offered() -> None:
     assert list(hours.files()) == [(3584, 3840)]
     assert hours.latest() == [(3584, 3840)]
     assert hours.spans == hours.within(0, 10_000) == [(101, 7300)]
+
+
+def test_only_times_that_a_name_and_a_format_can_describe_are_offered() -> None:
+    spans = [(-10.0, 5.0, 1), (2.0**32 - 3, 2.0**32 + 3, 1)]
+    channels = [ChannelCoverage("L1:STRAIN", 1.0, spans, 0.0)]
+    [hdf5], [gwf] = datasets(channels, "hdf5"), datasets(channels, "gwf")
+    assert hdf5.spans == [(0, 5), (2**32 - 3, 2**32 + 3)]
+    assert gwf.spans == [(0, 5), (2**32 - 3, 2**32 - 1)]
 
 
 @pytest.mark.parametrize(
