@@ -177,7 +177,7 @@ async def _write_lines(
                 file.write(body + b"\n")
                 failures.fetched += 1
         file.flush()
-    if str(out) not in _STDOUT:
+    if failures.fetched and str(out) not in _STDOUT:
         click.echo(f"{out}: {count_text(failures.fetched, 'segment')}", err=True)
     for line in failures.lines()[1:]:  # the last line of the command has the first reason
         click.echo(line, err=True)

@@ -105,7 +105,8 @@ def test_what_is_in_other_tiers_is_fetched_and_the_exit_code_says_that_a_part_is
         done = site.gwclient("get", "--stop", str(TIMES[SEGMENTS]), "--format", "ndjson", "--out", str(out))
     assert done.code == 4, done.err
     assert json.loads(out.read_bytes()) == json.loads(body)
-    [line] = [line for line in done.err.splitlines() if "trying again" not in line]
+    written, line = [line for line in done.err.splitlines() if "trying again" not in line]
+    assert written == f"{out}: 1 segment"
     assert line.startswith(f"gwclient: not everything could be fetched: batch {site.stored}, {SEGMENTS} segments: ")
 
 
