@@ -170,8 +170,7 @@ def push_command(
         unread: list[str] = []
         send_live(pieces_of_lines(read_lines(sys.stdin.fileno()), options.length, unread), unread, options, connection)
     elif wanted.open_data:
-        source = _open_data(wanted, connection)
-        runs = list(source.runs())
+        source, runs = _open_data(wanted, connection)
         _print_shortage(source, runs)
         send_source(source, runs, options, connection)
     else:
@@ -179,7 +178,7 @@ def push_command(
         send_source(source, source.runs(), options, connection)
 
 
-def _open_data(wanted: _Wanted, connection: Connection) -> FileSource:
+def _open_data(wanted: _Wanted, connection: Connection) -> tuple[FileSource, list[Run]]:
     say = partial(click.echo, err=True)
     if not connection.as_json:
         about = wanted.event or "GPS [{!r}, {!r})".format(*wanted.window)

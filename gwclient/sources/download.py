@@ -36,6 +36,8 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _KEPT_UNUSED_S = 30 * 86400.0
 #: s between two lines about a slow download.
 _PAUSE_S = 5.0
+#: What errors of `requests` mean, by their names.
+_FAULTS = {"TooManyRedirects": "it redirects without end", "ContentDecodingError": "its compression is damaged"}
 #: Bytes of an ETag or a date.
 _MOST_VERSION = 64 * 1024
 
@@ -49,13 +51,15 @@ class Downloads:
     timeout: float
     say: Callable[[str], None]  # is called with each message
 
-    def fetch(self, url: str) -> Path:
-        """Return the file; fetch it if it is not in the cache. After an error the next call continues it."""
+    def fetch(self, url: str, *, anew: bool = False) -> Path:
+        """Return the file; fetch it if it is not in the cache, or `anew`. After an error the next call continues it."""
         parts = urlsplit(url)
         folder = f"{parts.netloc.replace(':', '_')}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
         path = self.folder / folder / parts.path.rpartition("/")[2]
         partial = path.with_name(path.name + _PART)
         try:
+            if anew:
+                path.unlink(missing_ok=True)
             if path.exists() and self._is_current(url, _version_file(path)):
                 os.utime(path)
                 return path
@@ -146,7 +150,7 @@ class Downloads:
                 if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     asked = parse_retry_after(response.headers.get("Retry-After", ""))
                     raise _TryAgain(f"{url} answered {status}", asked)
-                if not response.ok:
+                if status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
                     raise InvalidSource(f"{url} answered {status}: {response.reason}")
                 with append_regular(partial) as file:
                     if whole:
@@ -201,9 +205,12 @@ def _version_file(path: Path) -> Path:
 
 def why_no_answer(error: BaseException) -> str:
     """Return in plain words why a request of `requests` had no complete answer."""
+    kind = type(error).__name__
+    if kind in _FAULTS:
+        return _FAULTS[kind]
     if isinstance(error, ValueError):
         return "it is not an address"
-    where = "the proxy: " if type(error).__name__ == "ProxyError" else ""
+    where = "the proxy: " if kind == "ProxyError" else ""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     match error:

@@ -6,25 +6,37 @@ GWOSC_SERVER_URL names another server than https://gwosc.org. Work with the data
 
 import logging
 import math
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from gwclient.connection import parse_gateway_url
 from gwclient.errors import InvalidSource, SourceError, SourceUnreachable, one_line
 from gwclient.sources.download import Downloads, why_no_answer
 from gwclient.sources.file import FileSource, span_of_name
+from gwclient.strain import Run
+from gwwire.segment import MAX_TIME
 from gwwire.url_user import hide_user
 
 
 def event_detectors(event: str) -> tuple[str, ...]:
     """Return the detectors that GWOSC has strain of, around an event."""
-    return tuple(sorted(_ask("datasets", "event_detectors", event, otherwise=f"GWOSC has no event {event!r}")))
+    return tuple(
+        sorted(map(str, _ask("datasets", "event_detectors", event, otherwise=f"GWOSC has no event {event!r}")))
+    )
 
 
 def event_gps(event: str) -> float:
     """Return an event's GPS time in s."""
-    return float(_ask("datasets", "event_gps", event, otherwise=f"GWOSC has no event {event!r}"))
+    answer = _ask("datasets", "event_gps", event, otherwise=f"GWOSC has no event {event!r}")
+    with suppress(TypeError, ValueError, OverflowError):
+        if abs(gps := float(answer)) < MAX_TIME:
+            return gps
+    raise _not_as_gwosc(f"the GPS time of {event} is {repr(answer)[:80]}")
 
 
 def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
@@ -35,24 +47,42 @@ def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
     rate: int,
     event: str,
     bits: tuple[str, ...] | None,
-) -> FileSource:
+) -> tuple[FileSource, list[Run]]:
     """Return the strain of detectors in the GPS interval [start, stop), from files in the cache or fetched to it.
 
     The rate is in Hz, and GWOSC has 4096 and 16384. The event's name, unless empty, goes into the meta of each segment.
+    A file that cannot be read is fetched once more: it was damaged on its way or in the cache.
 
     Raises SourceUnreachable if GWOSC does not answer, InvalidSource if there are no such data, or not strain.
     """
     urls = [url for detector in detectors for url in _urls(detector, start, stop, rate)]
-    paths = tuple(map(downloads.fetch, urls))
+    paths = {downloads.fetch(url): url for url in urls}
     about = f"{event} " if event else ""
     name = f"gwosc {about}[{start!r}, {stop!r}) of {','.join(detectors)} at {rate} Hz"
-    files = FileSource(paths, start, stop, bits, (), (("event", event),) if event else (), name)
+    files = FileSource(tuple(paths), start, stop, bits, (), (("event", event),) if event else (), name)
+    with suppress(InvalidSource):
+        runs = list(files.runs())
+        if not files.failures:
+            return files, runs
+    damaged = {path: paths[path] for path in files.failures.values() if _is_damaged(path)}
+    for path, url in damaged.items():
+        downloads.say(f"{path} cannot be read; fetching {url} again")
+        downloads.fetch(url, anew=True)
+    files = replace(files)
     try:
-        files.seconds  # noqa: B018 (reads the head of each file)
-    finally:
-        for path in files.failures.values():
-            path.unlink(missing_ok=True)  # so that the next try fetches it again
-    return files
+        return files, list(files.runs())
+    except InvalidSource as error:
+        raise InvalidSource(
+            "; ".join([str(error), *(f"{url} was fetched twice" for url in damaged.values())])
+        ) from error
+
+
+def _is_damaged(path: Path) -> bool:
+    """Return whether a part of a file cannot be read, whatever was wanted of it."""
+    whole = FileSource((path,), bits=())
+    with suppress(InvalidSource):
+        deque(whole.runs(), maxlen=0)
+    return bool(whole.failures)
 
 
 def _urls(detector: str, start: float, stop: float, rate: int) -> list[str]:
@@ -68,7 +98,7 @@ def _urls(detector: str, start: float, stop: float, rate: int) -> list[str]:
         runs = ask("datasets", "find_datasets", detector, type="run", segment=window)
         of_runs = [ask("locate", "get_run_urls", run, detector, *window, sample_rate=rate) for run in runs]
         urls = list(chain.from_iterable(of_runs))
-    if chosen := choose(urls, start, stop):
+    if chosen := choose([url for url in urls if isinstance(url, str)], start, stop):
         return chosen
     raise InvalidSource(missing)
 
@@ -126,8 +156,16 @@ def _translate(error: Exception, otherwise: str) -> SourceError:
         case tenacity.RetryError():
             return SourceUnreachable(f"GWOSC at {where} does not answer: it failed again and again")
         case requests.exceptions.JSONDecodeError():
-            return SourceUnreachable(f"GWOSC at {where} does not answer as GWOSC: the answer is not JSON")
+            return _not_as_gwosc("the answer is not JSON")
         case OSError():
             return SourceUnreachable(f"GWOSC at {where} does not answer: {why_no_answer(error)}")
+        case TypeError() | LookupError() | AttributeError():
+            return _not_as_gwosc("the answer is JSON of another form")
         case _:
             return InvalidSource(f"{otherwise}: {one_line(error)}")
+
+
+def _not_as_gwosc(reason: str) -> SourceUnreachable:
+    from gwosc.api import DEFAULT_URL  # noqa: PLC0415 (see above)
+
+    return SourceUnreachable(f"GWOSC at {hide_user(DEFAULT_URL)} does not answer as GWOSC: {reason}")

@@ -30,6 +30,8 @@ class Answering:
     status: int
     retry_after: str | None = None
     target: str = "/"
+    body: bytes = b""
+    location: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,11 @@ class GwoscServer:
                     self.send_response(fault.status)
                     if fault.retry_after:
                         self.send_header("Retry-After", fault.retry_after)
-                    self.send_header("Content-Length", "0")
+                    if fault.location:
+                        self.send_header("Location", fault.location)
+                    self.send_header("Content-Length", str(len(fault.body)))
                     self.end_headers()
+                    self.wfile.write(fault.body)
                     return
                 status, kind, body = server.answer(self.path)
                 version = server.version(body)

@@ -80,6 +80,23 @@ def test_what_does_not_pass_is_one_line_and_the_next_time_goes_on(
         assert len(server.ranges) == expected
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Answering(204), "answered 204: No Content"),
+        (Answering(302), "answered 302: Found"),
+        (Answering(304), "answered 304: Not Modified"),
+        (Answering(302, location=f"/files/{NAME}"), "cannot be fetched: it redirects without end"),
+    ],
+)
+def test_an_answer_without_a_file_is_named(tmp_path: Path, served: Path, fault: Fault, reason: str) -> None:
+    with GwoscServer(served, [fault] * 40) as server:
+        url = f"{server.url}/files/{NAME}"
+        with pytest.raises(InvalidSource) as failure:
+            downloads(tmp_path, []).fetch(url)
+    assert str(failure.value) == f"{url} {reason}"
+
+
 def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
     with GwoscServer(tmp_path) as server:
         url = f"{server.url}/files/{NAME}"

@@ -112,6 +112,57 @@ def test_a_file_that_is_broken_at_its_source_is_not_kept(
     assert mended.returncode == 0, mended.stderr
 
 
+def test_a_damaged_file_in_the_cache_is_fetched_again(
+    gateway: StandInGateway, open_data: Path, gw150914_files: dict[str, Path]
+) -> None:
+    with GwoscServer(open_data) as gwosc:
+        assert gwclient(gateway, gwosc.url, *WINDOW).returncode == 0
+        [cached] = Path(os.environ["XDG_CACHE_HOME"]).rglob("*.hdf5")
+        with h5py.File(cached) as file:
+            at = file["strain/Strain"].id.get_chunk_info(0).byte_offset + 1000
+        damaged = bytearray(cached.read_bytes())
+        damaged[at] ^= 1
+        cached.write_bytes(damaged)
+        gateway.bodies.clear()
+        done = gwclient(gateway, gwosc.url, *WINDOW, "--restart")
+        assert len(gwosc.fetched) == 2
+        assert done.returncode == 0, done.stderr
+        assert f"{cached} cannot be read; fetching {gwosc.url}{gwosc.fetched[0]} again" in done.stderr
+        assert arrived(gateway, gw150914_files["L1"], 4)
+        without = gwclient(gateway, gwosc.url, *WINDOW, "--dq", "NO_SUCH_BIT")
+        assert without.returncode == 2
+        assert len(gwosc.fetched) == 2
+
+
+def test_a_page_instead_of_a_file_is_named_with_its_url(gateway: StandInGateway, open_data: Path) -> None:
+    with GwoscServer(open_data, [Answering(200, target="/files/", body=b"<html>Please log in</html>")] * 2) as gwosc:
+        done = gwclient(gateway, gwosc.url, *WINDOW)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert "it is not an HDF5 file" in last
+    assert last.endswith(f"; {gwosc.url}/files/L-L1_LOSC_4_V2-{T0}-32.hdf5 was fetched twice")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"gps": null}', "the GPS time of GW150914 is None"),
+        (b'{"gps": NaN}', "the GPS time of GW150914 is nan"),
+        (b'{"gps": 1e300}', "the GPS time of GW150914 is 1e+300"),
+        (b"[]", "the answer is JSON of another form"),
+        (b"{}", "the answer is JSON of another form"),
+        (b"<html>", "the answer is not JSON"),
+    ],
+)
+def test_an_archive_that_does_not_answer_as_gwosc_is_named(
+    gateway: StandInGateway, tmp_path: Path, body: bytes, reason: str
+) -> None:
+    with GwoscServer(tmp_path, [Answering(200, body=body)]) as gwosc:
+        done = gwclient(gateway, gwosc.url, "push", "--event", "GW150914")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == f"gwclient: GWOSC at {gwosc.url} does not answer as GWOSC: {reason}"
+
+
 def test_the_stand_in_speaks_to_the_unmodified_gwpy(open_data: Path, gw150914_files: dict[str, Path]) -> None:
     program = (
         "import sys, warnings; warnings.simplefilter('ignore'); from gwpy.timeseries import TimeSeries;"
