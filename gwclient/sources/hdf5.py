@@ -154,6 +154,8 @@ def _attribute(dataset: Any, name: str) -> str:
     value = dataset.attrs.get(name, "")
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
+    if isinstance(value, h5py.Empty):
+        return ""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -174,6 +176,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except _BROKEN as error:
         if "signature" in str(error):
             reason = f"it is not an HDF5 file. {SUPPORTED}"
+        elif "already open for" in str(error):
+            reason = "it is open in the program that writes it, or was not closed; after a crash, h5clear -s mends it"
         elif "truncated" in str(error):
             reason = "it is truncated, or still being written"
         else:
@@ -247,7 +251,8 @@ def _check_seconds(where: str, dataset: Any, name: str) -> None:
 def _number(dataset: Any, name: str, where: str) -> float:
     if name not in dataset.attrs:
         raise InvalidSource(f"{where} has no attribute {name}")
-    value = np.asarray(dataset.attrs[name])
+    found = dataset.attrs[name]
+    value = np.asarray([] if isinstance(found, h5py.Empty) else found)
     if value.size != 1 or value.dtype.kind not in "iuf":
         raise InvalidSource(f"{where}: {name} is {repr(value.tolist())[:80]}; it has to be one number")
     return float(value.item())
