@@ -51,6 +51,8 @@ IDLE = {
 #: The keys of the section `process` that take effect.
 #: Bytes of a file of parameters.
 _MOST_BYTES = 1_000_000
+#: Digits of a whole number.
+_MOST_DIGITS = 1000
 _KNOWN = SECTIONS["process"] | RENAMED["process"].keys() | {"frange", "num_t_bins"}
 
 
@@ -75,8 +77,18 @@ class _Loader(yaml.SafeLoader):
                 keys.add(key.value)
         return mapping
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 (as PyYAML declares it)
+        """Return the value of a node, or raise BadParameter if its text is none of its type."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            raise BadParameter(f"line {line}: cannot read {str(node.value)[:40]!r} as {kind}") from error
+
 
 def _whole(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > _MOST_DIGITS:
+        raise ValueError
     return int(node.value, 0 if node.value[1:2].isalpha() else 10)
 
 
@@ -98,7 +110,9 @@ def read_parameters(path: Path) -> dict[str, float]:
         return _read_sections(yaml.load(read_regular(path, _MOST_BYTES, follow=True, pipes=True).decode(), _Loader))  # noqa: S506 (a SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise BadParameter(f"cannot read {path}: {why_unread(error)}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise BadParameter(f"{path} is nested too deeply") from error
+    except yaml.YAMLError as error:
         raise BadParameter(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except BadParameter as error:
         raise BadParameter(f"{path}: {error}") from error
