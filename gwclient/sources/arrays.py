@@ -102,6 +102,8 @@ def _load(path: Path) -> NDArray[Any]:
     except MemoryError:
         raise
     except Exception as error:  # NumPy reads the header as Python code, with errors of all kinds
+        if "Python objects" in str(error):
+            raise InvalidSource(f"{path} is of type object; it has to be real numbers") from error
         raise InvalidSource(f"{path} is not an array in NumPy's format NPY: {_why_no_array(error)}") from error
     if not isinstance(found, np.memmap):
         found.close()
@@ -118,4 +120,4 @@ def _why_no_array(error: Exception) -> str:
         return "it is truncated, or still being written"
     if "pickle" in words:
         return "it does not begin as one"
-    return words if isinstance(error, OSError | ValueError | EOFError) else "its header is damaged"
+    return (isinstance(error, OSError) and error.strerror) or "its header is damaged"

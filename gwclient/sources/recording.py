@@ -177,14 +177,26 @@ def even_grid(
         if len(times) < 2:  # noqa: PLR2004 (a spacing takes two times)
             raise InvalidSource(f"{where} has one time; the sample spacing cannot be computed")
         dt = float(times[-1] - times[0]) / (len(times) - 1)
+        if not dt > 0:
+            _check_increasing(where, times, first)
         check_grid(where, float(times[0]), dt, ("the first time", "the spacing of the times"))
         dt = sampling(dt)
     if (at := _first_off_grid(times, dt)) is not None:
+        _check_increasing(where, times, first)
         raise InvalidSource(
             f"{where}: time {float(times[at])!r} (number {first + at}) is not on a grid of {dt:g} s; "
             "between gaps, times have to be evenly spaced"
         )
     return float(times[0]), dt
+
+
+def _check_increasing(where: str, times: NDArray[np.floating[Any]], first: int) -> None:
+    """Raise InvalidSource if a time is not after the time before it."""
+    back = np.diff(times) <= 0
+    if back.any():
+        at = int(np.argmax(back))
+        before, after = map(float, times[at : at + 2])
+        raise InvalidSource(f"{where}: time {after!r} (number {first + at + 1}) is not after {before!r} before it")
 
 
 def _first_off_grid(times: NDArray[np.floating[Any]], dt: float) -> int | None:

@@ -342,11 +342,22 @@ def test_strain_on_both_sides_of_gaps_between_times_is_sent_and_the_gaps_are_rep
     ]
 
 
-@pytest.mark.parametrize("change", [[1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 2.5, 4.0], [1.0, 2.0, 5.3, 9.1, 10.4]])
-def test_times_that_are_not_even_between_gaps_are_refused(tmp_path: Path, change: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([1.0, 2.0, 5.3, 9.1, 10.4], "is not on a grid of"),
+        ([1.0, 2.0, 2.0, 3.0], r"time 2.0 \(number 2\) is not after 2.0 before it"),
+        ([1.0, 2.0, 3.0, 2.5, 4.0], r"time 2.5 \(number 3\) is not after 3.0 before it"),
+        ([*range(64), *range(64)], r"time 0.0 \(number 64\) is not after 63.0 before it"),
+        ([*range(30), *range(40, 60), *range(50, 70)], r"time 50.0 \(number 50\) is not after 59.0 before it"),
+        ([3.0, 2.0, 1.0], r"time 2.0 \(number 1\) is not after 3.0 before it"),
+        ([1.0, 2.0, 1.0], r"time 1.0 \(number 2\) is not after 2.0 before it"),
+    ],
+)
+def test_times_that_are_not_even_between_gaps_are_refused(tmp_path: Path, times: list[float], words: str) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("\n".join(f"{time},0" for time in change))
-    with pytest.raises(InvalidSource, match="is not on a grid of"):
+    path.write_text("\n".join(f"{time},0" for time in times))
+    with pytest.raises(InvalidSource, match=words):
         runs_of(path, channels=["L1:MY-STRAIN"])
 
 
@@ -384,9 +395,18 @@ def npy(header: bytes) -> bytes:
         ("a.npy", npy(HEADER) + bytes(71), "NPY: it is truncated, or still being written"),
         ("a.npy", npy(HEADER) + bytes(73), "has 1 bytes after its array; write one array with numpy.save"),
         ("a.npy", b"", "is empty"),
+        (
+            "a.npy",
+            npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (9,)}\n"),
+            r"npy is of type object; it has to",
+        ),
         ("a.npy", npy(b"{'descr': ("), "is not an array in NumPy's format NPY: its header is damaged"),
-        ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9" + b"0" * 30 + b",)}"), "format NPY: "),
-        ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-9,)}"), "format NPY: "),
+        (
+            "a.npy",
+            npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9" + b"0" * 30 + b",)}"),
+            "its header is damaged",
+        ),
+        ("a.npy", npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-9,)}"), "its header is damaged"),
         ("a.npy", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.npz", b"PK\x05\x06" + b"\0" * 18, r"is a file of many arrays \(NPZ\)"),
         ("a.json", b'{"h":[1.0]}', "is not a segment"),
