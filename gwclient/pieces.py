@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gwclient.strain import Exclusion, Run
+from gwclient.strain import Exclusion, Run, stretches
 from gwfiles.stretches import LeftOut, Span
 from gwwire.segment import Segment, encode_segment
 from gwwire.spans import sampling
@@ -148,25 +148,25 @@ def _good_stretches(run: Run) -> Iterator[Exclusion]:
     for start, good, exclusions in _blocks(run):
         for first, last, _ in exclusions:
             good[first:last] = False
-        yield from (Exclusion(start + i, start + j, "") for i, j in _stretches(good))
+        yield from (Exclusion(start + i, start + j, "") for i, j in stretches(good))
 
 
 def _bad_stretches(run: Run) -> Iterator[Exclusion]:
     for start, finite, exclusions in _blocks(run):
         seen = np.zeros(len(finite), dtype=np.bool_)
         found: list[Exclusion] = []
-        not_finite = [Exclusion(*stretch, "no finite samples") for stretch in _stretches(~finite)]
+        not_finite = [Exclusion(*stretch, "no finite samples") for stretch in stretches(~finite)]
         for first, last, reason in (*exclusions, *not_finite):
             at = start + first
-            found += [Exclusion(at + i, at + j, reason) for i, j in _stretches(~seen[first:last])]
+            found += [Exclusion(at + i, at + j, reason) for i, j in stretches(~seen[first:last])]
             seen[first:last] = True
         yield from sorted(found)
 
 
-def _joined(stretches: Iterable[Exclusion]) -> Iterator[Exclusion]:
+def _joined(found: Iterable[Exclusion]) -> Iterator[Exclusion]:
     """Join what the end of a block has divided."""
     before: Exclusion | None = None
-    for each in stretches:
+    for each in found:
         if before and before.last == each.first and each.first % _BLOCK == 0 and before.reason == each.reason:
             before = before._replace(last=each.last)
             continue
@@ -175,8 +175,3 @@ def _joined(stretches: Iterable[Exclusion]) -> Iterator[Exclusion]:
         before = each
     if before:
         yield before
-
-
-def _stretches(wanted: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

@@ -81,6 +81,12 @@ def gps_of(t0: float, k: int, dt: float) -> float:
     return float(Fraction(t0) + k * sample_period(dt))
 
 
+def stretches(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the [first, last) of each stretch of samples that are wanted, shape [samples]."""
+    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
 def gps_text(gps: float) -> str:
     """Return a GPS time in full, as people write it."""
     return repr(gps).removesuffix(".0")

@@ -22,7 +22,7 @@ from gwclient.sources.frames import read_frames
 from gwclient.sources.hdf5 import read_hdf5
 from gwclient.sources.probe import PROBE
 from gwclient.sources.recording import NothingWanted, Recording, extension
-from gwclient.strain import Exclusion, Quality, Run, window_text
+from gwclient.strain import Exclusion, Quality, Run, stretches, window_text
 from gwfiles.stretches import LeftOut, Span
 from gwwire.names import printable
 from gwwire.spans import distance, first_sample, gaps, join_pairs, sampling
@@ -270,6 +270,10 @@ class FileSource:
                 "source": recording.path.name.encode(errors="backslashreplace").decode(),
                 "source_sha256": part.file.sha256,
             }
+        if isinstance(strain, np.ma.MaskedArray):
+            marked = stretches(np.ma.getmaskarray(strain))
+            exclusions += [Exclusion(*ends, "marked as invalid in the file") for ends in marked]
+            strain = strain.data
         part.file.check_unchanged()
         series = strain, part.t0, recording.dt, recording.channel
         return Run(*series, meta, (), tuple(exclusions), recording.quality, part.digest)

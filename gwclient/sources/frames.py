@@ -84,7 +84,7 @@ class _File:
     def read(self, channel: str, index: int, failure: str) -> Any:
         """Return the series of a channel in a frame, or raise InvalidSource with the failure."""
         try:
-            return import_module("gwframe").read(self.frames, channel, index, allow_invalid=True)
+            return import_module("gwframe").read(self.frames, channel, index, allow_invalid=True, aux_mask=True)
         except Exception as error:
             raise InvalidSource(failure) from error
 
@@ -189,10 +189,7 @@ def _part(file: _File, channel: str, frame: Any, names: Sequence[str], details: 
             raise InvalidSource(f"{where} is of type {strain.dtype}; it has to be real numbers")
         if len(strain) != count or series.start != t0:
             raise InvalidSource(f"{where} has {len(strain)} samples from GPS {series.start!r}, not {count}")
-        strain = as_float64(where, strain)
-        if series.mask is not None:
-            strain[series.mask] = np.nan
-        return strain
+        return np.ma.MaskedArray(as_float64(where, strain), np.ma.nomask if series.mask is None else series.mask)
 
     mask = channel.removesuffix("STRAIN") + "DQMASK"
     quality = _quality(file, mask, frame.index, t0) if mask in names else None
@@ -207,7 +204,8 @@ def _join(path: Path, channel: str, parts: Sequence[_Part]) -> Recording:
     def read(start: int, stop: int) -> NDArray[np.floating[Any]]:
         inside = [(edge, part) for edge, part in zip(edges, parts, strict=False) if edge < stop]
         inside = [(edge, part) for edge, part in inside if start < edge + part.count]
-        return np.concatenate([part.read()[max(start - edge, 0) : stop - edge] for edge, part in inside])
+        strain: Any = [part.read()[max(start - edge, 0) : stop - edge] for edge, part in inside]
+        return np.ma.MaskedArray(np.concatenate(strain), np.concatenate([np.ma.getmaskarray(each) for each in strain]))
 
     quality = first.quality
     if quality is not None:

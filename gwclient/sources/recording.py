@@ -37,7 +37,10 @@ _BLOCK = 1 << 13
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One channel of a strain file; `read` returns its samples [first, last), float64, invalid ones as NaN."""
+    """One channel of a strain file.
+
+    `read` returns its samples [first, last), float64; those that the file marks as invalid are masked.
+    """
 
     path: Path
     detector: str  # as "L1"

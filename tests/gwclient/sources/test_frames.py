@@ -188,6 +188,23 @@ def test_frames_that_are_not_in_the_order_of_time_are_sent_in_it(tmp_path: Path)
     assert [(run.t0, len(run.strain)) for run in FileSource((path,)).runs()] == [(T0, 3 * RATE)]
 
 
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_samples_that_a_frame_marks_as_invalid_are_left_out_and_reported(tmp_path: Path, *, auxiliary: bool) -> None:
+    path = tmp_path / "a.gwf"
+    second = np.arange(4 * RATE) // RATE
+    with gwframe.FrameWriter(path) as writer:
+        for start in (T0, T0 + 4):
+            each = gwframe.Frame(start, 4.0, name="L1")
+            invalid = (second == 2) if auxiliary else np.full(4 * RATE, start == T0)
+            strain = np.ma.masked_array(second * 1.0, mask=invalid)
+            each.add_channel("L1:CAL_STRAIN", strain, RATE, channel_type="adc", aux_mask=auxiliary)
+            writer.write_frame(each)
+    (run,) = FileSource((path,)).runs()
+    spans = [(T0 + 2, T0 + 3), (T0 + 6, T0 + 7)] if auxiliary else [(T0, T0 + 4)]
+    assert left_out(run) == [LeftOut(Span("L1:CAL_STRAIN", *span), "marked as invalid in the file") for span in spans]
+    assert sum(piece.samples for piece in cut(run, 1)) == 8 * RATE - sum(stop - start for start, stop in spans) * RATE
+
+
 @pytest.mark.parametrize("lacking", [0, 1, 2])
 def test_a_frame_without_the_channel_is_named_with_its_span_and_the_others_are_sent(
     tmp_path: Path, lacking: int
