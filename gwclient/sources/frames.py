@@ -39,7 +39,7 @@ _HEADER, _ORDER, _LITTLE, _STRUCTURE = 40, slice(12, 14), b"\x34\x12", 14
 #: Default channels: GWOSC's, and the calibrated strain of the detectors themselves.
 _STRAIN = re.compile(r"[A-Z]\d:\S*(STRAIN|[Hh]oft)\S*")
 #: The name of a bit in the unit of a DQMASK channel.
-_BIT = re.compile(r"\b(\d{1,2}):(\w+)")
+_BIT = re.compile(r"\b(\d{1,2}):\s*(\w+)")
 
 
 def read_frames(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
@@ -221,12 +221,20 @@ def _quality(file: _File, channel: str, index: int, t0: float) -> Quality | None
         series = file.read(channel, index, f"{file.path}: {channel} is missing or damaged")
     except InvalidSource:
         return Quality(("DATA",), np.zeros(0, dtype=np.uint32), t0, 1.0)  # for no sample it is known to be set
-    names = {int(bit): name for bit, name in _BIT.findall(series.unit or "") if int(bit) < MOST_BITS}
-    if not names or series.array.dtype.kind not in "iu":
+    where, named = f"{file.path}: {channel}", {(int(bit), name) for bit, name in _BIT.findall(series.unit or "")}
+    names = {bit: name for bit, name in named if bit < MOST_BITS}
+    if not names:
         return None
-    check_grid(f"{file.path}: {channel}", series.start, series.dt, ("the first mask", "the spacing of masks"))
+    if len(dict(named)) < len(named):
+        raise InvalidSource(f"{where} has two names for a bit in its unit: {series.unit}")
+    if series.array.dtype.kind not in "iu":
+        raise InvalidSource(f"{where} is of type {series.array.dtype}; it has to be whole numbers")
+    check_grid(where, series.start, series.dt, ("the first mask", "the spacing of masks"))
     by_bit = tuple(names.get(bit, "") for bit in range(max(names) + 1))
-    return Quality(by_bit, np.array(series.array), series.start, series.dt)
+    mask = np.array(series.array)
+    if series.mask is not None:
+        mask[series.mask] = 0  # for these samples nothing is known to be set
+    return Quality(by_bit, mask, series.start, series.dt)
 
 
 def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:

@@ -138,6 +138,7 @@ def second_of(bits: int, *, mask: bool = True) -> dict[str, Any]:
         ("0:DATA 1:CBCHIGH_CAT1 2:CBCHIGH_CAT2 3:CBCHIGH_CAT3 4:CBCHIGH_CAT4", ["DATA", "CBCHIGH_CAT4"]),
         ("4:CBCHIGH_CAT4, 0:DATA", ["DATA", "CBCHIGH_CAT4"]),
         ("0:DATA 1:CBC_CAT1", ["DATA"]),
+        ("0: DATA 1: CBC_CAT1 4: CBC_CAT4", ["DATA", "CBC_CAT4"]),
         (BITS, ["DATA", "BURST_CAT1"]),
     ],
 )
@@ -158,6 +159,29 @@ def test_bits_that_a_frame_does_not_name_have_no_names(tmp_path: Path, unit: str
     assert "quality" not in piece.segment().meta  # type: ignore[operator]
     with pytest.raises(InvalidSource, match="has no data-quality bits to choose from"):
         list(FileSource((path,), bits=("CBC_CAT1",)).runs())
+
+
+@pytest.mark.parametrize(
+    ("mask", "unit", "words"),
+    [
+        (np.array([1.0]), "0:DATA", f"{MASK} is of type float64; it has to be whole numbers"),
+        (np.array([1]), "0:DATA 0:FOO", f"{MASK} has two names for a bit in its unit: 0:DATA 0:FOO"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_named(tmp_path: Path, mask: np.ndarray, unit: str, words: str) -> None:
+    path = frames_file(tmp_path / "a.gwf", {T0: second_of(1) | {MASK: mask}}, unit)
+    with pytest.raises(InvalidSource, match=words):
+        FileSource((path,)).runs()
+
+
+def test_no_sample_passes_where_the_frame_marks_its_mask_as_invalid(tmp_path: Path) -> None:
+    frame = gwframe.Frame(T0, 2.0, name="L1")
+    frame.add_channel(STRAIN, np.zeros(2 * RATE), RATE)
+    mask = np.ma.masked_array(np.array([1, 1], np.int32), mask=[False, True])
+    frame.add_channel(MASK, mask, 1, unit="0:DATA", channel_type="adc", aux_mask=True)
+    frame.write(tmp_path / "a.gwf")
+    (run,) = FileSource((tmp_path / "a.gwf",)).runs()
+    assert left_out(run) == [LeftOut(Span(STRAIN, T0 + 1, T0 + 2), "DATA not set")]
 
 
 # ---- frames that are missing, or lack a channel
