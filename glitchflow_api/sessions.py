@@ -79,9 +79,10 @@ def public_scheme(request: Request) -> str:
 
 
 def public_url(request: Request, path: str) -> str:
-    """Return the URL of a path of the gateway, with the address that the client used."""
+    """Return the URL of a path of the gateway, with the address that the client used and the prefix of a proxy."""
     host = request.headers.get("X-Forwarded-Host", request.url.netloc).partition(",")[0].strip()
-    return f"{public_scheme(request)}://{host}{path}"
+    prefix = request.headers.get("X-Forwarded-Prefix", "").partition(",")[0].strip().strip("/")
+    return f"{public_scheme(request)}://{host}{f'/{prefix}' if prefix else ''}{path}"
 
 
 def _with_cookie(request: Request, value: str, max_age: int | None) -> Response:
