@@ -20,6 +20,7 @@ from gwclient.errors import GatewayError, Incomplete, NotAsExpected, OnTape, unw
 from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
 from gwclient.outages import concerns_pack, is_general
 from gwclient.recalls import recalled
+from gwclient.strain import window_text
 from gwfiles.gwosc import EXTENSION, check_times, quality_of, write_quality, writing
 from gwfiles.layout import NotDescribable, file_name
 from gwfiles.stretches import LeftOut, Span, Stretch, assemble, not_stored, span_of
@@ -81,7 +82,10 @@ def get(name: str | None, out: Path, kind: str, wait: bool, connection: Connecti
         if not records:
             raise NotAsExpected("the datastore has no such segment")
         records = _without_spares(records)
-        missing = not_stored(assemble(records, start, stop)[0], start, stop) if "channel" in wanted else []
+        stretches, _ = assemble(records, start, stop)
+        missing = not_stored(stretches, start, stop) if "channel" in wanted else []
+        if kind == "hdf5" and not (stretches or missing):
+            raise NotAsExpected(f"no sample is stored{window_text(start, stop)}")
         async with recalled(client, records):
             if kind == "ndjson":
                 return await _write_lines(fetcher, [(record.name, record.batch) for record in records], out, missing)

@@ -148,6 +148,13 @@ def test_what_is_not_stored_of_the_span_is_named_and_the_rest_is_fetched(
     assert (seen, error.splitlines()) == ("", [f"{tmp_path}/file: 1 segment", last])
 
 
+def test_a_span_between_two_samples_is_an_error(gwclient: Callable[..., Outcome], tmp_path: Path) -> None:
+    span = "--channel", "H1:TWO", "--start", "5000.05", "--stop", "5000.1"
+    code, _, error = gwclient("get", *span, "--out", str(tmp_path))
+    assert (code, error.splitlines()) == (1, ["gwclient: no sample is stored in GPS [5000.05, 5000.1)"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_stored_twice_is_whole_if_one_of_both_can_be_fetched(
     gwclient: Callable[..., Outcome], tmp_path: Path
 ) -> None:
