@@ -36,7 +36,7 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _KEPT_UNUSED_S = 30 * 86400.0
 #: s between two lines about a slow download.
 _PAUSE_S = 5.0
-#: What errors of `requests` mean, by their names.
+#: Reasons by the names of the errors of `requests`.
 _FAULTS = {"TooManyRedirects": "it redirects without end", "ContentDecodingError": "its compression is damaged"}
 #: Bytes of an ETag or a date.
 _MOST_VERSION = 64 * 1024
