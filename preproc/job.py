@@ -92,8 +92,12 @@ class Job:
             raise Unwritable(f"cannot write {key}: {error.strerror}") from error
 
     def has(self, block: int) -> bool:
-        """Return whether a block is finished."""
-        return self._path(block).exists()
+        """Return whether a block is finished and can be read; a damaged one is computed again."""
+        try:
+            self.load(block)
+        except Exception:  # noqa: BLE001 (NumPy reads the header as Python code, with errors of all kinds)
+            return False
+        return True
 
     def save(self, block: int, energy: NDArray[np.float32]) -> None:
         """Store a block: its spectrograms, shape [W, C, F, T]."""
