@@ -79,10 +79,14 @@ def public_scheme(request: Request) -> str:
 
 
 def public_url(request: Request, path: str) -> str:
-    """Return the URL of a path of the gateway, with the address that the client used and the prefix of a proxy."""
+    """Return the URL of a path of the gateway, with the address that the client used.
+
+    Each proxy appends the path that it removes to X-Forwarded-Prefix, so that the outermost one is the first.
+    """
     host = request.headers.get("X-Forwarded-Host", request.url.netloc).partition(",")[0].strip()
-    prefix = request.headers.get("X-Forwarded-Prefix", "").partition(",")[0].strip().strip("/")
-    return f"{public_scheme(request)}://{host}{f'/{prefix}' if prefix else ''}{path}"
+    removed = ",".join(request.headers.getlist("X-Forwarded-Prefix")).split(",")
+    prefix = "".join(f"/{part}" for each in removed if (part := each.strip().strip("/")))
+    return f"{public_scheme(request)}://{host}{prefix}{path}"
 
 
 def _with_cookie(request: Request, value: str, max_age: int | None) -> Response:
