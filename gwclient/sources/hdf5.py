@@ -5,6 +5,7 @@ and `quality/simple/DQmask` with the names of its bits beside it. gwpy's `TimeSe
 datasets with the attributes x0 and dx (or xindex), channel, name and unit, as many in a file as it has series.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -174,6 +175,9 @@ def _opened(path: Path) -> Iterator[Any]:
     except BlockingIOError as error:
         raise InvalidSource(f"{path} is locked by the program that writes it; push it when that has ended") from error
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno:  # of the system, not of HDF5
+            unlocked = "; set HDF5_USE_FILE_LOCKING=FALSE" if "unable to lock" in str(error) else ""
+            raise InvalidSource(f"{path} cannot be read: {os.strerror(error.errno)}{unlocked}") from error
         if "signature" in str(error):
             reason = f"it is not an HDF5 file. {SUPPORTED}"
         elif "already open for" in str(error):

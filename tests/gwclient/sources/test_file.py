@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import math
 import os
@@ -215,6 +216,27 @@ def test_a_file_that_its_writer_locks_is_said_to_be_locked(tmp_path: Path) -> No
             FileSource((path,)).runs()
         process.communicate(timeout=60)
     assert list(FileSource((path,)).runs())
+
+
+@pytest.mark.parametrize(
+    ("number", "failure", "reason"),
+    [
+        (errno.ENOLCK, "unable to lock file", "No locks available; set HDF5_USE_FILE_LOCKING=FALSE"),
+        (errno.EIO, "file read failed", "Input/output error"),
+    ],
+)
+def test_a_failure_of_the_file_system_is_not_said_to_be_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, failure: str, reason: str
+) -> None:
+    path = gwosc_file(tmp_path / "a")
+
+    def fail(*_: object) -> None:
+        words = f"Unable to synchronously open file ({failure}, errno = {number}, error message = '…')"
+        raise OSError(number, words)  # as h5py does
+
+    monkeypatch.setattr(h5py, "File", fail)
+    with pytest.raises(InvalidSource, match=f"a cannot be read: {reason}$"):
+        FileSource((path,)).runs()
 
 
 def test_a_file_that_is_written_for_readers_meanwhile_is_said_to_be_open(tmp_path: Path) -> None:
