@@ -1,6 +1,6 @@
-"""Frames of the detectors (GWF, LIGO-T970130), read by gwframe, or by gwpy if it has a library for frames.
+"""Frames of the detectors (GWF, LIGO-T970130), read by gwframe, which comes with the extra `frames`.
 
-Neither comes with the `client` extra alone: `frames` has gwframe.
+gwpy reads frames too, but not which of their samples are marked as invalid.
 """
 
 import re
@@ -50,7 +50,9 @@ def read_frames(path: Path, channels: Sequence[str], report: Callable[[str], obj
     """
     if not check_readable(path, _SIGNATURE):
         raise InvalidSource(f"{path} is not a frame file")
-    return _by_gwframe(path, channels, report) if find_spec("gwframe") else _by_gwpy(path, channels)
+    if not find_spec("gwframe"):
+        raise InvalidSource(f"{path}: reading frames requires gwframe; install the extra glitchflow-datastore[frames]")
+    return _by_gwframe(path, channels, report)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,31 +237,6 @@ def _quality(file: _File, channel: str, index: int, t0: float) -> Quality | None
     if series.mask is not None:
         mask[series.mask] = 0  # for these samples nothing is known to be set
     return Quality(by_bit, mask, series.start, series.dt)
-
-
-def _by_gwpy(path: Path, channels: Sequence[str]) -> list[Recording]:
-    try:
-        from gwpy.io.gwf import get_channel_names  # noqa: PLC0415 (takes seconds, and is not always there)
-        from gwpy.timeseries import TimeSeries  # noqa: PLC0415 (the same)
-
-        chosen = _choose(path, get_channel_names(str(path)), channels)
-        names = [each or name_channel(path, channels) for each in chosen]
-        read = [TimeSeries.read(str(path), each) for each in chosen]
-        return [_as_recording(path, series, name) for series, name in zip(read, names, strict=True)]
-    except ImportError as error:
-        missing = f"{path}: reading frames requires gwframe; install the extra glitchflow-datastore[frames]"
-        raise InvalidSource(missing) from error
-    except InvalidSource:
-        raise
-    except Exception as error:
-        raise InvalidSource(f"{path} is a frame file, but truncated, damaged or with gaps") from error
-
-
-def _as_recording(path: Path, series: Any, channel: str) -> Recording:
-    strain = np.asarray(series.value, dtype=np.float64)
-    t0, dt = float(series.t0.value), float(series.dt.value)
-    detector = channel.partition(":")[0]
-    return Recording(path, detector, channel, t0, dt, len(strain), None, lambda first, last: strain[first:last])
 
 
 def _choose(path: Path, there: Sequence[str], wanted: Sequence[str]) -> list[str]:

@@ -119,7 +119,6 @@ def test_what_is_no_frame_file_is_one_line(tmp_path: Path) -> None:
 
 def test_without_a_reader_of_frames_the_extra_is_named(frame: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "find_spec", lambda _: None)
-    monkeypatch.setitem(__import__("sys").modules, "gwpy.io.gwf", None)
     with pytest.raises(InvalidSource, match=r"requires gwframe; install the extra glitchflow-datastore\[frames\]"):
         FileSource((frame,)).runs()
 
