@@ -6,7 +6,7 @@ from typing import Protocol
 from databuffer.tiers.tier import TAPE, Tier
 from gwwire.tiering import DISK, BatchLocality, ReplicaState
 
-#: Where a pack can be read at once.
+#: The localities of packs that can be read at once.
 AT_ONCE = frozenset({BatchLocality.DISK, BatchLocality.DISK_AND_TAPE})
 
 
