@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _DELETING = ReplicaState.DELETING
 _SECOND = 10**9
 #: Threads that write members to the disk, and the bytes of members that each reads, writes and syncs at once.
-_SYNCED_AT_ONCE, _RUN = 8, 4 << 20
+_SYNCED_AT_ONCE, _RUN = 4, 4 << 20
 
 
 class DiskMoves:
