@@ -66,7 +66,7 @@ export class StrainView {
       if (this.#drawn) this.#show();
     });
     this.#why = element("p", { class: "why", hidden: true });
-    this.#area = element("div", { class: "plot strain-plot", role: "img" });
+    this.#area = element("div", { class: "plot strain-plot", role: "img", "aria-label": `Strain of ${label}` });
     this.#legend = element("p", { class: "legend" });
     container.append(group, this.#why, this.#area, this.#legend);
     this.#plot = new Plot(this.#area, (size) => this.#describe(size));
