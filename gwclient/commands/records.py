@@ -159,7 +159,7 @@ def one_line(reason: str) -> str:
 
 def _full_id(record: str) -> str:
     """Return the id of a record; one without a kind is that of a batch."""
-    if not record.strip("/") or record.endswith("/"):
+    if not record or record.endswith("/"):
         raise click.BadParameter(f"{record!r} has no name; an id is KIND/NAME, or that of a batch")
     return record if "/" in record else f"batch/{record}"
 
