@@ -7,21 +7,21 @@ from typing import Any, Self
 
 
 class Lane:
-    """A thread that does some work after the other, in the order in which it was given.
+    """A thread, or several, that take pieces of work in the order in which they were given.
 
     At most `depth` pieces of work wait: giving one more waits for the first of them, and raises what it raised.
     """
 
-    def __init__(self, depth: int = 2) -> None:
+    def __init__(self, depth: int = 2, threads: int = 1) -> None:
         self._depth = depth
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="lane")
         self._waiting: deque[Future[Any]] = deque()
 
     def do(self, work: Callable[..., Any], *arguments: Any) -> None:
         """Do some work later."""
         while len(self._waiting) >= self._depth:
             self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(work, *arguments))
+        self._waiting.append(self._threads.submit(work, *arguments))
 
     def wait(self) -> None:
         """Wait until all work is done."""
@@ -29,8 +29,8 @@ class Lane:
             self._waiting.popleft().result()
 
     def close(self) -> None:
-        """Forget the work that waits, and end the thread."""
-        self._thread.shutdown(cancel_futures=True)
+        """Forget the work that waits, and end the threads."""
+        self._threads.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self

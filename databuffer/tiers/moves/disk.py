@@ -1,9 +1,8 @@
 """The members of packs on the disk: written again from a tier, and dropped."""
 
 import logging
-from collections import deque
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from databuffer.records.performer import Attempt
 from databuffer.state import State
 from databuffer.storage.clock import steady_ns
 from databuffer.storage.dropped import remove_dropped
+from databuffer.tiers.lanes import Lane
 from databuffer.tiers.ledger import replicas
 from databuffer.tiers.ledger.replicas import LastReplica
 from databuffer.tiers.moves.access import TierAccess
@@ -24,7 +24,7 @@ from databuffer.tiers.moves.replica_ledger import ReplicaLedger
 from databuffer.tiers.moves.staged_reading import online
 from databuffer.tiers.moves.turns import Turns
 from databuffer.tiers.packs.comparison import compare
-from databuffer.tiers.packs.pack import PackDamaged, run_chunks
+from databuffer.tiers.packs.pack import PackDamaged, checked_member, read_members
 from databuffer.tiers.packs.read_back import Written
 from databuffer.tiers.packs.source import PackSource
 from gwwire.tiering import DISK, ReplicaState
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _DELETING = ReplicaState.DELETING
 _SECOND = 10**9
-#: Threads that write members to the disk, and the bytes of members that each reads, writes and syncs at once.
+#: Threads that write members to the disk, and the bytes of members that each writes and syncs at once.
 _SYNCED_AT_ONCE, _RUN = 4, 4 << 20
 
 
@@ -78,21 +78,25 @@ class DiskMoves:
         self._ledger.write(begin)
         meter = self._access.meter(attempt, sum(source.pack.member(name).size for name in names))
 
-        def restore(run: list[str]) -> None:
-            written = {name: Written() for name in run}
-            members = run_chunks(tier, origin.key, source.pack, run)
-            source.put((name, written[name].through(meter.through(chunks))) for name, chunks in members)
-            found = {name: source.digest(name, xxh3_128(), attempt.check) for name in run}
-            if wrong := [name for name in run if found[name] != written[name].digest]:
-                raise MoveFailed(f"{wrong[0]} differs on the disk after it was written")
-
         distinct = {source.path_of(source.pack.member(name)): name for name in names}.values()
         with ExitStack() as stack:
             stack.enter_context(self._ledger.losing(source, origin))
             stack.enter_context(self._access.noting_errors(tier))
             stack.enter_context(online(tier, origin.key, attempt))
-            threads = stack.enter_context(ThreadPoolExecutor(_SYNCED_AT_ONCE, thread_name_prefix="step-restore"))
-            deque(threads.map(restore, source.pack.runs(distinct, _RUN)), maxlen=0)  # raises what one of them raised
+            lane = stack.enter_context(Lane(_SYNCED_AT_ONCE, threads=_SYNCED_AT_ONCE))
+            run, size = list[tuple[str, list[bytes]]](), 0
+            for name, chunks in read_members(tier, origin.key, source.pack, distinct):
+                length, passed = source.pack.member(name).size, meter.through(chunks)
+                if length > _RUN:  # not in memory as a whole
+                    _put(source, [(name, passed)], attempt)
+                    continue
+                run.append((name, [b"".join(passed)]))
+                size += length
+                if size >= _RUN:
+                    lane.do(_put, source, run, attempt)
+                    run, size = [], 0
+            lane.do(_put, source, run, attempt)
+            lane.wait()
 
     # ---- drop from the disk
 
@@ -144,6 +148,16 @@ class DiskMoves:
             text = f"{source.text} is not whole on the disk, and no other replica is verified: {problem}"
             self._state.log_event("replica-lost", text, logging.ERROR, pack=source.id, tier=DISK)
         self._ledger.write(lambda c: replicas.keep(c, source.id, DISK, steady_ns(), problem))
+
+
+def _put(source: PackSource, run: Iterable[tuple[str, Iterable[bytes]]], attempt: Attempt) -> None:
+    """Write members to the disk, if they are those of the manifest, and read them back."""
+    written = defaultdict[str, Written](Written)
+    checked = ((name, checked_member(source.pack.member(name), chunks)) for name, chunks in run)
+    source.put((name, written[name].through(chunks)) for name, chunks in checked)
+    for name, each in written.items():
+        if source.digest(name, xxh3_128(), attempt.check) != each.digest:
+            raise MoveFailed(f"{name} differs on the disk after it was written")
 
 
 def confirm_others(

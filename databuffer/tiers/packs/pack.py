@@ -9,7 +9,8 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -84,19 +85,18 @@ class Pack(ABC):
         """Return a member, or raise KeyError."""
         return self.tar.members[self._index(name)]
 
-    def runs(self, names: Iterable[str], size: int) -> Iterator[list[str]]:
-        """Group members, given in their order, that lie beside each other: of `size` bytes at most, or one member."""
-        run: list[str] = []
-        length, index = 0, -1
+    def stretches(self, names: Iterable[str]) -> Iterator[list[str]]:
+        """Group members, given in their order, that lie beside each other."""
+        stretch: list[str] = []
+        index = 0
         for name in names:
             before, index = index, self._index(name)
-            length += self.tar.members[index].size
-            if run and (index != before + 1 or length > size):
-                yield run
-                run, length = [], self.tar.members[index].size
-            run.append(name)
-        if run:
-            yield run
+            if stretch and index != before + 1:
+                yield stretch
+                stretch = []
+            stretch.append(name)
+        if stretch:
+            yield stretch
 
     def _index(self, name: str) -> int:
         if not self._indices:
@@ -179,30 +179,39 @@ def tier_range(tier: Tier, key: str) -> ReadRange:
     return lambda start, stop: b"".join(tier.read(key, start, stop))
 
 
-def member_chunks(tier: Tier, key: str, pack: Pack, name: str) -> Iterator[bytes]:
-    """Yield a member of a pack in a tier; raise PackDamaged at its end if it differs from the manifest.
+def read_members(tier: Tier, key: str, pack: Pack, names: Iterable[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield members of a pack in a tier, given in their order, with the chunks of each, to be taken before the next.
 
-    Raise KeyError if there is no such member, or TierError.
+    Those that lie beside each other are one stream. Raise KeyError if there is no such member, or TierError.
     """
-    return _checked_member(pack.member(name), tier.read(key, *pack.span(name)))
+    for stretch in pack.stretches(names):
+        spans = {name: pack.span(name) for name in stretch}
+        first, last = spans[stretch[0]][0], spans[stretch[-1]][1]
+        stream = _Stream(tier.read(key, first, last), first)
+        for name, (start, stop) in spans.items():
+            deque(stream.until(start), maxlen=0)
+            yield name, stream.until(stop)
 
 
-def run_chunks(tier: Tier, key: str, pack: Pack, run: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield the names and chunks of members that lie beside each other in a pack, which are read at once.
+class _Stream:
+    """The bytes of a pack from a place on, in chunks, which do not end before what is asked for."""
 
-    The chunks raise errors as those of `member_chunks`; TierError.
-    """
-    if len(run) == 1:  # it may be large
-        yield run[0], member_chunks(tier, key, pack, run[0])
-        return
-    spans = {name: pack.span(name) for name in run}
-    first, last = spans[run[0]][0], spans[run[-1]][1]
-    content = b"".join(tier.read(key, first, last))
-    for name, (start, stop) in spans.items():
-        yield name, _checked_member(pack.member(name), iter([content[start - first : stop - first]]))
+    def __init__(self, chunks: Iterator[bytes], place: int) -> None:
+        self._chunks = chunks
+        self._place = place
+        self._rest = memoryview(b"")
+
+    def until(self, stop: int) -> Iterator[bytes]:
+        """Yield the next bytes, up to a place in the pack."""
+        while self._place < stop:
+            self._rest = self._rest or memoryview(next(self._chunks))
+            piece, self._rest = self._rest[: stop - self._place], self._rest[stop - self._place :]
+            self._place += len(piece)
+            yield bytes(piece)
 
 
-def _checked_member(member: Member, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def checked_member(member: Member, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks of a member; raise PackDamaged at its end if it differs from the manifest."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

@@ -108,6 +108,22 @@ def test_a_lane_works_in_order_and_raises_what_its_work_raised() -> None:
             lane.do(done.append, 10)
 
 
+def test_a_lane_of_several_threads_works_at_once_and_raises_what_one_raised() -> None:
+    together = threading.Barrier(2, timeout=60)
+
+    def fail() -> None:
+        raise ValueError("it failed")
+
+    with Lane(2, threads=2) as lane:
+        for _ in range(2):
+            lane.do(together.wait)
+        lane.wait()
+        lane.do(fail)
+        with pytest.raises(ValueError, match="it failed"):
+            lane.wait()
+    assert lanes() == []
+
+
 class Waits(Attempt):
     """An attempt that counts its waits instead of waiting."""
 

@@ -22,7 +22,7 @@ from databuffer.storage.volume import Volume
 from databuffer.tiers.backends.tape_library.library import TapeTier
 from databuffer.tiers.backends.tape_library.robot import TapeManners
 from databuffer.tiers.moves.access import TierAccess
-from databuffer.tiers.packs.pack import SegmentPack, key_of, member_chunks, read_head, tier_range
+from databuffer.tiers.packs.pack import SegmentPack, key_of, read_head, read_members, tier_range
 from databuffer.tiers.tier import TierError
 from databuffer.tiers.upkeep.metrics import tier_gauges
 from databuffer.verifier import since_repaired
@@ -72,7 +72,8 @@ async def test_a_batch_is_copied_dropped_and_read_from_the_tier_with_the_same_by
     assert {"MANIFEST.json", "TIERS.json", "LogStream.json"} == {path.name for path in folder.iterdir()}
     assert hashlib.sha256(tier.file(batch).read_bytes()).hexdigest() == found.sha256
     pack = read_head(tier_range(tier, found.key))
-    assert {name: b"".join(member_chunks(tier, found.key, pack, name)) for name in files} == files
+    members = read_members(tier, found.key, pack, pack.names)
+    assert {name: b"".join(chunks) for name, chunks in members} == files
     assert tier.written == [key_of(batch)], "it is moved once"
 
 

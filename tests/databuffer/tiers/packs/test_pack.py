@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -18,12 +18,12 @@ from databuffer.tiers.packs.comparison import Comparison, checked, compare, file
 from databuffer.tiers.packs.pack import (
     PackDamaged,
     SegmentPack,
+    checked_member,
     folder_chunks,
     folder_pack,
     key_of,
-    member_chunks,
     read_head,
-    run_chunks,
+    read_members,
     tier_range,
 )
 from gwwire.manifest import MANIFEST, encode_manifest, entry_of, seal
@@ -118,28 +118,36 @@ def test_the_head_alone_has_the_manifest_and_a_member_is_read_from_a_tier(folder
     tier, key = FolderTier("object", file.parent), file.name
     pack = read_head(tier_range(tier, key))
     assert pack.manifest == folder_pack(folder).manifest
-    assert b"".join(member_chunks(tier, key, pack, "gwb3.json")) == (folder / "gwb3.json").read_bytes()
+    [(_, chunks)] = read_members(tier, key, pack, ["gwb3.json"])
+    assert b"".join(chunks) == (folder / "gwb3.json").read_bytes()
     with pytest.raises(KeyError):
-        list(member_chunks(tier, key, pack, "gwb9.json"))
-    start, _ = pack.span("gwb3.json")
-    with file.open("r+b") as opened:
-        opened.seek(start + 1)
-        opened.write(b"?")
-    with pytest.raises(PackDamaged, match=r"gwb3.json differs"):
-        list(member_chunks(tier, key, pack, "gwb3.json"))
+        list(read_members(tier, key, pack, ["gwb9.json"]))
+
+
+class NotingTier(FolderTier):
+    """A tier that notes what was read from it, and returns it a few bytes at a time."""
+
+    read_from: list[int]
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        self.read_from.append(start)
+        for chunk in super().read(key, start, stop):
+            yield from (chunk[place : place + 7] for place in range(0, len(chunk), 7))
 
 
 def test_members_that_lie_beside_each_other_are_read_at_once(folder: Path, file: Path) -> None:
-    tier, pack = FolderTier("object", file.parent), folder_pack(folder)
+    tier, pack = NotingTier("object", file.parent), folder_pack(folder)
     names = pack.names
-    assert list(pack.runs(names, pack.size)) == [names]
-    assert list(pack.runs(names, 1)) == [[name] for name in names]
-    assert list(pack.runs([*names[:2], *names[3:]], pack.size)) == [names[:2], names[3:]]
-    assert len(next(pack.runs(names, 2 * pack.member(names[0]).size))) == 2
-    assert list(pack.runs([], 1)) == []
-    for run in (names, names[1:3], names[:1]):
-        found = {name: b"".join(chunks) for name, chunks in run_chunks(tier, file.name, pack, run)}
-        assert found == {name: (folder / name).read_bytes() for name in run}
+    for wanted, firsts in [
+        (names, names[:1]),
+        (names[1:3], [names[1]]),
+        ([*names[:2], *names[3:]], [names[0], names[3]]),
+        ([], []),
+    ]:
+        tier.read_from = []
+        found = {name: b"".join(chunks) for name, chunks in read_members(tier, file.name, pack, wanted)}
+        assert found == {name: (folder / name).read_bytes() for name in wanted}
+        assert tier.read_from == [pack.span(name)[0] for name in firsts]
 
 
 def test_a_damaged_member_is_not_read_and_those_beside_it_are(folder: Path, file: Path) -> None:
@@ -148,12 +156,13 @@ def test_a_damaged_member_is_not_read_and_those_beside_it_are(folder: Path, file
     with file.open("r+b") as opened:
         opened.seek(pack.span(second)[0])
         opened.write(b"?")
-    members = run_chunks(tier, file.name, pack, pack.names)
-    name, chunks = next(members)
-    assert (name, b"".join(chunks)) == (first, (folder / first).read_bytes())
-    name, chunks = next(members)
+    read = read_members(tier, file.name, pack, pack.names)
+    members = ((name, checked_member(pack.member(name), chunks)) for name, chunks in read)
+    name, checked_chunks = next(members)
+    assert (name, b"".join(checked_chunks)) == (first, (folder / first).read_bytes())
+    name, checked_chunks = next(members)
     with pytest.raises(PackDamaged, match=f"{second} differs"):
-        list(chunks)
+        list(checked_chunks)
 
 
 @pytest.mark.parametrize(
