@@ -134,8 +134,9 @@ def section(plan: Plan, moves: Sequence[Moves], pushes: Sequence[Pushes], circum
         "move are those of its step, with reading back, comparing and noting it. A plain copy reads the same files, "
         "writes one and syncs it, or uploads the same parts, and compares nothing. rclone copies the pack as a file, "
         "or the segments as files beside a recall to the disk, compares checksums where both sides have them, and "
-        "syncs nothing; only its `check --download` reads back, as every move does. Copies are made before or after "
-        "the move, in turns. Medians of the ratios and of the MB/s."
+        "syncs nothing; only its `check --download` reads back, as every move does. Recalled files were dropped, but "
+        "their inodes are still in use: for some minutes after a drop, ext4 creates files several times slower. "
+        "Copies are made before or after the move, in turns. Medians of the ratios and of the MB/s."
     )
     lines = [*circumstances.lines(), "", "Goals:", "", *(goal.line() for goal in goals_of(moves, pushes)), "", text, ""]
     lines += ["| move | MB/s | beside | MB/s | ratio |", "| --- | ---: | --- | ---: | ---: |"]
