@@ -82,7 +82,7 @@ async def recall_batch(batch: str, buffer: Storage, asker: Asker = ANYBODY) -> R
 @router.get("/batches/{batch}/recall", summary="Recall of a batch")
 async def recall_state(batch: str, buffer: Storage, asker: Asker = ANYBODY) -> Response:
     """Return how far the recall of a batch is, 202 until it can be read."""
-    return _recall(await buffer.recalls.get(batch, asker))
+    return _recall(await buffer.recalls.states.get(batch, asker))
 
 
 @router.delete("/batches/{batch}/recall", summary="Release a recalled batch")

@@ -34,7 +34,7 @@ async def read_in_the_end(buffer: Buffer, name: str) -> str:
 
 async def online(buffer: Buffer, batch: str) -> None:
     async with asyncio.timeout(60):
-        while (await buffer.recalls.get(batch, "a")).state is not RecallState.ONLINE:  # noqa: ASYNC110 (what a client does)
+        while (await buffer.recalls.states.get(batch, "a")).state is not RecallState.ONLINE:  # noqa: ASYNC110 (what a client does)
             await asyncio.sleep(0.02)
 
 

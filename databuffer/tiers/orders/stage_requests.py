@@ -31,7 +31,8 @@ from databuffer.tiers.ledger import pins
 from databuffer.tiers.moves.replica_ledger import ReplicaLedger
 from databuffer.tiers.orders.orders import TierOrders
 from databuffer.tiers.packs.packs import is_of_files, public_name, record_of
-from databuffer.tiers.recalls.recall import Recalls, Standing
+from databuffer.tiers.recalls.recall import Recalls
+from databuffer.tiers.recalls.states import Standing
 from gwwire.problems import ProblemError
 from gwwire.tape import ArchiveInfo, StagedFile, StageRequest, StageState
 from gwwire.tiering import BatchLocality, RecallState
@@ -165,7 +166,7 @@ class StageRequests:
         names = [each for each in batches if not is_of_files(each)]
         there = await self._queries.read(partial(_existing_batches, batches=names))
         gone = set(names) - there
-        found = await self._recalls.standings(set(batches) - gone)
+        found = await self._recalls.states.standings(set(batches) - gone)
         return found | {batch: Standing(RecallState.FAILED, f"there is no batch {batch!r}") for batch in gone}
 
     async def _askers_of(self, caller: Caller, request: str, paths: Iterable[str]) -> list[str]:

@@ -63,7 +63,7 @@ class TierReader:
         try:
             content = await loop.run_in_executor(self._threads, self._read, segment)
         except NotOnline:
-            ask = self._recalls.ask if recalls else self._recalls.get
+            ask = self._recalls.ask if recalls else self._recalls.states.get
             raise not_readable(await ask(segment.batch, READERS)) from None
         return None if content is None else in_memory(content)
 

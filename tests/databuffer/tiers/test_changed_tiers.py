@@ -76,7 +76,7 @@ async def test_a_batch_that_only_a_tier_has_that_is_gone_is_not_missing_but_unav
             await buffer.queries.segment_file(name)
         with pytest.raises(TierFailed, match="tape: TIERS does not name it"):
             await buffer.recalls.ask(batch, "me")
-        found = await buffer.recalls.get(batch, "me")
+        found = await buffer.recalls.states.get(batch, "me")
         assert (found.state, found.reason) == (RecallState.FAILED, f"no replica can be read: {MISSING}")
         assert states(await buffer.tiers.replicas(batch)) == {"tape": VERIFIED}
         where = await buffer.tiers.localities(await buffer.queries.batches())
@@ -118,12 +118,12 @@ async def test_a_recall_of_what_needs_none_names_the_tier_that_does_not_answer(
     await until(buffer, batch, {"object": VERIFIED})
     tier.down = True
     async with asyncio.timeout(60):  # a probe from before may be under way
-        while (found := await buffer.recalls.get(batch, "me")).state is RecallState.ONLINE:  # noqa: ASYNC110 (a client)
+        while (found := await buffer.recalls.states.get(batch, "me")).state is RecallState.ONLINE:  # noqa: ASYNC110 (a client)
             await asyncio.sleep(0.02)
     assert (found.state, found.reason) == (RecallState.FAILED, "no replica can be read: tier object: it is down")
     with pytest.raises(TierFailed, match=f"no replica of batch {batch} can be read: tier object: it is down"):
         await buffer.recalls.ask(batch, "me")
-    assert (await buffer.recalls.standings([batch]))[batch].state is RecallState.FAILED
+    assert (await buffer.recalls.states.standings([batch]))[batch].state is RecallState.FAILED
     tier.down = False
     await online(buffer, batch)
 

@@ -91,7 +91,7 @@ async def test_a_hundred_readers_of_a_batch_on_tape_cause_one_recall(
     await online(buffer, batch)
     assert mounts == [key_of(batch)]
     assert tier.written == [key_of(batch)]
-    assert (await buffer.recalls.get(batch, "readers")).pinned
+    assert (await buffer.recalls.states.get(batch, "readers")).pinned
     assert (await buffer.recalls.release(batch, "alice")).others.keys() == {"readers"}
     locality = await buffer.tiers.localities_of([batch])
     assert locality == {batch: BatchLocality.DISK_AND_TAPE}
@@ -189,7 +189,7 @@ async def test_wrong_bytes_in_the_object_store_are_never_served(
     (tape._root / "library" / key_of(batch)).unlink()  # noqa: SLF001 (where it lies)
     tier.file(batch).unlink()
     async with asyncio.timeout(60):
-        while (await buffer.recalls.get(batch, "a")).reason is None:
+        while (await buffer.recalls.states.get(batch, "a")).reason is None:
             with pytest.raises((OnTape, TierFailed)):
                 await read(buffer, name)
             await asyncio.sleep(0.02)
@@ -211,8 +211,8 @@ async def test_a_pack_larger_than_the_cache_is_refused_and_nothing_leaves_it(
             await buffer.recalls.ask(large, "me")
         with pytest.raises(RecallTooLarge):
             await read(buffer, min(digests))
-    assert (await buffer.recalls.get(large, "me")).state is RecallState.NEARLINE
-    assert (await buffer.recalls.get(kept, "me")).state is RecallState.ONLINE
+    assert (await buffer.recalls.states.get(large, "me")).state is RecallState.NEARLINE
+    assert (await buffer.recalls.states.get(kept, "me")).state is RecallState.ONLINE
     assert mounts == []
 
 
@@ -223,7 +223,7 @@ async def test_the_pack_that_was_used_least_recently_leaves_the_cache_and_pinned
     small = CountingTier(tmp_path / "object", capacity=13_000)  # of packs with some 5600 bytes
     buffer = await opening(small, tape, high_water=1.0)
     batches = [await on_tape(buffer) for _ in range(4)]
-    sizes = [(await buffer.recalls.get(batch, "a")).bytes for batch, _ in batches]
+    sizes = [(await buffer.recalls.states.get(batch, "a")).bytes for batch, _ in batches]
     assert 2 * max(sizes) < 13_000 < 3 * min(sizes)
     first, second, third, fourth = (batch for batch, _ in batches)
 
@@ -246,7 +246,8 @@ async def test_the_pack_that_was_used_least_recently_leaves_the_cache_and_pinned
     assert (queued.state, queued.position) == (RecallState.QUEUED, 2)
     async with asyncio.timeout(60):
         # The state is read before the reason: a recall that began in between is QUEUED once more.
-        while (waiting := await buffer.recalls.get(fourth, "a")).state is RecallState.QUEUED or not waiting.reason:  # noqa: ASYNC110
+        states = buffer.recalls.states
+        while (waiting := await states.get(fourth, "a")).state is RecallState.QUEUED or not waiting.reason:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert waiting.state is RecallState.RUNNING
     assert re.fullmatch(r"[\d,]+ bytes of tier object have to be released or evicted .*", waiting.reason)
@@ -308,7 +309,7 @@ async def test_a_recall_that_nobody_needs_any_more_is_not_made(
     await buffer.recalls.ask(batch, "a")
     await step_in(buffer, batch, "recall", StepState.DONE)
     assert mounts == []
-    assert (await buffer.recalls.get(batch, "a")).state is RecallState.NEARLINE
+    assert (await buffer.recalls.states.get(batch, "a")).state is RecallState.NEARLINE
 
 
 async def test_without_an_object_store_the_disk_is_the_cache_of_the_tape(
@@ -489,7 +490,7 @@ async def test_a_pin_that_a_wrong_clock_made_too_long_ends_a_pin_after_the_next_
         assert (await buffer.recalls.ask(batch, "a")).pinned
     await buffer.close()
     buffer = await opening(tier, tape)
-    pinned = (await buffer.recalls.get(batch, "a")).pinned
+    pinned = (await buffer.recalls.states.get(batch, "a")).pinned
     assert pinned
     assert pinned * 10**9 <= buffer.recalls.pinned_until(steady_ns())
 
@@ -499,12 +500,12 @@ async def test_the_time_of_a_recall_is_estimated_from_those_before_the_start_too
 ) -> None:
     buffer = await opening(tier, tape)
     first, second = [(await on_tape(buffer))[0] for _ in range(2)]
-    guess = await buffer.recalls.get(second, "a")
+    guess = await buffer.recalls.states.get(second, "a")
     assert (guess.seconds, guess.measured) == (60, False)
     await buffer.recalls.ask(first, "a")
     await online(buffer, first)
     await buffer.close()
     buffer = await opening(tier, tape)
-    estimate = await buffer.recalls.get(second, "a")
+    estimate = await buffer.recalls.states.get(second, "a")
     assert 0 < estimate.seconds < 60
     assert estimate.measured

@@ -47,7 +47,7 @@ async def test_recalls_that_fit_are_made_while_others_wait_until_somebody_releas
     kept = f"can begin; kept are {first} (b), {second} (b), {small} (a)"
     for batch in (third, fourth):  # each says what it saw when it had its turn last
         async with asyncio.timeout(60):
-            while not ((waiting := await buffer.recalls.get(batch, "a")).reason or "").endswith(kept):  # noqa: ASYNC110
+            while not ((waiting := await buffer.recalls.states.get(batch, "a")).reason or "").endswith(kept):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert waiting.state in {RecallState.RUNNING, RecallState.QUEUED}
     assert buffer.recalls.full_since is not None
@@ -69,6 +69,6 @@ async def test_batches_of_one_asker_that_do_not_fit_together_are_refused_at_once
     limit = r"packs in tier object may have 16,500 \(OBJECT_HIGH_WATER\); ask for fewer batches at once$"
     with pytest.raises(RecallTooLarge, match=rf"{kept}: {limit}"):
         await buffer.recalls.ask(third, "a")
-    assert (await buffer.recalls.get(third, "a")).state is RecallState.NEARLINE
-    assert (await buffer.recalls.get(third, "a")).pinned is None
+    assert (await buffer.recalls.states.get(third, "a")).state is RecallState.NEARLINE
+    assert (await buffer.recalls.states.get(third, "a")).pinned is None
     assert (await buffer.recalls.ask(third, "b")).state in {RecallState.QUEUED, RecallState.RUNNING}

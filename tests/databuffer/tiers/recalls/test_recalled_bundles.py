@@ -82,7 +82,7 @@ async def test_a_bundle_waits_for_the_recall_of_its_batches(
     assert sorted(tier.written) == sorted(map(key_of, batches)), "each was recalled once"
     if kind is BundleFormat.HDF5:  # its batches are released when the end of the step is stored, or before
         await bundle_step_done(buffer, made.id)
-    pinned = [(await buffer.recalls.get(batch, f"bundle/{made.id}")).pinned for batch in batches]
+    pinned = [(await buffer.recalls.states.get(batch, f"bundle/{made.id}")).pinned for batch in batches]
     assert all(pinned) == (kind is BundleFormat.TAR), "an archive of stored files is read later"
 
 
@@ -118,7 +118,7 @@ async def test_a_bundle_fails_with_the_reason_of_its_recall_and_can_be_ordered_a
     assert failed.reason in {
         f"batch {batch} is on tape; its recall failed: tier object: it is read-only" for batch in batches
     }
-    assert [(await buffer.recalls.get(batch, f"bundle/{made.id}")).pinned for batch in batches] == [None, None]
+    assert [(await buffer.recalls.states.get(batch, f"bundle/{made.id}")).pinned for batch in batches] == [None, None]
     assert await buffer.bundles.space.held() == {}
     with pytest.raises(BundleNotReady, match=re.escape(f"is FAILED; make it again: {failed.reason}")):
         await buffer.bundles.archive(made.id)
@@ -165,7 +165,7 @@ async def test_an_archive_whose_batch_went_back_to_tape_is_recalled_when_it_is_r
         await buffer.bundles.archive(made.id)
     await step_in(buffer, batch, "recall", StepState.DONE)
     async with asyncio.timeout(60):
-        while await buffer.recalls.nearline([batch]):  # noqa: ASYNC110 (what a client does)
+        while await buffer.recalls.states.nearline([batch]):  # noqa: ASYNC110 (what a client does)
             await asyncio.sleep(0.02)
     assert await content(buffer, done) == before
 
