@@ -36,6 +36,8 @@ MIN_SPACING, MAX_SPACING = 1e-9, 1e6
 #: For the OpenAPI document; `validate_segment` checks times, spacing and `meta.channel` itself.
 _TIME_SCHEMA = {"exclusiveMinimum": -MAX_TIME, "exclusiveMaximum": MAX_TIME}
 _SPACING_SCHEMA = {"minimum": MIN_SPACING, "maximum": MAX_SPACING}
+#: float64 holds every whole number up to here, and not every larger one.
+LARGEST_WHOLE = 2**53
 #: Extra values allowed in a segment besides samples and `meta`; a generous margin.
 _FRAME = 8
 #: Bytes of a body whose keys may take long to decode.
@@ -134,10 +136,18 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return None if channel == "" else channel
 
 
+class _Texts(msgspec.Struct):
+    """The samples of a segment as its JSON has them."""
+
+    h: list[msgspec.Raw]
+
+
 _decoder = msgspec.json.Decoder(Segment)
 _encoder = msgspec.json.Encoder()
 #: Characters of a key that a problem quotes.
 _MAX_QUOTED = 100
+#: Characters of a number that a problem quotes.
+_SHOWN = 40
 
 
 def decode_segment(body: bytes) -> Segment:
@@ -156,8 +166,9 @@ def decode_segment(body: bytes) -> Segment:
 def validate_segment(body: bytes, limits: SegmentLimits | None = None) -> Segment:
     """Decode and validate a new segment; without `limits`, it may have any size.
 
-    Raise what `decode_segment` raises, InvalidSegment for a repeated key or for a time, sample spacing or channel that
-    is not allowed, and TooDeep, TooManySamples or MetaTooLarge if a limit is exceeded.
+    Raise what `decode_segment` raises, InvalidSegment for a repeated key, for a sample that float64 does not hold, or
+    for a time, sample spacing or channel that is not allowed, and TooDeep, TooManySamples or MetaTooLarge if a limit
+    is exceeded.
     """
     if limits:
         limits.check_body(body)
@@ -167,12 +178,23 @@ def validate_segment(body: bytes, limits: SegmentLimits | None = None) -> Segmen
         limits.check(segment, meta or b"")
     if _has_repeated_key(body, meta):
         raise _repeated_key(body)
+    if math.hypot(*segment.h) > LARGEST_WHOLE / 2:  # the fastest way to see that no sample is too large
+        _check_whole_numbers(body)
     _check_times(segment)
     channel = segment.channel
     if channel and (len(channel) > MAX_CHANNEL or _FORBIDDEN.search(channel)):
         detail = f"meta.channel: expected {MAX_CHANNEL} characters at most, and no control characters"
         raise InvalidSegment(detail, field="meta.channel")
     return segment
+
+
+def _check_whole_numbers(body: bytes) -> None:
+    """Raise InvalidSegment for a sample that is a whole number which float64 does not hold: it is read as another."""
+    for index, text in enumerate(msgspec.json.decode(body, type=_Texts).h):
+        token = bytes(text)
+        if token.lstrip(b"-").isdigit() and int(token) != float(token):
+            detail = f"h[{index}] is {token[:_SHOWN].decode()}, which float64 cannot hold exactly"
+            raise InvalidSegment(detail, field="h")
 
 
 def _check_times(segment: Segment) -> None:

@@ -4,13 +4,10 @@ import os
 import select
 from collections.abc import Iterator
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
 from gwclient.pieces import Length, Piece, cut
-from gwclient.sources.recording import LARGEST_WHOLE, check_whole
 from gwclient.strain import Run
 from gwwire.problems import ProblemError
 from gwwire.segment import validate_segment
@@ -18,12 +15,6 @@ from gwwire.segment import validate_segment
 _CHUNK = 2**18
 #: Bytes in a line.
 MAX_LINE = 64_000_000
-
-
-class _Texts(msgspec.Struct):
-    """The samples of a segment as its JSON has them."""
-
-    h: list[msgspec.Raw]
 
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
@@ -90,15 +81,4 @@ def run_of_line(line: bytes) -> Run:
         raise InvalidSource(error.detail) from error
     meta = dict(segment.meta) if isinstance(segment.meta, dict) else {}
     channel = meta.pop("channel", None) or ""
-    strain = np.array(segment.h)
-    _check_exact(line, strain)
-    return Run(strain, segment.t0, segment.dt, channel, meta)
-
-
-def _check_exact(line: bytes, strain: NDArray[np.float64]) -> None:
-    """Raise InvalidSource if a segment's JSON has a whole number that its strain, shape [samples], cannot hold."""
-    large = np.flatnonzero(np.abs(strain) >= LARGEST_WHOLE).tolist()
-    if large:
-        texts = msgspec.json.decode(line, type=_Texts).h
-        for at in large:
-            check_whole(f"h[{at}]", bytes(texts[at]).decode(), float(strain[at]))
+    return Run(np.array(segment.h), segment.t0, segment.dt, channel, meta)

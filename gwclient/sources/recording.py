@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource
 from gwclient.strain import Quality, gps_of
-from gwwire.segment import MAX_CHANNEL, MAX_SPACING, MAX_TIME, MIN_SPACING
+from gwwire.segment import LARGEST_WHOLE, MAX_CHANNEL, MAX_SPACING, MAX_TIME, MIN_SPACING
 from gwwire.spans import first_sample, sampling
 
 #: The formats that can be read, by the names of the files.
@@ -23,8 +23,6 @@ SUPPORTED = "Supported: HDF5, frames (.gwf), segments (.json, .ndjson), arrays (
 CHANNEL = re.compile(r"[A-Z]\d:\S+")
 #: Data-quality bits that are read of a mask.
 MOST_BITS = 63
-#: Whole numbers up to this one are exact in float64.
-LARGEST_WHOLE = 2**53
 #: A whole number as text; one with a decimal point or an exponent was a float64 before.
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 #: Samples by which a written time may differ from an even grid: text often has few decimals.

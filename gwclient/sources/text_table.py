@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gwclient.errors import InvalidSource, why_unread
-from gwclient.sources.recording import LARGEST_WHOLE, check_whole
+from gwclient.sources.recording import check_whole
+from gwwire.segment import LARGEST_WHOLE
 
 #: A number as C, NumPy and spreadsheets write it, and the beginning of what is meant as one, so that it is no title.
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)", re.ASCII | re.IGNORECASE)

@@ -228,6 +228,21 @@ def test_integers_are_numbers() -> None:
     assert decode_segment(b'{"h":[1,-2],"t":[0,1]}') == Segment([1.0, -2.0], (0.0, 1.0))
 
 
+@pytest.mark.parametrize(
+    "body", ['{"h":[1,NUMBER],"t":[0,1]}', '{"t":[0,1],"meta":{"a":[[]]},"\\u0068" : [ 1 , NUMBER ]}']
+)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_whole_number_that_float64_does_not_hold_is_refused_because_it_would_be_read_as_another(
+    body: str, sign: str
+) -> None:
+    for number in ("9007199254740993", "1" + "0" * 22 + "1", "1" * 300):
+        with pytest.raises(InvalidSegment, match=rf"^h\[1\] is {sign}{number[:38]}") as refused:
+            validate_segment(body.replace("NUMBER", sign + number).encode())
+        assert refused.value.field == "h"
+    for number in ("9007199254740992", "9007199254740994", "9007199254740993.0", "1e300", "1" + "0" * 22):
+        assert validate_segment(body.replace("NUMBER", sign + number).encode()).h[1] == float(sign + number)
+
+
 def test_a_body_without_white_space_is_kept_byte_for_byte() -> None:
     body = b'{"h":[1,2.50],"t":[0,1]}'
     assert compact(body, decode_segment(body)) is body
