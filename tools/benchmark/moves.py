@@ -95,7 +95,7 @@ class Bench:
         return moves
 
     def _keep_inodes(self, batch: Batch) -> None:
-        """Give the files of a batch a second name.
+        """Link the files of a batch under second names.
 
         Files created within minutes of a drop would be slow: ext4 then looks past each inode that became free.
         """

@@ -69,7 +69,7 @@ class Recalls:
         self._cache = cache
         self._pin = round(pin * _SECOND)
         self._asking = asyncio.Lock()
-        #: How far the recalls are.
+        #: The states of the recalls.
         self.states = RecallStates(packs, queries, performer, mover, cache)
         self.has_tape = self.states.has_tape
         if self.has_tape:
