@@ -207,13 +207,13 @@ class FileSource:
     def _read(self, path: Path) -> list[Recording]:
         if extension(path) == FRAME_SUFFIX:
             PROBE.check(path, self.channels)
-            return read_frames(path, self.channels, lambda line: self._fail(line, path))
+            return read_frames(path, self.channels, lambda line: self._fail(line, path), bits_needed=self.bits != ())
         if extension(path) in segments.SUFFIXES:
             return segments.read_segments(path, self.channels, lambda line: self._fail(line, path))
         if is_array(path):
             return read_array(path, self.grid, self.channels)
         PROBE.check(path, self.channels)
-        return read_hdf5(path, self.channels, lambda line: self._fail(line, path))
+        return read_hdf5(path, self.channels, lambda line: self._fail(line, path), bits_needed=self.bits != ())
 
     def _fail(self, line: str, path: Path) -> None:
         self.failures[printable(line)] = path

@@ -26,6 +26,7 @@ from gwclient.sources.recording import (
     check_readable,
     choose,
     name_channel,
+    usable_quality,
 )
 from gwclient.strain import Quality, gps_of, window_text
 from gwwire.spans import distance, sampling
@@ -42,17 +43,20 @@ _STRAIN = re.compile(r"[A-Z]\d:\S*(STRAIN|[Hh]oft)\S*")
 _BIT = re.compile(r"\b(\d{1,2}):\s*(\w+)")
 
 
-def read_frames(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+def read_frames(
+    path: Path, channels: Sequence[str], report: Callable[[str], object], *, bits_needed: bool = False
+) -> list[Recording]:
     """Return the recordings of channels in a frame file, by names or shell patterns, by default those of strain.
 
-    A gap between frames begins another recording. `report` is called with a line for each frame without a channel.
+    A gap between frames begins another recording. `report` is called with a line for each frame without a channel, and
+    with `bits_needed` for each whose data-quality bits cannot be used.
     Raises InvalidSource if it is not a frame file, has none of the channels, or no library for frames is installed.
     """
     if not check_readable(path, _SIGNATURE):
         raise InvalidSource(f"{path} is not a frame file")
     if not find_spec("gwframe"):
         raise InvalidSource(f"{path}: reading frames requires gwframe; install the extra glitchflow-datastore[frames]")
-    return _by_gwframe(path, channels, report)
+    return _by_gwframe(_File(path, path, bits_needed), channels, report)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,7 @@ class _File:
 
     path: Path
     frames: Path
+    bits_needed: bool  # data-quality bits that cannot be used are an error
 
     def read(self, channel: str, index: int, failure: str) -> Any:
         """Return the series of a channel in a frame, or raise InvalidSource with the failure."""
@@ -91,15 +96,16 @@ class _File:
             raise InvalidSource(failure) from error
 
 
-def _by_gwframe(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+def _by_gwframe(file: _File, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+    path = file.path
     try:
-        return _read_file(_File(path, path), channels, report)
+        return _read_file(file, channels, report)
     except _Damaged:
         whole, size = _whole_structures(path), path.stat().st_size
         if whole == size:
             raise
     try:
-        recordings = _read_beginning(path, whole, channels, report)
+        recordings = _read_beginning(file, whole, channels, report)
     except OSError as error:
         where = f"{path}: {size - whole} bytes after the last frame are no frame; the frames before them"
         raise InvalidSource(f"{where} cannot be copied to a temporary folder: {error.strerror or error}") from error
@@ -107,14 +113,16 @@ def _by_gwframe(path: Path, channels: Sequence[str], report: Callable[[str], obj
     return recordings
 
 
-def _read_beginning(path: Path, size: int, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+def _read_beginning(
+    file: _File, size: int, channels: Sequence[str], report: Callable[[str], object]
+) -> list[Recording]:
     """Return the recordings in the first `size` bytes of a file, in memory."""
-    with TemporaryDirectory() as folder, path.open("rb") as file:
+    with TemporaryDirectory() as folder, file.path.open("rb") as whole:
         beginning = Path(folder, "whole.gwf")
         with beginning.open("wb") as copy:
-            while chunk := file.read(min(size - copy.tell(), _CHUNK)):
+            while chunk := whole.read(min(size - copy.tell(), _CHUNK)):
                 copy.write(chunk)
-        return [_in_memory(each) for each in _read_file(_File(path, beginning), channels, report)]
+        return [_in_memory(each) for each in _read_file(replace(file, frames=beginning), channels, report)]
 
 
 def _whole_structures(path: Path) -> int:
@@ -194,7 +202,9 @@ def _part(file: _File, channel: str, frame: Any, names: Sequence[str], details: 
         return np.ma.MaskedArray(as_float64(where, strain), np.ma.nomask if series.mask is None else series.mask)
 
     mask = channel.removesuffix("STRAIN") + "DQMASK"
-    quality = _quality(file, mask, frame.index, t0) if mask in names else None
+    quality = None
+    if mask in names:
+        quality = usable_quality(lambda: _quality(file, mask, frame.index, t0), bits_needed=file.bits_needed)
     return _Part(t0, dt, count, quality, read)
 
 

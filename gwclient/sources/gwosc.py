@@ -79,7 +79,7 @@ def open_data(  # noqa: PLR0913, PLR0917 (what open data are chosen by)
 
 def _is_damaged(path: Path) -> bool:
     """Return whether a part of a file cannot be read, whatever was wanted of it."""
-    whole = FileSource((path,), bits=())
+    whole = FileSource((path,))
     with suppress(InvalidSource):
         deque(whole.runs(), maxlen=0)
     return bool(whole.failures)

@@ -29,6 +29,7 @@ from gwclient.sources.recording import (
     choose,
     even_grid,
     name_channel,
+    usable_quality,
 )
 from gwclient.sources.written import is_written
 from gwclient.strain import Quality
@@ -55,27 +56,31 @@ def gwosc_channel(name: str, detector: str, rate: float) -> str:
     return f"{detector}:GWOSC-{rate_text}_R1_STRAIN"
 
 
-def read_hdf5(path: Path, channels: Sequence[str], report: Callable[[str], object]) -> list[Recording]:
+def read_hdf5(
+    path: Path, channels: Sequence[str], report: Callable[[str], object], *, bits_needed: bool = False
+) -> list[Recording]:
     """Return the recordings in a file, by default all, else those of channels that match a name or shell pattern.
 
     A single channel name gives a name to the only dataset of a file that names none. `report` is called with a line for
-    each other series that cannot be used. Raise InvalidSource if none can, or the layout is unknown.
+    each other series that cannot be used. Raise InvalidSource if none can, the layout is unknown, or the data-quality
+    bits are needed and cannot be used.
     """
     with _opened(path) as file:
         if _GWOSC not in file:
             return _gwpy_recordings(file, path, channels, report)
-        recording = _gwosc_recording(file, path)
+        recording = _gwosc_recording(file, path, bits_needed=bits_needed)
     if channels:
         choose(path, [recording.channel], channels)
     return [recording]
 
 
-def _gwosc_recording(file: Any, path: Path) -> Recording:
+def _gwosc_recording(file: Any, path: Path, *, bits_needed: bool) -> Recording:
     strain = _dataset(file, _GWOSC)
     _check_seconds(f"{path}: {_GWOSC}", strain, "Xunits")
     t0, dt = _grid(strain, path, "Xstart", "Xspacing")
     detector, channel = _source(file, 1 / sampling(dt))
-    return Recording(path, detector, channel, t0, dt, len(strain), _read_quality(file), partial(_read, path, _GWOSC))
+    quality = usable_quality(lambda: _read_quality(file), bits_needed=bits_needed)
+    return Recording(path, detector, channel, t0, dt, len(strain), quality, partial(_read, path, _GWOSC))
 
 
 def _gwpy_recordings(

@@ -115,6 +115,16 @@ class NothingWanted(InvalidSource):
     """A file has none of the requested channels."""
 
 
+def usable_quality(read: Callable[[], Quality | None], *, bits_needed: bool) -> Quality | None:
+    """Return the data-quality bits that `read` returns; without need of them, return None if they cannot be used."""
+    try:
+        return read()
+    except InvalidSource:
+        if bits_needed:
+            raise
+        return None
+
+
 def check_channel(name: str) -> None:
     """Raise InvalidSource if a name is not `DET:NAME`, or is too long."""
     if len(name) > MAX_CHANNEL:

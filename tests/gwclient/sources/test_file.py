@@ -316,6 +316,16 @@ def test_a_mask_whose_bits_the_file_does_not_name_is_not_used(tmp_path: Path) ->
     assert run.quality is None
 
 
+def test_a_mask_that_cannot_be_used_is_named_if_a_bit_has_to_be_set(tmp_path: Path) -> None:
+    path = gwosc_file(tmp_path / "a")
+    with h5py.File(path, "a") as file:
+        bits([1, 2])(file)
+    with pytest.raises(InvalidSource, match="it has to be a list of names"):
+        FileSource((path,)).runs()
+    (run,) = FileSource((path,), bits=()).runs()  # as by --dq none
+    assert run.quality is None
+
+
 def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
     path = gwosc_file(tmp_path / "a")
     again = tmp_path / ".." / tmp_path.name / "a"

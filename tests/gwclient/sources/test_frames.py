@@ -167,10 +167,15 @@ def test_bits_that_a_frame_does_not_name_have_no_names(tmp_path: Path, unit: str
         (np.array([1]), "0:DATA 0:FOO", f"{MASK} has two names for a bit in its unit: 0:DATA 0:FOO"),
     ],
 )
-def test_a_mask_that_cannot_be_used_is_named(tmp_path: Path, mask: np.ndarray, unit: str, words: str) -> None:
+def test_a_mask_that_cannot_be_used_is_named_if_a_bit_has_to_be_set(
+    tmp_path: Path, mask: np.ndarray, unit: str, words: str
+) -> None:
     path = frames_file(tmp_path / "a.gwf", {T0: second_of(1) | {MASK: mask}}, unit)
     with pytest.raises(InvalidSource, match=words):
         FileSource((path,)).runs()
+    source = FileSource((path,), bits=())  # as by --dq none
+    (run,) = source.runs()
+    assert (run.t0, len(run.strain), run.quality, source.failures) == (T0, RATE, None, {})
 
 
 def test_no_sample_passes_where_the_frame_marks_its_mask_as_invalid(tmp_path: Path) -> None:
