@@ -21,6 +21,7 @@ from scripts.trio import ServiceDied, Trio, free_ports
 from tools.benchmark import client, records, spectrograms
 from tools.benchmark.bodies import segment_bodies
 from tools.benchmark.floor import measure_floor
+from tools.benchmark.home import add_home
 from tools.benchmark.levels import Filling, Level, measure_levels
 from tools.benchmark.load import GeneratorFailed
 from tools.benchmark.machine import describe_machine, describe_versions
@@ -98,7 +99,7 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--no-trio", action="store_true", help="measure the targets alone")
     parser.add_argument("--yardstick", type=Path, default=SCRIPT, help="default: ../shared/yardstick/compare.py")
-    parser.add_argument("--home", type=Path, help="folder on the disk to measure; default: a temporary folder")
+    add_home(parser)
     parser.add_argument("--report", type=Path, help="default: docs/benchmarks.md, or none with --quick")
     options = parser.parse_args(arguments)
     if options.no_trio and not options.target:

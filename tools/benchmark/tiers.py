@@ -23,6 +23,7 @@ from scripts.trio import ServiceDied, Trio, free_ports
 from tools.benchmark import plain
 from tools.benchmark.archive import Archiver
 from tools.benchmark.goals import Goal
+from tools.benchmark.home import add_home
 from tools.benchmark.load import GeneratorFailed
 from tools.benchmark.machine import describe_machine, describe_versions, use_memory
 from tools.benchmark.moves import CACHE, PLAIN, RCLONE, TAPE, Bench, Moves, Plan
@@ -163,7 +164,7 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a push")
     parser.add_argument("--rounds", type=int, default=5, help="of pushes, without and with copies")
     parser.add_argument("--only", choices=[*_NAMES, PUSHES], action="append", help="default: everything")
-    parser.add_argument("--home", type=Path, help="folder on the disk to measure; default: a temporary folder")
+    add_home(parser)
     parser.add_argument("--report", type=Path, help="default: docs/benchmarks.md, or none with --only")
     options = parser.parse_args(arguments)
     if options.report is None and not options.only:

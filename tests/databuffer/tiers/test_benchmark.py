@@ -1,9 +1,12 @@
 """The benchmark of tiers judges moves by the plain copies beside them."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from tools.benchmark import __main__ as bench
+from tools.benchmark import tiers
 from tools.benchmark.moves import PLAIN, RCLONE, READ_BACK, Moves, Plan
 from tools.benchmark.plain import FilePlace, copy_by_rclone, rclone
 from tools.benchmark.pushes import Pushes
@@ -54,3 +57,13 @@ def test_rclone_copies_files_compares_them_and_names_what_it_cannot_copy(tmp_pat
         assert (target / "one").read_bytes() == b"bytes"
     with pytest.raises(OSError, match="rclone ended with status"):
         copy_by_rclone(program, tmp_path / "missing", str(tmp_path / "three"), check=False)
+
+
+@pytest.mark.parametrize("command", [tiers, bench])
+def test_a_home_that_does_not_exist_is_named(
+    command: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--home", str(tmp_path / "missing")])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith(f"argument --home: '{tmp_path}/missing' is not a folder; it has to exist")
