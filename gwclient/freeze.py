@@ -26,7 +26,8 @@ async def waiting_text(client: GlitchflowClient) -> str:
         if overview.max_size is not UNSET:
             unit, name = unit_of(max(overview.max_size, 1000))
             full = round(overview.max_size / unit, 1)
-            size = max(min(overview.buff_size / unit, full - 0.1), 0)  # a batch that waits is not full
+            stats = await client.stats()  # the overview may be older than the last push
+            size = max(min(stats.buff_size / unit, full - 0.1), 0)  # a batch that waits is not full
             return f"the batch has {size:.1f} of {full:.1f} {name} (MAX_SIZE)"
     return "the batch is not complete yet"
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from gwclient.cli import gwclient as cli
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Debugging
 from gwclient.errors import GatewayRefused
+from gwclient.freeze import waiting_text
 from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
 from gwwire.overview import Overview
@@ -29,6 +31,7 @@ from gwwire.records import StepClaim, StepEnd, StepState
 from gwwire.segment import decode_segment
 from scripts.trio import Trio
 from tests.support.asking import ask
+from tests.support.segments import segment_body
 
 T = TypeVar("T")
 T0 = 1126259446
@@ -168,6 +171,16 @@ def test_a_gap_makes_another_file_and_what_overlaps_is_reported(trio: Trio, tmp_
         (100.0, "overlaps another segment"), (103.5, "overlaps another segment"),
     ]  # fmt: skip
     assert np.allclose(strain_of(tmp_path / "V-V1_Hrec-100-2.hdf5") / 1e-21, [0, 1, 2, 3, 1, 2, 3, 4])
+
+
+def test_a_batch_that_waits_has_what_was_acknowledged_just_before(start_trio: Callable[..., Trio]) -> None:
+    async def work(client: Datastore) -> str:
+        await client.overview()  # dslogic keeps it for half a second
+        await client.stream(segment_body(1, samples=30_000))
+        return await waiting_text(client)
+
+    text = ask(start_trio({"MAX_SIZE": "1MB"}), work)
+    assert re.fullmatch(r"the batch has 0\.[1-9] of 1\.0 MB \(MAX_SIZE\)", text)
 
 
 async def fail(url: str, batch: str, step: str) -> None:
