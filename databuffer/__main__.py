@@ -112,7 +112,7 @@ def _serve() -> int:
         return 2
     buffer.state.recover()
     app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
-    serve(app, settings.SERVURL, service="databuffer")
+    serve(app, settings.SERVURL, service="databuffer", setting="SERVURL")
     return 0
 
 

@@ -3,10 +3,24 @@
 Options on the command line and in GUNICORN_CMD_ARGS, such as `-b 127.0.0.1:5000`, replace what is set here.
 """
 
+import os
+import socket
 from typing import Any
 
+from gwservice.listening import check_can_listen
 from gwservice.logs import log_config
 from gwservice.tracing import begin_tracing, end_tracing
+
+
+def on_starting(arbiter: Any) -> None:
+    """Exit with one line if an address cannot be used; gunicorn would try for 5 s, and log two lines each time."""
+    if arbiter.master_pid or "LISTEN_FDS" in os.environ or arbiter.cfg.reuse_port:  # sockets that others may have too
+        return
+    for address in arbiter.address:
+        if isinstance(address, tuple):  # not the path of a socket
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            setting = "-b HOST:PORT, also in GUNICORN_CMD_ARGS"
+            check_can_listen(*address, service="dslogic", setting=setting, family=family)
 
 
 def post_fork(_: Any, __: Any) -> None:

@@ -36,6 +36,7 @@ def main() -> int:
                 app,
                 settings.LISTEN,
                 service="glitchflow_api",
+                setting="LISTEN",
                 limits=limits,
                 tls=tls,
                 proxy_headers=True,

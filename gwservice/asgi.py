@@ -23,6 +23,7 @@ from gwservice.body import ORDER_LIMIT, read_body, require_json
 from gwservice.connection_limits import NO_LIMITS, Limits
 from gwservice.correlation import note_problem
 from gwservice.headers import SEGMENT_OFFER
+from gwservice.listening import check_can_listen
 from gwservice.logs import log_config
 from gwservice.problems import problem_headers
 from gwservice.ranges import Unsatisfiable, requested_range
@@ -167,6 +168,7 @@ def serve(  # noqa: PLR0913 (what differs between the services)
     address: Address,
     *,
     service: str,
+    setting: str,
     limits: Limits = NO_LIMITS,
     tls: ssl.SSLContext | None = None,
     proxy_headers: bool = False,
@@ -174,8 +176,10 @@ def serve(  # noqa: PLR0913 (what differs between the services)
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT, finish the current requests, and exit with status 0.
 
-    `websocket` is the protocol of its WebSockets, from `gwservice.websocket`.
+    `websocket` is the protocol of its WebSockets, from `gwservice.websocket`. If the address cannot be used, exit with
+    status 2, and one line that names the `setting` of the address.
     """
+    check_can_listen(*address, service=service, setting=setting)
     # Uvicorn raises the signal that stopped it once more when it is done, for the handler that was there before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
