@@ -94,7 +94,8 @@ def assemble(records: Iterable[Stored], start: float, stop: float) -> tuple[list
     """Return the stretches in [start, stop) GPS seconds, by channel and time, and the segments that are in none.
 
     Samples that overlap an earlier segment by whole samples are left out. The rest of the segment is kept: it goes on
-    with the stretch, or begins another one if its samples lie between those of the earlier segment.
+    with the stretch, or begins another one if its samples lie between those of the earlier segment. If the span lies
+    between two samples of a channel, what the segments cover of it is left out.
     """
     stretches: list[Stretch] = []
     dropped: list[LeftOut] = []
@@ -104,10 +105,12 @@ def assemble(records: Iterable[Stored], start: float, stop: float) -> tuple[list
         period = series_period((each.t0, each.dt) for each in series)
         dt = float(period)
         current: Stretch | None = None
+        has_samples = False
         for record in series:
             first, last = (first_sample(edge, record.t0, period, record.n) for edge in (start, stop))
             if first >= last:
                 continue
+            has_samples = True
             begin = stop_of(record.t0, first, period)
             if current and (shared := round(min(max((current.reached - begin) / dt, 0), last - first))) > 0:
                 twin = any(each.record.sha256 == record.sha256 for each in current.placed[-2:])
@@ -122,6 +125,10 @@ def assemble(records: Iterable[Stored], start: float, stop: float) -> tuple[list
                 stretches.append(current)
             current.placed.append(Placed(record, current.count, first, last))
             current.count += last - first
+        if not has_samples:
+            ends = max(stop_of(each.t0, each.n, period) for each in series)
+            whole = Span(channel, max(start, series[0].t0), min(stop, ends))
+            dropped += [LeftOut(whole, "no sample is in this span")] if whole.start < whole.stop else []
     return stretches, dropped
 
 

@@ -223,6 +223,14 @@ def test_a_bundle_of_segments_has_them_byte_for_byte(
     assert contents == {name: ask(trio, partial(Datastore.segment, name=name)) for name in contents}
 
 
+def test_a_bundle_of_a_span_between_two_samples_says_so(gwclient: Callable[..., Result], tmp_path: Path) -> None:
+    start, stop = T0 + 0.25 / RATE, T0 + 0.75 / RATE
+    words = (f"channel={L1}", f"start={start!r}", f"stop={stop!r}", "--format", "hdf5", "--extract")
+    lines = gwclient("bundle", *words, "--out", str(tmp_path)).output.splitlines()
+    assert f"left out, no sample is in this span: {L1} [{start!r}, {stop!r})" in lines
+    assert [path.name.endswith(".Info.json") for path in tmp_path.iterdir()] == [True]
+
+
 def test_a_download_that_was_cut_off_is_continued(trio: Trio, tmp_path: Path) -> None:
     bundle = made(trio, LARGE)
     partial = begin_download(trio, bundle, tmp_path)

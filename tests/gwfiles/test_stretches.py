@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwfiles.stretches import Span, assemble, not_stored
+from gwfiles.stretches import LeftOut, Span, assemble, not_stored
 from gwwire.public import SegmentRecord
 from gwwire.spans import join, stop_of
 
@@ -63,6 +63,21 @@ def test_a_segment_that_overlaps_another_is_kept_from_its_first_new_sample() -> 
     ]  # fmt: skip
     spans = [(GPS + 5 * DT, GPS + 8 * DT), (GPS + 6 * DT, GPS + 8 * DT)]
     assert [(each.span.start, each.span.stop) for each in dropped] == spans
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(GPS + 0.25 * DT, GPS + 0.75 * DT), (GPS + 7.25 * DT, GPS + 8 * DT), (GPS + 3, GPS + 4)]
+)
+def test_a_span_between_two_samples_of_a_channel_is_left_out(start: float, stop: float) -> None:
+    stretches, dropped = assemble([record(0, GPS, 8), record(1, GPS + 1, 8)], start, stop)
+    assert stretches == []
+    between = [LeftOut(Span("H1:A", start, stop), "no sample is in this span")]
+    assert dropped == (between if stop < GPS + 2 else [])
+
+
+def test_a_span_with_a_sample_of_another_segment_is_not_left_out() -> None:
+    (stretch,), dropped = assemble([record(0, GPS, 8), record(1, GPS + 8 * DT, 8)], GPS + 7.5 * DT, GPS + 9 * DT)
+    assert (stretch.t0, stretch.count, dropped) == (GPS + 8 * DT, 1, [])
 
 
 def test_what_is_not_stored_of_a_span_is_told_to_the_sample() -> None:

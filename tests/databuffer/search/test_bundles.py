@@ -306,6 +306,19 @@ def test_hdf5_is_built_in_the_background_with_the_samples_bit_for_bit(datastore:
     assert [step["name"] for step in steps] == ["bundle"]
 
 
+def test_a_channel_without_a_sample_in_the_span_is_named(datastore: Datastore) -> None:
+    datastore.store(0)
+    start, stop = GPS + 0.25 / RATE, GPS + 0.75 / RATE
+    query = {"channel": datastore.h1, "start": start, "stop": stop}
+    bundle = datastore.make(202, query=query, format="hdf5")
+    datastore.until(bundle, "READY")
+    files = unpacked(datastore.archive(bundle).content)
+    assert list(files) == ["Info.json"]
+    assert json.loads(files["Info.json"])["left_out"] == [
+        {"channel": datastore.h1, "start": start, "stop": stop, "reason": "no sample is in this span"}
+    ]
+
+
 def test_frames_are_built_too(datastore: Datastore) -> None:
     datastore.store(0)
     bundle = datastore.make(202, query=datastore.query, format="gwf")
