@@ -15,7 +15,10 @@ def check_can_listen(
     try:
         with ExitStack() as held:
             for each, kind, protocol, _, place in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
-                bound = held.enter_context(socket.socket(each, kind, protocol))
+                try:
+                    bound = held.enter_context(socket.socket(each, kind, protocol))
+                except OSError:  # a machine without IPv6: the servers leave such addresses out
+                    continue
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if each == socket.AF_INET6:
                     bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
