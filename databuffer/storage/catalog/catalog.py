@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from databuffer.errors import VolumeError
 from databuffer.storage.catalog.backup import LedgerBackups
 from databuffer.storage.catalog.batches import Batches
-from databuffer.storage.catalog.database import Database
+from databuffer.storage.catalog.database import Database, columns_of_tables
 from databuffer.storage.catalog.ledger import Ledger
 from databuffer.storage.catalog.migrations import migrate, why_not_a_catalog
 from databuffer.storage.catalog.schema import CLEAN_STOP, COUNTER
@@ -123,7 +123,7 @@ class Catalog:
             return False
         try:
             with self.database.reading() as connection:
-                return not sa.inspect(connection).get_table_names()
+                return not columns_of_tables(connection)
         except VolumeError:
             return False
 

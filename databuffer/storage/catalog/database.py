@@ -28,6 +28,10 @@ _PRIMARY = 0xFF  # the part of an extended error code that is the primary one
 _RETRY_SECONDS = 1
 _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _ATTACHED = "attached"
+_COLUMNS = """
+SELECT tables.name, columns.name FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns
+WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite~_%' ESCAPE '~'
+"""
 
 
 def insert(dialect: sa.Dialect, table: sa.Table) -> Any:
@@ -46,6 +50,14 @@ def _upsert(dialect: str, table: sa.Table) -> Any:
     keys = table.primary_key.columns
     replaced = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=list(keys), set_=replaced)
+
+
+def columns_of_tables(connection: sa.Connection) -> dict[str, set[str]]:
+    """Return the names of the columns of each table, by one query; SQLAlchemy's inspector makes several per table."""
+    found: dict[str, set[str]] = {}
+    for table, column in connection.exec_driver_sql(_COLUMNS):
+        found.setdefault(table, set()).add(column)
+    return found
 
 
 def sql_text(dialect: sa.Dialect, statement: sa.Insert | sa.Update) -> str:
@@ -73,7 +85,6 @@ class Database:
         self.ledger_changed = True
         self._ingest = _engine(path, "NORMAL")
         self._ledger = _engine(path, "FULL")
-        self._reader = self._ingest.execution_options(reading=True)
         #: Kept, because taking one from the pool for each group of segments would cost as much as its rows.
         self._writer: sa.Connection | None = None
 
@@ -85,7 +96,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Connect for queries; each sees the data committed when it begins."""
-        with self._errors(), self._reader.connect() as connection:
+        with self._errors(), self._ingest.connect() as connection:
             try:
                 yield connection
             except ValueError as error:
@@ -107,6 +118,7 @@ class Database:
         with self._errors():
             self._writer = self._writer or self._ingest.connect()
             with self._writer.begin():
+                _begin_immediate(self._writer)
                 yield self._writer
         self.ledger_changed |= ledger
 
@@ -114,6 +126,7 @@ class Database:
     def writing_synced(self) -> Iterator[sa.Connection]:
         """Begin a transaction for ledger tables; on return its changes are on the disk."""
         with self._errors(), self._ledger.begin() as connection:
+            _begin_immediate(connection)
             yield connection
         self.ledger_changed = True
 
@@ -213,9 +226,9 @@ def _engine(path: Path, synchronous: str) -> sa.Engine:
         for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "busy_timeout = 10000"):
             connection.execute(f"PRAGMA {pragma}").close()
 
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        if not connection.get_execution_options().get("reading"):
-            connection.connection.cursor().execute("BEGIN IMMEDIATE")
-
     return engine
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # Not a listener of the event "begin": with one, SQLAlchemy prepares events for each statement, queries too.
+    connection.connection.cursor().execute("BEGIN IMMEDIATE")

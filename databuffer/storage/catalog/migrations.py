@@ -6,12 +6,12 @@ uses SQL and not the tables of `schema`, which are those of the newest version. 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 import sqlalchemy as sa
 
 from databuffer.errors import VolumeFailed
-from databuffer.storage.catalog.database import Database
+from databuffer.storage.catalog.database import Database, columns_of_tables
 from databuffer.storage.catalog.schema import (
     BATCHES,
     BUNDLES,
@@ -351,9 +351,8 @@ _COLUMNS: tuple[Mapping[str, frozenset[str]], ...] = (
 def why_not_a_catalog(database: Database) -> str | None:
     """Return why the tables are not those of a catalog, or None; raise VolumeFailed if they are of a newer release."""
     with database.reading() as connection:
-        inspector = sa.inspect(connection)
-        tables = set(inspector.get_table_names())
-        if not _COLUMNS[0].keys() <= tables:
+        tables = columns_of_tables(connection)
+        if not _COLUMNS[0].keys() <= tables.keys():
             return "it does not have a catalog's tables"
         version = _version_of(connection, tables)
         if version is None:
@@ -362,7 +361,7 @@ def why_not_a_catalog(database: Database) -> str | None:
             reason = f"schema version {version} is newer than {VERSION}, the newest that this release can read"
             raise VolumeFailed(f"the catalog: {reason}; start the release that wrote it, or a later one")
         for table, columns in _COLUMNS[version].items():
-            if table not in tables or not columns <= {column["name"] for column in inspector.get_columns(table)}:
+            if not columns <= tables.get(table, set()):
                 return f"its table {table} does not have the columns of a catalog"
         if version and len(connection.execute(sa.select(COUNTER)).all()) != 1:
             return "its counter is missing"
@@ -372,7 +371,7 @@ def why_not_a_catalog(database: Database) -> str | None:
 def migrate(database: Database) -> None:
     """Create the tables of an empty database, or bring those of an older one to the newest version."""
     with database.writing() as connection:
-        tables = set(sa.inspect(connection).get_table_names())
+        tables = columns_of_tables(connection)
         if not tables:
             create_tables(connection, VERSION)
             return
@@ -383,7 +382,7 @@ def migrate(database: Database) -> None:
             connection.execute(sa.update(SCHEMA).values(version=number + 1))
 
 
-def _version_of(connection: sa.Connection, tables: set[str]) -> int | None:
+def _version_of(connection: sa.Connection, tables: Container[str]) -> int | None:
     """Return the schema version, 0 if the tables have none, or None if it cannot be read."""
     if SCHEMA.name not in tables:
         return 0

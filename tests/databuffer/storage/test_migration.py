@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from databuffer.errors import VolumeFailed
 from databuffer.records.table import load
 from databuffer.storage.catalog import Catalog, Database, IdempotencyKey, SegmentFilter, SegmentRow
+from databuffer.storage.catalog.database import columns_of_tables
 from databuffer.storage.catalog.migrations import MIGRATIONS, VERSION
 from databuffer.storage.catalog.schema import FILE_PACKS, RECORDS
 from databuffer.storage.spending import Spending
@@ -193,3 +194,16 @@ def test_a_file_of_a_newer_release_is_refused_and_left_alone(catalog: Catalog) -
     with pytest.raises(VolumeFailed, match=f"schema version 99 is newer than {VERSION}"):
         catalog.open()
     assert not path.with_name(f"{path.name}.unreadable").exists()
+
+
+def test_one_query_reads_the_columns_of_all_tables(catalog: Catalog) -> None:
+    statements: list[str] = []
+    with catalog.database.reading() as connection:
+        inspector = sa.inspect(connection)
+        expected = {
+            table: {column["name"] for column in inspector.get_columns(table)} for table in inspector.get_table_names()
+        }
+        sa.event.listen(connection, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+        assert columns_of_tables(connection) == expected
+    assert expected
+    assert len(statements) == 1
