@@ -23,7 +23,9 @@ def chromium() -> Iterator[Browser]:
         pytest.skip(
             f"THE PAGE IS NOT TESTED: none of {', '.join(_NAMES)} is installed (Debian: apt-get install chromium)"
         )
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to run as root in its sandbox
+    arguments = ["--in-process-gpu"]  # no graphics card is used; a process of its own costs messages with each picture
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # Chromium refuses to run as root in its sandbox
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         try:
