@@ -9,13 +9,11 @@ from functools import partial
 
 from msgspec import structs
 
-from databuffer.errors import VolumeFailed
 from databuffer.fingerprint import fingerprint, is_fingerprint
 from databuffer.storage.catalog import BatchRow, SegmentFilter
 from databuffer.storage.finding import Finding
-from databuffer.storage.manifest import read_manifest
-from databuffer.storage.segment_recovery import check_reachable, is_segment
-from databuffer.storage.store import OPERATIONAL, Slot, Store
+from databuffer.storage.segment_recovery import is_segment, manifest_of
+from databuffer.storage.store import OPERATIONAL, Store
 from gwwire.datastore import Description
 from gwwire.manifest import MANIFEST, wrong_totals
 from gwwire.public import BatchState, DatastoreState, Manifest
@@ -42,7 +40,7 @@ def holder(store: Store) -> Iterator[Finding]:
 
 def seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
     """Make manifest and catalog follow the state; if `thorough`, the manifest's segments are compared, too."""
-    current, manifest = store.load(store.current), manifest_of(store.current)
+    current, manifest = store.load(store.current), manifest_of(store.current.folder)
     row = store.catalog.batches.get(current.id)
     description = store.metadata.read_description() or OPERATIONAL
     path = store.current.folder / MANIFEST
@@ -66,15 +64,6 @@ def seals(store: Store, *, thorough: bool) -> Iterator[Finding]:
         yield Finding("the batch was not frozen in the catalog", "it is now", note)
 
 
-def manifest_of(slot: Slot) -> Manifest | None:
-    """Return the manifest of a batch that is not archived, or None if it is missing or malformed."""
-    try:
-        return read_manifest(slot.folder)
-    except VolumeFailed as problem:
-        check_reachable(problem)
-        return None
-
-
 def _held(store: Store) -> Description:
     """Return the state of the current batch according to the volume.
 
@@ -82,7 +71,7 @@ def _held(store: Store) -> Description:
     the catalog records this batch as frozen, or knows no other batch that it could belong to. If segments were stored
     in the batch after that, it was thawed, and Dsstat.json and catalog are an older copy.
     """
-    written, manifest = store.metadata.read_description(), manifest_of(store.current)
+    written, manifest = store.metadata.read_description(), manifest_of(store.current.folder)
     if manifest and manifest.holder:
         is_known = written and written.dstatus is DatastoreState.FROZEN and written.user == manifest.holder
         return written if written and is_known else Description(DatastoreState.FROZEN, manifest.holder)

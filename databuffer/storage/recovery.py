@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from databuffer.errors import VolumeFailed
+from databuffer.errors import VolumeError, VolumeFailed
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import ns_of, unix_ns
 from databuffer.storage.dropped import read_dropped
+from databuffer.storage.files import volume_errors
 from databuffer.storage.finding import Finding
-from databuffer.storage.freeze_recovery import holder, manifest_of, seals
+from databuffer.storage.freeze_recovery import holder, seals
 from databuffer.storage.manifest import differences, readable_manifest
 from databuffer.storage.marks import BatchMark
 from databuffer.storage.segment_recovery import (
@@ -26,6 +27,7 @@ from databuffer.storage.segment_recovery import (
     add_rows,
     files_and_log,
     files_and_rows,
+    manifest_of,
     rows_of_archives,
 )
 from databuffer.storage.store import OPERATIONAL, Slot, Store, open_row
@@ -53,7 +55,7 @@ def recover(store: Store, *, thorough: bool = False) -> Iterator[Finding]:
     store.open(thorough=thorough)
     if store.catalog.replaced:
         yield Finding(store.catalog.replaced, "moved aside and rebuilt from the volume", lambda: None)
-    unchanged = not thorough and store.catalog.take_clean_stop() == store.trace()
+    unchanged = not thorough and store.catalog.take_clean_stop() == store.trace() and not _left_out(store)
     for finding in _examine(store, unchanged=unchanged, thorough=thorough):
         if finding.repair:
             finding.repair()
@@ -95,12 +97,11 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
 
 
 def _archives_and_catalog(store: Store) -> Iterator[Finding]:
-    known = {row.path: row for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
-    folders = {folder.name: folder for folder in store.volume.archives()}
+    known, folders = _archive_rows(store), {folder.name: folder for folder in store.volume.archives()}
     for name in sorted(folders.keys() - known.keys()):
         what, add = f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name])
         if reason := _why_unreadable(folders[name]):  # the others are served
-            yield Finding(f"{what}, and cannot be read: {reason}", "left out until `fsck --repair` can read it")
+            yield Finding(f"{what}, and cannot be read: {reason}", "left out until a start can read it")
         else:
             yield Finding(what, "added", add)
     current = store.current.folder
@@ -116,6 +117,16 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
             yield Finding(what, remedy, partial(_drop_archive, store, row.id, is_lost=True))
         else:
             yield Finding(what, "dropped", partial(_drop_archive, store, row.id))
+
+
+def _archive_rows(store: Store) -> dict[str, BatchRow]:
+    """Return the archives that the catalog has, by the names of their folders."""
+    return {row.path: row for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
+
+
+def _left_out(store: Store) -> set[str]:
+    """Return the names of the archives that the catalog does not have: an earlier start could not read them."""
+    return {folder.name for folder in store.volume.archives()} - _archive_rows(store).keys()
 
 
 def _is_after(store: Store, row: BatchRow, mark: BatchMark) -> bool:
@@ -191,12 +202,13 @@ def _differences(folder: Path) -> Iterator[str]:
 
 
 def _why_unreadable(folder: Path) -> str | None:
-    """Return why the files of a folder cannot be listed or opened, or None."""
+    """Return why a folder cannot be listed, or its manifest cannot be opened, or None."""
     try:
-        (folder / MANIFEST).exists()
-        os.scandir(folder).close()
-    except OSError as error:
-        return error.strerror or str(error)
+        with volume_errors():
+            os.scandir(folder).close()
+        manifest_of(folder)
+    except VolumeError as error:
+        return error.detail
     return None
 
 
@@ -240,7 +252,7 @@ def _leftovers(store: Store) -> Iterator[Finding]:
 
 def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
     """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
-    mark, manifest = store.volume.marks.read(slot.folder), manifest_of(slot)
+    mark, manifest = store.volume.marks.read(slot.folder), manifest_of(slot.folder)
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))

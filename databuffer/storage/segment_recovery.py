@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from databuffer.errors import VolumeFailed
 from databuffer.storage.catalog import SegmentFilter, SegmentRow
 from databuffer.storage.clock import LATEST
 from databuffer.storage.dropped import read_meta
 from databuffer.storage.finding import Finding
-from databuffer.storage.manifest import readable_manifest
+from databuffer.storage.manifest import read_manifest, readable_manifest
 from databuffer.storage.metadata import stored_entries
 from databuffer.storage.scalars import Scalars, scalars_of_file
 from databuffer.storage.store import Slot, Store
@@ -128,6 +129,15 @@ def is_segment(store: Store, path: Path) -> bool:
         check_reachable(problem)
         return False
     return True
+
+
+def manifest_of(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder, or None if it is missing or malformed; raise VolumeFailed if reading fails."""
+    try:
+        return read_manifest(folder)
+    except VolumeFailed as problem:
+        check_reachable(problem)
+        return None
 
 
 def check_reachable(problem: ProblemError) -> None:

@@ -19,7 +19,9 @@ from databuffer.batches import Frozen
 from databuffer.buffer import Buffer
 from databuffer.errors import BufferFrozen, NotHolder, VolumeFailed
 from databuffer.settings import BufferSettings, OnFrozen
+from databuffer.storage import manifest as manifest_module
 from databuffer.storage.catalog import SegmentFilter
+from databuffer.storage.files import read_stored
 from databuffer.storage.manifest import differences, read_manifest
 from databuffer.storage.marks import BatchMark
 from gwwire.datastore import FreezeOrder
@@ -375,41 +377,65 @@ async def test_fsck_names_an_archive_whose_manifest_is_damaged_and_goes_on(
     assert f"archive {folder.name!r}: its manifest cannot be read" in capsys.readouterr().out
 
 
-async def test_an_archive_that_cannot_be_read_stops_nothing_and_is_added_when_it_can(
+def lock_folder(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make it impossible to list a folder, also for root."""
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if not isinstance(path, int) and Path(path).name == folder.name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    patch.setattr(os, "scandir", guarded)
+
+
+def lock_manifest(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make it impossible to open the manifest in a folder, also for root."""
+
+    def guarded(path: Path) -> bytes:
+        if path.parent.name == folder.name and path.name == "MANIFEST.json":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_stored(path)
+
+    patch.setattr(manifest_module, "read_stored", guarded)
+
+
+@pytest.mark.parametrize("is_repaired", [False, True], ids=["at a start", "by fsck"])
+@pytest.mark.parametrize("lock", [lock_folder, lock_manifest])
+async def test_an_archive_that_cannot_be_read_stops_nothing_and_is_added_with_its_id_when_it_can(  # noqa: PLR0913 (two are parameters)
     open_buffer: OpenBuffer,
     environment: BufferSettings,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
+    lock: Callable[[pytest.MonkeyPatch, Path], None],
+    *,
+    is_repaired: bool,
 ) -> None:
     buffer = await open_buffer()
     await store(buffer, 1, 2, 3)
-    archived = (await buffer.batches.flush()).folder
+    batch, archived = buffer.state.current.id, (await buffer.batches.flush()).folder
     assert archived
     await store(buffer, 4)
     await buffer.close()
-    name, scandir = archived.name, os.scandir
-
-    def guarded(path: Any) -> Any:  # root may read every folder
-        if not isinstance(path, int) and Path(path).name == name:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
+    name = archived.name
     with pytest.MonkeyPatch.context() as locked:
-        locked.setattr(os, "scandir", guarded)
+        lock(locked, archived)
         assert main(["fsck"]) == 1
-        assert capsys.readouterr().out.startswith(f"archive '{name}': it cannot be read: Permission denied\n")
+        assert capsys.readouterr().out.startswith(f"archive '{name}': it cannot be read: Permission denied: ")
         lose_everything_derived(environment)
-        buffer = await open_buffer()
-        assert [batch.state for batch in await buffer.queries.batches()] == [BatchState.OPEN]
-        await store(buffer, 5)
-        await buffer.close()
-        assert f"not repaired: archive '{name}' is not in the catalog, and cannot be read: Perm" in caplog.text
-    assert main(["fsck", "--repair"]) == 0
+        for number in (5, 6):
+            caplog.clear()
+            buffer = await open_buffer()
+            assert [each.state for each in await buffer.queries.batches()] == [BatchState.OPEN]
+            await store(buffer, number)
+            await buffer.close()
+            assert f"not repaired: archive '{name}' is not in the catalog, and cannot be read: Perm" in caplog.text
+    if is_repaired:
+        assert main(["fsck", "--repair"]) == 0
     buffer = await open_buffer()
-    assert {batch.state: batch.n_itm for batch in await buffer.queries.batches()} == {
-        BatchState.ARCHIVED: 3,
-        BatchState.OPEN: 2,
-    }
+    first, second = await buffer.queries.batches()
+    assert (first.id, first.state, first.n_itm) == (batch, BatchState.ARCHIVED, 3)
+    assert (second.state, second.n_itm) == (BatchState.OPEN, 3)
     await buffer.close()
 
 
