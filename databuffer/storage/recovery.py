@@ -7,13 +7,14 @@ frozen if there is a manifest with a holder in its folder. No stored file is del
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from databuffer.errors import VolumeError, VolumeFailed
+from databuffer.storage.batch_ids import archive_rows, archives_by_batch, ids_claimed_twice, mark_by_files
 from databuffer.storage.catalog import BatchRow
 from databuffer.storage.clock import ns_of, unix_ns
 from databuffer.storage.dropped import read_dropped
@@ -67,21 +68,21 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
 
     If `unchanged` since a clean stop, files and rows are not compared; if `thorough`, every byte is read.
     """
-    if store.current.folder.exists():  # otherwise archiving has to be finished first
-        yield from _mark(store, store.current)
+    archives = archives_by_batch(store)
+    yield from _ids(store, archives)
+    if store.current.folder.exists():
         yield from holder(store)
     before = store.catalog.segments.numbers()
     if not unchanged:
-        yield from _archives_and_catalog(store)
+        yield from _archives_and_catalog(store, archives)
         yield from rows_of_archives(store)
     yield from _missing_data_folder(store)
     if not store.current.folder.exists():
         return
     yield from _leftovers(store)
+    yield from _ids(store, archives)
     for slot in (store.current, store.next):
-        if slot.folder.exists():
-            yield from _mark(store, slot)
-            yield from _row(store, slot)
+        yield from _row(store, slot)
     yield from _thawing(store)
     for slot in (store.current, store.next):
         if slot.folder.exists() and not unchanged:
@@ -96,15 +97,15 @@ def _examine(store: Store, *, unchanged: bool, thorough: bool) -> Iterator[Findi
         yield from _altered_archives(store)
 
 
-def _archives_and_catalog(store: Store) -> Iterator[Finding]:
-    known, folders = _archive_rows(store), {folder.name: folder for folder in store.volume.archives()}
+def _archives_and_catalog(store: Store, archives: Mapping[str, Path]) -> Iterator[Finding]:
+    known, folders = archive_rows(store), {folder.name: folder for folder in store.volume.archives()}
     for name in sorted(folders.keys() - known.keys()):
-        what, add = f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name])
+        what, add = f"archive {name!r} is not in the catalog", partial(_import_archive, store, folders[name], archives)
         if reason := _why_unreadable(folders[name]):  # the others are served
             yield Finding(f"{what}, and cannot be read: {reason}", "left out until a start can read it")
         else:
             yield Finding(what, "added", add)
-    current = store.current.folder
+    known, current = archive_rows(store), store.current.folder  # some may have been renamed
     mark = store.volume.marks.read(current)
     is_new = mark is None and not current.exists()
     missing = sorted(known.keys() - folders.keys())
@@ -119,14 +120,9 @@ def _archives_and_catalog(store: Store) -> Iterator[Finding]:
             yield Finding(what, "dropped", partial(_drop_archive, store, row.id))
 
 
-def _archive_rows(store: Store) -> dict[str, BatchRow]:
-    """Return the archives that the catalog has, by the names of their folders."""
-    return {row.path: row for row in store.catalog.batches.all() if row.state is BatchState.ARCHIVED}
-
-
 def _left_out(store: Store) -> set[str]:
     """Return the names of the archives that the catalog does not have: an earlier start could not read them."""
-    return {folder.name for folder in store.volume.archives()} - _archive_rows(store).keys()
+    return {folder.name for folder in store.volume.archives()} - archive_rows(store).keys()
 
 
 def _is_after(store: Store, row: BatchRow, mark: BatchMark) -> bool:
@@ -145,20 +141,18 @@ def _drop_archive(store: Store, batch: str, *, is_lost: bool = False) -> None:
         store.catalog.batches.drop(batch)
 
 
-def _import_archive(store: Store, folder: Path) -> None:
+def _import_archive(store: Store, folder: Path, archives: Mapping[str, Path]) -> None:
+    """Add an archive to the catalog; with a new id if another folder has the batch id that its manifest names."""
     manifest = readable_manifest(folder)
-    row = store.catalog.batches.get(manifest.batch) if manifest else None
-    is_open = row is not None and row.id in _open_ids(store)  # an older copy of it was restored
-    if manifest and row and row.state is not BatchState.ARCHIVED and not is_open:
-        # The batch was archived right before a crash; the catalog may have lost some segments in a power cut.
+    if manifest and archives.get(manifest.batch) == folder:
+        # If it was archived right before a crash, the catalog may have lost some of its segments in a power cut.
         add_missing(store, folder, manifest)
-        store.catalog.batches.put(_archive_row(row.id, folder, manifest.segments, manifest))
+        store.catalog.batches.put(_archive_row(manifest.batch, folder, manifest.segments, manifest))
         return
-    batch = f"a{folder.name.replace(' ', '-')}" if row or not manifest else manifest.batch
-    segments = manifest.segments if manifest else list(_readable_entries(store, folder))
+    batch, segments = f"a{folder.name.replace(' ', '-')}", list(_readable_entries(store, folder))
     store.catalog.batches.drop(batch)
     add_rows(store, batch, folder, segments)
-    store.catalog.batches.put(_archive_row(batch, folder, segments, manifest))
+    store.catalog.batches.put(_archive_row(batch, folder, segments, None))
 
 
 def _archive_row(batch: str, folder: Path, segments: list[ManifestEntry], manifest: Manifest | None) -> BatchRow:
@@ -250,19 +244,24 @@ def _leftovers(store: Store) -> Iterator[Finding]:
         yield Finding(what, "the batch is still the current one", discard)
 
 
-def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
+def _ids(store: Store, archives: Mapping[str, Path]) -> Iterator[Finding]:
+    for slot in (store.current, store.next):
+        if slot.folder.exists():
+            yield from ids_claimed_twice(store, slot, archives)
+            if store.current.folder.exists():  # otherwise archiving has to be finished first
+                yield from _mark(store, slot, archives)
+
+
+def _mark(store: Store, slot: Slot, archives: Mapping[str, Path]) -> Iterator[Finding]:
     """Restore the mark of a batch from its manifest or the catalog; without them the batch gets a new id."""
     mark, manifest = store.volume.marks.read(slot.folder), manifest_of(slot.folder)
     known: BatchMark | None
     if manifest and manifest.holder and (mark is None or mark.id != manifest.batch):
         known = BatchMark(manifest.batch, unix_ns(manifest.opened))
     elif mark is None or ((row := store.catalog.batches.get(mark.id)) and row.path != slot.folder.name):
-        files = store.volume.sizes(slot.folder).keys()
-        rows = [row for row in store.catalog.batches.all() if row.path == slot.folder.name]
-        found = next((row for row in rows if files & store.catalog.segments.sizes(row.id).keys()), None)
-        known = BatchMark(found.id, found.opened) if found else None
+        known = mark_by_files(store, slot, archives)
         # An archived batch that was restored, or a step that moves a batch and was cut short.
-        if mark and row and known is None and (files or row.state is not BatchState.ARCHIVED):
+        if mark and row and known is None and (store.volume.sizes(slot.folder) or row.state is not BatchState.ARCHIVED):
             return
     else:
         return
@@ -279,7 +278,7 @@ def _mark(store: Store, slot: Slot) -> Iterator[Finding]:
 
 def _row(store: Store, slot: Slot) -> Iterator[Finding]:
     mark = store.volume.marks.read(slot.folder)
-    if mark is None:
+    if mark is None or not slot.folder.exists():
         return
     place, put, row = slot.folder.name, store.catalog.batches.put, store.catalog.batches.get(mark.id)
     if row is None:

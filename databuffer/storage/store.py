@@ -242,16 +242,18 @@ class Store:
             self.metadata.write_stats(Stats(0, 0))
             return self.begin(self.current)
         self.current.log.take_over(self.next.log)
-        mark = (
-            self.volume.marks.read(self.next.folder)
-            or self.volume.marks.read(self.current.folder)
-            or self.assign_new_id(self.next)
-        )
+        mark = self.volume.marks.read(self.next.folder) or self._mark_moved_first() or self.assign_new_id(self.next)
         batch = self._counted(self.current, mark)
         self.metadata.write_stats(batch.stats)
         self.catalog.batches.put(open_row(mark, self.current.folder))
         self.volume.advance()
         return batch
+
+    def _mark_moved_first(self) -> BatchMark | None:
+        """Return the mark that a step which was cut short moved to the data folder before the batch, or None."""
+        mark = self.volume.marks.read(self.current.folder)
+        row = self.catalog.batches.get(mark.id) if mark else None
+        return None if row and row.state is BatchState.ARCHIVED else mark
 
     def merge(self) -> OpenBatch:
         """Move the segments of the next batch to the current one.

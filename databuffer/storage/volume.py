@@ -261,10 +261,17 @@ class Volume:
             sync_path(self.root)
 
     def merge_next(self) -> None:
-        """Move the files of the next batch to the data folder. Call `close_next` next."""
+        """Move the files of the next batch to the data folder. Call `close_next` next.
+
+        Files that it has already, as after a copy by an operator, are moved to quarantine.
+        """
         with volume_errors():
+            present = {path.name for path in self.data.iterdir()}
             for path in sorted(self.next.iterdir()):
-                path.rename(self.data / path.name)
+                if path.name in present:
+                    self.set_aside(path, "there is a file of this name in the batch that was thawed")
+                else:
+                    path.rename(self.data / path.name)
             sync_path(self.data)
 
     def close_next(self) -> None:

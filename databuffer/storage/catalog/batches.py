@@ -80,8 +80,12 @@ class Batches:
             return connection.execute(query).scalar_one()
 
     def merge(self, source: str, target: str) -> None:
-        """Move the segments of an open batch to another, and delete the first."""
+        """Move the segments of an open batch to another, and delete the first and those that the other has too."""
+        there = sa.select(SEGMENTS.c.name).where(SEGMENTS.c.batch == target)
+        twice = sa.and_(SEGMENTS.c.batch == source, SEGMENTS.c.name.in_(there))
         with self._database.writing() as connection:
+            conditions.delete(connection, twice)
+            connection.execute(sa.delete(SEGMENTS).where(twice))
             connection.execute(sa.update(SEGMENTS).where(SEGMENTS.c.batch == source).values(batch=target))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == source))
             totals.count_again(connection, source)
