@@ -1,21 +1,28 @@
 """Two folders that claim one batch id, as after a copy or a restore: both are served, and nothing is deleted."""
 
+import itertools
 import os
 import shutil
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from databuffer.__main__ import main
-from databuffer.app import create_buffer
+from databuffer.app import create_buffer, create_store
 from databuffer.buffer import Buffer
 from databuffer.settings import BufferSettings, OnFrozen
 from databuffer.storage.catalog import SegmentFilter
+from databuffer.storage.catalog.batches import Batches
 from databuffer.storage.manifest import read_manifest
-from databuffer.storage.marks import BatchMark
+from databuffer.storage.marks import BatchMark, Marks
+from databuffer.storage.recovery import recover
+from databuffer.storage.volume import Volume as DataVolume
 from gwwire.datastore import FreezeOrder
 from gwwire.manifest import encode_manifest, seal
 from gwwire.public import BatchState, ThawOrder
@@ -416,3 +423,70 @@ async def test_archiving_that_stopped_before_the_next_batch_without_a_mark_leave
     assert states[later.name] == (BatchState.ARCHIVED, 3)
     assert states["data"] == (BatchState.OPEN, 2)
     assert await served(buffer, segments(used.root)) == segments(used.root)
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+#: The calls between which a start can be cut short.
+CALLS: list[tuple[type, str]] = [
+    *((Batches, name) for name in ("put", "drop", "merge")),
+    (Marks, "write"),
+    *((DataVolume, name) for name in ("set_aside", "discard", "merge_next", "close_next")),
+]
+
+
+def start_and_die(settings: BufferSettings, at: int) -> bool:
+    """Recover until the call with the number `at`; return whether there was one."""
+    calls = itertools.count()
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **named: Any) -> Any:
+            if next(calls) == at:
+                raise Killed
+            return call(*args, **named)
+
+        return wrapper
+
+    with pytest.MonkeyPatch.context() as patch, closing(create_store(settings)) as store:
+        for owner, name in CALLS:
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        try:
+            deque(recover(store), maxlen=0)
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("lose", [keep_the_catalog, lose_everything_derived])
+@pytest.mark.parametrize("mix", CASES)
+async def test_a_start_cut_short_while_it_separates_two_batches_loses_nothing(  # noqa: PLR0913, PLR0917 (two are parameters)
+    open_buffer: OpenBuffer,
+    settings: BufferSettings,
+    used: Volume,
+    tmp_path: Path,
+    mix: Callable[[Volume], None],
+    lose: Callable[[BufferSettings], None],
+) -> None:
+    mix(used)
+    lose(settings)
+    stored, before = segments(used.root), contents(used.root)
+    folders = [folder for folder in (used.root, settings.ADMROOT, settings.LOGROOT) if folder.exists()]
+    for folder in folders:
+        shutil.copytree(folder, tmp_path / "copy" / folder.name)
+    for at in itertools.count():
+        for folder in (used.root, settings.ADMROOT, settings.LOGROOT):
+            shutil.rmtree(folder) if folder.exists() else None
+        for folder in folders:
+            shutil.copytree(tmp_path / "copy" / folder.name, folder)
+        was_killed = start_and_die(settings, at)
+        buffer = await open_buffer()
+        assert await served(buffer, stored) == stored
+        states = {batch.id: (batch.state, batch.n_itm) for batch in await buffer.queries.batches()}
+        assert states[used.ids[0]] == (BatchState.ARCHIVED, 5)
+        assert set(contents(used.root)) >= set(before)
+        await buffer.close()
+        if not was_killed:
+            break
+    assert at
