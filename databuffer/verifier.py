@@ -98,7 +98,7 @@ class Verifier:
     def _compare(self, row: BatchRow, attempt: Attempt) -> Verification:
         """Compare each copy of a batch: the one on the disk, and the replicas in the tiers."""
         record = BATCH_RECORD + row.id
-        checked, problems, tiers = row.n_itm, list[str](), list[str]()
+        checked, problems, tiers, unread = row.n_itm, list[str](), list[str](), ""
         if not self._mover.is_dropped(record):
             missing = self._missing_folder(row)
             found, differing = (0, [missing]) if missing else self._compare_folder(row, attempt)
@@ -109,12 +109,14 @@ class Verifier:
         if not problems or self._has_manifest(row):
             others = self._mover.compare_all(record, attempt)
             problems, tiers = [*problems, *others.problems], [*tiers, *others.tiers]
-            if others.unread and not problems:
+            unread = f"not read: {'; '.join(others.unread)}" if others.unread else ""
+            if unread and not problems:
                 intact = f"intact in {', '.join(tiers)}; " if tiers else ""
-                raise MoveFailed(f"{intact}not read: {'; '.join(others.unread)}")
+                raise MoveFailed(f"{intact}{unread}")
         state = VerificationState.DAMAGED if problems else VerificationState.INTACT
         if (left := len(problems) - _MOST_PROBLEMS) > 0:
             problems = [*problems[:_MOST_PROBLEMS], f"and {left} more"]
+        problems += [unread] if unread else []
         return Verification(state, steady_ns() / 10**9, checked, row.n_itm, problems, tiers)
 
     def _check_there(self, row: BatchRow, missing: str) -> None:

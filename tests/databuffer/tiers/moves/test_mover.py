@@ -287,6 +287,21 @@ async def test_a_verification_says_which_copy_could_not_be_read(opening: OpenBuf
     assert states(await buffer.tiers.replicas(batch)) == {DISK: VERIFIED, "object": VERIFIED}
 
 
+@pytest.mark.usefixtures("_no_retries")
+async def test_a_verification_that_finds_damage_names_the_copies_that_could_not_be_read_too(
+    opening: OpenBuffer, tier: CountingTier
+) -> None:
+    buffer = await opening(tier)
+    batch, folder = await archive(buffer)
+    await until(buffer, batch, {DISK: VERIFIED, "object": VERIFIED})
+    tier.down = True
+    first = min(folder.glob("gwb*.json"))
+    first.write_bytes(first.read_bytes().replace(b"[0.0,", b"[1.0,"))
+    found = await verified(buffer, batch)
+    assert found.state == "damaged"
+    assert found.problems == [f"{first.name} differs in sha256", "not read: tier object: it is down"]
+
+
 async def test_a_manifest_that_is_another_costs_no_replica_in_a_tier(opening: OpenBuffer, tier: CountingTier) -> None:
     buffer = await opening(tier)
     batch, folder = await archive(buffer)
