@@ -68,8 +68,8 @@ class LedgerBackups:
     def write_if_due(self, now: int) -> Path | None:
         """Write a backup if the ledger has changed and the last backup was not attempted within 10 minutes."""
         if self._last is None:
-            newest = self._newest_first()[:1]
-            self._last = _time_of(newest[0]) if newest else now
+            self._last = now  # also if the folder cannot be listed, which is tried again in 10 minutes
+            self._last = next(map(_time_of, self._newest_first()), now)
         if 0 <= now - self._last < _INTERVAL_NS or not self._database.ledger_changed:  # else the clock was set back
             return None
         return self.write(now)
@@ -93,9 +93,10 @@ class LedgerBackups:
         return None
 
     def _newest_first(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        files = (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
+        with volume_errors():
+            if not self.folder.is_dir():
+                return []
+            files = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file()]
         return sorted(files, key=_time_of)[::-1]
 
     def _copy_ledger(self, path: Path) -> None:

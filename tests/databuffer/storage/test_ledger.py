@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
@@ -233,6 +233,34 @@ def test_a_backup_that_fails_leaves_the_others_and_is_tried_again(
     assert files(tmp_path / ".ledger") == ["ledger-1800000000000.sqlite", "ledger-60000000000.sqlite"]
 
 
+def test_a_folder_of_backups_that_cannot_be_listed_is_tried_again_in_ten_minutes(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(catalog)
+    catalog.backups.write(MINUTE)
+    again = Catalog(Database(catalog.database.path), catalog.backups.folder)
+    for now in (20, 40):
+        with monkeypatch.context() as patched:
+            deny_listing(patched, tmp_path / ".ledger")
+            with pytest.raises(VolumeFailed, match=r"Permission denied: .*ledger"):
+                again.backups.write_if_due(now * MINUTE)
+            assert again.backups.write_if_due((now + 9) * MINUTE) is None
+    assert again.backups.write_if_due(50 * MINUTE)
+    again.close()
+
+
+def deny_listing(patched: pytest.MonkeyPatch, folder: Path) -> None:
+    """Refuse to list a folder as the operating system does without the right to."""
+    iterdir = Path.iterdir
+
+    def denied(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    patched.setattr(Path, "iterdir", denied)
+
+
 # ---- restoring
 
 
@@ -448,13 +476,25 @@ async def test_a_lost_thaw_keeps_its_keys(settings: BufferSettings) -> None:
 
 
 @anyio
-async def test_an_archiving_succeeds_when_the_ledger_cannot_be_backed_up(
-    buffer: Buffer, settings: BufferSettings, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("fault", ["a file", "not listed"])
+async def test_steps_succeed_when_the_ledger_cannot_be_backed_up(
+    buffer: Buffer,
+    settings: BufferSettings,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    (settings.DTVOLROOT / ".ledger").write_bytes(b"a file where a folder should be")
+    folder = settings.DTVOLROOT / ".ledger"
+    if fault == "a file":
+        folder.write_bytes(b"a file where a folder should be")
+    else:
+        folder.mkdir(exist_ok=True)
+        deny_listing(monkeypatch, folder)
     await buffer.ingest.append(segment_body(1))
+    assert (await buffer.holdings.put(Caller("alice", None), TransactionOrder([NewFile("/a")]))).transaction
     assert (await buffer.batches.flush()).folder
     assert "the ledger could not be backed up" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_killed_buffer_with_a_damaged_catalog_answers_as_before(settings: BufferSettings) -> None:
