@@ -1,10 +1,16 @@
 """Nanoseconds of Unix time: as text, and from a clock that is not affected by changes of the system time."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _START = time.time_ns() - time.monotonic_ns()
 _SECOND = 10**9
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
+#: The end of the year 9999, in microseconds of Unix time.
+_LAST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+#: The beginning of the year 1.
+_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 #: The latest time that the catalog can hold.
 LATEST = 2**63 - 1
 
@@ -20,9 +26,9 @@ def wall_ns(steady: int) -> int:
 
 
 def utc_text(unix_ns: int) -> str:
-    """Return a time as RFC 3339 in UTC, to the microsecond."""
-    seconds, nanoseconds = divmod(unix_ns, 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1000:06d}Z"
+    """Return a time as RFC 3339 in UTC, to the microsecond, or the nearest in the years from 1 to 9999."""
+    moment = _EPOCH + max(_FIRST, min(unix_ns // 1000, _LAST)) * _MICROSECOND
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def unix_ns(text: str) -> int:

@@ -304,6 +304,21 @@ def test_a_missing_database_gets_the_ledger_of_the_newest_backup(
     assert "written after that are lost" in caplog.text
 
 
+@pytest.mark.parametrize("number", [253402300800 * 10**9, 10**30])
+def test_a_backup_whose_name_is_later_than_any_date_is_restored(
+    catalog: Catalog, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(catalog)
+    ahead = catalog.backups.write(1)
+    ahead.rename(ahead.with_name(f"ledger-{number}.sqlite"))
+    for expected in (1, 2):
+        lose(catalog)
+        catalog.open()
+        assert catalog.ledger.by_key(["one"])
+        assert caplog.text.count("restored from its backup of 9999-12-31T23:59:59.999999Z") == expected
+        assert catalog.backups.write(2).name == f"ledger-{number + expected}.sqlite"
+
+
 def damage_header(path: Path) -> None:
     path.write_bytes(b"this is no page of a database" + path.read_bytes()[29:])
 
