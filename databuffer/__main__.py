@@ -110,7 +110,7 @@ def _serve() -> int:
     except TierError as error:
         sys.stderr.write(f"databuffer: setting TIERS: {printable(str(error))}\n")
         return 2
-    buffer.state.recover()
+    buffer.recover()
     app = create_app(buffer, max_body=int(settings.MAX_BODY), secret=secret)
     serve(app, settings.SERVURL, service="databuffer", setting="SERVURL")
     return 0

@@ -143,15 +143,20 @@ class Buffer:
         self.holdings.uploads.completions.on_ended = self._sweep.ask
         self.batches = Batches(store, self.state, self.ingest, self.queries, self._sweep.ask)
 
+    def recover(self) -> None:
+        """Lock and recover the volume, and create its folders; raise VolumeError if they cannot be used."""
+        self.state.recover()
+        self.holdings.prepare()
+
     async def open(self) -> None:
         """Recover the volume unless that is done, and start the ingest."""
         if self.state.agreement is Agreement.UNREAD:
-            await asyncio.to_thread(self.state.recover)
+            await asyncio.to_thread(self.recover)
         self.ingest.start()
         self._replicas.open()
         await self.recalls.open()
         await self.bundles.open()
-        await self.holdings.open()
+        self.holdings.open()
         await self.performer.open()
         await self.tier_overview.open()
         self._sweep.open()

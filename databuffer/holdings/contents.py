@@ -17,7 +17,7 @@ from typing import BinaryIO
 from databuffer.errors import VolumeFull
 from databuffer.storage.files import (
     Space,
-    make_folder,
+    make_own_folder,
     move_aside,
     open_stored,
     volume_errors,
@@ -51,9 +51,8 @@ class Contents:
     def open(self) -> None:
         """Create the folders."""
         with volume_errors():
-            make_folder(self._incoming)
-            make_folder(self.objects)
-            make_folder(self.packs)
+            for folder in (self._incoming, self.objects, self.packs):
+                make_own_folder(folder)
 
     def leftovers(self) -> list[str]:
         """Return the names of the files of which some bytes have arrived."""
@@ -98,7 +97,7 @@ class Contents:
             folders = set()
             for arrived, digest in files:
                 path = self.path(digest)
-                make_folder(path.parent)
+                make_own_folder(path.parent)
                 arrived.path.rename(path)  # also if there is one: it may be damaged, or not durable yet
                 folders.add(path.parent)
             for folder in folders:
@@ -127,7 +126,7 @@ class Contents:
                 file.flush()
                 os.fsync(file.fileno())
             with volume_errors():
-                make_folder(path.parent)
+                make_own_folder(path.parent)
                 temporary.replace(path)
                 sync_folder(path.parent)
         finally:

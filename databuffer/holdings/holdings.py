@@ -78,10 +78,13 @@ class Holdings:
         self._purging: asyncio.Task[None] | None = None
         self.localities: Callable[[sa.Connection, Iterable[str]], dict[str, BatchLocality]] = _nowhere_else
 
-    async def open(self) -> None:
-        """Create the folders, remove what no file waits for, and begin to purge."""
-        await asyncio.to_thread(self._contents.open)
-        await asyncio.to_thread(self.uploads.tidy)
+    def prepare(self) -> None:
+        """Create the folders, and remove what no file waits for; raise VolumeError if they cannot be used."""
+        self._contents.open()
+        self.uploads.tidy()
+
+    def open(self) -> None:
+        """Begin to purge; call `prepare` before."""
         if self._grace is not None:
             self._purging = asyncio.create_task(self._purge_regularly(self._grace / _SECOND))
 

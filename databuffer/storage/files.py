@@ -217,6 +217,12 @@ def free_name(parent: Path, name: str) -> Path:
     return next(path for candidate in candidates if not os.path.lexists(path := parent / candidate))
 
 
+def make_own_folder(folder: Path) -> None:
+    """Create a folder that only the buffer uses, as `make_folder`, in place of what is not a folder."""
+    move_no_folder_aside(folder)
+    make_folder(folder)
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its missing parents, durably."""
     if folder.is_dir():

@@ -31,7 +31,7 @@ class Reserve:
 
     def __init__(self, folder: Path) -> None:
         self._files = [folder / str(number) for number in range(_FILES)]
-        self._folder = folder
+        self.folder = folder
         self._size = 0
         self._lacks_space = False
 
@@ -63,19 +63,19 @@ class Reserve:
 
     def release(self) -> None:
         """Free the reserve until `cover` is called."""
-        if any(path.exists() for path in self._files):
+        if any(map(os.path.exists, self._files)):  # none in a folder that cannot be read
             log.warning("the volume is full; its reserve is used", extra={"event": "reserve-used"})
         self._remove()
         self._lacks_space = True
 
     def _is_needed(self) -> bool:
-        space = Space.of(self._folder.parent)
+        space = Space.of(self.folder.parent)
         return space.scarce or space.free < self._size
 
     def _allocate(self) -> None:
         self._lacks_space = False
         try:
-            self._folder.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             for path in self._files:
                 descriptor = os.open(path, _WRITE, FILE_MODE)
                 try:
@@ -84,11 +84,11 @@ class Reserve:
                     os.close(descriptor)
         except OSError as error:
             self._lacks_space = error.errno == errno.ENOSPC
-            log.warning("%s cannot be filled to %d bytes: %s", self._folder, self._size, error.strerror)
+            log.warning("%s cannot be filled to %d bytes: %s", self.folder, self._size, error.strerror)
 
     def _remove(self) -> None:
         try:
             for path in self._files:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("%s cannot be removed: %s", self._folder, error.strerror)
+            log.warning("%s cannot be removed: %s", self.folder, error.strerror)

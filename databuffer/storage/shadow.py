@@ -35,7 +35,7 @@ def shadow(settings: BufferSettings, home: Path) -> BufferSettings:
                     _put(file, root / path.name / file.name)
             elif path.is_dir() and path.name != "quarantine":
                 (root / path.name).symlink_to(path.absolute())
-            elif path.name not in {".lock", "quarantine"}:
+            elif path.name not in {".lock", "quarantine", "next"}:
                 _copy(path, root / path.name)
     changed = {"DTVOLROOT": root, "DATAROOT": root / settings.DATAROOT.name, "ADMROOT": adm, "LOGROOT": log}
     return settings.model_copy(update=changed)

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from databuffer.storage.clock import unix_ns, utc_text
 from databuffer.storage.files import (
     Space,
     make_folder,
+    make_own_folder,
     move_no_folder_aside,
     move_unusable_aside,
     probe_file,
@@ -93,10 +94,12 @@ class Store:
             )
         self.volume.lock()
         with volume_errors():
-            for folder in (self.volume.incoming, self.volume.quarantine, self.volume.bundles, self.volume.holdings):
-                move_no_folder_aside(folder)
-            for folder in (self.volume.root, self.volume.incoming, self.volume.quarantine, *self._other_folders()):
+            for folder in (self.volume.root, *self._other_folders()):
                 make_folder(folder)
+            for folder in (self.volume.incoming, self.volume.quarantine):
+                make_own_folder(folder)
+            for folder in self._later_folders():
+                move_no_folder_aside(folder)
         self._lock_folders()
         self.metadata.prepare()
         for slot in (self.current, self.next):
@@ -293,6 +296,11 @@ class Store:
 
     def _other_folders(self) -> set[Path]:
         return self.metadata.folders | {self.current.log.path.parent}
+
+    def _later_folders(self) -> Iterator[Path]:
+        """Return the folders on the volume that are created when they are needed."""
+        yield from (self.volume.next, self.volume.bundles, self.volume.holdings)
+        yield from (self.catalog.backups.folder, self.reserve.folder)
 
     @staticmethod
     def _back_up_ledger(write: Callable[[int], object], now: int) -> None:

@@ -51,7 +51,7 @@ def buffer(volumes: Path) -> Iterator[TestClient]:
         LOGROOT=volumes / "appdata" / "log",
     )
     stored = create_buffer(settings)
-    stored.state.recover()
+    stored.recover()
     with TestClient(create_app(stored, max_body=1000)) as client:
         yield client
 

@@ -31,3 +31,4 @@ NO_FILES: dict[str, Callable[[Path], object]] = {
     "a link to a file": lambda path: path.symlink_to(__file__),
 }
 FOREIGN = NO_FILES | {"an endless file": _make_endless}
+NO_FOLDERS = {kind: make for kind, make in FOREIGN.items() if kind != "a folder"}

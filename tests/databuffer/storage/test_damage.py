@@ -5,6 +5,9 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -89,7 +92,7 @@ def catalog_of(used: UsedVolume) -> Path:
 def recovered(used: UsedVolume) -> Iterator[tuple[Buffer, Store]]:
     buffer = create_buffer(settings_of(used.home))
     store = buffer._store  # noqa: SLF001 (the files below the buffer)
-    buffer.state.recover()
+    buffer.recover()
     try:
         yield buffer, store
     finally:
@@ -298,6 +301,49 @@ def test_what_another_program_put_in_the_place_of_files_stops_nothing(used: Used
         check(used, buffer, store)
         store.probe(1000)
     assert Path(foreign.__file__).read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", foreign.NO_FOLDERS)
+def test_what_is_in_the_place_of_folders_is_moved_aside(used: UsedVolume, kind: str) -> None:
+    volume = used.home / "datavar"
+    folders = [".incoming", "quarantine", ".bundles", ".ledger", ".reserve"]
+    folders += [".holdings/incoming", ".holdings/objects", ".holdings/packs"]
+    (volume / ".holdings").mkdir(exist_ok=True)
+    for name in folders:
+        shutil.rmtree(volume / name, ignore_errors=True)
+        foreign.FOREIGN[kind](volume / name)
+    with recovered(used) as (buffer, store):
+        check(used, buffer, store)
+        store.catalog.backups.write(1)
+    assert all((volume / name).is_dir() for name in folders if name != ".bundles")
+    assert all(os.path.lexists(volume / f"{name}.unreadable") for name in folders)
+
+
+def test_a_start_ends_with_one_line_if_a_folder_of_holdings_cannot_be_used(tmp_path: Path) -> None:
+    script = textwrap.dedent("""
+        import os, sys
+        from databuffer.__main__ import main
+
+        listdir = os.listdir
+
+        def denied(path="."):
+            if str(path).endswith(".holdings/incoming"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return listdir(path)
+
+        os.listdir = denied
+        sys.exit(main([]))
+    """)
+    settings = settings_of(tmp_path)
+    names = ("DTVOLROOT", "DATAROOT", "ADMROOT", "LOGROOT")
+    environment = os.environ | {name: str(getattr(settings, name)) for name in names} | {"SERVURL": "127.0.0.1:0"}
+    started = subprocess.run(
+        [sys.executable, "-c", script], check=False, env=environment, capture_output=True, text=True, timeout=60
+    )
+    incoming = settings.DTVOLROOT / ".holdings" / "incoming"
+    assert started.stderr.splitlines()[-1] == f"databuffer: cannot start: Permission denied: {incoming}"
+    assert "Traceback" not in started.stdout + started.stderr
+    assert started.returncode == 1
 
 
 def test_a_catalog_of_a_newer_release_is_refused_and_left_where_it_is(used: UsedVolume) -> None:

@@ -28,6 +28,7 @@ from gwwire.datastore import FreezeOrder
 from gwwire.manifest import decode_manifest
 from gwwire.public import BatchState, ThawOrder
 from gwwire.query import Query
+from tests.support.foreign import NO_FOLDERS
 from tests.support.segments import segment_body
 
 pytestmark = pytest.mark.anyio
@@ -494,6 +495,23 @@ async def test_fsck_of_a_folder_that_does_not_exist_fails_and_creates_nothing(
         assert main(arguments) == 1
         assert capsys.readouterr().err == f"databuffer: fsck: DTVOLROOT {environment.DTVOLROOT} is not a folder\n"
     assert not environment.DTVOLROOT.exists()
+
+
+@pytest.mark.parametrize("kind", NO_FOLDERS)
+async def test_what_is_in_the_place_of_the_next_batch_is_no_difference_and_is_moved_aside(
+    open_buffer: OpenBuffer, environment: BufferSettings, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = await open_buffer()
+    await store(buffer, 0, 1)
+    await buffer.close()
+    following = environment.DTVOLROOT / "next"
+    NO_FOLDERS[kind](following)
+    assert main(["fsck"]) == 0
+    assert capsys.readouterr().out == "everything agrees\n"
+    assert following in environment.DTVOLROOT.iterdir()
+    again = await open_buffer()
+    assert (again.state.next, again.state.current.stats.n_itm) == (None, 2)
+    assert [path.name for path in environment.DTVOLROOT.iterdir() if "next" in path.name] == ["next.unreadable"]
 
 
 async def test_an_altered_manifest_of_a_frozen_batch_is_rewritten_for_its_holder_and_kept(
