@@ -24,6 +24,7 @@ from databuffer.storage.files import (
     volume_errors,
     write_all,
 )
+from gwservice.atomic import sync as sync_folder
 from gwservice.regular_file import UnusableFile
 from gwwire.datastore import Description
 from gwwire.decoding import parse_json
@@ -74,8 +75,13 @@ class Metadata:
         return {self._stats.parent, self._description.parent}
 
     def prepare(self) -> None:
-        """Create the rotating files, so that counting needs no new inode, and delete what a crash left behind."""
+        """Create the rotating files, so that counting needs no new inode, and delete what a crash left behind.
+
+        Raise VolumeError if a folder cannot be synced, as a freeze needs it.
+        """
         with volume_errors():
+            for folder in self.folders:
+                sync_folder(folder)
             for path in (unfinished(self._description), self._linked, *self._turns):
                 remove(path)
         for path in (self._stats, self._description):

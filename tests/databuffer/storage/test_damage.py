@@ -319,29 +319,29 @@ def test_what_is_in_the_place_of_folders_is_moved_aside(used: UsedVolume, kind: 
     assert all(os.path.lexists(volume / f"{name}.unreadable") for name in folders)
 
 
-def test_a_start_ends_with_one_line_if_a_folder_of_holdings_cannot_be_used(tmp_path: Path) -> None:
-    script = textwrap.dedent("""
+@pytest.mark.parametrize(("call", "folder"), [("listdir", "datavar/.holdings/incoming"), ("open", "adm")])
+def test_a_start_ends_with_one_line_if_a_folder_cannot_be_used(used: UsedVolume, call: str, folder: str) -> None:
+    denied, settings = used.home / folder, settings_of(used.home)
+    script = textwrap.dedent(f"""
         import os, sys
         from databuffer.__main__ import main
 
-        listdir = os.listdir
+        allowed = os.{call}
 
-        def denied(path="."):
-            if str(path).endswith(".holdings/incoming"):
+        def denied(path, *arguments, **options):
+            if str(path) == {str(denied)!r}:
                 raise PermissionError(13, "Permission denied", str(path))
-            return listdir(path)
+            return allowed(path, *arguments, **options)
 
-        os.listdir = denied
+        os.{call} = denied
         sys.exit(main([]))
     """)
-    settings = settings_of(tmp_path)
     names = ("DTVOLROOT", "DATAROOT", "ADMROOT", "LOGROOT")
     environment = os.environ | {name: str(getattr(settings, name)) for name in names} | {"SERVURL": "127.0.0.1:0"}
     started = subprocess.run(
         [sys.executable, "-c", script], check=False, env=environment, capture_output=True, text=True, timeout=60
     )
-    incoming = settings.DTVOLROOT / ".holdings" / "incoming"
-    assert started.stderr.splitlines()[-1] == f"databuffer: cannot start: Permission denied: {incoming}"
+    assert started.stderr.splitlines()[-1] == f"databuffer: cannot start: Permission denied: {denied}"
     assert "Traceback" not in started.stdout + started.stderr
     assert started.returncode == 1
 
