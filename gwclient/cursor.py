@@ -55,6 +55,16 @@ def state_folder(environment: Mapping[str, str]) -> Path:
     return Path(home) / "gwclient"
 
 
+def source_digest(gateway: str, source: str) -> str:
+    """Return the part of file names that stands for a source and a gateway."""
+    return hashlib.sha256(_as_bytes(f"{gateway}\n{source}")).hexdigest()[:16]
+
+
+def _as_bytes(source: str) -> bytes:
+    """Return a text with paths, which may have any bytes, as bytes."""
+    return source.encode(errors="surrogateescape")
+
+
 class Cursor:
     """The segments of one source that one gateway has acknowledged; use `open`, and `close` it."""
 
@@ -67,9 +77,8 @@ class Cursor:
     @classmethod
     def open(cls, folder: Path, source: str, gateway: str, length: Length, *, restart: bool = False) -> Self:
         """Open the cursor of a source, or create it; with `restart` discard it, and store the same strain again."""
-        digest = hashlib.sha256(f"{gateway}\n{source}".encode()).hexdigest()[:16]
         words = re.sub(r"\W+", "-", source.rpartition("/")[2])[:40].strip("-")
-        path = folder / f"{words}-{digest}.json"
+        path = folder / f"{words}-{source_digest(gateway, source)}.json"
         with ExitStack() as lock:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +87,8 @@ class Cursor:
                 raise CursorError(f"another process is sending this source right now ({path})") from error
             except OSError as error:
                 raise NoStateFolder(f"what is acknowledged cannot be kept in {folder}: {error.strerror}") from error
-            fresh = CursorState(source, gateway, str(length), salt=uuid4().hex if restart else "")
+            shown = _as_bytes(source).decode(errors="backslashreplace")
+            fresh = CursorState(shown, gateway, str(length), salt=uuid4().hex if restart else "")
             state = fresh if restart else _read(path) or fresh
             if state.length != str(length):
                 settled = join_spans(_flat(state.acknowledged) + _flat(state.settled))

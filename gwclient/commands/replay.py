@@ -1,7 +1,6 @@
 """`gwclient replay`: recorded strain, sent at the detector's pace."""
 
 import asyncio
-import hashlib
 import os
 import sys
 import time
@@ -16,7 +15,7 @@ from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions, bits, seconds, size, with_connection, with_push_options
 from gwclient.commands.transfer import cursor_of, print_report, send, stop_on_signal
-from gwclient.cursor import CursorListener, check_datastore, state_folder
+from gwclient.cursor import CursorListener, check_datastore, source_digest, state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED
 from gwclient.groups import Sendable
 from gwclient.pieces import in_time_order, without
@@ -71,14 +70,14 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     source = FileSource(files, bits=dq, channels=channels)
     identity = f"replay of {source.identity}"
-    digest = hashlib.sha256(f"{connection.srv}\n{identity}".encode()).hexdigest()[:16]
+    spool_folder = state_folder(os.environ) / f"spool-{source_digest(connection.srv, identity)}"
     skipped: list[LeftOut] = []
     acknowledged_before: list[Span] = []
     before = "sent, or in the spool, before"
     pace = Pace(rate)
     with (
         cursor_of(identity, options, connection) as cursor,
-        closing(Spool(folder or state_folder(os.environ) / f"spool-{digest}", spool_size)) as spool,
+        closing(Spool(folder or spool_folder, spool_size)) as spool,
     ):
         waiting = join_spans(spool.spans)
 

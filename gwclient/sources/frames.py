@@ -56,7 +56,17 @@ def read_frames(
         raise InvalidSource(f"{path} is not a frame file")
     if not find_spec("gwframe"):
         raise InvalidSource(f"{path}: reading frames requires gwframe; install the extra glitchflow-datastore[frames]")
+    if not _is_text(path):
+        raise InvalidSource(f"{path} cannot be read: its path is not UTF-8, which gwframe requires; rename it")
     return _by_gwframe(_File(path, path, bits_needed), channels, report)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        bytes(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,6 +54,16 @@ def test_each_source_has_a_cursor_of_its_own(open_cursor: OpenCursor) -> None:
     assert open_cursor("files b.hdf5").empty
 
 
+def test_a_source_whose_path_is_not_utf_8_has_a_cursor(open_cursor: OpenCursor) -> None:
+    for byte in ("\udcff", "\udcfe"):
+        cursor = open_cursor(f"files {byte}.hdf5")
+        assert cursor.empty
+        cursor.acknowledge(Span("H1:X", 0.0, 1.0))
+        cursor.close()
+        assert open_cursor(f"files {byte}.hdf5").covers(Span("H1:X", 0.0, 1.0))
+    assert cursor.state.source == r"files \xfe.hdf5"
+
+
 def test_two_processes_never_send_the_same_source_at_once(open_cursor: OpenCursor) -> None:
     first = open_cursor()
     with pytest.raises(CursorError, match="another process is sending this source"):

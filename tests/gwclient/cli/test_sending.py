@@ -55,6 +55,26 @@ def test_a_folders_files_are_chosen_by_their_names_and_new_ones_are_sent_the_nex
     assert f"name the files themselves: gwclient push {tmp_path}/*.hdf5" in nothing.err
 
 
+@pytest.mark.parametrize("command", ["push", "replay"])
+def test_files_whose_paths_are_not_utf_8_are_sent_once_with_the_others(
+    gateway: StandInGateway, gwclient: Any, tmp_path: Path, command: str
+) -> None:
+    folder = tmp_path / "b\udcff"
+    folder.mkdir()
+    segments = [
+        json.dumps({"h": [number] * 16, "t": [1400000000 + number, 1 / 16], "meta": {"channel": "H1:X"}})
+        for number in range(3)
+    ]
+    files = [tmp_path / "a.json", tmp_path / "a\udcff.json", folder / "a.json"]
+    for path, segment in zip(files, segments, strict=True):
+        path.write_text(segment)
+    words = (command, *map(str, files), "--json", *(("--rate", "100") if command == "replay" else ()))
+    for acknowledged, before in ((3, 0), (0, 3)):
+        done = gwclient(*words)
+        assert (done.code, done.json["acknowledged"], done.json["before"]) == (0, acknowledged, before), done.err
+    assert len(received(gateway, "H1")[1]) == 48
+
+
 @with_open_data
 def test_what_of_a_folder_can_be_read_is_sent_and_the_rest_is_named(
     gateway: StandInGateway, gwclient: Any, tmp_path: Path

@@ -300,3 +300,9 @@ def test_a_channel_that_is_not_real_numbers_is_named(tmp_path: Path) -> None:
     path = frames_file(tmp_path / "a.gwf", {T0: {STRAIN: np.full(4, 1j)}})
     with pytest.raises(InvalidSource, match=r"a\.gwf: .* is of type complex128; it has to be real numbers"):
         list(FileSource((path,)).runs())
+
+
+def test_a_path_that_is_not_utf_8_is_named_as_the_reason(frame: Path) -> None:
+    odd = frame.rename(frame.with_name("L-\udcff-1126259446-4.gwf"))
+    with pytest.raises(InvalidSource, match="cannot be read: its path is not UTF-8, which gwframe requires; rename it"):
+        FileSource((odd,)).runs()
