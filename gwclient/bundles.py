@@ -17,7 +17,15 @@ from urllib.parse import quote
 import aiohttp
 
 from gwclient.connection import GatewayConnection, response_error
-from gwclient.errors import FolderError, GatewayUnavailable, NotAsExpected, UnexpectedAnswer, write_errors
+from gwclient.errors import (
+    FolderError,
+    GatewayUnavailable,
+    Incomplete,
+    NotAsExpected,
+    UnexpectedAnswer,
+    unwritable,
+    write_errors,
+)
 from gwclient.partial_file import PartialFileBusy, alone
 from gwservice.atomic import replacing
 from gwservice.regular_file import append_regular
@@ -154,9 +162,10 @@ def read_info(path: Path) -> BundleInfo:
 def extract(path: Path) -> list[Path]:
     """Extract the files of a tar beside it, delete the tar, and return the files.
 
-    Info.json, the last of them, is named after the tar: other bundles may be extracted to the same folder.
+    Info.json, the last of them, is named after the tar: other bundles may be extracted to the same folder. Raise
+    Incomplete, and keep the tar, if there are folders in the places of some files.
     """
-    files = []
+    files, taken = [], []
     with write_errors(path.parent), tarfile.open(path) as tar:
         for number, member in enumerate(tar):
             name = path.with_suffix(f".{INFO}").name if number == 0 else member.name
@@ -164,9 +173,16 @@ def extract(path: Path) -> list[Path]:
             if content is None or name in {"", ".", ".."} or "/" in name:
                 raise UnexpectedAnswer(f"{path} has {member.name!r}, which is no file of a bundle")
             # A link in the place of the file is replaced, not followed.
-            with replacing(path.with_name(name), durable=False) as temporary, temporary.open("wb") as file:
-                shutil.copyfileobj(content, file)
-            files.append(path.with_name(name))
+            try:
+                with replacing(path.with_name(name), durable=False) as temporary, temporary.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+            except IsADirectoryError as error:
+                taken.append(str(unwritable(path.with_name(name), error)))
+            else:
+                files.append(path.with_name(name))
+        if taken:
+            more = f", and {len(taken) - 1} more" if len(taken) > 1 else ""
+            raise Incomplete(f"not everything could be extracted; {path} is kept: {taken[0]}{more}")
         path.unlink()
     return [*files[1:], *files[:1]]
 

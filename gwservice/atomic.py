@@ -17,23 +17,35 @@ _LONGEST_OWNER = 1000
 def replacing(path: Path, *, durable: bool = True, mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary file that replaces `path` when the block ends without an exception.
 
-    Readers see the old content or the new; after an OSError, `path` is unchanged. If `durable`, content and name are on
-    the disk on return. The umask reduces `mode`. The temporary file is `.NAME.NUMBER.part` in the same folder; it is
-    removed if the block fails, and if it was left behind by a crash, when `path` is replaced again.
+    Readers see the old content or the new; after an OSError, which names `path`, it is unchanged. If `durable`, content
+    and name are on the disk on return. The umask reduces `mode`. The temporary file is `.NAME.NUMBER.part` in the same
+    folder; it is removed if the block fails, and if it was left behind by a crash, when `path` is replaced again.
     """
-    temporary, descriptor = _create_temporary(path, mode)
-    try:
-        yield temporary
+    with _naming(path):
+        temporary, descriptor = _create_temporary(path, mode)
+        try:
+            yield temporary
+            if durable:
+                sync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
         if durable:
-            sync(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+            sync(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name a file in the errors of its temporary files."""
+    try:
+        yield
+    except OSError as error:
+        if str(error.filename).startswith(str(path.with_name(f".{path.name}."))):
+            error.filename, error.filename2 = str(path), None
         raise
-    finally:
-        os.close(descriptor)
-    if durable:
-        sync(path.parent)
 
 
 def _create_temporary(path: Path, mode: int) -> tuple[Path, int]:

@@ -188,6 +188,10 @@ async def _write_lines(
     return failures
 
 
+class _NameTaken(Exception):
+    """There is a folder in the place of a file."""
+
+
 @dataclass
 class _Files:
     """Writes files in GWOSC's layout to a folder: one for each stretch, and what cannot be written is left out."""
@@ -224,8 +228,8 @@ class _Files:
                 try:
                     check_times(stretch)
                     path, bits = await self._write_stretch(stretch, bar.update)
-                except NotDescribable as error:
-                    reason = f"{error}; use --format ndjson"
+                except (NotDescribable, _NameTaken) as error:
+                    reason = f"{error}; use --format ndjson" if isinstance(error, NotDescribable) else str(error)
                     failed.add(f"{text}: {reason}")
                     left_out.append(LeftOut(Span(stretch.channel, stretch.t0, stretch.stop), reason))
                     reasons.add(reason)
@@ -264,7 +268,7 @@ class _Files:
     async def _write_stretch(self, stretch: Stretch, on_written: Callable[[], object]) -> tuple[Path, list[str]]:
         """Return the path, and the names of the data-quality bits that the file could not hold."""
         others: list[str] = []
-        path = self.out / file_name(stretch, self.taken, EXTENSION)
+        path = self._path_of(stretch)
         with _writing(path, stretch) as (strain, check):
             quality: list[Sequence[str]] = []
             async with aclosing(self.fetcher.stretch(stretch)) as segments:
@@ -277,6 +281,14 @@ class _Files:
                 others = write_quality(strain, stretch, quality)
         self.taken.add(path.name.casefold())
         return path, others
+
+    def _path_of(self, stretch: Stretch) -> Path:
+        """Return the path of the file for a stretch, or raise _NameTaken."""
+        path = self.out / file_name(stretch, self.taken, EXTENSION)
+        if path.is_dir() and not path.is_symlink():  # a link is replaced
+            self.taken.add(path.name.casefold())  # so that the other files keep their names
+            raise _NameTaken(f"{path} cannot be written: it is a folder")
+        return path
 
 
 def _not_stored_text(span: Span) -> str:

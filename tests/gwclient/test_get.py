@@ -118,6 +118,22 @@ def test_stretches_within_one_second_have_a_file_each(gwclient: Callable[..., Ou
     }
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_and_the_others_are_written(
+    gwclient: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    words = ("get", "--start", "2000", "--stop", "2001", "--out", str(tmp_path), "--json")
+    first, *others = json.loads(gwclient(*words)[1])["files"]
+    for name in (first, *others):
+        Path(name).unlink()
+    Path(first).mkdir()
+    code, seen, error = gwclient(*words)
+    reason = f"{first} cannot be written: it is a folder"
+    assert (code, json.loads(seen)["files"]) == (4, others)
+    assert [each["reason"] for each in json.loads(seen)["left_out"]] == [reason]
+    assert error.splitlines()[-1] == f"gwclient: not everything could be fetched: H1:PIECES [2000.0, 2000.2): {reason}"
+    assert sorted(map(str, tmp_path.iterdir())) == sorted([first, *others])
+
+
 def test_what_cannot_be_fetched_is_named_and_the_rest_is_fetched(
     gwclient: Callable[..., Outcome], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from gwclient import Datastore
 from gwclient.cli import gwclient as cli
 from gwclient.commands.options import Debugging
 from gwclient.conditions import conditions_text
-from gwclient.errors import FolderError, GatewayRefused, GwclientError
+from gwclient.errors import FolderError, GatewayRefused, GwclientError, Incomplete
 from gwservice.atomic import locked
 from gwwire.bundles import Bundle, BundleFormat, BundleOrder, BundleState
 from gwwire.facets import Facet
@@ -179,6 +179,23 @@ def test_links_in_the_place_of_extracted_files_are_replaced(gwclient: Callable[.
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         Path(name).name: Path(name).read_bytes() for name in first
     }
+
+
+def test_a_folder_in_the_place_of_an_extracted_file_is_named_and_the_others_are_extracted(
+    gwclient: Callable[..., Result], tmp_path: Path
+) -> None:
+    words = ("bundle", f"channel={L1}", "--format", "hdf5", "--extract", "--json", "--out", str(tmp_path))
+    first, *others = json.loads(gwclient(*words).output)["files"]
+    for name in (first, *others):
+        Path(name).unlink()
+    Path(first).mkdir()
+    done = gwclient(*words)
+    assert isinstance(done.exception, Incomplete)
+    assert str(done.exception).endswith(f".tar is kept: {first} cannot be written: Is a directory")
+    Path(first).rmdir()
+    assert all(Path(name).is_file() for name in others)
+    assert json.loads(gwclient(*words).output)["files"] == [first, *others]
+    assert sorted(map(str, tmp_path.iterdir())) == sorted([first, *others])
 
 
 @pytest.mark.parametrize("tier", [2, 1], ids=["gateway", "without a WebSocket"])

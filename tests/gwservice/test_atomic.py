@@ -47,9 +47,17 @@ def test_a_block_that_fails_leaves_the_old_content_and_nothing_else(
 
 def test_a_file_that_cannot_be_renamed_is_removed(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError) as failed:
         replace_file(tmp_path / "folder", b"new")
+    assert (failed.value.filename, failed.value.filename2) == (str(tmp_path / "folder"), None)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_error_names_the_file_and_not_its_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "file"
+    with pytest.raises(FileNotFoundError) as failed:
+        replace_file(path, b"new")
+    assert failed.value.filename == str(path)
 
 
 def test_the_leftover_of_a_crash_is_removed_with_the_next_content(tmp_path: Path) -> None:
