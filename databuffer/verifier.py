@@ -78,7 +78,8 @@ class Verifier:
     def _progress(self, row: BatchRow, step: Step) -> Verification:
         attempt = self._performer.attempt(VERIFY, BATCH_RECORD + row.id)
         checked = _files(attempt.progress if attempt else None, row.n_itm)
-        return Verification(VerificationState.RUNNING, step.started or steady_ns() / 10**9, checked, row.n_itm, [])
+        failed = [step.reason] if step.reason and step.state is StepState.WAITING else []  # it is tried again
+        return Verification(VerificationState.RUNNING, step.started or steady_ns() / 10**9, checked, row.n_itm, failed)
 
     # ---- in a thread
 

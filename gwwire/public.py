@@ -216,7 +216,9 @@ class Verification(Struct, frozen=True):
     at: Annotated[float, Meta(description="start or end, Unix s")]
     checked: Annotated[int, Meta(description="files read")]
     segments: Annotated[int, Meta(description="files to read")]
-    problems: Annotated[list[str], Meta(description="the first differences from the manifest")]
+    problems: Annotated[
+        list[str], Meta(description="the first differences from the manifest; why an attempt failed, while RUNNING")
+    ]
     tiers: Annotated[list[str], Meta(description="where copies were read, the disk first")] = []
 
 

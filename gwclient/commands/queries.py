@@ -178,7 +178,9 @@ def result_lines(batch: str, found: Verification) -> list[str]:
 
 
 def _read(found: Verification) -> str:
-    return f"{found.checked:,} of {count_text(found.segments, 'file')} read"
+    is_tried_again = found.state is VerificationState.RUNNING and found.problems
+    why = f"; it is tried again, because an attempt failed: {found.problems[0]}" if is_tried_again else ""
+    return f"{found.checked:,} of {count_text(found.segments, 'file')} read{why}"
 
 
 def segment_text(record: SegmentRecord) -> str:

@@ -152,6 +152,13 @@ def test_a_copy_in_a_tier_that_there_is_not_is_named_apart() -> None:
     assert batch_text(replace(batch, leaves_disk="2026-12-07T00:00:00Z", replicas=recalled)).endswith(
         "verified copies in disk, leaves the disk after 2026-12-07T00:00:00Z and when its recall is released"
     )
+    running = Verification(VerificationState.RUNNING, 0.0, 0, 4, ["not read: tier tape: it is torn"])
+    assert "being verified: 0 of 4 files read; it is tried again, because an attempt failed: not read: tier tape" in (
+        batch_text(replace(batch, verification=running))
+    )
+    assert "being verified: 0 of 4 files read," in batch_text(
+        replace(batch, verification=replace(running, problems=[]))
+    )
 
 
 def test_a_release_names_for_whom_else_a_batch_is_kept() -> None:

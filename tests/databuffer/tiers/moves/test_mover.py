@@ -284,6 +284,8 @@ async def test_a_verification_says_which_copy_could_not_be_read(opening: OpenBuf
     await buffer.verifier.request(batch)
     failed = await step_in(buffer, batch, "verify", StepState.WAITING)
     assert failed.reason == "intact in disk; not read: tier object: it is down"
+    [running] = (await buffer.verifier.verifications([await buffer.queries.batch(batch)])).values()
+    assert (running.state, running.problems) == ("running", [failed.reason])
     assert states(await buffer.tiers.replicas(batch)) == {DISK: VERIFIED, "object": VERIFIED}
 
 
