@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gwclient.account import left_out_lines
 from gwclient.amounts import count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, check_span, gps, with_connection
+from gwclient.commands.options import Connection, check_span, gps, name, with_connection
 from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import GatewayError, Incomplete, NotAsExpected, OnTape, unwritable
 from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
@@ -37,8 +37,8 @@ _STDOUT = frozenset({".", "-"})
 
 @click.command
 @click.argument("name", required=False)
-@click.option("--batch", help="Strain of this batch.")
-@click.option("--channel", help="Strain of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
+@click.option("--batch", type=name, help="Strain of this batch.")
+@click.option("--channel", type=name, help="Strain of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
 @click.option("--start", type=gps, help="GPS seconds of the first sample, or UTC, as 2015-09-14T09:50:45Z.")
 @click.option("--stop", type=gps, help="GPS seconds, or UTC, of the end, which is not included.")
 @click.option(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Command
+from gwclient.commands.options import Command, name
 from gwclient.errors import NotAsExpected
 from gwwire.decoding import InvalidRequest
 from gwwire.holdings import Holding, parse_tags
@@ -34,13 +34,13 @@ def _with(options: Sequence[Command]) -> Command:
 
 
 with_holding = _with((
-    click.option("-l", "--label", help="The label of the holding."),
+    click.option("-l", "--label", type=name, help="The label of the holding."),
     click.option("-i", "--holding-id", "holding", type=click.IntRange(1), help="The id of the holding."),
     click.option("-t", "--tag", "tagged", type=tags, help="Tags of the holding, NAME:VALUE with commas between them."),
 ))  # fmt: skip
 with_owner = _with((
-    click.option("-u", "--user", help="Only of this user."),
-    click.option("-g", "--group", help="Only of this group."),
+    click.option("-u", "--user", type=name, help="Only of this user."),
+    click.option("-g", "--group", type=name, help="Only of this group."),
 ))  # fmt: skip
 
 

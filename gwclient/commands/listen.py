@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, parse_query, seconds, with_connection, with_query
+from gwclient.commands.options import Connection, name, parse_query, seconds, with_connection, with_query
 from gwclient.commands.records import one_line
 from gwclient.errors import INTERRUPTED, GatewayError
 from gwclient.listen import Job, JobState, Listening, reason_of
@@ -29,12 +29,16 @@ _LOOKS, _LOOK_SECONDS = 100, 0.2
 
 
 @click.command
-@click.argument("step")
+@click.argument("step", type=name)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--after", multiple=True, help="A step that has to be done before; may be given several times.")
-@click.option("--before", multiple=True, help="A step that must not be done yet; may be given several times.")
-@click.option("--kind", help="Only records of this kind, the first part of the id.")
-@click.option("--run", help="Only records of this run.")
+@click.option(
+    "--after", type=name, multiple=True, help="A step that has to be done before; may be given several times."
+)
+@click.option(
+    "--before", type=name, multiple=True, help="A step that must not be done yet; may be given several times."
+)
+@click.option("--kind", type=name, help="Only records of this kind, the first part of the id.")
+@click.option("--run", type=name, help="Only records of this run.")
 @with_query
 @click.option("--since", type=click.IntRange(0), default=0, help="Only records that changed after this seq.")
 @click.option(
@@ -50,7 +54,7 @@ _LOOKS, _LOOK_SECONDS = 100, 0.2
     show_default=True,
     help="Time after which another listener gets the record if this one is gone.",
 )
-@click.option("--worker", help="The name of this listener.  [default: HOST-PID]")
+@click.option("--worker", type=name, help="The name of this listener.  [default: HOST-PID]")
 @with_connection
 def listen(  # noqa: PLR0913, PLR0917 (one for each option)
     step: str,
@@ -130,10 +134,10 @@ async def _announce(
     where = f" after {', '.join(after)}" if after else ""
     counts = f": {found.waiting:,} waiting, {found.running:,} running, {found.failed:,} failed" if found else ""
     shown.say(f"listening for {step}{where}{counts}")
-    for name in (*after, *before):
-        if known and name not in known and not is_own(name):  # a listener may declare it later
+    for each in (*after, *before):
+        if known and each not in known and not is_own(each):  # a listener may declare it later
             others = ", ".join(sorted(known - {step}))
-            shown.say(f"warning: nobody has declared the step {name} so far; the others are {others}")
+            shown.say(f"warning: nobody has declared the step {each} so far; the others are {others}")
 
 
 def _stop_on_signal(listening: Listening, shown: "_Shown") -> None:

@@ -41,6 +41,13 @@ def unquoted(value: str) -> str:
 # click shows the name of the function that parses an option, in capitals, as the option's type.
 
 
+def name(value: str) -> str:
+    """Parse a name; an empty text, such as a variable that is not set, is none."""
+    if not value:
+        raise click.BadParameter("a name cannot be empty")
+    return value
+
+
 def url(value: str) -> str:
     """Parse the address of a gateway."""
     try:

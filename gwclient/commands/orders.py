@@ -7,7 +7,7 @@ import click
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, seconds, with_connection, with_tiering
+from gwclient.commands.options import Connection, name, seconds, with_connection, with_tiering
 from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, unwritable, why_unread
 from gwclient.freeze import is_held_by, until_done, until_frozen, waiting_text
 from gwservice.regular_file import read_regular
@@ -17,7 +17,7 @@ from gwwire.tiering import Tiering
 #: Bytes of a file that names a batch.
 _MOST_BYTES = 1000
 
-_user = click.option("--user", help="The holder of the batch.  [default: the name of the API key]")
+_user = click.option("--user", type=name, help="The holder of the batch.  [default: the name of the API key]")
 _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_envvar=True, help="The holder's token.")
 
 
@@ -108,13 +108,16 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
 
 @click.command
 @click.option("--message", default="cleaned by gwclient", show_default=True, help="A message for the log.")
-@click.option("--batch", help="Archive this batch, and no other.")
+@click.option("--batch", type=name, help="Archive this batch, and no other.")
 @click.option(
     "--batch-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Read the batch id from this file, which `train --batch-file` wrote.",
 )
-@click.option("--after", help="Wait until this step is done on the batch; if it FAILED, archive nothing (exit code 1).")
+@click.option(
+    "--after", type=name,
+    help="Wait until this step is done on the batch; if it FAILED, archive nothing (exit code 1).",
+)  # fmt: skip
 @with_tiering
 @with_connection
 def clean(  # noqa: PLR0913, PLR0917 (one for each option)
@@ -134,16 +137,16 @@ def clean(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient clean --batch b1795224029597668971 --after spectrograms
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
     if batch_file is not None:
-        if batch:
+        if batch is not None:
             raise click.UsageError("--batch and --batch-file exclude each other")
         batch = _read_batch(batch_file)
-    if after and not batch:
+    if after is not None and batch is None:
         raise click.UsageError("--after needs --batch or --batch-file")
 
     async def work(client: GlitchflowClient) -> CleanAnswer:
-        if not batch:
+        if batch is None:
             return await client.clean(message, *await _current(client), tiering)
-        if after:
+        if after is not None:
             await until_done(client, batch, after)
         return await client.clean(message, batch, tiering=tiering)
 

@@ -19,6 +19,7 @@ from gwclient.commands.options import (
     PushOptions,
     bits,
     detectors,
+    name,
     seconds,
     with_connection,
     with_push_options,
@@ -78,9 +79,9 @@ class _Wanted:
 
     @staticmethod
     def _refuse(where: str, **options: Any) -> None:
-        for name, value in options.items():
+        for option, value in options.items():
             if value not in {None, ()}:
-                raise click.UsageError(f"--{name} applies to {where} only")
+                raise click.UsageError(f"--{option} applies to {where} only")
 
     def _reversed(self, start: str, stop: str) -> str:
         if self.gps:
@@ -106,7 +107,7 @@ class _Wanted:
 
 @click.command("push")
 @click.argument("sources", nargs=-1, metavar="[FILE|FOLDER]...")
-@click.option("--event", help="Fetch open data around this event from GWOSC.")
+@click.option("--event", type=name, help="Fetch open data around this event from GWOSC.")
 @click.option("--gps", nargs=2, type=seconds(), metavar="START STOP", help="Fetch open data of this GPS interval.")
 @click.option("--file", "files", multiple=True, help="The same as FILE; may be repeated.")
 @click.option("--folder", help="The same as FOLDER.")
@@ -115,7 +116,7 @@ class _Wanted:
     "--detector", type=detectors, metavar="H1,L1", help="Open data: these detectors.  [default: all of the event]"
 )
 @click.option(
-    "--channel", "channels", multiple=True,
+    "--channel", "channels", type=name, multiple=True,
     help="Files: a channel or pattern, such as L1:*STRAIN; may be repeated. NPY and CSV: the name of the channel."
     "  [default: all; of frames those with strain]",
 )  # fmt: skip

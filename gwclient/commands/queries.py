@@ -8,7 +8,7 @@ import msgspec
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, check_span, gps, parse_query, seconds, with_connection
+from gwclient.commands.options import Connection, check_span, gps, name, parse_query, seconds, with_connection
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwwire.manifest import sha256sum_lines
 from gwwire.public import Batch, BatchState, SegmentRecord, Verification, VerificationState
@@ -90,7 +90,7 @@ def manifest(batch: str, connection: Connection) -> None:
 
 @click.command
 @click.argument("query", nargs=-1)
-@click.option("--batch", help="Segments of this batch.")
+@click.option("--batch", type=name, help="Segments of this batch.")
 @click.option("--channel", help="Segments of this channel, such as L1:GWOSC-4KHZ_R1_STRAIN.")
 @click.option("--start", type=gps, help="GPS seconds, or UTC; segments that end after it.")
 @click.option("--stop", type=gps, help="GPS seconds, or UTC; segments that begin before it.")

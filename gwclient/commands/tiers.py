@@ -11,7 +11,7 @@ import click
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Command, Connection, confirmed, seconds, size, with_connection, with_tiering
+from gwclient.commands.options import Command, Connection, confirmed, name, seconds, size, with_connection, with_tiering
 from gwclient.commands.records import one_line
 from gwclient.errors import NOT_ACKNOWLEDGED, NotAsExpected
 from gwclient.tiering import Estimate, estimates, unfinished
@@ -81,7 +81,7 @@ def tier(context: click.Context) -> None:
 
 
 @tier.command
-@click.argument("batches", nargs=-1)
+@click.argument("batches", nargs=-1, type=name)
 @with_tiering
 @_with_estimates
 @with_connection
@@ -108,7 +108,7 @@ def plan(
 
 
 @tier.command
-@click.argument("batches", nargs=-1)
+@click.argument("batches", nargs=-1, type=name)
 @with_tiering
 @_with_estimates
 @click.option("--yes", is_flag=True, help="Do not ask.")
