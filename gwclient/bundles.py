@@ -12,7 +12,6 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 import aiohttp
 
@@ -27,6 +26,7 @@ from gwclient.errors import (
     write_errors,
 )
 from gwclient.partial_file import PartialFileBusy, alone
+from gwclient.url_paths import url_path
 from gwservice.atomic import replacing
 from gwservice.regular_file import append_regular
 from gwwire.bundles import INFO, Bundle, BundleFormat, BundleInfo, BundleOrder, BundleState
@@ -61,11 +61,11 @@ class Bundles:
 
     async def get(self, bundle: str) -> Bundle:
         """Return a bundle by its id, or raise GatewayRefused (404) if there is none."""
-        return await self._connection.ask("GET", _path_of(bundle), Bundle)
+        return await self._connection.ask("GET", url_path("bundles", bundle), Bundle)
 
     async def cancel(self, bundle: str) -> Bundle:
         """Stop the building of an archive, or delete it."""
-        return await self._connection.ask("DELETE", _path_of(bundle), Bundle)
+        return await self._connection.ask("DELETE", url_path("bundles", bundle), Bundle)
 
     async def wait(self, bundle: Bundle, on_percent: Callable[[int], object] = lambda _: None) -> Bundle:
         """Wait until the archive is built, and return the bundle; raise NotAsExpected if its building failed.
@@ -91,7 +91,7 @@ class Bundles:
     async def _listen(self, bundle: str, on_percent: Callable[[int], object]) -> None:
         """Follow the texts of the gateway until the archive is built, or they end."""
         with suppress(GatewayUnavailable):
-            async with aclosing(self._connection.texts(f"{_path_of(bundle)}/ready")) as texts:
+            async with aclosing(self._connection.texts(url_path("bundles", bundle, "ready"))) as texts:
                 async for text in texts:
                     if building := _BUILDING.fullmatch(text):
                         on_percent(int(building[1]))
@@ -112,7 +112,7 @@ class Bundles:
         return await self._connection.with_retries(lambda: self._fetch(bundle, path, on_bytes))
 
     async def _fetch(self, bundle: Bundle, path: Path, on_bytes: OnBytes) -> Path:
-        source = f"{_path_of(bundle.id)}/archive"
+        source = url_path("bundles", bundle.id, "archive")
         async with self._connection.request("HEAD", source) as response:
             etag, size = await _archive_of(response)
         with write_errors(path):
@@ -218,10 +218,6 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, int, str]]:
             while chunk := content.read(_CHUNK):
                 digest.update(chunk)
         yield member.name, member.size, digest.hexdigest()
-
-
-def _path_of(bundle: str) -> str:
-    return f"/bundles/{quote(bundle, safe='')}"
 
 
 async def _archive_of(response: aiohttp.ClientResponse) -> tuple[str, int]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from gwclient.answers import About, LineAnswer, OpenApi, decode_answer, decode_line
@@ -14,6 +14,7 @@ from gwclient.holdings import Holdings
 from gwclient.listen import Listening, own_name
 from gwclient.records import Records
 from gwclient.search import SearchClient
+from gwclient.url_paths import url_path
 from gwwire import public
 from gwwire.http_dates import parse_date
 from gwwire.overview import Overview
@@ -165,14 +166,14 @@ class GlitchflowClient(SearchClient):
 
     async def batch(self, batch: str) -> public.Batch:
         """Return one batch by its id, or raise GatewayRefused (404) if there is none."""
-        return await self.ask("GET", _path_of(batch), public.Batch)
+        return await self.ask("GET", url_path("batches", batch), public.Batch)
 
     async def manifest(self, batch: str) -> public.Manifest:
         """Return the manifest of a sealed (frozen or archived) batch: every segment with its SHA-256.
 
         Raises GatewayRefused (404) if there is no such batch, or it is still open.
         """
-        return await self.ask("GET", f"{_path_of(batch)}/manifest", public.Manifest)
+        return await self.ask("GET", url_path("batches", batch, "manifest"), public.Manifest)
 
     async def segment(self, name: str) -> bytes:
         """Return a stored segment by its file name, byte for byte as it was stored.
@@ -184,7 +185,7 @@ class GlitchflowClient(SearchClient):
 
     async def segment_once(self, name: str) -> bytes:
         """Do `segment` with one try."""
-        async with self.request("GET", f"/segments/{quote(name, safe='')}") as response:
+        async with self.request("GET", url_path("segments", name)) as response:
             body = await read_success(response)
             etag = response.headers.get("ETag", "").strip('"')
         if len(etag) == _SHA256_DIGITS and hashlib.sha256(body).hexdigest() != etag:
@@ -197,7 +198,7 @@ class GlitchflowClient(SearchClient):
 
         Raises GatewayRefused if it is not archived (409, `batch-not-archived`), or there is no such batch (404).
         """
-        return await self.ask("POST", f"{_path_of(batch)}/verify", public.Verification)
+        return await self.ask("POST", url_path("batches", batch, "verify"), public.Verification)
 
     async def recall(self, batch: str, asker: str = ANYBODY) -> Recall:
         """Keep a batch readable for an asker, and begin its recall if it is on tape only; return how far it is.
@@ -205,15 +206,15 @@ class GlitchflowClient(SearchClient):
         Raises GatewayRefused if it is larger than the cache of the tape (409, `recall-too-large`), or there is no such
         batch (404).
         """
-        return await self.ask("POST", f"{_path_of(batch)}/recall?asker={quote(asker, safe='')}", Recall)
+        return await self.ask("POST", _recall_path(batch, asker), Recall)
 
     async def recall_state(self, batch: str, asker: str = ANYBODY) -> Recall:
         """Return how far the recall of a batch is; it begins nothing."""
-        return await self.ask("GET", f"{_path_of(batch)}/recall?asker={quote(asker, safe='')}", Recall)
+        return await self.ask("GET", _recall_path(batch, asker), Recall)
 
     async def release(self, batch: str, asker: str = ANYBODY) -> Recall:
         """Keep a batch no longer for an asker."""
-        return await self.ask("DELETE", f"{_path_of(batch)}/recall?asker={quote(asker, safe='')}", Recall)
+        return await self.ask("DELETE", _recall_path(batch, asker), Recall)
 
     async def tiers(self) -> Tiers:
         """Return the tiers of the datastore, the disk first, the moves under way, and the recalls that wait."""
@@ -278,5 +279,5 @@ class GlitchflowClient(SearchClient):
                     yield line
 
 
-def _path_of(batch: str) -> str:
-    return f"/batches/{quote(batch, safe='')}"
+def _recall_path(batch: str, asker: str) -> str:
+    return f"{url_path('batches', batch, 'recall')}?{urlencode({'asker': asker})}"

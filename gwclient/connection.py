@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 from aiohttp.http_exceptions import LineTooLong
+from yarl import URL
 
 from gwclient.answers import decode_answer, decode_problem, error_of
 from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidArgument, UnexpectedAnswer
@@ -216,11 +217,9 @@ class GatewayConnection:
         timeout = within or self._timeout
         try:
             async with self._session.request(
-                verb, self.base_url + path, data=data, headers=headers, timeout=timeout, allow_redirects=False
+                verb, self._url_of(path), data=data, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 yield response
-        except aiohttp.InvalidURL as error:
-            raise UnexpectedAnswer(f"{self.base_url} is not an address") from error
         except LineTooLong as error:
             raise UnexpectedAnswer(f"{self.base_url} does not answer as a gateway: a line without end") from error
         except aiohttp.ClientConnectorError as error:
@@ -245,7 +244,7 @@ class GatewayConnection:
         if self._session is None:
             raise RuntimeError("use it as `async with GlitchflowClient(…) as client`")
         opening = self._session.ws_connect(
-            self.base_url + path, headers=self._authorization, heartbeat=_HEARTBEAT_SECONDS
+            self._url_of(path), headers=self._authorization, heartbeat=_HEARTBEAT_SECONDS
         )
         try:
             async with asyncio.timeout(self._timeout.total):
@@ -256,6 +255,13 @@ class GatewayConnection:
                         yield message.data
         except (aiohttp.ClientError, OSError) as error:
             raise GatewayUnavailable(f"no WebSocket at {self.base_url}{path}: {error}") from error
+
+    def _url_of(self, path: str) -> URL:
+        """Return the URL of a path, which is sent as it is written."""
+        try:
+            return URL(str(URL(self.base_url)).rstrip("/") + path, encoded=True)
+        except ValueError as error:
+            raise UnexpectedAnswer(f"{self.base_url} is not an address") from error
 
     def stream_timeout(self, pause: float) -> aiohttp.ClientTimeout:
         """Return the timeout of an answer without an end that never pauses for more than `pause` s on purpose."""

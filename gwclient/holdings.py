@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import msgspec
@@ -18,6 +18,7 @@ from gwclient.errors import FolderError, GatewayRefused, GatewayUnavailable, Une
 from gwclient.outages import PackReads
 from gwclient.partial_file import PartialFileBusy, alone
 from gwclient.trees import restore_metadata
+from gwclient.url_paths import url_path
 from gwservice.regular_file import append_regular, open_regular
 from gwwire.holdings import (
     FilePage,
@@ -83,30 +84,30 @@ class Holdings:
 
     async def holding(self, holding: int) -> Holding:
         """Return a holding by its id, or raise GatewayRefused (404)."""
-        return await self._connection.ask("GET", f"/holdings/{holding}", Holding)
+        return await self._connection.ask("GET", url_path("holdings", holding), Holding)
 
     async def patch(self, holding: int, changes: HoldingPatch) -> Holding:
         """Change label and tags of a holding."""
-        return await self._connection.ask("PATCH", f"/holdings/{holding}", Holding, changes)
+        return await self._connection.ask("PATCH", url_path("holdings", holding), Holding, changes)
 
     async def delete(self, holding: int, path: str | None = None) -> Transaction:
         """Delete a holding, or one of its files; `undo` restores it."""
-        target = f"/holdings/{holding}" if path is None else _file_of("holdings", holding, path)
+        target = url_path("holdings", holding) if path is None else _file_of("holdings", holding, path)
         return await self._connection.ask("DELETE", target, Transaction, repeatable=False)
 
     async def undo(self, transaction: str) -> Transaction:
         """Restore what a transaction deleted."""
-        return await self._connection.ask("POST", f"/transactions/{transaction}/undo", Transaction)
+        return await self._connection.ask("POST", url_path("transactions", transaction, "undo"), Transaction)
 
     async def files(self, holding: int, limit: int | None = None, **filters: Any) -> AsyncGenerator[HoldingFile, None]:
         """Yield files of a holding by path, a page at a time; at most `limit`."""
-        async for page in self._pages(f"/holdings/{holding}/files", FilePage, limit, filters):
+        async for page in self._pages(url_path("holdings", holding, "files"), FilePage, limit, filters):
             for each in page.files:
                 yield each
 
     async def transaction(self, transaction: str) -> Transaction:
         """Return a transaction by its id, or raise GatewayRefused (404)."""
-        return await self._connection.ask("GET", f"/transactions/{transaction}", Transaction)
+        return await self._connection.ask("GET", url_path("transactions", transaction), Transaction)
 
     async def transactions(self, limit: int | None = None, **filters: Any) -> AsyncGenerator[Transaction, None]:
         """Yield transactions that the caller may read, a page at a time; at most `limit`."""
@@ -117,7 +118,7 @@ class Holdings:
     async def files_of(self, transaction: str, state: FileState | None = None) -> AsyncGenerator[HoldingFile, None]:
         """Yield the files that a transaction put or deleted, by path."""
         filters = {} if state is None else {"state": state.value}
-        async for page in self._pages(f"/transactions/{transaction}/files", FilePage, None, filters):
+        async for page in self._pages(url_path("transactions", transaction, "files"), FilePage, None, filters):
             for each in page.files:
                 yield each
 
@@ -289,7 +290,7 @@ def _has(path: Path, file: HoldingFile) -> bool:
 
 
 def _file_of(kind: str, identity: int | str, path: str) -> str:
-    return f"/{kind}/{identity}/files/{quote(path[1:])}"
+    return url_path(kind, identity, "files", *path[1:].split("/"))
 
 
 def _text(value: object) -> str:

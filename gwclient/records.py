@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from gwclient.answers import decode_answer
 from gwclient.connection import GatewayConnection, response_error
 from gwclient.errors import GatewayUnavailable
+from gwclient.url_paths import url_path
 from gwwire.records import (
     Mark,
     Record,
@@ -89,7 +90,7 @@ class Records:
 
     async def claim(self, step: str, wanted: StepClaim) -> Sequence[Record]:
         """Lease records that wait for a step; `listen` of the client does all that has to follow."""
-        path = f"/steps/{quote(step, safe='')}/claim"
+        path = url_path("steps", step, "claim")
         return (await self._connection.ask("POST", path, Work, wanted, wait=wanted.wait)).records
 
     async def end(self, record: str, step: str, order: StepEnd) -> Record:
@@ -102,7 +103,7 @@ class Records:
 
     async def forget(self, step: str) -> Sequence[StepOverview]:
         """Remove a step that nobody performs any more; return the others."""
-        return (await self._connection.ask("DELETE", f"/steps/{quote(step, safe='')}", Steps)).steps
+        return (await self._connection.ask("DELETE", url_path("steps", step), Steps)).steps
 
     async def _feed(
         self, since: int, filters: Mapping[str, Any], *, follow: bool
@@ -122,8 +123,7 @@ class Records:
 
 
 def _path_of(record: str, step: str | None = None) -> str:
-    path = f"/records/{quote(record)}"
-    return path if step is None else f"{path}/steps/{quote(step, safe='')}"
+    return url_path("records", *record.split("/"), *(() if step is None else ("steps", step)))
 
 
 def _query_of(filters: Mapping[str, Any], **more: Any) -> str:

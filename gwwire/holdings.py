@@ -38,6 +38,8 @@ def check_path(path: str) -> str:
         reason = "a line break or another control character"
     elif parts[0] or len(parts) == 1:
         reason = "not an absolute path, which begins with a slash"
+    elif path == "/":
+        reason = "it names no file"
     elif not {"", ".", ".."}.isdisjoint(parts[1:]):
         reason = "a part between slashes is empty, `.` or `..`"
     elif len(path.encode(errors="surrogatepass")) > LONGEST_PATH:

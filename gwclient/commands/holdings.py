@@ -13,6 +13,7 @@ from gwclient.commands.options import Connection, confirmed, with_connection
 from gwclient.commands.queries import locality_text
 from gwclient.errors import NotAsExpected, listed
 from gwclient.trees import absolute
+from gwwire.decoding import InvalidRequest
 from gwwire.holdings import (
     FileState,
     Holding,
@@ -22,6 +23,7 @@ from gwwire.holdings import (
     Transaction,
     TransactionKind,
     TransactionState,
+    check_path,
 )
 from gwwire.names import printable
 
@@ -201,6 +203,7 @@ def delete(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient delete -i 5
       gwclient delete -l "O4a glitches" /data/notes.md --yes
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    paths: list[str | None] = [_path_in_holding(each) for each in files]
 
     async def look(client: GlitchflowClient) -> Holding:
         return await _the_holding(client, label, holding, tagged)
@@ -211,7 +214,7 @@ def delete(  # noqa: PLR0913, PLR0917 (one for each option)
         raise NotAsExpected("nothing was deleted; --yes answers for scripts")
 
     async def work(client: GlitchflowClient) -> list[Transaction]:
-        return [await client.holdings.delete(found.id, path) for path in (map(absolute, files) if files else [None])]
+        return [await client.holdings.delete(found.id, path) for path in paths or [None]]
 
     done = connection.call(work)
     connection.print_answer({"transactions": done}, "\n".join(map(_transaction_text, done)))
@@ -245,6 +248,13 @@ async def _the_holding(
             f"several holdings match: {numbers}; name one by -i" if found else "there is no such holding"
         )
     return found[0]
+
+
+def _path_in_holding(text: str) -> str:
+    try:
+        return check_path(absolute(text))
+    except InvalidRequest as error:
+        raise click.UsageError(error.detail) from None
 
 
 def _holding_text(each: Holding) -> str:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient, Retry, parse_gateway_url
-from gwclient.errors import GatewayRefused, GatewayUnavailable, UnexpectedAnswer
+from gwclient.errors import GatewayRefused, GatewayUnavailable, InvalidArgument, UnexpectedAnswer
 from gwwire.problems import ProblemCode
 from gwwire.public import CleanAnswer, DatastoreState, NameList, State, Stats, StreamAnswer, TrainFrozen, TrainWaiting
 from scripts.trio import draw_ports
@@ -48,6 +48,13 @@ def test_each_verb_gives_the_gateways_answer(gateway: StandInGateway) -> None:
     assert run(gateway, "stream", SEGMENT).resp == "FROZEN"
     assert run(gateway, "clean", "done") == CleanAnswer("CLEANED", "done")
     assert run(gateway, "stats") == Stats(0, 0)
+
+
+@pytest.mark.parametrize("part", ["", ".", "..", "a/b"])
+def test_an_id_that_would_name_another_path_is_refused_before_it_is_sent(gateway: StandInGateway, part: str) -> None:
+    with pytest.raises(InvalidArgument, match="is not an id, nor a part of one between slashes"):
+        run(gateway, "batch", part)
+    assert not gateway.requests
 
 
 @pytest.mark.parametrize(
@@ -174,6 +181,21 @@ def test_an_answer_that_is_not_a_gateways_is_not_taken_for_one(body: bytes) -> N
 
     with pytest.raises(UnexpectedAnswer, match="does not answer as a gateway"):
         answering(handler, work)
+
+
+def test_an_address_is_sent_as_it_is_written() -> None:
+    sent: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        sent.append(request.raw_path)
+        return web.Response()
+
+    async def work(url: str) -> None:
+        async with GlitchflowClient(url, retry=QUICK) as client:
+            await client.serves("/a/../b/./c%3A~?x=%3A+%2F")
+
+    answering(handler, work)
+    assert sent == ["/a/../b/./c%3A~?x=%3A+%2F"]
 
 
 # ---- many segments in one request

@@ -164,6 +164,7 @@ def test_an_upload_is_not_continued_without_its_offset(client: TestClient) -> No
         ("/a/../b", "a part between slashes is empty, `.` or `..`"),
         ("/a//b", "a part between slashes is empty"),
         ("/a/", "a part between slashes is empty"),
+        ("/", "it names no file"),
         ("/a\nb", "a line break or another control character"),
         ("/" + "ä" * 1500, "longer than 2048 bytes"),
     ],
