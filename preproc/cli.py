@@ -179,12 +179,14 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     datart = environment.get("DATART") or None
     where = run.add_mutually_exclusive_group()
     data = "directory of the batch (default: DATART)"
-    where.add_argument("--data", type=Path, metavar="DIR", default=datart, help=data)
+    where.add_argument("--data", type=_path, metavar="DIR", default=datart, help=data)
     where.add_argument("--batch", type=_printable, metavar="ID", help="id of the batch, to fetch it from the gateway")
     picture = "also draw window N by itself; may be repeated"
     run.add_argument("--window-png", type=int, metavar="N", action="append", default=[], help=picture)
     out = f"output folder, created if missing; {_BATCH} stands for the batch's id, or its digest if it is not sealed"
-    run.add_argument("--out", type=Path, metavar="DIR", default=_OUT / _BATCH, help=f"{out} (default: {_OUT / _BATCH})")
+    run.add_argument(
+        "--out", type=_path, metavar="DIR", default=_OUT / _BATCH, help=f"{out} (default: {_OUT / _BATCH})"
+    )
     _add_shared(run, environment, _prepare_run)
     about = "Wait for a frozen batch, make its dataset in OUT/ID, and start again, as a listener of a step."
     watch = add("watch", help="make a dataset of each batch that is frozen", description=about)
@@ -201,12 +203,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     lease = "seconds after which another worker gets the batch unless the lease is renewed (default: 60)"
     watch.add_argument("--lease", type=_seconds, default=60.0, metavar="S", help=lease)
     out = f"output folder, created if missing; each batch gets a folder in it (default: {_OUT})"
-    watch.add_argument("--out", type=Path, metavar="DIR", default=_OUT, help=out)
+    watch.add_argument("--out", type=_path, metavar="DIR", default=_OUT, help=out)
     _add_shared(watch, environment, _prepare_watch)
     plot = add("plot", help="draw single windows of a dataset")
-    plot.add_argument("dataset", type=Path, metavar="DATASET", help=f"a {DATASET}")
+    plot.add_argument("dataset", type=_path, metavar="DATASET", help=f"a {DATASET}")
     plot.add_argument("windows", type=int, nargs="+", metavar="N", help="number of a window; the first is 0")
-    plot.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: that of the dataset)")
+    plot.add_argument("--out", type=_path, metavar="DIR", help="output folder (default: that of the dataset)")
     plot.set_defaults(prepare=lambda options: partial(_plot, options), parser=plot)
     return parser
 
@@ -217,7 +219,7 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
     gateway = f"address of the gateway (default: SRV, or {_GATEWAY})"
     add("--gateway", metavar="URL", default=environment.get("SRV") or _GATEWAY, help=gateway)
     key = "file with the API key, if the gateway requires one (default: GLITCHFLOW_KEY_FILE)"
-    add("--key-file", type=Path, metavar="FILE", default=environment.get("GLITCHFLOW_KEY_FILE") or None, help=key)
+    add("--key-file", type=_path, metavar="FILE", default=environment.get("GLITCHFLOW_KEY_FILE") or None, help=key)
     channels = "use only these channels, by names or shell patterns such as 'L1:*STRAIN' (default: all)"
     add("--channels", type=_printable, nargs="+", action="extend", metavar="CHANNEL", default=[], help=channels)
     add("--start", type=_gps, metavar="GPS", default=-math.inf, help="use only strain from this GPS time on, s")
@@ -228,7 +230,7 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
     add("--export", choices=[*_EXPORTS, "none"], action="append", help=export)
     target = f"channel that comes first in {QT} (default: the first by name)"
     add("--target", type=_printable, metavar="CHANNEL", help=target)
-    add("--parameters", type=Path, metavar="FILE", help="YAML file of parameters, with the training code's names")
+    add("--parameters", type=_path, metavar="FILE", help="YAML file of parameters, with the training code's names")
     defaults = Parameters()
     for name, (kind, text) in DESCRIBED.items():
         default = None if name == "stride" else getattr(defaults, name)
@@ -289,6 +291,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+def _path(text: str) -> Path:
+    if not text:  # Path takes it for the working directory
+        raise argparse.ArgumentTypeError("a path cannot be empty")
+    return Path(text)
 
 
 def _printable(text: str) -> str:

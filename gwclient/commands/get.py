@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gwclient.account import left_out_lines
 from gwclient.amounts import count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, check_span, gps, name, with_connection
+from gwclient.commands.options import Connection, GivenPath, check_span, gps, name, with_connection
 from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import GatewayError, Incomplete, NotAsExpected, OnTape, unwritable
 from gwclient.fetch import SegmentFetcher, Unreadable, decode_stored
@@ -42,7 +42,7 @@ _STDOUT = frozenset({".", "-"})
 @click.option("--start", type=gps, help="GPS seconds of the first sample, or UTC, as 2015-09-14T09:50:45Z.")
 @click.option("--stop", type=gps, help="GPS seconds, or UTC, of the end, which is not included.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path(),
+    "--out", type=GivenPath(path_type=Path), default=Path(),
     help="HDF5: the folder for the files. NDJSON: the file, or - for standard output.  [default: this folder, or -]",
 )  # fmt: skip
 @click.option(

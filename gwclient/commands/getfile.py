@@ -11,7 +11,7 @@ from msgspec import Struct
 from gwclient.client import GlitchflowClient
 from gwclient.commands.file_lists import each_of, progress_bar, raise_for, with_concurrency, with_filelist
 from gwclient.commands.holding_options import find_holdings, with_holding
-from gwclient.commands.options import Command, Connection, with_connection
+from gwclient.commands.options import PATH_TEXT, Command, Connection, GivenPath, with_connection
 from gwclient.commands.recall_progress import RecallProgress
 from gwclient.errors import (
     GatewayUnavailable,
@@ -52,7 +52,7 @@ def _with_target(command: Command) -> Command:
         click.option("--wait", is_flag=True, help="Wait for what has to be recalled from tape."),
         click.option("-x", "--regex", is_flag=True, help="The paths are regular expressions, found in whole paths."),
         click.option(
-            "-r", "--target", type=click.Path(file_okay=False, path_type=Path), default=Path(),
+            "-r", "--target", type=GivenPath(file_okay=False, path_type=Path), default=Path(),
             help="The folder below which files get their whole path.  [default: this folder]",
         ),
     ):  # fmt: skip
@@ -61,7 +61,7 @@ def _with_target(command: Command) -> Command:
 
 
 @click.command
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, type=PATH_TEXT)
 @with_holding
 @_with_target
 @with_connection

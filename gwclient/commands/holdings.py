@@ -9,7 +9,7 @@ import click
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.holding_options import find_holdings, tag_text, tags, with_holding, with_order, with_owner
-from gwclient.commands.options import Connection, confirmed, with_connection
+from gwclient.commands.options import PATH_TEXT, Connection, confirmed, with_connection
 from gwclient.commands.queries import locality_text
 from gwclient.errors import NotAsExpected, listed
 from gwclient.trees import absolute
@@ -62,7 +62,7 @@ def holdings(  # noqa: PLR0913, PLR0917 (one for each option)
 @click.command
 @with_holding
 @with_owner
-@click.option("-p", "--path", help="Only this path; below it, if it ends with a slash.")
+@click.option("-p", "--path", type=PATH_TEXT, help="Only this path; below it, if it ends with a slash.")
 @click.option("-x", "--regex", is_flag=True, help="The path is a regular expression, found in whole paths.")
 @click.option("-1", "--simple", is_flag=True, help="Print paths only.")
 @click.option("-L", "--limit", type=click.IntRange(1), help="How many files are shown.  [default: all]")
@@ -184,7 +184,7 @@ def stat(
 
 
 @click.command
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, type=PATH_TEXT)
 @with_holding
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_connection

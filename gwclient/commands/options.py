@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -37,6 +38,19 @@ def unquoted(value: str) -> str:
     quoted = len(stripped) > 1 and stripped[0] in "'\"" and stripped[0] == stripped[-1]
     return stripped[1:-1].strip() if quoted else stripped
 
+
+class GivenPath(click.Path):
+    """A path; an empty text, such as a variable that is not set, is none, and not the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail."""
+        if not os.fspath(value):
+            self.fail("a path cannot be empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+#: A path as text, which a command checks itself.
+PATH_TEXT = GivenPath(readable=False)
 
 # click shows the name of the function that parses an option, in capitals, as the option's type.
 
@@ -246,7 +260,7 @@ _CONNECTION_OPTIONS = (
         "--timeout", type=seconds(0.1, 3600), default=30.0, show_default=True, help="The timeout of one try."
     ),
     click.option(
-        "--key-file", type=click.Path(dir_okay=False, path_type=Path), envvar="GLITCHFLOW_KEY_FILE", show_envvar=True,
+        "--key-file", type=GivenPath(dir_okay=False, path_type=Path), envvar="GLITCHFLOW_KEY_FILE", show_envvar=True,
         help="A file with the API key, if the gateway requires one.",
     ),
     click.option(

@@ -7,7 +7,7 @@ import click
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, name, seconds, with_connection, with_tiering
+from gwclient.commands.options import Connection, GivenPath, name, seconds, with_connection, with_tiering
 from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, unwritable, why_unread
 from gwclient.freeze import is_held_by, until_done, until_frozen, waiting_text
 from gwservice.regular_file import read_regular
@@ -33,7 +33,7 @@ _token = click.option("--token", required=True, envvar="GLITCHFLOW_TOKEN", show_
 )
 @click.option(
     "--batch-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=GivenPath(dir_okay=False, path_type=Path),
     help="Write the id of the frozen batch to this file.",
 )
 @with_connection
@@ -111,7 +111,7 @@ def thaw(user: str | None, token: str, connection: Connection) -> None:
 @click.option("--batch", type=name, help="Archive this batch, and no other.")
 @click.option(
     "--batch-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=GivenPath(dir_okay=False, path_type=Path),
     help="Read the batch id from this file, which `train --batch-file` wrote.",
 )
 @click.option(

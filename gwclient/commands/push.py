@@ -15,6 +15,7 @@ import click
 
 from gwclient.client import Retry
 from gwclient.commands.options import (
+    PATH_TEXT,
     Connection,
     PushOptions,
     bits,
@@ -106,11 +107,11 @@ class _Wanted:
 
 
 @click.command("push")
-@click.argument("sources", nargs=-1, metavar="[FILE|FOLDER]...")
+@click.argument("sources", nargs=-1, type=PATH_TEXT, metavar="[FILE|FOLDER]...")
 @click.option("--event", type=name, help="Fetch open data around this event from GWOSC.")
 @click.option("--gps", nargs=2, type=seconds(), metavar="START STOP", help="Fetch open data of this GPS interval.")
-@click.option("--file", "files", multiple=True, help="The same as FILE; may be repeated.")
-@click.option("--folder", help="The same as FOLDER.")
+@click.option("--file", "files", type=PATH_TEXT, multiple=True, help="The same as FILE; may be repeated.")
+@click.option("--folder", type=PATH_TEXT, help="The same as FOLDER.")
 @click.option("--stdin", is_flag=True, help="Send the segments on standard input, one JSON object a line.")
 @click.option(
     "--detector", type=detectors, metavar="H1,L1", help="Open data: these detectors.  [default: all of the event]"

@@ -13,7 +13,7 @@ from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.file_lists import each_of, progress_bar, raise_for, with_concurrency, with_filelist
 from gwclient.commands.holding_options import with_holding
-from gwclient.commands.options import Connection, with_connection
+from gwclient.commands.options import PATH_TEXT, Connection, with_connection
 from gwclient.errors import GatewayRefused, GatewayUnavailable
 from gwclient.holdings import SourceChanged
 from gwclient.trees import FileFailure, find_files
@@ -37,7 +37,7 @@ class PutReport(Struct, frozen=True):
 
 
 @click.command
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, type=PATH_TEXT)
 @with_holding
 @_with_job_label
 @with_concurrency

@@ -13,7 +13,16 @@ import click
 from gwclient.amounts import bytes_text, count_text
 from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, PushOptions, bits, seconds, size, with_connection, with_push_options
+from gwclient.commands.options import (
+    Connection,
+    GivenPath,
+    PushOptions,
+    bits,
+    seconds,
+    size,
+    with_connection,
+    with_push_options,
+)
 from gwclient.commands.transfer import cursor_of, print_report, send, stop_on_signal
 from gwclient.cursor import CursorListener, check_datastore, source_digest, state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED
@@ -34,14 +43,14 @@ _LOOK_IN_A_LOG_S = 5.0
 
 
 @click.command
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=GivenPath(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--rate", type=seconds(0.01, 1000), default=1.0, show_default=True, help="Seconds of strain sent in a second."
 )
 @click.option("--channel", "channels", multiple=True, help="A channel or pattern; may be repeated.")
 @click.option("--dq", type=bits, help="Data-quality bits that have to be set; none: take all.  [default: DATA]")
 @click.option(
-    "--spool", "folder", type=click.Path(file_okay=False, path_type=Path),
+    "--spool", "folder", type=GivenPath(file_okay=False, path_type=Path),
     help="The folder where segments wait.  [default: one for these files, under XDG_STATE_HOME]",
 )  # fmt: skip
 @click.option("--spool-size", type=size, default="1GB", show_default=True, help="The size limit of the spool.")

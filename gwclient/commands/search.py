@@ -11,7 +11,7 @@ from gwclient.account import left_out_lines
 from gwclient.amounts import count_text, number_text
 from gwclient.bundles import extract, read_info
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Connection, parse_query, with_connection
+from gwclient.commands.options import Connection, GivenPath, parse_query, with_connection
 from gwclient.commands.queries import segment_text
 from gwclient.conditions import conditions_text
 from gwclient.errors import NotAsExpected
@@ -66,7 +66,7 @@ def search(query: tuple[str, ...], limit: int, after: int, connection: Connectio
     " the segments.",
 )  # fmt: skip
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(),
+    "--out", type=GivenPath(path_type=Path, file_okay=False), default=Path(),
     help="The folder for the archive.  [default: this folder]",
 )  # fmt: skip
 @click.option("--extract", "extracting", is_flag=True, help="Extract the files, and delete the archive.")

@@ -13,7 +13,15 @@ import msgspec
 from click.core import ParameterSource
 
 from gwclient.account import done_text
-from gwclient.commands.options import Connection, PushOptions, detectors, seconds, with_connection, with_push_options
+from gwclient.commands.options import (
+    Connection,
+    GivenPath,
+    PushOptions,
+    detectors,
+    seconds,
+    with_connection,
+    with_push_options,
+)
 from gwclient.commands.transfer import send_live, send_source
 from gwclient.folder import prepare_folder, write_batch, write_file
 from gwclient.pieces import Length, Piece, in_time_order
@@ -52,10 +60,10 @@ from gwwire.gps import gps_of_unix
     help="Mean number of injected glitches per second and detector.",
 )  # fmt: skip
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path),
+    "--out", type=GivenPath(file_okay=False, path_type=Path),
     help="Write a batch folder, with the truth in glitches.json, and send nothing.",
 )  # fmt: skip
-@click.option("--truth", type=click.Path(dir_okay=False, path_type=Path), help="Write the truth to this file.")
+@click.option("--truth", type=GivenPath(dir_okay=False, path_type=Path), help="Write the truth to this file.")
 @click.option("--live", is_flag=True, help="Send from now on, at the detectors' pace, until Ctrl-C.")
 @with_push_options
 @with_connection
