@@ -42,6 +42,8 @@ _GATEWAY = "http://127.0.0.1:8000"
 #: Stands for the id of the batch in --out, or for its digest if it is not sealed.
 _BATCH = "{batch}"
 _OUT = Path("dataset")
+#: Processes of --jobs.
+_MOST_JOBS = 1000
 _STEP = "spectrograms"
 #: Checks the options, and returns a function that runs the command.
 Prepare = Callable[[argparse.Namespace], Callable[[], int]]
@@ -224,7 +226,7 @@ def _add_shared(parser: argparse.ArgumentParser, environment: Mapping[str, str],
     add("--channels", type=_printable, nargs="+", action="extend", metavar="CHANNEL", default=[], help=channels)
     add("--start", type=_gps, metavar="GPS", default=-math.inf, help="use only strain from this GPS time on, s")
     add("--stop", type=_gps, metavar="GPS", default=math.inf, help="use only strain before this GPS time, s")
-    add("--jobs", type=_positive, metavar="N", default=1, help="number of processes that compute (default: 1)")
+    add("--jobs", type=_jobs, metavar="N", default=1, help="number of processes that compute (default: 1)")
     add("--scheduler", metavar="URL", help="compute on the Dask cluster with this scheduler, such as tcp://host:8786")
     export = f"also write {QT} (default if torch is installed), or a folder of strain for ANNALISA; may be repeated"
     add("--export", choices=[*_EXPORTS, "none"], action="append", help=export)
@@ -286,11 +288,11 @@ def _progress() -> Progress:
     return bar if sys.stderr.isatty() else silent
 
 
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
+def _jobs(text: str) -> int:
+    with suppress(ValueError):
+        if 1 <= (number := int(text)) <= _MOST_JOBS:
+            return number
+    raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a number from 1 to {_MOST_JOBS}")
 
 
 def _path(text: str) -> Path:

@@ -132,6 +132,10 @@ def test_what_could_not_be_done_is_one_line_and_exit_code_1(
         (["run", "--data", "x", "--parameters", ""], "argument --parameters: a path cannot be empty"),
         (["watch", "--key-file", ""], "argument --key-file: a path cannot be empty"),
         (["plot", "", "0"], "argument DATASET: a path cannot be empty"),
+        *(
+            (["run", "--data", "x", "--jobs", jobs], f"argument --jobs: '{jobs[:20]}' is not a number from 1 to 1000")
+            for jobs in ("0", "two", "3000000000", "9" * 5000)
+        ),
         (["run", "--data", "x", "--start", "nan"], "argument --start: 'nan' is not a number of GPS seconds"),
         (["run", "--data", "x", "--start", "8", "--stop", "7"], "start 8 is not before stop 7"),
         (["run", "--data", "x", "--out", "./x"], "--out must not be the directory of the data"),
