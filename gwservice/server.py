@@ -25,6 +25,14 @@ from gwwire.problems import Problem, ProblemCode, encode_problem, make_problem
 
 #: Upper limit of the bytes of a request's target, headers and trailers, beyond one read; the parser has none.
 _MOST_OF_HEAD = 64 * 1024
+#: Upper limit of the bytes of a request's target; `httptools.parse_url` takes no more.
+_MOST_OF_ADDRESS = 65_535
+_ADDRESS_TOO_LONG = f"the address is longer than {_MOST_OF_ADDRESS} bytes"
+#: The reasons for errors of the parser, by its own words.
+_MALFORMED = {
+    "Content-Length overflow": "the Content-Length is larger than a number of 64 bits",
+    "Invalid character in Content-Length": "the Content-Length is not a number",
+}
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -53,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._pipeline: deque[Exchange] = deque()
         self._headers_due = self._read_due = self._idle_due = math.inf
+        self._url = b""
         self._in_head = True
         self._deaf = False
         self._websocket: Any = None
@@ -100,12 +109,14 @@ class Connection(asyncio.Protocol):
             self._deaf = True
             if self._websocket:
                 self._begin_websocket(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            wrong = "this is not an HTTP/1.1 request" if self._in_head else "the body has malformed chunks or trailers"
+        except httptools.HttpParserError as error:
+            wrong = _why_malformed(error) if self._in_head else "the body has malformed chunks or trailers"
             self._give_up(ProblemCode.BAD_REQUEST, wrong)
         self._without_progress = 0 if self._progress else self._without_progress + len(data)
         if self._without_progress > _MOST_OF_HEAD:
-            self._give_up(ProblemCode.BAD_REQUEST, f"the headers are larger than {_MOST_OF_HEAD} bytes")
+            is_address = len(self._url) > _MOST_OF_ADDRESS
+            wrong = _ADDRESS_TOO_LONG if is_address else f"the headers are larger than {_MOST_OF_HEAD} bytes"
+            self._give_up(ProblemCode.BAD_REQUEST, wrong)
 
     def pause_writing(self) -> None:
         """Pause sending until the client has read more."""
@@ -154,6 +165,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Start the request; the application has its own limits for the body."""
         self._progress = True
+        if len(self._url) > _MOST_OF_ADDRESS:
+            self._url, self._refusal = b"/", _ADDRESS_TOO_LONG
         raw_path, query = self._url, b""
         if b"?" in raw_path or raw_path[:1] != b"/":
             parsed = httptools.parse_url(raw_path)
@@ -313,6 +326,13 @@ class Connection(asyncio.Protocol):
 async def _refuse(detail: str, _: Scope, __: Receive, send: Send) -> None:
     problem = make_problem(ProblemCode.BAD_REQUEST, detail)
     await send_whole(send, problem.status, problem_headers(problem), encode_problem(problem))
+
+
+def _why_malformed(error: httptools.HttpParserError) -> str:
+    """Return in plain words why the head of a request cannot be parsed."""
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        return "the address is malformed, or has characters that are not percent-encoded"
+    return _MALFORMED.get(str(error), "this is not an HTTP/1.1 request")
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:

@@ -143,6 +143,24 @@ async def test_an_invalid_request_is_answered_with_a_problem(nonsense: bytes) ->
 
 
 @pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"GET /a?" + b"x" * 70_000 + b" HTTP/1.1", b"the address is longer than 65535 bytes"),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1", b"the address is longer than 65535 bytes"),
+        ("GET /a?é HTTP/1.1".encode(), b"characters that are not percent-encoded"),
+        (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 23, b"the Content-Length is larger than a number of 64 bits"),
+        (b"POST / HTTP/1.1\r\nContent-Length: x", b"the Content-Length is not a number"),
+    ],
+    ids=["query", "path", "not encoded", "immense body", "no length"],
+)
+async def test_a_head_that_is_too_long_or_malformed_is_refused_with_the_reason(head: bytes, reason: bytes) -> None:
+    async with served(echo) as port:
+        answer = await talk(port, head + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert reason in answer
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"-2\r\nst\r\n0\r\n\r\n",
