@@ -3,6 +3,7 @@
 Only a few tasks are submitted at a time, so that memory use does not depend on their number.
 """
 
+import asyncio
 import importlib
 import multiprocessing
 import operator
@@ -101,6 +102,10 @@ def on_dask(address: str) -> Executor:
         except ImportError as error:
             raise ExtraMissing("--scheduler needs the extra dask: pip install 'glitchflow-datastore[dask]'") from error
         try:
+            asyncio.run(_reach(distributed, address))
+        except Exception as error:  # another service's bytes are read as lengths, for which memory is too small
+            raise WorkersFailed(f"no Dask scheduler answers at {address}") from error
+        try:
             with distributed.Client(address, timeout=_SCHEDULER_SECONDS, set_as_default=False) as client:
                 submit, threads = _shared(client, address, work)
                 yield from _in_order(submit, tasks, _AHEAD * threads)
@@ -108,6 +113,14 @@ def on_dask(address: str) -> Executor:
             raise WorkersFailed(f"the Dask cluster at {address} failed: {' '.join(str(error).split())}") from error
 
     return run
+
+
+async def _reach(distributed: Any, address: str) -> None:
+    """Connect to a scheduler once; a client that cannot does not end without a traceback."""
+    arguments = distributed.Security().get_connection_args("client")
+    async with asyncio.timeout(_SCHEDULER_SECONDS):
+        connection = await distributed.comm.connect(address, timeout=_SCHEDULER_SECONDS, **arguments)
+    await connection.close()
 
 
 def _shared(client: Any, address: str, work: Work) -> tuple[Submit, int]:

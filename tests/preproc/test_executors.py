@@ -2,8 +2,10 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -117,8 +119,24 @@ def test_a_scheduler_that_nobody_is_at_is_reported(
     monkeypatch.setattr(executors, "_SCHEDULER_SECONDS", 0.2)
     [port] = draw_ports(1)
     address = f"tcp://127.0.0.1:{port}"
-    with pytest.raises(WorkersFailed, match=f"the Dask cluster at {address} failed"):
+    with pytest.raises(WorkersFailed, match=f"no Dask scheduler answers at {address}"):
         list(on_dask(address)(transformation, some_tasks(transformation, 1)))
+
+
+def test_another_service_is_not_taken_for_a_scheduler(transformation: Transformation) -> None:
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+
+    def answer(server: socket.socket) -> None:
+        client, _ = server.accept()
+        with client:
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            client.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(WorkersFailed, match=f"no Dask scheduler answers at {address}"):
+            list(on_dask(address)(transformation, some_tasks(transformation, 1)))
 
 
 def test_without_dask_it_says_what_to_install(transformation: Transformation, monkeypatch: pytest.MonkeyPatch) -> None:
