@@ -1,10 +1,11 @@
 """Batch folders: segments as the files that the buffer would store, and the truth about them."""
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gwclient.errors import FolderError, unwritable
+from gwclient.errors import FolderError, unwritable, write_errors
 from gwclient.pieces import Piece
 from gwservice.atomic import replace_file
 from gwwire.gps import unix_of_gps
@@ -42,3 +43,14 @@ def write_file(path: Path, content: bytes) -> None:
         replace_file(path, content)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise FolderError or OutputError if a file cannot be written; a file that exists is left as it is."""
+    with write_errors(path):
+        if not path.exists():
+            new = Path(os.path.realpath(path))  # a link may lead to it
+            new.touch(exist_ok=False)
+            new.unlink()
+        elif not path.is_fifo():  # opening one would wait for its reader
+            path.open("ab").close()

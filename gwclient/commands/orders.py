@@ -8,7 +8,8 @@ import click
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, GivenPath, name, seconds, with_connection, with_tiering
-from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, unwritable, why_unread
+from gwclient.errors import GatewayRefused, HeldByAnother, NotAsExpected, OutputError, unwritable, why_unread
+from gwclient.folder import check_writable
 from gwclient.freeze import is_held_by, until_done, until_frozen, waiting_text
 from gwservice.regular_file import read_regular
 from gwwire.public import CleanAnswer, ThawAnswer, TrainFrozen, TrainWaiting
@@ -55,6 +56,8 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
       gwclient train --user ada --token s3cret
       gwclient train --user ada --token s3cret --wait --poll 10 --deadline 3600 --json
     """  # noqa: D301 (\b is click's mark: keep the lines as they are)
+    if batch_file:
+        check_writable(batch_file)  # before the freeze, which stops the stream
 
     async def work(client: GlitchflowClient) -> tuple[str, TrainFrozen | TrainWaiting, str]:
         own = user or await _own_name(client)
@@ -78,7 +81,8 @@ def train(  # noqa: PLR0913, PLR0917 (one for each option)
         try:
             batch_file.write_text(f"{answer.batch}\n")
         except OSError as error:
-            raise unwritable(batch_file, error) from error
+            named = f"the batch {answer.batch} is frozen, but {batch_file}"
+            raise unwritable(named, error, otherwise=OutputError) from error
     connection.print_answer(answer, words)
 
 

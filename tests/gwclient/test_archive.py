@@ -21,7 +21,7 @@ from gwclient import Datastore
 from gwclient.cli import gwclient as cli
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Debugging
-from gwclient.errors import GatewayRefused
+from gwclient.errors import GatewayRefused, OutputError
 from gwclient.freeze import waiting_text
 from gwclient.pieces import left_out
 from gwclient.sources.file import FileSource
@@ -222,6 +222,9 @@ def test_the_way_of_a_batch_by_the_commands(
     assert answer("batch", batch)["state"] == BatchState.FROZEN
     assert answer("thaw", "--user", "ada", "--token", "t")["resp"] == "OPERATIONAL"
     assert answer("train", "--user", "ada", "--token", "t")["resp"] == "FROZEN"
+    unwritten = run("train", "--user", "ada", "--token", "t", "--batch-file", "/dev/full").exception
+    assert isinstance(unwritten, OutputError)
+    assert str(unwritten) == f"the batch {batch} is frozen, but /dev/full cannot be written: No space left on device"
     handed_on = tmp_path / "batch"
     assert answer("train", "--user", "ada", "--token", "t", "--batch-file", str(handed_on))["batch"] == batch
     assert run("clean", "--batch-file", str(handed_on), "--batch", batch).exit_code == 2
