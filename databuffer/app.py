@@ -84,4 +84,4 @@ def create_app(buffer: Buffer, *, max_body: int, secret: CallerSecret | None = N
         app.include_router(router)
     add_problem_handlers(app)
     handlers = {("POST", SegmentRoute.path): SegmentRoute(buffer, max_body)}
-    return Edge(app, handlers=handlers, admit=admit_caller(secret) if secret else None)
+    return Edge(app, "the buffer", handlers=handlers, admit=admit_caller(secret) if secret else None)

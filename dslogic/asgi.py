@@ -96,7 +96,8 @@ def asgi_application(app: Flask) -> ASGIApp:
         refuse_cross_site(scope["method"], request.headers)
 
     data_path = DataPath(relay, settings.ENDP_SEND)
-    return Edge(_Routes(app, relay, slow, settings), handlers={("POST", DATA_PATH): data_path}, admit=admit)
+    routes = _Routes(app, relay, slow, settings)
+    return Edge(routes, "dslogic", handlers={("POST", DATA_PATH): data_path}, admit=admit)
 
 
 class DataPath:

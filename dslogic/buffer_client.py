@@ -1,6 +1,7 @@
 """dslogic's calls of the buffer for requests that need a rule; everything else is relayed."""
 
 from collections.abc import AsyncIterator, Collection
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote
@@ -32,15 +33,14 @@ class BufferClient:
         self._settings = settings
         secret = CallerSecret.load(settings.BUFFER_SECRET_FILE, "dslogic", "BUFFER_SECRET_FILE")
 
-        def upstream(most: int, seconds: float, limit: str = "") -> Upstream:
-            url, setting = settings.DB_BURL, "BUFFER_SECRET_FILE"
-            return Upstream(url, "the buffer", most=most, limit=limit, seconds=seconds, secret=secret, setting=setting)
-
-        self.upstream = upstream(_CONNECTIONS, answer_seconds)
+        upstream = partial(
+            Upstream, settings.DB_BURL, "the buffer", secret=secret, setting="BUFFER_SECRET_FILE", address="DB_BURL"
+        )
+        waiting = partial(upstream, most=_MOST_WAITING, seconds=answer_seconds + LONGEST_WAIT)
+        self.upstream = upstream(most=_CONNECTIONS, seconds=answer_seconds)
         #: For requests that wait on purpose: none of a kind must take the connections of the others.
-        seconds = answer_seconds + LONGEST_WAIT
-        self.waiting, self.files = (upstream(_MOST_WAITING, seconds) for _ in range(2))
-        self.feeds, self.claims = (upstream(_MOST_WAITING, seconds, "dslogic") for _ in range(2))
+        self.waiting, self.files = (waiting() for _ in range(2))
+        self.feeds, self.claims = (waiting(limit="dslogic") for _ in range(2))
 
     def close(self) -> None:
         """Close the idle connections."""

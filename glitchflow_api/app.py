@@ -121,7 +121,11 @@ def create_app(settings: GatewaySettings, *, logic: LogicClient | None = None) -
     # In front of the layers that FastAPI itself puts around middlewares.
     slashed = Slashed(SLASHED) if nlds else SLASHED
     edge = Edge(
-        app.build_middleware_stack(), handlers={("POST", PATH): data_path}, admit=admission.admit, slashed=slashed
+        app.build_middleware_stack(),
+        "the gateway",
+        handlers={("POST", PATH): data_path},
+        admit=admission.admit,
+        slashed=slashed,
     )
     app.middleware_stack = NldsErrors(edge) if nlds else edge
     app.openapi = partial(_openapi, app.openapi, settings.AUTH)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

@@ -1,5 +1,6 @@
 """The gateway's calls of dslogic whose answers it decodes; everything else is relayed."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote
@@ -47,16 +48,14 @@ class LogicClient:
     def __init__(self, settings: GatewaySettings, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         self._settings = settings
         secret = CallerSecret.load(settings.LOGIC_SECRET_FILE, "glitchflow_api", "LOGIC_SECRET_FILE")
-        url, setting = settings.DS_BURL, "LOGIC_SECRET_FILE"
-
-        def waiting(most: int, limit: str = "") -> Upstream:
-            seconds = answer_seconds + LONGEST_WAIT
-            return Upstream(url, "dslogic", most=most, limit=limit, seconds=seconds, secret=secret, setting=setting)
-
-        self.upstream = Upstream(url, "dslogic", seconds=answer_seconds, secret=secret, setting=setting)
+        upstream = partial(
+            Upstream, settings.DS_BURL, "dslogic", secret=secret, setting="LOGIC_SECRET_FILE", address="DS_BURL"
+        )
+        waiting = partial(upstream, seconds=answer_seconds + LONGEST_WAIT)
+        self.upstream = upstream(seconds=answer_seconds)
         #: For requests that wait on purpose: none of a kind must take the connections of the others.
-        self.waiting, self.files = (waiting(_MOST_WAITING) for _ in range(2))
-        self.feeds, self.claims = (waiting(settings.max_waiting, "MAX_WAITING") for _ in range(2))
+        self.waiting, self.files = (waiting(most=_MOST_WAITING) for _ in range(2))
+        self.feeds, self.claims = (waiting(most=settings.max_waiting, limit="MAX_WAITING") for _ in range(2))
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+from gwservice.correlation import RequestContext
 from gwwire.problems import ProblemCode, ProblemError
 from gwwire.public import Quota
 from gwwire.segment import KEY_HEADER, NDJSON
@@ -19,6 +20,8 @@ RAW_GROUP_HEADER = GROUP_HEADER.lower().encode()
 #: The user that sends a request, percent-encoded, and has what the request makes; the gateway sets it.
 USER_HEADER = "X-User"
 RAW_USER_HEADER = USER_HEADER.lower().encode()
+#: In a request of a service, the service that it is for; in a refusal, the one that answers.
+SERVICE_HEADER = b"x-service"
 #: Passed up by every service: what describes the body, and how long it may be kept.
 ANSWER_HEADERS = frozenset((
     *(b"content-type", b"content-length", b"content-encoding", b"retry-after", b"allow"),
@@ -36,6 +39,21 @@ _RAW_KEY_HEADER = KEY_HEADER.lower().encode()
 
 class SecondKey(ProblemError, code=ProblemCode.BAD_REQUEST):
     """The request has more than one Idempotency-Key."""
+
+
+class Misdirected(ProblemError, code=ProblemCode.MISDIRECTED):
+    """The request is for another service."""
+
+
+def refuse_misdirected(request: RequestContext, service: str) -> None:
+    """Raise Misdirected if a request is for another service; the answer names this one.
+
+    A service that is its own upstream, because of a wrong address, does not call itself without end.
+    """
+    own = service.encode()
+    if request.headers.get(SERVICE_HEADER, own) != own:
+        request.answer_headers.append((SERVICE_HEADER, own))
+        raise Misdirected(f"{service} answers here; the request is for another service", field="X-Service")
 
 
 def refuse_second_key(lines: Iterable[tuple[bytes, bytes]]) -> None:

@@ -10,7 +10,7 @@ from gwservice.address import check_address
 from gwservice.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from gwservice.body import ClientGone, refuse_encoded
 from gwservice.correlation import FROZEN, RequestContext, set_current_request
-from gwservice.headers import refuse_second_key
+from gwservice.headers import refuse_misdirected, refuse_second_key
 from gwservice.logs import LogLimit
 from gwservice.metrics import count_request
 from gwservice.problems import send_problem, send_whole
@@ -55,18 +55,21 @@ def admit_caller(secret: CallerSecret) -> Admission:
 class Edge:
     """Identifies, admits and counts each request; the handler of its method and path answers it, or else `app`.
 
-    A path with a slash at the end is redirected to that without, unless it is in `slashed`.
+    Requests of other services that are not for this `service` are refused. A path with a slash at the end is
+    redirected to that without, unless it is in `slashed`.
     """
 
     def __init__(
         self,
         app: ASGIApp,
+        service: str,
         *,
         handlers: Mapping[tuple[str, str], ASGIApp],
         admit: Admission | None = None,
         slashed: Container[str] = (),
     ) -> None:
         self._app = app
+        self._service = service
         self._handlers = handlers
         self._slashed = slashed
         self._admit = admit
@@ -90,6 +93,7 @@ class Edge:
         if self._traced:
             tracing.begin_span(request, method)
         try:
+            refuse_misdirected(request, self._service)
             if self._admit is not None:
                 await self._admit(request, scope)
             check_address(scope)

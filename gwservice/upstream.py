@@ -9,8 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from gwservice.correlation import onward_lines
+from gwservice.headers import SERVICE_HEADER
 from gwservice.security import CallerSecret
-from gwservice.upstream_connection import Answer, MalformedAnswer, Origin, UpstreamConnection
+from gwservice.upstream_connection import Answer, MalformedAnswer, Origin, UpstreamConnection, header_lines
 from gwwire.agent import USER_AGENT
 from gwwire.decoding import parse_json
 from gwwire.problems import ProblemCode, ProblemError
@@ -18,7 +19,6 @@ from gwwire.problems import ProblemCode, ProblemError
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 3.0
-_UNAUTHORIZED = 401
 #: The time after which a refused request may find a free connection.
 _FULL_SECONDS = 5
 
@@ -53,8 +53,8 @@ class Upstream:
     A GET is repeated once if the connection breaks; other requests are not, because they may have been carried out.
 
     There are at most `most` connections. Further requests wait, or are refused if there is a `limit`, the name of that
-    number. `seconds` limits the time to an answer, or without any progress of a stream. `name` and `setting`, which
-    names the file of the secret, are for messages.
+    number. `seconds` limits the time to an answer, or without any progress of a stream. Another service than `name`
+    refuses the requests. `address` and `setting`, which name the address and the file of the secret, are for messages.
     """
 
     def __init__(  # noqa: PLR0913 (all but the first two have defaults)
@@ -67,11 +67,14 @@ class Upstream:
         seconds: float = 30.0,
         secret: CallerSecret | None = None,
         setting: str = "",
+        address: str = "",
     ) -> None:
-        self._described = f"{name} at {url}"
+        self._url = f"{url} ({address})" if address else url
+        self._described = f"{name} at {self._url}"
         self._name = name
         self._origin = Origin.parse(url)
-        self._host = b" HTTP/1.1\r\nhost: %b\r\nuser-agent: %b\r\n" % (self._origin.name, USER_AGENT.encode())
+        self._host = b" HTTP/1.1\r\nhost: %b\r\n" % self._origin.name
+        self._host += header_lines([(b"user-agent", USER_AGENT.encode()), (SERVICE_HEADER, name.encode())])
         self._seconds = seconds
         self._secret = secret
         self._setting = setting
@@ -156,7 +159,7 @@ class Upstream:
     def expect_answer(self, answer: Answer) -> Answer:
         """Return an answer to relay; raise UpstreamInvalid if it is an error without a problem document."""
         if answer.status >= HTTPStatus.BAD_REQUEST and not answer.is_problem():
-            raise UpstreamInvalid(f"{self._name} answered {answer.status} without a problem document")
+            raise UpstreamInvalid(f"{self._described} answered {answer.status} without a problem document")
         return answer
 
     def decode(self, answer: Answer, status: HTTPStatus, shape: type[T]) -> T:
@@ -167,11 +170,11 @@ class Upstream:
         if answer.status != status:
             if answer.is_problem():
                 raise UpstreamProblem(answer)
-            raise UpstreamInvalid(f"{self._name} answered {answer.status} instead of {status.value}")
+            raise UpstreamInvalid(f"{self._described} answered {answer.status} instead of {status.value}")
         try:
             return parse_json(answer.take(), shape)
         except msgspec.DecodeError as error:
-            raise UpstreamInvalid(f"{self._name} sent an answer that is not a {shape.__name__}") from error
+            raise UpstreamInvalid(f"{self._described} sent an answer that is not a {shape.__name__}") from error
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -190,7 +193,10 @@ class Upstream:
         ))  # fmt: skip
 
     def _admitted(self, answer: Answer) -> Answer:
-        if answer.status == _UNAUTHORIZED:
+        if answer.status == HTTPStatus.MISDIRECTED_REQUEST:
+            other = dict(answer.headers).get(SERVICE_HEADER, b"another service").decode("latin-1")
+            raise UpstreamInvalid(f"{other} answers at {self._url}, not {self._name}")
+        if answer.status == HTTPStatus.UNAUTHORIZED:
             raise UpstreamInvalid(f"{self._name} refuses this service: {self._setting} is not its CALLER_SECRET_FILE")
         return answer
 

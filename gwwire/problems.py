@@ -61,6 +61,7 @@ class ProblemCode(StrEnum):
     FORBIDDEN = "forbidden", 403, "The credential does not allow this"
     NOT_CALLER = "not-caller", 403, "The request names another user"
     READ_ONLY = "read-only", 403, "Only the datastore itself writes this"
+    MISDIRECTED = "misdirected", 421, "The request is for another service"
     CROSS_SITE = "cross-site", 403, "Another site's page sent the request"
     ISSUER_UNREACHABLE = "issuer-unreachable", 503, "The issuer's keys cannot be fetched"
     TOO_MANY_SAMPLES = "too-many-samples", 422, "The segment has too many samples"

@@ -84,7 +84,8 @@ def ask(client: TestClient, route: str, headers: Headers) -> tuple[int, dict[str
     if path == "/events":  # its answer has no end: here another application is behind the admission
         app = client.app
         assert isinstance(app, FastAPI)
-        client = TestClient(Edge(Response(status_code=418), handlers={}, admit=app.state.admission.admit))
+        teapot = Response(status_code=418)
+        client = TestClient(Edge(teapot, "the gateway", handlers={}, admit=app.state.admission.admit))
     answer = client.request(method, re.sub(r"{\w+}", "b1", path), headers=headers, content=b"{}")
     problem = answer.headers["content-type"] == "application/problem+json" if answer.content else False
     return answer.status_code, answer.json() if problem else {}

@@ -46,7 +46,7 @@ def client() -> TestClient:
 
         return StreamingResponse(parts())
 
-    app.add_middleware(Edge, handlers={}, slashed={"/slashed/"})
+    app.add_middleware(Edge, "dslogic", handlers={}, slashed={"/slashed/"})
     return TestClient(app, raise_server_exceptions=True)
 
 
