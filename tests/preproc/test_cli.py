@@ -160,6 +160,13 @@ def test_a_command_that_makes_no_sense_is_exit_code_2(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_a_matplotlib_backend_in_the_environment_is_ignored(backend: str, finished: Path) -> None:
+    command = [sys.executable, "-m", "preproc", "plot", str(finished / "dataset.h5"), "0"]
+    done = subprocess.run(command, env={**os.environ, "MPLBACKEND": backend}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_terminal_sees_how_far_it_is_and_nothing_of_it_afterwards(tmp_path: Path, batch: Path) -> None:
     terminal, end = pty.openpty()
     command = [sys.executable, "-m", "preproc", "run", "--data", str(batch), "--out", str(tmp_path / "out"), *SMALL]
