@@ -9,6 +9,8 @@ from preproc.selection import Selection
 
 #: Upper limit of every parameter, in its unit.
 _LARGEST = 1e9
+#: Lower limit of the mismatch: the number of tiles grows without limit as it approaches zero.
+_LEAST_MISMATCH = 1e-6
 #: Samples of the shortest whitening filter, and of the shortest periodogram that it is designed from.
 _LEAST_TAPS = 6
 #: Upper limit of the numbers that are computed for a window of a channel, for the sake of memory and time.
@@ -28,7 +30,7 @@ class Parameters:
     fmax: Annotated[float, "highest frequency in Hz"] = 500.0
     rows: Annotated[int, "number of frequencies, spaced logarithmically"] = 64
     columns: Annotated[int, "number of times in a window"] = 256
-    mismatch: Annotated[float, "largest fractional energy loss between neighbouring tiles"] = 0.2
+    mismatch: Annotated[float, "largest fractional energy loss between neighbouring tiles, at least 1e-6"] = 0.2
     highpass: Annotated[float, "corner of the highpass in Hz"] = 10.0
     # Half of the filter is lost at each end of a run.
     fduration: Annotated[float, "length of the whitening filter in s"] = 2.0
@@ -58,7 +60,8 @@ class Parameters:
         self._require(self.q > math.sqrt(11), f"q must be above sqrt(11) = 3.32, got {self.q:g}")
         cycles = f"q = {self.q:g} cycles of fmin {self.fmin:g} Hz"
         self._require(self.fmin * self.window >= self.q, f"window {self.window:g} s does not hold {cycles}")
-        self._require(self.mismatch < 1, f"mismatch must be below 1, got {self.mismatch:g}")
+        allowed = f"at least {_LEAST_MISMATCH:g} and below 1"
+        self._require(_LEAST_MISMATCH <= self.mismatch < 1, f"mismatch must be {allowed}, got {self.mismatch:g}")
         for name in ("rows", "columns"):
             self._require(getattr(self, name) > 1, f"{name} must be at least 2")
         self._require_size()
