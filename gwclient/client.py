@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -192,6 +193,18 @@ class GlitchflowClient(SearchClient):
             message = f"{name} came with other bytes than its SHA-256 {etag[:12]}… says"
             raise GatewayUnavailable(message, code=ProblemCode.DIGEST_MISMATCH)
         return body
+
+    async def has_segment(self, name: str, sha256: str) -> bool:
+        """Return whether a segment with this name and SHA-256 is stored."""
+
+        async def once() -> bool:
+            async with self.request("HEAD", url_path("segments", name)) as response:
+                if response.status == HTTPStatus.NOT_FOUND:
+                    return False
+                await read_success(response)
+                return response.headers.get("ETag", "").strip('"') == sha256
+
+        return await self.with_retries(once)
 
     async def verify(self, batch: str) -> public.Verification:
         """Start to verify an archived batch in the background; its progress is in `verification` of `batch`.

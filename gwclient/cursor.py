@@ -10,7 +10,7 @@ import re
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -18,10 +18,10 @@ from uuid import uuid4
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import CursorError, GatewayRefused, NoStateFolder, unwritable
+from gwclient.errors import CursorError, GatewayError, GatewayRefused, NoStateFolder, unwritable
 from gwclient.groups import Sendable
 from gwclient.pieces import Length
-from gwclient.push import Listener
+from gwclient.push import Ending, Listener, Report
 from gwclient.strain import join_spans
 from gwfiles.stretches import Span
 from gwservice.atomic import locked, replace_file
@@ -44,6 +44,7 @@ class CursorState(msgspec.Struct):
     gateway: str
     length: str
     datastore: str = ""  # the id of one of its batches; empty if unknown
+    newest: tuple[str, str] | None = None  # name and SHA-256 of the newest segment that it had after the last push
     salt: str = ""  # a part of the idempotency keys that differs from that of a discarded cursor
     acknowledged: Spans = {}
     settled: Spans = {}  # acknowledged in segments of another length, and not sent again
@@ -108,7 +109,7 @@ class Cursor:
 
     def belong_to(self, datastore: str) -> None:
         """Empty the cursor, and assign it to another datastore."""
-        self.state = msgspec.structs.replace(self.state, datastore=datastore, acknowledged={}, settled={})
+        self.state = msgspec.structs.replace(self.state, datastore=datastore, newest=None, acknowledged={}, settled={})
 
     def acknowledge(self, span: Span) -> None:
         """Add a span; the file is replaced at most every half second, and when the cursor is closed."""
@@ -150,18 +151,32 @@ class CursorListener(Listener):
 
 
 async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callable[[str], None]) -> None:
-    """Empty the cursor if another datastore at this address acknowledged what it holds."""
+    """Empty the cursor if another datastore acknowledged what it holds, or one that was restored from before that."""
     try:
         batches = await client.batches()
+        known = [batch.id for batch in batches]
+        newest = cursor.state.newest
+        is_same = await client.has_segment(*newest) if newest else cursor.state.datastore in known
     except GatewayRefused:
         return  # the original system's gateway has no batches
-    known = [batch.id for batch in batches]
-    if not known or cursor.state.datastore in known:
+    if not known or is_same:
         return
     if not cursor.empty:
-        say(f"{client.base_url} is not the datastore that acknowledged before; everything is sent to it")
+        what = "is not the datastore that acknowledged before, or was restored from before that"
+        say(f"{client.base_url} {what}; everything is sent to it")
     open_ones = [batch.id for batch in batches if batch.state is not BatchState.ARCHIVED]
     cursor.belong_to((open_ones or known)[-1])
+
+
+async def note_newest(client: GlitchflowClient, cursor: Cursor, report: Report) -> None:
+    """Note the newest segment of a datastore that acknowledged some; one that is restored from before lacks it."""
+    if not report.segments or report.ending in {Ending.FAILED, Ending.INTERRUPTED}:
+        return
+    with suppress(GatewayError):
+        seq = (await client.overview()).seq  # a little late
+        async with aclosing(client.segments(after=max(seq - 1, 0))) as records:
+            async for each in records:
+                cursor.state.newest = each.name, each.sha256
 
 
 def _read(path: Path) -> CursorState | None:

@@ -24,7 +24,7 @@ from gwclient.commands.options import (
     with_push_options,
 )
 from gwclient.commands.transfer import cursor_of, print_report, send, stop_on_signal
-from gwclient.cursor import CursorListener, check_datastore, source_digest, state_folder
+from gwclient.cursor import CursorListener, check_datastore, note_newest, source_digest, state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED
 from gwclient.groups import Sendable
 from gwclient.pieces import in_time_order, without
@@ -114,6 +114,7 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                     salt=cursor.state.salt,
                 )  # fmt: skip
                 report.before = acknowledged_before
+                await note_newest(client, cursor, report)
                 await note_archived(client, report)
                 return report
             finally:

@@ -16,7 +16,7 @@ from gwclient.account import failure_text, for_people, for_programs
 from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions
-from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
+from gwclient.cursor import Cursor, CursorListener, check_datastore, note_newest, state_folder
 from gwclient.errors import (
     INTERRUPTED,
     NOT_ACKNOWLEDGED,
@@ -60,6 +60,7 @@ def send_source(
                 client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,
                 listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.state.salt,
             )  # fmt: skip
+            await note_newest(client, cursor, report)
             await note_archived(client, report)
             return report
 
