@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _JSON = b"content-type: application/json\r\n"
 _ANSWER_SECONDS = 30.0
+#: The gateway waits 5 s for dslogic when it is asked whether it is ready.
+_READY_SECONDS = 3.0
 _CONNECTIONS, _MOST_WAITING = 256, 1024
 
 
@@ -38,18 +40,20 @@ class BufferClient:
         )
         waiting = partial(upstream, most=_MOST_WAITING, seconds=answer_seconds + LONGEST_WAIT)
         self.upstream = upstream(most=_CONNECTIONS, seconds=answer_seconds)
+        self._probes = upstream(seconds=_READY_SECONDS)
         #: For requests that wait on purpose: none of a kind must take the connections of the others.
         self.waiting, self.files = (waiting() for _ in range(2))
         self.feeds, self.claims = (waiting(limit="dslogic") for _ in range(2))
 
     def close(self) -> None:
         """Close the idle connections."""
-        for each in (self.upstream, self.waiting, self.files, self.feeds, self.claims):
+        for each in (self.upstream, self._probes, self.waiting, self.files, self.feeds, self.claims):
             each.close()
 
-    async def stats(self) -> Stats:
-        """Return the counts of the current batch."""
-        return await self._get(self._settings.ENDP_STAT, Stats)
+    async def check(self) -> None:
+        """Raise an error unless the buffer answers soon."""
+        answer = await self._probes.request(b"GET", self._settings.ENDP_STAT.encode())
+        self._probes.decode(answer, HTTPStatus.OK, Stats)
 
     async def overview(self) -> Overview:
         """Return state, counts, channels, free space and health."""

@@ -139,6 +139,6 @@ def health() -> dict[str, str]:
 @routes.get("/readyz")
 def ready() -> Response:
     """Answer 200 while the buffer answers; `cannot_store` has the reason why the buffer cannot store segments."""
-    _wait(_buffer().stats())
+    _wait(_buffer().check())
     why = _wait(_overviews().cannot_store())
     return _json(Health("cannot store" if why else "ready", why))

@@ -24,6 +24,8 @@ T = TypeVar("T")
 _JSON = b"content-type: application/json\r\n"
 #: dslogic waits up to 30 s for the buffer and then reports that; the gateway waits longer, to receive the report.
 _ANSWER_SECONDS = 75.0
+#: Readiness is asked to find out who hangs; dslogic waits 3 s for the buffer then.
+_READY_SECONDS = 5.0
 _MOST_WAITING = 1024
 
 
@@ -53,13 +55,14 @@ class LogicClient:
         )
         waiting = partial(upstream, seconds=answer_seconds + LONGEST_WAIT)
         self.upstream = upstream(seconds=answer_seconds)
+        self._probes = upstream(seconds=_READY_SECONDS)
         #: For requests that wait on purpose: none of a kind must take the connections of the others.
         self.waiting, self.files = (waiting(most=_MOST_WAITING) for _ in range(2))
         self.feeds, self.claims = (waiting(most=settings.max_waiting, limit="MAX_WAITING") for _ in range(2))
 
     def close(self) -> None:
         """Close the idle connections."""
-        for upstream in (self.upstream, self.waiting, self.files, self.feeds, self.claims):
+        for upstream in (self.upstream, self._probes, self.waiting, self.files, self.feeds, self.claims):
             upstream.close()
 
     async def stats(self, group: str | None = None) -> Stats:
@@ -68,7 +71,10 @@ class LogicClient:
 
     async def health(self) -> Health:
         """Return whether dslogic is ready, and whether the buffer can store segments."""
-        return await self.get("/readyz", Health)
+        health = self._probes.decode(await self._probes.request(b"GET", b"/readyz"), HTTPStatus.OK, Health)
+        counts = await self._probes.request(b"GET", self._settings.DS_STAT.encode())
+        self._probes.decode(counts, HTTPStatus.OK, Stats)  # the route that the setting names is there
+        return health
 
     async def names(self) -> NameList:
         """Return the file names of the current batch."""

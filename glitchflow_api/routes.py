@@ -320,5 +320,4 @@ async def readyz(logic: Logic) -> Response:
     A full volume does not make the gateway unready, because only requests that write fail; `cannot_store` has the
     reason.
     """
-    await logic.stats()
     return _json(await logic.health())

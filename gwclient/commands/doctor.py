@@ -18,8 +18,17 @@ from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, with_connection
 from gwclient.commands.records import one_line
+from gwclient.connection import read_success
 from gwclient.cursor import state_folder
-from gwclient.errors import NOT_ACKNOWLEDGED, UNREACHABLE, GatewayError, GatewayRefused, UnexpectedAnswer
+from gwclient.errors import (
+    NOT_ACKNOWLEDGED,
+    UNREACHABLE,
+    GatewayError,
+    GatewayRefused,
+    GatewayUnavailable,
+    UnexpectedAnswer,
+)
+from gwwire.problems import ProblemCode
 from gwwire.tiering import TierOverview, Tiers
 
 #: s that the clocks may differ.
@@ -81,6 +90,10 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
     except GatewayError as error:
         yield Finding("address", Verdict.WRONG, f"{error}; name another with --srv or SRV, or start it")
         return
+    if about is not None and (why := await _who_hangs(client)):  # the other questions would wait for it too
+        yield Finding("address", Verdict.OK, f"a gateway answers at {client.base_url}")
+        yield Finding("readiness", Verdict.WRONG, why)
+        return
     if other := await _other_service(client, described=about is not None):
         words = f"{other} answers at {client.base_url}; name the gateway's address with --srv or SRV"
         yield Finding("address", Verdict.WRONG, words)
@@ -92,6 +105,11 @@ async def _examine_gateway(client: GlitchflowClient) -> AsyncIterator[Finding]:
         yield _compare_versions(about.version)
         yield _compare_clocks(about.time)
     yield await _ask_permission(client)
+    async for finding in _examine_services(client):
+        yield finding
+
+
+async def _examine_services(client: GlitchflowClient) -> AsyncIterator[Finding]:
     try:
         why = (await client.ready()).cannot_store
         if why:
@@ -143,6 +161,18 @@ def _of_unknown(tier: TierOverview) -> Finding:
     missing = f", and policies want {tier.missing} more there" if tier.missing else ""
     words = f"TIERS does not name {tier.name}: its {tier.replicas} packs count for nothing{missing}"
     return Finding("tiers", Verdict.NOTE, words)
+
+
+async def _who_hangs(client: GlitchflowClient) -> str | None:
+    """Return which service behind the gateway does not answer in time, or None; asked once."""
+    try:
+        async with client.request("GET", "/readyz") as response:
+            await read_success(response)
+    except GatewayUnavailable as error:
+        return str(error) if error.code == ProblemCode.UPSTREAM_TIMEOUT else None
+    except GatewayError:
+        return None
+    return None
 
 
 async def _other_service(client: GlitchflowClient, *, described: bool) -> str | None:
