@@ -56,7 +56,7 @@ class SegmentQuery(QueryParameters):
 class RecordFilter(QueryParameters):
     """Selects records."""
 
-    kind: Annotated[str | None, Field(description="only this kind: the first part of the id")] = None
+    kind: Annotated[str | None, Field(min_length=1, description="only this kind: the first part of the id")] = None
     segments: Annotated[
         Literal["all", "written"], Field(description="`written`: without segments that nobody has written to")
     ] = "all"

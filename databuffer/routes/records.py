@@ -42,7 +42,11 @@ _STEP_NAMES = msgspec.json.Decoder(StepName)
 IfMatch = Annotated[str | None, Header()]
 
 
-async def _wanted(request: Request, kind: str | None = None, segments: Literal["all", "written"] = "all") -> Selection:
+async def _wanted(
+    request: Request,
+    kind: Annotated[str | None, Query(min_length=1)] = None,
+    segments: Literal["all", "written"] = "all",
+) -> Selection:
     query = parse_parameters(request.query_params.multi_items())
     return Selection(kind, query, virtual_segments=segments == "all")
 

@@ -156,10 +156,12 @@ def tier_findings(found: Tiers) -> Iterator[Finding]:
 def _of_unknown(tier: TierOverview) -> Finding:
     """Return the finding about a tier that TIERS does not name, though it has packs or policies name it."""
     if tier.unreadable:
-        only = f"{tier.unreadable} of its {tier.replicas} packs cannot be read, because they are nowhere else"
+        packs = count_text(tier.replicas, "pack")
+        only = f"{tier.unreadable} of its {packs} cannot be read, because they are nowhere else"
         return Finding("tiers", Verdict.WRONG, f"TIERS does not name {tier.name}: {only}")
     missing = f", and policies want {tier.missing} more there" if tier.missing else ""
-    words = f"TIERS does not name {tier.name}: its {tier.replicas} packs count for nothing{missing}"
+    packs = count_text(tier.replicas, "pack counts", "packs count")
+    words = f"TIERS does not name {tier.name}: its {packs} for nothing{missing}"
     return Finding("tiers", Verdict.NOTE, words)
 
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.commands.options import Command, Connection, parse_query, with_connection, with_query
+from gwclient.commands.options import Command, Connection, name, parse_query, with_connection, with_query
 from gwwire.decoding import parse_value
 from gwwire.names import printable
 from gwwire.problems import ProblemError
@@ -38,10 +38,10 @@ def _with_filters(command: Command) -> Command:
             show_default=True,
             help="`written`: without segments that nobody has written to.",
         ),
-        click.option("--last", help="Only records on which this step was done last."),
-        click.option("--run", help="Only records of this run."),
-        click.option("--status", help="Only records with this status."),
-        click.option("--kind", help="Only records of this kind, the first part of the id."),
+        click.option("--last", type=name, help="Only records on which this step was done last."),
+        click.option("--run", type=name, help="Only records of this run."),
+        click.option("--status", type=name, help="Only records with this status."),
+        click.option("--kind", type=name, help="Only records of this kind, the first part of the id."),
     ):
         gathered = option(gathered)
     return gathered

@@ -47,6 +47,12 @@ def test_an_id_with_slashes_and_an_etag_pass_all_tiers(gateway: httpx2.Client) -
     assert [record["id"] for record in found["records"]] == ["file/a run/ä/b"]
 
 
+@pytest.mark.parametrize("path", ["/records", "/changes"])
+def test_an_empty_kind_is_refused_because_ignoring_it_would_select_too_much(gateway: httpx2.Client, path: str) -> None:
+    refused = gateway.get(path, params={"kind": ""})
+    assert (refused.status_code, refused.json()["field"]) == (422, "query.kind")
+
+
 def test_many_records_are_answered_line_by_line(gateway: httpx2.Client) -> None:
     lines = [json.dumps({"id": f"bulk/{number}", "conditions": {"n": number}}) for number in range(120)]
     lines[3], lines[70] = "{", json.dumps({"id": "no-slash"})

@@ -277,6 +277,8 @@ def test_an_option_before_the_command_is_refused_with_where_it_belongs(gwclient:
         ("push", __file__, "--channel", ""),
         ("get", "--batch", ""),
         ("segments", "--batch", ""),
+        ("records", "--kind", ""),
+        ("changes", "--last", ""),
         ("delete", "-l", "", "--yes"),
         ("delete", "-l", "keep", "--yes", ""),
         ("put", "-l", "keep", ""),
