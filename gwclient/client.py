@@ -202,7 +202,7 @@ class GlitchflowClient(SearchClient):
                 if response.status == HTTPStatus.NOT_FOUND:
                     return False
                 await read_success(response)
-                return response.headers.get("ETag", "").strip('"') == sha256
+                return response.headers.get("ETag") == f'"{sha256}"'
 
         return await self.with_retries(once)
 
