@@ -21,6 +21,7 @@ from msgspec import structs
 from gwclient.connection import GatewayConnection
 from gwclient.errors import GatewayError, GatewayRefused, GatewayUnavailable, LeaseLost, NotAsExpected, UnexpectedAnswer
 from gwclient.records import Records
+from gwclient.url_paths import url_path
 from gwwire.records import Record, StepClaim, StepEnd, StepState
 
 #: s that one request waits for a record.
@@ -87,6 +88,7 @@ class Listening:
     """
 
     def __init__(self, connection: GatewayConnection, step: str, wanted: StepClaim) -> None:
+        url_path(step)  # raises InvalidArgument before anything is sent
         self._step, self._lease = step, wanted.lease
         self.on_change: Callable[[Job], None] = lambda _job: None
         self._connection, self._records, self._wanted = connection, Records(connection), wanted

@@ -8,6 +8,7 @@ first that was stored, and so on.
 
 import asyncio
 import hashlib
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -130,10 +131,15 @@ class StandInGateway:
         )
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
+        await web.SockSite(self._runner, self._socket).start()
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def _end(self) -> None:
+        # asyncio would leave a connection open that it accepts in the round of the loop in which the server is closed.
+        self._loop.remove_reader(self._socket)
+        for _ in range(3):
+            await asyncio.sleep(0)
         await self._runner.cleanup()
         # Nobody waits for a slow answer to a disconnected client, not even the runner.
         left = asyncio.all_tasks() - {asyncio.current_task()}
