@@ -9,8 +9,8 @@ import math
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, aclosing, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -18,10 +18,10 @@ from uuid import uuid4
 import msgspec
 
 from gwclient.client import GlitchflowClient
-from gwclient.errors import CursorError, GatewayError, GatewayRefused, NoStateFolder, unwritable
+from gwclient.errors import CursorError, GatewayRefused, NoStateFolder, unwritable
 from gwclient.groups import Sendable
 from gwclient.pieces import Length
-from gwclient.push import Ending, Listener, Report
+from gwclient.push import Listener
 from gwclient.strain import join_spans
 from gwfiles.stretches import Span
 from gwservice.atomic import locked, replace_file
@@ -44,7 +44,7 @@ class CursorState(msgspec.Struct):
     gateway: str
     length: str
     datastore: str = ""  # the id of one of its batches; empty if unknown
-    newest: tuple[str, str] | None = None  # name and SHA-256 of the newest segment that it had after the last push
+    newest: tuple[str, str] | None = None  # name and SHA-256 of the newest segment of those acknowledged
     salt: str = ""  # a part of the idempotency keys that differs from that of a discarded cursor
     acknowledged: Spans = {}
     settled: Spans = {}  # acknowledged in segments of another length, and not sent again
@@ -72,6 +72,7 @@ class Cursor:
     def __init__(self, path: Path, state: CursorState, lock: ExitStack) -> None:
         self.path, self.state, self._lock = path, state, lock
         self._pending: list[Span] = []
+        self._newest: tuple[str, bytes] | None = None
         self._saved = -math.inf
         self._failed = False
 
@@ -110,6 +111,13 @@ class Cursor:
     def belong_to(self, datastore: str) -> None:
         """Empty the cursor, and assign it to another datastore."""
         self.state = msgspec.structs.replace(self.state, datastore=datastore, newest=None, acknowledged={}, settled={})
+        self._pending, self._newest = [], None
+
+    def note_stored(self, name: str, body: bytes) -> None:
+        """Note the name of a segment; a datastore that is restored from before the newest lacks it."""
+        known = self._newest or self.state.newest
+        if known is None or _age(known[0]) < _age(name):
+            self._newest = name, body
 
     def acknowledge(self, span: Span) -> None:
         """Add a span; the file is replaced at most every half second, and when the cursor is closed."""
@@ -121,6 +129,9 @@ class Cursor:
         """Replace the file, or raise CursorError."""
         joined = join_spans(_flat(self.state.acknowledged) + self._pending)
         self.state.acknowledged, self._pending = joined, []
+        if self._newest:
+            name, body = self._newest
+            self.state.newest, self._newest = (name, hashlib.sha256(body).hexdigest()), None
         try:
             replace_file(self.path, msgspec.json.encode(self.state))
         except OSError as error:
@@ -144,39 +155,42 @@ class CursorListener(Listener):
         super().__init__(shown)
         self._cursor = cursor
 
+    def stored(self, name: str, body: bytes) -> None:
+        """Note the segment in the cursor."""
+        self._cursor.note_stored(name, body)
+        super().stored(name, body)
+
     def acknowledged(self, piece: Sendable) -> None:
         """Add the piece to the cursor."""
         self._cursor.acknowledge(piece.recorded)
         super().acknowledged(piece)
 
 
-async def check_datastore(client: GlitchflowClient, cursor: Cursor, say: Callable[[str], None]) -> None:
-    """Empty the cursor if another datastore acknowledged what it holds, or one that was restored from before that."""
+async def check_datastore(client: GlitchflowClient, cursor: Cursor) -> str:
+    """Empty the cursor if another datastore acknowledged what it holds, or one that was restored from before that.
+
+    Return what happened for people, or nothing.
+    """
     try:
         batches = await client.batches()
         known = [batch.id for batch in batches]
         newest = cursor.state.newest
         is_same = await client.has_segment(*newest) if newest else cursor.state.datastore in known
     except GatewayRefused:
-        return  # the original system's gateway has no batches
+        return ""  # the original system's gateway has no batches
     if not known or is_same:
-        return
-    if not cursor.empty:
-        what = "is not the datastore that acknowledged before, or was restored from before that"
-        say(f"{client.base_url} {what}; everything is sent to it")
+        return ""
+    what = "is not the datastore that acknowledged before, or was restored from before that"
+    news = "" if cursor.empty else f"{client.base_url} {what}"
     open_ones = [batch.id for batch in batches if batch.state is not BatchState.ARCHIVED]
     cursor.belong_to((open_ones or known)[-1])
+    return news
 
 
-async def note_newest(client: GlitchflowClient, cursor: Cursor, report: Report) -> None:
-    """Note the newest segment of a datastore that acknowledged some; one that is restored from before lacks it."""
-    if not report.segments or report.ending in {Ending.FAILED, Ending.INTERRUPTED}:
-        return
-    with suppress(GatewayError):
-        seq = (await client.overview()).seq  # a little late
-        async with aclosing(client.segments(after=max(seq - 1, 0))) as records:
-            async for each in records:
-                cursor.state.newest = each.name, each.sha256
+def _age(name: str) -> int:
+    """Return the number in a segment's name, which grows with each segment of a datastore."""
+    numbers = re.findall(r"\d+", name)
+    return int(numbers[-1]) if numbers else 0
 
 
 def _read(path: Path) -> CursorState | None:

@@ -1,9 +1,11 @@
 """Push: send pieces of strain to the gateway, many at a time, and report what was acknowledged."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeGuard
 
 from gwclient.answers import LineAnswer
 from gwclient.client import GlitchflowClient
@@ -19,6 +21,8 @@ _PAUSE_S = 0.02
 _JOIN_AFTER = 100_000
 #: Statuses that concern one segment; others may still be accepted.
 _OF_ONE_SEGMENT = frozenset({400, 413, 422})
+#: The words that acknowledge a segment, with its name.
+_RECEIPT = re.compile(r"Written (\S+) for \d+ bytes")
 
 
 class Ending(StrEnum):
@@ -91,6 +95,11 @@ class Listener:
 
     def __init__(self, other: "Listener | None" = None) -> None:
         self._other = other
+
+    def stored(self, name: str, body: bytes) -> None:
+        """Handle the name under which the datastore has a segment with these bytes, before `acknowledged`."""
+        if self._other:
+            self._other.stored(name, body)
 
     def acknowledged(self, piece: Sendable) -> None:
         """Handle a piece that was stored."""
@@ -212,7 +221,7 @@ class _Push:
             # At once: the rest of the answer may be lost.
             parcel = group[i]
             if parcel in self.on_their_way and _is_created(answer):
-                self._acknowledge(parcel)
+                self._acknowledge(parcel, answer)
 
         bodies, keys = [parcel.body for parcel in group], [parcel.key for parcel in group]
         try:
@@ -236,13 +245,15 @@ class _Push:
                 self._refuse(parcel, refusal)
                 return
             if _is_created(answer):
-                self._acknowledge(parcel)
+                self._acknowledge(parcel, answer)
                 return
             await self._meet_freeze()
 
-    def _acknowledge(self, parcel: Parcel) -> None:
+    def _acknowledge(self, parcel: Parcel, answer: StreamAnswer) -> None:
         self.on_their_way.discard(parcel)
         self.report.note_acknowledged(parcel.piece.span, len(parcel.body))
+        if receipt := _RECEIPT.fullmatch(answer.body):
+            self.listener.stored(receipt[1], parcel.body)
         self.listener.acknowledged(parcel.piece)
 
     def _refuse(self, parcel: Parcel, refusal: GatewayRefused) -> None:
@@ -299,5 +310,5 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
         return False
 
 
-def _is_created(answer: LineAnswer) -> bool:
+def _is_created(answer: LineAnswer) -> TypeGuard[StreamAnswer]:
     return isinstance(answer, StreamAnswer) and answer.resp == "CREATED"

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from gwclient.amounts import bytes_text, count_text
 from gwclient.client import GlitchflowClient
-from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError, SpoolError
+from gwclient.errors import GatewayRefused, GatewayUnavailable, GwclientError, NotAsExpected, SpoolError
 from gwclient.groups import Sendable
 from gwclient.push import Ending, Listener, Report, is_set_within, push
 from gwclient.spool import Spool
@@ -63,14 +64,15 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
     say: Callable[[str], None],
     stop: asyncio.Event,
     salt: str = "",
+    check: Callable[[], Awaitable[str]] = lambda: asyncio.sleep(0, ""),
 ) -> Report:
     """Send each piece when its last sample is due, after those that wait in the spool.
 
     The spool holds each piece until it is acknowledged. While the datastore is frozen or does not answer, which is
     asked again every `poll` s, the strain goes on and the spool fills; pieces that are due while it is full are
     dropped. If `stop` is set, the pieces that wait stay in the spool. `pace` is updated; `say` is called with each
-    line for people; `salt` is that of `push`. The report's `unsent` are the pieces that were dropped, and those that
-    still wait.
+    line for people; `salt` is that of `push`. `check` is called when the datastore answers again; what it returns is
+    why the replay cannot go on. The report's `unsent` are the pieces that were dropped, and those that still wait.
     """
     report = Report()
     ending = asyncio.Event()
@@ -102,20 +104,35 @@ async def replay(  # noqa: PLR0913 (each has a role of its own)
             stop.set()
             break
         say(f"{part.error}; {count_text(len(spool), 'segment')} wait in the spool, asking again in {poll:g} s")
-        await asyncio.wait({feeding}, timeout=poll)
+        if news := await _when_it_answers(check, feeding, poll):
+            report.note_failure(NotAsExpected(f"{news}; repeat the command, which sends everything to it"))
+            stop.set()
+            break
     await feeding
     report.unsent = pace.dropped + spool.spans
     if report.ending is Ending.COMPLETE:
-        if stop.is_set() and report.unsent:
-            report.ending = Ending.INTERRUPTED
-        elif report.refusals:
-            report.ending = Ending.REFUSED
+        report.ending = _ending(report, stopped=stop.is_set())
     return report
+
+
+def _ending(report: Report, *, stopped: bool) -> Ending:
+    if stopped and report.unsent:
+        return Ending.INTERRUPTED
+    return Ending.REFUSED if report.refusals else Ending.COMPLETE
 
 
 def _may_pass(error: GwclientError | None) -> bool:
     full = isinstance(error, GatewayRefused) and error.status in _FULL
     return full or isinstance(error, GatewayUnavailable)
+
+
+async def _when_it_answers(check: Callable[[], Awaitable[str]], feeding: asyncio.Task[None], poll: float) -> str:
+    while True:
+        await asyncio.wait({feeding}, timeout=poll)
+        if feeding.done():
+            return ""
+        with suppress(GatewayUnavailable):
+            return await check()
 
 
 async def _come_about(

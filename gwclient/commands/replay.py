@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ from gwclient.commands.options import (
     with_push_options,
 )
 from gwclient.commands.transfer import cursor_of, print_report, send, stop_on_signal
-from gwclient.cursor import CursorListener, check_datastore, note_newest, source_digest, state_folder
+from gwclient.cursor import CursorListener, check_datastore, source_digest, state_folder
 from gwclient.errors import NOT_ACKNOWLEDGED
 from gwclient.groups import Sendable
 from gwclient.pieces import in_time_order, without
@@ -107,14 +108,14 @@ def replay(  # noqa: PLR0913, PLR0917 (one for each option)
                 progress.say(f"{count_text(len(spool), 'segment')} wait in the spool from before")
             looking = asyncio.create_task(_show_lag(progress, pace, spool, quiet=connection.as_json))
             try:
-                await check_datastore(client, cursor, progress.say)
+                if news := await check_datastore(client, cursor):
+                    progress.say(f"{news}; everything is sent to it")
                 report = await send_at_pace(
                     client, pieces(), spool, pace, concurrency=options.concurrency, poll=options.poll,
                     listener=CursorListener(progress, cursor), say=progress.say, stop=stop_on_signal(progress.say),
-                    salt=cursor.state.salt,
+                    salt=cursor.state.salt, check=partial(check_datastore, client, cursor),
                 )  # fmt: skip
                 report.before = acknowledged_before
-                await note_newest(client, cursor, report)
                 await note_archived(client, report)
                 return report
             finally:

@@ -16,7 +16,7 @@ from gwclient.account import failure_text, for_people, for_programs
 from gwclient.archived import note_archived
 from gwclient.client import GlitchflowClient
 from gwclient.commands.options import Connection, PushOptions
-from gwclient.cursor import Cursor, CursorListener, check_datastore, note_newest, state_folder
+from gwclient.cursor import Cursor, CursorListener, check_datastore, state_folder
 from gwclient.errors import (
     INTERRUPTED,
     NOT_ACKNOWLEDGED,
@@ -52,7 +52,8 @@ def send_source(
         async def work(client: GlitchflowClient, progress: Progress) -> Report:
             stop = stop_on_signal(progress.say)
             try:
-                await check_datastore(client, cursor, progress.say)
+                if news := await check_datastore(client, cursor):
+                    progress.say(f"{news}; everything is sent to it")
             except GatewayError as error:
                 unsent = [piece.span for piece in pieces() if not cursor.covers(piece.recorded)]
                 return Report(Ending.FAILED, unsent=unsent, error=error)
@@ -60,7 +61,6 @@ def send_source(
                 client, pieces(), concurrency=options.concurrency, wait=options.wait, poll=options.poll,
                 listener=CursorListener(progress, cursor), stop=stop, is_done=cursor.covers, salt=cursor.state.salt,
             )  # fmt: skip
-            await note_newest(client, cursor, report)
             await note_archived(client, report)
             return report
 

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -106,6 +107,15 @@ def test_what_another_datastore_acknowledged_is_forgotten(open_cursor: OpenCurso
     assert second.state.datastore == "b1"
     second.belong_to("b2")
     assert second.empty
+
+
+def test_the_newest_segment_is_kept_in_whatever_order_the_answers_come(open_cursor: OpenCursor) -> None:
+    cursor = open_cursor()
+    for number in (9, 11, 10):
+        cursor.note_stored(f"gwb{number}.json", b"%d" % number)
+        cursor.save()
+    cursor.close()
+    assert open_cursor().state.newest == ("gwb11.json", hashlib.sha256(b"11").hexdigest())
 
 
 @pytest.mark.parametrize("content", ['{"source": 1}', '{"x":' * 5000])
