@@ -71,6 +71,8 @@ def parse_jwks(text: bytes) -> KeySet:
         document = json.loads(text)
     except RecursionError:
         raise ValueError("not a JWKS: it is nested too deeply") from None
+    except ValueError:
+        raise ValueError("not a JWKS: it is not JSON") from None
     found = document.get("keys") if isinstance(document, dict) else None
     jwks = [jwk for jwk in (found if isinstance(found, list) else ()) if isinstance(jwk, dict)]
     keys = tuple(chain(*map(_usable, jwks)))
@@ -83,6 +85,8 @@ def parse_jwks(text: bytes) -> KeySet:
 def _usable(jwk: dict[str, Any]) -> Iterator[PyJWK]:
     """Yield a key for each of its algorithms; none if it is damaged, or not for signatures."""
     if jwk.get("use") not in (None, "sig") or not _may_verify(jwk.get("key_ops")):
+        return
+    if not isinstance(jwk.get("kid"), str | None):
         return
     fitting = _ALGORITHMS.get(str(jwk.get("crv") or jwk.get("kty")), ())
     if fitting and not _PRIVATE.isdisjoint(jwk):

@@ -269,12 +269,17 @@ class Tokens:
     def _claims(self, token: str, keys: Sequence[PyJWK]) -> dict[str, Any]:
         """Return the claims of a token that one of the keys signed."""
         audience, issuer, leeway = self._audience, self._issuer, _LEEWAY_SECONDS
+        refusal: PyJWTError = InvalidSignatureError()
         for key in keys:
-            with suppress(InvalidSignatureError):
+            try:
                 return jwt.decode(
                     token, key, ALL_ALGORITHMS, _REQUIRED, audience=audience, issuer=issuer, leeway=leeway
                 )
-        raise InvalidSignatureError
+            except InvalidSignatureError:
+                continue
+            except InvalidKeyError as too_short:
+                refusal = too_short
+        raise refusal
 
     def _caller(self, claims: dict[str, Any]) -> Caller:
         words = chain(*(part.split() for name in ("scope", "scp") for part in _texts(claims.get(name))))

@@ -218,6 +218,16 @@ async def test_a_damaged_key_of_the_issuer_does_not_disable_the_others(
     assert await tokens(issuer).identify(token(key)) == ALICE
 
 
+@pytest.mark.parametrize("kid", [["k1"], {"k1": 1}, 1])
+async def test_a_key_whose_id_is_no_text_does_not_disable_the_others(
+    issuer: Issuer, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey, kid: Any
+) -> None:
+    issuer.publish({**public_jwk(other, "k1"), "kid": kid}, public_jwk(key, "k1"))
+    known = tokens(issuer)
+    assert await known.identify(token(key)) == ALICE
+    assert "signature" in await refusal(known, token(other))
+
+
 async def test_a_key_without_an_id_is_for_tokens_with_any_key_id(
     issuer: Issuer, key: rsa.RSAPrivateKey, other: rsa.RSAPrivateKey
 ) -> None:
@@ -363,12 +373,18 @@ async def test_a_key_is_for_the_algorithm_it_is_for(issuer: Issuer, key: rsa.RSA
     assert await refusal(tokens(issuer), token(key, algorithm="PS256"))
 
 
-async def test_a_key_that_is_too_short_is_not_trusted(issuer: Issuer) -> None:
+async def test_a_key_that_is_too_short_is_not_trusted_and_does_not_disable_the_others(
+    issuer: Issuer, key: rsa.RSAPrivateKey
+) -> None:
     short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 (that it is too short is what this is about)
     issuer.publish(public_jwk(short, "k1"))
     with pytest.warns(jwt.warnings.InsecureKeyLengthWarning):
         signed = token(short)
-    assert await refusal(tokens(issuer), signed)
+    assert "too short" in await refusal(tokens(issuer), signed)
+    issuer.publish(public_jwk(short, "k1"), public_jwk(key, "k1"))
+    known = tokens(issuer)
+    assert await known.identify(token(key)) == ALICE
+    assert "too short" in await refusal(known, signed)
 
 
 @pytest.mark.parametrize(
@@ -493,6 +509,12 @@ async def test_an_invalid_jwks_is_logged(
     with pytest.raises(IssuerAway):
         await tokens(issuer).identify(token(key))
     assert "JWKS" in caplog.text
+
+
+@pytest.mark.parametrize("text", [b"<html>", b"\x1f\x8b\x08", b"\xff"])
+def test_a_text_that_is_not_json_is_no_jwks(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^not a JWKS: it is not JSON$"):
+        parse_jwks(text)
 
 
 async def test_while_keys_are_fetched_everything_else_goes_on_and_they_are_fetched_once(
